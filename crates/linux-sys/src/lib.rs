@@ -1,0 +1,15 @@
+//! The kernel interfaces that no safe library offers, behind a safe one.
+//!
+//! This is the only crate of the workspace with `unsafe` in it. One file per interface, each block
+//! with the argument why it is sound; whatever rustix or nix can do is not here.
+//!
+//! * [`sg`]: a SCSI command to a device by the `SG_IO` ioctl
+//! * [`fork`]: a second process, while there is one thread
+//! * [`inherited`]: the socket that a service manager hands over by number
+
+// The workspace denies unsafe code; it is allowed here, and here alone.
+#![allow(unsafe_code)]
+
+pub mod fork;
+pub mod inherited;
+pub mod sg;

@@ -1,0 +1,185 @@
+//! A SCSI command to a device, by the `SG_IO` ioctl.
+//!
+//! Source: `include/scsi/sg.h` (version 3 interface) and `drivers/scsi/scsi_ioctl.c` of the kernel.
+//! Works on SCSI block devices, on their partitions (with `CAP_SYS_RAWIO`), on the `sg`, `st` and
+//! similar character devices, and on device-mapper maps, which pass it to one of their paths.
+
+use std::ffi::{c_int, c_uchar, c_uint, c_ushort, c_void};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+use std::time::Duration;
+
+/// `SG_IO` of `include/scsi/sg.h`.
+const SG_IO: libc::Ioctl = 0x2285;
+
+/// `SG_DXFER_NONE`, `SG_DXFER_TO_DEV` and `SG_DXFER_FROM_DEV` of `include/scsi/sg.h`.
+const SG_DXFER_NONE: c_int = -1;
+const SG_DXFER_TO_DEV: c_int = -2;
+const SG_DXFER_FROM_DEV: c_int = -3;
+
+/// `struct sg_io_hdr` of `include/scsi/sg.h`.
+#[repr(C)]
+struct SgIoHeader {
+    interface_id: c_int,
+    dxfer_direction: c_int,
+    cmd_len: c_uchar,
+    mx_sb_len: c_uchar,
+    iovec_count: c_ushort,
+    dxfer_len: c_uint,
+    dxferp: *mut c_void,
+    cmdp: *const c_uchar,
+    sbp: *mut c_uchar,
+    timeout: c_uint,
+    flags: c_uint,
+    pack_id: c_int,
+    usr_ptr: *mut c_void,
+    status: c_uchar,
+    masked_status: c_uchar,
+    msg_status: c_uchar,
+    sb_len_wr: c_uchar,
+    host_status: c_ushort,
+    driver_status: c_ushort,
+    resid: c_int,
+    duration: c_uint,
+    info: c_uint,
+}
+
+/// The data that goes with a command, and its direction.
+#[derive(Debug)]
+pub enum Data<'a> {
+    /// No data phase.
+    None,
+    /// Data-Out: parameters for the device.
+    ToDevice(&'a [u8]),
+    /// Data-In: room for the device's answer.
+    FromDevice(&'a mut [u8]),
+}
+
+/// How a command ended that the kernel accepted: three layers, each of which can report failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completion {
+    /// The device's SCSI status byte (SAM-5, 5.3). Meaningful when the next two are zero.
+    pub status: u8,
+    /// The host adapter's verdict: a `DID_…` number of `include/scsi/scsi_status.h`, 0 if it is well.
+    pub host_status: u16,
+    /// The driver's verdict: `DRIVER_…` bits of old kernels; 0x08 only says that there is sense.
+    pub driver_status: u16,
+    /// How many bytes of the data area were not transferred.
+    pub residual: usize,
+    /// How many bytes of sense were written.
+    pub sense_length: usize,
+}
+
+/// Sends `cdb` to `device` and waits until the device has answered or `timeout` has passed.
+///
+/// The whole of `cdb` is sent. Sense data is written to the front of `sense`, of which at most 255
+/// bytes are used. `timeout` has the resolution of a millisecond; block devices raise it to at least
+/// 7 seconds.
+///
+/// # Errors
+///
+/// The ioctl's errno. `ENOTTY`: the descriptor is no SCSI device. `EPERM`: the kernel did not let
+/// this process send the command. `EINVAL`: a CDB or data length that the kernel does not take,
+/// also where it does not fit the ABI's fields.
+pub fn sg_io(
+    device: BorrowedFd<'_>,
+    cdb: &[u8],
+    data: Data<'_>,
+    sense: &mut [u8],
+    timeout: Duration,
+) -> io::Result<Completion> {
+    let too_long = |_| io::Error::from_raw_os_error(libc::EINVAL);
+    let (direction, pointer, length) = match data {
+        Data::None => (SG_DXFER_NONE, ptr::null_mut(), 0),
+        // The kernel only reads this buffer: the direction says so.
+        Data::ToDevice(bytes) => (
+            SG_DXFER_TO_DEV,
+            bytes.as_ptr().cast_mut().cast(),
+            bytes.len(),
+        ),
+        Data::FromDevice(bytes) => (SG_DXFER_FROM_DEV, bytes.as_mut_ptr().cast(), bytes.len()),
+    };
+    let mut header = SgIoHeader {
+        interface_id: c_int::from(b'S'),
+        dxfer_direction: direction,
+        cmd_len: c_uchar::try_from(cdb.len()).map_err(too_long)?,
+        mx_sb_len: c_uchar::try_from(sense.len()).unwrap_or(c_uchar::MAX),
+        iovec_count: 0,
+        dxfer_len: c_uint::try_from(length).map_err(too_long)?,
+        dxferp: pointer,
+        cmdp: cdb.as_ptr(),
+        sbp: sense.as_mut_ptr(),
+        timeout: c_uint::try_from(timeout.as_millis()).unwrap_or(c_uint::MAX),
+        flags: 0,
+        pack_id: 0,
+        usr_ptr: ptr::null_mut(),
+        status: 0,
+        masked_status: 0,
+        msg_status: 0,
+        sb_len_wr: 0,
+        host_status: 0,
+        driver_status: 0,
+        resid: 0,
+        duration: 0,
+        info: 0,
+    };
+    // SAFETY: `device` is open for the length of the call. The header is the kernel's `sg_io_hdr`,
+    // fully initialised; its three pointers come from live slices whose lengths stand beside them
+    // (capped for the sense), `data` and `sense` borrowed mutably where the kernel writes. SG_IO is
+    // synchronous: when the call is back the kernel holds none of them. A file that is not a SCSI
+    // device does not know the number 0x2285, which the kernel's ioctl registry gives to SG_IO
+    // alone, and answers ENOTTY without looking at the argument.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), SG_IO, ptr::from_mut(&mut header)) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Completion {
+        status: header.status,
+        host_status: header.host_status,
+        driver_status: header.driver_status,
+        residual: usize::try_from(header.resid).unwrap_or(0),
+        sense_length: usize::from(header.sb_len_wr),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn header_has_the_size_that_the_kernel_copies() {
+        // sizeof(sg_io_hdr_t), from include/scsi/sg.h.
+        let expected = if cfg!(target_pointer_width = "64") {
+            88
+        } else {
+            64
+        };
+        assert_eq!(size_of::<SgIoHeader>(), expected);
+    }
+
+    #[test]
+    fn a_file_that_is_no_scsi_device_gives_enotty() {
+        let null = File::open("/dev/null").unwrap();
+        let mut sense = [0; 96];
+        let error = sg_io(
+            null.as_fd(),
+            &[0; 6],
+            Data::None,
+            &mut sense,
+            Duration::from_secs(1),
+        )
+        .unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOTTY));
+    }
+
+    #[test]
+    fn a_cdb_longer_than_the_abi_allows_is_einval() {
+        let null = File::open("/dev/null").unwrap();
+        let error =
+            sg_io(null.as_fd(), &[0; 256], Data::None, &mut [], Duration::ZERO).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+    }
+}
