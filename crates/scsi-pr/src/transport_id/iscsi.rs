@@ -1,0 +1,309 @@
+//! The TransportID of an iSCSI initiator: the only one of variable length.
+//!
+//! Source: SPC-4, 7.6.4.6; names and session identifiers: RFC 7143.
+
+use std::fmt;
+use std::str::{self, FromStr};
+
+use thiserror::Error;
+
+use super::{FIXED_LENGTH, ProtocolIdentifier, TransportIdError};
+use crate::hex::{self, HexError};
+use crate::wire::Reader;
+
+/// What stands between name and session identifier.
+const SEPARATOR: &str = ",i,0x";
+/// Bytes of the separator and the session identifier.
+const ISID_LENGTH: usize = SEPARATOR.len() + Isid::DIGITS;
+/// FORMAT CODE of a TransportID without and with a session identifier.
+const FORMAT_DEVICE: u8 = 0b00;
+const FORMAT_PORT: u8 = 0b01;
+/// FORMAT CODE, PROTOCOL IDENTIFIER, a reserved byte and ADDITIONAL LENGTH.
+const HEADER_LENGTH: usize = 4;
+/// ADDITIONAL LENGTH is at least this, and a multiple of [`ALIGNMENT`].
+const LEAST_ADDITIONAL_LENGTH: usize = FIXED_LENGTH - HEADER_LENGTH;
+const ALIGNMENT: usize = 4;
+
+/// An iSCSI initiator by its name, or one of its ports by name and session identifier.
+///
+/// Text is what the standard puts on the wire, `iqn.1993-08.org.debian:01:abc,i,0x00023d000001`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct IscsiTransportId {
+    /// The name of the initiator node.
+    pub name: IscsiName,
+    /// The session identifier that makes it one port; `None` means the initiator as a whole.
+    pub isid: Option<Isid>,
+}
+
+impl IscsiTransportId {
+    /// Bytes that [`Self::encode`] gives: a multiple of 4, at least 24.
+    pub(super) fn encoded_len(&self) -> usize {
+        HEADER_LENGTH.saturating_add(self.additional_length())
+    }
+
+    fn additional_length(&self) -> usize {
+        let isid = if self.isid.is_some() { ISID_LENGTH } else { 0 };
+        // The text always ends with at least one NUL.
+        let terminated = self.name.0.len().saturating_add(isid).saturating_add(1);
+        terminated
+            .next_multiple_of(ALIGNMENT)
+            .max(LEAST_ADDITIONAL_LENGTH)
+    }
+
+    /// The bytes on the wire.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let format = if self.isid.is_some() {
+            FORMAT_PORT
+        } else {
+            FORMAT_DEVICE
+        };
+        // A name has at most 223 bytes, so the length always fits.
+        let length = u16::try_from(self.additional_length()).unwrap_or(u16::MAX);
+        let mut bytes = vec![format << 6 | ProtocolIdentifier::ISCSI.code(), 0];
+        bytes.extend(length.to_be_bytes());
+        bytes.extend(self.to_string().bytes());
+        bytes.resize(self.encoded_len(), 0);
+        bytes
+    }
+
+    /// Reads the TransportID at the front of `bytes`, and says how long it is there.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportIdError`]: its length, its format, its name or its session identifier is wrong.
+    pub(super) fn decode(format: u8, bytes: &[u8]) -> Result<(Self, usize), TransportIdError> {
+        let length = wire_length(bytes)?;
+        let too_short = TransportIdError::TooShort {
+            needed: length,
+            given: bytes.len(),
+        };
+        let text = bytes.get(HEADER_LENGTH..length).ok_or(too_short)?;
+        let id = match format {
+            FORMAT_DEVICE => IscsiTransportId {
+                name: IscsiName::from_bytes(until_nul(text))?,
+                isid: None,
+            },
+            FORMAT_PORT => Self::decode_port(text)?,
+            format => {
+                let protocol = ProtocolIdentifier::ISCSI;
+                return Err(TransportIdError::ReservedFormat { protocol, format });
+            }
+        };
+        Ok((id, length))
+    }
+
+    /// Reads the text of a TransportID with a session identifier.
+    ///
+    /// # Errors
+    ///
+    /// [`TransportIdError`]: the separator, the name or the session identifier is wrong.
+    fn decode_port(text: &[u8]) -> Result<Self, TransportIdError> {
+        let (name, isid) = split_separator(text).ok_or(TransportIdError::IscsiSeparator)?;
+        let isid = str::from_utf8(until_nul(isid)).map_err(|_| IsidError::Text)?;
+        Ok(IscsiTransportId {
+            name: IscsiName::from_bytes(name)?,
+            isid: Some(isid.parse()?),
+        })
+    }
+}
+
+/// Bytes of the TransportID at the front of `bytes`, by its ADDITIONAL LENGTH.
+///
+/// # Errors
+///
+/// [`TransportIdError`]: there is no such field, or its value is not allowed.
+fn wire_length(bytes: &[u8]) -> Result<usize, TransportIdError> {
+    let mut fields = Reader::new(bytes);
+    let additional = fields.skip(2).and_then(|()| fields.u16());
+    let additional = usize::from(additional.ok_or(TransportIdError::TooShort {
+        needed: FIXED_LENGTH,
+        given: bytes.len(),
+    })?);
+    if additional < LEAST_ADDITIONAL_LENGTH || !additional.is_multiple_of(ALIGNMENT) {
+        return Err(TransportIdError::IscsiLength { additional });
+    }
+    Ok(HEADER_LENGTH.saturating_add(additional))
+}
+
+/// `text` up to its first NUL; all of it if there is none.
+fn until_nul(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// What stands before and after the first separator.
+fn split_separator(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let at = text
+        .windows(SEPARATOR.len())
+        .position(|window| window == SEPARATOR.as_bytes())?;
+    let (name, rest) = text.split_at_checked(at)?;
+    let isid = rest.strip_prefix(SEPARATOR.as_bytes())?;
+    Some((name, isid))
+}
+
+impl fmt::Display for IscsiTransportId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)?;
+        self.isid
+            .map_or(Ok(()), |isid| write!(f, "{SEPARATOR}{isid}"))
+    }
+}
+
+/// A text is no iSCSI initiator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+pub enum IscsiTextError {
+    /// The name is wrong.
+    #[error(transparent)]
+    Name(#[from] IscsiNameError),
+    /// The session identifier is wrong.
+    #[error(transparent)]
+    Isid(#[from] IsidError),
+}
+
+impl FromStr for IscsiTransportId {
+    type Err = IscsiTextError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, isid) = match text.split_once(SEPARATOR) {
+            Some((name, isid)) => (name, Some(isid.parse()?)),
+            None => (text, None),
+        };
+        Ok(IscsiTransportId {
+            name: IscsiName::new(name)?,
+            isid,
+        })
+    }
+}
+
+/// The name of an iSCSI node: 1 to 223 bytes of UTF-8 without comma, space and control characters.
+///
+/// A standard name begins with `iqn.`, `eui.` or `naa.` (RFC 7143); others are accepted, because
+/// initiators and targets accept them.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IscsiName(Box<str>);
+
+impl IscsiName {
+    /// The longest name, in bytes (RFC 7143, 4.2.7.1).
+    pub const MAX_LENGTH: usize = 223;
+
+    /// The name that is this text.
+    ///
+    /// # Errors
+    ///
+    /// [`IscsiNameError`]: the text cannot be a name.
+    pub fn new(text: &str) -> Result<Self, IscsiNameError> {
+        // A comma would read as the beginning of the separator.
+        let forbidden = |c: &char| *c == ',' || c.is_control() || c.is_whitespace();
+        match (text.len(), text.chars().find(forbidden)) {
+            (0, _) => Err(IscsiNameError::Empty),
+            (length, _) if length > Self::MAX_LENGTH => Err(IscsiNameError::TooLong { length }),
+            (_, Some(other)) => Err(IscsiNameError::Character(other)),
+            (_, None) => Ok(IscsiName(text.into())),
+        }
+    }
+
+    /// The name that is these bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`IscsiNameError`]: they cannot be a name.
+    fn from_bytes(bytes: &[u8]) -> Result<Self, IscsiNameError> {
+        IscsiName::new(str::from_utf8(bytes).map_err(|_| IscsiNameError::Utf8)?)
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it has one of the three forms of RFC 7143.
+    #[must_use]
+    pub fn is_standard(&self) -> bool {
+        has_standard_form(&self.0)
+    }
+}
+
+/// Whether `text` begins as the names of RFC 7143 do.
+pub(super) fn has_standard_form(text: &str) -> bool {
+    ["iqn.", "eui.", "naa."]
+        .iter()
+        .any(|prefix| text.starts_with(prefix))
+}
+
+impl fmt::Display for IscsiName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a text is no iSCSI name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+pub enum IscsiNameError {
+    /// There is nothing.
+    #[error("iSCSI name is empty")]
+    Empty,
+    /// It is longer than [`IscsiName::MAX_LENGTH`].
+    #[error("iSCSI name of {length} bytes, 223 allowed")]
+    TooLong {
+        /// Its length in bytes.
+        length: usize,
+    },
+    /// A character that a name cannot have.
+    #[error("character {0:?} in an iSCSI name")]
+    Character(char),
+    /// The bytes are no UTF-8.
+    #[error("iSCSI name is not UTF-8")]
+    Utf8,
+}
+
+/// ISID: the 48-bit number that tells the sessions of an iSCSI initiator apart.
+///
+/// On the wire and as text it is 12 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Isid(u64);
+
+impl Isid {
+    const DIGITS: usize = 12;
+    const MAX: u64 = (1 << 48) - 1;
+
+    /// The identifier with this value, or `None` if it has more than 48 bits.
+    #[must_use]
+    pub const fn new(value: u64) -> Option<Self> {
+        if value > Self::MAX {
+            None
+        } else {
+            Some(Isid(value))
+        }
+    }
+
+    /// The value.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for Isid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:012x}", self.0)
+    }
+}
+
+/// A text is no session identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+pub enum IsidError {
+    /// It is not 12 hexadecimal digits.
+    #[error("iSCSI session identifier is wrong")]
+    Digits(#[from] HexError),
+    /// The bytes are no text.
+    #[error("iSCSI session identifier is not text")]
+    Text,
+}
+
+impl FromStr for Isid {
+    type Err = IsidError;
+
+    fn from_str(digits: &str) -> Result<Self, Self::Err> {
+        Ok(Isid(hex::parse_u64(digits, Self::DIGITS, Self::DIGITS)?))
+    }
+}

@@ -1,0 +1,107 @@
+//! Sense data, byte by byte.
+
+use scsi_pr::{AdditionalSense, FieldPointer, Sense, SenseError, SenseKey};
+
+/// What the C helper and QEMU build: 0x70, key at 2, additional length 10, code at 12.
+#[test]
+fn fixed_format_as_the_c_helper_builds_it() {
+    let bytes = [
+        0x70, 0, 0x05, 0, 0, 0, 0, 0x0a, 0, 0, 0, 0, 0x24, 0, 0, 0, 0, 0,
+    ];
+    let sense = Sense::new(
+        SenseKey::IllegalRequest,
+        AdditionalSense::INVALID_FIELD_IN_CDB,
+    );
+    assert_eq!(Sense::decode(&bytes), Ok(sense));
+    assert_eq!(sense.to_fixed(), bytes);
+}
+
+/// Byte 0: VALID. Byte 15: SKSV, C/D (it is in the CDB), BPV, bit 3; then the byte, 2.
+#[test]
+fn fixed_format_with_information_and_field_pointer() {
+    let bytes = [
+        0xf0, 0, 0x05, 0, 0, 0x12, 0x34, 0x0a, 0, 0, 0, 0, 0x24, 0, 0, 0xcb, 0, 2,
+    ];
+    let sense = Sense::decode(&bytes).unwrap();
+    assert_eq!(sense.information, Some(0x1234));
+    assert_eq!(
+        sense.field_pointer,
+        Some(FieldPointer {
+            in_cdb: true,
+            byte: 2,
+            bit: Some(3)
+        })
+    );
+    assert_eq!(sense.to_fixed(), bytes);
+    assert_eq!(
+        sense.to_string(),
+        "ILLEGAL REQUEST, INVALID FIELD IN CDB (5/24/00), information 0x1234, CDB byte 2 bit 3"
+    );
+}
+
+#[test]
+fn descriptor_format_with_information_and_field_pointer() {
+    #[rustfmt::skip]
+    let bytes = [
+        0x72, 0x05, 0x26, 0x00, 0, 0, 0, 24, // header, 24 bytes follow
+        0x01, 0x02, 0xaa, 0xaa, // an unknown descriptor is skipped
+        0x00, 0x0a, 0x80, 0, 0, 0, 0, 1, 0, 0, 0, 2, // INFORMATION
+        0x02, 0x06, 0, 0, 0x80, 0, 20, 0, // field pointer: parameter list, byte 20
+    ];
+    let sense = Sense::decode(&bytes).unwrap();
+    assert_eq!(sense.information, Some(0x1_0000_0002));
+    assert_eq!(
+        sense.field_pointer,
+        Some(FieldPointer {
+            in_cdb: false,
+            byte: 20,
+            bit: None
+        })
+    );
+    assert_eq!(sense.code, AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST);
+}
+
+#[test]
+fn descriptor_format_is_the_header_alone() {
+    let sense = Sense {
+        deferred: true,
+        ..Sense::new(
+            SenseKey::UnitAttention,
+            AdditionalSense::RESERVATIONS_PREEMPTED,
+        )
+    };
+    assert_eq!(sense.to_descriptor(), [0x73, 6, 0x2a, 3, 0, 0, 0, 0]);
+    assert_eq!(Sense::decode(&sense.to_descriptor()), Ok(sense));
+    assert!(sense.to_string().ends_with("(6/2a/03), deferred"));
+}
+
+#[test]
+fn short_data_says_what_is_there() {
+    let key_only = Sense::new(SenseKey::NotReady, AdditionalSense::default());
+    // Cut off after the key; and whole, but with an additional length of zero.
+    assert_eq!(Sense::decode(&[0x70, 0, 2]), Ok(key_only));
+    let mut whole = Sense::new(SenseKey::NotReady, AdditionalSense::OFFLINE).to_fixed();
+    whole[7] = 0;
+    assert_eq!(Sense::decode(&whole), Ok(key_only));
+}
+
+#[test]
+fn a_pointer_with_another_key_is_none() {
+    // UNIT ATTENTION: the same bytes tell of an overflow of the queue.
+    let mut bytes = Sense::new(SenseKey::UnitAttention, AdditionalSense::default()).to_fixed();
+    bytes[15] = 0x81;
+    assert_eq!(Sense::decode(&bytes).unwrap().field_pointer, None);
+}
+
+#[test]
+fn what_is_no_sense_data_is_named() {
+    for (bytes, error) in [
+        (&[][..], SenseError::TooShort { length: 0 }),
+        (&[0x70, 0], SenseError::TooShort { length: 2 }),
+        (&[0x72], SenseError::TooShort { length: 1 }),
+        (&[0x00; 18], SenseError::ResponseCode(0)),
+        (&[0xff; 18], SenseError::ResponseCode(0x7f)),
+    ] {
+        assert_eq!(Sense::decode(bytes), Err(error));
+    }
+}
