@@ -1,0 +1,137 @@
+//! A helper's end of one connection. It never blocks.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{SendFlags, send};
+use thiserror::Error;
+
+use crate::descriptors;
+use crate::inbox::{Inbox, Progress, Request, Violation};
+use crate::wire::Features;
+
+/// Why a connection is over.
+#[derive(Debug, Error)]
+pub enum Ended {
+    /// The client closed it, and owes nothing.
+    #[error("closed by the client")]
+    Closed,
+    /// The client broke the protocol.
+    #[error(transparent)]
+    Violation(#[from] Violation),
+    /// The socket failed.
+    #[error("socket failed")]
+    Socket(#[source] io::Error),
+}
+
+/// What there is to do next on a connection.
+#[derive(Debug)]
+pub enum Next {
+    /// Execute this, then [`Connection::answer`].
+    Request(Request),
+    /// Come back when the socket can be read.
+    AwaitReadable,
+    /// Come back when the socket can be written: the client does not read its answers.
+    AwaitWritable,
+}
+
+/// A helper's end of one connection.
+#[derive(Debug)]
+pub struct Connection {
+    socket: OwnedFd,
+    inbox: Inbox,
+    /// What the socket did not take yet. Empty, and without memory, while the client reads.
+    unsent: Vec<u8>,
+}
+
+impl Connection {
+    /// Greets the client that has connected on `socket`.
+    ///
+    /// # Errors
+    ///
+    /// [`Ended::Socket`] if it is gone again.
+    pub fn open(socket: OwnedFd) -> Result<Self, Ended> {
+        let mut connection = Self {
+            socket,
+            inbox: Inbox::new(),
+            unsent: Vec::new(),
+        };
+        connection.answer(&Features::NONE.encode())?;
+        Ok(connection)
+    }
+
+    /// Goes on from where the connection stands: sends what is unsent, then reads.
+    ///
+    /// No request is read before the answer to the one before has left: a client that does not read
+    /// costs a helper one answer.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection is over. It is to be dropped.
+    pub fn advance(&mut self) -> Result<Next, Ended> {
+        if !self.flush()? {
+            return Ok(Next::AwaitWritable);
+        }
+        loop {
+            let (count, received) =
+                match descriptors::receive(self.socket.as_fd(), self.inbox.space()) {
+                    Ok(received) => received,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        return Ok(Next::AwaitReadable);
+                    }
+                    Err(error) => return Err(Ended::Socket(error)),
+                };
+            if count == 0 && self.inbox.is_between_requests() {
+                return Err(Ended::Closed);
+            }
+            match self.inbox.receive(count, received)? {
+                Progress::Incomplete | Progress::Negotiated => {}
+                Progress::Request(request) => return Ok(Next::Request(request)),
+            }
+        }
+    }
+
+    /// Sends the bytes of a response, as far as the socket takes them; [`Connection::advance`] sends the
+    /// rest.
+    ///
+    /// # Errors
+    ///
+    /// [`Ended::Socket`] if the client is gone.
+    pub fn answer(&mut self, response: &[u8]) -> Result<(), Ended> {
+        let sent = self.send(response)?;
+        self.unsent
+            .extend_from_slice(response.get(sent..).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Sends what is unsent; says whether nothing is left.
+    fn flush(&mut self) -> Result<bool, Ended> {
+        if self.unsent.is_empty() {
+            return Ok(true);
+        }
+        let sent = self.send(&self.unsent)?;
+        self.unsent.drain(..sent);
+        if self.unsent.is_empty() {
+            self.unsent = Vec::new();
+        }
+        Ok(self.unsent.is_empty())
+    }
+
+    fn send(&self, bytes: &[u8]) -> Result<usize, Ended> {
+        match send(
+            &self.socket,
+            bytes,
+            SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+        ) {
+            Ok(sent) => Ok(sent),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(0),
+            Err(error) => Err(Ended::Socket(error.into())),
+        }
+    }
+}
+
+impl AsFd for Connection {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
