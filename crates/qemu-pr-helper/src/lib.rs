@@ -1,1 +1,96 @@
-//! stub
+//! QEMU's SCSI persistent reservation helper.
+//!
+//! A virtual machine monitor without privileges sends a SCSI PERSISTENT RESERVE command and the file
+//! descriptor of a disk; the helper, which may, executes the command and sends back status, sense and
+//! data. A request goes one way, a module a step:
+//!
+//! ```text
+//! listener → engine → session → backend (→ device: which one) → session
+//!                     bytes→Request   Request→Outcome           Outcome→bytes
+//! ```
+//!
+//! | module | job |
+//! |---|---|
+//! | [`options`] | the command line |
+//! | [`startup`] | from the command line to serving, and to the end |
+//! | [`activation`], [`daemonize`], [`pidfile`], [`privileges`] | one step of that each |
+//! | [`listener`] | the socket that clients connect to |
+//! | [`engine`] | the threads, and what they wait for |
+//! | [`session`] | one client's connection |
+//! | [`device`] | from a file descriptor to what it is |
+//! | [`backend`] | executes a command |
+//! | [`report`] | what log and trace say of a command |
+//! | [`logging`], [`trace`] | where that goes |
+
+#![forbid(unsafe_code)]
+#![warn(clippy::indexing_slicing)]
+
+pub mod activation;
+pub mod backend;
+pub mod daemonize;
+pub mod device;
+pub mod engine;
+pub mod listener;
+pub mod logging;
+pub mod options;
+pub mod pidfile;
+pub mod privileges;
+pub mod report;
+pub mod session;
+pub mod startup;
+pub mod trace;
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use options::{Options, complaint};
+
+/// Runs the program with its command line, the program's name first. Gives its exit status: 0 after
+/// help, version, a list of events or a signal, 1 if it could not start.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let options = match Options::try_parse_from(arguments) {
+        Ok(options) => options,
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            ) =>
+        {
+            print(&error.render().to_string());
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            say(&complaint(&error));
+            say(&format!(
+                "Try '{} --help' for more information.",
+                logging::PROGRAM
+            ));
+            return ExitCode::FAILURE;
+        }
+    };
+    logging::start(options.quiet, options.verbose);
+    startup::run(&options).unwrap_or_else(|error| {
+        say(&chain(&error));
+        ExitCode::FAILURE
+    })
+}
+
+/// What failed, on what, and why, in one line.
+fn chain(error: &dyn Error) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
+}
+
+/// Writes to standard output, whether or not anybody reads it to the end.
+fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+fn say(line: &str) {
+    logging::write_line(&format!("{}: {line}", logging::PROGRAM));
+}

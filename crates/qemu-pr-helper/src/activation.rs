@@ -1,0 +1,61 @@
+//! systemd socket activation, by the rules of QEMU's helper: one socket, and only if it is for us.
+
+use std::env;
+use std::os::fd::OwnedFd;
+
+use rustix::net::{AddressFamily, SocketType, sockopt};
+use thiserror::Error;
+
+/// Why a socket that a service manager passed cannot be used.
+#[derive(Debug, Error)]
+pub enum ActivationError {
+    /// There is more than one.
+    #[error("{0} sockets were passed, one is supported: use one ListenStream= line")]
+    Several(u32),
+    /// The descriptor is not open.
+    #[error("invalid file descriptor fd = {}", linux_sys::inherited::FIRST)]
+    NotOpen(#[source] std::io::Error),
+    /// It is not a listening Unix stream socket.
+    #[error(
+        "file descriptor {} is not a listening Unix stream socket",
+        linux_sys::inherited::FIRST
+    )]
+    NotListening,
+}
+
+/// How many sockets a service manager has passed to this process.
+///
+/// Variables that are malformed or name another process are as good as none.
+#[must_use]
+pub fn passed() -> u32 {
+    let number = |name| {
+        env::var(name)
+            .ok()
+            .and_then(|value| value.parse::<u32>().ok())
+    };
+    if number("LISTEN_PID") == Some(std::process::id()) {
+        number("LISTEN_FDS").unwrap_or(0)
+    } else {
+        0
+    }
+}
+
+/// Takes the one socket of `count` that were passed.
+///
+/// # Errors
+///
+/// Why it cannot be used.
+pub fn take(count: u32) -> Result<OwnedFd, ActivationError> {
+    if count > 1 {
+        return Err(ActivationError::Several(count));
+    }
+    let socket = linux_sys::inherited::take_first().map_err(ActivationError::NotOpen)?;
+    let is_listening = sockopt::socket_domain(&socket) == Ok(AddressFamily::UNIX)
+        && sockopt::socket_type(&socket) == Ok(SocketType::STREAM)
+        && sockopt::socket_acceptconn(&socket) == Ok(true);
+    if is_listening {
+        Ok(socket)
+    } else {
+        Err(ActivationError::NotListening)
+    }
+}

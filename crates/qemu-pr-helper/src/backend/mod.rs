@@ -1,0 +1,175 @@
+//! From a request to its outcome: which backend executes it, and what is answered without one.
+//!
+//! A request always has an outcome. Whatever a device or the kernel does becomes a SCSI status, with
+//! sense where the status is CHECK CONDITION; nothing here ends a connection or the helper.
+
+pub mod sg;
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use pr_socket::wire::SENSE_SIZE;
+use pr_socket::{Device, Direction, Request};
+use rustix::fs::{OFlags, fcntl_getfl};
+use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
+
+use crate::device::{self, Kind, Number};
+use crate::session::Client;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The status.
+    pub status: Status,
+    /// Sense data, zeros behind its end.
+    pub sense: [u8; SENSE_SIZE],
+    /// How many bytes of the data area are the device's answer. 0 unless the status is GOOD.
+    pub length: usize,
+}
+
+impl Outcome {
+    /// An outcome that is only a status.
+    #[must_use]
+    pub const fn status(status: Status) -> Self {
+        Self {
+            status,
+            sense: [0; SENSE_SIZE],
+            length: 0,
+        }
+    }
+
+    /// CHECK CONDITION with sense that the helper makes: fixed format, current.
+    #[must_use]
+    pub fn check_condition(key: SenseKey, code: AdditionalSense) -> Self {
+        let mut outcome = Self::status(Status::CHECK_CONDITION);
+        for (byte, value) in outcome
+            .sense
+            .iter_mut()
+            .zip(Sense::new(key, code).to_fixed())
+        {
+            *byte = value;
+        }
+        outcome
+    }
+}
+
+/// Everything that can execute a command.
+#[derive(Clone, Copy, Debug)]
+pub struct Backends {
+    /// How long a device may take.
+    pub io_timeout: Duration,
+}
+
+impl Backends {
+    /// Executes `request` for `client` and waits for its end, which can take long. Data of the device
+    /// goes to the front of `data`.
+    #[must_use]
+    pub fn execute(&self, client: &Client, request: &Request, data: &mut [u8]) -> Outcome {
+        let descriptor = match &request.device {
+            Device::Open(descriptor) => descriptor.as_fd(),
+            Device::Lost => {
+                log::warn!("{client}: no room for another file descriptor: BUSY");
+                return Outcome::status(Status::BUSY);
+            }
+        };
+        let number = device::number(descriptor);
+        if request.command.direction() == Direction::Out && is_read_only(descriptor) {
+            log::info!(
+                "{client}: device {number} is open read-only: PERSISTENT RESERVE OUT refused"
+            );
+            return Outcome::check_condition(
+                SenseKey::IllegalRequest,
+                AdditionalSense::INVALID_COMMAND_OPERATION_CODE,
+            );
+        }
+        let Request {
+            command,
+            parameters,
+            ..
+        } = request;
+        match device::kind(number) {
+            Ok(Kind::Single) => sg::execute(descriptor, command, parameters, data, self.io_timeout),
+            Ok(Kind::Multipath) => multipath(client, number),
+            Err(error) => {
+                log::warn!(
+                    "{client}: cannot tell what device {number} is, command refused: {error}"
+                );
+                Outcome::check_condition(
+                    SenseKey::AbortedCommand,
+                    AdditionalSense::IO_PROCESS_TERMINATED,
+                )
+            }
+        }
+    }
+}
+
+/// A command to one path of several would leave the others as they were: a reservation that fences
+/// half a disk.
+fn multipath(client: &Client, number: Number) -> Outcome {
+    log::warn!(
+        "{client}: device {number} is a multipath map or lies on one, which this version does not \
+         support yet: command refused; give the virtual machine a single path"
+    );
+    Outcome::check_condition(
+        SenseKey::IllegalRequest,
+        AdditionalSense::INVALID_COMMAND_OPERATION_CODE,
+    )
+}
+
+fn is_read_only(descriptor: BorrowedFd<'_>) -> bool {
+    // A descriptor whose mode cannot be read is not known to be writable.
+    fcntl_getfl(descriptor).map_or(true, |flags| flags & OFlags::ACCMODE == OFlags::RDONLY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pr_socket::Command;
+    use std::fs::{File, OpenOptions};
+
+    fn execute(cdb: &[u8], device: Device, parameters: Vec<u8>) -> Outcome {
+        let mut bytes = [0; 16];
+        bytes[..cdb.len()].copy_from_slice(cdb);
+        let request = Request {
+            command: Command::new(bytes).unwrap(),
+            device,
+            parameters,
+        };
+        let backends = Backends {
+            io_timeout: Duration::from_secs(1),
+        };
+        backends.execute(&Client::nobody(), &request, &mut [0; 64])
+    }
+
+    #[test]
+    fn out_on_a_read_only_descriptor_is_an_invalid_opcode() {
+        let device = Device::Open(File::open("/dev/null").unwrap().into());
+        let outcome = execute(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0], device, vec![0; 24]);
+        assert_eq!(outcome.status, Status::CHECK_CONDITION);
+        assert_eq!(
+            outcome.sense[..14],
+            [0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x20, 0]
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_no_scsi_device_terminates_the_command() {
+        let null = OpenOptions::new().write(true).open("/dev/null").unwrap();
+        let outcome = execute(
+            &[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0],
+            Device::Open(null.into()),
+            vec![0; 24],
+        );
+        assert_eq!(outcome.status, Status::CHECK_CONDITION);
+        assert_eq!(
+            outcome.sense[..14],
+            [0x70, 0, 0xb, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0, 6]
+        );
+    }
+
+    #[test]
+    fn a_lost_descriptor_is_busy() {
+        let outcome = execute(&[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0], Device::Lost, Vec::new());
+        assert_eq!(outcome, Outcome::status(Status::BUSY));
+    }
+}

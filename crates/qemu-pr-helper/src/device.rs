@@ -1,0 +1,179 @@
+//! From a file descriptor to what it is: which backend executes its commands.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, fstat, major, minor};
+
+/// The block major numbers of SCSI disks (`Documentation/admin-guide/devices.txt`). They are fixed,
+/// so these need no look at sysfs.
+const SCSI_DISK_MAJORS: [u32; 16] = [
+    8, 65, 66, 67, 68, 69, 70, 71, 128, 129, 130, 131, 132, 133, 134, 135,
+];
+
+/// How many devices may lie on top of each other before we give up: partition on volume on map and
+/// more is odd, a chain that long is a mistake.
+const DEEPEST_STACK: usize = 8;
+
+/// What the UUID of a device-mapper map begins with if its target is multipath. It is
+/// multipathd's mark, and the kernel lets nobody change it.
+const MULTIPATH_PREFIX: &str = "mpath-";
+
+/// What a descriptor refers to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One SCSI device, or something that is none: the kernel knows which when it is sent a command.
+    Single,
+    /// A device-mapper multipath map, or a device on top of one: several paths to one logical unit.
+    Multipath,
+}
+
+/// A block or character device's number, or that a file is no device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Number {
+    /// A block device.
+    Block(u32, u32),
+    /// A character device.
+    Character(u32, u32),
+    /// A file that is no device, or whose kind cannot be read.
+    None,
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Block(major, minor) => write!(f, "{major}:{minor}"),
+            Self::Character(major, minor) => write!(f, "char {major}:{minor}"),
+            Self::None => f.write_str("no device"),
+        }
+    }
+}
+
+/// The number of the device that `descriptor` refers to.
+#[must_use]
+pub fn number(descriptor: BorrowedFd<'_>) -> Number {
+    let Ok(stat) = fstat(descriptor) else {
+        return Number::None;
+    };
+    let (major, minor) = (major(stat.st_rdev), minor(stat.st_rdev));
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::BlockDevice => Number::Block(major, minor),
+        FileType::CharacterDevice => Number::Character(major, minor),
+        _ => Number::None,
+    }
+}
+
+/// What the device is.
+///
+/// # Errors
+///
+/// That sysfs cannot be read, so that a map cannot be told from a disk.
+pub fn kind(number: Number) -> io::Result<Kind> {
+    match number {
+        Number::Block(major, minor) if !SCSI_DISK_MAJORS.contains(&major) => {
+            let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+            // Without this check a sysfs that is not there would make every map a single device.
+            fs::metadata(&device)?;
+            Ok(if has_multipath(&device, DEEPEST_STACK)? {
+                Kind::Multipath
+            } else {
+                Kind::Single
+            })
+        }
+        _ => Ok(Kind::Single),
+    }
+}
+
+/// Whether the block device at `device` in sysfs is a multipath map, or lies on one.
+///
+/// A command to a partition or a volume on a map would reach the whole logical unit by one path.
+fn has_multipath(device: &Path, depth: usize) -> io::Result<bool> {
+    let Some(depth) = depth.checked_sub(1) else {
+        return Err(io::Error::other(
+            "devices lie too deep on top of each other",
+        ));
+    };
+    match fs::read_to_string(device.join("dm/uuid")) {
+        Ok(uuid) if uuid.starts_with(MULTIPATH_PREFIX) => return Ok(true),
+        Ok(_) => {}
+        // Not of device-mapper. Nothing else that passes SCSI commands on has devices under it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    }
+    for below in fs::read_dir(device.join("slaves"))? {
+        if has_multipath(&below?.path(), depth)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{File, create_dir_all, write};
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn files_and_character_devices_are_single() {
+        let null = File::open("/dev/null").unwrap();
+        assert_eq!(number(null.as_fd()), Number::Character(1, 3));
+        assert_eq!(kind(Number::Character(1, 3)).unwrap(), Kind::Single);
+        let file = tempfile::tempfile().unwrap();
+        assert_eq!(number(file.as_fd()), Number::None);
+        assert_eq!(kind(Number::None).unwrap(), Kind::Single);
+    }
+
+    #[test]
+    fn a_block_device_that_sysfs_does_not_know_is_an_error() {
+        // Major 120 is for local use: no driver has it.
+        assert!(kind(Number::Block(120, 77)).is_err());
+    }
+
+    /// A folder as sysfs shows a device-mapper device, on top of those in `below`.
+    fn map(root: &Path, name: &str, uuid: &str, below: &[&str]) -> PathBuf {
+        let device = root.join(name);
+        create_dir_all(device.join("dm")).unwrap();
+        create_dir_all(device.join("slaves")).unwrap();
+        write(device.join("dm/uuid"), format!("{uuid}\n")).unwrap();
+        for name in below {
+            symlink(root.join(name), device.join("slaves").join(name)).unwrap();
+        }
+        device
+    }
+
+    #[test]
+    fn maps_and_what_lies_on_them_are_multipath() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path();
+        create_dir_all(root.join("sda")).unwrap();
+        let mpath = map(root, "dm-0", "mpath-3600", &["sda"]);
+        let partition = map(root, "dm-1", "part1-mpath-3600", &["dm-0"]);
+        let volume = map(root, "dm-2", "LVM-x", &["dm-1"]);
+        let plain = map(root, "dm-3", "LVM-y", &["sda"]);
+        for (device, expected) in [
+            (mpath, true),
+            (partition, true),
+            (volume, true),
+            (plain, false),
+            (root.join("sda"), false),
+        ] {
+            assert_eq!(
+                has_multipath(&device, DEEPEST_STACK).unwrap(),
+                expected,
+                "{device:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_stack_without_end_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let device = map(folder.path(), "dm-0", "LVM-x", &["dm-0"]);
+        assert!(has_multipath(&device, DEEPEST_STACK).is_err());
+    }
+}

@@ -1,0 +1,126 @@
+//! How many threads there are: always one that waits, and no more than are of use.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::trace::trace;
+
+/// How long a thread that is not the last one waits before it ends. Long enough that a cluster's
+/// periodic commands do not start and end threads all day.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// The deepest call, a log line within a command, takes some kilobytes; memory is only used as far
+/// as it is touched.
+const STACK_SIZE: usize = 256 * 1024;
+
+/// Counts the threads that wait for something to happen.
+///
+/// A thread is counted from its start, or from [`Crew::back_to_waiting`], until [`Crew::called`]. One
+/// that was woken and has not called yet is counted too; that is safe, because before it blocks it
+/// comes to [`Crew::ensure_waiting`] itself.
+#[derive(Debug)]
+pub(super) struct Crew {
+    waiting: AtomicUsize,
+}
+
+impl Crew {
+    pub(super) const fn new() -> Self {
+        Self {
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// Starts a thread if none is waiting. `work` makes what the thread does.
+    pub(super) fn ensure_waiting<F>(&self, work: impl FnOnce() -> F) -> io::Result<()>
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            return Ok(());
+        }
+        // Counted before it runs, so that others do not start one each.
+        let others = self.waiting.fetch_add(1, Ordering::SeqCst);
+        let started = thread::Builder::new()
+            .name("pr-helper".into())
+            .stack_size(STACK_SIZE)
+            .spawn(work());
+        match started {
+            Ok(_) => {
+                trace!(THREAD_STARTED, "waiting {others}");
+                Ok(())
+            }
+            Err(error) => {
+                self.waiting.fetch_sub(1, Ordering::SeqCst);
+                Err(error)
+            }
+        }
+    }
+
+    /// The calling thread has something to do.
+    pub(super) fn called(&self) {
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// The calling thread is going to wait again.
+    pub(super) fn back_to_waiting(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// How long the calling thread should wait before it asks whether it may leave: for ever, if it
+    /// is the only one.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        (self.waiting.load(Ordering::SeqCst) > 1).then_some(QUIET)
+    }
+
+    /// Whether the calling thread, which waits, is to end because another one waits too.
+    pub(super) fn leave_if_surplus(&self) -> bool {
+        let leave = |waiting: usize| {
+            if waiting > 1 {
+                waiting.checked_sub(1)
+            } else {
+                None
+            }
+        };
+        let left = self
+            .waiting
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, leave);
+        if let Ok(before) = left {
+            trace!(THREAD_ENDED, "waiting {before}");
+        }
+        left.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_thread_is_started_only_when_the_first_is_called() {
+        let crew = Crew::new();
+        crew.ensure_waiting(|| || {}).unwrap();
+        crew.ensure_waiting(|| -> fn() { panic!("one waits already") })
+            .unwrap();
+        crew.called();
+        let mut started = false;
+        crew.ensure_waiting(|| {
+            started = true;
+            || {}
+        })
+        .unwrap();
+        assert!(started);
+    }
+
+    #[test]
+    fn the_last_thread_that_waits_stays() {
+        let crew = Crew::new();
+        crew.back_to_waiting();
+        assert_eq!(crew.patience(), None);
+        crew.back_to_waiting();
+        assert_eq!(crew.patience(), Some(QUIET));
+        assert!(crew.leave_if_surplus());
+        assert!(!crew.leave_if_surplus());
+    }
+}

@@ -1,0 +1,265 @@
+//! The socket that clients connect to: made here, or handed over by a service manager.
+
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with, bind, connect, listen,
+    socket_with,
+};
+use thiserror::Error;
+
+/// How many clients can have connected and not be accepted yet. The kernel lowers it to
+/// `net.core.somaxconn`, which is 4096 since Linux 5.4.
+const BACKLOG: i32 = 4096;
+
+/// How long to wait for another instance that is just starting in the same directory.
+const START_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Why there is no socket.
+#[derive(Debug, Error)]
+pub enum ListenError {
+    /// The path does not fit into a socket address.
+    #[error("socket path '{path}' is too long, 107 bytes are the most", path = .0.display())]
+    PathTooLong(PathBuf),
+    /// A helper, or something else, serves there.
+    #[error(
+        "socket '{path}' is in use by another process: stop it, or choose another path with -k",
+        path = .0.display()
+    )]
+    InUse(PathBuf),
+    /// What is there is no socket, and may be somebody's file.
+    #[error("'{path}' exists and is not a socket: remove it, or choose another path with -k",
+        path = .0.display())]
+    NotASocket(PathBuf),
+    /// It cannot be found out whether somebody serves there.
+    #[error("cannot tell whether socket '{path}' is in use", path = .0.display())]
+    Probe(PathBuf, #[source] io::Error),
+    /// What an instance that is gone has left cannot be removed.
+    #[error("cannot replace stale socket '{path}'", path = .0.display())]
+    Replace(PathBuf, #[source] io::Error),
+    /// The socket cannot be made.
+    #[error("cannot bind socket '{path}'", path = .0.display())]
+    Bind(PathBuf, #[source] io::Error),
+    /// A socket that was handed over cannot be used.
+    #[error("cannot use the socket that was passed")]
+    Inherited(#[source] io::Error),
+}
+
+/// A listening socket. Accepting from it does not block.
+#[derive(Debug)]
+pub struct Listener {
+    socket: OwnedFd,
+}
+
+/// The file of a socket that was made here. It is removed on drop, if it is still that file: what
+/// another process has put in its place is left alone.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Listener {
+    /// Makes a socket at `path`, with the mode that the umask leaves of 0777.
+    ///
+    /// The socket of an instance that is gone is replaced; one that somebody serves is left alone, and
+    /// so is any other file.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError`], with nothing changed.
+    pub fn bind(path: &Path) -> Result<(Self, SocketFile), ListenError> {
+        let failed = |error: Errno| ListenError::Bind(path.into(), error.into());
+        let address =
+            SocketAddrUnix::new(path).map_err(|_| ListenError::PathTooLong(path.into()))?;
+        // Two instances that start at once must not each take the other's socket for a stale one.
+        let _turn = wait_turn(path);
+        if let Some(found) = find(path)? {
+            make_way(path, &address, &found)?;
+        }
+        let socket = new_socket().map_err(failed)?;
+        bind(&socket, &address).map_err(failed)?;
+        // At once: libvirt and KubeVirt let clients loose as soon as the path exists.
+        listen(&socket, BACKLOG).map_err(failed)?;
+        let made =
+            fs::symlink_metadata(path).map_err(|error| ListenError::Bind(path.into(), error))?;
+        let file = SocketFile {
+            path: path.into(),
+            device: made.dev(),
+            inode: made.ino(),
+        };
+        Ok((Self { socket }, file))
+    }
+
+    /// Uses a listening socket that a service manager passed. It stays where it is at the end.
+    ///
+    /// # Errors
+    ///
+    /// [`ListenError::Inherited`].
+    pub fn inherit(socket: OwnedFd) -> Result<Self, ListenError> {
+        let set = || fcntl_setfl(&socket, fcntl_getfl(&socket)? | OFlags::NONBLOCK);
+        set().map_err(|error: Errno| ListenError::Inherited(error.into()))?;
+        Ok(Self { socket })
+    }
+
+    /// The next client that has connected.
+    ///
+    /// # Errors
+    ///
+    /// That of accept(2): `WouldBlock` if there is none.
+    pub fn accept(&self) -> io::Result<OwnedFd> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Ok(acceptfrom_with(&self.socket, flags)?.0)
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        match fs::symlink_metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => {
+                if let Err(error) = fs::remove_file(&self.path) {
+                    // The usual case with -u: the directory is root's. The next start replaces it.
+                    log::warn!("cannot remove socket '{}': {error}", self.path.display());
+                }
+            }
+            _ => log::info!("socket '{}' is no longer ours", self.path.display()),
+        }
+    }
+}
+
+/// A lock on the directory of `path`, which other instances of this program take too when they start.
+///
+/// It is held until the directory is dropped. Without it a start is only less safe against another
+/// at the same moment, so a directory that cannot be opened, or that some other program keeps
+/// locked, does not stop it.
+fn wait_turn(path: &Path) -> Option<File> {
+    let directory = File::open(path.parent()?).ok()?;
+    let deadline = Instant::now() + START_PATIENCE;
+    loop {
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Some(directory),
+            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            Err(_) => return None,
+        }
+    }
+}
+
+fn find(path: &Path) -> Result<Option<Metadata>, ListenError> {
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(ListenError::Bind(path.into(), error)),
+    }
+}
+
+/// Removes `found` from `path` if it is a socket that nobody serves.
+fn make_way(path: &Path, address: &SocketAddrUnix, found: &Metadata) -> Result<(), ListenError> {
+    if !found.file_type().is_socket() {
+        return Err(ListenError::NotASocket(path.into()));
+    }
+    match new_socket().and_then(|probe| connect(&probe, address)) {
+        Err(Errno::CONNREFUSED) => {}
+        // A full backlog is somebody's backlog.
+        Ok(()) | Err(Errno::AGAIN) => return Err(ListenError::InUse(path.into())),
+        Err(error) => return Err(ListenError::Probe(path.into(), error.into())),
+    }
+    fs::remove_file(path).map_err(|error| ListenError::Replace(path.into(), error))
+}
+
+fn new_socket() -> rustix::io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    fn path_in(folder: &tempfile::TempDir) -> PathBuf {
+        folder.path().join("s")
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path_in(&folder);
+        drop(UnixListener::bind(&path).unwrap());
+        let (listener, file) = Listener::bind(&path).unwrap();
+        UnixStream::connect(&path).unwrap();
+        listener.accept().unwrap();
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        drop(file);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_live_socket_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path_in(&folder);
+        let (first, _file) = Listener::bind(&path).unwrap();
+        assert!(matches!(Listener::bind(&path), Err(ListenError::InUse(_))));
+        UnixStream::connect(&path).unwrap();
+        first.accept().unwrap();
+    }
+
+    #[test]
+    fn a_live_socket_with_a_full_backlog_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path_in(&folder);
+        let busy = new_socket().unwrap();
+        let address = SocketAddrUnix::new(&path).unwrap();
+        bind(&busy, &address).unwrap();
+        listen(&busy, 0).unwrap();
+        let mut waiting = Vec::new();
+        loop {
+            let client = new_socket().unwrap();
+            match connect(&client, &address) {
+                Ok(()) => waiting.push(client),
+                Err(error) => break assert_eq!(error, Errno::AGAIN),
+            }
+        }
+        assert!(matches!(Listener::bind(&path), Err(ListenError::InUse(_))));
+    }
+
+    #[test]
+    fn a_file_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path_in(&folder);
+        fs::write(&path, "somebody's").unwrap();
+        assert!(matches!(
+            Listener::bind(&path),
+            Err(ListenError::NotASocket(_))
+        ));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "somebody's");
+    }
+
+    #[test]
+    fn a_socket_that_has_taken_our_place_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path_in(&folder);
+        let (_first, file) = Listener::bind(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        let second = UnixListener::bind(&path).unwrap();
+        drop(file);
+        UnixStream::connect(&path).unwrap();
+        second.accept().unwrap();
+    }
+}

@@ -1,0 +1,149 @@
+//! One client's connection: bytes to requests, outcomes to bytes.
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::sys::socket::{getsockopt, sockopt};
+use pr_socket::server::{Ended, Next};
+use pr_socket::{Connection, ReplyBuffer, Request};
+
+use crate::backend::Outcome;
+use crate::trace::trace;
+
+/// Who is at the other end of a connection. `Display` is how log and trace name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// Counts connections, from 1.
+    number: u64,
+    /// The process that connected; 0 if it is in a namespace that this process cannot see.
+    process: i32,
+    user: u32,
+}
+
+impl Client {
+    fn of(socket: &OwnedFd, number: u64) -> Self {
+        match getsockopt(socket, sockopt::PeerCredentials) {
+            Ok(peer) => Self {
+                number,
+                process: peer.pid(),
+                user: peer.uid(),
+            },
+            // The kernel notes them when a client connects; it has no way to fail on our sockets.
+            Err(_) => Self {
+                number,
+                process: 0,
+                user: u32::MAX,
+            },
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn nobody() -> Self {
+        Self {
+            number: 0,
+            process: 0,
+            user: 0,
+        }
+    }
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            number,
+            process,
+            user,
+        } = self;
+        write!(f, "client {number} (pid {process}, uid {user})")
+    }
+}
+
+/// What a session waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Bytes of the client.
+    Readable,
+    /// Room for bytes to the client.
+    Writable,
+    /// Nothing: the connection is over.
+    Over,
+}
+
+/// What [`Session::serve`] has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// It has answered a request; there may be another.
+    Request,
+    /// There was none, and this is to be waited for.
+    Nothing(Wait),
+}
+
+/// One client's connection.
+#[derive(Debug)]
+pub struct Session {
+    client: Client,
+    connection: Connection,
+}
+
+impl Session {
+    /// Greets the client on `socket`, the `number`th to connect.
+    ///
+    /// # Errors
+    ///
+    /// That it is gone again.
+    pub fn open(socket: OwnedFd, number: u64) -> Result<Self, Ended> {
+        let client = Client::of(&socket, number);
+        let connection = Connection::open(socket)?;
+        log::info!("{client}: connected");
+        trace!(CLIENT_CONNECTED, "{client}");
+        Ok(Self { client, connection })
+    }
+
+    /// Has `execute` do the next thing that the client asks for, and answers it.
+    ///
+    /// `execute` gets the data area of the answer, which is as long as the command allows.
+    pub fn serve(
+        &mut self,
+        reply: &mut ReplyBuffer,
+        execute: impl FnOnce(&Client, Request, &mut [u8]) -> Outcome,
+    ) -> Served {
+        let answered = match self.connection.advance() {
+            Ok(Next::AwaitReadable) => return Served::Nothing(Wait::Readable),
+            Ok(Next::AwaitWritable) => return Served::Nothing(Wait::Writable),
+            Ok(Next::Request(request)) => {
+                let command = request.command;
+                let Outcome {
+                    status,
+                    sense,
+                    length,
+                } = execute(&self.client, request, reply.data_area(&command));
+                self.connection
+                    .answer(reply.finish(&command, status, &sense, length))
+            }
+            Err(ended) => Err(ended),
+        };
+        match answered {
+            Ok(()) => Served::Request,
+            Err(ended) => {
+                self.end(&ended);
+                Served::Nothing(Wait::Over)
+            }
+        }
+    }
+
+    fn end(&self, ended: &Ended) {
+        let client = self.client;
+        match ended {
+            Ended::Closed => log::info!("{client}: disconnected"),
+            Ended::Violation(violation) => log::warn!("{client}: connection ended: {violation}"),
+            Ended::Socket(error) => log::info!("{client}: connection lost: {error}"),
+        }
+        trace!(CLIENT_DISCONNECTED, "{client}: {ended}");
+    }
+}
+
+impl AsFd for Session {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.connection.as_fd()
+    }
+}

@@ -1,0 +1,141 @@
+//! From the command line to serving, and to the end: every step, in order.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
+use thiserror::Error;
+
+use crate::activation::{self, ActivationError};
+use crate::backend::Backends;
+use crate::daemonize::{Background, DaemonizeError, Starting, daemonize};
+use crate::engine::{Engine, EngineError};
+use crate::listener::{ListenError, Listener, SocketFile};
+use crate::options::{DEFAULT_SOCKET, Options};
+use crate::pidfile::{PidFile, PidFileError};
+use crate::privileges::{self, PrivilegeError};
+use crate::trace::options::{self as trace_options, TraceError};
+use crate::trace::trace;
+
+/// How long commands in progress may take to end after a signal. libvirt waits 10 seconds before it
+/// kills; what a device has not answered by then will not be answered in time.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why the helper does not start. `Display` says what failed, the sources say why.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A value of `--trace`.
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    /// `-k` under socket activation.
+    #[error("Unix socket can't be set when using socket activation: remove -k, or the socket unit")]
+    SocketTwice,
+    /// The socket of a service manager.
+    #[error("socket activation failed")]
+    Activation(#[from] ActivationError),
+    /// The socket.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// Going into the background.
+    #[error(transparent)]
+    Daemonize(#[from] DaemonizeError),
+    /// The PID file.
+    #[error(transparent)]
+    PidFile(#[from] PidFileError),
+    /// Giving up privileges.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
+    /// The threads.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The signals that end the helper.
+    #[error("cannot block signals")]
+    Signals(#[source] nix::Error),
+}
+
+/// Does what the options say, until a signal ends it.
+///
+/// # Errors
+///
+/// Why it did not start; whatever was made is removed again. Once it serves, nothing is an error.
+pub fn run(options: &Options) -> Result<ExitCode, StartError> {
+    if trace_options::apply(&options.trace)? == trace_options::Next::ListEvents {
+        crate::print(&trace_options::listing());
+        return Ok(ExitCode::SUCCESS);
+    }
+    for argument in &options.ignored {
+        log::warn!(
+            "argument '{}' has no meaning and is ignored",
+            argument.display()
+        );
+    }
+    // Before there is another process: the manager's variables name this one.
+    let passed = activation::passed();
+    if passed > 0 && options.socket.is_some() {
+        return Err(StartError::SocketTwice);
+    }
+    if !options.daemon {
+        return serve(options, passed, None);
+    }
+    match daemonize()? {
+        Background::Here(starting) => serve(options, passed, Some(starting)),
+        Background::There(status) => Ok(ExitCode::from(status)),
+    }
+}
+
+/// Serves in this process. `passed` sockets come from a service manager; a caller in the foreground
+/// is let go when `starting` is ready.
+fn serve(
+    options: &Options,
+    passed: u32,
+    starting: Option<Starting>,
+) -> Result<ExitCode, StartError> {
+    // In every thread to come, so that this one can wait for them.
+    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+    signals.thread_block().map_err(StartError::Signals)?;
+
+    let (listener, socket_file) = listen(options, passed)?;
+    let pid_file = options
+        .pidfile()
+        .map(|path| PidFile::create(&path))
+        .transpose()?;
+    // Everything that takes privileges is done, and nothing has read a client's byte yet.
+    let user = options.user.map(|user| user.id);
+    let group = options.group.or_else(|| options.user?.primary_group);
+    privileges::drop_all(user, group)?;
+    let engine = Engine::start(
+        listener,
+        Backends {
+            io_timeout: options.io_timeout(),
+        },
+    )?;
+    if let Some(starting) = starting {
+        starting.ready()?;
+    }
+
+    let signal = signals.wait().map_err(StartError::Signals)?;
+    log::info!("{signal}: ending");
+    trace!(STOPPING, "{signal}");
+    drop(socket_file);
+    let left = engine.stop(PATIENCE);
+    if left > 0 {
+        log::warn!("{left} commands are still at their devices and get no answer");
+    }
+    drop(pid_file);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The socket, and its file if that is this process's to remove.
+fn listen(options: &Options, passed: u32) -> Result<(Listener, Option<SocketFile>), StartError> {
+    if passed > 0 {
+        let socket = activation::take(passed)?;
+        return Ok((Listener::inherit(socket)?, None));
+    }
+    let path = options
+        .socket
+        .as_deref()
+        .unwrap_or_else(|| Path::new(DEFAULT_SOCKET));
+    let (listener, file) = Listener::bind(path)?;
+    Ok((listener, Some(file)))
+}
