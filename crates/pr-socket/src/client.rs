@@ -9,7 +9,7 @@ use scsi_pr::Status;
 use thiserror::Error;
 
 use crate::descriptors;
-use crate::inbox::Violation;
+use crate::violation::Violation;
 use crate::wire::{
     CDB_SIZE, Command, Direction, FEATURES_SIZE, Features, RESPONSE_SIZE, Response, SENSE_SIZE,
 };

@@ -2,36 +2,9 @@
 
 use std::os::fd::OwnedFd;
 
-use thiserror::Error;
-
 use crate::descriptors::Descriptors;
+use crate::violation::Violation;
 use crate::wire::{CDB_SIZE, Command, Direction, FEATURES_SIZE, Features};
-
-/// What a client did that the protocol does not allow. The only answer is to end the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Violation {
-    /// It asked for features that were not offered.
-    #[error("features {0} requested, none is offered")]
-    UnknownFeatures(Features),
-    /// A CDB came without a descriptor.
-    #[error("no file descriptor in request")]
-    NoDescriptor,
-    /// More than one descriptor came with one CDB.
-    #[error("more than one file descriptor in request")]
-    ExtraDescriptor,
-    /// A descriptor came with bytes that are not a CDB's.
-    #[error("file descriptor outside of a CDB")]
-    StrayDescriptor,
-    /// A CDB is of another command than PERSISTENT RESERVE IN and OUT.
-    #[error("opcode {0:#04x} is not PERSISTENT RESERVE")]
-    ForeignOpcode(u8),
-    /// A CDB announces more data than the protocol carries.
-    #[error("length of {0} bytes is over 8192")]
-    TooLong(u16),
-    /// The stream ended within a request.
-    #[error("connection ended in the middle of a request")]
-    Truncated,
-}
 
 /// The device that a request is for.
 #[derive(Debug)]
@@ -165,7 +138,7 @@ impl Inbox {
         let [a, b, c, d, ..] = self.head;
         let requested = Features::decode([a, b, c, d]);
         if !requested.is_subset_of(Features::NONE) {
-            return Err(Violation::UnknownFeatures(requested));
+            return Err(Violation::UnknownFeatures(requested.get()));
         }
         self.stage = Stage::Cdb;
         Ok(Progress::Negotiated)

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`wire`] | the layouts: feature word, [`Command`], [`Response`], [`ReplyBuffer`] |
 //! | [`inbox`] | bytes and descriptors, however they are cut, to requests; knows no socket |
+//! | [`violation`] | what a client can do wrong |
 //! | [`descriptors`] | `recvmsg` and `sendmsg` with descriptors |
 //! | [`server`] | a helper's end of one connection, never blocking |
 //! | [`client`] | a client's end, blocking |
@@ -24,9 +25,11 @@ pub mod client;
 pub mod descriptors;
 pub mod inbox;
 pub mod server;
+pub mod violation;
 pub mod wire;
 
 pub use client::Client;
-pub use inbox::{Device, Inbox, Request, Violation};
+pub use inbox::{Device, Inbox, Request};
 pub use server::Connection;
+pub use violation::Violation;
 pub use wire::{Command, Direction, Features, ReplyBuffer, Response};

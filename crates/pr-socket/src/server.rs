@@ -7,7 +7,8 @@ use rustix::net::{SendFlags, send};
 use thiserror::Error;
 
 use crate::descriptors;
-use crate::inbox::{Inbox, Progress, Request, Violation};
+use crate::inbox::{Inbox, Progress, Request};
+use crate::violation::Violation;
 use crate::wire::Features;
 
 /// Why a connection is over.

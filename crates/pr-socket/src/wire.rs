@@ -1,10 +1,8 @@
 //! The layouts of the protocol: feature word, command, response.
 
-use std::fmt;
-
 use scsi_pr::{PERSISTENT_RESERVE_IN, PERSISTENT_RESERVE_OUT, Status};
 
-use crate::inbox::Violation;
+use crate::violation::Violation;
 
 /// Bytes of a feature word.
 pub const FEATURES_SIZE: usize = 4;
@@ -39,16 +37,16 @@ impl Features {
         self.0.to_be_bytes()
     }
 
+    /// The bits.
+    #[must_use]
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+
     /// Whether all of these features are among `offered`.
     #[must_use]
     pub const fn is_subset_of(self, offered: Self) -> bool {
         self.0 & !offered.0 == 0
-    }
-}
-
-impl fmt::Display for Features {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#010x}", self.0)
     }
 }
 
@@ -193,8 +191,8 @@ impl Default for ReplyBuffer {
     }
 }
 
-impl fmt::Debug for ReplyBuffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl std::fmt::Debug for ReplyBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // 8 KiB of somebody's data are no help in a log.
         f.debug_struct("ReplyBuffer").finish_non_exhaustive()
     }

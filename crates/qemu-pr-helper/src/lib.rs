@@ -16,9 +16,10 @@
 //! | [`activation`], [`daemonize`], [`pidfile`], [`privileges`] | one step of that each |
 //! | [`listener`] | the socket that clients connect to |
 //! | [`engine`] | the threads, and what they wait for |
-//! | [`session`] | one client's connection |
+//! | [`session`], [`client`] | one client's connection, and who it is |
 //! | [`device`] | from a file descriptor to what it is |
 //! | [`backend`] | executes a command |
+//! | [`outcome`] | how it ended |
 //! | [`report`] | what log and trace say of a command |
 //! | [`logging`], [`trace`] | where that goes |
 
@@ -27,12 +28,14 @@
 
 pub mod activation;
 pub mod backend;
+pub mod client;
 pub mod daemonize;
 pub mod device;
 pub mod engine;
 pub mod listener;
 pub mod logging;
 pub mod options;
+pub mod outcome;
 pub mod pidfile;
 pub mod privileges;
 pub mod report;

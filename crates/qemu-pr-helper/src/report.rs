@@ -6,9 +6,9 @@ use std::time::Duration;
 use pr_socket::{Device, Request};
 use scsi_pr::{Cdb, ParameterList, Sense, Status};
 
-use crate::backend::Outcome;
+use crate::client::Client;
 use crate::device;
-use crate::session::Client;
+use crate::outcome::Outcome;
 use crate::trace::trace;
 
 /// A request goes to its device.

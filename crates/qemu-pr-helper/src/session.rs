@@ -1,62 +1,13 @@
 //! One client's connection: bytes to requests, outcomes to bytes.
 
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::sys::socket::{getsockopt, sockopt};
 use pr_socket::server::{Ended, Next};
 use pr_socket::{Connection, ReplyBuffer, Request};
 
-use crate::backend::Outcome;
+use crate::client::Client;
+use crate::outcome::Outcome;
 use crate::trace::trace;
-
-/// Who is at the other end of a connection. `Display` is how log and trace name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Client {
-    /// Counts connections, from 1.
-    number: u64,
-    /// The process that connected; 0 if it is in a namespace that this process cannot see.
-    process: i32,
-    user: u32,
-}
-
-impl Client {
-    fn of(socket: &OwnedFd, number: u64) -> Self {
-        match getsockopt(socket, sockopt::PeerCredentials) {
-            Ok(peer) => Self {
-                number,
-                process: peer.pid(),
-                user: peer.uid(),
-            },
-            // The kernel notes them when a client connects; it has no way to fail on our sockets.
-            Err(_) => Self {
-                number,
-                process: 0,
-                user: u32::MAX,
-            },
-        }
-    }
-
-    #[cfg(test)]
-    pub(crate) const fn nobody() -> Self {
-        Self {
-            number: 0,
-            process: 0,
-            user: 0,
-        }
-    }
-}
-
-impl fmt::Display for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            number,
-            process,
-            user,
-        } = self;
-        write!(f, "client {number} (pid {process}, uid {user})")
-    }
-}
 
 /// What a session waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,57 +1,17 @@
 //! From a request to its outcome: which backend executes it, and what is answered without one.
-//!
-//! A request always has an outcome. Whatever a device or the kernel does becomes a SCSI status, with
-//! sense where the status is CHECK CONDITION; nothing here ends a connection or the helper.
 
 pub mod sg;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use pr_socket::wire::SENSE_SIZE;
 use pr_socket::{Device, Direction, Request};
 use rustix::fs::{OFlags, fcntl_getfl};
-use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
+use scsi_pr::{AdditionalSense, SenseKey, Status};
 
+use crate::client::Client;
 use crate::device::{self, Kind, Number};
-use crate::session::Client;
-
-/// How a command ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// The status.
-    pub status: Status,
-    /// Sense data, zeros behind its end.
-    pub sense: [u8; SENSE_SIZE],
-    /// How many bytes of the data area are the device's answer. 0 unless the status is GOOD.
-    pub length: usize,
-}
-
-impl Outcome {
-    /// An outcome that is only a status.
-    #[must_use]
-    pub const fn status(status: Status) -> Self {
-        Self {
-            status,
-            sense: [0; SENSE_SIZE],
-            length: 0,
-        }
-    }
-
-    /// CHECK CONDITION with sense that the helper makes: fixed format, current.
-    #[must_use]
-    pub fn check_condition(key: SenseKey, code: AdditionalSense) -> Self {
-        let mut outcome = Self::status(Status::CHECK_CONDITION);
-        for (byte, value) in outcome
-            .sense
-            .iter_mut()
-            .zip(Sense::new(key, code).to_fixed())
-        {
-            *byte = value;
-        }
-        outcome
-    }
-}
+use crate::outcome::{Execute, Outcome};
 
 /// Everything that can execute a command.
 #[derive(Clone, Copy, Debug)]
@@ -60,11 +20,8 @@ pub struct Backends {
     pub io_timeout: Duration,
 }
 
-impl Backends {
-    /// Executes `request` for `client` and waits for its end, which can take long. Data of the device
-    /// goes to the front of `data`.
-    #[must_use]
-    pub fn execute(&self, client: &Client, request: &Request, data: &mut [u8]) -> Outcome {
+impl Execute for Backends {
+    fn execute(&self, client: &Client, request: &Request, data: &mut [u8]) -> Outcome {
         let descriptor = match &request.device {
             Device::Open(descriptor) => descriptor.as_fd(),
             Device::Lost => {
@@ -126,6 +83,7 @@ mod tests {
     use super::*;
     use pr_socket::Command;
     use std::fs::{File, OpenOptions};
+    use std::os::unix::net::UnixStream;
 
     fn execute(cdb: &[u8], device: Device, parameters: Vec<u8>) -> Outcome {
         let mut bytes = [0; 16];
@@ -138,7 +96,8 @@ mod tests {
         let backends = Backends {
             io_timeout: Duration::from_secs(1),
         };
-        backends.execute(&Client::nobody(), &request, &mut [0; 64])
+        let socket = UnixStream::pair().unwrap().0;
+        backends.execute(&Client::of(&socket, 1), &request, &mut [0; 64])
     }
 
     #[test]

@@ -10,7 +10,7 @@ use pr_socket::{Command, Direction};
 use rustix::io::Errno;
 use scsi_pr::{AdditionalSense as Code, SenseKey as Key, Status};
 
-use super::Outcome;
+use crate::outcome::Outcome;
 
 /// `DRIVER_TIMEOUT` of old kernels' `include/scsi/scsi_status.h`, as the bits that QEMU looks at.
 const DRIVER_TIMEOUT: u16 = 0x06;

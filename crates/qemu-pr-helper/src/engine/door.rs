@@ -2,12 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
+use super::lock;
 use crate::listener::Listener;
 use crate::trace::trace;
 
@@ -20,6 +22,9 @@ const RESERVED_DESCRIPTORS: u64 = 32;
 
 /// How long no client is taken in after the machine has run out of something.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often the log is told that clients have to wait.
+const WARN_EVERY: Duration = Duration::from_secs(60);
 
 /// What is at the door.
 #[derive(Debug)]
@@ -43,6 +48,7 @@ pub(super) struct Door {
     most_clients: usize,
     admitted: AtomicU64,
     paused: AtomicBool,
+    last_warning: Mutex<Option<Instant>>,
 }
 
 impl Door {
@@ -54,6 +60,7 @@ impl Door {
             most_clients: usize::try_from(most_clients).unwrap_or(usize::MAX),
             admitted: AtomicU64::new(0),
             paused: AtomicBool::new(false),
+            last_warning: Mutex::new(None),
         }
     }
 
@@ -83,8 +90,12 @@ impl Door {
     }
 
     fn pause(&self, reason: std::fmt::Arguments<'_>) {
-        log::warn!("new clients have to wait: {reason}");
         trace!(ACCEPT_PAUSED, "{reason}");
+        let mut last_warning = lock(&self.last_warning);
+        if last_warning.is_none_or(|last| last.elapsed() >= WARN_EVERY) {
+            *last_warning = Some(Instant::now());
+            log::warn!("new clients have to wait: {reason}");
+        }
         self.paused.store(true, Ordering::SeqCst);
     }
 

@@ -26,10 +26,11 @@ use scsi_pr::Status;
 use slab::Slab;
 use thiserror::Error;
 
-use crate::backend::{Backends, Outcome};
+use crate::client::Client;
 use crate::listener::Listener;
+use crate::outcome::{Execute, Outcome};
 use crate::report;
-use crate::session::{Client, Served, Session, Wait};
+use crate::session::{Served, Session, Wait};
 use crew::Crew;
 use door::{Door, Knock};
 
@@ -49,25 +50,25 @@ pub enum EngineError {
 
 /// Serves clients until it is stopped.
 #[derive(Debug)]
-pub struct Engine {
+pub struct Engine<E> {
     poll: OwnedFd,
     door: Door,
     sessions: Mutex<Slab<Arc<Mutex<Session>>>>,
     crew: Crew,
-    backends: Backends,
+    executor: E,
     /// Sessions that a thread is working on, with a command in progress or about to have one.
     serving: AtomicUsize,
     /// Set once; no command begins after that.
     stopping: AtomicBool,
 }
 
-impl Engine {
-    /// Begins to serve the clients that connect to `listener`.
+impl<E: Execute> Engine<E> {
+    /// Begins to serve the clients that connect to `listener`, with what `executor` can do.
     ///
     /// # Errors
     ///
     /// [`EngineError`].
-    pub fn start(listener: Listener, backends: Backends) -> Result<Arc<Self>, EngineError> {
+    pub fn start(listener: Listener, executor: E) -> Result<Arc<Self>, EngineError> {
         let failed = |error: Errno| EngineError::Epoll(error.into());
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
         let door = Door::new(listener);
@@ -83,7 +84,7 @@ impl Engine {
             door,
             sessions: Mutex::new(Slab::new()),
             crew: Crew::new(),
-            backends,
+            executor,
             serving: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
         });
@@ -139,7 +140,8 @@ impl Engine {
             data: epoll::EventData::new_u64(0),
         }];
         loop {
-            let patience = self.crew.patience().or_else(|| self.door.patience());
+            let patience = [self.crew.patience(), self.door.patience()];
+            let patience = patience.into_iter().flatten().min();
             let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
             match epoll::wait(&self.poll, &mut events, patience.as_ref()) {
                 Ok(0) => return None,
@@ -215,10 +217,12 @@ impl Engine {
         let Some(session) = lock(&self.sessions).get(key).map(Arc::clone) else {
             return;
         };
-        let mut session = lock(&session);
         self.serving.fetch_add(1, Ordering::SeqCst);
-        if self.serve_until_wait(place, &mut session, reply) == Wait::Over {
+        let wait = self.serve_until_wait(place, &mut lock(&session), reply);
+        if wait == Wait::Over {
             lock(&self.sessions).remove(key);
+            // Its descriptor is free now, and somebody at the door may be waiting for it.
+            drop(session);
             self.reopen_door();
         }
         self.serving.fetch_sub(1, Ordering::SeqCst);
@@ -263,7 +267,7 @@ impl Engine {
         }
         report::begin(client, request);
         let start = Instant::now();
-        let outcome = self.backends.execute(client, request, data);
+        let outcome = self.executor.execute(client, request, data);
         report::end(client, request, &outcome, start.elapsed());
         outcome
     }

@@ -1,0 +1,52 @@
+//! How a command ended.
+
+use pr_socket::Request;
+use pr_socket::wire::SENSE_SIZE;
+use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
+
+use crate::client::Client;
+
+/// What executes requests. A request always has an outcome: whatever a device or the kernel does
+/// becomes a SCSI status, with sense where the status is CHECK CONDITION.
+pub trait Execute: Send + Sync + 'static {
+    /// Executes `request` for `client` and waits for its end, which can take long. Data of the device
+    /// goes to the front of `data`, which is as long as the command allows.
+    fn execute(&self, client: &Client, request: &Request, data: &mut [u8]) -> Outcome;
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The status.
+    pub status: Status,
+    /// Sense data, zeros behind its end.
+    pub sense: [u8; SENSE_SIZE],
+    /// How many bytes of the data area are the device's answer. 0 unless the status is GOOD.
+    pub length: usize,
+}
+
+impl Outcome {
+    /// An outcome that is only a status.
+    #[must_use]
+    pub const fn status(status: Status) -> Self {
+        Self {
+            status,
+            sense: [0; SENSE_SIZE],
+            length: 0,
+        }
+    }
+
+    /// CHECK CONDITION with sense that the helper makes: fixed format, current.
+    #[must_use]
+    pub fn check_condition(key: SenseKey, code: AdditionalSense) -> Self {
+        let mut outcome = Self::status(Status::CHECK_CONDITION);
+        for (byte, value) in outcome
+            .sense
+            .iter_mut()
+            .zip(Sense::new(key, code).to_fixed())
+        {
+            *byte = value;
+        }
+        outcome
+    }
+}

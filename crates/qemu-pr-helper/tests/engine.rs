@@ -1,0 +1,179 @@
+//! The engine with devices that hang: nobody waits for somebody else's.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use pr_socket::{Client, Request, Response};
+use qemu_pr_helper::client;
+use qemu_pr_helper::engine::Engine;
+use qemu_pr_helper::listener::Listener;
+use qemu_pr_helper::outcome::{Execute, Outcome};
+use scsi_pr::Status;
+
+/// READ KEYS, which the test's device answers at once, and REPORT CAPABILITIES, at which it hangs.
+const ANSWERED: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0];
+const HANGING: [u8; 16] = [0x5e, 2, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0];
+
+/// How long to wait for what has to happen; a machine under load is slow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A device that hangs at some commands until it is let go.
+#[derive(Clone, Default)]
+struct Device {
+    /// How many commands hang, and whether they still do.
+    state: Arc<(Mutex<(usize, bool)>, Condvar)>,
+}
+
+impl Device {
+    fn wait_until_hanging(&self, count: usize) {
+        let (state, changed) = &*self.state;
+        let hanging = |state: &mut (usize, bool)| state.0 < count;
+        let (state, waited) = changed
+            .wait_timeout_while(state.lock().unwrap(), PATIENCE, hanging)
+            .unwrap();
+        assert!(
+            !waited.timed_out(),
+            "{} of {count} commands are at the device",
+            state.0
+        );
+    }
+
+    fn let_go(&self) {
+        let (state, changed) = &*self.state;
+        state.lock().unwrap().1 = true;
+        changed.notify_all();
+    }
+}
+
+impl Execute for Device {
+    fn execute(&self, _: &client::Client, request: &Request, data: &mut [u8]) -> Outcome {
+        if *request.command.cdb() == HANGING {
+            let (state, changed) = &*self.state;
+            let mut state = state.lock().unwrap();
+            state.0 += 1;
+            changed.notify_all();
+            drop(changed.wait_while(state, |state| !state.1).unwrap());
+        }
+        data.fill(7);
+        Outcome {
+            length: data.len(),
+            ..Outcome::status(Status::GOOD)
+        }
+    }
+}
+
+/// A running engine, the device behind it, and where to connect.
+struct Running {
+    engine: Arc<Engine<Device>>,
+    device: Device,
+    socket: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+fn start() -> Running {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s");
+    let device = Device::default();
+    let (listener, file) = Listener::bind(&socket).unwrap();
+    let engine = Engine::start(listener, device.clone()).unwrap();
+    // The folder goes, and the socket with it.
+    std::mem::forget(file);
+    Running {
+        engine,
+        device,
+        socket,
+        _folder: folder,
+    }
+}
+
+impl Running {
+    fn client(&self) -> Client {
+        Client::connect(&self.socket).unwrap()
+    }
+
+    /// Has `count` clients send a command that hangs, and waits until they do.
+    fn hang(&self, count: usize) -> Vec<JoinHandle<Option<Response>>> {
+        let threads = (0..count).map(|_| {
+            let mut client = self.client();
+            thread::spawn(move || execute(&mut client, HANGING))
+        });
+        let threads = threads.collect();
+        self.device.wait_until_hanging(count);
+        threads
+    }
+}
+
+fn execute(client: &mut Client, cdb: [u8; 16]) -> Option<Response> {
+    let null = File::open("/dev/null").unwrap();
+    client.execute(cdb, null.as_fd(), &[]).ok()
+}
+
+#[test]
+fn clients_are_served_while_others_commands_hang() {
+    let running = start();
+    let mut before = running.client();
+    let hanging = running.hang(64);
+
+    let mut after = running.client();
+    for client in [&mut before, &mut after] {
+        for _ in 0..100 {
+            assert_eq!(execute(client, ANSWERED).unwrap().data, [7; 8]);
+        }
+    }
+
+    running.device.let_go();
+    for thread in hanging {
+        assert_eq!(thread.join().unwrap().unwrap().data, [7; 8]);
+    }
+    assert_eq!(running.engine.stop(PATIENCE), 0);
+}
+
+#[test]
+fn many_clients_at_once_get_their_own_answers() {
+    let running = start();
+    let clients = (0..32).map(|_| {
+        let mut client = running.client();
+        thread::spawn(move || {
+            for _ in 0..50 {
+                assert_eq!(execute(&mut client, ANSWERED).unwrap().status, Status::GOOD);
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.join().unwrap();
+    }
+    assert_eq!(running.engine.stop(PATIENCE), 0);
+}
+
+#[test]
+fn stop_answers_commands_in_progress_and_begins_none() {
+    let running = start();
+    let mut idle = running.client();
+    let hanging = running.hang(2);
+    let engine = Arc::clone(&running.engine);
+    let stopping = thread::spawn(move || engine.stop(PATIENCE));
+    // Idle clients find their connection closed as soon as the helper is stopping.
+    while execute(&mut idle, ANSWERED).is_some() {}
+    running.device.let_go();
+    assert_eq!(stopping.join().unwrap(), 0);
+    for thread in hanging {
+        assert_eq!(thread.join().unwrap().unwrap().data, [7; 8]);
+    }
+}
+
+#[test]
+fn stop_does_not_wait_for_ever() {
+    let running = start();
+    let hanging = running.hang(3);
+    assert_eq!(running.engine.stop(Duration::from_millis(50)), 3);
+    running.device.let_go();
+    for thread in hanging {
+        thread.join().unwrap().unwrap();
+    }
+}
