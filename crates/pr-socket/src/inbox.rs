@@ -112,10 +112,11 @@ impl Inbox {
         }
     }
 
-    /// Whether nothing of a request has arrived: a stream that ends here ends as it should.
+    /// Whether nothing of a feature word or a request has arrived: a stream that ends here breaks
+    /// nothing off.
     #[must_use]
     pub const fn is_between_requests(&self) -> bool {
-        matches!(self.stage, Stage::Cdb) && self.filled == 0
+        !matches!(self.stage, Stage::Parameters(_)) && self.filled == 0
     }
 
     fn keep(&mut self, descriptors: Descriptors) -> Result<(), Violation> {

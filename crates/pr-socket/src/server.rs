@@ -14,7 +14,7 @@ use crate::wire::Features;
 /// Why a connection is over.
 #[derive(Debug, Error)]
 pub enum Ended {
-    /// The client closed it, and owes nothing.
+    /// The client closed it, with nothing broken off.
     #[error("closed by the client")]
     Closed,
     /// The client broke the protocol.

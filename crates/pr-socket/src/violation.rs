@@ -24,6 +24,6 @@ pub enum Violation {
     #[error("length of {0} bytes is over 8192")]
     TooLong(u16),
     /// The stream ended within a request.
-    #[error("connection ended in the middle of a request")]
+    #[error("stream ended in the middle of a request")]
     Truncated,
 }

@@ -3,8 +3,9 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use pr_socket::server::{Ended, Next};
-use pr_socket::{Connection, ReplyBuffer, Request};
+use pr_socket::{Connection, ReplyBuffer, Request, Violation};
 
+use crate::chain;
 use crate::client::Client;
 use crate::outcome::Outcome;
 use crate::trace::trace;
@@ -86,10 +87,15 @@ impl Session {
         let client = self.client;
         match ended {
             Ended::Closed => log::info!("{client}: disconnected"),
-            Ended::Violation(violation) => log::warn!("{client}: connection ended: {violation}"),
-            Ended::Socket(error) => log::info!("{client}: connection lost: {error}"),
+            // A client that is killed ends like this, which is nobody's fault.
+            Ended::Violation(Violation::Truncated) | Ended::Socket(_) => {
+                log::info!("{client}: connection lost: {}", chain(ended));
+            }
+            Ended::Violation(violation) => {
+                log::warn!("{client}: protocol violation, connection closed: {violation}");
+            }
         }
-        trace!(CLIENT_DISCONNECTED, "{client}: {ended}");
+        trace!(CLIENT_DISCONNECTED, "{client}: {}", chain(ended));
     }
 }
 

@@ -26,6 +26,7 @@ use scsi_pr::Status;
 use slab::Slab;
 use thiserror::Error;
 
+use crate::chain;
 use crate::client::Client;
 use crate::listener::Listener;
 use crate::outcome::{Execute, Outcome};
@@ -171,7 +172,10 @@ impl<E: Execute> Engine<E> {
                 Knock::Client(socket, number) => match Session::open(socket, number) {
                     Ok(session) => self.enter(session),
                     Err(ended) => {
-                        log::info!("client {number}: gone before it was greeted: {ended}");
+                        log::info!(
+                            "client {number}: gone before it was greeted: {}",
+                            chain(&ended)
+                        );
                     }
                 },
                 Knock::Nobody => break,
