@@ -10,7 +10,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum ActivationError {
     /// There is more than one.
-    #[error("{0} sockets were passed, one is supported: use one ListenStream= line")]
+    #[error("LISTEN_FDS is {0}, one socket is supported: use one ListenStream= line")]
     Several(u32),
     /// The descriptor is not open.
     #[error("invalid file descriptor fd = {}", linux_sys::inherited::FIRST)]

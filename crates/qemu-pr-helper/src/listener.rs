@@ -169,13 +169,14 @@ fn find(path: &Path) -> Result<Option<Metadata>, ListenError> {
     }
 }
 
-/// Removes `found` from `path` if it is a socket that nobody serves.
+/// Removes `found` from `path` if it is a socket that nobody serves, or a link.
 fn make_way(path: &Path, address: &SocketAddrUnix, found: &Metadata) -> Result<(), ListenError> {
-    if !found.file_type().is_socket() {
+    if !found.file_type().is_socket() && !found.file_type().is_symlink() {
         return Err(ListenError::NotASocket(path.into()));
     }
     match new_socket().and_then(|probe| connect(&probe, address)) {
-        Err(Errno::CONNREFUSED) => {}
+        // The second: a link to nothing. Whatever a link leads to stays, only the link goes.
+        Err(Errno::CONNREFUSED | Errno::NOENT) => {}
         // A full backlog is somebody's backlog.
         Ok(()) | Err(Errno::AGAIN) => return Err(ListenError::InUse(path.into())),
         Err(error) => return Err(ListenError::Probe(path.into(), error.into())),
@@ -191,6 +192,7 @@ fn new_socket() -> rustix::io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::symlink;
     use std::os::unix::net::{UnixListener, UnixStream};
 
     fn path_in(folder: &tempfile::TempDir) -> PathBuf {
@@ -249,6 +251,22 @@ mod tests {
             Err(ListenError::NotASocket(_))
         ));
         assert_eq!(fs::read_to_string(&path).unwrap(), "somebody's");
+    }
+
+    #[test]
+    fn a_link_is_replaced_unless_it_leads_to_a_live_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = path_in(&folder);
+        let target = folder.path().join("target");
+        fs::write(&target, "somebody's").unwrap();
+        symlink(&target, &path).unwrap();
+        drop(Listener::bind(&path).unwrap());
+        assert_eq!(fs::read_to_string(&target).unwrap(), "somebody's");
+
+        fs::remove_file(&target).unwrap();
+        let _live = UnixListener::bind(&target).unwrap();
+        symlink(&target, &path).unwrap();
+        assert!(matches!(Listener::bind(&path), Err(ListenError::InUse(_))));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Parser, ValueHint};
 use nix::unistd;
@@ -52,7 +53,7 @@ pub struct Options {
     /// Unix socket [default: /var/run/qemu-pr-helper.sock]
     #[arg(
         short = 'k', long, value_name = "PATH", value_hint = ValueHint::FilePath,
-        allow_hyphen_values = true, value_parser = absolute_path
+        allow_hyphen_values = true, value_parser = OsStringValueParser::new().try_map(absolute)
     )]
     pub socket: Option<PathBuf>,
 
@@ -128,12 +129,12 @@ pub fn complaint(error: &clap::Error) -> String {
         .join(" ")
 }
 
-fn absolute_path(value: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(value);
+fn absolute(path: OsString) -> Result<PathBuf, &'static str> {
+    let path = PathBuf::from(path);
     if path.is_absolute() {
         Ok(path)
     } else {
-        Err("socket path must be absolute".into())
+        Err("socket path must be absolute")
     }
 }
 
@@ -164,9 +165,10 @@ fn group(value: &str) -> Result<unistd::Gid, String> {
         .ok_or_else(|| format!("invalid group '{value}'"))
 }
 
-/// A user or group id. The highest number is not one: the kernel takes it as "leave unchanged".
+/// A user or group id, after any blanks, as strtoul(3) has it. The highest number is not one: the
+/// kernel takes it as "leave unchanged".
 fn number(value: &str) -> Option<u32> {
-    value.parse().ok().filter(|id| *id != u32::MAX)
+    value.trim_start().parse().ok().filter(|id| *id != u32::MAX)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use thiserror::Error;
 
 use crate::activation::{self, ActivationError};
@@ -100,6 +101,7 @@ fn serve(
         .pidfile()
         .map(|path| PidFile::create(&path))
         .transpose()?;
+    raise_descriptor_limit();
     // Everything that takes privileges is done, and nothing has read a client's byte yet.
     let user = options.user.map(|user| user.id);
     let group = options.group.or_else(|| options.user?.primary_group);
@@ -138,4 +140,17 @@ fn listen(options: &Options, passed: u32) -> Result<(Listener, Option<SocketFile
         .unwrap_or_else(|| Path::new(DEFAULT_SOCKET));
     let (listener, file) = Listener::bind(path)?;
     Ok((listener, Some(file)))
+}
+
+/// Lets this process have as many descriptors as it may. The usual soft limit of 1024 is for programs
+/// that use select(2), and it limits how many clients there can be.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        log::info!("cannot raise the limit of file descriptors: {error}");
+    }
 }

@@ -13,6 +13,9 @@ use super::events::ALL;
 use super::{Event, FILE};
 use crate::logging::PROGRAM;
 
+/// The keys that a part can have.
+const KEYS: [&str; 3] = ["enable", "events", "file"];
+
 /// Why a value of `--trace` cannot be used.
 #[derive(Debug, Error)]
 pub enum TraceError {
@@ -48,20 +51,21 @@ pub fn apply(values: &[String]) -> Result<Next, TraceError> {
     for value in values {
         // Each value says anew where the trace goes; without file= it is standard error.
         file = None;
-        for (key, value) in parts(value) {
-            match key.as_str() {
-                "enable" => {
-                    if enable(&value, PROGRAM) == Next::ListEvents {
-                        return Ok(Next::ListEvents);
-                    }
+        let parts = parts(value);
+        if let Some((key, _)) = parts.iter().find(|(key, _)| !KEYS.contains(&key.as_str())) {
+            return Err(TraceError::Key(key.clone()));
+        }
+        for (key, value) in parts {
+            let next = match key.as_str() {
+                "enable" => enable(&value, PROGRAM),
+                "events" => enable_listed(Path::new(&value))?,
+                _ => {
+                    file = Some(PathBuf::from(value));
+                    Next::Start
                 }
-                "events" => {
-                    if enable_listed(Path::new(&value))? == Next::ListEvents {
-                        return Ok(Next::ListEvents);
-                    }
-                }
-                "file" => file = Some(PathBuf::from(value)),
-                _ => return Err(TraceError::Key(key)),
+            };
+            if next == Next::ListEvents {
+                return Ok(next);
             }
         }
     }
