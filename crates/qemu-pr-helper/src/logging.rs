@@ -8,6 +8,7 @@
 //! | debug | each command | with `-vv` |
 
 use std::io;
+use std::os::fd::AsFd;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -30,18 +31,22 @@ pub fn start(quiet: u8, verbose: u8) {
 }
 
 /// Writes one line to standard error, unless that would block or fail.
+pub fn write_line(line: &str) {
+    write_line_to(io::stderr(), line);
+}
+
+/// Writes one line to `file`, unless that would block or fail.
 ///
 /// Whoever reads the other end (libvirt closes it, a stopped log collector fills it) must not be able
 /// to stop a guest's command.
-pub fn write_line(line: &str) {
-    let stderr = io::stderr();
+pub fn write_line_to(file: impl AsFd, line: &str) {
     let now = Timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    if let Ok(1) = poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&now)) {
+    if let Ok(1) = poll(&mut [PollFd::new(&file, PollFlags::OUT)], Some(&now)) {
         // One write, so that lines of several threads do not mix.
-        let _ = rustix::io::write(&stderr, format!("{line}\n").as_bytes());
+        let _ = rustix::io::write(&file, format!("{line}\n").as_bytes());
     }
 }
 

@@ -5,7 +5,6 @@ pub mod options;
 
 use std::fmt;
 use std::fs::File;
-use std::io::Write;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -50,10 +49,7 @@ impl Event {
         let line = format!("{} {details}", self.name);
         match FILE.get() {
             None => logging::write_line(&line),
-            Some(mut file) => {
-                // A full disk must not stop a guest's command.
-                let _ = file.write_all(format!("{line}\n").as_bytes());
-            }
+            Some(file) => logging::write_line_to(file, &line),
         }
     }
 }

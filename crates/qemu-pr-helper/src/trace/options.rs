@@ -3,10 +3,12 @@
 //! They are QEMU option strings: a comma separates, two commas are one in a value, and the first
 //! part may leave out its key.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use thiserror::Error;
 
 use super::events::ALL;
@@ -70,11 +72,22 @@ pub fn apply(values: &[String]) -> Result<Next, TraceError> {
         }
     }
     if let Some(path) = file {
-        let opened = File::create(&path).map_err(|error| TraceError::File(path, error))?;
+        let opened = create(&path).map_err(|error| TraceError::File(path, error))?;
         // Only a second call fails: the place stays what it was.
         let _ = FILE.set(opened);
     }
     Ok(Next::Start)
+}
+
+/// A new file, or a pipe that somebody reads: waiting for a reader would be waiting for ever.
+fn create(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .custom_flags(flags)
+        .open(path)
 }
 
 /// The names of all events, one per line.
