@@ -1,1 +1,44 @@
-fn main() {}
+//! The project's own tools: `cargo xtask …`.
+
+#![forbid(unsafe_code)]
+
+mod guest;
+mod process;
+mod verdict;
+mod vm;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The project's own tools.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Boots virtual machines with a real SCSI target and runs scenarios inside them
+    Vm(vm::Options),
+    /// What runs inside such a machine, as its first process
+    #[command(hide = true)]
+    GuestInit(guest::Options),
+}
+
+fn main() -> ExitCode {
+    let result: Result<()> = match Arguments::parse().task {
+        Task::Vm(options) => vm::run(&options),
+        Task::GuestInit(options) => guest::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The helper under test, as a service of the virtual machine.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::process::{poll, wait_for_end};
+
+/// Where it listens.
+pub(crate) const SOCKET: &str = "/run/pr.sock";
+
+const COMPLAINTS: &str = "/run/helper.stderr";
+
+/// How long it may take to start and to stop.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running helper.
+pub(crate) struct Helper {
+    program: PathBuf,
+    process: Child,
+}
+
+impl Helper {
+    /// Starts the helper in the foreground and waits until it listens.
+    pub(crate) fn start(program: &Path) -> Result<Self> {
+        let process = Command::new(program)
+            .args(["-k", SOCKET])
+            .stdin(Stdio::null())
+            .stderr(File::create(COMPLAINTS).context("cannot keep the helper's stderr")?)
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let helper = Self {
+            program: program.to_owned(),
+            process,
+        };
+        let listening = poll(PATIENCE, || Ok(Path::new(SOCKET).exists().then_some(())))?;
+        ensure!(
+            listening.is_some(),
+            "{} does not listen on {SOCKET}; its stderr: {}",
+            helper.program.display(),
+            complaints()
+        );
+        Ok(helper)
+    }
+
+    /// Asks the helper to end, which must be with status 0 and without a socket left behind.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        let program = self.program.display();
+        let id = Pid::from_child(&self.process);
+        kill_process(id, Signal::TERM).with_context(|| format!("cannot stop {program}"))?;
+        let status = wait_for_end(&mut self.process, PATIENCE)?
+            .with_context(|| format!("{program} did not end on SIGTERM"))?;
+        ensure!(status.success(), "{program} ended with {status} on SIGTERM");
+        ensure!(
+            !Path::new(SOCKET).exists(),
+            "{program} left its socket {SOCKET} behind"
+        );
+        println!("guest: {program} ended with status 0 on SIGTERM, its socket is gone");
+        Ok(())
+    }
+}
+
+/// What the helper has said so far.
+pub(crate) fn complaints() -> String {
+    fs::read_to_string(COMPLAINTS).unwrap_or_else(|error| format!("({COMPLAINTS}: {error})"))
+}

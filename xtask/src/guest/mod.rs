@@ -1,0 +1,110 @@
+//! The guest side: the first process of the virtual machine. It runs one scenario and ends the
+//! machine with the verdict.
+
+mod helper;
+mod initiator;
+mod lio;
+mod maps;
+mod nested;
+mod reservations;
+pub(crate) mod serial;
+mod suite;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use clap::{Args, Subcommand};
+use rustix::mount::{MountFlags, mount};
+use rustix::system::{RebootCommand, reboot};
+use rustix::termios::tcdrain;
+
+use crate::process::{command, run as run_command};
+use crate::verdict::Verdict;
+
+/// Arguments of the hidden `guest-init`.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The folder that the kernel package was unpacked into
+    #[arg(long)]
+    modules: PathBuf,
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    Sg(suite::Options),
+    Guest(reservations::Options),
+}
+
+/// Loads kernel modules from where the package was unpacked.
+pub(crate) struct Modules(PathBuf);
+
+impl Modules {
+    /// Loads a module and what it needs.
+    pub(crate) fn load(&self, name: &str) -> Result<()> {
+        run_command(command("modprobe").arg("--dirname").arg(&self.0).arg(name))
+    }
+}
+
+/// Runs the scenario and ends the machine. Comes back only where the machine cannot be ended.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    ensure!(
+        rustix::process::getpid().is_init(),
+        "guest-init is for the first process of a machine that cargo xtask vm boots"
+    );
+    let verdict = match scenario(options) {
+        Ok(()) => Verdict::Success,
+        Err(error) => {
+            eprintln!("FAILED: {error:#}");
+            Verdict::Failure
+        }
+    };
+    // The last of the output is to be on the wire before the machine is gone.
+    tcdrain(std::io::stdout())?;
+    verdict.report()?;
+    // QEMU acts on it a moment later. If it does not, a machine without a verdict is a failure.
+    thread::sleep(Duration::from_secs(10));
+    reboot(RebootCommand::PowerOff).context("cannot power off")
+}
+
+fn scenario(options: &Options) -> Result<()> {
+    for folder in ["/run", "/dev/shm"] {
+        mount_new("tmpfs", folder)?;
+    }
+    mount_new("devpts", "/dev/pts")?;
+    let modules = Modules(options.modules.clone());
+    println!("guest: up after {} s", uptime()?);
+    match &options.scenario {
+        Scenario::Sg(options) => suite::run(options, &modules),
+        Scenario::Guest(options) => reservations::run(options, &modules),
+    }
+}
+
+/// Mounts a file system that has no source, on a folder that is made if it is not there.
+fn mount_new(kind: &str, on: &str) -> Result<()> {
+    fs::create_dir_all(on).with_context(|| format!("cannot create {on}"))?;
+    mount(kind, on, kind, MountFlags::empty(), None)
+        .with_context(|| format!("cannot mount {kind} on {on}"))
+}
+
+/// How long the kernel has been running, in seconds.
+fn uptime() -> Result<String> {
+    let text = read(Path::new("/proc/uptime"))?;
+    Ok(text.split(' ').next().unwrap_or_default().to_owned())
+}
+
+/// Reads one of the kernel's files, without the line end.
+fn read(path: &Path) -> Result<String> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(text.trim_end().to_owned())
+}
+
+/// Writes to one of the kernel's files.
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {text:?} to {}", path.display()))
+}

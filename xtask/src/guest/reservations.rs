@@ -1,0 +1,217 @@
+//! Scenario `guest`: a real QEMU guest registers, reserves, is refused and releases on a real SCSI
+//! target through the helper, and a second initiator port sees and feels what it did.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::helper::{Helper, complaints};
+use super::initiator::{DirectPort, Initiator};
+use super::lio::{Port, Target};
+use super::nested::{self, Accelerator, Nested};
+use super::{Modules, uptime};
+use crate::process::timed;
+
+/// What the host has built for this scenario.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The helper under test
+    #[arg(long)]
+    helper: PathBuf,
+    /// QEMU's own helper
+    #[arg(long)]
+    original: PathBuf,
+    /// The nested guest's kernel
+    #[arg(long)]
+    kernel: PathBuf,
+    /// The nested guest's first root folder
+    #[arg(long)]
+    initramfs: PathBuf,
+}
+
+/// `sg_persist` ends with this on status RESERVATION CONFLICT (`sg3_utils(8)`, EXIT STATUS).
+const CONFLICT: i32 = 24;
+
+/// And with this on a unit attention.
+const UNIT_ATTENTION: i32 = 6;
+
+/// The nested guest's key and the second port's.
+const GUEST_KEY: &str = "0x123abc";
+const PORT_KEY: &str = "0x456def";
+
+const WRITE_EXCLUSIVE: &str = "Write Exclusive, registrants only";
+const EXCLUSIVE_ACCESS: &str = "Exclusive Access";
+
+/// Runs the same steps with each helper.
+pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
+    let mut target = Target::start(modules)?;
+    let ports = target.unit::<2>()?;
+    let accelerator = Accelerator::best(modules);
+    nested::prepare(&options.kernel, &options.initramfs)?;
+    println!(
+        "guest: target ready after {} s; the nested QEMU has no privileges",
+        uptime()?
+    );
+    // The original first: where it fails too, the steps are wrong and not our helper.
+    let helpers = match accelerator {
+        Accelerator::Kvm => vec![&options.original, &options.helper],
+        // There is no time for both.
+        Accelerator::Tcg => vec![&options.helper],
+    };
+    for helper in helpers {
+        let name = helper.display().to_string();
+        timed(&name, || with_helper(helper, &ports, accelerator))
+            .with_context(|| format!("with {name}"))?;
+    }
+    Ok(())
+}
+
+fn with_helper(program: &Path, ports: &[Port; 2], accelerator: Accelerator) -> Result<()> {
+    println!("guest: with {}", program.display());
+    let helper = Helper::start(program)?;
+    let mut port = DirectPort(&ports[1]);
+    let steps = timed("boot of the nested guest", || {
+        Nested::start(&ports[0], accelerator)
+    })
+    .and_then(|mut guest| {
+        register_and_reserve(&mut guest, &mut port)?;
+        refuse_the_port(&mut guest, &mut port)?;
+        refuse_the_guest(&mut guest, &mut port)?;
+        preempt_and_clear(&mut guest, &mut port)?;
+        guest.stop()
+    });
+    if steps.is_err() {
+        eprintln!("guest: the helper's stderr:\n{}", complaints());
+    }
+    steps?;
+    helper.stop()
+}
+
+/// The guest takes a reservation, and both sides see it.
+fn register_and_reserve(guest: &mut impl Initiator, port: &mut impl Initiator) -> Result<()> {
+    for initiator in [guest as &mut dyn Initiator, port] {
+        initiator
+            .persist("--in --read-keys")?
+            .expect_code(0)?
+            .expect_contains("NO registered reservation keys")?;
+    }
+    guest
+        .persist(&format!("--out --register --param-sark={GUEST_KEY}"))?
+        .expect_code(0)?;
+    guest.persist(&reserve(GUEST_KEY, 5))?.expect_code(0)?;
+    for initiator in [guest as &mut dyn Initiator, port] {
+        initiator
+            .persist("--in --read-keys")?
+            .expect_code(0)?
+            .expect_contains("1 registered reservation key")?
+            .expect_contains(GUEST_KEY)?;
+        initiator
+            .persist("--in --read-reservation")?
+            .expect_code(0)?
+            .expect_contains(&format!("Key={GUEST_KEY}"))?
+            .expect_contains(WRITE_EXCLUSIVE)?;
+        initiator
+            .persist("--in --read-full-status")?
+            .expect_code(0)?
+            .expect_contains(&format!("Key={GUEST_KEY}"))?
+            .expect_contains("<< Reservation holder >>")?
+            .expect_contains(WRITE_EXCLUSIVE)?
+            // The TransportID of a SAS port, in the middle of the longest parameter data.
+            .expect_contains("SAS address: 0x5001405000000001")?;
+        initiator
+            .persist("--in --report-capabilities")?
+            .expect_code(0)?
+            .expect_contains("Persist Through Power Loss Capable(PTPL_C): 1")?
+            .expect_contains(&format!("{WRITE_EXCLUSIVE}: 1"))?;
+    }
+    Ok(())
+}
+
+/// While the guest holds its reservation the second port is kept out.
+fn refuse_the_port(guest: &mut impl Initiator, port: &mut impl Initiator) -> Result<()> {
+    guest.write_block()?.expect_code(0)?;
+    port.read_block()?.expect_code(0)?;
+    // EBADE is what the kernel makes of RESERVATION CONFLICT.
+    port.write_block()?
+        .expect_code(1)?
+        .expect_contains("Invalid exchange")?;
+    port.persist(&format!("--out --register --param-sark={PORT_KEY}"))?
+        .expect_code(0)?;
+    port.persist(&reserve(PORT_KEY, 3))?.expect_code(CONFLICT)?;
+    port.write_block()?.expect_code(0)?;
+    guest
+        .persist("--in --read-keys")?
+        .expect_code(0)?
+        .expect_contains("2 registered reservation keys")?
+        .expect_contains(GUEST_KEY)?
+        .expect_contains(PORT_KEY)?;
+    Ok(())
+}
+
+/// The guest gives its reservation up, the second port takes one, and the guest is kept out.
+fn refuse_the_guest(guest: &mut impl Initiator, port: &mut impl Initiator) -> Result<()> {
+    guest.persist(&release(GUEST_KEY, 5))?.expect_code(0)?;
+    // The other registrants of such a reservation are told that it has gone, once.
+    port.persist("--in --read-reservation")?
+        .expect_code(UNIT_ATTENTION)?
+        .expect_contains("Reservations released")?;
+    port.persist("--in --read-reservation")?
+        .expect_code(0)?
+        .expect_contains("there is NO reservation held")?;
+    port.persist(&reserve(PORT_KEY, 3))?.expect_code(0)?;
+    guest
+        .persist(&reserve(GUEST_KEY, 5))?
+        .expect_code(CONFLICT)?
+        .expect_contains("Reservation conflict")?;
+    guest
+        .persist("--in --read-reservation")?
+        .expect_code(0)?
+        .expect_contains(&format!("Key={PORT_KEY}"))?
+        .expect_contains(EXCLUSIVE_ACCESS)?;
+    guest.read_block()?.expect_code(1)?;
+    guest.write_block()?.expect_code(1)?;
+    port.persist(&release(PORT_KEY, 3))?.expect_code(0)?;
+    guest.read_block()?.expect_code(0)?;
+    Ok(())
+}
+
+/// The guest fences the second port, as a cluster does, and leaves nothing behind.
+fn preempt_and_clear(guest: &mut impl Initiator, port: &mut impl Initiator) -> Result<()> {
+    guest.persist(&reserve(GUEST_KEY, 5))?.expect_code(0)?;
+    guest
+        .persist(&format!(
+            "--out --preempt --param-rk={GUEST_KEY} --param-sark={PORT_KEY} --prout-type=5"
+        ))?
+        .expect_code(0)?;
+    port.persist("--in --read-keys")?
+        .expect_code(UNIT_ATTENTION)?
+        .expect_contains("Registrations preempted")?;
+    port.persist("--in --read-keys")?
+        .expect_code(0)?
+        .expect_contains(GUEST_KEY)?
+        .expect_lacks(PORT_KEY)?;
+    port.write_block()?
+        .expect_code(1)?
+        .expect_contains("Invalid exchange")?;
+    guest.persist(&release(GUEST_KEY, 5))?.expect_code(0)?;
+    guest
+        .persist(&format!("--out --clear --param-rk={GUEST_KEY}"))?
+        .expect_code(0)?;
+    for initiator in [guest as &mut dyn Initiator, port] {
+        initiator
+            .persist("--in --read-keys")?
+            .expect_code(0)?
+            .expect_contains("NO registered reservation keys")?;
+        initiator.write_block()?.expect_code(0)?;
+    }
+    Ok(())
+}
+
+fn reserve(key: &str, kind: u8) -> String {
+    format!("--out --reserve --param-rk={key} --prout-type={kind}")
+}
+
+fn release(key: &str, kind: u8) -> String {
+    format!("--out --release --param-rk={key} --prout-type={kind}")
+}

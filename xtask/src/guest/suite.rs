@@ -1,0 +1,65 @@
+//! Scenario `sg`: the compatibility suite on the kernel's own SCSI target.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::lio::{Port, Target};
+use super::maps::{self, Maps};
+use super::{Modules, uptime};
+use crate::process::{run as run_command, timed};
+
+/// What the host has built for this scenario.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The compatibility suite's binary
+    #[arg(long)]
+    suite: PathBuf,
+    /// The folder to run it in
+    #[arg(long)]
+    folder: PathBuf,
+}
+
+/// Sets the target up and runs the suite's cases that need a device.
+pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
+    let mut target = Target::start(modules)?;
+    let ports = target.unit::<2>()?;
+    let [other] = target.unit::<1>()?;
+    let maps = maps::create(modules, &ports)?;
+    println!("guest: target and maps ready after {} s", uptime()?);
+
+    let mut suite = Command::new(&options.suite);
+    for (name, value) in variables(&ports, &other, &maps) {
+        println!("guest: {name}={}", value.display());
+        suite.env(name, value);
+    }
+    suite
+        .current_dir(&options.folder)
+        .env("RUST_BACKTRACE", "1")
+        .arg("device");
+    timed("compatibility suite", || run_command(&mut suite))
+        .context("the compatibility suite found a fault")
+}
+
+/// What the suite is told about the machine that it is in.
+fn variables(ports: &[Port; 2], other: &Port, maps: &Maps) -> [(&'static str, OsString); 7] {
+    let both = |[one, two]: [&Path; 2]| format!("{},{}", one.display(), two.display()).into();
+    [
+        (
+            "PR_COMPAT_PORTS",
+            both(ports.each_ref().map(|port| port.block.as_path())),
+        ),
+        (
+            "PR_COMPAT_SG",
+            both(ports.each_ref().map(|port| port.generic.as_path())),
+        ),
+        ("PR_COMPAT_PARTITION", ports[0].partition.clone().into()),
+        ("PR_COMPAT_SECOND", other.block.clone().into()),
+        ("PR_COMPAT_MPATH", maps.multipath.clone().into()),
+        ("PR_COMPAT_MPATH_PART", maps.partition.clone().into()),
+        ("PR_COMPAT_LINEAR", maps.linear.clone().into()),
+    ]
+}

@@ -1,0 +1,99 @@
+//! Builds what the machines run, and asks cargo where the results are.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+use crate::process;
+
+/// A program that cargo built.
+pub(crate) struct Program {
+    /// The binary.
+    pub(crate) executable: PathBuf,
+    /// The folder of its package, where `cargo test` would run it.
+    pub(crate) folder: PathBuf,
+}
+
+/// Cargo's target folder, wherever the configuration or `CARGO_TARGET_DIR` puts it.
+pub(crate) fn target_folder() -> Result<PathBuf> {
+    let answer = process::output(cargo().args(["metadata", "--no-deps", "--format-version=1"]))?;
+    let answer: Value =
+        serde_json::from_slice(&answer).context("cargo metadata did not print JSON")?;
+    answer["target_directory"]
+        .as_str()
+        .map(PathBuf::from)
+        .context("cargo metadata did not name the target folder")
+}
+
+/// Builds the helper.
+pub(crate) fn helper() -> Result<PathBuf> {
+    let built = build(&["build", "--bin=qemu-pr-helper"], "qemu-pr-helper")?;
+    Ok(built.executable)
+}
+
+/// Builds the compatibility suite.
+pub(crate) fn compat() -> Result<Program> {
+    build(&["test", "--no-run", "--test=compat"], "compat")
+}
+
+fn cargo() -> Command {
+    // Set by the cargo that runs us; the fallback is for a binary that was started by hand.
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(program);
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    command
+}
+
+fn build(arguments: &[&str], name: &str) -> Result<Program> {
+    let mut command = cargo();
+    command
+        .args(arguments)
+        .arg("--package=qemu-pr-helper")
+        .arg("--message-format=json-render-diagnostics")
+        // Progress and compiler messages are for the person who waits.
+        .stderr(Stdio::inherit());
+    let messages = process::text(&mut command)?;
+    executable(&messages, name)
+        .with_context(|| format!("{} built no {name}", process::shown(&command)))
+}
+
+/// Finds the program in cargo's messages, which are one JSON object a line.
+fn executable(messages: &str, name: &str) -> Option<Program> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == name)
+        .find_map(|message| {
+            Some(Program {
+                executable: message["executable"].as_str()?.into(),
+                folder: Path::new(message["manifest_path"].as_str()?)
+                    .parent()?
+                    .into(),
+            })
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_executable_is_found_among_other_messages() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","target":{"name":"compat"},"executable":null}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"other"},"executable":"/t/other"}"#,
+            "\nnot JSON\n",
+            r#"{"reason":"compiler-artifact","target":{"name":"compat"},"executable":"/t/compat-1","#,
+            r#""manifest_path":"/p/Cargo.toml"}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+        );
+        let program = executable(messages, "compat").unwrap();
+        assert_eq!(program.executable, Path::new("/t/compat-1"));
+        assert_eq!(program.folder, Path::new("/p"));
+        assert!(executable(messages, "absent").is_none());
+    }
+}
