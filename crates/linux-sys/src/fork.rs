@@ -14,6 +14,19 @@ pub enum Fork {
     Child,
 }
 
+/// How many threads this process has.
+///
+/// # Errors
+///
+/// That `/proc` cannot be read.
+pub fn threads() -> io::Result<usize> {
+    let tasks = fs::read_dir("/proc/self/task").map_err(|error| {
+        let hint = format!("cannot read /proc/self/task, is /proc mounted? {error}");
+        io::Error::new(error.kind(), hint)
+    })?;
+    Ok(tasks.count())
+}
+
 /// Makes a copy of this process (fork(2)).
 ///
 /// # Errors
@@ -21,7 +34,7 @@ pub enum Fork {
 /// The errno of fork(2), or `ErrorKind::Other` if there is more than one thread: the child would
 /// have only the calling one, and every lock that another held would stay locked for good.
 pub fn fork() -> io::Result<Fork> {
-    let threads = fs::read_dir("/proc/self/task")?.count();
+    let threads = threads()?;
     if threads != 1 {
         return Err(io::Error::other(format!(
             "cannot fork with {threads} threads"

@@ -45,6 +45,17 @@ struct SgIoHeader {
     info: c_uint,
 }
 
+/// Bytes of `struct sg_io_v4` of `include/uapi/linux/bsg.h`, the longest header that the number
+/// stands for.
+const LONGEST_HEADER: usize = 160;
+
+/// The header, and room for the longer one that bsg reads.
+#[repr(C)]
+struct Area {
+    header: SgIoHeader,
+    _room: [u8; LONGEST_HEADER - size_of::<SgIoHeader>()],
+}
+
 /// The data that goes with a command, and its direction.
 #[derive(Debug)]
 pub enum Data<'a> {
@@ -100,7 +111,7 @@ pub fn sg_io(
         ),
         Data::FromDevice(bytes) => (SG_DXFER_FROM_DEV, bytes.as_mut_ptr().cast(), bytes.len()),
     };
-    let mut header = SgIoHeader {
+    let header = SgIoHeader {
         interface_id: c_int::from(b'S'),
         dxfer_direction: direction,
         cmd_len: c_uchar::try_from(cdb.len()).map_err(too_long)?,
@@ -124,16 +135,23 @@ pub fn sg_io(
         duration: 0,
         info: 0,
     };
-    // SAFETY: `device` is open for the length of the call. The header is the kernel's `sg_io_hdr`,
-    // fully initialised; its three pointers come from live slices whose lengths stand beside them
-    // (capped for the sense), `data` and `sense` borrowed mutably where the kernel writes. SG_IO is
-    // synchronous: when the call is back the kernel holds none of them. A file that is not a SCSI
-    // device does not know the number 0x2285, which the kernel's ioctl registry gives to SG_IO
-    // alone, and answers ENOTTY without looking at the argument.
-    let result = unsafe { libc::ioctl(device.as_raw_fd(), SG_IO, ptr::from_mut(&mut header)) };
+    let mut area = Area {
+        header,
+        _room: [0; LONGEST_HEADER - size_of::<SgIoHeader>()],
+    };
+    // SAFETY: `device` is open for the length of the call. What the kernel is given is its
+    // `sg_io_hdr`, fully initialised; the three pointers in it come from live slices whose lengths
+    // stand beside them (capped for the sense), borrowed mutably where the kernel writes. SG_IO is
+    // synchronous: when the call is back the kernel holds none of them.
+    // A file that is not for SCSI commands does not know the number. Those that do, and want another
+    // header, are bsg nodes: they read an `sg_io_v4`, for which there is room, find the wrong guard
+    // in its first word and refuse. FUSE passes the number on without the memory, since the number
+    // announces none. A server of CUSE can ask for the memory; only root can be one.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), SG_IO, ptr::from_mut(&mut area)) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
+    let Area { header, .. } = area;
     Ok(Completion {
         status: header.status,
         host_status: header.host_status,

@@ -16,20 +16,22 @@ pub enum Descriptors {
     None,
     /// One, as the protocol wants it. It is close-on-exec.
     One(OwnedFd),
-    /// More than one. They are closed already.
-    Several,
-    /// At least one was sent, and the kernel could not install any in this process.
+    /// More than one. Those that the kernel delivered are here, as far as there was room.
+    Several(Vec<OwnedFd>),
+    /// At least one was sent, and the kernel did not give any to this process.
     Lost,
 }
 
-/// Reads what is there, up to `buffer`'s length, without blocking.
+/// Reads what is there, up to `buffer`'s length, without blocking. Closes nothing: to close somebody
+/// else's descriptor can block.
 ///
 /// # Errors
 ///
 /// That of recvmsg(2); `WouldBlock` if nothing is there yet.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Descriptors)> {
-    // Room for two, so that a second one is seen. The kernel itself closes what finds no room.
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    // Room for two, so that a second one is seen. The kernel itself disposes of what finds no room.
+    // The credentials come first if whoever made the listening socket asked for them.
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1), ScmRights(2))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let message = recvmsg(
@@ -39,18 +41,24 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, 
         flags,
     )?;
 
-    let mut received = ancillary.drain().flat_map(|message| match message {
+    let mut received = ancillary.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
         _ => None,
     });
-    let mut descriptors = received.by_ref().flatten();
-    let cut = message.flags.contains(ReturnFlags::CTRUNC);
+    // The kernel puts all descriptors of one read into one message.
+    let mut descriptors = received.next().into_iter().flatten();
+    let is_cut = message.flags.contains(ReturnFlags::CTRUNC);
     let descriptors = match (descriptors.next(), descriptors.next()) {
-        (None, _) if cut => Descriptors::Lost,
+        (None, _) if is_cut => Descriptors::Lost,
         (None, _) => Descriptors::None,
-        (Some(_), None) if cut => Descriptors::Several,
-        (Some(descriptor), None) => Descriptors::One(descriptor),
-        (Some(_), Some(_)) => Descriptors::Several,
+        (Some(only), None) if !is_cut => Descriptors::One(only),
+        (Some(first), second) => Descriptors::Several(
+            [first]
+                .into_iter()
+                .chain(second)
+                .chain(descriptors)
+                .collect(),
+        ),
     };
     Ok((message.bytes, descriptors))
 }

@@ -11,8 +11,9 @@ use crate::wire::{CDB_SIZE, Command, Direction, FEATURES_SIZE, Features};
 pub enum Device {
     /// The descriptor that came with the CDB.
     Open(OwnedFd),
-    /// One came, and the kernel could not give it to this process: most likely the process has as
-    /// many descriptors as it may have. The request cannot be executed, but it can be answered.
+    /// One came, and the kernel did not give it to this process: it has as many descriptors as it may
+    /// have, or a security policy forbids this one. The request cannot be executed, but it can be
+    /// answered.
     Lost,
 }
 
@@ -43,6 +44,9 @@ pub enum Progress {
 /// Read into [`Inbox::space`], then say how much it was with [`Inbox::receive`]. The space ends where
 /// the feature word, CDB or parameter list ends that is being read: a descriptor that comes with bytes
 /// read in one go so belongs to just one of them.
+///
+/// No descriptor is closed before the inbox itself, or the request that it belongs to, is dropped:
+/// whoever owns them decides when and where to wait for a close that blocks.
 #[derive(Debug)]
 pub struct Inbox {
     stage: Stage,
@@ -52,6 +56,8 @@ pub struct Inbox {
     /// Holds a parameter list; empty except while one is arriving.
     parameters: Vec<u8>,
     device: Option<Device>,
+    /// Descriptors that should not have come.
+    refused: Vec<Device>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +77,7 @@ impl Inbox {
             head: [0; CDB_SIZE],
             parameters: Vec::new(),
             device: None,
+            refused: Vec::new(),
         }
     }
 
@@ -89,8 +96,8 @@ impl Inbox {
     ///
     /// # Errors
     ///
-    /// What the client did wrong. The connection is to be dropped; every descriptor received so far
-    /// is closed with it.
+    /// What the client did wrong. The inbox is to be dropped; every descriptor received so far is
+    /// closed with it.
     pub fn receive(
         &mut self,
         count: usize,
@@ -124,15 +131,21 @@ impl Inbox {
             Descriptors::None => return Ok(()),
             Descriptors::One(descriptor) => Device::Open(descriptor),
             Descriptors::Lost => Device::Lost,
-            Descriptors::Several => return Err(Violation::ExtraDescriptor),
+            Descriptors::Several(several) => {
+                self.refused.extend(several.into_iter().map(Device::Open));
+                return Err(Violation::ExtraDescriptor);
+            }
         };
-        if !matches!(self.stage, Stage::Cdb) {
-            return Err(Violation::StrayDescriptor);
-        }
-        if self.device.replace(device).is_some() {
-            return Err(Violation::ExtraDescriptor);
-        }
-        Ok(())
+        let violation = match (self.stage, &self.device) {
+            (Stage::Cdb, None) => {
+                self.device = Some(device);
+                return Ok(());
+            }
+            (Stage::Cdb, Some(_)) => Violation::ExtraDescriptor,
+            (Stage::Features | Stage::Parameters(_), _) => Violation::StrayDescriptor,
+        };
+        self.refused.push(device);
+        Err(violation)
     }
 
     fn finish_features(&mut self) -> Result<Progress, Violation> {

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use thiserror::Error;
 
@@ -46,19 +47,23 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Greets the client that has connected on `socket`.
+    /// The end of a client that has connected on `socket`. It is to be [greeted](Self::greet).
+    #[must_use]
+    pub const fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            inbox: Inbox::new(),
+            unsent: Vec::new(),
+        }
+    }
+
+    /// Greets the client, which waits for that.
     ///
     /// # Errors
     ///
     /// [`Ended::Socket`] if it is gone again.
-    pub fn open(socket: OwnedFd) -> Result<Self, Ended> {
-        let mut connection = Self {
-            socket,
-            inbox: Inbox::new(),
-            unsent: Vec::new(),
-        };
-        connection.answer(&Features::NONE.encode())?;
-        Ok(connection)
+    pub fn greet(&mut self) -> Result<(), Ended> {
+        self.answer(&Features::NONE.encode())
     }
 
     /// Goes on from where the connection stands: sends what is unsent, then reads.
@@ -125,7 +130,8 @@ impl Connection {
             SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
         ) {
             Ok(sent) => Ok(sent),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(0),
+            // Without memory too: the command was executed, and its answer must not be lost.
+            Err(Errno::WOULDBLOCK | Errno::NOBUFS | Errno::NOMEM) => Ok(0),
             Err(error) => Err(Ended::Socket(error.into())),
         }
     }

@@ -61,7 +61,7 @@ fn feed(
         let descriptors = match (with.next(), with.next()) {
             (None, _) => Descriptors::None,
             (Some(_), None) => Descriptors::One(descriptor()),
-            (Some(_), Some(_)) => Descriptors::Several,
+            (Some(_), Some(_)) => Descriptors::Several(vec![descriptor(), descriptor()]),
         };
         at += count;
         if let Progress::Request(request) = inbox.receive(count, descriptors)? {

@@ -34,7 +34,11 @@ fn helper<T: Send + 'static>(
     serve: impl FnOnce(Connection) -> T + Send + 'static,
 ) -> (UnixStream, JoinHandle<T>) {
     let (client, server) = UnixStream::pair().unwrap();
-    let thread = thread::spawn(move || serve(Connection::open(server.into()).unwrap()));
+    let thread = thread::spawn(move || {
+        let mut connection = Connection::new(server.into());
+        connection.greet().unwrap();
+        serve(connection)
+    });
     (client, thread)
 }
 

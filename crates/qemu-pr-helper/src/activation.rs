@@ -23,39 +23,40 @@ pub enum ActivationError {
     NotListening,
 }
 
-/// How many sockets a service manager has passed to this process.
+/// The socket that a service manager has passed to this process, if it has.
 ///
 /// Variables that are malformed or name another process are as good as none.
-#[must_use]
-pub fn passed() -> u32 {
+///
+/// # Errors
+///
+/// Why it cannot be used.
+pub fn take() -> Result<Option<OwnedFd>, ActivationError> {
+    match passed() {
+        0 => return Ok(None),
+        1 => {}
+        several => return Err(ActivationError::Several(several)),
+    }
+    let socket = linux_sys::inherited::duplicate_first().map_err(ActivationError::NotOpen)?;
+    let is_listening = sockopt::socket_domain(&socket) == Ok(AddressFamily::UNIX)
+        && sockopt::socket_type(&socket) == Ok(SocketType::STREAM)
+        && sockopt::socket_acceptconn(&socket) == Ok(true);
+    if is_listening {
+        Ok(Some(socket))
+    } else {
+        Err(ActivationError::NotListening)
+    }
+}
+
+/// How many sockets were passed.
+fn passed() -> u32 {
     let number = |name| {
         env::var(name)
             .ok()
-            .and_then(|value| value.parse::<u32>().ok())
+            .and_then(|value| value.trim_start().parse::<u32>().ok())
     };
     if number("LISTEN_PID") == Some(std::process::id()) {
         number("LISTEN_FDS").unwrap_or(0)
     } else {
         0
-    }
-}
-
-/// Takes the one socket of `count` that were passed.
-///
-/// # Errors
-///
-/// Why it cannot be used.
-pub fn take(count: u32) -> Result<OwnedFd, ActivationError> {
-    if count > 1 {
-        return Err(ActivationError::Several(count));
-    }
-    let socket = linux_sys::inherited::take_first().map_err(ActivationError::NotOpen)?;
-    let is_listening = sockopt::socket_domain(&socket) == Ok(AddressFamily::UNIX)
-        && sockopt::socket_type(&socket) == Ok(SocketType::STREAM)
-        && sockopt::socket_acceptconn(&socket) == Ok(true);
-    if is_listening {
-        Ok(socket)
-    } else {
-        Err(ActivationError::NotListening)
     }
 }

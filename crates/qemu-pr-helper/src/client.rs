@@ -35,6 +35,18 @@ impl Client {
     }
 }
 
+impl Client {
+    /// The process that connected, if this one can see it.
+    #[must_use]
+    pub const fn process(&self) -> Option<i32> {
+        if self.process > 0 {
+            Some(self.process)
+        } else {
+            None
+        }
+    }
+}
+
 impl fmt::Display for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

@@ -65,9 +65,14 @@ fn wait_for(ready: &OwnedFd, child: Pid) -> io::Result<u8> {
     if rustix::io::read(ready, &mut byte)? == 1 {
         return Ok(0);
     }
-    let status = waitpid(Some(child), WaitOptions::empty())?;
-    let code = status.and_then(|(_, status)| status.exit_status());
-    // It never became ready: that is a failure whatever its status says.
+    let status = waitpid(Some(child), WaitOptions::empty())?.map(|(_, status)| status);
+    if let Some(signal) = status.and_then(|status| status.terminating_signal()) {
+        return Err(io::Error::other(format!(
+            "killed by signal {signal} before it was ready"
+        )));
+    }
+    // It has said why itself. It never became ready: that is a failure whatever its status says.
+    let code = status.and_then(|status| status.exit_status());
     Ok(code
         .and_then(|code| u8::try_from(code).ok())
         .filter(|code| *code != 0)

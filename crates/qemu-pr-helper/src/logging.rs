@@ -9,12 +9,25 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// The name in front of every line.
 pub const PROGRAM: &str = "qemu-pr-helper";
+
+/// Bytes of the longest line, its end included: what a pipe takes at once (`PIPE_BUF`).
+const LONGEST_LINE: usize = 4096;
+
+/// The end of a line that was longer.
+const CUT: &str = "…\n";
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// Held by the thread that writes.
+static TURN: Mutex<()> = Mutex::new(());
 
 struct StandardError;
 
@@ -38,15 +51,48 @@ pub fn write_line(line: &str) {
 /// Writes one line to `file`, unless that would block or fail.
 ///
 /// Whoever reads the other end (libvirt closes it, a stopped log collector fills it) must not be able
-/// to stop a guest's command.
+/// to stop a guest's command. A pipe that can be written takes [`LONGEST_LINE`] bytes; a file on a
+/// disk always says that it can be.
 pub fn write_line_to(file: impl AsFd, line: &str) {
+    let line = match line.split_at_checked(line.floor_char_boundary(LONGEST_LINE - CUT.len())) {
+        Some((kept, rest)) if !rest.is_empty() => format!("{kept}{CUT}"),
+        _ => format!("{line}\n"),
+    };
     let now = Timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
+    // Between looking and writing no other thread may take the room.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Ok(1) = poll(&mut [PollFd::new(&file, PollFlags::OUT)], Some(&now)) {
-        // One write, so that lines of several threads do not mix.
-        let _ = rustix::io::write(&file, format!("{line}\n").as_bytes());
+        // One write, so that lines of several processes do not mix.
+        let _ = rustix::io::write(&file, line.as_bytes());
+    }
+}
+
+/// A remark that clients could cause again and again, and that is made once a minute.
+#[derive(Debug, Default)]
+pub struct Seldom {
+    last: Mutex<Option<Instant>>,
+}
+
+impl Seldom {
+    /// One that was never made.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            last: Mutex::new(None),
+        }
+    }
+
+    /// Whether it is time to make it, which it then is not for a minute.
+    pub fn is_due(&self) -> bool {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.is_none_or(|last| last.elapsed() >= MINUTE);
+        if is_due {
+            *last = Some(Instant::now());
+        }
+        is_due
     }
 }
 
@@ -69,4 +115,47 @@ impl Log for StandardError {
     }
 
     fn flush(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::pipe::{PipeFlags, pipe_with};
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::BorrowedFd;
+
+    /// Everything that went into a pipe, which was `write`'s only writer.
+    fn written(write: impl FnOnce(BorrowedFd<'_>)) -> String {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        write(writer.as_fd());
+        drop(writer);
+        let mut text = String::new();
+        File::from(reader).read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn long_lines_are_cut_to_what_a_pipe_takes_at_once() {
+        let text = written(|pipe| write_line_to(pipe, &"ä".repeat(5000)));
+        assert!(text.len() <= LONGEST_LINE, "{}", text.len());
+        assert!(text.ends_with("ä…\n"));
+        assert_eq!(written(|pipe| write_line_to(pipe, "short")), "short\n");
+    }
+
+    #[test]
+    fn a_full_pipe_loses_lines_and_blocks_nobody() {
+        let line = "x".repeat(4000);
+        let text = written(|pipe| (0..100).for_each(|_| write_line_to(pipe, &line)));
+        let lines = text.lines().count();
+        assert!((1..100).contains(&lines), "{lines}");
+        assert!(text.lines().all(|found| found == line));
+    }
+
+    #[test]
+    fn a_seldom_remark_is_made_once() {
+        let remark = Seldom::new();
+        assert!(remark.is_due());
+        assert!(!remark.is_due());
+    }
 }

@@ -47,7 +47,10 @@ pub struct Options {
     pub verbose: u8,
 
     /// PID file [default with -d: /var/run/qemu-pr-helper.pid]
-    #[arg(short = 'f', long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    #[arg(
+        short = 'f', long, value_name = "PATH", value_hint = ValueHint::FilePath,
+        allow_hyphen_values = true
+    )]
     pub pidfile: Option<PathBuf>,
 
     /// Unix socket [default: /var/run/qemu-pr-helper.sock]
@@ -139,17 +142,16 @@ fn absolute(path: OsString) -> Result<PathBuf, &'static str> {
 }
 
 fn user(value: &str) -> Result<User, String> {
-    let invalid = || format!("invalid user '{value}'");
-    if let Some(account) = unistd::User::from_name(value).map_err(|error| error.to_string())? {
+    // Where accounts cannot be looked up, in an image without /etc/passwd, numbers do.
+    if let Ok(Some(account)) = unistd::User::from_name(value) {
         return Ok(User {
             id: account.uid,
             primary_group: Some(account.gid),
         });
     }
-    let id = number(value)
-        .map(unistd::Uid::from_raw)
-        .ok_or_else(invalid)?;
-    let account = unistd::User::from_uid(id).map_err(|error| error.to_string())?;
+    let id = number(value).map(unistd::Uid::from_raw);
+    let id = id.ok_or_else(|| format!("invalid user '{value}'"))?;
+    let account = unistd::User::from_uid(id).ok().flatten();
     Ok(User {
         id,
         primary_group: account.map(|account| account.gid),
@@ -157,7 +159,7 @@ fn user(value: &str) -> Result<User, String> {
 }
 
 fn group(value: &str) -> Result<unistd::Gid, String> {
-    if let Some(group) = unistd::Group::from_name(value).map_err(|error| error.to_string())? {
+    if let Ok(Some(group)) = unistd::Group::from_name(value) {
         return Ok(group.gid);
     }
     number(value)

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::io::Errno;
 use thiserror::Error;
 
 /// Why there is no PID file.
@@ -16,7 +17,10 @@ pub enum PidFileError {
     Create(PathBuf, #[source] io::Error),
     /// Another process holds it.
     #[error("cannot lock PID file '{path}': another instance uses it", path = .0.display())]
-    Locked(PathBuf, #[source] io::Error),
+    InUse(PathBuf),
+    /// The file system cannot lock it.
+    #[error("cannot lock PID file '{path}'", path = .0.display())]
+    Lock(PathBuf, #[source] io::Error),
     /// It cannot be written.
     #[error("cannot write PID file '{path}'", path = .0.display())]
     Write(PathBuf, #[source] io::Error),
@@ -49,8 +53,12 @@ impl PidFile {
                 .open(path)
                 .map_err(failed)?;
             // QEMU's helper locks with fcntl too, so each sees the other's lock.
-            fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive)
-                .map_err(|error| PidFileError::Locked(path.into(), error.into()))?;
+            fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).map_err(
+                |error| match error {
+                    Errno::AGAIN | Errno::ACCESS => PidFileError::InUse(path.into()),
+                    other => PidFileError::Lock(path.into(), other.into()),
+                },
+            )?;
             // An instance that ended may have removed the file between the two calls above.
             if is_at(&file, path).map_err(failed)? {
                 break file;
@@ -74,6 +82,9 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
+        if !is_at(&self.file, &self.path).unwrap_or(false) {
+            return log::info!("PID file '{}' is no longer ours", self.path.display());
+        }
         if let Err(error) = fs::remove_file(&self.path) {
             log::info!(
                 "cannot remove PID file '{}': {error}; emptying it",
@@ -118,6 +129,17 @@ mod tests {
         let _pid_file = PidFile::create(&path).unwrap();
         let content = fs::read_to_string(&path).unwrap();
         assert_eq!(content, format!("{}\n", std::process::id()));
+    }
+
+    #[test]
+    fn the_file_of_somebody_else_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("helper.pid");
+        let pid_file = PidFile::create(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "1\n").unwrap();
+        drop(pid_file);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n");
     }
 
     #[test]

@@ -3,9 +3,9 @@
 //! Sending PERSISTENT RESERVE to a disk takes `CAP_SYS_RAWIO` and nothing else: the descriptors come
 //! ready-made from the clients. So that is all that is kept, with `--user` and without.
 
-use std::fs;
 use std::io;
 
+use linux_sys::fork::threads;
 use nix::unistd::{self, Gid, Uid};
 use rustix::io::Errno;
 use rustix::thread::{
@@ -22,7 +22,7 @@ pub enum PrivilegeError {
     #[error("cannot drop privileges with {0} threads")]
     Threads(usize),
     /// The threads could not be counted.
-    #[error("cannot read /proc/self/task")]
+    #[error("cannot count threads")]
     CountThreads(#[source] io::Error),
     /// The capabilities could not be read or set.
     #[error("cannot reduce capabilities")]
@@ -49,9 +49,7 @@ pub enum PrivilegeError {
 ///
 /// [`PrivilegeError`]; the process must then end.
 pub fn drop_all(user: Option<Uid>, group: Option<Gid>) -> Result<(), PrivilegeError> {
-    let threads = fs::read_dir("/proc/self/task")
-        .map_err(PrivilegeError::CountThreads)?
-        .count();
+    let threads = threads().map_err(PrivilegeError::CountThreads)?;
     if threads != 1 {
         return Err(PrivilegeError::Threads(threads));
     }
@@ -62,7 +60,7 @@ pub fn drop_all(user: Option<Uid>, group: Option<Gid>) -> Result<(), PrivilegeEr
         empty_bounding_set().map_err(failed)?;
     }
     if before.effective.contains(CapabilitySet::SETGID) {
-        unistd::setgroups(&[]).map_err(|error| PrivilegeError::Groups(error.into()))?;
+        leave_groups(user.is_some() || group.is_some())?;
     }
     // Else a change of user would take the capability along with the rest.
     set_keep_capabilities(true).map_err(failed)?;
@@ -103,6 +101,18 @@ fn empty_bounding_set() -> rustix::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Rootless containers and seccomp filters forbid it even with the capability. Who only wants fewer
+/// privileges can live with that, who wants to be somebody else cannot.
+fn leave_groups(is_required: bool) -> Result<(), PrivilegeError> {
+    match unistd::setgroups(&[]) {
+        Err(nix::Error::EPERM) if !is_required => {
+            log::info!("the container does not let supplementary groups be left");
+            Ok(())
+        }
+        result => result.map_err(|error| PrivilegeError::Groups(error.into())),
+    }
 }
 
 /// The group first: once the user is changed, the right to change it is gone.

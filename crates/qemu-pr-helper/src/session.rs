@@ -38,17 +38,26 @@ pub struct Session {
 }
 
 impl Session {
-    /// Greets the client on `socket`, the `number`th to connect.
+    /// A session with the `client` on `socket`, who is to be [greeted](Self::greet).
+    #[must_use]
+    pub const fn new(socket: OwnedFd, client: Client) -> Self {
+        Self {
+            client,
+            connection: Connection::new(socket),
+        }
+    }
+
+    /// Greets the client.
     ///
     /// # Errors
     ///
     /// That it is gone again.
-    pub fn open(socket: OwnedFd, number: u64) -> Result<Self, Ended> {
-        let client = Client::of(&socket, number);
-        let connection = Connection::open(socket)?;
+    pub fn greet(&mut self) -> Result<(), Ended> {
+        self.connection.greet()?;
+        let client = self.client;
         log::info!("{client}: connected");
         trace!(CLIENT_CONNECTED, "{client}");
-        Ok(Self { client, connection })
+        Ok(())
     }
 
     /// Has `execute` do the next thing that the client asks for, and answers it.

@@ -1,5 +1,6 @@
 //! From the command line to serving, and to the end: every step, in order.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -53,28 +54,32 @@ pub enum StartError {
     /// The signals that end the helper.
     #[error("cannot block signals")]
     Signals(#[source] nix::Error),
+    /// Waiting for one of them.
+    #[error("cannot wait for signals")]
+    Wait(#[source] nix::Error),
 }
 
 /// Does what the options say, until a signal ends it.
 ///
 /// # Errors
 ///
-/// Why it did not start; whatever was made is removed again. Once it serves, nothing is an error.
+/// Why it did not start; whatever was made is removed again.
 pub fn run(options: &Options) -> Result<ExitCode, StartError> {
+    // Before anything is opened, which could get the number of a socket that was not passed after
+    // all, and before there is another process: the manager's variables name this one.
+    let passed = activation::take()?;
+    if passed.is_some() && options.socket.is_some() {
+        return Err(StartError::SocketTwice);
+    }
     if trace_options::apply(&options.trace)? == trace_options::Next::ListEvents {
         crate::print(&trace_options::listing());
         return Ok(ExitCode::SUCCESS);
     }
     for argument in &options.ignored {
-        log::warn!(
+        log::info!(
             "argument '{}' has no meaning and is ignored",
             argument.display()
         );
-    }
-    // Before there is another process: the manager's variables name this one.
-    let passed = activation::passed();
-    if passed > 0 && options.socket.is_some() {
-        return Err(StartError::SocketTwice);
     }
     if !options.daemon {
         return serve(options, passed, None);
@@ -85,11 +90,11 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
     }
 }
 
-/// Serves in this process. `passed` sockets come from a service manager; a caller in the foreground
+/// Serves in this process, on the socket that was `passed` if there is one. A caller in the foreground
 /// is let go when `starting` is ready.
 fn serve(
     options: &Options,
-    passed: u32,
+    passed: Option<OwnedFd>,
     starting: Option<Starting>,
 ) -> Result<ExitCode, StartError> {
     // In every thread to come, so that this one can wait for them.
@@ -106,32 +111,29 @@ fn serve(
     let user = options.user.map(|user| user.id);
     let group = options.group.or_else(|| options.user?.primary_group);
     privileges::drop_all(user, group)?;
-    let engine = Engine::start(
-        listener,
-        Backends {
-            io_timeout: options.io_timeout(),
-        },
-    )?;
+    let engine = Engine::start(listener, Backends::new(options.io_timeout()))?;
     if let Some(starting) = starting {
         starting.ready()?;
     }
 
-    let signal = signals.wait().map_err(StartError::Signals)?;
+    let signal = signals.wait().map_err(StartError::Wait)?;
     log::info!("{signal}: ending");
     trace!(STOPPING, "{signal}");
     drop(socket_file);
     let left = engine.stop(PATIENCE);
     if left > 0 {
-        log::warn!("{left} commands are still at their devices and get no answer");
+        log::warn!("{left} clients get no answer: their devices have not answered either");
     }
     drop(pid_file);
     Ok(ExitCode::SUCCESS)
 }
 
 /// The socket, and its file if that is this process's to remove.
-fn listen(options: &Options, passed: u32) -> Result<(Listener, Option<SocketFile>), StartError> {
-    if passed > 0 {
-        let socket = activation::take(passed)?;
+fn listen(
+    options: &Options,
+    passed: Option<OwnedFd>,
+) -> Result<(Listener, Option<SocketFile>), StartError> {
+    if let Some(socket) = passed {
         return Ok((Listener::inherit(socket)?, None));
     }
     let path = options

@@ -3,17 +3,21 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use pr_socket::{Client, Request, Response};
+use pr_socket::{Client, Request, Response, descriptors};
 use qemu_pr_helper::client;
 use qemu_pr_helper::engine::Engine;
 use qemu_pr_helper::listener::Listener;
 use qemu_pr_helper::outcome::{Execute, Outcome};
+use rustix::net::sockopt::set_socket_linger;
 use scsi_pr::Status;
 
 /// READ KEYS, which the test's device answers at once, and REPORT CAPABILITIES, at which it hangs.
@@ -176,4 +180,74 @@ fn stop_does_not_wait_for_ever() {
     for thread in hanging {
         thread.join().unwrap().unwrap();
     }
+}
+
+/// A TCP socket whose last close waits for a peer that never reads, as long as the peer is there.
+fn lingering() -> (OwnedFd, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (peer, _) = listener.accept().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    while socket.write(&[0; 65536]).is_ok() {}
+    set_socket_linger(&socket, Some(PATIENCE)).unwrap();
+    (socket.into(), peer)
+}
+
+/// Gives the helper the last descriptor of a lingering socket, with `bytes`, which must not be such
+/// that it closes it at once.
+fn give_away(client: &UnixStream, bytes: &[u8]) -> TcpStream {
+    let (socket, peer) = lingering();
+    descriptors::send(client.as_fd(), bytes, socket.as_fd()).unwrap();
+    peer
+}
+
+/// A client that is past the handshake.
+fn greeted(running: &Running) -> UnixStream {
+    let mut client = UnixStream::connect(&running.socket).unwrap();
+    client.read_exact(&mut [0; 4]).unwrap();
+    client.write_all(&[0; 4]).unwrap();
+    client
+}
+
+#[test]
+fn closing_a_clients_descriptor_holds_up_nobody_else() {
+    let running = start();
+    let mut before = running.client();
+    assert!(execute(&mut before, ANSWERED).is_some());
+    let mut peers = Vec::new();
+    for _ in 0..8 {
+        // One that goes in the middle of a request, and one whose command is none.
+        let client = greeted(&running);
+        peers.push(give_away(&client, &ANSWERED[..3]));
+        drop(client);
+        let mut client = greeted(&running);
+        peers.push(give_away(&client, &[0x12; 15]));
+        client.write_all(&[0]).unwrap();
+        assert!(execute(&mut before, ANSWERED).is_some());
+        assert!(execute(&mut running.client(), ANSWERED).is_some());
+    }
+    drop(peers);
+    assert_eq!(running.engine.stop(PATIENCE), 0);
+}
+
+#[test]
+fn a_client_that_goes_before_it_is_greeted_holds_up_nobody_else() {
+    let running = start();
+    let hanging = running.hang(1);
+    let (socket, peer) = lingering();
+    let client = UnixStream::connect(&running.socket).unwrap();
+    descriptors::send(client.as_fd(), &[0], socket.as_fd()).unwrap();
+    // Whoever of the two closes it last waits; this must not be the test.
+    let other = thread::spawn(move || drop(socket));
+    drop(client);
+    for _ in 0..8 {
+        assert!(execute(&mut running.client(), ANSWERED).is_some());
+    }
+    drop(peer);
+    other.join().unwrap();
+    running.device.let_go();
+    hanging
+        .into_iter()
+        .for_each(|thread| drop(thread.join().unwrap()));
+    assert_eq!(running.engine.stop(PATIENCE), 0);
 }

@@ -11,13 +11,25 @@ use scsi_pr::{AdditionalSense, SenseKey, Status};
 
 use crate::client::Client;
 use crate::device::{self, Kind, Number};
+use crate::logging::Seldom;
 use crate::outcome::{Execute, Outcome};
 
 /// Everything that can execute a command.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Backends {
-    /// How long a device may take.
-    pub io_timeout: Duration,
+    io_timeout: Duration,
+    lost: Seldom,
+}
+
+impl Backends {
+    /// Backends that give a device `io_timeout` for a command.
+    #[must_use]
+    pub const fn new(io_timeout: Duration) -> Self {
+        Self {
+            io_timeout,
+            lost: Seldom::new(),
+        }
+    }
 }
 
 impl Execute for Backends {
@@ -25,7 +37,13 @@ impl Execute for Backends {
         let descriptor = match &request.device {
             Device::Open(descriptor) => descriptor.as_fd(),
             Device::Lost => {
-                log::warn!("{client}: no room for another file descriptor: BUSY");
+                if self.lost.is_due() {
+                    log::warn!(
+                        "{client}: the kernel did not hand over the device, command answered with \
+                         BUSY: too many files are open, or a security policy (SELinux, AppArmor) \
+                         forbids it"
+                    );
+                }
                 return Outcome::status(Status::BUSY);
             }
         };
@@ -93,9 +111,7 @@ mod tests {
             device,
             parameters,
         };
-        let backends = Backends {
-            io_timeout: Duration::from_secs(1),
-        };
+        let backends = Backends::new(Duration::from_secs(1));
         let socket = UnixStream::pair().unwrap().0;
         backends.execute(&Client::of(&socket, 1), &request, &mut [0; 64])
     }

@@ -15,20 +15,26 @@ const QUIET: Duration = Duration::from_secs(10);
 /// as it is touched.
 const STACK_SIZE: usize = 256 * 1024;
 
-/// Counts the threads that wait for something to happen.
+/// The most threads: each may be a command at a device that hangs. It is far below what makes memory
+/// mappings run out, where the standard library would end the process.
+const MOST_THREADS: usize = 4096;
+
+/// Counts the threads, and those that wait for something to happen.
 ///
-/// A thread is counted from its start, or from [`Crew::back_to_waiting`], until [`Crew::called`]. One
-/// that was woken and has not called yet is counted too; that is safe, because before it blocks it
-/// comes to [`Crew::ensure_waiting`] itself.
+/// A thread counts as waiting from its start, or from [`Crew::back_to_waiting`], until
+/// [`Crew::called`]. One that was woken and has not called yet is counted too; that is safe, because
+/// before it blocks it comes to [`Crew::ensure_waiting`] itself.
 #[derive(Debug)]
 pub(super) struct Crew {
     waiting: AtomicUsize,
+    present: AtomicUsize,
 }
 
 impl Crew {
     pub(super) const fn new() -> Self {
         Self {
             waiting: AtomicUsize::new(0),
+            present: AtomicUsize::new(0),
         }
     }
 
@@ -40,19 +46,26 @@ impl Crew {
         if self.waiting.load(Ordering::SeqCst) > 0 {
             return Ok(());
         }
+        if self.present.load(Ordering::SeqCst) >= MOST_THREADS {
+            return Err(io::Error::other(format!(
+                "there are {MOST_THREADS}, the most there can be"
+            )));
+        }
         // Counted before it runs, so that others do not start one each.
-        let others = self.waiting.fetch_add(1, Ordering::SeqCst);
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let before = self.present.fetch_add(1, Ordering::SeqCst);
         let started = thread::Builder::new()
             .name("pr-helper".into())
             .stack_size(STACK_SIZE)
             .spawn(work());
         match started {
             Ok(_) => {
-                trace!(THREAD_STARTED, "waiting {others}");
+                trace!(THREAD_STARTED, "others {before}");
                 Ok(())
             }
             Err(error) => {
                 self.waiting.fetch_sub(1, Ordering::SeqCst);
+                self.present.fetch_sub(1, Ordering::SeqCst);
                 Err(error)
             }
         }
@@ -86,8 +99,9 @@ impl Crew {
         let left = self
             .waiting
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, leave);
-        if let Ok(before) = left {
-            trace!(THREAD_ENDED, "waiting {before}");
+        if left.is_ok() {
+            let before = self.present.fetch_sub(1, Ordering::SeqCst);
+            trace!(THREAD_ENDED, "others {}", before.saturating_sub(1));
         }
         left.is_ok()
     }

@@ -1,30 +1,38 @@
 //! Where clients come in: the listener, and when it is left alone for a while.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 
-use super::lock;
 use crate::listener::Listener;
+use crate::logging::Seldom;
 use crate::trace::trace;
 
 /// How many clients one thread takes in before it looks at other events.
 pub(super) const MOST_AT_ONCE: usize = 16;
 
-/// Descriptors that the helper needs beside its clients': standard streams, listener, epoll set, files
-/// of log and trace, what it inherited.
+/// Descriptors that the helper needs beside its clients': standard streams, listener, epoll set, timer,
+/// the file of a trace, what it inherited.
 const RESERVED_DESCRIPTORS: u64 = 32;
 
-/// How long no client is taken in after the machine has run out of something.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// How often the log is told that clients have to wait.
-const WARN_EVERY: Duration = Duration::from_secs(60);
+/// How long clients have to wait before the helper tries again to take them in.
+const PAUSE: Itimerspec = Itimerspec {
+    it_interval: Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    },
+    it_value: Timespec {
+        tv_sec: 1,
+        tv_nsec: 0,
+    },
+};
 
 /// What is at the door.
 #[derive(Debug)]
@@ -33,8 +41,8 @@ pub(super) enum Knock {
     Client(OwnedFd, u64),
     /// Nobody.
     Nobody,
-    /// Nobody can be taken in now. [`Door::reopen`] says when to try again.
-    Pause,
+    /// Nobody can be taken in now. The [timer](Door::timer) says when to try again.
+    Paused,
 }
 
 /// The listener, with a limit.
@@ -45,58 +53,65 @@ pub(super) enum Knock {
 #[derive(Debug)]
 pub(super) struct Door {
     listener: Listener,
+    timer: OwnedFd,
     most_clients: usize,
     admitted: AtomicU64,
     paused: AtomicBool,
-    last_warning: Mutex<Option<Instant>>,
+    warning: Seldom,
 }
 
 impl Door {
-    pub(super) fn new(listener: Listener) -> Self {
+    pub(super) fn new(listener: Listener) -> io::Result<Self> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let most_clients = (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2).max(1);
-        Self {
+        Ok(Self {
             listener,
+            timer: timerfd_create(TimerfdClockId::Monotonic, flags)?,
             most_clients: usize::try_from(most_clients).unwrap_or(usize::MAX),
             admitted: AtomicU64::new(0),
             paused: AtomicBool::new(false),
-            last_warning: Mutex::new(None),
-        }
+            warning: Seldom::new(),
+        })
+    }
+
+    /// How many clients there can be.
+    pub(super) const fn most_clients(&self) -> usize {
+        self.most_clients
     }
 
     /// The next client that has connected, if there is room beside the `present` ones.
     pub(super) fn next(&self, present: usize) -> Knock {
         if present >= self.most_clients {
             self.pause(format_args!(
-                "{present} clients are connected, the most there can be"
+                "{present} are connected, the most there can be"
             ));
-            return Knock::Pause;
+            return Knock::Paused;
         }
-        loop {
-            match self.listener.accept() {
-                Ok(socket) => {
-                    let before = self.admitted.fetch_add(1, Ordering::Relaxed);
-                    return Knock::Client(socket, before.saturating_add(1));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Knock::Nobody,
-                // It was there and is gone: accept(2) reports errors of the connection itself.
-                Err(error) if is_of_the_connection(&error) => {}
-                Err(error) => {
-                    self.pause(format_args!("{error}"));
-                    return Knock::Pause;
-                }
+        match self.listener.accept() {
+            Ok(socket) => {
+                let before = self.admitted.fetch_add(1, Ordering::Relaxed);
+                Knock::Client(socket, before.saturating_add(1))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Knock::Nobody,
+            Err(error) => {
+                self.pause(format_args!("{error}"));
+                Knock::Paused
             }
         }
     }
 
-    fn pause(&self, reason: std::fmt::Arguments<'_>) {
+    /// Lets clients wait for a while. The timer is set whatever the reason is: somebody may have left
+    /// just before, and found no pause to end.
+    pub(super) fn pause(&self, reason: fmt::Arguments<'_>) {
         trace!(ACCEPT_PAUSED, "{reason}");
-        let mut last_warning = lock(&self.last_warning);
-        if last_warning.is_none_or(|last| last.elapsed() >= WARN_EVERY) {
-            *last_warning = Some(Instant::now());
+        if self.warning.is_due() {
             log::warn!("new clients have to wait: {reason}");
         }
         self.paused.store(true, Ordering::SeqCst);
+        if let Err(error) = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &PAUSE) {
+            log::error!("cannot set a timer, new clients wait until one leaves: {error}");
+        }
     }
 
     /// Ends a pause, after which the listener is to be waited for again. False if there was none.
@@ -108,9 +123,9 @@ impl Door {
         was_paused
     }
 
-    /// How long to wait before trying again; None if there is no pause.
-    pub(super) fn patience(&self) -> Option<Duration> {
-        self.paused.load(Ordering::SeqCst).then_some(PAUSE)
+    /// Becomes readable when a pause has lasted long enough.
+    pub(super) fn timer(&self) -> BorrowedFd<'_> {
+        self.timer.as_fd()
     }
 }
 
@@ -118,11 +133,4 @@ impl AsFd for Door {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
     }
-}
-
-fn is_of_the_connection(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::CONNABORTED | Errno::INTR | Errno::PERM)
-    )
 }

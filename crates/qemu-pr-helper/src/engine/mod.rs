@@ -2,47 +2,57 @@
 //!
 //! All threads wait on one epoll set, in which every connection is registered one-shot. The one that
 //! is woken reads the request, runs it, which is a blocking call, writes the answer and registers the
-//! connection again: on its way a request changes hands nowhere. Before a thread goes into a call that
-//! may block it sees to it that another one waits ([`Crew`]). So there are as many threads as
-//! commands in progress and one more, and a command that hangs costs its own client and one thread.
+//! connection again: on its way a request changes hands nowhere. Before a thread touches anything
+//! that is a client's it sees to it that another one waits ([`Crew`]). So there are as many threads
+//! as commands in progress and one more, and a command that hangs costs its own client and one
+//! thread.
 //!
-//! An idle connection is a [`Session`] in a table. A thread that is woken for it holds its lock until
-//! it has registered it again; nobody else can be woken for it meanwhile.
+//! Where no other thread can be had, the last one does nothing that may block: it answers BUSY, and
+//! what it would have to close it [puts aside](Engine::discard). Closing a client's descriptor can
+//! take as long as a command: think of a socket that lingers, or the last close of a disk.
+//!
+//! An idle connection is a [`Session`] in a [`Table`]. A thread that is woken for it holds its lock
+//! until it has registered it again; nobody else can be woken for it meanwhile.
 
 mod crew;
 mod door;
+mod table;
 
+use std::any::Any;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use pr_socket::{ReplyBuffer, Request};
-use rustix::event::{Timespec, epoll};
+use rustix::event::epoll;
 use rustix::io::Errno;
 use scsi_pr::Status;
-use slab::Slab;
 use thiserror::Error;
 
 use crate::chain;
 use crate::client::Client;
 use crate::listener::Listener;
+use crate::logging::Seldom;
 use crate::outcome::{Execute, Outcome};
 use crate::report;
 use crate::session::{Served, Session, Wait};
 use crew::Crew;
 use door::{Door, Knock};
+use table::Table;
 
-/// What the listener is called in the epoll set. Connections have their place in the table.
+/// What the listener and the door's timer are called in the epoll set. Connections have their place
+/// in the table.
 const LISTENER: u64 = u64::MAX;
+const DOOR_TIMER: u64 = u64::MAX - 1;
 
 /// Why the engine cannot start.
 #[derive(Debug, Error)]
 pub enum EngineError {
-    /// The epoll set cannot be made.
-    #[error("cannot make an epoll set")]
+    /// What the threads wait for cannot be made.
+    #[error("cannot make an epoll set or a timer")]
     Epoll(#[source] io::Error),
     /// The first thread cannot be started.
     #[error("cannot start a thread")]
@@ -54,13 +64,17 @@ pub enum EngineError {
 pub struct Engine<E> {
     poll: OwnedFd,
     door: Door,
-    sessions: Mutex<Slab<Arc<Mutex<Session>>>>,
+    table: Mutex<Table>,
     crew: Crew,
     executor: E,
+    /// What was put aside for want of a thread that may block.
+    discarded: Mutex<Vec<Box<dyn Any + Send>>>,
     /// Sessions that a thread is working on, with a command in progress or about to have one.
     serving: AtomicUsize,
-    /// Set once; no command begins after that.
+    /// Set once; no session is served after that.
     stopping: AtomicBool,
+    no_thread: Seldom,
+    no_room: Seldom,
 }
 
 impl<E: Execute> Engine<E> {
@@ -70,24 +84,19 @@ impl<E: Execute> Engine<E> {
     ///
     /// [`EngineError`].
     pub fn start(listener: Listener, executor: E) -> Result<Arc<Self>, EngineError> {
-        let failed = |error: Errno| EngineError::Epoll(error.into());
-        let poll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?;
-        let door = Door::new(listener);
-        epoll::add(
-            &poll,
-            &door,
-            epoll::EventData::new_u64(LISTENER),
-            interest(Wait::Readable),
-        )
-        .map_err(failed)?;
+        let door = Door::new(listener).map_err(EngineError::Epoll)?;
+        let poll = epoll_set(&door).map_err(|error| EngineError::Epoll(error.into()))?;
         let engine = Arc::new(Self {
             poll,
+            table: Mutex::new(Table::new(door.most_clients())),
             door,
-            sessions: Mutex::new(Slab::new()),
             crew: Crew::new(),
             executor,
+            discarded: Mutex::new(Vec::new()),
             serving: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
+            no_thread: Seldom::new(),
+            no_room: Seldom::new(),
         });
         engine.ensure_follower().map_err(EngineError::Thread)?;
         Ok(engine)
@@ -119,18 +128,48 @@ impl<E: Execute> Engine<E> {
     fn follow(self: &Arc<Self>) {
         let mut reply = ReplyBuffer::new();
         loop {
-            match self.wait() {
-                Some(LISTENER) => self.admit(),
-                Some(place) => self.serve(place, &mut reply),
-                None => {
-                    self.reopen_door();
-                    if self.crew.leave_if_surplus() {
-                        return;
-                    }
-                    continue;
+            let Some(place) = self.wait() else {
+                if self.crew.leave_if_surplus() {
+                    return;
                 }
+                continue;
+            };
+            let may_block = self.has_follower();
+            match place {
+                LISTENER => self.admit(may_block),
+                DOOR_TIMER => self.reopen_door(),
+                place => self.serve(place, &mut reply, may_block),
             }
             self.crew.back_to_waiting();
+        }
+    }
+
+    /// Whether another thread waits, so that this one may do what can take long.
+    fn has_follower(self: &Arc<Self>) -> bool {
+        match self.ensure_follower() {
+            Ok(()) => {
+                let discarded = std::mem::take(&mut *lock(&self.discarded));
+                drop(discarded);
+                true
+            }
+            Err(error) => {
+                if self.no_thread.is_due() {
+                    log::error!(
+                        "cannot start a thread, commands are answered with BUSY: {error}; \
+                         see the limits of processes and of memory"
+                    );
+                }
+                false
+            }
+        }
+    }
+
+    /// Drops what may take long to drop, or leaves that to a thread that `may_block`.
+    fn discard(&self, what: impl Any + Send, may_block: bool) {
+        if may_block {
+            drop(what);
+        } else {
+            lock(&self.discarded).push(Box::new(what));
         }
     }
 
@@ -141,9 +180,10 @@ impl<E: Execute> Engine<E> {
             data: epoll::EventData::new_u64(0),
         }];
         loop {
-            let patience = [self.crew.patience(), self.door.patience()];
-            let patience = patience.into_iter().flatten().min();
-            let patience = patience.and_then(|patience| Timespec::try_from(patience).ok());
+            let patience = self
+                .crew
+                .patience()
+                .and_then(|patience| patience.try_into().ok());
             match epoll::wait(&self.poll, &mut events, patience.as_ref()) {
                 Ok(0) => return None,
                 Ok(_) => {
@@ -161,45 +201,64 @@ impl<E: Execute> Engine<E> {
         }
     }
 
-    /// Takes in clients that have connected, but not for longer than others can wait.
-    fn admit(self: &Arc<Self>) {
-        for _ in 0..door::MOST_AT_ONCE {
+    /// Takes in clients that have connected.
+    fn admit(&self, may_block: bool) {
+        if !may_block {
+            return self.door.pause(format_args!("no thread can be started"));
+        }
+        // By now others can look after the door. The connections that come to nothing are closed last:
+        // what is still in them may be such that a close takes long.
+        let arrived = self.arrivals();
+        let rejected: Vec<_> = arrived
+            .into_iter()
+            .filter_map(|session| self.welcome(session))
+            .collect();
+        drop(rejected);
+    }
+
+    /// Some of the clients that have connected; the others are for whoever is woken next.
+    fn arrivals(&self) -> Vec<(Client, Session)> {
+        let mut arrived = Vec::new();
+        while arrived.len() < door::MOST_AT_ONCE {
             if self.stopping.load(Ordering::SeqCst) {
-                return;
+                return arrived;
             }
-            let present = lock(&self.sessions).len();
+            let present = lock(&self.table).len().saturating_add(arrived.len());
             match self.door.next(present) {
-                Knock::Client(socket, number) => match Session::open(socket, number) {
-                    Ok(session) => self.enter(session),
-                    Err(ended) => {
-                        log::info!(
-                            "client {number}: gone before it was greeted: {}",
-                            chain(&ended)
-                        );
-                    }
-                },
+                Knock::Client(socket, number) => {
+                    let client = Client::of(&socket, number);
+                    arrived.push((client, Session::new(socket, client)));
+                }
                 Knock::Nobody => break,
-                Knock::Pause => return,
+                Knock::Paused => return arrived,
             }
         }
         self.listen_again();
+        arrived
     }
 
-    /// Puts a new session into the table and the epoll set.
-    fn enter(&self, session: Session) {
-        let session = Arc::new(Mutex::new(session));
-        let key = lock(&self.sessions).insert(Arc::clone(&session));
-        let place = epoll::EventData::new_u64(u64::try_from(key).unwrap_or(LISTENER));
-        let added = epoll::add(
-            &self.poll,
-            &*lock(&session),
-            place,
-            interest(Wait::Readable),
-        );
-        if let Err(error) = added {
-            log::error!("cannot wait for a new client, connection ended: {error}");
-            lock(&self.sessions).remove(key);
+    /// Greets a client, and puts its session into the table and the epoll set. Gives the session back
+    /// if it comes to nothing.
+    fn welcome(&self, (client, mut session): (Client, Session)) -> Option<Session> {
+        if !lock(&self.table).has_room_for(&client) {
+            if self.no_room.is_due() {
+                log::warn!("{client}: its process has too many connections, this one is closed");
+            }
+            return Some(session);
         }
+        if let Err(ended) = session.greet() {
+            log::info!("{client}: gone before it was greeted: {}", chain(&ended));
+            return Some(session);
+        }
+        let session = Arc::new(Mutex::new(session));
+        let place = lock(&self.table).insert(&client, Arc::clone(&session));
+        let data = epoll::EventData::new_u64(u64::try_from(place).unwrap_or(LISTENER));
+        let added = epoll::add(&self.poll, &*lock(&session), data, interest(Wait::Readable));
+        if let Err(error) = added {
+            log::error!("{client}: cannot wait for it, connection closed: {error}");
+            lock(&self.table).remove(place);
+        }
+        None
     }
 
     fn listen_again(&self) {
@@ -216,17 +275,17 @@ impl<E: Execute> Engine<E> {
     }
 
     /// Serves the session at `place` in the table until it has to wait.
-    fn serve(self: &Arc<Self>, place: u64, reply: &mut ReplyBuffer) {
+    fn serve(self: &Arc<Self>, place: u64, reply: &mut ReplyBuffer, may_block: bool) {
         let key = usize::try_from(place).unwrap_or(usize::MAX);
-        let Some(session) = lock(&self.sessions).get(key).map(Arc::clone) else {
+        let Some(session) = lock(&self.table).get(key) else {
             return;
         };
         self.serving.fetch_add(1, Ordering::SeqCst);
-        let wait = self.serve_until_wait(place, &mut lock(&session), reply);
+        let wait = self.serve_until_wait(place, &mut lock(&session), reply, may_block);
         if wait == Wait::Over {
-            lock(&self.sessions).remove(key);
+            lock(&self.table).remove(key);
             // Its descriptor is free now, and somebody at the door may be waiting for it.
-            drop(session);
+            self.discard(session, may_block);
             self.reopen_door();
         }
         self.serving.fetch_sub(1, Ordering::SeqCst);
@@ -238,43 +297,60 @@ impl<E: Execute> Engine<E> {
         place: u64,
         session: &mut Session,
         reply: &mut ReplyBuffer,
+        may_block: bool,
     ) -> Wait {
         loop {
             // A request that is not read now finds its connection closed, and was not executed.
             if self.stopping.load(Ordering::SeqCst) {
                 return Wait::Over;
             }
-            match session.serve(reply, |client, request, data| {
-                self.run(client, &request, data)
-            }) {
-                Served::Request => {}
+            let served = session.serve(reply, |client, request, data| {
+                self.run(client, request, data, may_block)
+            });
+            let wait = match served {
+                Served::Request => continue,
                 Served::Nothing(Wait::Over) => return Wait::Over,
-                Served::Nothing(wait) => {
-                    let data = epoll::EventData::new_u64(place);
-                    return match epoll::modify(&self.poll, &*session, data, interest(wait)) {
-                        Ok(()) => wait,
-                        Err(error) => {
-                            log::error!("cannot wait for a client, connection ended: {error}");
-                            Wait::Over
-                        }
-                    };
+                Served::Nothing(wait) => wait,
+            };
+            let data = epoll::EventData::new_u64(place);
+            return match epoll::modify(&self.poll, &*session, data, interest(wait)) {
+                Ok(()) => wait,
+                Err(error) => {
+                    log::error!("cannot wait for a client, connection closed: {error}");
+                    Wait::Over
                 }
-            }
+            };
         }
     }
 
-    /// Executes one request, with another thread at hand for everybody else.
-    fn run(self: &Arc<Self>, client: &Client, request: &Request, data: &mut [u8]) -> Outcome {
-        if let Err(error) = self.ensure_follower() {
-            log::error!("{client}: cannot start a thread, command answered with BUSY: {error}");
+    /// Executes one request, or answers BUSY where that might leave nobody for everybody else.
+    fn run(&self, client: &Client, request: Request, data: &mut [u8], may_block: bool) -> Outcome {
+        if !may_block {
+            self.discard(request, may_block);
             return Outcome::status(Status::BUSY);
         }
-        report::begin(client, request);
+        report::begin(client, &request);
         let start = Instant::now();
-        let outcome = self.executor.execute(client, request, data);
-        report::end(client, request, &outcome, start.elapsed());
+        let outcome = self.executor.execute(client, &request, data);
+        report::end(client, &request, &outcome, start.elapsed());
         outcome
     }
+}
+
+/// An epoll set that waits for what is at the door.
+fn epoll_set(door: &Door) -> rustix::io::Result<OwnedFd> {
+    let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let listener = epoll::EventData::new_u64(LISTENER);
+    epoll::add(&poll, door.as_fd(), listener, interest(Wait::Readable))?;
+    // Once per expiry, without anybody reading it.
+    let once = epoll::EventFlags::IN | epoll::EventFlags::ET;
+    epoll::add(
+        &poll,
+        door.timer(),
+        epoll::EventData::new_u64(DOOR_TIMER),
+        once,
+    )?;
+    Ok(poll)
 }
 
 fn interest(wait: Wait) -> epoll::EventFlags {

@@ -1,0 +1,123 @@
+//! The sessions there are, and how many of them are whose.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use slab::Slab;
+
+use crate::client::Client;
+use crate::session::Session;
+
+/// The most connections that one process is given. QEMU has one per `pr-manager-helper` object, of which
+/// a machine needs one, and libvirt with helpers of the operator's own makes one per disk.
+const MOST_OF_A_PROCESS: usize = 512;
+
+/// The sessions, each at a place that does not change.
+#[derive(Debug)]
+pub(super) struct Table {
+    entries: Slab<Entry>,
+    /// How many entries a process has; none with 0.
+    of_process: HashMap<i32, usize>,
+    most_of_a_process: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    session: Arc<Mutex<Session>>,
+    process: Option<i32>,
+}
+
+impl Table {
+    /// An empty table, of a helper that serves `most_clients` at once.
+    ///
+    /// However few those are, four processes can have their share.
+    pub(super) fn new(most_clients: usize) -> Self {
+        let most_of_a_process = (most_clients / 4).clamp(1, MOST_OF_A_PROCESS);
+        Self {
+            entries: Slab::new(),
+            of_process: HashMap::new(),
+            most_of_a_process,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether the client's process may have another connection.
+    ///
+    /// Processes of namespaces that this one cannot see have no number to tell them apart by. They are
+    /// not counted.
+    pub(super) fn has_room_for(&self, client: &Client) -> bool {
+        let present = client
+            .process()
+            .and_then(|process| self.of_process.get(&process));
+        present.is_none_or(|present| *present < self.most_of_a_process)
+    }
+
+    /// Takes in the session of `client`; gives its place.
+    pub(super) fn insert(&mut self, client: &Client, session: Arc<Mutex<Session>>) -> usize {
+        let process = client.process();
+        if let Some(process) = process {
+            let present = self.of_process.entry(process).or_default();
+            *present = present.saturating_add(1);
+        }
+        self.entries.insert(Entry { session, process })
+    }
+
+    /// The session at a place, if there is one.
+    pub(super) fn get(&self, place: usize) -> Option<Arc<Mutex<Session>>> {
+        self.entries
+            .get(place)
+            .map(|entry| Arc::clone(&entry.session))
+    }
+
+    /// Forgets the session at a place, which its caller still has.
+    pub(super) fn remove(&mut self, place: usize) {
+        let Some(Entry {
+            process: Some(process),
+            ..
+        }) = self.entries.try_remove(place)
+        else {
+            return;
+        };
+        if let Some(present) = self.of_process.get_mut(&process) {
+            *present = present.saturating_sub(1);
+            if *present == 0 {
+                self.of_process.remove(&process);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixStream;
+
+    fn session(number: u64) -> (Client, Arc<Mutex<Session>>) {
+        let (here, there) = UnixStream::pair().unwrap();
+        let client = Client::of(&here, number);
+        drop(there);
+        (
+            client,
+            Arc::new(Mutex::new(Session::new(here.into(), client))),
+        )
+    }
+
+    #[test]
+    fn a_process_has_its_share_and_gets_it_back() {
+        let mut table = Table::new(8);
+        let mut places = Vec::new();
+        for number in 1..=2 {
+            let (client, session) = session(number);
+            assert!(table.has_room_for(&client));
+            places.push(table.insert(&client, session));
+        }
+        let (client, _session) = session(3);
+        assert!(!table.has_room_for(&client));
+        table.remove(places[0]);
+        assert!(table.has_room_for(&client));
+        assert_eq!(table.len(), 1);
+    }
+}
