@@ -9,9 +9,9 @@ use thiserror::Error;
 /// Why a socket that a service manager passed cannot be used.
 #[derive(Debug, Error)]
 pub enum ActivationError {
-    /// There is more than one.
+    /// There is more than one, or an absurd number.
     #[error("LISTEN_FDS is {0}, one socket is supported: use one ListenStream= line")]
-    Several(u32),
+    Several(i64),
     /// The descriptor is not open.
     #[error("invalid file descriptor fd = {}", linux_sys::inherited::FIRST)]
     NotOpen(#[source] std::io::Error),
@@ -47,14 +47,15 @@ pub fn take() -> Result<Option<OwnedFd>, ActivationError> {
     }
 }
 
-/// How many sockets were passed.
-fn passed() -> u32 {
+/// How many sockets were passed; a number that is none, such as -1, is for [`take`] to refuse.
+fn passed() -> i64 {
     let number = |name| {
         env::var(name)
             .ok()
-            .and_then(|value| value.trim_start().parse::<u32>().ok())
+            .and_then(|value| value.trim_start().parse::<i64>().ok())
     };
-    if number("LISTEN_PID") == Some(std::process::id()) {
+    let is_for_us = number("LISTEN_PID") == Some(std::process::id().into());
+    if is_for_us {
         number("LISTEN_FDS").unwrap_or(0)
     } else {
         0

@@ -69,7 +69,7 @@ impl Target {
     }
 
     /// Makes a logical unit with so many ports. The ports' SAS addresses are 0x5001405000000001 and
-    /// so on, in the order in which they are made.
+    /// so on, and their relative identifiers 1 and so on, in the order in which they are made.
     pub(crate) fn unit<const PORTS: usize>(&mut self) -> Result<[Port; PORTS]> {
         let number = self.units;
         self.units += 1;
@@ -109,6 +109,8 @@ fn port(number: u32, backstore: &Path) -> Result<Port> {
     let name = format!("naa.50014050000000{number:02}");
     let group = Path::new(TARGET).join(format!("loopback/{name}/tpgt_1"));
     create(&group)?;
+    // Without one of their own all ports are number 0, and REGISTER AND MOVE finds none.
+    write(&group.join("rtpi"), &number.to_string())?;
     write(&group.join("nexus"), &name)?;
     let unit = group.join("lun/lun_0");
     create(&unit)?;

@@ -1,0 +1,241 @@
+//! The socket that a service manager hands over.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+
+use anyhow::{Result, ensure};
+
+use crate::case::Case;
+use crate::client::{Client, DEADLINE};
+use crate::differences::Row;
+use crate::helper::Helper;
+use crate::process::{Launch, wait_until};
+use crate::scratch::Scratch;
+
+/// Environments in which the socket is taken.
+const TAKEN: [(&str, &str); 6] = [
+    ("one_descriptor", "LISTEN_PID=$$ LISTEN_FDS=1"),
+    (
+        "named_descriptor",
+        "LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=pr.socket",
+    ),
+    ("pid_with_zeros", "LISTEN_PID=00$$ LISTEN_FDS=1"),
+    ("pid_with_plus", "LISTEN_PID=+$$ LISTEN_FDS=1"),
+    ("number_with_plus", "LISTEN_PID=$$ LISTEN_FDS=+1"),
+    ("number_with_blank", "LISTEN_PID=$$ LISTEN_FDS=' 1'"),
+];
+
+/// Environments that are taken as no activation at all.
+const IGNORED: [(&str, &str); 14] = [
+    ("other_pid", "LISTEN_PID=1 LISTEN_FDS=1"),
+    ("no_pid", "LISTEN_FDS=1"),
+    ("empty_pid", "LISTEN_PID= LISTEN_FDS=1"),
+    ("negative_pid", "LISTEN_PID=-1 LISTEN_FDS=1"),
+    ("word_as_pid", "LISTEN_PID=word LISTEN_FDS=1"),
+    ("pid_with_a_letter", "LISTEN_PID=$$x LISTEN_FDS=1"),
+    ("pid_with_a_blank", "LISTEN_PID=\"$$ \" LISTEN_FDS=1"),
+    ("hexadecimal_pid", "LISTEN_PID=0x$$ LISTEN_FDS=1"),
+    ("no_number", "LISTEN_PID=$$"),
+    ("number_zero", "LISTEN_PID=$$ LISTEN_FDS=0"),
+    ("empty_number", "LISTEN_PID=$$ LISTEN_FDS="),
+    ("word_as_number", "LISTEN_PID=$$ LISTEN_FDS=word"),
+    ("number_with_a_letter", "LISTEN_PID=$$ LISTEN_FDS=1x"),
+    ("other_pid_and_bad_number", "LISTEN_PID=1 LISTEN_FDS=-5"),
+];
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (name, environment) in TAKEN {
+        cases.push(Case::new(format!("{name}_is_served"), move |helper| {
+            let scratch = Scratch::new()?;
+            let mut running = activated(helper, &scratch, environment)?.start()?;
+            running.client()?;
+            ensure!(running.terminate()?.success());
+            Ok(())
+        }));
+    }
+    for (name, environment) in IGNORED {
+        cases.push(Case::new(
+            format!("{name}_is_no_activation"),
+            move |helper| is_ignored(helper, environment),
+        ));
+    }
+    cases.extend([
+        Case::new("socket_stays_at_the_end", socket_stays),
+        Case::new("waiting_client_is_served", waiting_client),
+        Case::new("socket_option_is_refused", socket_option),
+        Case::new("relative_socket_option_is_refused", relative_socket_option),
+        Case::new("version_needs_no_socket", version),
+        Case::new("pidfile_is_written", pidfile),
+        Case::new("two_descriptors_are_refused", two_descriptors),
+        Case::new("closed_second_descriptor_is_refused", closed_second),
+        Case::new("closed_descriptor_is_refused", closed_descriptor),
+        Case::new("regular_file_is_refused", regular_file),
+        Case::new("network_socket", network_socket).row(Row::ActivationSocket),
+        Case::new("absurd_numbers_are_not_served", absurd_numbers),
+        Case::new("other_descriptors_stay_open", other_descriptors),
+    ]);
+    cases
+}
+
+/// A helper that finds a listening socket at descriptor 3, and is told so by `environment`.
+fn activated<'a>(
+    helper: &'a Helper,
+    scratch: &'a Scratch,
+    environment: &str,
+) -> Result<Launch<'a>> {
+    let listener = UnixListener::bind(scratch.path("given"))?;
+    let launch = with_descriptor(helper, scratch, listener, environment);
+    Ok(launch.listening_at(scratch.path("given")))
+}
+
+fn with_descriptor<'a>(
+    helper: &'a Helper,
+    scratch: &'a Scratch,
+    descriptor: impl Into<OwnedFd>,
+    environment: &str,
+) -> Launch<'a> {
+    let prelude = format!("exec 3<&0 0</dev/null; export {environment};");
+    helper.bare(scratch).stdin(descriptor).prelude(&prelude)
+}
+
+const RIGHT: &str = TAKEN[0].1;
+
+fn is_ignored(helper: &Helper, environment: &str) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let launch = activated(helper, &scratch, environment)?;
+    let launch = launch.arg("-k").arg(scratch.socket());
+    let mut running = launch.listening_at(scratch.socket()).start()?;
+    ensure!(running.terminate()?.success());
+    ensure!(scratch.names()? == ["given"], "{:?}", scratch.names()?);
+    Ok(())
+}
+
+fn socket_stays(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let mut running = activated(helper, &scratch, RIGHT)?.start()?;
+    ensure!(running.terminate()?.success());
+    ensure!(scratch.names()? == ["given"], "{:?}", scratch.names()?);
+    Ok(())
+}
+
+/// Managers start the helper because there is a client.
+fn waiting_client(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let launch = activated(helper, &scratch, RIGHT)?;
+    let mut client = Client::connect(&scratch.path("given"))?;
+    client.send(&[0; 4])?;
+    let _running = launch.spawn()?;
+    ensure!(client.receive(4)? == [0; 4]);
+    Ok(())
+}
+
+fn socket_option(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let launch = activated(helper, &scratch, RIGHT)?;
+    let finished = launch.arg("-k").arg(scratch.socket()).finish()?;
+    finished.refused("socket activation")?;
+    ensure!(scratch.names()? == ["given"], "{:?}", scratch.names()?);
+    Ok(())
+}
+
+fn relative_socket_option(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let launch = activated(helper, &scratch, RIGHT)?;
+    launch
+        .args(["-k", "relative"])
+        .finish()?
+        .refused("absolute")
+}
+
+fn version(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    activated(helper, &scratch, RIGHT)?
+        .arg("-V")
+        .finish()?
+        .succeeded()
+}
+
+fn pidfile(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let launch = activated(helper, &scratch, RIGHT)?.args(["-f", "pid"]);
+    let running = launch.start()?;
+    let content = fs::read_to_string(scratch.path("pid"))?;
+    ensure!(content == format!("{}\n", running.pid()), "{content:?}");
+    Ok(())
+}
+
+fn two_descriptors(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let environment = "LISTEN_PID=$$ LISTEN_FDS=2; exec 4<&3";
+    let finished = activated(helper, &scratch, environment)?.finish()?;
+    finished.refused("activation")
+}
+
+fn closed_second(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let environment = "LISTEN_PID=$$ LISTEN_FDS=2; exec 4<&-";
+    activated(helper, &scratch, environment)?
+        .finish()?
+        .refused("")
+}
+
+fn closed_descriptor(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let environment = "LISTEN_PID=$$ LISTEN_FDS=1; exec 3<&-";
+    activated(helper, &scratch, environment)?
+        .finish()?
+        .refused("activation")
+}
+
+fn regular_file(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let file = File::create(scratch.path("file"))?;
+    let launch = with_descriptor(helper, &scratch, file, RIGHT);
+    launch.finish()?.refused("activation")
+}
+
+/// Numbers beyond all sense: how the helper fails is its own affair.
+fn absurd_numbers(helper: &Helper) -> Result<()> {
+    for number in ["-1", "99999999999"] {
+        let scratch = Scratch::new()?;
+        let environment = format!("LISTEN_PID=$$ LISTEN_FDS={number}");
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let launch = with_descriptor(helper, &scratch, listener, &environment);
+        let finished = launch.arg("-k").arg(scratch.socket()).finish()?;
+        ensure!(!finished.status.success(), "{number}: {finished:?}");
+        ensure!(!finished.stderr.is_empty(), "{number}: {finished:?}");
+    }
+    Ok(())
+}
+
+fn other_descriptors(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let environment = format!("{RIGHT}; exec 7>kept");
+    let running = activated(helper, &scratch, &environment)?.start()?;
+    let link = format!("/proc/{}/fd/7", running.pid());
+    wait_until("the descriptor", || {
+        Ok(fs::read_link(&link)? == scratch.path("kept"))
+    })
+}
+
+/// A unit with a port number where a path should be would offer the helper to the network.
+fn network_socket(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let launch = with_descriptor(helper, &scratch, listener, RIGHT);
+    if helper.differs(Row::ActivationSocket) {
+        return launch.finish()?.refused("Unix");
+    }
+    let _running = launch.spawn()?;
+    let mut client = TcpStream::connect(address)?;
+    client.set_read_timeout(Some(DEADLINE))?;
+    let mut greeting = [0xff; 4];
+    client.read_exact(&mut greeting)?;
+    ensure!(greeting == [0; 4]);
+    Ok(())
+}

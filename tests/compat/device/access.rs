@@ -1,0 +1,44 @@
+//! What a reservation that the helper made does to reads and writes past it.
+
+use super::step::{A, B, KEY_A, KEY_B, play, read, ready, register, release, reserve, write};
+use super::wire::{TYPES, Type};
+use crate::case::Case;
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for kind in TYPES {
+        for registered in [true, false] {
+            cases.push(access(kind, registered));
+        }
+    }
+    cases
+}
+
+fn access(kind: Type, registered: bool) -> Case {
+    let state = if registered {
+        "registered"
+    } else {
+        "unregistered"
+    };
+    let name = format!("access_of_{state}_port_under_{}", kind.name);
+    Case::new(name, move |helper| {
+        let let_in = registered && kind.registrants_allowed;
+        let key = if registered { KEY_B } else { 0 };
+        let mut steps = vec![
+            register(A, 0, KEY_A),
+            register(B, 0, key),
+            reserve(A, KEY_A, kind),
+            read(A),
+            write(A),
+            read(B).allowed(let_in || kind.reads_allowed),
+            write(B).allowed(let_in),
+            ready(B),
+            release(A, KEY_A, kind),
+        ];
+        if let_in {
+            steps.push(ready(B).sense(6, 0x2a, 4));
+        }
+        steps.extend([read(B), write(B)]);
+        play(helper, &steps)
+    })
+}

@@ -1,0 +1,119 @@
+//! Other kinds of node: character devices, maps, partitions, and another unit.
+
+use anyhow::{Result, ensure};
+
+use super::lun::{self, Lun};
+use super::step::{
+    A, B, KEY_A, KEY_B, OTHER, Step, ask, clear, play_beside, play_on, preempt, read_keys,
+    read_reservation, register, register_and_ignore, release, reserve,
+};
+use super::wire::{TYPES, WRITE_EXCLUSIVE, WRITE_REGISTRANTS, basic, keys, reservation};
+use crate::case::{Case, Need};
+use crate::client::pr_out;
+use crate::differences::Row;
+use crate::helper::Helper;
+use crate::scratch::Scratch;
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for kind in TYPES {
+        let name = format!("sg_nodes_take_{}", kind.name);
+        let case = Case::new(name, move |helper| {
+            play_on(
+                helper,
+                lun::SG,
+                &[
+                    register(A, 0, KEY_A),
+                    reserve(A, KEY_A, kind),
+                    read_reservation(B).data(reservation(1, Some((KEY_A, kind)))),
+                    register(B, 0, KEY_B),
+                    reserve(B, KEY_B, kind).allowed(kind.all_hold),
+                    preempt(B, KEY_B, KEY_A, kind),
+                    read_keys(A).sense(6, 0x2a, 5),
+                    read_keys(A).data(keys(3, &[KEY_B])),
+                    ask(A, 31, 255).sense(5, 0x24, 0),
+                ],
+            )
+        });
+        cases.push(case.needs(Need::Variable(lun::SG)));
+    }
+    for (name, variable) in [("linear_map", lun::LINEAR), ("partition", lun::PARTITION)] {
+        let case = Case::new(format!("{name}_is_the_port_below"), move |helper| {
+            play_beside(helper, variable, &on_the_port_below())
+        });
+        cases.push(
+            case.needs(Need::Variable(lun::PORTS))
+                .needs(Need::Variable(variable)),
+        );
+    }
+    for (name, variable) in [
+        ("multipath_map", lun::MPATH),
+        ("partition_of_a_multipath_map", lun::MPATH_PART),
+    ] {
+        let case = Case::new(name, move |helper| multipath(helper, variable)).row(Row::Multipath);
+        cases.push(
+            case.needs(Need::Variable(lun::PORTS))
+                .needs(Need::Variable(variable)),
+        );
+    }
+    let second = Case::new("reservation_of_one_unit_is_not_another_s", |helper| {
+        let _second = Lun::take(lun::SECOND)?;
+        play_beside(helper, lun::SECOND, &on_another_unit())
+    });
+    cases.push(
+        second
+            .needs(Need::Variable(lun::PORTS))
+            .needs(Need::Variable(lun::SECOND)),
+    );
+    cases
+}
+
+/// What is done through another node of the first port shows on both ports.
+fn on_the_port_below() -> Vec<Step> {
+    vec![
+        register(OTHER, 0, KEY_A),
+        register(B, 0, KEY_B),
+        reserve(OTHER, KEY_A, WRITE_REGISTRANTS),
+        read_keys(A).data(keys(2, &[KEY_A, KEY_B])),
+        read_reservation(OTHER).data(reservation(2, Some((KEY_A, WRITE_REGISTRANTS)))),
+        reserve(B, KEY_B, WRITE_EXCLUSIVE).conflict(),
+        release(A, KEY_A, WRITE_REGISTRANTS),
+        read_reservation(B).sense(6, 0x2a, 4),
+        read_reservation(OTHER).data(reservation(2, None)),
+        clear(B, KEY_B),
+        read_keys(OTHER).sense(6, 0x2a, 3),
+        read_keys(OTHER).data(keys(3, &[])),
+        ask(OTHER, 4, 255).sense(5, 0x24, 0),
+    ]
+}
+
+fn on_another_unit() -> Vec<Step> {
+    vec![
+        register(A, 0, KEY_A),
+        reserve(A, KEY_A, WRITE_EXCLUSIVE),
+        register_and_ignore(OTHER, 0, KEY_B),
+        reserve(OTHER, KEY_B, WRITE_EXCLUSIVE),
+        reserve(OTHER, KEY_A, WRITE_EXCLUSIVE).conflict(),
+        read_keys(A).data(keys(1, &[KEY_A])),
+        read_reservation(B).data(reservation(1, Some((KEY_A, WRITE_EXCLUSIVE)))),
+        clear(OTHER, KEY_B),
+        read_reservation(B).data(reservation(1, Some((KEY_A, WRITE_EXCLUSIVE)))),
+    ]
+}
+
+/// A reservation that only one path knows does not protect anything, so ours makes none.
+fn multipath(helper: &Helper, variable: &str) -> Result<()> {
+    let mut lun = Lun::take(lun::PORTS)?;
+    lun.add(variable)?;
+    let map = lun.port(OTHER)?;
+    let scratch = Scratch::new()?;
+    let running = helper.serving(&scratch).start()?;
+    let mut client = running.client()?;
+    let answer = client.command(&pr_out(6, 0, 24), &basic(0, KEY_A, 0), map)?;
+    if !helper.differs(Row::Multipath) {
+        ensure!(answer.status == 0 && answer.data.is_empty(), "{answer:?}");
+        return Ok(());
+    }
+    ensure!(answer.status == 2 && answer.data.is_empty(), "{answer:?}");
+    running.says("multipath")
+}

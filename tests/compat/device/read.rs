@@ -1,0 +1,105 @@
+//! PERSISTENT RESERVE IN: every service action at every length that matters.
+
+use super::step::{A, B, KEY_A, KEY_B, Step, ask, play, read_keys, register, reserve};
+use super::wire::{Registration, WRITE_EXCLUSIVE, full_status, keys, reservation};
+use crate::case::Case;
+
+/// Around the length of the header, of a key, of a registration, and of all there is.
+const LENGTHS: [u16; 20] = [
+    0, 1, 4, 5, 7, 8, 9, 15, 16, 21, 22, 23, 24, 32, 56, 71, 72, 104, 255, 8192,
+];
+
+/// Service actions that SPC-4 does not define.
+const RESERVED: [u8; 6] = [4, 5, 8, 15, 16, 31];
+
+/// What the kernel's target is capable of.
+const CAPABILITIES: [u8; 8] = [0, 8, 0x1d, 0x90, 0xea, 0x01, 0, 0];
+
+pub(super) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for length in LENGTHS {
+        for (name, code, least, data) in [
+            ("keys", 0, 8, whole_keys(length)),
+            ("reservation", 1, 8, whole_reservation(length)),
+            ("capabilities", 2, 6, CAPABILITIES.to_vec()),
+            ("full_status", 3, 8, whole_registrations(length)),
+        ] {
+            let name = format!("read_{name}_with_allocation_{length}");
+            cases.push(Case::new(name, move |helper| {
+                let mut steps = prepared();
+                let question = ask(B, code, length);
+                steps.push(if length < least {
+                    question.sense(5, 0x24, 0)
+                } else {
+                    let mut data = data.clone();
+                    data.truncate(usize::from(length));
+                    question.data(data)
+                });
+                play(helper, &steps)
+            }));
+        }
+    }
+    for code in RESERVED {
+        let name = format!("read_reserved_action_{code}_is_refused");
+        cases.push(Case::new(name, move |helper| {
+            play(helper, &[ask(A, code, 255).sense(5, 0x24, 0)])
+        }));
+    }
+    cases.push(Case::new("read_of_a_clean_unit", |helper| {
+        play(
+            helper,
+            &[
+                read_keys(A).data(keys(0, &[])),
+                ask(A, 1, 255).data(reservation(0, None)),
+                ask(A, 2, 255).data(CAPABILITIES.to_vec()),
+                ask(A, 3, 255).data(full_status(0, &[])),
+            ],
+        )
+    }));
+    cases
+}
+
+/// Both ports registered, the first one holding.
+fn prepared() -> Vec<Step> {
+    vec![
+        register(A, 0, KEY_A),
+        register(B, 0, KEY_B),
+        reserve(A, KEY_A, WRITE_EXCLUSIVE),
+        register(A, KEY_A, KEY_A),
+    ]
+}
+
+/// The keys after [`prepared`]: the target leaves zeros for a key that does not fit as a whole.
+fn whole_keys(length: u16) -> Vec<u8> {
+    let mut data = keys(3, &[KEY_A, KEY_B]);
+    let whole = usize::from(length) / 8 * 8;
+    data.iter_mut().skip(whole).for_each(|byte| *byte = 0);
+    data
+}
+
+/// The reservation after [`prepared`]: the target leaves zeros for one that does not fit.
+fn whole_reservation(length: u16) -> Vec<u8> {
+    let mut data = reservation(3, Some((KEY_A, WRITE_EXCLUSIVE)));
+    if length < 22 {
+        data[8..].fill(0);
+    }
+    data
+}
+
+/// The full status after [`prepared`]: the target counts and sends those registrations for which
+/// there is room beyond 24 bytes, of the 48 that each has.
+fn whole_registrations(length: u16) -> Vec<u8> {
+    let one = |key, held, port| Registration {
+        key,
+        all_ports: false,
+        held,
+        port,
+    };
+    let count = match length {
+        0..24 => 0,
+        24..72 => 1,
+        _ => 2,
+    };
+    let all = [one(KEY_A, Some(WRITE_EXCLUSIVE), A), one(KEY_B, None, B)];
+    full_status(3, &all[..count])
+}

@@ -1,0 +1,162 @@
+//! What is left of root once the helper serves.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+
+use crate::case::{Case, Need};
+use crate::client::{Client, pr_in};
+use crate::differences::Row;
+use crate::helper::Helper;
+use crate::scratch::Scratch;
+
+/// `CAP_SYS_RAWIO`, which lets a process send any command to a SCSI device.
+const RAWIO: u64 = 1 << 17;
+
+/// Options that choose identities, and the ids to be seen: user, group. A group of `None` is the
+/// subject of a case of its own.
+const IDENTITIES: [(&str, &[&str], u32, Option<u32>); 7] = [
+    ("of_root", &[], 0, Some(0)),
+    ("of_a_user", &["-u", "nobody"], 65534, None),
+    ("of_a_user_id", &["-u", "65534"], 65534, None),
+    (
+        "of_an_unnamed_user_id",
+        &["-u", "54321", "-g", "54322"],
+        54321,
+        Some(54322),
+    ),
+    (
+        "of_user_and_group",
+        &["-u", "nobody", "-g", "daemon"],
+        65534,
+        Some(1),
+    ),
+    ("of_a_group", &["-g", "daemon"], 0, Some(1)),
+    (
+        "of_the_last_user",
+        &["-u", "daemon", "--user=nobody"],
+        65534,
+        None,
+    ),
+];
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (name, arguments, user, group) in IDENTITIES {
+        cases.push(Case::new(format!("ids_{name}"), move |helper| {
+            ids(helper, arguments, user, group)
+        }));
+        cases.push(Case::new(format!("capabilities_{name}"), move |helper| {
+            capabilities(helper, arguments)
+        }));
+        cases.push(Case::new(
+            format!("groups_{name}_are_gone"),
+            move |helper| groups(helper, arguments),
+        ));
+    }
+    cases.extend([
+        Case::new("capabilities_of_every_thread", |helper| {
+            every_thread(helper, &[], "CapPrm")
+        })
+        .row(Row::ThreadsKeepPrivileges),
+        Case::new("bounding_set_of_every_thread_of_a_user", |helper| {
+            every_thread(helper, &["-u", "nobody"], "CapBnd")
+        })
+        .row(Row::ThreadsKeepPrivileges),
+        Case::new("group_of_a_user_alone", group_of_a_user).row(Row::GroupKept),
+        Case::new("no_new_privileges", no_new_privileges).row(Row::NoNewPrivs),
+    ]);
+    cases
+        .into_iter()
+        .map(|case| case.needs(Need::Root))
+        .collect()
+}
+
+fn ids(helper: &Helper, arguments: &[&str], user: u32, group: Option<u32>) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let running = helper.serving(&scratch).args(arguments).start()?;
+    let all = |id: u32| format!("{id}\t{id}\t{id}\t{id}");
+    let seen = running.status_line("Uid")?;
+    ensure!(seen == all(user), "user ids {seen}");
+    if let Some(group) = group {
+        let seen = running.status_line("Gid")?;
+        ensure!(seen == all(group), "group ids {seen}");
+    }
+    Ok(())
+}
+
+fn capabilities(helper: &Helper, arguments: &[&str]) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let running = helper.serving(&scratch).args(arguments).start()?;
+    for (name, expected) in [
+        ("CapPrm", RAWIO),
+        ("CapEff", RAWIO),
+        ("CapBnd", 0),
+        ("CapInh", 0),
+        ("CapAmb", 0),
+    ] {
+        let seen = u64::from_str_radix(&running.status_line(name)?, 16)?;
+        ensure!(seen == expected, "{name} is {seen:x}, not {expected:x}");
+    }
+    Ok(())
+}
+
+fn groups(helper: &Helper, arguments: &[&str]) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let running = helper.serving(&scratch).args(arguments).start()?;
+    let seen = running.status_line("Groups")?;
+    ensure!(seen.is_empty(), "groups {seen}");
+    Ok(())
+}
+
+/// Looked at after a command has made the helper start its threads. The lines are those that the
+/// original has for one of its threads, and ours for none.
+fn every_thread(helper: &Helper, arguments: &[&str], kept: &str) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let running = helper.serving(&scratch).args(arguments).start()?;
+    let mut client: Client = running.client()?;
+    client.command(&pr_in(0, 8), &[], fs::File::open("/dev/null")?)?;
+    let mut threads_with = 0;
+    for thread in fs::read_dir(format!("/proc/{}/task", running.pid()))? {
+        let Ok(status) = fs::read_to_string(thread?.path().join("status")) else {
+            continue; // The thread has ended.
+        };
+        let line = status.lines().find(|line| line.starts_with(kept));
+        let bits = line
+            .and_then(|line| line.split_whitespace().nth(1))
+            .unwrap_or("");
+        threads_with += usize::from(u64::from_str_radix(bits, 16)? & !RAWIO != 0);
+    }
+    let expected = usize::from(!helper.differs(Row::ThreadsKeepPrivileges));
+    ensure!(
+        threads_with == expected,
+        "{threads_with} threads have more in {kept}"
+    );
+    Ok(())
+}
+
+fn group_of_a_user(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let running = helper.serving(&scratch).args(["-u", "nobody"]).start()?;
+    let group = if helper.differs(Row::GroupKept) {
+        65534
+    } else {
+        0
+    };
+    let seen = running.status_line("Gid")?;
+    ensure!(seen.starts_with(&format!("{group}\t")), "group ids {seen}");
+    Ok(())
+}
+
+fn no_new_privileges(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let running = helper.serving(&scratch).start()?;
+    let expected = if helper.differs(Row::NoNewPrivs) {
+        "1"
+    } else {
+        "0"
+    };
+    let seen = running.status_line("NoNewPrivs")?;
+    ensure!(seen == expected, "NoNewPrivs is {seen}");
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! What is said about descriptors that are no SCSI devices, byte by byte.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use linux_sys::sg::{Data, sg_io};
+use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, memfd_create, openat};
+
+use super::{NO_SCSI, is_sense, with_client};
+use crate::case::Case;
+use crate::client::{pr_in, pr_out};
+use crate::helper::Helper;
+
+/// ILLEGAL REQUEST, invalid command operation code: not for a descriptor that cannot be written.
+const READ_ONLY: (u8, u8, u8) = (5, 0x20, 0);
+
+/// Something to send as a device.
+struct Thing {
+    name: &'static str,
+    open: fn() -> Result<OwnedFd>,
+    /// The sense that PERSISTENT RESERVE OUT earns.
+    out: (u8, u8, u8),
+}
+
+impl Thing {
+    const fn new(name: &'static str, open: fn() -> Result<OwnedFd>, out: (u8, u8, u8)) -> Self {
+        Self { name, open, out }
+    }
+}
+
+const THINGS: [Thing; 15] = [
+    Thing::new("null_device", || null(OFlags::RDWR), NO_SCSI),
+    Thing::new("null_device_read_only", || null(OFlags::RDONLY), READ_ONLY),
+    Thing::new("null_device_write_only", || null(OFlags::WRONLY), NO_SCSI),
+    Thing::new("null_device_as_a_path", || null(OFlags::PATH), READ_ONLY),
+    Thing::new(
+        "null_device_in_append_mode",
+        || null(OFlags::RDWR | OFlags::APPEND),
+        NO_SCSI,
+    ),
+    Thing::new(
+        "zero_device",
+        || Ok(open("/dev/zero", OFlags::RDWR)?),
+        NO_SCSI,
+    ),
+    Thing::new(
+        "terminal",
+        || Ok(open("/dev/ptmx", OFlags::RDWR | OFlags::NOCTTY)?),
+        NO_SCSI,
+    ),
+    Thing::new("regular_file", || Ok(tempfile::tempfile()?.into()), NO_SCSI),
+    Thing::new(
+        "regular_file_read_only",
+        || Ok(open("/proc/self/exe", OFlags::RDONLY)?),
+        READ_ONLY,
+    ),
+    Thing::new(
+        "memory_file",
+        || Ok(memfd_create("thing", MemfdFlags::empty())?),
+        NO_SCSI,
+    ),
+    Thing::new("folder", || Ok(File::open("/")?.into()), READ_ONLY),
+    Thing::new("pipe_to_read", || Ok(rustix::pipe::pipe()?.0), READ_ONLY),
+    Thing::new("pipe_to_write", || Ok(rustix::pipe::pipe()?.1), NO_SCSI),
+    Thing::new("unix_socket", || Ok(UnixStream::pair()?.0.into()), NO_SCSI),
+    Thing::new(
+        "listening_socket",
+        || Ok(TcpListener::bind("127.0.0.1:0")?.into()),
+        NO_SCSI,
+    ),
+];
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for Thing { name, open, out } in THINGS {
+        cases.push(Case::new(
+            format!("in_to_{name}_is_answered"),
+            move |helper| {
+                with_client(helper, |client| {
+                    is_sense(&client.command(&pr_in(0, 8192), &[], open()?)?, NO_SCSI)
+                })
+            },
+        ));
+        cases.push(Case::new(
+            format!("out_to_{name}_is_answered"),
+            move |helper| {
+                with_client(helper, |client| {
+                    is_sense(&client.command(&pr_out(0, 0, 24), &[0; 24], open()?)?, out)?;
+                    // The connection is good for more.
+                    is_sense(&client.command(&pr_in(0, 8), &[], open()?)?, NO_SCSI)
+                })
+            },
+        ));
+    }
+    cases.push(Case::new(
+        "answer_follows_the_errno_of_the_device",
+        follows_errno,
+    ));
+    for action in [0, 1, 6, 7, 31] {
+        let name = format!("out_action_{action}_to_a_read_only_descriptor_is_refused");
+        cases.push(Case::new(name, move |helper| {
+            with_client(helper, |client| {
+                let device = null(OFlags::RDONLY)?;
+                is_sense(
+                    &client.command(&pr_out(action, 5, 24), &[0; 24], &device)?,
+                    READ_ONLY,
+                )?;
+                is_sense(
+                    &client.command(&pr_out(action, 5, 0), &[], device)?,
+                    READ_ONLY,
+                )
+            })
+        }));
+    }
+    cases
+}
+
+fn open(path: &str, flags: OFlags) -> rustix::io::Result<OwnedFd> {
+    openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn null(flags: OFlags) -> Result<OwnedFd> {
+    Ok(open("/dev/null", flags)?)
+}
+
+/// Kernels differ in what an event queue says to an unknown ioctl, and so does the sense.
+fn follows_errno(helper: &Helper) -> Result<()> {
+    use rustix::event::epoll::{CreateFlags, create};
+    let queue = create(CreateFlags::CLOEXEC)?;
+    let none = Duration::ZERO;
+    let expected = match sg_io(queue.as_fd(), &pr_in(0, 8), Data::None, &mut [], none) {
+        Err(error) if error.kind() == ErrorKind::InvalidInput => (5, 0x24, 0),
+        Err(_) => NO_SCSI,
+        Ok(done) => bail!("an event queue took a command: {done:?}"),
+    };
+    with_client(helper, |client| {
+        is_sense(&client.command(&pr_in(0, 8), &[], &queue)?, expected)?;
+        is_sense(
+            &client.command(&pr_out(0, 0, 24), &[0; 24], &queue)?,
+            expected,
+        )
+    })
+}

@@ -1,0 +1,129 @@
+//! With which bytes of a request the descriptor may come, and how many there may be.
+
+use std::os::fd::AsFd;
+
+use anyhow::Result;
+
+use super::{is_no_scsi, null, send_cdb, with_client};
+use crate::case::Case;
+use crate::client::{Client, pr_in, pr_out};
+use crate::differences::Row;
+use crate::helper::Helper;
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for at in [0, 1, 8, 15] {
+        let name = format!("descriptor_with_byte_{at:02}_is_used");
+        cases.push(Case::new(name, move |helper| {
+            with_client(helper, |client| at_byte(client, at))
+        }));
+    }
+    for count in [2, 3, 16, 17, 32] {
+        let name = format!("{count}_descriptors_in_a_message_close");
+        cases.push(Case::new(name, move |helper| {
+            with_client(helper, |client| several(client, count))
+        }));
+    }
+    cases.extend([
+        closing("no_descriptor_closes", |client| client.send(&pr_in(0, 8))),
+        closing("no_descriptor_with_parameters_closes", |client| {
+            client.send(&pr_out(0, 0, 24))
+        }),
+        closing("no_descriptor_for_a_second_request_closes", |client| {
+            is_no_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)?;
+            client.send(&pr_in(0, 8))
+        }),
+        closing("descriptors_in_two_messages_close", |client| {
+            let cdb = pr_in(0, 8);
+            client.send_with(&cdb[..8], &[null()?.as_fd()])?;
+            client.send_with(&cdb[8..], &[null()?.as_fd()])
+        }),
+        closing("descriptors_with_the_first_and_last_byte_close", |client| {
+            let cdb = pr_in(0, 8);
+            client.send_with(&cdb[..1], &[null()?.as_fd()])?;
+            client.send(&cdb[1..15])?;
+            client.send_with(&cdb[15..], &[null()?.as_fd()])
+        }),
+        closing(
+            "two_descriptors_for_two_requests_in_a_message_close",
+            |client| {
+                let both = [pr_in(0, 8), pr_in(0, 8)].concat();
+                client.send_with(&both, &[null()?.as_fd(), null()?.as_fd()])
+            },
+        ),
+        closing(
+            "foreign_operation_code_without_descriptor_closes",
+            |client| client.send(&[0xff; 16]),
+        ),
+    ]);
+    cases.extend(strays());
+    cases
+}
+
+/// Descriptors that belong to no command.
+fn strays() -> Vec<Case> {
+    vec![
+        Case::new(
+            "descriptor_left_behind_by_a_dead_client_is_closed",
+            |helper| {
+                with_client(helper, |client| {
+                    client.send_with(&pr_out(0, 0, 24)[..3], &[null()?.as_fd()])
+                })
+            },
+        ),
+        Case::new(
+            "descriptor_left_behind_amid_parameters_is_closed",
+            |helper| {
+                with_client(helper, |client| {
+                    send_cdb(client, &pr_out(0, 0, 24))?;
+                    client.send(&[0; 7])
+                })
+            },
+        ),
+        Case::new("descriptor_with_the_parameters", |helper| {
+            with_parameters(helper, 0)
+        })
+        .row(Row::StrayDescriptor),
+        Case::new("descriptor_amid_the_parameters", |helper| {
+            with_parameters(helper, 10)
+        })
+        .row(Row::StrayDescriptor),
+    ]
+}
+
+/// A case in which the helper closes the connection without an answer.
+fn closing(name: &str, talk: fn(&mut Client) -> Result<()>) -> Case {
+    Case::new(name, move |helper| {
+        with_client(helper, |client| {
+            talk(client)?;
+            client.closed()
+        })
+    })
+}
+
+fn at_byte(client: &mut Client, at: usize) -> Result<()> {
+    let cdb = pr_in(0, 8);
+    client.send(&cdb[..at])?;
+    client.send_with(&cdb[at..=at], &[null()?.as_fd()])?;
+    client.send(&cdb[at + 1..])?;
+    is_no_scsi(&client.answer()?)
+}
+
+fn several(client: &mut Client, count: usize) -> Result<()> {
+    let file = null()?;
+    client.send_with(&pr_in(0, 8), &vec![file.as_fd(); count])?;
+    client.closed()
+}
+
+fn with_parameters(helper: &Helper, before: usize) -> Result<()> {
+    with_client(helper, |client| {
+        send_cdb(client, &pr_out(0, 0, 24))?;
+        client.send(&vec![0; before])?;
+        client.send_with(&vec![0; 24 - before], &[null()?.as_fd()])?;
+        if helper.differs(Row::StrayDescriptor) {
+            return client.closed();
+        }
+        is_no_scsi(&client.answer()?)?;
+        is_no_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)
+    })
+}
