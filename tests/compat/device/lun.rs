@@ -55,6 +55,8 @@ pub(super) struct Lun {
     ports: Vec<File>,
     /// The value of `PRgeneration` at the start.
     generation: u32,
+    /// Locked as long as nobody else may use the unit.
+    _turn: File,
 }
 
 impl Lun {
@@ -65,13 +67,15 @@ impl Lun {
             .iter()
             .map(|path| open(path))
             .collect::<Result<Vec<_>>>()?;
-        let first = ports
-            .first()
-            .with_context(|| format!("{variable} is empty"))?;
-        flock(first, FlockOperation::LockExclusive)?;
+        // The character devices are other nodes of the same unit.
+        let turn = if variable == SG { PORTS } else { variable };
+        let turn = devices(turn)?.into_iter().next();
+        let turn = open(&turn.with_context(|| format!("{variable} is empty"))?)?;
+        flock(&turn, FlockOperation::LockExclusive)?;
         let mut lun = Self {
             ports,
             generation: 0,
+            _turn: turn,
         };
         lun.generation = lun.clean()?;
         Ok(lun)

@@ -35,7 +35,10 @@ pub(super) fn cases() -> Vec<Case> {
                 ],
             )
         });
-        cases.push(case.needs(Need::Variable(lun::SG)));
+        cases.push(
+            case.needs(Need::Variable(lun::PORTS))
+                .needs(Need::Variable(lun::SG)),
+        );
     }
     for (name, variable) in [("linear_map", lun::LINEAR), ("partition", lun::PARTITION)] {
         let case = Case::new(format!("{name}_is_the_port_below"), move |helper| {

@@ -126,7 +126,9 @@ pub(super) fn full_status(generation: u32, registrations: &[Registration]) -> Ve
         body.push(u8::from(one.all_ports) << 1 | u8::from(one.held.is_some()));
         body.push(one.held.map_or(0, |kind| kind.code));
         body.extend([0; 4]);
-        body.extend(TARGETS[one.port].to_be_bytes());
+        // With all of them there is none to name.
+        let target = if one.all_ports { 0 } else { TARGETS[one.port] };
+        body.extend(target.to_be_bytes());
         body.extend(length_of(&id));
         body.extend(id);
     }
