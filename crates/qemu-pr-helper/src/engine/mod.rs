@@ -3,15 +3,15 @@
 //! All threads wait on one epoll set, in which every connection is registered one-shot. The one that
 //! is woken reads the request, runs it, which is a blocking call, writes the answer and registers the
 //! connection again: on its way a request changes hands nowhere. Before a thread touches anything
-//! that is a client's it sees to it that another one waits ([`Crew`]). So there are as many threads
+//! that is a client's it sees to it that another one waits (`Crew`). So there are as many threads
 //! as commands in progress and one more, and a command that hangs costs its own client and one
 //! thread.
 //!
 //! Where no other thread can be had, the last one does nothing that may block: it answers BUSY, and
-//! what it would have to close it [puts aside](Engine::discard). Closing a client's descriptor can
+//! what it would have to close it puts aside. Closing a client's descriptor can
 //! take as long as a command: think of a socket that lingers, or the last close of a disk.
 //!
-//! An idle connection is a [`Session`] in a [`Table`]. A thread that is woken for it holds its lock
+//! An idle connection is a [`Session`] in a table. A thread that is woken for it holds its lock
 //! until it has registered it again; nobody else can be woken for it meanwhile.
 
 mod crew;
