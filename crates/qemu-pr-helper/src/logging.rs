@@ -51,8 +51,8 @@ pub fn write_line(line: &str) {
 /// Writes one line to `file`, unless that would block or fail.
 ///
 /// Whoever reads the other end (libvirt closes it, a stopped log collector fills it) must not be able
-/// to stop a guest's command. A pipe that can be written takes 4096 bytes, and lines are cut to that; a file on a
-/// disk always says that it can be.
+/// to stop a guest's command. A pipe that can be written takes 4096 bytes, and lines are cut to that.
+/// A file on a disk always says that it can be.
 pub fn write_line_to(file: impl AsFd, line: &str) {
     let line = match line.split_at_checked(line.floor_char_boundary(LONGEST_LINE - CUT.len())) {
         Some((kept, rest)) if !rest.is_empty() => format!("{kept}{CUT}"),
