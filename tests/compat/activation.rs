@@ -180,7 +180,7 @@ fn closed_second(helper: &Helper) -> Result<()> {
     let environment = "LISTEN_PID=$$ LISTEN_FDS=2; exec 4<&-";
     activated(helper, &scratch, environment)?
         .finish()?
-        .refused("")
+        .refused("activation")
 }
 
 fn closed_descriptor(helper: &Helper) -> Result<()> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use libtest_mimic::{Failed, Trial};
+use rustix::thread::{CapabilitySet, capabilities};
 
 use crate::differences::Row;
 use crate::helper::Helper;
@@ -15,7 +16,8 @@ type Run = dyn Fn(&Helper) -> Result<()> + Send + Sync;
 /// What a case cannot run without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Being root: to see privileges dropped, and to send commands to a device.
+    /// Being root with all of root's capabilities: to see privileges dropped, and to send commands to
+    /// a device.
     Root,
     /// An environment variable that names devices.
     Variable(&'static str),
@@ -23,14 +25,20 @@ pub(crate) enum Need {
 
 impl Need {
     /// Why the need is not met here, if it is not.
-    fn missing(self) -> Option<String> {
+    pub(crate) fn missing(self) -> Option<String> {
         match self {
-            Self::Root => (!rustix::process::geteuid().is_root()).then(|| "not root".to_owned()),
+            Self::Root if !rustix::process::geteuid().is_root() => Some("not root".to_owned()),
+            Self::Root => (!may_send_commands()).then(|| "no CAP_SYS_RAWIO".to_owned()),
             Self::Variable(name) => env::var_os(name)
                 .is_none()
                 .then(|| format!("{name} is not set")),
         }
     }
+}
+
+/// Whether this process, and so the helpers that it starts, can have the capability that they keep.
+pub(crate) fn may_send_commands() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RAWIO))
 }
 
 /// One thing that is true of both helpers.
@@ -97,23 +105,27 @@ impl Area {
     }
 }
 
-/// Every case for every helper; what cannot run is marked as ignored, with a line on stderr for
-/// each reason.
+/// Every case for every helper. What cannot run is marked as ignored, with a line on stderr for each
+/// reason; in an area that [`is_strict`] it fails.
 pub(crate) fn trials(areas: &[Area], helpers: &[Helper]) -> Vec<Trial> {
     let mut reasons = BTreeSet::new();
     let mut trials = Vec::new();
     for helper in helpers {
-        if let Some(reason) = helper.unusable() {
-            reasons.insert(format!("every case of `{}`: {reason}", helper.name()));
-        }
         for area in areas {
             for case in &area.cases {
-                let missing = case.missing();
-                if let Some(missing) = &missing {
-                    reasons.insert(format!("cases of `{}`: {missing}", area.name));
-                }
-                let ignored = missing.is_some() || helper.unusable().is_some();
-                trials.push(case.trial(area.name, helper).with_ignored_flag(ignored));
+                let unusable = helper.unusable().map(ToOwned::to_owned);
+                let Some(reason) = unusable.or_else(|| case.missing()) else {
+                    trials.push(case.trial(area.name, helper));
+                    continue;
+                };
+                let whose = match helper.unusable() {
+                    Some(_) => format!("every case of `{}`", helper.name()),
+                    None => format!("cases of `{}`", area.name),
+                };
+                reasons.insert(format!("{whose}: {reason}"));
+                let name = format!("{}::{}::{}", helper.name(), area.name, case.name);
+                let skipped = Trial::test(name, move || Err(reason.into()));
+                trials.push(skipped.with_ignored_flag(!is_strict(area.name)));
             }
         }
     }
@@ -121,4 +133,9 @@ pub(crate) fn trials(areas: &[Area], helpers: &[Helper]) -> Vec<Trial> {
         eprintln!("compat: skipped {reason}");
     }
     trials
+}
+
+/// Whether cases of an area must not be skipped: `PR_COMPAT_STRICT` is set, and does not name the area.
+fn is_strict(area: &str) -> bool {
+    env::var("PR_COMPAT_STRICT").is_ok_and(|excused| !excused.split(',').any(|name| name == area))
 }

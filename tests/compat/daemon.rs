@@ -165,9 +165,11 @@ fn relative_pidfile(helper: &Helper) -> Result<()> {
     let unique = scratch.folder().file_name().context("no name")?;
     let pidfile = Path::new("/").join(unique);
     let launch = helper.serving(&scratch).arg("-d").arg("-f").arg(unique);
-    launch.finish()?.succeeded()?;
+    let finished = launch.finish()?;
+    // The guard first: whatever is wrong, no daemon and no file in the root folder stay behind.
     let daemon = Daemon::of(&pidfile);
     let removed = fs::remove_file(&pidfile);
+    finished.succeeded()?;
     let _daemon = daemon?;
     removed?;
     ensure!(!scratch.path(&unique.to_string_lossy()).exists());

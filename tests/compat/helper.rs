@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::case::Need;
 use crate::differences::Row;
 
 /// The releases of the C helper that the cases were tried on.
@@ -95,8 +96,10 @@ impl Helper {
 
 /// Why `path` is not a C helper that the cases are known to be true of.
 fn not_verified(path: &Path) -> Option<String> {
-    if !rustix::process::geteuid().is_root() {
-        return Some("it gives up where it has no privileges to drop, and this is not root".into());
+    if let Some(missing) = Need::Root.missing() {
+        return Some(format!(
+            "it gives up where it has no privileges to drop: {missing}"
+        ));
     }
     let output = Command::new(path)
         .arg("-V")

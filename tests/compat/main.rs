@@ -1,10 +1,11 @@
 //! The compatibility suite: one set of cases, each of which is true of the C helper and of ours.
 //!
-//! It reads the wire with a client of its own and shares no code with the daemon, so a mistake in
-//! the project's idea of the protocol cannot hide here. Where the two helpers differ on purpose, the
+//! It reads the wire with a client of its own and shares no code with the daemon but `SG_IO` itself, so
+//! a mistake in the project's idea of the protocol cannot hide here. Where the two helpers differ on purpose, the
 //! case names the row of `docs/compatibility.md` and asserts both behaviours.
 //!
-//! Environment: `PR_HELPER` replaces our binary, `PR_HELPER_ORIGINAL` the C one. The cases of the
+//! Environment: `PR_HELPER` replaces our binary, `PR_HELPER_ORIGINAL` the C one. `PR_COMPAT_STRICT`
+//! makes it a failure that something is skipped, except in the areas that it names. The cases of the
 //! area `device` want root and devices; `device/lun.rs` names their variables.
 
 mod activation;

@@ -15,7 +15,7 @@ const RAWIO: u64 = 1 << 17;
 
 /// Options that choose identities, and the ids to be seen: user, group. A group of `None` is the
 /// subject of a case of its own.
-const IDENTITIES: [(&str, &[&str], u32, Option<u32>); 7] = [
+const IDENTITIES: [(&str, &[&str], u32, Option<u32>); 8] = [
     ("of_root", &[], 0, Some(0)),
     ("of_a_user", &["-u", "nobody"], 65534, None),
     ("of_a_user_id", &["-u", "65534"], 65534, None),
@@ -27,11 +27,12 @@ const IDENTITIES: [(&str, &[&str], u32, Option<u32>); 7] = [
     ),
     (
         "of_user_and_group",
-        &["-u", "nobody", "-g", "daemon"],
+        &["-u", "nobody", "-g", "12"],
         65534,
-        Some(1),
+        Some(12),
     ),
-    ("of_a_group", &["-g", "daemon"], 0, Some(1)),
+    ("of_root_s_group", &["-g", "root"], 0, Some(0)),
+    ("of_a_group", &["-g", "12"], 0, Some(12)),
     (
         "of_the_last_user",
         &["-u", "daemon", "--user=nobody"],

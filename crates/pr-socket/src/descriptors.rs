@@ -9,6 +9,10 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
+/// The most that the kernel passes with one message (`SCM_MAX_FD` of `include/net/scm.h`). With room for
+/// fewer it would close the others by itself, in the thread that reads.
+const MOST_DESCRIPTORS: usize = 253;
+
 /// The descriptors that came with some bytes.
 #[derive(Debug)]
 pub enum Descriptors {
@@ -29,9 +33,9 @@ pub enum Descriptors {
 ///
 /// That of recvmsg(2); `WouldBlock` if nothing is there yet.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Descriptors)> {
-    // Room for two, so that a second one is seen. The kernel itself disposes of what finds no room.
     // The credentials come first if whoever made the listening socket asked for them.
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1), ScmRights(2))];
+    const SPACE: usize = rustix::cmsg_space!(ScmCredentials(1), ScmRights(MOST_DESCRIPTORS));
+    let mut space = [MaybeUninit::uninit(); SPACE];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let message = recvmsg(

@@ -19,6 +19,7 @@ impl Client {
     /// Who has connected on `socket`, as the `number`th.
     #[must_use]
     pub fn of(socket: &impl AsFd, number: u64) -> Self {
+        // Not with rustix, to whose type a process that cannot be seen, number 0, is no value.
         match getsockopt(socket, sockopt::PeerCredentials) {
             Ok(peer) => Self {
                 number,

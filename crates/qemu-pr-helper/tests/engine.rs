@@ -98,7 +98,10 @@ fn start() -> Running {
 
 impl Running {
     fn client(&self) -> Client {
-        Client::connect(&self.socket).unwrap()
+        let socket = UnixStream::connect(&self.socket).unwrap();
+        // Whoever is not served fails the test.
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client::negotiate(socket).unwrap()
     }
 
     /// Has `count` clients send a command that hangs, and waits until they do.
@@ -182,6 +185,9 @@ fn stop_does_not_wait_for_ever() {
     }
 }
 
+/// How long a lingering socket keeps whoever closes it: far longer than a test waits.
+const LINGER: Duration = Duration::from_secs(3600);
+
 /// A TCP socket whose last close waits for a peer that never reads, as long as the peer is there.
 fn lingering() -> (OwnedFd, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -189,7 +195,7 @@ fn lingering() -> (OwnedFd, TcpStream) {
     let (peer, _) = listener.accept().unwrap();
     socket.set_nonblocking(true).unwrap();
     while socket.write(&[0; 65536]).is_ok() {}
-    set_socket_linger(&socket, Some(PATIENCE)).unwrap();
+    set_socket_linger(&socket, Some(LINGER)).unwrap();
     (socket.into(), peer)
 }
 
@@ -204,6 +210,7 @@ fn give_away(client: &UnixStream, bytes: &[u8]) -> TcpStream {
 /// A client that is past the handshake.
 fn greeted(running: &Running) -> UnixStream {
     let mut client = UnixStream::connect(&running.socket).unwrap();
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
     client.read_exact(&mut [0; 4]).unwrap();
     client.write_all(&[0; 4]).unwrap();
     client

@@ -235,16 +235,30 @@ impl Sense {
         ]
     }
 
-    /// Descriptor format, 8 bytes: the header alone, without INFORMATION and field pointer.
+    /// Descriptor format: 8 bytes, 12 more with INFORMATION and 8 more with a field pointer.
     #[must_use]
-    pub const fn to_descriptor(&self) -> [u8; 8] {
+    pub fn to_descriptor(&self) -> Vec<u8> {
         let response = if self.deferred {
             DESCRIPTOR_DEFERRED
         } else {
             DESCRIPTOR_CURRENT
         };
+        let mut descriptors = Vec::new();
+        if let Some(information) = self.information {
+            descriptors.extend([INFORMATION_DESCRIPTOR, 10, VALID, 0]);
+            descriptors.extend(information.to_be_bytes());
+        }
+        if let Some(pointer) = self.field_pointer {
+            descriptors.extend([SENSE_KEY_SPECIFIC_DESCRIPTOR, 6, 0, 0]);
+            descriptors.extend(pointer.encode());
+            descriptors.push(0);
+        }
         let AdditionalSense { asc, ascq } = self.code;
-        [response, self.key.code(), asc, ascq, 0, 0, 0, 0]
+        // The two descriptors have 20 bytes at most.
+        let length = u8::try_from(descriptors.len()).unwrap_or(u8::MAX);
+        let mut bytes = vec![response, self.key.code(), asc, ascq, 0, 0, 0, length];
+        bytes.append(&mut descriptors);
+        bytes
     }
 }
 

@@ -269,10 +269,15 @@ proptest! {
     }
 
     #[test]
+    fn long_information_comes_back_from_descriptors(sense in sense(), information: u64) {
+        let sense = Sense { information: Some(information), ..sense };
+        prop_assert_eq!(Sense::decode(&sense.to_descriptor()), Ok(sense));
+    }
+
+    #[test]
     fn sense_comes_back(sense in sense()) {
         prop_assert_eq!(Sense::decode(&sense.to_fixed()), Ok(sense));
-        let bare = Sense { information: None, field_pointer: None, ..sense };
-        prop_assert_eq!(Sense::decode(&sense.to_descriptor()), Ok(bare));
+        prop_assert_eq!(Sense::decode(&sense.to_descriptor()), Ok(sense));
     }
 }
 

@@ -299,7 +299,13 @@ fn equals_sign(helper: &Helper) -> Result<()> {
     let launch = helper.bare(&scratch).arg(argument);
     if helper.differs(Row::EqualsSign) {
         ensure!(launch.start()?.terminate()?.success());
-        return Ok(());
+    } else {
+        launch.finish()?.refused("absolute")?;
     }
-    launch.finish()?.refused("absolute")
+    let launch = helper.bare(&scratch).arg("-T=help");
+    if helper.differs(Row::EqualsSign) {
+        launch.finish()?.succeeded()
+    } else {
+        launch.finish()?.refused("parameter")
+    }
 }

@@ -115,13 +115,23 @@ impl Lun {
             &wire::basic(CLEANER, 0, 0),
         )?)?;
         self.drain()?;
-        let keys = receive(first, &pr_in(0, 255), 255)?;
-        good(&keys)?;
-        ensure!(
-            keys.data[4..8] == [0; 4],
-            "registrations are left: {keys:?}"
-        );
-        Ok(u32::from_be_bytes(keys.data[..4].try_into()?))
+        let keys = self.keys()?;
+        ensure!(keys.is_empty(), "registrations are left: {keys:x?}");
+        let header = receive(first, &pr_in(0, 8), 8)?;
+        good(&header)?;
+        Ok(u32::from_be_bytes(header.data[..4].try_into()?))
+    }
+
+    /// The keys that are registered, read from the first port past the helper.
+    pub(super) fn keys(&self) -> Result<Vec<u64>> {
+        let answer = receive(self.port(0)?, &pr_in(0, 255), 255)?;
+        good(&answer)?;
+        let length = u32::from_be_bytes(answer.data[4..8].try_into()?);
+        let keys = answer.data[8..]
+            .chunks_exact(8)
+            .take(usize::try_from(length)? / 8);
+        keys.map(|key| Ok(u64::from_be_bytes(key.try_into()?)))
+            .collect()
     }
 
     /// Reads the unit attentions of every port.

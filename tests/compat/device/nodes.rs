@@ -9,7 +9,7 @@ use super::step::{
 };
 use super::wire::{TYPES, WRITE_EXCLUSIVE, WRITE_REGISTRANTS, basic, keys, reservation};
 use crate::case::{Case, Need};
-use crate::client::pr_out;
+use crate::client::{pr_in, pr_out};
 use crate::differences::Row;
 use crate::helper::Helper;
 use crate::scratch::Scratch;
@@ -104,7 +104,8 @@ fn on_another_unit() -> Vec<Step> {
     ]
 }
 
-/// A reservation that only one path knows does not protect anything, so ours makes none.
+/// A registration that only one path knows does not protect anything, so ours makes none, and asks no
+/// single path either.
 fn multipath(helper: &Helper, variable: &str) -> Result<()> {
     let mut lun = Lun::take(lun::PORTS)?;
     lun.add(variable)?;
@@ -112,11 +113,25 @@ fn multipath(helper: &Helper, variable: &str) -> Result<()> {
     let scratch = Scratch::new()?;
     let running = helper.serving(&scratch).start()?;
     let mut client = running.client()?;
-    let answer = client.command(&pr_out(6, 0, 24), &basic(0, KEY_A, 0), map)?;
+    let register = client.command(&pr_out(6, 0, 24), &basic(0, KEY_A, 0), map)?;
+    let ask = client.command(&pr_in(0, 8), &[], map)?;
+    // Past the helper, and past the map.
+    let keys_on_a_path = lun.keys()?;
     if !helper.differs(Row::Multipath) {
-        ensure!(answer.status == 0 && answer.data.is_empty(), "{answer:?}");
+        ensure!(
+            register.status == 0 && ask.status == 0,
+            "{register:?} {ask:?}"
+        );
+        ensure!(keys_on_a_path == [KEY_A], "{keys_on_a_path:x?}");
         return Ok(());
     }
-    ensure!(answer.status == 2 && answer.data.is_empty(), "{answer:?}");
+    for answer in [register, ask] {
+        ensure!(answer.status == 2 && answer.data.is_empty(), "{answer:?}");
+        ensure!(
+            answer.sense[..14] == [0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x20, 0],
+            "{answer:?}"
+        );
+    }
+    ensure!(keys_on_a_path.is_empty(), "{keys_on_a_path:x?}");
     running.says("multipath")
 }

@@ -2,13 +2,14 @@
 
 use std::os::fd::AsFd;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::{is_no_scsi, null, send_cdb, with_client};
 use crate::case::Case;
 use crate::client::{Client, pr_in, pr_out};
 use crate::differences::Row;
 use crate::helper::Helper;
+use crate::scratch::Scratch;
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
@@ -80,6 +81,7 @@ fn strays() -> Vec<Case> {
                 })
             },
         ),
+        Case::new("missing_descriptor_is_said_once", said_once),
         Case::new("descriptor_with_the_parameters", |helper| {
             with_parameters(helper, 0)
         })
@@ -89,6 +91,20 @@ fn strays() -> Vec<Case> {
         })
         .row(Row::StrayDescriptor),
     ]
+}
+
+/// The operator is told why a connection was closed, in one line.
+fn said_once(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let mut running = helper.serving(&scratch).start()?;
+    let mut client = running.client()?;
+    client.send(&pr_in(0, 8))?;
+    client.closed()?;
+    running.says("file descriptor in request")?;
+    ensure!(running.terminate()?.success());
+    let said = running.stderr()?;
+    ensure!(said.lines().count() == 1, "{said}");
+    Ok(())
 }
 
 /// A case in which the helper closes the connection without an answer.

@@ -39,6 +39,8 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
     suite
         .current_dir(&options.folder)
         .env("RUST_BACKTRACE", "1")
+        // Everything that a case can need is here.
+        .env("PR_COMPAT_STRICT", "")
         .arg("device");
     timed("compatibility suite", || run_command(&mut suite))
         .context("the compatibility suite found a fault")

@@ -308,7 +308,9 @@ impl<E: Execute> Engine<E> {
                 self.run(client, request, data, may_block)
             });
             let wait = match served {
-                Served::Request => continue,
+                Served::Request if may_block => continue,
+                // Others first: whoever is woken for the next request may find a thread again.
+                Served::Request => Wait::Readable,
                 Served::Nothing(Wait::Over) => return Wait::Over,
                 Served::Nothing(wait) => wait,
             };

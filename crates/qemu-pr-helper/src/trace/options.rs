@@ -173,14 +173,23 @@ fn enable_listed(path: &Path) -> Result<Next, TraceError> {
 
 /// Whether `name` fits `pattern`, in which `*` stands for anything and `?` for any one character.
 fn matches(pattern: &str, name: &str) -> bool {
-    match pattern.split_at_checked(1) {
+    let mut pattern = pattern.chars();
+    let mut rest = name.chars();
+    match pattern.next() {
         None => name.is_empty(),
-        Some(("*", rest)) => {
-            (0..=name.len()).any(|skip| name.get(skip..).is_some_and(|name| matches(rest, name)))
+        Some('*') => {
+            let suffixes = name
+                .char_indices()
+                .filter_map(|(start, _)| name.get(start..));
+            suffixes
+                .chain([""])
+                .any(|suffix| matches(pattern.as_str(), suffix))
         }
-        Some((first, rest)) => name
-            .split_at_checked(1)
-            .is_some_and(|(found, name)| (first == "?" || first == found) && matches(rest, name)),
+        Some(first) => {
+            rest.next()
+                .is_some_and(|found| first == '?' || first == found)
+                && matches(pattern.as_str(), rest.as_str())
+        }
     }
 }
 
@@ -217,6 +226,7 @@ mod tests {
             ("pr_*x", "pr_helper_stopping", false),
             ("", "pr_helper_stopping", false),
             ("pr_helper", "pr_helper_stopping", false),
+            ("pr_helper_stoppingé", "pr_helper_stopping", false),
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
         }
