@@ -2,6 +2,7 @@
 
 pub mod sg;
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -18,7 +19,10 @@ use crate::outcome::{Execute, Outcome};
 #[derive(Debug)]
 pub struct Backends {
     io_timeout: Duration,
+    // What a guest could have said for each of its commands.
     lost: Seldom,
+    unknown: Seldom,
+    multipath: Seldom,
 }
 
 impl Backends {
@@ -28,6 +32,8 @@ impl Backends {
         Self {
             io_timeout,
             lost: Seldom::new(),
+            unknown: Seldom::new(),
+            multipath: Seldom::new(),
         }
     }
 }
@@ -64,31 +70,38 @@ impl Execute for Backends {
         } = request;
         match device::kind(number) {
             Ok(Kind::Single) => sg::execute(descriptor, command, parameters, data, self.io_timeout),
-            Ok(Kind::Multipath) => multipath(client, number),
-            Err(error) => {
-                log::warn!(
-                    "{client}: cannot tell what device {number} is, command refused: {error}"
-                );
-                Outcome::check_condition(
-                    SenseKey::AbortedCommand,
-                    AdditionalSense::IO_PROCESS_TERMINATED,
-                )
-            }
+            Ok(Kind::Multipath) => self.multipath(client, number),
+            Err(error) => self.unknown(client, number, &error),
         }
     }
 }
 
-/// A command to one path of several would leave the others as they were: a reservation that fences
-/// half a disk.
-fn multipath(client: &Client, number: Number) -> Outcome {
-    log::warn!(
-        "{client}: device {number} is a multipath map or lies on one, which this version does not \
-         support yet: command refused; give the virtual machine a single path"
-    );
-    Outcome::check_condition(
-        SenseKey::IllegalRequest,
-        AdditionalSense::INVALID_COMMAND_OPERATION_CODE,
-    )
+impl Backends {
+    /// A command to one path of several would leave the others as they were: a reservation that
+    /// fences half a disk.
+    fn multipath(&self, client: &Client, number: Number) -> Outcome {
+        if self.multipath.is_due() {
+            log::warn!(
+                "{client}: device {number} is a multipath map or lies on one, which this version \
+                 does not support yet: command refused; give the virtual machine a single path"
+            );
+        }
+        Outcome::check_condition(
+            SenseKey::IllegalRequest,
+            AdditionalSense::INVALID_COMMAND_OPERATION_CODE,
+        )
+    }
+
+    /// It may be a multipath map.
+    fn unknown(&self, client: &Client, number: Number, error: &io::Error) -> Outcome {
+        if self.unknown.is_due() {
+            log::warn!("{client}: cannot tell what device {number} is, command refused: {error}");
+        }
+        Outcome::check_condition(
+            SenseKey::AbortedCommand,
+            AdditionalSense::IO_PROCESS_TERMINATED,
+        )
+    }
 }
 
 fn is_read_only(descriptor: BorrowedFd<'_>) -> bool {

@@ -8,8 +8,8 @@
 //! thread.
 //!
 //! Where no other thread can be had, the last one does nothing that may block: it answers BUSY, and
-//! what it would have to close it puts aside. Closing a client's descriptor can
-//! take as long as a command: think of a socket that lingers, or the last close of a disk.
+//! what it would have to close it puts aside. Closing a client's descriptor can take as long as a
+//! command: think of a socket that lingers, or the last close of a disk.
 //!
 //! An idle connection is a [`Session`] in a table. A thread that is woken for it holds its lock
 //! until it has registered it again; nobody else can be woken for it meanwhile.
