@@ -1,0 +1,32 @@
+//! RESERVE.
+//!
+//! Source: SPC-4, 5.12, reserving.
+
+use scsi_pr::{BasicParameterList, ScopeType};
+
+use crate::answer::Refusal;
+use crate::nexus::NexusId;
+use crate::state::{State, kind_to_reserve};
+
+/// Makes a reservation. PRgeneration stays (SPC-4, 6.16.2).
+///
+/// # Errors
+///
+/// [`Refusal`]: the key is not the sender's, another reservation is there, or there is no such type.
+pub(crate) fn reserve(
+    state: &mut State,
+    sender: NexusId,
+    scope_type: ScopeType,
+    list: &BasicParameterList,
+) -> Result<(), Refusal> {
+    state.check_key(sender, list.reservation_key)?;
+    match state.reservation() {
+        None => {
+            state.reserve(kind_to_reserve(scope_type)?, sender);
+            Ok(())
+        }
+        // A holder may reserve again what it holds, and nothing else.
+        Some(held) if state.is_holder(sender) && scope_type == held.kind().into() => Ok(()),
+        Some(_) => Err(Refusal::Conflict),
+    }
+}

@@ -1,0 +1,210 @@
+//! The unit: a command comes in, an answer goes out.
+
+use scsi_pr::{
+    BasicParameterList, Cdb, CdbError, OutServiceAction, ParameterList, PersistentReserveOut,
+    PrGeneration, ReservationKey, truncate,
+};
+
+use crate::access::{self, Access};
+use crate::answer::{Answer, Refusal};
+use crate::attention::Attention;
+use crate::nexus::{Nexus, NexusError, NexusId, Nexuses};
+use crate::state::{Registration, Reservation, State};
+use crate::{clear, preempt, register, register_and_move, release, report, reserve};
+
+/// A logical unit with a fixed list of nexuses.
+///
+/// A value: two units that are equal answer every command alike.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LogicalUnit {
+    nexuses: Nexuses,
+    state: State,
+}
+
+impl LogicalUnit {
+    /// A unit that nobody has registered with.
+    ///
+    /// # Errors
+    ///
+    /// [`NexusError`]: one of the nexuses cannot be, or is there twice.
+    pub fn new(nexuses: Vec<Nexus>) -> Result<Self, NexusError> {
+        let nexuses = Nexuses::new(nexuses)?;
+        let state = State::new(nexuses.len());
+        Ok(LogicalUnit { nexuses, state })
+    }
+
+    /// The nexuses, in the order in which they were given.
+    pub fn nexuses(&self) -> impl Iterator<Item = (NexusId, &Nexus)> {
+        self.nexuses.iter()
+    }
+
+    /// A nexus as commands name it.
+    #[must_use]
+    pub fn find(&self, nexus: &Nexus) -> Option<NexusId> {
+        self.nexuses.find(nexus)
+    }
+
+    /// The registrations, in the order in which they were made.
+    #[must_use]
+    pub fn registrations(&self) -> &[Registration] {
+        self.state.registrations()
+    }
+
+    /// The key that a nexus is registered with.
+    #[must_use]
+    pub fn key_of(&self, nexus: NexusId) -> Option<ReservationKey> {
+        self.state.key_of(nexus)
+    }
+
+    /// The reservation, if there is one.
+    #[must_use]
+    pub const fn reservation(&self) -> Option<Reservation> {
+        self.state.reservation()
+    }
+
+    /// Whether a nexus holds the reservation, alone or with all registrants.
+    #[must_use]
+    pub fn is_holder(&self, nexus: NexusId) -> bool {
+        self.state.is_holder(nexus)
+    }
+
+    /// How often registrations were changed.
+    #[must_use]
+    pub const fn generation(&self) -> PrGeneration {
+        self.state.generation()
+    }
+
+    /// Whether registrations and reservation outlast a loss of power (`PTPL_A`).
+    #[must_use]
+    pub const fn aptpl(&self) -> bool {
+        self.state.aptpl()
+    }
+
+    /// What a nexus will be told, in this order, instead of what it asks for next.
+    #[must_use]
+    pub fn attentions(&self, nexus: NexusId) -> &[Attention] {
+        self.state.attentions(nexus)
+    }
+
+    pub(crate) fn state_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+
+    /// Whether the reservation lets a nexus read. Nothing is delivered.
+    #[must_use]
+    pub fn may_read(&self, nexus: NexusId) -> bool {
+        access::is_allowed(&self.state, nexus, Access::Read)
+    }
+
+    /// Whether the reservation lets a nexus write. Nothing is delivered.
+    #[must_use]
+    pub fn may_write(&self, nexus: NexusId) -> bool {
+        access::is_allowed(&self.state, nexus, Access::Write)
+    }
+
+    /// What becomes of a command that is none of persistent reservations.
+    ///
+    /// GOOD means that it may be done. A unit attention that waits is delivered instead.
+    pub fn access(&mut self, nexus: NexusId, access: Access) -> Answer {
+        self.answer(nexus, |unit| {
+            match access::is_allowed(&unit.state, nexus, access) {
+                true => Ok(Vec::new()),
+                false => Err(Refusal::Conflict),
+            }
+        })
+    }
+
+    /// Does a PERSISTENT RESERVE command that came through `nexus`.
+    ///
+    /// Of `parameters` as many bytes count as the CDB's PARAMETER LIST LENGTH says; if there are less,
+    /// that length is wrong. They are ignored with PERSISTENT RESERVE IN. A unit attention that waits
+    /// is delivered instead, and the command not done. CONTROL and reserved fields are ignored.
+    pub fn execute(&mut self, nexus: NexusId, cdb: &[u8], parameters: &[u8]) -> Answer {
+        self.answer(nexus, |unit| match Cdb::decode(cdb) {
+            Ok(Cdb::In(command)) => {
+                let data = report::report(&unit.state, &unit.nexuses, command.service_action);
+                Ok(truncate(&data, command.allocation_length).to_vec())
+            }
+            Ok(Cdb::Out(command)) => unit.change(nexus, command, parameters).map(|()| Vec::new()),
+            Err(CdbError::Opcode(_)) => Err(Refusal::OPERATION_CODE),
+            Err(CdbError::ServiceAction { .. } | CdbError::TooShort { .. }) => Err(Refusal::CDB),
+        })
+    }
+
+    /// Answers a command, or delivers a unit attention.
+    fn answer(
+        &mut self,
+        nexus: NexusId,
+        command: impl FnOnce(&mut Self) -> Result<Vec<u8>, Refusal>,
+    ) -> Answer {
+        if self.nexuses.get(nexus).is_none() {
+            return Refusal::LOGICAL_UNIT.into();
+        }
+        if let Some(attention) = self.state.take_attention(nexus) {
+            return attention.into();
+        }
+        command(self).map_or_else(Answer::from, Answer::good)
+    }
+
+    /// PERSISTENT RESERVE OUT.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`], and nothing is changed.
+    fn change(
+        &mut self,
+        sender: NexusId,
+        command: PersistentReserveOut,
+        parameters: &[u8],
+    ) -> Result<(), Refusal> {
+        let action = command.service_action;
+        if action == OutServiceAction::ReplaceLostReservation {
+            return Err(Refusal::CDB); // Not supported: RLR_C is zero.
+        }
+        if access::conflicts(&self.state, sender, action) {
+            return Err(Refusal::Conflict);
+        }
+        let list = usize::try_from(command.parameter_list_length)
+            .ok()
+            .and_then(|length| parameters.get(..length))
+            .ok_or(Refusal::PARAMETER_LIST_LENGTH)?;
+        match ParameterList::decode(action, list)? {
+            ParameterList::Basic(list) => self.change_basic(sender, command, &list),
+            ParameterList::RegisterAndMove(list) => {
+                register_and_move::register_and_move(&mut self.state, &self.nexuses, sender, list)
+            }
+        }
+    }
+
+    /// The service actions that have the basic parameter list.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`], and nothing is changed.
+    fn change_basic(
+        &mut self,
+        sender: NexusId,
+        command: PersistentReserveOut,
+        list: &BasicParameterList,
+    ) -> Result<(), Refusal> {
+        let (state, nexuses) = (&mut self.state, &self.nexuses);
+        let scope_type = command.scope_type;
+        match command.service_action {
+            OutServiceAction::Register => register::register(state, nexuses, sender, list),
+            OutServiceAction::RegisterAndIgnoreExistingKey => {
+                register::register_and_ignore(state, nexuses, sender, list);
+                Ok(())
+            }
+            OutServiceAction::Reserve => reserve::reserve(state, sender, scope_type, list),
+            OutServiceAction::Release => release::release(state, sender, scope_type, list),
+            OutServiceAction::Clear => clear::clear(state, sender, list),
+            OutServiceAction::Preempt | OutServiceAction::PreemptAndAbort => {
+                preempt::preempt(state, sender, scope_type, list)
+            }
+            // These two have other lists, or are not known.
+            OutServiceAction::RegisterAndMove | OutServiceAction::ReplaceLostReservation => {
+                Err(Refusal::CDB)
+            }
+        }
+    }
+}
