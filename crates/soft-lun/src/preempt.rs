@@ -8,7 +8,7 @@ use scsi_pr::{BasicParameterList, ReservationKey, ScopeType};
 use crate::answer::Refusal;
 use crate::attention::Attention;
 use crate::nexus::NexusId;
-use crate::state::{Registration, State, kind_to_reserve};
+use crate::state::{Registration, Reservation, State, kind_to_reserve};
 
 /// Takes over the reservation of whoever has the key, or removes the registrations with it.
 ///
@@ -52,7 +52,7 @@ fn take_over(
     let kind = kind_to_reserve(scope_type)?;
     let before = state.reservation().map(|reservation| reservation.kind());
     let removed = state.unregister(|one| one.nexus != sender && victims(one));
-    state.reserve(kind, sender);
+    state.reserve(Reservation::new(kind, sender));
     if before != Some(kind) {
         state.tell_registrants_but(sender, Attention::ReservationsReleased);
     }

@@ -6,7 +6,7 @@ use scsi_pr::RegisterAndMove;
 
 use crate::answer::Refusal;
 use crate::nexus::{Nexus, NexusId, Nexuses, is_device};
-use crate::state::{Registration, State};
+use crate::state::{Registration, Reservation, State};
 
 /// Registers another nexus, whatever it is registered with, and gives it the reservation. Nobody is
 /// told.
@@ -43,7 +43,7 @@ pub(crate) fn register_and_move(
         key,
         all_tg_pt: false,
     });
-    state.reserve(held.kind(), nexus);
+    state.reserve(Reservation::new(held.kind(), nexus));
     if list.unregister {
         state.unregister(|registration| registration.nexus == sender);
     }

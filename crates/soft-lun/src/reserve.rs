@@ -6,7 +6,7 @@ use scsi_pr::{BasicParameterList, ScopeType};
 
 use crate::answer::Refusal;
 use crate::nexus::NexusId;
-use crate::state::{State, kind_to_reserve};
+use crate::state::{Reservation, State, kind_to_reserve};
 
 /// Makes a reservation. PRgeneration stays (SPC-4, 6.16.2).
 ///
@@ -22,11 +22,12 @@ pub(crate) fn reserve(
     state.check_key(sender, list.reservation_key)?;
     match state.reservation() {
         None => {
-            state.reserve(kind_to_reserve(scope_type)?, sender);
+            state.reserve(Reservation::new(kind_to_reserve(scope_type)?, sender));
             Ok(())
         }
-        // A holder may reserve again what it holds, and nothing else.
-        Some(held) if state.is_holder(sender) && scope_type == held.kind().into() => Ok(()),
+        // A holder may reserve again what it holds, and nothing else. Others do not come here: see
+        // access.rs.
+        Some(held) if scope_type == held.kind().into() => Ok(()),
         Some(_) => Err(Refusal::Conflict),
     }
 }

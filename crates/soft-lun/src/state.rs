@@ -29,11 +29,20 @@ pub struct Reservation {
 
 impl Reservation {
     /// One that `nexus` makes: all registrants hold it if it is of such a type.
-    pub(crate) fn new(kind: ReservationType, nexus: NexusId) -> Self {
+    #[must_use]
+    pub fn new(kind: ReservationType, nexus: NexusId) -> Self {
         Reservation {
             kind,
             holder: (!kind.is_all_registrants()).then_some(nexus),
         }
+    }
+
+    /// One with this holder, or with none for a type that all registrants hold; `None` if type and
+    /// holder do not go together.
+    #[must_use]
+    pub fn with_holder(kind: ReservationType, holder: Option<NexusId>) -> Option<Self> {
+        let reservation = Reservation { kind, holder };
+        (kind.is_all_registrants() == holder.is_none()).then_some(reservation)
     }
 
     /// Its type.
@@ -165,8 +174,8 @@ impl State {
         }
     }
 
-    pub(crate) fn reserve(&mut self, kind: ReservationType, nexus: NexusId) {
-        self.reservation = Some(Reservation::new(kind, nexus));
+    pub(crate) fn reserve(&mut self, reservation: Reservation) {
+        self.reservation = Some(reservation);
     }
 
     pub(crate) fn release(&mut self) {
@@ -176,6 +185,10 @@ impl State {
     /// Counts a command that the standard wants counted (SPC-4, 6.16.2).
     pub(crate) fn count(&mut self) {
         self.generation = self.generation.next();
+    }
+
+    pub(crate) fn set_generation(&mut self, generation: PrGeneration) {
+        self.generation = generation;
     }
 
     /// SPC-4, 6.16.3, `APTPL`: the last value governs all registrations, whoever sent it.
@@ -191,9 +204,10 @@ impl State {
 
     /// Tells every registrant but one.
     pub(crate) fn tell_registrants_but(&mut self, sender: NexusId, attention: Attention) {
-        for registration in self.registrations.clone() {
-            if registration.nexus != sender {
-                self.establish(attention, registration.nexus);
+        let registrants = self.registrations.iter().map(|one| one.nexus);
+        for nexus in registrants.filter(|nexus| *nexus != sender) {
+            if let Some(queue) = self.attentions.get_mut(nexus.0) {
+                queue.establish(attention);
             }
         }
     }

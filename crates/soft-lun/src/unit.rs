@@ -9,6 +9,7 @@ use crate::access::{self, Access};
 use crate::answer::{Answer, Refusal};
 use crate::attention::Attention;
 use crate::nexus::{Nexus, NexusError, NexusId, Nexuses};
+use crate::snapshot::{ImpossibleState, Snapshot};
 use crate::state::{Registration, Reservation, State};
 use crate::{clear, preempt, register, register_and_move, release, report, reserve};
 
@@ -36,6 +37,12 @@ impl LogicalUnit {
     /// The nexuses, in the order in which they were given.
     pub fn nexuses(&self) -> impl Iterator<Item = (NexusId, &Nexus)> {
         self.nexuses.iter()
+    }
+
+    /// Which nexus that is; `None` for one of another unit, with a longer list.
+    #[must_use]
+    pub fn nexus(&self, id: NexusId) -> Option<&Nexus> {
+        self.nexuses.get(id)
     }
 
     /// A nexus as commands name it.
@@ -86,10 +93,6 @@ impl LogicalUnit {
         self.state.attentions(nexus)
     }
 
-    pub(crate) fn state_mut(&mut self) -> &mut State {
-        &mut self.state
-    }
-
     /// Whether the reservation lets a nexus read. Nothing is delivered.
     #[must_use]
     pub fn may_read(&self, nexus: NexusId) -> bool {
@@ -129,6 +132,31 @@ impl LogicalUnit {
             Err(CdbError::Opcode(_)) => Err(Refusal::OPERATION_CODE),
             Err(CdbError::ServiceAction { .. } | CdbError::TooShort { .. }) => Err(Refusal::CDB),
         })
+    }
+
+    /// Loses power and comes back (SPC-4, 5.12, preserving persistent reservations).
+    ///
+    /// Registrations and reservation are kept if the last registration said so (`APTPL`), and gone
+    /// otherwise. The generation begins at zero in either case (SPC-4, 6.15.2). Unit attentions that
+    /// waited are forgotten, and each nexus is told of the loss.
+    pub fn lose_power(&mut self) {
+        self.state.lose_power();
+    }
+
+    /// All that changes, to be put back with [`Self::restore`].
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        Snapshot::of(&self.nexuses, &self.state)
+    }
+
+    /// Puts a snapshot in the place of whatever there was.
+    ///
+    /// # Errors
+    ///
+    /// [`ImpossibleState`]: no command leads there. Nothing is changed then.
+    pub fn restore(&mut self, snapshot: &Snapshot) -> Result<(), ImpossibleState> {
+        self.state = snapshot.to_state(&self.nexuses)?;
+        Ok(())
     }
 
     /// Answers a command, or delivers a unit attention.

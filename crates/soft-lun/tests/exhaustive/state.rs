@@ -65,6 +65,7 @@ pub(crate) fn check(unit: &LogicalUnit, view: &View) {
     access_is_that_of_the_table(unit, view);
     attentions_wait_once(view);
     reports_agree(unit, view);
+    a_snapshot_is_all_there_is(unit);
 }
 
 /// SPC-4, 5.12, registering: a nexus has one key, and zero is none.
@@ -170,4 +171,11 @@ fn reports_agree(unit: &LogicalUnit, view: &View) {
         true => assert!(held.key.is_zero() && holders.len() == registered.len()),
         false => assert!(holders.len() == 1 && holders[0].key == held.key),
     }
+}
+
+/// What is kept of a state is that state.
+fn a_snapshot_is_all_there_is(unit: &LogicalUnit) {
+    let mut other = clean(u16::try_from(unit.nexuses().count()).unwrap());
+    other.restore(&unit.snapshot()).unwrap();
+    assert!(other == *unit);
 }

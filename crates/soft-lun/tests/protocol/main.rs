@@ -9,3 +9,4 @@ mod register;
 mod register_and_move;
 mod report;
 mod reserve;
+mod snapshot;
