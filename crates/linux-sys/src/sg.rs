@@ -78,8 +78,6 @@ pub struct Completion {
     pub driver_status: u16,
     /// How many bytes of the data area were not transferred.
     pub residual: usize,
-    /// How many bytes of sense were written.
-    pub sense_length: usize,
 }
 
 /// Sends `cdb` to `device` and waits until the device has answered or `timeout` has passed.
@@ -157,7 +155,6 @@ pub fn sg_io(
         host_status: header.host_status,
         driver_status: header.driver_status,
         residual: usize::try_from(header.resid).unwrap_or(0),
-        sense_length: usize::from(header.sb_len_wr),
     })
 }
 

@@ -127,7 +127,6 @@ mod tests {
         host_status: 0,
         driver_status: 0,
         residual: 0,
-        sense_length: 0,
     };
 
     fn command(opcode: u8) -> Command {
