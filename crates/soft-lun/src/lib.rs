@@ -53,6 +53,8 @@
 //! * A REGISTER that does nothing (key zero through an unregistered nexus) changes neither
 //!   generation nor `APTPL`.
 //! * There are never commands that PREEMPT AND ABORT could abort: it is PREEMPT.
+//! * A flag that the unit does not support ([`Supported`]) is refused after a wrong key, and a type that it
+//!   does not support like a reserved one.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::arithmetic_side_effects, clippy::indexing_slicing)]
@@ -70,6 +72,7 @@ mod report;
 mod reserve;
 mod snapshot;
 mod state;
+mod supported;
 mod unit;
 
 pub use access::Access;
@@ -78,4 +81,5 @@ pub use attention::Attention;
 pub use nexus::{Nexus, NexusError, NexusId};
 pub use snapshot::{ImpossibleState, Snapshot};
 pub use state::{Registration, Reservation};
+pub use supported::Supported;
 pub use unit::LogicalUnit;

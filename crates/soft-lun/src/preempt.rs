@@ -3,12 +3,13 @@
 //! Source: SPC-4, 5.12, preempting (its table of preempting actions), preempting persistent
 //! reservations and registration handling, and removing registrations.
 
-use scsi_pr::{BasicParameterList, ReservationKey, ScopeType};
+use scsi_pr::{BasicParameterList, ReservationKey, ReservationType, ScopeType};
 
 use crate::answer::Refusal;
 use crate::attention::Attention;
 use crate::nexus::NexusId;
-use crate::state::{Registration, Reservation, State, kind_to_reserve};
+use crate::state::{Registration, Reservation, State};
+use crate::supported::Supported;
 
 /// Takes over the reservation of whoever has the key, or removes the registrations with it.
 ///
@@ -17,6 +18,7 @@ use crate::state::{Registration, Reservation, State, kind_to_reserve};
 /// [`Refusal`]: the key is not the sender's, nobody has the other one, or there is no such type.
 pub(crate) fn preempt(
     state: &mut State,
+    supported: &Supported,
     sender: NexusId,
     scope_type: ScopeType,
     list: &BasicParameterList,
@@ -25,11 +27,12 @@ pub(crate) fn preempt(
     let victim = list.service_action_reservation_key;
     let held = state.reservation();
     let all_registrants = held.is_some_and(|held| held.kind().is_all_registrants());
+    let kind = || supported.kind_to_reserve(scope_type);
     match victim.is_zero() {
-        true if all_registrants => take_over(state, sender, scope_type, |_| true)?,
+        true if all_registrants => take_over(state, sender, kind()?, |_| true),
         true => return Err(Refusal::PARAMETER_LIST),
         false if state.holder_key() == Some(victim) => {
-            take_over(state, sender, scope_type, |one| one.key == victim)?;
+            take_over(state, sender, kind()?, |one| one.key == victim);
         }
         false => remove_registrations(state, sender, victim)?,
     }
@@ -39,17 +42,12 @@ pub(crate) fn preempt(
 
 /// Preempting persistent reservations and registration handling: the sender keeps its registration,
 /// also if it preempts itself, and holds the new reservation.
-///
-/// # Errors
-///
-/// [`Refusal::CDB`]: there is no such type.
 fn take_over(
     state: &mut State,
     sender: NexusId,
-    scope_type: ScopeType,
+    kind: ReservationType,
     victims: impl Fn(&Registration) -> bool,
-) -> Result<(), Refusal> {
-    let kind = kind_to_reserve(scope_type)?;
+) {
     let before = state.reservation().map(|reservation| reservation.kind());
     let removed = state.unregister(|one| one.nexus != sender && victims(one));
     state.reserve(Reservation::new(kind, sender));
@@ -59,7 +57,6 @@ fn take_over(
     for nexus in removed.nexuses {
         state.establish(Attention::RegistrationsPreempted, nexus);
     }
-    Ok(())
 }
 
 /// Removing registrations: scope and type are ignored. The sender loses its own as well if that is the

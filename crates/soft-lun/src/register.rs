@@ -9,6 +9,7 @@ use crate::answer::Refusal;
 use crate::attention::Attention;
 use crate::nexus::{NexusId, Nexuses};
 use crate::state::{Registration, State};
+use crate::supported::Supported;
 
 /// REGISTER.
 ///
@@ -18,6 +19,7 @@ use crate::state::{Registration, State};
 pub(crate) fn register(
     state: &mut State,
     nexuses: &Nexuses,
+    supported: &Supported,
     sender: NexusId,
     list: &BasicParameterList,
 ) -> Result<(), Refusal> {
@@ -27,6 +29,7 @@ pub(crate) fn register(
     if !affected.iter().all(|nexus| known(*nexus)) {
         return Err(Refusal::Conflict);
     }
+    supported.check(list)?;
     if let Some(names) = &list.spec_i_pt {
         if state.is_registered(sender) {
             return Err(Refusal::PARAMETER_LIST);
@@ -40,13 +43,20 @@ pub(crate) fn register(
 }
 
 /// REGISTER AND IGNORE EXISTING KEY: RESERVATION KEY does not matter.
+///
+/// # Errors
+///
+/// [`Refusal`]: the unit does not support what the list asks for.
 pub(crate) fn register_and_ignore(
     state: &mut State,
     nexuses: &Nexuses,
+    supported: &Supported,
     sender: NexusId,
     list: &BasicParameterList,
-) {
+) -> Result<(), Refusal> {
+    supported.check(list)?;
     apply(state, sender, &affected(nexuses, sender, list), list);
+    Ok(())
 }
 
 /// SPC-4, 6.16.3, `ALL_TG_PT`: as if the command had come through each target port.

@@ -7,6 +7,7 @@ use scsi_pr::RegisterAndMove;
 use crate::answer::Refusal;
 use crate::nexus::{Nexus, NexusId, Nexuses, is_device};
 use crate::state::{Registration, Reservation, State};
+use crate::supported::Supported;
 
 /// Registers another nexus, whatever it is registered with, and gives it the reservation. Nobody is
 /// told.
@@ -18,6 +19,7 @@ use crate::state::{Registration, Reservation, State};
 pub(crate) fn register_and_move(
     state: &mut State,
     nexuses: &Nexuses,
+    supported: &Supported,
     sender: NexusId,
     list: RegisterAndMove,
 ) -> Result<(), Refusal> {
@@ -27,6 +29,7 @@ pub(crate) fn register_and_move(
     if held.is_some_and(|held| held.holder() != Some(sender)) {
         return Err(Refusal::Conflict);
     }
+    supported.check_aptpl(list.aptpl)?;
     let key = list.service_action_reservation_key;
     let destination = destination(
         nexuses,

@@ -4,18 +4,24 @@
 
 use scsi_pr::{
     AllowCommands, Capabilities, FullStatus, FullStatusDescriptor, InServiceAction, Keys,
-    RelativeTargetPort, ReservationData, ReservationKey, ScopeType, TypeMask,
+    RelativeTargetPort, ReservationData, ReservationKey, ScopeType,
 };
 
 use crate::nexus::{NexusId, Nexuses};
 use crate::state::{Registration, State};
+use crate::supported::Supported;
 
 /// The whole of the parameter data.
-pub(crate) fn report(state: &State, nexuses: &Nexuses, action: InServiceAction) -> Vec<u8> {
+pub(crate) fn report(
+    state: &State,
+    nexuses: &Nexuses,
+    supported: &Supported,
+    action: InServiceAction,
+) -> Vec<u8> {
     match action {
         InServiceAction::ReadKeys => keys(state).encode(),
         InServiceAction::ReadReservation => reservation(state).encode(),
-        InServiceAction::ReportCapabilities => capabilities(state).encode().to_vec(),
+        InServiceAction::ReportCapabilities => capabilities(state, supported).encode().to_vec(),
         InServiceAction::ReadFullStatus => full_status(state, nexuses).encode(),
     }
 }
@@ -41,17 +47,17 @@ fn reservation(state: &State) -> ReservationData {
 }
 
 /// 6.15.4. RESERVE and RELEASE of SPC-2 are not there to be compatible with (`CRH`).
-fn capabilities(state: &State) -> Capabilities {
+fn capabilities(state: &State, supported: &Supported) -> Capabilities {
     Capabilities {
         replace_lost_reservation: false,
         compatible_reservation_handling: false,
-        specify_initiator_ports: true,
-        all_target_ports: true,
-        persist_through_power_loss: true,
+        specify_initiator_ports: supported.specify_initiator_ports,
+        all_target_ports: supported.all_target_ports,
+        persist_through_power_loss: supported.persist_through_power_loss,
         persist_through_power_loss_active: state.aptpl(),
         // 1: TEST UNIT READY passes, and the standard's other commands do not have to.
         allow_commands: AllowCommands::new(1).unwrap_or_default(),
-        type_mask: Some(TypeMask::ALL),
+        type_mask: Some(supported.types),
     }
 }
 

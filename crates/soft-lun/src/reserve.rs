@@ -6,7 +6,8 @@ use scsi_pr::{BasicParameterList, ScopeType};
 
 use crate::answer::Refusal;
 use crate::nexus::NexusId;
-use crate::state::{Reservation, State, kind_to_reserve};
+use crate::state::{Reservation, State};
+use crate::supported::Supported;
 
 /// Makes a reservation. PRgeneration stays (SPC-4, 6.16.2).
 ///
@@ -15,6 +16,7 @@ use crate::state::{Reservation, State, kind_to_reserve};
 /// [`Refusal`]: the key is not the sender's, another reservation is there, or there is no such type.
 pub(crate) fn reserve(
     state: &mut State,
+    supported: &Supported,
     sender: NexusId,
     scope_type: ScopeType,
     list: &BasicParameterList,
@@ -22,7 +24,8 @@ pub(crate) fn reserve(
     state.check_key(sender, list.reservation_key)?;
     match state.reservation() {
         None => {
-            state.reserve(Reservation::new(kind_to_reserve(scope_type)?, sender));
+            let kind = supported.kind_to_reserve(scope_type)?;
+            state.reserve(Reservation::new(kind, sender));
             Ok(())
         }
         // A holder may reserve again what it holds, and nothing else. Others do not come here: see

@@ -2,7 +2,7 @@
 //!
 //! The functions here keep the state consistent; when each may be called is the service actions'.
 
-use scsi_pr::{PrGeneration, ReservationKey, ReservationType, Scope, ScopeType};
+use scsi_pr::{PrGeneration, ReservationKey, ReservationType};
 
 use crate::answer::Refusal;
 use crate::attention::{Attention, Attentions};
@@ -238,16 +238,4 @@ pub(crate) struct Removed {
     pub(crate) nexuses: Vec<NexusId>,
     /// The reservation that went with its last holder.
     pub(crate) reservation: Option<Reservation>,
-}
-
-/// The type of a reservation to be made: of the logical unit, and none of the reserved ones.
-///
-/// # Errors
-///
-/// INVALID FIELD IN CDB (SPC-4, 6.15.3.3 and 6.15.3.4).
-pub(crate) fn kind_to_reserve(scope_type: ScopeType) -> Result<ReservationType, Refusal> {
-    match (scope_type.scope(), scope_type.reservation_type()) {
-        (Some(Scope::LogicalUnit), Some(kind)) => Ok(kind),
-        _ => Err(Refusal::CDB),
-    }
 }

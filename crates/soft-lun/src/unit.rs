@@ -11,6 +11,7 @@ use crate::attention::Attention;
 use crate::nexus::{Nexus, NexusError, NexusId, Nexuses};
 use crate::snapshot::{ImpossibleState, Snapshot};
 use crate::state::{Registration, Reservation, State};
+use crate::supported::Supported;
 use crate::{clear, preempt, register, register_and_move, release, report, reserve};
 
 /// A logical unit with a fixed list of nexuses.
@@ -19,11 +20,12 @@ use crate::{clear, preempt, register, register_and_move, release, report, reserv
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LogicalUnit {
     nexuses: Nexuses,
+    supported: Supported,
     state: State,
 }
 
 impl LogicalUnit {
-    /// A unit that nobody has registered with.
+    /// A unit that nobody has registered with, and that supports everything.
     ///
     /// # Errors
     ///
@@ -31,7 +33,25 @@ impl LogicalUnit {
     pub fn new(nexuses: Vec<Nexus>) -> Result<Self, NexusError> {
         let nexuses = Nexuses::new(nexuses)?;
         let state = State::new(nexuses.len());
-        Ok(LogicalUnit { nexuses, state })
+        let supported = Supported::default();
+        Ok(LogicalUnit {
+            nexuses,
+            supported,
+            state,
+        })
+    }
+
+    /// The same unit, with support for no more than this.
+    #[must_use]
+    pub const fn supporting(mut self, supported: Supported) -> Self {
+        self.supported = supported;
+        self
+    }
+
+    /// What the unit supports.
+    #[must_use]
+    pub const fn supported(&self) -> Supported {
+        self.supported
     }
 
     /// The nexuses, in the order in which they were given.
@@ -125,7 +145,12 @@ impl LogicalUnit {
     pub fn execute(&mut self, nexus: NexusId, cdb: &[u8], parameters: &[u8]) -> Answer {
         self.answer(nexus, |unit| match Cdb::decode(cdb) {
             Ok(Cdb::In(command)) => {
-                let data = report::report(&unit.state, &unit.nexuses, command.service_action);
+                let data = report::report(
+                    &unit.state,
+                    &unit.nexuses,
+                    &unit.supported,
+                    command.service_action,
+                );
                 Ok(truncate(&data, command.allocation_length).to_vec())
             }
             Ok(Cdb::Out(command)) => unit.change(nexus, command, parameters).map(|()| Vec::new()),
@@ -198,9 +223,13 @@ impl LogicalUnit {
             .ok_or(Refusal::PARAMETER_LIST_LENGTH)?;
         match ParameterList::decode(action, list)? {
             ParameterList::Basic(list) => self.change_basic(sender, command, &list),
-            ParameterList::RegisterAndMove(list) => {
-                register_and_move::register_and_move(&mut self.state, &self.nexuses, sender, list)
-            }
+            ParameterList::RegisterAndMove(list) => register_and_move::register_and_move(
+                &mut self.state,
+                &self.nexuses,
+                &self.supported,
+                sender,
+                list,
+            ),
         }
     }
 
@@ -215,19 +244,22 @@ impl LogicalUnit {
         command: PersistentReserveOut,
         list: &BasicParameterList,
     ) -> Result<(), Refusal> {
-        let (state, nexuses) = (&mut self.state, &self.nexuses);
+        let (state, nexuses, supported) = (&mut self.state, &self.nexuses, &self.supported);
         let scope_type = command.scope_type;
         match command.service_action {
-            OutServiceAction::Register => register::register(state, nexuses, sender, list),
-            OutServiceAction::RegisterAndIgnoreExistingKey => {
-                register::register_and_ignore(state, nexuses, sender, list);
-                Ok(())
+            OutServiceAction::Register => {
+                register::register(state, nexuses, supported, sender, list)
             }
-            OutServiceAction::Reserve => reserve::reserve(state, sender, scope_type, list),
+            OutServiceAction::RegisterAndIgnoreExistingKey => {
+                register::register_and_ignore(state, nexuses, supported, sender, list)
+            }
+            OutServiceAction::Reserve => {
+                reserve::reserve(state, supported, sender, scope_type, list)
+            }
             OutServiceAction::Release => release::release(state, sender, scope_type, list),
             OutServiceAction::Clear => clear::clear(state, sender, list),
             OutServiceAction::Preempt | OutServiceAction::PreemptAndAbort => {
-                preempt::preempt(state, sender, scope_type, list)
+                preempt::preempt(state, supported, sender, scope_type, list)
             }
             // These two have other lists, or are not known.
             OutServiceAction::RegisterAndMove | OutServiceAction::ReplaceLostReservation => {

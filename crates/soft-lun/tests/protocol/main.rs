@@ -10,3 +10,4 @@ mod register_and_move;
 mod report;
 mod reserve;
 mod snapshot;
+mod supported;
