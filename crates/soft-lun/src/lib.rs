@@ -1,8 +1,8 @@
 //! A logical unit in software, as far as persistent reservations go.
 //!
 //! [`LogicalUnit`] is a value: registrations, reservation, generation, unit attentions. A command
-//! changes it or does not, and is answered; there is no clock, no file and no thread in here. Source
-//! is SPC-4: 5.12 (what reservations mean), 6.15 (PERSISTENT RESERVE IN) and 6.16 (PERSISTENT RESERVE
+//! changes it or does not, and is answered; there is no clock, no file and no thread in it. [`store`]
+//! keeps such a value in a folder that several processes can use at once. Source is SPC-4: 5.12 (what reservations mean), 6.15 (PERSISTENT RESERVE IN) and 6.16 (PERSISTENT RESERVE
 //! OUT). Rules are named where they are applied, by the title of their subclause where its number
 //! moved between revisions of the standard.
 //!
@@ -72,6 +72,7 @@ mod report;
 mod reserve;
 mod snapshot;
 mod state;
+pub mod store;
 mod supported;
 mod unit;
 

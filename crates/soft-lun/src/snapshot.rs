@@ -1,6 +1,6 @@
 //! A unit's state in the open: for whoever keeps it, and for putting it back.
 
-use scsi_pr::PrGeneration;
+use scsi_pr::{PrGeneration, ReservationType};
 use thiserror::Error;
 
 use crate::attention::Attention;
@@ -37,6 +37,9 @@ pub enum ImpossibleState {
     /// The reservation has a holder that is not registered.
     #[error("the holder {} at target port {} is not registered", .0.initiator, .0.target_port)]
     HolderNotRegistered(Nexus),
+    /// One that all registrants hold has a holder, or another one none.
+    #[error("a reservation of type {0} that does not go with its holder")]
+    HolderOfType(ReservationType),
     /// All registrants hold the reservation, and there are none.
     #[error("a reservation of all registrants without any")]
     NoRegistrants,

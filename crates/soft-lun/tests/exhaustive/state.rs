@@ -4,6 +4,7 @@ use scsi_pr::{
     FullStatus, InServiceAction, Keys, PersistentReserveIn, ReservationData, ReservationKey,
     ScopeType, Status, TransportId,
 };
+use soft_lun::store::{Description, Port, Record};
 use soft_lun::{Attention, LogicalUnit, Nexus, NexusId, Registration, Reservation};
 
 /// A unit without its generation.
@@ -65,7 +66,7 @@ pub(crate) fn check(unit: &LogicalUnit, view: &View) {
     access_is_that_of_the_table(unit, view);
     attentions_wait_once(view);
     reports_agree(unit, view);
-    a_snapshot_is_all_there_is(unit);
+    what_is_stored_is_all_there_is(unit);
 }
 
 /// SPC-4, 5.12, registering: a nexus has one key, and zero is none.
@@ -173,9 +174,24 @@ fn reports_agree(unit: &LogicalUnit, view: &View) {
     }
 }
 
-/// What is kept of a state is that state.
-fn a_snapshot_is_all_there_is(unit: &LogicalUnit) {
+/// What is kept of a state, and what a file holds of it, is that state.
+fn what_is_stored_is_all_there_is(unit: &LogicalUnit) {
     let mut other = clean(u16::try_from(unit.nexuses().count()).unwrap());
     other.restore(&unit.snapshot()).unwrap();
+    assert!(other == *unit);
+
+    let port = |(place, (_, nexus)): (usize, (NexusId, &Nexus))| Port {
+        name: format!("port{place}").parse().unwrap(),
+        nexus: nexus.clone(),
+    };
+    let description = Description {
+        identity: "naa.3000000000000001".parse().unwrap(),
+        ports: unit.nexuses().enumerate().map(port).collect(),
+        supported: unit.supported(),
+    };
+    let stored = Record::of(&description, "boot", unit).to_json().unwrap();
+    let mut other = description.unit().unwrap();
+    let record = Record::from_json(&stored).unwrap();
+    record.restore(&description, "boot", &mut other).unwrap();
     assert!(other == *unit);
 }

@@ -64,21 +64,11 @@ fn capabilities_say_what_there_is() {
 #[test]
 fn flags_without_support_are_invalid_fields() {
     let list = basic(0, KEY_A);
-    let flags = [
-        BasicParameterList {
-            aptpl: true,
-            ..list.clone()
-        },
-        BasicParameterList {
-            all_tg_pt: true,
-            ..list.clone()
-        },
-        BasicParameterList {
-            spec_i_pt: Some(vec![nexus(B).initiator]),
-            ..list.clone()
-        },
-    ];
-    for list in flags {
+    let (mut aptpl, mut all_tg_pt, mut spec_i_pt) = (list.clone(), list.clone(), list.clone());
+    aptpl.aptpl = true;
+    all_tg_pt.all_tg_pt = true;
+    spec_i_pt.spec_i_pt = Some(vec![nexus(B).initiator]);
+    for list in [aptpl, all_tg_pt, spec_i_pt] {
         supporting(NOTHING).illegal(A, &register_with(&list), 0x26, 0);
         supporting(Supported::default()).good(A, &register_with(&list));
         if list.spec_i_pt.is_none() {

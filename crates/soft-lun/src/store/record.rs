@@ -1,0 +1,237 @@
+//! A soft LUN's state, and `state.json`, which holds it.
+
+use scsi_pr::{PrGeneration, ReservationKey, ReservationType};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::description::{Description, Identity};
+use super::name::Name;
+use super::text;
+use crate::attention::Attention;
+use crate::nexus::NexusId;
+use crate::snapshot::{ImpossibleState, Snapshot};
+use crate::state::{Registration, Reservation};
+use crate::unit::LogicalUnit;
+
+/// A state as it is in the file. Nexuses are called by their ports' names.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    format: Format,
+    #[serde(with = "text")]
+    identity: Identity,
+    /// Since which start of the host it has been so (`boot_id`).
+    boot: String,
+    generation: u32,
+    aptpl: bool,
+    reservation: Option<ReservationText>,
+    registrations: Vec<RegistrationText>,
+    attentions: Vec<AttentionText>,
+}
+
+/// Why a record is none of a soft LUN.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// It is another one's.
+    #[error("it is that of {found}, and this one is {expected}")]
+    Foreign {
+        /// Whose it is.
+        found: Identity,
+        /// Whose it should be.
+        expected: Identity,
+    },
+    /// It speaks of a port that the soft LUN does not have.
+    #[error("it speaks of port {0}, which there is not")]
+    UnknownPort(Name),
+    /// No command leads to it.
+    #[error(transparent)]
+    Impossible(#[from] ImpossibleState),
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Format {
+    #[serde(rename = "soft-lun-state 1")]
+    One,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ReservationText {
+    r#type: TypeText,
+    /// None where all registrants hold it.
+    holder: Option<PortName>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RegistrationText {
+    port: PortName,
+    #[serde(with = "text")]
+    key: ReservationKey,
+    all_tg_pt: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AttentionText {
+    port: PortName,
+    #[serde(with = "AttentionKind")]
+    attention: Attention,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+struct PortName(#[serde(with = "text")] Name);
+
+/// A type of reservation, as `write-exclusive-registrants-only`.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct TypeText(#[serde(with = "TypeKind")] pub(super) ReservationType);
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "ReservationType", rename_all = "kebab-case")]
+enum TypeKind {
+    WriteExclusive,
+    ExclusiveAccess,
+    WriteExclusiveRegistrantsOnly,
+    ExclusiveAccessRegistrantsOnly,
+    WriteExclusiveAllRegistrants,
+    ExclusiveAccessAllRegistrants,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Attention", rename_all = "kebab-case")]
+enum AttentionKind {
+    PowerOn,
+    ReservationsPreempted,
+    ReservationsReleased,
+    RegistrationsPreempted,
+}
+
+impl Record {
+    /// The state of a description's unit. `boot` is since which start of the host it has been so.
+    #[must_use]
+    pub fn of(description: &Description, boot: &str, unit: &LogicalUnit) -> Self {
+        let snapshot = unit.snapshot();
+        // A snapshot is taken from the description's unit: each of its nexuses has a port.
+        let name = |nexus| {
+            description
+                .port(nexus)
+                .map(|port| PortName(port.name.clone()))
+        };
+        let registration = |one: &Registration| {
+            Some(RegistrationText {
+                port: name(one.nexus)?,
+                key: one.key,
+                all_tg_pt: one.all_tg_pt,
+            })
+        };
+        let attention = |(nexus, attention): &(NexusId, Attention)| {
+            Some(AttentionText {
+                port: name(*nexus)?,
+                attention: *attention,
+            })
+        };
+        Record {
+            format: Format::One,
+            identity: description.identity,
+            boot: boot.to_owned(),
+            generation: snapshot.generation.get(),
+            aptpl: snapshot.aptpl,
+            reservation: snapshot.reservation.map(|held| ReservationText {
+                r#type: TypeText(held.kind()),
+                holder: held.holder().and_then(name),
+            }),
+            registrations: snapshot
+                .registrations
+                .iter()
+                .filter_map(registration)
+                .collect(),
+            attentions: snapshot.attentions.iter().filter_map(attention).collect(),
+        }
+    }
+
+    /// The content of `state.json`.
+    ///
+    /// # Errors
+    ///
+    /// [`serde_json::Error`]: none is known.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        let mut content = serde_json::to_vec_pretty(self)?;
+        content.push(b'\n');
+        Ok(content)
+    }
+
+    /// What `state.json` says.
+    ///
+    /// # Errors
+    ///
+    /// [`serde_json::Error`]: it is no such file, or one of another version.
+    pub fn from_json(content: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(content)
+    }
+
+    /// Puts the state into a description's unit. If the host has been started anew since it was so,
+    /// `boot` being the present start, the unit has lost power.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError`]: it is another unit's, or cannot be. Then nothing is changed.
+    pub fn restore(
+        self,
+        description: &Description,
+        boot: &str,
+        unit: &mut LogicalUnit,
+    ) -> Result<(), RecordError> {
+        let power_was_lost = self.boot != boot;
+        unit.restore(&self.snapshot(description)?)?;
+        if power_was_lost {
+            unit.lose_power();
+        }
+        Ok(())
+    }
+
+    fn snapshot(self, description: &Description) -> Result<Snapshot, RecordError> {
+        if self.identity != description.identity {
+            return Err(RecordError::Foreign {
+                found: self.identity,
+                expected: description.identity,
+            });
+        }
+        let nexus = |PortName(port): PortName| {
+            let nexus = description.nexus(&port);
+            nexus.ok_or(RecordError::UnknownPort(port))
+        };
+        let registration = |one: RegistrationText| -> Result<_, RecordError> {
+            Ok(Registration {
+                nexus: nexus(one.port)?,
+                key: one.key,
+                all_tg_pt: one.all_tg_pt,
+            })
+        };
+        let attention = |one: AttentionText| -> Result<_, RecordError> {
+            Ok((nexus(one.port)?, one.attention))
+        };
+        let reservation = |held: ReservationText| {
+            let holder = held.holder.map(nexus).transpose()?;
+            let kind = held.r#type.0;
+            Reservation::with_holder(kind, holder)
+                .ok_or(RecordError::Impossible(ImpossibleState::HolderOfType(kind)))
+        };
+        Ok(Snapshot {
+            registrations: self
+                .registrations
+                .into_iter()
+                .map(registration)
+                .collect::<Result<_, RecordError>>()?,
+            reservation: self.reservation.map(reservation).transpose()?,
+            generation: PrGeneration::new(self.generation),
+            aptpl: self.aptpl,
+            attentions: self
+                .attentions
+                .into_iter()
+                .map(attention)
+                .collect::<Result<_, RecordError>>()?,
+        })
+    }
+}
