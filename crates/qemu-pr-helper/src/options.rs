@@ -55,7 +55,8 @@ pub struct Options {
 
     /// Unix socket [default: /var/run/qemu-pr-helper.sock]
     #[arg(
-        short = 'k', long, value_name = "PATH", value_hint = ValueHint::FilePath,
+        // Short for it before there were soft LUNs, and still.
+        short = 'k', long, aliases = ["s", "so"], value_name = "PATH", value_hint = ValueHint::FilePath,
         allow_hyphen_values = true, value_parser = OsStringValueParser::new().try_map(absolute)
     )]
     pub socket: Option<PathBuf>,
@@ -81,6 +82,11 @@ pub struct Options {
         value_parser = clap::value_parser!(u64).range(1..=LONGEST_IO_TIMEOUT)
     )]
     pub io_timeout: u64,
+
+    /// Folder of soft LUNs: files in it stand for ports of logical units in software, for trials and
+    /// tests. Without this option there are none
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, allow_hyphen_values = true)]
+    pub soft_luns: Option<PathBuf>,
 
     /// Other arguments have no meaning, and never had: QEMU's helper takes and ignores them.
     #[arg(hide = true)]
@@ -195,6 +201,20 @@ mod tests {
         assert_eq!((options.verbose, options.quiet), (1, 1));
         assert_eq!(options.socket, Some("/run/b.sock".into()));
         assert_eq!(options.trace, ["-x*"]);
+    }
+
+    #[test]
+    fn every_abbreviation_of_qemu_s_helper_means_the_same() {
+        for option in ["--s", "--so", "--soc", "--sock", "--socke", "--socket"] {
+            let options = parse(&[option, "/run/a.sock"]).unwrap();
+            assert_eq!(options.socket, Some("/run/a.sock".into()), "{option}");
+        }
+        for (option, quiet, verbose) in [("--q", 1, 0), ("--verb", 0, 1)] {
+            let options = parse(&[option]).unwrap();
+            assert_eq!((options.quiet, options.verbose), (quiet, verbose));
+        }
+        let options = parse(&["--sof", "luns"]).unwrap();
+        assert_eq!(options.soft_luns, Some("luns".into()));
     }
 
     #[test]

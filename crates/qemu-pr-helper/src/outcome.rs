@@ -39,12 +39,14 @@ impl Outcome {
     /// CHECK CONDITION with sense that the helper makes: fixed format, current.
     #[must_use]
     pub fn check_condition(key: SenseKey, code: AdditionalSense) -> Self {
-        let mut outcome = Self::status(Status::CHECK_CONDITION);
-        for (byte, value) in outcome
-            .sense
-            .iter_mut()
-            .zip(Sense::new(key, code).to_fixed())
-        {
+        Self::with_sense(Status::CHECK_CONDITION, &Sense::new(key, code))
+    }
+
+    /// A status with sense, which is put into fixed format.
+    #[must_use]
+    pub fn with_sense(status: Status, sense: &Sense) -> Self {
+        let mut outcome = Self::status(status);
+        for (byte, value) in outcome.sense.iter_mut().zip(sense.to_fixed()) {
             *byte = value;
         }
         outcome

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use soft_lun::store::StoreError;
 use thiserror::Error;
 
 use crate::activation::{self, ActivationError};
 use crate::backend::Backends;
+use crate::backend::soft_lun::SoftLuns;
 use crate::daemonize::{Background, DaemonizeError, Starting, daemonize};
 use crate::engine::{Engine, EngineError};
 use crate::listener::{ListenError, Listener, SocketFile};
@@ -39,6 +41,9 @@ pub enum StartError {
     /// The socket.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The folder of soft LUNs.
+    #[error(transparent)]
+    SoftLuns(#[from] StoreError),
     /// Going into the background.
     #[error(transparent)]
     Daemonize(#[from] DaemonizeError),
@@ -81,11 +86,14 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
             argument.display()
         );
     }
+    // A relative path is one from here, not from where a daemon is.
+    let soft_luns = options.soft_luns.as_deref().map(SoftLuns::open);
+    let backends = Backends::new(options.io_timeout(), soft_luns.transpose()?);
     if !options.daemon {
-        return serve(options, passed, None);
+        return serve(options, passed, backends, None);
     }
     match daemonize()? {
-        Background::Here(starting) => serve(options, passed, Some(starting)),
+        Background::Here(starting) => serve(options, passed, backends, Some(starting)),
         Background::There(status) => Ok(ExitCode::from(status)),
     }
 }
@@ -95,6 +103,7 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
 fn serve(
     options: &Options,
     passed: Option<OwnedFd>,
+    backends: Backends,
     starting: Option<Starting>,
 ) -> Result<ExitCode, StartError> {
     // In every thread to come, so that this one can wait for them.
@@ -111,7 +120,7 @@ fn serve(
     let user = options.user.map(|user| user.id);
     let group = options.group.or_else(|| options.user?.primary_group);
     privileges::drop_all(user, group)?;
-    let engine = Engine::start(listener, Backends::new(options.io_timeout()))?;
+    let engine = Engine::start(listener, backends)?;
     if let Some(starting) = starting {
         starting.ready()?;
     }

@@ -177,12 +177,13 @@ fn highest_id(helper: &Helper, option: &str) -> Result<()> {
 
 /// Ways to name the socket, each followed by a served client.
 fn served() -> Vec<Case> {
-    const FORMS: [(&str, &[&str]); 9] = [
+    const FORMS: [(&str, &[&str]); 10] = [
         ("short_socket", &["-k", "{}"]),
         ("short_socket_attached", &["-k{}"]),
         ("long_socket", &["--socket", "{}"]),
         ("long_socket_with_equals", &["--socket={}"]),
         ("abbreviated_socket", &["--so={}"]),
+        ("socket_by_its_first_letter", &["--s={}"]),
         ("last_of_two_sockets", &["-k", "/nowhere/s", "-k", "{}"]),
         ("socket_in_a_group", &["-vvqk{}"]),
         ("socket_among_words", &["one", "-k", "{}", "two"]),

@@ -1,6 +1,7 @@
 //! From a request to its outcome: which backend executes it, and what is answered without one.
 
 pub mod sg;
+pub mod soft_lun;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -15,10 +16,13 @@ use crate::device::{self, Kind, Number};
 use crate::logging::Seldom;
 use crate::outcome::{Execute, Outcome};
 
+use self::soft_lun::SoftLuns;
+
 /// Everything that can execute a command.
 #[derive(Debug)]
 pub struct Backends {
     io_timeout: Duration,
+    soft_luns: Option<SoftLuns>,
     // What a guest could have said for each of its commands.
     lost: Seldom,
     unknown: Seldom,
@@ -26,11 +30,12 @@ pub struct Backends {
 }
 
 impl Backends {
-    /// Backends that give a device `io_timeout` for a command.
+    /// Backends that give a device `io_timeout` for a command, and know these soft LUNs.
     #[must_use]
-    pub const fn new(io_timeout: Duration) -> Self {
+    pub const fn new(io_timeout: Duration, soft_luns: Option<SoftLuns>) -> Self {
         Self {
             io_timeout,
+            soft_luns,
             lost: Seldom::new(),
             unknown: Seldom::new(),
             multipath: Seldom::new(),
@@ -62,6 +67,13 @@ impl Execute for Backends {
                 SenseKey::IllegalRequest,
                 AdditionalSense::INVALID_COMMAND_OPERATION_CODE,
             );
+        }
+        let soft_lun = self
+            .soft_luns
+            .as_ref()
+            .and_then(|luns| luns.execute(client, descriptor, request, data));
+        if let Some(outcome) = soft_lun {
+            return outcome;
         }
         let Request {
             command,
@@ -124,7 +136,7 @@ mod tests {
             device,
             parameters,
         };
-        let backends = Backends::new(Duration::from_secs(1));
+        let backends = Backends::new(Duration::from_secs(1), None);
         let socket = UnixStream::pair().unwrap().0;
         backends.execute(&Client::of(&socket, 1), &request, &mut [0; 64])
     }
