@@ -1,0 +1,162 @@
+//! Values of options: text to what the standard knows.
+
+use scsi_pr::{
+    OutServiceAction, RelativeTargetPort, ReservationKey, ReservationKeyError, ReservationType,
+};
+use thiserror::Error;
+
+use crate::names;
+
+/// A key that can be registered.
+#[derive(Debug, Error)]
+pub(super) enum OwnKeyError {
+    /// It is no key at all.
+    #[error(transparent)]
+    Key(#[from] ReservationKeyError),
+    /// It is zero.
+    #[error("0 is no key; 'unregister' removes a registration")]
+    Zero,
+}
+
+/// A key that can be registered: any but zero.
+///
+/// # Errors
+///
+/// [`OwnKeyError`].
+pub(super) fn own_key(text: &str) -> Result<ReservationKey, OwnKeyError> {
+    let key: ReservationKey = text.parse()?;
+    match key.is_zero() {
+        true => Err(OwnKeyError::Zero),
+        false => Ok(key),
+    }
+}
+
+/// A text is no type of reservation.
+#[derive(Debug, Error)]
+#[error(
+    "not a type; it is one of we, ea, we-ro, ea-ro, we-ar, ea-ar, their long names, or 1, 3, 5, 6, \
+     7, 8"
+)]
+pub(super) struct TypeError;
+
+/// A type, by its short name, its long name or its number.
+///
+/// # Errors
+///
+/// [`TypeError`].
+pub(super) fn reservation_type(text: &str) -> Result<ReservationType, TypeError> {
+    let number = text.parse().ok();
+    ReservationType::ALL
+        .into_iter()
+        .find(|reservation_type| {
+            let (short, long) = names::of_type(*reservation_type);
+            text == short || text == long || number == Some(reservation_type.code())
+        })
+        .ok_or(TypeError)
+}
+
+/// A text is no service action of PERSISTENT RESERVE OUT.
+#[derive(Debug, Error)]
+#[error("not a service action; it is 0 to 8, or one of {}", OutServiceAction::ALL.map(names::of_out).join(", "))]
+pub(super) struct ServiceActionError;
+
+/// A service action, by its name or number.
+///
+/// # Errors
+///
+/// [`ServiceActionError`].
+pub(super) fn service_action(text: &str) -> Result<OutServiceAction, ServiceActionError> {
+    let number = text.parse().ok();
+    OutServiceAction::ALL
+        .into_iter()
+        .find(|action| text == names::of_out(*action) || number == Some(action.code()))
+        .ok_or(ServiceActionError)
+}
+
+/// A text is no relative target port.
+#[derive(Debug, Error)]
+#[error("not a relative target port, which is a number from 1 to 65535")]
+pub(super) struct TargetPortError;
+
+/// The relative number of a target port.
+///
+/// # Errors
+///
+/// [`TargetPortError`].
+pub(super) fn target_port(text: &str) -> Result<RelativeTargetPort, TargetPortError> {
+    match text.parse::<u16>() {
+        Ok(number @ 1..) => Ok(number.into()),
+        _ => Err(TargetPortError),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_type_has_two_names_and_a_number() {
+        for (short, long, number, expected) in [
+            (
+                "we",
+                "write-exclusive",
+                "1",
+                ReservationType::WriteExclusive,
+            ),
+            (
+                "ea",
+                "exclusive-access",
+                "3",
+                ReservationType::ExclusiveAccess,
+            ),
+            (
+                "we-ro",
+                "write-exclusive-registrants-only",
+                "5",
+                ReservationType::WriteExclusiveRegistrantsOnly,
+            ),
+            (
+                "ea-ro",
+                "exclusive-access-registrants-only",
+                "6",
+                ReservationType::ExclusiveAccessRegistrantsOnly,
+            ),
+            (
+                "we-ar",
+                "write-exclusive-all-registrants",
+                "7",
+                ReservationType::WriteExclusiveAllRegistrants,
+            ),
+            (
+                "ea-ar",
+                "exclusive-access-all-registrants",
+                "8",
+                ReservationType::ExclusiveAccessAllRegistrants,
+            ),
+        ] {
+            for text in [short, long, number] {
+                assert_eq!(reservation_type(text).unwrap(), expected, "{text}");
+            }
+        }
+        for text in ["", "0", "2", "4", "9", "WE", "we-", "we-rо"] {
+            assert!(reservation_type(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn service_actions_have_a_name_and_a_number() {
+        for text in ["register-and-move", "7"] {
+            let action = service_action(text).unwrap();
+            assert_eq!(action, OutServiceAction::RegisterAndMove);
+        }
+        assert!(service_action("9").is_err());
+    }
+
+    #[test]
+    fn target_ports_begin_with_one() {
+        assert_eq!(target_port("65535").unwrap().get(), u16::MAX);
+        for text in ["0", "65536", "-1", "a"] {
+            assert!(target_port(text).is_err(), "{text}");
+        }
+    }
+}

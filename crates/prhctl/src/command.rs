@@ -1,0 +1,102 @@
+//! From a command line to what becomes of it.
+
+use std::path::Path;
+
+use pr_socket::Direction;
+use scsi_pr::InServiceAction;
+
+use crate::ask::Helper;
+use crate::cli::{self, Command};
+use crate::device::Device;
+use crate::error::Error;
+use crate::outcome::{Answer, Change, OnDevice, Outcome};
+use crate::render::Output;
+use crate::{change, decode, report};
+
+/// Does `command`, by the helper at `socket` if it is about a device. Notes go to `output` at once.
+///
+/// # Errors
+///
+/// Why it was not done.
+pub(crate) fn execute(command: &Command, socket: &Path, output: &Output) -> Result<Outcome, Error> {
+    let on = On { socket, output };
+    match command {
+        Command::Keys(device) => on.ask(device, InServiceAction::ReadKeys),
+        Command::Reservation(device) => on.ask(device, InServiceAction::ReadReservation),
+        Command::Capabilities(device) => on.ask(device, InServiceAction::ReportCapabilities),
+        Command::Status(device) => on.ask(device, InServiceAction::ReadFullStatus),
+        Command::Register(given) => {
+            on.change(&given.device, |helper| change::register(helper, given))
+        }
+        Command::Unregister(given) => on.change(&given.device, |helper| {
+            change::unregister(helper, given.key)
+        }),
+        Command::Reserve(given) => on.change(&given.sender.device, |helper| {
+            change::reserve(helper, given.sender.key, given.reservation_type)
+        }),
+        Command::Release(given) => on.change(&given.sender.device, |helper| {
+            change::release(helper, given.sender.key, given.reservation_type)
+        }),
+        Command::Clear(given) => {
+            on.change(&given.device, |helper| change::clear(helper, given.key))
+        }
+        Command::Preempt(given) => on.change(&given.sender.device, |helper| {
+            change::preempt(helper, given)
+        }),
+        Command::Move(given) => on.change(&given.sender.device, |helper| {
+            change::register_and_move(helper, given)
+        }),
+        Command::Decode(given) => Ok(Outcome::Explained(decode::decode(given)?)),
+    }
+}
+
+/// Where commands about devices go.
+#[derive(Clone, Copy)]
+struct On<'a> {
+    socket: &'a Path,
+    output: &'a Output,
+}
+
+impl On<'_> {
+    /// # Errors
+    ///
+    /// Why there is no answer.
+    fn ask(self, device: &cli::Device, action: InServiceAction) -> Result<Outcome, Error> {
+        self.with(device, Direction::In, |helper| {
+            report::report(helper, action)
+        })
+    }
+
+    /// # Errors
+    ///
+    /// Why it was not done.
+    fn change(
+        self,
+        device: &cli::Device,
+        change: impl FnOnce(&mut Helper<'_>) -> Result<Change, Error>,
+    ) -> Result<Outcome, Error> {
+        self.with(device, Direction::Out, |helper| {
+            change(helper).map(Answer::Changed)
+        })
+    }
+
+    /// # Errors
+    ///
+    /// Those of `answer`, and that device or helper cannot be reached.
+    fn with(
+        self,
+        device: &cli::Device,
+        direction: Direction,
+        answer: impl FnOnce(&mut Helper<'_>) -> Result<Answer, Error>,
+    ) -> Result<Outcome, Error> {
+        let path = device.path.clone();
+        let device = Device::open(&path, direction)?;
+        let mut helper = Helper::connect(self.socket, device, self.output)?;
+        let result = answer(&mut helper)?;
+        Ok(Outcome::Device(OnDevice {
+            device: path,
+            attentions: helper.into_attentions(),
+            result,
+        }))
+    }
+}

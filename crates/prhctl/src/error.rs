@@ -1,0 +1,188 @@
+//! What can go wrong with a command.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use pr_socket::client::ClientError;
+use pr_socket::{Direction, Response};
+use scsi_pr::{Cdb, InServiceAction, Keys, ParameterDataError, ReservationData, Sense, Status};
+use thiserror::Error;
+
+use crate::ask;
+use crate::decode::DecodeError;
+use crate::exit::Exit;
+
+/// Why a command was not done. What to do then is [`crate::advice`].
+#[derive(Debug, Error)]
+pub(crate) enum Error {
+    /// The device cannot be opened.
+    #[error("{}: cannot open it for {}", path.display(), purpose(*direction))]
+    Open {
+        /// The device.
+        path: PathBuf,
+        /// For what it should be opened.
+        direction: Direction,
+        /// Why not.
+        source: io::Error,
+    },
+    /// There is no connection to the helper.
+    #[error("{}", socket.display())]
+    Connect {
+        /// Where the helper should be.
+        socket: PathBuf,
+        /// Why not.
+        source: ClientError,
+    },
+    /// The helper did not answer as the protocol says.
+    #[error("{}: {}", device.display(), service_action(*command))]
+    Exchange {
+        /// What it was asked.
+        command: Cdb,
+        /// About which device.
+        device: PathBuf,
+        /// What it did.
+        source: ClientError,
+    },
+    /// The command ended with another status than GOOD.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
+    /// It ended with GOOD, but the parameter data are none.
+    #[error("{}: the answer to {action} makes no sense", device.display())]
+    Malformed {
+        /// The device.
+        device: PathBuf,
+        /// What was asked for.
+        action: InServiceAction,
+        /// What is wrong.
+        source: ParameterDataError,
+    },
+    /// The TransportIDs are more than the protocol carries.
+    #[error("the initiator ports given need more than the 8192 bytes that a helper takes")]
+    TooManyInitiators,
+    /// Bytes could not be explained.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+}
+
+impl Error {
+    /// The exit status.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Error::Refused(refusal) => Exit::of(refusal.status, refusal.sense.as_ref()),
+            Error::Malformed { .. } => Exit::MALFORMED,
+            Error::Open { .. }
+            | Error::Connect { .. }
+            | Error::Exchange { .. }
+            | Error::TooManyInitiators
+            | Error::Decode(_) => Exit::FAILURE,
+        }
+    }
+
+    /// What the device said, if it was the device.
+    pub(crate) fn refusal(&self) -> Option<&Refusal> {
+        match self {
+            Error::Refused(refusal) => Some(refusal),
+            _ => None,
+        }
+    }
+
+    /// What failed, on what, and why, in one line.
+    pub(crate) fn chain(&self) -> String {
+        let first: &dyn std::error::Error = self;
+        let causes = std::iter::successors(first.source(), |&cause| cause.source());
+        causes.fold(first.to_string(), |line, cause| {
+            match cause.downcast_ref::<io::Error>() {
+                Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    format!("{line}: it closed the connection")
+                }
+                _ => format!("{line}: {cause}"),
+            }
+        })
+    }
+}
+
+/// What a device is opened for.
+const fn purpose(direction: Direction) -> &'static str {
+    match direction {
+        Direction::In => "reading",
+        Direction::Out => "reading and writing",
+    }
+}
+
+/// The standard's name of what a command does.
+fn service_action(command: Cdb) -> String {
+    match command {
+        Cdb::In(command) => command.service_action.to_string(),
+        Cdb::Out(command) => command.service_action.to_string(),
+    }
+}
+
+/// A command that ended with another status than GOOD.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    /// The command.
+    pub(crate) command: Cdb,
+    /// The device.
+    pub(crate) device: PathBuf,
+    /// The status.
+    pub(crate) status: Status,
+    /// Why, with CHECK CONDITION, as far as that can be read.
+    pub(crate) sense: Option<Sense>,
+    /// After a RESERVATION CONFLICT: who is registered, and who holds the reservation.
+    pub(crate) situation: Option<Situation>,
+}
+
+/// Who is registered, and who holds the reservation.
+#[derive(Clone, Debug)]
+pub(crate) struct Situation {
+    /// The registered keys.
+    pub(crate) keys: Keys,
+    /// The reservation.
+    pub(crate) reservation: ReservationData,
+}
+
+impl Refusal {
+    /// What an answer other than GOOD says.
+    pub(crate) fn new(command: Cdb, device: &Path, response: &Response) -> Self {
+        let sense = (response.status == Status::CHECK_CONDITION)
+            .then(|| Sense::decode(&response.sense).ok())
+            .flatten();
+        Refusal {
+            command,
+            device: device.to_owned(),
+            status: response.status,
+            sense,
+            situation: None,
+        }
+    }
+
+    /// Whether it was to ask or to change.
+    pub(crate) const fn direction(&self) -> Direction {
+        match self.command {
+            Cdb::In(_) => Direction::In,
+            Cdb::Out(_) => Direction::Out,
+        }
+    }
+
+    /// The unit attention that came instead of an answer.
+    pub(crate) fn attention(&self) -> Option<Sense> {
+        self.sense.filter(ask::is_attention)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let action = service_action(self.command);
+        write!(f, "{}: {action} ended with ", self.device.display())?;
+        match (&self.sense, self.status) {
+            (Some(sense), _) => sense.fmt(f),
+            (None, Status::CHECK_CONDITION) => {
+                f.write_str("CHECK CONDITION, and sense data that says nothing")
+            }
+            (None, status) => status.fmt(f),
+        }
+    }
+}

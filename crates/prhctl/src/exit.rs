@@ -1,0 +1,119 @@
+//! Exit statuses: those of `sg_persist`, as `sg3_utils(8)` lists them.
+
+use std::process::ExitCode;
+
+use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
+
+/// How the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Exit(u8);
+
+impl Exit {
+    /// The command was done.
+    pub(crate) const DONE: Exit = Exit(0);
+    /// The command line is wrong, or helper, device or output cannot be used.
+    pub(crate) const FAILURE: Exit = Exit(1);
+    /// A device answered GOOD, and then something that the standard does not know.
+    pub(crate) const MALFORMED: Exit = Exit(97);
+    /// CHECK CONDITION for a reason that has no status of its own.
+    const OTHER_SENSE: Exit = Exit(98);
+    /// A status that the standard does not know.
+    const OTHER_STATUS: Exit = Exit(99);
+
+    /// The number.
+    pub(crate) const fn code(self) -> u8 {
+        self.0
+    }
+
+    /// For a command that ended with this status, and with this sense if that is CHECK CONDITION.
+    pub(crate) fn of(status: Status, sense: Option<&Sense>) -> Self {
+        match status {
+            Status::GOOD => Exit::DONE,
+            Status::CHECK_CONDITION => sense.map_or(Exit::OTHER_SENSE, Self::of_sense),
+            Status::RESERVATION_CONFLICT => Exit(24),
+            Status::CONDITION_MET => Exit(25),
+            Status::BUSY => Exit(26),
+            Status::TASK_SET_FULL => Exit(27),
+            Status::ACA_ACTIVE => Exit(28),
+            Status::TASK_ABORTED => Exit(29),
+            _ => Exit::OTHER_STATUS,
+        }
+    }
+
+    fn of_sense(sense: &Sense) -> Self {
+        match (sense.key, sense.code) {
+            (SenseKey::NoSense, _) => Exit(20),
+            (SenseKey::RecoveredError, _) => Exit(21),
+            (SenseKey::NotReady, _) => Exit(2),
+            (SenseKey::MediumError | SenseKey::HardwareError | SenseKey::BlankCheck, _) => Exit(3),
+            (SenseKey::IllegalRequest, AdditionalSense::INVALID_COMMAND_OPERATION_CODE) => Exit(9),
+            (SenseKey::IllegalRequest, AdditionalSense::LOGICAL_BLOCK_ADDRESS_OUT_OF_RANGE) => {
+                Exit(22)
+            }
+            (SenseKey::IllegalRequest, _) => Exit(5),
+            (SenseKey::UnitAttention, _) => Exit(6),
+            (SenseKey::DataProtect, _) => Exit(7),
+            (SenseKey::CopyAborted, _) => Exit(10),
+            // Protection information.
+            (SenseKey::AbortedCommand, AdditionalSense { asc: 0x10, .. }) => Exit(40),
+            (SenseKey::AbortedCommand, _) => Exit(11),
+            (SenseKey::Miscompare, _) => Exit(14),
+            _ => Exit::OTHER_SENSE,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.0.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_those_of_sg3_utils() {
+        for (status, exit) in [
+            (0x00, 0),
+            (0x02, 98),
+            (0x18, 24),
+            (0x04, 25),
+            (0x08, 26),
+            (0x28, 27),
+            (0x30, 28),
+            (0x40, 29),
+            (0x42, 99),
+        ] {
+            assert_eq!(Exit::of(Status(status), None), Exit(exit), "{status:#x}");
+        }
+    }
+
+    #[test]
+    fn sense_keys_and_codes_are_those_of_sg3_utils() {
+        for (key, asc, ascq, exit) in [
+            (0x0, 0x00, 0x00, 20),
+            (0x1, 0x00, 0x00, 21),
+            (0x2, 0x04, 0x01, 2),
+            (0x3, 0x11, 0x00, 3),
+            (0x4, 0x44, 0x00, 3),
+            (0x5, 0x24, 0x00, 5),
+            (0x5, 0x20, 0x00, 9),
+            (0x5, 0x20, 0x01, 5),
+            (0x5, 0x21, 0x00, 22),
+            (0x6, 0x29, 0x00, 6),
+            (0x7, 0x27, 0x00, 7),
+            (0x8, 0x00, 0x00, 3),
+            (0xa, 0x00, 0x00, 10),
+            (0xb, 0x00, 0x06, 11),
+            (0xb, 0x10, 0x01, 40),
+            (0xd, 0x00, 0x00, 98),
+            (0xe, 0x1d, 0x00, 14),
+        ] {
+            let sense = Sense::new(SenseKey::from_low_bits(key), AdditionalSense { asc, ascq });
+            let found = Exit::of(Status::CHECK_CONDITION, Some(&sense));
+            assert_eq!(found, Exit(exit), "{key:x}/{asc:02x}/{ascq:02x}");
+        }
+    }
+}
