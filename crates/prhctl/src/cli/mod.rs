@@ -222,7 +222,7 @@ pub(crate) struct Decode {
 /// What bytes can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
-    /// A command descriptor block, and behind it its parameter list if that is there
+    /// A command descriptor block, also with its parameter list
     Cdb,
     /// Sense data
     Sense,
