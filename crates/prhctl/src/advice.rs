@@ -6,7 +6,9 @@ use std::path::Path;
 use pr_socket::Direction;
 use pr_socket::client::ClientError;
 use scsi_pr::{AdditionalSense, Cdb, OutServiceAction, Reservation, Sense, SenseKey, Status};
+use soft_lun::store::StoreError;
 
+use crate::demo::HelperError;
 use crate::device;
 use crate::error::{Error, Refusal, Situation};
 
@@ -29,7 +31,43 @@ pub(crate) fn on(error: &Error) -> Vec<String> {
             vec!["Register the initiator ports from their own hosts.".to_owned()]
         }
         Error::Decode(error) => error.advice(),
+        Error::Lun(error) => soft_lun(error),
+        Error::Program(error) => program(error),
+        Error::Stage(_) => Vec::new(),
     }
+}
+
+fn soft_lun(error: &StoreError) -> Vec<String> {
+    let line = match error {
+        StoreError::Exists(_) => {
+            "Choose another name, or look at what is there: 'prhctl lun show'."
+        }
+        StoreError::NoLun(_) => {
+            "'prhctl lun list' shows those in a folder, 'prhctl lun create' makes one."
+        }
+        StoreError::Malformed { .. }
+        | StoreError::State { .. }
+        | StoreError::Description { .. } => {
+            "Put it right, or back from a copy. To begin anew, remove the soft LUN's folder and create \
+             it again."
+        }
+        StoreError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+            "The folder belongs to somebody else: its owner, who runs the helper, can use it."
+        }
+        _ => return Vec::new(),
+    };
+    vec![line.to_owned()]
+}
+
+fn program(error: &HelperError) -> Vec<String> {
+    let line = match error {
+        HelperError::NotFound(_) => {
+            "Name the helper's program with --helper, or build it beside this one: cargo build \
+             --release --workspace."
+        }
+        _ => return Vec::new(),
+    };
+    vec![line.to_owned()]
 }
 
 fn opening(direction: Direction, error: &IoError) -> Vec<String> {

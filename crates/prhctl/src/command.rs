@@ -6,12 +6,13 @@ use pr_socket::Direction;
 use scsi_pr::InServiceAction;
 
 use crate::ask::Helper;
+use crate::cli::lun::Lun;
 use crate::cli::{self, Command};
 use crate::device::Device;
 use crate::error::Error;
 use crate::outcome::{Answer, Change, OnDevice, Outcome};
 use crate::render::Output;
-use crate::{change, decode, report};
+use crate::{change, decode, demo, lun, report};
 
 /// Does `command`, by the helper at `socket` if it is about a device. Notes go to `output` at once.
 ///
@@ -47,6 +48,10 @@ pub(crate) fn execute(command: &Command, socket: &Path, output: &Output) -> Resu
             change::register_and_move(helper, given)
         }),
         Command::Decode(given) => Ok(Outcome::Explained(decode::decode(given)?)),
+        Command::Lun(Lun::Create(given)) => Ok(Outcome::Lun(lun::create(given)?)),
+        Command::Lun(Lun::List(given)) => Ok(Outcome::Luns(lun::list(&given.folder)?)),
+        Command::Lun(Lun::Show(given)) => Ok(Outcome::Lun(lun::show(&given.path)?)),
+        Command::Demo(given) => Ok(Outcome::Played(demo::demo(given.helper.as_deref())?)),
     }
 }
 

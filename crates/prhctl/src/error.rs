@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use pr_socket::client::ClientError;
 use pr_socket::{Direction, Response};
 use scsi_pr::{Cdb, InServiceAction, Keys, ParameterDataError, ReservationData, Sense, Status};
+use soft_lun::store::StoreError;
 use thiserror::Error;
 
 use crate::ask;
 use crate::decode::DecodeError;
+use crate::demo::{HelperError, StageError};
 use crate::exit::Exit;
 
 /// Why a command was not done. What to do then is [`crate::advice`].
@@ -63,6 +65,15 @@ pub(crate) enum Error {
     /// Bytes could not be explained.
     #[error(transparent)]
     Decode(#[from] DecodeError),
+    /// A soft LUN cannot be used.
+    #[error(transparent)]
+    Lun(#[from] StoreError),
+    /// There is no helper to demonstrate with.
+    #[error(transparent)]
+    Program(#[from] HelperError),
+    /// A demonstration could not be played.
+    #[error(transparent)]
+    Stage(#[from] StageError),
 }
 
 impl Error {
@@ -75,7 +86,10 @@ impl Error {
             | Error::Connect { .. }
             | Error::Exchange { .. }
             | Error::TooManyInitiators
-            | Error::Decode(_) => Exit::FAILURE,
+            | Error::Decode(_)
+            | Error::Lun(_)
+            | Error::Program(_)
+            | Error::Stage(_) => Exit::FAILURE,
         }
     }
 
@@ -89,17 +103,21 @@ impl Error {
 
     /// What failed, on what, and why, in one line.
     pub(crate) fn chain(&self) -> String {
-        let first: &dyn std::error::Error = self;
-        let causes = std::iter::successors(first.source(), |&cause| cause.source());
-        causes.fold(first.to_string(), |line, cause| {
-            match cause.downcast_ref::<io::Error>() {
-                Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    format!("{line}: it closed the connection")
-                }
-                _ => format!("{line}: {cause}"),
-            }
-        })
+        chain(self)
     }
+}
+
+/// What failed, on what, and why, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| {
+        match cause.downcast_ref::<io::Error>() {
+            Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                format!("{line}: it closed the connection")
+            }
+            _ => format!("{line}: {cause}"),
+        }
+    })
 }
 
 /// What a device is opened for.

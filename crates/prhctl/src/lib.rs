@@ -5,7 +5,7 @@
 //! has to do goes one way, a module a step:
 //!
 //! ```text
-//! cli → command → report | change | decode → render → stdout
+//! cli → command → report | change | decode | lun | demo → render → stdout
 //!                     ↓↑
 //!              ask (→ device, pr-socket)
 //! ```
@@ -17,6 +17,8 @@
 //! | [`report`] | the commands that ask: PERSISTENT RESERVE IN |
 //! | [`change`] | the commands that change: PERSISTENT RESERVE OUT |
 //! | [`decode`] | bytes explained, without a helper |
+//! | [`lun`] | soft LUNs: made, listed, shown |
+//! | [`demo`] | a failover of two nodes, played through a helper of its own |
 //! | [`ask`] | one command at the helper: sent, sent again where that is harmless, judged |
 //! | [`device`] | opens what a command is about |
 //! | [`outcome`] | what a command has to say, before anybody has said how |
@@ -34,9 +36,11 @@ mod change;
 mod cli;
 mod command;
 mod decode;
+mod demo;
 mod device;
 mod error;
 mod exit;
+mod lun;
 mod names;
 mod outcome;
 mod render;

@@ -8,6 +8,8 @@ use scsi_pr::{
 };
 
 use crate::decode::Explanation;
+use crate::demo::Demonstration;
+use crate::lun::{Listed, View};
 
 /// What a command that succeeded has to say.
 #[derive(Debug)]
@@ -16,6 +18,12 @@ pub(crate) enum Outcome {
     Device(OnDevice),
     /// Bytes were explained.
     Explained(Explanation),
+    /// A soft LUN was made or looked at.
+    Lun(View),
+    /// Soft LUNs were listed.
+    Luns(Vec<Listed>),
+    /// A failover was played.
+    Played(Demonstration),
 }
 
 /// What came of a command to a device.

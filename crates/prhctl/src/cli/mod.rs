@@ -1,6 +1,7 @@
 //! The command line: what can be asked for, and in which words.
 
 pub(crate) mod help;
+pub(crate) mod lun;
 mod values;
 
 use std::path::PathBuf;
@@ -102,6 +103,12 @@ pub(crate) enum Command {
     /// Explain bytes: a CDB, a parameter list, parameter data, sense
     #[command(long_about = help::DECODE, after_long_help = help::DECODE_EXAMPLES)]
     Decode(Decode),
+    /// Make and look at soft LUNs, logical units in software
+    #[command(subcommand, long_about = help::LUN)]
+    Lun(lun::Lun),
+    /// Play a failover of two nodes, without hardware and without root
+    #[command(long_about = help::DEMO, after_long_help = help::DEMO_EXAMPLES)]
+    Demo(lun::Demo),
 }
 
 /// The device that a command is about.
@@ -258,11 +265,12 @@ mod tests {
     fn help_fits_a_terminal() {
         let mut cli = Cli::command();
         cli.build();
-        let commands: Vec<_> = cli.get_subcommands().cloned().collect();
-        for mut command in commands.into_iter().chain([cli]) {
+        let mut commands = vec![cli];
+        while let Some(mut command) = commands.pop() {
             for line in command.render_long_help().to_string().lines() {
                 assert!(line.chars().count() <= 96, "{}: {line}", command.get_name());
             }
+            commands.extend(command.get_subcommands().cloned());
         }
     }
 

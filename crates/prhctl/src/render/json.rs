@@ -6,6 +6,8 @@ use scsi_pr::{
 };
 use serde::Serialize;
 
+use super::demo::DemoJson;
+use super::lun::{LunJson, LunsJson};
 use crate::decode::{Explanation, name};
 use crate::error::{Error, Refusal, Situation};
 use crate::names;
@@ -16,6 +18,9 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Explained(explanation) => document(&ExplanationJson::of(explanation)),
         Outcome::Device(on_device) => document(&OnDeviceJson::of(on_device)),
+        Outcome::Lun(view) => document(&LunJson::of(view)),
+        Outcome::Luns(listed) => document(&LunsJson::of(listed)),
+        Outcome::Played(played) => document(&DemoJson::of(played)),
     }
 }
 
@@ -254,7 +259,7 @@ impl StatusJson {
 }
 
 #[derive(Serialize)]
-struct SenseJson {
+pub(super) struct SenseJson {
     key: u8,
     key_name: String,
     asc: u8,
@@ -266,7 +271,7 @@ struct SenseJson {
 }
 
 impl SenseJson {
-    fn of(sense: &Sense) -> Self {
+    pub(super) fn of(sense: &Sense) -> Self {
         SenseJson {
             key: sense.key.code(),
             key_name: sense.key.to_string(),

@@ -1,6 +1,8 @@
 //! Shows what there is to say: answers on standard output, everything else on standard error.
 
+mod demo;
 mod json;
+mod lun;
 mod table;
 mod text;
 
@@ -43,6 +45,7 @@ impl Output {
     pub(crate) fn outcome(&self, outcome: &Outcome) -> Exit {
         let exit = match outcome {
             Outcome::Explained(explanation) if explanation.summary.is_err() => Exit::FAILURE,
+            Outcome::Played(played) if !played.is_as_it_should_be() => Exit::FAILURE,
             _ => Exit::DONE,
         };
         let shown = match self.json {

@@ -6,6 +6,7 @@ use scsi_pr::{
 };
 
 use super::table::table;
+use super::{demo, lun};
 use crate::decode::{Explanation, name};
 use crate::names;
 use crate::outcome::{Answer, Change, OnDevice, Outcome};
@@ -20,6 +21,9 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Explained(explanation) => explained(explanation),
         Outcome::Device(answer) => on_device(answer),
+        Outcome::Lun(view) => lun::text(view),
+        Outcome::Luns(listed) => lun::list_text(listed),
+        Outcome::Played(played) => demo::text(played),
     }
 }
 
