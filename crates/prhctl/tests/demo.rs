@@ -68,6 +68,25 @@ fn every_step_is_answered_as_the_standard_says() {
     assert!(!text.contains('\u{1b}'), "{text}");
 }
 
+/// README shows some of the lines, and an ellipsis for the others.
+#[test]
+fn readme_shows_what_is_printed() {
+    const README: &str = include_str!("../../../README.md");
+    let (_, quick_start) = README.split_once("## Quick start").unwrap();
+    let (_, shown) = quick_start.split_once("```text\n").unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    let (output, _folder) = demo(&[]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut printed = text.lines();
+    for line in shown.lines().filter(|line| *line != "…") {
+        assert!(
+            printed.any(|one| one == line),
+            "not there, or not in this order: {line}"
+        );
+    }
+    assert_eq!(printed.next(), None);
+}
+
 #[test]
 fn programs_read_the_same_story() {
     let (output, _folder) = demo(&["--json"]);
