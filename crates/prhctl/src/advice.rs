@@ -167,10 +167,15 @@ fn sensed(refusal: &Refusal, sense: &Sense) -> Option<&'static str> {
             "The device does not take one of the options, a key or a TransportID: 'prhctl \
              capabilities' shows what it knows.",
         ),
-        (SenseKey::UnitAttention, _) if refusal.direction() == Direction::Out => Some(
+        (SenseKey::UnitAttention, _) => Some(
             "The command was not done. Look at 'prhctl status' first: reservations may have been \
              changed from elsewhere. If it is still wanted, give it again.",
         ),
+        (SenseKey::HardwareError, AdditionalSense::INTERNAL_TARGET_FAILURE)
+            if !device::is_special_file(&refusal.device) =>
+        {
+            Some("The files of the soft LUN cannot be used: the helper's log says why.")
+        }
         (SenseKey::NotReady, _) => Some("The device may become ready: try again later."),
         _ => None,
     }
@@ -183,7 +188,10 @@ fn terminated(device: &Path) -> &'static str {
             "The helper could not send the command: the device takes no SCSI commands (lsblk -S \
              lists those that do), or the helper has lost the right to send them: see its log."
         }
-        false => "It is a file or a directory, and no SCSI device.",
+        false => {
+            "It is a file and no SCSI device, or a port of a soft LUN whose folder the helper was not \
+             started with (--soft-luns)."
+        }
     }
 }
 
@@ -256,6 +264,30 @@ mod tests {
     use scsi_pr::{
         Keys, PersistentReserveOut, ReservationData, ReservationKey, ReservationType, ScopeType,
     };
+
+    #[test]
+    fn what_the_system_refuses_has_a_remedy() {
+        for (kind, direction, words) in [
+            (ErrorKind::PermissionDenied, Direction::In, "as root"),
+            (
+                ErrorKind::ReadOnlyFilesystem,
+                Direction::Out,
+                "blockdev --getro",
+            ),
+            (ErrorKind::NotFound, Direction::In, "lsblk -S"),
+        ] {
+            let lines = opening(direction, &kind.into());
+            assert!(lines.concat().contains(words), "{kind}: {lines:?}");
+        }
+        for (kind, words) in [
+            (ErrorKind::NotFound, "systemctl status"),
+            (ErrorKind::ConnectionRefused, "nobody serves it"),
+            (ErrorKind::PermissionDenied, "socket's owner and mode"),
+        ] {
+            let lines = connecting(&ClientError::Connect(kind.into()));
+            assert!(lines.concat().contains(words), "{kind}: {lines:?}");
+        }
+    }
 
     #[test]
     fn a_conflict_says_who_holds_the_reservation() {

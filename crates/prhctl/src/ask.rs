@@ -2,7 +2,8 @@
 //!
 //! A unit attention comes instead of what was asked for, and once: the command was not done. To ask
 //! again is harmless. To change again is not if the attention says that somebody has changed the
-//! reservations: a node that has just been fenced must not come back by a blind repetition.
+//! reservations: a node that has just been fenced must not come back by a blind repetition. The same
+//! goes for what is asked in order to change.
 
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -31,19 +32,22 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Helper<'a> {
     client: Client,
     device: Device,
+    /// Whether something is going to be changed.
+    purpose: Direction,
     output: &'a Output,
     attentions: Vec<Sense>,
 }
 
 impl<'a> Helper<'a> {
-    /// Opens the device, and connects to the helper.
+    /// Connects to the helper, in order to ask about `device` or to change it.
     ///
     /// # Errors
     ///
-    /// [`Error::Open`] and [`Error::Helper`].
+    /// [`Error::Connect`].
     pub(crate) fn connect(
         socket: &Path,
         device: Device,
+        purpose: Direction,
         output: &'a Output,
     ) -> Result<Self, Error> {
         let client = Client::connect(socket).map_err(|source| Error::Connect {
@@ -53,6 +57,7 @@ impl<'a> Helper<'a> {
         Ok(Helper {
             client,
             device,
+            purpose,
             output,
             attentions: Vec::new(),
         })
@@ -108,7 +113,10 @@ impl<'a> Helper<'a> {
             parameter_list_length: length,
             control: 0,
         };
-        self.execute(command.into(), &list).map(|_| ())
+        let done = self.execute(command.into(), &list);
+        // From here on nothing is left but to ask.
+        self.purpose = Direction::In;
+        done.map(|_| ())
     }
 
     /// Sends a command until its answer is one to go by.
@@ -128,7 +136,7 @@ impl<'a> Helper<'a> {
                 self.attentions.push(attention);
                 attentions += 1;
             }
-            match repetition(&refusal) {
+            match repetition(&refusal, self.purpose) {
                 Repetition::Now if attentions < MOST_ATTENTIONS => {
                     self.output.note(&format!("{refusal}; sent again"));
                 }
@@ -170,10 +178,10 @@ enum Repetition {
     Never,
 }
 
-/// What to do about an answer that is not GOOD.
-fn repetition(refusal: &Refusal) -> Repetition {
+/// What to do about an answer that is not GOOD, to whom it is about to ask or to change.
+fn repetition(refusal: &Refusal, purpose: Direction) -> Repetition {
     let is_busy = matches!(refusal.status, Status::BUSY | Status::TASK_SET_FULL);
-    match (refusal.attention(), refusal.direction()) {
+    match (refusal.attention(), purpose) {
         (None, _) if is_busy => Repetition::Later,
         (None, _) => Repetition::Never,
         (Some(_), Direction::In) => Repetition::Now,
@@ -203,21 +211,11 @@ pub(crate) fn is_attention(sense: &Sense) -> bool {
 mod tests {
     use super::*;
 
-    fn refusal(direction: Direction, status: u8, sense: Option<(u8, u8, u8)>) -> Refusal {
-        let command = match direction {
-            Direction::In => PersistentReserveIn {
-                service_action: InServiceAction::ReadKeys,
-                allocation_length: 8,
-                control: 0,
-            }
-            .into(),
-            Direction::Out => PersistentReserveOut {
-                service_action: OutServiceAction::Register,
-                scope_type: ScopeType(0),
-                parameter_list_length: 24,
-                control: 0,
-            }
-            .into(),
+    fn refusal(status: u8, sense: Option<(u8, u8, u8)>) -> Refusal {
+        let command = PersistentReserveIn {
+            service_action: InServiceAction::ReadKeys,
+            allocation_length: 8,
+            control: 0,
         };
         let mut response = Response {
             status: Status(status),
@@ -229,14 +227,14 @@ mod tests {
             let sense = Sense::new(SenseKey::from_low_bits(key), code).to_fixed();
             response.sense[..18].copy_from_slice(&sense);
         }
-        Refusal::new(command, Path::new("/dev/sdb"), &response)
+        Refusal::new(command.into(), Path::new("/dev/sdb"), &response)
     }
 
     #[test]
     fn to_ask_again_is_always_harmless() {
         for (asc, ascq) in [(0x29, 0), (0x2a, 3), (0x2a, 5), (0x2f, 0), (0x80, 1)] {
-            let refusal = refusal(Direction::In, 2, Some((6, asc, ascq)));
-            assert_eq!(repetition(&refusal), Repetition::Now);
+            let refusal = refusal(2, Some((6, asc, ascq)));
+            assert_eq!(repetition(&refusal, Direction::In), Repetition::Now);
         }
     }
 
@@ -255,8 +253,9 @@ mod tests {
             (0x2f, 0x00, Repetition::Never),
             (0x80, 0x01, Repetition::Never),
         ] {
-            let refusal = refusal(Direction::Out, 2, Some((6, asc, ascq)));
-            assert_eq!(repetition(&refusal), expected, "{asc:02x}/{ascq:02x}");
+            let refusal = refusal(2, Some((6, asc, ascq)));
+            let found = repetition(&refusal, Direction::Out);
+            assert_eq!(found, expected, "{asc:02x}/{ascq:02x}");
         }
     }
 
@@ -269,10 +268,10 @@ mod tests {
                 (0x18, Repetition::Never),
                 (0x40, Repetition::Never),
             ] {
-                assert_eq!(repetition(&refusal(direction, status, None)), expected);
+                assert_eq!(repetition(&refusal(status, None), direction), expected);
             }
-            let aborted = refusal(direction, 2, Some((0xb, 0, 6)));
-            assert_eq!(repetition(&aborted), Repetition::Never);
+            let aborted = refusal(2, Some((0xb, 0, 6)));
+            assert_eq!(repetition(&aborted, direction), Repetition::Never);
         }
     }
 }

@@ -96,7 +96,7 @@ impl On<'_> {
     ) -> Result<Outcome, Error> {
         let path = device.path.clone();
         let device = Device::open(&path, direction)?;
-        let mut helper = Helper::connect(self.socket, device, self.output)?;
+        let mut helper = Helper::connect(self.socket, device, direction, self.output)?;
         let result = answer(&mut helper)?;
         Ok(Outcome::Device(OnDevice {
             device: path,

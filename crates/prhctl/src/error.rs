@@ -175,14 +175,6 @@ impl Refusal {
         }
     }
 
-    /// Whether it was to ask or to change.
-    pub(crate) const fn direction(&self) -> Direction {
-        match self.command {
-            Cdb::In(_) => Direction::In,
-            Cdb::Out(_) => Direction::Out,
-        }
-    }
-
     /// The unit attention that came instead of an answer.
     pub(crate) fn attention(&self) -> Option<Sense> {
         self.sense.filter(ask::is_attention)

@@ -12,20 +12,20 @@
 //!
 //! | module | job |
 //! |---|---|
-//! | [`cli`] | the command line: its definition, its values, its help |
-//! | [`command`] | a command line to what becomes of it |
-//! | [`report`] | the commands that ask: PERSISTENT RESERVE IN |
-//! | [`change`] | the commands that change: PERSISTENT RESERVE OUT |
-//! | [`decode`] | bytes explained, without a helper |
-//! | [`lun`] | soft LUNs: made, listed, shown |
-//! | [`demo`] | a failover of two nodes, played through a helper of its own |
-//! | [`ask`] | one command at the helper: sent, sent again where that is harmless, judged |
-//! | [`device`] | opens what a command is about |
-//! | [`outcome`] | what a command has to say, before anybody has said how |
-//! | [`names`] | the words for types, scopes and service actions on command lines and in JSON |
-//! | [`render`] | to text or to JSON |
-//! | [`error`], [`advice`] | what can go wrong, and what to do then |
-//! | [`exit`] | exit statuses |
+//! | `cli` | the command line: its definition, its values, its help |
+//! | `command` | a command line to what becomes of it |
+//! | `report` | the commands that ask: PERSISTENT RESERVE IN |
+//! | `change` | the commands that change: PERSISTENT RESERVE OUT |
+//! | `decode` | bytes explained, without a helper |
+//! | `lun` | soft LUNs: made, listed, shown |
+//! | `demo` | a failover of two nodes, played through a helper of its own |
+//! | `ask` | one command at the helper: sent, sent again where that is harmless, judged |
+//! | `device` | opens what a command is about |
+//! | `outcome` | what a command has to say, before anybody has said how |
+//! | `names` | the words for types, scopes and service actions on command lines and in JSON |
+//! | `render` | to text or to JSON |
+//! | `error`, `advice` | what can go wrong, and what to do then |
+//! | `exit` | exit statuses |
 
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing)]

@@ -33,6 +33,7 @@ pub(crate) struct Cli {
 
 /// What every command takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Options of all commands")]
 pub(crate) struct Global {
     /// Unix socket of the helper
     #[arg(
@@ -45,10 +46,11 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// Colours: auto, always, never. Auto means on a terminal, unless `NO_COLOR` is set
+    /// Colours.
     #[arg(
         long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto,
-        hide_possible_values = true, value_parser = clap::builder::EnumValueParser::<Color>::new()
+        hide_possible_values = true,
+        help = "Colours: auto (on a terminal, unless NO_COLOR is set), always, never"
     )]
     pub(crate) color: Color,
 }

@@ -88,7 +88,7 @@ fn capabilities(fields: &mut Fields<'_>) -> Option<()> {
     let says = "says which types it knows";
     fields.flags(second, [("TMV", 7, says)]);
     let row = format!("row {} of the standard's table", second >> 4 & 7);
-    fields.bits("ALLOW COMMANDS", 6, second >> 4 & 7, row, 4);
+    fields.bits("ALLOW COMMANDS", (6, 4), second >> 4 & 7, row);
     fields.flags(second, [("PTPL_A", 0, "keeps them now")]);
     fields.number("PERSISTENT RESERVATION TYPE MASK", 2, |mask| {
         match (second & 0x80, u16::try_from(mask)) {

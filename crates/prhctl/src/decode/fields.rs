@@ -103,7 +103,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Some bits of the byte that was taken last.
-    pub(super) fn bits(&mut self, name: &str, high: u8, value: u8, meaning: String, low: u8) {
+    pub(super) fn bits(&mut self, name: &str, (high, low): (u8, u8), value: u8, meaning: String) {
         let byte = self.at.saturating_sub(1);
         let place = match high == low {
             true => format!("{}byte {byte}, bit {high}", self.prefix),
@@ -120,7 +120,7 @@ impl<'a> Fields<'a> {
                 0 => format!("not: {meaning}"),
                 _ => meaning.to_owned(),
             };
-            self.bits(name, bit, value, meaning, bit);
+            self.bits(name, (bit, bit), value, meaning);
         }
     }
 

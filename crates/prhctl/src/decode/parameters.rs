@@ -41,7 +41,7 @@ fn cdb(fields: &mut Fields<'_>) -> Option<()> {
         Ok(PERSISTENT_RESERVE_IN) => {
             let code = fields.byte()? & 0x1f;
             let name = InServiceAction::from_code(code).map(|action| action.to_string());
-            fields.bits("SERVICE ACTION", 4, code, or_reserved(name), 0);
+            fields.bits("SERVICE ACTION", (4, 0), code, or_reserved(name));
             fields.reserved(5)?;
             fields.number("ALLOCATION LENGTH", 2, count)?;
         }
@@ -49,7 +49,7 @@ fn cdb(fields: &mut Fields<'_>) -> Option<()> {
             let code = fields.byte()? & 0x1f;
             let action = OutServiceAction::from_code(code);
             let name = action.map(|action| action.to_string());
-            fields.bits("SERVICE ACTION", 4, code, or_reserved(name), 0);
+            fields.bits("SERVICE ACTION", (4, 0), code, or_reserved(name));
             scope_and_type(fields, action.is_none_or(names_a_reservation))?;
             fields.reserved(2)?;
             fields.number("PARAMETER LIST LENGTH", 4, count)?;
@@ -77,10 +77,15 @@ pub(super) fn scope_and_type(fields: &mut Fields<'_>, counts: bool) -> Option<()
         false => "ignored here".to_owned(),
     };
     let scope = or_reserved(byte.scope().map(|scope| scope.to_string()));
-    fields.bits("SCOPE", 7, byte.scope_code(), meaning(scope), 4);
+    fields.bits("SCOPE", (7, 4), byte.scope_code(), meaning(scope));
     // The text of a type alone is that of the whole logical unit.
     let of_unit = ScopeType(Scope::LogicalUnit.code() << 4 | byte.type_code());
-    fields.bits("TYPE", 3, byte.type_code(), meaning(of_unit.to_string()), 0);
+    fields.bits(
+        "TYPE",
+        (3, 0),
+        byte.type_code(),
+        meaning(of_unit.to_string()),
+    );
     Some(())
 }
 
@@ -153,6 +158,8 @@ pub(super) fn transport_id(fields: &mut Fields<'_>, length: usize) -> Option<()>
 pub(super) fn rest(fields: &mut Fields<'_>) -> Option<()> {
     match fields.left() {
         0 => Some(()),
-        left => fields.raw("(what follows)", left, |_| "not part of it".to_owned()),
+        left => fields.raw("(what follows)", left, |_| {
+            "no whole field, or behind the end".to_owned()
+        }),
     }
 }

@@ -25,7 +25,7 @@ fn response_code(fields: &mut Fields<'_>) -> Option<()> {
         0x73 => "descriptor format, deferred: of an earlier command",
         _ => "reserved or vendor specific",
     };
-    fields.bits("RESPONSE CODE", 6, code, meaning.to_owned(), 0);
+    fields.bits("RESPONSE CODE", (6, 0), code, meaning.to_owned());
     Some(())
 }
 
@@ -75,7 +75,7 @@ fn descriptors(fields: &mut Fields<'_>, bytes: &[u8]) -> Option<()> {
 fn sense_key(fields: &mut Fields<'_>) -> Option<()> {
     let byte = fields.byte()?;
     let key = SenseKey::from_low_bits(byte);
-    fields.bits("SENSE KEY", 3, key.code(), key.to_string(), 0);
+    fields.bits("SENSE KEY", (3, 0), key.code(), key.to_string());
     Some(())
 }
 

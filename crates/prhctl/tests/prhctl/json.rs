@@ -1,0 +1,200 @@
+//! Documents, compared as values.
+
+use serde_json::json;
+
+use crate::fake::{Fake, Reply, check_condition};
+use crate::support::Helper;
+
+#[test]
+fn answers_are_documents() {
+    let helper = Helper::start();
+    helper
+        .run("register a --key 0x123abc --all-target-ports")
+        .good();
+    helper.run("register b --key b").good();
+    helper.run("reserve b --key b --type we-ro").good();
+    let reservation = json!({
+        "type": "write-exclusive-registrants-only", "type_code": 5,
+        "scope": "logical-unit", "scope_code": 0,
+    });
+    assert_eq!(
+        helper.run("--json keys a").json(),
+        json!({
+            "device": "a", "generation": 2, "keys": ["0x123abc", "0xb"], "missing_bytes": 0,
+            "unit_attentions": [],
+        })
+    );
+    let mut held = reservation.clone();
+    held["key"] = json!("0xb");
+    assert_eq!(
+        helper.run("reservation a --json").json(),
+        json!({
+            "device": "a", "generation": 2, "reservation": held, "unit_attentions": [],
+        })
+    );
+    assert_eq!(
+        helper.run("--json status a").json(),
+        json!({
+            "device": "a", "generation": 2, "missing_bytes": 0, "unit_attentions": [],
+            "registrations": [
+                {
+                    "key": "0x123abc", "holder": false, "reservation": null,
+                    "all_target_ports": true, "relative_target_port": null,
+                    "transport_id": "sas,5001405000000001",
+                },
+                {
+                    "key": "0xb", "holder": true, "reservation": reservation,
+                    "all_target_ports": false, "relative_target_port": 2,
+                    "transport_id": "iqn.2024-01.example:b,i,0x00023d000001",
+                },
+            ],
+        })
+    );
+    let capabilities = helper.run("--json capabilities a").json();
+    assert_eq!(
+        capabilities["types"],
+        json!([
+            "write-exclusive",
+            "exclusive-access",
+            "write-exclusive-registrants-only",
+            "exclusive-access-registrants-only",
+            "write-exclusive-all-registrants",
+            "exclusive-access-all-registrants",
+        ])
+    );
+    assert_eq!(capabilities["all_target_ports"], true);
+    assert_eq!(capabilities["persist_through_power_loss_active"], false);
+    assert_eq!(capabilities["allow_commands"], 1);
+}
+
+#[test]
+fn no_reservation_and_one_of_all_registrants() {
+    let helper = Helper::start();
+    assert_eq!(
+        helper.run("--json reservation a").json()["reservation"],
+        json!(null)
+    );
+    helper.run("register a --key a").good();
+    helper.run("reserve a --key a --type ea-ar").good();
+    let found = helper.run("--json reservation a").json();
+    assert_eq!(
+        found["reservation"],
+        json!({
+            "key": null, "type": "exclusive-access-all-registrants", "type_code": 8,
+            "scope": "logical-unit", "scope_code": 0,
+        })
+    );
+}
+
+#[test]
+fn changes_are_documents() {
+    let helper = Helper::start();
+    let changed = |line: &str, action: &str, changed: bool| {
+        let run = helper.run(&format!("--json {line}"));
+        assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{run:?}");
+        assert_eq!(
+            run.json(),
+            json!({
+                "device": "a", "service_action": action, "changed": changed,
+                "unit_attentions": [],
+            })
+        );
+    };
+    changed("register a --key 1", "register", true);
+    changed(
+        "register a --key 2 --ignore-existing",
+        "register-and-ignore-existing-key",
+        true,
+    );
+    changed("release a --key 2", "release", false);
+    changed("reserve a --key 2 --type we", "reserve", true);
+    changed("release a --key 2", "release", true);
+    helper.run("register b --key b").good();
+    changed("preempt a --key 2 --victim b --type we", "preempt", true);
+    changed("unregister a --key 2", "register", true);
+    changed("register a --key 2", "register", true);
+    changed("clear a --key 2", "clear", true);
+}
+
+#[test]
+fn unit_attentions_are_in_the_document() {
+    let fake = Fake::start(|number, _| match number {
+        0 => check_condition(6, 0x2a, 0x03),
+        _ => Reply::Data(vec![0; 8]),
+    });
+    let run = fake.run("--json keys disk");
+    assert_eq!(run.status, 0);
+    assert_eq!(
+        run.json()["unit_attentions"],
+        json!([{
+            "key": 6, "key_name": "UNIT ATTENTION", "asc": 0x2a, "ascq": 3,
+            "name": "RESERVATIONS PREEMPTED", "deferred": false, "information": null,
+            "field_pointer": null,
+        }])
+    );
+}
+
+#[test]
+fn errors_are_documents_and_texts() {
+    let helper = Helper::start();
+    helper.register_both();
+    helper.run("reserve a --key a --type we").good();
+    let run = helper.run("--json reserve b --key b --type we");
+    assert_eq!(run.status, 24);
+    assert!(
+        run.stderr.starts_with("prhctl: b: RESERVE ended with"),
+        "{run:?}"
+    );
+    let mut document = run.json();
+    let advice = document["error"]["advice"].take();
+    assert_eq!(advice[0], "registered keys: 0xa 0xb");
+    assert_eq!(
+        document,
+        json!({ "error": {
+            "message": "b: RESERVE ended with RESERVATION CONFLICT",
+            "advice": null,
+            "exit_status": 24,
+            "status": { "code": 0x18, "name": "RESERVATION CONFLICT" },
+            "sense": null,
+            "conflict": {
+                "keys": ["0xa", "0xb"],
+                "reservation": {
+                    "key": "0xa", "type": "write-exclusive", "type_code": 1,
+                    "scope": "logical-unit", "scope_code": 0,
+                },
+            },
+        }})
+    );
+
+    let run = helper.run("--json keys /dev/null");
+    assert_eq!(run.status, 11);
+    let error = &run.json()["error"];
+    assert_eq!(
+        error["status"],
+        json!({ "code": 2, "name": "CHECK CONDITION" })
+    );
+    assert_eq!(error["sense"]["key"], 11);
+    assert_eq!(error["sense"]["name"], "I/O PROCESS TERMINATED");
+
+    let run = helper.run("--json keys none");
+    assert_eq!(run.status, 1);
+    let error = &run.json()["error"];
+    assert_eq!(
+        (&error["exit_status"], &error["status"]),
+        (&json!(1), &json!(null))
+    );
+}
+
+#[test]
+fn a_field_pointer_is_in_the_document() {
+    let fake = Fake::start(|_, _| {
+        let sense = vec![
+            0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24, 0, 0, 0xcf, 0, 2,
+        ];
+        Reply::Answer(2, sense, Vec::new())
+    });
+    let run = fake.run("--json keys disk");
+    assert_eq!(run.status, 5);
+    let pointer = &run.json()["error"]["sense"]["field_pointer"];
+    assert_eq!(*pointer, json!({ "in_cdb": true, "byte": 2, "bit": 7 }));
+}
