@@ -43,7 +43,7 @@ pub(crate) enum DecodeError {
     #[error("cannot read standard input")]
     Input(#[source] io::Error),
     /// The text is not hexadecimal.
-    #[error("{0:?} is no byte: two hexadecimal digits each")]
+    #[error("{0:?} is not bytes of two hexadecimal digits each")]
     Hex(String),
     /// There is nothing.
     #[error("no bytes to explain")]

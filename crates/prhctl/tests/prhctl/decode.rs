@@ -69,8 +69,8 @@ fn wrong_bytes_are_explained_and_wrong() {
 fn what_cannot_be_explained_is_an_error() {
     for (arguments, input, words) in [
         ("decode", "", "no bytes to explain"),
-        ("decode 5e 0x", "", "\"0x\" is no byte"),
-        ("decode", "\u{fffd}\n", "is no byte"),
+        ("decode 5e 0x", "", "\"0x\" is not bytes"),
+        ("decode", "\u{fffd}\n", "is not bytes"),
         ("decode 00 01", "", "--as cdb|sense|parameters|keys|"),
         ("decode --as parameters 00", "", "--service-action NAME"),
         (
