@@ -117,7 +117,7 @@ impl<'a> Fields<'a> {
         for (name, bit, meaning) in flags {
             let value = byte >> bit & 1;
             let meaning = match value {
-                0 => format!("not: {meaning}"),
+                0 => format!("not set: {meaning}"),
                 _ => meaning.to_owned(),
             };
             self.bits(name, (bit, bit), value, meaning);

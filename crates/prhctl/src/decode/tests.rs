@@ -170,7 +170,7 @@ fn parameter_data_are_explained() {
     );
     assert_eq!(
         field(&capabilities, "RLR_C").2,
-        "not: knows REPLACE LOST RESERVATION"
+        "not set: knows REPLACE LOST RESERVATION"
     );
 
     let status = explained(
