@@ -213,7 +213,7 @@ fn errors_name_the_file_and_say_what_to_do() {
     );
     play.fails(
         &["lun", "create", "no/b"],
-        &["cannot create no/.b", "No such file"],
+        &["cannot open no: No such file"],
     );
     play.fails(
         &["lun", "create", "b", "--port", "x", "--port", "x"],

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, fstat, major, minor};
@@ -63,6 +63,19 @@ pub fn number(descriptor: BorrowedFd<'_>) -> Number {
         FileType::BlockDevice => Number::Block(major, minor),
         FileType::CharacterDevice => Number::Character(major, minor),
         _ => Number::None,
+    }
+}
+
+/// What `descriptor` refers to, for people: a device by its number, anything else by its name.
+#[must_use]
+pub fn describe(descriptor: BorrowedFd<'_>) -> String {
+    let name = || fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
+    match number(descriptor) {
+        // Quoted, as a client may have given it any name.
+        Number::None => {
+            name().map_or_else(|_| "a file".to_owned(), |name| format!("file {name:?}"))
+        }
+        number => format!("device {number}"),
     }
 }
 
@@ -126,6 +139,17 @@ mod tests {
         let file = tempfile::tempfile().unwrap();
         assert_eq!(number(file.as_fd()), Number::None);
         assert_eq!(kind(Number::None).unwrap(), Kind::Single);
+    }
+
+    #[test]
+    fn devices_have_numbers_and_files_have_names() {
+        let null = File::open("/dev/null").unwrap();
+        assert_eq!(describe(null.as_fd()), "device char 1:3");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a\nb");
+        let file = File::create(&path).unwrap();
+        assert_eq!(describe(file.as_fd()), format!("file {path:?}"));
+        assert!(!describe(file.as_fd()).contains('\n'));
     }
 
     #[test]

@@ -83,8 +83,7 @@ pub struct Options {
     )]
     pub io_timeout: u64,
 
-    /// Folder of soft LUNs: files in it stand for ports of logical units in software, for trials and
-    /// tests. Without this option there are none
+    /// Folder of soft LUNs, for trials and tests: take files in it for ports
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, allow_hyphen_values = true)]
     pub soft_luns: Option<PathBuf>,
 

@@ -35,7 +35,7 @@ pub fn end(client: &Client, request: &Request, outcome: &Outcome, took: Duration
 
 fn describe(request: &Request) -> String {
     let device = match &request.device {
-        Device::Open(descriptor) => format!("device {}", device::number(descriptor.as_fd())),
+        Device::Open(descriptor) => device::describe(descriptor.as_fd()),
         Device::Lost => "lost device".into(),
     };
     match Cdb::decode(request.command.cdb()) {

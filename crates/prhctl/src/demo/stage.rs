@@ -31,9 +31,9 @@ const LONGEST_FOLDER: usize = 60;
 /// Why a demonstration could not be played.
 #[derive(Debug, Error)]
 pub(crate) enum StageError {
-    /// A folder or file cannot be made.
-    #[error("cannot make {}", path.display())]
-    Make {
+    /// A folder or file cannot be made or opened.
+    #[error("cannot make or open {}", path.display())]
+    File {
         /// Which.
         path: PathBuf,
         /// Why not.
@@ -87,7 +87,7 @@ impl Stage {
     pub(super) fn set(program: &Path) -> Result<Self, StageError> {
         let folder = folder()?;
         let luns = folder.path().join("luns");
-        fs::create_dir(&luns).map_err(|source| StageError::Make {
+        fs::create_dir(&luns).map_err(|source| StageError::File {
             path: luns.clone(),
             source,
         })?;
@@ -126,7 +126,7 @@ impl Stage {
                 let client = Client::connect(&self.socket).map_err(StageError::Ask)?;
                 let path = self.lun.port_path(&port(node));
                 let file = OpenOptions::new().read(true).write(true).open(&path);
-                let file = file.map_err(|source| StageError::Make { path, source })?;
+                let file = file.map_err(|source| StageError::File { path, source })?;
                 Ok(entry.insert((client, file)))
             }
         }
@@ -191,7 +191,7 @@ fn folder() -> Result<TempDir, StageError> {
     let folder = tempfile::Builder::new()
         .prefix("prhctl-demo-")
         .tempdir_in(&parent);
-    folder.map_err(|source| StageError::Make {
+    folder.map_err(|source| StageError::File {
         path: parent,
         source,
     })

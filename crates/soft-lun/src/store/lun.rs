@@ -66,6 +66,7 @@ impl Lun {
         if path.symlink_metadata().is_ok() {
             return Err(StoreError::Exists(path.to_path_buf()));
         }
+        let parent = open_parent(path)?;
         let description = Description {
             identity: Identity::random().map_err(StoreError::io("find an identity for", path))?,
             ports,
@@ -74,7 +75,7 @@ impl Lun {
         // A name that begins with a dot is no soft LUN's.
         let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
         let made = fill(&temporary, &description).and_then(|()| {
-            let named = fs::rename(&temporary, path).and_then(|()| sync_parent(path));
+            let named = fs::rename(&temporary, path).and_then(|()| Ok(fsync(&parent)?));
             named.map_err(StoreError::io("create", path))
         });
         if let Err(error) = made {
@@ -268,17 +269,13 @@ fn create_folder(path: &Path) -> Result<OwnedFd, StoreError> {
     openat(CWD, path, FOLDER, Mode::empty()).map_err(StoreError::io("open", path))
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
+/// The folder that something is to be made in.
+fn open_parent(path: &Path) -> Result<OwnedFd, StoreError> {
     let parent = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());
-    let parent = openat(
-        CWD,
-        parent.unwrap_or_else(|| Path::new(".")),
-        FOLDER,
-        Mode::empty(),
-    )?;
-    Ok(fsync(parent)?)
+    let parent = parent.unwrap_or_else(|| Path::new("."));
+    openat(CWD, parent, FOLDER, Mode::empty()).map_err(StoreError::io("open", parent))
 }
 
 fn save(
