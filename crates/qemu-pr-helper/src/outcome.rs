@@ -12,6 +12,11 @@ pub trait Execute: Send + Sync + 'static {
     /// Executes `request` for `client` and waits for its end, which can take long. Data of the device
     /// goes to the front of `data`, which is as long as the command allows.
     fn execute(&self, client: &Client, request: &Request, data: &mut [u8]) -> Outcome;
+
+    /// How many descriptors a command takes at most: its device's, and those that are opened for it.
+    fn descriptors(&self) -> u64 {
+        1
+    }
 }
 
 /// How a command ended.

@@ -120,6 +120,7 @@ fn serve(
     let user = options.user.map(|user| user.id);
     let group = options.group.or_else(|| options.user?.primary_group);
     privileges::drop_all(user, group)?;
+    backends.check()?;
     let engine = Engine::start(listener, backends)?;
     if let Some(starting) = starting {
         starting.ready()?;

@@ -215,6 +215,59 @@ fn any_other_file_is_what_it_was() {
 }
 
 #[test]
+fn whoever_may_not_open_a_port_cannot_take_its_unit_attentions() {
+    let play = Play::new(&["--soft-luns", "luns"]);
+    let (a, b) = ("luns/lun/ports/a", "luns/lun/ports/b");
+    good(&play.ask(a, REGISTER, &keys(0, 0xaa)));
+    good(&play.ask(b, REGISTER, &keys(0, 0xbb)));
+    let mut clear = REGISTER;
+    clear[1] = 3;
+    good(&play.ask(a, clear, &keys(0xaa, 0)));
+    // To be opened so a file's mode does not matter.
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    let path = rustix::fs::open(play.path(b), flags, rustix::fs::Mode::empty()).unwrap();
+    let refused = play.send(&File::from(path), READ_KEYS, &[]);
+    assert_eq!(refusal(&refused), (0xb, 0, 6));
+    assert_eq!(refusal(&play.ask(b, READ_KEYS, &[])), (6, 0x2a, 3));
+}
+
+#[test]
+fn a_soft_lun_that_cannot_be_read_changes_nothing_for_other_files() {
+    let play = Play::new(&["--soft-luns", "luns"]);
+    // Too many links, which stop root too.
+    fs::create_dir(play.path("luns/a")).unwrap();
+    std::os::unix::fs::symlink("b", play.path("luns/b")).unwrap();
+    fs::write(play.path("file"), "").unwrap();
+    assert_eq!(refusal(&play.ask("file", READ_KEYS, &[])), (0xb, 0, 6));
+    good(&play.ask("luns/lun/ports/a", READ_KEYS, &[]));
+    let said = play.said();
+    assert!(
+        said.contains("cannot tell whether a file is a port"),
+        "{said}"
+    );
+    assert!(
+        said.contains("luns/b: Too many levels of symbolic links"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_soft_lun_that_somebody_has_locked_is_busy() {
+    let play = Play::new(&["--soft-luns", "luns"]);
+    let lock = File::open(play.path("luns/lun/lock")).unwrap();
+    lock.lock().unwrap();
+    let answer = play.ask("luns/lun/ports/a", READ_KEYS, &[]);
+    assert_eq!(answer.status, Status::BUSY);
+    drop(lock);
+    good(&play.ask("luns/lun/ports/a", READ_KEYS, &[]));
+    let said = play.said();
+    assert!(
+        said.contains("answered with BUSY") && said.contains("lock is locked"),
+        "{said}"
+    );
+}
+
+#[test]
 fn without_the_option_there_are_none() {
     let play = Play::new(&[]);
     let refused = play.ask("luns/lun/ports/a", READ_KEYS, &[]);
@@ -225,14 +278,23 @@ fn without_the_option_there_are_none() {
 fn a_corrupt_state_is_a_hardware_error_and_a_line_that_names_it() {
     let play = Play::new(&["--soft-luns", "luns"]);
     fs::write(play.path("luns/lun/state.json"), "{}").unwrap();
-    for _ in 0..2 {
-        let refused = play.ask("luns/lun/ports/a", READ_KEYS, &[]);
+    // What is wrong with one must not hide what is with another.
+    let ports = Lun::open(&play.path("luns/lun"))
+        .unwrap()
+        .description()
+        .unwrap()
+        .ports;
+    Lun::create(&play.path("luns/other"), ports, Supported::default()).unwrap();
+    fs::remove_file(play.path("luns/other/lun.json")).unwrap();
+    for port in ["lun/ports/a", "lun/ports/a", "other/ports/a"] {
+        let refused = play.ask(&format!("luns/{port}"), READ_KEYS, &[]);
         assert_eq!(refusal(&refused), (4, 0x44, 0));
     }
     let said = play.said();
+    assert!(said.contains("luns/other is no soft LUN"), "{said}");
     let lines: Vec<_> = said
         .lines()
-        .filter(|line| line.contains("soft LUN"))
+        .filter(|line| line.contains("state.json"))
         .collect();
     let [line] = *lines else { panic!("{said}") };
     assert!(line.contains("luns/lun/state.json is corrupt"), "{line}");

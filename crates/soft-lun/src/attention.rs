@@ -18,6 +18,14 @@ pub enum Attention {
 }
 
 impl Attention {
+    /// All of them.
+    pub const ALL: [Attention; 4] = [
+        Attention::PowerOn,
+        Attention::ReservationsPreempted,
+        Attention::ReservationsReleased,
+        Attention::RegistrationsPreempted,
+    ];
+
     /// The code that goes with UNIT ATTENTION.
     #[must_use]
     pub const fn additional_sense(self) -> AdditionalSense {

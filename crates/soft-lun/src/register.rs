@@ -23,13 +23,17 @@ pub(crate) fn register(
     sender: NexusId,
     list: &BasicParameterList,
 ) -> Result<(), Refusal> {
-    let mut affected = affected(nexuses, sender, list);
     // One that is not registered says so by the key zero.
     let known = |nexus| state.key_of(nexus).unwrap_or_default() == list.reservation_key;
+    if !known(sender) {
+        return Err(Refusal::Conflict);
+    }
+    // Before the others are looked at: which those are may be what is not supported.
+    supported.check(list)?;
+    let mut affected = affected(nexuses, sender, list);
     if !affected.iter().all(|nexus| known(*nexus)) {
         return Err(Refusal::Conflict);
     }
-    supported.check(list)?;
     if let Some(names) = &list.spec_i_pt {
         if state.is_registered(sender) {
             return Err(Refusal::PARAMETER_LIST);

@@ -6,6 +6,7 @@ use thiserror::Error;
 use crate::attention::Attention;
 use crate::nexus::{Nexus, NexusId, Nexuses};
 use crate::state::{Registration, Reservation, State};
+use crate::supported::Supported;
 
 /// All that commands change. Nexuses are those of the unit that it is of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -40,6 +41,12 @@ pub enum ImpossibleState {
     /// One that all registrants hold has a holder, or another one none.
     #[error("a reservation of type {0} that does not go with its holder")]
     HolderOfType(ReservationType),
+    /// The unit does not support what is registered or reserved.
+    #[error("{0}, which the unit does not support")]
+    NotSupported(&'static str),
+    /// A unit attention waits for one nexus twice.
+    #[error("a unit attention waits twice for {} at target port {}", .0.initiator, .0.target_port)]
+    ToldTwice(Nexus),
     /// All registrants hold the reservation, and there are none.
     #[error("a reservation of all registrants without any")]
     NoRegistrants,
@@ -59,12 +66,17 @@ impl Snapshot {
         }
     }
 
-    /// The state that this is of. A unit attention that is there twice counts once.
+    /// The state that this is of.
     ///
     /// # Errors
     ///
     /// [`ImpossibleState`].
-    pub(crate) fn to_state(&self, nexuses: &Nexuses) -> Result<State, ImpossibleState> {
+    pub(crate) fn to_state(
+        &self,
+        nexuses: &Nexuses,
+        supported: &Supported,
+    ) -> Result<State, ImpossibleState> {
+        self.check(supported)?;
         let name = |id| {
             let nexus = nexuses.get(id).cloned();
             nexus.ok_or(ImpossibleState::UnknownNexus(id))
@@ -94,9 +106,30 @@ impl Snapshot {
         state.set_generation(self.generation);
         state.set_aptpl(self.aptpl);
         for (nexus, attention) in &self.attentions {
-            name(*nexus)?;
+            let name = name(*nexus)?;
+            if state.attentions(*nexus).contains(attention) {
+                return Err(ImpossibleState::ToldTwice(name));
+            }
             state.establish(*attention, *nexus);
         }
         Ok(state)
+    }
+
+    /// # Errors
+    ///
+    /// [`ImpossibleState::NotSupported`].
+    fn check(&self, supported: &Supported) -> Result<(), ImpossibleState> {
+        let kind = self.reservation.map(|held| held.kind());
+        let all_tg_pt = self.registrations.iter().any(|one| one.all_tg_pt);
+        let not_supported = [
+            (self.aptpl && !supported.persist_through_power_loss, "APTPL"),
+            (all_tg_pt && !supported.all_target_ports, "ALL_TG_PT"),
+            (
+                kind.is_some_and(|kind| !supported.types.contains(kind)),
+                "a reservation of this type",
+            ),
+        ];
+        let first = not_supported.into_iter().find(|(is_so, _)| *is_so);
+        first.map_or(Ok(()), |(_, what)| Err(ImpossibleState::NotSupported(what)))
     }
 }

@@ -180,7 +180,7 @@ impl LogicalUnit {
     ///
     /// [`ImpossibleState`]: no command leads there. Nothing is changed then.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<(), ImpossibleState> {
-        self.state = snapshot.to_state(&self.nexuses)?;
+        self.state = snapshot.to_state(&self.nexuses, &self.supported)?;
         Ok(())
     }
 

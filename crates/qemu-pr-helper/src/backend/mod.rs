@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use ::soft_lun::store::StoreError;
 use pr_socket::{Device, Direction, Request};
 use rustix::fs::{OFlags, fcntl_getfl};
 use scsi_pr::{AdditionalSense, SenseKey, Status};
@@ -86,9 +87,25 @@ impl Execute for Backends {
             Err(error) => self.unknown(client, number, &error),
         }
     }
+
+    fn descriptors(&self) -> u64 {
+        match self.soft_luns {
+            Some(_) => soft_lun::DESCRIPTORS.saturating_add(1),
+            None => 1,
+        }
+    }
 }
 
 impl Backends {
+    /// Looks whether what the operator has named can be used, with the privileges that are left.
+    ///
+    /// # Errors
+    ///
+    /// That the folder of soft LUNs cannot be read.
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.soft_luns.as_ref().map_or(Ok(()), SoftLuns::check)
+    }
+
     /// A command to one path of several would leave the others as they were: a reservation that
     /// fences half a disk.
     fn multipath(&self, client: &Client, number: Number) -> Outcome {

@@ -1,10 +1,12 @@
 //! Logical units in software: for trying, teaching and testing without hardware.
 
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf, absolute};
+use std::sync::{Mutex, PoisonError};
 
 use pr_socket::{Direction, Request};
-use scsi_pr::{AdditionalSense, SenseKey};
+use scsi_pr::{AdditionalSense, SenseKey, Status};
 use soft_lun::Answer;
 use soft_lun::store::{Folder, StoreError};
 
@@ -13,11 +15,20 @@ use crate::client::Client;
 use crate::logging::Seldom;
 use crate::outcome::Outcome;
 
+/// How many descriptors a command takes at most beside the port's: a soft LUN's folder, its lock or the
+/// folder of its ports, and a file or a list of files.
+pub const DESCRIPTORS: u64 = 3;
+
+/// For how many soft LUNs it is remembered when they were complained of.
+const MOST_COMPLAINTS: usize = 64;
+
 /// The soft LUNs of one folder.
 #[derive(Debug)]
 pub struct SoftLuns {
     folder: Folder,
-    unusable: Seldom,
+    unreadable: Seldom,
+    /// By the soft LUN's folder: what is wrong with one must not hide what is with another.
+    unusable: Mutex<BTreeMap<PathBuf, Seldom>>,
 }
 
 impl SoftLuns {
@@ -27,10 +38,22 @@ impl SoftLuns {
     ///
     /// That there is no such folder.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        // In the log a relative name would be one from where the helper was started.
+        let path = absolute(folder).unwrap_or_else(|_| folder.to_owned());
         Ok(Self {
-            folder: Folder::open(folder)?,
-            unusable: Seldom::new(),
+            folder: Folder::open(&path)?,
+            unreadable: Seldom::new(),
+            unusable: Mutex::default(),
         })
+    }
+
+    /// Looks whether the folder can be read.
+    ///
+    /// # Errors
+    ///
+    /// That it cannot.
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.folder.names().map(|_| ())
     }
 
     /// Executes a request if `descriptor` is a port of a soft LUN; `None` if it is something else.
@@ -42,31 +65,57 @@ impl SoftLuns {
         request: &Request,
         data: &mut [u8],
     ) -> Option<Outcome> {
-        let answer = self.folder.port(descriptor).and_then(|port| {
-            port.map(|open| {
-                let cdb = request.command.cdb();
-                open.lun.execute(&open.port, cdb, &request.parameters)
-            })
-            .transpose()
-        });
-        match answer {
-            Ok(answer) => Some(outcome(&answer?, request.command.direction(), data)),
-            Err(error) => Some(self.unusable(client, &error)),
+        let open = match self.folder.port(descriptor) {
+            Ok(port) => port?,
+            Err(error) if error.is_passing() => return Some(Outcome::status(Status::BUSY)),
+            Err(error) => {
+                self.unreadable(client, &error);
+                return None;
+            }
+        };
+        let cdb = request.command.cdb();
+        let answer = open.lun.execute(&open.port, cdb, &request.parameters);
+        Some(match answer {
+            Ok(answer) => outcome(&answer, request.command.direction(), data),
+            Err(error) => self.unusable(client, open.lun.path(), &error),
+        })
+    }
+
+    /// It may be a port of one that cannot be read; but it may as well be any file.
+    fn unreadable(&self, client: &Client, error: &StoreError) {
+        if self.unreadable.is_due() {
+            log::warn!(
+                "{client}: cannot tell whether a file is a port of a soft LUN, taken for none: {}",
+                chain(error)
+            );
         }
     }
 
     /// What is wrong with its files is to a guest what a broken array is.
-    fn unusable(&self, client: &Client, error: &StoreError) -> Outcome {
-        if self.unusable.is_due() {
+    fn unusable(&self, client: &Client, lun: &Path, error: &StoreError) -> Outcome {
+        let outcome = match error.is_passing() {
+            true => Outcome::status(Status::BUSY),
+            false => Outcome::check_condition(
+                SenseKey::HardwareError,
+                AdditionalSense::INTERNAL_TARGET_FAILURE,
+            ),
+        };
+        if self.is_due(lun) {
             log::warn!(
-                "{client}: soft LUN cannot be used, command answered with HARDWARE ERROR: {}",
+                "{client}: soft LUN cannot be used, command answered with {}: {}",
+                outcome.status,
                 chain(error)
             );
         }
-        Outcome::check_condition(
-            SenseKey::HardwareError,
-            AdditionalSense::INTERNAL_TARGET_FAILURE,
-        )
+        outcome
+    }
+
+    fn is_due(&self, lun: &Path) -> bool {
+        let mut complaints = self.unusable.lock().unwrap_or_else(PoisonError::into_inner);
+        if complaints.len() >= MOST_COMPLAINTS && !complaints.contains_key(lun) {
+            complaints.clear();
+        }
+        complaints.entry(lun.to_owned()).or_default().is_due()
     }
 }
 

@@ -47,9 +47,9 @@ pub(super) enum Knock {
 
 /// The listener, with a limit.
 ///
-/// A client needs a descriptor, and each of its commands another one. So that a command never lacks
-/// its own, clients are taken in up to half of the descriptors that the process may have; the others
-/// wait in the listener's backlog, where they cost nothing, until one leaves.
+/// A client needs a descriptor, and each of its commands others: that of its device, if nothing else. So
+/// that a command never lacks its own, clients are taken in as long as there are enough for all of
+/// them; the others wait in the listener's backlog, where they cost nothing, until one leaves.
 #[derive(Debug)]
 pub(super) struct Door {
     listener: Listener,
@@ -61,10 +61,13 @@ pub(super) struct Door {
 }
 
 impl Door {
-    pub(super) fn new(listener: Listener) -> io::Result<Self> {
+    /// The door behind which each command needs so many descriptors.
+    pub(super) fn new(listener: Listener, for_a_command: u64) -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let most_clients = (descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2).max(1);
+        let for_a_client = for_a_command.saturating_add(1);
+        let most_clients = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / for_a_client;
+        let most_clients = most_clients.max(1);
         Ok(Self {
             listener,
             timer: timerfd_create(TimerfdClockId::Monotonic, flags)?,

@@ -84,7 +84,7 @@ impl<E: Execute> Engine<E> {
     ///
     /// [`EngineError`].
     pub fn start(listener: Listener, executor: E) -> Result<Arc<Self>, EngineError> {
-        let door = Door::new(listener).map_err(EngineError::Epoll)?;
+        let door = Door::new(listener, executor.descriptors()).map_err(EngineError::Epoll)?;
         let poll = epoll_set(&door).map_err(|error| EngineError::Epoll(error.into()))?;
         let engine = Arc::new(Self {
             poll,

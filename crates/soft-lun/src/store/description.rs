@@ -82,6 +82,9 @@ pub enum DescriptionError {
     /// Two ports have one name.
     #[error("two ports are named {0}")]
     DuplicatePort(Name),
+    /// More ports than there can be.
+    #[error("{0} ports are more than the {most} that there can be", most = Description::MOST_PORTS)]
+    TooManyPorts(usize),
     /// There cannot be such nexuses.
     #[error(transparent)]
     Nexus(#[from] NexusError),
@@ -99,12 +102,19 @@ pub struct Description {
 }
 
 impl Description {
+    /// The most ports that there can be: enough for any cluster, and a state with all of them registered
+    /// is still small.
+    pub const MOST_PORTS: usize = 1024;
+
     /// The unit, with nobody registered; its nexuses are in the order of the ports.
     ///
     /// # Errors
     ///
     /// [`DescriptionError`]: there cannot be such ports.
     pub fn unit(&self) -> Result<LogicalUnit, DescriptionError> {
+        if self.ports.len() > Self::MOST_PORTS {
+            return Err(DescriptionError::TooManyPorts(self.ports.len()));
+        }
         for (place, port) in self.ports.iter().enumerate() {
             let mut others = self.ports.iter().skip(place).skip(1);
             if others.any(|other| other.name == port.name) {

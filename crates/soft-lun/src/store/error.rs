@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use thiserror::Error;
 
 use super::description::DescriptionError;
@@ -36,6 +37,15 @@ pub enum StoreError {
     /// The folder has no `lun.json`.
     #[error("{} is no soft LUN: it has no lun.json", .0.display())]
     NoLun(PathBuf),
+    /// A file is longer than any of a soft LUN.
+    #[error("{} is longer than any file of a soft LUN", .0.display())]
+    TooLong(PathBuf),
+    /// Others have held the lock for so long that one has given up.
+    #[error("{} is locked by somebody who does not let go of it", .0.display())]
+    Busy(PathBuf),
+    /// The folder is no longer anywhere.
+    #[error("{} was removed, or replaced by another folder, while in use", .0.display())]
+    Removed(PathBuf),
     /// A file is not what such a file looks like.
     #[error("{} is corrupt, or not of a soft LUN of this version", path.display())]
     Malformed {
@@ -71,6 +81,24 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether it may go by itself: a lock that others hold, descriptors or memory that they need.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        match self {
+            StoreError::Busy(_) => true,
+            StoreError::Io { source, .. } => matches!(
+                Errno::from_io_error(source),
+                Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM)
+            ),
+            _ => false,
+        }
+    }
+
+    /// Whether something is not there.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(self, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// What turns an error of the kernel into one that says what was to be done, with which file.
     pub(super) fn io<E: Into<io::Error>>(
         action: &'static str,

@@ -1,13 +1,17 @@
 //! Files of a soft LUN: read whole, replaced whole.
 
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{Dir, FlockOperation, Mode, OFlags, flock, fsync, openat, renameat};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::fs::{
+    AtFlags, Dir, FlockOperation, Mode, OFlags, fchmod, flock, fstat, fsync, openat, renameat,
+    statat, unlinkat,
+};
+use rustix::io::Errno;
 
 use super::error::StoreError;
 use super::name::Name;
@@ -17,8 +21,13 @@ pub(super) const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
 
-/// Bytes of the longest file that is read: some thousand ports.
-const LONGEST: u64 = 1 << 20;
+/// No file has as many bytes as this, which is over a kilobyte for each port there can be.
+const MOST: u64 = 1 << 21;
+
+/// How long to wait for a lock. Who holds one is done in milliseconds, or stopped.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait before one looks again whether it is free: at first, and at most.
+const PAUSES: [Duration; 2] = [Duration::from_micros(50), Duration::from_millis(2)];
 
 /// Files that everybody may read, and the owner change.
 const PUBLIC: Mode = Mode::from_raw_mode(0o644);
@@ -43,10 +52,12 @@ pub(super) fn read(
         Err(error) => return Err(StoreError::io("open", path)(error)),
     };
     let mut content = Vec::new();
-    file.take(LONGEST)
-        .read_to_end(&mut content)
-        .map_err(StoreError::io("read", path))?;
-    Ok(Some(content))
+    let read = file.take(MOST).read_to_end(&mut content);
+    let length = read.map_err(StoreError::io("read", path))?;
+    match u64::try_from(length).is_ok_and(|length| length < MOST) {
+        true => Ok(Some(content)),
+        false => Err(StoreError::TooLong(path.to_path_buf())),
+    }
 }
 
 /// How much of a new file must be on the disk before one goes on.
@@ -60,7 +71,8 @@ pub(super) enum Durable {
 
 /// Puts `content` in the place of `name` in a folder, whatever was there.
 ///
-/// The caller holds the folder's lock: the file under its temporary name is left by one who was killed.
+/// Whoever could read the old content can read the new one. The caller holds the folder's lock: the file
+/// under its temporary name is left by one who was killed.
 ///
 /// # Errors
 ///
@@ -74,10 +86,18 @@ pub(super) fn replace(
     durable: Durable,
 ) -> Result<(), StoreError> {
     let temporary = format!("{name}.new");
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    // Removed and made anew: whatever has this name may lead elsewhere, or be somebody else's.
+    match unlinkat(folder, &*temporary, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(StoreError::io("replace", path)(error)),
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let file = openat(folder, &*temporary, flags, PUBLIC);
     let mut file = File::from(file.map_err(StoreError::io("replace", path))?);
+    if let Ok(old) = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        let mode = Mode::from_raw_mode(old.st_mode) & (Mode::RWXU | Mode::RWXG | Mode::RWXO);
+        fchmod(&file, mode).map_err(StoreError::io("replace", path))?;
+    }
     file.write_all(content)
         .map_err(StoreError::io("write", path))?;
     file.sync_data().map_err(StoreError::io("write", path))?;
@@ -88,35 +108,73 @@ pub(super) fn replace(
     }
 }
 
-/// Makes an empty file, whose owner and group may write.
+/// Makes a port: an empty file, which owner and group may read and write unless the umask forbids it.
 ///
 /// # Errors
 ///
 /// [`StoreError::Io`] with `path`, which is that of the file.
-pub(super) fn create_empty(
+pub(super) fn create_port(
     folder: BorrowedFd<'_>,
-    name: impl AsRef<OsStr>,
+    name: &str,
     path: &Path,
 ) -> Result<(), StoreError> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(0o660);
-    openat(folder, name.as_ref(), flags, mode).map_err(StoreError::io("create", path))?;
-    Ok(())
+    create(folder, name, path, Mode::from_raw_mode(0o660))
 }
 
-/// Waits for the lock `name` in a folder. It is held until the descriptor is closed, also by the end of
-/// the process.
+/// Makes a lock, which is the owner's alone: whoever could open it could hold everybody up.
 ///
 /// # Errors
 ///
 /// [`StoreError::Io`] with `path`, which is that of the lock.
+pub(super) fn create_lock(
+    folder: BorrowedFd<'_>,
+    name: &str,
+    path: &Path,
+) -> Result<(), StoreError> {
+    create(folder, name, path, PRIVATE)
+}
+
+fn create(folder: BorrowedFd<'_>, name: &str, path: &Path, mode: Mode) -> Result<(), StoreError> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    openat(folder, name, flags, mode).map_err(StoreError::io("create", path))?;
+    Ok(())
+}
+
+/// Waits for the lock `name` in a folder, for a while. It is held until the descriptor is closed, also by
+/// the end of the process. It is never made here: a folder without it is being removed.
+///
+/// # Errors
+///
+/// [`StoreError::Busy`] or [`StoreError::Io`] with `path`, which is that of the lock.
 pub(super) fn lock(folder: BorrowedFd<'_>, name: &str, path: &Path) -> Result<OwnedFd, StoreError> {
-    // Private: whoever could open it could hold everybody up.
-    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let lock = openat(folder, name, flags, PRIVATE).map_err(StoreError::io("open", path))?;
-    retry_on_intr(|| flock(&lock, FlockOperation::LockExclusive))
-        .map_err(StoreError::io("lock", path))?;
-    Ok(lock)
+    let began = Instant::now();
+    let [mut pause, longest] = PAUSES;
+    loop {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let lock = openat(folder, name, flags, Mode::empty());
+        let lock = lock.map_err(StoreError::io("open", path))?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            // Somebody may have put another file in its place, which others lock.
+            Ok(()) if is_still(folder, name, &lock) => return Ok(lock),
+            Ok(()) | Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+            Err(error) => return Err(StoreError::io("lock", path)(error)),
+        }
+        if began.elapsed() > PATIENCE {
+            return Err(StoreError::Busy(path.to_path_buf()));
+        }
+        drop(lock);
+        thread::sleep(pause);
+        pause = longest.min(pause.saturating_mul(2));
+    }
+}
+
+/// Whether `name` in a folder is still the file that is open.
+fn is_still(folder: BorrowedFd<'_>, name: &str, file: &OwnedFd) -> bool {
+    let named = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
+    let (Ok(named), Ok(open)) = (named, fstat(file)) else {
+        return false;
+    };
+    (named.st_dev, named.st_ino) == (open.st_dev, open.st_ino)
 }
 
 /// Everything in a folder that has a [`Name`].

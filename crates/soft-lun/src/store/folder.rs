@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, fstat, openat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fcntl_getfl, fstat, openat, statat};
 use rustix::io::Errno;
 
 use super::error::StoreError;
@@ -39,8 +39,12 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: the folder cannot be read.
+    /// [`StoreError`]: the folder cannot be read, or is no longer there.
     pub fn names(&self) -> Result<Vec<Name>, StoreError> {
+        let stat = fstat(&self.folder).map_err(StoreError::io("look at", &self.path))?;
+        if stat.st_nlink == 0 {
+            return Err(StoreError::Removed(self.path.clone()));
+        }
         let mut names = names_in(self.folder.as_fd(), &self.path)?;
         names.retain(|name| {
             let ports = format!("{name}/{PORTS}");
@@ -71,8 +75,16 @@ impl Folder {
     ///
     /// [`StoreError`]: it may be one of those that cannot be read.
     pub fn port(&self, descriptor: BorrowedFd<'_>) -> Result<Option<OpenPort>, StoreError> {
-        let wanted = fstat(descriptor).map_err(StoreError::io("look at", "the descriptor"))?;
+        let unknown = |error| StoreError::io("look at", "the descriptor")(error);
+        let wanted = fstat(descriptor).map_err(unknown)?;
         if FileType::from_raw_mode(wanted.st_mode) != FileType::RegularFile {
+            return Ok(None);
+        }
+        // Anybody can have such a descriptor, whatever the file's mode is.
+        if fcntl_getfl(descriptor)
+            .map_err(unknown)?
+            .contains(OFlags::PATH)
+        {
             return Ok(None);
         }
         let wanted = (wanted.st_dev, wanted.st_ino);
@@ -81,6 +93,8 @@ impl Folder {
             match self.lun(&name).and_then(|lun| lun.port(wanted)) {
                 Ok(None) => {}
                 Ok(found) => return Ok(found),
+                // It has just been removed.
+                Err(error) if error.is_missing() => {}
                 Err(error) => unread = Some(error),
             }
         }

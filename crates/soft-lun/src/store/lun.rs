@@ -1,14 +1,13 @@
-//! One soft LUN: made, looked at, sent commands.
+//! One soft LUN: looked at, sent commands.
 
 use std::fs;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dev, Mode, fsync, openat, statat};
+use rustix::fs::{AtFlags, CWD, Dev, Mode, openat, statat};
+use rustix::io::Errno;
 
-use super::description::{Description, Identity, Port};
+use super::description::Description;
 use super::error::StoreError;
 use super::file::{self, Durable, FOLDER};
 use super::name::Name;
@@ -16,12 +15,13 @@ use super::record::Record;
 use crate::access::Access;
 use crate::answer::Answer;
 use crate::nexus::NexusId;
-use crate::supported::Supported;
 use crate::unit::LogicalUnit;
 
-const DESCRIPTION: &str = "lun.json";
+/// The file that says what it is.
+pub(super) const DESCRIPTION: &str = "lun.json";
 const STATE: &str = "state.json";
-const LOCK: &str = "lock";
+/// The file that is locked while the state changes.
+pub(super) const LOCK: &str = "lock";
 /// The folder of the ports.
 pub(super) const PORTS: &str = "ports";
 
@@ -50,42 +50,6 @@ pub struct OpenPort {
 }
 
 impl Lun {
-    /// Makes a soft LUN, with nobody registered, in a folder that there is not yet. It is there as a
-    /// whole or not at all.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`]: the path's last part is no [`Name`], something is there, the ports cannot be, or
-    /// the files cannot be made.
-    pub fn create(path: &Path, ports: Vec<Port>, supported: Supported) -> Result<Self, StoreError> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let name: Name = name.parse().map_err(|source| StoreError::Name {
-            path: path.to_path_buf(),
-            source,
-        })?;
-        if path.symlink_metadata().is_ok() {
-            return Err(StoreError::Exists(path.to_path_buf()));
-        }
-        let parent = open_parent(path)?;
-        let description = Description {
-            identity: Identity::random().map_err(StoreError::io("find an identity for", path))?,
-            ports,
-            supported,
-        };
-        // A name that begins with a dot is no soft LUN's.
-        let temporary = path.with_file_name(format!(".{name}.{}", std::process::id()));
-        let made = fill(&temporary, &description).and_then(|()| {
-            let named = fs::rename(&temporary, path).and_then(|()| Ok(fsync(&parent)?));
-            named.map_err(StoreError::io("create", path))
-        });
-        if let Err(error) = made {
-            // Of the two errors the first is the one to tell.
-            let _ = fs::remove_dir_all(&temporary);
-            return Err(error);
-        }
-        Self::open(path)
-    }
-
     /// The soft LUN in a folder.
     ///
     /// # Errors
@@ -163,12 +127,12 @@ impl Lun {
         port: &Name,
         change: impl FnOnce(&mut LogicalUnit, NexusId) -> Answer,
     ) -> Result<Answer, StoreError> {
-        let _lock = file::lock(self.folder.as_fd(), LOCK, &self.path.join(LOCK))?;
         let (description, boot) = (self.description()?, boot()?);
         let nexus = description.nexus(port).ok_or_else(|| StoreError::NoPort {
             path: self.path.clone(),
             port: port.clone(),
         })?;
+        let _lock = file::lock(self.folder.as_fd(), LOCK, &self.path.join(LOCK))?;
         let mut unit = self.load(&description, &boot)?;
         let before = unit.clone();
         let answer = change(&mut unit, nexus);
@@ -178,8 +142,8 @@ impl Lun {
                 true => Durable::Name,
                 false => Durable::Content,
             };
-            let record = Record::of(&description, &boot, &unit);
-            save(self.folder.as_fd(), &self.path, &record, durable)?;
+            let of = (&description, &*boot);
+            save(self.folder.as_fd(), &self.path, of, &unit, durable)?;
         }
         Ok(answer)
     }
@@ -187,8 +151,7 @@ impl Lun {
     fn load(&self, description: &Description, boot: &str) -> Result<LogicalUnit, StoreError> {
         let path = self.path.join(STATE);
         let content = file::read(self.folder.as_fd(), STATE, &path)?;
-        let missing = || io::Error::from(io::ErrorKind::NotFound);
-        let content = content.ok_or_else(|| StoreError::io("open", &path)(missing()))?;
+        let content = content.ok_or_else(|| StoreError::io("open", &path)(Errno::NOENT))?;
         let record = match Record::from_json(&content) {
             Ok(record) => record,
             Err(source) => return Err(StoreError::Malformed { path, source }),
@@ -225,73 +188,35 @@ impl Lun {
     }
 }
 
-/// Makes the folder of a soft LUN.
-fn fill(path: &Path, description: &Description) -> Result<(), StoreError> {
-    let unit = description
-        .unit()
-        .map_err(|source| StoreError::Description {
-            path: path.join(DESCRIPTION),
-            source,
-        })?;
-    let folder = create_folder(path)?;
-    let description_path = path.join(DESCRIPTION);
-    let content = description
-        .to_json()
-        .map_err(|source| StoreError::Malformed {
-            path: description_path.clone(),
-            source,
-        })?;
-    file::replace(
-        folder.as_fd(),
-        DESCRIPTION,
-        &description_path,
-        &content,
-        Durable::Content,
-    )?;
-    let record = Record::of(description, &boot()?, &unit);
-    save(folder.as_fd(), path, &record, Durable::Content)?;
-    file::lock(folder.as_fd(), LOCK, &path.join(LOCK))?;
-    let ports_path = path.join(PORTS);
-    let ports = create_folder(&ports_path)?;
-    for port in &description.ports {
-        let name = port.name.as_str();
-        file::create_empty(ports.as_fd(), name, &ports_path.join(name))?;
-    }
-    for (folder, path) in [(&ports, &*ports_path), (&folder, path)] {
-        fsync(folder).map_err(StoreError::io("bring to the disk", path))?;
-    }
-    Ok(())
-}
-
-fn create_folder(path: &Path) -> Result<OwnedFd, StoreError> {
-    let created = fs::DirBuilder::new().mode(0o755).create(path);
-    created.map_err(StoreError::io("create", path))?;
-    openat(CWD, path, FOLDER, Mode::empty()).map_err(StoreError::io("open", path))
-}
-
-/// The folder that something is to be made in.
-fn open_parent(path: &Path) -> Result<OwnedFd, StoreError> {
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or_else(|| Path::new("."));
-    openat(CWD, parent, FOLDER, Mode::empty()).map_err(StoreError::io("open", parent))
-}
-
-fn save(
+/// Puts the state of a description's unit in the place of the old one.
+///
+/// # Errors
+///
+/// [`StoreError`]: the old one is still there, unless the new one's name could not be brought to the disk.
+pub(super) fn save(
     folder: BorrowedFd<'_>,
     path: &Path,
-    record: &Record,
+    (description, boot): (&Description, &str),
+    unit: &LogicalUnit,
     durable: Durable,
 ) -> Result<(), StoreError> {
     let path = path.join(STATE);
+    let record = match Record::of(description, boot, unit) {
+        Ok(record) => record,
+        Err(source) => return Err(StoreError::State { path, source }),
+    };
     match record.to_json() {
         Ok(content) => file::replace(folder, STATE, &path, &content, durable),
         Err(source) => Err(StoreError::Malformed { path, source }),
     }
 }
 
-fn boot() -> Result<String, StoreError> {
+/// Which start of the host this is.
+///
+/// # Errors
+///
+/// [`StoreError`]: the kernel does not say.
+pub(super) fn boot() -> Result<String, StoreError> {
     let boot = fs::read_to_string(BOOT).map_err(StoreError::io("read", BOOT))?;
     Ok(boot.trim_end().to_owned())
 }

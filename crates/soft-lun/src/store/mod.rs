@@ -7,7 +7,7 @@
 //!   lock          held (flock) by whoever changes the state
 //!   ports/
 //!     node1       an initiator port, as /dev/sda is one: whoever has it open speaks through it.
-//!     node2       Always empty; a client can write to it, so nothing is read from it
+//!     node2       Made empty; a client can write to it, so nothing is read from it
 //! ```
 //!
 //! Both JSON files are for people too. Several processes can use a soft LUN at once: a command takes the
@@ -19,9 +19,13 @@
 //! the command is answered. A restart of the host is a loss of power: what is not to outlast it is gone
 //! afterwards, and each port is told so (29h/00h).
 //!
+//! The folder is for one host's processes: another host has been started at another time, which looks like
+//! a loss of power.
+//!
 //! A file that is none of these, is of another soft LUN, or holds what no command leads to, is an
 //! error that names it. Nothing is ever repaired or reset.
 
+mod create;
 mod description;
 mod error;
 mod file;

@@ -43,6 +43,9 @@ pub enum RecordError {
     /// It speaks of a port that the soft LUN does not have.
     #[error("it speaks of port {0}, which there is not")]
     UnknownPort(Name),
+    /// The unit has a nexus that the soft LUN has no port for.
+    #[error("it has a nexus that is none of the ports'")]
+    UnknownNexus(NexusId),
     /// No command leads to it.
     #[error(transparent)]
     Impossible(#[from] ImpossibleState),
@@ -110,45 +113,52 @@ enum AttentionKind {
 
 impl Record {
     /// The state of a description's unit. `boot` is since which start of the host it has been so.
-    #[must_use]
-    pub fn of(description: &Description, boot: &str, unit: &LogicalUnit) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::UnknownNexus`]: the unit is another one's.
+    pub fn of(
+        description: &Description,
+        boot: &str,
+        unit: &LogicalUnit,
+    ) -> Result<Self, RecordError> {
         let snapshot = unit.snapshot();
-        // A snapshot is taken from the description's unit: each of its nexuses has a port.
         let name = |nexus| {
-            description
-                .port(nexus)
-                .map(|port| PortName(port.name.clone()))
+            let port = description.port(nexus);
+            let port = port.map(|port| PortName(port.name.clone()));
+            port.ok_or(RecordError::UnknownNexus(nexus))
         };
-        let registration = |one: &Registration| {
-            Some(RegistrationText {
+        let registration = |one: &Registration| -> Result<_, RecordError> {
+            Ok(RegistrationText {
                 port: name(one.nexus)?,
                 key: one.key,
                 all_tg_pt: one.all_tg_pt,
             })
         };
-        let attention = |(nexus, attention): &(NexusId, Attention)| {
-            Some(AttentionText {
+        let attention = |(nexus, attention): &(NexusId, Attention)| -> Result<_, RecordError> {
+            Ok(AttentionText {
                 port: name(*nexus)?,
                 attention: *attention,
             })
         };
-        Record {
+        let reservation = |held: Reservation| -> Result<_, RecordError> {
+            Ok(ReservationText {
+                r#type: TypeText(held.kind()),
+                holder: held.holder().map(name).transpose()?,
+            })
+        };
+        let registrations = snapshot.registrations.iter().map(registration);
+        let attentions = snapshot.attentions.iter().map(attention);
+        Ok(Record {
             format: Format::One,
             identity: description.identity,
             boot: boot.to_owned(),
             generation: snapshot.generation.get(),
             aptpl: snapshot.aptpl,
-            reservation: snapshot.reservation.map(|held| ReservationText {
-                r#type: TypeText(held.kind()),
-                holder: held.holder().and_then(name),
-            }),
-            registrations: snapshot
-                .registrations
-                .iter()
-                .filter_map(registration)
-                .collect(),
-            attentions: snapshot.attentions.iter().filter_map(attention).collect(),
-        }
+            reservation: snapshot.reservation.map(reservation).transpose()?,
+            registrations: registrations.collect::<Result<_, RecordError>>()?,
+            attentions: attentions.collect::<Result<_, RecordError>>()?,
+        })
     }
 
     /// The content of `state.json`.

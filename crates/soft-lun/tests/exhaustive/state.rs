@@ -189,7 +189,10 @@ fn what_is_stored_is_all_there_is(unit: &LogicalUnit) {
         ports: unit.nexuses().enumerate().map(port).collect(),
         supported: unit.supported(),
     };
-    let stored = Record::of(&description, "boot", unit).to_json().unwrap();
+    let stored = Record::of(&description, "boot", unit)
+        .unwrap()
+        .to_json()
+        .unwrap();
     let mut other = description.unit().unwrap();
     let record = Record::from_json(&stored).unwrap();
     record.restore(&description, "boot", &mut other).unwrap();

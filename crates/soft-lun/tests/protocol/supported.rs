@@ -1,11 +1,11 @@
 //! A unit that supports less than everything says so, and refuses the rest.
 
 use scsi_pr::{BasicParameterList, InServiceAction, RegisterAndMove, ReservationType, TypeMask};
-use soft_lun::{LogicalUnit, Supported};
+use soft_lun::{ImpossibleState, LogicalUnit, Supported};
 
 use crate::play::{
     A, B, C, EXCLUSIVE, KEY_A, KEY_B, Play, STALE, WRITE_EXCLUSIVE, ask, basic, moving, nexus,
-    preempt, register, register_and_ignore, register_with, reserve, to,
+    preempt, register, register_and_ignore, register_with, release, reserve, to,
 };
 
 const NOTHING: Supported = Supported {
@@ -85,6 +85,46 @@ fn a_wrong_key_comes_before_a_flag_without_support() {
         ..basic(STALE, KEY_A)
     };
     supporting(NOTHING).conflict(A, &register_with(&list));
+}
+
+#[test]
+fn a_flag_without_support_does_not_bring_other_keys_into_it() {
+    let at = |target_port: u16| soft_lun::Nexus {
+        target_port: target_port.into(),
+        ..nexus(A)
+    };
+    let unit = LogicalUnit::new(vec![at(1), at(2)]).unwrap();
+    let mut play = Play {
+        unit: unit.supporting(NOTHING),
+    };
+    play.good(A, &register(0, KEY_A));
+    play.good(B, &register(0, KEY_B));
+    let mut list = basic(KEY_A, STALE);
+    list.all_tg_pt = true;
+    play.illegal(A, &register_with(&list), 0x26, 0);
+}
+
+#[test]
+fn what_is_not_supported_cannot_be_restored() {
+    let mut everything = Play::new();
+    let mut list = basic(0, KEY_A);
+    let refused = |play: &Play, what| {
+        let mut nothing = supporting(NOTHING);
+        let error = nothing.unit.restore(&play.unit.snapshot()).unwrap_err();
+        assert_eq!(error, ImpossibleState::NotSupported(what));
+        assert_eq!(nothing.unit, supporting(NOTHING).unit);
+    };
+    list.all_tg_pt = true;
+    everything.good(A, &register_with(&list));
+    refused(&everything, "ALL_TG_PT");
+    list.aptpl = true;
+    everything.good(B, &register_with(&list));
+    refused(&everything, "APTPL");
+    let mut everything = Play::held(EXCLUSIVE);
+    refused(&everything, "a reservation of this type");
+    everything.good(A, &release(KEY_A, EXCLUSIVE));
+    let mut nothing = supporting(NOTHING);
+    nothing.unit.restore(&everything.unit.snapshot()).unwrap();
 }
 
 #[test]

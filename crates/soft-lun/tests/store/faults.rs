@@ -183,6 +183,92 @@ fn links_and_pipes_are_not_followed() {
 }
 
 #[test]
+fn what_is_under_the_temporary_name_is_not_written_to() {
+    let scratch = Scratch::new();
+    let precious = scratch.folder.path().join("precious");
+    fs::write(&precious, "content").unwrap();
+    fs::hard_link(&precious, scratch.file("state.json.new")).unwrap();
+    scratch.good("a", &register(KEY_A, true));
+    assert_eq!(fs::read_to_string(&precious).unwrap(), "content");
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mkfifoat(rustix::fs::CWD, scratch.file("state.json.new"), mode).unwrap();
+    scratch.good("a", &register(KEY_A, true));
+}
+
+#[test]
+fn without_its_lock_it_is_being_removed() {
+    let scratch = Scratch::new();
+    fs::remove_file(scratch.file("lock")).unwrap();
+    let error = scratch
+        .lun
+        .execute(&name("a"), &read_keys().0, &[])
+        .unwrap_err();
+    assert!(error.to_string().ends_with("lun/lock"), "{error}");
+    assert!(!scratch.file("lock").exists());
+    // One can still look.
+    scratch.lun.look().unwrap();
+}
+
+#[test]
+fn a_lock_that_nobody_lets_go_of_is_said() {
+    let scratch = Scratch::new();
+    let held = fs::File::open(scratch.file("lock")).unwrap();
+    held.lock().unwrap();
+    let error = scratch
+        .lun
+        .execute(&name("a"), &read_keys().0, &[])
+        .unwrap_err();
+    assert!(error.is_passing(), "{error}");
+    assert!(error.to_string().contains("lun/lock is locked"), "{error}");
+    drop(held);
+    scratch.good("a", &read_keys());
+}
+
+#[test]
+fn a_lock_that_was_replaced_is_not_taken_for_the_lock() {
+    let scratch = Scratch::new();
+    let held = fs::File::open(scratch.file("lock")).unwrap();
+    held.lock().unwrap();
+    let waiting = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| scratch.send("a", &register(KEY_A, false)));
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        // Whoever waits for the old one must see that it is no longer the lock.
+        fs::rename(scratch.file("lock"), scratch.file("old")).unwrap();
+        let new = fs::File::create_new(scratch.file("lock")).unwrap();
+        new.lock().unwrap();
+        drop(held);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert_eq!(scratch.lun.look().unwrap().registrations(), []);
+        drop(new);
+        waiting.join().unwrap()
+    });
+    assert_eq!(waiting.status.0, 0);
+}
+
+#[test]
+fn a_state_that_the_soft_lun_does_not_support_is_named() {
+    let scratch = Scratch::new();
+    scratch.good("a", &register(KEY_A, true));
+    let content = scratch
+        .content("lun.json")
+        .replace("\"aptpl\": true", "\"aptpl\": false");
+    fs::write(scratch.file("lun.json"), content).unwrap();
+    let complaint = complaint(&scratch.lun);
+    assert!(complaint.contains("state.json"), "{complaint}");
+    assert!(
+        complaint.ends_with("APTPL, which the unit does not support"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn files_without_end_are_not_read_to_the_end() {
+    let scratch = Scratch::new();
+    fs::write(scratch.file("state.json"), vec![b' '; 3 << 20]).unwrap();
+    assert!(complaint(&scratch.lun).ends_with("is longer than any file of a soft LUN"));
+}
+
+#[test]
 fn a_new_state_that_cannot_be_written_leaves_the_old_one() {
     let scratch = Scratch::new();
     scratch.good("a", &register(KEY_A, true));

@@ -129,6 +129,87 @@ fn a_state_is_replaced_and_never_written_over() {
 }
 
 #[test]
+fn a_new_state_has_the_mode_of_the_old_one() {
+    let scratch = Scratch::new();
+    let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for expected in [0o600, 0o664] {
+        let permissions = fs::Permissions::from_mode(expected);
+        fs::set_permissions(scratch.file("state.json"), permissions).unwrap();
+        scratch.good("a", &register(u64::from(expected), false));
+        assert_eq!(mode(scratch.file("state.json")), expected);
+    }
+}
+
+#[test]
+fn of_two_that_are_made_at_once_one_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    for round in 0..50 {
+        let path = folder.path().join(format!("lun{round}"));
+        let create = || Lun::create(&path, ports(), Supported::default());
+        let (one, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(create);
+            (create(), other.join().unwrap())
+        });
+        assert_eq!(u8::from(one.is_ok()) + u8::from(other.is_ok()), 1);
+        for refused in [one.as_ref().err(), other.as_ref().err()]
+            .into_iter()
+            .flatten()
+        {
+            assert!(matches!(refused, StoreError::Exists(_)), "{refused}");
+        }
+        Lun::open(&path).unwrap().look().unwrap();
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 50);
+}
+
+#[test]
+fn there_is_a_most_of_ports_and_all_of_them_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let ports = |count: u16| -> Vec<_> {
+        let port = |number: u16| {
+            let name = format!("{number:064}");
+            port(&name, number.into(), u16::MAX)
+        };
+        (1..=count).map(port).collect()
+    };
+    let create = |name: &str, count| {
+        Lun::create(
+            &folder.path().join(name),
+            ports(count),
+            Supported::default(),
+        )
+    };
+    let error = create("more", 1025).unwrap_err();
+    assert!(matches!(error, StoreError::Description { .. }), "{error}");
+    let lun = create("most", 1024).unwrap();
+    // Registered, all of them, and told what there is to be told.
+    let description = lun.description().unwrap();
+    let mut unit = description.unit().unwrap();
+    let nexuses: Vec<_> = unit.nexuses().map(|(nexus, _)| nexus).collect();
+    let snapshot = soft_lun::Snapshot {
+        registrations: nexuses
+            .iter()
+            .map(|nexus| soft_lun::Registration {
+                nexus: *nexus,
+                key: u64::MAX.into(),
+                all_tg_pt: false,
+            })
+            .collect(),
+        attentions: nexuses
+            .iter()
+            .flat_map(|nexus| soft_lun::Attention::ALL.map(|attention| (*nexus, attention)))
+            .collect(),
+        ..soft_lun::Snapshot::default()
+    };
+    unit.restore(&snapshot).unwrap();
+    let record = soft_lun::store::Record::of(&description, "boot", &unit).unwrap();
+    let content = String::from_utf8(record.to_json().unwrap()).unwrap();
+    let content = content.replace("\"boot\": \"boot\"", &format!("\"boot\": \"{}\"", boot()));
+    fs::write(lun.path().join("state.json"), content).unwrap();
+    assert_eq!(lun.look().unwrap(), unit);
+}
+
+#[test]
 fn what_it_supports_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     let supported = Supported {

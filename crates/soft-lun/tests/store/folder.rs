@@ -102,3 +102,39 @@ fn a_folder_that_is_none_cannot_be_opened() {
         assert_eq!(error, format!("cannot open {}", path.display()));
     }
 }
+
+#[test]
+fn a_descriptor_that_needs_no_permission_is_no_port() {
+    let scratch = Scratch::new();
+    let folder = Folder::open(scratch.folder.path()).unwrap();
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
+    let mode = rustix::fs::Mode::empty();
+    let path = rustix::fs::open(scratch.file("ports/a"), flags, mode).unwrap();
+    assert!(folder.port(path.as_fd()).unwrap().is_none());
+}
+
+#[test]
+fn a_folder_that_is_gone_is_said() {
+    let scratch = Scratch::new();
+    let port = File::open(scratch.file("ports/a")).unwrap();
+    let folder = Folder::open(scratch.folder.path()).unwrap();
+    fs::remove_dir_all(scratch.folder.path()).unwrap();
+    let error = folder.port(port.as_fd()).unwrap_err().to_string();
+    assert!(error.contains("was removed"), "{error}");
+}
+
+#[test]
+fn one_that_cannot_be_looked_into_does_not_hide_the_others() {
+    let scratch = Scratch::new();
+    let path = scratch.folder.path();
+    // Not even root opens it: too many links.
+    fs::create_dir(path.join("a")).unwrap();
+    std::os::unix::fs::symlink("ports", path.join("a/ports")).unwrap();
+    std::os::unix::fs::symlink("b", path.join("b")).unwrap();
+    let folder = Folder::open(path).unwrap();
+    let port = File::open(scratch.file("ports/a")).unwrap();
+    assert_eq!(found(&folder, &port), Some(("lun".into(), "a".into())));
+    fs::write(path.join("file"), "").unwrap();
+    let file = File::open(path.join("file")).unwrap();
+    assert!(folder.port(file.as_fd()).is_err());
+}
