@@ -83,6 +83,16 @@ impl Play {
         self.send(&open(&self.path(name)), cdb, list)
     }
 
+    /// Registers both ports and clears through one of them. Gives the other one.
+    fn has_something_to_be_told(&self) -> &'static str {
+        const CLEAR: [u8; 16] = [0x5f, 3, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
+        let (a, b) = ("luns/lun/ports/a", "luns/lun/ports/b");
+        good(&self.ask(a, REGISTER, &keys(0, 0xaa)));
+        good(&self.ask(b, REGISTER, &keys(0, 0xbb)));
+        good(&self.ask(a, CLEAR, &keys(0xaa, 0)));
+        b
+    }
+
     /// Ends the helper, and gives what it has said.
     fn said(mut self) -> String {
         self.helper.kill().unwrap();
@@ -177,13 +187,7 @@ fn data_ends_at_the_allocation_length() {
 #[test]
 fn a_unit_attention_is_sense_data() {
     let play = Play::new(&["--soft-luns", "luns"]);
-    let (a, b) = ("luns/lun/ports/a", "luns/lun/ports/b");
-    good(&play.ask(a, REGISTER, &keys(0, 0xaa)));
-    good(&play.ask(b, REGISTER, &keys(0, 0xbb)));
-    // CLEAR
-    let mut clear = REGISTER;
-    clear[1] = 3;
-    good(&play.ask(a, clear, &keys(0xaa, 0)));
+    let b = play.has_something_to_be_told();
     assert_eq!(refusal(&play.ask(b, READ_KEYS, &[])), (6, 0x2a, 3));
     good(&play.ask(b, READ_KEYS, &[]));
 }
@@ -217,12 +221,7 @@ fn any_other_file_is_what_it_was() {
 #[test]
 fn whoever_may_not_open_a_port_cannot_take_its_unit_attentions() {
     let play = Play::new(&["--soft-luns", "luns"]);
-    let (a, b) = ("luns/lun/ports/a", "luns/lun/ports/b");
-    good(&play.ask(a, REGISTER, &keys(0, 0xaa)));
-    good(&play.ask(b, REGISTER, &keys(0, 0xbb)));
-    let mut clear = REGISTER;
-    clear[1] = 3;
-    good(&play.ask(a, clear, &keys(0xaa, 0)));
+    let b = play.has_something_to_be_told();
     // To be opened so a file's mode does not matter.
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
     let path = rustix::fs::open(play.path(b), flags, rustix::fs::Mode::empty()).unwrap();
