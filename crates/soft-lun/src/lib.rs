@@ -33,6 +33,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! The same commands are sent to the kernel's own target (`tests/lio`); where that one departs from the
+//! standard, `docs/lio-differences.md` says so.
+//!
 //! # What the standard leaves open
 //!
 //! * Registrations are listed in the order in which they were made.

@@ -1,6 +1,7 @@
 //! The guest side: the first process of the virtual machine. It runs one scenario and ends the
 //! machine with the verdict.
 
+mod comparison;
 mod helper;
 mod initiator;
 mod lio;
@@ -38,6 +39,7 @@ pub(crate) struct Options {
 enum Scenario {
     Sg(suite::Options),
     Guest(reservations::Options),
+    Lio(comparison::Options),
 }
 
 /// Loads kernel modules from where the package was unpacked.
@@ -81,6 +83,7 @@ fn scenario(options: &Options) -> Result<()> {
     match &options.scenario {
         Scenario::Sg(options) => suite::run(options, &modules),
         Scenario::Guest(options) => reservations::run(options, &modules),
+        Scenario::Lio(options) => comparison::run(options, &modules),
     }
 }
 

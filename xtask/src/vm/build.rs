@@ -29,13 +29,24 @@ pub(crate) fn target_folder() -> Result<PathBuf> {
 
 /// Builds the helper.
 pub(crate) fn helper() -> Result<PathBuf> {
-    let built = build(&["build", "--bin=qemu-pr-helper"], "qemu-pr-helper")?;
+    let package = "--package=qemu-pr-helper";
+    let built = build(
+        &["build", "--bin=qemu-pr-helper", package],
+        "qemu-pr-helper",
+    )?;
     Ok(built.executable)
 }
 
 /// Builds the compatibility suite.
 pub(crate) fn compat() -> Result<Program> {
-    build(&["test", "--no-run", "--test=compat"], "compat")
+    let package = "--package=qemu-pr-helper";
+    build(&["test", "--no-run", "--test=compat", package], "compat")
+}
+
+/// Builds the comparison of the software logical unit with the kernel's target.
+pub(crate) fn lio() -> Result<Program> {
+    let package = "--package=soft-lun";
+    build(&["test", "--no-run", "--test=lio", package], "lio")
 }
 
 fn cargo() -> Command {
@@ -50,7 +61,6 @@ fn build(arguments: &[&str], name: &str) -> Result<Program> {
     let mut command = cargo();
     command
         .args(arguments)
-        .arg("--package=qemu-pr-helper")
         .arg("--message-format=json-render-diagnostics")
         // Progress and compiler messages are for the person who waits.
         .stderr(Stdio::inherit());

@@ -37,6 +37,15 @@ pub(crate) struct Options {
     /// How many minutes the machine of `guest` may take
     #[arg(long, value_name = "MINUTES", default_value_t = 10)]
     guest_limit: u64,
+    /// How many minutes the machine of `lio` may take
+    #[arg(long, value_name = "MINUTES", default_value_t = 10)]
+    lio_limit: u64,
+    /// How many sequences `lio` sends
+    #[arg(long, value_name = "NUMBER", default_value_t = 2000)]
+    lio_sequences: u64,
+    /// Where the random numbers of `lio` begin [default: the time]
+    #[arg(long, value_name = "NUMBER")]
+    lio_seed: Option<u64>,
 }
 
 /// One boot of a virtual machine and what happens in it.
@@ -46,6 +55,8 @@ enum Scenario {
     Sg,
     /// A nested QEMU guest that reserves a disk of that target through the helper
     Guest,
+    /// Random sequences of commands to that target and to the software logical unit
+    Lio,
 }
 
 impl Scenario {
@@ -53,12 +64,13 @@ impl Scenario {
         match self {
             Self::Sg => "sg",
             Self::Guest => "guest",
+            Self::Lio => "lio",
         }
     }
 
     fn processors(self) -> u8 {
         match self {
-            Self::Sg => 2,
+            Self::Sg | Self::Lio => 2,
             // With two, QEMU's emulation of AMD's virtualisation does not seem sound (10.0.2): 3 of
             // 18 nested guests died, one with the whole machine. With one, none of 27 did, and they
             // were not slower.
@@ -70,6 +82,7 @@ impl Scenario {
         let minutes = match self {
             Self::Sg => options.sg_limit,
             Self::Guest => options.guest_limit,
+            Self::Lio => options.lio_limit,
         };
         Duration::from_secs(minutes * 60)
     }
@@ -90,8 +103,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut failed = Vec::new();
     for &scenario in scenarios {
         let name = scenario.name();
-        let limit = scenario.limit(options);
-        if let Err(error) = run_one(scenario, &folder, &kernel, limit, options.keep_console) {
+        if let Err(error) = run_one(scenario, &folder, &kernel, options) {
             eprintln!("xtask: {name} FAILED: {error:#}");
             failed.push(name);
         }
@@ -102,18 +114,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn run_one(
-    scenario: Scenario,
-    folder: &Path,
-    kernel: &Kernel,
-    limit: Duration,
-    keep_console: bool,
-) -> Result<()> {
+fn run_one(scenario: Scenario, folder: &Path, kernel: &Kernel, options: &Options) -> Result<()> {
     let name = scenario.name();
     println!("xtask: {name}");
     let words = timed("build", || match scenario {
         Scenario::Sg => sg_words(),
         Scenario::Guest => guest_words(folder, kernel),
+        Scenario::Lio => lio_words(options),
     })?;
     let initramfs = folder.join(format!("{name}.initramfs"));
     initramfs::for_host_root(kernel, &guest_command(kernel, words)?, &initramfs)?;
@@ -123,8 +130,8 @@ fn run_one(
         initramfs: &initramfs,
         log: &log,
         processors: scenario.processors(),
-        limit,
-        keep_console,
+        limit: scenario.limit(options),
+        keep_console: options.keep_console,
     };
     let status = timed("virtual machine", || machine.run())?;
     let log = log.display();
@@ -154,6 +161,16 @@ fn sg_words() -> Result<Vec<OsString>> {
     let mut words: Vec<OsString> = vec!["sg".into()];
     words.extend(["--suite".into(), suite.executable.into()]);
     words.extend(["--folder".into(), suite.folder.into()]);
+    Ok(words)
+}
+
+fn lio_words(options: &Options) -> Result<Vec<OsString>> {
+    let comparison = build::lio()?;
+    let mut words: Vec<OsString> = vec!["lio".into()];
+    words.extend(["--comparison".into(), comparison.executable.into()]);
+    words.extend(["--folder".into(), comparison.folder.into()]);
+    words.push(format!("--sequences={}", options.lio_sequences).into());
+    words.extend(options.lio_seed.map(|seed| format!("--seed={seed}").into()));
     Ok(words)
 }
 
