@@ -233,9 +233,9 @@ fn a_lock_that_was_replaced_is_not_taken_for_the_lock() {
         let waiting = scope.spawn(|| scratch.send("a", &register(KEY_A, false)));
         std::thread::sleep(std::time::Duration::from_millis(20));
         // Whoever waits for the old one must see that it is no longer the lock.
-        fs::rename(scratch.file("lock"), scratch.file("old")).unwrap();
-        let new = fs::File::create_new(scratch.file("lock")).unwrap();
+        let new = fs::File::create_new(scratch.file("new")).unwrap();
         new.lock().unwrap();
+        fs::rename(scratch.file("new"), scratch.file("lock")).unwrap();
         drop(held);
         std::thread::sleep(std::time::Duration::from_millis(50));
         assert_eq!(scratch.lun.look().unwrap().registrations(), []);
