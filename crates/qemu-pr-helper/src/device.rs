@@ -27,8 +27,11 @@ const MULTIPATH_PREFIX: &str = "mpath-";
 pub enum Kind {
     /// One SCSI device, or something that is none: the kernel knows which when it is sent a command.
     Single,
-    /// A device-mapper multipath map, or a device on top of one: several paths to one logical unit.
+    /// A device-mapper multipath map: several paths to one logical unit.
     Multipath,
+    /// A device on top of the multipath map with this number: a partition, a volume. It has no reservations
+    /// of its own: a command to it would be one to the whole logical unit, which others share.
+    OnMultipath(Number),
 }
 
 /// A block or character device's number, or that a file is no device.
@@ -90,38 +93,45 @@ pub fn kind(number: Number) -> io::Result<Kind> {
             let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
             // Without this check a sysfs that is not there would make every map a single device.
             fs::metadata(&device)?;
-            Ok(if has_multipath(&device, DEEPEST_STACK)? {
-                Kind::Multipath
-            } else {
-                Kind::Single
-            })
+            match multipath(&device, DEEPEST_STACK)? {
+                None => Ok(Kind::Single),
+                Some(map) if map == device => Ok(Kind::Multipath),
+                Some(map) => Ok(Kind::OnMultipath(number_of(&map)?)),
+            }
         }
         _ => Ok(Kind::Single),
     }
 }
 
-/// Whether the block device at `device` in sysfs is a multipath map, or lies on one.
-///
-/// A command to a partition or a volume on a map would reach the whole logical unit by one path.
-fn has_multipath(device: &Path, depth: usize) -> io::Result<bool> {
+/// The multipath map that the block device at `device` in sysfs is, or lies on.
+fn multipath(device: &Path, depth: usize) -> io::Result<Option<PathBuf>> {
     let Some(depth) = depth.checked_sub(1) else {
         return Err(io::Error::other(
             "devices lie too deep on top of each other",
         ));
     };
     match fs::read_to_string(device.join("dm/uuid")) {
-        Ok(uuid) if uuid.starts_with(MULTIPATH_PREFIX) => return Ok(true),
+        Ok(uuid) if uuid.starts_with(MULTIPATH_PREFIX) => return Ok(Some(device.to_owned())),
         Ok(_) => {}
         // Not of device-mapper. Nothing else that passes SCSI commands on has devices under it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     }
     for below in fs::read_dir(device.join("slaves"))? {
-        if has_multipath(&below?.path(), depth)? {
-            return Ok(true);
+        if let Some(map) = multipath(&below?.path(), depth)? {
+            return Ok(Some(map));
         }
     }
-    Ok(false)
+    Ok(None)
+}
+
+/// The number of the block device at `device` in sysfs.
+fn number_of(device: &Path) -> io::Result<Number> {
+    let text = fs::read_to_string(device.join("dev"))?;
+    let parts = text.trim_end().split_once(':');
+    let parts = parts.and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    let (major, minor) = parts.ok_or_else(|| io::Error::other(format!("no number: {text:?}")))?;
+    Ok(Number::Block(major, minor))
 }
 
 #[cfg(test)]
@@ -171,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn maps_and_what_lies_on_them_are_multipath() {
+    fn maps_and_what_lies_on_them_are_told_apart() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path();
         create_dir_all(root.join("sda")).unwrap();
@@ -179,25 +189,34 @@ mod tests {
         let partition = map(root, "dm-1", "part1-mpath-3600", &["dm-0"]);
         let volume = map(root, "dm-2", "LVM-x", &["dm-1"]);
         let plain = map(root, "dm-3", "LVM-y", &["sda"]);
+        let below = |device: &Path| device.join("slaves/dm-0");
+        let deepest = volume.join("slaves/dm-1/slaves/dm-0");
         for (device, expected) in [
-            (mpath, true),
-            (partition, true),
-            (volume, true),
-            (plain, false),
-            (root.join("sda"), false),
+            (&mpath, Some(mpath.clone())),
+            (&partition, Some(below(&partition))),
+            (&volume, Some(deepest)),
+            (&plain, None),
+            (&root.join("sda"), None),
         ] {
             assert_eq!(
-                has_multipath(&device, DEEPEST_STACK).unwrap(),
+                multipath(device, DEEPEST_STACK).unwrap(),
                 expected,
                 "{device:?}"
             );
         }
+        write(mpath.join("dev"), "253:7\n").unwrap();
+        assert_eq!(
+            number_of(&below(&partition)).unwrap(),
+            Number::Block(253, 7)
+        );
+        write(mpath.join("dev"), "253\n").unwrap();
+        assert!(number_of(&mpath).is_err());
     }
 
     #[test]
     fn a_stack_without_end_is_an_error() {
         let folder = tempfile::tempdir().unwrap();
         let device = map(folder.path(), "dm-0", "LVM-x", &["dm-0"]);
-        assert!(has_multipath(&device, DEEPEST_STACK).is_err());
+        assert!(multipath(&device, DEEPEST_STACK).is_err());
     }
 }

@@ -28,6 +28,7 @@ pub struct Backends {
     lost: Seldom,
     unknown: Seldom,
     multipath: Seldom,
+    on_multipath: Seldom,
 }
 
 impl Backends {
@@ -40,6 +41,7 @@ impl Backends {
             lost: Seldom::new(),
             unknown: Seldom::new(),
             multipath: Seldom::new(),
+            on_multipath: Seldom::new(),
         }
     }
 }
@@ -64,10 +66,7 @@ impl Execute for Backends {
             log::info!(
                 "{client}: device {number} is open read-only: PERSISTENT RESERVE OUT refused"
             );
-            return Outcome::check_condition(
-                SenseKey::IllegalRequest,
-                AdditionalSense::INVALID_COMMAND_OPERATION_CODE,
-            );
+            return not_supported();
         }
         let soft_lun = self
             .soft_luns
@@ -84,6 +83,7 @@ impl Execute for Backends {
         match device::kind(number) {
             Ok(Kind::Single) => sg::execute(descriptor, command, parameters, data, self.io_timeout),
             Ok(Kind::Multipath) => self.multipath(client, number),
+            Ok(Kind::OnMultipath(map)) => self.on_multipath(client, number, map),
             Err(error) => self.unknown(client, number, &error),
         }
     }
@@ -111,14 +111,22 @@ impl Backends {
     fn multipath(&self, client: &Client, number: Number) -> Outcome {
         if self.multipath.is_due() {
             log::warn!(
-                "{client}: device {number} is a multipath map or lies on one, which this version \
-                 does not support yet: command refused; give the virtual machine a single path"
+                "{client}: device {number} is a multipath map, which this version does not support \
+                 yet: command refused; give the virtual machine a single path"
             );
         }
-        Outcome::check_condition(
-            SenseKey::IllegalRequest,
-            AdditionalSense::INVALID_COMMAND_OPERATION_CODE,
-        )
+        not_supported()
+    }
+
+    /// A command to a partition or a volume would reach the whole logical unit, by one path.
+    fn on_multipath(&self, client: &Client, number: Number, map: Number) -> Outcome {
+        if self.on_multipath.is_due() {
+            log::warn!(
+                "{client}: device {number} is no disk, it lies on multipath map {map}: command \
+                 refused; a part of a logical unit has no reservations of its own"
+            );
+        }
+        not_supported()
     }
 
     /// It may be a multipath map.
@@ -131,6 +139,14 @@ impl Backends {
             AdditionalSense::IO_PROCESS_TERMINATED,
         )
     }
+}
+
+/// The device does not know persistent reservations.
+fn not_supported() -> Outcome {
+    Outcome::check_condition(
+        SenseKey::IllegalRequest,
+        AdditionalSense::INVALID_COMMAND_OPERATION_CODE,
+    )
 }
 
 fn is_read_only(descriptor: BorrowedFd<'_>) -> bool {
