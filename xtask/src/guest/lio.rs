@@ -36,6 +36,8 @@ pub(crate) struct Target {
 
 /// One way to a logical unit.
 pub(crate) struct Port {
+    /// The relative identifier of the target port.
+    pub(crate) number: u32,
     /// The block device, `/dev/sdX`.
     pub(crate) block: PathBuf,
     /// The same as a character device, `/dev/sgX`.
@@ -121,6 +123,7 @@ fn port(number: u32, backstore: &Path) -> Result<Port> {
     let device = Path::new("/sys/bus/scsi/devices").join(format!("{address}:0"));
     let block = node(&device.join("block"))?;
     Ok(Port {
+        number,
         partition: appeared(&PathBuf::from(format!("{}1", block.display())))?,
         generic: node(&device.join("scsi_generic"))?,
         block,

@@ -7,6 +7,7 @@ mod initiator;
 mod lio;
 mod maps;
 mod nested;
+mod operator;
 mod reservations;
 pub(crate) mod serial;
 mod suite;

@@ -1,4 +1,4 @@
-//! Scenario `sg`: the compatibility suite on the kernel's own SCSI target.
+//! Scenario `sg`: the compatibility suite on the kernel's own SCSI target, and then the operator's client.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::lio::{Port, Target};
 use super::maps::{self, Maps};
-use super::{Modules, uptime};
+use super::{Modules, operator, uptime};
 use crate::process::{run as run_command, timed};
 
 /// What the host has built for this scenario.
@@ -21,6 +21,12 @@ pub(crate) struct Options {
     /// The folder to run it in
     #[arg(long)]
     folder: PathBuf,
+    /// The operator's client
+    #[arg(long)]
+    prhctl: PathBuf,
+    /// The helpers that it goes through
+    #[arg(long)]
+    helper: Vec<PathBuf>,
 }
 
 /// Sets the target up and runs the suite's cases that need a device.
@@ -43,7 +49,13 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
         .env("PR_COMPAT_STRICT", "")
         .arg("device");
     timed("compatibility suite", || run_command(&mut suite))
-        .context("the compatibility suite found a fault")
+        .context("the compatibility suite found a fault")?;
+    timed("operator's client", || {
+        // The suite's own may have anything left on it.
+        let ports = target.unit::<2>()?;
+        let mut helpers = options.helper.iter();
+        helpers.try_for_each(|helper| operator::run(&options.prhctl, helper, &ports))
+    })
 }
 
 /// What the suite is told about the machine that it is in.

@@ -37,6 +37,12 @@ pub(crate) fn helper() -> Result<PathBuf> {
     Ok(built.executable)
 }
 
+/// Builds the operator's client.
+pub(crate) fn prhctl() -> Result<PathBuf> {
+    let built = build(&["build", "--bin=prhctl", "--package=prhctl"], "prhctl")?;
+    Ok(built.executable)
+}
+
 /// Builds the compatibility suite.
 pub(crate) fn compat() -> Result<Program> {
     let package = "--package=qemu-pr-helper";

@@ -51,7 +51,7 @@ pub(crate) struct Options {
 /// One boot of a virtual machine and what happens in it.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Scenario {
-    /// The compatibility suite on a real SCSI target with two initiator ports
+    /// The compatibility suite and prhctl on a real SCSI target with two initiator ports
     Sg,
     /// A nested QEMU guest that reserves a disk of that target through the helper
     Guest,
@@ -161,6 +161,9 @@ fn sg_words() -> Result<Vec<OsString>> {
     let mut words: Vec<OsString> = vec!["sg".into()];
     words.extend(["--suite".into(), suite.executable.into()]);
     words.extend(["--folder".into(), suite.folder.into()]);
+    words.extend(["--prhctl".into(), build::prhctl()?.into()]);
+    words.extend(["--helper".into(), ORIGINAL_HELPER.into()]);
+    words.extend(["--helper".into(), build::helper()?.into()]);
     Ok(words)
 }
 
