@@ -8,6 +8,16 @@ use crate::violation::Violation;
 pub const FEATURES_SIZE: usize = 4;
 /// Bytes of a CDB on the socket. Those of PERSISTENT RESERVE are 10 long; the rest is zero.
 pub const CDB_SIZE: usize = 16;
+
+/// A CDB in a request: with zeros behind it. What there is no room for is left out.
+#[must_use]
+pub fn padded(cdb: &[u8]) -> [u8; CDB_SIZE] {
+    let mut field = [0; CDB_SIZE];
+    for (byte, value) in field.iter_mut().zip(cdb) {
+        *byte = *value;
+    }
+    field
+}
 /// Bytes of sense data in a response.
 pub const SENSE_SIZE: usize = 96;
 /// The longest data or parameter list that the protocol carries, in bytes.

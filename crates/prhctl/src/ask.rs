@@ -2,15 +2,18 @@
 //!
 //! A unit attention comes instead of what was asked for, and once: the command was not done. To ask
 //! again is harmless. To change again is not if the attention says that somebody has changed the
-//! reservations: a node that has just been fenced must not come back by a blind repetition. The same
-//! goes for what is asked in order to change.
+//! reservations: a node that has just been fenced must not come back by a blind repetition. Nor if it says
+//! that the device may be another one now. The same goes for what is asked in order to change.
+//!
+//! BUSY is what helpers make of a host adapter or a driver that has given a command up, which may have
+//! reached the device: a command that changes is not sent again after it.
 
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use pr_socket::wire::{CDB_SIZE, MAX_TRANSFER};
+use pr_socket::wire::{MAX_TRANSFER, padded};
 use pr_socket::{Client, Direction, Response};
 use scsi_pr::{
     AdditionalSense, Cdb, InServiceAction, OutServiceAction, ParameterList, PersistentReserveIn,
@@ -18,7 +21,8 @@ use scsi_pr::{
 };
 
 use crate::device::Device;
-use crate::error::{Error, Refusal};
+use crate::error::{Error, Refusal, service_action};
+use crate::patience;
 use crate::render::Output;
 
 /// How many unit attentions a command may meet. Devices keep a few kinds, each once.
@@ -50,7 +54,14 @@ impl<'a> Helper<'a> {
         purpose: Direction,
         output: &'a Output,
     ) -> Result<Self, Error> {
-        let client = Client::connect(socket).map_err(|source| Error::Connect {
+        let late = || {
+            let socket = socket.display();
+            output.note(&format!(
+                "{socket}: the helper has not answered for 5 seconds; still waiting"
+            ));
+        };
+        let client = patience::wait(late, || Client::connect(socket));
+        let client = client.map_err(|source| Error::Connect {
             socket: socket.to_owned(),
             source,
         })?;
@@ -61,6 +72,12 @@ impl<'a> Helper<'a> {
             output,
             attentions: Vec::new(),
         })
+    }
+
+    /// Says what has to be known besides the answer.
+    pub(crate) fn note(&self, text: &str) {
+        let device = self.device.path().display();
+        self.output.note(&format!("{device}: {text}"));
     }
 
     /// The device.
@@ -116,14 +133,21 @@ impl<'a> Helper<'a> {
         let done = self.execute(command.into(), &list);
         // From here on nothing is left but to ask.
         self.purpose = Direction::In;
-        done.map(|_| ())
+        match done {
+            Ok(_) => Ok(()),
+            Err(Error::Refused(refusal)) => Err(Error::Refused(Box::new(Refusal {
+                parameters: Some(parameters.clone()),
+                ..*refusal
+            }))),
+            Err(other) => Err(other),
+        }
     }
 
     /// Sends a command until its answer is one to go by.
     ///
     /// # Errors
     ///
-    /// [`Error::Exchange`] if there is none, [`Error::Refused`] if it is anything but GOOD.
+    /// [`Error::Exchange`] if there is none, [`Error::Refused`] if the command was not done.
     fn execute(&mut self, command: Cdb, parameters: &[u8]) -> Result<Response, Error> {
         let (mut attentions, mut busy) = (0, 0);
         loop {
@@ -135,6 +159,10 @@ impl<'a> Helper<'a> {
             if let Some(attention) = refusal.attention() {
                 self.attentions.push(attention);
                 attentions += 1;
+            }
+            if is_done(&refusal, &response) {
+                self.output.note(&format!("{refusal}; it was done"));
+                return Ok(response);
             }
             match repetition(&refusal, self.purpose) {
                 Repetition::Now if attentions < MOST_ATTENTIONS => {
@@ -153,18 +181,35 @@ impl<'a> Helper<'a> {
     }
 
     fn exchange(&mut self, command: Cdb, parameters: &[u8]) -> Result<Response, Error> {
-        let mut cdb = [0; CDB_SIZE];
-        for (byte, value) in cdb.iter_mut().zip(command.encode()) {
-            *byte = value;
-        }
-        self.client
-            .execute(cdb, self.device.as_fd(), parameters)
-            .map_err(|source| Error::Exchange {
-                command,
-                device: self.device.path().to_owned(),
-                source,
-            })
+        let (output, device) = (self.output, self.device.path());
+        let late = || {
+            let (action, device) = (service_action(command), device.display());
+            let unknown = match command {
+                Cdb::In(_) => "",
+                Cdb::Out(_) => " (if this is interrupted, whether it was done is unknown)",
+            };
+            output.note(&format!(
+                "{device}: {action}: the helper has not answered for 5 seconds; still waiting{unknown}"
+            ));
+        };
+        let (client, descriptor) = (&mut self.client, self.device.as_fd());
+        let exchange = || client.execute(padded(&command.encode()), descriptor, parameters);
+        patience::wait(late, exchange).map_err(|source| Error::Exchange {
+            command,
+            device: device.to_owned(),
+            source,
+        })
     }
+}
+
+/// Whether the command was done, and the sense only tells of something besides (SPC-4, 4.5.6): as
+/// `sg_persist` takes it. Deferred sense comes instead of the command, and an answer that is not there
+/// cannot be gone by.
+fn is_done(refusal: &Refusal, response: &Response) -> bool {
+    let is_harmless = refusal.sense.is_some_and(|sense| {
+        matches!(sense.key, SenseKey::NoSense | SenseKey::RecoveredError) && !sense.deferred
+    });
+    is_harmless && (matches!(refusal.command, Cdb::Out(_)) || !response.data.is_empty())
 }
 
 /// Whether and when to send a command again.
@@ -180,9 +225,10 @@ enum Repetition {
 
 /// What to do about an answer that is not GOOD, to whom it is about to ask or to change.
 fn repetition(refusal: &Refusal, purpose: Direction) -> Repetition {
+    let is_question = matches!(refusal.command, Cdb::In(_));
     let is_busy = matches!(refusal.status, Status::BUSY | Status::TASK_SET_FULL);
     match (refusal.attention(), purpose) {
-        (None, _) if is_busy => Repetition::Later,
+        (None, _) if is_busy && is_question => Repetition::Later,
         (None, _) => Repetition::Never,
         (Some(_), Direction::In) => Repetition::Now,
         (Some(attention), Direction::Out) if is_unrelated(attention.code) => Repetition::Now,
@@ -191,11 +237,12 @@ fn repetition(refusal: &Refusal, purpose: Direction) -> Repetition {
 }
 
 /// Whether a unit attention is known to have nothing to do with reservations. What is not known to be
-/// harmless is not: PREEMPT AND ABORT can show as COMMANDS CLEARED, and vendors have codes of their own.
+/// harmless is not: PREEMPT AND ABORT can show as COMMANDS CLEARED, vendors have codes of their own, and
+/// where medium, inquiry data or LUNs have changed (28h, 3Fh) the device may be another one.
 const fn is_unrelated(code: AdditionalSense) -> bool {
     match code.asc {
-        // Medium may have changed; power on, reset, nexus loss; microcode, inquiry data, LUNs changed.
-        0x28 | 0x29 | 0x3f => true,
+        // Power on, reset, nexus loss.
+        0x29 => true,
         // Mode, log parameters, access states, priority, capacity.
         0x2a => matches!(code.ascq, 0x01 | 0x02 | 0x06 | 0x07 | 0x08 | 0x09),
         _ => false,
@@ -211,12 +258,19 @@ pub(crate) fn is_attention(sense: &Sense) -> bool {
 mod tests {
     use super::*;
 
-    fn refusal(status: u8, sense: Option<(u8, u8, u8)>) -> Refusal {
-        let command = PersistentReserveIn {
-            service_action: InServiceAction::ReadKeys,
-            allocation_length: 8,
-            control: 0,
-        };
+    const READ_KEYS: Cdb = Cdb::In(PersistentReserveIn {
+        service_action: InServiceAction::ReadKeys,
+        allocation_length: 8,
+        control: 0,
+    });
+    const CLEAR: Cdb = Cdb::Out(PersistentReserveOut {
+        service_action: OutServiceAction::Clear,
+        scope_type: ScopeType(0),
+        parameter_list_length: 24,
+        control: 0,
+    });
+
+    fn refusal(command: Cdb, status: u8, sense: Option<(u8, u8, u8)>) -> Refusal {
         let mut response = Response {
             status: Status(status),
             sense: [0; 96],
@@ -227,13 +281,13 @@ mod tests {
             let sense = Sense::new(SenseKey::from_low_bits(key), code).to_fixed();
             response.sense[..18].copy_from_slice(&sense);
         }
-        Refusal::new(command.into(), Path::new("/dev/sdb"), &response)
+        Refusal::new(command, Path::new("/dev/sdb"), &response)
     }
 
     #[test]
     fn to_ask_again_is_always_harmless() {
         for (asc, ascq) in [(0x29, 0), (0x2a, 3), (0x2a, 5), (0x2f, 0), (0x80, 1)] {
-            let refusal = refusal(2, Some((6, asc, ascq)));
+            let refusal = refusal(READ_KEYS, 2, Some((6, asc, ascq)));
             assert_eq!(repetition(&refusal, Direction::In), Repetition::Now);
         }
     }
@@ -243,35 +297,74 @@ mod tests {
         for (asc, ascq, expected) in [
             (0x29, 0x00, Repetition::Now),
             (0x29, 0x07, Repetition::Now),
-            (0x3f, 0x0e, Repetition::Now),
             (0x2a, 0x06, Repetition::Now),
             (0x2a, 0x09, Repetition::Now),
             (0x2a, 0x00, Repetition::Never),
             (0x2a, 0x03, Repetition::Never),
             (0x2a, 0x04, Repetition::Never),
             (0x2a, 0x05, Repetition::Never),
+            (0x28, 0x00, Repetition::Never),
             (0x2f, 0x00, Repetition::Never),
+            (0x3f, 0x01, Repetition::Never),
+            (0x3f, 0x03, Repetition::Never),
+            (0x3f, 0x05, Repetition::Never),
+            (0x3f, 0x0e, Repetition::Never),
             (0x80, 0x01, Repetition::Never),
         ] {
-            let refusal = refusal(2, Some((6, asc, ascq)));
-            let found = repetition(&refusal, Direction::Out);
-            assert_eq!(found, expected, "{asc:02x}/{ascq:02x}");
+            // Also what is asked in order to change.
+            for command in [READ_KEYS, CLEAR] {
+                let refusal = refusal(command, 2, Some((6, asc, ascq)));
+                let found = repetition(&refusal, Direction::Out);
+                assert_eq!(found, expected, "{asc:02x}/{ascq:02x}");
+            }
         }
     }
 
     #[test]
-    fn only_busy_devices_are_waited_for() {
-        for direction in [Direction::In, Direction::Out] {
-            for (status, expected) in [
-                (0x08, Repetition::Later),
-                (0x28, Repetition::Later),
-                (0x18, Repetition::Never),
-                (0x40, Repetition::Never),
-            ] {
-                assert_eq!(repetition(&refusal(status, None), direction), expected);
+    fn only_who_asks_waits_for_a_busy_device() {
+        for (status, expected) in [
+            (0x08, Repetition::Later),
+            (0x28, Repetition::Later),
+            (0x18, Repetition::Never),
+            (0x40, Repetition::Never),
+        ] {
+            for purpose in [Direction::In, Direction::Out] {
+                let asked = repetition(&refusal(READ_KEYS, status, None), purpose);
+                assert_eq!(asked, expected, "{status:#x}");
             }
-            let aborted = refusal(2, Some((0xb, 0, 6)));
-            assert_eq!(repetition(&aborted, direction), Repetition::Never);
+            let changed = repetition(&refusal(CLEAR, status, None), Direction::Out);
+            assert_eq!(changed, Repetition::Never, "{status:#x}");
         }
+        let aborted = refusal(READ_KEYS, 2, Some((0xb, 0, 6)));
+        assert_eq!(repetition(&aborted, Direction::In), Repetition::Never);
+    }
+
+    #[test]
+    fn sense_that_only_tells_is_no_refusal() {
+        let data = |data: &[u8]| Response {
+            status: Status::CHECK_CONDITION,
+            sense: [0; 96],
+            data: data.to_vec(),
+        };
+        for (command, key, answer, expected) in [
+            (CLEAR, 0, &[][..], true),
+            (CLEAR, 1, &[], true),
+            (READ_KEYS, 1, &[0; 8], true),
+            (READ_KEYS, 1, &[], false),
+            (CLEAR, 6, &[], false),
+        ] {
+            let refusal = refusal(command, 2, Some((key, 0, 0)));
+            assert_eq!(
+                is_done(&refusal, &data(answer)),
+                expected,
+                "{key} {answer:?}"
+            );
+        }
+        let mut deferred = refusal(CLEAR, 2, Some((1, 0, 0)));
+        deferred.sense = deferred.sense.map(|sense| Sense {
+            deferred: true,
+            ..sense
+        });
+        assert!(!is_done(&deferred, &data(&[])));
     }
 }

@@ -6,8 +6,8 @@ use scsi_pr::{
 
 use crate::ask::Helper;
 use crate::cli;
-use crate::error::{Error, Refusal, Situation};
-use crate::outcome::Change;
+use crate::error::{Conflict, Error, Inquiry, Refusal};
+use crate::outcome::{Change, Release};
 use crate::report;
 
 /// Registers a key.
@@ -27,20 +27,33 @@ pub(crate) fn register(helper: &mut Helper<'_>, given: &cli::Register) -> Result
         all_tg_pt: given.all_target_ports,
         aptpl: given.aptpl,
     };
+    let aptpl = Aptpl::of(helper)?;
     send(helper, action, None, list)?;
+    aptpl.warn(helper, given.aptpl);
     Ok(Change::Registered {
         key: given.key,
         action,
     })
 }
 
-/// Removes the sender's registration.
+/// Removes the sender's registration. APTPL counts for all registrations, whoever sends it, and so it
+/// stays as it is.
 ///
 /// # Errors
 ///
 /// Why it was not done.
 pub(crate) fn unregister(helper: &mut Helper<'_>, key: ReservationKey) -> Result<Change, Error> {
-    send(helper, OutServiceAction::Register, None, signed(key))?;
+    let aptpl = Aptpl::of(helper)?;
+    let list = BasicParameterList {
+        aptpl: aptpl == Aptpl::Active,
+        ..signed(key)
+    };
+    send(helper, OutServiceAction::Register, None, list)?;
+    if aptpl == Aptpl::Unknown {
+        helper.note(
+            "the device did not say whether registrations outlast a loss of power; now they do not",
+        );
+    }
     Ok(Change::Unregistered(key))
 }
 
@@ -69,11 +82,11 @@ pub(crate) fn release(
     key: ReservationKey,
     reservation_type: Option<ReservationType>,
 ) -> Result<Change, Error> {
-    let scope_type = match reservation_type {
-        Some(given) => given.into(),
+    let (before, scope_type) = match reservation_type {
+        Some(given) => (None, given.into()),
         None => match report::reservation(helper)?.reservation {
-            Some(reservation) => reservation.scope_type,
-            None => return Ok(Change::NothingToRelease),
+            Some(reservation) => (Some(reservation), reservation.scope_type),
+            None => return Ok(Change::Released(Release::Nothing)),
         },
     };
     send(
@@ -83,11 +96,9 @@ pub(crate) fn release(
         signed(key),
     )?;
     // A registrant that is no holder gets GOOD as well. If this cannot be read, GOOD is all there is.
-    let left = report::reservation(helper).ok();
-    Ok(match left.and_then(|data| data.reservation) {
-        Some(reservation) => Change::NotHolder(reservation.key),
-        None => Change::Released(key, scope_type),
-    })
+    let after = report::reservation(helper).ok();
+    let after = after.map(|data| data.reservation);
+    Ok(Change::Released(Release::of(key, before, after)))
 }
 
 /// Removes the reservation and all registrations.
@@ -141,11 +152,51 @@ pub(crate) fn register_and_move(
     // Devices compare scope and type with the reservation's.
     let held = report::reservation(helper)?.reservation;
     let scope_type = held.map(|reservation| reservation.scope_type);
+    let aptpl = Aptpl::of(helper)?;
     send(helper, OutServiceAction::RegisterAndMove, scope_type, list)?;
+    aptpl.warn(helper, given.aptpl);
     Ok(Change::Moved {
         key: given.new_key,
         to: given.to.clone(),
     })
+}
+
+/// Whether registrations and reservation outlast a loss of power (`PTPL_A`), before a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Aptpl {
+    Active,
+    Inactive,
+    /// The device does not say.
+    Unknown,
+}
+
+impl Aptpl {
+    /// Asks the device.
+    ///
+    /// # Errors
+    ///
+    /// That the helper cannot be asked any more, or that a unit attention speaks against the change.
+    fn of(helper: &mut Helper<'_>) -> Result<Self, Error> {
+        match report::capabilities(helper) {
+            Ok(found) if found.persist_through_power_loss_active => Ok(Aptpl::Active),
+            Ok(_) => Ok(Aptpl::Inactive),
+            Err(error @ Error::Exchange { .. }) => Err(error),
+            Err(Error::Refused(refusal)) if refusal.attention().is_some() => {
+                Err(Error::Refused(refusal))
+            }
+            Err(_) => Ok(Aptpl::Unknown),
+        }
+    }
+
+    /// Says it if a registration without APTPL has just ended that for everybody.
+    fn warn(self, helper: &Helper<'_>, is_kept: bool) {
+        if self == Aptpl::Active && !is_kept {
+            helper.note(
+                "registrations and reservation no longer outlast a loss of power, anybody's, as they \
+                 did before; --aptpl keeps it",
+            );
+        }
+    }
 }
 
 /// A parameter list with the sender's key and nothing else.
@@ -170,8 +221,9 @@ fn send(
     let done = helper.change(action, scope_type.unwrap_or_default(), &list.into());
     done.map_err(|error| match error {
         Error::Refused(refusal) if refusal.status == Status::RESERVATION_CONFLICT => {
+            let inquiry = inquire(helper).unwrap_or_else(|error| not_said(&error));
             Error::Refused(Box::new(Refusal {
-                situation: situation(helper),
+                inquiry,
                 ..*refusal
             }))
         }
@@ -179,11 +231,23 @@ fn send(
     })
 }
 
-/// Who is registered, and who holds the reservation, if the device says so. What it does not say must
-/// not hide the conflict.
-fn situation(helper: &mut Helper<'_>) -> Option<Situation> {
-    Some(Situation {
-        keys: report::keys(helper).ok()?.value,
-        reservation: report::reservation(helper).ok()?,
-    })
+/// Who is registered, and who holds the reservation.
+///
+/// # Errors
+///
+/// Why the device does not say. That must not hide the conflict.
+fn inquire(helper: &mut Helper<'_>) -> Result<Inquiry, Error> {
+    let keys = report::keys(helper)?;
+    Ok(Inquiry::Said(Conflict {
+        keys: keys.value,
+        missing_bytes: keys.missing,
+        reservation: report::reservation(helper)?,
+    }))
+}
+
+fn not_said(error: &Error) -> Inquiry {
+    match error.refusal() {
+        Some(refusal) if refusal.status == Status::RESERVATION_CONFLICT => Inquiry::Refused,
+        _ => Inquiry::Silent,
+    }
 }

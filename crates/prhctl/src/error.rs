@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use pr_socket::client::ClientError;
 use pr_socket::{Direction, Response};
-use scsi_pr::{Cdb, InServiceAction, Keys, ParameterDataError, ReservationData, Sense, Status};
+use scsi_pr::{
+    Cdb, InServiceAction, Keys, ParameterDataError, ParameterList, ReservationData, Sense, Status,
+};
 use soft_lun::store::StoreError;
 use thiserror::Error;
 
@@ -129,7 +131,7 @@ const fn purpose(direction: Direction) -> &'static str {
 }
 
 /// The standard's name of what a command does.
-fn service_action(command: Cdb) -> String {
+pub(crate) fn service_action(command: Cdb) -> String {
     match command {
         Cdb::In(command) => command.service_action.to_string(),
         Cdb::Out(command) => command.service_action.to_string(),
@@ -147,15 +149,30 @@ pub(crate) struct Refusal {
     pub(crate) status: Status,
     /// Why, with CHECK CONDITION, as far as that can be read.
     pub(crate) sense: Option<Sense>,
-    /// After a RESERVATION CONFLICT: who is registered, and who holds the reservation.
-    pub(crate) situation: Option<Situation>,
+    /// The parameter list, of a command that changes.
+    pub(crate) parameters: Option<ParameterList>,
+    /// What asking brought, after a RESERVATION CONFLICT.
+    pub(crate) inquiry: Inquiry,
+}
+
+/// What asking brought, after a RESERVATION CONFLICT.
+#[derive(Clone, Debug)]
+pub(crate) enum Inquiry {
+    /// Nothing, or nobody has asked.
+    Silent,
+    /// Another RESERVATION CONFLICT.
+    Refused,
+    /// An answer.
+    Said(Conflict),
 }
 
 /// Who is registered, and who holds the reservation.
 #[derive(Clone, Debug)]
-pub(crate) struct Situation {
+pub(crate) struct Conflict {
     /// The registered keys.
     pub(crate) keys: Keys,
+    /// How much of their list is missing.
+    pub(crate) missing_bytes: usize,
     /// The reservation.
     pub(crate) reservation: ReservationData,
 }
@@ -171,7 +188,8 @@ impl Refusal {
             device: device.to_owned(),
             status: response.status,
             sense,
-            situation: None,
+            parameters: None,
+            inquiry: Inquiry::Silent,
         }
     }
 

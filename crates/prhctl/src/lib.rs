@@ -20,6 +20,7 @@
 //! | `lun` | soft LUNs: made, listed, shown |
 //! | `demo` | a failover of two nodes, played through a helper of its own |
 //! | `ask` | one command at the helper: sent, sent again where that is harmless, judged |
+//! | `patience` | says that the helper takes long |
 //! | `device` | opens what a command is about |
 //! | `outcome` | what a command has to say, before anybody has said how |
 //! | `names` | the words for types, scopes and service actions on command lines and in JSON |
@@ -43,6 +44,7 @@ mod exit;
 mod lun;
 mod names;
 mod outcome;
+mod patience;
 mod render;
 mod report;
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use scsi_pr::{
-    Capabilities, FullStatus, Keys, OutServiceAction, ReservationData, ReservationKey,
+    Capabilities, FullStatus, Keys, OutServiceAction, Reservation, ReservationData, ReservationKey,
     ReservationType, ScopeType, Sense, TransportId, Truncatable,
 };
 
@@ -66,12 +66,8 @@ pub(crate) enum Change {
     Unregistered(ReservationKey),
     /// The device was reserved.
     Reserved(ReservationKey, ReservationType),
-    /// The reservation was given up.
-    Released(ReservationKey, ScopeType),
-    /// GOOD, but this other key holds the reservation, and RELEASE by anybody else does nothing.
-    NotHolder(ReservationKey),
-    /// There was no reservation, so nothing was sent.
-    NothingToRelease,
+    /// Somebody wanted to give up a reservation.
+    Released(Release),
     /// Everything was removed.
     Cleared,
     /// Somebody was preempted.
@@ -97,16 +93,114 @@ impl Change {
             Change::Registered { action, .. } | Change::Preempted { action, .. } => *action,
             Change::Unregistered(_) => OutServiceAction::Register,
             Change::Reserved(..) => OutServiceAction::Reserve,
-            Change::Released(..) | Change::NotHolder(_) | Change::NothingToRelease => {
-                OutServiceAction::Release
-            }
+            Change::Released(_) => OutServiceAction::Release,
             Change::Cleared => OutServiceAction::Clear,
             Change::Moved { .. } => OutServiceAction::RegisterAndMove,
         }
     }
 
-    /// Whether the device is known to have changed anything.
-    pub(crate) const fn is_done(&self) -> bool {
-        !matches!(self, Change::NotHolder(_) | Change::NothingToRelease)
+    /// Whether the device has changed anything; `None` if that is not known.
+    pub(crate) const fn is_done(&self) -> Option<bool> {
+        match self {
+            Change::Released(release) => release.is_done(),
+            _ => Some(true),
+        }
+    }
+}
+
+/// What came of RELEASE. A device takes it with GOOD also from a registrant that is not the holder, and
+/// does nothing then: only what is reserved before and after tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// There was no reservation, so nothing was sent.
+    Nothing,
+    /// It was given up.
+    Done(ReservationKey, ScopeType),
+    /// It was given up, and there is another one now.
+    Replaced(ReservationKey, Reservation),
+    /// It is as it was.
+    Still(Reservation),
+    /// Nothing is reserved; before, nobody looked.
+    Gone,
+    /// This is reserved; before, nobody looked.
+    Held(Reservation),
+    /// GOOD, and what is reserved then the device did not say.
+    Unknown,
+}
+
+impl Release {
+    /// What it was, by what the sender's `key` found `before`, if it looked, and what there is `after`, if
+    /// the device says.
+    pub(crate) fn of(
+        key: ReservationKey,
+        before: Option<Reservation>,
+        after: Option<Option<Reservation>>,
+    ) -> Self {
+        match (before, after) {
+            (_, None) => Release::Unknown,
+            (Some(before), Some(None)) => Release::Done(key, before.scope_type),
+            (Some(before), Some(Some(after))) if before == after => Release::Still(after),
+            (Some(_), Some(Some(after))) => Release::Replaced(key, after),
+            (None, Some(None)) => Release::Gone,
+            (None, Some(Some(after))) => Release::Held(after),
+        }
+    }
+
+    const fn is_done(self) -> Option<bool> {
+        match self {
+            Release::Nothing | Release::Still(_) => Some(false),
+            Release::Done(..) | Release::Replaced(..) => Some(true),
+            Release::Gone | Release::Held(_) | Release::Unknown => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_is_judged_by_what_is_reserved_before_and_after() {
+        let key = ReservationKey::new(1);
+        let held = |key: u64, kind: ReservationType| Reservation {
+            key: key.into(),
+            scope_type: kind.into(),
+        };
+        let kind = ReservationType::WriteExclusive;
+        let (own, other) = (held(1, kind), held(2, kind));
+        let of_other_type = held(1, ReservationType::ExclusiveAccess);
+        for (before, after, expected, done) in [
+            (
+                Some(own),
+                Some(None),
+                Release::Done(key, kind.into()),
+                Some(true),
+            ),
+            (
+                Some(other),
+                Some(Some(other)),
+                Release::Still(other),
+                Some(false),
+            ),
+            (
+                Some(own),
+                Some(Some(other)),
+                Release::Replaced(key, other),
+                Some(true),
+            ),
+            (
+                Some(own),
+                Some(Some(of_other_type)),
+                Release::Replaced(key, of_other_type),
+                Some(true),
+            ),
+            (None, Some(None), Release::Gone, None),
+            (None, Some(Some(other)), Release::Held(other), None),
+            (Some(own), None, Release::Unknown, None),
+        ] {
+            let found = Release::of(key, before, after);
+            assert_eq!(found, expected);
+            assert_eq!(found.is_done(), done, "{found:?}");
+        }
     }
 }

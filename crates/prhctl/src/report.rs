@@ -38,6 +38,19 @@ pub(crate) fn reservation(helper: &mut Helper<'_>) -> Result<ReservationData, Er
     )
 }
 
+/// REPORT CAPABILITIES.
+///
+/// # Errors
+///
+/// Why there is no answer.
+pub(crate) fn capabilities(helper: &mut Helper<'_>) -> Result<Capabilities, Error> {
+    one(
+        helper,
+        InServiceAction::ReportCapabilities,
+        Capabilities::decode,
+    )
+}
+
 /// Asks for what `action` stands for.
 ///
 /// # Errors
@@ -47,9 +60,7 @@ pub(crate) fn report(helper: &mut Helper<'_>, action: InServiceAction) -> Result
     Ok(match action {
         InServiceAction::ReadKeys => Answer::Keys(keys(helper)?),
         InServiceAction::ReadReservation => Answer::Reservation(reservation(helper)?),
-        InServiceAction::ReportCapabilities => {
-            Answer::Capabilities(one(helper, action, Capabilities::decode)?)
-        }
+        InServiceAction::ReportCapabilities => Answer::Capabilities(capabilities(helper)?),
         InServiceAction::ReadFullStatus => {
             Answer::FullStatus(list(helper, action, FullStatus::decode)?)
         }

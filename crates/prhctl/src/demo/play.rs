@@ -1,7 +1,9 @@
 //! Plays steps, and compares what comes of them with what should.
 
+use std::os::fd::AsFd as _;
+
 use pr_socket::Client;
-use pr_socket::wire::CDB_SIZE;
+use pr_socket::wire::padded;
 use scsi_pr::{
     BasicParameterList, Cdb, InServiceAction, Keys, PersistentReserveIn, PersistentReserveOut,
     ReservationKey, ReservationType, ScopeType, Sense, SenseKey, Status,
@@ -115,13 +117,9 @@ fn act(stage: &mut Stage, step: &Step) -> Result<Option<Reply>, StageError> {
 
 /// A command goes through the helper.
 fn send(stage: &mut Stage, node: Node, command: Cdb, list: &[u8]) -> Result<Reply, StageError> {
-    let mut cdb = [0; CDB_SIZE];
-    for (byte, value) in cdb.iter_mut().zip(command.encode()) {
-        *byte = value;
-    }
     let (client, port): &mut (Client, _) = stage.connection(node)?;
     let response = client
-        .execute(cdb, std::os::fd::AsFd::as_fd(port), list)
+        .execute(padded(&command.encode()), port.as_fd(), list)
         .map_err(StageError::Ask)?;
     let is_good = response.status == Status::GOOD;
     let keys = Keys::decode(&response.data)

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::demo::DemoJson;
 use super::lun::{LunJson, LunsJson};
 use crate::decode::{Explanation, name};
-use crate::error::{Error, Refusal, Situation};
+use crate::error::{Error, Inquiry, Refusal};
 use crate::names;
 use crate::outcome::{Answer, Change, OnDevice, Outcome};
 
@@ -74,7 +74,8 @@ enum AnswerJson {
     },
     Changed {
         service_action: &'static str,
-        changed: bool,
+        /// `null` if it is not known.
+        changed: Option<bool>,
     },
 }
 
@@ -310,11 +311,13 @@ struct ConflictJson {
 
 impl ConflictJson {
     fn of(refusal: &Refusal) -> Option<Self> {
-        let Situation { keys, reservation } = refusal.situation.as_ref()?;
-        Some(ConflictJson {
-            keys: key_list(keys),
-            reservation: ReservationJson::of(reservation),
-        })
+        match &refusal.inquiry {
+            Inquiry::Said(said) => Some(ConflictJson {
+                keys: key_list(&said.keys),
+                reservation: ReservationJson::of(&said.reservation),
+            }),
+            Inquiry::Silent | Inquiry::Refused => None,
+        }
     }
 }
 

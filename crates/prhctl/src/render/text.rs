@@ -2,14 +2,15 @@
 
 use anstyle::{AnsiColor, Style};
 use scsi_pr::{
-    Capabilities, FullStatus, FullStatusDescriptor, Keys, ReservationData, ScopeType, Truncatable,
+    Capabilities, FullStatus, FullStatusDescriptor, Keys, Reservation, ReservationData, ScopeType,
+    Truncatable,
 };
 
 use super::table::table;
 use super::{demo, lun};
 use crate::decode::{Explanation, name};
 use crate::names;
-use crate::outcome::{Answer, Change, OnDevice, Outcome};
+use crate::outcome::{Answer, Change, OnDevice, Outcome, Release};
 
 const PLAIN: Style = Style::new();
 const BOLD: Style = Style::new().bold();
@@ -210,24 +211,47 @@ fn changed(change: &Change) -> String {
         Change::Registered { key, .. } => format!("registered with key {key}"),
         Change::Unregistered(key) => format!("not registered any more, key {key} is removed"),
         Change::Reserved(key, kind) => format!("reserved with key {key}: {kind}"),
-        Change::Released(key, kind) => format!("released with key {key}: {kind}"),
-        Change::NotHolder(holder) if holder.is_zero() => {
-            "still reserved, by all registrants: the device took the command and did nothing"
-                .to_owned()
-        }
-        Change::NotHolder(holder) => format!(
-            "still reserved, with key {holder}: the device took the command and did nothing, as it \
-             does with one of a registrant that is not the holder"
-        ),
-        Change::NothingToRelease => "nothing to release: there is no reservation".to_owned(),
+        Change::Released(release) => released(*release),
         Change::Cleared => "cleared: no reservation, and nobody is registered".to_owned(),
         Change::Preempted { victim, .. } if victim.is_zero() => {
-            "preempted all other registrants".to_owned()
+            "preempt of all other registrants done".to_owned()
         }
-        Change::Preempted { victim, .. } => {
-            format!("preempted key {victim}: nobody is registered with it any more")
-        }
+        Change::Preempted { victim, .. } => format!("preempt of key {victim} done"),
         Change::Moved { key, to } => format!("moved to {to}, registered with key {key}"),
+    }
+}
+
+fn released(release: Release) -> String {
+    match release {
+        Release::Nothing => "nothing to release: there is no reservation".to_owned(),
+        Release::Done(key, kind) => format!("released with key {key}: {kind}"),
+        Release::Replaced(key, now) => {
+            format!("released with key {key}, and is now {}", held(now))
+        }
+        Release::Still(now) => format!(
+            "still {}: the device took the command and did nothing, as it does with one of a \
+             registrant that is not the holder",
+            held(now)
+        ),
+        Release::Gone => "the device took the command, and there is no reservation now".to_owned(),
+        Release::Held(now) => format!(
+            "the device took the command, and is {}: from a registrant that is not the holder it does \
+             nothing",
+            held(now)
+        ),
+        Release::Unknown => {
+            "the device took the command, and did not say what is reserved now".to_owned()
+        }
+    }
+}
+
+/// Who holds a reservation, and of which type.
+fn held(reservation: Reservation) -> String {
+    let Reservation { key, scope_type } = reservation;
+    let kind = scope_type.reservation_type();
+    match kind.is_some_and(|kind| kind.is_all_registrants()) {
+        true => format!("held by all registrants, {scope_type}"),
+        false => format!("held with key {key}, {scope_type}"),
     }
 }
 
@@ -264,7 +288,7 @@ fn shortened(cell: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use scsi_pr::{RelativeTargetPort, Reservation, ReservationKey, ReservationType};
+    use scsi_pr::{RelativeTargetPort, ReservationKey, ReservationType};
 
     fn plain(text: &str) -> String {
         anstream::adapter::strip_str(text).to_string()

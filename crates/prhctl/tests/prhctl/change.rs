@@ -7,13 +7,9 @@ use crate::support::Helper;
 fn a_key_is_registered_replaced_and_removed() {
     let helper = Helper::start();
     assert_eq!(
-        helper.run("register a --key 0x1 --aptpl").good(),
+        helper.run("register a --key 0x1").good(),
         "a: registered with key 0x1\n"
     );
-    let text = helper.run("capabilities a").good();
-    let active = text.lines().find(|line| line.contains("PTPL_A")).unwrap();
-    assert!(active.ends_with("yes"), "{active}");
-
     // A second time it has to name the key.
     let said = helper.run("register a --key 0x2").failed(24);
     assert!(said.contains("--old-key"), "{said}");
@@ -58,22 +54,22 @@ fn a_reservation_is_made_and_given_up() {
     helper.run("reserve a --key a --type 6").good();
 
     // From somebody else the device takes it and does nothing.
-    assert!(
-        helper
-            .run("release b --key b")
-            .good()
-            .starts_with("b: still reserved, with key 0xa: the device took the command")
-    );
+    assert!(helper.run("release b --key b").good().starts_with(
+        "b: still held with key 0xa, Exclusive Access - Registrants Only: the device took"
+    ));
     let said = helper.run("release a --key a --type we").failed(5);
     assert!(said.contains("'prhctl reservation' shows it"), "{said}");
     assert_eq!(
         helper.run("release a --key a").good(),
         "a: released with key 0xa: Exclusive Access - Registrants Only\n"
     );
-    assert_eq!(
-        helper.run("release a --key a").good(),
-        "a: nothing to release: there is no reservation\n"
-    );
+    // Then nothing is sent, and a wrong key is not noticed.
+    for key in ["a", "b"] {
+        assert_eq!(
+            helper.run(&format!("release a --key {key}")).good(),
+            "a: nothing to release: there is no reservation\n"
+        );
+    }
 }
 
 #[test]
@@ -107,7 +103,7 @@ fn a_fenced_node_does_not_come_back_by_repetition() {
         helper
             .run("preempt a --key a --victim b --type we-ro --abort")
             .good(),
-        "a: preempted key 0xb: nobody is registered with it any more\n"
+        "a: preempt of key 0xb done\n"
     );
     let said = helper.run("register b --key b --ignore-existing").failed(6);
     assert!(said.contains("REGISTRATIONS PREEMPTED (6/2a/05)"), "{said}");
@@ -169,7 +165,7 @@ fn a_conflict_says_who_holds_the_reservation() {
   registered keys: 0xa 0xb
   reservation: Write Exclusive, held with key 0xa
   Either somebody else holds the reservation, or it has another type, or this initiator port is not \
-         registered with the key given.\n"
+         registered with the key given: it never was, or it was preempted.\n"
     );
 }
 
@@ -190,16 +186,20 @@ fn a_conflict_stays_one_if_the_device_says_no_more() {
 fn changing_goes_on_after_attentions_that_are_not_about_reservations() {
     let fake = Fake::start(|number, _| match number {
         0 => check_condition(6, 0x29, 0x00),
-        1 => check_condition(6, 0x3f, 0x0e),
+        1 => check_condition(6, 0x2a, 0x09),
         _ => Reply::Data(Vec::new()),
     });
-    let run = fake.run("register disk --key 1");
-    assert_eq!(
-        (run.status, run.stdout.as_str()),
-        (0, "disk: registered with key 0x1\n")
-    );
+    let run = fake.run("clear disk --key 1");
+    assert_eq!(run.status, 0);
     assert_eq!(run.stderr.lines().count(), 2, "{run:?}");
-    assert_eq!(fake.commands(), [(0x5f, 0, 24); 3]);
+    assert_eq!(fake.commands(), [(0x5f, 3, 24); 3]);
+
+    // The device may be another one.
+    for (asc, ascq) in [(0x28, 0x00), (0x3f, 0x0e)] {
+        let fake = Fake::start(move |_, _| check_condition(6, asc, ascq));
+        fake.run("clear disk --key 1").failed(6);
+        assert_eq!(fake.commands(), [(0x5f, 3, 24)]);
+    }
 }
 
 #[test]
@@ -210,19 +210,142 @@ fn a_release_that_was_done_is_not_undone_by_a_question() {
     });
     assert_eq!(
         fake.run("release disk --key 1 --type we").good(),
-        "disk: released with key 0x1: Write Exclusive\n"
+        "disk: the device took the command, and did not say what is reserved now\n"
     );
+}
+
+/// READ RESERVATION of a reservation of Write Exclusive.
+fn held_with(key: u8) -> Reply {
+    let mut data = vec![0, 0, 0, 1, 0, 0, 0, 16];
+    data.extend([0, 0, 0, 0, 0, 0, 0, key, 0, 0, 0, 0, 0, 1, 0, 0]);
+    Reply::Data(data)
+}
+
+#[test]
+fn a_release_is_told_from_one_that_did_nothing_by_what_was_reserved_before() {
+    // Somebody else has reserved in between.
+    let fake = || {
+        Fake::start(|number, cdb| match (cdb[0], number) {
+            (0x5f, _) => Reply::Data(Vec::new()),
+            (_, 0) => held_with(1),
+            _ => held_with(2),
+        })
+    };
+    assert_eq!(
+        fake().run("release disk --key 1").good(),
+        "disk: released with key 0x1, and is now held with key 0x2, Write Exclusive\n"
+    );
+    let document = fake().run("--json release disk --key 1").json();
+    assert_eq!(document["changed"], true);
+    // Without a look beforehand nobody knows what it was.
+    let fake = || {
+        Fake::start(|_, cdb| match cdb[0] {
+            0x5f => Reply::Data(Vec::new()),
+            _ => held_with(2),
+        })
+    };
+    let said = fake().run("release disk --key 1 --type we").good();
+    assert!(
+        said.starts_with("disk: the device took the command, and is held with key 0x2"),
+        "{said}"
+    );
+    let document = fake().run("--json release disk --key 1 --type we").json();
+    assert!(document["changed"].is_null());
+}
+
+/// What the device says of PTPL_A.
+#[track_caller]
+fn is_kept(helper: &Helper) -> bool {
+    let capabilities = helper.run("--json capabilities a").json();
+    capabilities["persist_through_power_loss_active"]
+        .as_bool()
+        .unwrap()
+}
+
+#[test]
+fn who_leaves_does_not_take_aptpl_from_the_others() {
+    let helper = Helper::start();
+    helper.run("register a --key a --aptpl").good();
+    helper.run("register b --key b --aptpl").good();
+    helper.run("unregister b --key b").good();
+    assert!(is_kept(&helper));
+
+    let said = |line: &str| {
+        let run = helper.run(line);
+        assert_eq!(run.status, 0, "{run:?}");
+        run.stderr
+    };
+    let note = "no longer outlast a loss of power";
+    assert!(said("register b --key b").contains(note));
+    assert!(!is_kept(&helper));
+    // There is nothing left to lose.
+    assert_eq!(said("register b --key c --old-key b"), "");
+    helper.run("unregister b --key c").good();
+    assert!(!is_kept(&helper));
+
+    helper
+        .run("register a --key a --ignore-existing --aptpl")
+        .good();
+    helper.run("reserve a --key a --type we").good();
+    let line =
+        "move a --key a --new-key b --to iqn.2024-01.example:b,i,0x00023d000001 --target-port 2";
+    assert!(said(line).contains(note));
+}
+
+#[test]
+fn a_device_that_does_not_say_whether_it_keeps_registrations_is_left_all_the_same() {
+    let fake = Fake::start(|_, cdb| match cdb[0] {
+        0x5e => check_condition(5, 0x24, 0x00),
+        _ => Reply::Data(Vec::new()),
+    });
+    let run = fake.run("unregister disk --key 1");
+    assert_eq!(run.status, 0);
+    assert!(run.stderr.contains("did not say whether"), "{run:?}");
+    assert_eq!(fake.commands(), [(0x5e, 2, 1024), (0x5f, 0, 24)]);
+}
+
+#[test]
+fn sense_that_only_tells_is_a_note() {
+    let fake = Fake::start(|_, _| check_condition(1, 0x5d, 0x10));
+    let run = fake.run("clear disk --key 1");
+    assert_eq!(
+        (run.status, run.stdout.as_str()),
+        (
+            0,
+            "disk: cleared: no reservation, and nobody is registered\n"
+        )
+    );
+    assert_eq!(
+        run.stderr,
+        "prhctl: disk: CLEAR ended with RECOVERED ERROR, ASC/ASCQ 5d/10 (1/5d/10); it was done\n"
+    );
+    // An answer that is not there is none.
+    assert_eq!(fake.run("keys disk").status, 21);
+}
+
+#[test]
+fn a_reservation_of_spc_2_is_named() {
+    let fake = Fake::start(|_, _| Reply::Answer(0x18, Vec::new(), Vec::new()));
+    for line in ["keys disk", "clear disk --key 1"] {
+        let said = fake.run(line).failed(24);
+        assert!(said.contains("forbids even to ask"), "{said}");
+    }
 }
 
 #[test]
 fn what_is_asked_in_order_to_change_ends_with_an_attention_too() {
-    for line in [
-        "release disk --key 1",
-        "move disk --key 1 --new-key 2 --to sas,5000c50005b32001 --target-port 1",
+    for (line, question) in [
+        ("release disk --key 1", 1),
+        (
+            "move disk --key 1 --new-key 2 --to sas,5000c50005b32001 --target-port 1",
+            1,
+        ),
+        ("register disk --key 1 --ignore-existing", 2),
+        ("unregister disk --key 1", 2),
     ] {
         let fake = Fake::start(|_, _| check_condition(6, 0x2a, 0x05));
         let said = fake.run(line).failed(6);
-        assert!(said.contains("The command was not done"), "{said}");
-        assert_eq!(fake.commands(), [(0x5e, 1, 1024)], "{line}");
+        assert!(said.contains("Do not register again"), "{said}");
+        assert_eq!(fake.commands(), [(0x5e, question, 1024)], "{line}");
     }
 }

@@ -1,5 +1,6 @@
 //! Everything that can be wrong, and what is said of it.
 
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
@@ -51,7 +52,7 @@ fn a_file_or_a_device_that_is_no_disk() {
         "{said}"
     );
     let said = helper.run("register /dev/null --key 1").failed(11);
-    assert!(said.contains("the device takes no SCSI commands"), "{said}");
+    assert!(said.contains("The device takes no SCSI commands"), "{said}");
 }
 
 #[test]
@@ -76,6 +77,11 @@ fn a_device_without_persistent_reservations() {
             "{said}"
         );
         assert!(said.contains("multipath map"), "{said}");
+        assert_eq!(
+            said.contains("mpathpersist"),
+            line.starts_with("clear"),
+            "{said}"
+        );
     }
 }
 
@@ -84,7 +90,7 @@ fn statuses_become_exit_statuses() {
     for (reply, status, words) in [
         (check_condition(2, 0x04, 0x01), 2, "NOT READY"),
         (check_condition(7, 0x27, 0x00), 7, "DATA PROTECT"),
-        (check_condition(5, 0x24, 0x00), 5, "'prhctl capabilities'"),
+        (check_condition(5, 0x24, 0x00), 5, "'prhctl keys'"),
         (check_condition(0xb, 0x10, 0x01), 40, "ABORTED COMMAND"),
         (
             Reply::Answer(0x18, vec![], vec![]),
@@ -104,16 +110,22 @@ fn statuses_become_exit_statuses() {
 }
 
 #[test]
-fn busy_is_tried_again_but_not_for_ever() {
+fn busy_is_tried_again_by_who_asks_but_not_for_ever() {
     let busy = || Reply::Answer(0x08, Vec::new(), Vec::new());
     let fake = Fake::start(move |_, _| busy());
-    let said = fake.run("clear disk --key 1").failed(26);
+    let said = fake.run("keys disk").failed(26);
     assert!(
-        said.contains("CLEAR ended with BUSY; tried again\n"),
+        said.contains("READ KEYS ended with BUSY; tried again\n"),
         "{said}"
     );
     assert!(said.contains("It was tried for a second"), "{said}");
     assert_eq!(fake.commands().len(), 6);
+
+    // A change may have been done.
+    let fake = Fake::start(move |_, _| busy());
+    let said = fake.run("clear disk --key 1").failed(26);
+    assert!(said.contains("Whether it was done is unknown"), "{said}");
+    assert_eq!(fake.commands().len(), 1);
 
     let full = Fake::start(|number, _| match number {
         0 => Reply::Answer(0x28, Vec::new(), Vec::new()),
@@ -137,10 +149,7 @@ fn a_helper_that_hangs_up() {
          helper's log may say why.\n"
     );
     let said = fake.run("clear disk --key 1").failed(1);
-    assert!(
-        said.contains("Whether the command was done is unknown"),
-        "{said}"
-    );
+    assert!(said.contains("Whether it was done is unknown"), "{said}");
 }
 
 #[test]
@@ -152,6 +161,25 @@ fn something_that_is_no_helper() {
     let said = Run::of(&mut command, "").failed(1);
     assert!(said.contains("did not complete the handshake"), "{said}");
     assert!(said.contains("no persistent reservation helper"), "{said}");
+}
+
+#[test]
+fn who_waits_for_long_is_told_for_what() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
+    let mut command = program(folder.path(), "-k socket keys /dev/null");
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    let stderr = child.stderr.take().unwrap();
+    BufReader::new(stderr).read_line(&mut said).unwrap();
+    assert_eq!(
+        said,
+        "prhctl: socket: the helper has not answered for 5 seconds; still waiting\n"
+    );
+    // It does wait: nothing was given up.
+    assert!(child.try_wait().unwrap().is_none());
+    drop(listener);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
 }
 
 #[test]
