@@ -6,6 +6,7 @@
 //! * [`sg`]: a SCSI command to a device by the `SG_IO` ioctl
 //! * [`fork`]: a second process, while there is one thread
 //! * [`inherited`]: the socket that a service manager hands over by number
+//! * [`signals`]: the signal mask that another program begins with
 
 // The workspace denies unsafe code; it is allowed here, and here alone.
 #![allow(unsafe_code)]
@@ -13,3 +14,4 @@
 pub mod fork;
 pub mod inherited;
 pub mod sg;
+pub mod signals;

@@ -8,8 +8,9 @@ use scsi_pr::InServiceAction;
 use crate::ask::Helper;
 use crate::cli::lun::Lun;
 use crate::cli::{self, Command};
+use crate::demo::Event;
 use crate::device::Device;
-use crate::error::Error;
+use crate::error::{Error, Failure};
 use crate::outcome::{Answer, Change, OnDevice, Outcome};
 use crate::render::Output;
 use crate::{change, decode, demo, lun, report};
@@ -19,7 +20,11 @@ use crate::{change, decode, demo, lun, report};
 /// # Errors
 ///
 /// Why it was not done.
-pub(crate) fn execute(command: &Command, socket: &Path, output: &Output) -> Result<Outcome, Error> {
+pub(crate) fn execute(
+    command: &Command,
+    socket: &Path,
+    output: &Output,
+) -> Result<Outcome, Box<Failure>> {
     let on = On { socket, output };
     match command {
         Command::Keys(device) => on.ask(device, InServiceAction::ReadKeys),
@@ -51,7 +56,10 @@ pub(crate) fn execute(command: &Command, socket: &Path, output: &Output) -> Resu
         Command::Lun(Lun::Create(given)) => Ok(Outcome::Lun(lun::create(given)?)),
         Command::Lun(Lun::List(given)) => Ok(Outcome::Luns(lun::list(&given.folder)?)),
         Command::Lun(Lun::Show(given)) => Ok(Outcome::Lun(lun::show(&given.path)?)),
-        Command::Demo(given) => Ok(Outcome::Played(demo::demo(given.helper.as_deref())?)),
+        Command::Demo(given) => {
+            let show = |event: Event<'_>| output.event(&event);
+            Ok(Outcome::Played(demo::demo(given.helper.as_deref(), show)?))
+        }
     }
 }
 
@@ -66,7 +74,7 @@ impl On<'_> {
     /// # Errors
     ///
     /// Why there is no answer.
-    fn ask(self, device: &cli::Device, action: InServiceAction) -> Result<Outcome, Error> {
+    fn ask(self, device: &cli::Device, action: InServiceAction) -> Result<Outcome, Box<Failure>> {
         self.with(device, Direction::In, |helper| {
             report::report(helper, action)
         })
@@ -79,7 +87,7 @@ impl On<'_> {
         self,
         device: &cli::Device,
         change: impl FnOnce(&mut Helper<'_>) -> Result<Change, Error>,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Outcome, Box<Failure>> {
         self.with(device, Direction::Out, |helper| {
             change(helper).map(Answer::Changed)
         })
@@ -93,15 +101,30 @@ impl On<'_> {
         device: &cli::Device,
         direction: Direction,
         answer: impl FnOnce(&mut Helper<'_>) -> Result<Answer, Error>,
-    ) -> Result<Outcome, Error> {
+    ) -> Result<Outcome, Box<Failure>> {
         let path = device.path.clone();
-        let device = Device::open(&path, direction)?;
-        let mut helper = Helper::connect(self.socket, device, direction, self.output)?;
-        let result = answer(&mut helper)?;
-        Ok(Outcome::Device(OnDevice {
-            device: path,
-            attentions: helper.into_attentions(),
-            result,
-        }))
+        let failure = |attentions| {
+            let device = Some(path.clone());
+            move |error| {
+                Box::new(Failure {
+                    error,
+                    device,
+                    attentions,
+                })
+            }
+        };
+        let opened = Device::open(&path, direction).map_err(failure(Vec::new()))?;
+        let helper = Helper::connect(self.socket, opened, direction, self.output);
+        let mut helper = helper.map_err(failure(Vec::new()))?;
+        let result = answer(&mut helper);
+        let attentions = helper.into_attentions();
+        match result {
+            Ok(result) => Ok(Outcome::Device(OnDevice {
+                device: path,
+                attentions,
+                result,
+            })),
+            Err(error) => Err(failure(attentions)(error)),
+        }
     }
 }

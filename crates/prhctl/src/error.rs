@@ -17,6 +17,27 @@ use crate::decode::DecodeError;
 use crate::demo::{HelperError, StageError};
 use crate::exit::Exit;
 
+/// A command that was not done.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// Why.
+    pub(crate) error: Error,
+    /// The device that it was about.
+    pub(crate) device: Option<PathBuf>,
+    /// The unit attentions that were delivered on the way.
+    pub(crate) attentions: Vec<Sense>,
+}
+
+impl<E: Into<Error>> From<E> for Box<Failure> {
+    fn from(error: E) -> Self {
+        Box::new(Failure {
+            error: error.into(),
+            device: None,
+            attentions: Vec::new(),
+        })
+    }
+}
+
 /// Why a command was not done. What to do then is [`crate::advice`].
 #[derive(Debug, Error)]
 pub(crate) enum Error {

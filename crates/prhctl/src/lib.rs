@@ -73,7 +73,7 @@ fn execute(cli: &Cli) -> Exit {
     let output = Output::new(cli.global.color, cli.global.json);
     match command::execute(&cli.command, &cli.global.socket, &output) {
         Ok(outcome) => output.outcome(&outcome),
-        Err(error) => output.error(&error),
+        Err(failure) => output.failure(&failure),
     }
 }
 

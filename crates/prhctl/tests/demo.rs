@@ -5,8 +5,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -96,7 +99,10 @@ fn programs_read_the_same_story() {
     assert_eq!(steps.len(), 13);
     let fenced = &steps[6];
     assert_eq!(fenced["node"], "node2");
-    assert_eq!(fenced["answer"]["status"], "GOOD");
+    assert_eq!(
+        fenced["answer"]["status"],
+        serde_json::json!({"code": 0, "name": "GOOD"})
+    );
     assert_eq!(
         fenced["registered"],
         serde_json::json!([{"node": "node2", "key": "0x1002"}])
@@ -144,6 +150,17 @@ fn a_broken_disk_is_seen() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("shared/state.json is corrupt"), "{text}");
+    // What came before it is not lost.
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.starts_with("Two nodes of a cluster"), "{text}");
+
+    let (output, _folder) = demo(&["--json", "--helper", meddler.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let story = document(&output);
+    assert_eq!(story["as_it_should_be"], false);
+    assert_eq!(story["steps"], serde_json::json!([]));
+    let message = story["error"]["message"].as_str().unwrap();
+    assert!(message.contains("state.json is corrupt"), "{message}");
 }
 
 #[test]
@@ -163,16 +180,85 @@ fn a_helper_that_is_none_is_an_error() {
 }
 
 #[test]
+fn another_helper_cannot_play_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("helper");
+    let script = "#!/bin/sh\necho \"$0: unrecognized option '--soft-luns'\" >&2\nexit 1\n";
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let (output, _folder) = demo(&["--helper", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("this project's helper"), "{text}");
+}
+
+#[test]
+fn a_place_for_temporary_files_that_is_none_is_named_once() {
+    let output = Command::new(env!("CARGO_BIN_EXE_prhctl"))
+        .env("TMPDIR", "/no/such/place")
+        .args(["demo", "--helper", "/bin/false"])
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "prhctl: cannot make a folder in /no/such/place: No such file or directory (os error 2)\n  \
+         Another place for temporary files: TMPDIR=PATH prhctl demo.\n"
+    );
+}
+
+/// Starts it with a helper that takes its time, and gives the process and its temporary folder when the
+/// helper runs. The helper's process is in the file `helper`, outside.
+fn begun(outside: &Path) -> (Child, TempDir, String) {
+    let helper = outside.join("helper");
+    let deed = format!(
+        "grep SigBlk /proc/self/status > {0}.mask; echo $$ > {0}",
+        helper.display()
+    );
+    let meddler = meddler(outside, &format!("{deed}; exec sleep 1000"));
+    let folder = tempfile::tempdir().unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_prhctl"))
+        // Relative, and yet good for a socket.
+        .env("TMPDIR", ".")
+        .current_dir(folder.path())
+        .args(["demo", "--helper", meddler.to_str().unwrap()])
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    loop {
+        match fs::read_to_string(&helper) {
+            Ok(pid) if pid.ends_with('\n') => return (child, folder, pid.trim().to_owned()),
+            _ => assert!(began.elapsed() < Duration::from_secs(20), "no helper"),
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_signal_leaves_nothing() {
+    for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
+        let outside = tempfile::tempdir().unwrap();
+        let (mut child, folder, helper) = begun(outside.path());
+        // It can be ended: what is blocked in prhctl is not in the helper.
+        let own = fs::read_to_string("/proc/thread-self/status").unwrap();
+        let own = own.lines().find(|line| line.starts_with("SigBlk")).unwrap();
+        let mask = fs::read_to_string(outside.path().join("helper.mask")).unwrap();
+        assert_eq!(mask.trim_end(), own);
+
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(status));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(!Path::new("/proc").join(&helper).exists(), "{helper}");
+    }
+}
+
+#[test]
 fn without_a_helper_beside_it_one_is_told_so() {
     let folder = tempfile::tempdir().unwrap();
     let alone = folder.path().join("prhctl");
     fs::copy(env!("CARGO_BIN_EXE_prhctl"), &alone).unwrap();
-    // As it is installed: cargo has not started it.
-    let output = Command::new(&alone)
-        .arg("demo")
-        .env_remove("CARGO")
-        .output()
-        .unwrap();
+    // As it is installed: although cargo has started the test, nothing is built.
+    let output = Command::new(&alone).arg("demo").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("qemu-pr-helper: no such program"), "{text}");

@@ -10,7 +10,7 @@ use pr_socket::client::ClientError;
 use scsi_pr::Cdb;
 use soft_lun::store::StoreError;
 
-use crate::demo::HelperError;
+use crate::demo::{HelperError, StageError};
 use crate::error::Error;
 use refused::refused;
 
@@ -38,7 +38,7 @@ pub(crate) fn on(error: &Error) -> Vec<String> {
         Error::Decode(error) => error.advice(),
         Error::Lun(error) => soft_lun(error),
         Error::Program(error) => program(error),
-        Error::Stage(_) => Vec::new(),
+        Error::Stage(error) => stage(error),
     }
 }
 
@@ -50,6 +50,8 @@ fn soft_lun(error: &StoreError) -> Vec<String> {
         StoreError::NoLun(_) => {
             "'prhctl lun list' shows those in a folder, 'prhctl lun create' makes one."
         }
+        // Of one that was to be made there is nothing to put right.
+        StoreError::Description { path, .. } if !path.is_file() => return Vec::new(),
         StoreError::Malformed { .. }
         | StoreError::State { .. }
         | StoreError::Description { .. } => {
@@ -69,6 +71,17 @@ fn program(error: &HelperError) -> Vec<String> {
         HelperError::NotFound(_) => {
             "Name the helper's program with --helper, or build it beside this one: cargo build \
              --release --workspace."
+        }
+        _ => return Vec::new(),
+    };
+    vec![line.to_owned()]
+}
+
+fn stage(error: &StageError) -> Vec<String> {
+    let line = match error {
+        StageError::Folder { .. } => "Another place for temporary files: TMPDIR=PATH prhctl demo.",
+        StageError::Ended { said, .. } if said.contains("soft-luns") => {
+            "It has to be this project's helper: others know no soft LUNs."
         }
         _ => return Vec::new(),
     };

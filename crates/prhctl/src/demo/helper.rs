@@ -6,6 +6,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
+use linux_sys::signals::SignalMask;
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -31,14 +32,14 @@ pub(crate) enum HelperError {
 
 /// The helper to be started: the one that was chosen, or the one beside this program. Where `cargo run` has
 /// built this program, that builds no more than it, so the helper is built first.
-pub(super) fn find(chosen: Option<&Path>) -> Result<PathBuf, HelperError> {
+pub(super) fn find(chosen: Option<&Path>, mask: SignalMask) -> Result<PathBuf, HelperError> {
     if let Some(chosen) = chosen {
         return Ok(chosen.to_owned());
     }
-    if let Some((cargo, folder)) = cargo() {
-        return build(&cargo, &folder);
-    }
     let this = env::current_exe().unwrap_or_default();
+    if let Some((cargo, folder)) = cargo(&this) {
+        return build(&cargo, &folder, mask);
+    }
     let beside = this.with_file_name(PROGRAM);
     match beside.is_file() {
         true => Ok(beside),
@@ -46,12 +47,18 @@ pub(super) fn find(chosen: Option<&Path>) -> Result<PathBuf, HelperError> {
     }
 }
 
-/// cargo and this package's folder, if cargo has started this program.
-fn cargo() -> Option<(PathBuf, PathBuf)> {
+/// cargo and this package's folder, if cargo has started this program, and has built it: it stands
+/// where cargo puts programs, beside a folder `deps`. A copy that is installed builds nothing.
+fn cargo(this: &Path) -> Option<(PathBuf, PathBuf)> {
     let is_ours =
         env::var_os("CARGO_PKG_NAME").as_deref() == Some(OsStr::new(env!("CARGO_PKG_NAME")));
-    let cargo = env::var_os("CARGO").filter(|_| is_ours)?;
-    Some((cargo.into(), env::var_os("CARGO_MANIFEST_DIR")?.into()))
+    let is_built = this.with_file_name("deps").is_dir();
+    let cargo = env::var_os("CARGO").filter(|_| is_ours && is_built)?;
+    let folder = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR")?);
+    folder
+        .join("Cargo.toml")
+        .is_file()
+        .then_some((cargo.into(), folder))
 }
 
 /// What cargo says of a program that it has built, one JSON document a line.
@@ -60,7 +67,7 @@ struct Message {
     executable: Option<PathBuf>,
 }
 
-fn build(cargo: &Path, folder: &Path) -> Result<PathBuf, HelperError> {
+fn build(cargo: &Path, folder: &Path, mask: SignalMask) -> Result<PathBuf, HelperError> {
     let mut command = Command::new(cargo);
     command
         .args(["build", "--package", PROGRAM, "--bin", PROGRAM])
@@ -71,7 +78,10 @@ fn build(cargo: &Path, folder: &Path) -> Result<PathBuf, HelperError> {
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
-    let mut child = command.spawn().map_err(HelperError::Cargo)?;
+    let mut child = mask
+        .in_child(&mut command)
+        .spawn()
+        .map_err(HelperError::Cargo)?;
     let mut said = String::new();
     if let Some(mut output) = child.stdout.take() {
         output

@@ -11,7 +11,7 @@ use scsi_pr::{
 use soft_lun::store::Lun;
 use soft_lun::{Access, LogicalUnit};
 
-use super::script::{Act, Answer, KEY_ONE, KEY_TWO, Node, Step};
+use super::script::{Act, Answer, KEY_ONE, KEY_TWO, KIND, Node, Step};
 use super::stage::{Stage, StageError};
 
 /// What came of a step.
@@ -22,7 +22,7 @@ pub(crate) struct Played {
     /// The answer, unless nothing was asked.
     pub(crate) reply: Option<Reply>,
     /// How things are then.
-    pub(crate) situation: Situation,
+    pub(crate) scene: Scene,
     /// What should have been otherwise. None, if all is well.
     pub(crate) faults: Vec<String>,
 }
@@ -47,7 +47,7 @@ impl Reply {
 
 /// Registrations and reservation, and what the latter means.
 #[derive(Debug)]
-pub(crate) struct Situation {
+pub(crate) struct Scene {
     /// Who is registered with which key, in the order of the registrations.
     pub(crate) registered: Vec<(Node, ReservationKey)>,
     /// The reservation's type, and its holder unless all registrants are.
@@ -56,32 +56,35 @@ pub(crate) struct Situation {
     pub(crate) writers: Vec<Node>,
 }
 
-/// Plays `script` up to the first step with a fault.
+/// Plays `script` up to the first step with a fault, and hands each step on as soon as it is played.
 ///
 /// # Errors
 ///
 /// That a node cannot reach the helper, or that the disk cannot be looked at.
-pub(super) fn play(stage: &mut Stage, script: &[Step]) -> Result<Vec<Played>, StageError> {
-    let mut all = Vec::new();
+pub(super) fn play(
+    stage: &mut Stage<'_>,
+    script: &[Step],
+    mut played: impl FnMut(Played),
+) -> Result<(), StageError> {
     for step in script {
         let reply = act(stage, step)?;
-        let situation = Situation::of(&stage.lun().look()?);
-        let faults = faults(step, reply.as_ref(), &situation);
+        let scene = Scene::of(&stage.lun().look()?);
+        let faults = faults(step, reply.as_ref(), &scene);
         let is_last = !faults.is_empty();
-        all.push(Played {
+        played(Played {
             step: *step,
             reply,
-            situation,
+            scene,
             faults,
         });
         if is_last {
             break;
         }
     }
-    Ok(all)
+    Ok(())
 }
 
-fn act(stage: &mut Stage, step: &Step) -> Result<Option<Reply>, StageError> {
+fn act(stage: &mut Stage<'_>, step: &Step) -> Result<Option<Reply>, StageError> {
     let node = step.node;
     Ok(match step.act {
         Act::Change(service_action, key, action_key) => {
@@ -116,7 +119,7 @@ fn act(stage: &mut Stage, step: &Step) -> Result<Option<Reply>, StageError> {
 }
 
 /// A command goes through the helper.
-fn send(stage: &mut Stage, node: Node, command: Cdb, list: &[u8]) -> Result<Reply, StageError> {
+fn send(stage: &mut Stage<'_>, node: Node, command: Cdb, list: &[u8]) -> Result<Reply, StageError> {
     let (client, port): &mut (Client, _) = stage.connection(node)?;
     let response = client
         .execute(padded(&command.encode()), port.as_fd(), list)
@@ -142,7 +145,7 @@ fn write(lun: &Lun, node: Node) -> Result<Reply, StageError> {
     })
 }
 
-impl Situation {
+impl Scene {
     fn of(unit: &LogicalUnit) -> Self {
         // The stage has made one port for each node, in this order.
         let nodes: Vec<_> = unit
@@ -155,7 +158,7 @@ impl Situation {
             nodes.find_map(|(nexus, node)| (*nexus == wanted).then_some(*node))
         };
         let registrations = unit.registrations().iter();
-        Situation {
+        Scene {
             registered: registrations
                 .filter_map(|one| Some((node_of(one.nexus)?, one.key)))
                 .collect(),
@@ -172,27 +175,43 @@ impl Situation {
 }
 
 /// What differs from what the standard says.
-fn faults(step: &Step, reply: Option<&Reply>, situation: &Situation) -> Vec<String> {
+fn faults(step: &Step, reply: Option<&Reply>, scene: &Scene) -> Vec<String> {
     let mut faults = Vec::new();
     if !is_expected(step.answer, reply) {
-        faults.push(format!("the answer should be {:?}", step.answer));
+        faults.push(format!("the answer should be {}", step.answer));
     }
     let expected = step.expected;
     let registered = expected.registered.iter().map(|node| match node {
         Node::One => (Node::One, ReservationKey::new(KEY_ONE)),
         Node::Two => (Node::Two, ReservationKey::new(KEY_TWO)),
     });
-    if !registered.eq(situation.registered.iter().copied()) {
-        faults.push(format!("registered should be {:?}", expected.registered));
+    if !registered.eq(scene.registered.iter().copied()) {
+        let nodes = names(expected.registered);
+        faults.push(format!("registered should be {nodes}, each with its key"));
     }
-    let holder = situation.reservation.and_then(|(_, holder)| holder);
-    if holder != expected.holder {
-        faults.push(format!("the holder should be {:?}", expected.holder));
+    let reservation = expected.holder.map(|holder| (KIND, Some(holder)));
+    if scene.reservation != reservation {
+        faults.push(match expected.holder {
+            Some(holder) => format!("{} should hold a reservation of {KIND}", holder.name()),
+            None => "there should be no reservation".to_owned(),
+        });
     }
-    if situation.writers != expected.writers {
-        faults.push(format!("writers should be {:?}", expected.writers));
+    if scene.writers != expected.writers {
+        faults.push(format!(
+            "{} should be able to write",
+            names(expected.writers)
+        ));
     }
     faults
+}
+
+/// Nodes in words.
+pub(crate) fn names(nodes: &[Node]) -> String {
+    let names: Vec<_> = nodes.iter().map(|node| node.name()).collect();
+    match names.is_empty() {
+        true => "nobody".to_owned(),
+        false => names.join(", "),
+    }
 }
 
 fn is_expected(expected: Answer, reply: Option<&Reply>) -> bool {
@@ -209,5 +228,56 @@ fn is_expected(expected: Answer, reply: Option<&Reply>) -> bool {
         Answer::Attention(code) => reply
             .and_then(|reply| reply.sense)
             .is_some_and(|sense| (sense.key, sense.code) == (SenseKey::UnitAttention, code)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::script::SCRIPT;
+
+    /// The third step, after which `node` holds a reservation of `kind`.
+    fn found(kind: ReservationType, node: Node) -> Vec<String> {
+        let scene = Scene {
+            registered: vec![(Node::One, KEY_ONE.into()), (Node::Two, KEY_TWO.into())],
+            reservation: Some((kind, Some(node))),
+            writers: Node::BOTH.to_vec(),
+        };
+        let reply = Reply {
+            status: Status::GOOD,
+            sense: None,
+            keys: None,
+        };
+        faults(&SCRIPT[2], Some(&reply), &scene)
+    }
+
+    #[test]
+    fn holder_and_type_have_to_be_right() {
+        assert_eq!(found(KIND, Node::One), [""; 0]);
+        let fault = "node1 should hold a reservation of Write Exclusive - Registrants Only";
+        assert_eq!(found(ReservationType::WriteExclusive, Node::One), [fault]);
+        assert_eq!(found(KIND, Node::Two), [fault]);
+    }
+
+    #[test]
+    fn faults_are_words() {
+        let scene = Scene {
+            registered: Vec::new(),
+            reservation: None,
+            writers: Vec::new(),
+        };
+        let said: Vec<String> = SCRIPT
+            .iter()
+            .flat_map(|step| faults(step, None, &scene))
+            .collect();
+        for words in [
+            "the answer should be GOOD",
+            "the answer should be UNIT ATTENTION, REGISTRATIONS PREEMPTED",
+            "the answer should be GOOD, keys: 0x1002",
+            "registered should be node1, node2, each with its key",
+            "node2 should be able to write",
+        ] {
+            assert!(said.iter().any(|one| one == words), "{words}: {said:#?}");
+        }
     }
 }

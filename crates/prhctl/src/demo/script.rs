@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use scsi_pr::{AdditionalSense, OutServiceAction, ReservationKey, ReservationType};
+use scsi_pr::{
+    AdditionalSense, OutServiceAction, ReservationKey, ReservationType, SenseKey, Status,
+};
 
 /// Who acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +33,7 @@ pub(crate) const KEY_ONE: u64 = 0x1001;
 pub(crate) const KEY_TWO: u64 = 0x1002;
 
 /// What most clusters use: everybody in the cluster writes, and nobody else does.
-const KIND: ReservationType = ReservationType::WriteExclusiveRegistrantsOnly;
+pub(crate) const KIND: ReservationType = ReservationType::WriteExclusiveRegistrantsOnly;
 
 /// What a node does.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +95,22 @@ pub(crate) enum Answer {
     Conflict,
     /// CHECK CONDITION, UNIT ATTENTION with this code.
     Attention(AdditionalSense),
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Answer::Nothing => f.write_str("none"),
+            Answer::Good => Status::GOOD.fmt(f),
+            Answer::Keys(keys) => {
+                write!(f, "{}, keys:", Status::GOOD)?;
+                keys.iter()
+                    .try_for_each(|key| write!(f, " {}", ReservationKey::new(*key)))
+            }
+            Answer::Conflict => Status::RESERVATION_CONFLICT.fmt(f),
+            Answer::Attention(code) => write!(f, "{}, {code}", SenseKey::UnitAttention),
+        }
+    }
 }
 
 /// What has to be so afterwards.

@@ -1,12 +1,13 @@
-//! What a demonstration needs: a folder, a disk with two ports, a helper. All of it goes at the end.
+//! What a demonstration needs: a folder, a disk with two ports, a helper.
 
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::{Path, PathBuf, absolute};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,9 +17,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use scsi_pr::TransportId;
 use soft_lun::store::{Lun, Name, Port, StoreError};
 use soft_lun::{Nexus, Supported};
-use tempfile::TempDir;
 use thiserror::Error;
 
+use super::remains::{Remains, remove_folder};
 use super::script::Node;
 
 /// How long the helper may take to begin, and to end.
@@ -31,6 +32,17 @@ const LONGEST_FOLDER: usize = 60;
 /// Why a demonstration could not be played.
 #[derive(Debug, Error)]
 pub(crate) enum StageError {
+    /// Signals cannot be waited for.
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
+    /// There is no place for temporary files.
+    #[error("cannot make a folder in {}", parent.display())]
+    Folder {
+        /// The place.
+        parent: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
     /// A folder or file cannot be made or opened.
     #[error("cannot make or open {}", path.display())]
     File {
@@ -73,20 +85,19 @@ pub(crate) enum StageError {
 }
 
 /// Everything that a demonstration needs.
-pub(super) struct Stage {
+pub(super) struct Stage<'a> {
     connections: BTreeMap<&'static str, (Client, File)>,
     lun: Lun,
     socket: PathBuf,
-    // Dropped in this order: the helper is gone before its folder is.
-    helper: Helper,
-    folder: TempDir,
+    process: u32,
+    remains: &'a Remains,
 }
 
-impl Stage {
-    /// Makes the disk, and starts `program` as its helper.
-    pub(super) fn set(program: &Path) -> Result<Self, StageError> {
-        let folder = folder()?;
-        let luns = folder.path().join("luns");
+impl<'a> Stage<'a> {
+    /// Makes the disk, and starts `program` as its helper. Both are among what `remains`.
+    pub(super) fn set(program: &Path, remains: &'a Remains) -> Result<Self, StageError> {
+        let folder = folder(remains)?;
+        let luns = folder.join("luns");
         fs::create_dir(&luns).map_err(|source| StageError::File {
             path: luns.clone(),
             source,
@@ -96,14 +107,14 @@ impl Stage {
             Node::BOTH.map(make_port).into(),
             Supported::default(),
         )?;
-        let socket = folder.path().join("helper.sock");
-        let helper = Helper::start(program, &socket, &luns)?;
+        let socket = folder.join("helper.sock");
+        let process = start(program, &socket, &luns, remains)?;
         Ok(Stage {
             connections: BTreeMap::new(),
             lun,
             socket,
-            helper,
-            folder,
+            process,
+            remains,
         })
     }
 
@@ -113,8 +124,8 @@ impl Stage {
     }
 
     /// The helper's process.
-    pub(super) fn process(&self) -> u32 {
-        self.helper.0.id()
+    pub(super) const fn process(&self) -> u32 {
+        self.process
     }
 
     /// A node's connection to the helper, and its port of the disk.
@@ -146,17 +157,20 @@ impl Stage {
         let Stage {
             connections,
             socket,
-            mut helper,
-            folder,
+            remains,
             lun,
+            ..
         } = self;
         drop((connections, lun));
-        helper.end()?;
+        end(remains)?;
         if socket.symlink_metadata().is_ok() {
             return Err(StageError::Left(socket));
         }
-        let path = folder.path().to_owned();
-        folder.close().map_err(|_| StageError::Left(path))
+        let folder = remains.things().folder.take();
+        match folder {
+            Some(folder) => remove_folder(&folder).map_err(|_| StageError::Left(folder)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -183,81 +197,110 @@ fn make_port(node: Node) -> Port {
     }
 }
 
-fn folder() -> Result<TempDir, StageError> {
-    let mut parent = env::temp_dir();
-    if parent.as_os_str().len() > LONGEST_FOLDER {
-        parent = "/tmp".into();
+/// Makes the folder for everything, in the one for temporary files unless a socket's path would be too
+/// long there.
+fn folder(remains: &Remains) -> Result<PathBuf, StageError> {
+    // The helper's socket has to have an absolute path.
+    let parent = absolute(env::temp_dir()).unwrap_or_default();
+    let parent = match parent.as_os_str().len() {
+        1..=LONGEST_FOLDER => parent,
+        _ => "/tmp".into(),
+    };
+    let mut things = remains.things();
+    match make_folder(&parent) {
+        Ok(path) => Ok(things.folder.insert(path).clone()),
+        Err(source) => Err(StageError::Folder { parent, source }),
     }
-    let folder = tempfile::Builder::new()
-        .prefix("prhctl-demo-")
-        .tempdir_in(&parent);
-    folder.map_err(|source| StageError::File {
-        path: parent,
-        source,
-    })
 }
 
-/// A helper's process. Killed with the value, if it has not ended.
-struct Helper(Child);
+/// Makes a folder that nobody else has, or may look into.
+///
+/// # Errors
+///
+/// The kernel's.
+fn make_folder(parent: &Path) -> io::Result<PathBuf> {
+    let mut number = 0_u32;
+    loop {
+        let path = parent.join(format!("prhctl-demo-{}-{number}", std::process::id()));
+        match fs::DirBuilder::new().mode(0o700).create(&path) {
+            Ok(()) => return Ok(path),
+            // Left by another process with this number, or of somebody in another container.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
 
-impl Helper {
-    fn start(program: &Path, socket: &Path, luns: &Path) -> Result<Self, StageError> {
-        let child = Command::new(program)
-            .arg("--socket")
-            .arg(socket)
-            .arg("--soft-luns")
-            .arg(luns)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn();
-        let mut helper = Helper(child.map_err(|source| StageError::Start {
+/// Starts the helper, and gives its process when it serves.
+fn start(program: &Path, socket: &Path, luns: &Path, remains: &Remains) -> Result<u32, StageError> {
+    let mut command = Command::new(program);
+    command
+        .arg("--socket")
+        .arg(socket)
+        .arg("--soft-luns")
+        .arg(luns)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let process = {
+        let mut things = remains.things();
+        let child = remains.mask().in_child(&mut command).spawn();
+        let child = child.map_err(|source| StageError::Start {
             program: program.to_owned(),
             source,
-        })?);
-        let began = Instant::now();
-        while UnixStream::connect(socket).is_err() {
-            if let Some(status) = helper.0.try_wait().map_err(StageError::End)? {
-                return Err(helper.ended(status));
-            }
-            if began.elapsed() > PATIENCE {
-                return Err(StageError::Stuck("begin"));
-            }
-            thread::sleep(PAUSE);
+        })?;
+        things.helper.insert(child).id()
+    };
+    let began = Instant::now();
+    while UnixStream::connect(socket).is_err() {
+        if let Some(status) = ended(remains)? {
+            return Err(report(status, remains));
         }
-        Ok(helper)
+        if began.elapsed() > PATIENCE {
+            return Err(StageError::Stuck("begin"));
+        }
+        thread::sleep(PAUSE);
     }
+    Ok(process)
+}
 
-    /// SIGTERM, and the end that it should lead to.
-    fn end(&mut self) -> Result<(), StageError> {
-        let pid = i32::try_from(self.0.id()).ok().and_then(Pid::from_raw);
+/// SIGTERM, and the end that it should lead to.
+fn end(remains: &Remains) -> Result<(), StageError> {
+    if let Some(helper) = &remains.things().helper {
+        let pid = i32::try_from(helper.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| StageError::End(io::ErrorKind::InvalidInput.into()))?;
         kill_process(pid, Signal::TERM).map_err(|error| StageError::End(error.into()))?;
-        let began = Instant::now();
-        loop {
-            match self.0.try_wait().map_err(StageError::End)? {
-                Some(status) if status.success() => return Ok(()),
-                Some(status) => return Err(self.ended(status)),
-                None if began.elapsed() > PATIENCE => return Err(StageError::Stuck("end")),
-                None => thread::sleep(PAUSE),
-            }
-        }
     }
-
-    fn ended(&mut self, status: ExitStatus) -> StageError {
-        let mut said = String::new();
-        if let Some(mut output) = self.0.stderr.take() {
-            // What cannot be read is not worth another error.
-            let _ = output.read_to_string(&mut said);
+    let began = Instant::now();
+    loop {
+        match ended(remains)? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => return Err(report(status, remains)),
+            None if began.elapsed() > PATIENCE => return Err(StageError::Stuck("end")),
+            None => thread::sleep(PAUSE),
         }
-        StageError::Ended { status, said }
     }
 }
 
-impl Drop for Helper {
-    fn drop(&mut self) {
-        // It may have ended, and then this does nothing.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+/// Whether the helper has ended, and how.
+fn ended(remains: &Remains) -> Result<Option<ExitStatus>, StageError> {
+    match &mut remains.things().helper {
+        Some(helper) => helper.try_wait().map_err(StageError::End),
+        None => Ok(None),
     }
+}
+
+/// What the helper said before it ended.
+fn report(status: ExitStatus, remains: &Remains) -> StageError {
+    let mut said = String::new();
+    let output = remains
+        .things()
+        .helper
+        .as_mut()
+        .and_then(|helper| helper.stderr.take());
+    if let Some(mut output) = output {
+        // What cannot be read is not worth another error.
+        let _ = output.read_to_string(&mut said);
+    }
+    StageError::Ended { status, said }
 }

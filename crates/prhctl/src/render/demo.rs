@@ -1,55 +1,54 @@
 //! A demonstration, for people and for programs.
 
-use anstyle::{AnsiColor, Style};
+use scsi_pr::ReservationType;
 use serde::Serialize;
 
-use super::json::SenseJson;
-use crate::demo::{Demonstration, Node, Played, Reply, Situation};
-use crate::names;
+use super::held::{self, HeldJson};
+use super::json::{ErrorJson, SenseJson, StatusJson, text_of};
+use super::style::{BOLD, DIMMED, GOOD, REFUSED, WRONG};
+use crate::demo::{Cast, Demonstration, Event, Node, Played, Reply, Scene, names};
 
-const BOLD: Style = Style::new().bold();
-const DIMMED: Style = Style::new().dimmed();
-const GOOD: Style = AnsiColor::Green.on_default();
-const REFUSED: Style = AnsiColor::Yellow.on_default();
-const WRONG: Style = AnsiColor::Red.on_default().bold();
+/// What has just been played, for people.
+pub(super) fn event(event: &Event<'_>) -> String {
+    match event {
+        Event::Begun(cast) => head(cast),
+        Event::Played(number, played) => step(*number, played),
+    }
+}
 
-/// For people.
-pub(super) fn text(demonstration: &Demonstration) -> String {
-    let Demonstration {
+fn head(cast: &Cast) -> String {
+    let Cast {
         helper,
         process,
         lun,
-        steps,
-    } = demonstration;
-    let head = format!(
+    } = cast;
+    format!(
         "{BOLD}Two nodes of a cluster share a disk, and one of them fails.{BOLD:#}\n\n\
          The disk is a soft LUN, {}; each node has a port of it open.\n\
          The helper is {}, process {process}. Reservation commands\n\
-         go through it; a write goes to the disk itself, as a guest's does.\n",
+         go through it; a write goes to the disk itself, as a guest's does.\n\n",
         lun.display(),
         helper.display()
-    );
-    let steps = steps
-        .iter()
-        .zip(1_u32..)
-        .map(|(step, number)| self::step(number, step));
-    let steps: String = steps.collect();
-    let end = match demonstration.is_as_it_should_be() {
+    )
+}
+
+/// The verdict, for people.
+pub(super) fn end(demonstration: &Demonstration) -> String {
+    match demonstration.is_as_it_should_be() {
         true => format!(
             "{GOOD}All as the standard (SPC-4) says.{GOOD:#} The helper has ended, and everything is removed.\n"
         ),
         false => format!(
             "{WRONG}This is not as the standard (SPC-4) says.{WRONG:#} Everything is removed.\n"
         ),
-    };
-    format!("{head}\n{steps}{end}")
+    }
 }
 
-fn step(number: u32, played: &Played) -> String {
+fn step(number: usize, played: &Played) -> String {
     let Played {
         step,
         reply,
-        situation,
+        scene,
         faults,
     } = played;
     let name = step.node.name();
@@ -64,9 +63,9 @@ fn step(number: u32, played: &Played) -> String {
     };
     text += &format!(
         "    registered   {}\n    reserved     {}\n    may write    {}\n",
-        registered(situation),
-        reserved(situation),
-        nodes(&situation.writers)
+        registered(scene),
+        held::text(reserved(scene), "no"),
+        names(&scene.writers)
     );
     for line in step.lesson.lines() {
         text += &format!("    {DIMMED}{line}{DIMMED:#}\n");
@@ -90,8 +89,8 @@ fn answer(reply: &Reply) -> String {
     text
 }
 
-fn registered(situation: &Situation) -> String {
-    let all = situation.registered.iter();
+fn registered(scene: &Scene) -> String {
+    let all = scene.registered.iter();
     let all: Vec<_> = all
         .map(|(node, key)| format!("{} {key}", node.name()))
         .collect();
@@ -102,30 +101,21 @@ fn registered(situation: &Situation) -> String {
     }
 }
 
-fn reserved(situation: &Situation) -> String {
-    match situation.reservation {
-        None => "no".to_owned(),
-        Some((kind, Some(holder))) => format!("{kind}, held by {}", holder.name()),
-        Some((kind, None)) => format!("{kind}, held by all registrants"),
-    }
-}
-
-fn nodes(nodes: &[Node]) -> String {
-    let names: Vec<_> = nodes.iter().map(|node| node.name()).collect();
-    if names.is_empty() {
-        "nobody".to_owned()
-    } else {
-        names.join(", ")
-    }
+fn reserved(scene: &Scene) -> Option<(ReservationType, Option<&'static str>)> {
+    let (kind, holder) = scene.reservation?;
+    Some((kind, holder.map(Node::name)))
 }
 
 /// For programs.
 #[derive(Serialize)]
-pub(super) struct DemoJson {
+pub(super) struct DemoJson<'a> {
     as_it_should_be: bool,
     helper: String,
     lun: String,
     steps: Vec<StepJson>,
+    /// What has broken it off, and nothing if nothing has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorJson<'a>>,
 }
 
 #[derive(Serialize)]
@@ -143,7 +133,7 @@ struct StepJson {
 
 #[derive(Serialize)]
 struct AnswerJson {
-    status: String,
+    status: StatusJson,
     sense: Option<SenseJson>,
     keys: Option<Vec<String>>,
 }
@@ -154,20 +144,14 @@ struct RegisteredJson {
     key: String,
 }
 
-#[derive(Serialize)]
-struct HeldJson {
-    r#type: &'static str,
-    /// `null` where all registrants hold it.
-    holder: Option<&'static str>,
-}
-
-impl DemoJson {
-    pub(super) fn of(demonstration: &Demonstration) -> Self {
+impl<'a> DemoJson<'a> {
+    pub(super) fn of(demonstration: &Demonstration, error: Option<ErrorJson<'a>>) -> Self {
         DemoJson {
             as_it_should_be: demonstration.is_as_it_should_be(),
-            helper: demonstration.helper.to_string_lossy().into_owned(),
-            lun: demonstration.lun.to_string_lossy().into_owned(),
+            helper: text_of(&demonstration.cast.helper),
+            lun: text_of(&demonstration.cast.lun),
             steps: demonstration.steps.iter().map(StepJson::of).collect(),
+            error,
         }
     }
 }
@@ -177,7 +161,7 @@ impl StepJson {
         let Played {
             step,
             reply,
-            situation,
+            scene,
             faults,
         } = played;
         let registered = |(node, key): &(Node, scsi_pr::ReservationKey)| RegisteredJson {
@@ -189,12 +173,9 @@ impl StepJson {
             node: step.node.name(),
             request: step.act.to_string(),
             answer: reply.as_ref().map(AnswerJson::of),
-            registered: situation.registered.iter().map(registered).collect(),
-            reservation: situation.reservation.map(|(kind, holder)| HeldJson {
-                r#type: names::of_type(kind).1,
-                holder: holder.map(Node::name),
-            }),
-            may_write: situation.writers.iter().map(|node| node.name()).collect(),
+            registered: scene.registered.iter().map(registered).collect(),
+            reservation: reserved(scene).map(HeldJson::of),
+            may_write: scene.writers.iter().map(|node| node.name()).collect(),
             faults: faults.clone(),
         }
     }
@@ -204,7 +185,7 @@ impl AnswerJson {
     fn of(reply: &Reply) -> Self {
         let keys = reply.keys.as_ref();
         AnswerJson {
-            status: reply.status.to_string(),
+            status: StatusJson::of(reply.status),
             sense: reply.sense.as_ref().map(SenseJson::of),
             keys: keys.map(|keys| keys.iter().map(ToString::to_string).collect()),
         }

@@ -1,18 +1,16 @@
 //! Soft LUNs, for people and for programs.
 
-use anstyle::{AnsiColor, Style};
+use anstyle::Style;
 use scsi_pr::ReservationType;
 use serde::Serialize;
 use soft_lun::{Attention, Supported};
 
+use super::held::{self, HeldJson};
+use super::json::text_of;
+use super::style::{BOLD, GOOD, PLAIN, WRONG};
 use super::table::table;
 use crate::lun::{Listed, PortView, View};
 use crate::names;
-
-const BOLD: Style = Style::new().bold();
-const PLAIN: Style = Style::new();
-const HOLDER: Style = AnsiColor::Green.on_default();
-const WRONG: Style = AnsiColor::Red.on_default();
 
 /// One of them, for people.
 pub(super) fn text(view: &View) -> String {
@@ -65,7 +63,7 @@ fn port(port: &PortView) -> (Style, Vec<String>) {
         port.nexus.target_port.to_string(),
         port.nexus.initiator.to_string(),
     ];
-    (if port.holder { HOLDER } else { PLAIN }, cells)
+    (if port.holder { GOOD } else { PLAIN }, cells)
 }
 
 fn dash() -> String {
@@ -90,11 +88,12 @@ const fn attention(attention: Attention) -> &'static str {
 }
 
 fn reservation(view: &View) -> String {
-    match &view.reservation {
-        None => "none".to_owned(),
-        Some((kind, Some(holder))) => format!("{kind}, held by {holder}"),
-        Some((kind, None)) => format!("{kind}, held by all registrants"),
-    }
+    held::text(reserved(view), "none")
+}
+
+fn reserved(view: &View) -> Option<(ReservationType, Option<&str>)> {
+    let (kind, holder) = view.reservation.as_ref()?;
+    Some((*kind, holder.as_deref()))
 }
 
 fn supported(supported: Supported) -> String {
@@ -145,22 +144,6 @@ pub(super) struct LunJson {
 }
 
 #[derive(Serialize)]
-struct HeldJson {
-    r#type: &'static str,
-    /// `null` where all registrants hold it.
-    holder: Option<String>,
-}
-
-impl HeldJson {
-    fn of((kind, holder): &(ReservationType, Option<String>)) -> Self {
-        HeldJson {
-            r#type: names::of_type(*kind).1,
-            holder: holder.clone(),
-        }
-    }
-}
-
-#[derive(Serialize)]
 struct SupportedJson {
     aptpl: bool,
     spec_i_pt: bool,
@@ -175,7 +158,7 @@ struct PortJson {
     initiator: String,
     target_port: u16,
     key: Option<String>,
-    holder: bool,
+    is_holder: bool,
     may_read: bool,
     may_write: bool,
     attentions: Vec<&'static str>,
@@ -185,11 +168,11 @@ impl LunJson {
     pub(super) fn of(view: &View) -> Self {
         let types = view.supported.types.types();
         LunJson {
-            path: view.path.to_string_lossy().into_owned(),
+            path: text_of(&view.path),
             identity: view.identity.to_string(),
             generation: view.generation.get(),
             aptpl: view.aptpl,
-            reservation: view.reservation.as_ref().map(HeldJson::of),
+            reservation: reserved(view).map(HeldJson::of),
             supported: SupportedJson {
                 aptpl: view.supported.persist_through_power_loss,
                 spec_i_pt: view.supported.specify_initiator_ports,
@@ -205,11 +188,11 @@ impl PortJson {
     fn of(port: &PortView) -> Self {
         PortJson {
             name: port.name.clone(),
-            path: port.path.to_string_lossy().into_owned(),
+            path: text_of(&port.path),
             initiator: port.nexus.initiator.to_string(),
             target_port: port.nexus.target_port.get(),
             key: port.key.map(|key| key.to_string()),
-            holder: port.holder,
+            is_holder: port.holder,
             may_read: port.may_read,
             may_write: port.may_write,
             attentions: port.attentions.iter().map(|one| attention(*one)).collect(),

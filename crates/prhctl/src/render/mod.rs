@@ -1,27 +1,46 @@
 //! Shows what there is to say: answers on standard output, everything else on standard error.
 
 mod demo;
+mod held;
 mod json;
 mod lun;
+mod style;
 mod table;
 mod text;
 
 use std::io::{self, ErrorKind, Write};
 
 use anstream::{AutoStream, ColorChoice};
-use anstyle::{AnsiColor, Style};
+use anstyle::Style;
 
 use crate::advice;
 use crate::cli::Color;
-use crate::error::Error;
+use crate::demo::{Demonstration, Event};
+use crate::error::{Error, Failure};
 use crate::exit::Exit;
 use crate::outcome::Outcome;
+use style::{ERROR, NOTE};
 
 /// What stands before everything on standard error.
 const PROGRAM: &str = "prhctl";
 
-const ERROR: Style = AnsiColor::Red.on_default().bold();
-const NOTE: Style = AnsiColor::Yellow.on_default().bold();
+/// An error in words.
+#[derive(Debug)]
+struct Told {
+    /// What failed, on what, why.
+    message: String,
+    /// What is the case, what to do.
+    advice: Vec<String>,
+}
+
+impl Told {
+    fn of(error: &Error) -> Self {
+        Told {
+            message: error.chain(),
+            advice: advice::on(error),
+        }
+    }
+}
 
 /// Where output goes, and in which form.
 #[derive(Debug)]
@@ -45,7 +64,7 @@ impl Output {
     pub(crate) fn outcome(&self, outcome: &Outcome) -> Exit {
         let exit = match outcome {
             Outcome::Explained(explanation) if explanation.summary.is_err() => Exit::FAILURE,
-            Outcome::Played(played) if !played.is_as_it_should_be() => Exit::FAILURE,
+            Outcome::Played(played) => return self.played(played),
             _ => Exit::DONE,
         };
         let shown = match self.json {
@@ -55,15 +74,50 @@ impl Output {
         self.print(&shown, exit)
     }
 
-    /// Shows an error: on standard error, and with `--json` as a document too. Gives the exit status.
-    pub(crate) fn error(&self, error: &Error) -> Exit {
-        let (message, advice, exit) = (error.chain(), advice::on(error), error.exit());
-        let lines: String = advice.iter().map(|line| format!("\n  {line}")).collect();
-        self.say(ERROR, &format!("{message}{lines}"));
+    /// Shows what has just been played. A document is for the end.
+    pub(crate) fn event(&self, event: &Event<'_>) {
+        if !self.json {
+            // What cannot be written now cannot be at the end either, which is when it counts.
+            self.print(&demo::event(event), Exit::DONE);
+        }
+    }
+
+    /// Shows how a demonstration has ended. Gives the exit status.
+    fn played(&self, played: &Demonstration) -> Exit {
+        let told = played.trouble.as_ref().map(Told::of);
+        if let Some(told) = &told {
+            self.tell(told);
+        }
+        let exit = match played.is_as_it_should_be() {
+            true => Exit::DONE,
+            false => Exit::FAILURE,
+        };
+        match (self.json, &told) {
+            (true, told) => self.print(&json::demonstration(played, told.as_ref()), exit),
+            (false, None) => self.print(&demo::end(played), exit),
+            // Nobody knows how it would have gone on.
+            (false, Some(_)) => exit,
+        }
+    }
+
+    /// Shows why a command was not done: on standard error, and with `--json` as a document too. Gives the
+    /// exit status.
+    pub(crate) fn failure(&self, failure: &Failure) -> Exit {
+        let (told, exit) = (Told::of(&failure.error), failure.error.exit());
+        self.tell(&told);
         match self.json {
-            true => self.print(&json::error(error, &message, &advice), exit),
+            true => self.print(&json::failure(failure, &told), exit),
             false => exit,
         }
+    }
+
+    fn tell(&self, told: &Told) {
+        let lines: String = told
+            .advice
+            .iter()
+            .map(|line| format!("\n  {line}"))
+            .collect();
+        self.say(ERROR, &format!("{}{lines}", told.message));
     }
 
     /// Says on standard error what happens meanwhile.

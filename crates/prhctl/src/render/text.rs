@@ -1,21 +1,17 @@
 //! Answers for people.
 
-use anstyle::{AnsiColor, Style};
+use anstyle::Style;
 use scsi_pr::{
     Capabilities, FullStatus, FullStatusDescriptor, Keys, Reservation, ReservationData, ScopeType,
     Truncatable,
 };
 
+use super::style::{BOLD, GOOD, PLAIN, WRONG};
 use super::table::table;
 use super::{demo, lun};
 use crate::decode::{Explanation, name};
 use crate::names;
 use crate::outcome::{Answer, Change, OnDevice, Outcome, Release};
-
-const PLAIN: Style = Style::new();
-const BOLD: Style = Style::new().bold();
-const HOLDER: Style = AnsiColor::Green.on_default();
-const WRONG: Style = AnsiColor::Red.on_default();
 
 /// What came of a command.
 pub(super) fn outcome(outcome: &Outcome) -> String {
@@ -24,7 +20,8 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
         Outcome::Device(answer) => on_device(answer),
         Outcome::Lun(view) => lun::text(view),
         Outcome::Luns(listed) => lun::list_text(listed),
-        Outcome::Played(played) => demo::text(played),
+        // The rest was shown when it was played.
+        Outcome::Played(played) => demo::end(played),
     }
 }
 
@@ -202,7 +199,7 @@ fn registration(descriptor: &FullStatusDescriptor) -> (Style, Vec<String>) {
         port,
         name,
     ];
-    let style = if descriptor.holder { HOLDER } else { PLAIN };
+    let style = if descriptor.holder { GOOD } else { PLAIN };
     (style, cells)
 }
 

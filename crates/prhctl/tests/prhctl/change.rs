@@ -253,7 +253,7 @@ fn a_release_is_told_from_one_that_did_nothing_by_what_was_reserved_before() {
     assert!(document["changed"].is_null());
 }
 
-/// What the device says of PTPL_A.
+/// What the device says of `PTPL_A`.
 #[track_caller]
 fn is_kept(helper: &Helper) -> bool {
     let capabilities = helper.run("--json capabilities a").json();

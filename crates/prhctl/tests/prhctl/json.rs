@@ -38,12 +38,12 @@ fn answers_are_documents() {
             "device": "a", "generation": 2, "missing_bytes": 0, "unit_attentions": [],
             "registrations": [
                 {
-                    "key": "0x123abc", "holder": false, "reservation": null,
+                    "key": "0x123abc", "is_holder": false, "reservation": null,
                     "all_target_ports": true, "relative_target_port": null,
                     "transport_id": "sas,5001405000000001",
                 },
                 {
-                    "key": "0xb", "holder": true, "reservation": reservation,
+                    "key": "0xb", "is_holder": true, "reservation": reservation,
                     "all_target_ports": false, "relative_target_port": 2,
                     "transport_id": "iqn.2024-01.example:b,i,0x00023d000001",
                 },
@@ -135,6 +135,19 @@ fn unit_attentions_are_in_the_document() {
 }
 
 #[test]
+fn unit_attentions_are_in_the_document_of_an_error_too() {
+    let fake = Fake::start(|number, _| match number {
+        0 => check_condition(6, 0x29, 0x00),
+        _ => check_condition(6, 0x2a, 0x05),
+    });
+    let document = fake.run("--json clear disk --key 1").json();
+    assert_eq!(document["error"]["exit_status"], 6);
+    let attentions = document["unit_attentions"].as_array().unwrap();
+    let names: Vec<_> = attentions.iter().map(|one| &one["asc"]).collect();
+    assert_eq!(names, [0x29, 0x2a]);
+}
+
+#[test]
 fn errors_are_documents_and_texts() {
     let helper = Helper::start();
     helper.register_both();
@@ -150,7 +163,7 @@ fn errors_are_documents_and_texts() {
     assert_eq!(advice[0], "registered keys: 0xa 0xb");
     assert_eq!(
         document,
-        json!({ "error": {
+        json!({ "device": "b", "unit_attentions": [], "error": {
             "message": "b: RESERVE ended with RESERVATION CONFLICT",
             "advice": null,
             "exit_status": 24,
@@ -176,8 +189,12 @@ fn errors_are_documents_and_texts() {
     assert_eq!(error["sense"]["key"], 11);
     assert_eq!(error["sense"]["name"], "I/O PROCESS TERMINATED");
 
+    let run = helper.run("--json lun show none");
+    assert_eq!(run.json()["device"], json!(null));
+
     let run = helper.run("--json keys none");
     assert_eq!(run.status, 1);
+    assert_eq!(run.json()["device"], "none");
     let error = &run.json()["error"];
     assert_eq!(
         (&error["exit_status"], &error["status"]),

@@ -14,6 +14,7 @@ use super::file::{self, Durable, FOLDER};
 use super::lun::{DESCRIPTION, LOCK, Lun, PORTS, boot, save};
 use super::name::Name;
 use crate::supported::Supported;
+use crate::unit::LogicalUnit;
 
 impl Lun {
     /// Makes a soft LUN, with nobody registered, in a folder that there is not yet. It is there as a
@@ -29,15 +30,21 @@ impl Lun {
             path: path.to_path_buf(),
             source,
         })?;
-        let parent = open_parent(path)?;
         let description = Description {
             identity: Identity::random().map_err(StoreError::io("find an identity for", path))?,
             ports,
             supported,
         };
+        let unit = description
+            .unit()
+            .map_err(|source| StoreError::Description {
+                path: path.to_path_buf(),
+                source,
+            })?;
+        let parent = open_parent(path)?;
         // A name that begins with a dot is no soft LUN's, and nobody else makes one with this identity.
         let temporary = path.with_file_name(format!(".{name}.{}", description.identity));
-        let made = fill(&temporary, &description).and_then(|()| take_name(&temporary, path));
+        let made = fill(&temporary, &description, &unit).and_then(|()| take_name(&temporary, path));
         if let Err(error) = made {
             // Of the two errors the first is the one to tell.
             let _ = fs::remove_dir_all(&temporary);
@@ -49,14 +56,8 @@ impl Lun {
 }
 
 /// Makes the folder with all that is in it.
-fn fill(path: &Path, description: &Description) -> Result<(), StoreError> {
+fn fill(path: &Path, description: &Description, unit: &LogicalUnit) -> Result<(), StoreError> {
     let described_in = path.join(DESCRIPTION);
-    let unit = description
-        .unit()
-        .map_err(|source| StoreError::Description {
-            path: described_in.clone(),
-            source,
-        })?;
     let content = description
         .to_json()
         .map_err(|source| StoreError::Malformed {
@@ -76,7 +77,7 @@ fn fill(path: &Path, description: &Description) -> Result<(), StoreError> {
         folder.as_fd(),
         path,
         (description, &boot),
-        &unit,
+        unit,
         Durable::Content,
     )?;
     file::create_lock(folder.as_fd(), LOCK, &path.join(LOCK))?;

@@ -55,9 +55,9 @@ pub enum StoreError {
         source: serde_json::Error,
     },
     /// There can be no such soft LUN.
-    #[error("{} describes a soft LUN that cannot be", path.display())]
+    #[error("{}: there can be no such soft LUN", path.display())]
     Description {
-        /// The file.
+        /// `lun.json`, or the folder of one that was to be made.
         path: PathBuf,
         /// Why.
         source: DescriptionError,

@@ -80,6 +80,6 @@ are known to all that know reservations."
 pub(crate) const STATUS_EXAMPLES: &str = "\
 EXAMPLES
   prhctl status /dev/sdb
-  prhctl --json status /dev/sdb | jq '.registrations[] | select(.holder)'
+  prhctl --json status /dev/sdb | jq '.registrations[] | select(.is_holder)'
 
 Exit status 0, or as 'prhctl --help' lists.";

@@ -93,15 +93,20 @@ Makes a soft LUN with two ports in a temporary folder, starts the real helper on
 socket there, and has two nodes do what cluster software does: both register, one
 reserves, the other is refused, the holder fails, the survivor preempts it, and the
 fenced node finds its key gone and its writes refused. Each step shows who asked
-what, the answer, and the registrations and the reservation after it. In the end
-everything is removed.
+what, the answer, and the registrations and the reservation after it. In the end, also if
+a signal ends it, everything is removed.
 
-It takes the helper beside this program, or, started by 'cargo run', builds it.";
+It takes the helper beside this program, or, started by 'cargo run', builds it. With
+--helper it has to be this project's: others know no soft LUNs.
+
+The folder is made where TMPDIR says; if that is too long for the path of a socket,
+in /tmp.";
 /// Behind the options of `demo`.
 pub(crate) const DEMO_EXAMPLES: &str = "\
 EXAMPLES
   prhctl demo
   cargo run --release --bin prhctl -- demo
-  prhctl demo --helper /usr/libexec/qemu-pr-helper
+  prhctl demo --helper target/release/qemu-pr-helper
 
-Exit status 0 if every step was answered as the standard says, 1 if not.";
+Exit status 0 if every step was answered as the standard says, 1 if not; 128 and the
+signal's number after a signal.";

@@ -1,17 +1,25 @@
 //! Answers for programs: docs/prhctl.md describes each document.
 
+mod error;
+
+use std::path::Path;
+
 use scsi_pr::{
-    Capabilities, FieldPointer, FullStatusDescriptor, Keys, Reservation, ReservationData,
-    ReservationKey, ScopeType, Sense, Status,
+    Capabilities, FullStatusDescriptor, Keys, Reservation, ReservationData, ReservationKey,
+    ScopeType,
 };
 use serde::Serialize;
 
+use super::Told;
 use super::demo::DemoJson;
 use super::lun::{LunJson, LunsJson};
 use crate::decode::{Explanation, name};
-use crate::error::{Error, Inquiry, Refusal};
+use crate::demo::Demonstration;
+use crate::error::Failure;
 use crate::names;
 use crate::outcome::{Answer, Change, OnDevice, Outcome};
+use error::ErrorDocument;
+pub(super) use error::{ErrorJson, SenseJson, StatusJson};
 
 /// The document for what came of a command.
 pub(super) fn outcome(outcome: &Outcome) -> String {
@@ -20,25 +28,30 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
         Outcome::Device(on_device) => document(&OnDeviceJson::of(on_device)),
         Outcome::Lun(view) => document(&LunJson::of(view)),
         Outcome::Luns(listed) => document(&LunsJson::of(listed)),
-        Outcome::Played(played) => document(&DemoJson::of(played)),
+        Outcome::Played(played) => demonstration(played, None),
     }
 }
 
-/// The document for an error.
-pub(super) fn error(error: &Error, message: &str, advice: &[String]) -> String {
-    let refusal = error.refusal();
+/// The document for a failure.
+pub(super) fn failure(failure: &Failure, told: &Told) -> String {
     document(&ErrorDocument {
-        error: ErrorJson {
-            message,
-            advice,
-            exit_status: error.exit().code(),
-            status: refusal.map(|refusal| StatusJson::of(refusal.status)),
-            sense: refusal
-                .and_then(|refusal| refusal.sense.as_ref())
-                .map(SenseJson::of),
-            conflict: refusal.and_then(ConflictJson::of),
-        },
+        device: failure.device.as_deref().map(text_of),
+        error: ErrorJson::of(&failure.error, told),
+        unit_attentions: failure.attentions.iter().map(SenseJson::of).collect(),
     })
+}
+
+/// The document for a demonstration, with what has broken it off.
+pub(super) fn demonstration(played: &Demonstration, told: Option<&Told>) -> String {
+    let trouble = played.trouble.as_ref();
+    let error = trouble.zip(told);
+    let error = error.map(|(error, told)| ErrorJson::of(error, told));
+    document(&DemoJson::of(played, error))
+}
+
+/// A path as a string; what is no UTF-8 in it is replaced.
+pub(super) fn text_of(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
 fn document(value: &impl Serialize) -> String {
@@ -82,7 +95,7 @@ enum AnswerJson {
 impl OnDeviceJson {
     fn of(answer: &OnDevice) -> Self {
         OnDeviceJson {
-            device: answer.device.to_string_lossy().into_owned(),
+            device: text_of(&answer.device),
             answer: AnswerJson::of(&answer.result),
             unit_attentions: answer.attentions.iter().map(SenseJson::of).collect(),
         }
@@ -201,7 +214,7 @@ impl CapabilitiesJson {
 #[derive(Serialize)]
 struct RegistrationJson {
     key: String,
-    holder: bool,
+    is_holder: bool,
     /// `null` unless the registrant is a holder.
     reservation: Option<ScopeTypeJson>,
     all_target_ports: bool,
@@ -215,7 +228,7 @@ impl RegistrationJson {
         let port = descriptor.relative_target_port.get();
         RegistrationJson {
             key: descriptor.key.to_string(),
-            holder: descriptor.holder,
+            is_holder: descriptor.holder,
             reservation: descriptor
                 .holder
                 .then(|| ScopeTypeJson::of(descriptor.scope_type)),
@@ -225,98 +238,6 @@ impl RegistrationJson {
                 Ok(id) => id.to_string(),
                 Err(malformed) => malformed.to_string(),
             },
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct ErrorDocument<'a> {
-    error: ErrorJson<'a>,
-}
-
-#[derive(Serialize)]
-struct ErrorJson<'a> {
-    message: &'a str,
-    advice: &'a [String],
-    exit_status: u8,
-    status: Option<StatusJson>,
-    sense: Option<SenseJson>,
-    conflict: Option<ConflictJson>,
-}
-
-#[derive(Serialize)]
-struct StatusJson {
-    code: u8,
-    name: Option<&'static str>,
-}
-
-impl StatusJson {
-    const fn of(status: Status) -> Self {
-        StatusJson {
-            code: status.0,
-            name: status.name(),
-        }
-    }
-}
-
-#[derive(Serialize)]
-pub(super) struct SenseJson {
-    key: u8,
-    key_name: String,
-    asc: u8,
-    ascq: u8,
-    name: Option<&'static str>,
-    deferred: bool,
-    information: Option<u64>,
-    field_pointer: Option<FieldPointerJson>,
-}
-
-impl SenseJson {
-    pub(super) fn of(sense: &Sense) -> Self {
-        SenseJson {
-            key: sense.key.code(),
-            key_name: sense.key.to_string(),
-            asc: sense.code.asc,
-            ascq: sense.code.ascq,
-            name: sense.code.name(),
-            deferred: sense.deferred,
-            information: sense.information,
-            field_pointer: sense.field_pointer.map(FieldPointerJson::of),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct FieldPointerJson {
-    in_cdb: bool,
-    byte: u16,
-    bit: Option<u8>,
-}
-
-impl FieldPointerJson {
-    const fn of(pointer: FieldPointer) -> Self {
-        FieldPointerJson {
-            in_cdb: pointer.in_cdb,
-            byte: pointer.byte,
-            bit: pointer.bit,
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct ConflictJson {
-    keys: Vec<String>,
-    reservation: Option<ReservationJson>,
-}
-
-impl ConflictJson {
-    fn of(refusal: &Refusal) -> Option<Self> {
-        match &refusal.inquiry {
-            Inquiry::Said(said) => Some(ConflictJson {
-                keys: key_list(&said.keys),
-                reservation: ReservationJson::of(&said.reservation),
-            }),
-            Inquiry::Silent | Inquiry::Refused => None,
         }
     }
 }

@@ -1,0 +1,74 @@
+//! The signal mask that another program begins with.
+//!
+//! Whoever blocks signals to wait for them hands the mask on to each child, which may then be one that
+//! cannot be ended. The standard library leaves it as it is.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+use std::ptr;
+
+/// A signal mask.
+#[derive(Clone, Copy)]
+pub struct SignalMask(libc::sigset_t);
+
+impl SignalMask {
+    /// That of the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn current() -> io::Result<Self> {
+        let mut mask = MaybeUninit::uninit();
+        // SAFETY: without a new mask nothing is changed, and the old one is written to `mask`, which is
+        // as large as one and lives until then.
+        let error =
+            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, ptr::null(), mask.as_mut_ptr()) };
+        match error {
+            // SAFETY: it has succeeded, and so has written the mask.
+            0 => Ok(SignalMask(unsafe { mask.assume_init() })),
+            error => Err(io::Error::from_raw_os_error(error)),
+        }
+    }
+
+    /// Has the program of `command` begin with this mask.
+    pub fn in_child(self, command: &mut Command) -> &mut Command {
+        let set = move || {
+            // SAFETY: the mask is whole, as `current` has made it, and lives until the call returns.
+            let error = unsafe {
+                libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, ptr::null_mut())
+            };
+            match error {
+                0 => Ok(()),
+                error => Err(io::Error::from_raw_os_error(error)),
+            }
+        };
+        // SAFETY: between fork and exec only what is safe in a signal handler may be done: that is one
+        // system call. It allocates nothing and takes no lock; an error of the kernel is a plain number.
+        unsafe { command.pre_exec(set) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_begins_with_the_mask_it_is_given() {
+        let mask = SignalMask::current().unwrap();
+        let blocked = |command: &mut Command| {
+            let output = command.arg("/proc/self/status").output().unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            let line = text.lines().find(|line| line.starts_with("SigBlk"));
+            line.unwrap().to_owned()
+        };
+        let mut others = SignalMask(mask.0);
+        // SAFETY: the mask is whole, and SIGTERM is a signal.
+        unsafe { libc::sigaddset(&raw mut others.0, libc::SIGTERM) };
+        let without = blocked(mask.in_child(&mut Command::new("/bin/cat")));
+        let with = blocked(others.in_child(&mut Command::new("/bin/cat")));
+        assert_ne!(without, with);
+        assert!(with.ends_with("4000"), "{with}");
+    }
+}
