@@ -147,7 +147,9 @@ impl Sense {
         let first = *bytes.first()?;
         let key = SenseKey::from_low_bits(*bytes.get(2)?);
         let byte = |offset: usize| bytes.get(offset).copied().unwrap_or(0);
-        let information = u32::from_be_bytes([byte(3), byte(4), byte(5), byte(6)]);
+        // What is not there is not valid, whatever VALID says.
+        let information = bytes.get(3..).and_then(<[u8]>::first_chunk).copied();
+        let information = information.map(|bytes| u64::from(u32::from_be_bytes(bytes)));
         Some(Sense {
             key,
             code: AdditionalSense {
@@ -155,7 +157,7 @@ impl Sense {
                 ascq: byte(13),
             },
             deferred: first & RESPONSE_CODE_MASK == FIXED_DEFERRED,
-            information: (first & VALID != 0).then_some(u64::from(information)),
+            information: information.filter(|_| first & VALID != 0),
             field_pointer: field_pointer(key, [byte(15), byte(16), byte(17)]),
         })
     }

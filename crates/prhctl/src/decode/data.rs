@@ -1,8 +1,10 @@
 //! The fields of parameter data (SPC-4, 6.15.2 to 6.15.5).
 
-use scsi_pr::{Capabilities, FullStatus, InServiceAction, Keys, ReservationData, TypeMask};
+use scsi_pr::{
+    Capabilities, FullStatus, InServiceAction, Keys, ReservationData, Truncatable, TypeMask,
+};
 
-use super::fields::{Fields, count, plain};
+use super::fields::{Fields, IGNORED, count, plain};
 use super::parameters::{rest, scope_and_type, transport_id};
 use super::said;
 
@@ -28,9 +30,23 @@ pub(super) fn explain(
         }
         InServiceAction::ReadFullStatus => {
             let _ = full_status(fields);
-            said(FullStatus::decode(bytes))
+            let decoded = FullStatus::decode(bytes);
+            let malformed = decoded.as_ref().ok().and_then(nameless);
+            malformed.map_or_else(|| said(decoded), Err)
         }
     }
+}
+
+/// What is wrong with the first registrant that has no name, if there is one.
+fn nameless(status: &Truncatable<FullStatus>) -> Option<String> {
+    let mut descriptors = status.value.descriptors.iter();
+    descriptors.find_map(|descriptor| {
+        let error = descriptor.transport_id.as_ref().err()?.error();
+        Some(format!(
+            "TransportID of the registration with key {}: {error}",
+            descriptor.key
+        ))
+    })
 }
 
 /// Gives where the list ends, as a number of bytes that are left behind it.
@@ -87,8 +103,13 @@ fn capabilities(fields: &mut Fields<'_>) -> Option<()> {
     let second = fields.byte()?;
     let says = "says which types it knows";
     fields.flags(second, [("TMV", 7, says)]);
-    let row = format!("row {} of the standard's table", second >> 4 & 7);
-    fields.bits("ALLOW COMMANDS", (6, 4), second >> 4 & 7, row);
+    let allowed = match second >> 4 & 7 {
+        0 => "does not say which commands a reservation lets pass",
+        1 => "lets TEST UNIT READY pass, and does not say which others",
+        _ => "see SPC-4, 6.15.4",
+    };
+    let row = second >> 4 & 7;
+    fields.bits("ALLOW COMMANDS", (6, 4), row, allowed.to_owned());
     fields.flags(second, [("PTPL_A", 0, "keeps them now")]);
     fields.number("PERSISTENT RESERVATION TYPE MASK", 2, |mask| {
         match (second & 0x80, u16::try_from(mask)) {
@@ -119,7 +140,7 @@ fn full_status(fields: &mut Fields<'_>) -> Option<()> {
         fields.number("RELATIVE TARGET PORT IDENTIFIER", 2, |port| {
             match flags & 0x02 {
                 0 => port.to_string(),
-                _ => "ignored here".to_owned(),
+                _ => IGNORED.to_owned(),
             }
         })?;
         let length = fields.number("ADDITIONAL DESCRIPTOR LENGTH", 4, count)?;

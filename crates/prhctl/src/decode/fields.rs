@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+/// The meaning of what does not count.
+pub(super) const IGNORED: &str = "ignored here";
+
 /// A field and what it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Field {
@@ -19,6 +22,8 @@ pub(crate) struct Field {
 pub(super) struct Fields<'a> {
     bytes: &'a [u8],
     at: usize,
+    /// Where no field begins or goes on any more.
+    end: usize,
     /// What stands before each place.
     prefix: &'static str,
     fields: Vec<Field>,
@@ -30,9 +35,20 @@ impl<'a> Fields<'a> {
         Fields {
             bytes,
             at: 0,
+            end: bytes.len(),
             prefix,
             fields: Vec::new(),
         }
+    }
+
+    /// Ends the fields at `end`, or where the bytes do.
+    pub(super) fn end_at(&mut self, end: usize) {
+        self.end = end.min(self.bytes.len());
+    }
+
+    /// Where the next one begins.
+    pub(super) const fn at(&self) -> usize {
+        self.at
     }
 
     /// What was found.
@@ -47,7 +63,7 @@ impl<'a> Fields<'a> {
 
     /// How many bytes are not taken yet.
     pub(super) const fn left(&self) -> usize {
-        self.bytes.len().saturating_sub(self.at)
+        self.end.saturating_sub(self.at)
     }
 
     /// The next `count` bytes, at most 8, as one number.
@@ -112,13 +128,15 @@ impl<'a> Fields<'a> {
         self.push(place, name, format!("{value:#x}"), meaning);
     }
 
-    /// Flags of the byte that was taken last, each with its bit and what it says when set.
+    /// Flags of the byte that was taken last, each with its bit and what it says when set; or
+    /// [`IGNORED`].
     pub(super) fn flags<const N: usize>(&mut self, byte: u8, flags: [(&str, u8, &str); N]) {
         for (name, bit, meaning) in flags {
             let value = byte >> bit & 1;
-            let meaning = match value {
-                0 => format!("not set: {meaning}"),
-                _ => meaning.to_owned(),
+            let meaning = match (value, meaning) {
+                (_, IGNORED) => IGNORED.to_owned(),
+                (0, _) => format!("no: {meaning}"),
+                _ => format!("yes: {meaning}"),
             };
             self.bits(name, (bit, bit), value, meaning);
         }
@@ -146,7 +164,7 @@ impl<'a> Fields<'a> {
 
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let end = self.at.checked_add(count)?;
-        let bytes = self.bytes.get(self.at..end)?;
+        let bytes = self.bytes.get(self.at..end).filter(|_| end <= self.end)?;
         self.at = end;
         Some(bytes)
     }

@@ -9,14 +9,14 @@ mod hex;
 mod parameters;
 mod sense;
 
-use std::error::Error;
 use std::io::{self, Read};
 
 use clap::ValueEnum;
-use scsi_pr::{Cdb, CdbError, InServiceAction, OutServiceAction, Sense};
+use scsi_pr::{Cdb, CdbError, InServiceAction, OutServiceAction};
 use thiserror::Error;
 
 use crate::cli::{self, Kind};
+use crate::error::chain;
 use crate::names;
 pub(crate) use fields::Field;
 use fields::Fields;
@@ -89,9 +89,11 @@ pub(crate) fn name(kind: &Kind) -> String {
 ///
 /// [`DecodeError`]: there are none, or nobody knows what they are.
 pub(crate) fn decode(given: &cli::Decode) -> Result<Explanation, DecodeError> {
-    let text = match given.hex.is_empty() {
-        false => given.hex.join(" "),
-        true => {
+    // `-` is standard input, as with other programs.
+    let is_given = given.hex.iter().any(|word| word != "-");
+    let text = match is_given {
+        true => given.hex.join(" "),
+        false => {
             let mut text = Vec::new();
             let read = io::stdin().read_to_end(&mut text);
             read.map_err(DecodeError::Input)?;
@@ -120,10 +122,7 @@ fn explain(
     let mut fields = Fields::new(bytes, "");
     let summary = match kind {
         Kind::Cdb => cdb(bytes, &mut fields),
-        Kind::Sense => {
-            sense::fields(&mut fields, bytes);
-            said(Sense::decode(bytes))
-        }
+        Kind::Sense => sense::explain(&mut fields, bytes),
         Kind::Parameters => {
             let action = service_action.ok_or(DecodeError::NoServiceAction)?;
             parameters::explain(&mut fields, action, bytes)
@@ -205,11 +204,12 @@ fn cdb(bytes: &[u8], fields: &mut Fields<'_>) -> Result<String, String> {
 }
 
 /// A value in its own words, or what is wrong, with its causes.
-fn said<T: std::fmt::Display, E: Error + 'static>(value: Result<T, E>) -> Result<String, String> {
-    value.map(|value| value.to_string()).map_err(|error| {
-        let causes = std::iter::successors(error.source(), |&cause| cause.source());
-        causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
-    })
+fn said<T: std::fmt::Display, E: std::error::Error + 'static>(
+    value: Result<T, E>,
+) -> Result<String, String> {
+    value
+        .map(|value| value.to_string())
+        .map_err(|error| chain(&error))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use scsi_pr::{
     ParameterList, Scope, ScopeType, TransportId, TransportIds,
 };
 
-use super::fields::{Fields, count, plain};
+use super::fields::{Fields, IGNORED, count, plain};
 use super::said;
 
 /// The parameter list of `action`: its fields, and what it says.
@@ -17,7 +17,7 @@ pub(super) fn explain(
     // Where a list ends too early, its own error says so.
     let _ = match action {
         OutServiceAction::RegisterAndMove => register_and_move(fields),
-        _ => basic(fields, bytes),
+        _ => basic(fields, action, bytes),
     };
     said(ParameterList::decode(action, bytes))
 }
@@ -74,7 +74,7 @@ pub(super) fn scope_and_type(fields: &mut Fields<'_>, counts: bool) -> Option<()
     let byte = ScopeType(fields.byte()?);
     let meaning = |meaning: String| match counts {
         true => meaning,
-        false => "ignored here".to_owned(),
+        false => IGNORED.to_owned(),
     };
     let scope = or_reserved(byte.scope().map(|scope| scope.to_string()));
     fields.bits("SCOPE", (7, 4), byte.scope_code(), meaning(scope));
@@ -93,26 +93,60 @@ fn or_reserved(name: Option<String>) -> String {
     name.unwrap_or_else(|| "reserved".to_owned())
 }
 
-fn keys(fields: &mut Fields<'_>) -> Option<()> {
-    let key = |key| match key {
-        0 => "none".to_owned(),
+fn keys(fields: &mut Fields<'_>, action: OutServiceAction) -> Option<()> {
+    fields.number("RESERVATION KEY", 8, |key| match (action, key) {
+        (OutServiceAction::RegisterAndIgnoreExistingKey, _) => IGNORED.to_owned(),
+        (_, 0) => "none".to_owned(),
         _ => String::new(),
-    };
-    fields.number("RESERVATION KEY", 8, key)?;
-    fields.number("SERVICE ACTION RESERVATION KEY", 8, key)?;
+    })?;
+    fields.number("SERVICE ACTION RESERVATION KEY", 8, |key| {
+        action_key(action, key).to_owned()
+    })?;
     Some(())
 }
 
-fn basic(fields: &mut Fields<'_>, bytes: &[u8]) -> Option<()> {
-    keys(fields)?;
+/// What the key says that is not the sender's.
+const fn action_key(action: OutServiceAction, key: u64) -> &'static str {
+    use OutServiceAction::{
+        Clear, Preempt, PreemptAndAbort, Register, RegisterAndIgnoreExistingKey, Release, Reserve,
+    };
+    match (action, key) {
+        (Reserve | Release | Clear, _) => IGNORED,
+        (Register | RegisterAndIgnoreExistingKey, 0) => "none: unregisters",
+        (Register | RegisterAndIgnoreExistingKey, _) => "the new key",
+        (Preempt | PreemptAndAbort, 0) => {
+            "all other registrants; only with a reservation of all registrants"
+        }
+        (Preempt | PreemptAndAbort, _) => "the victim's",
+        (_, 0) => "none",
+        _ => "",
+    }
+}
+
+fn basic(fields: &mut Fields<'_>, action: OutServiceAction, bytes: &[u8]) -> Option<()> {
+    use OutServiceAction::{Register, RegisterAndIgnoreExistingKey};
+    keys(fields, action)?;
     fields.reserved(4)?;
     let flags = fields.byte()?;
+    let registers = matches!(action, Register | RegisterAndIgnoreExistingKey);
+    let of_registering = |meaning| if registers { meaning } else { IGNORED };
+    let spec_i_pt = match action {
+        Register => "registers the initiator ports given",
+        RegisterAndIgnoreExistingKey => {
+            "registers the initiator ports given, which is for REGISTER"
+        }
+        _ => IGNORED,
+    };
     fields.flags(
         flags,
         [
-            ("SPEC_I_PT", 3, "registers the initiator ports given"),
-            ("ALL_TG_PT", 2, "registers at all target ports"),
-            ("APTPL", 0, "kept when power is lost"),
+            ("SPEC_I_PT", 3, spec_i_pt),
+            (
+                "ALL_TG_PT",
+                2,
+                of_registering("registers at all target ports"),
+            ),
+            ("APTPL", 0, of_registering("kept when power is lost")),
         ],
     );
     fields.reserved(3)?;
@@ -126,7 +160,7 @@ fn basic(fields: &mut Fields<'_>, bytes: &[u8]) -> Option<()> {
 }
 
 fn register_and_move(fields: &mut Fields<'_>) -> Option<()> {
-    keys(fields)?;
+    keys(fields, OutServiceAction::RegisterAndMove)?;
     fields.reserved(1)?;
     let flags = fields.byte()?;
     fields.flags(

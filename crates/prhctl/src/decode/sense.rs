@@ -1,15 +1,43 @@
 //! The fields of sense data (SPC-4, 4.5.2 and 4.5.3).
 
-use scsi_pr::{FieldPointer, Sense, SenseKey};
+use scsi_pr::{Sense, SenseKey};
 
 use super::fields::{Fields, count, plain};
+use super::parameters::rest;
+use super::said;
 
-/// The fields of either format, as far as the bytes go: sense data may end anywhere.
-pub(super) fn fields(fields: &mut Fields<'_>, bytes: &[u8]) {
-    let _ = match bytes.first().map(|first| first & 0x7f) {
-        Some(0x72 | 0x73) => descriptors(fields, bytes),
-        _ => fixed(fields, bytes),
+/// Bytes up to and including ADDITIONAL SENSE LENGTH, and where that is, in both formats.
+const HEADER_LENGTH: usize = 8;
+const LENGTH_AT: usize = 7;
+
+/// The fields of either format, and what they say. Sense data may end anywhere: after the additional
+/// length, or where a host adapter has cut it off.
+pub(super) fn explain(fields: &mut Fields<'_>, bytes: &[u8]) -> Result<String, String> {
+    let additional = bytes.get(LENGTH_AT).copied();
+    if let Some(additional) = additional {
+        fields.end_at(HEADER_LENGTH + usize::from(additional));
+    }
+    let is_descriptors = matches!(bytes.first().map(|first| first & 0x7f), Some(0x72 | 0x73));
+    let (whole, code_end) = match is_descriptors {
+        true => (descriptors(fields, bytes), 4),
+        false => (fixed(fields, bytes), 14),
     };
+    let (at, left) = (fields.at(), fields.left());
+    let has_code = at.saturating_add(left) >= code_end;
+    fields.end_at(bytes.len());
+    // Behind the end it means nothing.
+    let _ = rest(fields);
+    let sense = Sense::decode(bytes);
+    match sense {
+        Ok(_) if is_descriptors && whole.is_none() && at >= HEADER_LENGTH => {
+            let last = bytes.len().saturating_sub(1);
+            Err(format!(
+                "the last descriptor is cut off: it goes on behind byte {last}"
+            ))
+        }
+        Ok(sense) if !has_code => Ok(format!("{}, without an additional sense code", sense.key)),
+        sense => said(sense),
+    }
 }
 
 fn response_code(fields: &mut Fields<'_>) -> Option<()> {
@@ -38,7 +66,7 @@ fn fixed(fields: &mut Fields<'_>, bytes: &[u8]) -> Option<()> {
     fields.number("COMMAND-SPECIFIC INFORMATION", 4, plain)?;
     additional_sense(fields, bytes)?;
     fields.number("FIELD REPLACEABLE UNIT CODE", 1, plain)?;
-    fields.raw("SENSE KEY SPECIFIC", 3, |_| pointer(bytes))
+    fields.raw("SENSE KEY SPECIFIC", 3, |field| specific(bytes, field))
 }
 
 fn descriptors(fields: &mut Fields<'_>, bytes: &[u8]) -> Option<()> {
@@ -62,9 +90,9 @@ fn descriptors(fields: &mut Fields<'_>, bytes: &[u8]) -> Option<()> {
         fields.raw(
             "(descriptor)",
             usize::try_from(length).ok()?,
-            |_| match kind {
+            |body| match kind {
                 0x00 => information(bytes),
-                0x02 => pointer(bytes),
+                0x02 => specific(bytes, body.get(2..).unwrap_or_default()),
                 _ => String::new(),
             },
         )?;
@@ -96,9 +124,19 @@ fn information(bytes: &[u8]) -> String {
     information.map_or_else(String::new, |value| format!("{value:#x}"))
 }
 
-fn pointer(bytes: &[u8]) -> String {
-    let pointer: Option<FieldPointer> = Sense::decode(bytes)
-        .ok()
-        .and_then(|sense| sense.field_pointer);
-    pointer.map_or_else(String::new, |pointer| format!("wrong: {pointer}"))
+/// SENSE KEY SPECIFIC: a field pointer, or how far something has come (SPC-4, 4.5.2.4).
+fn specific(bytes: &[u8], field: &[u8]) -> String {
+    let Ok(sense) = Sense::decode(bytes) else {
+        return String::new();
+    };
+    match (sense.key, sense.field_pointer, field) {
+        (_, Some(pointer), _) => format!("wrong: {pointer}"),
+        (SenseKey::NoSense | SenseKey::NotReady, _, [flags, high, low, ..])
+            if flags & 0x80 != 0 =>
+        {
+            let done = u32::from(u16::from_be_bytes([*high, *low]));
+            format!("{} percent done", done * 100 / 65536)
+        }
+        _ => String::new(),
+    }
 }

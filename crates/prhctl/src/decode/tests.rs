@@ -63,11 +63,11 @@ fn a_cdb_and_its_list_are_explained_together() {
         );
         assert_eq!(
             field(&found, "SERVICE ACTION RESERVATION KEY"),
-            ("list bytes 8-15", "0x123abc", "")
+            ("list bytes 8-15", "0x123abc", "the new key")
         );
         assert_eq!(
             field(&found, "APTPL"),
-            ("list byte 20, bit 0", "0x1", "kept when power is lost")
+            ("list byte 20, bit 0", "0x1", "yes: kept when power is lost")
         );
         assert_eq!(field(&found, "TYPE").2, "ignored here");
     }
@@ -166,11 +166,11 @@ fn parameter_data_are_explained() {
     let capabilities = explained("0008 1d 81 ea01 0000", Some(Kind::Capabilities));
     assert_eq!(
         field(&capabilities, "PTPL_A"),
-        ("byte 3, bit 0", "0x1", "keeps them now")
+        ("byte 3, bit 0", "0x1", "yes: keeps them now")
     );
     assert_eq!(
         field(&capabilities, "RLR_C").2,
-        "not set: knows REPLACE LOST RESERVATION"
+        "no: knows REPLACE LOST RESERVATION"
     );
 
     let status = explained(
@@ -178,7 +178,7 @@ fn parameter_data_are_explained() {
          06000000 5000c50005b32001 000000000000000000000000",
         Some(Kind::Status),
     );
-    assert_eq!(field(&status, "R_HOLDER").2, "holds the reservation");
+    assert_eq!(field(&status, "R_HOLDER").2, "yes: holds the reservation");
     assert_eq!(field(&status, "TransportID").0, "bytes 32-55");
 }
 
@@ -209,6 +209,100 @@ fn what_could_be_anything_is_not_guessed() {
     }
 }
 
+#[test]
+fn codes_that_are_not_there_are_not_named() {
+    for text in [
+        // It ends before them, or says that it does.
+        "f0 00 06",
+        "70 00 06 00 00 00 00 00 00 00 00 00 29 00",
+        "70 00 06 00 00 00 00 0a 00 00 00 00 29",
+        "72 06 29",
+    ] {
+        let found = explained(text, Some(Kind::Sense));
+        let summary = found.summary.unwrap();
+        assert_eq!(
+            summary, "UNIT ATTENTION, without an additional sense code",
+            "{text}"
+        );
+        let qualifier = "ADDITIONAL SENSE CODE QUALIFIER";
+        assert!(
+            found.fields.iter().all(|field| field.name != qualifier),
+            "{text}"
+        );
+    }
+    let found = explained("72 06 29 00", None);
+    assert!(found.summary.unwrap().contains("POWER ON"));
+}
+
+#[test]
+fn a_descriptor_that_is_cut_off_is_a_problem() {
+    let found = explained("72 06 2a 05 00 00 00 0c 00 0a 80 00", None);
+    assert!(found.summary.unwrap_err().contains("cut off"));
+    assert!(explained("72 06 2a 05 00 00 00 00", None).summary.is_ok());
+}
+
+#[test]
+fn progress_is_in_percent() {
+    let found = explained(
+        "70 00 02 00 00 00 00 0a 00 00 00 00 04 04 00 80 40 00",
+        None,
+    );
+    assert_eq!(field(&found, "SENSE KEY SPECIFIC").2, "25 percent done");
+}
+
+#[test]
+fn a_registrant_without_a_name_is_a_problem() {
+    let found = explained(
+        "00000004 00000018 0000000000123abc 00000000 00 00 00000000 0001 00000000",
+        Some(Kind::Status),
+    );
+    let problem = found.summary.unwrap_err();
+    assert!(
+        problem.starts_with("TransportID of the registration with key 0x123abc"),
+        "{problem}"
+    );
+}
+
+#[test]
+fn keys_and_flags_are_explained_by_the_service_action() {
+    let list = format!("{:016x}{:016x}000000000d000000", 1, 0);
+    let meaning = |action| {
+        let found = explain(&bytes(&list), None, Some(action)).unwrap();
+        let meaning = |name| field(&found, name).2.to_owned();
+        [meaning("SERVICE ACTION RESERVATION KEY"), meaning("APTPL")]
+    };
+    for (action, key, aptpl) in [
+        (
+            OutServiceAction::Register,
+            "none: unregisters",
+            "yes: kept when power is lost",
+        ),
+        (
+            OutServiceAction::Preempt,
+            "all other registrants; only with a reservation of all registrants",
+            "ignored here",
+        ),
+        (OutServiceAction::Release, "ignored here", "ignored here"),
+    ] {
+        assert_eq!(meaning(action), [key, aptpl], "{action}");
+    }
+}
+
+/// First and last byte of a place, and the highest bit in it.
+fn span(place: &str) -> (usize, usize, u8) {
+    let place = place.strip_prefix("list ").unwrap_or(place);
+    let (bytes, bits) = place.split_once(", ").unwrap_or((place, "bits 7-0"));
+    let number = |text: &str| {
+        text.split([' ', '-'])
+            .nth(1)
+            .unwrap()
+            .parse::<usize>()
+            .unwrap()
+    };
+    let last = bytes.rsplit([' ', '-']).next().unwrap().parse().unwrap();
+    (number(bytes), last, number(bits).try_into().unwrap())
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_explained_as_anything(
@@ -220,7 +314,22 @@ proptest! {
         for kind in Kind::value_variants() {
             let action = (*kind == Kind::Parameters).then_some(action);
             let found = explain(&bytes, Some(*kind), action);
-            prop_assert!(found.is_ok());
+            let found = found.unwrap();
+            prop_assert_eq!(found.kind, *kind);
+            // Each field is where bytes are, and behind the one before it.
+            let (mut lists, mut before) = (0, None);
+            for field in &found.fields {
+                let (first, last, high) = span(&field.place);
+                let is_in_list = field.place.starts_with("list ");
+                if is_in_list && lists == 0 {
+                    (lists, before) = (1, None);
+                }
+                prop_assert!(first <= last || field.value.is_empty(), "{}", field.place);
+                prop_assert!(last < bytes.len() || field.value.is_empty(), "{}", field.place);
+                let here = (first, 7 - high);
+                prop_assert!(before.is_none_or(|before| before <= here), "{:?}", found.fields);
+                before = Some(here);
+            }
         }
         let _ = explain(&bytes, None, None);
     }

@@ -26,10 +26,12 @@ PERSISTENT RESERVE OUT PREEMPT, type Write Exclusive - Registrants Only, paramet
         run("decode 5f 04 05 00 00 00 00 00 18 00", "").good(),
         expected
     );
-    assert_eq!(
-        run("decode", "5f:04:05:00:00:00:00:00:18:00\n").good(),
-        expected
-    );
+    for line in ["decode", "decode -"] {
+        assert_eq!(
+            run(line, "5f:04:05:00:00:00:00:00:18:00\n").good(),
+            expected
+        );
+    }
 }
 
 #[test]

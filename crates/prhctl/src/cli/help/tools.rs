@@ -6,7 +6,7 @@ Explain bytes field by field: a CDB, a parameter list, parameter data, sense.
 
 Nothing is sent. The bytes are two hexadecimal digits each, with any blanks, commas
 or colons between them, and 0x before them or not; from the command line, or from
-standard input. CDBs of PERSISTENT RESERVE and sense are known by their first byte;
+standard input (also -). CDBs of PERSISTENT RESERVE and sense are known by their first byte;
 for all else --as says what it is. Offsets of xxd and hexdump are not understood:
 use xxd -p.
 
