@@ -54,7 +54,15 @@ pub(crate) fn execute(
         }),
         Command::Decode(given) => Ok(Outcome::Explained(decode::decode(given)?)),
         Command::Lun(Lun::Create(given)) => Ok(Outcome::Lun(lun::create(given)?)),
-        Command::Lun(Lun::List(given)) => Ok(Outcome::Luns(lun::list(&given.folder)?)),
+        Command::Lun(Lun::List(given)) => {
+            if lun::is_one(&given.folder) {
+                let path = given.folder.display();
+                output.note(&format!(
+                    "{path} is itself a soft LUN: 'prhctl lun show' shows it"
+                ));
+            }
+            Ok(Outcome::Luns(lun::list(&given.folder)?))
+        }
         Command::Lun(Lun::Show(given)) => Ok(Outcome::Lun(lun::show(&given.path)?)),
         Command::Demo(given) => {
             let show = |event: Event<'_>| output.event(&event);

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use scsi_pr::{PrGeneration, ReservationKey, ReservationType, TransportId, TypeMask};
+use scsi_pr::{
+    PrGeneration, RelativeTargetPort, ReservationKey, ReservationType, TransportId, TypeMask,
+};
 use soft_lun::store::{Folder, Identity, Lun, Name, Port, StoreError};
 use soft_lun::{Attention, LogicalUnit, Nexus, NexusId, Supported};
 
@@ -94,7 +96,7 @@ fn port((spec, number): (PortSpec, u64)) -> Port {
         name: spec.name,
         nexus: Nexus {
             initiator: spec.initiator.unwrap_or(TransportId::Sas { sas_address }),
-            target_port: spec.target_port.unwrap_or(1).into(),
+            target_port: spec.target_port.unwrap_or(RelativeTargetPort::new(1)),
         },
     }
 }
@@ -117,6 +119,11 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<Listed>, StoreError> {
             .map_err(|error| chain(&error)),
     };
     Ok(folder.names()?.iter().map(listed).collect())
+}
+
+/// Whether a folder is a soft LUN, and not one of those that hold some.
+pub(crate) fn is_one(folder: &Path) -> bool {
+    folder.join("lun.json").is_file()
 }
 
 /// Shows one.

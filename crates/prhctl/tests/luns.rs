@@ -226,6 +226,15 @@ fn errors_name_the_file_and_say_what_to_do() {
         &[". is no soft LUN: it has no lun.json", "lun list"],
     );
     play.fails(&["lun", "list", "b"], &["cannot open b"]);
+    let said = play.run(&["lun", "list", "a"]);
+    assert_eq!(
+        (said.status, said.out.as_str(), said.err.as_str()),
+        (
+            Some(0),
+            "no soft LUNs\n",
+            "prhctl: a is itself a soft LUN: 'prhctl lun show' shows it\n"
+        )
+    );
     fs::write(play.path("a/state.json"), "{\n\"format\": 1}").unwrap();
     play.fails(
         &["lun", "show", "a"],

@@ -3,7 +3,10 @@
 mod conflict;
 mod refused;
 
+use std::fs;
 use std::io::{Error as IoError, ErrorKind};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
 
 use pr_socket::Direction;
 use pr_socket::client::ClientError;
@@ -23,7 +26,7 @@ pub(crate) fn on(error: &Error) -> Vec<String> {
         Error::Open {
             direction, source, ..
         } => opening(*direction, source),
-        Error::Connect { source, .. } => connecting(source),
+        Error::Connect { socket, source } => connecting(socket, source),
         Error::Exchange {
             command, source, ..
         } => exchange(*command, source),
@@ -103,12 +106,15 @@ fn opening(direction: Direction, error: &IoError) -> Vec<String> {
     vec![line.to_owned()]
 }
 
-fn connecting(error: &ClientError) -> Vec<String> {
+fn connecting(socket: &Path, error: &ClientError) -> Vec<String> {
     let line = match error {
         ClientError::Connect(error) => match error.kind() {
             ErrorKind::NotFound => {
                 "There is no socket. Is the helper started (systemctl status \
                  qemu-pr-helper.socket), and is this its path? Another one: -k PATH."
+            }
+            ErrorKind::ConnectionRefused if is_no_socket(socket) => {
+                "There is something at this path, but no socket: -k takes that of the helper."
             }
             ErrorKind::ConnectionRefused => {
                 "The socket is there, but nobody serves it: the helper has died, or there is another \
@@ -126,6 +132,11 @@ fn connecting(error: &ClientError) -> Vec<String> {
         _ => return Vec::new(),
     };
     vec![line.to_owned()]
+}
+
+/// Whether there is something else.
+fn is_no_socket(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| !metadata.file_type().is_socket())
 }
 
 fn exchange(command: Cdb, error: &ClientError) -> Vec<String> {
@@ -164,7 +175,7 @@ mod tests {
             (ErrorKind::ConnectionRefused, "nobody serves it"),
             (ErrorKind::PermissionDenied, "socket's owner and mode"),
         ] {
-            let lines = connecting(&ClientError::Connect(kind.into()));
+            let lines = connecting(Path::new("/no/socket"), &ClientError::Connect(kind.into()));
             assert!(lines.concat().contains(words), "{kind}: {lines:?}");
         }
     }

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
-use scsi_pr::{ReservationType, TransportId, TransportIdTextError};
+use scsi_pr::{RelativeTargetPort, ReservationType, TransportId, TransportIdTextError};
 use soft_lun::store::{Name, NameError};
 use thiserror::Error;
 
+use super::values::TargetPortError;
 use super::{help, values};
 
 /// What to do with soft LUNs.
@@ -84,7 +85,7 @@ pub(crate) struct PortSpec {
     /// The initiator port, if it is given.
     pub(crate) initiator: Option<TransportId>,
     /// The relative target port, if it is given.
-    pub(crate) target_port: Option<u16>,
+    pub(crate) target_port: Option<RelativeTargetPort>,
 }
 
 /// What is no port.
@@ -97,8 +98,8 @@ pub(crate) enum PortSpecError {
     #[error(transparent)]
     Initiator(#[from] TransportIdTextError),
     /// The relative target port is none.
-    #[error("'{0}' is not a relative target port number: 1 to 65535")]
-    TargetPort(String),
+    #[error(transparent)]
+    TargetPort(#[from] TargetPortError),
 }
 
 impl FromStr for PortSpec {
@@ -107,7 +108,7 @@ impl FromStr for PortSpec {
     fn from_str(text: &str) -> Result<Self, PortSpecError> {
         // Neither names nor TransportIDs have one of these characters in them.
         let (rest, number) = match text.rsplit_once('@') {
-            Some((rest, number)) => (rest, Some(target_port(number)?)),
+            Some((rest, number)) => (rest, Some(values::target_port(number)?)),
             None => (text, None),
         };
         let (name, initiator) = match rest.split_once('=') {
@@ -120,11 +121,6 @@ impl FromStr for PortSpec {
             target_port: number,
         })
     }
-}
-
-fn target_port(text: &str) -> Result<u16, PortSpecError> {
-    let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| PortSpecError::TargetPort(text.to_owned()))
 }
 
 #[cfg(test)]
@@ -155,7 +151,7 @@ mod tests {
                 spec.initiator.map(|id| id.to_string()).as_deref(),
                 initiator
             );
-            assert_eq!(spec.target_port, target_port);
+            assert_eq!(spec.target_port.map(RelativeTargetPort::get), target_port);
         }
     }
 
@@ -164,9 +160,9 @@ mod tests {
         for (text, words) in [
             ("", "a name has 1 to 64"),
             ("a/b", "a name has 1 to 64"),
-            ("a@0", "'0' is not a relative target port number"),
+            ("a@0", "not a relative target port"),
             ("a@65536", "1 to 65535"),
-            ("a@", "'' is not"),
+            ("a@", "not a relative target port"),
             ("a=sas", "sas"),
         ] {
             let error = text.parse::<PortSpec>().unwrap_err().to_string();

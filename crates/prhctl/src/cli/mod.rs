@@ -106,7 +106,10 @@ pub(crate) enum Command {
     #[command(long_about = help::DECODE, after_long_help = help::DECODE_EXAMPLES)]
     Decode(Decode),
     /// Make and look at soft LUNs, logical units in software
-    #[command(subcommand, long_about = help::LUN)]
+    #[command(
+        subcommand, long_about = help::LUN, after_long_help = help::LUN_EXAMPLES,
+        arg_required_else_help = false
+    )]
     Lun(lun::Lun),
     /// Play a failover of two nodes, without hardware and without root
     #[command(long_about = help::DEMO, after_long_help = help::DEMO_EXAMPLES)]
@@ -140,7 +143,7 @@ pub(crate) struct Register {
     #[arg(long, value_name = "KEY", value_parser = values::own_key)]
     pub(crate) key: ReservationKey,
     /// The key that is registered now, and is replaced
-    #[arg(long, value_name = "KEY", conflicts_with = "ignore_existing")]
+    #[arg(long, value_name = "KEY", value_parser = values::key, conflicts_with = "ignore_existing")]
     pub(crate) old_key: Option<ReservationKey>,
     /// Replace whatever key is registered now
     #[arg(long)]
@@ -182,7 +185,7 @@ pub(crate) struct Preempt {
     #[command(flatten)]
     pub(crate) sender: WithKey,
     /// The key whose registrations are removed
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", value_parser = values::key)]
     pub(crate) victim: ReservationKey,
     /// The type of the reservation afterwards, if the victim held it
     #[arg(long = "type", value_name = "TYPE", value_parser = values::reservation_type)]
@@ -277,6 +280,22 @@ mod tests {
     }
 
     #[test]
+    fn each_command_has_examples_and_exit_statuses() {
+        let mut commands: Vec<_> = Cli::command().get_subcommands().cloned().collect();
+        let mut seen = 0;
+        while let Some(command) = commands.pop() {
+            let text = command.get_after_long_help().map(ToString::to_string);
+            let text = text.unwrap_or_default();
+            let name = command.get_name();
+            assert!(text.starts_with("EXAMPLES\n"), "{name}: {text}");
+            assert!(text.contains("\nExit status"), "{name}: {text}");
+            commands.extend(command.get_subcommands().cloned());
+            seen += 1;
+        }
+        assert!(seen > 15, "{seen}");
+    }
+
+    #[test]
     fn global_options_stand_before_and_after_the_command() {
         for line in ["prhctl -k /s --json keys /d", "prhctl keys --json /d -k /s"] {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap();
@@ -305,6 +324,12 @@ mod tests {
                 "not a reservation key",
             ),
             ("prhctl", "requires a subcommand"),
+            ("prhctl lun", "requires a subcommand"),
+            ("prhctl register /d --key 1:aptpl", "--aptpl"),
+            (
+                "prhctl preempt /d --key 1 --victim 2:aptpl --type we",
+                "--aptpl",
+            ),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(words), "{line}: {error}");

@@ -7,26 +7,41 @@ use thiserror::Error;
 
 use crate::names;
 
-/// A key that can be registered.
+/// What is no key.
 #[derive(Debug, Error)]
-pub(super) enum OwnKeyError {
+pub(super) enum KeyError {
     /// It is no key at all.
     #[error(transparent)]
     Key(#[from] ReservationKeyError),
+    /// It is written as in `multipath.conf`.
+    #[error("':aptpl' behind a key is for multipath.conf: give the key alone, and --aptpl")]
+    Aptpl,
     /// It is zero.
     #[error("0 is no key; 'unregister' removes a registration")]
     Zero,
+}
+
+/// A key.
+///
+/// # Errors
+///
+/// [`KeyError`].
+pub(super) fn key(text: &str) -> Result<ReservationKey, KeyError> {
+    match text.to_ascii_lowercase().ends_with(":aptpl") {
+        true => Err(KeyError::Aptpl),
+        false => Ok(text.parse()?),
+    }
 }
 
 /// A key that can be registered: any but zero.
 ///
 /// # Errors
 ///
-/// [`OwnKeyError`].
-pub(super) fn own_key(text: &str) -> Result<ReservationKey, OwnKeyError> {
-    let key: ReservationKey = text.parse()?;
+/// [`KeyError`].
+pub(super) fn own_key(text: &str) -> Result<ReservationKey, KeyError> {
+    let key = key(text)?;
     match key.is_zero() {
-        true => Err(OwnKeyError::Zero),
+        true => Err(KeyError::Zero),
         false => Ok(key),
     }
 }
@@ -45,12 +60,11 @@ pub(super) struct TypeError;
 ///
 /// [`TypeError`].
 pub(super) fn reservation_type(text: &str) -> Result<ReservationType, TypeError> {
-    let number = text.parse().ok();
     ReservationType::ALL
         .into_iter()
         .find(|reservation_type| {
             let (short, long) = names::of_type(*reservation_type);
-            text == short || text == long || number == Some(reservation_type.code())
+            [short, long].contains(&text) || text == reservation_type.code().to_string()
         })
         .ok_or(TypeError)
 }
@@ -66,17 +80,16 @@ pub(super) struct ServiceActionError;
 ///
 /// [`ServiceActionError`].
 pub(super) fn service_action(text: &str) -> Result<OutServiceAction, ServiceActionError> {
-    let number = text.parse().ok();
     OutServiceAction::ALL
         .into_iter()
-        .find(|action| text == names::of_out(*action) || number == Some(action.code()))
+        .find(|action| text == names::of_out(*action) || text == action.code().to_string())
         .ok_or(ServiceActionError)
 }
 
 /// A text is no relative target port.
 #[derive(Debug, Error)]
 #[error("not a relative target port, which is a number from 1 to 65535")]
-pub(super) struct TargetPortError;
+pub(crate) struct TargetPortError;
 
 /// The relative number of a target port.
 ///
@@ -138,8 +151,17 @@ mod tests {
                 assert_eq!(reservation_type(text).unwrap(), expected, "{text}");
             }
         }
-        for text in ["", "0", "2", "4", "9", "WE", "we-", "we-rо"] {
+        for text in ["", "0", "2", "4", "9", "+5", "05", "WE", "we-", "we-rо"] {
             assert!(reservation_type(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn keys_are_not_written_as_in_multipath_conf() {
+        assert_eq!(key("0").unwrap(), ReservationKey::ZERO);
+        for text in ["0x123abc:aptpl", "1:APTPL"] {
+            let error = own_key(text).unwrap_err().to_string();
+            assert!(error.contains("--aptpl"), "{error}");
         }
     }
 

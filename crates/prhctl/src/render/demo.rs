@@ -27,8 +27,8 @@ fn head(cast: &Cast) -> String {
          The disk is a soft LUN, {}; each node has a port of it open.\n\
          The helper is {}, process {process}. Reservation commands\n\
          go through it; a write goes to the disk itself, as a guest's does.\n\n",
-        lun.display(),
-        helper.display()
+        super::path(lun),
+        super::path(helper)
     )
 }
 

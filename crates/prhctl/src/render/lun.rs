@@ -16,7 +16,7 @@ use crate::names;
 pub(super) fn text(view: &View) -> String {
     let head = format!(
         "{BOLD}{}{BOLD:#}: soft LUN {}",
-        view.path.display(),
+        super::path(&view.path),
         view.identity
     );
     let aptpl = if view.aptpl {

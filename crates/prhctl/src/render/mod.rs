@@ -9,6 +9,7 @@ mod table;
 mod text;
 
 use std::io::{self, ErrorKind, Write};
+use std::path::Path;
 
 use anstream::{AutoStream, ColorChoice};
 use anstyle::Style;
@@ -148,6 +149,37 @@ impl Output {
     /// Writes to standard error. If that fails there is nobody left to tell.
     fn say(&self, style: Style, text: &str) {
         let mut stderr = AutoStream::new(io::stderr(), self.color);
+        let text = harmless(text);
         let _ = writeln!(stderr, "{style}{PROGRAM}:{style:#} {text}");
+    }
+}
+
+/// A text without control characters but line ends: names of files may have any in them, and a terminal
+/// obeys them.
+fn harmless(text: &str) -> String {
+    let mut harmless = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' => harmless.push(character),
+            _ if character.is_control() => harmless.extend(character.escape_default()),
+            _ => harmless.push(character),
+        }
+    }
+    harmless
+}
+
+/// A path in a line.
+fn path(path: &Path) -> String {
+    harmless(&path.to_string_lossy()).replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_do_not_command_the_terminal() {
+        assert_eq!(harmless("a\x1b[2J\nb\u{9b}é"), "a\\u{1b}[2J\nb\\u{9b}é");
+        assert_eq!(path(Path::new("a\nb\r")), "a\\nb\\r");
     }
 }

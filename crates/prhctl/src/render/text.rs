@@ -26,7 +26,7 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
 }
 
 fn on_device(answer: &OnDevice) -> String {
-    let device = format!("{BOLD}{}{BOLD:#}", answer.device.display());
+    let device = format!("{BOLD}{}{BOLD:#}", super::path(&answer.device));
     match &answer.result {
         Answer::Keys(keys) => format!("{device}: {}", list_of_keys(keys)),
         Answer::Reservation(data) => format!("{device}: {}", reservation(data)),

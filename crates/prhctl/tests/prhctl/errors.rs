@@ -28,6 +28,11 @@ fn no_helper() {
     let said = Run::of(&mut command, "").failed(1);
     assert!(said.contains("Connection refused"), "{said}");
     assert!(said.contains("nobody serves it"), "{said}");
+
+    std::fs::write(folder.path().join("file"), "").unwrap();
+    let mut command = program(folder.path(), "-k file keys /dev/null");
+    let said = Run::of(&mut command, "").failed(1);
+    assert!(said.contains("but no socket"), "{said}");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod change;
 mod color;
 mod decode;
+mod docs;
 mod errors;
 mod fake;
 mod json;

@@ -34,6 +34,15 @@ to be started with the folder that the soft LUN is in: qemu-pr-helper --soft-lun
 
 These commands read and write the files, and ask no helper.";
 
+/// Behind the commands of `lun`.
+pub(crate) const LUN_EXAMPLES: &str = "\
+EXAMPLES
+  prhctl lun create luns/shared0
+  prhctl lun list luns
+  prhctl lun show luns/shared0
+
+Exit status 0, or 1 if files cannot be made or read.";
+
 /// Of `lun create`.
 pub(crate) const LUN_CREATE: &str = "\
 Make a soft LUN, with nobody registered.
