@@ -120,9 +120,9 @@ pub(crate) enum Release {
     Replaced(ReservationKey, Reservation),
     /// It is as it was.
     Still(Reservation),
-    /// Nothing is reserved; before, nobody looked.
+    /// Nothing is reserved; before, nobody looked, or it was held with another key.
     Gone,
-    /// This is reserved; before, nobody looked.
+    /// This is reserved; before, nobody looked, or it was held with another key.
     Held(Reservation),
     /// GOOD, and what is reserved then the device did not say.
     Unknown,
@@ -136,10 +136,15 @@ impl Release {
         before: Option<Reservation>,
         after: Option<Option<Reservation>>,
     ) -> Self {
-        match (before, after) {
+        if let (Some(before), Some(Some(after))) = (before, after)
+            && before == after
+        {
+            return Release::Still(after);
+        }
+        // What was held with another key, the sender has not given up: somebody else has been there.
+        match (before.filter(|held| may_be_of(key, held)), after) {
             (_, None) => Release::Unknown,
             (Some(before), Some(None)) => Release::Done(key, before.scope_type),
-            (Some(before), Some(Some(after))) if before == after => Release::Still(after),
             (Some(_), Some(Some(after))) => Release::Replaced(key, after),
             (None, Some(None)) => Release::Gone,
             (None, Some(Some(after))) => Release::Held(after),
@@ -153,6 +158,12 @@ impl Release {
             Release::Gone | Release::Held(_) | Release::Unknown => None,
         }
     }
+}
+
+/// Whether a registrant with `key` can be a holder.
+fn may_be_of(key: ReservationKey, held: &Reservation) -> bool {
+    let kind = held.scope_type.reservation_type();
+    held.key == key || kind.is_some_and(|kind| kind.is_all_registrants())
 }
 
 #[cfg(test)]
@@ -194,6 +205,8 @@ mod tests {
                 Release::Replaced(key, of_other_type),
                 Some(true),
             ),
+            (Some(other), Some(None), Release::Gone, None),
+            (Some(other), Some(Some(own)), Release::Held(own), None),
             (None, Some(None), Release::Gone, None),
             (None, Some(Some(other)), Release::Held(other), None),
             (Some(own), None, Release::Unknown, None),

@@ -320,3 +320,17 @@ pub enum SenseError {
     #[error("response code {0:#04x} is not that of sense data")]
     ResponseCode(u8),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn information_that_is_not_there_is_not_valid() {
+        for bytes in [&[0xf0, 0, 6][..], &[0xf0, 0, 6, 0, 0, 1]] {
+            assert_eq!(Sense::decode(bytes).unwrap().information, None);
+        }
+        let whole = [0xf0, 0, 6, 0, 0, 1, 0];
+        assert_eq!(Sense::decode(&whole).unwrap().information, Some(0x100));
+    }
+}
