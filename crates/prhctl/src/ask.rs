@@ -249,11 +249,6 @@ const fn is_unrelated(code: AdditionalSense) -> bool {
     }
 }
 
-/// Whether sense tells of a unit attention of the current command.
-pub(crate) fn is_attention(sense: &Sense) -> bool {
-    sense.key == SenseKey::UnitAttention && !sense.deferred
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use pr_socket::client::ClientError;
 use pr_socket::{Direction, Response};
 use scsi_pr::{
-    Cdb, InServiceAction, Keys, ParameterDataError, ParameterList, ReservationData, Sense, Status,
+    Cdb, InServiceAction, Keys, ParameterDataError, ParameterList, ReservationData, Sense,
+    SenseKey, Status,
 };
 use soft_lun::store::StoreError;
 use thiserror::Error;
 
-use crate::ask;
+use crate::chain::chain;
 use crate::decode::DecodeError;
 use crate::demo::{HelperError, StageError};
 use crate::exit::Exit;
@@ -130,19 +131,6 @@ impl Error {
     }
 }
 
-/// What failed, on what, and why, in one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    causes.fold(error.to_string(), |line, cause| {
-        match cause.downcast_ref::<io::Error>() {
-            Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                format!("{line}: it closed the connection")
-            }
-            _ => format!("{line}: {cause}"),
-        }
-    })
-}
-
 /// What a device is opened for.
 const fn purpose(direction: Direction) -> &'static str {
     match direction {
@@ -216,7 +204,7 @@ impl Refusal {
 
     /// The unit attention that came instead of an answer.
     pub(crate) fn attention(&self) -> Option<Sense> {
-        self.sense.filter(ask::is_attention)
+        self.sense.filter(is_attention)
     }
 }
 
@@ -234,4 +222,9 @@ impl fmt::Display for Refusal {
             (None, status) => status.fmt(f),
         }
     }
+}
+
+/// Whether sense tells of a unit attention of the current command.
+fn is_attention(sense: &Sense) -> bool {
+    sense.key == SenseKey::UnitAttention && !sense.deferred
 }

@@ -25,7 +25,7 @@
 //! | `outcome` | what a command has to say, before anybody has said how |
 //! | `names` | the words for types, scopes and service actions on command lines and in JSON |
 //! | `render` | to text or to JSON |
-//! | `error`, `advice` | what can go wrong, and what to do then |
+//! | `error`, `chain`, `advice` | what can go wrong, as one line, and what to do then |
 //! | `exit` | exit statuses |
 
 #![forbid(unsafe_code)]
@@ -33,6 +33,7 @@
 
 mod advice;
 mod ask;
+mod chain;
 mod change;
 mod cli;
 mod command;

@@ -8,8 +8,8 @@ use scsi_pr::{
 use soft_lun::store::{Folder, Identity, Lun, Name, Port, StoreError};
 use soft_lun::{Attention, LogicalUnit, Nexus, NexusId, Supported};
 
+use crate::chain::chain;
 use crate::cli::lun::{Feature, LunCreate, PortSpec};
-use crate::error::chain;
 
 /// A soft LUN, and how it is now.
 #[derive(Debug)]

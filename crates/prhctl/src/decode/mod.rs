@@ -15,8 +15,8 @@ use clap::ValueEnum;
 use scsi_pr::{Cdb, CdbError, InServiceAction, OutServiceAction};
 use thiserror::Error;
 
+use crate::chain::chain;
 use crate::cli::{self, Kind};
-use crate::error::chain;
 use crate::names;
 pub(crate) use fields::Field;
 use fields::Fields;

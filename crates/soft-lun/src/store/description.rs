@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::name::Name;
-use super::record::TypeText;
 use super::text;
+use super::type_text::TypeText;
 use crate::nexus::{Nexus, NexusError, NexusId};
 use crate::supported::Supported;
 use crate::unit::LogicalUnit;

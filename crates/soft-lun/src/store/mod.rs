@@ -34,6 +34,7 @@ mod lun;
 mod name;
 mod record;
 mod text;
+mod type_text;
 
 pub use description::{Description, DescriptionError, Identity, IdentityError, Port};
 pub use error::StoreError;

@@ -1,12 +1,13 @@
 //! A soft LUN's state, and `state.json`, which holds it.
 
-use scsi_pr::{PrGeneration, ReservationKey, ReservationType};
+use scsi_pr::{PrGeneration, ReservationKey};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::description::{Description, Identity};
 use super::name::Name;
 use super::text;
+use super::type_text::TypeText;
 use crate::attention::Attention;
 use crate::nexus::NexusId;
 use crate::snapshot::{ImpossibleState, Snapshot};
@@ -85,22 +86,6 @@ struct AttentionText {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 struct PortName(#[serde(with = "text")] Name);
-
-/// A type of reservation, as `write-exclusive-registrants-only`.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-pub(super) struct TypeText(#[serde(with = "TypeKind")] pub(super) ReservationType);
-
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "ReservationType", rename_all = "kebab-case")]
-enum TypeKind {
-    WriteExclusive,
-    ExclusiveAccess,
-    WriteExclusiveRegistrantsOnly,
-    ExclusiveAccessRegistrantsOnly,
-    WriteExclusiveAllRegistrants,
-    ExclusiveAccessAllRegistrants,
-}
 
 #[derive(Serialize, Deserialize)]
 #[serde(remote = "Attention", rename_all = "kebab-case")]
