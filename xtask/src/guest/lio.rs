@@ -44,6 +44,8 @@ pub(crate) struct Port {
     pub(crate) generic: PathBuf,
     /// The only partition of the block device.
     pub(crate) partition: PathBuf,
+    /// What the fabric obeys: `offline` cuts the way to the unit, `online` mends it.
+    pub(crate) transport: PathBuf,
 }
 
 impl Target {
@@ -126,6 +128,7 @@ fn port(number: u32, backstore: &Path) -> Result<Port> {
         number,
         partition: appeared(&PathBuf::from(format!("{}1", block.display())))?,
         generic: node(&device.join("scsi_generic"))?,
+        transport: group.join("transport_status"),
         block,
     })
 }

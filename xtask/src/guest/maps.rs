@@ -53,11 +53,11 @@ fn map(name: &str, uuid: &str, table: &str) -> Result<PathBuf> {
     Ok(Path::new("/dev/mapper").join(name))
 }
 
-fn linear(sectors: u64, device: &Path) -> String {
+pub(super) fn linear(sectors: u64, device: &Path) -> String {
     format!("0 {sectors} linear {} 0", device.display())
 }
 
-fn sectors(block: &Path) -> Result<u64> {
+pub(super) fn sectors(block: &Path) -> Result<u64> {
     let name = block
         .file_name()
         .with_context(|| format!("{} is no device", block.display()))?;

@@ -6,6 +6,7 @@ mod helper;
 mod initiator;
 mod lio;
 mod maps;
+mod multipath;
 mod nested;
 mod operator;
 mod reservations;
@@ -26,6 +27,8 @@ use rustix::termios::tcdrain;
 use crate::process::{command, run as run_command};
 use crate::verdict::Verdict;
 
+pub(crate) use multipath::UDEVD;
+
 /// Arguments of the hidden `guest-init`.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -41,6 +44,7 @@ enum Scenario {
     Sg(suite::Options),
     Guest(reservations::Options),
     Lio(comparison::Options),
+    Multipath(suite::Suite),
 }
 
 /// Loads kernel modules from where the package was unpacked.
@@ -85,6 +89,7 @@ fn scenario(options: &Options) -> Result<()> {
         Scenario::Sg(options) => suite::run(options, &modules),
         Scenario::Guest(options) => reservations::run(options, &modules),
         Scenario::Lio(options) => comparison::run(options, &modules),
+        Scenario::Multipath(suite) => multipath::run(suite, &modules),
     }
 }
 

@@ -1,4 +1,5 @@
 //! Scenario `sg`: the compatibility suite on the kernel's own SCSI target, and then the operator's client.
+//! Scenario `multipath` runs a part of the suite too.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,15 +13,22 @@ use super::maps::{self, Maps};
 use super::{Modules, operator, uptime};
 use crate::process::{run as run_command, timed};
 
-/// What the host has built for this scenario.
+/// The compatibility suite, as the host has built it.
 #[derive(Args)]
-pub(crate) struct Options {
+pub(crate) struct Suite {
     /// The compatibility suite's binary
     #[arg(long)]
     suite: PathBuf,
     /// The folder to run it in
     #[arg(long)]
     folder: PathBuf,
+}
+
+/// What the host has built for this scenario.
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    suite: Suite,
     /// The operator's client
     #[arg(long)]
     prhctl: PathBuf,
@@ -37,25 +45,38 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
     let maps = maps::create(modules, &ports)?;
     println!("guest: target and maps ready after {} s", uptime()?);
 
-    let mut suite = Command::new(&options.suite);
-    for (name, value) in variables(&ports, &other, &maps) {
-        println!("guest: {name}={}", value.display());
-        suite.env(name, value);
-    }
-    suite
-        .current_dir(&options.folder)
-        .env("RUST_BACKTRACE", "1")
-        // Everything that a case can need is here.
-        .env("PR_COMPAT_STRICT", "")
-        .arg("device");
-    timed("compatibility suite", || run_command(&mut suite))
-        .context("the compatibility suite found a fault")?;
+    options.suite.run("device", &ports, &other, &maps)?;
     timed("operator's client", || {
         // The suite's own may have anything left on it.
         let ports = target.unit::<2>()?;
         let mut helpers = options.helper.iter();
         helpers.try_for_each(|helper| operator::run(&options.prhctl, helper, &ports))
     })
+}
+
+impl Suite {
+    /// Runs the cases that have `names` in their names, with both helpers.
+    pub(super) fn run(
+        &self,
+        names: &str,
+        ports: &[Port; 2],
+        other: &Port,
+        maps: &Maps,
+    ) -> Result<()> {
+        let mut suite = Command::new(&self.suite);
+        for (name, value) in variables(ports, other, maps) {
+            println!("guest: {name}={}", value.display());
+            suite.env(name, value);
+        }
+        suite
+            .current_dir(&self.folder)
+            .env("RUST_BACKTRACE", "1")
+            // Everything that a case can need is here.
+            .env("PR_COMPAT_STRICT", "")
+            .arg(names);
+        timed("compatibility suite", || run_command(&mut suite))
+            .context("the compatibility suite found a fault")
+    }
 }
 
 /// What the suite is told about the machine that it is in.

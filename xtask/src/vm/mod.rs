@@ -37,6 +37,9 @@ pub(crate) struct Options {
     /// How many minutes the machine of `guest` may take
     #[arg(long, value_name = "MINUTES", default_value_t = 10)]
     guest_limit: u64,
+    /// How many minutes the machine of `multipath` may take
+    #[arg(long, value_name = "MINUTES", default_value_t = 10)]
+    multipath_limit: u64,
     /// How many minutes the machine of `lio` may take
     #[arg(long, value_name = "MINUTES", default_value_t = 10)]
     lio_limit: u64,
@@ -55,6 +58,8 @@ enum Scenario {
     Sg,
     /// A nested QEMU guest that reserves a disk of that target through the helper
     Guest,
+    /// Maps that multipathd has made over that target: what becomes of commands to them
+    Multipath,
     /// Random sequences of commands to that target and to the software logical unit
     Lio,
 }
@@ -64,13 +69,14 @@ impl Scenario {
         match self {
             Self::Sg => "sg",
             Self::Guest => "guest",
+            Self::Multipath => "multipath",
             Self::Lio => "lio",
         }
     }
 
     fn processors(self) -> u8 {
         match self {
-            Self::Sg | Self::Lio => 2,
+            Self::Sg | Self::Multipath | Self::Lio => 2,
             // With two, QEMU's emulation of AMD's virtualisation does not seem sound (10.0.2): 3 of
             // 18 nested guests died, one with the whole machine. With one, none of 27 did, and they
             // were not slower.
@@ -82,6 +88,7 @@ impl Scenario {
         let minutes = match self {
             Self::Sg => options.sg_limit,
             Self::Guest => options.guest_limit,
+            Self::Multipath => options.multipath_limit,
             Self::Lio => options.lio_limit,
         };
         Duration::from_secs(minutes * 60)
@@ -119,6 +126,7 @@ fn run_one(scenario: Scenario, folder: &Path, kernel: &Kernel, options: &Options
     println!("xtask: {name}");
     let words = timed("build", || match scenario {
         Scenario::Sg => sg_words(),
+        Scenario::Multipath => suite_words(name),
         Scenario::Guest => guest_words(folder, kernel),
         Scenario::Lio => lio_words(options),
     })?;
@@ -156,14 +164,19 @@ fn guest_command(kernel: &Kernel, scenario: Vec<OsString>) -> Result<Vec<OsStrin
 }
 
 fn sg_words() -> Result<Vec<OsString>> {
-    // The helper that it starts is built with it.
-    let suite = build::compat()?;
-    let mut words: Vec<OsString> = vec!["sg".into()];
-    words.extend(["--suite".into(), suite.executable.into()]);
-    words.extend(["--folder".into(), suite.folder.into()]);
+    let mut words = suite_words("sg")?;
     words.extend(["--prhctl".into(), build::prhctl()?.into()]);
     words.extend(["--helper".into(), ORIGINAL_HELPER.into()]);
     words.extend(["--helper".into(), build::helper()?.into()]);
+    Ok(words)
+}
+
+fn suite_words(scenario: &str) -> Result<Vec<OsString>> {
+    // The helper that it starts is built with it.
+    let suite = build::compat()?;
+    let mut words: Vec<OsString> = vec![scenario.into()];
+    words.extend(["--suite".into(), suite.executable.into()]);
+    words.extend(["--folder".into(), suite.folder.into()]);
     Ok(words)
 }
 

@@ -3,10 +3,11 @@
 use anyhow::{Result, bail};
 
 use super::ORIGINAL_HELPER;
+use crate::guest::UDEVD;
 use crate::process::find;
 
 /// Each program with the Debian package that it is in.
-const NEEDED: [(&str, &str); 13] = [
+const NEEDED: [(&str, &str); 18] = [
     ("apt-cache", "apt"),
     ("apt-get", "apt"),
     ("busybox", "busybox-static"),
@@ -15,10 +16,15 @@ const NEEDED: [(&str, &str); 13] = [
     ("dmsetup", "dmsetup"),
     ("dpkg", "dpkg"),
     ("ldd", "libc-bin"),
+    ("kpartx", "kpartx"),
     ("modprobe", "kmod"),
+    ("mpathpersist", "multipath-tools"),
+    ("multipathd", "multipath-tools"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("setpriv", "util-linux"),
     ("sg_persist", "sg3-utils"),
+    (UDEVD, "udev"),
+    ("udevadm", "udev"),
     ("xz", "xz-utils"),
 ];
 

@@ -1,0 +1,162 @@
+//! Commands by `SG_IO` to a device, and every layer of what comes back.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use linux_sys::sg::{Data, sg_io};
+
+/// The kernel raises this to seven seconds.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// INQUIRY for the page of device identification, which names the target port that answers.
+const IDENTIFICATION: [u8; 6] = [0x12, 1, 0x83, 0, 255, 0];
+
+/// How many bytes of an answer are shown.
+const SHOWN: usize = 12;
+
+/// An open block device.
+pub(super) struct Device {
+    pub(super) path: PathBuf,
+    file: File,
+}
+
+impl Device {
+    /// Opens the device. It is kept open: udevd probes a device anew whenever somebody who could
+    /// write to it has closed it, and what it reads takes turns with our commands on the paths of a
+    /// map.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let file = File::options().read(true).write(true).open(path);
+        Ok(Self {
+            path: path.to_owned(),
+            file: file.with_context(|| format!("cannot open {}", path.display()))?,
+        })
+    }
+
+    /// PERSISTENT RESERVE IN.
+    pub(super) fn reserve_in(&self, action: u8, allocation: u16) -> Reply {
+        let [high, low] = allocation.to_be_bytes();
+        self.read(&[0x5e, action, 0, 0, 0, 0, 0, high, low, 0], allocation)
+    }
+
+    /// What the port at the other end says of itself: different for each path.
+    pub(super) fn identification(&self) -> Result<Vec<u8>> {
+        match self.read(&IDENTIFICATION, 255) {
+            Reply::Answer {
+                status: 0, data, ..
+            } => Ok(data),
+            reply => bail!("INQUIRY to {}: {reply}", self.path.display()),
+        }
+    }
+
+    /// Reads the unit attentions, each of which ends one command.
+    pub(super) fn drain(&self) -> Result<()> {
+        const TEST_UNIT_READY: [u8; 6] = [0; 6];
+        let mut reply = Reply::Errno(0);
+        for _ in 0..20 {
+            reply = self.read(&TEST_UNIT_READY, 0);
+            if matches!(reply, Reply::Answer { status: 0, .. }) {
+                return Ok(());
+            }
+        }
+        bail!("{} does not get ready: {reply}", self.path.display())
+    }
+
+    fn read(&self, cdb: &[u8], allocation: u16) -> Reply {
+        let mut data = vec![0; allocation.into()];
+        let transfer = match allocation {
+            0 => Data::None,
+            _ => Data::FromDevice(&mut data),
+        };
+        let mut sense = vec![0; 96];
+        match sg_io(self.file.as_fd(), cdb, transfer, &mut sense, TIMEOUT) {
+            Err(error) => Reply::Errno(error.raw_os_error().unwrap_or_default()),
+            Ok(done) if done.host_status != 0 => Reply::Host(done.host_status),
+            Ok(done) => {
+                data.truncate(data.len().saturating_sub(done.residual));
+                Reply::Answer {
+                    status: done.status,
+                    sense,
+                    data,
+                }
+            }
+        }
+    }
+}
+
+/// What came of a command.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reply {
+    /// The logical unit answered.
+    Answer {
+        status: u8,
+        sense: Vec<u8>,
+        data: Vec<u8>,
+    },
+    /// The adapter did not get it there (`DID_…` of `include/scsi/scsi_status.h`).
+    Host(u16),
+    /// The kernel did not even try.
+    Errno(i32),
+    /// The kernel was still waiting when we looked.
+    Waiting,
+}
+
+/// What came of several commands, in whatever order.
+#[derive(PartialEq, Eq)]
+pub(super) struct Tally(BTreeMap<Reply, usize>);
+
+impl FromIterator<Reply> for Tally {
+    fn from_iter<I: IntoIterator<Item = Reply>>(replies: I) -> Self {
+        let mut counts = BTreeMap::new();
+        for reply in replies {
+            *counts.entry(reply).or_default() += 1;
+        }
+        Self(counts)
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, (reply, count)) in self.0.iter().enumerate() {
+            let comma = if number == 0 { "" } else { ", " };
+            write!(f, "{comma}{count} x {reply}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Answer {
+                status: 0, data, ..
+            } => {
+                write!(f, "GOOD {}:", data.len())?;
+                for byte in data.iter().take(SHOWN) {
+                    write!(f, " {byte:02x}")?;
+                }
+                f.write_str(if data.len() > SHOWN { " …" } else { "" })
+            }
+            // Fixed format, which is what the target uses.
+            Self::Answer {
+                status: 2, sense, ..
+            } if sense.first() == Some(&0x70) => {
+                let [key, code, qualifier] = [2, 12, 13].map(|at| sense[at]);
+                write!(f, "CHECK {key:x}/{code:02x}/{qualifier:02x}")
+            }
+            Self::Answer { status, sense, .. } => {
+                write!(f, "status {status:#04x}, sense {:02x?}", &sense[..18])
+            }
+            Self::Host(0x0e) => f.write_str("DID_TRANSPORT_DISRUPTED"),
+            Self::Host(number) => write!(f, "host status {number:#04x}"),
+            Self::Errno(5) => f.write_str("EIO"),
+            Self::Errno(19) => f.write_str("ENODEV"),
+            Self::Errno(number) => write!(f, "errno {number}"),
+            Self::Waiting => f.write_str("waits"),
+        }
+    }
+}
