@@ -97,11 +97,11 @@ impl Scenario {
 
 /// Runs the scenarios one after another; the first one that fails does not stop the others.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    tools::check()?;
     let scenarios = match options.scenarios.as_slice() {
         [] => Scenario::value_variants(),
         named => named,
     };
+    tools::check(scenarios.contains(&Scenario::Multipath))?;
     let folder = build::target_folder()?.join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let kernel = timed("kernel", || kernel::get(&folder))?;

@@ -7,7 +7,7 @@ use crate::guest::UDEVD;
 use crate::process::find;
 
 /// Each program with the Debian package that it is in.
-const NEEDED: [(&str, &str); 18] = [
+const NEEDED: [(&str, &str); 13] = [
     ("apt-cache", "apt"),
     ("apt-get", "apt"),
     ("busybox", "busybox-static"),
@@ -16,22 +16,28 @@ const NEEDED: [(&str, &str); 18] = [
     ("dmsetup", "dmsetup"),
     ("dpkg", "dpkg"),
     ("ldd", "libc-bin"),
-    ("kpartx", "kpartx"),
     ("modprobe", "kmod"),
-    ("mpathpersist", "multipath-tools"),
-    ("multipathd", "multipath-tools"),
     ("qemu-system-x86_64", "qemu-system-x86"),
     ("setpriv", "util-linux"),
     ("sg_persist", "sg3-utils"),
-    (UDEVD, "udev"),
-    ("udevadm", "udev"),
     ("xz", "xz-utils"),
 ];
 
+/// And for real multipath maps.
+const NEEDED_FOR_MULTIPATH: [(&str, &str); 5] = [
+    ("kpartx", "kpartx"),
+    ("mpathpersist", "multipath-tools"),
+    ("multipathd", "multipath-tools"),
+    (UDEVD, "udev"),
+    ("udevadm", "udev"),
+];
+
 /// Fails with one message that names everything missing and the command that installs it.
-pub(crate) fn check() -> Result<()> {
+pub(crate) fn check(for_multipath: bool) -> Result<()> {
+    let others = NEEDED_FOR_MULTIPATH.into_iter().filter(|_| for_multipath);
     let mut missing: Vec<_> = NEEDED
         .into_iter()
+        .chain(others)
         .filter(|(program, _)| find(program).is_none())
         .collect();
     if find(ORIGINAL_HELPER).is_none() {
