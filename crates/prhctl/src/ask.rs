@@ -266,17 +266,7 @@ mod tests {
     });
 
     fn refusal(command: Cdb, status: u8, sense: Option<(u8, u8, u8)>) -> Refusal {
-        let mut response = Response {
-            status: Status(status),
-            sense: [0; 96],
-            data: Vec::new(),
-        };
-        if let Some((key, asc, ascq)) = sense {
-            let code = AdditionalSense { asc, ascq };
-            let sense = Sense::new(SenseKey::from_low_bits(key), code).to_fixed();
-            response.sense[..18].copy_from_slice(&sense);
-        }
-        Refusal::new(command, Path::new("/dev/sdb"), &response)
+        Refusal::for_test(command, Path::new("/dev/sdb"), status, sense)
     }
 
     #[test]

@@ -228,3 +228,26 @@ impl fmt::Display for Refusal {
 fn is_attention(sense: &Sense) -> bool {
     sense.key == SenseKey::UnitAttention && !sense.deferred
 }
+
+#[cfg(test)]
+impl Refusal {
+    /// One that a test makes up; sense is its key, additional sense code and qualifier.
+    pub(crate) fn for_test(
+        command: Cdb,
+        device: &Path,
+        status: u8,
+        sense: Option<(u8, u8, u8)>,
+    ) -> Self {
+        let mut response = Response {
+            status: Status(status),
+            sense: [0; 96],
+            data: Vec::new(),
+        };
+        if let Some((key, asc, ascq)) = sense {
+            let code = scsi_pr::AdditionalSense { asc, ascq };
+            let sense = Sense::new(SenseKey::from_low_bits(key), code).to_fixed();
+            response.sense[..18].copy_from_slice(&sense);
+        }
+        Refusal::new(command, device, &response)
+    }
+}

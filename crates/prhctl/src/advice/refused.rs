@@ -182,21 +182,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use pr_socket::Response;
     use scsi_pr::{BasicParameterList, PersistentReserveIn, PersistentReserveOut, ScopeType};
 
     fn refusal(command: Cdb, status: u8, sense: Option<(u8, u8, u8)>) -> Refusal {
-        let mut response = Response {
-            status: Status(status),
-            sense: [0; 96],
-            data: Vec::new(),
-        };
-        if let Some((key, asc, ascq)) = sense {
-            let code = AdditionalSense { asc, ascq };
-            let sense = Sense::new(SenseKey::from_low_bits(key), code).to_fixed();
-            response.sense[..18].copy_from_slice(&sense);
-        }
-        Refusal::new(command, Path::new("/dev/null"), &response)
+        Refusal::for_test(command, Path::new("/dev/null"), status, sense)
     }
 
     fn ask(service_action: InServiceAction) -> Cdb {
