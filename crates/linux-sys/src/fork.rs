@@ -2,8 +2,13 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::process::Pid;
+
+/// The exit status of a child that has panicked where panics unwind.
+const PANICKED: i32 = 101;
 
 /// Which side of a [`fork`] this is.
 #[derive(Debug)]
@@ -50,6 +55,56 @@ pub fn fork() -> io::Result<Fork> {
             .map(Fork::Parent)
             .ok_or_else(io::Error::last_os_error),
     }
+}
+
+/// Has `run` go on in a new process that keeps nothing open of this one's but its standard streams and
+/// `keep`, and ends with the status that `run` gives. `with` is copied into it.
+///
+/// Nothing of the caller's is run, dropped or flushed in the new process.
+///
+/// # Errors
+///
+/// Those of [`fork`]; in this process `keep` is closed in any case.
+pub fn apart<T: Copy>(keep: OwnedFd, with: T, run: fn(&OwnedFd, T) -> u8) -> io::Result<Pid> {
+    match fork()? {
+        Fork::Parent(child) => Ok(child),
+        Fork::Child => {
+            // The caller's frames must not go on here: neither by a return nor by a panic.
+            let status = catch_unwind(AssertUnwindSafe(|| {
+                let keep = keep.into_raw_fd();
+                match close_all_but(keep) {
+                    // SAFETY: the number was given up by its owner a moment ago, and was left open.
+                    Ok(()) => run(&unsafe { OwnedFd::from_raw_fd(keep) }, with),
+                    Err(_) => 1,
+                }
+            }));
+            let status = status.map_or(PANICKED, i32::from);
+            // SAFETY: _exit(2) ends the process, whatever it is doing. It runs no handlers, which would
+            // be the caller's.
+            unsafe { libc::_exit(status) }
+        }
+    }
+}
+
+/// Closes every descriptor but the standard streams and `keep`. Only in a new process whose values will
+/// not be used any more, or dropped.
+fn close_all_but(keep: RawFd) -> io::Result<()> {
+    let mut open = Vec::new();
+    let folder = fs::read_dir("/proc/self/fd")?;
+    for entry in folder {
+        let name = entry?.file_name();
+        open.extend(name.to_str().and_then(|name| name.parse::<RawFd>().ok()));
+    }
+    // The folder itself is among them, and closed already.
+    for number in open {
+        if number > io::stderr().as_raw_fd() && number != keep {
+            // SAFETY: close(2) touches no memory. The owners of the numbers are values of the process
+            // that this one is a copy of. They are on the stack below, where `apart` does not return to,
+            // or in the heap, out of reach of `run`, which is given a number of its own and plain data.
+            unsafe { libc::close(number) };
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! * [`sg`]: a SCSI command to a device by the `SG_IO` ioctl
 //! * [`fork`]: a second process, while there is one thread
 //! * [`inherited`]: the socket that a service manager hands over by number
-//! * [`signals`]: the signal mask that another program begins with
+//! * [`signals`]: the signal mask that another program begins with, and children that end
 
 // The workspace denies unsafe code; it is allowed here, and here alone.
 #![allow(unsafe_code)]

@@ -1,4 +1,4 @@
-//! The signal mask that another program begins with.
+//! What a process has to say of signals about, and to, its children.
 //!
 //! Whoever blocks signals to wait for them hands the mask on to each child, which may then be one that
 //! cannot be ended. The standard library leaves it as it is.
@@ -47,6 +47,21 @@ impl SignalMask {
         // SAFETY: between fork and exec only what is safe in a signal handler may be done: that is one
         // system call. It allocates nothing and takes no lock; an error of the kernel is a plain number.
         unsafe { command.pre_exec(set) }
+    }
+}
+
+/// Has the kernel forget children as they end, so that nobody needs to wait for them. This process, and
+/// those that it forks, cannot wait for children any more.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn forget_children() -> io::Result<()> {
+    // SAFETY: no handler is installed, so none can be run at a bad moment. That SIGCHLD is ignored means
+    // what the page wait(2) says under POSIX.1-2001: children do not become zombies.
+    match unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) } {
+        libc::SIG_ERR => Err(io::Error::last_os_error()),
+        _ => Ok(()),
     }
 }
 

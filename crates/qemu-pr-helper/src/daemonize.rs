@@ -87,13 +87,7 @@ impl Starting {
     /// [`DaemonizeError`] if `/dev/null` cannot be used.
     pub fn ready(self) -> Result<(), DaemonizeError> {
         let finish = || -> io::Result<()> {
-            let null = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .open("/dev/null")?;
-            dup2_stdin(&null)?;
-            dup2_stdout(&null)?;
-            dup2_stderr(&null)?;
+            close_streams()?;
             match rustix::io::write(&self.caller, b"r") {
                 // Nobody waits any more: then nobody needs to know.
                 Err(rustix::io::Errno::PIPE) | Ok(_) => Ok(()),
@@ -102,4 +96,20 @@ impl Starting {
         };
         finish().map_err(DaemonizeError)
     }
+}
+
+/// Lets go of standard input, output and error.
+///
+/// # Errors
+///
+/// That `/dev/null` cannot be used.
+pub fn close_streams() -> io::Result<()> {
+    let null = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    dup2_stderr(&null)?;
+    Ok(())
 }

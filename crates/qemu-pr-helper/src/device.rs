@@ -35,7 +35,7 @@ pub enum Kind {
 }
 
 /// A block or character device's number, or that a file is no device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Number {
     /// A block device.
     Block(u32, u32),
@@ -126,7 +126,11 @@ fn multipath(device: &Path, depth: usize) -> io::Result<Option<PathBuf>> {
 }
 
 /// The number of the block device at `device` in sysfs.
-fn number_of(device: &Path) -> io::Result<Number> {
+///
+/// # Errors
+///
+/// That sysfs cannot be read, or has something else there.
+pub fn number_of(device: &Path) -> io::Result<Number> {
     let text = fs::read_to_string(device.join("dev"))?;
     let parts = text.trim_end().split_once(':');
     let parts = parts.and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));

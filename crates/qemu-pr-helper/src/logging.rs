@@ -7,6 +7,7 @@
 //! | info | connections come and go, commands are refused as they should be | with `-v` |
 //! | debug | each command | with `-vv` |
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, PoisonError};
@@ -23,6 +24,9 @@ const LONGEST_LINE: usize = 4096;
 
 /// The end of a line that was longer.
 const CUT: &str = "…\n";
+
+/// For how many things it is remembered when a remark about them was made.
+const MOST_THINGS: usize = 64;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -93,6 +97,25 @@ impl Seldom {
             *last = Some(Instant::now());
         }
         is_due
+    }
+}
+
+/// As [`Seldom`], for each thing that a remark is about.
+#[derive(Debug, Default)]
+pub struct SeldomEach<T> {
+    remarks: Mutex<BTreeMap<T, Seldom>>,
+}
+
+impl<T: Ord + Clone> SeldomEach<T> {
+    /// Whether it is time to make the remark about `thing`, which it then is not for a minute.
+    ///
+    /// With too many things, of which clients may make up more, all are forgotten.
+    pub fn is_due(&self, thing: &T) -> bool {
+        let mut remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
+        if remarks.len() >= MOST_THINGS && !remarks.contains_key(thing) {
+            remarks.clear();
+        }
+        remarks.entry(thing.clone()).or_default().is_due()
     }
 }
 

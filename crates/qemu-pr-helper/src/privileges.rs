@@ -1,7 +1,8 @@
 //! From root, or whatever started us, to one capability.
 //!
 //! Sending PERSISTENT RESERVE to a disk takes `CAP_SYS_RAWIO` and nothing else: the descriptors come
-//! ready-made from the clients. So that is all that is kept, with `--user` and without.
+//! ready-made from the clients. So that is all that is kept, with `--user` and without. The broker for
+//! multipath maps, which reads nothing of the clients', keeps a little more.
 
 use std::io;
 
@@ -49,6 +50,31 @@ pub enum PrivilegeError {
 ///
 /// [`PrivilegeError`]; the process must then end.
 pub fn drop_all(user: Option<Uid>, group: Option<Gid>) -> Result<(), PrivilegeError> {
+    let kept = reduce(user, group, CapabilitySet::SYS_RAWIO)?;
+    if kept.is_empty() {
+        log::warn!(
+            "no CAP_SYS_RAWIO: the kernel will refuse the guests' reservation commands; \
+             start as root, or with this capability"
+        );
+    }
+    Ok(())
+}
+
+/// Stays who this process is, and keeps no more than these capabilities. All else is as in [`drop_all`].
+///
+/// # Errors
+///
+/// [`PrivilegeError`]; the process must then end.
+pub fn keep_only(capabilities: CapabilitySet) -> Result<(), PrivilegeError> {
+    reduce(None, None, capabilities).map(|_| ())
+}
+
+/// Gives what is left of the capabilities to `keep`.
+fn reduce(
+    user: Option<Uid>,
+    group: Option<Gid>,
+    keep: CapabilitySet,
+) -> Result<CapabilitySet, PrivilegeError> {
     let threads = threads().map_err(PrivilegeError::CountThreads)?;
     if threads != 1 {
         return Err(PrivilegeError::Threads(threads));
@@ -65,7 +91,7 @@ pub fn drop_all(user: Option<Uid>, group: Option<Gid>) -> Result<(), PrivilegeEr
     // Else a change of user would take the capability along with the rest.
     set_keep_capabilities(true).map_err(failed)?;
     change_ids(user, group)?;
-    let keep = before.permitted & CapabilitySet::SYS_RAWIO;
+    let keep = before.permitted & keep;
     set_capabilities(
         None,
         CapabilitySets {
@@ -78,14 +104,7 @@ pub fn drop_all(user: Option<Uid>, group: Option<Gid>) -> Result<(), PrivilegeEr
     set_keep_capabilities(false).map_err(failed)?;
     clear_ambient_capability_set().map_err(failed)?;
     set_no_new_privs(true).map_err(failed)?;
-
-    if keep.is_empty() {
-        log::warn!(
-            "no CAP_SYS_RAWIO: the kernel will refuse the guests' reservation commands; \
-             start as root, or with this capability"
-        );
-    }
-    Ok(())
+    Ok(keep)
 }
 
 fn empty_bounding_set() -> rustix::io::Result<()> {

@@ -12,6 +12,8 @@ use thiserror::Error;
 
 use crate::activation::{self, ActivationError};
 use crate::backend::Backends;
+use crate::backend::multipath::Multipath;
+use crate::backend::multipath::broker::{Broker, BrokerError, Settings};
 use crate::backend::soft_lun::SoftLuns;
 use crate::daemonize::{Background, DaemonizeError, Starting, daemonize};
 use crate::engine::{Engine, EngineError};
@@ -50,6 +52,9 @@ pub enum StartError {
     /// The PID file.
     #[error(transparent)]
     PidFile(#[from] PidFileError),
+    /// The process for multipath maps.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
     /// Giving up privileges.
     #[error(transparent)]
     Privileges(#[from] PrivilegeError),
@@ -88,12 +93,12 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
     }
     // A relative path is one from here, not from where a daemon is.
     let soft_luns = options.soft_luns.as_deref().map(SoftLuns::open);
-    let backends = Backends::new(options.io_timeout(), soft_luns.transpose()?);
+    let soft_luns = soft_luns.transpose()?;
     if !options.daemon {
-        return serve(options, passed, backends, None);
+        return serve(options, passed, soft_luns, None);
     }
     match daemonize()? {
-        Background::Here(starting) => serve(options, passed, backends, Some(starting)),
+        Background::Here(starting) => serve(options, passed, soft_luns, Some(starting)),
         Background::There(status) => Ok(ExitCode::from(status)),
     }
 }
@@ -103,7 +108,7 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
 fn serve(
     options: &Options,
     passed: Option<OwnedFd>,
-    backends: Backends,
+    soft_luns: Option<SoftLuns>,
     starting: Option<Starting>,
 ) -> Result<ExitCode, StartError> {
     // In every thread to come, so that this one can wait for them.
@@ -115,6 +120,14 @@ fn serve(
         .pidfile()
         .map(|path| PidFile::create(&path))
         .transpose()?;
+    // Of what comes after this, the broker has nothing.
+    let patience = options.io_timeout();
+    let broker = Broker::start(Settings {
+        patience,
+        is_daemon: options.daemon,
+    })?;
+    let multipath = Multipath::new(broker, patience);
+    let backends = Backends::new(patience, soft_luns, Some(multipath));
     raise_descriptor_limit();
     // Everything that takes privileges is done, and nothing has read a client's byte yet.
     let user = options.user.map(|user| user.id);

@@ -115,6 +115,7 @@ impl Helper {
         let backends = Backends::new(
             Duration::from_secs(10),
             Some(SoftLuns::open(&luns).unwrap()),
+            None,
         );
         Helper {
             engine: Engine::start(listener, backends).unwrap(),

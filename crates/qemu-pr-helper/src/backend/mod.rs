@@ -1,5 +1,6 @@
 //! From a request to its outcome: which backend executes it, and what is answered without one.
 
+pub mod multipath;
 pub mod sg;
 pub mod soft_lun;
 
@@ -8,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use ::soft_lun::store::StoreError;
+use linux_sys::sg::Data;
 use pr_socket::{Device, Direction, Request};
 use rustix::fs::{OFlags, fcntl_getfl};
 use scsi_pr::{AdditionalSense, SenseKey, Status};
@@ -17,6 +19,7 @@ use crate::device::{self, Kind, Number};
 use crate::logging::Seldom;
 use crate::outcome::{Execute, Outcome};
 
+use self::multipath::Multipath;
 use self::soft_lun::SoftLuns;
 
 /// Everything that can execute a command.
@@ -24,23 +27,28 @@ use self::soft_lun::SoftLuns;
 pub struct Backends {
     io_timeout: Duration,
     soft_luns: Option<SoftLuns>,
+    multipath: Option<Multipath>,
     // What a guest could have said for each of its commands.
     lost: Seldom,
     unknown: Seldom,
-    multipath: Seldom,
     on_multipath: Seldom,
 }
 
 impl Backends {
-    /// Backends that give a device `io_timeout` for a command, and know these soft LUNs.
+    /// Backends that give a device `io_timeout` for a command, and know these soft LUNs. Without
+    /// `multipath`, commands on maps are refused.
     #[must_use]
-    pub const fn new(io_timeout: Duration, soft_luns: Option<SoftLuns>) -> Self {
+    pub const fn new(
+        io_timeout: Duration,
+        soft_luns: Option<SoftLuns>,
+        multipath: Option<Multipath>,
+    ) -> Self {
         Self {
             io_timeout,
             soft_luns,
+            multipath,
             lost: Seldom::new(),
             unknown: Seldom::new(),
-            multipath: Seldom::new(),
             on_multipath: Seldom::new(),
         }
     }
@@ -81,18 +89,27 @@ impl Execute for Backends {
             ..
         } = request;
         match device::kind(number) {
-            Ok(Kind::Single) => sg::execute(descriptor, command, parameters, data, self.io_timeout),
-            Ok(Kind::Multipath) => self.multipath(client, number),
+            Ok(Kind::Single) => {
+                let data = match command.direction() {
+                    Direction::In => Data::FromDevice(data),
+                    Direction::Out => Data::ToDevice(parameters),
+                };
+                sg::deliver(descriptor, command.cdb(), data, self.io_timeout).outcome()
+            }
+            Ok(Kind::Multipath) => match &self.multipath {
+                Some(maps) => maps.execute(client, descriptor, number, request, data),
+                None => not_supported(),
+            },
             Ok(Kind::OnMultipath(map)) => self.on_multipath(client, number, map),
             Err(error) => self.unknown(client, number, &error),
         }
     }
 
     fn descriptors(&self) -> u64 {
-        match self.soft_luns {
-            Some(_) => soft_lun::DESCRIPTORS.saturating_add(1),
-            None => 1,
-        }
+        // A command goes to one of them.
+        let soft_luns = self.soft_luns.as_ref().map(|_| soft_lun::DESCRIPTORS);
+        let multipath = self.multipath.as_ref().map(|_| multipath::DESCRIPTORS);
+        soft_luns.max(multipath).unwrap_or(0).saturating_add(1)
     }
 }
 
@@ -104,18 +121,6 @@ impl Backends {
     /// That the folder of soft LUNs cannot be read.
     pub fn check(&self) -> Result<(), StoreError> {
         self.soft_luns.as_ref().map_or(Ok(()), SoftLuns::check)
-    }
-
-    /// A command to one path of several would leave the others as they were: a reservation that
-    /// fences half a disk.
-    fn multipath(&self, client: &Client, number: Number) -> Outcome {
-        if self.multipath.is_due() {
-            log::warn!(
-                "{client}: device {number} is a multipath map, which this version does not support \
-                 yet: command refused; give the virtual machine a single path"
-            );
-        }
-        not_supported()
     }
 
     /// A command to a partition or a volume would reach the whole logical unit, by one path.
@@ -149,7 +154,8 @@ fn not_supported() -> Outcome {
     )
 }
 
-fn is_read_only(descriptor: BorrowedFd<'_>) -> bool {
+/// Whether it cannot be written to.
+pub(crate) fn is_read_only(descriptor: BorrowedFd<'_>) -> bool {
     // A descriptor whose mode cannot be read is not known to be writable.
     fcntl_getfl(descriptor).map_or(true, |flags| flags & OFlags::ACCMODE == OFlags::RDONLY)
 }
@@ -169,7 +175,7 @@ mod tests {
             device,
             parameters,
         };
-        let backends = Backends::new(Duration::from_secs(1), None);
+        let backends = Backends::new(Duration::from_secs(1), None, None);
         let socket = UnixStream::pair().unwrap().0;
         backends.execute(&Client::of(&socket, 1), &request, &mut [0; 64])
     }

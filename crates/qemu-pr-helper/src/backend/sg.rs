@@ -5,8 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use linux_sys::sg::{Completion, Data, sg_io};
-use pr_socket::wire::SENSE_SIZE;
-use pr_socket::{Command, Direction};
+use pr_socket::wire::{CDB_SIZE, SENSE_SIZE};
 use rustix::io::Errno;
 use scsi_pr::{AdditionalSense as Code, SenseKey as Key, Status};
 
@@ -15,40 +14,63 @@ use crate::outcome::Outcome;
 /// `DRIVER_TIMEOUT` of old kernels' `include/scsi/scsi_status.h`, as the bits that QEMU looks at.
 const DRIVER_TIMEOUT: u16 = 0x06;
 
-/// Sends `command` to `device` and waits for it; the device's answer goes to the front of `data`.
-#[must_use]
-pub fn execute(
-    device: BorrowedFd<'_>,
-    command: &Command,
-    parameters: &[u8],
-    data: &mut [u8],
-    timeout: Duration,
-) -> Outcome {
-    let mut sense = [0; SENSE_SIZE];
-    let requested = data.len();
-    let transfer = match command.direction() {
-        Direction::In => Data::FromDevice(data),
-        Direction::Out => Data::ToDevice(parameters),
-    };
-    match sg_io(device, command.cdb(), transfer, &mut sense, timeout) {
-        Err(error) => from_errno(&error),
-        Ok(completion) => from_host(completion)
-            .or_else(|| from_driver(completion))
-            .unwrap_or_else(|| from_device(completion, command, requested, sense)),
+/// What became of a command that was sent: who its outcome comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// The logical unit has answered, or the kernel has in its place. Elsewhere the answer would be the
+    /// same.
+    Answered(Outcome),
+    /// It did not get to the logical unit, or no answer came back. By another path it may.
+    Lost(Outcome),
+}
+
+impl Delivery {
+    /// The outcome, wherever it comes from.
+    #[must_use]
+    pub const fn outcome(self) -> Outcome {
+        match self {
+            Self::Answered(outcome) | Self::Lost(outcome) => outcome,
+        }
     }
 }
 
-fn failed(key: Key, code: Code) -> Outcome {
-    Outcome::check_condition(key, code)
+/// Sends a command to `device` with its `data`, and waits for it.
+#[must_use]
+pub fn deliver(
+    device: BorrowedFd<'_>,
+    cdb: &[u8; CDB_SIZE],
+    data: Data<'_>,
+    timeout: Duration,
+) -> Delivery {
+    let mut sense = [0; SENSE_SIZE];
+    // Only what comes from a device has a length to report.
+    let requested = match &data {
+        Data::FromDevice(data) => data.len(),
+        Data::None | Data::ToDevice(_) => 0,
+    };
+    match sg_io(device, cdb, data, &mut sense, timeout) {
+        Err(error) => from_errno(&error),
+        Ok(completion) => from_host(completion)
+            .or_else(|| from_driver(completion))
+            .unwrap_or_else(|| Delivery::Answered(from_device(completion, requested, sense))),
+    }
+}
+
+fn failed(key: Key, code: Code) -> Delivery {
+    Delivery::Answered(Outcome::check_condition(key, code))
+}
+
+fn lost(key: Key, code: Code) -> Delivery {
+    Delivery::Lost(Outcome::check_condition(key, code))
 }
 
 /// The ioctl failed: the kernel did not send the command, or gave it up.
 ///
 /// The choices are QEMU's (`scsi/utils.c`), so that a guest sees the same as with other helpers.
-fn from_errno(error: &io::Error) -> Outcome {
+fn from_errno(error: &io::Error) -> Delivery {
     match Errno::from_io_error(error) {
-        Some(Errno::DOM) => Outcome::status(Status::TASK_SET_FULL),
-        Some(Errno::BADE) => Outcome::status(Status::RESERVATION_CONFLICT),
+        Some(Errno::DOM) => Delivery::Answered(Outcome::status(Status::TASK_SET_FULL)),
+        Some(Errno::BADE) => Delivery::Answered(Outcome::status(Status::RESERVATION_CONFLICT)),
         Some(Errno::NODATA) => failed(Key::MediumError, Code::UNRECOVERED_READ_ERROR),
         Some(Errno::REMOTEIO | Errno::NOMEM) => {
             failed(Key::HardwareError, Code::INTERNAL_TARGET_FAILURE)
@@ -59,57 +81,56 @@ fn from_errno(error: &io::Error) -> Outcome {
             Key::DataProtect,
             Code::SPACE_ALLOCATION_FAILED_WRITE_PROTECT,
         ),
-        // ENOTTY too: the file is no SCSI device.
-        _ => failed(Key::AbortedCommand, Code::IO_PROCESS_TERMINATED),
+        // The file is no SCSI device, or this process may not send it commands.
+        Some(Errno::NOTTY | Errno::PERM) => {
+            failed(Key::AbortedCommand, Code::IO_PROCESS_TERMINATED)
+        }
+        // ENODEV and ENXIO of a disk that is offline, EIO of a map without paths, EAGAIN of one that is
+        // suspended, ETIMEDOUT, ENOLINK.
+        _ => lost(Key::AbortedCommand, Code::IO_PROCESS_TERMINATED),
     }
 }
 
 /// The host adapter could not carry the command (`DID_…` of `include/scsi/scsi_status.h`).
-fn from_host(completion: Completion) -> Option<Outcome> {
+fn from_host(completion: Completion) -> Option<Delivery> {
     Some(match completion.host_status {
         0x00 => return None,
-        0x01 => failed(
+        0x01 => lost(
             Key::AbortedCommand,
             Code::LOGICAL_UNIT_DOES_NOT_RESPOND_TO_SELECTION,
         ),
-        0x02 => Outcome::status(Status::BUSY),
-        0x03 => failed(Key::AbortedCommand, Code::COMMAND_TIMEOUT_DURING_PROCESSING),
-        0x04 => failed(
+        0x02 => Delivery::Lost(Outcome::status(Status::BUSY)),
+        0x03 => lost(Key::AbortedCommand, Code::COMMAND_TIMEOUT_DURING_PROCESSING),
+        0x04 => lost(
             Key::AbortedCommand,
             Code::LOGICAL_UNIT_COMMUNICATION_FAILURE,
         ),
-        0x05 => failed(Key::AbortedCommand, Code::COMMANDS_CLEARED_BY_DEVICE_SERVER),
-        0x08 => failed(Key::UnitAttention, Code::POWER_ON_RESET_OR_BUS_DEVICE_RESET),
-        0x0e => failed(Key::AbortedCommand, Code::I_T_NEXUS_LOSS_OCCURRED),
+        0x05 => lost(Key::AbortedCommand, Code::COMMANDS_CLEARED_BY_DEVICE_SERVER),
+        0x08 => lost(Key::UnitAttention, Code::POWER_ON_RESET_OR_BUS_DEVICE_RESET),
+        0x0e => lost(Key::AbortedCommand, Code::I_T_NEXUS_LOSS_OCCURRED),
         0x10 => failed(Key::HardwareError, Code::INTERNAL_TARGET_FAILURE),
-        0x11 => Outcome::status(Status::RESERVATION_CONFLICT),
+        0x11 => Delivery::Answered(Outcome::status(Status::RESERVATION_CONFLICT)),
         0x12 => failed(
             Key::DataProtect,
             Code::SPACE_ALLOCATION_FAILED_WRITE_PROTECT,
         ),
         0x13 => failed(Key::MediumError, Code::UNRECOVERED_READ_ERROR),
         // What nobody can name was no success.
-        _ => failed(Key::AbortedCommand, Code::IO_PROCESS_TERMINATED),
+        _ => lost(Key::AbortedCommand, Code::IO_PROCESS_TERMINATED),
     })
 }
 
-fn from_driver(completion: Completion) -> Option<Outcome> {
-    (completion.driver_status & DRIVER_TIMEOUT != 0).then(|| Outcome::status(Status::BUSY))
+fn from_driver(completion: Completion) -> Option<Delivery> {
+    (completion.driver_status & DRIVER_TIMEOUT != 0)
+        .then(|| Delivery::Lost(Outcome::status(Status::BUSY)))
 }
 
 /// The device answered.
-fn from_device(
-    completion: Completion,
-    command: &Command,
-    requested: usize,
-    sense: [u8; SENSE_SIZE],
-) -> Outcome {
+fn from_device(completion: Completion, requested: usize, sense: [u8; SENSE_SIZE]) -> Outcome {
     let status = Status(completion.status);
-    let has_data = status == Status::GOOD && command.direction() == Direction::In;
-    let length = if has_data {
-        requested.saturating_sub(completion.residual)
-    } else {
-        0
+    let length = match status {
+        Status::GOOD => requested.saturating_sub(completion.residual),
+        _ => 0,
     };
     Outcome {
         status,
@@ -129,10 +150,6 @@ mod tests {
         residual: 0,
     };
 
-    fn command(opcode: u8) -> Command {
-        Command::new([opcode, 0, 0, 0, 0, 0, 0, 0, 32, 0, 0, 0, 0, 0, 0, 0]).unwrap()
-    }
-
     #[test]
     fn every_host_status_but_zero_is_a_failure() {
         for host_status in 1..=0x20 {
@@ -141,6 +158,7 @@ mod tests {
                 ..WELL
             })
             .unwrap();
+            let outcome = outcome.outcome();
             assert_ne!(outcome.status, Status::GOOD, "{host_status:#x}");
             assert_eq!(outcome.length, 0);
         }
@@ -154,9 +172,10 @@ mod tests {
             ..WELL
         })
         .unwrap();
-        assert_eq!(outcome, Outcome::status(Status::RESERVATION_CONFLICT));
+        let conflict = Delivery::Answered(Outcome::status(Status::RESERVATION_CONFLICT));
+        assert_eq!(outcome, conflict);
         let outcome = from_errno(&Errno::BADE.into());
-        assert_eq!(outcome, Outcome::status(Status::RESERVATION_CONFLICT));
+        assert_eq!(outcome, conflict);
     }
 
     #[test]
@@ -173,7 +192,49 @@ mod tests {
             ..WELL
         })
         .unwrap();
-        assert_eq!(outcome, Outcome::status(Status::BUSY));
+        assert_eq!(outcome, Delivery::Lost(Outcome::status(Status::BUSY)));
+    }
+
+    #[test]
+    fn what_another_path_would_not_mend_is_an_answer() {
+        for error in [
+            Errno::NODEV,
+            Errno::NXIO,
+            Errno::IO,
+            Errno::AGAIN,
+            Errno::TIMEDOUT,
+        ] {
+            let delivery = from_errno(&error.into());
+            assert!(matches!(delivery, Delivery::Lost(_)), "{error}");
+        }
+        for error in [
+            Errno::NOTTY,
+            Errno::PERM,
+            Errno::INVAL,
+            Errno::REMOTEIO,
+            Errno::NOSPC,
+        ] {
+            let delivery = from_errno(&error.into());
+            assert!(matches!(delivery, Delivery::Answered(_)), "{error}");
+        }
+        for (host_status, is_lost) in [
+            (1, true),
+            (3, true),
+            (0x0e, true),
+            (0x10, false),
+            (0x13, false),
+        ] {
+            let delivery = from_host(Completion {
+                host_status,
+                ..WELL
+            })
+            .unwrap();
+            assert_eq!(
+                matches!(delivery, Delivery::Lost(_)),
+                is_lost,
+                "{host_status:#x}"
+            );
+        }
     }
 
     #[test]
@@ -182,30 +243,19 @@ mod tests {
             residual: 24,
             ..WELL
         };
-        let length = |completion, opcode| {
-            from_device(completion, &command(opcode), 32, [0; SENSE_SIZE]).length
+        let length =
+            |completion, requested| from_device(completion, requested, [0; SENSE_SIZE]).length;
+        assert_eq!(length(partial, 32), 8);
+        let too_much = Completion {
+            residual: 99,
+            ..WELL
         };
-        assert_eq!(length(partial, 0x5e), 8);
-        assert_eq!(
-            length(
-                Completion {
-                    residual: 99,
-                    ..WELL
-                },
-                0x5e
-            ),
-            0
-        );
-        assert_eq!(
-            length(
-                Completion {
-                    status: 0x18,
-                    ..partial
-                },
-                0x5e
-            ),
-            0
-        );
-        assert_eq!(length(partial, 0x5f), 0);
+        assert_eq!(length(too_much, 32), 0);
+        let refused = Completion {
+            status: 0x18,
+            ..partial
+        };
+        assert_eq!(length(refused, 32), 0);
+        assert_eq!(length(WELL, 0), 0);
     }
 }

@@ -1,9 +1,7 @@
 //! Logical units in software: for trying, teaching and testing without hardware.
 
-use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf, absolute};
-use std::sync::{Mutex, PoisonError};
 
 use pr_socket::{Direction, Request};
 use scsi_pr::{AdditionalSense, SenseKey, Status};
@@ -12,15 +10,12 @@ use soft_lun::store::{Folder, StoreError};
 
 use crate::chain;
 use crate::client::Client;
-use crate::logging::Seldom;
+use crate::logging::{Seldom, SeldomEach};
 use crate::outcome::Outcome;
 
 /// How many descriptors a command takes at most beside the port's: a soft LUN's folder, its lock or the
 /// folder of its ports, and a file or a list of files.
 pub const DESCRIPTORS: u64 = 3;
-
-/// For how many soft LUNs it is remembered when they were complained of.
-const MOST_COMPLAINTS: usize = 64;
 
 /// The soft LUNs of one folder.
 #[derive(Debug)]
@@ -28,7 +23,7 @@ pub struct SoftLuns {
     folder: Folder,
     unreadable: Seldom,
     /// By the soft LUN's folder: what is wrong with one must not hide what is with another.
-    unusable: Mutex<BTreeMap<PathBuf, Seldom>>,
+    unusable: SeldomEach<PathBuf>,
 }
 
 impl SoftLuns {
@@ -43,7 +38,7 @@ impl SoftLuns {
         Ok(Self {
             folder: Folder::open(&path)?,
             unreadable: Seldom::new(),
-            unusable: Mutex::default(),
+            unusable: SeldomEach::default(),
         })
     }
 
@@ -100,7 +95,7 @@ impl SoftLuns {
                 AdditionalSense::INTERNAL_TARGET_FAILURE,
             ),
         };
-        if self.is_due(lun) {
+        if self.unusable.is_due(&lun.to_owned()) {
             log::warn!(
                 "{client}: soft LUN cannot be used, command answered with {}: {}",
                 outcome.status,
@@ -108,14 +103,6 @@ impl SoftLuns {
             );
         }
         outcome
-    }
-
-    fn is_due(&self, lun: &Path) -> bool {
-        let mut complaints = self.unusable.lock().unwrap_or_else(PoisonError::into_inner);
-        if complaints.len() >= MOST_COMPLAINTS && !complaints.contains_key(lun) {
-            complaints.clear();
-        }
-        complaints.entry(lun.to_owned()).or_default().is_due()
     }
 }
 

@@ -86,6 +86,22 @@ impl BasicParameterList {
         })
     }
 
+    /// Reads the first 24 bytes, which all lists have, and leaves out what comes after them. `None` if
+    /// there are less.
+    ///
+    /// For whoever does not judge the list, as a device does, but has to know what it is about.
+    #[must_use]
+    pub fn without_ids(bytes: &[u8]) -> Option<Self> {
+        let header = Header::decode(&mut Reader::new(bytes))?;
+        Some(BasicParameterList {
+            reservation_key: header.reservation_key,
+            service_action_reservation_key: header.service_action_reservation_key,
+            spec_i_pt: None,
+            all_tg_pt: header.flags & ALL_TG_PT != 0,
+            aptpl: header.flags & APTPL != 0,
+        })
+    }
+
     /// The bytes on the wire: 24 without `SPEC_I_PT`, otherwise 28 and the TransportIDs.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {

@@ -1,0 +1,167 @@
+//! What goes between the helper and a worker: one order, one report, each a message of a socket that keeps
+//! messages apart (`SOCK_SEQPACKET`).
+//!
+//! | order, with the map's descriptor | bytes |
+//! |---|---|
+//! | CDB | 16 |
+//! | parameter list | the rest |
+//!
+//! | report | bytes |
+//! |---|---|
+//! | status | 1 |
+//! | sense | 96 |
+//! | length of the data, big-endian | 2 |
+//! | data | that many |
+//! | remarks, a line each | the rest |
+//!
+//! The worker is the one with privileges: it believes the order no more than the helper believes a guest.
+
+use pr_socket::wire::{CDB_SIZE, MAX_TRANSFER, SENSE_SIZE};
+use pr_socket::{Command, Direction};
+use scsi_pr::Status;
+
+use crate::outcome::Outcome;
+
+/// Bytes of the longest order.
+pub const LONGEST_ORDER: usize = CDB_SIZE + MAX_TRANSFER;
+
+/// Bytes of the longest report. Remarks beyond that are cut off.
+pub const LONGEST_REPORT: usize = 32 * 1024;
+
+/// What a worker is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// The command.
+    pub command: Command,
+    /// Its parameter list; empty for PERSISTENT RESERVE IN.
+    pub list: Vec<u8>,
+}
+
+impl Order {
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(command: &Command, list: &[u8]) -> Vec<u8> {
+        [command.cdb().as_slice(), list].concat()
+    }
+
+    /// Reads one; `None` if the bytes are none.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (cdb, list) = bytes.split_first_chunk::<CDB_SIZE>()?;
+        let command = Command::new(*cdb).ok()?;
+        let expected = match command.direction() {
+            Direction::In => 0,
+            Direction::Out => command.transfer_length(),
+        };
+        (list.len() == expected).then(|| Order {
+            command,
+            list: list.to_owned(),
+        })
+    }
+}
+
+/// What a worker has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Status and sense. Its length is that of `data`.
+    pub outcome: Outcome,
+    /// What the logical unit gave.
+    pub data: Vec<u8>,
+    /// What the operator has to know.
+    pub remarks: Vec<String>,
+}
+
+impl Report {
+    /// One without data or remarks.
+    #[must_use]
+    pub const fn of(outcome: Outcome) -> Self {
+        Self {
+            outcome,
+            data: Vec::new(),
+            remarks: Vec::new(),
+        }
+    }
+
+    /// Its bytes, at most [`LONGEST_REPORT`] of them.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let length = u16::try_from(self.data.len()).unwrap_or(u16::MAX);
+        let mut bytes = vec![self.outcome.status.0];
+        bytes.extend(self.outcome.sense);
+        bytes.extend(length.to_be_bytes());
+        bytes.extend(self.data.iter().take(length.into()));
+        bytes.extend(self.remarks.join("\n").bytes());
+        bytes.truncate(LONGEST_REPORT);
+        bytes
+    }
+
+    /// Reads one; `None` if the bytes are none.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let ([status], rest) = bytes.split_first_chunk()?;
+        let (sense, rest) = rest.split_first_chunk::<SENSE_SIZE>()?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let length = u16::from_be_bytes(*length).into();
+        let (data, remarks) = rest.split_at_checked(length)?;
+        Some(Self {
+            outcome: Outcome {
+                status: Status(*status),
+                sense: *sense,
+                length,
+            },
+            data: data.to_owned(),
+            remarks: String::from_utf8_lossy(remarks)
+                .lines()
+                .map(str::to_owned)
+                .collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pr_socket::wire::padded;
+    use scsi_pr::{AdditionalSense, SenseKey};
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let command = Command::new(padded(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 3, 0])).unwrap();
+        let bytes = Order::encode(&command, &[1, 2, 3]);
+        let order = Order::decode(&bytes).unwrap();
+        assert_eq!((order.command, order.list), (command, vec![1, 2, 3]));
+
+        let key = SenseKey::IllegalRequest;
+        let mut outcome = Outcome::check_condition(key, AdditionalSense::INVALID_FIELD_IN_CDB);
+        outcome.length = 2;
+        let report = Report {
+            outcome,
+            data: vec![8, 9],
+            remarks: vec!["one".to_owned(), "two".to_owned()],
+        };
+        assert_eq!(Report::decode(&report.encode()), Some(report));
+        let report = Report::of(Outcome::status(Status::GOOD));
+        assert_eq!(Report::decode(&report.encode()), Some(report));
+    }
+
+    #[test]
+    fn what_is_no_message_is_none() {
+        let cdb = |opcode| padded(&[opcode, 0, 0, 0, 0, 0, 0, 0, 3, 0]);
+        for bytes in [
+            &[][..],
+            &[0x5f; 15],
+            // A list that is too short, one too long, one that does not belong there.
+            &[cdb(0x5f).as_slice(), &[0; 2]].concat(),
+            &[cdb(0x5f).as_slice(), &[0; 4]].concat(),
+            &[cdb(0x5e).as_slice(), &[0; 3]].concat(),
+            &cdb(0x2a),
+        ] {
+            assert_eq!(Order::decode(bytes), None);
+        }
+        let report = Report::of(Outcome::status(Status::GOOD)).encode();
+        assert_eq!(Report::decode(&report[..98]), None);
+        let mut longer = report;
+        longer[98] = 1;
+        assert_eq!(Report::decode(&longer), None);
+    }
+}

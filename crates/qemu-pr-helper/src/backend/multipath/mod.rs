@@ -1,0 +1,124 @@
+//! Multipath maps: a logical unit that several paths lead to.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`broker`] | the process with the rights that this takes, and how it is asked |
+//! | [`message`] | what is said to a worker and what it says |
+//! | [`worker`] | one command, in a process of its own |
+//! | [`spread`] | the command on all paths, so that it is as on one |
+//! | [`path`] | a path, and the patience with it |
+//! | [`multipathd`] | who registers paths that come back |
+//! | [`turns`] | one change at a time on a map |
+
+pub mod broker;
+pub mod message;
+pub mod multipathd;
+pub mod path;
+pub mod spread;
+mod turns;
+mod worker;
+
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use pr_socket::{Direction, Request};
+use scsi_pr::{AdditionalSense, SenseKey, Status};
+
+use crate::chain;
+use crate::client::Client;
+use crate::device::Number;
+use crate::logging::SeldomEach;
+use crate::outcome::Outcome;
+
+use broker::{Broker, WorkerError};
+use turns::Turns;
+
+/// How many descriptors a command takes at most beside the map's: the pair of sockets to its worker.
+pub const DESCRIPTORS: u64 = 2;
+
+/// What executes commands on multipath maps.
+#[derive(Debug)]
+pub struct Multipath {
+    broker: Broker,
+    turns: Turns,
+    patience: Duration,
+    /// By what they say: the same is not said again and again.
+    remarks: SeldomEach<String>,
+}
+
+impl Multipath {
+    /// One with this broker, which gives a command `patience`.
+    #[must_use]
+    pub fn new(broker: Broker, patience: Duration) -> Self {
+        Self {
+            broker,
+            turns: Turns::default(),
+            patience,
+            remarks: SeldomEach::default(),
+        }
+    }
+
+    /// Executes a request on the map that `descriptor` refers to.
+    #[must_use]
+    pub fn execute(
+        &self,
+        client: &Client,
+        descriptor: BorrowedFd<'_>,
+        number: Number,
+        request: &Request,
+        data: &mut [u8],
+    ) -> Outcome {
+        let Request {
+            command,
+            parameters,
+            ..
+        } = request;
+        let turn = match command.direction() {
+            Direction::In => None,
+            Direction::Out => match self.turns.take(number, self.patience) {
+                None => return Outcome::status(Status::BUSY),
+                turn => turn,
+            },
+        };
+        let report = self.broker.execute(descriptor, command, parameters);
+        drop(turn);
+        let report = match report {
+            Ok(report) => report,
+            Err(error) => return self.no_report(client, number, &error),
+        };
+        for remark in report.remarks {
+            self.say(client, number, &remark);
+        }
+        let mut outcome = report.outcome;
+        outcome.length = data
+            .iter_mut()
+            .zip(&report.data)
+            .map(|(to, from)| *to = *from)
+            .count();
+        outcome
+    }
+
+    fn no_report(&self, client: &Client, number: Number, error: &WorkerError) -> Outcome {
+        let code = match error {
+            WorkerError::Ask(_) => None,
+            WorkerError::Silent(_) => Some(AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING),
+            WorkerError::NoBroker | WorkerError::Ended | WorkerError::Nonsense => {
+                Some(AdditionalSense::IO_PROCESS_TERMINATED)
+            }
+        };
+        let outcome = match code {
+            None => Outcome::status(Status::BUSY),
+            Some(code) => Outcome::check_condition(SenseKey::AbortedCommand, code),
+        };
+        let remark = format!("command answered with {}: {}", outcome.status, chain(error));
+        self.say(client, number, &remark);
+        outcome
+    }
+
+    fn say(&self, client: &Client, number: Number, remark: &str) {
+        let line = format!("multipath map {number}: {remark}");
+        if self.remarks.is_due(&line) {
+            log::warn!("{client}: {line}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! multipathd, by its socket: which key a map is registered with, so that it registers paths that come
+//! back.
+//!
+//! A command is its length as a `size_t` and the text with a zero byte; so is the reply. The verbs and
+//! replies are those of multipath-tools 0.8 to 0.14 (`multipathd/cli_handlers.c`); where versions differ
+//! there is a remark. A map is named `dm-N`, which all versions understand, and the verb comes first.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
+use std::time::Duration;
+
+use super::path::Budget;
+use super::spread::{Keeper, KeeperError, Kept};
+
+/// Names another socket than the usual ones, and then only that. `@` stands for the abstract namespace.
+const VARIABLE: &str = "MULTIPATH_SOCKET_NAME";
+
+/// Where multipathd listens: since 0.12 at the first, always at the second.
+const SOCKETS: [&str; 2] = [
+    "/run/multipathd.socket",
+    "@/org/kernel/linux/storage/multipathd",
+];
+
+/// What multipathd itself gives a command (`uxsock_timeout`), and a little more.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes of a reply that are of interest. Who does not know a verb may reply with a page of help.
+const LONGEST_REPLY: usize = 64 * 1024;
+
+/// What every success begins with.
+const OK: &str = "ok";
+
+/// The suffix of a key that was registered with APTPL.
+const APTPL: &str = ":aptpl";
+
+/// multipathd, and the map that it is asked about.
+#[derive(Debug)]
+pub struct Multipathd {
+    map: String,
+    sockets: Vec<OsString>,
+    budget: Budget,
+}
+
+impl Multipathd {
+    /// The one that environment or custom names. `map` is the kernel's name, `dm-N`.
+    #[must_use]
+    pub fn new(map: String, budget: Budget) -> Self {
+        let sockets = match env::var_os(VARIABLE) {
+            Some(name) => vec![name],
+            None => SOCKETS.map(OsString::from).to_vec(),
+        };
+        Self {
+            map,
+            sockets,
+            budget,
+        }
+    }
+
+    /// Has multipathd obey `VERB map dm-N WORDS`.
+    fn ask(&self, verb: &str, words: &str) -> Result<String, KeeperError> {
+        let space = if words.is_empty() { "" } else { " " };
+        let command = format!("{verb} map {}{space}{words}", self.map);
+        let reply = self.exchange(&command).map_err(|error| {
+            KeeperError(format!(
+                "multipathd does not answer ({error}): start it; it is in the package multipath-tools \
+                 or device-mapper-multipath"
+            ))
+        })?;
+        match reply.contains("permission deny") {
+            true => Err(KeeperError(
+                "multipathd obeys root alone: start the helper as root, it gives its rights up by itself"
+                    .to_owned(),
+            )),
+            false => Ok(reply),
+        }
+    }
+
+    fn exchange(&self, command: &str) -> io::Result<String> {
+        let mut socket = self.connect()?;
+        let turn = self.budget.turn().min(PATIENCE);
+        // Zero would be for ever.
+        let turn = Some(turn.max(Duration::from_millis(1)));
+        socket.set_read_timeout(turn)?;
+        socket.set_write_timeout(turn)?;
+        let length = command.len().saturating_add(1);
+        let mut message = length.to_ne_bytes().to_vec();
+        message.extend(command.bytes());
+        message.push(0);
+        // In one piece: it gives up on a length that comes in parts.
+        socket.write_all(&message)?;
+        let mut length = [0; size_of::<usize>()];
+        socket.read_exact(&mut length)?;
+        let length = usize::from_ne_bytes(length).min(LONGEST_REPLY);
+        let mut reply = vec![0; length];
+        socket.read_exact(&mut reply)?;
+        let text = reply.split(|byte| *byte == 0).next().unwrap_or_default();
+        Ok(String::from_utf8_lossy(text).trim_end().to_owned())
+    }
+
+    fn connect(&self) -> io::Result<UnixStream> {
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        for name in &self.sockets {
+            let address = match name.as_bytes().strip_prefix(b"@") {
+                Some(name) => SocketAddr::from_abstract_name(name),
+                None => SocketAddr::from_pathname(name),
+            };
+            match address.and_then(|address| UnixStream::connect_addr(&address)) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => {
+                    last = io::Error::new(error.kind(), format!("{}: {error}", name.display()));
+                }
+            }
+        }
+        Err(last)
+    }
+
+    fn must(&self, verb: &str) -> Result<(), KeeperError> {
+        let reply = self.ask(verb, "")?;
+        match reply.starts_with(OK) {
+            true => Ok(()),
+            false => Err(self.refusal(verb, &reply)),
+        }
+    }
+
+    fn refusal(&self, verb: &str, reply: &str) -> KeeperError {
+        let first = reply.lines().last().unwrap_or_default();
+        KeeperError(format!(
+            "multipathd refuses '{verb} map {}': {first:?}; does it know the map? see 'multipathd show maps'",
+            self.map
+        ))
+    }
+
+    /// The key that multipathd has, registered or not.
+    fn key(&self) -> Result<Option<Kept>, KeeperError> {
+        let reply = self.ask("getprkey", "")?;
+        match reply.as_str() {
+            "none" => Ok(None),
+            text => key(text)
+                .map(Some)
+                .ok_or_else(|| self.refusal("getprkey", text)),
+        }
+    }
+}
+
+/// `0x1234`, or `0x1234:aptpl`.
+fn key(text: &str) -> Option<Kept> {
+    let (digits, aptpl) = match text.strip_suffix(APTPL) {
+        Some(digits) => (digits, true),
+        None => (text, false),
+    };
+    let key = u64::from_str_radix(digits.strip_prefix("0x")?, 16).ok()?;
+    Some(Kept {
+        key: key.into(),
+        aptpl,
+    })
+}
+
+impl Keeper for Multipathd {
+    fn kept(&mut self) -> Result<Option<Kept>, KeeperError> {
+        // A number, and since 0.9.5 a word; "unknown" is before it has looked.
+        match self.ask("getprstatus", "")?.as_str() {
+            "0" | "unset" => Ok(None),
+            "1" | "set" | "unknown" => self.key(),
+            reply => Err(self.refusal("getprstatus", reply)),
+        }
+    }
+
+    fn keep(&mut self, kept: Kept) -> Result<(), KeeperError> {
+        let suffix = if kept.aptpl { APTPL } else { "" };
+        let words = format!("key {:#x}{suffix}", kept.key.get());
+        if self.ask("setprkey", &words)?.starts_with(OK) {
+            return Ok(());
+        }
+        let configured = self.key()?;
+        // It has written the key down before it saw that it is not to use it.
+        self.ask("unsetprkey", "")?;
+        let found = match configured {
+            None => "no reservation_key".to_owned(),
+            Some(fixed) => format!("the fixed reservation_key {}", fixed.key),
+        };
+        Err(KeeperError(format!(
+            "multipathd has {found} for it: put 'reservation_key file' into section defaults of \
+             multipath.conf, then 'multipathd reconfigure'"
+        )))
+    }
+
+    fn begin(&mut self) -> Result<(), KeeperError> {
+        self.must("setprstatus")
+    }
+
+    fn forget(&mut self) -> Result<(), KeeperError> {
+        self.must("unsetprstatus")?;
+        // Of a key that is fixed in multipath.conf it says that it cannot; it is not used any more.
+        self.ask("unsetprkey", "").map(|_| ())
+    }
+
+    fn hold(&mut self, is_held: bool) {
+        // Since 0.13, for those who use libmpathpersist beside us. Older ones refuse it, which is as good.
+        let verb = if is_held { "setprhold" } else { "unsetprhold" };
+        let _ = self.ask(verb, "");
+    }
+}

@@ -1,0 +1,129 @@
+//! One command on a multipath map, in a process of its own, which ends with it.
+
+use std::ffi::CStr;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path as FilePath;
+use std::time::Duration;
+
+use linux_sys::sg::Data;
+use nix::unistd::alarm;
+use pr_socket::Direction;
+use pr_socket::descriptors::{self, Descriptors};
+use rustix::net::{SendFlags, send};
+use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::thread::set_name;
+use scsi_pr::{AdditionalSense, SenseKey};
+
+use super::broker::{Start, wait};
+use super::message::{LONGEST_ORDER, Order, Report};
+use super::multipathd::Multipathd;
+use super::path::{Budget, Path, paths_of};
+use super::spread::{self, Path as _, is_unavailable};
+use crate::backend::{is_read_only, sg::Delivery};
+use crate::device::{self, Kind, Number};
+use crate::outcome::Outcome;
+
+/// What a worker has beyond the command's own time, to say how it ended.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+
+const NAME: &CStr = c"pr-worker";
+
+/// A worker's whole life: from the order to the report.
+pub(super) fn run(socket: &OwnedFd, start: Start) -> u8 {
+    match try_run(socket, start) {
+        Ok(()) => 0,
+        Err(error) => {
+            log::warn!("a worker for a multipath map ends: {error}");
+            1
+        }
+    }
+}
+
+fn try_run(socket: &OwnedFd, start: Start) -> io::Result<()> {
+    set_name(NAME)?;
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    if getppid() != Some(start.broker) {
+        return Err(io::Error::other("the broker has ended"));
+    }
+    // Whatever it is that hangs: nobody waits any longer.
+    let longest = start.patience.saturating_add(GRACE).as_secs();
+    alarm::set(u32::try_from(longest.saturating_add(1)).unwrap_or(u32::MAX));
+
+    wait(socket, start.patience)?;
+    let mut buffer = vec![0; LONGEST_ORDER];
+    let (length, descriptors) = descriptors::receive(socket.as_fd(), &mut buffer)?;
+    let order = buffer.get(..length).and_then(Order::decode);
+    let (Some(order), Descriptors::One(map)) = (order, descriptors) else {
+        return Err(io::Error::other("what the helper sent is no order"));
+    };
+    let report = execute(&order, map, start.patience)?;
+    send(socket, &report.encode(), SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// The helper has looked at the descriptor already. That counts for nothing here: it is the helper who
+/// reads what guests send.
+fn execute(order: &Order, map: OwnedFd, patience: Duration) -> io::Result<Report> {
+    let number = device::number(map.as_fd());
+    let Number::Block(major, minor) = number else {
+        return Err(io::Error::other(format!("{number} is no map")));
+    };
+    if device::kind(number)? != Kind::Multipath {
+        return Err(io::Error::other(format!("{number} is no multipath map")));
+    }
+    let folder = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"))?;
+    let mut paths = paths_of(&folder, patience)?;
+    match order.command.direction() {
+        Direction::In => {
+            let budget = Budget::new(patience, paths.len().saturating_add(1));
+            paths.insert(0, Path::map(map, number, budget));
+            Ok(read(order, paths))
+        }
+        Direction::Out if is_read_only(map.as_fd()) => {
+            Err(io::Error::other("the map is open for reading alone"))
+        }
+        Direction::Out => Ok(write(order, &folder, paths, patience)),
+    }
+}
+
+/// PERSISTENT RESERVE IN: by the map, where the kernel chooses a path, but does not try a second one.
+fn read(order: &Order, paths: Vec<Path>) -> Report {
+    let mut data = vec![0; order.command.transfer_length()];
+    let mut last = None;
+    for mut path in paths {
+        match path.send(order.command.cdb(), Data::FromDevice(&mut data)) {
+            Delivery::Answered(outcome) if !is_unavailable(&outcome) => {
+                data.truncate(outcome.length);
+                return Report {
+                    data,
+                    ..Report::of(outcome)
+                };
+            }
+            delivery => last = Some(delivery.outcome()),
+        }
+    }
+    let lost = || {
+        Outcome::check_condition(
+            SenseKey::AbortedCommand,
+            AdditionalSense::IO_PROCESS_TERMINATED,
+        )
+    };
+    Report::of(last.unwrap_or_else(lost))
+}
+
+/// PERSISTENT RESERVE OUT: by all paths.
+fn write(order: &Order, folder: &FilePath, mut paths: Vec<Path>, patience: Duration) -> Report {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let budget = Budget::new(patience, paths.len());
+    let mut multipathd = Multipathd::new(name.into_owned(), budget);
+    let cdb = order.command.cdb();
+    let done = spread::execute(&mut paths, &mut multipathd, cdb, &order.list);
+    let mut remarks = done.remarks;
+    remarks.extend(paths.iter().filter_map(Path::trouble));
+    Report {
+        remarks,
+        ..Report::of(done.outcome)
+    }
+}
