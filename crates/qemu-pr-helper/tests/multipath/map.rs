@@ -1,10 +1,4 @@
-//! A command over several paths has the effect and the answer that it has on one.
-//!
-//! Two logical units in software get the same commands of two initiators, A and B. On one, A has one path;
-//! on the other, two.
-
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
-#![expect(clippy::indexing_slicing, reason = "it is a test's own data")]
+//! Logical units in software, and paths to them that can be taken away.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -12,8 +6,6 @@ use std::rc::Rc;
 
 use linux_sys::sg::Data;
 use pr_socket::wire::{CDB_SIZE, SENSE_SIZE, padded};
-use proptest::collection::vec;
-use proptest::prelude::*;
 use qemu_pr_helper::backend::multipath::spread::{Done, Keeper, KeeperError, Kept, Path, execute};
 use qemu_pr_helper::backend::sg::Delivery;
 use qemu_pr_helper::outcome::Outcome;
@@ -24,11 +16,11 @@ use scsi_pr::{
 use soft_lun::{Answer, LogicalUnit, Nexus, NexusId};
 
 /// A logical unit that several paths lead to.
-type Shared = Rc<RefCell<LogicalUnit>>;
+pub(crate) type Shared = Rc<RefCell<LogicalUnit>>;
 
 /// What a path is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(crate) enum State {
     Up,
     /// Commands do not get there.
     Down,
@@ -36,11 +28,11 @@ enum State {
     Busy,
 }
 
-struct TestPath {
-    unit: Shared,
-    nexus: NexusId,
-    state: State,
-    sent: usize,
+pub(crate) struct TestPath {
+    pub(crate) unit: Shared,
+    pub(crate) nexus: NexusId,
+    pub(crate) state: State,
+    pub(crate) sent: usize,
 }
 
 impl fmt::Display for TestPath {
@@ -63,7 +55,7 @@ impl Path for TestPath {
     }
 }
 
-fn ask(unit: &Shared, nexus: NexusId, cdb: &[u8], data: Data<'_>) -> Outcome {
+pub(crate) fn ask(unit: &Shared, nexus: NexusId, cdb: &[u8], data: Data<'_>) -> Outcome {
     match data {
         Data::FromDevice(room) => {
             let answer = unit.borrow_mut().execute(nexus, cdb, &[]);
@@ -77,7 +69,7 @@ fn ask(unit: &Shared, nexus: NexusId, cdb: &[u8], data: Data<'_>) -> Outcome {
     }
 }
 
-fn outcome(answer: &Answer) -> Outcome {
+pub(crate) fn outcome(answer: &Answer) -> Outcome {
     let mut outcome = match &answer.sense {
         Some(sense) => Outcome::with_sense(answer.status, sense),
         None => Outcome::status(answer.status),
@@ -88,11 +80,11 @@ fn outcome(answer: &Answer) -> Outcome {
 
 /// A multipathd that remembers, or will not.
 #[derive(Default)]
-struct Memory {
-    kept: Option<Kept>,
-    refuses: bool,
-    is_away: bool,
-    holds: bool,
+pub(crate) struct Memory {
+    pub(crate) kept: Option<Kept>,
+    pub(crate) refuses: bool,
+    pub(crate) is_away: bool,
+    pub(crate) holds: bool,
 }
 
 impl Memory {
@@ -131,11 +123,11 @@ impl Keeper for Memory {
 }
 
 /// The initiator ports: A's first and second, and B's.
-const A1: u64 = 1;
-const A2: u64 = 11;
-const B: u64 = 2;
+pub(crate) const A1: u64 = 1;
+pub(crate) const A2: u64 = 11;
+pub(crate) const B: u64 = 2;
 
-fn unit(nexuses: &[(u64, u16)]) -> Shared {
+pub(crate) fn unit(nexuses: &[(u64, u16)]) -> Shared {
     let nexuses = nexuses.iter().map(|&(sas_address, port)| Nexus {
         initiator: TransportId::Sas { sas_address },
         target_port: port.into(),
@@ -143,21 +135,21 @@ fn unit(nexuses: &[(u64, u16)]) -> Shared {
     Rc::new(RefCell::new(LogicalUnit::new(nexuses.collect()).unwrap()))
 }
 
-fn ids(unit: &Shared) -> Vec<NexusId> {
+pub(crate) fn ids(unit: &Shared) -> Vec<NexusId> {
     unit.borrow().nexuses().map(|(id, _)| id).collect()
 }
 
 /// A unit with two paths of A, and one of B.
-struct Map {
-    unit: Shared,
-    paths: Vec<TestPath>,
-    b: NexusId,
-    memory: Memory,
+pub(crate) struct Map {
+    pub(crate) unit: Shared,
+    pub(crate) paths: Vec<TestPath>,
+    pub(crate) b: NexusId,
+    pub(crate) memory: Memory,
 }
 
 impl Map {
     /// The second path leads to this target port.
-    fn new(second: u16) -> Self {
+    pub(crate) fn new(second: u16) -> Self {
         let unit = unit(&[(A1, 1), (A2, second), (B, 1)]);
         let ids = ids(&unit);
         let path = |nexus| TestPath {
@@ -174,22 +166,52 @@ impl Map {
         }
     }
 
-    fn execute(&mut self, command: &Out) -> Done {
+    pub(crate) fn execute(&mut self, command: &Out) -> Done {
         let (cdb, list) = command.encode();
         execute(&mut self.paths, &mut self.memory, &cdb, &list)
     }
 
-    fn status(&mut self, command: &Out) -> Status {
+    pub(crate) fn status(&mut self, command: &Out) -> Status {
         self.execute(command).outcome.status
     }
 
     /// B's.
-    fn other(&self, command: &Out) -> Outcome {
+    pub(crate) fn other(&self, command: &Out) -> Outcome {
         single(&self.unit, self.b, command)
     }
 
+    /// Takes a path away, or gives it back. multipathd registers it then, if somebody still has the key.
+    pub(crate) fn toggle(&mut self, path: usize) {
+        let path = &mut self.paths[path];
+        if path.state == State::Up {
+            path.state = State::Down;
+            return;
+        }
+        path.state = State::Up;
+        let mut unit = self.unit.borrow_mut();
+        let Some(kept) = self.memory.kept else { return };
+        if unit.registrations().iter().any(|one| one.key == kept.key) {
+            let register = Out::new(
+                OutServiceAction::RegisterAndIgnoreExistingKey,
+                0,
+                kept.key.get(),
+            );
+            let (cdb, list) = register.encode();
+            while unit.execute(path.nexus, &cdb, &list).status != Status::GOOD {}
+        }
+    }
+
+    /// Whether a path of A that has this key holds the reservation, and is not one of all registrants.
+    pub(crate) fn is_holder(&self, key: u64) -> bool {
+        let unit = self.unit.borrow();
+        let holder = unit.reservation().and_then(|held| held.holder());
+        holder.is_some_and(|holder| {
+            holder != self.b && unit.key_of(holder).is_some_and(|held| held.get() == key)
+        })
+    }
+
     /// The keys of A's paths.
-    fn keys(&self) -> Vec<u64> {
+    pub(crate) fn keys(&self) -> Vec<u64> {
         let unit = self.unit.borrow();
         self.paths
             .iter()
@@ -197,38 +219,38 @@ impl Map {
             .collect()
     }
 
-    fn kept(&self) -> Option<u64> {
+    pub(crate) fn kept(&self) -> Option<u64> {
         self.memory.kept.map(|kept| kept.key.get())
     }
 
-    fn reserved(&self) -> Option<ReservationType> {
+    pub(crate) fn reserved(&self) -> Option<ReservationType> {
         self.unit.borrow().reservation().map(|held| held.kind())
     }
 }
 
-fn single(unit: &Shared, nexus: NexusId, command: &Out) -> Outcome {
+pub(crate) fn single(unit: &Shared, nexus: NexusId, command: &Out) -> Outcome {
     let (cdb, list) = command.encode();
     ask(unit, nexus, &cdb, Data::ToDevice(&list))
 }
 
 /// A PERSISTENT RESERVE OUT command.
 #[derive(Clone, Debug)]
-struct Out {
-    action: OutServiceAction,
-    kind: u8,
-    key: u64,
-    action_key: u64,
-    aptpl: bool,
-    all_tg_pt: bool,
+pub(crate) struct Out {
+    pub(crate) action: OutServiceAction,
+    pub(crate) kind: u8,
+    pub(crate) key: u64,
+    pub(crate) action_key: u64,
+    pub(crate) aptpl: bool,
+    pub(crate) all_tg_pt: bool,
     /// Initiator ports that are named with it; REGISTER AND MOVE names one.
-    named: Option<u64>,
-    unregister: bool,
+    pub(crate) named: Option<u64>,
+    pub(crate) unregister: bool,
     /// One that is wrong is not the list's.
-    length: Option<u8>,
+    pub(crate) length: Option<u8>,
 }
 
 impl Out {
-    const fn new(action: OutServiceAction, key: u64, action_key: u64) -> Self {
+    pub(crate) const fn new(action: OutServiceAction, key: u64, action_key: u64) -> Self {
         Out {
             action,
             kind: 0,
@@ -242,12 +264,12 @@ impl Out {
         }
     }
 
-    const fn of(mut self, kind: ReservationType) -> Self {
+    pub(crate) const fn of(mut self, kind: ReservationType) -> Self {
         self.kind = kind.code();
         self
     }
 
-    fn encode(&self) -> ([u8; CDB_SIZE], Vec<u8>) {
+    pub(crate) fn encode(&self) -> ([u8; CDB_SIZE], Vec<u8>) {
         let reservation_key = self.key.into();
         let service_action_reservation_key = self.action_key.into();
         let id = |sas_address| TransportId::Sas { sas_address };
@@ -283,59 +305,7 @@ impl Out {
     }
 }
 
-fn command() -> impl Strategy<Value = Out> {
-    let flags = (any::<bool>(), prop::bool::weighted(0.1), any::<bool>());
-    let named = prop_oneof![9 => Just(None), 1 => prop_oneof![Just(Some(B)), Just(Some(99))]];
-    let length = prop_oneof![30 => Just(None), 1 => (0..40_u8).prop_map(Some)];
-    (0..9_u8, 0..10_u8, 0..4_u64, 0..4_u64, flags, named, length).prop_map(
-        |(action, kind, key, action_key, (aptpl, all_tg_pt, unregister), named, length)| Out {
-            action: OutServiceAction::from_code(action).unwrap(),
-            kind,
-            key,
-            action_key,
-            aptpl,
-            all_tg_pt,
-            named,
-            unregister,
-            length,
-        },
-    )
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(5000))]
-
-    /// Whatever A and B do: all are answered alike, and what is registered and reserved is the same.
-    #[test]
-    fn two_paths_are_as_one(
-        commands in vec((any::<bool>(), command()), 0..40),
-        second in 1..3_u16,
-    ) {
-        let one = unit(&[(A1, 1), (B, 1)]);
-        let [a, b] = ids(&one).try_into().unwrap();
-        let mut map = Map::new(second);
-        for (is_a, command) in &commands {
-            let (expected, got) = match is_a {
-                true => {
-                    let done = map.execute(command);
-                    prop_assert_eq!(done.remarks, Vec::<String>::new());
-                    (single(&one, a, command), done.outcome)
-                }
-                false => (single(&one, b, command), map.other(command)),
-            };
-            let who = if *is_a { "A" } else { "B" };
-            prop_assert_eq!(show(&expected), show(&got), "{} {:?}", who, command);
-            let key = one.borrow().key_of(a).unwrap_or_default().get();
-            prop_assert_eq!(map.keys(), [key, key], "{} {:?}", who, command);
-            prop_assert_eq!(one.borrow().reservation().map(|held| held.kind()), map.reserved());
-            let (one, two) = (one.borrow(), map.unit.borrow());
-            prop_assert_eq!(one.key_of(b), two.key_of(map.b), "{} {:?}", who, command);
-            prop_assert_eq!(one.attentions(b), two.attentions(map.b), "{} {:?}", who, command);
-        }
-    }
-}
-
-fn show(outcome: &Outcome) -> String {
+pub(crate) fn show(outcome: &Outcome) -> String {
     match Sense::decode(&outcome.sense) {
         Ok(sense) if outcome.sense != [0; SENSE_SIZE] => format!("{} {sense}", outcome.status),
         _ => outcome.status.to_string(),
