@@ -28,6 +28,9 @@ const SOCKETS: [&str; 2] = [
 /// What multipathd itself gives a command (`uxsock_timeout`), and a little more.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How often multipathd is asked that is busy: with paths that have just gone away, most likely.
+const ATTEMPTS: usize = 3;
+
 /// Bytes of a reply that are of interest. Who does not know a verb may reply with a page of help.
 const LONGEST_REPLY: usize = 64 * 1024;
 
@@ -64,7 +67,16 @@ impl Multipathd {
     fn ask(&self, verb: &str, words: &str) -> Result<String, KeeperError> {
         let space = if words.is_empty() { "" } else { " " };
         let command = format!("{verb} map {}{space}{words}", self.map);
-        let reply = self.exchange(&command).map_err(|error| {
+        let mut reply = self.exchange(&command);
+        for _ in 1..ATTEMPTS {
+            match &reply {
+                Ok(text) if is_timeout(text) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => break,
+            }
+            reply = self.exchange(&command);
+        }
+        let reply = reply.map_err(|error| {
             KeeperError(format!(
                 "multipathd does not answer ({error}): start it; it is in the package multipath-tools \
                  or device-mapper-multipath"
@@ -146,6 +158,11 @@ impl Multipathd {
     }
 }
 
+/// It could not get at its own state in time.
+fn is_timeout(reply: &str) -> bool {
+    reply.lines().last() == Some("timeout")
+}
+
 /// `0x1234`, or `0x1234:aptpl`.
 fn key(text: &str) -> Option<Kept> {
     let (digits, aptpl) = match text.strip_suffix(APTPL) {
@@ -202,5 +219,144 @@ impl Keeper for Multipathd {
         // Since 0.13, for those who use libmpathpersist beside us. Older ones refuse it, which is as good.
         let verb = if is_held { "setprhold" } else { "unsetprhold" };
         let _ = self.ask(verb, "");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scsi_pr::ReservationKey;
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
+    use std::thread::{self, JoinHandle};
+
+    /// A multipathd that is asked as many things as there are replies. Gives what it was asked.
+    fn replying(path: &Path, replies: &'static [&str]) -> JoinHandle<Vec<String>> {
+        let listener = UnixListener::bind(path).unwrap();
+        thread::spawn(move || {
+            let mut asked = Vec::new();
+            for reply in replies {
+                let mut socket = listener.accept().unwrap().0;
+                let mut length = [0; size_of::<usize>()];
+                socket.read_exact(&mut length).unwrap();
+                let mut command = vec![0; usize::from_ne_bytes(length)];
+                socket.read_exact(&mut command).unwrap();
+                assert_eq!(command.pop(), Some(0));
+                asked.push(String::from_utf8(command).unwrap());
+                let length = reply.len() + 1;
+                socket.write_all(&length.to_ne_bytes()).unwrap();
+                socket.write_all(reply.as_bytes()).unwrap();
+                socket.write_all(&[0]).unwrap();
+            }
+            asked
+        })
+    }
+
+    /// What comes of it, and what multipathd was asked.
+    fn with<T>(
+        replies: &'static [&str],
+        ask: impl FnOnce(&mut Multipathd) -> T,
+    ) -> (T, Vec<String>) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let daemon = replying(&path, replies);
+        let mut client = Multipathd {
+            map: "dm-3".to_owned(),
+            sockets: vec!["/nowhere".into(), path.into()],
+            budget: Budget::new(Duration::from_secs(30), 2),
+        };
+        let result = ask(&mut client);
+        (result, daemon.join().unwrap())
+    }
+
+    const KEPT: Kept = Kept {
+        key: ReservationKey::new(0xc3),
+        aptpl: true,
+    };
+
+    #[test]
+    fn what_it_keeps_is_read_as_all_versions_say_it() {
+        let kept = |replies| with(replies, |client| client.kept().unwrap()).0;
+        assert_eq!(kept(&["0"]), None);
+        assert_eq!(kept(&["unset\n"]), None);
+        assert_eq!(kept(&["1", "none\n"]), None);
+        assert_eq!(kept(&["set\n", "0xc3:aptpl\n"]), Some(KEPT));
+        let plain = Kept {
+            aptpl: false,
+            ..KEPT
+        };
+        assert_eq!(kept(&["unknown\n", "0xc3\n"]), Some(plain));
+    }
+
+    #[test]
+    fn a_key_is_told_with_its_flag() {
+        let (result, asked) = with(&["ok\n", "ok\n"], |client| {
+            client.keep(KEPT).and_then(|()| client.begin())
+        });
+        result.unwrap();
+        assert_eq!(
+            asked,
+            ["setprkey map dm-3 key 0xc3:aptpl", "setprstatus map dm-3"]
+        );
+    }
+
+    #[test]
+    fn a_key_that_it_does_not_keep_is_taken_back_and_the_setting_is_named() {
+        let (result, asked) = with(&["fail\n", "none\n", "ok\n"], |client| client.keep(KEPT));
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("'reservation_key file'"), "{error}");
+        assert!(error.contains("no reservation_key"), "{error}");
+        assert_eq!(asked.last().unwrap(), "unsetprkey map dm-3");
+
+        let (result, _) = with(&["fail\n", "0x77\n", "fail\n"], |client| client.keep(KEPT));
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("the fixed reservation_key 0x77"), "{error}");
+    }
+
+    #[test]
+    fn who_is_not_root_is_told() {
+        let (result, _) = with(&["permission deny: need to be root"], |client| {
+            client.begin()
+        });
+        assert!(result.unwrap_err().to_string().contains("obeys root alone"));
+    }
+
+    #[test]
+    fn one_that_is_busy_is_asked_again() {
+        let (result, asked) = with(&["timeout\n", "fail\ntimeout\n", "ok\n"], |client| {
+            client.begin()
+        });
+        result.unwrap();
+        assert_eq!(asked.len(), 3);
+    }
+
+    #[test]
+    fn a_map_that_it_does_not_know_is_named() {
+        let (result, _) = with(&["fail\ndevice not found\n"], |client| client.kept());
+        let error = result.unwrap_err().to_string();
+        assert!(
+            error.contains("'getprstatus map dm-3': \"device not found\""),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn one_that_is_not_there_is_to_be_started() {
+        let mut client = Multipathd {
+            map: "dm-3".to_owned(),
+            sockets: vec!["@no such socket".into()],
+            budget: Budget::new(Duration::from_secs(1), 2),
+        };
+        let error = client.kept().unwrap_err().to_string();
+        assert!(error.contains("start it"), "{error}");
+        assert!(error.contains("@no such socket"), "{error}");
+    }
+
+    #[test]
+    fn a_page_of_help_is_no_success() {
+        const HELP: &[&str] = &["multipath-tools v0.8.0\nCLI commands reference:\n list paths\n"];
+        let (result, _) = with(HELP, |client| client.begin());
+        result.unwrap_err();
+        with(HELP, |client| client.hold(true));
     }
 }

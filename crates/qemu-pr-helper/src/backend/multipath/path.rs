@@ -43,11 +43,12 @@ impl Budget {
         }
     }
 
-    /// How long to wait for one answer, at most.
+    /// How long to wait for one answer, at most: a third of what is left, so that a slow array has time
+    /// and hanging paths cannot take it all, but never less than a path's share.
     #[must_use]
     pub fn turn(&self) -> Duration {
         let left = self.end.saturating_duration_since(Instant::now());
-        left.min(self.share)
+        left.min(self.share.max(left / 3))
     }
 }
 
@@ -187,10 +188,14 @@ pub fn paths_of(map: &FilePath, patience: Duration) -> io::Result<Vec<Path>> {
     let mut found = Vec::new();
     for slave in fs::read_dir(map.join("slaves"))? {
         let slave = slave?;
+        // One that was removed a moment ago.
+        let Ok(number) = device::number_of(&slave.path()) else {
+            continue;
+        };
         let state = fs::read_to_string(slave.path().join("device/state"));
         let is_running = state.is_ok_and(|state| state.trim_end() == "running");
         let name = slave.file_name().to_string_lossy().into_owned();
-        found.push((!is_running, name, device::number_of(&slave.path())?));
+        found.push((!is_running, name, number));
     }
     found.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
     let budget = Budget::new(patience, found.len());

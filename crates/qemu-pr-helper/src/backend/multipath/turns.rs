@@ -28,7 +28,8 @@ impl Turns {
             .given_back
             .wait_timeout_while(taken, patience, |taken| taken.contains(&map))
             .unwrap_or_else(PoisonError::into_inner);
-        (!waited.timed_out() && taken.insert(map)).then_some(Turn { turns: self, map })
+        // Not `then_some`: a turn that is made is one that is given back.
+        (!waited.timed_out() && taken.insert(map)).then(|| Turn { turns: self, map })
     }
 }
 

@@ -55,7 +55,7 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
             self.unregister_lost(first, old);
             return outcome;
         }
-        match self.register_all(first, order, old, list) {
+        match self.register_all(first, order, old, before, list) {
             Ok(()) => outcome,
             Err(refusal) => {
                 self.keep_again(before);
@@ -75,6 +75,7 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         first: usize,
         order: &Order,
         old: ReservationKey,
+        before: Option<Kept>,
         list: &BasicParameterList,
     ) -> Result<(), Outcome> {
         let new = list.service_action_reservation_key;
@@ -83,7 +84,9 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
             key: new,
             aptpl: list.aptpl,
         };
-        if let Err(error) = self.keeper.keep(kept) {
+        // Clusters register the same key again and again.
+        let is_new = before != Some(kept);
+        if is_new && let Err(error) = self.keeper.keep(kept) {
             self.undo(&done, order, list);
             return Err(self.cannot_keep(&error));
         }
@@ -97,7 +100,7 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
                 }
             }
         }
-        if let Err(error) = self.keeper.begin() {
+        if is_new && let Err(error) = self.keeper.begin() {
             self.undo(&done, order, list);
             return Err(self.cannot_keep(&error));
         }
