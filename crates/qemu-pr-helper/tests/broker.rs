@@ -1,0 +1,180 @@
+//! The broker for multipath maps: there while the helper is, with nothing of the helper's, and gone with it.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Pid, Signal, kill_process};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_qemu-pr-helper");
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `look` finds something.
+fn wait_for<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waited in vain: {what}");
+        sleep(Duration::from_millis(10));
+    }
+}
+
+/// A helper that serves, and its broker.
+struct Running {
+    helper: Child,
+    broker: u32,
+}
+
+impl Running {
+    fn start(folder: &Path) -> Self {
+        let socket = folder.join("socket");
+        let helper = Command::new(PROGRAM)
+            .arg("-k")
+            .arg(&socket)
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for("the socket", || socket.exists().then_some(()));
+        let broker = wait_for("the broker", || child_of(helper.id()));
+        Self { helper, broker }
+    }
+
+    fn end(mut self, signal: Signal) {
+        kill_process(Pid::from_child(&self.helper), signal).unwrap();
+        self.helper.wait().unwrap();
+        wait_for("the broker's end", || (!is_running(self.broker)).then_some(()));
+    }
+}
+
+/// The only child of a process.
+fn child_of(process: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap();
+    let mut children = children.split_whitespace();
+    let child = children.next()?.parse().unwrap();
+    assert_eq!(children.next(), None);
+    Some(child)
+}
+
+/// Whether a process is there and not dead. Who takes the dead away is not ours to say.
+fn is_running(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status"));
+    status.is_ok_and(|status| !status.contains("\nState:\tZ"))
+}
+
+fn status(process: u32, name: &str) -> String {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let mut lines = status.lines().filter_map(|line| line.split_once(":\t"));
+    let line = lines.find(|(key, _)| *key == name);
+    line.unwrap().1.to_owned()
+}
+
+/// What a process has open, by number.
+fn open_files(process: u32) -> Vec<(i32, String)> {
+    let folder = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    let mut files: Vec<_> = folder
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let link = fs::read_link(entry.path()).unwrap();
+            let number = entry.file_name().into_string().unwrap().parse().unwrap();
+            (number, link.to_string_lossy().into_owned())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn it_ends_with_the_helper_however_that_ends() {
+    for signal in [Signal::TERM, Signal::KILL] {
+        let folder = tempfile::tempdir().unwrap();
+        Running::start(folder.path()).end(signal);
+    }
+}
+
+#[test]
+fn it_is_not_ended_by_what_asks_the_helper_to_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path());
+    // As a service manager does, which signals all processes of a service.
+    let broker = Pid::from_raw(running.broker.try_into().unwrap()).unwrap();
+    for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
+        kill_process(broker, signal).unwrap();
+    }
+    assert_eq!(status(running.broker, "Name"), "pr-broker");
+    running.end(Signal::TERM);
+}
+
+#[test]
+fn it_keeps_two_capabilities_at_most_and_gets_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start(folder.path());
+    // CAP_DAC_OVERRIDE is number 1, CAP_SYS_RAWIO number 17.
+    let allowed: u64 = 1 << 1 | 1 << 17;
+    for set in ["CapPrm", "CapEff"] {
+        let held = u64::from_str_radix(&status(running.broker, set), 16).unwrap();
+        assert_eq!(held & !allowed, 0, "{set} {held:#x}");
+    }
+    for set in ["CapInh", "CapAmb"] {
+        assert_eq!(status(running.broker, set), "0".repeat(16), "{set}");
+    }
+    assert_eq!(status(running.broker, "NoNewPrivs"), "1");
+    running.end(Signal::TERM);
+}
+
+#[test]
+fn it_has_nothing_open_but_its_streams_and_the_way_to_the_helper() {
+    let folder = tempfile::tempdir().unwrap();
+    // What libvirt does: it takes the helper for gone once the lock is.
+    let lock = File::create(folder.path().join("lock")).unwrap();
+    flock(&lock, FlockOperation::LockExclusive).unwrap();
+    fcntl_setfd(&lock, FdFlags::empty()).unwrap();
+    let running = Running::start(folder.path());
+    let helper = open_files(running.helper.id());
+    assert!(helper.iter().any(|(number, _)| *number == lock.as_raw_fd()));
+
+    let files = open_files(running.broker);
+    let others: Vec<_> = files.iter().filter(|(number, _)| *number > 2).collect();
+    assert_eq!(others.len(), 1, "{files:?}");
+    assert!(others.iter().all(|(_, file)| file.starts_with("socket:")));
+    let sockets: BTreeSet<_> = helper.iter().map(|(_, file)| file).collect();
+    // Neither the listener nor the other end.
+    assert!(!sockets.contains(&others.first().unwrap().1), "{files:?}");
+    running.end(Signal::KILL);
+}
+
+#[test]
+fn it_lets_go_of_a_daemon_s_caller() {
+    let folder = tempfile::tempdir().unwrap();
+    let pid_file = folder.path().join("pid");
+    let mut caller = Command::new(PROGRAM)
+        .arg("-dk")
+        .arg(folder.path().join("socket"))
+        .arg("-f")
+        .arg(&pid_file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert!(caller.wait().unwrap().success());
+    // Ends only when nobody has the other ends any more.
+    let mut said = String::new();
+    caller.stdout.unwrap().read_to_string(&mut said).unwrap();
+    caller.stderr.unwrap().read_to_string(&mut said).unwrap();
+    let helper: u32 = fs::read_to_string(pid_file).unwrap().trim().parse().unwrap();
+    let broker = child_of(helper).unwrap();
+    assert!(is_running(broker));
+    kill_process(Pid::from_raw(helper.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
+    wait_for("the broker's end", || (!is_running(broker)).then_some(()));
+}
