@@ -25,10 +25,11 @@ pub(crate) enum Row {
     OptionsInOrder,
     ActivationSocket,
     HighestId,
+    OnMultipath,
 }
 
 impl Row {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::SocketTheft,
         Self::ForeignFileAtExit,
         Self::ForeignFileAtStart,
@@ -46,6 +47,7 @@ impl Row {
         Self::OptionsInOrder,
         Self::ActivationSocket,
         Self::HighestId,
+        Self::OnMultipath,
     ];
 
     /// The id in the table's first column.
@@ -68,6 +70,7 @@ impl Row {
             Self::OptionsInOrder => "D15",
             Self::ActivationSocket => "D16",
             Self::HighestId => "D17",
+            Self::OnMultipath => "D18",
         }
     }
 }

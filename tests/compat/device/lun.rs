@@ -8,6 +8,7 @@
 //! * `PR_COMPAT_LINEAR`, `PR_COMPAT_PARTITION`: a linear map over, and a partition of, the first port.
 //! * `PR_COMPAT_MPATH`, `PR_COMPAT_MPATH_PART`: a multipath map over both ports, and a map that is a
 //!   partition of it.
+//! * `PR_COMPAT_MULTIPATHD`: set where multipathd runs and knows that map.
 
 use std::env;
 use std::fs::File;
@@ -28,6 +29,7 @@ pub(super) const LINEAR: &str = "PR_COMPAT_LINEAR";
 pub(super) const PARTITION: &str = "PR_COMPAT_PARTITION";
 pub(super) const MPATH: &str = "PR_COMPAT_MPATH";
 pub(super) const MPATH_PART: &str = "PR_COMPAT_MPATH_PART";
+pub(super) const MULTIPATHD: &str = "PR_COMPAT_MULTIPATHD";
 
 /// The SAS addresses of the two initiator ports.
 pub(super) const INITIATORS: [u64; 2] = [0x5001_4050_0000_0001, 0x5001_4050_0000_0002];

@@ -1,5 +1,7 @@
 //! Other kinds of node: character devices, maps, partitions, and another unit.
 
+use std::env;
+
 use anyhow::{Result, ensure};
 
 use super::lun::{self, Lun};
@@ -49,16 +51,17 @@ pub(super) fn cases() -> Vec<Case> {
                 .needs(Need::Variable(variable)),
         );
     }
-    for (name, variable) in [
-        ("multipath_map", lun::MPATH),
-        ("partition_of_a_multipath_map", lun::MPATH_PART),
-    ] {
-        let case = Case::new(name, move |helper| multipath(helper, variable)).row(Row::Multipath);
-        cases.push(
-            case.needs(Need::Variable(lun::PORTS))
-                .needs(Need::Variable(variable)),
-        );
-    }
+    let map = Case::new("multipath_map", multipath).row(Row::Multipath);
+    cases.push(
+        map.needs(Need::Variable(lun::PORTS))
+            .needs(Need::Variable(lun::MPATH)),
+    );
+    let partition = Case::new("partition_of_a_multipath_map", on_multipath).row(Row::OnMultipath);
+    cases.push(
+        partition
+            .needs(Need::Variable(lun::PORTS))
+            .needs(Need::Variable(lun::MPATH_PART)),
+    );
     let second = Case::new("reservation_of_one_unit_is_not_another_s", |helper| {
         let _second = Lun::take(lun::SECOND)?;
         play_beside(helper, lun::SECOND, &on_another_unit())
@@ -104,20 +107,62 @@ fn on_another_unit() -> Vec<Step> {
     ]
 }
 
-/// A registration that only one path knows does not protect anything, so ours makes none, and asks no
-/// single path either.
-fn multipath(helper: &Helper, variable: &str) -> Result<()> {
+/// A registration that only one path knows does not protect anything: ours makes it on both, or on none if
+/// multipathd would not make it again on a path that comes back.
+fn multipath(helper: &Helper) -> Result<()> {
     let mut lun = Lun::take(lun::PORTS)?;
-    lun.add(variable)?;
+    lun.add(lun::MPATH)?;
     let map = lun.port(OTHER)?;
     let scratch = Scratch::new()?;
     let running = helper.serving(&scratch).start()?;
     let mut client = running.client()?;
     let register = client.command(&pr_out(6, 0, 24), &basic(0, KEY_A, 0), map)?;
-    let ask = client.command(&pr_in(0, 8), &[], map)?;
+    // Past the helper, and past the map.
+    let on_the_paths = lun.keys()?;
+    let ask = client.command(&pr_in(0, 255), &[], map)?;
+    let beside = lun::receive(lun.port(A)?, &pr_in(0, 255), 255)?;
+    let seen = ask.status == 0 && ask.data == beside.data;
+    ensure!(seen, "{ask:?} {beside:?}");
+    let is_kept = env::var_os(lun::MULTIPATHD).is_some();
+    match (helper.differs(Row::Multipath), is_kept) {
+        (false, _) => {
+            ensure!(register.status == 0, "{register:?}");
+            ensure!(on_the_paths == [KEY_A], "{on_the_paths:x?}");
+        }
+        (true, true) => {
+            ensure!(register.status == 0, "{register:?}");
+            ensure!(on_the_paths == [KEY_A; 2], "{on_the_paths:x?}");
+        }
+        (true, false) => {
+            ensure!(register.status == 2, "{register:?}");
+            let sense = register.sense_code();
+            ensure!(sense == (0x0b, 0x08, 0), "{sense:02x?}");
+            ensure!(on_the_paths.is_empty(), "{on_the_paths:x?}");
+            running.says("multipathd")?;
+        }
+    }
+    if helper.differs(Row::Multipath) {
+        let unregister = client.command(&pr_out(6, 0, 24), &basic(0, 0, 0), map)?;
+        ensure!(unregister.status == 0, "{unregister:?}");
+        let left = lun.keys()?;
+        ensure!(left.is_empty(), "{left:x?}");
+    }
+    Ok(())
+}
+
+/// A part of a logical unit has no reservations of its own: to ours, it has none at all.
+fn on_multipath(helper: &Helper) -> Result<()> {
+    let mut lun = Lun::take(lun::PORTS)?;
+    lun.add(lun::MPATH_PART)?;
+    let partition = lun.port(OTHER)?;
+    let scratch = Scratch::new()?;
+    let running = helper.serving(&scratch).start()?;
+    let mut client = running.client()?;
+    let register = client.command(&pr_out(6, 0, 24), &basic(0, KEY_A, 0), partition)?;
+    let ask = client.command(&pr_in(0, 8), &[], partition)?;
     // Past the helper, and past the map.
     let keys_on_a_path = lun.keys()?;
-    if !helper.differs(Row::Multipath) {
+    if !helper.differs(Row::OnMultipath) {
         ensure!(
             register.status == 0 && ask.status == 0,
             "{register:?} {ask:?}"

@@ -18,6 +18,8 @@ pub(crate) struct Maps {
     pub(crate) partition: PathBuf,
     /// A linear map over the first of the ports alone.
     pub(crate) linear: PathBuf,
+    /// Whether multipathd knows the multipath map.
+    pub(crate) in_daemon: bool,
 }
 
 /// Makes the maps over the two ports of one unit. They can share a port: to the kernel all maps are
@@ -42,6 +44,7 @@ pub(crate) fn create(modules: &Modules, ports: &[Port; 2]) -> Result<Maps> {
         multipath,
         partition,
         linear,
+        in_daemon: false,
     })
 }
 

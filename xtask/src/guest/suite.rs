@@ -74,6 +74,9 @@ impl Suite {
             // Everything that a case can need is here.
             .env("PR_COMPAT_STRICT", "")
             .arg(names);
+        if maps.in_daemon {
+            suite.env("PR_COMPAT_MULTIPATHD", "");
+        }
         timed("compatibility suite", || run_command(&mut suite))
             .context("the compatibility suite found a fault")
     }

@@ -22,9 +22,6 @@ pub(crate) use daemons::UDEVD;
 use stage::Stage;
 use table::Table;
 
-/// What the names of the suite's cases about maps have in them, and no others have.
-const CASES: &str = "_map";
-
 /// Sets everything up and looks at it from all sides.
 pub(crate) fn run(suite: &Suite, modules: &Modules) -> Result<()> {
     let result = on_a_map(suite, modules);
@@ -43,10 +40,11 @@ fn on_a_map(suite: &Suite, modules: &Modules) -> Result<()> {
     })?;
     println!("guest: target and maps ready after {} s", uptime()?);
     recognition::check(&stage)?;
-    // The cases wait for unit attentions, and each TEST UNIT READY of the checker takes one.
+    // These wait for unit attentions, and each TEST UNIT READY of the checker takes one.
     stage.multipathd.freeze()?;
-    suite.run(CASES, &ports, &other, &stage.maps)?;
+    suite.run("linear_map", &ports, &other, &stage.maps)?;
     stage.multipathd.thaw()?;
+    suite.run("multipath_map", &ports, &other, &stage.maps)?;
 
     let mut table = Table::default();
     let result = timed("registrations", || registrations::run(&stage, &mut table))

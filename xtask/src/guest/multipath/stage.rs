@@ -72,6 +72,7 @@ impl Stage {
             linear: create("lintest", &linear(size, &ports[0].block))?,
             partition,
             multipath,
+            in_daemon: true,
         };
         // Smaller than the map, as volumes are.
         let volume = create("volume", &linear(size / 2, &maps.multipath))?;
