@@ -22,6 +22,11 @@ use crate::backend::sg::{self, Delivery};
 use crate::device::{self, Number};
 use crate::outcome::Outcome;
 
+/// Room behind the room for an answer. Where the kernel is the target too, READ FULL STATUS with an
+/// allocation length that ends within a registration is answered with the whole of it, in our memory (LIO
+/// of Linux 6.12 with its loopback fabric).
+const OVERRUN: usize = 512;
+
 /// How long there is for a command, and how much of that each path gets.
 #[derive(Clone, Copy, Debug)]
 pub struct Budget {
@@ -138,9 +143,12 @@ impl spread::Path for Path {
         // Whoever hangs in the kernel cannot be called back. It ends with the process.
         let spawned = match &data {
             Data::FromDevice(room) => {
-                let mut room = vec![0; room.len()];
+                let length = room.len();
+                let mut room = vec![0; length.saturating_add(OVERRUN)];
                 thread::Builder::new().spawn(move || {
-                    let delivery = source.deliver(&cdb, Data::FromDevice(&mut room), patience);
+                    let (area, _) = room.split_at_mut(length);
+                    let delivery = source.deliver(&cdb, Data::FromDevice(area), patience);
+                    room.truncate(length);
                     let _ = answer.send((delivery, room));
                 })
             }
