@@ -54,7 +54,9 @@ impl Running {
     fn end(mut self, signal: Signal) {
         kill_process(Pid::from_child(&self.helper), signal).unwrap();
         self.helper.wait().unwrap();
-        wait_for("the broker's end", || (!is_running(self.broker)).then_some(()));
+        wait_for("the broker's end", || {
+            (!is_running(self.broker)).then_some(())
+        });
     }
 }
 
@@ -172,9 +174,17 @@ fn it_lets_go_of_a_daemon_s_caller() {
     let mut said = String::new();
     caller.stdout.unwrap().read_to_string(&mut said).unwrap();
     caller.stderr.unwrap().read_to_string(&mut said).unwrap();
-    let helper: u32 = fs::read_to_string(pid_file).unwrap().trim().parse().unwrap();
+    let helper: u32 = fs::read_to_string(pid_file)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
     let broker = child_of(helper).unwrap();
     assert!(is_running(broker));
-    kill_process(Pid::from_raw(helper.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
+    kill_process(
+        Pid::from_raw(helper.try_into().unwrap()).unwrap(),
+        Signal::KILL,
+    )
+    .unwrap();
     wait_for("the broker's end", || (!is_running(broker)).then_some(()));
 }

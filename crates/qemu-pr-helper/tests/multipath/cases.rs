@@ -195,3 +195,33 @@ fn multipathd_is_told_who_holds() {
     map.status(&Out::new(OutServiceAction::Preempt, 1, 9).of(WERO));
     assert!(map.memory.holds);
 }
+
+/// The kernel's target: who holds nothing may release with any key, and who holds is refused if key or type
+/// is another one.
+#[test]
+fn a_holder_that_refuses_to_release_is_heard() {
+    use OutServiceAction as Action;
+    let kind = ReservationType::WriteExclusive;
+    let reserve = Out::new(Action::Reserve, 1, 0).of(kind);
+    let wrong_key = Out::new(Action::Release, 7, 0).of(kind);
+    let wrong_type = Out::new(Action::Release, 1, 0).of(ReservationType::ExclusiveAccess);
+    for release in [wrong_key, wrong_type] {
+        let mut map = Map::new(2);
+        assert_eq!(map.status(&Out::new(Action::Register, 0, 1)), Status::GOOD);
+        map.paths[0].state = State::Releases(Status::RESERVATION_CONFLICT);
+        map.paths[1].state = State::Releases(Status::GOOD);
+        // Nothing is reserved: the one that refuses is not registered with the key.
+        assert_eq!(map.status(&release), Status::GOOD);
+        assert_eq!(map.status(&reserve), Status::GOOD);
+        assert_eq!(map.status(&release), Status::RESERVATION_CONFLICT);
+    }
+    // What B holds is not ours to release.
+    let mut map = Map::new(2);
+    assert_eq!(map.status(&Out::new(Action::Register, 0, 1)), Status::GOOD);
+    map.other(&Out::new(Action::Register, 0, 2));
+    map.other(&Out::new(Action::Reserve, 2, 0).of(kind));
+    map.paths[0].state = State::Releases(Status::RESERVATION_CONFLICT);
+    map.paths[1].state = State::Releases(Status::GOOD);
+    let release = Out::new(Action::Release, 1, 0).of(kind);
+    assert_eq!(map.status(&release), Status::GOOD);
+}

@@ -26,6 +26,8 @@ pub(crate) enum State {
     Down,
     /// Busy, for good.
     Busy,
+    /// Answers RELEASE so, and has not done it.
+    Releases(Status),
 }
 
 pub(crate) struct TestPath {
@@ -50,7 +52,12 @@ impl Path for TestPath {
                 AdditionalSense::I_T_NEXUS_LOSS_OCCURRED,
             )),
             State::Busy => Delivery::Answered(Outcome::status(Status::BUSY)),
-            State::Up => Delivery::Answered(ask(&self.unit, self.nexus, cdb, data)),
+            State::Releases(status) if cdb[..2] == [0x5f, 2] => {
+                Delivery::Answered(Outcome::status(status))
+            }
+            State::Up | State::Releases(_) => {
+                Delivery::Answered(ask(&self.unit, self.nexus, cdb, data))
+            }
         }
     }
 }

@@ -49,6 +49,11 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
             let answer = answers.refused.or(answers.lost);
             return answer.unwrap_or_else(unreachable_unit);
         };
+        if let Some(refused) = answers.refused
+            && self.is_holder_among_us(list.reservation_key)
+        {
+            return refused;
+        }
         match self.held_by_lost(list.reservation_key) {
             None => {}
             Some(held) if held != kind => {
@@ -66,6 +71,20 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         self.read_attentions(None);
         self.keeper.hold(false);
         good
+    }
+
+    /// Whether it was the holder who has refused. LIO answers a holder who is wrong about key or type with
+    /// RESERVATION CONFLICT, and who holds nothing with GOOD, whatever the key. A path that refuses may also
+    /// be one that has come back and is not registered yet; then what is reserved is somebody else's.
+    fn is_holder_among_us(&mut self, key: ReservationKey) -> bool {
+        if self.lost.contains(&true) {
+            return false;
+        }
+        let Some(held) = self.reservation() else {
+            return false;
+        };
+        let kept = self.keeper.kept().ok().flatten();
+        held.key == key || kept.is_some_and(|kept| kept.key == held.key)
     }
 
     /// Ends a reservation that a path holds which cannot be reached.
