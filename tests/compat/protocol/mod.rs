@@ -59,15 +59,12 @@ impl Bench {
 
     /// How many descriptors are open while there is no client.
     fn settled(&self) -> Result<usize> {
+        let path = self.running.socket().display().to_string();
+        // One that listens, and one for each connection.
         let sockets = || -> Result<usize> {
-            let folder = format!("/proc/{}/fd", self.running.pid());
-            let mut count = 0;
-            for entry in std::fs::read_dir(folder)? {
-                // One that is closed meanwhile has no link any more.
-                let link = std::fs::read_link(entry?.path()).unwrap_or_default();
-                count += usize::from(link.to_string_lossy().starts_with("socket:"));
-            }
-            Ok(count)
+            let all = std::fs::read_to_string("/proc/net/unix")?;
+            let its = all.lines().filter(|line| line.ends_with(&path));
+            Ok(its.count())
         };
         wait_until("the last connection's end", || Ok(sockets()? == 1))?;
         self.running.descriptors()
