@@ -35,7 +35,11 @@ pub(crate) struct TestPath {
     pub(crate) nexus: NexusId,
     pub(crate) state: State,
     pub(crate) sent: usize,
+    meanwhile: Meanwhile,
 }
+
+/// What B does while a command of A is in progress: after how many of its commands to paths, and what.
+type Meanwhile = Rc<RefCell<Option<(usize, NexusId, Out)>>>;
 
 impl fmt::Display for TestPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,6 +50,13 @@ impl fmt::Display for TestPath {
 impl Path for TestPath {
     fn send(&mut self, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> Delivery {
         self.sent += 1;
+        let due = self.meanwhile.borrow_mut().take_if(|(after, ..)| {
+            *after = after.saturating_sub(1);
+            *after == 0
+        });
+        if let Some((_, b, command)) = due {
+            single(&self.unit, b, &command);
+        }
         match self.state {
             State::Down => Delivery::Lost(Outcome::check_condition(
                 SenseKey::AbortedCommand,
@@ -152,6 +163,7 @@ pub(crate) struct Map {
     pub(crate) paths: Vec<TestPath>,
     pub(crate) b: NexusId,
     pub(crate) memory: Memory,
+    meanwhile: Meanwhile,
 }
 
 impl Map {
@@ -159,16 +171,19 @@ impl Map {
     pub(crate) fn new(second: u16) -> Self {
         let unit = unit(&[(A1, 1), (A2, second), (B, 1)]);
         let ids = ids(&unit);
+        let meanwhile = Meanwhile::default();
         let path = |nexus| TestPath {
             unit: Rc::clone(&unit),
             nexus,
             state: State::Up,
             sent: 0,
+            meanwhile: Rc::clone(&meanwhile),
         };
         Map {
             paths: vec![path(ids[0]), path(ids[1])],
             b: ids[2],
             memory: Memory::default(),
+            meanwhile: Rc::clone(&meanwhile),
             unit,
         }
     }
@@ -180,6 +195,14 @@ impl Map {
 
     pub(crate) fn status(&mut self, command: &Out) -> Status {
         self.execute(command).outcome.status
+    }
+
+    /// As `execute`, with a command of B in between: before the command to a path with this number.
+    pub(crate) fn execute_while(&mut self, command: &Out, number: usize, other: Out) -> Done {
+        *self.meanwhile.borrow_mut() = Some((number, self.b, other));
+        let done = self.execute(command);
+        *self.meanwhile.borrow_mut() = None;
+        done
     }
 
     /// B's.

@@ -55,6 +55,7 @@ proptest! {
             let (one, two) = (one.borrow(), map.unit.borrow());
             prop_assert_eq!(one.key_of(b), two.key_of(map.b), "{} {:?}", who, command);
             prop_assert_eq!(one.attentions(b), two.attentions(map.b), "{} {:?}", who, command);
+            prop_assert_eq!(one.aptpl(), two.aptpl(), "{} {:?}", who, command);
         }
     }
 }
@@ -113,7 +114,9 @@ enum Event {
 fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         4 => command().prop_map(|mut command| {
-            command.named = None;
+            // Nobody else gets a key of A's.
+            let is_move = command.action == OutServiceAction::RegisterAndMove;
+            command.named = is_move.then_some(99);
             Event::A(command)
         }),
         2 => command().prop_map(|mut command| {
@@ -149,6 +152,35 @@ proptest! {
                 }
                 Event::Toggle(path) => map.toggle(*path),
             }
+        }
+    }
+}
+
+/// What B does to fence A, who has one of these keys.
+fn fence() -> impl Strategy<Value = Out> {
+    let preempt = (0..4_u64, prop_oneof![Just(0_u8), 1..9_u8]).prop_map(|(victim, kind)| Out {
+        kind,
+        ..Out::new(OutServiceAction::Preempt, 12, victim)
+    });
+    prop_oneof![3 => preempt, 1 => Just(Out::new(OutServiceAction::Clear, 12, 0))]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5000))]
+
+    /// B fences A while A's paths follow each other: all of them are fenced, or none.
+    #[test]
+    fn who_is_fenced_is_fenced_on_all_paths(
+        commands in vec((command(), 1..12_usize, fence()), 0..20),
+    ) {
+        let mut map = Map::new(2);
+        for (command, number, fence) in commands {
+            map.other(&Out::new(OutServiceAction::RegisterAndIgnoreExistingKey, 0, 12));
+            let command = Out { named: None, ..command };
+            let before = map.keys();
+            let done = map.execute_while(&command, number, fence.clone());
+            let keys = map.keys();
+            prop_assert_eq!(keys[0], keys[1], "{:?} {} {:?} {:?} {:?}", command, number, fence, before, done);
         }
     }
 }

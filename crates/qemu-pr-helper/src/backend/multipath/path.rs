@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use linux_sys::sg::Data;
 use pr_socket::wire::CDB_SIZE;
 use rustix::fs::OFlags;
-use scsi_pr::{AdditionalSense, SenseKey};
+use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
 
 use super::spread;
 use crate::backend::sg::{self, Delivery};
@@ -125,9 +125,13 @@ impl Source {
     }
 
     fn deliver(&self, cdb: &[u8; CDB_SIZE], data: Data<'_>, timeout: Duration) -> Delivery {
-        match self.open() {
+        let delivery = match self.open() {
             Ok(file) => sg::deliver(file.as_fd(), cdb, data, timeout),
-            Err(_) => lost(AdditionalSense::IO_PROCESS_TERMINATED),
+            Err(_) => return lost(AdditionalSense::IO_PROCESS_TERMINATED),
+        };
+        match delivery {
+            Delivery::Answered(outcome) if is_unavailable(&outcome) => Delivery::Lost(outcome),
+            delivery => delivery,
         }
     }
 }
@@ -181,6 +185,18 @@ impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
     }
+}
+
+/// The target port is in standby or unavailable (SPC-4, 5.15, asymmetric access): another one is not.
+fn is_unavailable(outcome: &Outcome) -> bool {
+    let sense = match outcome.status {
+        Status::CHECK_CONDITION => Sense::decode(&outcome.sense).ok(),
+        _ => None,
+    };
+    sense.is_some_and(|sense| {
+        let is_access_state = sense.code.asc == 0x04 && matches!(sense.code.ascq, 0x0b | 0x0c);
+        sense.key == SenseKey::NotReady && is_access_state
+    })
 }
 
 fn lost(code: AdditionalSense) -> Delivery {

@@ -20,7 +20,7 @@ use super::broker::{Start, wait};
 use super::message::{LONGEST_ORDER, Order, Report};
 use super::multipathd::Multipathd;
 use super::path::{Budget, Path, paths_of};
-use super::spread::{self, Path as _, is_unavailable};
+use super::spread::{self, Path as _};
 use crate::backend::{is_read_only, sg::Delivery};
 use crate::device::{self, Kind, Number};
 use crate::outcome::Outcome;
@@ -94,14 +94,14 @@ fn read(order: &Order, paths: Vec<Path>) -> Report {
     let mut last = None;
     for mut path in paths {
         match path.send(order.command.cdb(), Data::FromDevice(&mut data)) {
-            Delivery::Answered(outcome) if !is_unavailable(&outcome) => {
+            Delivery::Answered(outcome) => {
                 data.truncate(outcome.length);
                 return Report {
                     data,
                     ..Report::of(outcome)
                 };
             }
-            delivery => last = Some(delivery.outcome()),
+            Delivery::Lost(outcome) => last = Some(outcome),
         }
     }
     let lost = || {

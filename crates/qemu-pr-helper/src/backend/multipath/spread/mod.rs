@@ -15,41 +15,26 @@
 //! A path that cannot be reached is left out. Nothing here knows of sockets, processes or devices: it is
 //! tested on logical units in software.
 
+mod asking;
 mod register;
 mod release;
 
 use std::fmt::Display;
-use std::thread::sleep;
-use std::time::Duration;
 
 use linux_sys::sg::Data;
 use pr_socket::wire::{CDB_SIZE, padded};
 
 use scsi_pr::{
-    AdditionalSense, BasicParameterList, Cdb, InServiceAction, Keys, OutServiceAction,
-    PersistentReserveIn, PersistentReserveOut, Reservation, ReservationData, ReservationKey,
-    ScopeType, Sense, SenseKey, Status,
+    AdditionalSense, BasicParameterList, Cdb, OutServiceAction, PersistentReserveOut,
+    ReservationKey, ScopeType, SenseKey, Status,
 };
 use thiserror::Error;
 
 use crate::backend::sg::Delivery;
 use crate::outcome::Outcome;
 
-/// How often a path is asked again that has a unit attention to tell, or is busy. A nexus has a handful of
-/// unit attentions at most.
-const ATTEMPTS: usize = 8;
-
-/// Between two attempts at a path that is busy.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// Bytes that READ RESERVATION gives.
-const RESERVATION_LENGTH: u16 = 24;
-
-/// Bytes for READ KEYS: as many keys as the protocol with QEMU has room for.
-const KEYS_LENGTH: u16 = 8192;
-
-/// UNREG, in byte 17 of the parameter list of REGISTER AND MOVE (SPC-4, 6.16.4).
-const UNREG: (usize, u8) = (17, 0x02);
+/// UNREG and APTPL, in byte 17 of the parameter list of REGISTER AND MOVE (SPC-4, 6.16.4).
+const MOVE_FLAGS: (usize, u8, u8) = (17, 0x02, 0x01);
 
 /// A path to the logical unit. `Display` is its name.
 pub trait Path: Display {
@@ -236,8 +221,9 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         let (done, outcome) = self.by_one(order);
         if let Some(path) = done {
             if preempted == own || preempted.is_zero() {
-                match self.has(path, own) {
-                    true => self.register_others(path, own),
+                let flags = self.flags();
+                match self.has(path, own, &flags) {
+                    true => self.register_others(path, own, &flags),
                     false => self.forget(),
                 }
             }
@@ -254,12 +240,16 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         let Some(path) = done else {
             return outcome;
         };
-        let (byte, bit) = UNREG;
-        if order.list.get(byte).is_some_and(|flags| flags & bit != 0) {
+        let (byte, unreg, aptpl) = MOVE_FLAGS;
+        let flags = order.list.get(byte).copied().unwrap_or_default();
+        if flags & unreg != 0 {
             self.forget();
             let own = list.reservation_key;
-            let none = BasicParameterList::default();
-            let order = Order::registration(own, ReservationKey::ZERO, &none);
+            let flags = BasicParameterList {
+                aptpl: flags & aptpl != 0,
+                ..BasicParameterList::default()
+            };
+            let order = Order::registration(own, ReservationKey::ZERO, &flags);
             self.unregister_others(path, &order, own);
         }
         self.keeper.hold(false);
@@ -275,137 +265,13 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
                 key,
                 aptpl: list.aptpl,
             };
-            self.register_others(path, key);
+            self.register_others(path, key, list);
             if let Err(error) = self.keeper.keep(kept).and_then(|()| self.keeper.begin()) {
                 self.remarks.push(error.to_string());
             }
             self.read_attentions(Some(path));
         }
         outcome
-    }
-
-    /// Asks one path after another until one does it, or refuses it for a reason that all would have. Gives
-    /// the path that has done it, and the answer.
-    fn by_one(&mut self, order: &Order) -> (Option<usize>, Outcome) {
-        let mut refused = None;
-        let mut lost = None;
-        for path in 0..self.paths.len() {
-            // A unit attention is for the guest, unless it gets another path's answer.
-            let delivery = match refused {
-                None => self.send(path, order),
-                Some(_) => self.insist(path, order),
-            };
-            match delivery {
-                Delivery::Answered(outcome) => match outcome.status {
-                    Status::GOOD => return (Some(path), outcome),
-                    Status::RESERVATION_CONFLICT => refused = Some(outcome),
-                    _ => return (None, outcome),
-                },
-                Delivery::Lost(outcome) => lost = Some(outcome),
-            }
-        }
-        (None, refused.or(lost).unwrap_or_else(unreachable_unit))
-    }
-
-    /// Sends a command to a path, unless that is known to be unreachable.
-    fn send(&mut self, path: usize, order: &Order) -> Delivery {
-        self.send_with(path, &order.cdb, Data::ToDevice(&order.list))
-    }
-
-    fn send_with(&mut self, path: usize, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> Delivery {
-        let (Some(route), Some(lost)) = (self.paths.get_mut(path), self.lost.get_mut(path)) else {
-            return Delivery::Lost(unreachable_unit());
-        };
-        if *lost {
-            return Delivery::Lost(unreachable_unit());
-        }
-        let delivery = match route.send(cdb, data) {
-            Delivery::Answered(outcome) if is_unavailable(&outcome) => Delivery::Lost(outcome),
-            delivery => delivery,
-        };
-        *lost = matches!(delivery, Delivery::Lost(_));
-        delivery
-    }
-
-    /// Sends a command to a path that is to follow another one: neither a unit attention nor a busy moment
-    /// must make it stay behind.
-    fn insist(&mut self, path: usize, order: &Order) -> Delivery {
-        let mut delivery = self.send(path, order);
-        for _ in 1..ATTEMPTS {
-            match delivery {
-                Delivery::Answered(outcome) if is_unit_attention(&outcome) => {}
-                Delivery::Answered(outcome) if is_busy(&outcome) => sleep(PAUSE),
-                _ => break,
-            }
-            delivery = self.send(path, order);
-        }
-        delivery
-    }
-
-    /// The numbers of the paths but one.
-    fn others(&self, path: usize) -> impl Iterator<Item = usize> + use<P, K> {
-        (0..self.paths.len()).filter(move |other| *other != path)
-    }
-
-    /// Reads the unit attentions of all paths but one.
-    fn read_attentions(&mut self, except: Option<usize>) {
-        for path in 0..self.paths.len() {
-            if Some(path) != except {
-                self.read_from(path, InServiceAction::ReadReservation, RESERVATION_LENGTH);
-            }
-        }
-    }
-
-    /// What the logical unit says to PERSISTENT RESERVE IN by the first path that gives an answer.
-    fn read(&mut self, action: InServiceAction, length: u16) -> Option<Vec<u8>> {
-        (0..self.paths.len()).find_map(|path| self.read_from(path, action, length))
-    }
-
-    fn read_from(&mut self, path: usize, action: InServiceAction, length: u16) -> Option<Vec<u8>> {
-        let command = PersistentReserveIn {
-            service_action: action,
-            allocation_length: length,
-            control: 0,
-        };
-        let cdb = padded(&command.encode());
-        let mut data = vec![0; length.into()];
-        for _ in 0..ATTEMPTS {
-            match self.send_with(path, &cdb, Data::FromDevice(&mut data)) {
-                Delivery::Answered(outcome) if is_unit_attention(&outcome) => {}
-                Delivery::Answered(outcome) if outcome.status == Status::GOOD => {
-                    data.truncate(outcome.length);
-                    return Some(data);
-                }
-                _ => break,
-            }
-        }
-        None
-    }
-
-    /// The reservation, if there is one and a path to ask.
-    fn reservation(&mut self) -> Option<Reservation> {
-        let data = self.read(InServiceAction::ReadReservation, RESERVATION_LENGTH)?;
-        ReservationData::decode(&data).ok()?.reservation
-    }
-
-    /// How many registrations there are with `key`.
-    fn registrations(&mut self, key: ReservationKey) -> Option<usize> {
-        let data = self.read(InServiceAction::ReadKeys, KEYS_LENGTH)?;
-        let keys = Keys::decode(&data).ok()?.complete()?;
-        Some(keys.keys.iter().filter(|other| **other == key).count())
-    }
-
-    /// Scope and type of the reservation that a path with `key` holds which cannot be reached.
-    ///
-    /// The logical unit names the holder's key alone. It is one of ours if nobody has that key but paths
-    /// of ours: if there are not more registrations with it than paths.
-    fn held_by_lost(&mut self, key: ReservationKey) -> Option<ScopeType> {
-        if key.is_zero() || !self.lost.contains(&true) {
-            return None;
-        }
-        let held = self.reservation().filter(|held| held.key == key)?;
-        let registered = self.registrations(key)?;
-        (registered <= self.paths.len()).then_some(held.scope_type)
     }
 
     fn forget(&mut self) {
@@ -423,32 +289,4 @@ fn unreachable_unit() -> Outcome {
         SenseKey::AbortedCommand,
         AdditionalSense::LOGICAL_UNIT_COMMUNICATION_FAILURE,
     )
-}
-
-/// The port of this path is in standby or unavailable (SPC-4, 5.15, asymmetric access).
-#[must_use]
-pub fn is_unavailable(outcome: &Outcome) -> bool {
-    sense(outcome).is_some_and(|sense| {
-        let code = sense.code;
-        sense.key == SenseKey::NotReady && code.asc == 0x04 && matches!(code.ascq, 0x0b | 0x0c)
-    })
-}
-
-fn is_unit_attention(outcome: &Outcome) -> bool {
-    sense(outcome).is_some_and(|sense| sense.key == SenseKey::UnitAttention)
-}
-
-fn is_good(delivery: &Delivery) -> bool {
-    matches!(delivery, Delivery::Answered(outcome) if outcome.status == Status::GOOD)
-}
-
-fn is_busy(outcome: &Outcome) -> bool {
-    matches!(outcome.status, Status::BUSY | Status::TASK_SET_FULL)
-}
-
-fn sense(outcome: &Outcome) -> Option<Sense> {
-    match outcome.status {
-        Status::CHECK_CONDITION => Sense::decode(&outcome.sense).ok(),
-        _ => None,
-    }
 }

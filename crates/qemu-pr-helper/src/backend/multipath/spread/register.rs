@@ -1,15 +1,20 @@
 //! Registrations: each path has one of its own, and all are to have the same key.
 
 use scsi_pr::{
-    AdditionalSense, BasicParameterList, OutServiceAction, ReservationKey, ScopeType, Status,
+    AdditionalSense, BasicParameterList, Capabilities, InServiceAction, OutServiceAction,
+    ReservationKey, ScopeType, Status,
 };
 
-use super::{Keeper, KeeperError, Kept, Order, Path, Spread, is_good, sense, unreachable_unit};
+use super::asking::{is_good, sense};
+use super::{Keeper, KeeperError, Kept, Order, Path, Spread, unreachable_unit};
 use crate::backend::sg::Delivery;
 use crate::outcome::Outcome;
 
 /// `SPEC_I_PT`, in byte 20 of the parameter list (SPC-4, 6.16.3).
 const SPEC_I_PT: (usize, u8) = (20, 0x08);
+
+/// Bytes that REPORT CAPABILITIES gives.
+const CAPABILITIES_LENGTH: u16 = 8;
 
 /// A type for a PREEMPT that finds no reservation: Write Exclusive - Registrants Only of the logical unit.
 const UNUSED_TYPE: ScopeType = ScopeType(0x05);
@@ -52,7 +57,7 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
             self.forget();
             let order = Order::new(action, ScopeType(0), list);
             self.unregister_others(first, &order, old);
-            self.unregister_lost(first, old);
+            self.unregister_lost(first, old, list);
             return outcome;
         }
         match self.register_all(first, order, old, before, list) {
@@ -104,7 +109,8 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
             self.undo(&done, order, list);
             return Err(self.cannot_keep(&error));
         }
-        if old != new
+        if !self.stays_fenced(first, new, list)
+            && old != new
             && let Some(kind) = self.held_by_lost(old)
         {
             self.take_over(first, old, new, kind);
@@ -221,7 +227,7 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
             match self.insist(path, order) {
                 Delivery::Answered(outcome) if outcome.status == Status::GOOD => {}
                 // It may have been without one already.
-                Delivery::Answered(_) if self.has(path, ReservationKey::ZERO) => {}
+                Delivery::Answered(_) if self.has_none(path) => {}
                 Delivery::Answered(outcome) => self.remark_on(
                     path,
                     &format!(
@@ -239,7 +245,7 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
     ///
     /// Only they can give them up; others can preempt them. For that, the first path registers with the
     /// same key once more.
-    fn unregister_lost(&mut self, first: usize, key: ReservationKey) {
+    fn unregister_lost(&mut self, first: usize, key: ReservationKey, flags: &BasicParameterList) {
         let lost = self.lost.iter().filter(|lost| **lost).count();
         if key.is_zero() || lost == 0 {
             return;
@@ -250,19 +256,23 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         }
         // More than ours would be somebody else's too.
         let is_ours = left.is_some_and(|left| left <= lost);
-        if !is_ours || !self.preempt_lost(first, key) {
+        if !is_ours || !self.preempt_lost(first, key, flags) {
             self.remarks.push(format!(
                 "{lost} of its paths cannot be reached, and may still be registered with key {key}"
             ));
         }
     }
 
-    fn preempt_lost(&mut self, first: usize, key: ReservationKey) -> bool {
-        let none = BasicParameterList::default();
+    fn preempt_lost(
+        &mut self,
+        first: usize,
+        key: ReservationKey,
+        flags: &BasicParameterList,
+    ) -> bool {
         let list = BasicParameterList {
             reservation_key: key,
             service_action_reservation_key: key,
-            ..none.clone()
+            ..BasicParameterList::default()
         };
         let kind = self
             .reservation()
@@ -270,36 +280,78 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         let preempt = Order::new(OutServiceAction::Preempt, kind, &list);
         let registered = self.insist(
             first,
-            &Order::registration(ReservationKey::ZERO, key, &none),
+            &Order::registration(ReservationKey::ZERO, key, flags),
         );
         if !is_good(&registered) {
             return false;
         }
         let preempted = self.insist(first, &preempt);
         // It may have been preempted itself.
-        let unregister = Order::registration(key, ReservationKey::ZERO, &none);
+        let unregister = Order::registration(key, ReservationKey::ZERO, flags);
         self.insist(first, &unregister);
         is_good(&preempted)
     }
 
-    /// Whether a path is registered with `key`, or not registered if that is zero: only then may it be
-    /// registered with it again.
-    pub(super) fn has(&mut self, path: usize, key: ReservationKey) -> bool {
-        let order = Order::registration(key, key, &BasicParameterList::default());
-        is_good(&self.insist(path, &order))
+    /// Whether a path is not registered: only then may it take nothing away.
+    fn has_none(&mut self, path: usize) -> bool {
+        let nothing = BasicParameterList::default();
+        self.has(path, ReservationKey::ZERO, &nothing)
+    }
+
+    /// Whether a path is registered with `key`: only then may it be registered with it again.
+    pub(super) fn has(
+        &mut self,
+        path: usize,
+        key: ReservationKey,
+        flags: &BasicParameterList,
+    ) -> bool {
+        is_good(&self.insist(path, &Order::registration(key, key, flags)))
+    }
+
+    /// What a registration that is made again says beside the key: what the logical unit does already. The
+    /// last one that it gets decides for all.
+    pub(super) fn flags(&mut self) -> BasicParameterList {
+        let data = self.read(InServiceAction::ReportCapabilities, CAPABILITIES_LENGTH);
+        let capabilities = data.and_then(|data| Capabilities::decode(&data).ok());
+        BasicParameterList {
+            aptpl: capabilities
+                .is_some_and(|capabilities| capabilities.persist_through_power_loss_active),
+            ..BasicParameterList::default()
+        }
+    }
+
+    /// Whether somebody has taken the first path's registration away while the others got theirs, and then
+    /// takes these away as well.
+    ///
+    /// Who preempts us means all of us, and has been told that it is done. Paths that were registered a
+    /// moment later would be the host that everybody believes to be fenced.
+    fn stays_fenced(
+        &mut self,
+        first: usize,
+        key: ReservationKey,
+        flags: &BasicParameterList,
+    ) -> bool {
+        if self.paths.len() < 2 || self.has(first, key, flags) {
+            return false;
+        }
+        self.forget();
+        for path in self.others(first) {
+            self.insist(path, &Order::registration(key, ReservationKey::ZERO, flags));
+        }
+        true
     }
 
     /// Registers all paths but one with `key`, which some of them have.
-    pub(super) fn register_others(&mut self, first: usize, key: ReservationKey) {
-        let kept = self.keeper.kept().ok().flatten();
-        let flags = BasicParameterList {
-            aptpl: kept.is_some_and(|kept| kept.aptpl),
-            ..BasicParameterList::default()
-        };
+    pub(super) fn register_others(
+        &mut self,
+        first: usize,
+        key: ReservationKey,
+        flags: &BasicParameterList,
+    ) {
         for path in self.others(first) {
-            let mut delivery = self.insist(path, &Order::registration(key, key, &flags));
+            let mut delivery = self.insist(path, &Order::registration(key, key, flags));
             if !is_good(&delivery) {
-                let order = Order::registration(ReservationKey::ZERO, key, &flags);
+                let order = Order::registration(ReservationKey::ZERO, key, flags);
                 delivery = self.insist(path, &order);
             }
             if let Delivery::Answered(outcome) = delivery
@@ -309,6 +361,7 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
                 self.remark_on(path, &text);
             }
         }
+        self.stays_fenced(first, key, flags);
     }
 
     fn remark_on(&mut self, path: usize, text: &str) {

@@ -107,7 +107,8 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         let (holder, outcome) = self.by_one(&preempt);
         let holder = holder.ok_or(outcome)?;
         let released = self.insist(holder, order).outcome();
-        self.register_others(holder, key);
+        let flags = self.flags();
+        self.register_others(holder, key, &flags);
         match released.status {
             Status::GOOD => Ok(()),
             _ => Err(released),
