@@ -50,6 +50,32 @@ impl SignalMask {
     }
 }
 
+/// Has SIGALRM end this process, as it does unless somebody has changed that, or whoever started it has.
+///
+/// # Errors
+///
+/// The kernel's.
+pub fn end_on_alarm() -> io::Result<()> {
+    let mut alarm = MaybeUninit::uninit();
+    // SAFETY: the set is empty before it is added to and used, and no handler is installed: the default
+    // action is the kernel's.
+    let results = unsafe {
+        [
+            libc::sigemptyset(alarm.as_mut_ptr()),
+            libc::sigaddset(alarm.as_mut_ptr(), libc::SIGALRM),
+            libc::pthread_sigmask(libc::SIG_UNBLOCK, alarm.as_ptr(), ptr::null_mut()),
+            match libc::signal(libc::SIGALRM, libc::SIG_DFL) {
+                libc::SIG_ERR => -1,
+                _ => 0,
+            },
+        ]
+    };
+    match results {
+        [0, 0, 0, 0] => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Has the kernel forget children as they end, so that nobody needs to wait for them. This process, and
 /// those that it forks, cannot wait for children any more.
 ///

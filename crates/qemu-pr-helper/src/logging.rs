@@ -101,9 +101,17 @@ impl Seldom {
 }
 
 /// As [`Seldom`], for each thing that a remark is about.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct SeldomEach<T> {
     remarks: Mutex<BTreeMap<T, Seldom>>,
+}
+
+impl<T> Default for SeldomEach<T> {
+    fn default() -> Self {
+        Self {
+            remarks: Mutex::default(),
+        }
+    }
 }
 
 impl<T: Ord + Clone> SeldomEach<T> {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -46,8 +47,10 @@ impl Running {
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        wait_for("the socket", || socket.exists().then_some(()));
-        let broker = wait_for("the broker", || child_of(helper.id()));
+        // Greeted is who comes after everything has been done that takes privileges.
+        let mut client = wait_for("the socket", || UnixStream::connect(&socket).ok());
+        client.read_exact(&mut [0; 4]).unwrap();
+        let broker = child_of(helper.id()).unwrap();
         Self { helper, broker }
     }
 
@@ -57,6 +60,13 @@ impl Running {
         wait_for("the broker's end", || {
             (!is_running(self.broker)).then_some(())
         });
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended, unless the test has failed.
+        let _ = self.helper.kill();
     }
 }
 
@@ -122,8 +132,8 @@ fn it_is_not_ended_by_what_asks_the_helper_to_end() {
 fn it_keeps_two_capabilities_at_most_and_gets_none() {
     let folder = tempfile::tempdir().unwrap();
     let running = Running::start(folder.path());
-    // CAP_DAC_OVERRIDE is number 1, CAP_SYS_RAWIO number 17.
-    let allowed: u64 = 1 << 1 | 1 << 17;
+    // CAP_DAC_READ_SEARCH is number 2, CAP_SYS_RAWIO number 17.
+    let allowed: u64 = 1 << 2 | 1 << 17;
     for set in ["CapPrm", "CapEff"] {
         let held = u64::from_str_radix(&status(running.broker, set), 16).unwrap();
         assert_eq!(held & !allowed, 0, "{set} {held:#x}");

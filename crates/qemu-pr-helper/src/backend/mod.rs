@@ -154,6 +154,11 @@ fn not_supported() -> Outcome {
     )
 }
 
+/// Whether it is only a name (`O_PATH`), for which nobody needs a permission.
+pub(crate) fn is_path_only(descriptor: BorrowedFd<'_>) -> bool {
+    fcntl_getfl(descriptor).map_or(true, |flags| flags.contains(OFlags::PATH))
+}
+
 /// Whether it cannot be written to.
 pub(crate) fn is_read_only(descriptor: BorrowedFd<'_>) -> bool {
     // A descriptor whose mode cannot be read is not known to be writable.

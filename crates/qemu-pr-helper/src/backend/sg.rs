@@ -20,7 +20,9 @@ pub enum Delivery {
     /// The logical unit has answered, or the kernel has in its place. Elsewhere the answer would be the
     /// same.
     Answered(Outcome),
-    /// It did not get to the logical unit, or no answer came back. By another path it may.
+    /// It did not get to the logical unit. By another path it may.
+    Unsent(Outcome),
+    /// No answer came back. It may have been done, or may still be.
     Lost(Outcome),
 }
 
@@ -29,7 +31,7 @@ impl Delivery {
     #[must_use]
     pub const fn outcome(self) -> Outcome {
         match self {
-            Self::Answered(outcome) | Self::Lost(outcome) => outcome,
+            Self::Answered(outcome) | Self::Unsent(outcome) | Self::Lost(outcome) => outcome,
         }
     }
 }
@@ -60,6 +62,10 @@ fn failed(key: Key, code: Code) -> Delivery {
     Delivery::Answered(Outcome::check_condition(key, code))
 }
 
+fn unsent(key: Key, code: Code) -> Delivery {
+    Delivery::Unsent(Outcome::check_condition(key, code))
+}
+
 fn lost(key: Key, code: Code) -> Delivery {
     Delivery::Lost(Outcome::check_condition(key, code))
 }
@@ -85,8 +91,11 @@ fn from_errno(error: &io::Error) -> Delivery {
         Some(Errno::NOTTY | Errno::PERM) => {
             failed(Key::AbortedCommand, Code::IO_PROCESS_TERMINATED)
         }
-        // ENODEV and ENXIO of a disk that is offline, EIO of a map without paths, EAGAIN of one that is
-        // suspended, ETIMEDOUT, ENOLINK.
+        // Of a disk that is offline, of a map that is suspended.
+        Some(Errno::NODEV | Errno::NXIO | Errno::AGAIN) => {
+            unsent(Key::AbortedCommand, Code::IO_PROCESS_TERMINATED)
+        }
+        // EIO of a map without paths, ETIMEDOUT, ENOLINK.
         _ => lost(Key::AbortedCommand, Code::IO_PROCESS_TERMINATED),
     }
 }
@@ -95,7 +104,7 @@ fn from_errno(error: &io::Error) -> Delivery {
 fn from_host(completion: Completion) -> Option<Delivery> {
     Some(match completion.host_status {
         0x00 => return None,
-        0x01 => lost(
+        0x01 => unsent(
             Key::AbortedCommand,
             Code::LOGICAL_UNIT_DOES_NOT_RESPOND_TO_SELECTION,
         ),
@@ -205,7 +214,7 @@ mod tests {
             Errno::TIMEDOUT,
         ] {
             let delivery = from_errno(&error.into());
-            assert!(matches!(delivery, Delivery::Lost(_)), "{error}");
+            assert!(!matches!(delivery, Delivery::Answered(_)), "{error}");
         }
         for error in [
             Errno::NOTTY,
@@ -230,7 +239,7 @@ mod tests {
             })
             .unwrap();
             assert_eq!(
-                matches!(delivery, Delivery::Lost(_)),
+                !matches!(delivery, Delivery::Answered(_)),
                 is_lost,
                 "{host_status:#x}"
             );

@@ -1,6 +1,6 @@
 //! Paths that go away, that differ, that do not follow; and multipathd.
 
-use qemu_pr_helper::backend::multipath::spread::{Done, execute};
+use qemu_pr_helper::backend::multipath::spread::{Done, Kept, execute};
 use scsi_pr::{OutServiceAction, ReservationType, Status};
 
 use crate::map::{Map, Memory, Out, State, TestPath, show, single};
@@ -87,7 +87,7 @@ fn a_key_that_others_have_too_is_not_preempted() {
     let done = map.execute(&register(1, 0));
     assert_eq!(done.outcome.status, Status::GOOD);
     assert!(
-        told(&done).contains("may still be registered with key"),
+        told(&done).contains("there are registrations with its key"),
         "{done:?}"
     );
     assert_eq!(map.keys(), [1, 0]);
@@ -224,4 +224,149 @@ fn a_holder_that_refuses_to_release_is_heard() {
     map.paths[1].state = State::Releases(Status::GOOD);
     let release = Out::new(Action::Release, 1, 0).of(kind);
     assert_eq!(map.status(&release), Status::GOOD);
+}
+
+const fn ignore(new: u64) -> Out {
+    Out::new(OutServiceAction::RegisterAndIgnoreExistingKey, 0, new)
+}
+
+const fn preempt(key: u64, victim: u64) -> Out {
+    Out::new(OutServiceAction::Preempt, key, victim).of(WERO)
+}
+
+/// A is registered with key 1 by both paths, B with key 9.
+fn registered() -> Map {
+    let mut map = Map::new(2);
+    assert_eq!(map.status(&register(0, 1)), Status::GOOD);
+    assert_eq!(map.other(&register(0, 9)).status, Status::GOOD);
+    map
+}
+
+#[test]
+fn who_is_fenced_between_two_paths_is_fenced() {
+    let clear = Out::new(OutServiceAction::Clear, 9, 0);
+    for (command, fence) in [
+        (register(1, 1), preempt(9, 1)),
+        (ignore(1), preempt(9, 1)),
+        (register(1, 2), preempt(9, 1)),
+        (register(1, 2), preempt(9, 2)),
+        (register(1, 2), clear),
+    ] {
+        let mut map = registered();
+        let (done, fenced) = map.execute_while(&command, 2, fence.clone());
+        assert_eq!(fenced, Some(Status::GOOD), "{command:?} {fence:?}");
+        assert_eq!(map.keys(), [0, 0], "{command:?} {fence:?} {done:?}");
+        assert_eq!(map.kept(), None);
+    }
+}
+
+#[test]
+fn a_path_that_misses_a_command_gets_it_again() {
+    let mut map = Map::new(2);
+    map.paths[1].state = State::Misses;
+    let done = map.execute(&register(0, 1));
+    assert_eq!((done.outcome.status, done.remarks), (Status::GOOD, vec![]));
+    assert_eq!(map.keys(), [1, 1]);
+}
+
+#[test]
+fn a_path_that_stays_away_is_named() {
+    let mut map = Map::new(2);
+    map.toggle(1);
+    let done = map.execute(&register(0, 1));
+    assert_eq!(done.outcome.status, Status::GOOD);
+    assert!(
+        told(&done).contains("path NexusId(1) cannot be reached"),
+        "{done:?}"
+    );
+    map.toggle(1);
+    assert_eq!(map.keys(), [1, 1]);
+}
+
+#[test]
+fn what_may_have_been_done_is_no_conflict() {
+    for command in [preempt(1, 9), Out::new(OutServiceAction::Clear, 1, 0)] {
+        let mut map = registered();
+        map.paths[0].state = State::Mute;
+        let done = map.execute(&command);
+        assert_eq!(done.outcome.status, Status::CHECK_CONDITION, "{command:?}");
+        assert_eq!(map.unit.borrow().key_of(map.b), None);
+    }
+}
+
+#[test]
+fn the_old_key_of_a_path_that_is_away_is_fenced_with_the_new_one() {
+    let mut map = registered();
+    map.toggle(0);
+    assert_eq!(map.status(&register(1, 2)), Status::GOOD);
+    while map.other(&preempt(9, 2)).status != Status::GOOD {}
+    map.paths[0].state = State::Up;
+    assert_eq!(map.keys(), [0, 0]);
+}
+
+#[test]
+fn a_registration_that_a_busy_path_keeps_is_not_said_to_be_gone() {
+    let mut map = registered();
+    map.paths[1].state = State::Busy;
+    assert_eq!(map.status(&register(1, 0)), Status::BUSY);
+    map.paths[1].state = State::Up;
+    // The guest tries again.
+    assert_eq!(map.status(&register(1, 0)), Status::GOOD);
+    assert_eq!(map.keys(), [0, 0]);
+}
+
+#[test]
+fn what_a_removed_path_has_left_is_named() {
+    let mut map = registered();
+    assert_eq!(map.status(&reserve(1)), Status::GOOD);
+    let first = map.paths.remove(0);
+    let done = map.execute(&release(1));
+    assert!(
+        told(&done).contains("a path that is not there any more"),
+        "{done:?}"
+    );
+    let done = map.execute(&register(1, 0));
+    assert!(
+        told(&done).contains("paths that are not there any more"),
+        "{done:?}"
+    );
+    assert_eq!(map.unit.borrow().key_of(first.nexus), Some(1.into()));
+}
+
+#[test]
+fn nobody_is_preempted_because_of_what_multipathd_says() {
+    let mut map = registered();
+    let key = 9.into();
+    map.memory.kept = Some(Kept { key, aptpl: false });
+    map.toggle(0);
+    let done = map.execute(&ignore(0));
+    assert!(told(&done).contains("may still be registered"), "{done:?}");
+    assert_eq!(map.unit.borrow().key_of(map.b), Some(key));
+}
+
+#[test]
+fn a_refused_registration_changes_neither_reservation_nor_aptpl() {
+    let mut map = Map::new(2);
+    let mut command = register(0, 1);
+    command.aptpl = true;
+    assert_eq!(map.status(&command), Status::GOOD);
+    assert_eq!(map.status(&reserve(1)), Status::GOOD);
+    map.paths[1].state = State::Busy;
+    assert_eq!(map.status(&register(1, 2)), Status::BUSY);
+    let done = map.execute(&ignore(2));
+    assert_eq!(done.outcome.status, Status::BUSY);
+    assert!(
+        told(&done).contains("is registered with key 0x2, although"),
+        "{done:?}"
+    );
+    assert_eq!(map.reserved(), Some(WERO));
+    assert!(!map.unit.borrow().aptpl());
+}
+
+#[test]
+fn to_register_nothing_is_not_to_give_up() {
+    let mut map = registered();
+    single(&map.unit, map.paths[0].nexus, &register(1, 0));
+    assert_eq!(map.status(&register(0, 0)), Status::GOOD);
+    assert_eq!((map.keys(), map.kept()), (vec![0, 1], Some(1)));
 }

@@ -26,6 +26,10 @@ pub(crate) enum State {
     Down,
     /// Busy, for good.
     Busy,
+    /// One command does not get there; then it is up.
+    Misses,
+    /// One command is done, and the answer does not get back; then it is up.
+    Mute,
     /// Answers RELEASE so, and has not done it.
     Releases(Status),
 }
@@ -35,11 +39,20 @@ pub(crate) struct TestPath {
     pub(crate) nexus: NexusId,
     pub(crate) state: State,
     pub(crate) sent: usize,
+    b: NexusId,
     meanwhile: Meanwhile,
 }
 
-/// What B does while a command of A is in progress: after how many of its commands to paths, and what.
-type Meanwhile = Rc<RefCell<Option<(usize, NexusId, Out)>>>;
+/// What B does while a command of A is in progress.
+struct Interruption {
+    /// How many commands to paths there still are before it.
+    before: usize,
+    command: Out,
+    /// What B was answered.
+    status: Option<Status>,
+}
+
+type Meanwhile = Rc<RefCell<Option<Interruption>>>;
 
 impl fmt::Display for TestPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -50,18 +63,23 @@ impl fmt::Display for TestPath {
 impl Path for TestPath {
     fn send(&mut self, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> Delivery {
         self.sent += 1;
-        let due = self.meanwhile.borrow_mut().take_if(|(after, ..)| {
-            *after = after.saturating_sub(1);
-            *after == 0
-        });
-        if let Some((_, b, command)) = due {
-            single(&self.unit, b, &command);
+        if let Some(due) = self.meanwhile.borrow_mut().as_mut() {
+            if due.before == 1 {
+                due.status = Some(single(&self.unit, self.b, &due.command).status);
+            }
+            due.before = due.before.saturating_sub(1);
         }
         match self.state {
-            State::Down => Delivery::Lost(Outcome::check_condition(
-                SenseKey::AbortedCommand,
-                AdditionalSense::I_T_NEXUS_LOSS_OCCURRED,
-            )),
+            State::Down => Delivery::Unsent(gone()),
+            State::Misses => {
+                self.state = State::Up;
+                Delivery::Unsent(gone())
+            }
+            State::Mute => {
+                self.state = State::Up;
+                ask(&self.unit, self.nexus, cdb, data);
+                Delivery::Lost(gone())
+            }
             State::Busy => Delivery::Answered(Outcome::status(Status::BUSY)),
             State::Releases(status) if cdb[..2] == [0x5f, 2] => {
                 Delivery::Answered(Outcome::status(status))
@@ -71,6 +89,15 @@ impl Path for TestPath {
             }
         }
     }
+
+    fn pause(&self) {}
+}
+
+fn gone() -> Outcome {
+    Outcome::check_condition(
+        SenseKey::AbortedCommand,
+        AdditionalSense::I_T_NEXUS_LOSS_OCCURRED,
+    )
 }
 
 pub(crate) fn ask(unit: &Shared, nexus: NexusId, cdb: &[u8], data: Data<'_>) -> Outcome {
@@ -177,6 +204,7 @@ impl Map {
             nexus,
             state: State::Up,
             sent: 0,
+            b: ids[2],
             meanwhile: Rc::clone(&meanwhile),
         };
         Map {
@@ -197,12 +225,22 @@ impl Map {
         self.execute(command).outcome.status
     }
 
-    /// As `execute`, with a command of B in between: before the command to a path with this number.
-    pub(crate) fn execute_while(&mut self, command: &Out, number: usize, other: Out) -> Done {
-        *self.meanwhile.borrow_mut() = Some((number, self.b, other));
+    /// As `execute`, with a command of B in between: before the command to a path with this number, from
+    /// 1. Gives what B was answered, if it came to that.
+    pub(crate) fn execute_while(
+        &mut self,
+        command: &Out,
+        number: usize,
+        other: Out,
+    ) -> (Done, Option<Status>) {
+        *self.meanwhile.borrow_mut() = Some(Interruption {
+            before: number,
+            command: other,
+            status: None,
+        });
         let done = self.execute(command);
-        *self.meanwhile.borrow_mut() = None;
-        done
+        let interruption = self.meanwhile.borrow_mut().take();
+        (done, interruption.and_then(|done| done.status))
     }
 
     /// B's.

@@ -18,12 +18,14 @@ use std::error::Error;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use linux_sys::{fork, signals};
 use pr_socket::Command;
 use pr_socket::descriptors::{self, Descriptors};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::process::{Pid, getpid};
@@ -34,12 +36,18 @@ use super::message::{LONGEST_REPORT, Order, Report};
 use super::worker;
 use crate::{daemonize, privileges};
 
-/// What the broker and its workers keep: SCSI commands, and the nodes of disks that are somebody else's
-/// than root's.
-const KEPT: CapabilitySet = CapabilitySet::SYS_RAWIO.union(CapabilitySet::DAC_OVERRIDE);
+/// What the broker and its workers keep: SCSI commands, and reading the nodes of disks that are somebody
+/// else's than root's.
+const KEPT: CapabilitySet = CapabilitySet::SYS_RAWIO.union(CapabilitySet::DAC_READ_SEARCH);
+
+/// How long it may take to start.
+const START: Duration = Duration::from_secs(10);
 
 /// How the broker's processes are named (`ps -e`, `/proc/PID/comm`).
 const NAME: &CStr = c"pr-broker";
+
+/// Between two looks at a control socket that cannot be read for a moment.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the broker says once it has started.
 const READY: [u8; 1] = *b"r";
@@ -91,7 +99,6 @@ pub enum WorkerError {
 #[derive(Debug)]
 pub struct Broker {
     control: OwnedFd,
-    patience: Duration,
 }
 
 impl Broker {
@@ -104,16 +111,18 @@ impl Broker {
         let start = || -> io::Result<OwnedFd> {
             let (here, there) = pair()?;
             fork::apart(there, settings, serve)?;
-            wait(&here, settings.patience)?;
+            if !wait(&here, START)? {
+                return Err(io::Error::other("it does not get ready"));
+            }
+            // A broker that is stopped must not stop the helper.
+            fcntl_setfl(&here, OFlags::NONBLOCK)?;
             match descriptors::receive(here.as_fd(), &mut [0])? {
                 (0, _) => Err(io::Error::other("it ended at its start")),
                 _ => Ok(here),
             }
         };
-        Ok(Self {
-            control: start().map_err(BrokerError)?,
-            patience: settings.patience,
-        })
+        let control = start().map_err(BrokerError)?;
+        Ok(Self { control })
     }
 
     /// Has a worker execute a command on a map, and waits for its report.
@@ -124,11 +133,12 @@ impl Broker {
     pub fn execute(
         &self,
         map: impl AsFd,
+        patience: Duration,
         command: &Command,
         list: &[u8],
     ) -> Result<Report, WorkerError> {
         let (here, there) = pair().map_err(WorkerError::Ask)?;
-        let order = Order::encode(command, list);
+        let order = Order::encode(patience, command, list);
         descriptors::send(here.as_fd(), &order, map.as_fd()).map_err(WorkerError::Ask)?;
         descriptors::send(self.control.as_fd(), &[0], there.as_fd()).map_err(|error| {
             match Errno::from_io_error(&error) {
@@ -138,25 +148,25 @@ impl Broker {
         })?;
         // Else this process would hold both ends, and would not see the other one closed.
         drop(there);
-        self.report(&here)
-    }
-
-    fn report(&self, socket: &OwnedFd) -> Result<Report, WorkerError> {
         // The worker counts from a little later, and has to have time to say that it has no answer.
-        let patience = self.patience.saturating_add(worker::GRACE);
-        if !wait(socket, patience).map_err(WorkerError::Ask)? {
-            return Err(WorkerError::Silent(patience));
-        }
-        let mut buffer = vec![0; LONGEST_REPORT];
-        match descriptors::receive(socket.as_fd(), &mut buffer) {
-            Ok((0, _)) => Err(WorkerError::Ended),
-            Ok((length, _)) => buffer
-                .get(..length)
-                .and_then(Report::decode)
-                .ok_or(WorkerError::Nonsense),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(WorkerError::Ended),
-            Err(error) => Err(WorkerError::Ask(error)),
-        }
+        report(&here, patience.saturating_add(worker::GRACE))
+    }
+}
+
+/// Waits for a worker's report.
+fn report(socket: &OwnedFd, patience: Duration) -> Result<Report, WorkerError> {
+    if !wait(socket, patience).map_err(WorkerError::Ask)? {
+        return Err(WorkerError::Silent(patience));
+    }
+    let mut buffer = vec![0; LONGEST_REPORT];
+    match descriptors::receive(socket.as_fd(), &mut buffer) {
+        Ok((0, _)) => Err(WorkerError::Ended),
+        Ok((length, _)) => buffer
+            .get(..length)
+            .and_then(Report::decode)
+            .ok_or(WorkerError::Nonsense),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(WorkerError::Ended),
+        Err(error) => Err(WorkerError::Ask(error)),
     }
 }
 
@@ -226,11 +236,13 @@ fn try_serve(control: &OwnedFd, settings: Settings) -> Result<(), Box<dyn Error>
 fn next(control: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     loop {
         wait(control, Duration::MAX)?;
-        match descriptors::receive(control.as_fd(), &mut [0])? {
-            (0, _) => return Ok(None),
-            (_, Descriptors::One(socket)) => return Ok(Some(socket)),
+        match descriptors::receive(control.as_fd(), &mut [0]) {
+            Ok((0, _)) => return Ok(None),
+            Ok((_, Descriptors::One(socket))) => return Ok(Some(socket)),
             // The kernel had none to give: the helper sees the other end closed.
-            _ => {}
+            Ok(_) => {}
+            // Nothing that will not pass: the kernel lacks memory.
+            Err(_) => sleep(PAUSE),
         }
     }
 }

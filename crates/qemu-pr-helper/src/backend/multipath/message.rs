@@ -3,6 +3,7 @@
 //!
 //! | order, with the map's descriptor | bytes |
 //! |---|---|
+//! | milliseconds that are left, big-endian | 4 |
 //! | CDB | 16 |
 //! | parameter list | the rest |
 //!
@@ -16,6 +17,8 @@
 //!
 //! The worker is the one with privileges: it believes the order no more than the helper believes a guest.
 
+use std::time::Duration;
+
 use pr_socket::wire::{CDB_SIZE, MAX_TRANSFER, SENSE_SIZE};
 use pr_socket::{Command, Direction};
 use scsi_pr::Status;
@@ -23,7 +26,7 @@ use scsi_pr::Status;
 use crate::outcome::Outcome;
 
 /// Bytes of the longest order.
-pub const LONGEST_ORDER: usize = CDB_SIZE + MAX_TRANSFER;
+pub const LONGEST_ORDER: usize = size_of::<u32>() + CDB_SIZE + MAX_TRANSFER;
 
 /// Bytes of the longest report. Remarks beyond that are cut off.
 pub const LONGEST_REPORT: usize = 32 * 1024;
@@ -31,6 +34,8 @@ pub const LONGEST_REPORT: usize = 32 * 1024;
 /// What a worker is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
+    /// How long it may take.
+    pub patience: Duration,
     /// The command.
     pub command: Command,
     /// Its parameter list; empty for PERSISTENT RESERVE IN.
@@ -40,20 +45,24 @@ pub struct Order {
 impl Order {
     /// Its bytes.
     #[must_use]
-    pub fn encode(command: &Command, list: &[u8]) -> Vec<u8> {
-        [command.cdb().as_slice(), list].concat()
+    pub fn encode(patience: Duration, command: &Command, list: &[u8]) -> Vec<u8> {
+        let patience = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+        [&patience.to_be_bytes(), command.cdb().as_slice(), list].concat()
     }
 
     /// Reads one; `None` if the bytes are none.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (cdb, list) = bytes.split_first_chunk::<CDB_SIZE>()?;
+        let (patience, rest) = bytes.split_first_chunk()?;
+        let patience = u32::from_be_bytes(*patience);
+        let (cdb, list) = rest.split_first_chunk::<CDB_SIZE>()?;
         let command = Command::new(*cdb).ok()?;
         let expected = match command.direction() {
             Direction::In => 0,
             Direction::Out => command.transfer_length(),
         };
         (list.len() == expected).then(|| Order {
+            patience: Duration::from_millis(patience.into()),
             command,
             list: list.to_owned(),
         })
@@ -127,9 +136,14 @@ mod tests {
     #[test]
     fn what_is_encoded_is_decoded() {
         let command = Command::new(padded(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 3, 0])).unwrap();
-        let bytes = Order::encode(&command, &[1, 2, 3]);
-        let order = Order::decode(&bytes).unwrap();
-        assert_eq!((order.command, order.list), (command, vec![1, 2, 3]));
+        let patience = Duration::from_millis(1500);
+        let order = Order {
+            patience,
+            command,
+            list: vec![1, 2, 3],
+        };
+        let bytes = Order::encode(patience, &command, &order.list);
+        assert_eq!(Order::decode(&bytes), Some(order));
 
         let key = SenseKey::IllegalRequest;
         let mut outcome = Outcome::check_condition(key, AdditionalSense::INVALID_FIELD_IN_CDB);
@@ -156,8 +170,9 @@ mod tests {
             &[cdb(0x5e).as_slice(), &[0; 3]].concat(),
             &cdb(0x2a),
         ] {
-            assert_eq!(Order::decode(bytes), None);
+            assert_eq!(Order::decode(&[&[0; 4], bytes].concat()), None);
         }
+        assert_eq!(Order::decode(&[0; 3]), None);
         let report = Report::of(Outcome::status(Status::GOOD)).encode();
         assert_eq!(Report::decode(&report[..98]), None);
         let mut longer = report;

@@ -8,13 +8,15 @@
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
-use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{SocketAddr, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use super::path::Budget;
 use super::spread::{Keeper, KeeperError, Kept};
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::geteuid;
 
 /// Names another socket than the usual ones, and then only that. `@` stands for the abstract namespace.
 const VARIABLE: &str = "MULTIPATH_SOCKET_NAME";
@@ -27,6 +29,9 @@ const SOCKETS: [&str; 2] = [
 
 /// What multipathd itself gives a command (`uxsock_timeout`), and a little more.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long multipathd may take to be told what it need not know.
+const ADVICE: Duration = Duration::from_millis(500);
 
 /// How often multipathd is asked that is busy: with paths that have just gone away, most likely.
 const ATTEMPTS: usize = 3;
@@ -67,14 +72,14 @@ impl Multipathd {
     fn ask(&self, verb: &str, words: &str) -> Result<String, KeeperError> {
         let space = if words.is_empty() { "" } else { " " };
         let command = format!("{verb} map {}{space}{words}", self.map);
-        let mut reply = self.exchange(&command);
+        let mut reply = self.exchange(&command, PATIENCE);
         for _ in 1..ATTEMPTS {
             match &reply {
                 Ok(text) if is_timeout(text) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 _ => break,
             }
-            reply = self.exchange(&command);
+            reply = self.exchange(&command, PATIENCE);
         }
         let reply = reply.map_err(|error| {
             KeeperError(format!(
@@ -91,13 +96,15 @@ impl Multipathd {
         }
     }
 
-    fn exchange(&self, command: &str) -> io::Result<String> {
-        let mut socket = self.connect()?;
-        let turn = self.budget.turn().min(PATIENCE);
+    fn exchange(&self, command: &str, patience: Duration) -> io::Result<String> {
         // Zero would be for ever.
-        let turn = Some(turn.max(Duration::from_millis(1)));
-        socket.set_read_timeout(turn)?;
-        socket.set_write_timeout(turn)?;
+        let patience = self
+            .budget
+            .turn()
+            .min(patience)
+            .max(Duration::from_millis(1));
+        let mut socket = self.connect(patience)?;
+        socket.set_read_timeout(Some(patience))?;
         let length = command.len().saturating_add(1);
         let mut message = length.to_ne_bytes().to_vec();
         message.extend(command.bytes());
@@ -113,14 +120,10 @@ impl Multipathd {
         Ok(String::from_utf8_lossy(text).trim_end().to_owned())
     }
 
-    fn connect(&self) -> io::Result<UnixStream> {
+    fn connect(&self, patience: Duration) -> io::Result<UnixStream> {
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for name in &self.sockets {
-            let address = match name.as_bytes().strip_prefix(b"@") {
-                Some(name) => SocketAddr::from_abstract_name(name),
-                None => SocketAddr::from_pathname(name),
-            };
-            match address.and_then(|address| UnixStream::connect_addr(&address)) {
+            match connect(name.as_bytes(), patience) {
                 Ok(socket) => return Ok(socket),
                 Err(error) => {
                     last = io::Error::new(error.kind(), format!("{}: {error}", name.display()));
@@ -156,6 +159,26 @@ impl Multipathd {
                 .ok_or_else(|| self.refusal("getprkey", text)),
         }
     }
+}
+
+/// A connection to the socket with this name, if it is root who listens there: while multipathd is not
+/// there, anybody can take the abstract name.
+fn connect(name: &[u8], patience: Duration) -> io::Result<UnixStream> {
+    let address = match name.strip_prefix(b"@") {
+        Some(name) => SocketAddrUnix::new_abstract_name(name)?,
+        None => SocketAddrUnix::new(name)?,
+    };
+    let flags = SocketFlags::CLOEXEC;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // Before it is connected: somebody who is stopped does not accept, and the backlog fills.
+    sockopt::set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
+    net::connect(&socket, &address)?;
+    let owner = sockopt::socket_peercred(&socket)?.uid;
+    if !owner.is_root() && owner != geteuid() {
+        let text = format!("user {} listens there, not root", owner.as_raw());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    Ok(UnixStream::from(socket))
 }
 
 /// It could not get at its own state in time.
@@ -218,7 +241,7 @@ impl Keeper for Multipathd {
     fn hold(&mut self, is_held: bool) {
         // Since 0.13, for those who use libmpathpersist beside us. Older ones refuse it, which is as good.
         let verb = if is_held { "setprhold" } else { "unsetprhold" };
-        let _ = self.ask(verb, "");
+        let _ = self.exchange(&format!("{verb} map {}", self.map), ADVICE);
     }
 }
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use linux_sys::sg::Data;
 use pr_socket::wire::CDB_SIZE;
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
 
 use super::spread;
@@ -26,6 +27,9 @@ use crate::outcome::Outcome;
 /// allocation length that ends within a registration is answered with the whole of it, in our memory (LIO
 /// of Linux 6.12 with its loopback fabric).
 const OVERRUN: usize = 512;
+
+/// Between two attempts at a path that is busy, or could not be reached.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How long there is for a command, and how much of that each path gets.
 #[derive(Clone, Copy, Debug)]
@@ -48,12 +52,11 @@ impl Budget {
         }
     }
 
-    /// How long to wait for one answer, at most: a third of what is left, so that a slow array has time
-    /// and hanging paths cannot take it all, but never less than a path's share.
+    /// How long to wait for one answer, at most: a path's share, or what is left.
     #[must_use]
     pub fn turn(&self) -> Duration {
         let left = self.end.saturating_duration_since(Instant::now());
-        left.min(self.share.max(left / 3))
+        left.min(self.share)
     }
 }
 
@@ -73,6 +76,8 @@ struct Source {
     node: PathBuf,
     number: Number,
     open: Arc<OnceLock<File>>,
+    /// Why it could not be opened, if that is not a matter of storage.
+    trouble: Arc<OnceLock<String>>,
 }
 
 impl Path {
@@ -85,21 +90,21 @@ impl Path {
                 node: PathBuf::new(),
                 number,
                 open: Arc::new(OnceLock::from(File::from(descriptor))),
+                trouble: Arc::default(),
             },
             budget,
             hangs: false,
         }
     }
 
-    /// Why it cannot be used at all, if that is not a matter of storage.
+    /// Why it cannot be used, if that is not a matter of storage. Says what was found when it was asked.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
-        let error = self.source.open().err()?;
-        let is_gone = [rustix::io::Errno::NXIO, rustix::io::Errno::NODEV]
-            .iter()
-            .any(|gone| error.raw_os_error() == Some(gone.raw_os_error()));
+        let trouble = self.source.trouble.get()?;
         let node = self.source.node.display();
-        (!is_gone).then(|| format!("path {self} cannot be used: cannot open {node}: {error}"))
+        Some(format!(
+            "path {self} cannot be used: cannot open {node}: {trouble}"
+        ))
     }
 }
 
@@ -127,10 +132,16 @@ impl Source {
     fn deliver(&self, cdb: &[u8; CDB_SIZE], data: Data<'_>, timeout: Duration) -> Delivery {
         let delivery = match self.open() {
             Ok(file) => sg::deliver(file.as_fd(), cdb, data, timeout),
-            Err(_) => return lost(AdditionalSense::IO_PROCESS_TERMINATED),
+            Err(error) => {
+                let errno = Errno::from_io_error(&error);
+                if !matches!(errno, Some(Errno::NXIO | Errno::NODEV)) {
+                    self.trouble.get_or_init(|| error.to_string());
+                }
+                return unsent(AdditionalSense::IO_PROCESS_TERMINATED);
+            }
         };
         match delivery {
-            Delivery::Answered(outcome) if is_unavailable(&outcome) => Delivery::Lost(outcome),
+            Delivery::Answered(outcome) if is_unavailable(&outcome) => Delivery::Unsent(outcome),
             delivery => delivery,
         }
     }
@@ -138,11 +149,15 @@ impl Source {
 
 impl spread::Path for Path {
     fn send(&mut self, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> Delivery {
-        let timeout = lost(AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING);
+        let timeout = AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING;
         if self.hangs {
-            return timeout;
+            return lost(timeout);
         }
         let (source, cdb, patience) = (self.source.clone(), *cdb, self.budget.turn());
+        // What nobody waits for must not be done behind the guest's back.
+        if patience.is_zero() {
+            return unsent(timeout);
+        }
         let (answer, answers) = channel();
         // Whoever hangs in the kernel cannot be called back. It ends with the process.
         let spawned = match &data {
@@ -168,16 +183,23 @@ impl spread::Path for Path {
             }),
         };
         if spawned.is_err() {
-            return lost(AdditionalSense::IO_PROCESS_TERMINATED);
+            return Delivery::Answered(Outcome::status(Status::BUSY));
         }
         let Ok((delivery, bytes)) = answers.recv_timeout(patience) else {
             self.hangs = true;
-            return timeout;
+            return lost(timeout);
         };
         if let Data::FromDevice(room) = data {
             room.copy_from_slice(&bytes);
         }
         delivery
+    }
+
+    fn pause(&self) {
+        // A path that hangs is not asked again.
+        if !self.hangs {
+            thread::sleep(PAUSE);
+        }
     }
 }
 
@@ -187,16 +209,20 @@ impl fmt::Display for Path {
     }
 }
 
-/// The target port is in standby or unavailable (SPC-4, 5.15, asymmetric access): another one is not.
+/// By this path, the logical unit is not ready or not even there: its target port is in standby, its
+/// controller starts. Another one may know better; if none does, this is the answer.
 fn is_unavailable(outcome: &Outcome) -> bool {
     let sense = match outcome.status {
         Status::CHECK_CONDITION => Sense::decode(&outcome.sense).ok(),
         _ => None,
     };
     sense.is_some_and(|sense| {
-        let is_access_state = sense.code.asc == 0x04 && matches!(sense.code.ascq, 0x0b | 0x0c);
-        sense.key == SenseKey::NotReady && is_access_state
+        sense.key == SenseKey::NotReady || sense.code == AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED
     })
+}
+
+fn unsent(code: AdditionalSense) -> Delivery {
+    Delivery::Unsent(Outcome::check_condition(SenseKey::AbortedCommand, code))
 }
 
 fn lost(code: AdditionalSense) -> Delivery {
@@ -228,6 +254,7 @@ pub fn paths_of(map: &FilePath, patience: Duration) -> io::Result<Vec<Path>> {
             node: FilePath::new("/dev").join(&name),
             number,
             open: Arc::default(),
+            trouble: Arc::default(),
         },
         name,
         budget,

@@ -8,6 +8,7 @@ use std::path::Path as FilePath;
 use std::time::Duration;
 
 use linux_sys::sg::Data;
+use linux_sys::signals;
 use nix::unistd::alarm;
 use pr_socket::Direction;
 use pr_socket::descriptors::{self, Descriptors};
@@ -21,7 +22,7 @@ use super::message::{LONGEST_ORDER, Order, Report};
 use super::multipathd::Multipathd;
 use super::path::{Budget, Path, paths_of};
 use super::spread::{self, Path as _};
-use crate::backend::{is_read_only, sg::Delivery};
+use crate::backend::{is_path_only, is_read_only, sg::Delivery};
 use crate::device::{self, Kind, Number};
 use crate::outcome::Outcome;
 
@@ -30,14 +31,15 @@ pub(super) const GRACE: Duration = Duration::from_secs(2);
 
 const NAME: &CStr = c"pr-worker";
 
+/// How long an order may take to come: it has been sent before the worker is there.
+const ORDER: Duration = Duration::from_secs(1);
+
 /// A worker's whole life: from the order to the report.
 pub(super) fn run(socket: &OwnedFd, start: Start) -> u8 {
     match try_run(socket, start) {
         Ok(()) => 0,
-        Err(error) => {
-            log::warn!("a worker for a multipath map ends: {error}");
-            1
-        }
+        // The helper says for which client nothing came of it.
+        Err(_) => 1,
     }
 }
 
@@ -47,25 +49,46 @@ fn try_run(socket: &OwnedFd, start: Start) -> io::Result<()> {
     if getppid() != Some(start.broker) {
         return Err(io::Error::other("the broker has ended"));
     }
-    // Whatever it is that hangs: nobody waits any longer.
-    let longest = start.patience.saturating_add(GRACE).as_secs();
-    alarm::set(u32::try_from(longest.saturating_add(1)).unwrap_or(u32::MAX));
-
-    wait(socket, start.patience)?;
+    wait(socket, ORDER)?;
     let mut buffer = vec![0; LONGEST_ORDER];
     let (length, descriptors) = descriptors::receive(socket.as_fd(), &mut buffer)?;
     let order = buffer.get(..length).and_then(Order::decode);
     let (Some(order), Descriptors::One(map)) = (order, descriptors) else {
         return Err(io::Error::other("what the helper sent is no order"));
     };
-    let report = execute(&order, map, start.patience)?;
+    let patience = order.patience.min(start.patience);
+    // Whatever it is that hangs: when the helper has given up, nothing is to be done any more.
+    signals::end_on_alarm()?;
+    let longest = patience.as_secs().saturating_add(1);
+    alarm::set(u32::try_from(longest).unwrap_or(u32::MAX));
+
+    let mut paths = Vec::new();
+    let report = execute(&order, map, patience, &mut paths).unwrap_or_else(|error| Report {
+        remarks: vec![format!("command refused: {error}")],
+        ..Report::of(terminated())
+    });
     send(socket, &report.encode(), SendFlags::NOSIGNAL)?;
+    // To close a path can hang as well: not before the report.
+    drop(paths);
     Ok(())
+}
+
+/// The command was not done.
+fn terminated() -> Outcome {
+    Outcome::check_condition(
+        SenseKey::AbortedCommand,
+        AdditionalSense::IO_PROCESS_TERMINATED,
+    )
 }
 
 /// The helper has looked at the descriptor already. That counts for nothing here: it is the helper who
 /// reads what guests send.
-fn execute(order: &Order, map: OwnedFd, patience: Duration) -> io::Result<Report> {
+fn execute(
+    order: &Order,
+    map: OwnedFd,
+    patience: Duration,
+    paths: &mut Vec<Path>,
+) -> io::Result<Report> {
     let number = device::number(map.as_fd());
     let Number::Block(major, minor) = number else {
         return Err(io::Error::other(format!("{number} is no map")));
@@ -73,8 +96,11 @@ fn execute(order: &Order, map: OwnedFd, patience: Duration) -> io::Result<Report
     if device::kind(number)? != Kind::Multipath {
         return Err(io::Error::other(format!("{number} is no multipath map")));
     }
+    if is_path_only(map.as_fd()) {
+        return Err(io::Error::other("the map is not open, only named (O_PATH)"));
+    }
     let folder = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"))?;
-    let mut paths = paths_of(&folder, patience)?;
+    *paths = paths_of(&folder, patience)?;
     match order.command.direction() {
         Direction::In => {
             let budget = Budget::new(patience, paths.len().saturating_add(1));
@@ -89,10 +115,10 @@ fn execute(order: &Order, map: OwnedFd, patience: Duration) -> io::Result<Report
 }
 
 /// PERSISTENT RESERVE IN: by the map, where the kernel chooses a path, but does not try a second one.
-fn read(order: &Order, paths: Vec<Path>) -> Report {
+fn read(order: &Order, paths: &mut [Path]) -> Report {
     let mut data = vec![0; order.command.transfer_length()];
     let mut last = None;
-    for mut path in paths {
+    for path in paths {
         match path.send(order.command.cdb(), Data::FromDevice(&mut data)) {
             Delivery::Answered(outcome) => {
                 data.truncate(outcome.length);
@@ -101,25 +127,19 @@ fn read(order: &Order, paths: Vec<Path>) -> Report {
                     ..Report::of(outcome)
                 };
             }
-            Delivery::Lost(outcome) => last = Some(outcome),
+            Delivery::Unsent(outcome) | Delivery::Lost(outcome) => last = Some(outcome),
         }
     }
-    let lost = || {
-        Outcome::check_condition(
-            SenseKey::AbortedCommand,
-            AdditionalSense::IO_PROCESS_TERMINATED,
-        )
-    };
-    Report::of(last.unwrap_or_else(lost))
+    Report::of(last.unwrap_or_else(terminated))
 }
 
 /// PERSISTENT RESERVE OUT: by all paths.
-fn write(order: &Order, folder: &FilePath, mut paths: Vec<Path>, patience: Duration) -> Report {
+fn write(order: &Order, folder: &FilePath, paths: &mut [Path], patience: Duration) -> Report {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let budget = Budget::new(patience, paths.len());
     let mut multipathd = Multipathd::new(name.into_owned(), budget);
     let cdb = order.command.cdb();
-    let done = spread::execute(&mut paths, &mut multipathd, cdb, &order.list);
+    let done = spread::execute(paths, &mut multipathd, cdb, &order.list);
     let mut remarks = done.remarks;
     remarks.extend(paths.iter().filter_map(Path::trouble));
     Report {

@@ -1,15 +1,9 @@
 //! How paths are asked: in turn until one does it, with insistence where one has to follow, and what they say
 //! of the logical unit.
 
-use std::thread::sleep;
-use std::time::Duration;
-
 use linux_sys::sg::Data;
 use pr_socket::wire::{CDB_SIZE, padded};
-use scsi_pr::{
-    InServiceAction, Keys, PersistentReserveIn, Reservation, ReservationData, ReservationKey,
-    ScopeType, Sense, SenseKey, Status,
-};
+use scsi_pr::{AdditionalSense, InServiceAction, PersistentReserveIn, Sense, SenseKey, Status};
 
 use super::{Keeper, Order, Path, Spread, unreachable_unit};
 use crate::backend::sg::Delivery;
@@ -19,21 +13,18 @@ use crate::outcome::Outcome;
 /// unit attentions at most.
 const ATTEMPTS: usize = 8;
 
-/// Between two attempts at a path that is busy.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How often one is asked again that cannot be reached. multipathd registers a path that was away, but one
+/// that only missed a command it does not miss.
+const LOST_ATTEMPTS: usize = 3;
 
-/// Bytes that READ RESERVATION gives.
+/// Room for any answer to READ RESERVATION.
 const RESERVATION_LENGTH: u16 = 24;
-
-/// Bytes for READ KEYS: as many keys as the protocol with QEMU has room for.
-const KEYS_LENGTH: u16 = 8192;
 
 impl<P: Path, K: Keeper> Spread<'_, P, K> {
     /// Asks one path after another until one does it, or refuses it for a reason that all would have. Gives
     /// the path that has done it, and the answer.
     pub(super) fn by_one(&mut self, order: &Order) -> (Option<usize>, Outcome) {
-        let mut refused = None;
-        let mut lost = None;
+        let (mut refused, mut unsent, mut lost) = (None, None, None);
         for path in 0..self.paths.len() {
             // A unit attention is for the guest, unless it gets another path's answer.
             let delivery = match refused {
@@ -46,47 +37,58 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
                     Status::RESERVATION_CONFLICT => refused = Some(outcome),
                     _ => return (None, outcome),
                 },
+                Delivery::Unsent(outcome) => unsent = Some(outcome),
                 Delivery::Lost(outcome) => lost = Some(outcome),
             }
         }
-        (None, refused.or(lost).unwrap_or_else(unreachable_unit))
+        let answer = match order.can_be_repeated() {
+            true => refused.or(lost),
+            // A conflict may be what comes of doing it twice.
+            false => lost.or(refused),
+        };
+        (None, answer.or(unsent).unwrap_or_else(unreachable_unit))
     }
 
-    /// Sends a command to a path, unless that is known to be unreachable.
+    /// Sends a command to a path.
     pub(super) fn send(&mut self, path: usize, order: &Order) -> Delivery {
         self.send_with(path, &order.cdb, Data::ToDevice(&order.list))
     }
 
-    pub(super) fn send_with(
-        &mut self,
-        path: usize,
-        cdb: &[u8; CDB_SIZE],
-        data: Data<'_>,
-    ) -> Delivery {
+    fn send_with(&mut self, path: usize, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> Delivery {
         let (Some(route), Some(lost)) = (self.paths.get_mut(path), self.lost.get_mut(path)) else {
-            return Delivery::Lost(unreachable_unit());
+            return Delivery::Unsent(unreachable_unit());
         };
-        if *lost {
-            return Delivery::Lost(unreachable_unit());
-        }
         let delivery = route.send(cdb, data);
-        *lost = matches!(delivery, Delivery::Lost(_));
+        *lost = !matches!(delivery, Delivery::Answered(_));
         delivery
     }
 
-    /// Sends a command to a path that is to follow another one: neither a unit attention nor a busy moment
+    /// Sends a command to a path that is to follow another one: neither a unit attention nor a bad moment
     /// must make it stay behind.
     pub(super) fn insist(&mut self, path: usize, order: &Order) -> Delivery {
+        self.was_preempted = false;
         let mut delivery = self.send(path, order);
-        for _ in 1..ATTEMPTS {
+        for attempt in 1..ATTEMPTS {
             match delivery {
-                Delivery::Answered(outcome) if is_unit_attention(&outcome) => {}
-                Delivery::Answered(outcome) if is_busy(&outcome) => sleep(PAUSE),
+                Delivery::Answered(outcome) if is_unit_attention(&outcome) => {
+                    self.was_preempted |= is_preemption(&outcome);
+                }
+                Delivery::Answered(outcome) if is_busy(&outcome) => self.pause(path),
+                // The driver of a path tries nothing again by itself.
+                Delivery::Unsent(_) | Delivery::Lost(_) if attempt < LOST_ATTEMPTS => {
+                    self.pause(path);
+                }
                 _ => break,
             }
             delivery = self.send(path, order);
         }
         delivery
+    }
+
+    fn pause(&self, path: usize) {
+        if let Some(path) = self.paths.get(path) {
+            path.pause();
+        }
     }
 
     /// The numbers of the paths but one.
@@ -133,36 +135,20 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         }
         None
     }
-
-    /// The reservation, if there is one and a path to ask.
-    pub(super) fn reservation(&mut self) -> Option<Reservation> {
-        let data = self.read(InServiceAction::ReadReservation, RESERVATION_LENGTH)?;
-        ReservationData::decode(&data).ok()?.reservation
-    }
-
-    /// How many registrations there are with `key`.
-    pub(super) fn registrations(&mut self, key: ReservationKey) -> Option<usize> {
-        let data = self.read(InServiceAction::ReadKeys, KEYS_LENGTH)?;
-        let keys = Keys::decode(&data).ok()?.complete()?;
-        Some(keys.keys.iter().filter(|other| **other == key).count())
-    }
-
-    /// Scope and type of the reservation that a path with `key` holds which cannot be reached.
-    ///
-    /// The logical unit names the holder's key alone. It is one of ours if nobody has that key but paths
-    /// of ours: if there are not more registrations with it than paths.
-    pub(super) fn held_by_lost(&mut self, key: ReservationKey) -> Option<ScopeType> {
-        if key.is_zero() || !self.lost.contains(&true) {
-            return None;
-        }
-        let held = self.reservation().filter(|held| held.key == key)?;
-        let registered = self.registrations(key)?;
-        (registered <= self.paths.len()).then_some(held.scope_type)
-    }
 }
 
 pub(super) fn is_unit_attention(outcome: &Outcome) -> bool {
     sense(outcome).is_some_and(|sense| sense.key == SenseKey::UnitAttention)
+}
+
+/// Somebody has taken this nexus's registration, or all of them (SPC-4, 5.12.11).
+fn is_preemption(outcome: &Outcome) -> bool {
+    sense(outcome).is_some_and(|sense| {
+        matches!(
+            sense.code,
+            AdditionalSense::RESERVATIONS_PREEMPTED | AdditionalSense::REGISTRATIONS_PREEMPTED
+        )
+    })
 }
 
 pub(super) fn is_good(delivery: &Delivery) -> bool {

@@ -15,6 +15,7 @@
 //! A path that cannot be reached is left out. Nothing here knows of sockets, processes or devices: it is
 //! tested on logical units in software.
 
+mod absent;
 mod asking;
 mod register;
 mod release;
@@ -40,6 +41,9 @@ const MOVE_FLAGS: (usize, u8, u8) = (17, 0x02, 0x01);
 pub trait Path: Display {
     /// Sends a command and waits for its end, for a while.
     fn send(&mut self, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> Delivery;
+
+    /// Waits a moment, before it is asked again.
+    fn pause(&self);
 }
 
 /// The key that a map is registered with, as multipathd knows it.
@@ -121,6 +125,32 @@ impl Order {
         }
     }
 
+    /// Whether it can be sent twice: done already, it is answered as if it had not been.
+    fn can_be_repeated(&self) -> bool {
+        use OutServiceAction as Action;
+        let action = match Cdb::decode(&self.cdb) {
+            Ok(Cdb::Out(command)) => command.service_action,
+            _ => return true,
+        };
+        matches!(
+            action,
+            Action::Register
+                | Action::RegisterAndIgnoreExistingKey
+                | Action::Reserve
+                | Action::Release
+        )
+    }
+
+    /// A PREEMPT of all who have the key `victim`, by one who has the key `own`.
+    fn preempt(own: ReservationKey, victim: ReservationKey, kind: ScopeType) -> Self {
+        let list = BasicParameterList {
+            reservation_key: own,
+            service_action_reservation_key: victim,
+            ..BasicParameterList::default()
+        };
+        Self::new(OutServiceAction::Preempt, kind, &list)
+    }
+
     /// One that registers `new` for a nexus that is registered with `old`, or not at all if that is zero.
     fn registration(old: ReservationKey, new: ReservationKey, flags: &BasicParameterList) -> Self {
         let list = BasicParameterList {
@@ -136,8 +166,12 @@ impl Order {
 /// The paths and multipathd, during one command.
 struct Spread<'a, P, K> {
     paths: &'a mut [P],
-    /// Which of them cannot be reached. They are not tried again.
+    /// Which of them could not be reached when they were asked last.
     lost: Vec<bool>,
+    /// Whether the path that was asked last had a unit attention that its registration was preempted.
+    was_preempted: bool,
+    /// Whether another host has taken our registrations away during this command.
+    was_fenced: bool,
     keeper: &'a mut K,
     remarks: Vec<String>,
 }
@@ -152,6 +186,8 @@ pub fn execute<P: Path, K: Keeper>(
 ) -> Done {
     let mut spread = Spread {
         lost: vec![false; paths.len()],
+        was_preempted: false,
+        was_fenced: false,
         paths,
         keeper,
         remarks: Vec::new(),
@@ -196,7 +232,7 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
     fn reserve(&mut self, order: &Order, kind: ScopeType, list: &BasicParameterList) -> Outcome {
         let (done, outcome) = self.by_one(order);
         let is_refused = outcome.status == Status::RESERVATION_CONFLICT;
-        if is_refused && self.held_by_lost(list.reservation_key) == Some(kind) {
+        if is_refused && self.held_by_absent(list.reservation_key) == Some(kind) {
             return Outcome::status(Status::GOOD);
         }
         if done.is_some() {
@@ -223,8 +259,8 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
             if preempted == own || preempted.is_zero() {
                 let flags = self.flags();
                 match self.has(path, own, &flags) {
-                    true => self.register_others(path, own, &flags),
-                    false => self.forget(),
+                    Some(false) => self.forget(),
+                    _ => self.register_others(path, own, &flags),
                 }
             }
             self.read_attentions(Some(path));
@@ -250,7 +286,9 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
                 ..BasicParameterList::default()
             };
             let order = Order::registration(own, ReservationKey::ZERO, &flags);
-            self.unregister_others(path, &order, own);
+            if let Err(outcome) = self.unregister_others(path, &order) {
+                return outcome;
+            }
         }
         self.keeper.hold(false);
         self.read_attentions(Some(path));

@@ -1,8 +1,7 @@
 //! Registrations: each path has one of its own, and all are to have the same key.
 
 use scsi_pr::{
-    AdditionalSense, BasicParameterList, Capabilities, InServiceAction, OutServiceAction,
-    ReservationKey, ScopeType, Status,
+    AdditionalSense, BasicParameterList, OutServiceAction, ReservationKey, ScopeType, Status,
 };
 
 use super::asking::{is_good, sense};
@@ -13,20 +12,20 @@ use crate::outcome::Outcome;
 /// `SPEC_I_PT`, in byte 20 of the parameter list (SPC-4, 6.16.3).
 const SPEC_I_PT: (usize, u8) = (20, 0x08);
 
-/// Bytes that REPORT CAPABILITIES gives.
-const CAPABILITIES_LENGTH: u16 = 8;
-
-/// A type for a PREEMPT that finds no reservation: Write Exclusive - Registrants Only of the logical unit.
-const UNUSED_TYPE: ScopeType = ScopeType(0x05);
+/// A path that has the new key, and the one that it had before: zero stands for none. REGISTER AND IGNORE
+/// EXISTING KEY does not tell.
+type Registered = (usize, Option<ReservationKey>);
 
 /// What came of a path that was to follow.
 enum Followed {
-    /// It has the new key. It had this one before; zero stands for none.
-    From(ReservationKey),
+    /// It has the new key.
+    Registered(Option<ReservationKey>),
     /// It cannot be reached.
     Lost,
     /// It refused.
     Refused(Outcome),
+    /// Somebody has preempted its old key in this very moment.
+    Fenced(Outcome),
 }
 
 impl<P: Path, K: Keeper> Spread<'_, P, K> {
@@ -38,106 +37,82 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         list: &BasicParameterList,
     ) -> Outcome {
         let new = list.service_action_reservation_key;
+        let old = (action == OutServiceAction::Register).then_some(list.reservation_key);
+        if new.is_zero() {
+            return match old {
+                // Whoever is not registered may say that it stays so.
+                Some(ReservationKey::ZERO) => self.by_one(order).1,
+                _ => self.unregister(order, action, old, list),
+            };
+        }
         let before = match self.keeper.kept() {
             Ok(kept) => kept,
-            // To take registrations away needs nobody's help.
-            Err(_) if new.is_zero() => None,
             Err(error) => return self.cannot_keep(&error),
         };
-        let (first, outcome) = match self.by_one(order) {
-            (Some(path), outcome) => (path, outcome),
-            (None, outcome) => return outcome,
-        };
-        let old = match action {
-            OutServiceAction::Register => list.reservation_key,
-            // The command did not say; multipathd may know.
-            _ => before.map_or(ReservationKey::ZERO, |kept| kept.key),
-        };
-        if new.is_zero() {
-            self.forget();
-            let order = Order::new(action, ScopeType(0), list);
-            self.unregister_others(first, &order, old);
-            self.unregister_lost(first, old, list);
-            return outcome;
-        }
-        match self.register_all(first, order, old, before, list) {
-            Ok(()) => outcome,
-            Err(refusal) => {
-                self.keep_again(before);
-                refusal
-            }
-        }
-    }
-
-    /// Registers the other paths as the `first` one was, which had the `old` key, and has multipathd do so
-    /// with those that come back.
-    ///
-    /// # Errors
-    ///
-    /// What a path or multipathd answered. The paths have the keys again that they had.
-    fn register_all(
-        &mut self,
-        first: usize,
-        order: &Order,
-        old: ReservationKey,
-        before: Option<Kept>,
-        list: &BasicParameterList,
-    ) -> Result<(), Outcome> {
-        let new = list.service_action_reservation_key;
-        let mut done = vec![(first, old)];
         let kept = Kept {
             key: new,
             aptpl: list.aptpl,
         };
         // Clusters register the same key again and again.
         let is_new = before != Some(kept);
+        // Before the paths: what it refuses is then nowhere.
         if is_new && let Err(error) = self.keeper.keep(kept) {
-            self.undo(&done, order, list);
-            return Err(self.cannot_keep(&error));
+            self.keep_again(before);
+            return self.cannot_keep(&error);
         }
+        let result = self.register_paths(order, old, before, list);
+        if is_new && !self.was_fenced {
+            match &result {
+                Ok(_) => self.begin(),
+                Err(_) => self.keep_again(before),
+            }
+        }
+        let (Ok(outcome) | Err(outcome)) = result;
+        outcome
+    }
+
+    /// Registers one path after another.
+    ///
+    /// # Errors
+    ///
+    /// The answer, if it is no success. The paths have the keys that they had before.
+    fn register_paths(
+        &mut self,
+        order: &Order,
+        old: Option<ReservationKey>,
+        before: Option<Kept>,
+        list: &BasicParameterList,
+    ) -> Result<Outcome, Outcome> {
+        let new = list.service_action_reservation_key;
+        let (first, outcome) = match self.by_one(order) {
+            (Some(path), outcome) => (path, outcome),
+            (None, outcome) => return Err(outcome),
+        };
+        let mut done = vec![(first, old)];
         for path in self.others(first) {
             match self.follow(path, order, old, list) {
-                Followed::From(old) => done.push((path, old)),
-                Followed::Lost => {}
+                Followed::Registered(old) => done.push((path, old)),
+                Followed::Lost => self.remark_on(
+                    path,
+                    "cannot be reached and is not registered: multipathd does it when it is back",
+                ),
                 Followed::Refused(outcome) => {
-                    self.undo(&done, order, list);
+                    self.undo(&done, order, before, list);
+                    return Err(outcome);
+                }
+                Followed::Fenced(outcome) => {
+                    self.unregister_fenced(first, new, list);
+                    self.insist(first, &Order::registration(new, ReservationKey::ZERO, list));
                     return Err(outcome);
                 }
             }
         }
-        if is_new && let Err(error) = self.keeper.begin() {
-            self.undo(&done, order, list);
-            return Err(self.cannot_keep(&error));
+        match old {
+            _ if self.is_fenced(first, new, list) => self.unregister_fenced(first, new, list),
+            Some(old) if old != new => self.preempt_old_key(first, old, new),
+            _ => {}
         }
-        if !self.stays_fenced(first, new, list)
-            && old != new
-            && let Some(kind) = self.held_by_lost(old)
-        {
-            self.take_over(first, old, new, kind);
-        }
-        Ok(())
-    }
-
-    /// A path that cannot be reached holds the reservation with a key that the map does not have any more.
-    /// Else nobody could release it.
-    fn take_over(
-        &mut self,
-        first: usize,
-        old: ReservationKey,
-        new: ReservationKey,
-        kind: ScopeType,
-    ) {
-        let list = BasicParameterList {
-            reservation_key: new,
-            service_action_reservation_key: old,
-            ..BasicParameterList::default()
-        };
-        let order = Order::new(OutServiceAction::Preempt, kind, &list);
-        if !is_good(&self.insist(first, &order)) {
-            self.remarks.push(format!(
-                "the reservation is still held with the old key {old}, by a path that cannot be reached"
-            ));
-        }
+        Ok(outcome)
     }
 
     /// Registers a path as the first one was. That one had the `old` key.
@@ -149,51 +124,69 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         &mut self,
         path: usize,
         order: &Order,
-        old: ReservationKey,
+        old: Option<ReservationKey>,
         list: &BasicParameterList,
     ) -> Followed {
         let new = list.service_action_reservation_key;
         let mut delivery = self.insist(path, order);
+        let was_preempted = self.was_preempted;
         match delivery {
             // The first path has registered the ports that are named: this one leads to the same target
             // port.
             Delivery::Answered(outcome) if names_ports(order) && is_bad_list(&outcome) => {
+                let old = old.unwrap_or_default();
                 delivery = self.insist(path, &Order::registration(old, new, list));
             }
             _ => {}
         }
-        let mut known = vec![old];
+        let mut known = old;
         for guess in [new, ReservationKey::ZERO] {
-            match delivery {
-                Delivery::Answered(outcome) if outcome.status == Status::RESERVATION_CONFLICT => {}
+            let outcome = match delivery {
+                Delivery::Answered(outcome) if outcome.status == Status::RESERVATION_CONFLICT => {
+                    outcome
+                }
                 _ => break,
+            };
+            match old {
+                // A guest that takes a path for not registered has to hear that it is.
+                Some(old) if old == guess => continue,
+                Some(_) if guess.is_zero() && was_preempted => {
+                    return Followed::Fenced(outcome);
+                }
+                _ => known = Some(guess),
             }
-            // A guest that takes a path for not registered has to hear that it is.
-            if known.contains(&guess) {
-                continue;
-            }
-            known.push(guess);
             delivery = self.insist(path, &Order::registration(guess, new, list));
         }
         match delivery {
-            Delivery::Lost(_) => Followed::Lost,
+            Delivery::Unsent(_) | Delivery::Lost(_) => Followed::Lost,
             Delivery::Answered(outcome) if outcome.status == Status::GOOD => {
-                Followed::From(known.pop().unwrap_or_default())
+                Followed::Registered(known)
             }
             Delivery::Answered(outcome) => Followed::Refused(outcome),
         }
     }
 
-    /// Gives the paths the keys back that they had before.
-    fn undo(&mut self, done: &[(usize, ReservationKey)], order: &Order, list: &BasicParameterList) {
+    /// Gives the paths the keys back that they had before, where that is known.
+    fn undo(
+        &mut self,
+        done: &[Registered],
+        order: &Order,
+        before: Option<Kept>,
+        list: &BasicParameterList,
+    ) {
         let new = list.service_action_reservation_key;
+        let flags = BasicParameterList {
+            aptpl: before.map_or(list.aptpl, |before| before.aptpl),
+            ..list.clone()
+        };
         for &(path, old) in done {
-            let delivery = match old == new {
-                true => continue,
-                false => self.insist(path, &Order::registration(new, old, list)),
+            let is_undone = match old {
+                Some(old) if old == new => true,
+                Some(old) => is_good(&self.insist(path, &Order::registration(new, old, &flags))),
+                None => false,
             };
-            if !is_good(&delivery) {
-                let text = format!("could not be given key {old} back, it has key {new}");
+            if !is_undone {
+                let text = format!("is registered with key {new}, although that was refused");
                 self.remark_on(path, &text);
             }
         }
@@ -204,14 +197,23 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         }
     }
 
+    fn begin(&mut self) {
+        if let Err(error) = self.keeper.begin() {
+            self.remarks.push(format!(
+                "registered, but paths that come back will not be: {error}"
+            ));
+        }
+    }
+
     fn keep_again(&mut self, before: Option<Kept>) {
         let result = match before {
-            Some(kept) => self.keeper.keep(kept),
+            Some(kept) => self.keeper.keep(kept).and_then(|()| self.keeper.begin()),
             None => self.keeper.forget(),
         };
         if let Err(error) = result {
-            self.remarks
-                .push(format!("multipathd keeps a key that was refused: {error}"));
+            self.remarks.push(format!(
+                "multipathd may keep a key that was refused: {error}"
+            ));
         }
     }
 
@@ -221,124 +223,49 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         unreachable_unit()
     }
 
-    /// Takes the registrations of all paths but one away, as `order` does for one that has `key`.
-    pub(super) fn unregister_others(&mut self, first: usize, order: &Order, key: ReservationKey) {
+    /// Takes all registrations away. That needs nobody's help.
+    fn unregister(
+        &mut self,
+        order: &Order,
+        action: OutServiceAction,
+        old: Option<ReservationKey>,
+        list: &BasicParameterList,
+    ) -> Outcome {
+        let (first, outcome) = match self.by_one(order) {
+            (Some(path), outcome) => (path, outcome),
+            (None, outcome) => return outcome,
+        };
+        self.forget();
+        let order = Order::new(action, ScopeType(0), list);
+        if let Err(outcome) = self.unregister_others(first, &order) {
+            return outcome;
+        }
+        self.unregister_absent(first, old, list);
+        outcome
+    }
+
+    /// Takes the registrations of all paths but one away, with this command.
+    ///
+    /// # Errors
+    ///
+    /// The answer of a path that keeps its registration. When the guest tries again, it is the first.
+    pub(super) fn unregister_others(&mut self, first: usize, order: &Order) -> Result<(), Outcome> {
         for path in self.others(first) {
             match self.insist(path, order) {
-                Delivery::Answered(outcome) if outcome.status == Status::GOOD => {}
-                // It may have been without one already.
-                Delivery::Answered(_) if self.has_none(path) => {}
-                Delivery::Answered(outcome) => self.remark_on(
-                    path,
-                    &format!(
-                        "refuses to be unregistered ({}): it has another key than {key}",
-                        outcome.status
-                    ),
-                ),
-                Delivery::Lost(_) => {}
+                Delivery::Unsent(_) | Delivery::Lost(_) => {}
+                Delivery::Answered(outcome) => match outcome.status {
+                    Status::GOOD => {}
+                    // It may have been without one already.
+                    Status::RESERVATION_CONFLICT => {
+                        if self.has_none(path) == Some(false) {
+                            self.remark_on(path, "stays registered: it has another key");
+                        }
+                    }
+                    _ => return Err(outcome),
+                },
             }
         }
-    }
-
-    /// Takes the registrations away of paths that cannot be reached, and with them a reservation that one
-    /// of them holds.
-    ///
-    /// Only they can give them up; others can preempt them. For that, the first path registers with the
-    /// same key once more.
-    fn unregister_lost(&mut self, first: usize, key: ReservationKey, flags: &BasicParameterList) {
-        let lost = self.lost.iter().filter(|lost| **lost).count();
-        if key.is_zero() || lost == 0 {
-            return;
-        }
-        let left = self.registrations(key);
-        if left == Some(0) {
-            return;
-        }
-        // More than ours would be somebody else's too.
-        let is_ours = left.is_some_and(|left| left <= lost);
-        if !is_ours || !self.preempt_lost(first, key, flags) {
-            self.remarks.push(format!(
-                "{lost} of its paths cannot be reached, and may still be registered with key {key}"
-            ));
-        }
-    }
-
-    fn preempt_lost(
-        &mut self,
-        first: usize,
-        key: ReservationKey,
-        flags: &BasicParameterList,
-    ) -> bool {
-        let list = BasicParameterList {
-            reservation_key: key,
-            service_action_reservation_key: key,
-            ..BasicParameterList::default()
-        };
-        let kind = self
-            .reservation()
-            .map_or(UNUSED_TYPE, |held| held.scope_type);
-        let preempt = Order::new(OutServiceAction::Preempt, kind, &list);
-        let registered = self.insist(
-            first,
-            &Order::registration(ReservationKey::ZERO, key, flags),
-        );
-        if !is_good(&registered) {
-            return false;
-        }
-        let preempted = self.insist(first, &preempt);
-        // It may have been preempted itself.
-        let unregister = Order::registration(key, ReservationKey::ZERO, flags);
-        self.insist(first, &unregister);
-        is_good(&preempted)
-    }
-
-    /// Whether a path is not registered: only then may it take nothing away.
-    fn has_none(&mut self, path: usize) -> bool {
-        let nothing = BasicParameterList::default();
-        self.has(path, ReservationKey::ZERO, &nothing)
-    }
-
-    /// Whether a path is registered with `key`: only then may it be registered with it again.
-    pub(super) fn has(
-        &mut self,
-        path: usize,
-        key: ReservationKey,
-        flags: &BasicParameterList,
-    ) -> bool {
-        is_good(&self.insist(path, &Order::registration(key, key, flags)))
-    }
-
-    /// What a registration that is made again says beside the key: what the logical unit does already. The
-    /// last one that it gets decides for all.
-    pub(super) fn flags(&mut self) -> BasicParameterList {
-        let data = self.read(InServiceAction::ReportCapabilities, CAPABILITIES_LENGTH);
-        let capabilities = data.and_then(|data| Capabilities::decode(&data).ok());
-        BasicParameterList {
-            aptpl: capabilities
-                .is_some_and(|capabilities| capabilities.persist_through_power_loss_active),
-            ..BasicParameterList::default()
-        }
-    }
-
-    /// Whether somebody has taken the first path's registration away while the others got theirs, and then
-    /// takes these away as well.
-    ///
-    /// Who preempts us means all of us, and has been told that it is done. Paths that were registered a
-    /// moment later would be the host that everybody believes to be fenced.
-    fn stays_fenced(
-        &mut self,
-        first: usize,
-        key: ReservationKey,
-        flags: &BasicParameterList,
-    ) -> bool {
-        if self.paths.len() < 2 || self.has(first, key, flags) {
-            return false;
-        }
-        self.forget();
-        for path in self.others(first) {
-            self.insist(path, &Order::registration(key, ReservationKey::ZERO, flags));
-        }
-        true
+        Ok(())
     }
 
     /// Registers all paths but one with `key`, which some of them have.
@@ -350,21 +277,64 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
     ) {
         for path in self.others(first) {
             let mut delivery = self.insist(path, &Order::registration(key, key, flags));
-            if !is_good(&delivery) {
+            if matches!(delivery, Delivery::Answered(_)) && !is_good(&delivery) {
                 let order = Order::registration(ReservationKey::ZERO, key, flags);
                 delivery = self.insist(path, &order);
             }
+            // One that is away is multipathd's.
             if let Delivery::Answered(outcome) = delivery
                 && outcome.status != Status::GOOD
             {
-                let text = format!("cannot be registered with key {key}: {}", outcome.status);
+                let status = outcome.status;
+                let text = format!("could not be registered again with key {key}: {status}");
                 self.remark_on(path, &text);
             }
         }
-        self.stays_fenced(first, key, flags);
+        if self.is_fenced(first, key, flags) {
+            self.unregister_fenced(first, key, flags);
+        }
     }
 
-    fn remark_on(&mut self, path: usize, text: &str) {
+    /// Whether somebody has taken the first path's registration away while the others got theirs.
+    fn is_fenced(&mut self, first: usize, key: ReservationKey, flags: &BasicParameterList) -> bool {
+        self.paths.len() > 1 && self.has(first, key, flags) == Some(false)
+    }
+
+    /// Takes the new registrations of the other paths away.
+    ///
+    /// Who preempts us means all of us, and has been told that it is done. Paths that were registered a
+    /// moment later would be the host that everybody believes to be fenced.
+    fn unregister_fenced(&mut self, first: usize, key: ReservationKey, flags: &BasicParameterList) {
+        self.was_fenced = true;
+        self.forget();
+        for path in self.others(first) {
+            self.insist(path, &Order::registration(key, ReservationKey::ZERO, flags));
+        }
+    }
+
+    /// Whether a path is registered with `key`, if it says: only then may it be registered with it again.
+    pub(super) fn has(
+        &mut self,
+        path: usize,
+        key: ReservationKey,
+        flags: &BasicParameterList,
+    ) -> Option<bool> {
+        match self.insist(path, &Order::registration(key, key, flags)) {
+            Delivery::Answered(outcome) => match outcome.status {
+                Status::GOOD => Some(true),
+                Status::RESERVATION_CONFLICT => Some(false),
+                _ => None,
+            },
+            Delivery::Unsent(_) | Delivery::Lost(_) => None,
+        }
+    }
+
+    /// Whether a path is not registered: only then may it take nothing away.
+    fn has_none(&mut self, path: usize) -> Option<bool> {
+        self.has(path, ReservationKey::ZERO, &BasicParameterList::default())
+    }
+
+    pub(super) fn remark_on(&mut self, path: usize, text: &str) {
         if let Some(path) = self.paths.get(path) {
             self.remarks.push(format!("path {path} {text}"));
         }

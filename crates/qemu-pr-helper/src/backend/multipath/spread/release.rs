@@ -1,9 +1,6 @@
 //! RELEASE: only the nexus that holds a reservation can end it, and the others may not know who that is.
 
-use scsi_pr::{
-    AdditionalSense, BasicParameterList, OutServiceAction, ReservationKey, ScopeType, SenseKey,
-    Status,
-};
+use scsi_pr::{AdditionalSense, BasicParameterList, ReservationKey, ScopeType, SenseKey, Status};
 
 use super::{Keeper, Order, Path, Spread, unreachable_unit};
 use crate::backend::sg::Delivery;
@@ -42,7 +39,7 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
                     // Above all: the holder says that scope or type is another one.
                     _ => return outcome,
                 },
-                Delivery::Lost(outcome) => answers.lost = Some(outcome),
+                Delivery::Unsent(outcome) | Delivery::Lost(outcome) => answers.lost = Some(outcome),
             }
         }
         let Some(good) = answers.good else {
@@ -54,7 +51,7 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         {
             return refused;
         }
-        match self.held_by_lost(list.reservation_key) {
+        match self.held_by_absent(list.reservation_key) {
             None => {}
             Some(held) if held != kind => {
                 return Outcome::check_condition(
@@ -63,14 +60,26 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
                 );
             }
             Some(_) => {
-                if let Err(outcome) = self.release_for_lost(order, kind, list.reservation_key) {
+                if let Err(outcome) = self.release_for_absent(order, kind, list.reservation_key) {
                     return outcome;
                 }
             }
         }
         self.read_attentions(None);
         self.keeper.hold(false);
+        self.look_for_other_holder(list.reservation_key);
         good
+    }
+
+    /// A path that was removed from the map leaves its reservation behind. It could be preempted, but there is
+    /// no telling it from another host that has the same key.
+    fn look_for_other_holder(&mut self, key: ReservationKey) {
+        if !key.is_zero() && self.reservation().is_some_and(|held| held.key == key) {
+            self.remarks.push(format!(
+                "released, but there is a reservation with its key {key}: of a path that is not there any \
+                 more, or of another host"
+            ));
+        }
     }
 
     /// Whether it was the holder who has refused. LIO answers a holder who is wrong about key or type with
@@ -85,33 +94,5 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         };
         let kept = self.keeper.kept().ok().flatten();
         held.key == key || kept.is_some_and(|kept| kept.key == held.key)
-    }
-
-    /// Ends a reservation that a path holds which cannot be reached.
-    ///
-    /// A path that can be reached preempts it, which makes it the holder, and releases. The standard has
-    /// no other way that leaves other initiators' registrations alone. It costs the registrations of our
-    /// other paths, which are made anew; those that are away are multipathd's to make.
-    fn release_for_lost(
-        &mut self,
-        order: &Order,
-        kind: ScopeType,
-        key: ReservationKey,
-    ) -> Result<(), Outcome> {
-        let list = BasicParameterList {
-            reservation_key: key,
-            service_action_reservation_key: key,
-            ..BasicParameterList::default()
-        };
-        let preempt = Order::new(OutServiceAction::Preempt, kind, &list);
-        let (holder, outcome) = self.by_one(&preempt);
-        let holder = holder.ok_or(outcome)?;
-        let released = self.insist(holder, order).outcome();
-        let flags = self.flags();
-        self.register_others(holder, key, &flags);
-        match released.status {
-            Status::GOOD => Ok(()),
-            _ => Err(released),
-        }
     }
 }
