@@ -80,6 +80,38 @@ pub struct Completion {
     pub residual: usize,
 }
 
+/// Room for an answer, at an odd address.
+///
+/// Into memory that is aligned the kernel has the device write; otherwise into pages of its own, from which it
+/// copies what there is room for (`blk_rq_map_user` of `block/blk-map.c`). LIO of Linux 6.12 answers READ FULL
+/// STATUS with whole registrations, also where the allocation length ends within one. Where it is reached by
+/// its loopback fabric it overwrites what is behind the room: our memory, and behind the end of a page
+/// anybody's.
+#[derive(Default)]
+struct Detour {
+    bytes: Vec<u8>,
+    start: usize,
+    length: usize,
+}
+
+impl Detour {
+    fn new(bytes: &[u8]) -> Self {
+        let length = bytes.len();
+        let mut copy = vec![0; length + 1];
+        let start = usize::from(copy.as_ptr().addr().is_multiple_of(2));
+        copy[start..][..length].copy_from_slice(bytes);
+        Self {
+            bytes: copy,
+            start,
+            length,
+        }
+    }
+
+    fn room(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..][..self.length]
+    }
+}
+
 /// Sends `cdb` to `device` and waits until the device has answered or `timeout` has passed.
 ///
 /// The whole of `cdb` is sent. Sense data is written to the front of `sense`, of which at most 255
@@ -99,7 +131,8 @@ pub fn sg_io(
     timeout: Duration,
 ) -> io::Result<Completion> {
     let too_long = |_| io::Error::from_raw_os_error(libc::EINVAL);
-    let (direction, pointer, length) = match data {
+    let mut detour = Detour::default();
+    let (direction, pointer, length) = match &data {
         Data::None => (SG_DXFER_NONE, ptr::null_mut(), 0),
         // The kernel only reads this buffer: the direction says so.
         Data::ToDevice(bytes) => (
@@ -107,7 +140,11 @@ pub fn sg_io(
             bytes.as_ptr().cast_mut().cast(),
             bytes.len(),
         ),
-        Data::FromDevice(bytes) => (SG_DXFER_FROM_DEV, bytes.as_mut_ptr().cast(), bytes.len()),
+        Data::FromDevice(bytes) => {
+            detour = Detour::new(bytes);
+            let room = detour.room();
+            (SG_DXFER_FROM_DEV, room.as_mut_ptr().cast(), room.len())
+        }
     };
     let header = SgIoHeader {
         interface_id: c_int::from(b'S'),
@@ -149,6 +186,9 @@ pub fn sg_io(
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
+    if let Data::FromDevice(bytes) = data {
+        bytes.copy_from_slice(detour.room());
+    }
     let Area { header, .. } = area;
     Ok(Completion {
         status: header.status,
@@ -173,6 +213,16 @@ mod tests {
             64
         };
         assert_eq!(size_of::<SgIoHeader>(), expected);
+    }
+
+    #[test]
+    fn a_detour_is_as_long_as_the_room_and_at_an_odd_address() {
+        for length in [0, 1, 24, 4096, 8192] {
+            let bytes: Vec<u8> = (0..=255).cycle().take(length).collect();
+            let mut detour = Detour::new(&bytes);
+            assert_eq!(detour.room().as_ptr().addr() % 2, 1);
+            assert_eq!(detour.room(), bytes);
+        }
     }
 
     #[test]
