@@ -23,11 +23,6 @@ use crate::backend::sg::{self, Delivery};
 use crate::device::{self, Number};
 use crate::outcome::Outcome;
 
-/// Room behind the room for an answer. Where the kernel is the target too, READ FULL STATUS with an
-/// allocation length that ends within a registration is answered with the whole of it, in our memory (LIO
-/// of Linux 6.12 with its loopback fabric).
-const OVERRUN: usize = 512;
-
 /// Between two attempts at a path that is busy, or could not be reached.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -162,12 +157,9 @@ impl spread::Path for Path {
         // Whoever hangs in the kernel cannot be called back. It ends with the process.
         let spawned = match &data {
             Data::FromDevice(room) => {
-                let length = room.len();
-                let mut room = vec![0; length.saturating_add(OVERRUN)];
+                let mut room = vec![0; room.len()];
                 thread::Builder::new().spawn(move || {
-                    let (area, _) = room.split_at_mut(length);
-                    let delivery = source.deliver(&cdb, Data::FromDevice(area), patience);
-                    room.truncate(length);
+                    let delivery = source.deliver(&cdb, Data::FromDevice(&mut room), patience);
                     let _ = answer.send((delivery, room));
                 })
             }
