@@ -23,6 +23,9 @@ use crate::backend::sg::{self, Delivery};
 use crate::device::{self, Number};
 use crate::outcome::Outcome;
 
+/// The additional sense code of LOGICAL UNIT NOT READY, whatever the qualifier says.
+const NOT_READY: u8 = 0x04;
+
 /// Between two attempts at a path that is busy, or could not be reached.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -209,7 +212,8 @@ fn is_unavailable(outcome: &Outcome) -> bool {
         _ => None,
     };
     sense.is_some_and(|sense| {
-        sense.key == SenseKey::NotReady || sense.code == AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED
+        sense.key == SenseKey::NotReady && sense.code.asc == NOT_READY
+            || sense.code == AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED
     })
 }
 
