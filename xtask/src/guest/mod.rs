@@ -44,7 +44,7 @@ enum Scenario {
     Sg(suite::Options),
     Guest(reservations::Options),
     Lio(comparison::Options),
-    Multipath(suite::Suite),
+    Multipath(multipath::Options),
 }
 
 /// Loads kernel modules from where the package was unpacked.
@@ -89,7 +89,7 @@ fn scenario(options: &Options) -> Result<()> {
         Scenario::Sg(options) => suite::run(options, &modules),
         Scenario::Guest(options) => reservations::run(options, &modules),
         Scenario::Lio(options) => comparison::run(options, &modules),
-        Scenario::Multipath(suite) => multipath::run(suite, &modules),
+        Scenario::Multipath(options) => multipath::run(options, &modules),
     }
 }
 

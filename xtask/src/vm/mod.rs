@@ -56,9 +56,9 @@ pub(crate) struct Options {
 enum Scenario {
     /// The compatibility suite and prhctl on a real SCSI target with two initiator ports
     Sg,
-    /// A nested QEMU guest that reserves a disk of that target through the helper
+    /// A nested QEMU guest that reserves a disk of that target, and a map, through the helper
     Guest,
-    /// Maps that multipathd has made over that target: what becomes of commands to them
+    /// Maps that multipathd has made over that target: commands and faults, beside a single path
     Multipath,
     /// Random sequences of commands to that target and to the software logical unit
     Lio,
@@ -101,7 +101,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         [] => Scenario::value_variants(),
         named => named,
     };
-    tools::check(scenarios.contains(&Scenario::Multipath))?;
+    let has_maps = |scenario: &Scenario| matches!(scenario, Scenario::Guest | Scenario::Multipath);
+    tools::check(scenarios.iter().any(has_maps))?;
     let folder = build::target_folder()?.join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let kernel = timed("kernel", || kernel::get(&folder))?;
@@ -126,7 +127,7 @@ fn run_one(scenario: Scenario, folder: &Path, kernel: &Kernel, options: &Options
     println!("xtask: {name}");
     let words = timed("build", || match scenario {
         Scenario::Sg => sg_words(),
-        Scenario::Multipath => suite_words(name),
+        Scenario::Multipath => multipath_words(),
         Scenario::Guest => guest_words(folder, kernel),
         Scenario::Lio => lio_words(options),
     })?;
@@ -167,6 +168,12 @@ fn sg_words() -> Result<Vec<OsString>> {
     let mut words = suite_words("sg")?;
     words.extend(["--prhctl".into(), build::prhctl()?.into()]);
     words.extend(["--helper".into(), ORIGINAL_HELPER.into()]);
+    words.extend(["--helper".into(), build::helper()?.into()]);
+    Ok(words)
+}
+
+fn multipath_words() -> Result<Vec<OsString>> {
+    let mut words = suite_words("multipath")?;
     words.extend(["--helper".into(), build::helper()?.into()]);
     Ok(words)
 }

@@ -1,5 +1,6 @@
 //! udevd and multipathd in a machine without systemd, and what multipathd says.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -23,19 +24,47 @@ const LOG: &str = "/run/multipathd.log";
 /// host has. The keys of `mpathpersist` are kept in a file, so that multipathd can register a path
 /// that comes back. Paths are looked at each second, to be done soon; a host does it every 5 to 20.
 /// For this target multipathd would let commands wait a while when there is no path; here they
-/// fail, except where the scenario says otherwise.
-const CONFIGURATION: &str = "\
-defaults {
+/// fail, except where the scenario says otherwise. Disks named `strangers` are in no map.
+fn configuration(keys: Keys, without_path: WithoutPath, strangers: &[String]) -> String {
+    let keys = match keys {
+        Keys::InFile => "    reservation_key file\n",
+        Keys::Nowhere => "",
+    };
+    let without_path = match without_path {
+        WithoutPath::Fail => "fail",
+        WithoutPath::Queue => "queue",
+    };
+    let strangers: String = strangers
+        .iter()
+        .map(|name| format!("    devnode \"^{name}$\"\n"))
+        .collect();
+    format!(
+        "\
+defaults {{
     user_friendly_names yes
     find_multipaths no
-    reservation_key file
-    polling_interval 1
+{keys}    polling_interval 1
     max_polling_interval 1
+}}
+overrides {{
+    no_path_retry {without_path}
+}}
+blacklist {{
+{strangers}}}
+"
+    )
 }
-overrides {
-    no_path_retry fail
+
+const CONFIGURATION: &str = "/etc/multipath.conf";
+
+/// Where multipathd has a map's key from, if it is to register paths.
+#[derive(Clone, Copy)]
+pub(super) enum Keys {
+    /// `reservation_key file`: whoever registers says.
+    InFile,
+    /// No `reservation_key`, as the default is.
+    Nowhere,
 }
-";
 
 /// Starts udevd and lets it look at the disks, as multipathd knows no others than udev does.
 pub(super) fn start_udev() -> Result<()> {
@@ -54,22 +83,81 @@ pub(super) fn settle() -> Result<()> {
     run(command("udevadm").args(["settle", "--timeout=60"]))
 }
 
-/// The running multipathd.
-pub(super) struct Multipathd(Child);
+/// Has udevd look at nothing any more. It looks at a disk anew whenever somebody who could write to it has
+/// closed it, and what it reads takes the unit attentions that others wait for.
+pub(crate) fn pause_udev() -> Result<()> {
+    settle()?;
+    run(command("udevadm").args(["control", "--stop-exec-queue"]))
+}
+
+/// What a map does with commands while it has no path.
+#[derive(Clone, Copy)]
+pub(super) enum WithoutPath {
+    Fail,
+    Queue,
+}
+
+/// multipathd, which most of the time is running.
+pub(super) struct Multipathd {
+    process: RefCell<Child>,
+    strangers: Vec<String>,
+}
 
 impl Multipathd {
     /// Starts it in the foreground and waits until it answers.
-    pub(super) fn start() -> Result<Self> {
+    pub(super) fn start(strangers: Vec<String>) -> Result<Self> {
         // What it remembers: bindings, WWIDs, keys. Whatever the host has there is not for us.
         mount_new("tmpfs", "/etc/multipath")?;
-        write(Path::new("/etc/multipath.conf"), CONFIGURATION)?;
-        let mut daemon = Self(start("multipathd", &["-d", "-s"], LOG)?);
+        write(
+            Path::new(CONFIGURATION),
+            &configuration(Keys::InFile, WithoutPath::Fail, &strangers),
+        )?;
+        let daemon = Self {
+            process: RefCell::new(launch()?),
+            strangers,
+        };
+        daemon.wait_until_ready()?;
+        Ok(daemon)
+    }
+
+    /// Ends it as a crash would.
+    pub(super) fn kill(&self) -> Result<()> {
+        let mut process = self.process.borrow_mut();
+        process.kill().context("cannot kill multipathd")?;
+        process.wait().context("cannot wait for multipathd")?;
+        Ok(())
+    }
+
+    /// Starts it again, after [`Multipathd::kill`].
+    pub(super) fn start_again(&self) -> Result<()> {
+        *self.process.borrow_mut() = launch()?;
+        self.wait_until_ready()
+    }
+
+    fn wait_until_ready(&self) -> Result<()> {
         let answers = poll(PATIENCE, || {
-            ensure!(daemon.0.try_wait()?.is_none(), "multipathd has ended");
-            Ok(daemon.ask(&["show", "daemon"]).ok())
+            let ended = self.process.borrow_mut().try_wait()?;
+            ensure!(ended.is_none(), "multipathd has ended");
+            Ok(self.ask(&["show", "daemon"]).ok())
         })?;
         answers.context("multipathd does not answer")?;
-        Ok(daemon)
+        Ok(())
+    }
+
+    /// Has it read its configuration anew, and waits until it has done so.
+    pub(super) fn configure(&self, keys: Keys, without_path: WithoutPath) -> Result<()> {
+        write(
+            Path::new(CONFIGURATION),
+            &configuration(keys, without_path, &self.strangers),
+        )?;
+        self.ask(&["reconfigure"])?;
+        let done = poll(PATIENCE, || {
+            let used = self.ask(&["show", "config", "local"])?;
+            let is_idle = self.ask(&["show", "daemon"])?.contains("idle");
+            let has_file = used.contains("reservation_key");
+            Ok((is_idle && has_file == matches!(keys, Keys::InFile)).then_some(()))
+        })?;
+        done.context("multipathd does not take its configuration")
     }
 
     /// Has it obey an interactive command.
@@ -88,7 +176,8 @@ impl Multipathd {
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        kill_process(Pid::from_child(&self.0), signal).context("cannot signal multipathd")
+        kill_process(Pid::from_child(&self.process.borrow()), signal)
+            .context("cannot signal multipathd")
     }
 
     /// The state of the path `name` (`sda`): of device-mapper, and of multipathd's checker.
@@ -108,8 +197,13 @@ pub(super) fn log() -> String {
     fs::read_to_string(LOG).unwrap_or_else(|error| format!("({LOG}: {error})"))
 }
 
+fn launch() -> Result<Child> {
+    start("multipathd", &["-d", "-s"], LOG)
+}
+
 fn start(program: &str, arguments: &[&str], log: &str) -> Result<Child> {
-    let output = File::create(log).with_context(|| format!("cannot create {log}"))?;
+    let output = File::options().create(true).append(true).open(log);
+    let output = output.with_context(|| format!("cannot open {log}"))?;
     let errors = output.try_clone()?;
     let mut process: Command = command(program);
     process.args(arguments).stdin(Stdio::null());

@@ -10,11 +10,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use linux_sys::sg::{Data, sg_io};
 
+use super::commands::Order;
+
 /// The kernel raises this to seven seconds.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// INQUIRY for the page of device identification, which names the target port that answers.
 const IDENTIFICATION: [u8; 6] = [0x12, 1, 0x83, 0, 255, 0];
+
+/// As many bytes as the protocol with QEMU has for it.
+const SENSE: usize = 96;
 
 /// How many bytes of an answer are shown.
 const SHOWN: usize = 12;
@@ -43,6 +48,25 @@ impl Device {
         self.read(&[0x5e, action, 0, 0, 0, 0, 0, high, low, 0], allocation)
     }
 
+    /// PERSISTENT RESERVE OUT.
+    pub(super) fn reserve_out(&self, order: &Order) -> Reply {
+        // Zero bytes of parameters are no data.
+        let data = match order.list.as_slice() {
+            [] => Data::None,
+            list => Data::ToDevice(list),
+        };
+        let mut sense = vec![0; SENSE];
+        match sg_io(self.file.as_fd(), &order.cdb, data, &mut sense, TIMEOUT) {
+            Err(error) => Reply::Errno(error.raw_os_error().unwrap_or_default()),
+            Ok(done) if done.host_status != 0 => Reply::Host(done.host_status),
+            Ok(done) => Reply::Answer {
+                status: done.status,
+                sense,
+                data: Vec::new(),
+            },
+        }
+    }
+
     /// What the port at the other end says of itself: different for each path.
     pub(super) fn identification(&self) -> Result<Vec<u8>> {
         match self.read(&IDENTIFICATION, 255) {
@@ -55,15 +79,21 @@ impl Device {
 
     /// Reads the unit attentions, each of which ends one command.
     pub(super) fn drain(&self) -> Result<()> {
+        self.attentions().map(drop)
+    }
+
+    /// Reads the unit attentions, and says which there were.
+    pub(super) fn attentions(&self) -> Result<Vec<Reply>> {
         const TEST_UNIT_READY: [u8; 6] = [0; 6];
-        let mut reply = Reply::Errno(0);
+        let mut replies = Vec::new();
         for _ in 0..20 {
-            reply = self.read(&TEST_UNIT_READY, 0);
-            if matches!(reply, Reply::Answer { status: 0, .. }) {
-                return Ok(());
+            match self.read(&TEST_UNIT_READY, 0) {
+                reply if reply.is_good() => return Ok(replies),
+                reply => replies.push(reply),
             }
         }
-        bail!("{} does not get ready: {reply}", self.path.display())
+        let last = replies.pop().unwrap_or(Reply::Waiting);
+        bail!("{} does not get ready: {last}", self.path.display())
     }
 
     fn read(&self, cdb: &[u8], allocation: u16) -> Reply {
@@ -72,12 +102,17 @@ impl Device {
             0 => Data::None,
             _ => Data::FromDevice(&mut data),
         };
-        let mut sense = vec![0; 96];
+        let mut sense = vec![0; SENSE];
         match sg_io(self.file.as_fd(), cdb, transfer, &mut sense, TIMEOUT) {
             Err(error) => Reply::Errno(error.raw_os_error().unwrap_or_default()),
             Ok(done) if done.host_status != 0 => Reply::Host(done.host_status),
             Ok(done) => {
-                data.truncate(data.len().saturating_sub(done.residual));
+                // With any other status there are none, whatever the adapter says.
+                let received = match done.status {
+                    0 => data.len().saturating_sub(done.residual),
+                    _ => 0,
+                };
+                data.truncate(received);
                 Reply::Answer {
                     status: done.status,
                     sense,
@@ -89,7 +124,7 @@ impl Device {
 }
 
 /// What came of a command.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reply {
     /// The logical unit answered.
     Answer {
@@ -103,6 +138,23 @@ pub(super) enum Reply {
     Errno(i32),
     /// The kernel was still waiting when we looked.
     Waiting,
+}
+
+impl Reply {
+    /// Whether the command was done.
+    pub(super) fn is_good(&self) -> bool {
+        matches!(self, Self::Answer { status: 0, .. })
+    }
+
+    /// Sense key and code of a CHECK CONDITION, in fixed format, which is what the target uses.
+    pub(super) fn sense(&self) -> Option<[u8; 3]> {
+        match self {
+            Self::Answer {
+                status: 2, sense, ..
+            } if sense.first() == Some(&0x70) => Some([sense[2], sense[12], sense[13]]),
+            _ => None,
+        }
+    }
 }
 
 /// What came of several commands, in whatever order.
@@ -131,7 +183,13 @@ impl fmt::Display for Tally {
 
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some([key, code, qualifier]) = self.sense() {
+            return write!(f, "CHECK {key:x}/{code:02x}/{qualifier:02x}");
+        }
         match self {
+            Self::Answer {
+                status: 0, data, ..
+            } if data.is_empty() => f.write_str("GOOD"),
             Self::Answer {
                 status: 0, data, ..
             } => {
@@ -141,13 +199,8 @@ impl fmt::Display for Reply {
                 }
                 f.write_str(if data.len() > SHOWN { " …" } else { "" })
             }
-            // Fixed format, which is what the target uses.
-            Self::Answer {
-                status: 2, sense, ..
-            } if sense.first() == Some(&0x70) => {
-                let [key, code, qualifier] = [2, 12, 13].map(|at| sense[at]);
-                write!(f, "CHECK {key:x}/{code:02x}/{qualifier:02x}")
-            }
+            Self::Answer { status: 0x08, .. } => f.write_str("BUSY"),
+            Self::Answer { status: 0x18, .. } => f.write_str("CONFLICT"),
             Self::Answer { status, sense, .. } => {
                 write!(f, "status {status:#04x}, sense {:02x?}", &sense[..18])
             }

@@ -1,8 +1,9 @@
 //! Rows of the table: what the four service actions of PERSISTENT RESERVE IN answer, with both
 //! paths up.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
+use super::commands::{clear, register_and_ignore};
 use super::daemons;
 use super::device::{Device, Tally};
 use super::stage::Stage;
@@ -25,9 +26,7 @@ const KEYS: [&str; 2] = ["0xa1", "0xb2"];
 
 /// Takes the unit through its states and asks in each, by the map and by each path.
 pub(super) fn run(stage: &Stage, table: &mut Table) -> Result<()> {
-    for route in &stage.routes {
-        route.device.drain()?;
-    }
+    clean(stage)?;
     daemons::settle()?;
     ask(stage, "clean", table);
     register(stage, 0)?;
@@ -42,6 +41,19 @@ pub(super) fn run(stage: &Stage, table: &mut Table) -> Result<()> {
     ask(stage, "reserved", table);
     persist(stage, 0, &["--clear", "--param-rk", KEYS[0]])?;
     attention(stage, table)
+}
+
+/// Removes what others have left registered.
+fn clean(stage: &Stage) -> Result<()> {
+    const CLEANER: u64 = 0xc1ea;
+    let [first, _] = &stage.routes;
+    first.device.drain()?;
+    for order in [register_and_ignore(CLEANER), clear(CLEANER)] {
+        let reply = first.device.reserve_out(&order);
+        ensure!(reply.is_good(), "cleaning: {reply}");
+    }
+    let mut routes = stage.routes.iter();
+    routes.try_for_each(|route| route.device.drain())
 }
 
 /// A unit attention is a path's own. Of the commands to the map, the first that goes to this path

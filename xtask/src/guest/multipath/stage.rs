@@ -16,6 +16,8 @@ use crate::process::{command, poll, run, text};
 pub(super) struct Route {
     /// The block device's name, `sdX`.
     pub(super) name: String,
+    /// The number of its port.
+    pub(super) port: u32,
     /// The character device: udevd does not look at the disk anew when it is closed.
     pub(super) generic: PathBuf,
     pub(super) device: Device,
@@ -42,7 +44,7 @@ pub(super) enum Fault {
 }
 
 /// The whole of it.
-pub(super) struct Stage {
+pub(crate) struct Stage {
     pub(super) multipathd: Multipathd,
     pub(super) routes: [Route; 2],
     /// What the map is called: a name in `/dev/mapper`.
@@ -54,16 +56,18 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// Starts the daemons and waits for the map over the two ports of one unit.
-    pub(super) fn set(modules: &Modules, ports: &[Port; 2]) -> Result<Self> {
+    /// Starts the daemons and waits for the map over the two ports of one unit. Disks of `strangers`
+    /// are to be in no map.
+    pub(crate) fn set(modules: &Modules, ports: &[Port; 2], strangers: &[&Port]) -> Result<Self> {
         // The kernel looks for modules where the host has its own.
         for module in ["dm_mod", "dm_multipath", "dm_service_time"] {
             modules.load(module)?;
         }
         daemons::start_udev()?;
-        let multipathd = Multipathd::start()?;
+        let strangers = strangers.iter().map(|port| name_of(&port.block));
+        let multipathd = Multipathd::start(strangers.collect::<Result<_>>()?)?;
         let routes = [Route::new(&ports[0])?, Route::new(&ports[1])?];
-        let name = map_over(&routes)?;
+        let name = map_over(&routes.each_ref().map(|route| route.name.as_str()))?;
         let multipath = appeared(&name)?;
         // Made by kpartx, which a rule of udev starts.
         let partition = appeared(&format!("{name}-part1"))?;
@@ -89,6 +93,11 @@ impl Stage {
         print!("{}", text(command("multipath").arg("-ll"))?);
         print!("{}", text(command("dmsetup").arg("table"))?);
         Ok(stage)
+    }
+
+    /// The map's node.
+    pub(crate) fn disk(&self) -> &Path {
+        &self.map.path
     }
 
     /// Waits until both paths are used and well.
@@ -148,9 +157,9 @@ impl Stage {
 
 impl Route {
     fn new(port: &Port) -> Result<Self> {
-        let name = port.block.file_name().and_then(|name| name.to_str());
         Ok(Self {
-            name: name.context("a disk's name is odd")?.to_owned(),
+            name: name_of(&port.block)?,
+            port: port.number,
             generic: port.generic.clone(),
             transport: port.transport.clone(),
             device: Device::open(&port.block)?,
@@ -185,11 +194,11 @@ impl Route {
     }
 }
 
-/// The name of the multipath map that holds both disks, once there is one.
-fn map_over(routes: &[Route; 2]) -> Result<String> {
-    let maps = |route: &Route| -> Result<Vec<String>> {
+/// The name of the multipath map that holds these disks, once there is one.
+pub(super) fn map_over(disks: &[&str]) -> Result<String> {
+    let maps = |disk: &str| -> Result<Vec<String>> {
         let mut names = Vec::new();
-        for holder in fs::read_dir(format!("/sys/block/{}/holders", route.name))? {
+        for holder in fs::read_dir(format!("/sys/block/{disk}/holders"))? {
             let dm = holder?.path().join("dm");
             if read(&dm.join("uuid"))?.starts_with("mpath-") {
                 names.push(read(&dm.join("name"))?);
@@ -198,12 +207,20 @@ fn map_over(routes: &[Route; 2]) -> Result<String> {
         Ok(names)
     };
     let found = poll(PATIENCE, || {
-        let [one, two] = [maps(&routes[0])?, maps(&routes[1])?];
-        Ok((one == two).then(|| one.first().cloned()).flatten())
+        let found = disks.iter().map(|disk| maps(disk));
+        let found = found.collect::<Result<Vec<_>>>()?;
+        let is_one = found.iter().all(|names| *names == found[0]);
+        Ok(found[0].first().filter(|_| is_one).cloned())
     })?;
-    let name = found.context("multipathd makes no map over the two disks")?;
+    let name = found.context("multipathd makes no map over the disks")?;
     ensure!(!name.is_empty(), "the map has no name");
     Ok(name)
+}
+
+/// The name of a block device, `sdX`.
+pub(super) fn name_of(block: &Path) -> Result<String> {
+    let name = block.file_name().and_then(|name| name.to_str());
+    Ok(name.context("a disk's name is odd")?.to_owned())
 }
 
 fn create(name: &str, table: &str) -> Result<PathBuf> {

@@ -66,6 +66,8 @@ impl Table {
 
     /// Prints the table; all reasons are below it, each once.
     pub(super) fn print(&self) {
+        let same = self.0.iter().filter(|row| row.same).count();
+        println!("guest: {} rows, {same} of them the same", self.0.len());
         let width = |column: fn(&Row) -> &str, title: &str| {
             let cells = self.0.iter().map(|row| column(row).chars().count());
             cells.max().unwrap_or(0).max(title.len())
