@@ -1,4 +1,4 @@
-//! The nested guest: a QEMU inside the virtual machine, with a port of the target as its disk and
+//! The nested guest: a QEMU inside the virtual machine, with a disk of the target's and
 //! the helper as its way to reserve it.
 
 use std::fs;
@@ -12,7 +12,6 @@ use anyhow::{Context as _, Result, ensure};
 use super::Modules;
 use super::helper::SOCKET;
 use super::initiator::Initiator;
-use super::lio::Port;
 use super::serial::Console;
 use crate::process::{command, wait_for_end};
 
@@ -80,17 +79,14 @@ pub(crate) fn prepare(kernel: &Path, initramfs: &Path) -> Result<()> {
 
 impl Nested {
     /// Boots the guest and waits until it takes commands. The helper must be listening.
-    pub(crate) fn start(port: &Port, accelerator: Accelerator) -> Result<Self> {
+    pub(crate) fn start(disk: &Path, accelerator: Accelerator) -> Result<Self> {
         let kvm = Path::new("/dev/kvm");
         let kvm = matches!(accelerator, Accelerator::Kvm).then_some(kvm);
-        for path in [port.block.as_path(), Path::new(SOCKET)]
-            .into_iter()
-            .chain(kvm)
-        {
+        for path in [disk, Path::new(SOCKET)].into_iter().chain(kvm) {
             chown(path, Some(USER), Some(USER))
                 .with_context(|| format!("cannot give {} to QEMU's user", path.display()))?;
         }
-        let mut qemu = qemu(&port.block, accelerator)
+        let mut qemu = qemu(disk, accelerator)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

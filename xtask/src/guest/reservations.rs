@@ -1,5 +1,6 @@
 //! Scenario `guest`: a real QEMU guest registers, reserves, is refused and releases on a real SCSI
-//! target through the helper, and a second initiator port sees and feels what it did.
+//! target through the helper, and a second initiator port sees and feels what it did. Its disk is a port of
+//! the target, and then a multipath map.
 
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use clap::Args;
 use super::helper::{Helper, complaints};
 use super::initiator::{DirectPort, Initiator};
 use super::lio::{Port, Target};
+use super::multipath::{Stage, pause_udev};
 use super::nested::{self, Accelerator, Nested};
 use super::{Modules, uptime};
 use crate::process::timed;
@@ -46,7 +48,7 @@ const EXCLUSIVE_ACCESS: &str = "Exclusive Access";
 /// Runs the same steps with each helper.
 pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
     let mut target = Target::start(modules)?;
-    let ports = target.unit::<2>()?;
+    let [port, other] = target.unit::<2>()?;
     let accelerator = Accelerator::best(modules);
     nested::prepare(&options.kernel, &options.initramfs)?;
     println!(
@@ -56,27 +58,51 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
     // The original first: where it fails too, the steps are wrong and not our helper.
     let helpers = match accelerator {
         Accelerator::Kvm => vec![&options.original, &options.helper],
-        // There is no time for both.
+        // There is no time for more.
         Accelerator::Tcg => vec![&options.helper],
     };
     for helper in helpers {
         let name = helper.display().to_string();
-        timed(&name, || with_helper(helper, &ports, accelerator))
-            .with_context(|| format!("with {name}"))?;
+        timed(&name, || {
+            with_helper(helper, &port.block, &[&port], &other, accelerator)
+        })
+        .with_context(|| format!("with {name}"))?;
     }
-    Ok(())
+    if matches!(accelerator, Accelerator::Tcg) {
+        println!("guest: there is no time for the same steps on a multipath map");
+        return Ok(());
+    }
+    // The guest has overwritten the partition table of the other one.
+    let [first, second, other] = target.unit::<3>()?;
+    let paths = [first, second];
+    let stage = timed("udevd, multipathd and its map", || {
+        Stage::set(modules, &paths, &[&other])
+    })?;
+    let ports = paths.each_ref();
+    pause_udev()?;
+    timed("multipath map", || {
+        with_helper(&options.helper, stage.disk(), &ports, &other, accelerator)
+    })
+    .context("on a multipath map")
 }
 
-fn with_helper(program: &Path, ports: &[Port; 2], accelerator: Accelerator) -> Result<()> {
-    println!("guest: with {}", program.display());
+/// Has a guest with `disk`, which `paths` lead to, and another port go through all steps.
+fn with_helper(
+    program: &Path,
+    disk: &Path,
+    paths: &[&Port],
+    other: &Port,
+    accelerator: Accelerator,
+) -> Result<()> {
+    println!("guest: with {} and {}", program.display(), disk.display());
     let helper = Helper::start(program)?;
-    let mut port = DirectPort(&ports[1]);
+    let mut port = DirectPort(other);
     let steps = timed("boot of the nested guest", || {
-        Nested::start(&ports[0], accelerator)
+        Nested::start(disk, accelerator)
     })
     .and_then(|mut guest| {
-        register_and_reserve(&mut guest, &mut port)?;
-        refuse_the_port(&mut guest, &mut port)?;
+        register_and_reserve(&mut guest, &mut port, paths)?;
+        refuse_the_port(&mut guest, &mut port, paths)?;
         refuse_the_guest(&mut guest, &mut port)?;
         preempt_and_clear(&mut guest, &mut port)?;
         guest.stop()
@@ -88,8 +114,18 @@ fn with_helper(program: &Path, ports: &[Port; 2], accelerator: Accelerator) -> R
     helper.stop()
 }
 
+/// What `sg_persist` says of so many keys: one for each path to the guest's disk, and others'.
+fn registered(count: usize) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} registered reservation key{plural}")
+}
+
 /// The guest takes a reservation, and both sides see it.
-fn register_and_reserve(guest: &mut impl Initiator, port: &mut impl Initiator) -> Result<()> {
+fn register_and_reserve(
+    guest: &mut impl Initiator,
+    port: &mut impl Initiator,
+    paths: &[&Port],
+) -> Result<()> {
     for initiator in [guest as &mut dyn Initiator, port] {
         initiator
             .persist("--in --read-keys")?
@@ -104,21 +140,24 @@ fn register_and_reserve(guest: &mut impl Initiator, port: &mut impl Initiator) -
         initiator
             .persist("--in --read-keys")?
             .expect_code(0)?
-            .expect_contains("1 registered reservation key")?
+            .expect_contains(&registered(paths.len()))?
             .expect_contains(GUEST_KEY)?;
         initiator
             .persist("--in --read-reservation")?
             .expect_code(0)?
             .expect_contains(&format!("Key={GUEST_KEY}"))?
             .expect_contains(WRITE_EXCLUSIVE)?;
-        initiator
+        let mut status = initiator
             .persist("--in --read-full-status")?
             .expect_code(0)?
             .expect_contains(&format!("Key={GUEST_KEY}"))?
             .expect_contains("<< Reservation holder >>")?
-            .expect_contains(WRITE_EXCLUSIVE)?
-            // The TransportID of a SAS port, in the middle of the longest parameter data.
-            .expect_contains("SAS address: 0x5001405000000001")?;
+            .expect_contains(WRITE_EXCLUSIVE)?;
+        // The TransportIDs of SAS ports, in the middle of the longest parameter data.
+        for path in paths {
+            let address = format!("SAS address: 0x50014050000000{:02}", path.number);
+            status = status.expect_contains(&address)?;
+        }
         initiator
             .persist("--in --report-capabilities")?
             .expect_code(0)?
@@ -129,7 +168,11 @@ fn register_and_reserve(guest: &mut impl Initiator, port: &mut impl Initiator) -
 }
 
 /// While the guest holds its reservation the second port is kept out.
-fn refuse_the_port(guest: &mut impl Initiator, port: &mut impl Initiator) -> Result<()> {
+fn refuse_the_port(
+    guest: &mut impl Initiator,
+    port: &mut impl Initiator,
+    paths: &[&Port],
+) -> Result<()> {
     guest.write_block()?.expect_code(0)?;
     port.read_block()?.expect_code(0)?;
     // EBADE is what the kernel makes of RESERVATION CONFLICT.
@@ -143,7 +186,7 @@ fn refuse_the_port(guest: &mut impl Initiator, port: &mut impl Initiator) -> Res
     guest
         .persist("--in --read-keys")?
         .expect_code(0)?
-        .expect_contains("2 registered reservation keys")?
+        .expect_contains(&registered(paths.len() + 1))?
         .expect_contains(GUEST_KEY)?
         .expect_contains(PORT_KEY)?;
     Ok(())
