@@ -67,10 +67,10 @@ fn privileges(lab: &Lab<'_>) -> Result<()> {
     for line in lines {
         println!("guest: the process that serves clients, each thread: {line}");
     }
-    // CAP_SYS_RAWIO and CAP_DAC_OVERRIDE.
+    // CAP_SYS_RAWIO and CAP_DAC_READ_SEARCH.
     let status = format!("/proc/{}/status", one(BROKER)?.as_raw_nonzero());
     let status = read(status.as_ref())?;
-    let line = "CapEff:\t0000000000020002";
+    let line = "CapEff:\t0000000000020004";
     ensure!(status.lines().any(|found| found == line), "{status}");
     println!("guest: its broker: {line}");
     Ok(())
