@@ -370,3 +370,18 @@ fn to_register_nothing_is_not_to_give_up() {
     assert_eq!(map.status(&register(0, 0)), Status::GOOD);
     assert_eq!((map.keys(), map.kept()), (vec![0, 1], Some(1)));
 }
+
+#[test]
+fn a_path_that_is_not_registered_yet_does_not_decide() {
+    let mut map = registered();
+    map.paths[0].state = State::NotRegistered;
+    assert_eq!(map.status(&reserve(1)), Status::GOOD);
+    assert_eq!(map.status(&release(1)), Status::GOOD);
+    assert_eq!(map.reserved(), None);
+    // If none is, that is the answer.
+    map.paths[1].state = State::NotRegistered;
+    assert_eq!(
+        show(&map.execute(&reserve(1)).outcome),
+        "CHECK CONDITION NOT READY, LOGICAL UNIT COMMUNICATION FAILURE (2/08/00)"
+    );
+}

@@ -30,6 +30,8 @@ pub(crate) enum State {
     Misses,
     /// One command is done, and the answer does not get back; then it is up.
     Mute,
+    /// Has come back and is not registered yet, which LIO says like this to RESERVE and RELEASE.
+    NotRegistered,
     /// Answers RELEASE so, and has not done it.
     Releases(Status),
 }
@@ -81,10 +83,16 @@ impl Path for TestPath {
                 Delivery::Lost(gone())
             }
             State::Busy => Delivery::Answered(Outcome::status(Status::BUSY)),
+            State::NotRegistered if matches!(cdb[..2], [0x5f, 1 | 2]) => {
+                Delivery::Answered(Outcome::check_condition(
+                    SenseKey::NotReady,
+                    AdditionalSense::LOGICAL_UNIT_COMMUNICATION_FAILURE,
+                ))
+            }
             State::Releases(status) if cdb[..2] == [0x5f, 2] => {
                 Delivery::Answered(Outcome::status(status))
             }
-            State::Up | State::Releases(_) => {
+            State::Up | State::NotRegistered | State::Releases(_) => {
                 Delivery::Answered(ask(&self.unit, self.nexus, cdb, data))
             }
         }

@@ -34,7 +34,7 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
             match delivery {
                 Delivery::Answered(outcome) => match outcome.status {
                     Status::GOOD => return (Some(path), outcome),
-                    Status::RESERVATION_CONFLICT => refused = Some(outcome),
+                    _ if is_refusal(&outcome) => refused = Some(outcome),
                     _ => return (None, outcome),
                 },
                 Delivery::Unsent(outcome) => unsent = Some(outcome),
@@ -139,6 +139,16 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
 
 pub(super) fn is_unit_attention(outcome: &Outcome) -> bool {
     sense(outcome).is_some_and(|sense| sense.key == SenseKey::UnitAttention)
+}
+
+/// What a nexus hears that is not registered, or not with that key; another one may be. LIO has words of its
+/// own for RESERVE and RELEASE by one that is not: NOT READY, LOGICAL UNIT COMMUNICATION FAILURE.
+pub(super) fn is_refusal(outcome: &Outcome) -> bool {
+    outcome.status == Status::RESERVATION_CONFLICT
+        || sense(outcome).is_some_and(|sense| {
+            sense.key == SenseKey::NotReady
+                && sense.code == AdditionalSense::LOGICAL_UNIT_COMMUNICATION_FAILURE
+        })
 }
 
 /// Somebody has taken this nexus's registration, or all of them (SPC-4, 5.12.11).

@@ -2,6 +2,7 @@
 
 use scsi_pr::{AdditionalSense, BasicParameterList, ReservationKey, ScopeType, SenseKey, Status};
 
+use super::asking::is_refusal;
 use super::{Keeper, Order, Path, Spread, unreachable_unit};
 use crate::backend::sg::Delivery;
 use crate::outcome::Outcome;
@@ -11,7 +12,7 @@ use crate::outcome::Outcome;
 struct Answers {
     /// GOOD: released, or nothing to release.
     good: Option<Outcome>,
-    /// RESERVATION CONFLICT: this path is not registered with that key.
+    /// This path is not registered with that key.
     refused: Option<Outcome>,
     /// No answer.
     lost: Option<Outcome>,
@@ -35,7 +36,7 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
             match delivery {
                 Delivery::Answered(outcome) => match outcome.status {
                     Status::GOOD => answers.good = Some(outcome),
-                    Status::RESERVATION_CONFLICT => answers.refused = Some(outcome),
+                    _ if is_refusal(&outcome) => answers.refused = Some(outcome),
                     // Above all: the holder says that scope or type is another one.
                     _ => return outcome,
                 },
