@@ -11,7 +11,7 @@ use super::commands::{
 };
 use super::daemons::Multipathd;
 use super::device::{Reply, Tally};
-use super::scenes::{GUEST, OTHER};
+use super::scenes::{GUEST, NOBODY, OTHER};
 use super::side::Side;
 use super::table::{Expected, Table};
 use super::through::Guest;
@@ -102,7 +102,7 @@ pub(super) fn run(
         }
         let one = seen(multipathd, single, &case, reserves)?;
         let two = seen(multipathd, map, &case, reserves)?;
-        let name = format!("{}; then the guest reserves", case.name);
+        let name = format!("{}; then the guest reserves, wrong key", case.name);
         // It goes to one path first, whose answer is the answer.
         table.add(name, &one, &two, Expected::Same);
     }
@@ -114,9 +114,9 @@ fn asks(guest: &mut Guest) -> Result<Reply> {
     guest.ask(2, 8)
 }
 
-/// What needs no multipathd unless it is done.
+/// With a key that the guest does not have: what is done is told to multipathd, which does not answer.
 fn reserves(guest: &mut Guest) -> Result<Reply> {
-    guest.tell(&reserve(GUEST, EXCLUSIVE))
+    guest.tell(&reserve(NOBODY, EXCLUSIVE))
 }
 
 fn seen(

@@ -43,7 +43,9 @@ impl Nexuses {
         if single == map {
             return Expected::Same;
         }
-        if without_generation(single) == without_generation(map) {
+        // Of the registrations that the guest has there must be more.
+        let is_listed = matches!(single.action, 0 | 3) && self.key.is_some();
+        if !is_listed && without_generation(single) == without_generation(map) {
             return Expected::Different(GENERATION);
         }
         let is_alike = single.lengths_aside() == map.lengths_aside();
@@ -221,4 +223,99 @@ fn full_text(full: &FullStatus) -> String {
     };
     let all: String = full.descriptors.iter().map(one).collect();
     format!("gen {}:{all}", full.generation.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEXUSES_OF_A1: Nexuses = Nexuses {
+        single: 5,
+        map: Vec::new(),
+        others: [6, 3],
+        key: Some(0xa1),
+    };
+
+    fn answers(action: u8, data: &[u8]) -> Answers {
+        let replies = vec![Reply::Answer {
+            status: 0,
+            sense: Vec::new(),
+            data: data.to_owned(),
+        }];
+        Answers { action, replies }
+    }
+
+    fn keys(generation: u32, keys: &[u64]) -> Answers {
+        let keys = Keys {
+            generation: scsi_pr::PrGeneration::new(generation),
+            keys: keys.iter().map(|&key| key.into()).collect(),
+        };
+        answers(0, &keys.encode())
+    }
+
+    /// Registrations: key, port, whether it holds.
+    fn registrations(all: &[(u64, u32, bool)]) -> Answers {
+        let one = |&(key, port, holder): &(u64, u32, bool)| FullStatusDescriptor {
+            key: key.into(),
+            all_tg_pt: false,
+            holder,
+            scope_type: scsi_pr::ScopeType(if holder { 5 } else { 0 }),
+            relative_target_port: scsi_pr::RelativeTargetPort::new(1),
+            transport_id: Ok(format!("sas,50014050000000{port:02}").parse().unwrap()),
+        };
+        let full = FullStatus {
+            descriptors: all.iter().map(one).collect(),
+            ..FullStatus::default()
+        };
+        answers(3, &full.encode())
+    }
+
+    fn reason(single: &Answers, map: &Answers) -> Option<&'static str> {
+        let nexuses = Nexuses {
+            map: vec![1, 2],
+            ..NEXUSES_OF_A1
+        };
+        match nexuses.expect(single, map) {
+            Expected::Same => None,
+            Expected::Different(reason) => Some(reason),
+        }
+    }
+
+    #[test]
+    fn keys_differ_by_one_for_each_path_and_no_other_way() {
+        let single = keys(1, &[0xb2, 0xa1]);
+        assert_eq!(
+            reason(&single, &keys(9, &[0xb2, 0xa1, 0xa1])),
+            Some(NEXUSES)
+        );
+        for wrong in [
+            &[0xb2, 0xa1, 0xa1, 0xa1][..],
+            &[0xb2, 0xb2, 0xa1],
+            &[0xa1, 0xa1],
+            &[0xb2],
+        ] {
+            assert_eq!(reason(&single, &keys(9, wrong)), None, "{wrong:x?}");
+        }
+        assert_eq!(reason(&single, &keys(9, &[0xb2, 0xa1])), None);
+    }
+
+    #[test]
+    fn registrations_differ_by_one_for_each_path_and_no_other_way() {
+        let single = registrations(&[(0xa1, 5, true), (0xb2, 6, false)]);
+        let right = [(0xa1, 1, true), (0xa1, 2, false), (0xb2, 3, false)];
+        assert_eq!(reason(&single, &registrations(&right)), Some(NEXUSES));
+        for (place, wrong) in [
+            (0, (0xa2, 1, true)),
+            (0, (0xa1, 1, false)),
+            (1, (0xa1, 2, true)),
+            (1, (0xa1, 4, false)),
+            (2, (0xb2, 3, true)),
+            (2, (0xb3, 3, false)),
+        ] {
+            let mut all = right;
+            all[place] = wrong;
+            assert_eq!(reason(&single, &registrations(&all)), None, "{wrong:x?}");
+        }
+        assert_eq!(reason(&single, &registrations(&right[..2])), None);
+    }
 }

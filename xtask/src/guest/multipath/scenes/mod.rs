@@ -17,7 +17,7 @@ use reserving::{
 pub(super) const GUEST: u64 = 0xa1;
 pub(super) const OTHER: u64 = 0xb2;
 const NEW: u64 = 0xc3;
-const NOBODY: u64 = 0xd4;
+pub(super) const NOBODY: u64 = 0xd4;
 
 /// A SAS address that no port of the target has.
 const STRANGER: u64 = 0x5001_4050_dead_beef;
