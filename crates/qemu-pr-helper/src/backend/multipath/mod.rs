@@ -36,7 +36,7 @@ use turns::Turns;
 /// How many descriptors a command takes at most beside the map's: the pair of sockets to its worker.
 pub const DESCRIPTORS: u64 = 2;
 
-/// How many characters of a remark tell what kind it is.
+/// How many characters of a worker's remark tell what kind it is.
 const KIND: usize = 24;
 
 /// What executes commands on multipath maps.
@@ -45,7 +45,7 @@ pub struct Multipath {
     broker: Broker,
     turns: Turns,
     patience: Duration,
-    /// By the map, and how they begin: the same is not said again and again.
+    /// By the map and their kind: the same is not said again and again.
     remarks: SeldomEach<(Number, String)>,
 }
 
@@ -94,7 +94,9 @@ impl Multipath {
             Err(error) => return self.no_report(client, number, &error),
         };
         for remark in report.remarks {
-            self.say(client, number, &remark);
+            // What a guest has made up, keys, stands further behind: it must not fill the log.
+            let kind = remark.chars().take(KIND).collect();
+            self.say(client, number, kind, &remark);
         }
         let mut outcome = report.outcome;
         outcome.length = data
@@ -118,13 +120,11 @@ impl Multipath {
             Some(code) => Outcome::check_condition(SenseKey::AbortedCommand, code),
         };
         let remark = format!("command answered with {}: {}", outcome.status, chain(error));
-        self.say(client, number, &remark);
+        self.say(client, number, remark.clone(), &remark);
         outcome
     }
 
-    fn say(&self, client: &Client, number: Number, remark: &str) {
-        // What a guest has made up, keys, stands further behind: it must not fill the log.
-        let kind: String = remark.chars().take(KIND).collect();
+    fn say(&self, client: &Client, number: Number, kind: String, remark: &str) {
         if self.remarks.is_due(&(number, kind)) {
             log::warn!("{client}: multipath map {number}: {remark}");
         }
