@@ -59,8 +59,8 @@ fn try_run(socket: &OwnedFd, start: Start) -> io::Result<()> {
     let patience = order.patience.min(start.patience);
     // Whatever it is that hangs: when the helper has given up, nothing is to be done any more.
     signals::end_on_alarm()?;
-    let longest = patience.as_secs().saturating_add(1);
-    alarm::set(u32::try_from(longest).unwrap_or(u32::MAX));
+    let seconds = patience.as_millis().div_ceil(1000).saturating_add(1);
+    alarm::set(u32::try_from(seconds).unwrap_or(u32::MAX));
 
     let mut paths = Vec::new();
     let report = execute(&order, map, patience, &mut paths).unwrap_or_else(|error| Report {
