@@ -4,11 +4,11 @@
 //! |---|---|
 //! | [`broker`] | the process with the rights that this takes, and how it is asked |
 //! | [`message`] | what is said to a worker and what it says |
-//! | [`worker`] | one command, in a process of its own |
+//! | `worker` | one command, in a process of its own |
 //! | [`spread`] | the command on all paths, so that it is as on one |
 //! | [`path`] | a path, and the patience with it |
 //! | [`multipathd`] | who registers paths that come back |
-//! | [`turns`] | one change at a time on a map |
+//! | `turns` | one change at a time on a map |
 
 pub mod broker;
 pub mod message;

@@ -8,12 +8,12 @@
 //!   the answer. A path that says RESERVATION CONFLICT does not decide yet: another one may be the one that
 //!   is registered, or that holds the reservation.
 //! * What is done by one nexus for itself alone is then done for the others: a registration
-//!   ([`register`]), a release ([`release`]), and what a PREEMPT or a CLEAR has done to them.
+//!   (`register`), a release (`release`), and what a PREEMPT or a CLEAR has done to them.
 //! * Unit attentions that this makes on the other paths are for other initiators. They are read here.
 //! * multipathd is told the key, so that it registers a path that comes back.
 //!
-//! A path that cannot be reached is left out. Nothing here knows of sockets, processes or devices: it is
-//! tested on logical units in software.
+//! A path that cannot be reached is left out, and what it leaves behind is seen to (`absent`). Nothing here
+//! knows of sockets, processes or devices: it is tested on logical units in software.
 
 mod absent;
 mod asking;
