@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::chown;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -60,7 +61,8 @@ impl Helper {
             program: program.to_owned(),
             process,
         };
-        let listening = poll(PATIENCE, || Ok(Path::new(SOCKET).exists().then_some(())))?;
+        // One that was killed has left a socket behind, that nobody listens on.
+        let listening = poll(PATIENCE, || Ok(UnixStream::connect(SOCKET).ok()))?;
         ensure!(
             listening.is_some(),
             "{} does not listen on {SOCKET}; its stderr: {}",
