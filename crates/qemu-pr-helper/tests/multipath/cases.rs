@@ -253,7 +253,8 @@ fn who_is_fenced_between_two_paths_is_fenced() {
         (register(1, 2), clear),
     ] {
         let mut map = registered();
-        let (done, fenced) = map.execute_while(&command, 2, fence.clone());
+        // The second path is read from, the first one does it, and then:
+        let (done, fenced) = map.execute_while(&command, 3, fence.clone());
         assert_eq!(fenced, Some(Status::GOOD), "{command:?} {fence:?}");
         assert_eq!(map.keys(), [0, 0], "{command:?} {fence:?} {done:?}");
         assert_eq!(map.kept(), None);
@@ -384,4 +385,16 @@ fn a_path_that_is_not_registered_yet_does_not_decide() {
         show(&map.execute(&reserve(1)).outcome),
         "CHECK CONDITION NOT READY, LOGICAL UNIT COMMUNICATION FAILURE (2/08/00)"
     );
+}
+
+#[test]
+fn what_we_have_preempted_ourselves_is_no_fence() {
+    let mut map = registered();
+    map.toggle(1);
+    // Takes the old key away from the path that is away, which is told so when it is back.
+    assert_eq!(map.status(&register(1, 2)), Status::GOOD);
+    map.paths[1].state = State::Up;
+    assert_eq!(map.keys(), [2, 0]);
+    assert_eq!(map.status(&register(2, 1)), Status::GOOD);
+    assert_eq!((map.keys(), map.kept()), (vec![1, 1], Some(1)));
 }

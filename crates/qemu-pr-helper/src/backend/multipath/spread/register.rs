@@ -84,6 +84,9 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         list: &BasicParameterList,
     ) -> Result<Outcome, Outcome> {
         let new = list.service_action_reservation_key;
+        // What a path has to tell from before, of our own PREEMPT while it was away too, must not be taken
+        // for somebody who preempts us now. What the first one has to tell is the guest's.
+        self.read_attentions(Some(0));
         let (first, outcome) = match self.by_one(order) {
             (Some(path), outcome) => (path, outcome),
             (None, outcome) => return Err(outcome),
