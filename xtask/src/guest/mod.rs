@@ -9,6 +9,7 @@ mod maps;
 mod multipath;
 mod nested;
 mod operator;
+pub(crate) mod pulse;
 mod reservations;
 pub(crate) mod serial;
 mod suite;
@@ -83,6 +84,7 @@ fn scenario(options: &Options) -> Result<()> {
         mount_new("tmpfs", folder)?;
     }
     mount_new("devpts", "/dev/pts")?;
+    pulse::start()?;
     let modules = Modules(options.modules.clone());
     println!("guest: up after {} s", uptime()?);
     match &options.scenario {

@@ -10,7 +10,7 @@ use clap::Args;
 use super::helper::{Helper, complaints};
 use super::initiator::{DirectPort, Initiator};
 use super::lio::{Port, Target};
-use super::multipath::{Stage, pause_udev};
+use super::multipath::Stage;
 use super::nested::{self, Accelerator, Nested};
 use super::{Modules, uptime};
 use crate::process::timed;
@@ -79,7 +79,7 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
         Stage::set(modules, &paths, &[&other])
     })?;
     let ports = paths.each_ref();
-    pause_udev()?;
+    stage.freeze_udev()?;
     timed("multipath map", || {
         with_helper(&options.helper, stage.disk(), &ports, &other, accelerator)
     })

@@ -1,15 +1,16 @@
 //! Runs QEMU: the console live and in a log, a time limit, and nothing left behind.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::process::{command, wait_for_end};
+use crate::guest::pulse;
+use crate::process::{command, poll, wait_for_end};
 use crate::verdict;
 
 /// How long to wait for the last of the console's output once QEMU has ended.
@@ -24,6 +25,8 @@ pub(crate) struct Machine<'a> {
     pub(crate) initramfs: &'a Path,
     /// Where the console is kept.
     pub(crate) log: &'a Path,
+    /// Where its pulse is kept.
+    pub(crate) pulse: &'a Path,
     /// How many processors it has.
     pub(crate) processors: u8,
     /// When to give up.
@@ -32,9 +35,21 @@ pub(crate) struct Machine<'a> {
     pub(crate) keep_console: bool,
 }
 
+/// How a machine came to its end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    /// QEMU has ended.
+    Ended(ExitStatus),
+    /// Its pulse stopped, long before its time was over, and it was killed.
+    StoodStill,
+}
+
 impl Machine<'_> {
     /// Boots the machine and waits for its end.
-    pub(crate) fn run(&self) -> Result<ExitStatus> {
+    pub(crate) fn run(&self) -> Result<End> {
+        // The last machine's is not this one's.
+        File::create(self.pulse)
+            .with_context(|| format!("cannot create {}", self.pulse.display()))?;
         let log = File::create(self.log)
             .with_context(|| format!("cannot create {}", self.log.display()))?;
         let mut qemu = self
@@ -45,28 +60,38 @@ impl Machine<'_> {
             .context("cannot start qemu-system-x86_64")?;
         let console = qemu.stdout.take().context("QEMU has no console")?;
         let copier = thread::spawn(move || copy(console, log));
-        let status = self.wait(&mut qemu);
+        let end = self.wait(&mut qemu);
         // Its end of the pipe is closed now, so this is short.
         match copier.join() {
             Ok(copied) => copied.context("cannot keep the console")?,
             Err(_) => bail!("the thread that copies the console panicked"),
         }
-        status
+        end
     }
 
-    fn wait(&self, qemu: &mut Child) -> Result<ExitStatus> {
-        match wait_for_end(qemu, self.limit)? {
-            Some(status) => Ok(status),
-            None => {
-                qemu.kill().context("cannot kill QEMU")?;
-                wait_for_end(qemu, PARTING)?;
-                bail!(
-                    "not done after {} minutes, killed; see the end of {}",
-                    self.limit.as_secs() / 60,
-                    self.log.display()
-                )
+    fn wait(&self, qemu: &mut Child) -> Result<End> {
+        let (mut beats, mut last) = (0, Instant::now());
+        let end = poll(self.limit, || {
+            if let Some(status) = qemu.try_wait().context("cannot wait for QEMU")? {
+                return Ok(Some(End::Ended(status)));
             }
+            let now = fs::metadata(self.pulse).context("cannot read the pulse")?;
+            if now.len() != beats {
+                (beats, last) = (now.len(), Instant::now());
+            }
+            Ok((last.elapsed() > pulse::LIMIT).then_some(End::StoodStill))
+        })?;
+        if !matches!(end, Some(End::Ended(_))) {
+            qemu.kill().context("cannot kill QEMU")?;
+            wait_for_end(qemu, PARTING)?;
         }
+        end.with_context(|| {
+            format!(
+                "not done after {} minutes, killed; see the end of {}",
+                self.limit.as_secs() / 60,
+                self.log.display()
+            )
+        })
     }
 
     fn command(&self) -> Command {
@@ -79,6 +104,7 @@ impl Machine<'_> {
             .args(["-smp", &self.processors.to_string()])
             .args(["-nodefaults", "-no-user-config", "-no-reboot"])
             .args(["-display", "none", "-serial", "stdio"])
+            .args(["-serial", &format!("file:{}", self.pulse.display())])
             .arg("-kernel")
             .arg(self.kernel)
             .arg("-initrd")

@@ -66,28 +66,36 @@ pub(super) enum Keys {
     Nowhere,
 }
 
-/// Starts udevd and lets it look at the disks, as multipathd knows no others than udev does.
-pub(super) fn start_udev() -> Result<()> {
-    // Not waited for: it ends with the machine.
-    start(UDEVD, &[], "/run/udevd.log")?;
-    let ready = poll(PATIENCE, || {
-        Ok(Path::new("/run/udev/control").exists().then_some(()))
-    })?;
-    ready.context("udevd does not start")?;
-    run(command("udevadm").args(["trigger", "--action=add", "--subsystem-match=block"]))?;
-    settle()
+/// udevd, from which multipathd knows the disks.
+pub(super) struct Udevd {
+    process: Child,
+}
+
+impl Udevd {
+    /// Starts it and lets it look at the disks.
+    pub(super) fn start() -> Result<Self> {
+        let process = start(UDEVD, &[], "/run/udevd.log")?;
+        let ready = poll(PATIENCE, || {
+            Ok(Path::new("/run/udev/control").exists().then_some(()))
+        })?;
+        ready.context("udevd does not start")?;
+        run(command("udevadm").args(["trigger", "--action=add", "--subsystem-match=block"]))?;
+        settle()?;
+        Ok(Self { process })
+    }
+
+    /// Has it look at nothing any more. Whenever somebody who could write to a disk has closed it, it looks at
+    /// the disk anew and has the kernel read the partitions; both take the unit attentions that others wait
+    /// for. Its own way to be paused (`--stop-exec-queue`) leaves the partitions.
+    pub(super) fn freeze(&self) -> Result<()> {
+        settle()?;
+        signal(&self.process, Signal::STOP).context("cannot stop udevd")
+    }
 }
 
 /// Waits until udevd has nothing left to do.
 pub(super) fn settle() -> Result<()> {
     run(command("udevadm").args(["settle", "--timeout=60"]))
-}
-
-/// Has udevd look at nothing any more. It looks at a disk anew whenever somebody who could write to it has
-/// closed it, and what it reads takes the unit attentions that others wait for.
-pub(crate) fn pause_udev() -> Result<()> {
-    settle()?;
-    run(command("udevadm").args(["control", "--stop-exec-queue"]))
 }
 
 /// What a map does with commands while it has no path.
@@ -175,9 +183,8 @@ impl Multipathd {
         self.signal(Signal::CONT)
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
-        kill_process(Pid::from_child(&self.process.borrow()), signal)
-            .context("cannot signal multipathd")
+    fn signal(&self, number: Signal) -> Result<()> {
+        signal(&self.process.borrow(), number).context("cannot signal multipathd")
     }
 
     /// The state of the path `name` (`sda`): of device-mapper, and of multipathd's checker.
@@ -199,6 +206,10 @@ pub(super) fn log() -> String {
 
 fn launch() -> Result<Child> {
     start("multipathd", &["-d", "-s"], LOG)
+}
+
+fn signal(process: &Child, signal: Signal) -> rustix::io::Result<()> {
+    kill_process(Pid::from_child(process), signal)
 }
 
 fn start(program: &str, arguments: &[&str], log: &str) -> Result<Child> {

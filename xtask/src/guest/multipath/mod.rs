@@ -35,7 +35,7 @@ use super::lio::{Port, Target};
 use super::suite::Suite;
 use super::{Modules, uptime};
 use crate::process::timed;
-pub(crate) use daemons::{UDEVD, pause_udev};
+pub(crate) use daemons::UDEVD;
 use lab::Lab;
 use side::Side;
 pub(crate) use stage::Stage;

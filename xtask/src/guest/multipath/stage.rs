@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::daemons::{self, Multipathd, PATIENCE};
+use super::daemons::{self, Multipathd, PATIENCE, Udevd};
 use super::device::Device;
 use crate::guest::lio::Port;
 use crate::guest::maps::{Maps, linear, sectors};
@@ -45,6 +45,7 @@ pub(super) enum Fault {
 
 /// The whole of it.
 pub(crate) struct Stage {
+    udevd: Udevd,
     pub(super) multipathd: Multipathd,
     pub(super) routes: [Route; 2],
     /// What the map is called: a name in `/dev/mapper`.
@@ -63,7 +64,7 @@ impl Stage {
         for module in ["dm_mod", "dm_multipath", "dm_service_time"] {
             modules.load(module)?;
         }
-        daemons::start_udev()?;
+        let udevd = Udevd::start()?;
         let strangers = strangers.iter().map(|port| name_of(&port.block));
         let multipathd = Multipathd::start(strangers.collect::<Result<_>>()?)?;
         let routes = [Route::new(&ports[0])?, Route::new(&ports[1])?];
@@ -81,6 +82,7 @@ impl Stage {
         // Smaller than the map, as volumes are.
         let volume = create("volume", &linear(size / 2, &maps.multipath))?;
         let stage = Self {
+            udevd,
             multipathd,
             routes,
             map: Device::open(&maps.multipath)?,
@@ -93,6 +95,11 @@ impl Stage {
         print!("{}", text(command("multipath").arg("-ll"))?);
         print!("{}", text(command("dmsetup").arg("table"))?);
         Ok(stage)
+    }
+
+    /// Has udevd look at no disk any more.
+    pub(crate) fn freeze_udev(&self) -> Result<()> {
+        self.udevd.freeze()
     }
 
     /// The map's node.
