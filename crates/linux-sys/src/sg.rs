@@ -68,7 +68,7 @@ pub enum Data<'a> {
 }
 
 /// How a command ended that the kernel accepted: three layers, each of which can report failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Completion {
     /// The device's SCSI status byte (SAM-5, 5.3). Meaningful when the next two are zero.
     pub status: u8,

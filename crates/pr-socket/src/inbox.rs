@@ -34,7 +34,7 @@ pub enum Progress {
     /// More bytes are needed.
     Incomplete,
     /// The features are agreed on, requests can follow.
-    Negotiated,
+    Negotiated(Features),
     /// A request is complete.
     Request(Request),
 }
@@ -155,7 +155,7 @@ impl Inbox {
             return Err(Violation::UnknownFeatures(requested.get()));
         }
         self.stage = Stage::Cdb;
-        Ok(Progress::Negotiated)
+        Ok(Progress::Negotiated(requested))
     }
 
     fn finish_cdb(&mut self) -> Result<Progress, Violation> {

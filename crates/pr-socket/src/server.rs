@@ -29,6 +29,8 @@ pub enum Ended {
 /// What there is to do next on a connection.
 #[derive(Debug)]
 pub enum Next {
+    /// The client has answered the greeting, with the features that it wants: requests can follow.
+    Negotiated(Features),
     /// Execute this, then [`Connection::answer`].
     Request(Request),
     /// Come back when the socket can be read.
@@ -91,7 +93,8 @@ impl Connection {
                 return Err(Ended::Closed);
             }
             match self.inbox.receive(count, received)? {
-                Progress::Incomplete | Progress::Negotiated => {}
+                Progress::Incomplete => {}
+                Progress::Negotiated(features) => return Ok(Next::Negotiated(features)),
                 Progress::Request(request) => return Ok(Next::Request(request)),
             }
         }

@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use pr_socket::client::ClientError;
 use pr_socket::server::{Ended, Next};
+use pr_socket::wire::Features;
 use pr_socket::{Client, Connection, Device, ReplyBuffer, Request, Violation, descriptors};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::pipe;
@@ -22,6 +23,10 @@ fn next_request(connection: &mut Connection) -> Result<Request, Ended> {
     loop {
         let flags = match connection.advance()? {
             Next::Request(request) => return Ok(request),
+            Next::Negotiated(features) => {
+                assert_eq!(features, Features::NONE);
+                continue;
+            }
             Next::AwaitReadable => PollFlags::IN,
             Next::AwaitWritable => PollFlags::OUT,
         };
@@ -162,6 +167,7 @@ fn answers_that_the_client_does_not_read_hold_back_its_next_request() {
             let request = loop {
                 let flags = match connection.advance().unwrap() {
                     Next::Request(request) => break request,
+                    Next::Negotiated(_) => continue,
                     Next::AwaitReadable => PollFlags::IN,
                     Next::AwaitWritable => PollFlags::OUT,
                 };

@@ -73,7 +73,10 @@ fn send(lun: &Lun, port: &str, service_action: u8, kind: u8, key: u64, action_ke
     let mut list = [key.to_be_bytes(), action_key.to_be_bytes()].concat();
     list.resize(24, 0);
     let cdb = [0x5f, service_action, kind, 0, 0, 0, 0, 0, 24, 0];
-    let answer = lun.execute(&port.parse().unwrap(), &cdb, &list).unwrap();
+    let answer = lun
+        .execute(&port.parse().unwrap(), &cdb, &list)
+        .unwrap()
+        .answer;
     assert_eq!(answer.status.0, 0, "{answer:?}");
 }
 

@@ -37,6 +37,24 @@ impl Client {
 }
 
 impl Client {
+    /// Which connection this is, counted from 1.
+    #[must_use]
+    pub const fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The user who connected.
+    #[must_use]
+    pub const fn user(&self) -> u32 {
+        self.user
+    }
+
+    /// The process that connected, 0 if this one cannot see it.
+    #[must_use]
+    pub const fn pid(&self) -> i32 {
+        self.process
+    }
+
     /// The process that connected, if this one can see it.
     #[must_use]
     pub const fn process(&self) -> Option<i32> {

@@ -72,14 +72,29 @@ pub fn number(descriptor: BorrowedFd<'_>) -> Number {
 /// What `descriptor` refers to, for people: a device by its number, anything else by its name.
 #[must_use]
 pub fn describe(descriptor: BorrowedFd<'_>) -> String {
-    let name = || fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd()));
     match number(descriptor) {
         // Quoted, as a client may have given it any name.
-        Number::None => {
-            name().map_or_else(|_| "a file".to_owned(), |name| format!("file {name:?}"))
-        }
+        Number::None => file_name(descriptor)
+            .map_or_else(|_| "a file".to_owned(), |name| format!("file {name:?}")),
         number => format!("device {number}"),
     }
+}
+
+/// What `descriptor` refers to, in a word: a device's number, or the name of a file.
+#[must_use]
+pub fn name(descriptor: BorrowedFd<'_>) -> String {
+    match number(descriptor) {
+        // Without what would end a line or a quotation.
+        Number::None => file_name(descriptor).map_or_else(
+            |_| "file".to_owned(),
+            |name| name.to_string_lossy().escape_default().to_string(),
+        ),
+        number => number.to_string(),
+    }
+}
+
+fn file_name(descriptor: BorrowedFd<'_>) -> io::Result<PathBuf> {
+    fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
 }
 
 /// What the device is.
@@ -164,6 +179,8 @@ mod tests {
         let file = File::create(&path).unwrap();
         assert_eq!(describe(file.as_fd()), format!("file {path:?}"));
         assert!(!describe(file.as_fd()).contains('\n'));
+        assert_eq!(name(null.as_fd()), "char 1:3");
+        assert!(name(file.as_fd()).ends_with("/a\\nb"));
     }
 
     #[test]

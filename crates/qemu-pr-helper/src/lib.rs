@@ -77,7 +77,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     logging::start(options.quiet, options.verbose);
-    startup::run(&options).unwrap_or_else(|error| {
+    let result = startup::run(&options);
+    trace::finish();
+    result.unwrap_or_else(|error| {
         say(&chain(&error));
         ExitCode::FAILURE
     })

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Metadata};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -15,6 +15,9 @@ use rustix::net::{
     socket_with,
 };
 use thiserror::Error;
+
+use crate::trace::argument::Address;
+use crate::trace::trace;
 
 /// How many clients can have connected and not be accepted yet. The kernel lowers it to
 /// `net.core.somaxconn`, which is 4096 since Linux 5.4.
@@ -90,6 +93,7 @@ impl Listener {
         bind(&socket, &address).map_err(failed)?;
         // At once: libvirt and KubeVirt let clients loose as soon as the path exists.
         listen(&socket, BACKLOG).map_err(failed)?;
+        trace!(socket_listen(BACKLOG));
         let made =
             fs::symlink_metadata(path).map_err(|error| ListenError::Bind(path.into(), error))?;
         let file = SocketFile {
@@ -97,7 +101,12 @@ impl Listener {
             device: made.dev(),
             inode: made.ino(),
         };
-        Ok((Self { socket }, file))
+        let listener = Self { socket };
+        trace!(qio_channel_socket_listen_complete(
+            listener.address(),
+            listener.socket.as_raw_fd(),
+        ));
+        Ok((listener, file))
     }
 
     /// Uses a listening socket that a service manager passed. It stays where it is at the end.
@@ -109,6 +118,11 @@ impl Listener {
         let set = || fcntl_setfl(&socket, fcntl_getfl(&socket)? | OFlags::NONBLOCK);
         set().map_err(|error: Errno| ListenError::Inherited(error.into()))?;
         Ok(Self { socket })
+    }
+
+    /// What events call it.
+    pub(crate) fn address(&self) -> Address {
+        Address(u64::try_from(self.socket.as_raw_fd()).unwrap_or_default())
     }
 
     /// The next client that has connected.

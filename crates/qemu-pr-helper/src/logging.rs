@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 /// The name in front of every line.
 pub const PROGRAM: &str = "qemu-pr-helper";
@@ -49,7 +50,16 @@ pub fn start(quiet: u8, verbose: u8) {
 
 /// Writes one line to standard error, unless that would block or fail.
 pub fn write_line(line: &str) {
-    write_line_to(io::stderr(), line);
+    let _ = try_write_line(line);
+}
+
+/// As [`write_line`].
+///
+/// # Errors
+///
+/// The line is not written: `EAGAIN` if that would block.
+pub fn try_write_line(line: &str) -> rustix::io::Result<()> {
+    write_line_to(io::stderr(), line)
 }
 
 /// Writes one line to `file`, unless that would block or fail.
@@ -57,7 +67,7 @@ pub fn write_line(line: &str) {
 /// Whoever reads the other end (libvirt closes it, a stopped log collector fills it) must not be able
 /// to stop a guest's command. A pipe that can be written takes 4096 bytes, and lines are cut to that.
 /// A file on a disk always says that it can be.
-pub fn write_line_to(file: impl AsFd, line: &str) {
+fn write_line_to(file: impl AsFd, line: &str) -> rustix::io::Result<()> {
     let line = match line.split_at_checked(line.floor_char_boundary(LONGEST_LINE - CUT.len())) {
         Some((kept, rest)) if !rest.is_empty() => format!("{kept}{CUT}"),
         _ => format!("{line}\n"),
@@ -68,9 +78,10 @@ pub fn write_line_to(file: impl AsFd, line: &str) {
     };
     // Between looking and writing no other thread may take the room.
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Ok(1) = poll(&mut [PollFd::new(&file, PollFlags::OUT)], Some(&now)) {
+    match poll(&mut [PollFd::new(&file, PollFlags::OUT)], Some(&now))? {
+        0 => Err(Errno::WOULDBLOCK),
         // One write, so that lines of several processes do not mix.
-        let _ = rustix::io::write(&file, line.as_bytes());
+        _ => rustix::io::write(&file, line.as_bytes()).map(|_| ()),
     }
 }
 
@@ -168,16 +179,22 @@ mod tests {
 
     #[test]
     fn long_lines_are_cut_to_what_a_pipe_takes_at_once() {
-        let text = written(|pipe| write_line_to(pipe, &"ä".repeat(5000)));
+        let text = written(|pipe| write_line_to(pipe, &"ä".repeat(5000)).unwrap());
         assert!(text.len() <= LONGEST_LINE, "{}", text.len());
         assert!(text.ends_with("ä…\n"));
-        assert_eq!(written(|pipe| write_line_to(pipe, "short")), "short\n");
+        assert_eq!(
+            written(|pipe| write_line_to(pipe, "short").unwrap()),
+            "short\n"
+        );
     }
 
     #[test]
     fn a_full_pipe_loses_lines_and_blocks_nobody() {
         let line = "x".repeat(4000);
-        let text = written(|pipe| (0..100).for_each(|_| write_line_to(pipe, &line)));
+        let text = written(|pipe| {
+            let results: Vec<_> = (0..100).map(|_| write_line_to(pipe, &line)).collect();
+            assert_eq!(results.last(), Some(&Err(Errno::WOULDBLOCK)));
+        });
         let lines = text.lines().count();
         assert!((1..100).contains(&lines), "{lines}");
         assert!(text.lines().all(|found| found == line));

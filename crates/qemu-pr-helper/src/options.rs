@@ -9,6 +9,8 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Parser, ValueHint};
 use nix::unistd;
 
+use crate::trace::Backend;
+
 /// Where the socket is unless `--socket` says otherwise.
 pub const DEFAULT_SOCKET: &str = "/var/run/qemu-pr-helper.sock";
 /// Where a daemon's PID file is unless `--pidfile` says otherwise.
@@ -63,10 +65,24 @@ pub struct Options {
 
     /// Enable trace events; "-T help" lists them. Can be repeated
     #[arg(
-        short = 'T', long, value_name = "[[enable=]PATTERN][,events=FILE][,file=FILE]",
+        // Short for it before there were other options about traces, and still.
+        short = 'T', long, aliases = ["t", "tr", "tra", "trac"],
+        value_name = "[[enable=]PATTERN][,events=FILE][,file=FILE]",
         allow_hyphen_values = true, action = ArgAction::Append
     )]
     pub trace: Vec<String>,
+
+    /// Where traces go [default: log]. Can be repeated
+    #[arg(long, value_name = "BACKEND", action = ArgAction::Append, ignore_case = true)]
+    pub trace_backend: Vec<Backend>,
+
+    /// Begin each line of the log backend with thread and time
+    #[arg(long)]
+    pub trace_timestamp: bool,
+
+    /// Print the definitions of all events, for readers of binary traces, and exit
+    #[arg(long)]
+    pub trace_events: bool,
 
     /// User to drop privileges to, by name or number
     #[arg(short, long, allow_hyphen_values = true, value_parser = user)]

@@ -16,6 +16,8 @@ use rustix::thread::{
 };
 use thiserror::Error;
 
+use crate::trace::trace;
+
 /// Why the privileges could not be given up.
 #[derive(Debug, Error)]
 pub enum PrivilegeError {
@@ -51,6 +53,11 @@ pub enum PrivilegeError {
 /// [`PrivilegeError`]; the process must then end.
 pub fn drop_all(user: Option<Uid>, group: Option<Gid>) -> Result<(), PrivilegeError> {
     let kept = reduce(user, group, CapabilitySet::SYS_RAWIO)?;
+    trace!(pr_helper_privileges_dropped(
+        unistd::geteuid().as_raw(),
+        unistd::getegid().as_raw(),
+        kept.bits(),
+    ));
     if kept.is_empty() {
         log::warn!(
             "no CAP_SYS_RAWIO: the kernel will refuse the guests' reservation commands; \

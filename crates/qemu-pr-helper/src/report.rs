@@ -1,36 +1,148 @@
 //! What log and trace say of a command. One call before it, one after; never in between.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
-use pr_socket::{Device, Request};
-use scsi_pr::{Cdb, ParameterList, Sense, Status};
+use pr_socket::{Command, Device, Direction, Request};
+use scsi_pr::{Cdb, InServiceAction, OutServiceAction, ParameterList, Sense, Status};
 
 use crate::client::Client;
 use crate::device;
 use crate::outcome::Outcome;
-use crate::trace::trace;
+use crate::trace::{trace, traced};
+
+/// The low five bits of a CDB's second byte.
+const SERVICE_ACTION: u8 = 0x1f;
 
 /// A request goes to its device.
 pub fn begin(client: &Client, request: &Request) {
-    trace!(COMMAND_BEGIN, "{client}: {}", describe(request));
+    let command = &request.command;
+    match command.direction() {
+        Direction::In => trace!(pr_helper_in_begin(
+            client.number(),
+            number(request),
+            &device_name(request),
+            &action(command),
+            length(command.transfer_length()),
+        )),
+        Direction::Out => trace!(pr_helper_out_begin(
+            client.number(),
+            number(request),
+            &device_name(request),
+            &action(command),
+            scope_type(command),
+            key(request, 0),
+            key(request, 1),
+            length(command.transfer_length()),
+        )),
+    }
 }
 
 /// A request is done.
 pub fn end(client: &Client, request: &Request, outcome: &Outcome, took: Duration) {
-    let took = took.as_micros();
-    trace!(
-        COMMAND_END,
-        "{client}: {}: {}, {} bytes, {took} us",
-        describe(request),
-        result(outcome),
-        outcome.length
-    );
+    let took = microseconds(took);
+    let command = &request.command;
+    match command.direction() {
+        Direction::In => trace!(pr_helper_in_end(
+            client.number(),
+            client.pid(),
+            client.user(),
+            &device_name(request),
+            &action(command),
+            length(outcome.length),
+            outcome.status.0,
+            sense(outcome),
+            took,
+        )),
+        Direction::Out => trace!(pr_helper_out_end(
+            client.number(),
+            client.pid(),
+            client.user(),
+            &device_name(request),
+            &action(command),
+            scope_type(command),
+            key(request, 0),
+            key(request, 1),
+            outcome.status.0,
+            sense(outcome),
+            took,
+        )),
+    }
     log::debug!(
         "{client}: {}: {} after {took} us",
         describe(request),
         result(outcome)
     );
+}
+
+/// The helper answers a request itself, and why.
+pub fn refused(client: &Client, request: &Request, reason: &str) {
+    trace!(pr_helper_request_refused(
+        client.number(),
+        &device_name(request),
+        reason
+    ));
+}
+
+/// Whether anybody wants to know how long commands take.
+pub fn is_timed() -> bool {
+    traced!(pr_helper_in_end, pr_helper_out_end) || log::log_enabled!(log::Level::Debug)
+}
+
+/// A duration as events have it.
+pub(crate) fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Sense as events have it: key, additional sense code, qualifier; 0 if there is none.
+pub(crate) fn sense(outcome: &Outcome) -> u32 {
+    match (outcome.status, Sense::decode(&outcome.sense)) {
+        (Status::CHECK_CONDITION, Ok(sense)) => {
+            u32::from_be_bytes([0, sense.key.code(), sense.code.asc, sense.code.ascq])
+        }
+        _ => 0,
+    }
+}
+
+/// The name of a command's service action, or its number if it has none.
+pub(crate) fn action(command: &Command) -> String {
+    let [_, byte, ..] = command.cdb();
+    let code = byte & SERVICE_ACTION;
+    let name = match command.direction() {
+        Direction::In => InServiceAction::from_code(code).map(|action| action.to_string()),
+        Direction::Out => OutServiceAction::from_code(code).map(|action| action.to_string()),
+    };
+    name.unwrap_or_else(|| format!("{code:#04x}"))
+}
+
+fn scope_type(command: &Command) -> u8 {
+    let [_, _, byte, ..] = command.cdb();
+    *byte
+}
+
+/// Of the two keys that all parameter lists begin with (SPC-4, 6.16.3 and 6.16.4), the one at this place;
+/// 0 if the list is shorter.
+fn key(request: &Request, place: usize) -> u64 {
+    let (keys, _) = request.parameters.as_chunks();
+    keys.get(place).map_or(0, |key| u64::from_be_bytes(*key))
+}
+
+fn number(request: &Request) -> i32 {
+    match &request.device {
+        Device::Open(descriptor) => descriptor.as_raw_fd(),
+        Device::Lost => -1,
+    }
+}
+
+fn device_name(request: &Request) -> String {
+    match &request.device {
+        Device::Open(descriptor) => device::name(descriptor.as_fd()),
+        Device::Lost => "lost".into(),
+    }
+}
+
+fn length(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 fn describe(request: &Request) -> String {

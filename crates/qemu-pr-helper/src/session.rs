@@ -26,6 +26,8 @@ pub enum Wait {
 pub enum Served {
     /// It has answered a request; there may be another.
     Request,
+    /// The client has answered the greeting; there may be a request.
+    Handshake,
     /// There was none, and this is to be waited for.
     Nothing(Wait),
 }
@@ -56,7 +58,11 @@ impl Session {
         self.connection.greet()?;
         let client = self.client;
         log::info!("{client}: connected");
-        trace!(CLIENT_CONNECTED, "{client}");
+        trace!(pr_helper_client_connected(
+            client.number(),
+            client.pid(),
+            client.user()
+        ));
         Ok(())
     }
 
@@ -71,6 +77,13 @@ impl Session {
         let answered = match self.connection.advance() {
             Ok(Next::AwaitReadable) => return Served::Nothing(Wait::Readable),
             Ok(Next::AwaitWritable) => return Served::Nothing(Wait::Writable),
+            Ok(Next::Negotiated(features)) => {
+                trace!(pr_helper_client_negotiated(
+                    self.client.number(),
+                    features.get()
+                ));
+                return Served::Handshake;
+            }
             Ok(Next::Request(request)) => {
                 let command = request.command;
                 let Outcome {
@@ -104,7 +117,12 @@ impl Session {
                 log::warn!("{client}: protocol violation, connection closed: {violation}");
             }
         }
-        trace!(CLIENT_DISCONNECTED, "{client}: {}", chain(ended));
+        trace!(pr_helper_client_disconnected(
+            client.number(),
+            client.pid(),
+            client.user(),
+            &chain(ended),
+        ));
     }
 }
 

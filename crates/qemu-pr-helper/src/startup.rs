@@ -21,8 +21,8 @@ use crate::listener::{ListenError, Listener, SocketFile};
 use crate::options::{DEFAULT_SOCKET, Options};
 use crate::pidfile::{PidFile, PidFileError};
 use crate::privileges::{self, PrivilegeError};
-use crate::trace::options::{self as trace_options, TraceError};
-use crate::trace::trace;
+use crate::trace::options::{self as trace_options, Next, Settings as TraceSettings, TraceError};
+use crate::trace::{self, SinkError, trace};
 
 /// How long commands in progress may take to end after a signal. libvirt waits 10 seconds before it
 /// kills; what a device has not answered by then will not be answered in time.
@@ -34,6 +34,9 @@ pub enum StartError {
     /// A value of `--trace`.
     #[error(transparent)]
     Trace(#[from] TraceError),
+    /// Where the trace is to go.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
     /// `-k` under socket activation.
     #[error("Unix socket can't be set when using socket activation: remove -k, or the socket unit")]
     SocketTwice,
@@ -81,10 +84,22 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
     if passed.is_some() && options.socket.is_some() {
         return Err(StartError::SocketTwice);
     }
-    if trace_options::apply(&options.trace)? == trace_options::Next::ListEvents {
-        crate::print(&trace_options::listing());
+    if options.trace_events {
+        crate::print(&trace::definitions::text());
         return Ok(ExitCode::SUCCESS);
     }
+    let tracing = trace_options::apply(
+        &options.trace,
+        &options.trace_backend,
+        options.trace_timestamp,
+    )?;
+    let tracing = match tracing {
+        Next::Start(settings) => settings,
+        Next::ListEvents => {
+            crate::print(&trace_options::listing());
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
     for argument in &options.ignored {
         log::info!(
             "argument '{}' has no meaning and is ignored",
@@ -95,10 +110,10 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
     let soft_luns = options.soft_luns.as_deref().map(SoftLuns::open);
     let soft_luns = soft_luns.transpose()?;
     if !options.daemon {
-        return serve(options, passed, soft_luns, None);
+        return serve(options, &tracing, passed, soft_luns, None);
     }
     match daemonize()? {
-        Background::Here(starting) => serve(options, passed, soft_luns, Some(starting)),
+        Background::Here(starting) => serve(options, &tracing, passed, soft_luns, Some(starting)),
         Background::There(status) => Ok(ExitCode::from(status)),
     }
 }
@@ -107,6 +122,7 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
 /// is let go when `starting` is ready.
 fn serve(
     options: &Options,
+    tracing: &TraceSettings,
     passed: Option<OwnedFd>,
     soft_luns: Option<SoftLuns>,
     starting: Option<Starting>,
@@ -114,7 +130,11 @@ fn serve(
     // In every thread to come, so that this one can wait for them.
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
     signals.thread_block().map_err(StartError::Signals)?;
+    // A trace that may not get longer is no reason to end.
+    let too_long = SigSet::from(Signal::SIGXFSZ);
+    too_long.thread_block().map_err(StartError::Signals)?;
 
+    trace::open(tracing)?;
     let (listener, socket_file) = listen(options, passed)?;
     let pid_file = options
         .pidfile()
@@ -134,6 +154,7 @@ fn serve(
     let group = options.group.or_else(|| options.user?.primary_group);
     privileges::drop_all(user, group)?;
     backends.check()?;
+    trace::start()?;
     let engine = Engine::start(listener, backends)?;
     if let Some(starting) = starting {
         starting.ready()?;
@@ -141,9 +162,10 @@ fn serve(
 
     let signal = signals.wait().map_err(StartError::Wait)?;
     log::info!("{signal}: ending");
-    trace!(STOPPING, "{signal}");
+    trace!(pr_helper_stopping(signal.as_str()));
     drop(socket_file);
     let left = engine.stop(PATIENCE);
+    trace!(pr_helper_stopped(u64::try_from(left).unwrap_or(u64::MAX)));
     if left > 0 {
         log::warn!("{left} clients get no answer: their devices have not answered either");
     }

@@ -18,6 +18,7 @@ use crate::client::Client;
 use crate::device::{self, Kind, Number};
 use crate::logging::Seldom;
 use crate::outcome::{Execute, Outcome};
+use crate::report;
 
 use self::multipath::Multipath;
 use self::soft_lun::SoftLuns;
@@ -66,6 +67,7 @@ impl Execute for Backends {
                          forbids it"
                     );
                 }
+                report::refused(client, request, "the kernel did not hand over the device");
                 return Outcome::status(Status::BUSY);
             }
         };
@@ -74,6 +76,7 @@ impl Execute for Backends {
             log::info!(
                 "{client}: device {number} is open read-only: PERSISTENT RESERVE OUT refused"
             );
+            report::refused(client, request, "open read-only");
             return not_supported();
         }
         let soft_lun = self
@@ -100,8 +103,14 @@ impl Execute for Backends {
                 Some(maps) => maps.execute(client, descriptor, number, request, data),
                 None => not_supported(),
             },
-            Ok(Kind::OnMultipath(map)) => self.on_multipath(client, number, map),
-            Err(error) => self.unknown(client, number, &error),
+            Ok(Kind::OnMultipath(map)) => {
+                report::refused(client, request, "lies on a multipath map");
+                self.on_multipath(client, number, map)
+            }
+            Err(error) => {
+                report::refused(client, request, "cannot tell what it is");
+                self.unknown(client, number, &error)
+            }
         }
     }
 

@@ -1,8 +1,8 @@
 //! One SCSI device: the command goes to it by `SG_IO`, exactly as it came.
 
 use std::io;
-use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::time::{Duration, Instant};
 
 use linux_sys::sg::{Completion, Data, sg_io};
 use pr_socket::wire::{CDB_SIZE, SENSE_SIZE};
@@ -10,6 +10,8 @@ use rustix::io::Errno;
 use scsi_pr::{AdditionalSense as Code, SenseKey as Key, Status};
 
 use crate::outcome::Outcome;
+use crate::report;
+use crate::trace::{trace, traced};
 
 /// `DRIVER_TIMEOUT` of old kernels' `include/scsi/scsi_status.h`, as the bits that QEMU looks at.
 const DRIVER_TIMEOUT: u16 = 0x06;
@@ -50,12 +52,46 @@ pub fn deliver(
         Data::FromDevice(data) => data.len(),
         Data::None | Data::ToDevice(_) => 0,
     };
-    match sg_io(device, cdb, data, &mut sense, timeout) {
+    let start = begin(device, cdb, timeout);
+    let result = sg_io(device, cdb, data, &mut sense, timeout);
+    if let Some(start) = start {
+        end(device, &result, start.elapsed());
+    }
+    match result {
         Err(error) => from_errno(&error),
         Ok(completion) => from_host(completion)
             .or_else(|| from_driver(completion))
             .unwrap_or_else(|| Delivery::Answered(from_device(completion, requested, sense))),
     }
+}
+
+/// Gives when it was, if anybody wants to know how long it takes.
+fn begin(device: BorrowedFd<'_>, cdb: &[u8; CDB_SIZE], timeout: Duration) -> Option<Instant> {
+    let [opcode, action, ..] = *cdb;
+    let timeout = timeout.as_millis();
+    trace!(pr_helper_sg_begin(
+        device.as_raw_fd(),
+        opcode,
+        action,
+        u32::try_from(timeout).unwrap_or(u32::MAX),
+    ));
+    traced!(pr_helper_sg_end).then(Instant::now)
+}
+
+fn end(device: BorrowedFd<'_>, result: &io::Result<Completion>, took: Duration) {
+    let (errno, completion) = match result {
+        Ok(completion) => (0, *completion),
+        Err(error) => (error.raw_os_error().unwrap_or(-1), Completion::default()),
+    };
+    trace!(pr_helper_sg_end(
+        device.as_raw_fd(),
+        errno,
+        completion.status,
+        completion.host_status,
+        completion.driver_status,
+        u32::try_from(completion.residual).unwrap_or(u32::MAX),
+        report::microseconds(took),
+    ));
 }
 
 fn failed(key: Key, code: Code) -> Delivery {

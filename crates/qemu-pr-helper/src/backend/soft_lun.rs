@@ -2,16 +2,19 @@
 
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf, absolute};
+use std::time::Instant;
 
 use pr_socket::{Direction, Request};
-use scsi_pr::{AdditionalSense, SenseKey, Status};
-use soft_lun::Answer;
-use soft_lun::store::{Folder, StoreError};
+use scsi_pr::{AdditionalSense, ReservationKey, SenseKey, Status};
+use soft_lun::store::{Folder, OpenPort, StoreError};
+use soft_lun::{Answer, LogicalUnit};
 
 use crate::chain;
 use crate::client::Client;
 use crate::logging::{Seldom, SeldomEach};
 use crate::outcome::Outcome;
+use crate::report;
+use crate::trace::{trace, traced};
 
 /// How many descriptors a command takes at most beside the port's: a soft LUN's folder, its lock or the
 /// folder of its ports, and a file or a list of files.
@@ -68,12 +71,30 @@ impl SoftLuns {
                 return None;
             }
         };
+        let lun = open.lun.path().display();
+        trace!(pr_helper_soft_lun_begin(
+            client.number(),
+            &lun.to_string(),
+            open.port.as_str()
+        ));
+        let start = traced!(pr_helper_soft_lun_end).then(Instant::now);
         let cdb = request.command.cdb();
-        let answer = open.lun.execute(&open.port, cdb, &request.parameters);
-        Some(match answer {
-            Ok(answer) => outcome(&answer, request.command.direction(), data),
-            Err(error) => self.unusable(client, open.lun.path(), &error),
-        })
+        let done = open.lun.execute(&open.port, cdb, &request.parameters);
+        let outcome = match &done {
+            Ok(done) => outcome(&done.answer, request.command.direction(), data),
+            Err(error) => self.unusable(client, open.lun.path(), error),
+        };
+        if let Some(unit) = done.ok().and_then(|done| done.changed) {
+            tell_change(client, &open, &unit);
+        }
+        trace!(pr_helper_soft_lun_end(
+            client.number(),
+            &lun.to_string(),
+            open.port.as_str(),
+            outcome.status.0,
+            report::microseconds(start.map(|start| start.elapsed()).unwrap_or_default()),
+        ));
+        Some(outcome)
     }
 
     /// It may be a port of one that cannot be read; but it may as well be any file.
@@ -104,6 +125,23 @@ impl SoftLuns {
         }
         outcome
     }
+}
+
+/// What a command has left behind.
+fn tell_change(client: &Client, port: &OpenPort, unit: &LogicalUnit) {
+    let reservation = unit.reservation();
+    let holder = reservation.and_then(|reservation| reservation.holder());
+    trace!(pr_helper_soft_lun_changed(
+        client.number(),
+        &port.lun.path().display().to_string(),
+        port.port.as_str(),
+        unit.generation().get(),
+        u32::try_from(unit.registrations().len()).unwrap_or(u32::MAX),
+        reservation.map_or(0, |reservation| reservation.kind().code()),
+        holder
+            .and_then(|holder| unit.key_of(holder))
+            .map_or(0, ReservationKey::get),
+    ));
 }
 
 /// Puts the data of an answer into `data`, which has room for what the command allows.

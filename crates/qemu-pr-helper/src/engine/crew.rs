@@ -60,7 +60,7 @@ impl Crew {
             .spawn(work());
         match started {
             Ok(_) => {
-                trace!(THREAD_STARTED, "others {before}");
+                trace!(pr_helper_thread_started(count(before)));
                 Ok(())
             }
             Err(error) => {
@@ -101,10 +101,14 @@ impl Crew {
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, leave);
         if left.is_ok() {
             let before = self.present.fetch_sub(1, Ordering::SeqCst);
-            trace!(THREAD_ENDED, "others {}", before.saturating_sub(1));
+            trace!(pr_helper_thread_ended(count(before.saturating_sub(1))));
         }
         left.is_ok()
     }
+}
+
+fn count(threads: usize) -> u64 {
+    u64::try_from(threads).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

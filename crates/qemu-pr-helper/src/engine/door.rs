@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use rustix::process::{Resource, getrlimit};
@@ -13,6 +13,7 @@ use rustix::time::{
 
 use crate::listener::Listener;
 use crate::logging::Seldom;
+use crate::trace::argument::Address;
 use crate::trace::trace;
 
 /// How many clients one thread takes in before it looks at other events.
@@ -94,10 +95,19 @@ impl Door {
         match self.listener.accept() {
             Ok(socket) => {
                 let before = self.admitted.fetch_add(1, Ordering::Relaxed);
-                Knock::Client(socket, before.saturating_add(1))
+                let number = before.saturating_add(1);
+                trace!(qio_channel_socket_accept(self.listener.address()));
+                trace!(qio_channel_socket_accept_complete(
+                    self.listener.address(),
+                    Address(number),
+                    socket.as_raw_fd(),
+                ));
+                Knock::Client(socket, number)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Knock::Nobody,
             Err(error) => {
+                trace!(qio_channel_socket_accept(self.listener.address()));
+                trace!(qio_channel_socket_accept_fail(self.listener.address()));
                 self.pause(format_args!("{error}"));
                 Knock::Paused
             }
@@ -107,7 +117,7 @@ impl Door {
     /// Lets clients wait for a while. The timer is set whatever the reason is: somebody may have left
     /// just before, and found no pause to end.
     pub(super) fn pause(&self, reason: fmt::Arguments<'_>) {
-        trace!(ACCEPT_PAUSED, "{reason}");
+        trace!(pr_helper_accept_paused(&reason.to_string()));
         if self.warning.is_due() {
             log::warn!("new clients have to wait: {reason}");
         }
@@ -121,7 +131,7 @@ impl Door {
     pub(super) fn reopen(&self) -> bool {
         let was_paused = self.paused.swap(false, Ordering::SeqCst);
         if was_paused {
-            trace!(ACCEPT_RESUMED, "");
+            trace!(pr_helper_accept_resumed());
         }
         was_paused
     }

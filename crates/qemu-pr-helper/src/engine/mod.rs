@@ -39,6 +39,7 @@ use crate::logging::Seldom;
 use crate::outcome::{Execute, Outcome};
 use crate::report;
 use crate::session::{Served, Session, Wait};
+use crate::trace::trace;
 use crew::Crew;
 use door::{Door, Knock};
 use table::Table;
@@ -244,6 +245,12 @@ impl<E: Execute> Engine<E> {
             if self.no_room.is_due() {
                 log::warn!("{client}: its process has too many connections, this one is closed");
             }
+            trace!(pr_helper_client_refused(
+                client.number(),
+                client.pid(),
+                client.user(),
+                "its process has too many connections",
+            ));
             return Some(session);
         }
         if let Err(ended) = session.greet() {
@@ -308,6 +315,7 @@ impl<E: Execute> Engine<E> {
                 self.run(client, request, data, may_block)
             });
             let wait = match served {
+                Served::Handshake => continue,
                 Served::Request if may_block => continue,
                 // Others first: whoever is woken for the next request may find a thread again.
                 Served::Request => Wait::Readable,
@@ -328,13 +336,15 @@ impl<E: Execute> Engine<E> {
     /// Executes one request, or answers BUSY where that might leave nobody for everybody else.
     fn run(&self, client: &Client, request: Request, data: &mut [u8], may_block: bool) -> Outcome {
         if !may_block {
+            report::refused(client, &request, "no thread can be started");
             self.discard(request, may_block);
             return Outcome::status(Status::BUSY);
         }
         report::begin(client, &request);
-        let start = Instant::now();
+        let start = report::is_timed().then(Instant::now);
         let outcome = self.executor.execute(client, &request, data);
-        report::end(client, &request, &outcome, start.elapsed());
+        let took = start.map(|start| start.elapsed()).unwrap_or_default();
+        report::end(client, &request, &outcome, took);
         outcome
     }
 }

@@ -1,44 +1,76 @@
 //! The values of `--trace`: `[[enable=]PATTERN][,events=FILE][,file=FILE]`.
 //!
-//! They are QEMU option strings: a comma separates, two commas are one in a value, and the first
-//! part may leave out its key.
+//! They are QEMU option strings: a comma separates, two commas are one in a value, the first part may
+//! leave out its key, and of a key that is given twice the last one counts. What they do, they do in
+//! QEMU's order: `enable`, then `events`, then `file`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 
-use rustix::fs::OFlags;
 use thiserror::Error;
 
 use super::events::ALL;
-use super::{Event, FILE};
-use crate::logging::PROGRAM;
-
-/// The keys that a part can have.
-const KEYS: [&str; 3] = ["enable", "events", "file"];
+use super::pattern;
+use super::sinks::Backend;
+use crate::logging::{PROGRAM, write_line};
 
 /// Why a value of `--trace` cannot be used.
 #[derive(Debug, Error)]
 pub enum TraceError {
     /// A key is none of `enable`, `events` and `file`.
-    #[error("--trace: invalid parameter '{0}'; there are enable=, events= and file=")]
+    #[error("--trace: Invalid parameter '{0}'; there are enable=, events= and file=")]
     Key(String),
+    /// A key has no value.
+    #[error("--trace: parameter '{0}' expects a value")]
+    NoValue(String),
     /// A file of events cannot be read.
     #[error("--trace: cannot read events file '{path}'", path = .0.display())]
     Events(PathBuf, #[source] io::Error),
-    /// The file for the trace cannot be made.
-    #[error("--trace: cannot write trace file '{path}'", path = .0.display())]
-    File(PathBuf, #[source] io::Error),
+    /// Neither backend that could write the file is selected.
+    #[error(
+        "--trace file=...: option not supported by the selected tracing backends; \
+         add --trace-backend log or simple"
+    )]
+    File,
+}
+
+/// Where traces go, as the command line says.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Through which backends; `log` if none is named.
+    pub backends: Vec<Backend>,
+    /// The file of `log` or `simple`, absolute.
+    pub file: Option<PathBuf>,
+    /// Whether lines begin with thread and time.
+    pub timestamp: bool,
+    /// The folder in which `simple` makes a file if none is named.
+    pub folder: PathBuf,
 }
 
 /// What to do after the options were applied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Next {
-    /// Start.
-    Start,
+    /// Start, with these settings.
+    Start(Settings),
     /// Print the names of the events, and end.
     ListEvents,
+}
+
+/// One of the keys, with its value.
+enum Part {
+    Enable(String),
+    Events(PathBuf),
+    File(PathBuf),
+}
+
+/// What a pattern was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// One for events.
+    Events,
+    /// The word for the list of them.
+    List,
 }
 
 /// Applies the values in the order in which they were given.
@@ -48,46 +80,40 @@ pub enum Next {
 /// # Errors
 ///
 /// [`TraceError`].
-pub fn apply(values: &[String]) -> Result<Next, TraceError> {
-    let mut file = None;
+pub fn apply(values: &[String], backends: &[Backend], timestamp: bool) -> Result<Next, TraceError> {
+    let backends = match backends {
+        [] => vec![Backend::Log],
+        backends => backends.to_owned(),
+    };
+    let mut settings = Settings {
+        backends,
+        file: None,
+        timestamp,
+        // Later, in the background, it is another one.
+        folder: absolute(".").unwrap_or_else(|_| PathBuf::from("/")),
+    };
     for value in values {
         // Each value says anew where the trace goes; without file= it is standard error.
-        file = None;
-        let parts = parts(value);
-        if let Some((key, _)) = parts.iter().find(|(key, _)| !KEYS.contains(&key.as_str())) {
-            return Err(TraceError::Key(key.clone()));
-        }
-        for (key, value) in parts {
-            let next = match key.as_str() {
-                "enable" => enable(&value, PROGRAM),
-                "events" => enable_listed(Path::new(&value))?,
-                _ => {
-                    file = Some(PathBuf::from(value));
-                    Next::Start
+        settings.file = None;
+        for part in parts(value)? {
+            let asked = match part {
+                Part::Enable(pattern) => enable(&pattern, PROGRAM),
+                Part::Events(path) => enable_listed(&path)?,
+                Part::File(path) => {
+                    settings.file = Some(absolute(&path).unwrap_or(path));
+                    Asked::Events
                 }
             };
-            if next == Next::ListEvents {
-                return Ok(next);
+            if asked == Asked::List {
+                return Ok(Next::ListEvents);
             }
         }
     }
-    if let Some(path) = file {
-        let opened = create(&path).map_err(|error| TraceError::File(path, error))?;
-        // Only a second call fails: the place stays what it was.
-        let _ = FILE.set(opened);
+    let takes_file = |backend: &Backend| matches!(backend, Backend::Log | Backend::Simple);
+    if settings.file.is_some() && !settings.backends.iter().any(takes_file) {
+        return Err(TraceError::File);
     }
-    Ok(Next::Start)
-}
-
-/// A new file, or a pipe that somebody reads: waiting for a reader would be waiting for ever.
-fn create(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .custom_flags(flags)
-        .open(path)
+    Ok(Next::Start(settings))
 }
 
 /// The names of all events, one per line.
@@ -98,20 +124,32 @@ pub fn listing() -> String {
         .collect()
 }
 
-/// Splits a QEMU option string into keys and values.
-fn parts(value: &str) -> Vec<(String, String)> {
-    let mut parts = Vec::new();
+/// The parts of a QEMU option string, in the order in which they take effect.
+fn parts(value: &str) -> Result<Vec<Part>, TraceError> {
+    let (mut enable, mut events, mut file) = (None, None, None);
     let mut rest = value;
+    let mut is_first = true;
     while !rest.is_empty() {
         let (part, after) = first_part(rest);
         rest = after;
-        parts.push(match part.split_once('=') {
-            Some((key, value)) => (key.into(), value.into()),
-            None if parts.is_empty() => ("enable".into(), part),
-            None => (part, String::new()),
-        });
+        let (key, value) = match part.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None if is_first => ("enable", Some(part.clone())),
+            None => (part.as_str(), None),
+        };
+        is_first = false;
+        let place = match key {
+            "enable" => &mut enable,
+            "events" => &mut events,
+            "file" => &mut file,
+            key => return Err(TraceError::Key(key.to_owned())),
+        };
+        *place = Some(value.ok_or_else(|| TraceError::NoValue(key.to_owned()))?);
     }
-    parts
+    let enable = enable.map(Part::Enable);
+    let events = events.map(|path| Part::Events(path.into()));
+    let file = file.map(|path| Part::File(path.into()));
+    Ok([enable, events, file].into_iter().flatten().collect())
 }
 
 /// Everything up to the first comma that stands alone, and what is behind that comma.
@@ -133,115 +171,116 @@ fn first_part(text: &str) -> (String, &str) {
 }
 
 /// Enables, or with a leading `-` disables, what `pattern` names. `whence` stands before a warning.
-fn enable(pattern: &str, whence: &str) -> Next {
+fn enable(pattern: &str, whence: &str) -> Asked {
     if pattern == "help" || pattern == "?" {
-        return Next::ListEvents;
+        return Asked::List;
     }
     let (pattern, enabled) = match pattern.strip_prefix('-') {
         Some(rest) => (rest, false),
         None => (pattern, true),
     };
-    let matching: Vec<&Event> = ALL
+    // Only a star makes it one for several, as in QEMU.
+    let is_for_several = pattern.contains('*');
+    let most = if is_for_several { ALL.len() } else { 1 };
+    let matching = ALL
         .iter()
-        .copied()
-        .filter(|event| matches(pattern, event.name()))
-        .collect();
+        .filter(|event| pattern::matches(pattern, event.name()));
+    let mut is_any = false;
+    for event in matching.take(most) {
+        event.enable(enabled);
+        is_any = true;
+    }
     // A pattern may fit nothing, a name is a mistake then.
-    if matching.is_empty() && !pattern.is_empty() && !pattern.contains('*') {
-        crate::logging::write_line(&format!(
+    if !is_any && !is_for_several {
+        write_line(&format!(
             "{whence}: warning: trace event '{pattern}' does not exist"
         ));
     }
-    for event in matching {
-        event.enable(enabled);
-    }
-    Next::Start
+    Asked::Events
 }
 
 /// Treats each line of a file as a pattern. Lines that are empty or begin with `#` are passed over.
-fn enable_listed(path: &Path) -> Result<Next, TraceError> {
-    let text = fs::read_to_string(path).map_err(|error| TraceError::Events(path.into(), error))?;
-    for (number, line) in (1..).zip(text.lines()) {
+fn enable_listed(path: &Path) -> Result<Asked, TraceError> {
+    let text = fs::read(path).map_err(|error| TraceError::Events(path.into(), error))?;
+    let text = String::from_utf8_lossy(&text);
+    for (number, line) in (1..).zip(text.split('\n')) {
         let is_pattern = !line.is_empty() && !line.starts_with('#');
         let whence = || format!("{PROGRAM}:{}:{number}", path.display());
-        if is_pattern && enable(line, &whence()) == Next::ListEvents {
-            return Ok(Next::ListEvents);
+        if is_pattern && enable(line, &whence()) == Asked::List {
+            return Ok(Asked::List);
         }
     }
-    Ok(Next::Start)
-}
-
-/// Whether `name` fits `pattern`, in which `*` stands for anything and `?` for any one character.
-fn matches(pattern: &str, name: &str) -> bool {
-    let mut pattern = pattern.chars();
-    let mut rest = name.chars();
-    match pattern.next() {
-        None => name.is_empty(),
-        Some('*') => {
-            let suffixes = name
-                .char_indices()
-                .filter_map(|(start, _)| name.get(start..));
-            suffixes
-                .chain([""])
-                .any(|suffix| matches(pattern.as_str(), suffix))
-        }
-        Some(first) => {
-            rest.next()
-                .is_some_and(|found| first == '?' || first == found)
-                && matches(pattern.as_str(), rest.as_str())
-        }
-    }
+    Ok(Asked::Events)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The parts, each as a key with its value.
+    fn shown(value: &str) -> Vec<(&'static str, String)> {
+        let parts = parts(value).unwrap().into_iter().map(|part| match part {
+            Part::Enable(pattern) => ("enable", pattern),
+            Part::Events(path) => ("events", path.display().to_string()),
+            Part::File(path) => ("file", path.display().to_string()),
+        });
+        parts.collect()
+    }
+
     #[test]
     fn option_strings_are_split_as_qemu_does() {
-        let owned = |list: &[(&str, &str)]| -> Vec<(String, String)> {
-            list.iter()
-                .map(|(key, value)| ((*key).into(), (*value).into()))
-                .collect()
-        };
         for (text, expected) in [
             ("", &[][..]),
             ("pr_*", &[("enable", "pr_*")]),
+            ("pr_*,", &[("enable", "pr_*")]),
+            ("a,,b", &[("enable", "a,b")]),
             ("enable=a,file=/t,,x", &[("enable", "a"), ("file", "/t,x")]),
-            ("events=/e,file=/t", &[("events", "/e"), ("file", "/t")]),
-            ("a,b", &[("enable", "a"), ("b", "")]),
+            ("file=/t,events=/e", &[("events", "/e"), ("file", "/t")]),
+            ("enable=a,enable=b", &[("enable", "b")]),
+            ("events", &[("enable", "events")]),
         ] {
-            assert_eq!(parts(text), owned(expected), "{text}");
+            let expected: Vec<_> = expected
+                .iter()
+                .map(|(key, value)| (*key, (*value).to_owned()))
+                .collect();
+            assert_eq!(shown(text), expected, "{text}");
         }
     }
 
     #[test]
-    fn patterns_match_as_in_a_shell() {
-        for (pattern, name, expected) in [
-            ("pr_helper_stopping", "pr_helper_stopping", true),
-            ("pr_*", "pr_helper_stopping", true),
-            ("*stop*", "pr_helper_stopping", true),
-            ("*", "", true),
-            ("pr_?elper*", "pr_helper_stopping", true),
-            ("pr_*x", "pr_helper_stopping", false),
-            ("", "pr_helper_stopping", false),
-            ("pr_helper", "pr_helper_stopping", false),
-            ("pr_helper_stoppingé", "pr_helper_stopping", false),
-        ] {
-            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_key_is_an_error() {
-        let error = apply(&["foo=1".into()]).unwrap_err();
-        assert!(matches!(error, TraceError::Key(key) if key == "foo"));
+    fn what_is_no_option_string_is_an_error() {
+        let error = |text| {
+            apply(&[String::from(text)], &[], false)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(error("foo=1").contains("Invalid parameter 'foo'"));
+        assert!(error("a,b").contains("Invalid parameter 'b'"));
+        assert!(error("a,file").contains("'file' expects a value"));
+        assert!(error("events=/nonexistent").contains("'/nonexistent'"));
     }
 
     #[test]
     fn help_asks_for_the_list() {
         for value in ["help", "?", "enable=help"] {
-            assert_eq!(apply(&[value.into()]).unwrap(), Next::ListEvents);
+            let next = apply(&[value.into()], &[], false).unwrap();
+            assert!(matches!(next, Next::ListEvents), "{value}");
         }
+    }
+
+    #[test]
+    fn the_last_value_says_where_the_trace_goes() {
+        let file = |values: &[&str], backend| {
+            let values: Vec<_> = values.iter().map(|value| (*value).to_owned()).collect();
+            match apply(&values, &[backend], false) {
+                Ok(Next::Start(settings)) => Ok(settings.file),
+                Ok(Next::ListEvents) => panic!("no list was asked for"),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        assert_eq!(file(&["file=/t"], Backend::Log).unwrap(), Some("/t".into()));
+        assert_eq!(file(&["file=/t", ""], Backend::Simple).unwrap(), None);
+        let refused = file(&["file=/t"], Backend::Ftrace).unwrap_err();
+        assert!(refused.contains("not supported"), "{refused}");
     }
 }

@@ -49,6 +49,16 @@ pub struct OpenPort {
     pub port: Name,
 }
 
+/// What has become of a command.
+#[derive(Debug)]
+pub struct Done {
+    /// What the port gets for it.
+    pub answer: Answer,
+    /// The unit as the command has left it, if that is not how it was before: a unit attention that was
+    /// delivered is a change too.
+    pub changed: Option<LogicalUnit>,
+}
+
 impl Lun {
     /// The soft LUN in a folder.
     ///
@@ -108,7 +118,7 @@ impl Lun {
     /// # Errors
     ///
     /// [`StoreError`]: the command was not done; or it was, and may not outlast a loss of power.
-    pub fn execute(&self, port: &Name, cdb: &[u8], list: &[u8]) -> Result<Answer, StoreError> {
+    pub fn execute(&self, port: &Name, cdb: &[u8], list: &[u8]) -> Result<Done, StoreError> {
         self.change(port, |unit, nexus| unit.execute(nexus, cdb, list))
     }
 
@@ -118,7 +128,8 @@ impl Lun {
     ///
     /// [`StoreError`]: it cannot be said.
     pub fn access(&self, port: &Name, access: Access) -> Result<Answer, StoreError> {
-        self.change(port, |unit, nexus| unit.access(nexus, access))
+        let done = self.change(port, |unit, nexus| unit.access(nexus, access))?;
+        Ok(done.answer)
     }
 
     /// Locks, reads, changes and writes the unit.
@@ -126,7 +137,7 @@ impl Lun {
         &self,
         port: &Name,
         change: impl FnOnce(&mut LogicalUnit, NexusId) -> Answer,
-    ) -> Result<Answer, StoreError> {
+    ) -> Result<Done, StoreError> {
         let (description, boot) = (self.description()?, boot()?);
         let nexus = description.nexus(port).ok_or_else(|| StoreError::NoPort {
             path: self.path.clone(),
@@ -136,7 +147,8 @@ impl Lun {
         let mut unit = self.load(&description, &boot)?;
         let before = unit.clone();
         let answer = change(&mut unit, nexus);
-        if unit != before {
+        let has_changed = unit != before;
+        if has_changed {
             // Also when it has just been switched off: a loss of power must not bring back what had it.
             let durable = match before.aptpl() || unit.aptpl() {
                 true => Durable::Name,
@@ -145,7 +157,8 @@ impl Lun {
             let of = (&description, &*boot);
             save(self.folder.as_fd(), &self.path, of, &unit, durable)?;
         }
-        Ok(answer)
+        let changed = has_changed.then_some(unit);
+        Ok(Done { answer, changed })
     }
 
     fn load(&self, description: &Description, boot: &str) -> Result<LogicalUnit, StoreError> {

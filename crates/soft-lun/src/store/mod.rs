@@ -39,6 +39,6 @@ mod type_text;
 pub use description::{Description, DescriptionError, Identity, IdentityError, Port};
 pub use error::StoreError;
 pub use folder::Folder;
-pub use lun::{Lun, OpenPort};
+pub use lun::{Done, Lun, OpenPort};
 pub use name::{Name, NameError};
 pub use record::{Record, RecordError};

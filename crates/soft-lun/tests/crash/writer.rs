@@ -52,7 +52,7 @@ fn say(bytes: &[u8]) {
 fn register(lun: &Lun, number: u64, aptpl: bool) {
     let port = lun.description().unwrap().ports[place(number)].name.clone();
     let answer = lun.execute(&port, &REGISTER, &registration(number, aptpl));
-    assert_eq!(answer.unwrap().status, Status::GOOD);
+    assert_eq!(answer.unwrap().answer.status, Status::GOOD);
 }
 
 /// The registration that brings PRgeneration to `number`.

@@ -38,7 +38,10 @@ proptest! {
             let nexus = description.nexus(&name(port)).unwrap();
             // Another process would open it anew.
             let lun = Lun::open(scratch.lun.path()).unwrap();
-            let answer = lun.execute(&name(port), &command.0, &command.1).unwrap();
+            let answer = lun
+                .execute(&name(port), &command.0, &command.1)
+                .unwrap()
+                .answer;
             prop_assert_eq!(answer, unit.execute(nexus, &command.0, &command.1));
             prop_assert_eq!(&scratch.lun.look().unwrap(), &unit);
         }

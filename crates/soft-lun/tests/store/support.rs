@@ -106,7 +106,7 @@ impl Scratch {
     }
 
     pub(crate) fn send(&self, port: &str, (cdb, list): &Command) -> Answer {
-        self.lun.execute(&name(port), cdb, list).unwrap()
+        self.lun.execute(&name(port), cdb, list).unwrap().answer
     }
 
     #[track_caller]

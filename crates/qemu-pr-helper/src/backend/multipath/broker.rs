@@ -22,7 +22,6 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use linux_sys::{fork, signals};
-use pr_socket::Command;
 use pr_socket::descriptors::{self, Descriptors};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -34,7 +33,7 @@ use thiserror::Error;
 
 use super::message::{LONGEST_REPORT, Order, Report};
 use super::worker;
-use crate::{daemonize, privileges};
+use crate::{daemonize, privileges, trace};
 
 /// What the broker and its workers keep: SCSI commands, and reading the nodes of disks that are somebody
 /// else's than root's.
@@ -130,16 +129,10 @@ impl Broker {
     /// # Errors
     ///
     /// [`WorkerError`]. What has become of the command is not known then.
-    pub fn execute(
-        &self,
-        map: impl AsFd,
-        patience: Duration,
-        command: &Command,
-        list: &[u8],
-    ) -> Result<Report, WorkerError> {
+    pub fn execute(&self, map: impl AsFd, order: &Order) -> Result<Report, WorkerError> {
         let (here, there) = pair().map_err(WorkerError::Ask)?;
-        let order = Order::encode(patience, command, list);
-        descriptors::send(here.as_fd(), &order, map.as_fd()).map_err(WorkerError::Ask)?;
+        let message = order.encode();
+        descriptors::send(here.as_fd(), &message, map.as_fd()).map_err(WorkerError::Ask)?;
         descriptors::send(self.control.as_fd(), &[0], there.as_fd()).map_err(|error| {
             match Errno::from_io_error(&error) {
                 Some(Errno::PIPE | Errno::CONNRESET) => WorkerError::NoBroker,
@@ -149,7 +142,7 @@ impl Broker {
         // Else this process would hold both ends, and would not see the other one closed.
         drop(there);
         // The worker counts from a little later, and has to have time to say that it has no answer.
-        report(&here, patience.saturating_add(worker::GRACE))
+        report(&here, order.patience.saturating_add(worker::GRACE))
     }
 }
 
@@ -212,6 +205,8 @@ fn serve(control: &OwnedFd, settings: Settings) -> u8 {
 }
 
 fn try_serve(control: &OwnedFd, settings: Settings) -> Result<(), Box<dyn Error>> {
+    // The helper itself says what becomes of commands on maps.
+    trace::fall_silent();
     set_name(NAME)?;
     signals::forget_children()?;
     privileges::keep_only(KEPT)?;

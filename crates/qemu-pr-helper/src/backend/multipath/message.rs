@@ -4,6 +4,7 @@
 //! | order, with the map's descriptor | bytes |
 //! |---|---|
 //! | milliseconds that are left, big-endian | 4 |
+//! | 1 if the steps are wanted, else 0 | 1 |
 //! | CDB | 16 |
 //! | parameter list | the rest |
 //!
@@ -13,7 +14,7 @@
 //! | sense | 96 |
 //! | length of the data, big-endian | 2 |
 //! | data | that many |
-//! | remarks, a line each | the rest |
+//! | remarks, a line each; a zero byte; steps, a line each | the rest |
 //!
 //! The worker is the one with privileges: it believes the order no more than the helper believes a guest.
 
@@ -23,12 +24,13 @@ use pr_socket::wire::{CDB_SIZE, MAX_TRANSFER, SENSE_SIZE};
 use pr_socket::{Command, Direction};
 use scsi_pr::Status;
 
+use super::trail::Step;
 use crate::outcome::Outcome;
 
 /// Bytes of the longest order.
-pub const LONGEST_ORDER: usize = size_of::<u32>() + CDB_SIZE + MAX_TRANSFER;
+pub const LONGEST_ORDER: usize = size_of::<u32>() + 1 + CDB_SIZE + MAX_TRANSFER;
 
-/// Bytes of the longest report. Remarks beyond that are cut off.
+/// Bytes of the longest report. What is beyond that is cut off.
 pub const LONGEST_REPORT: usize = 32 * 1024;
 
 /// What a worker is to do.
@@ -36,6 +38,8 @@ pub const LONGEST_REPORT: usize = 32 * 1024;
 pub struct Order {
     /// How long it may take.
     pub patience: Duration,
+    /// Whether the report is to have the steps.
+    pub is_traced: bool,
     /// The command.
     pub command: Command,
     /// Its parameter list; empty for PERSISTENT RESERVE IN.
@@ -45,9 +49,15 @@ pub struct Order {
 impl Order {
     /// Its bytes.
     #[must_use]
-    pub fn encode(patience: Duration, command: &Command, list: &[u8]) -> Vec<u8> {
-        let patience = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
-        [&patience.to_be_bytes(), command.cdb().as_slice(), list].concat()
+    pub fn encode(&self) -> Vec<u8> {
+        let patience = u32::try_from(self.patience.as_millis()).unwrap_or(u32::MAX);
+        [
+            patience.to_be_bytes().as_slice(),
+            &[u8::from(self.is_traced)],
+            self.command.cdb().as_slice(),
+            &self.list,
+        ]
+        .concat()
     }
 
     /// Reads one; `None` if the bytes are none.
@@ -55,6 +65,7 @@ impl Order {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (patience, rest) = bytes.split_first_chunk()?;
         let patience = u32::from_be_bytes(*patience);
+        let ([is_traced], rest) = rest.split_first_chunk()?;
         let (cdb, list) = rest.split_first_chunk::<CDB_SIZE>()?;
         let command = Command::new(*cdb).ok()?;
         let expected = match command.direction() {
@@ -63,6 +74,7 @@ impl Order {
         };
         (list.len() == expected).then(|| Order {
             patience: Duration::from_millis(patience.into()),
+            is_traced: *is_traced != 0,
             command,
             list: list.to_owned(),
         })
@@ -78,16 +90,19 @@ pub struct Report {
     pub data: Vec<u8>,
     /// What the operator has to know.
     pub remarks: Vec<String>,
+    /// What was done, if that was asked for.
+    pub steps: Vec<Step>,
 }
 
 impl Report {
-    /// One without data or remarks.
+    /// One without data, remarks or steps.
     #[must_use]
     pub const fn of(outcome: Outcome) -> Self {
         Self {
             outcome,
             data: Vec::new(),
             remarks: Vec::new(),
+            steps: Vec::new(),
         }
     }
 
@@ -100,6 +115,11 @@ impl Report {
         bytes.extend(length.to_be_bytes());
         bytes.extend(self.data.iter().take(length.into()));
         bytes.extend(self.remarks.join("\n").bytes());
+        bytes.push(0);
+        for step in &self.steps {
+            bytes.extend(step.encode().bytes());
+            bytes.push(b'\n');
+        }
         bytes.truncate(LONGEST_REPORT);
         bytes
     }
@@ -111,7 +131,9 @@ impl Report {
         let (sense, rest) = rest.split_first_chunk::<SENSE_SIZE>()?;
         let (length, rest) = rest.split_first_chunk()?;
         let length = u16::from_be_bytes(*length).into();
-        let (data, remarks) = rest.split_at_checked(length)?;
+        let (data, rest) = rest.split_at_checked(length)?;
+        let text = String::from_utf8_lossy(rest);
+        let (remarks, steps) = text.split_once('\0').unwrap_or((&text, ""));
         Some(Self {
             outcome: Outcome {
                 status: Status(*status),
@@ -119,10 +141,8 @@ impl Report {
                 length,
             },
             data: data.to_owned(),
-            remarks: String::from_utf8_lossy(remarks)
-                .lines()
-                .map(str::to_owned)
-                .collect(),
+            remarks: remarks.lines().map(str::to_owned).collect(),
+            steps: steps.lines().filter_map(Step::decode).collect(),
         })
     }
 }
@@ -137,13 +157,15 @@ mod tests {
     fn what_is_encoded_is_decoded() {
         let command = Command::new(padded(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 3, 0])).unwrap();
         let patience = Duration::from_millis(1500);
-        let order = Order {
-            patience,
-            command,
-            list: vec![1, 2, 3],
-        };
-        let bytes = Order::encode(patience, &command, &order.list);
-        assert_eq!(Order::decode(&bytes), Some(order));
+        for is_traced in [false, true] {
+            let order = Order {
+                patience,
+                is_traced,
+                command,
+                list: vec![1, 2, 3],
+            };
+            assert_eq!(Order::decode(&order.encode()), Some(order));
+        }
 
         let key = SenseKey::IllegalRequest;
         let mut outcome = Outcome::check_condition(key, AdditionalSense::INVALID_FIELD_IN_CDB);
@@ -152,6 +174,11 @@ mod tests {
             outcome,
             data: vec![8, 9],
             remarks: vec!["one".to_owned(), "two".to_owned()],
+            steps: vec![Step::Daemon {
+                request: "a".to_owned(),
+                reply: "b".to_owned(),
+                microseconds: 1,
+            }],
         };
         assert_eq!(Report::decode(&report.encode()), Some(report));
         let report = Report::of(Outcome::status(Status::GOOD));
@@ -170,13 +197,13 @@ mod tests {
             &[cdb(0x5e).as_slice(), &[0; 3]].concat(),
             &cdb(0x2a),
         ] {
-            assert_eq!(Order::decode(&[&[0; 4], bytes].concat()), None);
+            assert_eq!(Order::decode(&[&[0; 5], bytes].concat()), None);
         }
         assert_eq!(Order::decode(&[0; 3]), None);
         let report = Report::of(Outcome::status(Status::GOOD)).encode();
         assert_eq!(Report::decode(&report[..98]), None);
         let mut longer = report;
-        longer[98] = 1;
+        longer[98] = 2;
         assert_eq!(Report::decode(&longer), None);
     }
 }

@@ -7,14 +7,17 @@
 //! | `worker` | one command, in a process of its own |
 //! | [`spread`] | the command on all paths, so that it is as on one |
 //! | [`path`] | a path, and the patience with it |
+//! | [`trail`] | what was done, step by step |
 //! | [`multipathd`] | who registers paths that come back |
 //! | `turns` | one change at a time on a map |
 
 pub mod broker;
 pub mod message;
 pub mod multipathd;
+mod multipathd_socket;
 pub mod path;
 pub mod spread;
+pub mod trail;
 mod turns;
 mod worker;
 
@@ -29,9 +32,12 @@ use crate::client::Client;
 use crate::device::Number;
 use crate::logging::SeldomEach;
 use crate::outcome::Outcome;
+use crate::report;
+use crate::trace::{trace, traced};
 
 use broker::{Broker, WorkerError};
-use turns::Turns;
+use message::{Order, Report};
+use turns::{Turn, Turns};
 
 /// How many descriptors a command takes at most beside the map's: the pair of sockets to its worker.
 pub const DESCRIPTORS: u64 = 2;
@@ -71,23 +77,21 @@ impl Multipath {
         request: &Request,
         data: &mut [u8],
     ) -> Outcome {
-        let Request {
-            command,
-            parameters,
-            ..
-        } = request;
-        let end = Instant::now().checked_add(self.patience);
-        let turn = match command.direction() {
+        let start = Instant::now();
+        let turn = match request.command.direction() {
             Direction::In => None,
-            Direction::Out => match self.turns.take(number, self.patience) {
+            Direction::Out => match self.take_turn(client, number) {
                 None => return Outcome::status(Status::BUSY),
                 turn => turn,
             },
         };
-        let left = end.map_or(self.patience, |end| {
-            end.saturating_duration_since(Instant::now())
-        });
-        let report = self.broker.execute(descriptor, left, command, parameters);
+        let order = Order {
+            patience: self.patience.saturating_sub(start.elapsed()),
+            is_traced: traced!(pr_helper_path, pr_helper_multipathd),
+            command: request.command,
+            list: request.parameters.clone(),
+        };
+        let report = self.ask_worker(client, number, descriptor, &order);
         drop(turn);
         let report = match report {
             Ok(report) => report,
@@ -105,6 +109,50 @@ impl Multipath {
             .map(|(to, from)| *to = *from)
             .count();
         outcome
+    }
+
+    /// Waits until nobody else changes the map.
+    fn take_turn(&self, client: &Client, number: Number) -> Option<Turn<'_>> {
+        let start = Instant::now();
+        let turn = self.turns.take(number, self.patience);
+        trace!(pr_helper_map_turn(
+            client.number(),
+            &number.to_string(),
+            u8::from(turn.is_some()),
+            report::microseconds(start.elapsed()),
+        ));
+        turn
+    }
+
+    fn ask_worker(
+        &self,
+        client: &Client,
+        number: Number,
+        map: BorrowedFd<'_>,
+        order: &Order,
+    ) -> Result<Report, WorkerError> {
+        trace!(pr_helper_worker_begin(
+            client.number(),
+            &number.to_string(),
+            &report::action(&order.command),
+        ));
+        let start = Instant::now();
+        let answer = self.broker.execute(map, order);
+        let took = report::microseconds(start.elapsed());
+        if let Ok(report) = &answer {
+            for step in &report.steps {
+                step.tell(client.number(), &number.to_string());
+            }
+        }
+        trace!(pr_helper_worker_end(
+            client.number(),
+            &number.to_string(),
+            &answer
+                .as_ref()
+                .map_or_else(|error| chain(error), |_| "reported".to_owned()),
+            took,
+        ));
+        answer
     }
 
     fn no_report(&self, client: &Client, number: Number, error: &WorkerError) -> Outcome {

@@ -1,31 +1,17 @@
 //! multipathd, by its socket: which key a map is registered with, so that it registers paths that come
 //! back.
 //!
-//! A command is its length as a `size_t` and the text with a zero byte; so is the reply. The verbs and
-//! replies are those of multipath-tools 0.8 to 0.14 (`multipathd/cli_handlers.c`); where versions differ
+//! The verbs and replies are those of multipath-tools 0.8 to 0.14 (`multipathd/cli_handlers.c`); where versions differ
 //! there is a remark. A map is named `dm-N`, which all versions understand, and the verb comes first.
 
-use std::env;
-use std::ffi::OsString;
-use std::io::{self, Read, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::io;
+use std::time::{Duration, Instant};
 
+use super::multipathd_socket::Sockets;
 use super::path::Budget;
 use super::spread::{Keeper, KeeperError, Kept};
-use rustix::net::sockopt::{self, Timeout};
-use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use rustix::process::geteuid;
-
-/// Names another socket than the usual ones, and then only that. `@` stands for the abstract namespace.
-const VARIABLE: &str = "MULTIPATH_SOCKET_NAME";
-
-/// Where multipathd listens: since 0.12 at the first, always at the second.
-const SOCKETS: [&str; 2] = [
-    "/run/multipathd.socket",
-    "@/org/kernel/linux/storage/multipathd",
-];
+use super::trail::{Step, Trail};
+use crate::report;
 
 /// What multipathd itself gives a command (`uxsock_timeout`), and a little more.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,9 +21,6 @@ const ADVICE: Duration = Duration::from_millis(500);
 
 /// How often multipathd is asked that is busy: with paths that have just gone away, most likely.
 const ATTEMPTS: usize = 3;
-
-/// Bytes of a reply that are of interest. Who does not know a verb may reply with a page of help.
-const LONGEST_REPLY: usize = 64 * 1024;
 
 /// What every success begins with.
 const OK: &str = "ok";
@@ -49,22 +32,20 @@ const APTPL: &str = ":aptpl";
 #[derive(Debug)]
 pub struct Multipathd {
     map: String,
-    sockets: Vec<OsString>,
+    sockets: Sockets,
     budget: Budget,
+    trail: Trail,
 }
 
 impl Multipathd {
     /// The one that environment or custom names. `map` is the kernel's name, `dm-N`.
     #[must_use]
-    pub fn new(map: String, budget: Budget) -> Self {
-        let sockets = match env::var_os(VARIABLE) {
-            Some(name) => vec![name],
-            None => SOCKETS.map(OsString::from).to_vec(),
-        };
+    pub fn new(map: String, budget: Budget, trail: Trail) -> Self {
         Self {
             map,
-            sockets,
+            sockets: Sockets::of_environment(),
             budget,
+            trail,
         }
     }
 
@@ -97,40 +78,23 @@ impl Multipathd {
     }
 
     fn exchange(&self, command: &str, patience: Duration) -> io::Result<String> {
+        let start = Instant::now();
         // Zero would be for ever.
         let patience = self
             .budget
             .turn()
             .min(patience)
             .max(Duration::from_millis(1));
-        let mut socket = self.connect(patience)?;
-        socket.set_read_timeout(Some(patience))?;
-        let length = command.len().saturating_add(1);
-        let mut message = length.to_ne_bytes().to_vec();
-        message.extend(command.bytes());
-        message.push(0);
-        // In one piece: it gives up on a length that comes in parts.
-        socket.write_all(&message)?;
-        let mut length = [0; size_of::<usize>()];
-        socket.read_exact(&mut length)?;
-        let length = usize::from_ne_bytes(length).min(LONGEST_REPLY);
-        let mut reply = vec![0; length];
-        socket.read_exact(&mut reply)?;
-        let text = reply.split(|byte| *byte == 0).next().unwrap_or_default();
-        Ok(String::from_utf8_lossy(text).trim_end().to_owned())
-    }
-
-    fn connect(&self, patience: Duration) -> io::Result<UnixStream> {
-        let mut last = io::Error::from(io::ErrorKind::NotFound);
-        for name in &self.sockets {
-            match connect(name.as_bytes(), patience) {
-                Ok(socket) => return Ok(socket),
-                Err(error) => {
-                    last = io::Error::new(error.kind(), format!("{}: {error}", name.display()));
-                }
-            }
-        }
-        Err(last)
+        let reply = self.sockets.exchange(command, patience);
+        self.trail.add(|| Step::Daemon {
+            request: command.to_owned(),
+            reply: match &reply {
+                Ok(text) => text.clone(),
+                Err(error) => error.to_string(),
+            },
+            microseconds: report::microseconds(start.elapsed()),
+        });
+        reply
     }
 
     fn must(&self, verb: &str) -> Result<(), KeeperError> {
@@ -159,26 +123,6 @@ impl Multipathd {
                 .ok_or_else(|| self.refusal("getprkey", text)),
         }
     }
-}
-
-/// A connection to the socket with this name, if it is root who listens there: while multipathd is not
-/// there, anybody can take the abstract name.
-fn connect(name: &[u8], patience: Duration) -> io::Result<UnixStream> {
-    let address = match name.strip_prefix(b"@") {
-        Some(name) => SocketAddrUnix::new_abstract_name(name)?,
-        None => SocketAddrUnix::new(name)?,
-    };
-    let flags = SocketFlags::CLOEXEC;
-    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // Before it is connected: somebody who is stopped does not accept, and the backlog fills.
-    sockopt::set_socket_timeout(&socket, Timeout::Send, Some(patience))?;
-    net::connect(&socket, &address)?;
-    let owner = sockopt::socket_peercred(&socket)?.uid;
-    if !owner.is_root() && owner != geteuid() {
-        let text = format!("user {} listens there, not root", owner.as_raw());
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
-    }
-    Ok(UnixStream::from(socket))
 }
 
 /// It could not get at its own state in time.
@@ -249,6 +193,7 @@ impl Keeper for Multipathd {
 mod tests {
     use super::*;
     use scsi_pr::ReservationKey;
+    use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixListener;
     use std::path::Path;
     use std::thread::{self, JoinHandle};
@@ -285,8 +230,9 @@ mod tests {
         let daemon = replying(&path, replies);
         let mut client = Multipathd {
             map: "dm-3".to_owned(),
-            sockets: vec!["/nowhere".into(), path.into()],
+            sockets: Sockets(vec!["/nowhere".into(), path.into()]),
             budget: Budget::new(Duration::from_secs(30), 2),
+            trail: Trail::default(),
         };
         let result = ask(&mut client);
         (result, daemon.join().unwrap())
@@ -367,8 +313,9 @@ mod tests {
     fn one_that_is_not_there_is_to_be_started() {
         let mut client = Multipathd {
             map: "dm-3".to_owned(),
-            sockets: vec!["@no such socket".into()],
+            sockets: Sockets(vec!["@no such socket".into()]),
             budget: Budget::new(Duration::from_secs(1), 2),
+            trail: Trail::default(),
         };
         let error = client.kept().unwrap_err().to_string();
         assert!(error.contains("start it"), "{error}");

@@ -19,9 +19,11 @@ use rustix::io::Errno;
 use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
 
 use super::spread;
+use super::trail::{Step, Trail};
 use crate::backend::sg::{self, Delivery};
 use crate::device::{self, Number};
 use crate::outcome::Outcome;
+use crate::report;
 
 /// The additional sense code of LOGICAL UNIT NOT READY, whatever the qualifier says.
 const NOT_READY: u8 = 0x04;
@@ -66,6 +68,7 @@ pub struct Path {
     budget: Budget,
     /// It was asked, and has not answered.
     hangs: bool,
+    trail: Trail,
 }
 
 /// What is to be opened, and what it is once it is open. Threads that hang keep it.
@@ -81,7 +84,7 @@ struct Source {
 impl Path {
     /// The map itself: the kernel chooses a path for each command.
     #[must_use]
-    pub fn map(descriptor: OwnedFd, number: Number, budget: Budget) -> Self {
+    pub fn map(descriptor: OwnedFd, number: Number, budget: Budget, trail: &Trail) -> Self {
         Self {
             name: "of the kernel's choice".to_owned(),
             source: Source {
@@ -92,6 +95,7 @@ impl Path {
             },
             budget,
             hangs: false,
+            trail: trail.clone(),
         }
     }
 
@@ -147,6 +151,25 @@ impl Source {
 
 impl spread::Path for Path {
     fn send(&mut self, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> Delivery {
+        let start = Instant::now();
+        let delivery = self.deliver(cdb, data);
+        let took = report::microseconds(start.elapsed());
+        self.trail
+            .add(|| Step::path(&self.name, cdb, &delivery, took));
+        delivery
+    }
+
+    fn pause(&self) {
+        // A path that hangs is not asked again.
+        if !self.hangs {
+            thread::sleep(PAUSE);
+        }
+    }
+}
+
+impl Path {
+    /// Sends a command, and waits no longer than there is time.
+    fn deliver(&mut self, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> Delivery {
         let timeout = AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING;
         if self.hangs {
             return lost(timeout);
@@ -189,13 +212,6 @@ impl spread::Path for Path {
         }
         delivery
     }
-
-    fn pause(&self) {
-        // A path that hangs is not asked again.
-        if !self.hangs {
-            thread::sleep(PAUSE);
-        }
-    }
 }
 
 impl fmt::Display for Path {
@@ -230,7 +246,7 @@ fn lost(code: AdditionalSense) -> Delivery {
 /// # Errors
 ///
 /// That sysfs cannot be read.
-pub fn paths_of(map: &FilePath, patience: Duration) -> io::Result<Vec<Path>> {
+pub fn paths_of(map: &FilePath, patience: Duration, trail: &Trail) -> io::Result<Vec<Path>> {
     let mut found = Vec::new();
     for slave in fs::read_dir(map.join("slaves"))? {
         let slave = slave?;
@@ -255,6 +271,7 @@ pub fn paths_of(map: &FilePath, patience: Duration) -> io::Result<Vec<Path>> {
         name,
         budget,
         hangs: false,
+        trail: trail.clone(),
     };
     Ok(found.into_iter().map(path).collect())
 }

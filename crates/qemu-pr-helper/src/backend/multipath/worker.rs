@@ -22,6 +22,7 @@ use super::message::{LONGEST_ORDER, Order, Report};
 use super::multipathd::Multipathd;
 use super::path::{Budget, Path, paths_of};
 use super::spread::{self, Path as _};
+use super::trail::Trail;
 use crate::backend::{is_path_only, is_read_only, sg::Delivery};
 use crate::device::{self, Kind, Number};
 use crate::outcome::Outcome;
@@ -63,10 +64,13 @@ fn try_run(socket: &OwnedFd, start: Start) -> io::Result<()> {
     alarm::set(u32::try_from(seconds).unwrap_or(u32::MAX));
 
     let mut paths = Vec::new();
-    let report = execute(&order, map, patience, &mut paths).unwrap_or_else(|error| Report {
+    let trail = Trail::new(order.is_traced);
+    let report = execute(&order, map, patience, &mut paths, &trail);
+    let mut report = report.unwrap_or_else(|error| Report {
         remarks: vec![format!("command refused: {error}")],
         ..Report::of(terminated())
     });
+    report.steps = trail.take();
     send(socket, &report.encode(), SendFlags::NOSIGNAL)?;
     // To close a path can hang as well: not before the report.
     drop(paths);
@@ -88,6 +92,7 @@ fn execute(
     map: OwnedFd,
     patience: Duration,
     paths: &mut Vec<Path>,
+    trail: &Trail,
 ) -> io::Result<Report> {
     let number = device::number(map.as_fd());
     let Number::Block(major, minor) = number else {
@@ -100,17 +105,17 @@ fn execute(
         return Err(io::Error::other("the map is not open, only named (O_PATH)"));
     }
     let folder = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"))?;
-    *paths = paths_of(&folder, patience)?;
+    *paths = paths_of(&folder, patience, trail)?;
     match order.command.direction() {
         Direction::In => {
             let budget = Budget::new(patience, paths.len().saturating_add(1));
-            paths.insert(0, Path::map(map, number, budget));
+            paths.insert(0, Path::map(map, number, budget, trail));
             Ok(read(order, paths))
         }
         Direction::Out if is_read_only(map.as_fd()) => {
             Err(io::Error::other("the map is open for reading alone"))
         }
-        Direction::Out => Ok(write(order, &folder, paths, patience)),
+        Direction::Out => Ok(write(order, &folder, paths, patience, trail)),
     }
 }
 
@@ -134,10 +139,16 @@ fn read(order: &Order, paths: &mut [Path]) -> Report {
 }
 
 /// PERSISTENT RESERVE OUT: by all paths.
-fn write(order: &Order, folder: &FilePath, paths: &mut [Path], patience: Duration) -> Report {
+fn write(
+    order: &Order,
+    folder: &FilePath,
+    paths: &mut [Path],
+    patience: Duration,
+    trail: &Trail,
+) -> Report {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let budget = Budget::new(patience, paths.len());
-    let mut multipathd = Multipathd::new(name.into_owned(), budget);
+    let mut multipathd = Multipathd::new(name.into_owned(), budget, trail.clone());
     let cdb = order.command.cdb();
     let done = spread::execute(paths, &mut multipathd, cdb, &order.list);
     let mut remarks = done.remarks;

@@ -1,0 +1,153 @@
+//! What becomes of an event: a line or a record, by the backends that the command line names.
+
+mod ftrace;
+mod log;
+mod simple;
+mod syslog;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::process;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use thiserror::Error;
+
+use super::Event;
+use super::argument::Value;
+use super::options::Settings;
+use super::target::Target;
+use super::writer::Writer;
+
+use ftrace::Ftrace;
+use log::Log;
+use simple::Simple;
+use syslog::Syslog;
+
+/// How long the last records may take to be written when the helper ends.
+const PARTING: Duration = Duration::from_secs(1);
+
+/// Why events cannot be taken to where they are to go.
+#[derive(Debug, Error)]
+pub enum SinkError {
+    /// The file of a trace.
+    #[error("--trace: cannot write trace file '{path}'", path = .0.display())]
+    File(PathBuf, #[source] io::Error),
+    /// The kernel's own trace.
+    #[error(
+        "--trace-backend ftrace: cannot open trace_marker: is tracefs mounted, and is this root?"
+    )]
+    Ftrace(#[source] io::Error),
+    /// The socket to the system's log.
+    #[error("--trace-backend syslog: cannot make a socket")]
+    Syslog(#[source] io::Error),
+    /// The thread that writes.
+    #[error("cannot start a thread that writes the trace")]
+    Thread(#[source] io::Error),
+}
+
+/// A kind of sink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// A line of text for each event, to standard error or to file=
+    Log,
+    /// A binary record for each event, to file= or to ./trace-PID, for simpletrace.py
+    Simple,
+    // What is shown by --help has no marks.
+    #[expect(clippy::doc_markdown)]
+    /// The kernel's own trace, by trace_marker
+    Ftrace,
+    /// The system's log, as daemon.info
+    Syslog,
+}
+
+/// One of them.
+#[derive(Debug)]
+enum Sink {
+    Log(Log),
+    Simple(Simple),
+    Ftrace(Ftrace),
+    Syslog(Syslog),
+}
+
+/// All that were asked for.
+#[derive(Debug)]
+pub struct Sinks(Vec<Sink>);
+
+impl Sinks {
+    /// Opens those that the settings name, each once.
+    ///
+    /// # Errors
+    ///
+    /// [`SinkError`].
+    pub fn open(settings: &Settings) -> Result<Self, SinkError> {
+        let is_wanted = |backend| settings.backends.contains(&backend);
+        let mut sinks = Vec::new();
+        // With both, the file is the binary one, as in QEMU.
+        let (for_log, for_simple) = match &settings.file {
+            Some(file) if is_wanted(Backend::Simple) => (None, Some(file)),
+            file => (file.as_ref(), None),
+        };
+        if is_wanted(Backend::Log) {
+            let target = match for_log {
+                Some(path) => create(path.clone())?,
+                None => Target::StandardError,
+            };
+            sinks.push(Sink::Log(Log::new(target, settings.timestamp)));
+        }
+        if is_wanted(Backend::Simple) {
+            let default = || settings.folder.join(format!("trace-{}", process::id()));
+            let path = for_simple.cloned().unwrap_or_else(default);
+            let target = create(path.clone())?;
+            let simple = Simple::new(target).map_err(|error| SinkError::File(path, error))?;
+            sinks.push(Sink::Simple(simple));
+        }
+        if is_wanted(Backend::Ftrace) {
+            sinks.push(Sink::Ftrace(Ftrace::open().map_err(SinkError::Ftrace)?));
+        }
+        if is_wanted(Backend::Syslog) {
+            sinks.push(Sink::Syslog(Syslog::open().map_err(SinkError::Syslog)?));
+        }
+        Ok(Self(sinks))
+    }
+
+    /// Starts the threads that write.
+    ///
+    /// # Errors
+    ///
+    /// [`SinkError::Thread`].
+    pub fn start(&self) -> Result<(), SinkError> {
+        self.writers()
+            .try_for_each(|writer| writer.start().map_err(SinkError::Thread))
+    }
+
+    /// Takes an event to all of them.
+    pub(super) fn emit(&self, event: &Event, values: &[Value<'_>], text: fmt::Arguments<'_>) {
+        for sink in &self.0 {
+            match sink {
+                Sink::Log(log) => log.emit(event, text),
+                Sink::Simple(simple) => simple.emit(event, values),
+                Sink::Ftrace(ftrace) => ftrace.emit(event, text),
+                Sink::Syslog(syslog) => syslog.emit(event, text),
+            }
+        }
+    }
+
+    /// Writes what is kept, as far as that takes no long time.
+    pub fn finish(&self) {
+        self.writers().for_each(|writer| writer.finish(PARTING));
+    }
+
+    fn writers(&self) -> impl Iterator<Item = &Writer> {
+        self.0.iter().filter_map(|sink| match sink {
+            Sink::Log(log) => Some(log.writer()),
+            Sink::Simple(simple) => Some(simple.writer()),
+            Sink::Ftrace(_) | Sink::Syslog(_) => None,
+        })
+    }
+}
+
+fn create(path: PathBuf) -> Result<Target, SinkError> {
+    Target::create(&path).map_err(|error| SinkError::File(path, error))
+}

@@ -1,0 +1,225 @@
+//! Where the bytes of a trace belong: a file, something like a pipe, or standard error.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use crate::logging;
+
+/// How long to wait for room before it is asked whether to go on waiting.
+const PAUSE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
+
+/// Where the bytes of a trace belong. Writing to it can take long.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// A file on a disk.
+    File(File),
+    /// A pipe, a terminal, a device: what was written is gone.
+    Stream {
+        file: File,
+        /// The rest of a record of which the beginning was written. Whatever comes next comes after it.
+        rest: Vec<u8>,
+    },
+    /// Standard error, which others write to as well: whole lines.
+    StandardError,
+}
+
+/// What has come of records.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// So many are where they belong, the first ones.
+    pub(super) records: usize,
+    /// Why the others are not; none if it was given up.
+    pub(super) error: Option<io::Error>,
+}
+
+impl Target {
+    /// Makes the file, or empties it. A named pipe is waited for by nobody: it has room for some records until
+    /// there is a reader.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be made or opened.
+    pub(super) fn create(path: &Path) -> io::Result<Self> {
+        let is_pipe = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
+        let mut options = OpenOptions::new();
+        options
+            .write(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        let file = if is_pipe {
+            // As its own reader too: so it can be opened, and readers can come and go.
+            options.read(true).open(path)?
+        } else {
+            // At the end, wherever that is: the operator may empty the file.
+            options.create(true).open(path)?
+        };
+        if !file.metadata()?.is_file() {
+            return Ok(Self::Stream {
+                file,
+                rest: Vec::new(),
+            });
+        }
+        file.set_len(0)?;
+        rustix::fs::fcntl_setfl(&file, OFlags::APPEND)?;
+        Ok(Self::File(file))
+    }
+
+    /// Writes what a trace begins with.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be written.
+    pub(super) fn begin(&mut self, header: &[u8]) -> io::Result<()> {
+        match self {
+            Self::File(file) | Self::Stream { file, .. } => file.write_all(header),
+            Self::StandardError => Ok(()),
+        }
+    }
+
+    /// Writes records, which end at `ends`. Where that is not possible now it waits until `gives_up`.
+    pub(super) fn write(
+        &mut self,
+        bytes: &[u8],
+        ends: &[usize],
+        gives_up: &dyn Fn() -> bool,
+    ) -> Written {
+        match self {
+            Self::File(file) => write_file(file, bytes, ends),
+            Self::Stream { file, rest } => write_stream(file, rest, bytes, ends, gives_up),
+            Self::StandardError => write_lines(bytes, ends, gives_up),
+        }
+    }
+}
+
+/// Whole records: of one that does not fit, because the disk is full, nothing is left.
+fn write_file(mut file: &File, bytes: &[u8], ends: &[usize]) -> Written {
+    let mut done: usize = 0;
+    let error = loop {
+        let left = bytes.get(done..).unwrap_or_default();
+        if left.is_empty() {
+            return Written {
+                records: ends.len(),
+                error: None,
+            };
+        }
+        match file.write(left) {
+            Ok(0) => break io::ErrorKind::WriteZero.into(),
+            Ok(count) => done = done.saturating_add(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => break error,
+        }
+    };
+    let records = whole(ends, done);
+    let torn = done.saturating_sub(end_of(ends, records));
+    let shortened = file.metadata().and_then(|metadata| {
+        let torn = u64::try_from(torn).unwrap_or(u64::MAX);
+        file.set_len(metadata.len().saturating_sub(torn))
+    });
+    Written {
+        records,
+        error: Some(shortened.err().unwrap_or(error)),
+    }
+}
+
+/// A record that was begun is ended before the next one, whenever that can be.
+fn write_stream(
+    file: &File,
+    rest: &mut Vec<u8>,
+    bytes: &[u8],
+    ends: &[usize],
+    gives_up: &dyn Fn() -> bool,
+) -> Written {
+    let (left, error) = pour(file, rest, gives_up);
+    rest.drain(..rest.len().saturating_sub(left));
+    if left > 0 {
+        return Written { records: 0, error };
+    }
+    let (left, error) = pour(file, bytes, gives_up);
+    let done = bytes.len().saturating_sub(left);
+    let records = whole(ends, done);
+    if done == end_of(ends, records) {
+        return Written { records, error };
+    }
+    let begun = records.saturating_add(1);
+    let remaining = bytes.get(done..end_of(ends, begun));
+    rest.extend_from_slice(remaining.unwrap_or_default());
+    Written {
+        records: begun,
+        error,
+    }
+}
+
+/// Writes until everything is written, or there is an error, or it is given up. Says how much is left.
+fn pour(
+    mut file: &File,
+    mut bytes: &[u8],
+    gives_up: &dyn Fn() -> bool,
+) -> (usize, Option<io::Error>) {
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if gives_up() {
+                    break;
+                }
+                wait(&mut [PollFd::new(file, PollFlags::OUT)]);
+            }
+            Err(error) => return (bytes.len(), Some(error)),
+        }
+    }
+    (bytes.len(), None)
+}
+
+/// Lines between those of others. What cannot be written is gone.
+fn write_lines(bytes: &[u8], ends: &[usize], gives_up: &dyn Fn() -> bool) -> Written {
+    let mut start = 0;
+    for (records, end) in ends.iter().enumerate() {
+        let line = bytes.get(start..*end).unwrap_or_default();
+        start = *end;
+        let line = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
+        let error = loop {
+            match logging::try_write_line(&line) {
+                Ok(()) => break None,
+                Err(Errno::WOULDBLOCK) if !gives_up() => {
+                    wait(&mut [PollFd::new(&io::stderr(), PollFlags::OUT)]);
+                }
+                Err(error) => break Some(error),
+            }
+        };
+        if let Some(error) = error {
+            return Written {
+                records,
+                error: Some(error.into()),
+            };
+        }
+    }
+    Written {
+        records: ends.len(),
+        error: None,
+    }
+}
+
+fn wait(room: &mut [PollFd<'_>]) {
+    // If it fails it is tried again like after a while.
+    let _ = poll(room, Some(&PAUSE));
+}
+
+/// How many records are in the first `length` bytes.
+fn whole(ends: &[usize], length: usize) -> usize {
+    ends.partition_point(|end| *end <= length)
+}
+
+/// Where the last of the first `records` ends.
+fn end_of(ends: &[usize], records: usize) -> usize {
+    let last = records.checked_sub(1);
+    last.and_then(|last| ends.get(last)).copied().unwrap_or(0)
+}
