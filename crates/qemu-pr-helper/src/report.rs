@@ -46,7 +46,6 @@ pub fn end(client: &Client, request: &Request, outcome: &Outcome, took: Duration
         Direction::In => trace!(pr_helper_in_end(
             client.number(),
             client.pid(),
-            client.user(),
             &device_name(request),
             &action(command),
             length(outcome.length),
@@ -57,7 +56,6 @@ pub fn end(client: &Client, request: &Request, outcome: &Outcome, took: Duration
         Direction::Out => trace!(pr_helper_out_end(
             client.number(),
             client.pid(),
-            client.user(),
             &device_name(request),
             &action(command),
             scope_type(command),
