@@ -13,6 +13,7 @@ pub(crate) mod pulse;
 mod reservations;
 pub(crate) mod serial;
 mod suite;
+mod tracing;
 
 use std::fs;
 use std::path::{Path, PathBuf};

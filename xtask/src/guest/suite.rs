@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::lio::{Port, Target};
 use super::maps::{self, Maps};
-use super::{Modules, operator, uptime};
+use super::{Modules, operator, tracing, uptime};
 use crate::process::{run as run_command, timed};
 
 /// The compatibility suite, as the host has built it.
@@ -35,6 +35,9 @@ pub(crate) struct Options {
     /// The helpers that it goes through
     #[arg(long)]
     helper: Vec<PathBuf>,
+    /// The one of them whose trace is looked at
+    #[arg(long)]
+    traced: PathBuf,
 }
 
 /// Sets the target up and runs the suite's cases that need a device.
@@ -51,6 +54,10 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
         let ports = target.unit::<2>()?;
         let mut helpers = options.helper.iter();
         helpers.try_for_each(|helper| operator::run(&options.prhctl, helper, &ports))
+    })?;
+    timed("the kernel's trace", || {
+        let ports = target.unit::<2>()?;
+        tracing::run(&options.prhctl, &options.traced, &ports)
     })
 }
 

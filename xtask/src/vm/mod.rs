@@ -185,7 +185,9 @@ fn sg_words() -> Result<Vec<OsString>> {
     let mut words = suite_words("sg")?;
     words.extend(["--prhctl".into(), build::prhctl()?.into()]);
     words.extend(["--helper".into(), ORIGINAL_HELPER.into()]);
-    words.extend(["--helper".into(), build::helper()?.into()]);
+    let helper = build::helper()?;
+    words.extend(["--helper".into(), helper.clone().into()]);
+    words.extend(["--traced".into(), helper.into()]);
     Ok(words)
 }
 
