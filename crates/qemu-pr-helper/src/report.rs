@@ -1,7 +1,7 @@
 //! What log and trace say of a command. One call before it, one after; never in between.
 
 use std::os::fd::{AsFd, AsRawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pr_socket::{Command, Device, Direction, Request};
 use scsi_pr::{Cdb, InServiceAction, OutServiceAction, ParameterList, Sense, Status};
@@ -14,21 +14,39 @@ use crate::trace::{trace, traced};
 /// The low five bits of a CDB's second byte.
 const SERVICE_ACTION: u8 = 0x1f;
 
+/// A request that has gone to its device.
+#[derive(Debug)]
+pub struct Pending {
+    /// When; none if nobody wants to know how long it takes.
+    start: Option<Instant>,
+    /// What events call the device; empty if there are none.
+    device: String,
+}
+
 /// A request goes to its device.
-pub fn begin(client: &Client, request: &Request) {
+#[must_use]
+pub fn begin(client: &Client, request: &Request) -> Pending {
     let command = &request.command;
+    let is_traced = match command.direction() {
+        Direction::In => traced!(pr_helper_in_begin, pr_helper_in_end),
+        Direction::Out => traced!(pr_helper_out_begin, pr_helper_out_end),
+    };
+    let device = match is_traced {
+        true => device_name(request),
+        false => String::new(),
+    };
     match command.direction() {
         Direction::In => trace!(pr_helper_in_begin(
             client.number(),
             number(request),
-            &device_name(request),
+            &device,
             &action(command),
             length(command.transfer_length()),
         )),
         Direction::Out => trace!(pr_helper_out_begin(
             client.number(),
             number(request),
-            &device_name(request),
+            &device,
             &action(command),
             scope_type(command),
             key(request, 0),
@@ -36,41 +54,49 @@ pub fn begin(client: &Client, request: &Request) {
             length(command.transfer_length()),
         )),
     }
+    let is_timed = is_traced || log::log_enabled!(log::Level::Debug);
+    Pending {
+        start: is_timed.then(Instant::now),
+        device,
+    }
 }
 
-/// A request is done.
-pub fn end(client: &Client, request: &Request, outcome: &Outcome, took: Duration) {
-    let took = microseconds(took);
-    let command = &request.command;
-    match command.direction() {
-        Direction::In => trace!(pr_helper_in_end(
-            client.number(),
-            client.pid(),
-            &device_name(request),
-            &action(command),
-            length(outcome.length),
-            outcome.status.0,
-            sense(outcome),
-            took,
-        )),
-        Direction::Out => trace!(pr_helper_out_end(
-            client.number(),
-            client.pid(),
-            &device_name(request),
-            &action(command),
-            scope_type(command),
-            key(request, 0),
-            key(request, 1),
-            outcome.status.0,
-            sense(outcome),
-            took,
-        )),
+impl Pending {
+    /// The request is done.
+    pub fn end(self, client: &Client, request: &Request, outcome: &Outcome) {
+        let took = self.start.map(|start| start.elapsed());
+        let took = microseconds(took.unwrap_or_default());
+        let command = &request.command;
+        match command.direction() {
+            Direction::In => trace!(pr_helper_in_end(
+                client.number(),
+                client.pid(),
+                &self.device,
+                &action(command),
+                length(outcome.length),
+                outcome.status.0,
+                sense(outcome),
+                took,
+            )),
+            Direction::Out => trace!(pr_helper_out_end(
+                client.number(),
+                client.pid(),
+                &self.device,
+                &action(command),
+                scope_type(command),
+                key(request, 0),
+                key(request, 1),
+                outcome.status.0,
+                sense(outcome),
+                took,
+            )),
+        }
+        log::debug!(
+            "{client}: {}: {} after {took} us",
+            describe(request),
+            result(outcome)
+        );
     }
-    log::debug!(
-        "{client}: {}: {} after {took} us",
-        describe(request),
-        result(outcome)
-    );
 }
 
 /// The helper answers a request itself, and why.
@@ -80,11 +106,6 @@ pub fn refused(client: &Client, request: &Request, reason: &str) {
         &device_name(request),
         reason
     ));
-}
-
-/// Whether anybody wants to know how long commands take.
-pub fn is_timed() -> bool {
-    traced!(pr_helper_in_end, pr_helper_out_end) || log::log_enabled!(log::Level::Debug)
 }
 
 /// A duration as events have it.

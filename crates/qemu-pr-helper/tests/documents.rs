@@ -3,67 +3,68 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use anyhow::{Context as _, Result, ensure};
+
 const TRACING: &str = include_str!("../../../docs/tracing.md");
 
-/// What the helper prints with this option.
-fn printed(option: &str) -> String {
+/// What the helper prints with these options.
+fn printed(options: &[&str]) -> Result<String> {
     let helper = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"))
-        .arg(option)
-        .output()
-        .unwrap();
-    assert!(helper.status.success());
-    String::from_utf8(helper.stdout).unwrap()
+        .args(options)
+        .output()?;
+    ensure!(helper.status.success(), "{}", helper.status);
+    Ok(String::from_utf8(helper.stdout)?)
 }
 
 /// The rows of the table of events: names, and arguments in order.
-fn rows() -> Vec<(String, Vec<String>)> {
-    let table = TRACING
-        .split("| event | arguments | when |")
-        .nth(1)
-        .unwrap();
-    let words = |cell: &str| {
+fn rows() -> Result<Vec<(String, Vec<String>)>> {
+    let (_, table) = TRACING
+        .split_once("| event | arguments | when |")
+        .context("no table of events")?;
+    let words = |cell: &str| -> Vec<String> {
         let words = cell.split('`').skip(1).step_by(2);
-        words.map(str::to_owned).collect::<Vec<_>>()
+        words.map(str::to_owned).collect()
     };
-    table
+    let rows = table
         .lines()
         .skip(2)
-        .take_while(|line| line.starts_with('|'))
-        .map(|line| {
-            let cells: Vec<_> = line.split('|').collect();
-            (words(cells[1]).concat(), words(cells[2]))
-        })
-        .collect()
+        .take_while(|line| line.starts_with('|'));
+    rows.map(|line| {
+        let mut cells = line.split('|').skip(1);
+        let (name, arguments) = (cells.next(), cells.next());
+        let name = name.map(words).unwrap_or_default().concat();
+        Ok((name, arguments.map(words).context("no arguments")?))
+    })
+    .collect()
+}
+
+/// A definition's name and arguments: `name(type argument, …) "format"`.
+fn definition(line: &str) -> Result<(String, Vec<String>)> {
+    let (name, rest) = line.split_once('(').context("no arguments")?;
+    let (arguments, _) = rest.split_once(')').context("no end")?;
+    let arguments = arguments
+        .split(", ")
+        .filter(|argument| *argument != "void")
+        .map(|argument| argument.rsplit([' ', '*']).next().unwrap_or_default());
+    Ok((name.to_owned(), arguments.map(str::to_owned).collect()))
 }
 
 #[test]
 fn every_event_has_its_row_with_its_arguments() {
-    let defined: BTreeSet<_> = printed("--trace-events")
+    let defined = printed(&["--trace-events"]).unwrap();
+    let defined: BTreeSet<_> = defined
         .lines()
-        .map(|line| {
-            let (name, rest) = line.split_once('(').unwrap();
-            let (arguments, _) = rest.split_once(')').unwrap();
-            let arguments = arguments.split(", ").filter(|argument| *argument != "void");
-            let name_of = |argument: &str| {
-                let name = argument.rsplit([' ', '*']).next().unwrap_or_default();
-                name.to_owned()
-            };
-            (name.to_owned(), arguments.map(name_of).collect::<Vec<_>>())
-        })
+        .map(|line| definition(line).unwrap())
         .collect();
-    let rows = rows();
+    let rows = rows().unwrap();
     assert_eq!(rows.len(), defined.len());
     assert_eq!(BTreeSet::from_iter(rows), defined);
 }
 
 #[test]
 fn the_list_is_that_of_the_definitions() {
-    let listed = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"))
-        .args(["-T", "help"])
-        .output()
-        .unwrap();
-    let listed = String::from_utf8(listed.stdout).unwrap();
-    let defined = printed("--trace-events");
-    let names = defined.lines().map(|line| line.split('(').next().unwrap());
+    let listed = printed(&["-T", "help"]).unwrap();
+    let defined = printed(&["--trace-events"]).unwrap();
+    let names = defined.lines().map(|line| definition(line).unwrap().0);
     assert!(listed.lines().eq(names), "{listed}");
 }

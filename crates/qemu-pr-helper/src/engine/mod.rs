@@ -340,11 +340,9 @@ impl<E: Execute> Engine<E> {
             self.discard(request, may_block);
             return Outcome::status(Status::BUSY);
         }
-        report::begin(client, &request);
-        let start = report::is_timed().then(Instant::now);
+        let pending = report::begin(client, &request);
         let outcome = self.executor.execute(client, &request, data);
-        let took = start.map(|start| start.elapsed()).unwrap_or_default();
-        report::end(client, &request, &outcome, took);
+        pending.end(client, &request, &outcome);
         outcome
     }
 }

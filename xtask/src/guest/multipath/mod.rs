@@ -24,6 +24,7 @@ mod stuck;
 mod table;
 mod through;
 mod timing;
+mod tracing;
 
 use std::path::{Path, PathBuf};
 
@@ -80,6 +81,7 @@ fn on_a_map(options: &Options, modules: &Modules) -> Result<()> {
     let helper = Helper::start_with(&options.helper, &through::ARGUMENTS, &[])?;
     compare(&stage, &beside, &stranger)?;
     helper.stop()?;
+    tracing::run(&stage, &options.helper).context("trace")?;
 
     let name = stage::map_over(&[&stage::name_of(&elsewhere.block)?])?;
     let elsewhere = Path::new("/dev/mapper").join(name);

@@ -86,7 +86,7 @@ impl Path {
     #[must_use]
     pub fn map(descriptor: OwnedFd, number: Number, budget: Budget, trail: &Trail) -> Self {
         Self {
-            name: "of the kernel's choice".to_owned(),
+            name: "map".to_owned(),
             source: Source {
                 node: PathBuf::new(),
                 number,
