@@ -82,7 +82,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// A helper that finds a listening socket at descriptor 3, and is told so by `environment`.
-fn activated<'a>(
+pub(crate) fn activated<'a>(
     helper: &'a Helper,
     scratch: &'a Scratch,
     environment: &str,
@@ -102,7 +102,8 @@ fn with_descriptor<'a>(
     helper.bare(scratch).stdin(descriptor).prelude(&prelude)
 }
 
-const RIGHT: &str = TAKEN[0].1;
+/// An environment in which a helper takes the socket.
+pub(crate) const RIGHT: &str = TAKEN[0].1;
 
 fn is_ignored(helper: &Helper, environment: &str) -> Result<()> {
     let scratch = Scratch::new()?;

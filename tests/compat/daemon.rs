@@ -35,7 +35,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// A helper in the background. Killed with the value.
-struct Daemon {
+pub(crate) struct Daemon {
     pid: Pid,
 }
 
@@ -54,7 +54,7 @@ impl Daemon {
     }
 
     /// The one that wrote a pidfile.
-    fn of(pidfile: &Path) -> Result<Self> {
+    pub(crate) fn of(pidfile: &Path) -> Result<Self> {
         let mut pid = None;
         wait_until("the child's pidfile", || {
             let content = fs::read_to_string(pidfile).unwrap_or_default();

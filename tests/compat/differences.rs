@@ -26,10 +26,11 @@ pub(crate) enum Row {
     ActivationSocket,
     HighestId,
     OnMultipath,
+    ShortForm,
 }
 
 impl Row {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::SocketTheft,
         Self::ForeignFileAtExit,
         Self::ForeignFileAtStart,
@@ -48,6 +49,7 @@ impl Row {
         Self::ActivationSocket,
         Self::HighestId,
         Self::OnMultipath,
+        Self::ShortForm,
     ];
 
     /// The id in the table's first column.
@@ -71,6 +73,7 @@ impl Row {
             Self::ActivationSocket => "D16",
             Self::HighestId => "D17",
             Self::OnMultipath => "D18",
+            Self::ShortForm => "D19",
         }
     }
 }

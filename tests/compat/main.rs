@@ -22,6 +22,7 @@ mod process;
 mod protocol;
 mod scratch;
 mod socket;
+mod trace;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -37,6 +38,7 @@ fn areas() -> Vec<Area> {
         Area::new("daemon", daemon::cases()),
         Area::new("activation", activation::cases()),
         Area::new("privileges", privileges::cases()),
+        Area::new("trace", trace::cases()),
         Area::new("protocol", protocol::cases()),
         Area::new("device", device::cases()),
     ]

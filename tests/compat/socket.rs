@@ -205,7 +205,7 @@ fn fifo_at_start(helper: &Helper) -> Result<()> {
     Ok(())
 }
 
-fn make_fifo(path: &Path) -> Result<()> {
+pub(crate) fn make_fifo(path: &Path) -> Result<()> {
     use rustix::fs::{CWD, FileType, Mode, mknodat};
     mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).context("no fifo")
 }

@@ -1,7 +1,5 @@
 //! What the options mean, and how a wrong one is refused.
 
-mod trace;
-
 use std::fs;
 
 use anyhow::{Result, ensure};
@@ -157,7 +155,6 @@ pub(crate) fn cases() -> Vec<Case> {
         });
         cases.push(case.needs(Need::Root).row(Row::HighestId));
     }
-    cases.extend(trace::cases());
     cases
 }
 

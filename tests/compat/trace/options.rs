@@ -1,0 +1,274 @@
+//! The option's values: their keys, which of them are refused, and the list of the events.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+
+use super::{ACCEPT, LISTEN, SHARED, has_fired, has_warned, stderr_of, tracing};
+use crate::case::Case;
+use crate::differences::Row;
+use crate::helper::Helper;
+use crate::process::Finished;
+use crate::scratch::Scratch;
+
+/// Arguments that end with the list of events and status 0.
+const HELP: [(&str, &[&str]); 11] = [
+    ("short", &["-T", "help"]),
+    ("attached", &["-Thelp"]),
+    ("long", &["--trace", "help"]),
+    ("with_equals", &["--trace=help"]),
+    ("abbreviated", &["--tr=help"]),
+    ("question_mark", &["-T", "?"]),
+    ("with_key", &["-T", "enable=help"]),
+    ("of_a_daemon", &["-d", "-T", "help"]),
+    ("before_a_wrong_value", &["-T", "help", "-T", "bad=1"]),
+    ("before_a_missing_events_file", &["-T", "help,events=none"]),
+    ("before_a_file", &["-T", "help,file=log"]),
+];
+
+/// Values that are refused, and a word of the reason. `{}` is the case's folder.
+const REFUSED: [(&str, &[&str], &str); 15] = [
+    ("unknown_key", &["bad=1"], "'bad'"),
+    ("unknown_key_after_help", &["help,bad=1"], "'bad'"),
+    ("unknown_key_after_file", &["file={}/log,bad=1"], "'bad'"),
+    ("unknown_key_in_capitals", &["ENABLE=x"], "'ENABLE'"),
+    ("unknown_key_with_a_blank", &["x, file={}/log"], "' file'"),
+    (
+        "unknown_key_before_file",
+        &["bad=1", "file={}/log"],
+        "'bad'",
+    ),
+    (
+        "unknown_key_behind_file",
+        &["file={}/log", "bad=1"],
+        "'bad'",
+    ),
+    ("empty_key", &["=x"], "''"),
+    ("unknown_word_after_a_comma", &["file={}/log,bad"], "'bad'"),
+    ("missing_events_file", &["events={}/none"], "/none"),
+    (
+        "missing_events_file_after_file",
+        &["file={}/log,events={}/none"],
+        "/none",
+    ),
+    ("empty_events_file_name", &["events="], "No such file"),
+    (
+        "file_in_a_missing_folder",
+        &["file={}/none/log"],
+        "none/log",
+    ),
+    ("file_that_is_a_folder", &["file={}"], "directory"),
+    ("empty_file_name", &["x*,file="], "No such file"),
+];
+
+/// Values, and the events that they bring forth.
+const KEYS: [(&str, &[&str], &[&str]); 8] = [
+    ("nothing", &[""], &[]),
+    ("enable", &["enable=socket_listen"], &[LISTEN]),
+    ("trailing_comma", &["socket_listen,"], &[LISTEN]),
+    (
+        "last_enable",
+        &["enable=socket_listen,enable=qio_channel_socket_accept"],
+        &[ACCEPT],
+    ),
+    (
+        "last_enable_after_the_implied_one",
+        &["socket_listen,enable=-socket_listen"],
+        &[],
+    ),
+    (
+        "repeated_option",
+        &["socket_listen", "qio_channel_socket_accept"],
+        &[LISTEN, ACCEPT],
+    ),
+    (
+        "repeated_option_with_nothing",
+        &["socket_listen", ""],
+        &[LISTEN],
+    ),
+    (
+        "last_events_file",
+        &["events={}/none,events=/dev/null"],
+        &[],
+    ),
+];
+
+/// Words without an equals sign: the value, and what the original then does.
+const SHORT_FORMS: [(&str, &str, Short); 4] = [
+    ("file", "no_such_event,file", Short::File("on")),
+    ("no_file", "no_such_event,nofile", Short::File("off")),
+    ("enable", "socket_listen,enable", Short::Event("on")),
+    ("no_enable", "socket_listen,noenable", Short::Event("off")),
+];
+
+/// What the original makes of a word without an equals sign.
+#[derive(Clone, Copy, Debug)]
+enum Short {
+    /// The log goes to a file of this name.
+    File(&'static str),
+    /// It looks for an event of this name.
+    Event(&'static str),
+}
+
+pub(crate) fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (name, arguments) in HELP {
+        cases.push(Case::new(format!("help_{name}"), move |helper| {
+            help(helper, arguments)
+        }));
+    }
+    for (name, values, word) in REFUSED {
+        cases.push(Case::new(format!("{name}_is_refused"), move |helper| {
+            let scratch = Scratch::new()?;
+            let finished = tracing(helper, &scratch, values).finish()?;
+            finished.refused(word)?;
+            ensure!(finished.stdout.is_empty(), "{finished:?}");
+            ensure!(scratch.names()?.is_empty(), "{:?}", scratch.names()?);
+            Ok(())
+        }));
+    }
+    for (name, values, events) in KEYS {
+        cases.push(Case::new(format!("{name}_is_served"), move |helper| {
+            let scratch = Scratch::new()?;
+            let stderr = stderr_of(helper, &scratch, values)?;
+            has_fired(&stderr, events)?;
+            has_warned(&stderr, &[])
+        }));
+    }
+    for (name, value, short) in SHORT_FORMS {
+        let name = format!("{name}_without_an_equals_sign");
+        let case = Case::new(name, move |helper| short_form(helper, value, short));
+        cases.push(case.row(Row::ShortForm));
+    }
+    cases.extend([
+        Case::new("events_without_an_equals_sign_is_refused", short_events),
+        Case::new("option_before_a_wrong_one_is_applied", in_order),
+        Case::new("parts_act_in_an_order_of_their_own", parts_in_order),
+        Case::new("help_lists_the_shared_events_once", lists_shared),
+        Case::new("help_after_an_unknown_event", help_after_unknown),
+        Case::new("help_before_a_relative_path", before_a_mistake).row(Row::OptionsInOrder),
+        Case::new("mistake_before_version", before_version).row(Row::OptionsInOrder),
+    ]);
+    cases
+}
+
+fn help(helper: &Helper, arguments: &[&str]) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let finished = helper.serving(&scratch).args(arguments).finish()?;
+    lists_events(&finished)?;
+    finished.succeeded()?;
+    ensure!(scratch.names()?.is_empty(), "{:?}", scratch.names()?);
+    Ok(())
+}
+
+/// Checks that it ended well and has printed names, one in a line, and nothing else.
+pub(crate) fn lists_events(finished: &Finished) -> Result<()> {
+    ensure!(finished.status.success(), "{finished:?}");
+    ensure!(!finished.stdout.is_empty(), "no event is listed");
+    ensure!(finished.stdout.ends_with('\n'), "{finished:?}");
+    for line in finished.stdout.lines() {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+        ensure!(
+            !line.is_empty() && line.bytes().all(plain),
+            "an event `{line}`"
+        );
+    }
+    Ok(())
+}
+
+fn lists_shared(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let finished = helper.bare(&scratch).args(["-T", "help"]).finish()?;
+    for event in SHARED {
+        let count = finished.stdout.lines().filter(|line| *line == event);
+        ensure!(count.count() == 1, "{event}: {}", finished.stdout);
+    }
+    Ok(())
+}
+
+fn help_after_unknown(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let values = ["no_such_event", "help"];
+    let finished = tracing(helper, &scratch, &values).finish()?;
+    lists_events(&finished)?;
+    has_warned(&finished.stderr, &[(String::new(), "no_such_event")])
+}
+
+fn short_form(helper: &Helper, value: &str, short: Short) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let launch = tracing(helper, &scratch, &[value]);
+    if helper.differs(Row::ShortForm) {
+        let (_, word) = value.split_once(',').unwrap_or_default();
+        launch.finish()?.refused(word)?;
+        ensure!(scratch.names()?.is_empty(), "{:?}", scratch.names()?);
+        return Ok(());
+    }
+    let mut running = launch.start()?;
+    ensure!(running.terminate()?.success());
+    running.says("deprecated")?;
+    match short {
+        Short::File(name) => ensure!(scratch.names()? == [name], "{:?}", scratch.names()?),
+        Short::Event(name) => running.says(&format!("'{name}'"))?,
+    }
+    Ok(())
+}
+
+/// Refused by both: the original does not find a file `on`.
+fn short_events(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let launch = tracing(helper, &scratch, &["socket_listen,events"]);
+    launch.finish()?.refused("events")
+}
+
+/// The warning of the first occurrence comes although the second is an error.
+fn in_order(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let finished = tracing(helper, &scratch, &["no_such_event", "bad=1"]).finish()?;
+    finished.refused("'bad'")?;
+    has_warned(&finished.stderr, &[(String::new(), "no_such_event")])
+}
+
+/// First enable, then events, then file, however they are written.
+fn parts_in_order(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let list = scratch.path("events");
+    fs::write(&list, "second\n")?;
+    let value = "file={}/none/log,events={}/events,enable=first";
+    let finished = tracing(helper, &scratch, &[value]).finish()?;
+    finished.refused("none/log")?;
+    let place = format!("{}:1:", list.display());
+    has_warned(
+        &finished.stderr,
+        &[(String::new(), "first"), (place, "second")],
+    )?;
+    let last = finished.stderr.lines().last().unwrap_or_default();
+    ensure!(last.contains("none/log"), "{finished:?}");
+
+    fs::write(&list, "socket_listen\n")?;
+    let value = "events={}/events,enable=-socket_listen";
+    has_fired(&stderr_of(helper, &scratch, &[value])?, &[LISTEN])
+}
+
+fn before_a_mistake(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let arguments = ["-T", "help", "-k", "relative"];
+    let finished = helper.bare(&scratch).args(arguments).finish()?;
+    if helper.differs(Row::OptionsInOrder) {
+        return finished.refused("absolute");
+    }
+    lists_events(&finished)?;
+    finished.succeeded()
+}
+
+fn before_version(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let finished = helper.bare(&scratch).args(["-T", "bad=1", "-V"]).finish()?;
+    if !helper.differs(Row::OptionsInOrder) {
+        return finished.refused("'bad'");
+    }
+    ensure!(
+        finished.stdout.starts_with("qemu-pr-helper "),
+        "{finished:?}"
+    );
+    finished.succeeded()
+}
