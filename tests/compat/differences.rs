@@ -27,10 +27,12 @@ pub(crate) enum Row {
     HighestId,
     OnMultipath,
     ShortForm,
+    LastEvent,
+    EventsFolder,
 }
 
 impl Row {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 21] = [
         Self::SocketTheft,
         Self::ForeignFileAtExit,
         Self::ForeignFileAtStart,
@@ -50,6 +52,8 @@ impl Row {
         Self::HighestId,
         Self::OnMultipath,
         Self::ShortForm,
+        Self::LastEvent,
+        Self::EventsFolder,
     ];
 
     /// The id in the table's first column.
@@ -74,6 +78,8 @@ impl Row {
             Self::HighestId => "D17",
             Self::OnMultipath => "D18",
             Self::ShortForm => "D19",
+            Self::LastEvent => "D20",
+            Self::EventsFolder => "D21",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Both helpers have events of their own. The cases look at the four that are in both, and pass over
 //! every other line.
 
+mod events_file;
 mod names;
 mod options;
 
@@ -24,6 +25,7 @@ const SHARED: [&str; 4] = [LISTEN, LISTEN_COMPLETE, ACCEPT, ACCEPT_COMPLETE];
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = options::cases();
     cases.extend(names::cases());
+    cases.extend(events_file::cases());
     cases
 }
 
