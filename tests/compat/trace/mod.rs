@@ -3,9 +3,13 @@
 //! Both helpers have events of their own. The cases look at the four that are in both, and pass over
 //! every other line.
 
+mod destination;
 mod events_file;
 mod names;
 mod options;
+
+use std::fs;
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 
@@ -26,6 +30,7 @@ pub(crate) fn cases() -> Vec<Case> {
     let mut cases = options::cases();
     cases.extend(names::cases());
     cases.extend(events_file::cases());
+    cases.extend(destination::cases());
     cases
 }
 
@@ -86,4 +91,9 @@ fn has_warned(stderr: &str, expected: &[(String, &str)]) -> Result<()> {
         ensure!(rest.contains(&format!("'{name}'")), "no '{name}': {line}");
     }
     Ok(())
+}
+
+/// The text of a file that may not be there yet.
+fn text_of(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
 }
