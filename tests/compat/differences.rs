@@ -29,10 +29,11 @@ pub(crate) enum Row {
     ShortForm,
     LastEvent,
     EventsFolder,
+    TracePipe,
 }
 
 impl Row {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::SocketTheft,
         Self::ForeignFileAtExit,
         Self::ForeignFileAtStart,
@@ -54,6 +55,7 @@ impl Row {
         Self::ShortForm,
         Self::LastEvent,
         Self::EventsFolder,
+        Self::TracePipe,
     ];
 
     /// The id in the table's first column.
@@ -80,6 +82,7 @@ impl Row {
             Self::ShortForm => "D19",
             Self::LastEvent => "D20",
             Self::EventsFolder => "D21",
+            Self::TracePipe => "D22",
         }
     }
 }

@@ -7,6 +7,7 @@ mod destination;
 mod events_file;
 mod names;
 mod options;
+mod pipe;
 
 use std::fs;
 use std::path::Path;
@@ -31,6 +32,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(names::cases());
     cases.extend(events_file::cases());
     cases.extend(destination::cases());
+    cases.extend(pipe::cases());
     cases
 }
 
