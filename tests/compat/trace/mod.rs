@@ -4,6 +4,7 @@
 //! every other line.
 
 mod destination;
+mod events;
 mod events_file;
 mod names;
 mod options;
@@ -33,6 +34,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(events_file::cases());
     cases.extend(destination::cases());
     cases.extend(pipe::cases());
+    cases.extend(events::cases());
     cases
 }
 
