@@ -166,7 +166,10 @@ fn served(helper: &Helper, values: &[&str], events: &[&str], unknown: &[&str]) -
     let stderr = stderr_of(helper, &scratch, values)?;
     has_fired(&stderr, events)?;
     let expected: Vec<_> = unknown.iter().map(|name| (String::new(), *name)).collect();
-    has_warned(&stderr, &expected)
+    has_warned(&stderr, &expected)?;
+    let silent = events.is_empty() && unknown.is_empty();
+    ensure!(!silent || stderr.is_empty(), "{stderr}");
+    Ok(())
 }
 
 /// Without an asterisk it is the name of one event: the first in the list that fits.
