@@ -138,6 +138,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend([
         Case::new("file_is_made_before_anything_is_logged", made_at_start),
         Case::new("file_is_emptied", emptied),
+        Case::new("file_with_the_number_of_the_process", numbered),
         Case::new("file_that_is_full_is_no_end", full),
         Case::new("file_is_for_root_alone", for_root).needs(Need::Root),
         Case::new("file_of_a_daemon", daemon),
@@ -173,6 +174,21 @@ fn emptied(helper: &Helper) -> Result<()> {
     let log = fs::read_to_string(scratch.path("log"))?;
     ensure!(log.lines().count() == 1, "{log}");
     has_fired(&log, &[LISTEN])
+}
+
+/// `%d` in the name is the number of the process that opens it.
+fn numbered(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let value = "socket_listen,file={}/log-%d.txt";
+    let mut running = tracing(helper, &scratch, &[value]).start()?;
+    let name = format!("log-{}.txt", running.pid());
+    ensure!(running.terminate()?.success());
+    ensure!(
+        scratch.names()? == [name.as_str()],
+        "{:?}",
+        scratch.names()?
+    );
+    has_fired(&fs::read_to_string(scratch.path(&name))?, &[LISTEN])
 }
 
 fn full(helper: &Helper) -> Result<()> {

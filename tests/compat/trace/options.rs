@@ -27,7 +27,7 @@ const HELP: [(&str, &[&str]); 11] = [
 ];
 
 /// Values that are refused, and a word of the reason. `{}` is the case's folder.
-const REFUSED: [(&str, &[&str], &str); 15] = [
+const REFUSED: [(&str, &[&str], &str); 19] = [
     ("unknown_key", &["bad=1"], "'bad'"),
     ("unknown_key_after_help", &["help,bad=1"], "'bad'"),
     ("unknown_key_after_file", &["file={}/log,bad=1"], "'bad'"),
@@ -59,6 +59,14 @@ const REFUSED: [(&str, &[&str], &str); 15] = [
     ),
     ("file_that_is_a_folder", &["file={}"], "directory"),
     ("empty_file_name", &["x*,file="], "No such file"),
+    ("file_with_a_percent_sign", &["file={}/log%"], "/log%"),
+    (
+        "file_with_two_percent_signs",
+        &["file={}/log%%d"],
+        "/log%%d",
+    ),
+    ("file_with_two_numbers", &["file={}/%d-%d"], "/%d-%d"),
+    ("file_with_another_letter", &["file={}/log%s"], "/log%s"),
 ];
 
 /// Values, and the events that they bring forth.
