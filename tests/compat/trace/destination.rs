@@ -2,10 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 
-use super::{ACCEPT, LISTEN, LISTEN_COMPLETE, SHARED, has_fired, stderr_of, text_of, tracing};
+use super::{
+    ACCEPT, LISTEN, LISTEN_COMPLETE, SHARED, fired, has_fired, stderr_of, text_of, tracing,
+};
 use crate::case::{Case, Need};
 use crate::client::Client;
 use crate::daemon::Daemon;
@@ -199,6 +202,13 @@ fn full(helper: &Helper) -> Result<()> {
     Ok(())
 }
 
+/// Waits for these events in a file: a helper may serve somebody before it writes about it.
+fn comes_to_have(path: &Path, events: &[&str]) -> Result<()> {
+    wait_until(&format!("{events:?} in the file"), || {
+        Ok(fired(&text_of(path)) == events)
+    })
+}
+
 /// Opened before the privileges go, and written to after that.
 fn for_root(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
@@ -206,7 +216,7 @@ fn for_root(helper: &Helper) -> Result<()> {
     let launch = tracing(helper, &scratch, &["*,file=log"]).prelude("umask 077;");
     let running = launch.args(["-u", "65534", "-g", "65534"]).start()?;
     ensure!(running.status_line("Uid")?.starts_with("65534\t"));
-    has_fired(&text_of(&scratch.path("log")), &SHARED)
+    comes_to_have(&scratch.path("log"), &SHARED)
 }
 
 /// A relative name is below the folder of the start, and the child goes on writing.
@@ -218,9 +228,9 @@ fn daemon(helper: &Helper) -> Result<()> {
     let _daemon = Daemon::of(&scratch.path("pid"))?;
     finished.succeeded()?;
     let log = scratch.path("log");
-    has_fired(&text_of(&log), &[LISTEN, LISTEN_COMPLETE])?;
+    comes_to_have(&log, &[LISTEN, LISTEN_COMPLETE])?;
     Client::connect(&scratch.socket())?.handshake()?;
-    has_fired(&text_of(&log), &SHARED)
+    comes_to_have(&log, &SHARED)
 }
 
 /// The parent's stderr has what happened before the child went into the background.

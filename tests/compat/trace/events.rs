@@ -10,6 +10,7 @@ use crate::activation::{RIGHT, activated};
 use crate::case::Case;
 use crate::differences::Row;
 use crate::helper::Helper;
+use crate::process::{Running, wait_until};
 use crate::scratch::Scratch;
 
 /// The lines of the events about channels, without the values, which mean something inside a helper.
@@ -43,12 +44,11 @@ fn moments(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let running = tracing(helper, &scratch, &["*socket_*"]).spawn()?;
     // Until somebody connects there is only the start.
-    running.says(LISTEN_COMPLETE)?;
-    has_counted(&running.stderr()?, [1, 1, 0, 0])?;
+    comes_to_count(&running, [1, 1, 0, 0])?;
     let _first = running.client()?;
-    has_counted(&running.stderr()?, [1, 1, 1, 1])?;
+    comes_to_count(&running, [1, 1, 1, 1])?;
     let _second = running.client()?;
-    has_counted(&running.stderr()?, [1, 1, 2, 2])?;
+    comes_to_count(&running, [1, 1, 2, 2])?;
 
     let log = running.stderr()?;
     let shared: Vec<&str> = log
@@ -65,11 +65,18 @@ fn moments(helper: &Helper) -> Result<()> {
     Ok(())
 }
 
-/// Checks how many lines of each shared event there are.
-fn has_counted(log: &str, expected: [usize; 4]) -> Result<()> {
-    let counts = SHARED.map(|event| lines_of(log, event).len());
-    ensure!(counts == expected, "{counts:?}, not {expected:?}: {log}");
-    Ok(())
+/// Waits for so many lines of each shared event: a helper may serve somebody before it writes about it.
+fn comes_to_count(running: &Running, expected: [usize; 4]) -> Result<()> {
+    wait_until(&format!("{expected:?} lines"), || {
+        let log = running.stderr()?;
+        let counts = SHARED.map(|event| lines_of(&log, event).len());
+        let beyond = counts
+            .iter()
+            .zip(expected)
+            .any(|(count, most)| *count > most);
+        ensure!(!beyond, "{counts:?}, not {expected:?}: {log}");
+        Ok(counts == expected)
+    })
 }
 
 /// It listens already.
