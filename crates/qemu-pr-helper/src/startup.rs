@@ -157,6 +157,8 @@ fn serve(
     trace::start()?;
     let engine = Engine::start(listener, backends)?;
     if let Some(starting) = starting {
+        // Then there is no standard error any more.
+        trace::flush();
         starting.ready()?;
     }
 

@@ -143,6 +143,13 @@ pub fn start() -> Result<(), SinkError> {
     SINKS.get().map_or(Ok(()), Sinks::start)
 }
 
+/// Waits until what was reported so far is written, as far as that takes no long time.
+pub fn flush() {
+    if let Some(sinks) = SINKS.get() {
+        sinks.flush();
+    }
+}
+
 /// Lets this process report no more: it is one that was forked, and what is kept is the other's to write.
 pub fn fall_silent() {
     for event in events::ALL {

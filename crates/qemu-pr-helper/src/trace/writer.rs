@@ -57,6 +57,10 @@ struct Batch {
 #[derive(Debug, Default)]
 struct Kept {
     batch: Batch,
+    /// The thread has taken records, and has not written them all.
+    is_writing: bool,
+    /// Somebody waits until they are written.
+    is_urgent: bool,
     /// Nothing comes any more; and what is there is given up if it cannot be written by then.
     end: Option<Instant>,
     is_written: bool,
@@ -120,6 +124,20 @@ impl Writer {
         }
     }
 
+    /// Waits until what is kept now is written, but no longer than `patience`. There has to be a thread.
+    pub(super) fn flush(&self, patience: Duration) {
+        let mut kept = lock(&self.0.kept);
+        kept.is_urgent = true;
+        self.0.changed.notify_all();
+        let is_unwritten = |kept: &mut Kept| kept.is_writing || !kept.batch.ends.is_empty();
+        let waited = self
+            .0
+            .changed
+            .wait_timeout_while(kept, patience, is_unwritten);
+        let (mut kept, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        kept.is_urgent = false;
+    }
+
     /// Writes what is kept, and gives up after `patience`.
     pub(super) fn finish(&self, patience: Duration) {
         lock(&self.0.kept).end = Instant::now().checked_add(patience);
@@ -159,6 +177,8 @@ impl Shared {
             batch.bytes.clear();
             batch.ends.clear();
             batch.dropped = 0;
+            lock(&self.kept).is_writing = false;
+            self.changed.notify_all();
         }
         pen.put_down(&gives_up);
         lock(&self.kept).is_written = true;
@@ -170,10 +190,13 @@ impl Shared {
         let nothing = |kept: &mut Kept| kept.batch.ends.is_empty() && kept.end.is_none();
         let kept = self.changed.wait_while(lock(&self.kept), nothing);
         let kept = kept.unwrap_or_else(PoisonError::into_inner);
-        let few = |kept: &mut Kept| kept.batch.bytes.len() < ENOUGH && kept.end.is_none();
+        let few = |kept: &mut Kept| {
+            kept.batch.bytes.len() < ENOUGH && kept.end.is_none() && !kept.is_urgent
+        };
         let waited = self.changed.wait_timeout_while(kept, DELAY, few);
         let (mut kept, _) = waited.unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut kept.batch, batch);
+        kept.is_writing = true;
         !batch.ends.is_empty()
     }
 }
@@ -263,6 +286,19 @@ mod tests {
             writer.put(b"two\n");
             writer.finish(Duration::from_secs(10));
             assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+        }
+    }
+
+    #[test]
+    fn what_is_flushed_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trace");
+        let writer = writer(&path);
+        writer.start().unwrap();
+        for line in ["one\n", "one\ntwo\n"] {
+            writer.put(&line.as_bytes()[line.len() - 4..]);
+            writer.flush(Duration::from_secs(10));
+            assert_eq!(fs::read_to_string(&path).unwrap(), line);
         }
     }
 

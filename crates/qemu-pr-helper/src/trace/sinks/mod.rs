@@ -5,9 +5,11 @@ mod log;
 mod simple;
 mod syslog;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
@@ -34,6 +36,13 @@ pub enum SinkError {
     /// The file of a trace.
     #[error("--trace: cannot write trace file '{path}'", path = .0.display())]
     File(PathBuf, #[source] io::Error),
+    /// The name of the log backend's file.
+    #[error(
+        "--trace: Bad logfile template: '{path}': one %d stands for the process, other percent signs \
+         for nothing",
+        path = .0.display()
+    )]
+    Template(PathBuf),
     /// The kernel's own trace.
     #[error(
         "--trace-backend ftrace: cannot open trace_marker: is tracefs mounted, and is this root?"
@@ -91,7 +100,7 @@ impl Sinks {
         };
         if is_wanted(Backend::Log) {
             let target = match for_log {
-                Some(path) => create(path.clone())?,
+                Some(path) => create(with_number(path)?)?,
                 None => Target::StandardError,
             };
             sinks.push(Sink::Log(Log::new(target, settings.timestamp)));
@@ -134,6 +143,11 @@ impl Sinks {
         }
     }
 
+    /// Waits until what is kept now is written, as far as that takes no long time.
+    pub fn flush(&self) {
+        self.writers().for_each(|writer| writer.flush(PARTING));
+    }
+
     /// Writes what is kept, as far as that takes no long time.
     pub fn finish(&self) {
         self.writers().for_each(|writer| writer.finish(PARTING));
@@ -146,6 +160,23 @@ impl Sinks {
             Sink::Ftrace(_) | Sink::Syslog(_) => None,
         })
     }
+}
+
+/// With this process's number in the place of `%d`, as QEMU has it.
+fn with_number(path: &Path) -> Result<PathBuf, SinkError> {
+    let name = path.as_os_str().as_bytes();
+    let mut pieces = name.split(|byte| *byte == b'%');
+    let bad = || SinkError::Template(path.to_owned());
+    let Some((before, after)) = pieces.next().zip(pieces.next()) else {
+        return Ok(path.to_owned());
+    };
+    let after = after.strip_prefix(b"d").ok_or_else(bad)?;
+    if pieces.next().is_some() {
+        return Err(bad());
+    }
+    let number = process::id().to_string();
+    let name = [before, number.as_bytes(), after].concat();
+    Ok(PathBuf::from(OsString::from_vec(name)))
 }
 
 fn create(path: PathBuf) -> Result<Target, SinkError> {
