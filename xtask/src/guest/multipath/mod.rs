@@ -58,6 +58,7 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
     if result.is_err() {
         eprintln!("guest: the helper's stderr:\n{}", complaints());
         eprintln!("guest: multipathd's log:\n{}", daemons::log());
+        eprintln!("guest: the end of the helper's trace:\n{}", tracing::end());
     }
     result
 }

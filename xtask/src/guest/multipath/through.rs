@@ -17,7 +17,18 @@ use crate::guest::helper::SOCKET;
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The helper's arguments: as a user without rights, who has to be enough.
-pub(super) const ARGUMENTS: [&str; 4] = ["-u", "nobody", "--io-timeout", "10"];
+pub(super) const ARGUMENTS: [&str; 7] = [
+    "-u",
+    "nobody",
+    "--io-timeout",
+    "10",
+    "--trace-timestamp",
+    "-T",
+    "pr_helper_*,file=/run/pr-helper.trace",
+];
+
+/// What the helper that runs now, or ran last, has done.
+pub(super) const TRACE: &str = "/run/pr-helper.trace";
 
 /// When a helper that has not answered never will.
 const NEVER: Duration = Duration::from_secs(60);

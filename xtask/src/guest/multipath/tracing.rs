@@ -8,16 +8,15 @@ use anyhow::{Context as _, Result, ensure};
 use super::commands::{register, register_and_ignore};
 use super::lab::KEY;
 use super::stage::Stage;
-use super::through::{ARGUMENTS, Guest};
+use super::through::{ARGUMENTS, Guest, TRACE};
 use crate::guest::helper::Helper;
 
-const TRACE: &str = "/run/pr-helper.trace";
+/// How many lines are shown of a trace after a failure.
+const MOST_LINES: usize = 300;
 
 /// Registers, asks and unregisters, with a trace.
 pub(super) fn run(stage: &Stage, program: &Path) -> Result<()> {
-    let option = format!("pr_helper_*,file={TRACE}");
-    let arguments = [ARGUMENTS.as_slice(), &["-T", &option]].concat();
-    let helper = Helper::start_with(program, &arguments, &[])?;
+    let helper = Helper::start_with(program, &ARGUMENTS, &[])?;
     let mut guest = Guest::connect(&stage.map.path)?;
     for reply in [
         guest.tell(&register_and_ignore(KEY))?,
@@ -31,6 +30,13 @@ pub(super) fn run(stage: &Stage, program: &Path) -> Result<()> {
     check(&trace, stage).with_context(|| format!("the trace:\n{trace}"))?;
     println!("guest: the trace has what went by each path, and what multipathd was told");
     Ok(())
+}
+
+/// The last lines of it.
+pub(super) fn end() -> String {
+    let trace = fs::read_to_string(TRACE).unwrap_or_else(|error| format!("({TRACE}: {error})"));
+    let lines: Vec<_> = trace.lines().collect();
+    lines[lines.len().saturating_sub(MOST_LINES)..].join("\n")
 }
 
 /// Lines with these words have to be there, in this order.
