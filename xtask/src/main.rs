@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
+mod build;
 mod guest;
 mod process;
 mod verdict;
@@ -22,6 +24,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measures the helper beside QEMU's and beside the least that a helper must do
+    Bench(bench::Options),
+    #[command(flatten)]
+    BenchPart(bench::Part),
     /// Boots virtual machines with a real SCSI target and runs scenarios inside them
     Vm(vm::Options),
     /// What runs inside such a machine, as its first process
@@ -31,6 +37,8 @@ enum Task {
 
 fn main() -> ExitCode {
     let result: Result<()> = match Arguments::parse().task {
+        Task::Bench(options) => bench::run(&options),
+        Task::BenchPart(part) => part.run(),
         Task::Vm(options) => vm::run(&options),
         Task::GuestInit(options) => guest::run(&options),
     };

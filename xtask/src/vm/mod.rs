@@ -1,6 +1,5 @@
 //! The host side of `cargo xtask vm`: what one run is, in order.
 
-mod build;
 mod cpio;
 mod initramfs;
 mod kernel;
@@ -15,6 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
+use crate::build;
 use crate::process::timed;
 use crate::verdict::Verdict;
 use kernel::Kernel;

@@ -1,4 +1,4 @@
-//! Builds what the machines run, and asks cargo where the results are.
+//! Builds what machines and benchmarks run, and asks cargo where the results are.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -40,6 +40,20 @@ pub(crate) fn helper() -> Result<PathBuf> {
 /// Builds the operator's client.
 pub(crate) fn prhctl() -> Result<PathBuf> {
     let built = build(&["build", "--bin=prhctl", "--package=prhctl"], "prhctl")?;
+    Ok(built.executable)
+}
+
+/// Builds a program of the workspace as it is installed; its package has the same name.
+pub(crate) fn release(name: &str) -> Result<PathBuf> {
+    let built = build(
+        &[
+            "build",
+            "--release",
+            &format!("--package={name}"),
+            &format!("--bin={name}"),
+        ],
+        name,
+    )?;
     Ok(built.executable)
 }
 

@@ -1,0 +1,70 @@
+//! Commands that hang, sent by others, and a healthy client that asks once in a millisecond.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::bench::contestant::Contestant;
+use crate::bench::figure::{Figure, Goal};
+use crate::bench::lab::{Lab, gather};
+use crate::bench::part::{Crowd, HUNG_FILE, Load, Served};
+use crate::bench::results::Measured;
+use crate::bench::server::Server;
+use crate::bench::worker::Worker;
+
+const COMMANDS: [usize; 3] = [64, 200, 1000];
+
+const PACE: u64 = 1000;
+/// How long the healthy client is at it before the first command hangs.
+const BEFORE: Duration = Duration::from_millis(100);
+/// How long it goes on: long enough for all of them to arrive.
+const LENGTH: u64 = 2000;
+
+const WORST: &[Goal] = &[Goal::Below(2.0)];
+
+pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
+    let mut measured = Vec::new();
+    for commands in COMMANDS {
+        let served = beside(lab, contestant, commands)
+            .with_context(|| format!("beside {commands} commands"))?;
+        let figure =
+            |what: &str, goals| Figure::new(format!("{what} beside {commands} hung"), "ms", goals);
+        measured.push((figure("wait worst", WORST), served.worst / 1e3));
+        measured.push((figure("wait p99", &[]), served.p99 / 1e3));
+    }
+    Ok(measured)
+}
+
+/// A healthy client, from before the commands come until they all hang. Where it has no answer, its last
+/// wait is as long as it was ready to wait.
+fn beside(lab: &Lab, contestant: &Contestant, commands: usize) -> Result<Served> {
+    let folder = lab.folder().join("hung");
+    fs::create_dir_all(&folder).context("cannot make a folder")?;
+    let words = [
+        "bench-hang".into(),
+        "--folder".into(),
+        folder.clone().into(),
+    ];
+    // What is declared first goes last: clients, then the device, whose end lets go what hangs, and then
+    // the helper can end.
+    let server = Server::start(contestant, lab.folder())?;
+    let mut device = Worker::start(&lab.parts, &words)?;
+    device.begin()?;
+    let crowd = Crowd {
+        device: Some(folder.join(HUNG_FILE)),
+        ..lab.crowd(&server, commands)
+    };
+    let mut crowd = lab.start_crowd(&crowd)?;
+    let mut healthy = lab.start_load(&Load {
+        pace: PACE,
+        milliseconds: LENGTH,
+        ..lab.load(&server, 1)
+    })?;
+    healthy.begin()?;
+    thread::sleep(BEFORE);
+    let gathered = gather(&mut crowd)?;
+    ensure!(gathered.failed == 0, "not everybody was let in");
+    healthy.found()
+}

@@ -1,0 +1,94 @@
+//! More clients than there are descriptors for: who is in is served, who is out costs nothing and is let
+//! in as soon as somebody leaves.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::bench::contestant::Contestant;
+use crate::bench::figure::{Figure, Goal};
+use crate::bench::lab::{Lab, gather};
+use crate::bench::part::{Crowd, Load, Served, connect};
+use crate::bench::results::Measured;
+use crate::bench::server::Server;
+use crate::bench::worker::Worker;
+
+const DESCRIPTORS: u32 = 256;
+
+/// Ours gives a process a quarter of its connections, which are a quarter of its descriptors.
+const OF_A_PROCESS: usize = 10;
+/// How long a client takes for a sign that there is no room, in milliseconds.
+const PATIENCE: u64 = 300;
+
+/// The client that is in asks so seldom that it is not what the helper's processor time goes to.
+const PACE: u64 = 50_000;
+const LENGTH: u64 = 2000;
+
+/// How long the client at the door waits after somebody has left.
+const LONGEST: Duration = Duration::from_secs(20);
+
+const PROCESSOR: &[Goal] = &[Goal::Below(1.0)];
+const SERVED: &[Goal] = &[Goal::AtMost(0.0)];
+const LET_IN: &[Goal] = &[Goal::Below(10.0)];
+
+pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
+    let server = Server::start_limited(contestant, DESCRIPTORS, lab.folder())?;
+    let mut inside = lab.start_load(&Load {
+        pace: PACE,
+        milliseconds: LENGTH,
+        ..lab.load(&server, 1)
+    })?;
+    let mut crowd = fill(lab, &server)?;
+    let socket = server.socket.clone();
+    let outside = thread::spawn(move || {
+        let patience = Duration::from_millis(LENGTH) + LONGEST;
+        let let_in = connect(&socket, patience).is_ok();
+        let_in.then(Instant::now)
+    });
+    inside.begin()?;
+    let served: Served = inside.found()?;
+    ensure!(!outside.is_finished(), "there was room for one more");
+    drop(crowd.pop().context("nobody was let in")?);
+    let left = Instant::now();
+    let let_in = outside.join().ok().flatten();
+    let wait = let_in.map_or(LONGEST, |let_in| let_in.saturating_duration_since(left));
+
+    let processor = served.processor_seconds / served.seconds * 1e2;
+    let unanswered = if served.unanswered == 0 { 0.0 } else { 1.0 };
+    Ok(vec![
+        (Figure::new("CPU while full", "%", PROCESSOR), processor),
+        (
+            Figure::new("who is in has no answer", "", SERVED),
+            unanswered,
+        ),
+        (
+            Figure::new("wait worst of who is in", "ms", &[]),
+            served.worst / 1e3,
+        ),
+        (
+            Figure::new("next let in after one leaves", "ms", LET_IN),
+            wait.as_secs_f64() * 1e3,
+        ),
+    ])
+}
+
+/// Fills the helper with clients, process after process, until it takes no more.
+fn fill(lab: &Lab, server: &Server) -> Result<Vec<Worker>> {
+    let crowd = Crowd {
+        patience: PATIENCE,
+        ..lab.crowd(server, OF_A_PROCESS)
+    };
+    let mut inside = Vec::new();
+    for _ in 0..DESCRIPTORS {
+        let mut share = lab.start_crowd(&crowd)?;
+        let gathered = gather(&mut share)?;
+        if gathered.made > 0 {
+            inside.append(&mut share);
+        }
+        if gathered.failed > 0 {
+            return Ok(inside);
+        }
+    }
+    bail!("{DESCRIPTORS} descriptors are enough for any number of clients")
+}

@@ -1,0 +1,56 @@
+//! The scenarios: what is done to each contestant in a round.
+
+mod hung;
+mod idle;
+mod limit;
+mod overhead;
+mod soft_lun;
+mod storm;
+
+use anyhow::Result;
+use clap::ValueEnum;
+
+use super::contestant::{Contestant, FLOOR, ORIGINAL};
+use super::lab::Lab;
+use super::results::Measured;
+
+/// A scenario.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// Requests to /dev/null by 1, 4, 16 and 64 clients: what the helper itself costs
+    Overhead,
+    /// 2,000 and 4,000 connections that do nothing: memory, threads, and what they cost the others
+    Idle,
+    /// 64, 200 and 1,000 commands that hang, and a healthy client beside them
+    Hung,
+    /// More clients than there are descriptors for
+    Limit,
+    /// 10,000 connections in a burst
+    Storm,
+    /// READ KEYS, RESERVE and RELEASE on a soft LUN
+    SoftLun,
+}
+
+impl Scenario {
+    /// Whether it can be done to this contestant.
+    pub(super) fn admits(self, contestant: &Contestant) -> bool {
+        match self {
+            // The floor has no answer to a want of descriptors.
+            Self::Limit => !contestant.is(FLOOR),
+            Self::SoftLun => !contestant.is(FLOOR) && !contestant.is(ORIGINAL),
+            Self::Overhead | Self::Idle | Self::Hung | Self::Storm => true,
+        }
+    }
+
+    /// One contestant in one round.
+    pub(super) fn measure(self, lab: &Lab, contestant: &Contestant) -> Result<Measured> {
+        match self {
+            Self::Overhead => overhead::measure(lab, contestant),
+            Self::Idle => idle::measure(lab, contestant),
+            Self::Hung => hung::measure(lab, contestant),
+            Self::Limit => limit::measure(lab, contestant),
+            Self::Storm => storm::measure(lab, contestant),
+            Self::SoftLun => soft_lun::measure(lab, contestant),
+        }
+    }
+}

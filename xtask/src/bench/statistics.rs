@@ -1,0 +1,73 @@
+//! What a figure's values come to: median, spread, and the ratio of two contestants.
+
+use serde::Serialize;
+
+/// The middle of the values and how far they are apart.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Summary {
+    pub(super) median: f64,
+    pub(super) least: f64,
+    pub(super) most: f64,
+}
+
+impl Summary {
+    /// `None` if there are no values.
+    pub(super) fn of(values: &[f64]) -> Option<Self> {
+        let mut sorted = values.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        Some(Self {
+            median: median(&sorted)?,
+            least: *sorted.first()?,
+            most: *sorted.last()?,
+        })
+    }
+}
+
+/// The ratio of one contestant to another: the median of what it was in each round.
+///
+/// What two contestants did in one round they did next to each other. A machine that is slower in
+/// one round than in another one so does not come into it.
+pub(super) fn ratio(ours: &[f64], others: &[f64]) -> Option<f64> {
+    let mut ratios: Vec<f64> = ours
+        .iter()
+        .zip(others)
+        .map(|(ours, others)| ours / others)
+        .filter(|ratio| ratio.is_finite())
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    median(&ratios)
+}
+
+fn median(sorted: &[f64]) -> Option<f64> {
+    let upper = *sorted.get(sorted.len() / 2)?;
+    let lower = *sorted.get((sorted.len() - 1) / 2)?;
+    Some(f64::midpoint(lower, upper))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_or_between_the_two() {
+        let median = |values: &[f64]| Summary::of(values).map(|summary| summary.median);
+        assert_eq!(median(&[]), None);
+        assert_eq!(median(&[3.0]), Some(3.0));
+        assert_eq!(median(&[9.0, 1.0]), Some(5.0));
+        assert_eq!(median(&[100.0, 1.0, 2.0]), Some(2.0));
+    }
+
+    #[test]
+    fn the_spread_is_the_least_and_the_most() {
+        let summary = Summary::of(&[4.0, 2.0, 9.0]).unwrap();
+        assert_eq!((summary.least, summary.most), (2.0, 9.0));
+    }
+
+    #[test]
+    fn a_ratio_is_that_of_values_of_the_same_round() {
+        // The second round was ten times slower for both. The ratio of the medians would be 0.2.
+        assert_eq!(ratio(&[1.0, 10.0, 1.0], &[2.0, 20.0, 50.0]), Some(0.5));
+        assert_eq!(ratio(&[], &[1.0]), None);
+        assert_eq!(ratio(&[1.0], &[0.0]), None);
+    }
+}

@@ -1,0 +1,82 @@
+//! The results as a table for a terminal.
+
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
+
+use super::contestant::OURS;
+use super::results::Results;
+use super::statistics::Summary;
+
+/// Prints the results of `contestants`, each with median and spread, and ratios to the first of them:
+/// ours, if it is among them.
+pub(super) fn print(results: &Results, contestants: &[&str]) {
+    let base = contestants
+        .iter()
+        .find(|name| **name == OURS)
+        .or_else(|| contestants.first());
+    let Some(&base) = base else { return };
+    let others: Vec<&str> = contestants
+        .iter()
+        .copied()
+        .filter(|name| *name != base)
+        .collect();
+
+    let mut header = vec!["figure".to_owned()];
+    header.push(base.to_owned());
+    header.extend(others.iter().map(|name| (*name).to_owned()));
+    header.extend(others.iter().map(|name| format!("{base} / {name}")));
+    header.extend(["goal".into(), "met".into()]);
+    let mut table = Table::new();
+    table
+        .load_style(presets::ASCII_MARKDOWN)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header);
+    for figure in results.figures() {
+        let mut row = vec![Cell::new(format!("{}, {}", figure.name, figure.unit))];
+        let values = [base].into_iter().chain(others.iter().copied());
+        row.extend(values.map(|name| right(summary(results.values(figure, name)))));
+        let ratios = others.iter().map(|name| results.ratio(figure, base, name));
+        row.extend(
+            ratios
+                .map(|ratio| right(ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")))),
+        );
+        let (goals, met) = figure.verdict(results);
+        row.extend([Cell::new(goals), Cell::new(met)]);
+        table.add_row(row);
+    }
+    println!("{table}");
+}
+
+fn right(text: String) -> Cell {
+    Cell::new(text).set_alignment(CellAlignment::Right)
+}
+
+fn summary(values: &[f64]) -> String {
+    Summary::of(values).map_or_else(String::new, |summary| {
+        let [median, least, most] = [summary.median, summary.least, summary.most].map(three_digits);
+        format!("{median} ({least}..{most})")
+    })
+}
+
+/// A number with three digits that say something, or all in front of its point.
+fn three_digits(value: f64) -> String {
+    let decimals = match value.abs() {
+        100.0.. => 0,
+        10.0.. => 1,
+        1.0.. => 2,
+        _ => 3,
+    };
+    format!("{value:.decimals$}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_as_long_as_they_are_exact() {
+        let shown = [0.0124, 2.71, 27.18, 271.8, 27182.8].map(three_digits);
+        assert_eq!(shown, ["0.012", "2.71", "27.2", "272", "27183"]);
+        assert_eq!(summary(&[1.0, 3.0, 2.0]), "2.00 (1.00..3.00)");
+        assert_eq!(summary(&[]), "");
+    }
+}
