@@ -68,7 +68,7 @@ pub(crate) enum Order {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Served {
     pub(crate) requests: u64,
-    /// Clients that gave up.
+    /// Clients that gave up, or lost their connection.
     pub(crate) unanswered: u64,
     pub(crate) seconds: f64,
     /// Processor time of the server.
@@ -165,6 +165,8 @@ impl Load {
                         .map_err(|_| anyhow!("a client has panicked"))??,
                 )?;
             }
+            // Clients that have lost their helper do not shorten the look at it.
+            thread::sleep(self.length().saturating_sub(start.elapsed()));
             let seconds = start.elapsed().as_secs_f64();
             let used = usage::processor_time(self.server)? - used;
             Ok(all.summary(seconds, used))
@@ -191,8 +193,13 @@ impl Load {
             due = asked + pace;
             match peer.ask(cdb, device.as_fd(), parameters) {
                 Ok(status) => tally.statuses[usize::from(status)] += 1,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => tally.unanswered += 1,
-                Err(error) => return Err(error).context("a client has lost its helper"),
+                Err(error) => {
+                    tally.unanswered += 1;
+                    // Whoever is turned away has not waited.
+                    if error.kind() != io::ErrorKind::WouldBlock {
+                        break;
+                    }
+                }
             }
             tally.count(asked.elapsed(), pace)?;
             if tally.unanswered > 0 {

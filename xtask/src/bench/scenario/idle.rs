@@ -1,5 +1,6 @@
 //! A crowd that does nothing: what a connection costs that is only there, and a helper that only runs.
 
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -18,6 +19,10 @@ const STARTS: usize = 20;
 /// Connections to weigh, and as many more for what they cost others.
 const CROWD: u16 = 2000;
 
+/// After how long nothing but waiting is left of a crowd's arrival: ours ends threads that have had
+/// nothing to do for 10 seconds.
+const QUIET: Duration = Duration::from_secs(12);
+
 const MEMORY: &[Goal] = &[Goal::Below(0.5)];
 const THREADS: &[Goal] = &[Goal::AtMost(3.0)];
 const BASE: &[Goal] = &[Goal::Below(1024.0)];
@@ -34,6 +39,7 @@ pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
     let mut crowd = lab.start_crowd(&lab.crowd(&server, CROWD.into()))?;
     ensure!(gather(&mut crowd)?.failed == 0, "not everybody was let in");
     let each = (memory(&server)? - before) / f64::from(CROWD);
+    thread::sleep(QUIET);
     let threads = usage::threads(server.id())?;
 
     let mut more = lab.start_crowd(&lab.crowd(&server, CROWD.into()))?;
@@ -45,7 +51,7 @@ pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
         (Figure::new("PSS, nobody connected", "KiB", BASE), base),
         (Figure::new("PSS per idle connection", "KiB", MEMORY), each),
         (
-            Figure::new("threads, 2000 idle", "", THREADS),
+            Figure::new("threads, 2000 idle", "number", THREADS),
             whole(threads),
         ),
         (Figure::new("CPU per request, 0 idle", "µs", &[]), alone),

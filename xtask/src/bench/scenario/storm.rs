@@ -28,7 +28,7 @@ pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
     Ok(vec![
         (Figure::new("10000 connections in a burst", "ms", &[]), time),
         (
-            Figure::new("of these without a handshake", "", FAILED),
+            Figure::new("of these without a handshake", "number", FAILED),
             failed,
         ),
     ])
