@@ -47,8 +47,8 @@ pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
     let outside: Vec<_> = (0..OUTSIDE).map(|_| wait_outside(&server)).collect();
     inside.begin()?;
     let served: Served = inside.found()?;
-    drop(crowd.pop().context("nobody was let in")?);
     let left = Instant::now();
+    drop(crowd.pop().context("nobody was let in")?);
     let mut longest = Duration::ZERO;
     let mut clients = Vec::new();
     for client in outside {
@@ -59,23 +59,26 @@ pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
         clients.push(client);
     }
 
-    let processor = served.processor_seconds / served.seconds * 1e2;
-    let unanswered = if served.unanswered == 0 { 0.0 } else { 1.0 };
-    Ok(vec![
-        (Figure::new("CPU while full", "%", PROCESSOR), processor),
+    let is_lost = served.unanswered > 0;
+    let mut measured = vec![
         (
-            Figure::new("who is in loses its connection", "of 1", SERVED),
-            unanswered,
+            Figure::new("CPU while full", "%", PROCESSOR),
+            served.processor_seconds / served.seconds * 1e2,
         ),
         (
-            Figure::new("wait worst of who is in", "ms", &[]),
-            served.worst / 1e3,
+            Figure::new("who is in loses its connection", "of 1", SERVED),
+            f64::from(u8::from(is_lost)),
         ),
         (
             Figure::new("let in after others leave", "ms", LET_IN),
             longest.as_secs_f64() * 1e3,
         ),
-    ])
+    ];
+    if !is_lost {
+        let worst = Figure::new("wait worst of who is in", "ms", &[]);
+        measured.push((worst, served.worst / 1e3));
+    }
+    Ok(measured)
 }
 
 /// A client that waits at the door; gives when it was let in, or gave up.
