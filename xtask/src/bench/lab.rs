@@ -1,11 +1,15 @@
 //! What every scenario has at hand: the parts, a folder, and how long to look.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tempfile::TempDir;
 
+use super::contestant::Contestant;
+use super::cores::Cores;
 use super::part::{Crowd, Gathered, Load, Order, Served};
 use super::server::Server;
 use super::worker::Worker;
@@ -23,21 +27,60 @@ pub(super) struct Lab {
     folder: TempDir,
     /// How long a point is measured.
     pub(super) length: Duration,
+    cores: Option<Cores>,
 }
 
 impl Lab {
-    pub(super) fn new(parts: PathBuf, length: Duration) -> Result<Self> {
+    pub(super) fn new(parts: PathBuf, length: Duration, cores: Option<Cores>) -> Result<Self> {
         let folder = tempfile::tempdir().context("cannot make a folder")?;
         Ok(Self {
             parts,
             folder,
             length,
+            cores,
         })
     }
 
     /// Sockets and soft LUNs are here.
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Starts a contestant.
+    pub(super) fn start(&self, contestant: &Contestant) -> Result<Server> {
+        self.start_as(Command::new(&contestant.program), contestant, &[])
+    }
+
+    /// The same, with more arguments.
+    pub(super) fn start_with(
+        &self,
+        contestant: &Contestant,
+        arguments: &[OsString],
+    ) -> Result<Server> {
+        self.start_as(Command::new(&contestant.program), contestant, arguments)
+    }
+
+    /// The same, with no more than so many descriptors.
+    pub(super) fn start_limited(
+        &self,
+        contestant: &Contestant,
+        descriptors: u32,
+    ) -> Result<Server> {
+        // The shell sets both limits, so the helper cannot raise its own again, and becomes it.
+        let mut command = Command::new("/bin/sh");
+        let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
+        command.args(["-c", &script]).arg(&contestant.program);
+        self.start_as(command, contestant, &[])
+    }
+
+    fn start_as(
+        &self,
+        command: Command,
+        contestant: &Contestant,
+        arguments: &[OsString],
+    ) -> Result<Server> {
+        let cores = self.cores.as_ref();
+        Server::start(command, contestant, arguments, self.folder(), cores)
     }
 
     /// Clients that ask for `/dev/null` without a pause.

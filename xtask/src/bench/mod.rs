@@ -4,6 +4,7 @@
 //! taken for another's; the parts are this program, built as it is released.
 
 mod contestant;
+mod cores;
 mod figure;
 mod lab;
 mod machine;
@@ -27,6 +28,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Map, Value, json};
 
 use self::contestant::Contestant;
+use self::cores::Cores;
 use self::lab::Lab;
 use self::results::Results;
 use self::scenario::Scenario;
@@ -53,6 +55,9 @@ pub(crate) struct Options {
     /// One more contestant: a helper, to which -k and a socket are appended
     #[arg(long, value_name = "NAME=COMMAND")]
     also: Vec<Contestant>,
+    /// Keep contestants on one core and clients on the others, to tell small differences apart
+    #[arg(long)]
+    apart: bool,
     /// Write every value of every round to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -65,7 +70,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let parts = build::release("xtask")?;
     let contestants = contestant::find(&options.only, &options.also, &parts)?;
     let machine = machine::describe(&contestants)?;
-    let lab = Lab::new(parts, length)?;
+    let cores = options.apart.then(Cores::divide).transpose()?;
+    let lab = Lab::new(parts, length, cores)?;
     let scenarios = match options.scenarios.as_slice() {
         [] => Scenario::value_variants(),
         named => named,
@@ -94,6 +100,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             "machine": machine,
             "rounds": options.rounds,
             "seconds": seconds,
+            "apart": options.apart,
             "scenarios": Value::Object(report),
         });
         let text = format!("{report:#}\n");

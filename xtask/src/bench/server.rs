@@ -11,8 +11,9 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::contestant::Contestant;
+use super::cores::Cores;
 use super::part::connect;
-use crate::process::{shown, wait_for_end};
+use crate::process::wait_for_end;
 
 /// How long it may take to start and to end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,43 +30,14 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Starts a contestant, with its socket and what it says in `folder`.
-    pub(super) fn start(contestant: &Contestant, folder: &Path) -> Result<Self> {
-        Self::start_as(Command::new(&contestant.program), contestant, &[], folder)
-    }
-
-    /// The same, with more arguments.
-    pub(super) fn start_with(
-        contestant: &Contestant,
-        arguments: &[OsString],
-        folder: &Path,
-    ) -> Result<Self> {
-        let command = Command::new(&contestant.program);
-        Self::start_as(command, contestant, arguments, folder)
-    }
-
-    /// The same, with no more than so many descriptors.
-    pub(super) fn start_limited(
-        contestant: &Contestant,
-        descriptors: u32,
-        folder: &Path,
-    ) -> Result<Self> {
-        // The shell sets both limits, so the helper cannot raise its own again, and becomes it.
-        let mut command = Command::new("/bin/sh");
-        command
-            .args([
-                "-c",
-                &format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""),
-            ])
-            .arg(&contestant.program);
-        Self::start_as(command, contestant, &[], folder)
-    }
-
-    fn start_as(
+    /// Starts a contestant by `command`, which gets its arguments and more of them, with its socket and
+    /// what it says in `folder`.
+    pub(super) fn start(
         mut command: Command,
         contestant: &Contestant,
         arguments: &[OsString],
         folder: &Path,
+        cores: Option<&Cores>,
     ) -> Result<Self> {
         let socket = folder.join(format!("{}.sock", contestant.name));
         let complaints = folder.join(format!("{}.stderr", contestant.name));
@@ -78,9 +50,15 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(File::create(&complaints).context("cannot keep a contestant's stderr")?);
         let start = Instant::now();
-        let process = command
-            .spawn()
-            .with_context(|| format!("cannot start {}", shown(&command)))?;
+        let mut spawn = || {
+            command
+                .spawn()
+                .with_context(|| format!("cannot start {}", contestant.name))
+        };
+        let process = match cores {
+            Some(cores) => cores.for_contestant(spawn)?,
+            None => spawn()?,
+        };
         let mut server = Self {
             process,
             socket,
@@ -89,7 +67,7 @@ impl Server {
         while connect(&server.socket, PATIENCE).is_err() {
             if start.elapsed() > PATIENCE || server.process.try_wait()?.is_some() {
                 let complaints = fs::read_to_string(&complaints).unwrap_or_default();
-                bail!("{} does not serve: {}", shown(&command), complaints.trim());
+                bail!("{} does not serve: {}", contestant.name, complaints.trim());
             }
             thread::sleep(PAUSE);
         }

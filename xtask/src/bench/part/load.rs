@@ -191,18 +191,17 @@ impl Load {
                 break;
             }
             due = asked + pace;
-            match peer.ask(cdb, device.as_fd(), parameters) {
-                Ok(status) => tally.statuses[usize::from(status)] += 1,
-                Err(error) => {
-                    tally.unanswered += 1;
-                    // Whoever is turned away has not waited.
-                    if error.kind() != io::ErrorKind::WouldBlock {
-                        break;
-                    }
-                }
+            let answer = peer.ask(cdb, device.as_fd(), parameters);
+            match &answer {
+                Ok(status) => tally.statuses[usize::from(*status)] += 1,
+                Err(_) => tally.unanswered += 1,
             }
-            tally.count(asked.elapsed(), pace)?;
-            if tally.unanswered > 0 {
+            // Whoever is turned away has not waited.
+            let is_gone = |error: &io::Error| error.kind() != io::ErrorKind::WouldBlock;
+            if !answer.as_ref().is_err_and(is_gone) {
+                tally.count(asked.elapsed(), pace)?;
+            }
+            if answer.is_err() {
                 break;
             }
         }

@@ -11,7 +11,6 @@ use crate::bench::figure::{Figure, Goal};
 use crate::bench::lab::{Lab, gather};
 use crate::bench::part::{Crowd, HUNG_FILE, Load, Served};
 use crate::bench::results::Measured;
-use crate::bench::server::Server;
 use crate::bench::worker::Worker;
 
 const COMMANDS: [usize; 3] = [64, 200, 1000];
@@ -55,7 +54,7 @@ fn beside(lab: &Lab, contestant: &Contestant, commands: usize) -> Result<[Served
     ];
     // What is declared first goes last: clients, then the device, whose end lets go what hangs, and then
     // the helper can end.
-    let server = Server::start(contestant, lab.folder())?;
+    let server = lab.start(contestant)?;
     let mut device = Worker::start(&lab.parts, &words)?;
     device.begin()?;
     let mut crowd = lab.start_crowd(&Crowd {

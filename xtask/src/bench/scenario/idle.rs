@@ -31,7 +31,7 @@ const GROWTH: &[Goal] = &[Goal::AtMost(1.2)];
 
 pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
     let start = start_time(lab, contestant)?;
-    let server = Server::start(contestant, lab.folder())?;
+    let server = lab.start(contestant)?;
     let base = memory(&server)?;
     let alone = processor(&lab.run(&lab.load(&server, 1))?);
 
@@ -70,7 +70,7 @@ pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
 fn start_time(lab: &Lab, contestant: &Contestant) -> Result<f64> {
     let mut times = Vec::new();
     for _ in 0..STARTS {
-        let server = Server::start(contestant, lab.folder())?;
+        let server = lab.start(contestant)?;
         times.push(milliseconds(server.start_time));
     }
     Ok(Summary::of(&times).map_or(f64::NAN, |summary| summary.median))

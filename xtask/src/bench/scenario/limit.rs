@@ -37,7 +37,7 @@ const SERVED: &[Goal] = &[Goal::AtMost(0.0)];
 const LET_IN: &[Goal] = &[Goal::Below(10.0)];
 
 pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
-    let server = Server::start_limited(contestant, DESCRIPTORS, lab.folder())?;
+    let server = lab.start_limited(contestant, DESCRIPTORS)?;
     let mut inside = lab.start_load(&Load {
         pace: PACE,
         milliseconds: LENGTH,

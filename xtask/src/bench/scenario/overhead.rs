@@ -7,7 +7,6 @@ use crate::bench::figure::{Figure, Goal};
 use crate::bench::lab::Lab;
 use crate::bench::part::Served;
 use crate::bench::results::Measured;
-use crate::bench::server::Server;
 
 const CLIENTS: [usize; 4] = [1, 4, 16, 64];
 
@@ -18,7 +17,7 @@ const MEDIAN_WAIT: &[Goal] = &[Goal::TimesFloorAtMost(1.11)];
 const TAIL: &[Goal] = &[Goal::TimesFloorAtMost(1.2)];
 
 pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
-    let server = Server::start(contestant, lab.folder())?;
+    let server = lab.start(contestant)?;
     let mut measured = Vec::new();
     for clients in CLIENTS {
         let served = lab.run(&lab.load(&server, clients))?;

@@ -12,7 +12,6 @@ use crate::bench::figure::Figure;
 use crate::bench::lab::Lab;
 use crate::bench::part::{Load, Order};
 use crate::bench::results::Measured;
-use crate::bench::server::Server;
 use crate::{build, process};
 
 const ORDERS: [(Order, &str); 2] = [
@@ -33,11 +32,7 @@ pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
             .args(["--port", "node1"]);
         process::text(&mut create)?;
     }
-    let server = Server::start_with(
-        contestant,
-        &["--soft-luns".into(), luns.into()],
-        lab.folder(),
-    )?;
+    let server = lab.start_with(contestant, &["--soft-luns".into(), luns.into()])?;
     let mut measured = Vec::new();
     for (order, name) in ORDERS {
         let served = lab.run(&Load {

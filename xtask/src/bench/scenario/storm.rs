@@ -9,14 +9,13 @@ use crate::bench::figure::{Figure, Goal};
 use crate::bench::lab::{Lab, gather};
 use crate::bench::part::Crowd;
 use crate::bench::results::Measured;
-use crate::bench::server::Server;
 
 const CONNECTIONS: usize = 10_000;
 
 const FAILED: &[Goal] = &[Goal::AtMost(0.0)];
 
 pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
-    let server = Server::start(contestant, lab.folder())?;
+    let server = lab.start(contestant)?;
     let mut crowd = lab.start_crowd(&Crowd {
         leave: true,
         ..lab.crowd(&server, CONNECTIONS)
