@@ -89,7 +89,10 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         self.read_attentions(Some(0));
         let (first, outcome) = match self.by_one(order) {
             (Some(path), outcome) => (path, outcome),
-            (None, outcome) => return Err(outcome),
+            (None, outcome) => match self.registered_meanwhile(&outcome, old, before, list) {
+                Some(path) => (path, Outcome::status(Status::GOOD)),
+                None => return Err(outcome),
+            },
         };
         let mut done = vec![(first, old)];
         for path in self.others(first) {
@@ -116,6 +119,23 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
             _ => {}
         }
         Ok(outcome)
+    }
+
+    /// A path may refuse the old key because it has the new one already, and the path that has the old one is
+    /// gone. The guest has registered the old key, as multipathd knows it; since then it was multipathd who
+    /// registered a path that had come back, or an answer to the guest was lost. Gives such a path.
+    fn registered_meanwhile(
+        &mut self,
+        refusal: &Outcome,
+        old: Option<ReservationKey>,
+        before: Option<Kept>,
+        list: &BasicParameterList,
+    ) -> Option<usize> {
+        let new = list.service_action_reservation_key;
+        let was_old = before.is_some_and(|before| Some(before.key) == old && before.key != new);
+        let is_conflict = refusal.status == Status::RESERVATION_CONFLICT;
+        let mut paths = 0..self.paths.len();
+        paths.find(|path| is_conflict && was_old && self.has(*path, new, list) == Some(true))
     }
 
     /// Registers a path as the first one was. That one had the `old` key.
