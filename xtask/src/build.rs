@@ -57,6 +57,16 @@ pub(crate) fn release(name: &str) -> Result<PathBuf> {
     Ok(built.executable)
 }
 
+/// Builds the helper as it is installed, but without trace points, in a target folder of its own.
+pub(crate) fn untraced() -> Result<PathBuf> {
+    let mut command = cargo();
+    command
+        .env("RUSTFLAGS", "--cfg untraced")
+        .env("CARGO_TARGET_DIR", target_folder()?.join("untraced"))
+        .args(["build", "--release", "--package=qemu-pr-helper"]);
+    Ok(built_by(command, "qemu-pr-helper")?.executable)
+}
+
 /// Builds the compatibility suite.
 pub(crate) fn compat() -> Result<Program> {
     let package = "--package=qemu-pr-helper";
@@ -79,8 +89,12 @@ fn cargo() -> Command {
 
 fn build(arguments: &[&str], name: &str) -> Result<Program> {
     let mut command = cargo();
+    command.args(arguments);
+    built_by(command, name)
+}
+
+fn built_by(mut command: Command, name: &str) -> Result<Program> {
     command
-        .args(arguments)
         .arg("--message-format=json-render-diagnostics")
         // Progress and compiler messages are for the person who waits.
         .stderr(Stdio::inherit());

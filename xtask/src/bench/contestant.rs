@@ -12,6 +12,10 @@ pub(super) const OURS: &str = "ours";
 pub(super) const ORIGINAL: &str = "C";
 pub(super) const FLOOR: &str = "floor";
 
+/// Ours without trace points, and with all events in a binary trace.
+pub(super) const UNTRACED: &str = "untraced";
+pub(super) const SIMPLE: &str = "simple";
+
 /// QEMU's own helper, where Debian's package qemu-system-common puts it.
 const ORIGINAL_HELPER: &str = "/usr/bin/qemu-pr-helper";
 
@@ -56,6 +60,24 @@ impl FromStr for Contestant {
     }
 }
 
+/// Builds those whom ours is compared with about traces; the trace is to be in `file`.
+pub(super) fn find_traced(only: &[String], file: &Path) -> Result<Vec<Contestant>> {
+    let is_chosen = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
+    let mut found = Vec::new();
+    if is_chosen(UNTRACED) {
+        found.push(Contestant::new(UNTRACED, &build::untraced()?));
+    }
+    if is_chosen(SIMPLE) {
+        let option = format!("*,file={}", file.display());
+        let arguments = ["--trace-backend", "simple", "-T", &option];
+        found.push(Contestant {
+            arguments: arguments.map(str::to_owned).to_vec(),
+            ..Contestant::new(SIMPLE, &build::release("qemu-pr-helper")?)
+        });
+    }
+    Ok(found)
+}
+
 /// Builds and finds those who compete, in the order of their columns. `parts` is this program as it is
 /// released, which the floor is a part of.
 pub(super) fn find(only: &[String], also: &[Contestant], parts: &Path) -> Result<Vec<Contestant>> {
@@ -86,7 +108,11 @@ pub(super) fn find(only: &[String], also: &[Contestant], parts: &Path) -> Result
         found.push(contestant.clone());
     }
     let names = || found.iter().map(|contestant| contestant.name.as_str());
-    for only in only.iter().filter(|only| *only != ORIGINAL) {
+    let may_lack = [ORIGINAL, UNTRACED, SIMPLE];
+    for only in only
+        .iter()
+        .filter(|only| !may_lack.contains(&only.as_str()))
+    {
         ensure!(
             names().any(|name| name == only),
             "there is no contestant {only}"

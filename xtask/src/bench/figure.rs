@@ -24,6 +24,8 @@ pub(super) enum Goal {
     TimesFloorAtLeast(f64),
     /// At least so many times less than for QEMU's helper.
     LessThanOriginal(f64),
+    /// The first at least so many times what it is for the second.
+    AtLeast(&'static str, &'static str, f64),
     /// Less than so much.
     Below(f64),
     /// Just so much, or less.
@@ -41,6 +43,7 @@ impl Goal {
             Self::TimesFloorAtMost(most) => results.ratio(figure, OURS, FLOOR)? <= most,
             Self::TimesFloorAtLeast(least) => results.ratio(figure, OURS, FLOOR)? >= least,
             Self::LessThanOriginal(times) => results.ratio(figure, OURS, ORIGINAL)? * times <= 1.0,
+            Self::AtLeast(one, other, least) => results.ratio(figure, one, other)? >= least,
             Self::Below(limit) => median()? < limit,
             Self::AtMost(limit) => median()? <= limit,
         })
@@ -51,6 +54,7 @@ impl Goal {
             Self::TimesFloorAtMost(most) => format!("≤ {most} × {FLOOR}"),
             Self::TimesFloorAtLeast(least) => format!("≥ {least} × {FLOOR}"),
             Self::LessThanOriginal(times) => format!("≤ {ORIGINAL} / {times}"),
+            Self::AtLeast(one, other, least) => format!("{one} ≥ {least} × {other}"),
             Self::Below(limit) => format!("< {limit}"),
             Self::AtMost(limit) => format!("≤ {limit}"),
         }

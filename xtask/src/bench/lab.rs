@@ -46,6 +46,11 @@ impl Lab {
         self.folder.path()
     }
 
+    /// A trace is here.
+    pub(super) fn trace(&self) -> PathBuf {
+        self.folder().join("trace")
+    }
+
     /// Starts a contestant.
     pub(super) fn start(&self, contestant: &Contestant) -> Result<Server> {
         self.start_as(Command::new(&contestant.program), contestant, &[])

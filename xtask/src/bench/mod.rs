@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let length = Duration::try_from_secs_f64(options.seconds).context("--seconds")?;
     raise_limit()?;
     let parts = build::release("xtask")?;
-    let contestants = contestant::find(&options.only, &options.also, &parts)?;
+    let mut contestants = contestant::find(&options.only, &options.also, &parts)?;
     let machine = machine::describe(&contestants)?;
     let cores = options.apart.then(Cores::divide).transpose()?;
     let lab = Lab::new(parts, length, cores)?;
@@ -76,6 +76,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         [] => Scenario::value_variants(),
         named => named,
     };
+    if scenarios.contains(&Scenario::Trace) {
+        contestants.extend(contestant::find_traced(&options.only, &lab.trace())?);
+    }
     let mut report = Map::new();
     let mut failed = Vec::new();
     for scenario in scenarios {

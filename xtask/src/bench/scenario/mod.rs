@@ -6,11 +6,12 @@ mod limit;
 mod overhead;
 mod soft_lun;
 mod storm;
+mod trace;
 
 use anyhow::Result;
 use clap::ValueEnum;
 
-use super::contestant::{Contestant, FLOOR, ORIGINAL};
+use super::contestant::{Contestant, FLOOR, ORIGINAL, SIMPLE, UNTRACED};
 use super::lab::Lab;
 use super::results::Measured;
 
@@ -29,12 +30,17 @@ pub(crate) enum Scenario {
     Storm,
     /// READ KEYS, RESERVE and RELEASE on a soft LUN
     SoftLun,
+    /// What trace points cost that are off, and all events in a binary trace
+    Trace,
 }
 
 impl Scenario {
     /// Whether it can be done to this contestant.
     pub(super) fn admits(self, contestant: &Contestant) -> bool {
+        let is_traced = contestant.is(UNTRACED) || contestant.is(SIMPLE);
         match self {
+            Self::Trace => !contestant.is(FLOOR) && !contestant.is(ORIGINAL),
+            _ if is_traced => false,
             // The floor has no answer to a want of descriptors.
             Self::Limit => !contestant.is(FLOOR),
             Self::SoftLun => !contestant.is(FLOOR) && !contestant.is(ORIGINAL),
@@ -51,6 +57,7 @@ impl Scenario {
             Self::Limit => limit::measure(lab, contestant),
             Self::Storm => storm::measure(lab, contestant),
             Self::SoftLun => soft_lun::measure(lab, contestant),
+            Self::Trace => trace::measure(lab, contestant),
         }
     }
 }
