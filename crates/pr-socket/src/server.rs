@@ -41,17 +41,17 @@ pub enum Next {
 
 /// A helper's end of one connection.
 #[derive(Debug)]
-pub struct Connection {
-    socket: OwnedFd,
+pub struct Connection<S = OwnedFd> {
+    socket: S,
     inbox: Inbox,
     /// What the socket did not take yet. Empty, and without memory, while the client reads.
     unsent: Vec<u8>,
 }
 
-impl Connection {
+impl<S: AsFd> Connection<S> {
     /// The end of a client that has connected on `socket`. It is to be [greeted](Self::greet).
     #[must_use]
-    pub const fn new(socket: OwnedFd) -> Self {
+    pub const fn new(socket: S) -> Self {
         Self {
             socket,
             inbox: Inbox::new(),
@@ -140,7 +140,7 @@ impl Connection {
     }
 }
 
-impl AsFd for Connection {
+impl<S: AsFd> AsFd for Connection<S> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

@@ -1,6 +1,7 @@
 //! One client's connection: bytes to requests, outcomes to bytes.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use pr_socket::server::{Ended, Next};
 use pr_socket::{Connection, ReplyBuffer, Request, Violation};
@@ -36,13 +37,14 @@ pub enum Served {
 #[derive(Debug)]
 pub struct Session {
     client: Client,
-    connection: Connection,
+    /// Shared with whoever waits for the client while the session is somebody else's.
+    connection: Connection<Arc<OwnedFd>>,
 }
 
 impl Session {
     /// A session with the `client` on `socket`, who is to be [greeted](Self::greet).
     #[must_use]
-    pub const fn new(socket: OwnedFd, client: Client) -> Self {
+    pub const fn new(socket: Arc<OwnedFd>, client: Client) -> Self {
         Self {
             client,
             connection: Connection::new(socket),
@@ -123,11 +125,5 @@ impl Session {
             client.user(),
             &chain(ended),
         ));
-    }
-}
-
-impl AsFd for Session {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.connection.as_fd()
     }
 }

@@ -11,8 +11,8 @@
 //! what it would have to close it puts aside. Closing a client's descriptor can take as long as a
 //! command: think of a socket that lingers, or the last close of a disk.
 //!
-//! An idle connection is a [`Session`] in a table. A thread that is woken for it holds its lock
-//! until it has registered it again; nobody else can be woken for it meanwhile.
+//! An idle connection is a [`Session`] in a table. A thread that is woken for it registers it again when it has
+//! let go of its lock; nobody else can be woken for it meanwhile.
 
 mod crew;
 mod door;
@@ -42,12 +42,16 @@ use crate::session::{Served, Session, Wait};
 use crate::trace::trace;
 use crew::Crew;
 use door::{Door, Knock};
-use table::Table;
+use table::{Seat, Table};
 
 /// What the listener and the door's timer are called in the epoll set. Connections have their place
 /// in the table.
 const LISTENER: u64 = u64::MAX;
 const DOOR_TIMER: u64 = u64::MAX - 1;
+
+/// How many requests of one client a thread serves before it looks at the others. A client that never pauses
+/// would keep the thread for itself.
+const MOST_IN_A_ROW: u32 = 16;
 
 /// Why the engine cannot start.
 #[derive(Debug, Error)]
@@ -212,13 +216,13 @@ impl<E: Execute> Engine<E> {
         let arrived = self.arrivals();
         let rejected: Vec<_> = arrived
             .into_iter()
-            .filter_map(|session| self.welcome(session))
+            .filter_map(|(client, socket)| self.welcome(&client, socket))
             .collect();
         drop(rejected);
     }
 
     /// Some of the clients that have connected; the others are for whoever is woken next.
-    fn arrivals(&self) -> Vec<(Client, Session)> {
+    fn arrivals(&self) -> Vec<(Client, Arc<OwnedFd>)> {
         let mut arrived = Vec::new();
         while arrived.len() < door::MOST_AT_ONCE {
             if self.stopping.load(Ordering::SeqCst) {
@@ -228,7 +232,7 @@ impl<E: Execute> Engine<E> {
             match self.door.next(present) {
                 Knock::Client(socket, number) => {
                     let client = Client::of(&socket, number);
-                    arrived.push((client, Session::new(socket, client)));
+                    arrived.push((client, Arc::new(socket)));
                 }
                 Knock::Nobody => break,
                 Knock::Paused => return arrived,
@@ -238,10 +242,10 @@ impl<E: Execute> Engine<E> {
         arrived
     }
 
-    /// Greets a client, and puts its session into the table and the epoll set. Gives the session back
-    /// if it comes to nothing.
-    fn welcome(&self, (client, mut session): (Client, Session)) -> Option<Session> {
-        if !lock(&self.table).has_room_for(&client) {
+    /// Greets a client, and puts its session into the table and the epoll set. Gives the socket back if it
+    /// comes to nothing.
+    fn welcome(&self, client: &Client, socket: Arc<OwnedFd>) -> Option<Arc<OwnedFd>> {
+        if !lock(&self.table).has_room_for(client) {
             if self.no_room.is_due() {
                 log::warn!("{client}: its process has too many connections, this one is closed");
             }
@@ -251,19 +255,24 @@ impl<E: Execute> Engine<E> {
                 client.user(),
                 "its process has too many connections",
             ));
-            return Some(session);
+            return Some(socket);
         }
+        let mut session = Session::new(Arc::clone(&socket), *client);
         if let Err(ended) = session.greet() {
             log::info!("{client}: gone before it was greeted: {}", chain(&ended));
-            return Some(session);
+            return Some(socket);
         }
-        let session = Arc::new(Mutex::new(session));
-        let place = lock(&self.table).insert(&client, Arc::clone(&session));
+        let seat = Arc::new(Seat {
+            socket: Arc::clone(&socket),
+            session: Mutex::new(session),
+        });
+        let place = lock(&self.table).insert(client, seat);
         let data = epoll::EventData::new_u64(u64::try_from(place).unwrap_or(LISTENER));
-        let added = epoll::add(&self.poll, &*lock(&session), data, interest(Wait::Readable));
+        let added = epoll::add(&self.poll, &socket, data, interest(Wait::Readable));
         if let Err(error) = added {
             log::error!("{client}: cannot wait for it, connection closed: {error}");
             lock(&self.table).remove(place);
+            return Some(socket);
         }
         None
     }
@@ -284,28 +293,39 @@ impl<E: Execute> Engine<E> {
     /// Serves the session at `place` in the table until it has to wait.
     fn serve(self: &Arc<Self>, place: u64, reply: &mut ReplyBuffer, may_block: bool) {
         let key = usize::try_from(place).unwrap_or(usize::MAX);
-        let Some(session) = lock(&self.table).get(key) else {
+        let Some(seat) = lock(&self.table).get(key) else {
             return;
         };
         self.serving.fetch_add(1, Ordering::SeqCst);
-        let wait = self.serve_until_wait(place, &mut lock(&session), reply, may_block);
-        if wait == Wait::Over {
+        let wait = self.serve_until_wait(&mut lock(&seat.session), reply, may_block);
+        // Not before the session is let go of: whoever is woken wants it.
+        if wait == Wait::Over || !self.wait_again(place, &seat.socket, wait) {
             lock(&self.table).remove(key);
             // Its descriptor is free now, and somebody at the door may be waiting for it.
-            self.discard(session, may_block);
+            self.discard(seat, may_block);
             self.reopen_door();
         }
         self.serving.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Serves request after request, then registers the session again for what it waits for.
+    /// Has some thread woken when there is what a session waits for. False if that cannot be.
+    fn wait_again(&self, place: u64, socket: &OwnedFd, wait: Wait) -> bool {
+        let data = epoll::EventData::new_u64(place);
+        let modified = epoll::modify(&self.poll, socket, data, interest(wait));
+        if let Err(error) = modified {
+            log::error!("cannot wait for a client, connection closed: {error}");
+        }
+        modified.is_ok()
+    }
+
+    /// Serves request after request. Says what there is to wait for then.
     fn serve_until_wait(
-        self: &Arc<Self>,
-        place: u64,
+        &self,
         session: &mut Session,
         reply: &mut ReplyBuffer,
         may_block: bool,
     ) -> Wait {
+        let mut in_a_row = 0;
         loop {
             // A request that is not read now finds its connection closed, and was not executed.
             if self.stopping.load(Ordering::SeqCst) {
@@ -314,22 +334,14 @@ impl<E: Execute> Engine<E> {
             let served = session.serve(reply, |client, request, data| {
                 self.run(client, request, data, may_block)
             });
-            let wait = match served {
-                Served::Handshake => continue,
-                Served::Request if may_block => continue,
-                // Others first: whoever is woken for the next request may find a thread again.
-                Served::Request => Wait::Readable,
-                Served::Nothing(Wait::Over) => return Wait::Over,
-                Served::Nothing(wait) => wait,
-            };
-            let data = epoll::EventData::new_u64(place);
-            return match epoll::modify(&self.poll, &*session, data, interest(wait)) {
-                Ok(()) => wait,
-                Err(error) => {
-                    log::error!("cannot wait for a client, connection closed: {error}");
-                    Wait::Over
-                }
-            };
+            match served {
+                Served::Handshake => {}
+                Served::Request if may_block && in_a_row < MOST_IN_A_ROW => in_a_row += 1,
+                // Others first. Where this thread may not block, whoever is woken for the next request may find
+                // a thread again.
+                Served::Request => return Wait::Readable,
+                Served::Nothing(wait) => return wait,
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The sessions there are, and how many of them are whose.
 
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use slab::Slab;
@@ -21,9 +22,16 @@ pub(super) struct Table {
     most_of_a_process: usize,
 }
 
+/// A session, and the socket that is waited for while nobody has the session.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) socket: Arc<OwnedFd>,
+    pub(super) session: Mutex<Session>,
+}
+
 #[derive(Debug)]
 struct Entry {
-    session: Arc<Mutex<Session>>,
+    seat: Arc<Seat>,
     process: Option<i32>,
 }
 
@@ -56,20 +64,18 @@ impl Table {
     }
 
     /// Takes in the session of `client`; gives its place.
-    pub(super) fn insert(&mut self, client: &Client, session: Arc<Mutex<Session>>) -> usize {
+    pub(super) fn insert(&mut self, client: &Client, seat: Arc<Seat>) -> usize {
         let process = client.process();
         if let Some(process) = process {
             let present = self.of_process.entry(process).or_default();
             *present = present.saturating_add(1);
         }
-        self.entries.insert(Entry { session, process })
+        self.entries.insert(Entry { seat, process })
     }
 
     /// The session at a place, if there is one.
-    pub(super) fn get(&self, place: usize) -> Option<Arc<Mutex<Session>>> {
-        self.entries
-            .get(place)
-            .map(|entry| Arc::clone(&entry.session))
+    pub(super) fn get(&self, place: usize) -> Option<Arc<Seat>> {
+        self.entries.get(place).map(|entry| Arc::clone(&entry.seat))
     }
 
     /// Forgets the session at a place, which its caller still has.
@@ -95,14 +101,13 @@ mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
 
-    fn session(number: u64) -> (Client, Arc<Mutex<Session>>) {
+    fn seat(number: u64) -> (Client, Arc<Seat>) {
         let (here, there) = UnixStream::pair().unwrap();
         let client = Client::of(&here, number);
         drop(there);
-        (
-            client,
-            Arc::new(Mutex::new(Session::new(here.into(), client))),
-        )
+        let socket = Arc::new(OwnedFd::from(here));
+        let session = Mutex::new(Session::new(Arc::clone(&socket), client));
+        (client, Arc::new(Seat { socket, session }))
     }
 
     #[test]
@@ -110,11 +115,11 @@ mod tests {
         let mut table = Table::new(8);
         let mut places = Vec::new();
         for number in 1..=2 {
-            let (client, session) = session(number);
+            let (client, seat) = seat(number);
             assert!(table.has_room_for(&client));
-            places.push(table.insert(&client, session));
+            places.push(table.insert(&client, seat));
         }
-        let (client, _session) = session(3);
+        let (client, _seat) = seat(3);
         assert!(!table.has_room_for(&client));
         table.remove(places[0]);
         assert!(table.has_room_for(&client));
