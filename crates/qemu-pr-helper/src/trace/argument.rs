@@ -95,7 +95,7 @@ pub struct Address(pub u64);
 
 impl fmt::Pointer for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::LowerHex::fmt(&self.0, f)
+        write!(f, "{:#x}", self.0)
     }
 }
 
@@ -108,5 +108,15 @@ impl Argument for Address {
 
     fn value(&self) -> Value<'_> {
         Value::Number(self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_printed_as_printf_does() {
+        assert_eq!(format!("ioc={:p}", Address(0x1f)), "ioc=0x1f");
     }
 }
