@@ -22,6 +22,9 @@ const ENOUGH: usize = 64 * 1024;
 /// Else they are written after this time, together with what comes meanwhile.
 const DELAY: Duration = Duration::from_millis(10);
 
+/// How much longer than its patience the thread may take to see that it is over, and to say what is missing.
+const AFTERWARDS: Duration = Duration::from_millis(500);
+
 /// The deepest call writes a log line.
 const STACK_SIZE: usize = 128 * 1024;
 
@@ -149,10 +152,11 @@ impl Writer {
         }
         let kept = lock(&self.0.kept);
         let is_unwritten = |kept: &mut Kept| !kept.is_written;
-        let waited = self
-            .0
-            .changed
-            .wait_timeout_while(kept, patience, is_unwritten);
+        let waited = self.0.changed.wait_timeout_while(
+            kept,
+            patience.saturating_add(AFTERWARDS),
+            is_unwritten,
+        );
         drop(waited);
     }
 }
@@ -340,5 +344,7 @@ mod tests {
         (0..2000).for_each(|_| writer.put(&line));
         writer.finish(Duration::from_millis(50));
         assert!(start.elapsed() < Duration::from_secs(5));
+        // And the thread has said what is missing.
+        assert!(lock(&writer.0.kept).is_written);
     }
 }
