@@ -99,13 +99,17 @@ impl Writer {
     /// There is none to be had.
     pub(super) fn start(&self) -> io::Result<()> {
         let shared = Arc::clone(&self.0);
-        let Some(target) = lock(&self.0.target).take() else {
-            return Ok(());
+        // It takes the target itself: where there is no thread, that stays for `finish`.
+        let write = move || {
+            let target = lock(&shared.target).take();
+            if let Some(target) = target {
+                shared.write_to(target);
+            }
         };
         thread::Builder::new()
             .name("pr-trace".into())
             .stack_size(STACK_SIZE)
-            .spawn(move || shared.write_to(target))?;
+            .spawn(write)?;
         Ok(())
     }
 
@@ -147,7 +151,7 @@ impl Writer {
         self.0.changed.notify_all();
         let target = lock(&self.0.target).take();
         if let Some(target) = target {
-            // The helper has not come so far that there was a thread.
+            // The helper has not come so far that there was a thread, or that it had begun.
             return self.0.write_to(target);
         }
         let kept = lock(&self.0.kept);
