@@ -72,14 +72,21 @@ impl Target {
         Ok(Self::File(file))
     }
 
-    /// Writes what a trace begins with.
+    /// Writes what a trace begins with. For what a pipe has no room for now, it is the rest that comes before
+    /// everything else.
     ///
     /// # Errors
     ///
     /// It cannot be written.
     pub(super) fn begin(&mut self, header: &[u8]) -> io::Result<()> {
         match self {
-            Self::File(file) | Self::Stream { file, .. } => file.write_all(header),
+            Self::File(file) => file.write_all(header),
+            Self::Stream { file, rest } => {
+                let (left, error) = pour(file, header, &|| true);
+                let written = header.len().saturating_sub(left);
+                rest.extend_from_slice(header.get(written..).unwrap_or_default());
+                error.map_or(Ok(()), Err)
+            }
             Self::StandardError => Ok(()),
         }
     }
@@ -222,4 +229,37 @@ fn whole(ends: &[usize], length: usize) -> usize {
 fn end_of(ends: &[usize], records: usize) -> usize {
     let last = records.checked_sub(1);
     last.and_then(|last| ends.get(last)).copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    use std::io::Read as _;
+
+    #[test]
+    fn a_pipe_that_is_full_of_another_trace_begins_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("trace");
+        mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .write(true)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        let mut reader = options.open(&path).unwrap();
+        let mut before: usize = 0;
+        while let Ok(count) = reader.write(&[b'.'; 4096]) {
+            before += count;
+        }
+
+        let mut target = Target::create(&path).unwrap();
+        target.begin(b"header ").unwrap();
+        reader.read_exact(&mut vec![0; before]).unwrap();
+        let written = target.write(b"record", &[6], &|| true);
+        assert_eq!(written.records, 1);
+        let mut text = [0; 13];
+        reader.read_exact(&mut text).unwrap();
+        assert_eq!(text, *b"header record");
+    }
 }
