@@ -17,6 +17,9 @@ const PAUSE: Timespec = Timespec {
     tv_nsec: 50_000_000,
 };
 
+/// Bytes that a pipe takes as a whole or not at all (`PIPE_BUF`). Records are shorter.
+const AT_ONCE: usize = 4096;
+
 /// Where the bytes of a trace belong. Writing to it can take long.
 #[derive(Debug)]
 pub(super) enum Target {
@@ -136,7 +139,8 @@ fn write_file(mut file: &File, bytes: &[u8], ends: &[usize]) -> Written {
     }
 }
 
-/// A record that was begun is ended before the next one, whenever that can be.
+/// A record that was begun is ended before the next one, whenever that can be. A pipe takes only whole ones:
+/// whoever reads it when the helper has ended finds no half of one at its end.
 fn write_stream(
     file: &File,
     rest: &mut Vec<u8>,
@@ -149,18 +153,29 @@ fn write_stream(
     if left > 0 {
         return Written { records: 0, error };
     }
-    let (left, error) = pour(file, bytes, gives_up);
-    let done = bytes.len().saturating_sub(left);
-    let records = whole(ends, done);
-    if done == end_of(ends, records) {
+    let mut records = 0;
+    while records < ends.len() {
+        let start = end_of(ends, records);
+        let most = start.saturating_add(AT_ONCE);
+        let next = whole(ends, most).max(records.saturating_add(1));
+        let piece = bytes.get(start..end_of(ends, next)).unwrap_or_default();
+        let (left, error) = pour(file, piece, gives_up);
+        if left == 0 {
+            records = next;
+            continue;
+        }
+        let done = end_of(ends, next).saturating_sub(left);
+        records = whole(ends, done);
+        if done > end_of(ends, records) {
+            records = records.saturating_add(1);
+            let remaining = bytes.get(done..end_of(ends, records));
+            rest.extend_from_slice(remaining.unwrap_or_default());
+        }
         return Written { records, error };
     }
-    let begun = records.saturating_add(1);
-    let remaining = bytes.get(done..end_of(ends, begun));
-    rest.extend_from_slice(remaining.unwrap_or_default());
     Written {
-        records: begun,
-        error,
+        records,
+        error: None,
     }
 }
 
