@@ -151,6 +151,11 @@ impl Sinks {
     /// Writes what is kept, as far as that takes no long time.
     pub fn finish(&self) {
         self.writers().for_each(|writer| writer.finish(PARTING));
+        for sink in &self.0 {
+            if let Sink::Syslog(syslog) = sink {
+                syslog.say_missing();
+            }
+        }
     }
 
     fn writers(&self) -> impl Iterator<Item = &Writer> {

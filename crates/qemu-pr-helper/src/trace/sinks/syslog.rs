@@ -45,12 +45,17 @@ impl Syslog {
     }
 
     pub(super) fn emit(&self, event: &Event, text: fmt::Arguments<'_>) {
+        self.say_missing();
+        if !self.send(format_args!("{} {text}", event.name)) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Says how many lines are missing, if there are any and it can be said now.
+    pub(super) fn say_missing(&self) {
         let missing = self.dropped.swap(0, Ordering::Relaxed);
         if missing > 0 && !self.send(format_args!("dropped {missing} events")) {
             self.dropped.fetch_add(missing, Ordering::Relaxed);
-        }
-        if !self.send(format_args!("{} {text}", event.name)) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
