@@ -1,0 +1,229 @@
+//! Reads what `--trace-events` prints: `name(type argument, …) "format"`, as `docs/devel/tracing.rst` has it.
+
+use std::collections::BTreeMap;
+
+use crate::helper::printed;
+
+/// What an argument is in C.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// An unsigned number of so many bits.
+    Unsigned(u32),
+    /// `int`.
+    Signed,
+    Pointer,
+    Text,
+}
+
+impl Kind {
+    /// Whether a number in a record can be the value of such an argument.
+    pub(crate) fn holds(self, number: u64) -> bool {
+        match self {
+            Self::Unsigned(64) | Self::Pointer => true,
+            Self::Unsigned(bits) => number >> bits == 0,
+            Self::Signed => i32::try_from(number.cast_signed()).is_ok(),
+            Self::Text => false,
+        }
+    }
+}
+
+/// A part of a format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Piece {
+    Literal(String),
+    Decimal,
+    /// With at least so many digits.
+    Hexadecimal(usize),
+    Pointer,
+    Text,
+}
+
+/// An event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Definition {
+    pub(crate) name: String,
+    /// The arguments' names and types.
+    pub(crate) arguments: Vec<(String, Kind)>,
+    pub(crate) format: Vec<Piece>,
+}
+
+/// All events, in their order.
+pub(crate) struct Definitions(pub(crate) Vec<Definition>);
+
+impl Definitions {
+    /// Those of the helper.
+    pub(crate) fn of_helper() -> Self {
+        Self::parse(&printed("--trace-events")).unwrap()
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        let lines: Result<Vec<_>, _> = text.lines().map(definition).collect();
+        let lines = lines?;
+        let names: BTreeMap<_, _> = lines.iter().map(|line| (&line.name, line)).collect();
+        if names.len() != lines.len() {
+            return Err("a name is there twice".into());
+        }
+        Ok(Self(lines))
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<&Definition> {
+        self.0.iter().find(|definition| definition.name == name)
+    }
+}
+
+fn definition(line: &str) -> Result<Definition, String> {
+    let parse = || {
+        let (name, rest) = line.split_once('(')?;
+        let (arguments, format) = rest.split_once(") ")?;
+        let arguments = match arguments {
+            "void" => Some(Vec::new()),
+            arguments => arguments.split(", ").map(argument).collect(),
+        };
+        let is_name = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+        let definition = Definition {
+            name: name.to_owned(),
+            arguments: arguments?,
+            format: pieces(&unquoted(format)?)?,
+        };
+        let is_good = !name.is_empty() && name.bytes().all(is_name) && definition.agrees();
+        is_good.then_some(definition)
+    };
+    parse().ok_or_else(|| format!("no definition: {line}"))
+}
+
+impl Definition {
+    /// Whether the format's conversions are for arguments of these types.
+    fn agrees(&self) -> bool {
+        let conversions = self.format.iter();
+        let conversions: Vec<_> = conversions
+            .filter(|piece| !matches!(piece, Piece::Literal(_)))
+            .collect();
+        let fits = |(piece, (_, kind)): (&&Piece, &(String, Kind))| match piece {
+            Piece::Decimal => matches!(kind, Kind::Unsigned(_) | Kind::Signed),
+            Piece::Hexadecimal(_) => matches!(kind, Kind::Unsigned(_)),
+            Piece::Pointer => *kind == Kind::Pointer,
+            Piece::Text => *kind == Kind::Text,
+            Piece::Literal(_) => false,
+        };
+        conversions.len() == self.arguments.len()
+            && conversions.iter().zip(&self.arguments).all(fits)
+    }
+}
+
+fn argument(text: &str) -> Option<(String, Kind)> {
+    const KINDS: [(&str, Kind); 7] = [
+        ("uint8_t ", Kind::Unsigned(8)),
+        ("uint16_t ", Kind::Unsigned(16)),
+        ("uint32_t ", Kind::Unsigned(32)),
+        ("uint64_t ", Kind::Unsigned(64)),
+        ("int ", Kind::Signed),
+        ("void *", Kind::Pointer),
+        ("const char *", Kind::Text),
+    ];
+    let (c_type, kind) = KINDS
+        .iter()
+        .find(|(c_type, _)| text.starts_with(c_type))
+        .copied()?;
+    let name = text.strip_prefix(c_type)?;
+    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+    let is_good = !name.is_empty() && name.bytes().all(is_name);
+    is_good.then(|| (name.to_owned(), kind))
+}
+
+/// The contents of string literals with the macros of `<inttypes.h>` between them.
+fn unquoted(format: &str) -> Option<String> {
+    let mut text = String::new();
+    for (place, part) in format.split('"').enumerate() {
+        match (place % 2, part) {
+            // Between quotation marks.
+            (1, part) => text += part,
+            (_, "") => {}
+            (_, "PRIu64") => text += "lu",
+            (_, "PRIx64") => text += "lx",
+            _ => return None,
+        }
+    }
+    format.starts_with('"').then_some(text)
+}
+
+fn pieces(format: &str) -> Option<Vec<Piece>> {
+    let mut pieces = Vec::new();
+    let mut parts = format.split('%');
+    let mut literal = parts.next()?.to_owned();
+    for part in parts {
+        let end = part.find(|letter: char| "duxps".contains(letter))? + 1;
+        let (conversion, rest) = part.split_at(end);
+        let piece = match conversion {
+            "d" | "u" | "lu" => Piece::Decimal,
+            "x" | "lx" => Piece::Hexadecimal(1),
+            "p" => Piece::Pointer,
+            "s" => Piece::Text,
+            padded => {
+                let width = padded.strip_prefix('0')?.strip_suffix('x')?;
+                Piece::Hexadecimal(width.parse().ok()?)
+            }
+        };
+        pieces.push(Piece::Literal(std::mem::take(&mut literal)));
+        pieces.push(piece);
+        rest.clone_into(&mut literal);
+    }
+    pieces.push(Piece::Literal(literal));
+    Some(pieces)
+}
+
+#[test]
+fn definitions_are_taken_apart() {
+    let line = "an_event(void *ioc, uint64_t key, const char *text, int fd) \
+                \"ioc=%p key=0x%\"PRIx64\" text='%s' fd=%d\"";
+    let Definitions(definitions) = Definitions::parse(line).unwrap();
+    let literal = |text: &str| Piece::Literal(text.into());
+    let expected = Definition {
+        name: "an_event".into(),
+        arguments: vec![
+            ("ioc".into(), Kind::Pointer),
+            ("key".into(), Kind::Unsigned(64)),
+            ("text".into(), Kind::Text),
+            ("fd".into(), Kind::Signed),
+        ],
+        format: vec![
+            literal("ioc="),
+            Piece::Pointer,
+            literal(" key=0x"),
+            Piece::Hexadecimal(1),
+            literal(" text='"),
+            Piece::Text,
+            literal("' fd="),
+            Piece::Decimal,
+            literal(""),
+        ],
+    };
+    assert_eq!(definitions, [expected]);
+}
+
+#[test]
+fn what_is_no_definition_is_an_error() {
+    for line in [
+        "name",
+        "name(int a)",
+        "name(int) \"%d\"",
+        "name(int a) \"\"",
+        "name(int a) \"%s\"",
+        "name(char a) \"%d\"",
+        "name(int a) \"%d\"PRIz64",
+        "name(int a) %d",
+        "Name(int a) \"%d\"",
+        "name(void) \"\"\nname(void) \"\"",
+    ] {
+        assert!(Definitions::parse(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn names_are_those_of_the_list() {
+    let Definitions(definitions) = Definitions::of_helper();
+    let names: String = definitions
+        .iter()
+        .map(|definition| format!("{}\n", definition.name))
+        .collect();
+    assert_eq!(names, printed("-Thelp"));
+}
