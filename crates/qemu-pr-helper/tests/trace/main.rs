@@ -29,4 +29,5 @@ mod pipe;
 mod reader;
 mod refused;
 mod stderr;
+mod syslog;
 mod text;
