@@ -26,6 +26,12 @@ mod load;
 mod log;
 mod namespace;
 mod pipe;
+#[cfg(all(
+    feature = "usdt",
+    target_pointer_width = "64",
+    target_endian = "little"
+))]
+mod probes;
 mod reader;
 mod refused;
 mod stderr;
