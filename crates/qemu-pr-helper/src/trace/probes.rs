@@ -14,6 +14,10 @@ pub struct Words {
 
 impl Words {
     /// Those of an event with these values.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a probe's argument is a machine word, whatever is in it"
+    )]
     #[must_use]
     pub fn of(values: &[Value<'_>]) -> Self {
         let mut words = Self::default();
