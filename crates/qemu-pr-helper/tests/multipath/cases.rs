@@ -144,6 +144,24 @@ fn a_path_that_multipathd_has_given_the_new_key_meanwhile_is_no_conflict() {
 }
 
 #[test]
+fn multipathd_may_register_a_path_at_any_moment() {
+    let by_multipathd = || Out::new(OutServiceAction::RegisterAndIgnoreExistingKey, 0, 2);
+    let mut interrupted = 0;
+    for number in 1..20 {
+        let mut map = Map::new(2);
+        assert_eq!(map.status(&register(0, 1)), Status::GOOD);
+        // It was away, and is back.
+        let path = map.paths[1].nexus;
+        single(&map.unit, path, &register(1, 0));
+        let (done, status) = map.execute_while_by(path, &register(1, 2), number, by_multipathd());
+        assert_eq!(done.outcome.status, Status::GOOD, "before command {number}");
+        assert_eq!(map.keys(), [2, 2], "before command {number}");
+        interrupted += usize::from(status.is_some());
+    }
+    assert!(interrupted > 4, "{interrupted}");
+}
+
+#[test]
 fn what_was_broken_off_is_finished_by_the_next() {
     let mut map = Map::new(2);
     assert_eq!(map.status(&register(0, 1)), Status::GOOD);

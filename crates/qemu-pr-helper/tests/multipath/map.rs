@@ -41,16 +41,17 @@ pub(crate) struct TestPath {
     pub(crate) nexus: NexusId,
     pub(crate) state: State,
     pub(crate) sent: usize,
-    b: NexusId,
     meanwhile: Meanwhile,
 }
 
-/// What B does while a command of A is in progress.
+/// What somebody else does while a command of A is in progress.
 struct Interruption {
+    /// B; or multipathd, by one of A's paths.
+    by: NexusId,
     /// How many commands to paths there still are before it.
     before: usize,
     command: Out,
-    /// What B was answered.
+    /// What the answer was.
     status: Option<Status>,
 }
 
@@ -67,7 +68,7 @@ impl Path for TestPath {
         self.sent += 1;
         if let Some(due) = self.meanwhile.borrow_mut().as_mut() {
             if due.before == 1 {
-                due.status = Some(single(&self.unit, self.b, &due.command).status);
+                due.status = Some(single(&self.unit, due.by, &due.command).status);
             }
             due.before = due.before.saturating_sub(1);
         }
@@ -212,7 +213,6 @@ impl Map {
             nexus,
             state: State::Up,
             sent: 0,
-            b: ids[2],
             meanwhile: Rc::clone(&meanwhile),
         };
         Map {
@@ -241,7 +241,19 @@ impl Map {
         number: usize,
         other: Out,
     ) -> (Done, Option<Status>) {
+        self.execute_while_by(self.b, command, number, other)
+    }
+
+    /// The same with a command that is not B's.
+    pub(crate) fn execute_while_by(
+        &mut self,
+        by: NexusId,
+        command: &Out,
+        number: usize,
+        other: Out,
+    ) -> (Done, Option<Status>) {
         *self.meanwhile.borrow_mut() = Some(Interruption {
+            by,
             before: number,
             command: other,
             status: None,

@@ -163,21 +163,23 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
             _ => {}
         }
         let mut known = old;
-        for guess in [new, ReservationKey::ZERO] {
+        // A guest that takes a path for not registered has to hear that it is.
+        let others = [new, ReservationKey::ZERO];
+        let others = others.into_iter().filter(|guess| Some(*guess) != old);
+        // Between two of these multipathd may have registered it.
+        let again = old.filter(|old| !old.is_zero());
+        let again = again.into_iter().flat_map(|old| [old, new]);
+        for guess in others.chain(again) {
             let outcome = match delivery {
                 Delivery::Answered(outcome) if outcome.status == Status::RESERVATION_CONFLICT => {
                     outcome
                 }
                 _ => break,
             };
-            match old {
-                // A guest that takes a path for not registered has to hear that it is.
-                Some(old) if old == guess => continue,
-                Some(_) if guess.is_zero() && was_preempted => {
-                    return Followed::Fenced(outcome);
-                }
-                _ => known = Some(guess),
+            if old.is_some() && guess.is_zero() && was_preempted {
+                return Followed::Fenced(outcome);
             }
+            known = Some(guess);
             delivery = self.insist(path, &Order::registration(guess, new, list));
         }
         match delivery {
