@@ -260,6 +260,12 @@ impl<E: Execute> Engine<E> {
         let mut session = Session::new(Arc::clone(&socket), *client);
         if let Err(ended) = session.greet() {
             log::info!("{client}: gone before it was greeted: {}", chain(&ended));
+            trace!(pr_helper_client_refused(
+                client.number(),
+                client.pid(),
+                client.user(),
+                "gone before it was greeted",
+            ));
             return Some(socket);
         }
         let seat = Arc::new(Seat {

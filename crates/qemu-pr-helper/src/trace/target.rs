@@ -129,10 +129,12 @@ fn write_file(mut file: &File, bytes: &[u8], ends: &[usize]) -> Written {
     };
     let records = whole(ends, done);
     let torn = done.saturating_sub(end_of(ends, records));
-    let shortened = file.metadata().and_then(|metadata| {
-        let torn = u64::try_from(torn).unwrap_or(u64::MAX);
-        file.set_len(metadata.len().saturating_sub(torn))
-    });
+    let shortened = match u64::try_from(torn) {
+        Ok(0) | Err(_) => Ok(()),
+        Ok(torn) => file
+            .metadata()
+            .and_then(|metadata| file.set_len(metadata.len().saturating_sub(torn))),
+    };
     Written {
         records,
         error: Some(shortened.err().unwrap_or(error)),

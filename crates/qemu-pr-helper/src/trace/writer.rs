@@ -221,8 +221,12 @@ struct Pen {
 
 impl Pen {
     fn write(&mut self, batch: &Batch, gives_up: &dyn Fn() -> bool) {
-        self.mark_missing(gives_up);
-        let Written { records, error } = self.target.write(&batch.bytes, &batch.ends, gives_up);
+        // Where the mark has no room nothing has, or it would stand behind what it should stand before.
+        let written = match self.mark_missing(gives_up) {
+            Ok(()) => self.target.write(&batch.bytes, &batch.ends, gives_up),
+            Err(written) => written,
+        };
+        let Written { records, error } = written;
         let lost = batch.ends.len().saturating_sub(records);
         let lost = u64::try_from(lost).unwrap_or(u64::MAX);
         let missing = lost.saturating_add(batch.dropped);
@@ -236,18 +240,26 @@ impl Pen {
         }
     }
 
-    fn mark_missing(&mut self, gives_up: &dyn Fn() -> bool) {
-        if self.owed > 0 {
-            let mark = (self.mark)(self.owed);
-            if self.target.write(&mark, &[mark.len()], gives_up).records == 1 {
-                self.owed = 0;
-            }
+    /// Marks what is missing, if anything is.
+    ///
+    /// # Errors
+    ///
+    /// Nothing was written.
+    fn mark_missing(&mut self, gives_up: &dyn Fn() -> bool) -> Result<(), Written> {
+        if self.owed == 0 {
+            return Ok(());
         }
+        let mark = (self.mark)(self.owed);
+        let written = self.target.write(&mark, &[mark.len()], gives_up);
+        if written.records == 0 {
+            return Err(written);
+        }
+        self.owed = 0;
+        Ok(())
     }
 
     fn put_down(mut self, gives_up: &dyn Fn() -> bool) {
-        self.mark_missing(gives_up);
-        if self.owed > 0 {
+        if self.mark_missing(gives_up).is_err() {
             log::warn!("the trace lacks its last {} events", self.owed);
         }
     }

@@ -130,7 +130,9 @@ fn events(number: u64, requests: u64) -> Vec<Event> {
             vec![],
         ),
     ];
-    events.extend((0..requests).flat_map(|index| of_request(&Request::nth(number, index), &who)));
+    let process = [client, ("pid", pid)];
+    events
+        .extend((0..requests).flat_map(|index| of_request(&Request::nth(number, index), &process)));
     let reason = ("reason", "closed by the client");
     events.push(event("pr_helper_client_disconnected", who, vec![reason]));
     events
