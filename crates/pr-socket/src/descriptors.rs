@@ -33,16 +33,36 @@ pub enum Descriptors {
 ///
 /// That of recvmsg(2); `WouldBlock` if nothing is there yet.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Descriptors)> {
+    receive_with(socket, buffer, RecvFlags::DONTWAIT)
+}
+
+/// As [`receive`], but where nothing is there it waits as long as the socket does (`SO_RCVTIMEO`,
+/// `O_NONBLOCK`).
+///
+/// # Errors
+///
+/// That of recvmsg(2); `WouldBlock` if nothing has come.
+pub fn await_and_receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+) -> io::Result<(usize, Descriptors)> {
+    receive_with(socket, buffer, RecvFlags::empty())
+}
+
+fn receive_with(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    flags: RecvFlags,
+) -> io::Result<(usize, Descriptors)> {
     // The credentials come first if whoever made the listening socket asked for them.
     const SPACE: usize = rustix::cmsg_space!(ScmCredentials(1), ScmRights(MOST_DESCRIPTORS));
     let mut space = [MaybeUninit::uninit(); SPACE];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let message = recvmsg(
         socket,
         &mut [IoSliceMut::new(buffer)],
         &mut ancillary,
-        flags,
+        flags | RecvFlags::CMSG_CLOEXEC,
     )?;
 
     let mut received = ancillary.drain().filter_map(|message| match message {

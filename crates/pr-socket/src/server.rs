@@ -26,6 +26,15 @@ pub enum Ended {
     Socket(#[source] io::Error),
 }
 
+/// What to do where a client has not sent anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Come back.
+    None,
+    /// Wait as long as the socket does: no time at all with `O_NONBLOCK`, else `SO_RCVTIMEO`.
+    OfSocket,
+}
+
 /// What there is to do next on a connection.
 #[derive(Debug)]
 pub enum Next {
@@ -76,19 +85,23 @@ impl<S: AsFd> Connection<S> {
     /// # Errors
     ///
     /// Why the connection is over. It is to be dropped.
-    pub fn advance(&mut self) -> Result<Next, Ended> {
+    pub fn advance(&mut self, patience: Patience) -> Result<Next, Ended> {
         if !self.flush()? {
             return Ok(Next::AwaitWritable);
         }
         loop {
-            let (count, received) =
-                match descriptors::receive(self.socket.as_fd(), self.inbox.space()) {
-                    Ok(received) => received,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        return Ok(Next::AwaitReadable);
-                    }
-                    Err(error) => return Err(Ended::Socket(error)),
-                };
+            let (socket, space) = (self.socket.as_fd(), self.inbox.space());
+            let received = match patience {
+                Patience::None => descriptors::receive(socket, space),
+                Patience::OfSocket => descriptors::await_and_receive(socket, space),
+            };
+            let (count, received) = match received {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Next::AwaitReadable);
+                }
+                Err(error) => return Err(Ended::Socket(error)),
+            };
             if count == 0 && self.inbox.is_between_requests() {
                 return Err(Ended::Closed);
             }

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 
 use pr_socket::client::ClientError;
-use pr_socket::server::{Ended, Next};
+use pr_socket::server::{Ended, Next, Patience};
 use pr_socket::wire::Features;
 use pr_socket::{Client, Connection, Device, ReplyBuffer, Request, Violation, descriptors};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -21,7 +21,7 @@ const REGISTER: [u8; 16] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
 /// Goes on with `connection` until there is a request, or it is over.
 fn next_request(connection: &mut Connection) -> Result<Request, Ended> {
     loop {
-        let flags = match connection.advance()? {
+        let flags = match connection.advance(Patience::None)? {
             Next::Request(request) => return Ok(request),
             Next::Negotiated(features) => {
                 assert_eq!(features, Features::NONE);
@@ -165,7 +165,7 @@ fn answers_that_the_client_does_not_read_hold_back_its_next_request() {
         let mut waited_for_room = false;
         for _ in 0..REQUESTS {
             let request = loop {
-                let flags = match connection.advance().unwrap() {
+                let flags = match connection.advance(Patience::None).unwrap() {
                     Next::Request(request) => break request,
                     Next::Negotiated(_) => continue,
                     Next::AwaitReadable => PollFlags::IN,

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock};
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with, bind, connect, listen,
     socket_with,
@@ -22,6 +23,9 @@ use crate::trace::trace;
 /// How many clients can have connected and not be accepted yet. The kernel lowers it to
 /// `net.core.somaxconn`, which is 4096 since Linux 5.4.
 const BACKLOG: i32 = 4096;
+
+/// How long a read from a client waits that may wait: what a guest asks in a row comes within that.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// How long to wait for another instance that is just starting in the same directory.
 const START_PATIENCE: Duration = Duration::from_secs(1);
@@ -125,14 +129,15 @@ impl Listener {
         Address(u64::try_from(self.socket.as_raw_fd()).unwrap_or_default())
     }
 
-    /// The next client that has connected.
+    /// The next client that has connected. A read from it, if it is one that waits, waits a moment only.
     ///
     /// # Errors
     ///
     /// That of accept(2): `WouldBlock` if there is none.
     pub fn accept(&self) -> io::Result<OwnedFd> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        Ok(acceptfrom_with(&self.socket, flags)?.0)
+        let (client, _) = acceptfrom_with(&self.socket, SocketFlags::CLOEXEC)?;
+        set_socket_timeout(&client, Timeout::Recv, Some(PATIENCE))?;
+        Ok(client)
     }
 }
 

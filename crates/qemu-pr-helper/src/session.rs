@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use pr_socket::server::{Ended, Next};
+use pr_socket::server::{Ended, Next, Patience};
 use pr_socket::{Connection, ReplyBuffer, Request, Violation};
 
 use crate::chain;
@@ -68,15 +68,17 @@ impl Session {
         Ok(())
     }
 
-    /// Has `execute` do the next thing that the client asks for, and answers it.
+    /// Has `execute` do the next thing that the client asks for, and answers it. With `patience` it waits a
+    /// moment for the client.
     ///
     /// `execute` gets the data area of the answer, which is as long as the command allows.
     pub fn serve(
         &mut self,
+        patience: Patience,
         reply: &mut ReplyBuffer,
         execute: impl FnOnce(&Client, Request, &mut [u8]) -> Outcome,
     ) -> Served {
-        let answered = match self.connection.advance() {
+        let answered = match self.connection.advance(patience) {
             Ok(Next::AwaitReadable) => return Served::Nothing(Wait::Readable),
             Ok(Next::AwaitWritable) => return Served::Nothing(Wait::Writable),
             Ok(Next::Negotiated(features)) => {

@@ -19,6 +19,9 @@ const STACK_SIZE: usize = 256 * 1024;
 /// mappings run out, where the standard library would end the process.
 const MOST_THREADS: usize = 4096;
 
+/// The most threads that stay with their clients. Each costs its memory for as long as its client is busy.
+const MOST_STAYING: usize = 64;
+
 /// Counts the threads, and those that wait for something to happen.
 ///
 /// A thread counts as waiting from its start, or from [`Crew::back_to_waiting`], until
@@ -28,6 +31,17 @@ const MOST_THREADS: usize = 4096;
 pub(super) struct Crew {
     waiting: AtomicUsize,
     present: AtomicUsize,
+    staying: AtomicUsize,
+}
+
+/// The right to stay with a client that has nothing to ask at the moment, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Stay<'a>(&'a Crew);
+
+impl Drop for Stay<'_> {
+    fn drop(&mut self) {
+        self.0.staying.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Crew {
@@ -35,7 +49,17 @@ impl Crew {
         Self {
             waiting: AtomicUsize::new(0),
             present: AtomicUsize::new(0),
+            staying: AtomicUsize::new(0),
         }
+    }
+
+    /// Lets the calling thread stay with its client, unless many do. Another thread has to be waiting.
+    pub(super) fn stay(&self) -> Option<Stay<'_>> {
+        let more = |staying: usize| (staying < MOST_STAYING).then(|| staying.saturating_add(1));
+        let before = self
+            .staying
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
+        before.is_ok().then(|| Stay(self))
     }
 
     /// Starts a thread if none is waiting. `work` makes what the thread does.
@@ -129,6 +153,16 @@ mod tests {
         })
         .unwrap();
         assert!(started);
+    }
+
+    #[test]
+    fn so_many_stay_with_their_clients() {
+        let crew = Crew::new();
+        let mut staying: Vec<_> = (0..MOST_STAYING).filter_map(|_| crew.stay()).collect();
+        assert_eq!(staying.len(), MOST_STAYING);
+        assert!(crew.stay().is_none());
+        staying.pop();
+        assert!(crew.stay().is_some());
     }
 
     #[test]

@@ -11,24 +11,28 @@
 //! what it would have to close it puts aside. Closing a client's descriptor can take as long as a
 //! command: think of a socket that lingers, or the last close of a disk.
 //!
+//! A client that has asked something asks again soon. So the thread stays with it for a moment, in the read that
+//! the next request ends: one call, where to register it, to wait and to be woken are three. Only so many
+//! threads do that; the others look at the next client after a while.
+//!
 //! An idle connection is a [`Session`] in a table. A thread that is woken for it registers it again when it has
 //! let go of its lock; nobody else can be woken for it meanwhile.
 
 mod crew;
 mod door;
+mod poll;
 mod table;
 
 use std::any::Any;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pr_socket::server::Patience;
 use pr_socket::{ReplyBuffer, Request};
-use rustix::event::epoll;
-use rustix::io::Errno;
 use scsi_pr::Status;
 use thiserror::Error;
 
@@ -42,15 +46,11 @@ use crate::session::{Served, Session, Wait};
 use crate::trace::trace;
 use crew::Crew;
 use door::{Door, Knock};
+use poll::{Event, Poll};
 use table::{Seat, Table};
 
-/// What the listener and the door's timer are called in the epoll set. Connections have their place
-/// in the table.
-const LISTENER: u64 = u64::MAX;
-const DOOR_TIMER: u64 = u64::MAX - 1;
-
-/// How many requests of one client a thread serves before it looks at the others. A client that never pauses
-/// would keep the thread for itself.
+/// How many requests of one client a thread serves that may not stay with it. A client that never pauses would
+/// keep the thread from others.
 const MOST_IN_A_ROW: u32 = 16;
 
 /// Why the engine cannot start.
@@ -67,7 +67,7 @@ pub enum EngineError {
 /// Serves clients until it is stopped.
 #[derive(Debug)]
 pub struct Engine<E> {
-    poll: OwnedFd,
+    poll: Poll,
     door: Door,
     table: Mutex<Table>,
     crew: Crew,
@@ -90,7 +90,7 @@ impl<E: Execute> Engine<E> {
     /// [`EngineError`].
     pub fn start(listener: Listener, executor: E) -> Result<Arc<Self>, EngineError> {
         let door = Door::new(listener, executor.descriptors()).map_err(EngineError::Epoll)?;
-        let poll = epoll_set(&door).map_err(|error| EngineError::Epoll(error.into()))?;
+        let poll = Poll::new(&door).map_err(EngineError::Epoll)?;
         let engine = Arc::new(Self {
             poll,
             table: Mutex::new(Table::new(door.most_clients())),
@@ -133,17 +133,19 @@ impl<E: Execute> Engine<E> {
     fn follow(self: &Arc<Self>) {
         let mut reply = ReplyBuffer::new();
         loop {
-            let Some(place) = self.wait() else {
+            let Some(event) = self.poll.wait(self.crew.patience()) else {
+                // Nothing has happened for a long time.
                 if self.crew.leave_if_surplus() {
                     return;
                 }
                 continue;
             };
+            self.crew.called();
             let may_block = self.has_follower();
-            match place {
-                LISTENER => self.admit(may_block),
-                DOOR_TIMER => self.reopen_door(),
-                place => self.serve(place, &mut reply, may_block),
+            match event {
+                Event::Door => self.admit(may_block),
+                Event::DoorTimer => self.reopen_door(),
+                Event::Session(place) => self.serve(place, &mut reply, may_block),
             }
             self.crew.back_to_waiting();
         }
@@ -175,34 +177,6 @@ impl<E: Execute> Engine<E> {
             drop(what);
         } else {
             lock(&self.discarded).push(Box::new(what));
-        }
-    }
-
-    /// Waits for an event. None: nothing happened for so long that a surplus thread may go.
-    fn wait(&self) -> Option<u64> {
-        let mut events = [epoll::Event {
-            flags: epoll::EventFlags::empty(),
-            data: epoll::EventData::new_u64(0),
-        }];
-        loop {
-            let patience = self
-                .crew
-                .patience()
-                .and_then(|patience| patience.try_into().ok());
-            match epoll::wait(&self.poll, &mut events, patience.as_ref()) {
-                Ok(0) => return None,
-                Ok(_) => {
-                    self.crew.called();
-                    let [event] = events;
-                    return Some(event.data.u64());
-                }
-                Err(Errno::INTR) => {}
-                // The set and the buffer are good for as long as the engine lives.
-                Err(error) => {
-                    log::error!("cannot wait for events: {error}");
-                    thread::sleep(Duration::from_secs(1));
-                }
-            }
         }
     }
 
@@ -238,7 +212,7 @@ impl<E: Execute> Engine<E> {
                 Knock::Paused => return arrived,
             }
         }
-        self.listen_again();
+        self.poll.door_again(&self.door);
         arrived
     }
 
@@ -273,9 +247,7 @@ impl<E: Execute> Engine<E> {
             session: Mutex::new(session),
         });
         let place = lock(&self.table).insert(client, seat);
-        let data = epoll::EventData::new_u64(u64::try_from(place).unwrap_or(LISTENER));
-        let added = epoll::add(&self.poll, &socket, data, interest(Wait::Readable));
-        if let Err(error) = added {
+        if let Err(error) = self.poll.add(place, &socket) {
             log::error!("{client}: cannot wait for it, connection closed: {error}");
             lock(&self.table).remove(place);
             return Some(socket);
@@ -283,45 +255,40 @@ impl<E: Execute> Engine<E> {
         None
     }
 
-    fn listen_again(&self) {
-        let data = epoll::EventData::new_u64(LISTENER);
-        if let Err(error) = epoll::modify(&self.poll, &self.door, data, interest(Wait::Readable)) {
-            log::error!("cannot accept clients any more: {error}");
-        }
-    }
-
     fn reopen_door(&self) {
         if self.door.reopen() {
-            self.listen_again();
+            self.poll.door_again(&self.door);
         }
     }
 
     /// Serves the session at `place` in the table until it has to wait.
-    fn serve(self: &Arc<Self>, place: u64, reply: &mut ReplyBuffer, may_block: bool) {
-        let key = usize::try_from(place).unwrap_or(usize::MAX);
-        let Some(seat) = lock(&self.table).get(key) else {
+    fn serve(&self, place: usize, reply: &mut ReplyBuffer, may_block: bool) {
+        let Some(seat) = lock(&self.table).get(place) else {
             return;
         };
         self.serving.fetch_add(1, Ordering::SeqCst);
         let wait = self.serve_until_wait(&mut lock(&seat.session), reply, may_block);
-        // Not before the session is let go of: whoever is woken wants it.
-        if wait == Wait::Over || !self.wait_again(place, &seat.socket, wait) {
-            lock(&self.table).remove(key);
+        let is_over = match wait {
+            Wait::Over => true,
+            // Not before the session is let go of: whoever is woken wants it.
+            wait => match self.poll.again(place, &seat.socket, wait) {
+                Ok(()) => false,
+                Err(error) => {
+                    log::error!("cannot wait for a client, connection closed: {error}");
+                    true
+                }
+            },
+        };
+        if is_over {
+            lock(&self.table).remove(place);
+        }
+        // Whoever was woken may be through with it already, and this the last one who has it.
+        self.discard(seat, may_block);
+        if is_over {
             // Its descriptor is free now, and somebody at the door may be waiting for it.
-            self.discard(seat, may_block);
             self.reopen_door();
         }
         self.serving.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// Has some thread woken when there is what a session waits for. False if that cannot be.
-    fn wait_again(&self, place: u64, socket: &OwnedFd, wait: Wait) -> bool {
-        let data = epoll::EventData::new_u64(place);
-        let modified = epoll::modify(&self.poll, socket, data, interest(wait));
-        if let Err(error) = modified {
-            log::error!("cannot wait for a client, connection closed: {error}");
-        }
-        modified.is_ok()
     }
 
     /// Serves request after request. Says what there is to wait for then.
@@ -331,17 +298,21 @@ impl<E: Execute> Engine<E> {
         reply: &mut ReplyBuffer,
         may_block: bool,
     ) -> Wait {
+        let stay = may_block.then(|| self.crew.stay()).flatten();
+        let mut patience = Patience::None;
         let mut in_a_row = 0;
         loop {
             // A request that is not read now finds its connection closed, and was not executed.
             if self.stopping.load(Ordering::SeqCst) {
                 return Wait::Over;
             }
-            let served = session.serve(reply, |client, request, data| {
+            let served = session.serve(patience, reply, |client, request, data| {
                 self.run(client, request, data, may_block)
             });
             match served {
                 Served::Handshake => {}
+                // Who has asked once asks again.
+                Served::Request if stay.is_some() => patience = Patience::OfSocket,
                 Served::Request if may_block && in_a_row < MOST_IN_A_ROW => in_a_row += 1,
                 // Others first. Where this thread may not block, whoever is woken for the next request may find
                 // a thread again.
@@ -363,30 +334,6 @@ impl<E: Execute> Engine<E> {
         pending.end(client, &request, &outcome);
         outcome
     }
-}
-
-/// An epoll set that waits for what is at the door.
-fn epoll_set(door: &Door) -> rustix::io::Result<OwnedFd> {
-    let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    let listener = epoll::EventData::new_u64(LISTENER);
-    epoll::add(&poll, door.as_fd(), listener, interest(Wait::Readable))?;
-    // Once per expiry, without anybody reading it.
-    let once = epoll::EventFlags::IN | epoll::EventFlags::ET;
-    epoll::add(
-        &poll,
-        door.timer(),
-        epoll::EventData::new_u64(DOOR_TIMER),
-        once,
-    )?;
-    Ok(poll)
-}
-
-fn interest(wait: Wait) -> epoll::EventFlags {
-    let direction = match wait {
-        Wait::Writable => epoll::EventFlags::OUT,
-        Wait::Readable | Wait::Over => epoll::EventFlags::IN,
-    };
-    direction | epoll::EventFlags::ONESHOT
 }
 
 /// Locks, also if a thread has panicked with the lock: release builds end then, and in a test the

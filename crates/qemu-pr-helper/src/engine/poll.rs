@@ -1,0 +1,108 @@
+//! What the threads wait for: one epoll set, in which every connection is registered one-shot.
+
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::thread;
+use std::time::Duration;
+
+use rustix::event::epoll;
+use rustix::io::Errno;
+
+use super::door::Door;
+use crate::session::Wait;
+
+/// What the door and its timer are called in the set. Connections have their place in the table.
+const DOOR: u64 = u64::MAX;
+const DOOR_TIMER: u64 = u64::MAX - 1;
+
+/// What has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// Somebody is at the door.
+    Door,
+    /// A pause at the door is over.
+    DoorTimer,
+    /// There is what the session at this place in the table waits for.
+    Session(usize),
+}
+
+/// The set.
+#[derive(Debug)]
+pub(super) struct Poll(OwnedFd);
+
+impl Poll {
+    /// One that waits for what is at the door.
+    pub(super) fn new(door: &Door) -> io::Result<Self> {
+        let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let listener = epoll::EventData::new_u64(DOOR);
+        epoll::add(&poll, door.as_fd(), listener, interest(Wait::Readable))?;
+        // Once per expiry, without anybody reading it.
+        let once = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        let timer = epoll::EventData::new_u64(DOOR_TIMER);
+        epoll::add(&poll, door.timer(), timer, once)?;
+        Ok(Self(poll))
+    }
+
+    /// Waits for an event; `None` if there is none for so long.
+    pub(super) fn wait(&self, patience: Option<Duration>) -> Option<Event> {
+        let patience = patience.and_then(|patience| patience.try_into().ok());
+        let mut events = [epoll::Event {
+            flags: epoll::EventFlags::empty(),
+            data: epoll::EventData::new_u64(0),
+        }];
+        loop {
+            match epoll::wait(&self.0, &mut events, patience.as_ref()) {
+                Ok(0) => return None,
+                Ok(_) => {
+                    let [event] = events;
+                    return Some(match event.data.u64() {
+                        DOOR => Event::Door,
+                        DOOR_TIMER => Event::DoorTimer,
+                        place => Event::Session(usize::try_from(place).unwrap_or(usize::MAX)),
+                    });
+                }
+                Err(Errno::INTR) => {}
+                // The set and the buffer are good for as long as the engine lives.
+                Err(error) => {
+                    log::error!("cannot wait for events: {error}");
+                    thread::sleep(Duration::from_secs(1));
+                }
+            }
+        }
+    }
+
+    /// Begins to wait for the session at `place`, once.
+    pub(super) fn add(&self, place: usize, socket: &OwnedFd) -> io::Result<()> {
+        Ok(epoll::add(
+            &self.0,
+            socket,
+            data(place),
+            interest(Wait::Readable),
+        )?)
+    }
+
+    /// Waits for the session at `place` again, once.
+    pub(super) fn again(&self, place: usize, socket: &OwnedFd, wait: Wait) -> io::Result<()> {
+        Ok(epoll::modify(&self.0, socket, data(place), interest(wait))?)
+    }
+
+    /// Waits for the door again, once.
+    pub(super) fn door_again(&self, door: &Door) {
+        let listener = epoll::EventData::new_u64(DOOR);
+        if let Err(error) = epoll::modify(&self.0, door, listener, interest(Wait::Readable)) {
+            log::error!("cannot accept clients any more: {error}");
+        }
+    }
+}
+
+fn data(place: usize) -> epoll::EventData {
+    epoll::EventData::new_u64(u64::try_from(place).unwrap_or(DOOR))
+}
+
+fn interest(wait: Wait) -> epoll::EventFlags {
+    let direction = match wait {
+        Wait::Writable => epoll::EventFlags::OUT,
+        Wait::Readable | Wait::Over => epoll::EventFlags::IN,
+    };
+    direction | epoll::EventFlags::ONESHOT
+}
