@@ -1,5 +1,6 @@
 //! What log and trace say of a command. One call before it, one after; never in between.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
@@ -64,8 +65,7 @@ pub fn begin(client: &Client, request: &Request) -> Pending {
 impl Pending {
     /// The request is done.
     pub fn end(self, client: &Client, request: &Request, outcome: &Outcome) {
-        let took = self.start.map(|start| start.elapsed());
-        let took = microseconds(took.unwrap_or_default());
+        let took = || microseconds(self.start.map(|start| start.elapsed()).unwrap_or_default());
         let command = &request.command;
         match command.direction() {
             Direction::In => trace!(pr_helper_in_end(
@@ -76,7 +76,7 @@ impl Pending {
                 length(outcome.length),
                 outcome.status.0,
                 sense(outcome),
-                took,
+                took(),
             )),
             Direction::Out => trace!(pr_helper_out_end(
                 client.number(),
@@ -88,13 +88,14 @@ impl Pending {
                 key(request, 1),
                 outcome.status.0,
                 sense(outcome),
-                took,
+                took(),
             )),
         }
         log::debug!(
-            "{client}: {}: {} after {took} us",
+            "{client}: {}: {} after {} us",
             describe(request),
-            result(outcome)
+            result(outcome),
+            took()
         );
     }
 }
@@ -124,14 +125,14 @@ pub(crate) fn sense(outcome: &Outcome) -> u32 {
 }
 
 /// The name of a command's service action, or its number if it has none.
-pub(crate) fn action(command: &Command) -> String {
+pub(crate) fn action(command: &Command) -> Cow<'static, str> {
     let [_, byte, ..] = command.cdb();
     let code = byte & SERVICE_ACTION;
     let name = match command.direction() {
-        Direction::In => InServiceAction::from_code(code).map(|action| action.to_string()),
-        Direction::Out => OutServiceAction::from_code(code).map(|action| action.to_string()),
+        Direction::In => InServiceAction::from_code(code).map(InServiceAction::name),
+        Direction::Out => OutServiceAction::from_code(code).map(OutServiceAction::name),
     };
-    name.unwrap_or_else(|| format!("{code:#04x}"))
+    name.map_or_else(|| format!("{code:#04x}").into(), Cow::from)
 }
 
 fn scope_type(command: &Command) -> u8 {

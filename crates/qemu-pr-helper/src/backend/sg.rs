@@ -68,12 +68,11 @@ pub fn deliver(
 /// Gives when it was, if anybody wants to know how long it takes.
 fn begin(device: BorrowedFd<'_>, cdb: &[u8; CDB_SIZE], timeout: Duration) -> Option<Instant> {
     let [opcode, action, ..] = *cdb;
-    let timeout = timeout.as_millis();
     trace!(pr_helper_sg_begin(
         device.as_raw_fd(),
         opcode,
         action,
-        u32::try_from(timeout).unwrap_or(u32::MAX),
+        u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
     ));
     traced!(pr_helper_sg_end).then(Instant::now)
 }

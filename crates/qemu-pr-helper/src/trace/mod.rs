@@ -14,12 +14,14 @@
 //! | [`definitions`] | the table in the syntax of QEMU's `trace-events` files |
 //! | [`options`], [`pattern`] | the values of `--trace` |
 //! | [`sinks`] | what becomes of an event: a line, a record |
-//! | [`writer`] | bytes in memory, and the thread that takes them to where they belong |
+//! | `kept` | records in memory |
+//! | [`writer`] | the thread that takes them to where they belong |
 //! | [`target`] | where they belong |
 
 pub mod argument;
 pub mod definitions;
 pub mod events;
+mod kept;
 pub mod options;
 pub mod pattern;
 #[cfg(feature = "usdt")]

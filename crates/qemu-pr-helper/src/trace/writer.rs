@@ -1,4 +1,4 @@
-//! Records in memory, and the thread that takes them to their target.
+//! The thread that takes records from memory to their target.
 //!
 //! Whoever reports an event puts its record behind the others and goes on. Where there is no room, because
 //! the target is slow or takes nothing, the record is dropped and counted; a mark in the trace says how
@@ -6,20 +6,18 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
+use super::kept::{Batch, Kept, Put};
 use super::target::{Target, Written};
 use crate::logging::Seldom;
 
-/// Bytes that are kept at most while others are being written.
-const MOST_KEPT: usize = 1024 * 1024;
-
-/// From so many bytes on they are written at once.
-const ENOUGH: usize = 64 * 1024;
-
-/// Else they are written after this time, together with what comes meanwhile.
+/// How long records are kept, unless there are enough before.
 const DELAY: Duration = Duration::from_millis(10);
 
 /// How much longer than its patience the thread may take to see that it is over, and to say what is missing.
@@ -36,6 +34,15 @@ thread_local! {
     static RECORD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
+/// The time of a record, in nanoseconds of the clock that QEMU uses: it does not jump.
+pub(super) fn now() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let (seconds, nanoseconds) = (now.tv_sec.cast_unsigned(), now.tv_nsec.cast_unsigned());
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanoseconds)
+}
+
 /// Has a record made in empty memory.
 pub(super) fn with_record<T>(make: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     RECORD.with(|record| match record.try_borrow_mut() {
@@ -48,22 +55,15 @@ pub(super) fn with_record<T>(make: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     })
 }
 
-/// Records that wait, oldest first, and how many came after them and were dropped.
 #[derive(Debug, Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    /// Where each record ends.
-    ends: Vec<usize>,
-    dropped: u64,
-}
-
-#[derive(Debug, Default)]
-struct Kept {
-    batch: Batch,
-    /// The thread has taken records, and has not written them all.
-    is_writing: bool,
-    /// Somebody waits until they are written.
-    is_urgent: bool,
+struct State {
+    /// There is so much that it should be written now.
+    is_enough: bool,
+    /// How many times the thread has begun to write what there was, and how many times it was done.
+    begun: u64,
+    done: u64,
+    /// Somebody waits until it is done so many times.
+    awaited: u64,
     /// Nothing comes any more; and what is there is given up if it cannot be written by then.
     end: Option<Instant>,
     is_written: bool,
@@ -71,7 +71,10 @@ struct Kept {
 
 #[derive(Debug)]
 struct Shared {
-    kept: Mutex<Kept>,
+    kept: Kept,
+    /// There may be something, and the thread knows.
+    is_awake: AtomicBool,
+    state: Mutex<State>,
     changed: Condvar,
     /// Until the thread has it.
     target: Mutex<Option<Target>>,
@@ -85,7 +88,9 @@ pub struct Writer(Arc<Shared>);
 impl Writer {
     pub(super) fn new(target: Target, mark: Mark) -> Self {
         Self(Arc::new(Shared {
-            kept: Mutex::default(),
+            kept: Kept::default(),
+            is_awake: AtomicBool::new(false),
+            state: Mutex::default(),
             changed: Condvar::new(),
             target: Mutex::new(Some(target)),
             mark,
@@ -113,51 +118,45 @@ impl Writer {
         Ok(())
     }
 
-    /// Puts a record behind the others, or drops it.
-    pub(super) fn put(&self, record: &[u8]) {
-        let mut kept = lock(&self.0.kept);
-        let batch = &mut kept.batch;
-        let before = batch.bytes.len();
-        let after = before.saturating_add(record.len());
-        if after > MOST_KEPT {
-            batch.dropped = batch.dropped.saturating_add(1);
-            return;
-        }
-        batch.bytes.extend_from_slice(record);
-        batch.ends.push(after);
-        drop(kept);
-        if before == 0 || before < ENOUGH && after >= ENOUGH {
+    /// Puts a record that was made at `time` ([`now`]) to the others, or drops it.
+    pub(super) fn put(&self, time: u64, record: &[u8]) {
+        let put = self.0.kept.put(time, record);
+        let was_awake =
+            self.0.is_awake.load(Ordering::Relaxed) || self.0.is_awake.swap(true, Ordering::AcqRel);
+        if !was_awake || put == Put::Enough {
+            lock(&self.0.state).is_enough |= put == Put::Enough;
             self.0.changed.notify_all();
         }
     }
 
     /// Waits until what is kept now is written, but no longer than `patience`. There has to be a thread.
     pub(super) fn flush(&self, patience: Duration) {
-        let mut kept = lock(&self.0.kept);
-        kept.is_urgent = true;
+        let mut state = lock(&self.0.state);
+        // What is being written now may have been taken before.
+        let awaited = state.begun.saturating_add(1);
+        state.awaited = awaited;
         self.0.changed.notify_all();
-        let is_unwritten = |kept: &mut Kept| kept.is_writing || !kept.batch.ends.is_empty();
+        let is_unwritten = |state: &mut State| state.done < awaited;
         let waited = self
             .0
             .changed
-            .wait_timeout_while(kept, patience, is_unwritten);
-        let (mut kept, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        kept.is_urgent = false;
+            .wait_timeout_while(state, patience, is_unwritten);
+        drop(waited);
     }
 
     /// Writes what is kept, and gives up after `patience`.
     pub(super) fn finish(&self, patience: Duration) {
-        lock(&self.0.kept).end = Instant::now().checked_add(patience);
+        lock(&self.0.state).end = Instant::now().checked_add(patience);
         self.0.changed.notify_all();
         let target = lock(&self.0.target).take();
         if let Some(target) = target {
             // The helper has not come so far that there was a thread, or that it had begun.
             return self.0.write_to(target);
         }
-        let kept = lock(&self.0.kept);
-        let is_unwritten = |kept: &mut Kept| !kept.is_written;
+        let state = lock(&self.0.state);
+        let is_unwritten = |state: &mut State| !state.is_written;
         let waited = self.0.changed.wait_timeout_while(
-            kept,
+            state,
             patience.saturating_add(AFTERWARDS),
             is_unwritten,
         );
@@ -175,37 +174,43 @@ impl Shared {
             remark: Seldom::new(),
         };
         let gives_up = || {
-            lock(&self.kept)
+            lock(&self.state)
                 .end
                 .is_some_and(|end| Instant::now() >= end)
         };
-        let mut batch = Batch::default();
-        while self.next(&mut batch) {
+        while let Some(batch) = self.next() {
             pen.write(&batch, &gives_up);
-            batch.bytes.clear();
-            batch.ends.clear();
-            batch.dropped = 0;
-            lock(&self.kept).is_writing = false;
+            let mut state = lock(&self.state);
+            state.done = state.begun;
+            drop(state);
             self.changed.notify_all();
         }
         pen.put_down(&gives_up);
-        lock(&self.kept).is_written = true;
+        lock(&self.state).is_written = true;
         self.changed.notify_all();
     }
 
-    /// Waits for records, and puts them into `batch`, which is empty. False if there are no more.
-    fn next(&self, batch: &mut Batch) -> bool {
-        let nothing = |kept: &mut Kept| kept.batch.ends.is_empty() && kept.end.is_none();
-        let kept = self.changed.wait_while(lock(&self.kept), nothing);
-        let kept = kept.unwrap_or_else(PoisonError::into_inner);
-        let few = |kept: &mut Kept| {
-            kept.batch.bytes.len() < ENOUGH && kept.end.is_none() && !kept.is_urgent
+    /// Waits for records, and takes them. `None` if there are no more to come.
+    fn next(&self) -> Option<Batch> {
+        let is_awake = || self.is_awake.load(Ordering::Acquire);
+        let is_due = |state: &State| state.end.is_some() || state.awaited > state.done;
+        let nothing = |state: &mut State| !is_due(state) && !is_awake();
+        let state = self.changed.wait_while(lock(&self.state), nothing);
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        let few = |state: &mut State| !is_due(state) && !state.is_enough;
+        let waited = self.changed.wait_timeout_while(state, DELAY, few);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let is_over = state.end.is_some();
+        state.is_enough = false;
+        state.begun = state.begun.saturating_add(1);
+        drop(state);
+        // Before they are taken: whoever puts one after that wakes the thread again.
+        self.is_awake.swap(false, Ordering::AcqRel);
+        let batch = match is_over {
+            true => self.kept.take_all(),
+            false => self.kept.take(now()),
         };
-        let waited = self.changed.wait_timeout_while(kept, DELAY, few);
-        let (mut kept, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(&mut kept.batch, batch);
-        kept.is_writing = true;
-        !batch.ends.is_empty()
+        (!is_over || !batch.is_empty()).then_some(batch)
     }
 }
 
@@ -272,6 +277,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::kept::MOST_KEPT;
     use std::fs;
     use std::path::Path;
 
@@ -299,11 +305,11 @@ mod tests {
         for has_thread in [false, true] {
             let path = folder.path().join("trace");
             let writer = writer(&path);
-            writer.put(b"one\n");
+            writer.put(now(), b"one\n");
             if has_thread {
                 writer.start().unwrap();
             }
-            writer.put(b"two\n");
+            writer.put(now(), b"two\n");
             writer.finish(Duration::from_secs(10));
             assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
         }
@@ -316,7 +322,7 @@ mod tests {
         let writer = writer(&path);
         writer.start().unwrap();
         for line in ["one\n", "one\ntwo\n"] {
-            writer.put(&line.as_bytes()[line.len() - 4..]);
+            writer.put(now(), &line.as_bytes()[line.len() - 4..]);
             writer.flush(Duration::from_secs(10));
             assert_eq!(fs::read_to_string(&path).unwrap(), line);
         }
@@ -329,12 +335,12 @@ mod tests {
         let writer = writer(&path);
         let line = [b"x".repeat(999), b"\n".to_vec()].concat();
         let many = 3000;
-        (0..many).for_each(|_| writer.put(&line));
+        (0..many).for_each(|_| writer.put(now(), &line));
         writer.start().unwrap();
         writer.finish(Duration::from_secs(10));
         let text = fs::read_to_string(&path).unwrap();
         let (written, missing) = account(&text);
-        assert_eq!(written, 1_048_576 / 1000);
+        assert_eq!(written, u64::try_from(MOST_KEPT).unwrap() / 1000);
         assert_eq!(written + missing, many);
         assert!(text.ends_with(&format!("-{missing}\n")));
     }
@@ -342,10 +348,10 @@ mod tests {
     #[test]
     fn a_full_disk_loses_whole_records_and_says_how_many() {
         let writer = writer(Path::new("/dev/full"));
-        writer.put(b"lost\n");
+        writer.put(now(), b"lost\n");
         writer.start().unwrap();
         writer.finish(Duration::from_secs(10));
-        assert!(lock(&writer.0.kept).is_written);
+        assert!(lock(&writer.0.state).is_written);
     }
 
     #[test]
@@ -357,10 +363,10 @@ mod tests {
         writer.start().unwrap();
         let line = [b"x".repeat(999), b"\n".to_vec()].concat();
         let start = Instant::now();
-        (0..2000).for_each(|_| writer.put(&line));
+        (0..2000).for_each(|_| writer.put(now(), &line));
         writer.finish(Duration::from_millis(50));
         assert!(start.elapsed() < Duration::from_secs(5));
         // And the thread has said what is missing.
-        assert!(lock(&writer.0.kept).is_written);
+        assert!(lock(&writer.0.state).is_written);
     }
 }

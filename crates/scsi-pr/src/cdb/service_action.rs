@@ -48,14 +48,22 @@ impl InServiceAction {
     }
 }
 
-impl fmt::Display for InServiceAction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl InServiceAction {
+    /// Its name in the standard.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
             InServiceAction::ReadKeys => "READ KEYS",
             InServiceAction::ReadReservation => "READ RESERVATION",
             InServiceAction::ReportCapabilities => "REPORT CAPABILITIES",
             InServiceAction::ReadFullStatus => "READ FULL STATUS",
-        })
+        }
+    }
+}
+
+impl fmt::Display for InServiceAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -140,9 +148,11 @@ impl OutServiceAction {
     }
 }
 
-impl fmt::Display for OutServiceAction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl OutServiceAction {
+    /// Its name in the standard.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
             OutServiceAction::Register => "REGISTER",
             OutServiceAction::Reserve => "RESERVE",
             OutServiceAction::Release => "RELEASE",
@@ -152,7 +162,13 @@ impl fmt::Display for OutServiceAction {
             OutServiceAction::RegisterAndIgnoreExistingKey => "REGISTER AND IGNORE EXISTING KEY",
             OutServiceAction::RegisterAndMove => "REGISTER AND MOVE",
             OutServiceAction::ReplaceLostReservation => "REPLACE LOST RESERVATION",
-        })
+        }
+    }
+}
+
+impl fmt::Display for OutServiceAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

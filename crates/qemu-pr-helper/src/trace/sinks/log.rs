@@ -8,7 +8,7 @@ use rustix::thread::gettid;
 
 use crate::trace::Event;
 use crate::trace::target::Target;
-use crate::trace::writer::{Writer, with_record};
+use crate::trace::writer::{Writer, now, with_record};
 
 /// Writes lines.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Log {
                 stamp(line);
             }
             put(line, format_args!("{} {text}\n", event.name));
-            self.writer.put(line);
+            self.writer.put(now(), line);
         });
     }
 

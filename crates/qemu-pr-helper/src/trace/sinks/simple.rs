@@ -13,13 +13,11 @@
 use std::io;
 use std::process;
 
-use rustix::time::{ClockId, clock_gettime};
-
 use crate::trace::Event;
 use crate::trace::argument::Value;
 use crate::trace::events::ALL;
 use crate::trace::target::Target;
-use crate::trace::writer::{Writer, with_record};
+use crate::trace::writer::{Writer, now, with_record};
 
 const HEADER: u64 = u64::MAX;
 const MAGIC: u64 = 0xf2b1_77cb_0aa4_29b4;
@@ -58,8 +56,9 @@ impl Simple {
 
     pub(super) fn emit(&self, event: &Event, values: &[Value<'_>]) {
         with_record(|bytes| {
-            record(bytes, event.id, now(), self.process, values);
-            self.writer.put(bytes);
+            let now = now();
+            record(bytes, event.id, now, self.process, values);
+            self.writer.put(now, bytes);
         });
     }
 
@@ -79,15 +78,6 @@ fn header() -> Vec<u8> {
         put_text(&mut bytes, event.name);
     }
     bytes
-}
-
-/// The clock that QEMU uses: it does not jump.
-fn now() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    let (seconds, nanoseconds) = (now.tv_sec.cast_unsigned(), now.tv_nsec.cast_unsigned());
-    seconds
-        .saturating_mul(1_000_000_000)
-        .saturating_add(nanoseconds)
 }
 
 fn record(bytes: &mut Vec<u8>, id: u64, now: u64, process: u32, values: &[Value<'_>]) {
