@@ -11,10 +11,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 const SHARDS: usize = 8;
 
 /// Bytes that a shard keeps at most.
-pub(super) const MOST_KEPT: usize = 256 * 1024;
+pub(super) const MOST_KEPT: usize = 512 * 1024;
 
-/// From so many bytes in a shard on, they should be taken.
-const ENOUGH: usize = MOST_KEPT / 4;
+/// From so many bytes in a shard on, they should be taken: early enough for the rest to last until they are, and
+/// not so early that threads that report have to make way all the time.
+const ENOUGH: usize = MOST_KEPT / 2;
 
 thread_local! {
     /// The shard of this thread.
@@ -50,10 +51,10 @@ impl Batch {
     }
 
     /// Takes those that were made until `time`, and what was dropped, and leaves those from the first later
-    /// one on.
-    fn split(&mut self, time: u64) -> Self {
+    /// one on, in the memory of an `empty` one.
+    fn split(&mut self, time: u64, empty: Self) -> Self {
         let later = self.times.iter().position(|made| *made > time);
-        let mut rest = Self::default();
+        let mut rest = empty;
         for place in later.into_iter().flat_map(|first| first..self.times.len()) {
             if let Some((time, record)) = self.record(place) {
                 rest.put(time, record);
@@ -65,6 +66,14 @@ impl Batch {
             self.bytes.truncate(self.ends.last().copied().unwrap_or(0));
         }
         std::mem::replace(self, rest)
+    }
+
+    /// Empties it, and keeps its memory.
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.times.clear();
+        self.dropped = 0;
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -81,6 +90,22 @@ pub(super) enum Put {
     Enough,
     /// There was no room.
     Dropped,
+}
+
+/// Memory for records that whoever takes them has and gives back, so that it need not be asked for each time.
+#[derive(Debug, Default)]
+pub(super) struct Spare(Vec<Batch>);
+
+impl Spare {
+    fn get(&mut self) -> Batch {
+        self.0.pop().unwrap_or_default()
+    }
+
+    /// Gives back what is not needed any more.
+    pub(super) fn put(&mut self, mut batch: Batch) {
+        batch.clear();
+        self.0.push(batch);
+    }
 }
 
 /// All shards.
@@ -111,11 +136,18 @@ impl Kept {
     ///
     /// Those that were put while this looks at one shard after another stay: something could be among them that
     /// came of a record in a shard that was looked at before.
-    pub(super) fn take(&self, now: u64) -> Batch {
-        let parts = self.0.iter().map(|shard| lock(shard).split(now));
-        let mut parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+    pub(super) fn take(&self, now: u64, spare: &mut Spare) -> Batch {
+        let mut parts = Vec::new();
+        for shard in &self.0 {
+            let empty = spare.get();
+            let part = lock(shard).split(now, empty);
+            match part.is_empty() {
+                true => spare.put(part),
+                false => parts.push(part),
+            }
+        }
         if parts.len() < 2 {
-            return parts.pop().unwrap_or_default();
+            return parts.pop().unwrap_or_else(|| spare.get());
         }
         let mut order: Vec<(u64, &[u8])> = Vec::new();
         for part in &parts {
@@ -123,17 +155,13 @@ impl Kept {
         }
         // Of one time they stay as they are. Each part is in order, or nearly so, which makes this quick.
         order.sort_by_key(|(time, _)| *time);
-        let mut all = Batch::default();
+        let mut all = spare.get();
         for (time, record) in order {
             all.put(time, record);
         }
         all.dropped = parts.iter().map(|part| part.dropped).sum();
+        parts.into_iter().for_each(|part| spare.put(part));
         all
-    }
-
-    /// Takes everything.
-    pub(super) fn take_all(&self) -> Batch {
-        self.take(u64::MAX)
     }
 }
 
@@ -172,9 +200,11 @@ mod tests {
             scope.spawn(|| ["b2", "b4", "b6"].map(|text| kept.put(number(text), text.as_bytes())));
         });
         // What came later stays.
-        assert_eq!(texts(&kept.take(4)), ["a1", "b2", "a3", "b4"]);
-        assert_eq!(texts(&kept.take_all()), ["a5", "b6"]);
-        assert!(kept.take_all().is_empty());
+        let mut spare = Spare::default();
+        let mut take = |now| kept.take(now, &mut spare);
+        assert_eq!(texts(&take(4)), ["a1", "b2", "a3", "b4"]);
+        assert_eq!(texts(&take(u64::MAX)), ["a5", "b6"]);
+        assert!(take(u64::MAX).is_empty());
     }
 
     fn number(text: &str) -> u64 {
@@ -185,12 +215,15 @@ mod tests {
     fn what_has_no_room_is_counted_and_then_there_is_room() {
         let kept = Kept::default();
         let record = [0; 1024];
-        let put: Vec<_> = (0..300).map(|time| kept.put(time, &record)).collect();
+        let put: Vec<_> = (0..600).map(|time| kept.put(time, &record)).collect();
         let count = |wanted| put.iter().filter(|put| **put == wanted).count();
-        assert_eq!((count(Put::Enough), count(Put::Dropped)), (1, 300 - 256));
-        let taken = kept.take_all();
-        assert_eq!((taken.ends.len(), taken.dropped), (256, 300 - 256));
-        assert_eq!(kept.put(300, &record), Put::Kept);
-        assert_eq!(kept.take_all().dropped, 0);
+        assert_eq!((count(Put::Enough), count(Put::Dropped)), (1, 600 - 512));
+        let mut spare = Spare::default();
+        let taken = kept.take(u64::MAX, &mut spare);
+        assert_eq!((taken.ends.len(), taken.dropped), (512, 600 - 512));
+        spare.put(taken);
+        assert_eq!(kept.put(600, &record), Put::Kept);
+        let taken = kept.take(u64::MAX, &mut spare);
+        assert_eq!((taken.ends.len(), taken.dropped), (1, 0));
     }
 }

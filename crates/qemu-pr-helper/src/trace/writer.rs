@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::kept::{Batch, Kept, Put};
+use super::kept::{Batch, Kept, Put, Spare};
 use super::target::{Target, Written};
 use crate::logging::Seldom;
 
@@ -178,8 +178,10 @@ impl Shared {
                 .end
                 .is_some_and(|end| Instant::now() >= end)
         };
-        while let Some(batch) = self.next() {
+        let mut spare = Spare::default();
+        while let Some(batch) = self.next(&mut spare) {
             pen.write(&batch, &gives_up);
+            spare.put(batch);
             let mut state = lock(&self.state);
             state.done = state.begun;
             drop(state);
@@ -191,7 +193,7 @@ impl Shared {
     }
 
     /// Waits for records, and takes them. `None` if there are no more to come.
-    fn next(&self) -> Option<Batch> {
+    fn next(&self, spare: &mut Spare) -> Option<Batch> {
         let is_awake = || self.is_awake.load(Ordering::Acquire);
         let is_due = |state: &State| state.end.is_some() || state.awaited > state.done;
         let nothing = |state: &mut State| !is_due(state) && !is_awake();
@@ -206,10 +208,8 @@ impl Shared {
         drop(state);
         // Before they are taken: whoever puts one after that wakes the thread again.
         self.is_awake.swap(false, Ordering::AcqRel);
-        let batch = match is_over {
-            true => self.kept.take_all(),
-            false => self.kept.take(now()),
-        };
+        let until = if is_over { u64::MAX } else { now() };
+        let batch = self.kept.take(until, spare);
         (!is_over || !batch.is_empty()).then_some(batch)
     }
 }
