@@ -85,14 +85,15 @@ fn record(bytes: &mut Vec<u8>, id: u64, now: u64, process: u32, values: &[Value<
         .iter()
         .map(size)
         .fold(RECORD_HEADER, u32::saturating_add);
-    bytes.extend(RECORD.to_ne_bytes());
-    bytes.extend(id.to_ne_bytes());
-    bytes.extend(now.to_ne_bytes());
-    bytes.extend(length.to_ne_bytes());
-    bytes.extend(process.to_ne_bytes());
+    for word in [RECORD, id, now] {
+        bytes.extend_from_slice(&word.to_ne_bytes());
+    }
+    for word in [length, process] {
+        bytes.extend_from_slice(&word.to_ne_bytes());
+    }
     for value in values {
         match value {
-            Value::Number(number) => bytes.extend(number.to_ne_bytes()),
+            Value::Number(number) => bytes.extend_from_slice(&number.to_ne_bytes()),
             Value::Text(text) => put_text(bytes, text),
         }
     }
@@ -110,8 +111,9 @@ fn text_length(text: &str) -> u32 {
 }
 
 fn put_text(bytes: &mut Vec<u8>, text: &str) {
-    bytes.extend(text_length(text).to_ne_bytes());
-    bytes.extend(text.as_bytes().iter().take(LONGEST_TEXT));
+    bytes.extend_from_slice(&text_length(text).to_ne_bytes());
+    let text = text.as_bytes();
+    bytes.extend_from_slice(text.get(..LONGEST_TEXT).unwrap_or(text));
 }
 
 fn dropped(count: u64) -> Vec<u8> {
