@@ -3,9 +3,10 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use pr_socket::{Device, Request};
 use rustix::fs::{FileType, fstat, major, minor};
 
 /// The block major numbers of SCSI disks (`Documentation/admin-guide/devices.txt`). They are fixed,
@@ -69,6 +70,15 @@ pub fn number(descriptor: BorrowedFd<'_>) -> Number {
     }
 }
 
+/// The number of the device that a request is for.
+#[must_use]
+pub fn number_in(request: &Request) -> Number {
+    match &request.device {
+        Device::Open(descriptor) => number(descriptor.as_fd()),
+        Device::Lost => Number::None,
+    }
+}
+
 /// What `descriptor` refers to, for people: a device by its number, anything else by its name.
 #[must_use]
 pub fn describe(descriptor: BorrowedFd<'_>) -> String {
@@ -80,10 +90,10 @@ pub fn describe(descriptor: BorrowedFd<'_>) -> String {
     }
 }
 
-/// What `descriptor` refers to, in a word: a device's number, or the name of a file.
+/// What `descriptor` refers to, whose number this is, in a word: that number, or the name of a file.
 #[must_use]
-pub fn name(descriptor: BorrowedFd<'_>) -> String {
-    match number(descriptor) {
+pub fn name(descriptor: BorrowedFd<'_>, number: Number) -> String {
+    match number {
         // Without what would end a line or a quotation.
         Number::None => file_name(descriptor).map_or_else(
             |_| "file".to_owned(),
@@ -179,8 +189,8 @@ mod tests {
         let file = File::create(&path).unwrap();
         assert_eq!(describe(file.as_fd()), format!("file {path:?}"));
         assert!(!describe(file.as_fd()).contains('\n'));
-        assert_eq!(name(null.as_fd()), "char 1:3");
-        assert!(name(file.as_fd()).ends_with("/a\\nb"));
+        assert_eq!(name(null.as_fd(), number(null.as_fd())), "char 1:3");
+        assert!(name(file.as_fd(), Number::None).ends_with("/a\\nb"));
     }
 
     #[test]

@@ -5,13 +5,20 @@ use pr_socket::wire::SENSE_SIZE;
 use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
 
 use crate::client::Client;
+use crate::device::Number;
 
 /// What executes requests. A request always has an outcome: whatever a device or the kernel does
 /// becomes a SCSI status, with sense where the status is CHECK CONDITION.
 pub trait Execute: Send + Sync + 'static {
-    /// Executes `request` for `client` and waits for its end, which can take long. Data of the device
-    /// goes to the front of `data`, which is as long as the command allows.
-    fn execute(&self, client: &Client, request: &Request, data: &mut [u8]) -> Outcome;
+    /// Executes `request` on the device with this number for `client` and waits for its end, which can take
+    /// long. Data of the device goes to the front of `data`, which is as long as the command allows.
+    fn execute(
+        &self,
+        client: &Client,
+        request: &Request,
+        number: Number,
+        data: &mut [u8],
+    ) -> Outcome;
 
     /// How many descriptors a command takes at most: its device's, and those that are opened for it.
     fn descriptors(&self) -> u64 {

@@ -1,53 +1,56 @@
 //! What log and trace say of a command. One call before it, one after; never in between.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pr_socket::{Command, Device, Direction, Request};
 use scsi_pr::{Cdb, InServiceAction, OutServiceAction, ParameterList, Sense, Status};
 
 use crate::client::Client;
-use crate::device;
+use crate::device::{self, Number};
 use crate::outcome::Outcome;
 use crate::trace::{trace, traced};
 
 /// The low five bits of a CDB's second byte.
 const SERVICE_ACTION: u8 = 0x1f;
 
+thread_local! {
+    static LAST_NAME: RefCell<Option<(Number, Rc<str>)>> = const { RefCell::new(None) };
+}
+
 /// A request that has gone to its device.
 #[derive(Debug)]
 pub struct Pending {
     /// When; none if nobody wants to know how long it takes.
     start: Option<Instant>,
-    /// What events call the device; empty if there are none.
-    device: String,
+    /// What events call the device, if there are any.
+    device: Option<Rc<str>>,
 }
 
 /// A request goes to its device.
 #[must_use]
-pub fn begin(client: &Client, request: &Request) -> Pending {
+pub fn begin(client: &Client, request: &Request, number: Number) -> Pending {
     let command = &request.command;
     let is_traced = match command.direction() {
         Direction::In => traced!(pr_helper_in_begin, pr_helper_in_end),
         Direction::Out => traced!(pr_helper_out_begin, pr_helper_out_end),
     };
-    let device = match is_traced {
-        true => device_name(request),
-        false => String::new(),
-    };
+    let device = is_traced.then(|| device_name(request, number));
     match command.direction() {
         Direction::In => trace!(pr_helper_in_begin(
             client.number(),
-            number(request),
-            &device,
+            descriptor(request),
+            device.as_deref().unwrap_or_default(),
             &action(command),
             length(command.transfer_length()),
         )),
         Direction::Out => trace!(pr_helper_out_begin(
             client.number(),
-            number(request),
-            &device,
+            descriptor(request),
+            device.as_deref().unwrap_or_default(),
             &action(command),
             scope_type(command),
             key(request, 0),
@@ -71,7 +74,7 @@ impl Pending {
             Direction::In => trace!(pr_helper_in_end(
                 client.number(),
                 client.pid(),
-                &self.device,
+                self.device.as_deref().unwrap_or_default(),
                 &action(command),
                 length(outcome.length),
                 outcome.status.0,
@@ -81,7 +84,7 @@ impl Pending {
             Direction::Out => trace!(pr_helper_out_end(
                 client.number(),
                 client.pid(),
-                &self.device,
+                self.device.as_deref().unwrap_or_default(),
                 &action(command),
                 scope_type(command),
                 key(request, 0),
@@ -104,7 +107,7 @@ impl Pending {
 pub fn refused(client: &Client, request: &Request, reason: &str) {
     trace!(pr_helper_request_refused(
         client.number(),
-        &device_name(request),
+        &device_name(request, device::number_in(request)),
         reason
     ));
 }
@@ -147,18 +150,26 @@ fn key(request: &Request, place: usize) -> u64 {
     keys.get(place).map_or(0, |key| u64::from_be_bytes(*key))
 }
 
-fn number(request: &Request) -> i32 {
+fn descriptor(request: &Request) -> i32 {
     match &request.device {
         Device::Open(descriptor) => descriptor.as_raw_fd(),
         Device::Lost => -1,
     }
 }
 
-fn device_name(request: &Request) -> String {
-    match &request.device {
-        Device::Open(descriptor) => device::name(descriptor.as_fd()),
-        Device::Lost => "lost".into(),
+/// What events call a device. A thread's next command is mostly for the device of the last one.
+fn device_name(request: &Request, number: Number) -> Rc<str> {
+    let Device::Open(descriptor) = &request.device else {
+        return "lost".into();
+    };
+    let name = || Rc::from(device::name(descriptor.as_fd(), number));
+    if number == Number::None {
+        return name();
     }
+    LAST_NAME.with_borrow_mut(|last| match last {
+        Some((last, name)) if *last == number => Rc::clone(name),
+        _ => Rc::clone(&last.insert((number, name())).1),
+    })
 }
 
 fn length(length: usize) -> u32 {

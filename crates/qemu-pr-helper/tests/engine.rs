@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use pr_socket::{Client, Request, Response, descriptors};
 use qemu_pr_helper::client;
+use qemu_pr_helper::device::Number;
 use qemu_pr_helper::engine::Engine;
 use qemu_pr_helper::listener::Listener;
 use qemu_pr_helper::outcome::{Execute, Outcome};
@@ -56,7 +57,13 @@ impl Device {
 }
 
 impl Execute for Device {
-    fn execute(&self, _: &client::Client, request: &Request, data: &mut [u8]) -> Outcome {
+    fn execute(
+        &self,
+        _: &client::Client,
+        request: &Request,
+        _: Number,
+        data: &mut [u8],
+    ) -> Outcome {
         if *request.command.cdb() == HANGING {
             let (state, changed) = &*self.state;
             let mut state = state.lock().unwrap();

@@ -56,7 +56,13 @@ impl Backends {
 }
 
 impl Execute for Backends {
-    fn execute(&self, client: &Client, request: &Request, data: &mut [u8]) -> Outcome {
+    fn execute(
+        &self,
+        client: &Client,
+        request: &Request,
+        number: Number,
+        data: &mut [u8],
+    ) -> Outcome {
         let descriptor = match &request.device {
             Device::Open(descriptor) => descriptor.as_fd(),
             Device::Lost => {
@@ -71,7 +77,6 @@ impl Execute for Backends {
                 return Outcome::status(Status::BUSY);
             }
         };
-        let number = device::number(descriptor);
         if request.command.direction() == Direction::Out && is_read_only(descriptor) {
             log::info!(
                 "{client}: device {number} is open read-only: PERSISTENT RESERVE OUT refused"
@@ -191,7 +196,8 @@ mod tests {
         };
         let backends = Backends::new(Duration::from_secs(1), None, None);
         let socket = UnixStream::pair().unwrap().0;
-        backends.execute(&Client::of(&socket, 1), &request, &mut [0; 64])
+        let number = device::number_in(&request);
+        backends.execute(&Client::of(&socket, 1), &request, number, &mut [0; 64])
     }
 
     #[test]

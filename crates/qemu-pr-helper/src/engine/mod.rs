@@ -38,6 +38,7 @@ use thiserror::Error;
 
 use crate::chain;
 use crate::client::Client;
+use crate::device;
 use crate::listener::Listener;
 use crate::logging::Seldom;
 use crate::outcome::{Execute, Outcome};
@@ -329,8 +330,9 @@ impl<E: Execute> Engine<E> {
             self.discard(request, may_block);
             return Outcome::status(Status::BUSY);
         }
-        let pending = report::begin(client, &request);
-        let outcome = self.executor.execute(client, &request, data);
+        let number = device::number_in(&request);
+        let pending = report::begin(client, &request, number);
+        let outcome = self.executor.execute(client, &request, number, data);
         pending.end(client, &request, &outcome);
         outcome
     }
