@@ -96,11 +96,12 @@ fn status(process: u32, name: &str) -> String {
 fn open_files(process: u32) -> Vec<(i32, String)> {
     let folder = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
     let mut files: Vec<_> = folder
-        .map(|entry| {
+        .filter_map(|entry| {
             let entry = entry.unwrap();
-            let link = fs::read_link(entry.path()).unwrap();
+            // The helper closes the connection of a client that has gone while we look.
+            let link = fs::read_link(entry.path()).ok()?;
             let number = entry.file_name().into_string().unwrap().parse().unwrap();
-            (number, link.to_string_lossy().into_owned())
+            Some((number, link.to_string_lossy().into_owned()))
         })
         .collect();
     files.sort();
