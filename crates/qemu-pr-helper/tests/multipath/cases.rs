@@ -109,24 +109,16 @@ fn a_path_with_a_key_of_its_own_makes_a_conflict_and_none_is_left_registered() {
 }
 
 #[test]
-fn what_was_preempted_for_a_new_key_is_not_told_as_a_fencing() {
+fn who_was_fenced_in_the_middle_of_a_change_of_keys_stays_fenced() {
     let mut map = Map::new(2);
     assert_eq!(map.status(&register(0, 1)), Status::GOOD);
-    map.paths[0].state = State::Down;
-    // Takes the old key away from the path that is gone.
-    assert_eq!(map.status(&register(1, 2)), Status::GOOD);
-    // It is back, and multipathd has not looked yet.
-    map.paths[0].state = State::Up;
-    assert_eq!(map.status(&reserve(2)), Status::GOOD);
-    // Whoever is really fenced is told so.
-    assert_eq!(map.status(&register(2, 2)), Status::GOOD);
+    // One path has the new key, the guest was told of a failure, and another host preempts the old key.
+    single(&map.unit, map.paths[0].nexus, &register(1, 2));
     assert_eq!(map.other(&register(0, 9)).status, Status::GOOD);
-    let fence = Out::new(OutServiceAction::Preempt, 9, 2).of(WERO);
+    let fence = Out::new(OutServiceAction::Preempt, 9, 1).of(WERO);
     assert_eq!(map.other(&fence).status, Status::GOOD);
-    assert_eq!(
-        show(&map.execute(&reserve(2)).outcome),
-        "CHECK CONDITION UNIT ATTENTION, REGISTRATIONS PREEMPTED (6/2a/05)"
-    );
+    assert_eq!(map.status(&register(1, 2)), Status::RESERVATION_CONFLICT);
+    assert_eq!(map.keys(), [2, 0]);
 }
 
 #[test]

@@ -15,6 +15,9 @@ use super::through::{Guest, TIMEOUT, clocked};
 /// `I_T` NEXUS LOSS OCCURRED: what a port tells that was cut off, by whatever path.
 const NEXUS_LOSS: [u8; 3] = [0x06, 0x29, 0x07];
 
+/// UNIT ATTENTION: REGISTRATIONS PREEMPTED.
+const PREEMPTED: [u8; 3] = [0x06, 0x2a, 0x05];
+
 /// How often a path is taken away while commands are in progress.
 const CUTS: usize = 4;
 
@@ -240,11 +243,12 @@ fn commands(mut guest: Guest, over: &AtomicBool) -> Result<(Tally, Duration)> {
     let mut slowest = Duration::ZERO;
     while !over.load(Ordering::Relaxed) {
         for order in &orders {
-            // A unit attention is the guest's to read; then it sends the command again.
+            // A unit attention is the guest's to read; then it sends the command again. A path that has come
+            // back may tell that its old key was preempted, which the helper has done.
             for _ in 0..4 {
                 let (reply, time) = clocked(|| guest.tell(order))?;
                 slowest = slowest.max(time);
-                let is_told = reply.sense() == Some(NEXUS_LOSS);
+                let is_told = [NEXUS_LOSS, PREEMPTED].map(Some).contains(&reply.sense());
                 let is_done = reply.is_good();
                 ensure!(
                     is_told || is_done,

@@ -3,10 +3,7 @@
 
 use linux_sys::sg::Data;
 use pr_socket::wire::{CDB_SIZE, padded};
-use scsi_pr::{
-    AdditionalSense, BasicParameterList, InServiceAction, PersistentReserveIn, ReservationKey,
-    Sense, SenseKey, Status,
-};
+use scsi_pr::{AdditionalSense, InServiceAction, PersistentReserveIn, Sense, SenseKey, Status};
 
 use super::{Keeper, Order, Path, Spread, unreachable_unit};
 use crate::backend::sg::Delivery;
@@ -31,7 +28,7 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         for path in 0..self.paths.len() {
             // A unit attention is for the guest, unless it gets another path's answer.
             let delivery = match refused {
-                None => self.ask(path, order),
+                None => self.send(path, order),
                 Some(_) => self.insist(path, order),
             };
             match delivery {
@@ -50,30 +47,6 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
             false => lost.or(refused),
         };
         (None, answer.or(unsent).unwrap_or_else(unreachable_unit))
-    }
-
-    /// Sends a command to a path whose unit attentions are for the guest. But that its registration was
-    /// preempted is not, if another path still is registered: we have done that ourselves, to a path that was
-    /// gone and had an old key. To a cluster it would mean that this host was fenced.
-    fn ask(&mut self, path: usize, order: &Order) -> Delivery {
-        let delivery = self.send(path, order);
-        match delivery {
-            Delivery::Answered(outcome)
-                if is_registrations_preempted(&outcome) && self.is_registered(path, order) =>
-            {
-                self.send(path, order)
-            }
-            delivery => delivery,
-        }
-    }
-
-    /// Whether another path is registered with the key that a command comes with.
-    fn is_registered(&mut self, path: usize, order: &Order) -> bool {
-        let list = BasicParameterList::without_ids(&order.list);
-        let key = list.map_or(ReservationKey::ZERO, |list| list.reservation_key);
-        let flags = self.flags();
-        let mut others = self.others(path);
-        !key.is_zero() && others.any(|other| self.has(other, key, &flags) == Some(true))
     }
 
     /// Sends a command to a path.
@@ -176,10 +149,6 @@ pub(super) fn is_refusal(outcome: &Outcome) -> bool {
             sense.key == SenseKey::NotReady
                 && sense.code == AdditionalSense::LOGICAL_UNIT_COMMUNICATION_FAILURE
         })
-}
-
-fn is_registrations_preempted(outcome: &Outcome) -> bool {
-    sense(outcome).is_some_and(|sense| sense.code == AdditionalSense::REGISTRATIONS_PREEMPTED)
 }
 
 /// Somebody has taken this nexus's registration, or all of them (SPC-4, 5.12.11).

@@ -123,7 +123,8 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
 
     /// A path may refuse the old key because it has the new one already, and the path that has the old one is
     /// gone. The guest has registered the old key, as multipathd knows it; since then it was multipathd who
-    /// registered a path that had come back, or an answer to the guest was lost. Gives such a path.
+    /// registered a path that had come back, or an answer to the guest was lost. Gives such a path, if no other one
+    /// says that it lacks the new key: it may have lost the old one to another host, who has fenced the guest.
     fn registered_meanwhile(
         &mut self,
         refusal: &Outcome,
@@ -134,8 +135,15 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         let new = list.service_action_reservation_key;
         let was_old = before.is_some_and(|before| Some(before.key) == old && before.key != new);
         let is_conflict = refusal.status == Status::RESERVATION_CONFLICT;
-        let mut paths = 0..self.paths.len();
-        paths.find(|path| is_conflict && was_old && self.has(*path, new, list) == Some(true))
+        if !is_conflict || !was_old {
+            return None;
+        }
+        let paths = 0..self.paths.len();
+        let has: Vec<_> = paths.map(|path| self.has(path, new, list)).collect();
+        match has.contains(&Some(false)) {
+            true => None,
+            false => has.iter().position(|has| *has == Some(true)),
+        }
     }
 
     /// Registers a path as the first one was. That one had the `old` key.
