@@ -136,18 +136,23 @@ impl Kept {
     ///
     /// Those that were put while this looks at one shard after another stay: something could be among them that
     /// came of a record in a shard that was looked at before.
-    pub(super) fn take(&self, now: u64, spare: &mut Spare) -> Batch {
+    /// Says whether some have stayed.
+    pub(super) fn take(&self, now: u64, spare: &mut Spare) -> (Batch, bool) {
         let mut parts = Vec::new();
+        let mut is_rest = false;
         for shard in &self.0 {
             let empty = spare.get();
-            let part = lock(shard).split(now, empty);
+            let mut batch = lock(shard);
+            let part = batch.split(now, empty);
+            is_rest |= !batch.is_empty();
+            drop(batch);
             match part.is_empty() {
                 true => spare.put(part),
                 false => parts.push(part),
             }
         }
         if parts.len() < 2 {
-            return parts.pop().unwrap_or_else(|| spare.get());
+            return (parts.pop().unwrap_or_else(|| spare.get()), is_rest);
         }
         let mut order: Vec<(u64, &[u8])> = Vec::new();
         for part in &parts {
@@ -161,7 +166,7 @@ impl Kept {
         }
         all.dropped = parts.iter().map(|part| part.dropped).sum();
         parts.into_iter().for_each(|part| spare.put(part));
-        all
+        (all, is_rest)
     }
 }
 
@@ -201,7 +206,7 @@ mod tests {
         });
         // What came later stays.
         let mut spare = Spare::default();
-        let mut take = |now| kept.take(now, &mut spare);
+        let mut take = |now| kept.take(now, &mut spare).0;
         assert_eq!(texts(&take(4)), ["a1", "b2", "a3", "b4"]);
         assert_eq!(texts(&take(u64::MAX)), ["a5", "b6"]);
         assert!(take(u64::MAX).is_empty());
@@ -219,11 +224,13 @@ mod tests {
         let count = |wanted| put.iter().filter(|put| **put == wanted).count();
         assert_eq!((count(Put::Enough), count(Put::Dropped)), (1, 600 - 512));
         let mut spare = Spare::default();
-        let taken = kept.take(u64::MAX, &mut spare);
+        let (taken, is_rest) = kept.take(u64::MAX, &mut spare);
+        assert!(!is_rest);
         assert_eq!((taken.ends.len(), taken.dropped), (512, 600 - 512));
         spare.put(taken);
         assert_eq!(kept.put(600, &record), Put::Kept);
-        let taken = kept.take(u64::MAX, &mut spare);
+        let (taken, is_rest) = kept.take(u64::MAX, &mut spare);
+        assert!(!is_rest);
         assert_eq!((taken.ends.len(), taken.dropped), (1, 0));
     }
 }

@@ -189,6 +189,7 @@ fn pour(
 ) -> (usize, Option<io::Error>) {
     while !bytes.is_empty() {
         match file.write(bytes) {
+            Ok(0) => return (bytes.len(), Some(io::ErrorKind::WriteZero.into())),
             Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -209,7 +209,10 @@ impl Shared {
         // Before they are taken: whoever puts one after that wakes the thread again.
         self.is_awake.swap(false, Ordering::AcqRel);
         let until = if is_over { u64::MAX } else { now() };
-        let batch = self.kept.take(until, spare);
+        let (batch, is_rest) = self.kept.take(until, spare);
+        if is_rest {
+            self.is_awake.store(true, Ordering::Release);
+        }
         (!is_over || !batch.is_empty()).then_some(batch)
     }
 }
