@@ -1,4 +1,4 @@
-//! A helper's end of one connection. It never blocks.
+//! A helper's end of one connection. It does not block, but where the caller has [`Patience`].
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -31,7 +31,8 @@ pub enum Ended {
 pub enum Patience {
     /// Come back.
     None,
-    /// Wait as long as the socket does: no time at all with `O_NONBLOCK`, else `SO_RCVTIMEO`.
+    /// Wait for the beginning of a request as long as the socket does: no time at all with `O_NONBLOCK`, else
+    /// `SO_RCVTIMEO`. Whoever has begun one is not waited for.
     OfSocket,
 }
 
@@ -90,14 +91,22 @@ impl<S: AsFd> Connection<S> {
             return Ok(Next::AwaitWritable);
         }
         loop {
+            let is_idle = self.inbox.is_between_requests();
             let (socket, space) = (self.socket.as_fd(), self.inbox.space());
             let received = match patience {
-                Patience::None => descriptors::receive(socket, space),
-                Patience::OfSocket => descriptors::await_and_receive(socket, space),
+                Patience::OfSocket if is_idle => descriptors::await_and_receive(socket, space),
+                Patience::None | Patience::OfSocket => descriptors::receive(socket, space),
             };
             let (count, received) = match received {
                 Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // The second: whoever stops this process and lets it go on, or freezes it, ends a read that
+                // waits (signal(7)).
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    ) =>
+                {
                     return Ok(Next::AwaitReadable);
                 }
                 Err(error) => return Err(Ended::Socket(error)),

@@ -112,6 +112,11 @@ pub fn refused(client: &Client, request: &Request, reason: &str) {
     ));
 }
 
+/// The same where the device must not be looked at.
+pub fn refused_unseen(client: &Client, reason: &str) {
+    trace!(pr_helper_request_refused(client.number(), "unseen", reason));
+}
+
 /// A duration as events have it.
 pub(crate) fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)

@@ -69,14 +69,14 @@ impl Session {
     }
 
     /// Has `execute` do the next thing that the client asks for, and answers it. With `patience` it waits a
-    /// moment for the client.
+    /// moment for the client. Where `execute` gives nothing the connection is over.
     ///
     /// `execute` gets the data area of the answer, which is as long as the command allows.
     pub fn serve(
         &mut self,
         patience: Patience,
         reply: &mut ReplyBuffer,
-        execute: impl FnOnce(&Client, Request, &mut [u8]) -> Outcome,
+        execute: impl FnOnce(&Client, Request, &mut [u8]) -> Option<Outcome>,
     ) -> Served {
         let answered = match self.connection.advance(patience) {
             Ok(Next::AwaitReadable) => return Served::Nothing(Wait::Readable),
@@ -90,11 +90,15 @@ impl Session {
             }
             Ok(Next::Request(request)) => {
                 let command = request.command;
-                let Outcome {
+                let outcome = execute(&self.client, request, reply.data_area(&command));
+                let Some(Outcome {
                     status,
                     sense,
                     length,
-                } = execute(&self.client, request, reply.data_area(&command));
+                }) = outcome
+                else {
+                    return Served::Nothing(Wait::Over);
+                };
                 self.connection
                     .answer(reply.finish(&command, status, &sense, length))
             }

@@ -1,7 +1,7 @@
 //! How many threads there are: always one that waits, and no more than are of use.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub(super) struct Crew {
     waiting: AtomicUsize,
     present: AtomicUsize,
     staying: AtomicUsize,
+    /// The last thread that was wanted could not be started.
+    is_short: AtomicBool,
 }
 
 /// The right to stay with a client that has nothing to ask at the moment, until it is dropped.
@@ -50,11 +52,16 @@ impl Crew {
             waiting: AtomicUsize::new(0),
             present: AtomicUsize::new(0),
             staying: AtomicUsize::new(0),
+            is_short: AtomicBool::new(false),
         }
     }
 
-    /// Lets the calling thread stay with its client, unless many do. Another thread has to be waiting.
+    /// Lets the calling thread stay with its client, unless many do, or others lack threads. Another thread has
+    /// to be waiting.
     pub(super) fn stay(&self) -> Option<Stay<'_>> {
+        if self.is_short.load(Ordering::SeqCst) {
+            return None;
+        }
         let more = |staying: usize| (staying < MOST_STAYING).then(|| staying.saturating_add(1));
         let before = self
             .staying
@@ -82,6 +89,7 @@ impl Crew {
             .name("pr-helper".into())
             .stack_size(STACK_SIZE)
             .spawn(work());
+        self.is_short.store(started.is_err(), Ordering::SeqCst);
         match started {
             Ok(_) => {
                 trace!(pr_helper_thread_started(count(before)));

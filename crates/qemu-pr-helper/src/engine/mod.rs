@@ -284,7 +284,9 @@ impl<E: Execute> Engine<E> {
             lock(&self.table).remove(place);
         }
         // Whoever was woken may be through with it already, and this the last one who has it.
-        self.discard(seat, may_block);
+        if let Some(seat) = Arc::into_inner(seat) {
+            self.discard(seat, may_block);
+        }
         if is_over {
             // Its descriptor is free now, and somebody at the door may be waiting for it.
             self.reopen_door();
@@ -303,7 +305,7 @@ impl<E: Execute> Engine<E> {
         let mut patience = Patience::None;
         let mut in_a_row = 0;
         loop {
-            // A request that is not read now finds its connection closed, and was not executed.
+            // A request that is not read now, or read and not begun, finds its connection closed.
             if self.stopping.load(Ordering::SeqCst) {
                 return Wait::Over;
             }
@@ -323,18 +325,30 @@ impl<E: Execute> Engine<E> {
         }
     }
 
-    /// Executes one request, or answers BUSY where that might leave nobody for everybody else.
-    fn run(&self, client: &Client, request: Request, data: &mut [u8], may_block: bool) -> Outcome {
-        if !may_block {
-            report::refused(client, &request, "no thread can be started");
+    /// Executes one request, or answers BUSY where that might leave nobody for everybody else. `None` if no
+    /// command may begin any more.
+    fn run(
+        &self,
+        client: &Client,
+        request: Request,
+        data: &mut [u8],
+        may_block: bool,
+    ) -> Option<Outcome> {
+        if self.stopping.load(Ordering::SeqCst) {
             self.discard(request, may_block);
-            return Outcome::status(Status::BUSY);
+            return None;
+        }
+        if !may_block {
+            // Not even the device may be looked at: that can take long as well.
+            report::refused_unseen(client, "no thread can be started");
+            self.discard(request, may_block);
+            return Some(Outcome::status(Status::BUSY));
         }
         let number = device::number_in(&request);
         let pending = report::begin(client, &request, number);
         let outcome = self.executor.execute(client, &request, number, data);
         pending.end(client, &request, &outcome);
-        outcome
+        Some(outcome)
     }
 }
 

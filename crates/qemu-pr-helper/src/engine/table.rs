@@ -78,7 +78,7 @@ impl Table {
         self.entries.get(place).map(|entry| Arc::clone(&entry.seat))
     }
 
-    /// Forgets the session at a place, which its caller still has.
+    /// Forgets the session at a place. Whoever has it, or its socket, is to see to its end.
     pub(super) fn remove(&mut self, place: usize) {
         let Some(Entry {
             process: Some(process),
