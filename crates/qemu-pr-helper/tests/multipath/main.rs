@@ -5,4 +5,5 @@
 
 mod cases;
 mod map;
+mod moments;
 mod random;

@@ -233,8 +233,7 @@ impl Map {
         self.execute(command).outcome.status
     }
 
-    /// As `execute`, with a command of B in between: before the command to a path with this number, from
-    /// 1. Gives what B was answered, if it came to that.
+    /// As `execute`, with a command of B before the command to a path with this number, from 1, and its answer.
     pub(crate) fn execute_while(
         &mut self,
         command: &Out,
