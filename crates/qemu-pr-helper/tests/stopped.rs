@@ -1,15 +1,18 @@
-//! A helper that is stopped and goes on, as debuggers and freezers do it, loses no client by that.
+//! A helper that is stopped. If it goes on, as with debuggers and freezers, it loses no client by that; if it is to
+//! end, it begins nothing any more.
 
-use std::fs::File;
-use std::io;
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use pr_socket::Client;
 use pr_socket::wire::padded;
+use pr_socket::{Client, descriptors};
 use rustix::process::{Pid, Signal, kill_process};
 use scsi_pr::Status;
 
@@ -28,16 +31,16 @@ impl Drop for Helper {
     }
 }
 
-fn start(socket: &Path) -> io::Result<Helper> {
+fn start(socket: &Path, more: &[&str]) -> io::Result<Helper> {
     let mut helper = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"));
-    helper.arg("-k").arg(socket).stdin(Stdio::null());
+    helper.arg("-k").arg(socket).args(more).stdin(Stdio::null());
     Ok(Helper(helper.spawn()?))
 }
 
-fn connect(socket: &Path) -> Client {
+fn connect<T, E: Display>(connect: impl Fn() -> Result<T, E>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
-        match Client::connect(socket) {
+        match connect() {
             Ok(client) => return client,
             Err(error) => assert!(Instant::now() < end, "{error}"),
         }
@@ -49,8 +52,8 @@ fn connect(socket: &Path) -> Client {
 fn clients_outlast_a_stop() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("socket");
-    let helper = start(&socket).unwrap();
-    let mut client = connect(&socket);
+    let helper = start(&socket, &[]).unwrap();
+    let mut client = connect(|| Client::connect(&socket));
     let process = Pid::from_child(&helper.0);
     let null = File::open("/dev/null").unwrap();
     for _ in 0..40 {
@@ -62,4 +65,36 @@ fn clients_outlast_a_stop() {
         sleep(Duration::from_millis(2));
         kill_process(process, Signal::CONT).unwrap();
     }
+}
+
+/// A request that a thread reads bit by bit while the helper is asked to end.
+#[test]
+fn what_is_half_sent_at_the_end_is_not_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, trace) = (folder.path().join("socket"), folder.path().join("trace"));
+    let option = format!("pr_helper_*,file={}", trace.display());
+    let mut helper = start(&socket, &["-T", &option]).unwrap();
+    let mut client = connect(|| UnixStream::connect(&socket));
+    client.read_exact(&mut [0; 4]).unwrap();
+    client.write_all(&[0; 4]).unwrap();
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let null = null.unwrap();
+    // After an answer a thread stays with the client.
+    descriptors::send(client.as_fd(), &padded(&READ_KEYS), null.as_fd()).unwrap();
+    client.read_exact(&mut [0; 104]).unwrap();
+    let register = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
+    descriptors::send(client.as_fd(), &padded(&register), null.as_fd()).unwrap();
+    for byte in 0..24 {
+        if byte == 12 {
+            kill_process(Pid::from_child(&helper.0), Signal::TERM).unwrap();
+        }
+        // Nobody may be there any more.
+        let _ = client.write_all(&[0]);
+        sleep(Duration::from_millis(3));
+    }
+    assert!(helper.0.wait().unwrap().success());
+    let trace = fs::read_to_string(trace).unwrap();
+    assert!(trace.contains("pr_helper_in_end"), "{trace}");
+    assert!(trace.contains("pr_helper_stopped unanswered=0"), "{trace}");
+    assert!(!trace.contains("pr_helper_out_begin"), "{trace}");
 }
