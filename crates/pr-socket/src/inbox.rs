@@ -126,6 +126,12 @@ impl Inbox {
         !matches!(self.stage, Stage::Parameters(_)) && self.filled == 0
     }
 
+    /// Whether the features are agreed on.
+    #[must_use]
+    pub const fn is_negotiated(&self) -> bool {
+        !matches!(self.stage, Stage::Features)
+    }
+
     fn keep(&mut self, descriptors: Descriptors) -> Result<(), Violation> {
         let device = match descriptors {
             Descriptors::None => return Ok(()),

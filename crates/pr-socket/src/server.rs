@@ -122,6 +122,18 @@ impl<S: AsFd> Connection<S> {
         }
     }
 
+    /// Whether the features are agreed on.
+    #[must_use]
+    pub const fn is_negotiated(&self) -> bool {
+        self.inbox.is_negotiated()
+    }
+
+    /// Whether the client owes nothing: the features are agreed on, and nothing of a request has arrived.
+    #[must_use]
+    pub const fn is_idle(&self) -> bool {
+        self.inbox.is_negotiated() && self.inbox.is_between_requests()
+    }
+
     /// Sends the bytes of a response, as far as the socket takes them; [`Connection::advance`] sends the
     /// rest.
     ///

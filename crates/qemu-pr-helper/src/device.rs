@@ -35,14 +35,16 @@ pub enum Kind {
     OnMultipath(Number),
 }
 
-/// A block or character device's number, or that a file is no device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A block or character device's number, or which file it is that is no device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Number {
     /// A block device.
     Block(u32, u32),
     /// A character device.
     Character(u32, u32),
-    /// A file that is no device, or whose kind cannot be read.
+    /// A file that is no device: the number of the file system that it is on, and its own there.
+    File(u64, u64),
+    /// It cannot be read, or there is nothing to read it from.
     None,
 }
 
@@ -51,7 +53,7 @@ impl fmt::Display for Number {
         match self {
             Self::Block(major, minor) => write!(f, "{major}:{minor}"),
             Self::Character(major, minor) => write!(f, "char {major}:{minor}"),
-            Self::None => f.write_str("no device"),
+            Self::File(..) | Self::None => f.write_str("no device"),
         }
     }
 }
@@ -66,7 +68,7 @@ pub fn number(descriptor: BorrowedFd<'_>) -> Number {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::BlockDevice => Number::Block(major, minor),
         FileType::CharacterDevice => Number::Character(major, minor),
-        _ => Number::None,
+        _ => Number::File(stat.st_dev, stat.st_ino),
     }
 }
 
@@ -84,7 +86,7 @@ pub fn number_in(request: &Request) -> Number {
 pub fn describe(descriptor: BorrowedFd<'_>) -> String {
     match number(descriptor) {
         // Quoted, as a client may have given it any name.
-        Number::None => file_name(descriptor)
+        Number::File(..) | Number::None => file_name(descriptor)
             .map_or_else(|_| "a file".to_owned(), |name| format!("file {name:?}")),
         number => format!("device {number}"),
     }
@@ -95,7 +97,7 @@ pub fn describe(descriptor: BorrowedFd<'_>) -> String {
 pub fn name(descriptor: BorrowedFd<'_>, number: Number) -> String {
     match number {
         // Without what would end a line or a quotation.
-        Number::None => file_name(descriptor).map_or_else(
+        Number::File(..) | Number::None => file_name(descriptor).map_or_else(
             |_| "file".to_owned(),
             |name| name.to_string_lossy().escape_default().to_string(),
         ),
@@ -176,7 +178,7 @@ mod tests {
         assert_eq!(number(null.as_fd()), Number::Character(1, 3));
         assert_eq!(kind(Number::Character(1, 3)).unwrap(), Kind::Single);
         let file = tempfile::tempfile().unwrap();
-        assert_eq!(number(file.as_fd()), Number::None);
+        assert!(matches!(number(file.as_fd()), Number::File(..)));
         assert_eq!(kind(Number::None).unwrap(), Kind::Single);
     }
 

@@ -32,6 +32,7 @@ pub mod client;
 pub mod daemonize;
 pub mod device;
 pub mod engine;
+pub mod limits;
 pub mod listener;
 pub mod logging;
 pub mod options;

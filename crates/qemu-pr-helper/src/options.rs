@@ -9,6 +9,7 @@ use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Parser, ValueHint};
 use nix::unistd;
 
+use crate::limits::Limits;
 use crate::trace::Backend;
 
 /// Where the socket is unless `--socket` says otherwise.
@@ -102,6 +103,11 @@ pub struct Options {
     /// Folder of soft LUNs, for trials and tests: take files in it for ports
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, allow_hyphen_values = true)]
     pub soft_luns: Option<PathBuf>,
+
+    // The last that help shows, as what follows would be under its heading.
+    /// How much of the helper a client can take.
+    #[command(flatten)]
+    pub limits: Limits,
 
     /// Other arguments have no meaning, and never had: QEMU's helper takes and ignores them.
     #[arg(hide = true)]

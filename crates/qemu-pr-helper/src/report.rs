@@ -168,7 +168,7 @@ fn device_name(request: &Request, number: Number) -> Rc<str> {
         return "lost".into();
     };
     let name = || Rc::from(device::name(descriptor.as_fd(), number));
-    if number == Number::None {
+    if matches!(number, Number::File(..) | Number::None) {
         return name();
     }
     LAST_NAME.with_borrow_mut(|last| match last {

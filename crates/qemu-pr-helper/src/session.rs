@@ -2,9 +2,11 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pr_socket::server::{Ended, Next, Patience};
 use pr_socket::{Connection, ReplyBuffer, Request, Violation};
+use rustix::net::{Shutdown, shutdown};
 
 use crate::chain;
 use crate::client::Client;
@@ -16,6 +18,8 @@ use crate::trace::trace;
 pub enum Wait {
     /// Bytes of the client.
     Readable,
+    /// The rest of what the client has begun: a request, or its answer to the greeting.
+    Rest,
     /// Room for bytes to the client.
     Writable,
     /// Nothing: the connection is over.
@@ -39,15 +43,21 @@ pub struct Session {
     client: Client,
     /// Shared with whoever waits for the client while the session is somebody else's.
     connection: Connection<Arc<OwnedFd>>,
+    /// Since when there is something to wait for the rest of.
+    begun: Option<Instant>,
+    /// It has taken too long, and the connection is to end.
+    is_overdue: bool,
 }
 
 impl Session {
     /// A session with the `client` on `socket`, who is to be [greeted](Self::greet).
     #[must_use]
-    pub const fn new(socket: Arc<OwnedFd>, client: Client) -> Self {
+    pub fn new(socket: Arc<OwnedFd>, client: Client) -> Self {
         Self {
             client,
             connection: Connection::new(socket),
+            begun: Some(Instant::now()),
+            is_overdue: false,
         }
     }
 
@@ -78,10 +88,15 @@ impl Session {
         reply: &mut ReplyBuffer,
         execute: impl FnOnce(&Client, Request, &mut [u8]) -> Option<Outcome>,
     ) -> Served {
+        if self.is_overdue {
+            self.end_overdue();
+            return Served::Nothing(Wait::Over);
+        }
         let answered = match self.connection.advance(patience) {
-            Ok(Next::AwaitReadable) => return Served::Nothing(Wait::Readable),
+            Ok(Next::AwaitReadable) => return Served::Nothing(self.wait()),
             Ok(Next::AwaitWritable) => return Served::Nothing(Wait::Writable),
             Ok(Next::Negotiated(features)) => {
+                self.begun = None;
                 trace!(pr_helper_client_negotiated(
                     self.client.number(),
                     features.get()
@@ -89,6 +104,7 @@ impl Session {
                 return Served::Handshake;
             }
             Ok(Next::Request(request)) => {
+                self.begun = None;
                 let command = request.command;
                 let outcome = execute(&self.client, request, reply.data_area(&command));
                 let Some(Outcome {
@@ -113,6 +129,42 @@ impl Session {
         }
     }
 
+    /// What to wait for where there is nothing to read.
+    fn wait(&mut self) -> Wait {
+        if self.connection.is_idle() {
+            return Wait::Readable;
+        }
+        // With every byte of it that comes alone the rest is due as it was.
+        self.begun.get_or_insert_with(Instant::now);
+        Wait::Rest
+    }
+
+    /// How long the client has been at something that it has not finished.
+    #[must_use]
+    pub fn begun_for(&self) -> Option<Duration> {
+        self.begun.map(|begun| begun.elapsed())
+    }
+
+    /// Ends the connection of a client that takes too long for what it has begun: [`Self::serve`] finds it over.
+    pub fn give_up(&mut self) {
+        self.is_overdue = true;
+        // Whoever waits for the client is woken by this, as if it had left.
+        if let Err(error) = shutdown(&self.connection, Shutdown::Both) {
+            log::info!("{}: gone before it was given up: {error}", self.client);
+        }
+    }
+
+    fn end_overdue(&self) {
+        let client = self.client;
+        let what = if self.connection.is_negotiated() {
+            "sent half of a request and then nothing for too long"
+        } else {
+            "did not answer the greeting in time"
+        };
+        log::warn!("{client}: {what}, connection closed");
+        self.trace_end(what);
+    }
+
     fn end(&self, ended: &Ended) {
         let client = self.client;
         match ended {
@@ -125,11 +177,15 @@ impl Session {
                 log::warn!("{client}: protocol violation, connection closed: {violation}");
             }
         }
+        self.trace_end(&chain(ended));
+    }
+
+    fn trace_end(&self, reason: &str) {
         trace!(pr_helper_client_disconnected(
-            client.number(),
-            client.pid(),
-            client.user(),
-            &chain(ended),
+            self.client.number(),
+            self.client.pid(),
+            self.client.user(),
+            reason,
         ));
     }
 }

@@ -155,7 +155,7 @@ fn serve(
     privileges::drop_all(user, group)?;
     backends.check()?;
     trace::start()?;
-    let engine = Engine::start(listener, backends)?;
+    let engine = Engine::start(listener, backends, &options.limits)?;
     if let Some(starting) = starting {
         // Then there is no standard error any more.
         trace::flush();

@@ -16,6 +16,7 @@ use pr_socket::{Client, Request, Response, descriptors};
 use qemu_pr_helper::client;
 use qemu_pr_helper::device::Number;
 use qemu_pr_helper::engine::Engine;
+use qemu_pr_helper::limits::Limits;
 use qemu_pr_helper::listener::Listener;
 use qemu_pr_helper::outcome::{Execute, Outcome};
 use rustix::net::sockopt::set_socket_linger;
@@ -92,7 +93,7 @@ fn start() -> Running {
     let socket = folder.path().join("s");
     let device = Device::default();
     let (listener, file) = Listener::bind(&socket).unwrap();
-    let engine = Engine::start(listener, device.clone()).unwrap();
+    let engine = Engine::start(listener, device.clone(), &Limits::default()).unwrap();
     // The folder goes, and the socket with it.
     std::mem::forget(file);
     Running {

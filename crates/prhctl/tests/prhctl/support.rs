@@ -9,6 +9,7 @@ use std::time::Duration;
 use qemu_pr_helper::backend::Backends;
 use qemu_pr_helper::backend::soft_lun::SoftLuns;
 use qemu_pr_helper::engine::Engine;
+use qemu_pr_helper::limits::Limits;
 use qemu_pr_helper::listener::{Listener, SocketFile};
 use scsi_pr::TransportId;
 use soft_lun::store::{Lun, Port};
@@ -118,7 +119,7 @@ impl Helper {
             None,
         );
         Helper {
-            engine: Engine::start(listener, backends).unwrap(),
+            engine: Engine::start(listener, backends, &Limits::default()).unwrap(),
             folder,
             _socket: socket,
         }

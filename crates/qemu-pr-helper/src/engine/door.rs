@@ -4,13 +4,11 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
-    timerfd_settime,
-};
 
+use super::timer::Timer;
 use crate::listener::Listener;
 use crate::logging::Seldom;
 use crate::trace::argument::Address;
@@ -24,16 +22,7 @@ pub(super) const MOST_AT_ONCE: usize = 16;
 const RESERVED_DESCRIPTORS: u64 = 32;
 
 /// How long clients have to wait before the helper tries again to take them in.
-const PAUSE: Itimerspec = Itimerspec {
-    it_interval: Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    },
-    it_value: Timespec {
-        tv_sec: 1,
-        tv_nsec: 0,
-    },
-};
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is at the door.
 #[derive(Debug)]
@@ -54,7 +43,7 @@ pub(super) enum Knock {
 #[derive(Debug)]
 pub(super) struct Door {
     listener: Listener,
-    timer: OwnedFd,
+    timer: Timer,
     most_clients: usize,
     admitted: AtomicU64,
     paused: AtomicBool,
@@ -62,17 +51,27 @@ pub(super) struct Door {
 }
 
 impl Door {
-    /// The door behind which each command needs so many descriptors.
-    pub(super) fn new(listener: Listener, for_a_command: u64) -> io::Result<Self> {
-        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+    /// The door behind which each command needs so many descriptors, and there are no more clients than
+    /// `most_clients`.
+    pub(super) fn new(
+        listener: Listener,
+        for_a_command: u64,
+        most_clients: Option<usize>,
+    ) -> io::Result<Self> {
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let for_a_client = for_a_command.saturating_add(1);
-        let most_clients = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / for_a_client;
-        let most_clients = most_clients.max(1);
+        let possible = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / for_a_client;
+        let possible = usize::try_from(possible.max(1)).unwrap_or(usize::MAX);
+        if let Some(wanted) = most_clients.filter(|wanted| *wanted > possible) {
+            log::warn!(
+                "the limit of file descriptors, {descriptors}, lets {possible} clients connect, not {wanted}: \
+                 raise it (LimitNOFILE= in a systemd unit)"
+            );
+        }
         Ok(Self {
             listener,
-            timer: timerfd_create(TimerfdClockId::Monotonic, flags)?,
-            most_clients: usize::try_from(most_clients).unwrap_or(usize::MAX),
+            timer: Timer::new()?,
+            most_clients: most_clients.map_or(possible, |wanted| wanted.min(possible)),
             admitted: AtomicU64::new(0),
             paused: AtomicBool::new(false),
             warning: Seldom::new(),
@@ -122,7 +121,7 @@ impl Door {
             log::warn!("new clients have to wait: {reason}");
         }
         self.paused.store(true, Ordering::SeqCst);
-        if let Err(error) = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &PAUSE) {
+        if let Err(error) = self.timer.set(PAUSE) {
             log::error!("cannot set a timer, new clients wait until one leaves: {error}");
         }
     }

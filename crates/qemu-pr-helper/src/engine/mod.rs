@@ -18,14 +18,17 @@
 //! An idle connection is a [`Session`] in a table. A thread that is woken for it registers it again when it has
 //! let go of its lock; nobody else can be woken for it meanwhile.
 
+mod arrivals;
 mod crew;
+mod devices;
 mod door;
+mod overdue;
 mod poll;
 mod table;
+mod timer;
 
 use std::any::Any;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -36,17 +39,18 @@ use pr_socket::{ReplyBuffer, Request};
 use scsi_pr::Status;
 use thiserror::Error;
 
-use crate::chain;
 use crate::client::Client;
-use crate::device;
+use crate::device::{self, Number};
+use crate::limits::Limits;
 use crate::listener::Listener;
 use crate::logging::Seldom;
 use crate::outcome::{Execute, Outcome};
 use crate::report;
 use crate::session::{Served, Session, Wait};
-use crate::trace::trace;
 use crew::Crew;
-use door::{Door, Knock};
+use devices::Devices;
+use door::Door;
+use overdue::Overdue;
 use poll::{Event, Poll};
 use table::{Seat, Table};
 
@@ -72,6 +76,8 @@ pub struct Engine<E> {
     door: Door,
     table: Mutex<Table>,
     crew: Crew,
+    devices: Devices,
+    overdue: Overdue,
     executor: E,
     /// What was put aside for want of a thread that may block.
     discarded: Mutex<Vec<Box<dyn Any + Send>>>,
@@ -81,28 +87,39 @@ pub struct Engine<E> {
     stopping: AtomicBool,
     no_thread: Seldom,
     no_room: Seldom,
+    no_place: Seldom,
 }
 
 impl<E: Execute> Engine<E> {
-    /// Begins to serve the clients that connect to `listener`, with what `executor` can do.
+    /// Begins to serve the clients that connect to `listener`, with what `executor` can do, within `limits`.
     ///
     /// # Errors
     ///
     /// [`EngineError`].
-    pub fn start(listener: Listener, executor: E) -> Result<Arc<Self>, EngineError> {
-        let door = Door::new(listener, executor.descriptors()).map_err(EngineError::Epoll)?;
-        let poll = Poll::new(&door).map_err(EngineError::Epoll)?;
+    pub fn start(
+        listener: Listener,
+        executor: E,
+        limits: &Limits,
+    ) -> Result<Arc<Self>, EngineError> {
+        let door = Door::new(listener, executor.descriptors(), limits.clients());
+        let door = door.map_err(EngineError::Epoll)?;
+        let overdue = Overdue::new(limits.request_timeout()).map_err(EngineError::Epoll)?;
+        let poll = Poll::new(&door, &overdue).map_err(EngineError::Epoll)?;
+        let share = limits.clients_of_a_process(door.most_clients());
         let engine = Arc::new(Self {
             poll,
-            table: Mutex::new(Table::new(door.most_clients())),
+            table: Mutex::new(Table::new(share)),
             door,
             crew: Crew::new(),
+            devices: Devices::new(limits.commands_at_a_device()),
+            overdue,
             executor,
             discarded: Mutex::new(Vec::new()),
             serving: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             no_thread: Seldom::new(),
             no_room: Seldom::new(),
+            no_place: Seldom::new(),
         });
         engine.ensure_follower().map_err(EngineError::Thread)?;
         Ok(engine)
@@ -146,6 +163,7 @@ impl<E: Execute> Engine<E> {
             match event {
                 Event::Door => self.admit(may_block),
                 Event::DoorTimer => self.reopen_door(),
+                Event::OverdueTimer => self.give_up_overdue(may_block),
                 Event::Session(place) => self.serve(place, &mut reply, may_block),
             }
             self.crew.back_to_waiting();
@@ -181,84 +199,17 @@ impl<E: Execute> Engine<E> {
         }
     }
 
-    /// Takes in clients that have connected.
-    fn admit(&self, may_block: bool) {
-        if !may_block {
-            return self.door.pause(format_args!("no thread can be started"));
+    /// Gives up the clients that take too long for what they have begun.
+    fn give_up_overdue(&self, may_block: bool) {
+        for seat in self.overdue.give_up(&self.table) {
+            self.let_go(seat, may_block);
         }
-        // By now others can look after the door. The connections that come to nothing are closed last:
-        // what is still in them may be such that a close takes long.
-        let arrived = self.arrivals();
-        let rejected: Vec<_> = arrived
-            .into_iter()
-            .filter_map(|(client, socket)| self.welcome(&client, socket))
-            .collect();
-        drop(rejected);
     }
 
-    /// Some of the clients that have connected; the others are for whoever is woken next.
-    fn arrivals(&self) -> Vec<(Client, Arc<OwnedFd>)> {
-        let mut arrived = Vec::new();
-        while arrived.len() < door::MOST_AT_ONCE {
-            if self.stopping.load(Ordering::SeqCst) {
-                return arrived;
-            }
-            let present = lock(&self.table).len().saturating_add(arrived.len());
-            match self.door.next(present) {
-                Knock::Client(socket, number) => {
-                    let client = Client::of(&socket, number);
-                    arrived.push((client, Arc::new(socket)));
-                }
-                Knock::Nobody => break,
-                Knock::Paused => return arrived,
-            }
-        }
-        self.poll.door_again(&self.door);
-        arrived
-    }
-
-    /// Greets a client, and puts its session into the table and the epoll set. Gives the socket back if it
-    /// comes to nothing.
-    fn welcome(&self, client: &Client, socket: Arc<OwnedFd>) -> Option<Arc<OwnedFd>> {
-        if !lock(&self.table).has_room_for(client) {
-            if self.no_room.is_due() {
-                log::warn!("{client}: its process has too many connections, this one is closed");
-            }
-            trace!(pr_helper_client_refused(
-                client.number(),
-                client.pid(),
-                client.user(),
-                "its process has too many connections",
-            ));
-            return Some(socket);
-        }
-        let mut session = Session::new(Arc::clone(&socket), *client);
-        if let Err(ended) = session.greet() {
-            log::info!("{client}: gone before it was greeted: {}", chain(&ended));
-            trace!(pr_helper_client_refused(
-                client.number(),
-                client.pid(),
-                client.user(),
-                "gone before it was greeted",
-            ));
-            return Some(socket);
-        }
-        let seat = Arc::new(Seat {
-            socket: Arc::clone(&socket),
-            session: Mutex::new(session),
-        });
-        let place = lock(&self.table).insert(client, seat);
-        if let Err(error) = self.poll.add(place, &socket) {
-            log::error!("{client}: cannot wait for it, connection closed: {error}");
-            lock(&self.table).remove(place);
-            return Some(socket);
-        }
-        None
-    }
-
-    fn reopen_door(&self) {
-        if self.door.reopen() {
-            self.poll.door_again(&self.door);
+    /// Drops a seat, or leaves it to whoever else has it: the last one closes what is the client's.
+    fn let_go(&self, seat: Arc<Seat>, may_block: bool) {
+        if let Some(seat) = Arc::into_inner(seat) {
+            self.discard(seat, may_block);
         }
     }
 
@@ -282,11 +233,11 @@ impl<E: Execute> Engine<E> {
         };
         if is_over {
             lock(&self.table).remove(place);
+        } else if wait == Wait::Rest {
+            self.overdue.note();
         }
         // Whoever was woken may be through with it already, and this the last one who has it.
-        if let Some(seat) = Arc::into_inner(seat) {
-            self.discard(seat, may_block);
-        }
+        self.let_go(seat, may_block);
         if is_over {
             // Its descriptor is free now, and somebody at the door may be waiting for it.
             self.reopen_door();
@@ -345,10 +296,31 @@ impl<E: Execute> Engine<E> {
             return Some(Outcome::status(Status::BUSY));
         }
         let number = device::number_in(&request);
+        let Some(_place) = self.devices.enter(number) else {
+            return Some(self.refuse_crowd(client, &request, number));
+        };
         let pending = report::begin(client, &request, number);
         let outcome = self.executor.execute(client, &request, number, data);
         pending.end(client, &request, &outcome);
+        // It can take as long as a command, and as long as it takes the command has its place.
+        drop(request);
         Some(outcome)
+    }
+
+    /// So many commands wait for this device that one more would only take a thread from the others.
+    fn refuse_crowd(&self, client: &Client, request: &Request, number: Number) -> Outcome {
+        if self.no_place.is_due() {
+            log::warn!(
+                "{client}: device {number} has as many commands in progress as it may \
+                 (--max-commands-per-device), command answered with BUSY"
+            );
+        }
+        report::refused(
+            client,
+            request,
+            "the device has too many commands in progress",
+        );
+        Outcome::status(Status::BUSY)
     }
 }
 

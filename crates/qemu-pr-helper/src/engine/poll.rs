@@ -9,11 +9,13 @@ use rustix::event::epoll;
 use rustix::io::Errno;
 
 use super::door::Door;
+use super::overdue::Overdue;
 use crate::session::Wait;
 
 /// What the door and its timer are called in the set. Connections have their place in the table.
 const DOOR: u64 = u64::MAX;
 const DOOR_TIMER: u64 = u64::MAX - 1;
+const OVERDUE_TIMER: u64 = u64::MAX - 2;
 
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub(super) enum Event {
     Door,
     /// A pause at the door is over.
     DoorTimer,
+    /// There may be a request that takes too long to arrive.
+    OverdueTimer,
     /// There is what the session at this place in the table waits for.
     Session(usize),
 }
@@ -31,15 +35,16 @@ pub(super) enum Event {
 pub(super) struct Poll(OwnedFd);
 
 impl Poll {
-    /// One that waits for what is at the door.
-    pub(super) fn new(door: &Door) -> io::Result<Self> {
+    /// One that waits for what is at the door, and for the timers.
+    pub(super) fn new(door: &Door, overdue: &Overdue) -> io::Result<Self> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let listener = epoll::EventData::new_u64(DOOR);
         epoll::add(&poll, door.as_fd(), listener, interest(Wait::Readable))?;
         // Once per expiry, without anybody reading it.
         let once = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        let timer = epoll::EventData::new_u64(DOOR_TIMER);
-        epoll::add(&poll, door.timer(), timer, once)?;
+        for (timer, name) in [(door.timer(), DOOR_TIMER), (overdue.as_fd(), OVERDUE_TIMER)] {
+            epoll::add(&poll, timer, epoll::EventData::new_u64(name), once)?;
+        }
         Ok(Self(poll))
     }
 
@@ -58,6 +63,7 @@ impl Poll {
                     return Some(match event.data.u64() {
                         DOOR => Event::Door,
                         DOOR_TIMER => Event::DoorTimer,
+                        OVERDUE_TIMER => Event::OverdueTimer,
                         place => Event::Session(usize::try_from(place).unwrap_or(usize::MAX)),
                     });
                 }
@@ -102,7 +108,7 @@ fn data(place: usize) -> epoll::EventData {
 fn interest(wait: Wait) -> epoll::EventFlags {
     let direction = match wait {
         Wait::Writable => epoll::EventFlags::OUT,
-        Wait::Readable | Wait::Over => epoll::EventFlags::IN,
+        Wait::Readable | Wait::Rest | Wait::Over => epoll::EventFlags::IN,
     };
     direction | epoll::EventFlags::ONESHOT
 }

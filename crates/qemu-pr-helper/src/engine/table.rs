@@ -9,10 +9,6 @@ use slab::Slab;
 use crate::client::Client;
 use crate::session::Session;
 
-/// The most connections that one process is given. QEMU has one per `pr-manager-helper` object, of which
-/// a machine needs one, and libvirt with helpers of the operator's own makes one per disk.
-const MOST_OF_A_PROCESS: usize = 512;
-
 /// The sessions, each at a place that does not change.
 #[derive(Debug)]
 pub(super) struct Table {
@@ -36,11 +32,8 @@ struct Entry {
 }
 
 impl Table {
-    /// An empty table, of a helper that serves `most_clients` at once.
-    ///
-    /// However few those are, four processes can have their share.
-    pub(super) fn new(most_clients: usize) -> Self {
-        let most_of_a_process = (most_clients / 4).clamp(1, MOST_OF_A_PROCESS);
+    /// An empty table, in which a process can have so many.
+    pub(super) fn new(most_of_a_process: usize) -> Self {
         Self {
             entries: Slab::new(),
             of_process: HashMap::new(),
@@ -71,6 +64,11 @@ impl Table {
             *present = present.saturating_add(1);
         }
         self.entries.insert(Entry { seat, process })
+    }
+
+    /// All there are.
+    pub(super) fn seats(&self) -> impl Iterator<Item = &Arc<Seat>> {
+        self.entries.iter().map(|(_, entry)| &entry.seat)
     }
 
     /// The session at a place, if there is one.
@@ -112,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_process_has_its_share_and_gets_it_back() {
-        let mut table = Table::new(8);
+        let mut table = Table::new(2);
         let mut places = Vec::new();
         for number in 1..=2 {
             let (client, seat) = seat(number);

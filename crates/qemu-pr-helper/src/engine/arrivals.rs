@@ -1,0 +1,99 @@
+//! From the door to a seat: clients that have connected are greeted and waited for.
+
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use super::door::{Knock, MOST_AT_ONCE};
+use super::table::Seat;
+use super::{Engine, lock};
+use crate::chain;
+use crate::client::Client;
+use crate::outcome::Execute;
+use crate::session::Session;
+use crate::trace::trace;
+
+impl<E: Execute> Engine<E> {
+    /// Takes in clients that have connected.
+    pub(super) fn admit(&self, may_block: bool) {
+        if !may_block {
+            return self.door.pause(format_args!("no thread can be started"));
+        }
+        // By now others can look after the door. The connections that come to nothing are closed last:
+        // what is still in them may be such that a close takes long.
+        let arrived = self.arrivals();
+        let rejected: Vec<_> = arrived
+            .into_iter()
+            .filter_map(|(client, socket)| self.welcome(&client, socket))
+            .collect();
+        drop(rejected);
+    }
+
+    /// Some of the clients that have connected; the others are for whoever is woken next.
+    fn arrivals(&self) -> Vec<(Client, Arc<OwnedFd>)> {
+        let mut arrived = Vec::new();
+        while arrived.len() < MOST_AT_ONCE {
+            if self.stopping.load(Ordering::SeqCst) {
+                return arrived;
+            }
+            let present = lock(&self.table).len().saturating_add(arrived.len());
+            match self.door.next(present) {
+                Knock::Client(socket, number) => {
+                    let client = Client::of(&socket, number);
+                    arrived.push((client, Arc::new(socket)));
+                }
+                Knock::Nobody => break,
+                Knock::Paused => return arrived,
+            }
+        }
+        self.poll.door_again(&self.door);
+        arrived
+    }
+
+    /// Greets a client, and puts its session into the table and the epoll set. Gives the socket back if it
+    /// comes to nothing.
+    fn welcome(&self, client: &Client, socket: Arc<OwnedFd>) -> Option<Arc<OwnedFd>> {
+        if !lock(&self.table).has_room_for(client) {
+            if self.no_room.is_due() {
+                log::warn!("{client}: its process has too many connections, this one is closed");
+            }
+            trace!(pr_helper_client_refused(
+                client.number(),
+                client.pid(),
+                client.user(),
+                "its process has too many connections",
+            ));
+            return Some(socket);
+        }
+        let mut session = Session::new(Arc::clone(&socket), *client);
+        if let Err(ended) = session.greet() {
+            log::info!("{client}: gone before it was greeted: {}", chain(&ended));
+            trace!(pr_helper_client_refused(
+                client.number(),
+                client.pid(),
+                client.user(),
+                "gone before it was greeted",
+            ));
+            return Some(socket);
+        }
+        let seat = Arc::new(Seat {
+            socket: Arc::clone(&socket),
+            session: Mutex::new(session),
+        });
+        let place = lock(&self.table).insert(client, seat);
+        if let Err(error) = self.poll.add(place, &socket) {
+            log::error!("{client}: cannot wait for it, connection closed: {error}");
+            lock(&self.table).remove(place);
+            return Some(socket);
+        }
+        // It owes an answer to the greeting.
+        self.overdue.note();
+        None
+    }
+
+    pub(super) fn reopen_door(&self) {
+        if self.door.reopen() {
+            self.poll.door_again(&self.door);
+        }
+    }
+}
