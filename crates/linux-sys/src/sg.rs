@@ -80,14 +80,13 @@ pub struct Completion {
     pub residual: usize,
 }
 
-/// Room for an answer, at an odd address.
+/// Room for an answer at an odd address, for a caller whose own is at an even one.
 ///
 /// Into memory that is aligned the kernel has the device write; otherwise into pages of its own, from which it
 /// copies what there is room for (`blk_rq_map_user` of `block/blk-map.c`). LIO of Linux 6.12 answers READ FULL
 /// STATUS with whole registrations, also where the allocation length ends within one. Where it is reached by
 /// its loopback fabric it overwrites what is behind the room: our memory, and behind the end of a page
 /// anybody's.
-#[derive(Default)]
 struct Detour {
     bytes: Vec<u8>,
     start: usize,
@@ -95,16 +94,20 @@ struct Detour {
 }
 
 impl Detour {
-    fn new(bytes: &[u8]) -> Self {
+    /// Room for what is to get to `bytes`; `None` if they are at an odd address already.
+    fn around(bytes: &[u8]) -> Option<Self> {
+        if !bytes.as_ptr().addr().is_multiple_of(2) {
+            return None;
+        }
         let length = bytes.len();
         let mut copy = vec![0; length + 1];
         let start = usize::from(copy.as_ptr().addr().is_multiple_of(2));
         copy[start..][..length].copy_from_slice(bytes);
-        Self {
+        Some(Self {
             bytes: copy,
             start,
             length,
-        }
+        })
     }
 
     fn room(&mut self) -> &mut [u8] {
@@ -114,7 +117,7 @@ impl Detour {
 
 /// Sends `cdb` to `device` and waits until the device has answered or `timeout` has passed.
 ///
-/// The whole of `cdb` is sent. Sense data is written to the front of `sense`, of which at most 255
+/// Room for data at an odd address is filled without a copy of this function's own. The whole of `cdb` is sent. Sense data is written to the front of `sense`, of which at most 255
 /// bytes are used. `timeout` has the resolution of a millisecond; block devices raise it to at least
 /// 7 seconds.
 ///
@@ -126,13 +129,13 @@ impl Detour {
 pub fn sg_io(
     device: BorrowedFd<'_>,
     cdb: &[u8],
-    data: Data<'_>,
+    mut data: Data<'_>,
     sense: &mut [u8],
     timeout: Duration,
 ) -> io::Result<Completion> {
     let too_long = |_| io::Error::from_raw_os_error(libc::EINVAL);
-    let mut detour = Detour::default();
-    let (direction, pointer, length) = match &data {
+    let mut detour = None;
+    let (direction, pointer, length) = match &mut data {
         Data::None => (SG_DXFER_NONE, ptr::null_mut(), 0),
         // The kernel only reads this buffer: the direction says so.
         Data::ToDevice(bytes) => (
@@ -141,8 +144,8 @@ pub fn sg_io(
             bytes.len(),
         ),
         Data::FromDevice(bytes) => {
-            detour = Detour::new(bytes);
-            let room = detour.room();
+            detour = Detour::around(bytes);
+            let room = detour.as_mut().map_or(&mut **bytes, Detour::room);
             (SG_DXFER_FROM_DEV, room.as_mut_ptr().cast(), room.len())
         }
     };
@@ -186,7 +189,7 @@ pub fn sg_io(
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    if let Data::FromDevice(bytes) = data {
+    if let (Data::FromDevice(bytes), Some(mut detour)) = (data, detour) {
         bytes.copy_from_slice(detour.room());
     }
     let Area { header, .. } = area;
@@ -217,11 +220,17 @@ mod tests {
 
     #[test]
     fn a_detour_is_as_long_as_the_room_and_at_an_odd_address() {
-        for length in [0, 1, 24, 4096, 8192] {
-            let bytes: Vec<u8> = (0..=255).cycle().take(length).collect();
-            let mut detour = Detour::new(&bytes);
+        for length in [1, 24, 4096, 8191] {
+            let bytes: Vec<u8> = (0..=255).cycle().take(length + 1).collect();
+            let is_odd = !bytes.as_ptr().addr().is_multiple_of(2);
+            let (even, odd) = (
+                &bytes[usize::from(is_odd)..],
+                &bytes[usize::from(!is_odd)..],
+            );
+            let mut detour = Detour::around(&even[..length]).unwrap();
             assert_eq!(detour.room().as_ptr().addr() % 2, 1);
-            assert_eq!(detour.room(), bytes);
+            assert_eq!(detour.room(), &even[..length]);
+            assert!(Detour::around(&odd[..length]).is_none());
         }
     }
 

@@ -131,15 +131,21 @@ impl Command {
 /// The data area of a command is as long as the command allows and no longer, so that a response
 /// cannot carry more. Make one and use it for command after command.
 pub struct ReplyBuffer {
-    bytes: Box<[u8; RESPONSE_SIZE + MAX_TRANSFER]>,
+    bytes: Box<[u8; BUFFER_SIZE]>,
 }
+
+/// Where a response begins in its buffer, so that its data lie at an odd address: a device is not let write to
+/// such memory itself, and a caller who knows that need not take a detour (`linux_sys::sg`). A box of many
+/// bytes begins at an even one with every allocator there is; with another one it would only be slower.
+const START: usize = 1;
+const BUFFER_SIZE: usize = START + RESPONSE_SIZE + MAX_TRANSFER;
 
 impl ReplyBuffer {
     /// A new buffer.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            bytes: Box::new([0; RESPONSE_SIZE + MAX_TRANSFER]),
+            bytes: Box::new([0; BUFFER_SIZE]),
         }
     }
 
@@ -173,25 +179,25 @@ impl ReplyBuffer {
         for (byte, value) in self
             .bytes
             .iter_mut()
+            .skip(START)
             .zip(header.chain(sense.iter().copied()))
         {
             *byte = value;
         }
-        self.bytes.get(..RESPONSE_SIZE + length).unwrap_or_default()
+        self.bytes
+            .get(START..START + RESPONSE_SIZE + length)
+            .unwrap_or_default()
     }
 }
 
 /// The part of `bytes` behind the header that the data of `command` may fill.
-fn room_for<'a>(
-    bytes: &'a mut [u8; RESPONSE_SIZE + MAX_TRANSFER],
-    command: &Command,
-) -> &'a mut [u8] {
+fn room_for<'a>(bytes: &'a mut [u8; BUFFER_SIZE], command: &Command) -> &'a mut [u8] {
     let room = match command.direction() {
         Direction::In => command.transfer_length(),
         Direction::Out => 0,
     };
     bytes
-        .get_mut(RESPONSE_SIZE..RESPONSE_SIZE + room)
+        .get_mut(START + RESPONSE_SIZE..START + RESPONSE_SIZE + room)
         .unwrap_or_default()
 }
 
@@ -245,6 +251,7 @@ mod tests {
     fn reply_has_header_sense_and_data() {
         let command = command(0x5e, 8).unwrap();
         let mut reply = ReplyBuffer::new();
+        assert_eq!(reply.data_area(&command).as_ptr().addr() % 2, 1);
         reply
             .data_area(&command)
             .copy_from_slice(&[9, 8, 7, 6, 5, 4, 3, 2]);
