@@ -40,6 +40,7 @@ pub mod outcome;
 pub mod pidfile;
 pub mod privileges;
 pub mod report;
+pub mod sandbox;
 pub mod session;
 pub mod startup;
 pub mod trace;

@@ -147,6 +147,14 @@ impl AsFd for Listener {
     }
 }
 
+impl SocketFile {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
         match fs::symlink_metadata(&self.path) {

@@ -10,6 +10,7 @@ use clap::{ArgAction, Parser, ValueHint};
 use nix::unistd;
 
 use crate::limits::Limits;
+use crate::sandbox::Mode;
 use crate::trace::Backend;
 
 /// Where the socket is unless `--socket` says otherwise.
@@ -92,6 +93,15 @@ pub struct Options {
     /// Group to drop privileges to, by name or number [default: the user's own]
     #[arg(short, long, allow_hyphen_values = true, value_parser = group)]
     pub group: Option<unistd::Gid>,
+
+    /// What the helper may still do while it serves
+    #[arg(
+        long,
+        value_name = "MODE",
+        default_value = "enforce",
+        ignore_case = true
+    )]
+    pub sandbox: Mode,
 
     /// Seconds that a device may take for a command
     #[arg(

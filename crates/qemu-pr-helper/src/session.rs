@@ -4,14 +4,20 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use log::Level;
 use pr_socket::server::{Ended, Next, Patience};
 use pr_socket::{Connection, ReplyBuffer, Request, Violation};
 use rustix::net::{Shutdown, shutdown};
 
 use crate::chain;
 use crate::client::Client;
+use crate::logging::Seldom;
 use crate::outcome::Outcome;
 use crate::trace::trace;
+
+// What a client could have said again and again, by connecting anew.
+static VIOLATION: Seldom = Seldom::new();
+static OVERDUE: Seldom = Seldom::new();
 
 /// What a session waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +167,7 @@ impl Session {
         } else {
             "did not answer the greeting in time"
         };
-        log::warn!("{client}: {what}, connection closed");
+        log::log!(level(&OVERDUE), "{client}: {what}, connection closed");
         self.trace_end(what);
     }
 
@@ -173,9 +179,10 @@ impl Session {
             Ended::Violation(Violation::Truncated) | Ended::Socket(_) => {
                 log::info!("{client}: connection lost: {}", chain(ended));
             }
-            Ended::Violation(violation) => {
-                log::warn!("{client}: protocol violation, connection closed: {violation}");
-            }
+            Ended::Violation(violation) => log::log!(
+                level(&VIOLATION),
+                "{client}: protocol violation, connection closed: {violation}"
+            ),
         }
         self.trace_end(&chain(ended));
     }
@@ -187,5 +194,14 @@ impl Session {
             self.client.user(),
             reason,
         ));
+    }
+}
+
+/// How loud a remark is: for the operator who looks, unless it was made a short while ago.
+fn level(remark: &Seldom) -> Level {
+    if remark.is_due() {
+        Level::Warn
+    } else {
+        Level::Info
     }
 }

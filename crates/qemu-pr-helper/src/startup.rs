@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -21,6 +22,7 @@ use crate::listener::{ListenError, Listener, SocketFile};
 use crate::options::{DEFAULT_SOCKET, Options};
 use crate::pidfile::{PidFile, PidFileError};
 use crate::privileges::{self, PrivilegeError};
+use crate::sandbox::{self, Needs, SandboxError};
 use crate::trace::options::{self as trace_options, Next, Settings as TraceSettings, TraceError};
 use crate::trace::{self, SinkError, trace};
 
@@ -61,6 +63,9 @@ pub enum StartError {
     /// Giving up privileges.
     #[error(transparent)]
     Privileges(#[from] PrivilegeError),
+    /// Giving up what is not needed.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
     /// The threads.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -145,8 +150,10 @@ fn serve(
     let broker = Broker::start(Settings {
         patience,
         is_daemon: options.daemon,
+        sandbox: options.sandbox,
     })?;
     let multipath = Multipath::new(broker, patience);
+    let needs = needs(options, soft_luns.as_ref(), socket_file.as_ref());
     let backends = Backends::new(patience, soft_luns, Some(multipath));
     raise_descriptor_limit();
     // Everything that takes privileges is done, and nothing has read a client's byte yet.
@@ -154,8 +161,10 @@ fn serve(
     let group = options.group.or_else(|| options.user?.primary_group);
     privileges::drop_all(user, group)?;
     backends.check()?;
+    let engine = Arc::new(Engine::new(listener, backends, &options.limits)?);
+    sandbox::enter(options.sandbox, &needs)?;
     trace::start()?;
-    let engine = Engine::start(listener, backends, &options.limits)?;
+    engine.start()?;
     if let Some(starting) = starting {
         // Then there is no standard error any more.
         trace::flush();
@@ -189,6 +198,15 @@ fn listen(
         .unwrap_or_else(|| Path::new(DEFAULT_SOCKET));
     let (listener, file) = Listener::bind(path)?;
     Ok((listener, Some(file)))
+}
+
+/// What the sandbox is to leave.
+fn needs(options: &Options, soft_luns: Option<&SoftLuns>, socket: Option<&SocketFile>) -> Needs {
+    let socket = socket.map(|file| file.path().to_owned());
+    Needs {
+        soft_luns: soft_luns.map(|luns| luns.path().to_owned()),
+        removed: socket.into_iter().chain(options.pidfile()).collect(),
+    }
 }
 
 /// Lets this process have as many descriptors as it may. The usual soft limit of 1024 is for programs

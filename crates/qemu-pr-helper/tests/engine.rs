@@ -93,7 +93,9 @@ fn start() -> Running {
     let socket = folder.path().join("s");
     let device = Device::default();
     let (listener, file) = Listener::bind(&socket).unwrap();
-    let engine = Engine::start(listener, device.clone(), &Limits::default()).unwrap();
+    let engine = Engine::new(listener, device.clone(), &Limits::default());
+    let engine = Arc::new(engine.unwrap());
+    engine.start().unwrap();
     // The folder goes, and the socket with it.
     std::mem::forget(file);
     Running {

@@ -118,8 +118,10 @@ impl Helper {
             Some(SoftLuns::open(&luns).unwrap()),
             None,
         );
+        let engine = Arc::new(Engine::new(listener, backends, &Limits::default()).unwrap());
+        engine.start().unwrap();
         Helper {
-            engine: Engine::start(listener, backends, &Limits::default()).unwrap(),
+            engine,
             folder,
             _socket: socket,
         }

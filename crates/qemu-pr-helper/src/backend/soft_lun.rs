@@ -23,6 +23,7 @@ pub const DESCRIPTORS: u64 = 3;
 /// The soft LUNs of one folder.
 #[derive(Debug)]
 pub struct SoftLuns {
+    path: PathBuf,
     folder: Folder,
     unreadable: Seldom,
     /// By the soft LUN's folder: what is wrong with one must not hide what is with another.
@@ -40,9 +41,16 @@ impl SoftLuns {
         let path = absolute(folder).unwrap_or_else(|_| folder.to_owned());
         Ok(Self {
             folder: Folder::open(&path)?,
+            path,
             unreadable: Seldom::new(),
             unusable: SeldomEach::default(),
         })
+    }
+
+    /// The folder, by an absolute path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Looks whether the folder can be read.

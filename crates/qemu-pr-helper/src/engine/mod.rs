@@ -91,22 +91,19 @@ pub struct Engine<E> {
 }
 
 impl<E: Execute> Engine<E> {
-    /// Begins to serve the clients that connect to `listener`, with what `executor` can do, within `limits`.
+    /// Makes what it takes to serve the clients that connect to `listener`, with what `executor` can do, within
+    /// `limits`. Nobody is served before [`Self::start`].
     ///
     /// # Errors
     ///
-    /// [`EngineError`].
-    pub fn start(
-        listener: Listener,
-        executor: E,
-        limits: &Limits,
-    ) -> Result<Arc<Self>, EngineError> {
+    /// [`EngineError::Epoll`].
+    pub fn new(listener: Listener, executor: E, limits: &Limits) -> Result<Self, EngineError> {
         let door = Door::new(listener, executor.descriptors(), limits.clients());
         let door = door.map_err(EngineError::Epoll)?;
         let overdue = Overdue::new(limits.request_timeout()).map_err(EngineError::Epoll)?;
         let poll = Poll::new(&door, &overdue).map_err(EngineError::Epoll)?;
         let share = limits.clients_of_a_process(door.most_clients());
-        let engine = Arc::new(Self {
+        Ok(Self {
             poll,
             table: Mutex::new(Table::new(share)),
             door,
@@ -120,9 +117,16 @@ impl<E: Execute> Engine<E> {
             no_thread: Seldom::new(),
             no_room: Seldom::new(),
             no_place: Seldom::new(),
-        });
-        engine.ensure_follower().map_err(EngineError::Thread)?;
-        Ok(engine)
+        })
+    }
+
+    /// Begins to serve.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Thread`].
+    pub fn start(self: &Arc<Self>) -> Result<(), EngineError> {
+        self.ensure_follower().map_err(EngineError::Thread)
     }
 
     /// Lets no command begin any more and no client in, and waits until the commands in progress

@@ -33,6 +33,7 @@ use thiserror::Error;
 
 use super::message::{LONGEST_REPORT, Order, Report};
 use super::worker;
+use crate::sandbox::{self, Mode};
 use crate::{daemonize, privileges, trace};
 
 /// What the broker and its workers keep: SCSI commands, and reading the nodes of disks that are somebody
@@ -58,6 +59,8 @@ pub struct Settings {
     pub patience: Duration,
     /// Whether the helper goes into the background, where nobody reads what it says.
     pub is_daemon: bool,
+    /// How the sandbox is used.
+    pub sandbox: Mode,
 }
 
 /// What the worker begins with.
@@ -210,6 +213,7 @@ fn try_serve(control: &OwnedFd, settings: Settings) -> Result<(), Box<dyn Error>
     set_name(NAME)?;
     signals::forget_children()?;
     privileges::keep_only(KEPT)?;
+    sandbox::enter_as_broker(settings.sandbox)?;
     send(control, &READY, SendFlags::NOSIGNAL)?;
     if settings.is_daemon {
         daemonize::close_streams()?;

@@ -1,0 +1,146 @@
+//! What an intruder would do, done by a process in the sandbox: it fails, or ends the process.
+//!
+//! Each test starts this program again for one deed, which [`the_deed`] does.
+
+use std::env;
+use std::fs::{self, File};
+use std::io;
+use std::net::TcpStream;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, exit};
+
+use landlock::{AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _};
+use qemu_pr_helper::sandbox::{Mode, Needs, enter};
+
+const DEED: &str = "SANDBOX_DEED";
+const FOLDER: &str = "SANDBOX_FOLDER";
+
+/// Exit statuses: what has become of a deed.
+const DONE: i32 = 10;
+const EPERM: i32 = 11;
+const EACCES: i32 = 13;
+const OTHER: i32 = 14;
+
+/// Does what the environment says, in a sandbox; nothing where it says nothing.
+#[test]
+fn the_deed() {
+    let Ok(deed) = env::var(DEED) else {
+        return;
+    };
+    let folder = PathBuf::from(env::var_os(FOLDER).unwrap());
+    let needs = Needs {
+        soft_luns: Some(folder.join("luns")),
+        removed: vec![folder.join("run/socket")],
+    };
+    // Of this thread alone, which is enough for the deed.
+    enter(Mode::Enforce, &needs).unwrap();
+    let done = commit(&deed, &folder);
+    exit(match done.map_err(|error| error.raw_os_error()) {
+        Ok(()) => DONE,
+        Err(Some(libc::EPERM)) => EPERM,
+        Err(Some(libc::EACCES)) => EACCES,
+        Err(_) => OTHER,
+    });
+}
+
+fn commit(deed: &str, folder: &Path) -> io::Result<()> {
+    let of_file = |result: io::Result<File>| result.map(drop);
+    match deed {
+        "read a device's folder" => fs::read_dir("/sys/dev/block").map(drop),
+        "read a soft LUN" => of_file(File::open(folder.join("luns/file"))),
+        "make a soft LUN's file" => of_file(File::create(folder.join("luns/new"))),
+        "remove the socket" => fs::remove_file(folder.join("run/socket")),
+        "read a file" => of_file(File::open("/etc/hostname")),
+        "read a disk" => of_file(File::open("/dev/zero")),
+        "change sysfs" => of_file(
+            File::options()
+                .write(true)
+                .open("/sys/kernel/mm/transparent_hugepage/enabled"),
+        ),
+        "make a file" => of_file(File::create(folder.join("run/new"))),
+        "remove a file" => fs::remove_file(folder.join("file")),
+        "connect to a socket" => UnixStream::connect(folder.join("run/socket")).map(drop),
+        "make a socket" => UnixListener::bind(folder.join("run/new")).map(drop),
+        "connect to a network" => TcpStream::connect("127.0.0.1:1").map(drop),
+        "start a process" => Command::new("/bin/true").status().map(drop),
+        "ask a terminal" => Ok(rustix::termios::tcgetwinsize(io::stdin()).map(drop)?),
+        "become another program" => Err(Command::new("/bin/true").exec()),
+        other => panic!("nobody knows how to {other}"),
+    }
+}
+
+/// What becomes of a deed.
+fn result(deed: &str) -> ExitStatus {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["luns", "run"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+    }
+    for name in ["luns/file", "run/socket", "file"] {
+        fs::write(folder.path().join(name), "").unwrap();
+    }
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", "refused::the_deed", "--nocapture"]);
+    command.env(DEED, deed).env(FOLDER, folder.path());
+    command.stdin(File::open("/dev/null").unwrap());
+    command.output().unwrap().status
+}
+
+#[test]
+fn what_the_helper_needs_is_there() {
+    for deed in [
+        "read a device's folder",
+        "read a soft LUN",
+        "make a soft LUN's file",
+        "remove the socket",
+    ] {
+        assert_eq!(result(deed).code(), Some(DONE), "{deed}");
+    }
+}
+
+#[test]
+fn other_files_are_not() {
+    if !has_landlock() {
+        return crate::skipped("this kernel has no landlock");
+    }
+    for deed in [
+        "read a file",
+        "read a disk",
+        "change sysfs",
+        "make a file",
+        "remove a file",
+    ] {
+        assert_eq!(result(deed).code(), Some(EACCES), "{deed}");
+    }
+}
+
+#[test]
+fn foreign_system_calls_fail() {
+    for deed in [
+        "connect to a socket",
+        "make a socket",
+        "connect to a network",
+        "start a process",
+        "ask a terminal",
+    ] {
+        assert_eq!(result(deed).code(), Some(EPERM), "{deed}");
+    }
+}
+
+#[test]
+fn what_only_an_intruder_does_ends_the_process() {
+    assert_eq!(
+        result("become another program").signal(),
+        Some(libc::SIGSYS)
+    );
+}
+
+/// Whether the kernel can restrict files.
+fn has_landlock() -> bool {
+    let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    ruleset
+        .handle_access(AccessFs::ReadFile)
+        .and_then(Ruleset::create)
+        .is_ok()
+}
