@@ -35,6 +35,7 @@ pub mod engine;
 pub mod limits;
 pub mod listener;
 pub mod logging;
+pub mod notify;
 pub mod options;
 pub mod outcome;
 pub mod pidfile;
@@ -42,6 +43,7 @@ pub mod privileges;
 pub mod report;
 pub mod sandbox;
 pub mod session;
+pub mod signals;
 pub mod startup;
 pub mod trace;
 

@@ -1,12 +1,13 @@
 //! From the command line to serving, and to the end: every step, in order.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use soft_lun::store::StoreError;
 use thiserror::Error;
@@ -19,10 +20,12 @@ use crate::backend::soft_lun::SoftLuns;
 use crate::daemonize::{Background, DaemonizeError, Starting, daemonize};
 use crate::engine::{Engine, EngineError};
 use crate::listener::{ListenError, Listener, SocketFile};
+use crate::notify::Manager;
 use crate::options::{DEFAULT_SOCKET, Options};
 use crate::pidfile::{PidFile, PidFileError};
 use crate::privileges::{self, PrivilegeError};
 use crate::sandbox::{self, Needs, SandboxError};
+use crate::signals::Signals;
 use crate::trace::options::{self as trace_options, Next, Settings as TraceSettings, TraceError};
 use crate::trace::{self, SinkError, trace};
 
@@ -71,10 +74,10 @@ pub enum StartError {
     Engine(#[from] EngineError),
     /// The signals that end the helper.
     #[error("cannot block signals")]
-    Signals(#[source] nix::Error),
+    Signals(#[source] io::Error),
     /// Waiting for one of them.
     #[error("cannot wait for signals")]
-    Wait(#[source] nix::Error),
+    Wait(#[source] io::Error),
 }
 
 /// Does what the options say, until a signal ends it.
@@ -133,12 +136,8 @@ fn serve(
     starting: Option<Starting>,
 ) -> Result<ExitCode, StartError> {
     // In every thread to come, so that this one can wait for them.
-    let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
-    signals.thread_block().map_err(StartError::Signals)?;
-    // A trace that may not get longer is no reason to end.
-    let too_long = SigSet::from(Signal::SIGXFSZ);
-    too_long.thread_block().map_err(StartError::Signals)?;
-
+    let signals = Signals::block().map_err(StartError::Signals)?;
+    let manager = Manager::of_environment();
     trace::open(tracing)?;
     let (listener, socket_file) = listen(options, passed)?;
     let pid_file = options
@@ -171,9 +170,11 @@ fn serve(
         starting.ready()?;
     }
 
-    let signal = signals.wait().map_err(StartError::Wait)?;
+    manager.ready(std::process::id(), engine.status());
+    let signal = wait(&signals, &manager, &engine).map_err(StartError::Wait)?;
     log::info!("{signal}: ending");
     trace!(pr_helper_stopping(signal.as_str()));
+    manager.stopping("waiting for commands in progress");
     drop(socket_file);
     let left = engine.stop(PATIENCE);
     trace!(pr_helper_stopped(u64::try_from(left).unwrap_or(u64::MAX)));
@@ -182,6 +183,23 @@ fn serve(
     }
     drop(pid_file);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for the signal that ends the helper. Meanwhile the service manager hears that the helper is alive, as
+/// long as its threads are.
+fn wait(signals: &Signals, manager: &Manager, engine: &Engine<Backends>) -> io::Result<Signal> {
+    // As sd_watchdog_enabled(3) recommends.
+    let period = manager.watchdog().map(|limit| limit / 2);
+    loop {
+        if let Some(signal) = signals.wait(period)? {
+            return Ok(signal);
+        }
+        if engine.beat() {
+            manager.alive(engine.status());
+        } else {
+            log::error!("no thread takes notice of anything any more");
+        }
+    }
 }
 
 /// The socket, and its file if that is this process's to remove.

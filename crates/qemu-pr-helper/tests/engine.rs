@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pr_socket::{Client, Request, Response, descriptors};
 use qemu_pr_helper::client;
@@ -267,4 +267,28 @@ fn a_client_that_goes_before_it_is_greeted_holds_up_nobody_else() {
         .into_iter()
         .for_each(|thread| drop(thread.join().unwrap()));
     assert_eq!(running.engine.stop(PATIENCE), 0);
+}
+
+#[test]
+fn threads_are_alive_while_commands_hang_and_not_before_there_are_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let (listener, _file) = Listener::bind(&folder.path().join("s")).unwrap();
+    let unborn = Engine::new(listener, Device::default(), &Limits::default()).unwrap();
+    assert!(unborn.beat());
+    assert!(!unborn.beat());
+
+    let running = start();
+    let hanging = running.hang(8);
+    for _ in 0..3 {
+        let end = Instant::now() + PATIENCE;
+        while !running.engine.beat() {
+            assert!(Instant::now() < end);
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    assert_eq!(running.engine.status(), "8 clients, 8 commands in progress");
+    running.device.let_go();
+    for thread in hanging {
+        thread.join().unwrap().unwrap();
+    }
 }

@@ -51,6 +51,12 @@ impl Devices {
         })
     }
 
+    /// How many commands are in progress, at all devices.
+    pub(super) fn commands(&self) -> usize {
+        let parts = self.parts.iter();
+        parts.map(|part| lock(part).values().sum::<usize>()).sum()
+    }
+
     fn part(&self, number: Number) -> &Mutex<HashMap<Number, usize>> {
         let hash = self.hasher.hash_one(number);
         let [first, ..] = &self.parts;
@@ -88,6 +94,7 @@ mod tests {
         drop(first);
         let third = devices.enter(disk).unwrap();
         assert!(devices.enter(disk).is_none());
+        assert_eq!(devices.commands(), 3);
         drop((second, third, elsewhere));
         for part in &devices.parts {
             assert!(lock(part).is_empty());

@@ -53,6 +53,7 @@ use door::Door;
 use overdue::Overdue;
 use poll::{Event, Poll};
 use table::{Seat, Table};
+use timer::Timer;
 
 /// How many requests of one client a thread serves that may not stay with it. A client that never pauses would
 /// keep the thread from others.
@@ -78,6 +79,9 @@ pub struct Engine<E> {
     crew: Crew,
     devices: Devices,
     overdue: Overdue,
+    /// Goes off when somebody wants to know whether the threads are alive, and whether one has noticed.
+    beat: Timer,
+    is_heard: AtomicBool,
     executor: E,
     /// What was put aside for want of a thread that may block.
     discarded: Mutex<Vec<Box<dyn Any + Send>>>,
@@ -101,7 +105,8 @@ impl<E: Execute> Engine<E> {
         let door = Door::new(listener, executor.descriptors(), limits.clients());
         let door = door.map_err(EngineError::Epoll)?;
         let overdue = Overdue::new(limits.request_timeout()).map_err(EngineError::Epoll)?;
-        let poll = Poll::new(&door, &overdue).map_err(EngineError::Epoll)?;
+        let beat = Timer::new().map_err(EngineError::Epoll)?;
+        let poll = Poll::new(&door, &overdue, &beat).map_err(EngineError::Epoll)?;
         let share = limits.clients_of_a_process(door.most_clients());
         Ok(Self {
             poll,
@@ -110,6 +115,8 @@ impl<E: Execute> Engine<E> {
             crew: Crew::new(),
             devices: Devices::new(limits.commands_at_a_device()),
             overdue,
+            beat,
+            is_heard: AtomicBool::new(true),
             executor,
             discarded: Mutex::new(Vec::new()),
             serving: AtomicUsize::new(0),
@@ -143,6 +150,26 @@ impl<E: Execute> Engine<E> {
         }
     }
 
+    /// Asks the threads for a sign of life. Says whether they gave the one that was asked for before; there may be
+    /// none yet.
+    #[must_use]
+    pub fn beat(&self) -> bool {
+        let was_heard = self.is_heard.swap(false, Ordering::SeqCst);
+        // At once.
+        if let Err(error) = self.beat.set(Duration::ZERO) {
+            log::error!("cannot set a timer: {error}");
+        }
+        was_heard
+    }
+
+    /// What there is to say of the engine at the moment, in a few words.
+    #[must_use]
+    pub fn status(&self) -> String {
+        let clients = lock(&self.table).len();
+        let commands = self.devices.commands();
+        format!("{clients} clients, {commands} commands in progress")
+    }
+
     /// Makes sure that a thread waits for the next event, whatever becomes of this one.
     fn ensure_follower(self: &Arc<Self>) -> io::Result<()> {
         self.crew.ensure_waiting(|| {
@@ -168,6 +195,7 @@ impl<E: Execute> Engine<E> {
                 Event::Door => self.admit(may_block),
                 Event::DoorTimer => self.reopen_door(),
                 Event::OverdueTimer => self.give_up_overdue(may_block),
+                Event::Beat => self.is_heard.store(true, Ordering::SeqCst),
                 Event::Session(place) => self.serve(place, &mut reply, may_block),
             }
             self.crew.back_to_waiting();

@@ -10,12 +10,14 @@ use rustix::io::Errno;
 
 use super::door::Door;
 use super::overdue::Overdue;
+use super::timer::Timer;
 use crate::session::Wait;
 
 /// What the door and its timer are called in the set. Connections have their place in the table.
 const DOOR: u64 = u64::MAX;
 const DOOR_TIMER: u64 = u64::MAX - 1;
 const OVERDUE_TIMER: u64 = u64::MAX - 2;
+const BEAT: u64 = u64::MAX - 3;
 
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub(super) enum Event {
     DoorTimer,
     /// There may be a request that takes too long to arrive.
     OverdueTimer,
+    /// Somebody wants to know whether the threads are alive.
+    Beat,
     /// There is what the session at this place in the table waits for.
     Session(usize),
 }
@@ -36,13 +40,18 @@ pub(super) struct Poll(OwnedFd);
 
 impl Poll {
     /// One that waits for what is at the door, and for the timers.
-    pub(super) fn new(door: &Door, overdue: &Overdue) -> io::Result<Self> {
+    pub(super) fn new(door: &Door, overdue: &Overdue, beat: &Timer) -> io::Result<Self> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let listener = epoll::EventData::new_u64(DOOR);
         epoll::add(&poll, door.as_fd(), listener, interest(Wait::Readable))?;
         // Once per expiry, without anybody reading it.
         let once = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        for (timer, name) in [(door.timer(), DOOR_TIMER), (overdue.as_fd(), OVERDUE_TIMER)] {
+        let timers = [
+            (door.timer(), DOOR_TIMER),
+            (overdue.as_fd(), OVERDUE_TIMER),
+            (beat.as_fd(), BEAT),
+        ];
+        for (timer, name) in timers {
             epoll::add(&poll, timer, epoll::EventData::new_u64(name), once)?;
         }
         Ok(Self(poll))
@@ -64,6 +73,7 @@ impl Poll {
                         DOOR => Event::Door,
                         DOOR_TIMER => Event::DoorTimer,
                         OVERDUE_TIMER => Event::OverdueTimer,
+                        BEAT => Event::Beat,
                         place => Event::Session(usize::try_from(place).unwrap_or(usize::MAX)),
                     });
                 }

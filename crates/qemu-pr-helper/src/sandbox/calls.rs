@@ -132,9 +132,8 @@ pub const SERVING: &[Call] = &[
     call("ppoll", libc::SYS_ppoll, "whether a line can be written, whether a worker reports"),
     call("ftruncate", libc::SYS_ftruncate, "half a record that the disk had no room for").sometimes(),
     call("clock_gettime", libc::SYS_clock_gettime, "times, where the vDSO has no clock").sometimes(),
-    // The end.
-    call("rt_sigtimedwait", libc::SYS_rt_sigtimedwait, "waits for the signal that ends the helper"),
-    call("clock_nanosleep", libc::SYS_clock_nanosleep, "waits for commands in progress").sometimes(),
+    // The end, by a signal that is read.
+        call("clock_nanosleep", libc::SYS_clock_nanosleep, "waits for commands in progress").sometimes(),
     call("unlinkat", libc::SYS_unlinkat, "removes the socket").sometimes(),
     call("exit_group", libc::SYS_exit_group, "ends"),
     call("dup3", libc::SYS_dup3, "leaves the standard streams, as a daemon").sometimes(),

@@ -1,0 +1,120 @@
+//! What a service manager hears of a helper.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+use std::ffi::OsStr;
+use std::io::Read as _;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use pr_socket::Client;
+use rustix::process::{Pid, Signal, kill_process};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Ends with the test, whatever that comes to.
+struct Helper(Child);
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Helper {
+    fn start(folder: &Path, manager: impl AsRef<OsStr>, watchdog: &[(&str, &str)]) -> Self {
+        let helper = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"))
+            .arg("-k")
+            .arg(folder.join("socket"))
+            .env("NOTIFY_SOCKET", manager)
+            .envs(watchdog.iter().copied())
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        Self(helper.unwrap())
+    }
+
+    fn terminate(&mut self) {
+        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
+        assert!(self.0.wait().unwrap().success());
+    }
+}
+
+/// The lines of the next message.
+fn hear(manager: &UnixDatagram) -> Vec<String> {
+    let mut message = [0; 4096];
+    let length = manager.recv(&mut message).unwrap();
+    let text = String::from_utf8(message[..length].to_vec()).unwrap();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn it_serves_is_alive_and_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&address).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut helper = Helper::start(folder.path(), address, &[("WATCHDOG_USEC", "100000")]);
+    let main = format!("MAINPID={}", helper.0.id());
+    let status = "STATUS=0 clients, 0 commands in progress";
+    assert_eq!(hear(&manager), ["READY=1", &main, status]);
+    let client = Client::connect(&folder.path().join("socket")).unwrap();
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let heard = hear(&manager);
+        assert_eq!(heard[0], "WATCHDOG=1");
+        if heard[1] == "STATUS=1 clients, 0 commands in progress" {
+            break;
+        }
+        assert!(Instant::now() < end, "{heard:?}");
+    }
+    drop(client);
+    helper.terminate();
+    let mut last = hear(&manager);
+    while last[0] == "WATCHDOG=1" {
+        last = hear(&manager);
+    }
+    assert_eq!(
+        last,
+        ["STOPPING=1", "STATUS=waiting for commands in progress"]
+    );
+}
+
+#[test]
+fn without_a_watchdog_nothing_is_said_in_between() {
+    let folder = tempfile::tempdir().unwrap();
+    let name = format!("pr-helper-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let manager = UnixDatagram::bind_addr(&address).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let somebody_else = [("WATCHDOG_USEC", "1000"), ("WATCHDOG_PID", "1")];
+    let mut helper = Helper::start(folder.path(), format!("@{name}"), &somebody_else);
+    assert_eq!(hear(&manager)[0], "READY=1");
+    helper.terminate();
+    assert_eq!(hear(&manager)[0], "STOPPING=1");
+}
+
+#[test]
+fn a_manager_that_is_not_there_is_no_reason_not_to_serve() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut helper = Helper::start(folder.path(), folder.path().join("nobody"), &[]);
+    let end = Instant::now() + PATIENCE;
+    while let Err(error) = Client::connect(&folder.path().join("socket")) {
+        assert!(Instant::now() < end, "{error}");
+        sleep(Duration::from_millis(10));
+    }
+    let mut stderr = helper.0.stderr.take().unwrap();
+    helper.terminate();
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).unwrap();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.contains("cannot tell the service manager anything"),
+        "{said}"
+    );
+}
