@@ -108,7 +108,7 @@ impl Lab {
             connections,
             patience: PATIENCE,
             leave: false,
-            device: None,
+            devices: Vec::new(),
         }
     }
 

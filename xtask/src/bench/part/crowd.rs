@@ -31,9 +31,9 @@ pub(crate) struct Crowd {
     /// Close each connection before the next one
     #[arg(long)]
     pub(crate) leave: bool,
-    /// Send one command for this on each connection, and do not wait for the answers
-    #[arg(long)]
-    pub(crate) device: Option<PathBuf>,
+    /// Send one command on each connection, for each of these in turn, and do not wait for the answers
+    #[arg(long = "device")]
+    pub(crate) devices: Vec<PathBuf>,
 }
 
 /// What came of it.
@@ -55,8 +55,8 @@ impl Crowd {
             format!("--patience={}", self.patience).into(),
         ];
         words.extend(self.leave.then(|| "--leave".into()));
-        let device = self.device.iter();
-        words.extend(device.flat_map(|device| ["--device".into(), device.clone().into()]));
+        let devices = self.devices.iter();
+        words.extend(devices.flat_map(|device| ["--device".into(), device.clone().into()]));
         words
     }
 
@@ -83,16 +83,17 @@ impl Crowd {
     }
 
     fn ask(&self, connections: &[UnixStream]) -> Result<()> {
-        let Some(path) = &self.device else {
-            return Ok(());
+        let open = |path: &PathBuf| {
+            File::open(path).with_context(|| format!("cannot open {}", path.display()))
         };
-        let device = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+        let devices: Vec<_> = self.devices.iter().map(open).collect::<Result<_>>()?;
         let read = PersistentReserveIn {
             service_action: InServiceAction::ReadKeys,
             allocation_length: 8,
             control: 0,
         };
-        for connection in connections {
+        // Where there are no devices, nobody asks.
+        for (connection, device) in connections.iter().zip(devices.iter().cycle()) {
             descriptors::send(connection.as_fd(), &padded(&read.encode()), device.as_fd())
                 .context("cannot send a request")?;
         }

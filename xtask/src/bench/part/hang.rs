@@ -1,4 +1,4 @@
-//! A device that hangs: a file whose ioctl is not answered, as if it were on a dead path.
+//! Devices that hang: files whose ioctl is not answered, as if they were on dead paths.
 //!
 //! The kernel passes `SG_IO` on to the server of a FUSE file system, which is this process, and waits.
 
@@ -16,18 +16,24 @@ use fuser::{
 };
 use rustix::mount::{UnmountFlags, unmount};
 
-/// The name of the file.
-pub(crate) const FILE: &str = "disk";
+/// What the names of the files begin with. A number follows.
+const PREFIX: &str = "disk-";
 
-const INODE: INodeNo = INodeNo(2);
+/// The first file's. The root of a FUSE file system is number 1.
+const FIRST_INODE: u64 = 2;
 
-/// The kernel need not ask again what it knows of the file.
+/// The kernel need not ask again what it knows of a file.
 const VALID: Duration = Duration::from_secs(3600);
 
-/// Arguments of the device that hangs.
+/// The name of a file in the folder.
+pub(crate) fn disk(number: usize) -> String {
+    format!("{PREFIX}{number}")
+}
+
+/// Arguments of the devices that hang.
 #[derive(Args)]
 pub(crate) struct Hang {
-    /// Where the file is to be: an empty folder
+    /// Where the files are to be: an empty folder
     #[arg(long)]
     folder: PathBuf,
 }
@@ -35,12 +41,12 @@ pub(crate) struct Hang {
 impl Hang {
     pub(super) fn run(&self) -> Result<()> {
         let waiting = Waiting::default();
-        let disk = Disk(waiting.clone());
-        let session = fuser::spawn_mount(disk, &self.folder, &Config::default())
+        let disks = Disks(waiting.clone());
+        let session = fuser::spawn_mount(disks, &self.folder, &Config::default())
             .context("cannot mount a FUSE file system, which takes root and /dev/fuse")?;
         super::wait_for_the_word()?;
         super::wait_for_the_end()?;
-        // Detached, as helpers have the file open still. It goes with the last of them.
+        // Detached, as helpers have files open still. It goes with the last of them.
         unmount(&self.folder, UnmountFlags::DETACH).context("cannot unmount")?;
         while !session.guard.is_finished() {
             waiting.let_go();
@@ -74,15 +80,14 @@ impl Waiting {
     }
 }
 
-/// A file system with one file.
-struct Disk(Waiting);
+/// A file system with as many files as anybody asks for.
+struct Disks(Waiting);
 
-impl Filesystem for Disk {
+impl Filesystem for Disks {
     fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        if name == FILE {
-            reply.entry(&VALID, &attributes(INODE), Generation(0));
-        } else {
-            reply.error(Errno::ENOENT);
+        match inode(name) {
+            Some(inode) => reply.entry(&VALID, &attributes(inode), Generation(0)),
+            None => reply.error(Errno::ENOENT),
         }
     }
 
@@ -105,8 +110,13 @@ impl Filesystem for Disk {
     }
 }
 
+fn inode(name: &OsStr) -> Option<INodeNo> {
+    let number: u64 = name.to_str()?.strip_prefix(PREFIX)?.parse().ok()?;
+    FIRST_INODE.checked_add(number).map(INodeNo)
+}
+
 fn attributes(inode: INodeNo) -> FileAttr {
-    let (kind, perm) = if inode == INODE {
+    let (kind, perm) = if inode.0 >= FIRST_INODE {
         (FileType::RegularFile, 0o666)
     } else {
         (FileType::Directory, 0o755)
@@ -128,5 +138,19 @@ fn attributes(inode: INodeNo) -> FileAttr {
         rdev: 0,
         blksize: 4096,
         flags: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_disk_is_a_file_of_its_own() {
+        assert_eq!(inode(disk(0).as_ref()), Some(INodeNo(2)));
+        assert_eq!(inode(disk(9).as_ref()), Some(INodeNo(11)));
+        for other in ["", "disk", "disk-", "disk-x", "disk-18446744073709551615"] {
+            assert_eq!(inode(other.as_ref()), None, "{other}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use clap::Subcommand;
 use serde::Serialize;
 
 pub(super) use crowd::{Crowd, Gathered};
-pub(super) use hang::FILE as HUNG_FILE;
+pub(super) use hang::disk;
 pub(super) use load::{Load, Order, Served};
 pub(super) use peer::connect;
 
@@ -32,7 +32,7 @@ pub(crate) enum Part {
     /// Clients that connect, and do little or nothing then
     #[command(name = "bench-crowd", hide = true)]
     Crowd(Crowd),
-    /// A device that does not answer
+    /// Devices that do not answer
     #[command(name = "bench-hang", hide = true)]
     Hang(hang::Hang),
 }

@@ -9,11 +9,15 @@ use anyhow::{Context as _, Result, ensure};
 use crate::bench::contestant::Contestant;
 use crate::bench::figure::{Figure, Goal};
 use crate::bench::lab::{Lab, gather};
-use crate::bench::part::{Crowd, HUNG_FILE, Load, Served};
+use crate::bench::part::{Crowd, Load, Served, disk};
 use crate::bench::results::Measured;
 use crate::bench::worker::Worker;
 
 const COMMANDS: [usize; 3] = [64, 200, 1000];
+
+/// How many of them go to one device: fewer than ours lets be in progress there before it answers BUSY, as it is
+/// not that limit that is looked at.
+const OF_A_DEVICE: usize = 100;
 
 const PACE: u64 = 1000;
 /// How long the healthy client is at it before the first command hangs.
@@ -52,13 +56,15 @@ fn beside(lab: &Lab, contestant: &Contestant, commands: usize) -> Result<[Served
         "--folder".into(),
         folder.clone().into(),
     ];
-    // What is declared first goes last: clients, then the device, whose end lets go what hangs, and then
+    // What is declared first goes last: clients, then the devices, whose end lets go what hangs, and then
     // the helper can end.
     let server = lab.start(contestant)?;
-    let mut device = Worker::start(&lab.parts, &words)?;
-    device.begin()?;
+    let mut hanging = Worker::start(&lab.parts, &words)?;
+    hanging.begin()?;
     let mut crowd = lab.start_crowd(&Crowd {
-        device: Some(folder.join(HUNG_FILE)),
+        devices: (0..commands.div_ceil(OF_A_DEVICE))
+            .map(|number| folder.join(disk(number)))
+            .collect(),
         ..lab.crowd(&server, commands)
     })?;
     let load = Load {
