@@ -108,6 +108,7 @@ impl Lab {
             connections,
             patience: PATIENCE,
             leave: false,
+            pace: 0,
             devices: Vec::new(),
         }
     }

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -31,6 +32,9 @@ pub(crate) struct Crowd {
     /// Close each connection before the next one
     #[arg(long)]
     pub(crate) leave: bool,
+    /// Microseconds from one connection to the next one; 0 is at once
+    #[arg(long)]
+    pub(crate) pace: u64,
     /// Send one command on each connection, for each of these in turn, and do not wait for the answers
     #[arg(long = "device")]
     pub(crate) devices: Vec<PathBuf>,
@@ -53,6 +57,7 @@ impl Crowd {
             self.socket.clone().into(),
             format!("--connections={}", self.connections).into(),
             format!("--patience={}", self.patience).into(),
+            format!("--pace={}", self.pace).into(),
         ];
         words.extend(self.leave.then(|| "--leave".into()));
         let devices = self.devices.iter();
@@ -64,7 +69,10 @@ impl Crowd {
         super::wait_for_the_word()?;
         let mut connections = Vec::new();
         let mut gathered = Gathered { made: 0, failed: 0 };
+        let mut due = Instant::now();
         for _ in 0..self.connections {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            due += Duration::from_micros(self.pace);
             match connect(&self.socket, Duration::from_millis(self.patience)) {
                 Ok(connection) => {
                     gathered.made += 1;

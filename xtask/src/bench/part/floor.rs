@@ -1,9 +1,9 @@
 //! The floor: the least that any server of this protocol must do for a request.
 //!
-//! A thread for each connection blocks in `recvmsg`, asks the device, closes it and writes the answer.
-//! It checks nothing, knows PERSISTENT RESERVE IN alone, and gives the kernel no room for data, which
-//! `/dev/null` has none of. No helper could be like that; how far ours is from it is what its safety
-//! costs.
+//! A thread for each connection blocks in `recvmsg`, reads the parameter list of PERSISTENT RESERVE OUT if it is
+//! one, asks the device, closes it and writes the answer. It checks nothing, and gives the kernel no room for
+//! data, which `/dev/null` has none of. No helper could be like that; how far ours is from it is what its
+//! safety costs.
 
 use std::io::{self, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
@@ -18,10 +18,13 @@ use clap::Args;
 use linux_sys::sg::{Data, sg_io};
 use pr_socket::wire::{CDB_SIZE, FEATURES_SIZE, Features, RESPONSE_SIZE, SENSE_SIZE};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use scsi_pr::Status;
+use scsi_pr::{PERSISTENT_RESERVE_OUT, Status};
 
 /// Enough for what a thread does here; memory is only used as far as it is touched.
 const STACK_SIZE: usize = 64 * 1024;
+
+/// Bytes of the only parameter list that the load sends.
+const LIST_SIZE: usize = 24;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -51,10 +54,17 @@ fn serve(mut socket: UnixStream) -> io::Result<()> {
     socket.write_all(&Features::NONE.encode())?;
     socket.read_exact(&mut [0; FEATURES_SIZE])?;
     let mut cdb = [0; CDB_SIZE];
+    let mut list = [0; LIST_SIZE];
     let mut answer = [0; RESPONSE_SIZE];
     while let Some(device) = receive(&socket, &mut cdb)? {
+        let data = if cdb[0] == PERSISTENT_RESERVE_OUT {
+            socket.read_exact(&mut list)?;
+            Data::ToDevice(&list)
+        } else {
+            Data::None
+        };
         let sense = &mut answer[RESPONSE_SIZE - SENSE_SIZE..];
-        let status = match sg_io(device.as_fd(), &cdb, Data::None, sense, TIMEOUT) {
+        let status = match sg_io(device.as_fd(), &cdb, data, sense, TIMEOUT) {
             Ok(completion) => completion.status,
             Err(_) => Status::CHECK_CONDITION.0,
         };

@@ -62,10 +62,12 @@ pub(crate) enum Order {
     ReadKeys,
     /// RESERVE and RELEASE in turn, after a REGISTER
     Reserve,
+    /// READ KEYS and RESERVE in turn: one with data from the device, one with data for it
+    Both,
 }
 
 /// What came of it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Served {
     pub(crate) requests: u64,
     /// Clients that gave up, or lost their connection.
@@ -97,6 +99,7 @@ impl Load {
         let order = match self.order {
             Order::ReadKeys => "read-keys",
             Order::Reserve => "reserve",
+            Order::Both => "both",
         };
         vec![
             "bench-load".into(),
@@ -143,15 +146,16 @@ impl Load {
     fn serve(&self, peers: Vec<Peer>, device: &File, requests: &[Request]) -> Result<Served> {
         let gate = Barrier::new(peers.len() + 1);
         thread::scope(|scope| {
-            let work = |mut peer| {
+            let work = |mut peer, delay| {
                 let mut tally = Tally::new()?;
                 gate.wait();
-                self.ask(&mut peer, device, requests, &mut tally)?;
+                self.ask(&mut peer, delay, device, requests, &mut tally)?;
                 anyhow::Ok(tally)
             };
             let threads: Vec<_> = peers
                 .into_iter()
-                .map(|peer| scope.spawn(move || work(peer)))
+                .zip(self.delays())
+                .map(|(peer, delay)| scope.spawn(move || work(peer, delay)))
                 .collect();
             // Whoever is at the gate waits, so what the server does before is not in it.
             let used = usage::processor_time(self.server)?;
@@ -173,17 +177,25 @@ impl Load {
         })
     }
 
+    /// How long after the beginning each client asks first: those with a pace not all at once.
+    fn delays(&self) -> impl Iterator<Item = Duration> {
+        let clients = u32::try_from(self.clients).unwrap_or(u32::MAX);
+        let pace = Duration::from_micros(self.pace);
+        (0..clients).map(move |client| pace * client / clients)
+    }
+
     /// One client, until the time is over.
     fn ask(
         &self,
         peer: &mut Peer,
+        delay: Duration,
         device: &File,
         requests: &[Request],
         tally: &mut Tally,
     ) -> Result<()> {
         let pace = Duration::from_micros(self.pace);
         let start = Instant::now();
-        let mut due = start;
+        let mut due = start + delay;
         for (cdb, parameters) in requests.iter().cycle() {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             let asked = Instant::now();
@@ -212,21 +224,23 @@ impl Load {
 impl Order {
     /// What is asked for in turn.
     fn requests(self) -> Vec<Request> {
+        let reserve = || out(OutServiceAction::Reserve, KEY, 0);
         match self {
-            Self::ReadKeys => {
-                let read = PersistentReserveIn {
-                    service_action: InServiceAction::ReadKeys,
-                    // sg_persist asks for as much, and with it fence_scsi does.
-                    allocation_length: u16::try_from(MAX_TRANSFER).unwrap_or(u16::MAX),
-                    control: 0,
-                };
-                vec![(padded(&read.encode()), Vec::new())]
-            }
-            Self::Reserve => [OutServiceAction::Reserve, OutServiceAction::Release]
-                .map(|action| out(action, KEY, 0))
-                .into(),
+            Self::ReadKeys => vec![read_keys()],
+            Self::Reserve => vec![reserve(), out(OutServiceAction::Release, KEY, 0)],
+            Self::Both => vec![read_keys(), reserve()],
         }
     }
+}
+
+fn read_keys() -> Request {
+    let read = PersistentReserveIn {
+        service_action: InServiceAction::ReadKeys,
+        // sg_persist asks for as much, and with it fence_scsi does.
+        allocation_length: u16::try_from(MAX_TRANSFER).unwrap_or(u16::MAX),
+        control: 0,
+    };
+    (padded(&read.encode()), Vec::new())
 }
 
 fn out(service_action: OutServiceAction, reservation_key: u64, new_key: u64) -> Request {

@@ -1,6 +1,7 @@
 //! Commands that hang, sent by others, and a healthy client that asks once in a millisecond.
 
 use std::fs;
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::bench::figure::{Figure, Goal};
 use crate::bench::lab::{Lab, gather};
 use crate::bench::part::{Crowd, Load, Served, disk};
 use crate::bench::results::Measured;
+use crate::bench::server::Server;
 use crate::bench::worker::Worker;
 
 const COMMANDS: [usize; 3] = [64, 200, 1000];
@@ -46,27 +48,53 @@ pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
     Ok(measured)
 }
 
+/// Devices that hang.
+pub(super) struct Devices {
+    folder: PathBuf,
+    _process: Worker,
+}
+
+impl Devices {
+    pub(super) fn start(lab: &Lab) -> Result<Self> {
+        let folder = lab.folder().join("hung");
+        fs::create_dir_all(&folder).context("cannot make a folder")?;
+        let words = [
+            "bench-hang".into(),
+            "--folder".into(),
+            folder.clone().into(),
+        ];
+        let mut process = Worker::start(&lab.parts, &words)?;
+        process.begin()?;
+        Ok(Self {
+            folder,
+            _process: process,
+        })
+    }
+
+    /// A crowd that has not begun, each of which will send one command to one of them.
+    pub(super) fn start_crowd(
+        &self,
+        lab: &Lab,
+        server: &Server,
+        commands: usize,
+    ) -> Result<Vec<Worker>> {
+        lab.start_crowd(&Crowd {
+            devices: (0..commands.div_ceil(OF_A_DEVICE))
+                .map(|number| self.folder.join(disk(number)))
+                .collect(),
+            ..lab.crowd(server, commands)
+        })
+    }
+}
+
 /// A healthy client, as the commands come, and once they all hang. Where it has no answer, its last wait
 /// is as long as it was ready to wait.
 fn beside(lab: &Lab, contestant: &Contestant, commands: usize) -> Result<[Served; 2]> {
-    let folder = lab.folder().join("hung");
-    fs::create_dir_all(&folder).context("cannot make a folder")?;
-    let words = [
-        "bench-hang".into(),
-        "--folder".into(),
-        folder.clone().into(),
-    ];
     // What is declared first goes last: clients, then the devices, whose end lets go what hangs, and then
     // the helper can end.
     let server = lab.start(contestant)?;
-    let mut hanging = Worker::start(&lab.parts, &words)?;
-    hanging.begin()?;
-    let mut crowd = lab.start_crowd(&Crowd {
-        devices: (0..commands.div_ceil(OF_A_DEVICE))
-            .map(|number| folder.join(disk(number)))
-            .collect(),
-        ..lab.crowd(&server, commands)
-    })?;
+    let devices = Devices::start(lab)?;
+    let mut crowd = devices.start_crowd(lab, &server, commands)?;
     let load = Load {
         pace: PACE,
         milliseconds: LENGTH,

@@ -3,6 +3,7 @@
 mod hung;
 mod idle;
 mod limit;
+mod mixed;
 mod overhead;
 mod soft_lun;
 mod storm;
@@ -28,6 +29,8 @@ pub(crate) enum Scenario {
     Limit,
     /// 10,000 connections in a burst
     Storm,
+    /// Everything at once, as on a host: idle clients, paced ones, busy ones, comers and goers, hung commands
+    Mixed,
     /// READ KEYS, RESERVE and RELEASE on a soft LUN
     SoftLun,
     /// What trace points cost that are off, and all events in a binary trace
@@ -44,7 +47,7 @@ impl Scenario {
             // The floor has no answer to a want of descriptors.
             Self::Limit => !contestant.is(FLOOR),
             Self::SoftLun => !contestant.is(FLOOR) && !contestant.is(ORIGINAL),
-            Self::Overhead | Self::Idle | Self::Hung | Self::Storm => true,
+            Self::Overhead | Self::Idle | Self::Hung | Self::Storm | Self::Mixed => true,
         }
     }
 
@@ -56,6 +59,7 @@ impl Scenario {
             Self::Hung => hung::measure(lab, contestant),
             Self::Limit => limit::measure(lab, contestant),
             Self::Storm => storm::measure(lab, contestant),
+            Self::Mixed => mixed::measure(lab, contestant),
             Self::SoftLun => soft_lun::measure(lab, contestant),
             Self::Trace => trace::measure(lab, contestant),
         }
