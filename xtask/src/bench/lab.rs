@@ -56,6 +56,12 @@ impl Lab {
         self.start_as(Command::new(&contestant.program), contestant, &[])
     }
 
+    /// The same, with its socket in another folder: beside another one of the same name.
+    pub(super) fn start_in(&self, contestant: &Contestant, folder: &Path) -> Result<Server> {
+        let command = Command::new(&contestant.program);
+        Server::start(command, contestant, &[], folder, self.cores.as_ref())
+    }
+
     /// The same, with more arguments.
     pub(super) fn start_with(
         &self,

@@ -21,7 +21,7 @@ use super::results::Measured;
 pub(crate) enum Scenario {
     /// Requests to /dev/null by 1, 4, 16 and 64 clients: what the helper itself costs
     Overhead,
-    /// 2,000 and 4,000 connections that do nothing: memory, threads, and what they cost the others
+    /// 1 to 4,000 connections that do nothing: memory, threads, and what they cost the others
     Idle,
     /// 64, 200 and 1,000 commands that hang, and a healthy client beside them
     Hung,
