@@ -3,6 +3,7 @@
 //! Each contestant and each part of the benchmark is a process of its own, so that what one takes is not
 //! taken for another's; the parts are this program, built as it is released.
 
+mod chart;
 mod contestant;
 mod cores;
 mod figure;
@@ -61,10 +62,19 @@ pub(crate) struct Options {
     /// Write every value of every round to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Draw the figures that say most: of the scenarios overhead, hung and idle, as SVG
+    #[arg(long, value_name = "FILE")]
+    chart: Option<PathBuf>,
+    /// Draw what an earlier run has written with --json, and measure nothing
+    #[arg(long, value_name = "JSON", requires = "chart", conflicts_with_all = ["scenarios", "json"])]
+    from: Option<PathBuf>,
 }
 
 /// Runs the scenarios one after another; one that fails does not stop the others.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if let (Some(from), Some(chart)) = (&options.from, &options.chart) {
+        return chart::redraw(from, chart);
+    }
     let length = Duration::try_from_secs_f64(options.seconds).context("--seconds")?;
     raise_limit()?;
     let parts = build::release("xtask")?;
@@ -79,6 +89,34 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if scenarios.contains(&Scenario::Trace) {
         contestants.extend(contestant::find_traced(&options.only, &lab.trace())?);
     }
+    let (report, failed) = run_all(scenarios, &lab, &contestants, options.rounds.into());
+    let report = json!({
+        "machine": machine,
+        "rounds": options.rounds,
+        "seconds": options.seconds,
+        "apart": options.apart,
+        "scenarios": report,
+    });
+    if let Some(path) = &options.json {
+        let text = format!("{report:#}\n");
+        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if let Some(path) = &options.chart {
+        chart::write(report, path)?;
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+/// The results of each scenario by its name, and the names of those that have failed.
+fn run_all(
+    scenarios: &[Scenario],
+    lab: &Lab,
+    contestants: &[Contestant],
+    rounds: usize,
+) -> (Map<String, Value>, Vec<String>) {
     let mut report = Map::new();
     let mut failed = Vec::new();
     for scenario in scenarios {
@@ -86,7 +124,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             .to_possible_value()
             .map_or_else(String::new, |name| name.get_name().to_owned());
         println!("xtask: {name}");
-        let run = || run_one(*scenario, &lab, &contestants, options.rounds.into());
+        let run = || run_one(*scenario, lab, contestants, rounds);
         match timed(&name, run) {
             Ok(results) => {
                 report.insert(name, results.json());
@@ -97,22 +135,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             }
         }
     }
-    if let Some(path) = &options.json {
-        let seconds = options.seconds;
-        let report = json!({
-            "machine": machine,
-            "rounds": options.rounds,
-            "seconds": seconds,
-            "apart": options.apart,
-            "scenarios": Value::Object(report),
-        });
-        let text = format!("{report:#}\n");
-        fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    if !failed.is_empty() {
-        bail!("failed: {}", failed.join(", "));
-    }
-    Ok(())
+    (report, failed)
 }
 
 fn run_one(

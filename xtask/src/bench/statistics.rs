@@ -1,9 +1,9 @@
 //! What a figure's values come to: median, spread, and the ratio of two contestants.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The middle of the values and how far they are apart.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Summary {
     pub(super) median: f64,
     pub(super) least: f64,

@@ -58,7 +58,7 @@ fn summary(values: &[f64]) -> String {
 }
 
 /// A number with three digits that say something, or all in front of its point.
-fn three_digits(value: f64) -> String {
+pub(super) fn three_digits(value: f64) -> String {
     let decimals = match value.abs() {
         100.0.. => 0,
         10.0.. => 1,
