@@ -67,6 +67,14 @@ pub(crate) fn untraced() -> Result<PathBuf> {
     Ok(built_by(command, "qemu-pr-helper")?.executable)
 }
 
+/// Builds what counts the instructions of a package, as it is released.
+pub(crate) fn instructions(package: &str) -> Result<PathBuf> {
+    let name = "instructions";
+    let package = format!("--package={package}");
+    let built = build(&["bench", "--no-run", "--bench", name, &package], name)?;
+    Ok(built.executable)
+}
+
 /// Builds the compatibility suite.
 pub(crate) fn compat() -> Result<Program> {
     let package = "--package=qemu-pr-helper";

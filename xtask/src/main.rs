@@ -5,6 +5,7 @@
 mod bench;
 mod build;
 mod guest;
+mod instructions;
 mod process;
 mod verdict;
 mod vm;
@@ -28,6 +29,8 @@ enum Task {
     Bench(bench::Options),
     #[command(flatten)]
     BenchPart(bench::Part),
+    /// Counts the instructions of decoding and encoding, and holds them against bounds
+    Instructions(instructions::Options),
     /// Boots virtual machines with a real SCSI target and runs scenarios inside them
     Vm(vm::Options),
     /// What runs inside such a machine, as its first process
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let result: Result<()> = match Arguments::parse().task {
         Task::Bench(options) => bench::run(&options),
         Task::BenchPart(part) => part.run(),
+        Task::Instructions(options) => instructions::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::GuestInit(options) => guest::run(&options),
     };

@@ -1,0 +1,67 @@
+//! Instructions for a request that arrives, and for its answer; see `counted`.
+
+#[path = "../../scsi-pr/benches/counted/mod.rs"]
+mod counted;
+
+use std::fs::File;
+use std::hint::black_box;
+use std::os::fd::OwnedFd;
+
+use anyhow::Result;
+use pr_socket::descriptors::Descriptors;
+use pr_socket::inbox::Progress;
+use pr_socket::wire::{CDB_SIZE, SENSE_SIZE, padded};
+use pr_socket::{Command, Device, Inbox, ReplyBuffer};
+use scsi_pr::Status;
+
+/// READ KEYS, with an allocation length that no routine for long copies is chosen for: which one that is depends
+/// on the processor.
+const IN: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 64, 0];
+/// REGISTER.
+const OUT: [u8; 10] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
+const LIST: [u8; 24] = [0xaa; 24];
+
+fn main() -> Result<()> {
+    counted::run(&[
+        ("request IN", |count| receive(count, &[&padded(&IN)])),
+        ("request OUT", |count| {
+            receive(count, &[&padded(&OUT), &LIST]);
+        }),
+        ("answer to IN", |count| answer(count, padded(&IN), 64)),
+        ("answer to OUT", |count| answer(count, padded(&OUT), 0)),
+    ])
+}
+
+/// A request in the pieces that a client sends it in, with a descriptor that goes around.
+#[expect(clippy::unwrap_used, reason = "these requests are right")]
+fn receive(count: usize, pieces: &[&[u8]]) {
+    let mut inbox = Inbox::new();
+    inbox.space().fill(0);
+    inbox.receive(4, Descriptors::None).unwrap();
+    let mut device = Some(OwnedFd::from(File::open("/dev/null").unwrap()));
+    for _ in 0..count {
+        for piece in black_box(pieces) {
+            inbox.space().copy_from_slice(piece);
+            let descriptors = device.take().map_or(Descriptors::None, Descriptors::One);
+            if let Progress::Request(request) = inbox.receive(piece.len(), descriptors).unwrap() {
+                let request = black_box(request);
+                if let Device::Open(descriptor) = request.device {
+                    device = Some(descriptor);
+                }
+            }
+        }
+        assert!(device.is_some());
+    }
+}
+
+#[expect(clippy::unwrap_used, reason = "these commands are right")]
+fn answer(count: usize, cdb: [u8; CDB_SIZE], length: usize) {
+    let command = Command::new(cdb).unwrap();
+    let sense = [0; SENSE_SIZE];
+    let mut reply = ReplyBuffer::new();
+    for _ in 0..count {
+        let command = black_box(&command);
+        black_box(reply.data_area(command));
+        black_box(reply.finish(command, Status::GOOD, black_box(&sense), length));
+    }
+}
