@@ -52,7 +52,7 @@ const WANTED: [Wanted; 5] = [
         ],
     },
     Wanted {
-        title: "Worst wait beside commands that hang, ms (less is better; from line to line ten times as long)",
+        title: "Worst wait beside commands that hang, ms (less is better; given up after 1,000; log scale)",
         scale: Scale::Logarithmic,
         scenario: "hung",
         figures: &[
