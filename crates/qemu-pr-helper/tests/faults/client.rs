@@ -1,0 +1,123 @@
+//! A helper's clients, who need not do what they should.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use pr_socket::descriptors;
+use scsi_pr::Status;
+
+use crate::helper::PATIENCE;
+
+/// READ KEYS, with room for eight bytes.
+pub(crate) const READ_KEYS: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0];
+/// REGISTER, with as many bytes of parameters as it has.
+pub(crate) const REGISTER: [u8; 16] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
+/// The parameters' length.
+pub(crate) const PARAMETERS: usize = 24;
+
+/// Bytes of a greeting, and of an answer without data.
+const GREETING: usize = 4;
+const ANSWER: usize = 104;
+
+/// `/dev/null`: a device that answers every command at once, and refuses it.
+pub(crate) fn null() -> File {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).open("/dev/null").unwrap()
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Client(pub(crate) UnixStream);
+
+impl Client {
+    pub(crate) fn connect(path: &Path) -> Self {
+        let socket = UnixStream::connect(path).unwrap();
+        // Whoever is not served fails the test.
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_write_timeout(Some(PATIENCE)).unwrap();
+        Self(socket)
+    }
+
+    /// After the handshake.
+    pub(crate) fn greeted(mut self) -> Self {
+        self.try_greet().unwrap();
+        self
+    }
+
+    pub(crate) fn try_greet(&mut self) -> io::Result<()> {
+        self.hear_greeting()?;
+        self.0.write_all(&[0; GREETING])
+    }
+
+    /// Does not answer it.
+    pub(crate) fn hear_greeting(&mut self) -> io::Result<()> {
+        self.0.read_exact(&mut [0; GREETING])
+    }
+
+    /// Sends bytes, and a descriptor with the first of them.
+    pub(crate) fn send(&mut self, bytes: &[u8], device: BorrowedFd<'_>) {
+        descriptors::send(self.0.as_fd(), bytes, device).unwrap();
+    }
+
+    /// Sends bytes alone. Nobody may be there any more.
+    pub(crate) fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    /// The status of the answer to a command for `device`.
+    pub(crate) fn try_ask(&mut self, cdb: [u8; 16], device: &File) -> io::Result<Status> {
+        descriptors::send(self.0.as_fd(), &cdb, device.as_fd())?;
+        if cdb == REGISTER {
+            self.0.write_all(&[0; PARAMETERS])?;
+        }
+        self.answer()
+    }
+
+    /// The status of the next answer, whose data are read too.
+    pub(crate) fn answer(&mut self) -> io::Result<Status> {
+        let mut head = [0; ANSWER];
+        self.0.read_exact(&mut head)?;
+        let [_, _, _, status, a, b, c, d, ..] = head;
+        let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap();
+        self.0.read_exact(&mut vec![0; length])?;
+        Ok(Status(status))
+    }
+
+    /// Checks that the helper answers it as `/dev/null` does.
+    #[track_caller]
+    pub(crate) fn is_served(&mut self) {
+        for cdb in [READ_KEYS, REGISTER] {
+            assert_eq!(self.try_ask(cdb, &null()).unwrap(), Status::CHECK_CONDITION);
+        }
+    }
+
+    /// Leaves, and waits until the helper has seen it.
+    pub(crate) fn leave(mut self) {
+        self.0.shutdown(Shutdown::Write).unwrap();
+        self.is_closed();
+    }
+
+    /// Checks that nothing comes from the helper for `length`.
+    #[track_caller]
+    pub(crate) fn hears_nothing_for(&mut self, length: Duration) {
+        self.0.set_read_timeout(Some(length)).unwrap();
+        let heard = self.0.read(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(heard, Err(io::ErrorKind::WouldBlock));
+        self.0.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+
+    /// Waits until the helper has closed the connection, having said nothing.
+    #[track_caller]
+    pub(crate) fn is_closed(&mut self) {
+        match self.0.read(&mut [0]) {
+            Ok(count) => assert_eq!(count, 0),
+            // Something that was sent was not read.
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
+        }
+    }
+}
