@@ -21,33 +21,33 @@ impl<E: Execute> Engine<E> {
         }
         // By now others can look after the door. The connections that come to nothing are closed last:
         // what is still in them may be such that a close takes long.
-        let arrived = self.arrivals();
-        let rejected: Vec<_> = arrived
-            .into_iter()
-            .filter_map(|(client, socket)| self.welcome(&client, socket))
-            .collect();
+        let rejected = self.let_in();
         drop(rejected);
     }
 
-    /// Some of the clients that have connected; the others are for whoever is woken next.
-    fn arrivals(&self) -> Vec<(Client, Arc<OwnedFd>)> {
-        let mut arrived = Vec::new();
-        while arrived.len() < MOST_AT_ONCE {
+    /// Takes in some of the clients that have connected; the others are for whoever is woken next. Gives those that
+    /// come to nothing.
+    ///
+    /// Until the door is waited for again nobody else is woken for it. By then all have their places, so that
+    /// whoever counts them counts them all.
+    fn let_in(&self) -> Vec<Arc<OwnedFd>> {
+        let mut rejected = Vec::new();
+        for _ in 0..MOST_AT_ONCE {
             if self.stopping.load(Ordering::SeqCst) {
-                return arrived;
+                return rejected;
             }
-            let present = lock(&self.table).len().saturating_add(arrived.len());
+            let present = lock(&self.table).len();
             match self.door.next(present) {
                 Knock::Client(socket, number) => {
                     let client = Client::of(&socket, number);
-                    arrived.push((client, Arc::new(socket)));
+                    rejected.extend(self.welcome(&client, Arc::new(socket)));
                 }
                 Knock::Nobody => break,
-                Knock::Paused => return arrived,
+                Knock::Paused => return rejected,
             }
         }
         self.poll.door_again(&self.door);
-        arrived
+        rejected
     }
 
     /// Greets a client, and puts its session into the table and the epoll set. Gives the socket back if it

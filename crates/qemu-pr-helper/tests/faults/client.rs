@@ -59,6 +59,14 @@ impl Client {
         self.0.read_exact(&mut [0; GREETING])
     }
 
+    /// Whether it has a greeting, which it takes.
+    pub(crate) fn was_greeted(&mut self) -> Option<()> {
+        self.0.set_nonblocking(true).unwrap();
+        let heard = self.hear_greeting();
+        self.0.set_nonblocking(false).unwrap();
+        heard.ok()
+    }
+
     /// Sends bytes, and a descriptor with the first of them.
     pub(crate) fn send(&mut self, bytes: &[u8], device: BorrowedFd<'_>) {
         descriptors::send(self.0.as_fd(), bytes, device).unwrap();

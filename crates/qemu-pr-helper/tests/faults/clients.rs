@@ -1,6 +1,7 @@
 //! How many clients there can be: of all processes, and of one.
 
 use std::process;
+use std::thread;
 use std::time::Duration;
 
 use crate::Test;
@@ -11,6 +12,7 @@ use crate::others::{Others, Task};
 pub(crate) const TESTS: &[Test] = &[
     ("who_is_too_many_waits", who_is_too_many_waits),
     ("descriptors_limit_them_too", descriptors_limit_them_too),
+    ("nobody_slips_in_in_a_rush", nobody_slips_in_in_a_rush),
     ("a_process_has_its_share", a_process_has_its_share),
     (
         "the_dead_give_their_places_back",
@@ -56,6 +58,34 @@ fn descriptors_limit_them_too() {
     let rest = (1..possible).map(|_| helper.client());
     is_full_with(&helper, [first].into_iter().chain(rest).collect());
     helper.is_at_rest_as(&before);
+}
+
+/// Those who come at once meet several threads, which together must not take in more than there may be.
+fn nobody_slips_in_in_a_rush() {
+    let places = 4;
+    let all = ["--max-clients", "4", "--max-clients-per-process", "99"];
+    let share = ["--max-clients", "99", "--max-clients-per-process", "4"];
+    for arguments in [all, share] {
+        let helper = Helper::start(&arguments);
+        for _ in 0..12 {
+            let clients = (0..20).map(|_| Client::connect(&helper.socket()));
+            let mut clients: Vec<_> = clients.collect();
+            let mut greeted = 0;
+            wait_for("as many as may be", || {
+                greeted += clients.iter_mut().filter_map(Client::was_greeted).count();
+                (greeted >= places).then_some(())
+            });
+            // Who is one too many would be there by now, mostly.
+            thread::sleep(Duration::from_millis(10));
+            greeted += clients.iter_mut().filter_map(Client::was_greeted).count();
+            assert_eq!(greeted, places, "{arguments:?}");
+            drop(clients);
+            wait_for("their places", || {
+                let left = Client::connect(&helper.socket()).try_greet();
+                left.ok()
+            });
+        }
+    }
 }
 
 fn a_process_has_its_share() {
