@@ -9,7 +9,7 @@ use crate::trace::trace;
 
 /// How long a thread that is not the last one waits before it ends. Long enough that a cluster's
 /// periodic commands do not start and end threads all day.
-const QUIET: Duration = Duration::from_secs(10);
+pub(super) const QUIET: Duration = Duration::from_secs(10);
 
 /// The deepest call, a log line within a command, takes some kilobytes; memory is only used as far
 /// as it is touched.

@@ -182,8 +182,9 @@ impl<E: Execute> Engine<E> {
     fn follow(self: &Arc<Self>) {
         let mut reply = ReplyBuffer::new();
         loop {
-            let Some(event) = self.poll.wait(self.crew.patience()) else {
+            let Some(event) = self.poll.wait(self.patience()) else {
                 // Nothing has happened for a long time.
+                self.tidy();
                 if self.crew.leave_if_surplus() {
                     return;
                 }
@@ -198,6 +199,26 @@ impl<E: Execute> Engine<E> {
                 Event::Beat => self.is_heard.store(true, Ordering::SeqCst),
                 Event::Session(place) => self.serve(place, &mut reply, may_block),
             }
+            self.crew.back_to_waiting();
+        }
+    }
+
+    /// How long the calling thread should wait for an event.
+    fn patience(&self) -> Option<Duration> {
+        let is_tidy = lock(&self.discarded).is_empty();
+        if is_tidy {
+            self.crew.patience()
+        } else {
+            Some(crew::QUIET)
+        }
+    }
+
+    /// Drops what was put aside, if there can be another thread by now. If nobody asks for anything any more,
+    /// it would stay for ever: a guest's disk, say, that its host wants to take away.
+    fn tidy(self: &Arc<Self>) {
+        if !lock(&self.discarded).is_empty() {
+            self.crew.called();
+            self.has_follower();
             self.crew.back_to_waiting();
         }
     }
