@@ -2,12 +2,10 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use log::Level;
 use pr_socket::server::{Ended, Next, Patience};
 use pr_socket::{Connection, ReplyBuffer, Request, Violation};
-use rustix::net::{Shutdown, shutdown};
 
 use crate::chain;
 use crate::client::Client;
@@ -49,21 +47,15 @@ pub struct Session {
     client: Client,
     /// Shared with whoever waits for the client while the session is somebody else's.
     connection: Connection<Arc<OwnedFd>>,
-    /// Since when there is something to wait for the rest of.
-    begun: Option<Instant>,
-    /// It has taken too long, and the connection is to end.
-    is_overdue: bool,
 }
 
 impl Session {
     /// A session with the `client` on `socket`, who is to be [greeted](Self::greet).
     #[must_use]
-    pub fn new(socket: Arc<OwnedFd>, client: Client) -> Self {
+    pub const fn new(socket: Arc<OwnedFd>, client: Client) -> Self {
         Self {
             client,
             connection: Connection::new(socket),
-            begun: Some(Instant::now()),
-            is_overdue: false,
         }
     }
 
@@ -94,15 +86,10 @@ impl Session {
         reply: &mut ReplyBuffer,
         execute: impl FnOnce(&Client, Request, &mut [u8]) -> Option<Outcome>,
     ) -> Served {
-        if self.is_overdue {
-            self.end_overdue();
-            return Served::Nothing(Wait::Over);
-        }
         let answered = match self.connection.advance(patience) {
             Ok(Next::AwaitReadable) => return Served::Nothing(self.wait()),
             Ok(Next::AwaitWritable) => return Served::Nothing(Wait::Writable),
             Ok(Next::Negotiated(features)) => {
-                self.begun = None;
                 trace!(pr_helper_client_negotiated(
                     self.client.number(),
                     features.get()
@@ -110,7 +97,6 @@ impl Session {
                 return Served::Handshake;
             }
             Ok(Next::Request(request)) => {
-                self.begun = None;
                 let command = request.command;
                 let outcome = execute(&self.client, request, reply.data_area(&command));
                 let Some(Outcome {
@@ -136,31 +122,16 @@ impl Session {
     }
 
     /// What to wait for where there is nothing to read.
-    fn wait(&mut self) -> Wait {
+    const fn wait(&self) -> Wait {
         if self.connection.is_idle() {
-            return Wait::Readable;
-        }
-        // With every byte of it that comes alone the rest is due as it was.
-        self.begun.get_or_insert_with(Instant::now);
-        Wait::Rest
-    }
-
-    /// How long the client has been at something that it has not finished.
-    #[must_use]
-    pub fn begun_for(&self) -> Option<Duration> {
-        self.begun.map(|begun| begun.elapsed())
-    }
-
-    /// Ends the connection of a client that takes too long for what it has begun: [`Self::serve`] finds it over.
-    pub fn give_up(&mut self) {
-        self.is_overdue = true;
-        // Whoever waits for the client is woken by this, as if it had left.
-        if let Err(error) = shutdown(&self.connection, Shutdown::Both) {
-            log::info!("{}: gone before it was given up: {error}", self.client);
+            Wait::Readable
+        } else {
+            Wait::Rest
         }
     }
 
-    fn end_overdue(&self) {
+    /// Says that the connection ends because the client takes too long for what it has begun.
+    pub fn give_up(&self) {
         let client = self.client;
         let what = if self.connection.is_negotiated() {
             "sent half of a request and then nothing for too long"

@@ -1,12 +1,14 @@
 //! From the door to a seat: clients that have connected are greeted and waited for.
 
 use std::os::fd::OwnedFd;
-use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use super::Engine;
 use super::door::{Knock, MOST_AT_ONCE};
+use super::overdue::Begun;
+use super::sync::atomic::Ordering;
+use super::sync::{Mutex, lock};
 use super::table::Seat;
-use super::{Engine, lock};
 use crate::chain;
 use crate::client::Client;
 use crate::outcome::Execute;
@@ -79,15 +81,16 @@ impl<E: Execute> Engine<E> {
         let seat = Arc::new(Seat {
             socket: Arc::clone(&socket),
             session: Mutex::new(session),
+            begun: Begun::nothing(),
         });
+        // It owes an answer to the greeting. Noted before anybody can be woken by that.
+        self.overdue.note(&seat.begun);
         let place = lock(&self.table).insert(client, seat);
         if let Err(error) = self.poll.add(place, &socket) {
             log::error!("{client}: cannot wait for it, connection closed: {error}");
             lock(&self.table).remove(place);
             return Some(socket);
         }
-        // It owes an answer to the greeting.
-        self.overdue.note();
         None
     }
 

@@ -1,10 +1,10 @@
 //! How many threads there are: always one that waits, and no more than are of use.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 use std::time::Duration;
 
+use super::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use super::sync::thread;
 use crate::trace::trace;
 
 /// How long a thread that is not the last one waits before it ends. Long enough that a cluster's
@@ -20,7 +20,8 @@ const STACK_SIZE: usize = 256 * 1024;
 const MOST_THREADS: usize = 4096;
 
 /// The most threads that stay with their clients. Each costs its memory for as long as its client is busy.
-const MOST_STAYING: usize = 64;
+/// In the model some are to be without that.
+const MOST_STAYING: usize = if cfg!(shuttle) { 1 } else { 64 };
 
 /// Counts the threads, and those that wait for something to happen.
 ///

@@ -1,11 +1,11 @@
 //! How many commands are in progress at which device.
 
+use std::array::from_fn;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::Mutex;
 
-use super::lock;
+use super::sync::{Mutex, lock};
 use crate::device::Number;
 
 /// Enough that threads seldom meet at one lock, which each has for the moment that counting takes.
@@ -33,7 +33,7 @@ impl Devices {
         Self {
             most_commands,
             hasher: RandomState::new(),
-            parts: Default::default(),
+            parts: from_fn(|_| Mutex::new(HashMap::new())),
         }
     }
 

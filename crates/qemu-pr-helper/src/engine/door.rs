@@ -3,11 +3,11 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 
+use super::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::timer::Timer;
 use crate::listener::Listener;
 use crate::logging::Seldom;

@@ -22,16 +22,21 @@ mod arrivals;
 mod crew;
 mod devices;
 mod door;
+#[cfg(all(test, shuttle))]
+mod model;
 mod overdue;
+#[cfg(not(all(test, shuttle)))]
 mod poll;
+#[cfg(all(test, shuttle))]
+#[path = "model/poll.rs"]
+mod poll;
+mod sync;
 mod table;
 mod timer;
 
 use std::any::Any;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pr_socket::server::Patience;
@@ -46,18 +51,20 @@ use crate::listener::Listener;
 use crate::logging::Seldom;
 use crate::outcome::{Execute, Outcome};
 use crate::report;
-use crate::session::{Served, Session, Wait};
+use crate::session::{Served, Wait};
 use crew::Crew;
 use devices::Devices;
 use door::Door;
 use overdue::Overdue;
 use poll::{Event, Poll};
+use sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use sync::{Mutex, lock, thread};
 use table::{Seat, Table};
 use timer::Timer;
 
 /// How many requests of one client a thread serves that may not stay with it. A client that never pauses would
-/// keep the thread from others.
-const MOST_IN_A_ROW: u32 = 16;
+/// keep the thread from others. The model is to come to the end of it.
+const MOST_IN_A_ROW: u32 = if cfg!(shuttle) { 1 } else { 16 };
 
 /// Why the engine cannot start.
 #[derive(Debug, Error)]
@@ -272,7 +279,10 @@ impl<E: Execute> Engine<E> {
             return;
         };
         self.serving.fetch_add(1, Ordering::SeqCst);
-        let wait = self.serve_until_wait(&mut lock(&seat.session), reply, may_block);
+        let wait = self.serve_until_wait(&seat, reply, may_block);
+        if wait == Wait::Rest {
+            self.overdue.note(&seat.begun);
+        }
         let is_over = match wait {
             Wait::Over => true,
             // Not before the session is let go of: whoever is woken wants it.
@@ -286,8 +296,6 @@ impl<E: Execute> Engine<E> {
         };
         if is_over {
             lock(&self.table).remove(place);
-        } else if wait == Wait::Rest {
-            self.overdue.note();
         }
         // Whoever was woken may be through with it already, and this the last one who has it.
         self.let_go(seat, may_block);
@@ -299,12 +307,12 @@ impl<E: Execute> Engine<E> {
     }
 
     /// Serves request after request. Says what there is to wait for then.
-    fn serve_until_wait(
-        &self,
-        session: &mut Session,
-        reply: &mut ReplyBuffer,
-        may_block: bool,
-    ) -> Wait {
+    fn serve_until_wait(&self, seat: &Seat, reply: &mut ReplyBuffer, may_block: bool) -> Wait {
+        let mut session = lock(&seat.session);
+        if seat.begun.is_given_up() {
+            session.give_up();
+            return Wait::Over;
+        }
         let stay = may_block.then(|| self.crew.stay()).flatten();
         let mut patience = Patience::None;
         let mut in_a_row = 0;
@@ -314,10 +322,19 @@ impl<E: Execute> Engine<E> {
                 return Wait::Over;
             }
             let served = session.serve(patience, reply, |client, request, data| {
-                self.run(client, request, data, may_block)
+                if seat.begun.finish() {
+                    self.run(client, request, data, may_block)
+                } else {
+                    self.discard(request, may_block);
+                    None
+                }
             });
             match served {
-                Served::Handshake => {}
+                Served::Handshake if seat.begun.finish() => {}
+                Served::Handshake => {
+                    session.give_up();
+                    return Wait::Over;
+                }
                 // Who has asked once asks again.
                 Served::Request if stay.is_some() => patience = Patience::OfSocket,
                 Served::Request if may_block && in_a_row < MOST_IN_A_ROW => in_a_row += 1,
@@ -375,10 +392,4 @@ impl<E: Execute> Engine<E> {
         );
         Outcome::status(Status::BUSY)
     }
-}
-
-/// Locks, also if a thread has panicked with the lock: release builds end then, and in a test the
-/// panic itself is the news.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,23 +1,58 @@
-//! When to look for requests that their clients have begun and do not finish.
+//! Requests that their clients have begun and do not finish: since when, and when to look.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::lock;
+use rustix::net::{Shutdown, shutdown};
+
+use super::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use super::sync::{Mutex, lock};
 use super::table::{Seat, Table};
 use super::timer::Timer;
 
-/// A search, which looks at every session, comes at most so often while a request's time goes by. However many
+/// A search, which looks at every seat, comes at most so often while a request's time goes by. However many
 /// clients dawdle, and however they take turns, searching is next to nothing.
 const MOST_SEARCHES: u32 = 16;
+
+const NOTHING: u64 = 0;
+const GIVEN_UP: u64 = u64::MAX;
+
+/// Since when a client has been at something that it has not finished, in milliseconds of [`Overdue`]'s. Nobody
+/// takes the session to find out.
+#[derive(Debug)]
+pub(super) struct Begun(AtomicU64);
+
+impl Begun {
+    /// The client has begun nothing.
+    pub(super) fn nothing() -> Self {
+        Self(AtomicU64::new(NOTHING))
+    }
+
+    /// The client has finished what it had begun. False if that came too late.
+    pub(super) fn finish(&self) -> bool {
+        match self.0.load(Ordering::SeqCst) {
+            NOTHING => true,
+            since => {
+                let finished =
+                    self.0
+                        .compare_exchange(since, NOTHING, Ordering::SeqCst, Ordering::SeqCst);
+                since != GIVEN_UP && finished.is_ok()
+            }
+        }
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == GIVEN_UP
+    }
+}
 
 /// The timer that says when to search. It is set only while somebody is at half of a request.
 #[derive(Debug)]
 pub(super) struct Overdue {
     timer: Timer,
+    start: Instant,
     /// How long a request may take.
     patience: Duration,
     is_set: AtomicBool,
@@ -28,53 +63,71 @@ impl Overdue {
     pub(super) fn new(patience: Duration) -> io::Result<Self> {
         Ok(Self {
             timer: Timer::new()?,
+            start: Instant::now(),
             patience,
             is_set: AtomicBool::new(false),
         })
     }
 
-    /// Somebody is at half of a request, since now at the earliest.
-    pub(super) fn note(&self) {
+    /// A client waits with half of something. With every byte that comes alone the rest is due as it was.
+    pub(super) fn note(&self, begun: &Begun) {
+        let (now, order) = (self.now(), Ordering::SeqCst);
+        // Else it has begun earlier, or was given up.
+        let _ = begun.0.compare_exchange(NOTHING, now, order, order);
         if !self.is_set.swap(true, Ordering::SeqCst) {
             self.set(self.patience);
         }
     }
 
-    /// The timer has gone off: gives up who has been at a request for too long. The threads that are woken by that
-    /// see to the rest. Gives the seats that were taken for it.
+    /// The timer has gone off: gives up who has been at something for too long. The threads that are woken by
+    /// that see to the rest. Gives the seats that were taken for it.
     pub(super) fn give_up(&self, table: &Mutex<Table>) -> Vec<Arc<Seat>> {
         // Who is noted from now on has the timer set again.
         self.is_set.store(false, Ordering::SeqCst);
         let overdue = self.search(&lock(table));
         for seat in &overdue {
-            if let Some(mut session) = try_lock(&seat.session)
-                && session.begun_for() >= Some(self.patience)
-            {
-                session.give_up();
+            // Whoever waits for the client is woken by this, as if it had left.
+            if let Err(error) = shutdown(&*seat.socket, Shutdown::Both) {
+                log::info!("a client is gone before it was given up: {error}");
             }
         }
         overdue
     }
 
-    /// Who is to be given up. Sets the timer for those who are to be next.
+    /// Marks who is to be given up. Sets the timer for those who are to be next.
     fn search(&self, table: &Table) -> Vec<Arc<Seat>> {
         let mut overdue = Vec::new();
-        let mut longest = None;
+        let mut earliest = None;
+        let limit = self.now().saturating_sub(milliseconds(self.patience));
         for seat in table.seats() {
-            // Of a session that cannot be had somebody has more to say, and says it when it waits again.
-            let begun_for = try_lock(&seat.session).and_then(|session| session.begun_for());
-            if begun_for >= Some(self.patience) {
+            let since = seat.begun.0.load(Ordering::SeqCst);
+            if since == NOTHING || since == GIVEN_UP {
+                continue;
+            }
+            if since > limit {
+                earliest = Some(earliest.map_or(since, |earliest: u64| earliest.min(since)));
+                continue;
+            }
+            let given_up =
+                seat.begun
+                    .0
+                    .compare_exchange(since, GIVEN_UP, Ordering::SeqCst, Ordering::SeqCst);
+            // Else it has just finished.
+            if given_up.is_ok() {
                 overdue.push(Arc::clone(seat));
-            } else {
-                longest = longest.max(begun_for);
             }
         }
-        if let Some(longest) = longest {
+        if let Some(earliest) = earliest {
             self.is_set.store(true, Ordering::SeqCst);
-            let left = self.patience.saturating_sub(longest);
+            let left = Duration::from_millis(earliest.saturating_sub(limit));
             self.set(left.max(self.patience / MOST_SEARCHES));
         }
         overdue
+    }
+
+    /// Never what stands for something else.
+    fn now(&self) -> u64 {
+        milliseconds(self.start.elapsed()).saturating_add(1)
     }
 
     fn set(&self, after: Duration) {
@@ -90,11 +143,7 @@ impl AsFd for Overdue {
     }
 }
 
-/// As [`lock`], but `None` if somebody else has it.
-fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    match mutex.try_lock() {
-        Ok(guard) => Some(guard),
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    }
+fn milliseconds(duration: Duration) -> u64 {
+    // Of hundreds of millions of years nobody has to know.
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX - 2)
 }

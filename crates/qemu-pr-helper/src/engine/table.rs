@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use slab::Slab;
 
+use super::overdue::Begun;
+use super::sync::Mutex;
 use crate::client::Client;
 use crate::session::Session;
 
@@ -18,11 +20,13 @@ pub(super) struct Table {
     most_of_a_process: usize,
 }
 
-/// A session, and the socket that is waited for while nobody has the session.
+/// A session, and what others look at while somebody has it: the socket that is waited for, and whether the client
+/// is overdue.
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) socket: Arc<OwnedFd>,
     pub(super) session: Mutex<Session>,
+    pub(super) begun: Begun,
 }
 
 #[derive(Debug)]
@@ -104,8 +108,12 @@ mod tests {
         let client = Client::of(&here, number);
         drop(there);
         let socket = Arc::new(OwnedFd::from(here));
-        let session = Mutex::new(Session::new(Arc::clone(&socket), client));
-        (client, Arc::new(Seat { socket, session }))
+        let seat = Seat {
+            session: Mutex::new(Session::new(Arc::clone(&socket), client)),
+            socket,
+            begun: Begun::nothing(),
+        };
+        (client, Arc::new(seat))
     }
 
     #[test]
