@@ -41,7 +41,7 @@ const CHANGES: usize = 4;
 const AN_HOUR: Duration = Duration::from_secs(3600);
 
 /// How many turns all threads together may need in the end.
-const PATIENCE: usize = 5000;
+const PATIENCE: usize = 1000;
 
 /// Room for as many clients as there are in any scenario.
 const ROOM: u64 = 64;
