@@ -15,7 +15,8 @@ use crate::trace::trace;
 
 // What a client could have said again and again, by connecting anew.
 static VIOLATION: Seldom = Seldom::new();
-static OVERDUE: Seldom = Seldom::new();
+static HALF: Seldom = Seldom::new();
+static UNANSWERED: Seldom = Seldom::new();
 
 /// What a session waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,12 +134,12 @@ impl Session {
     /// Says that the connection ends because the client takes too long for what it has begun.
     pub fn give_up(&self) {
         let client = self.client;
-        let what = if self.connection.is_negotiated() {
-            "sent half of a request and then nothing for too long"
+        let (what, remark) = if self.connection.is_negotiated() {
+            ("took too long for a request", &HALF)
         } else {
-            "did not answer the greeting in time"
+            ("did not answer the greeting in time", &UNANSWERED)
         };
-        log::log!(level(&OVERDUE), "{client}: {what}, connection closed");
+        log::log!(level(remark), "{client}: {what}, connection closed");
         self.trace_end(what);
     }
 
