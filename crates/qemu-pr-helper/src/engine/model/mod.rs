@@ -293,6 +293,19 @@ fn without_threads_nobody_blocks_and_with_them_all_is_well_again() {
 }
 
 #[test]
+fn what_was_put_aside_is_closed_also_if_nobody_comes() {
+    explore(|| {
+        let running = Running::start(ROOM);
+        let mut guest = running.guest();
+        refuse(Refused::Always);
+        guest.ask(READ_KEYS, 1);
+        guest.leave();
+        refuse(Refused::Never);
+        settle(running);
+    });
+}
+
+#[test]
 fn a_thread_that_is_refused_now_and_then_costs_nobody_the_answer() {
     explore(|| {
         let running = Running::start(ROOM);
@@ -314,6 +327,20 @@ fn a_thread_that_is_refused_now_and_then_costs_nobody_the_answer() {
         refuse(Refused::Never);
         running.device.let_go();
         hanging.join().unwrap();
+        settle(running);
+    });
+}
+
+#[test]
+fn a_command_that_comes_with_the_end_is_waited_for_or_does_not_begin() {
+    explore(|| {
+        let running = Running::start(ROOM);
+        let mut guest = running.guest();
+        guest.send(READ_KEYS, 1);
+        assert_eq!(running.engine.stop(AN_HOUR), 0);
+        running.device.close();
+        guest.answer();
+        guest.leave();
         settle(running);
     });
 }
