@@ -7,6 +7,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use pr_socket::descriptors;
 use pr_socket::wire::{FEATURES_SIZE, RESPONSE_SIZE};
@@ -16,6 +17,8 @@ use shuttle::rand::{Rng as _, thread_rng};
 use super::device::Device;
 use super::sync::thread::{Refused, refuse};
 use crate::engine::Engine;
+use crate::engine::overdue::Overdue;
+use crate::engine::poll::Poll;
 use crate::limits::Limits;
 use crate::listener::Listener;
 
@@ -45,7 +48,20 @@ pub(super) struct Answer {
 }
 
 impl Running {
+    /// An engine that has room for so many clients.
     pub(super) fn start(room: u64) -> Self {
+        Self::start_changed(room, |_| {})
+    }
+
+    /// An engine for which all that is begun takes too long.
+    pub(super) fn start_impatient(room: u64) -> Self {
+        Self::start_changed(room, |engine| {
+            engine.overdue = Overdue::new(Duration::ZERO).unwrap();
+            engine.poll = Poll::new(&engine.door, &engine.overdue, &engine.beat).unwrap();
+        })
+    }
+
+    fn start_changed(room: u64, change: impl FnOnce(&mut Engine<Device>)) -> Self {
         refuse(Refused::Never);
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -54,8 +70,9 @@ impl Running {
         let listener = UnixListener::bind_addr(&address).unwrap();
         let listener = Listener::inherit(listener.into()).unwrap();
         let device = Device::new(room);
-        let engine = Engine::new(listener, device.clone(), &Limits::default());
-        let engine = Arc::new(engine.unwrap());
+        let mut engine = Engine::new(listener, device.clone(), &Limits::default()).unwrap();
+        change(&mut engine);
+        let engine = Arc::new(engine);
         engine.start().unwrap();
         Self {
             engine,

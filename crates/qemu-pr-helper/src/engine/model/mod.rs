@@ -229,17 +229,41 @@ fn clients_may_leave_at_any_moment() {
 }
 
 #[test]
+fn whoever_dawdles_is_sent_away_and_what_was_in_time_is_answered() {
+    explore(|| {
+        let running = Running::start_impatient(ROOM);
+        let guests = [true, false, false].map(|dawdles| {
+            meanwhile(&running, move |running| {
+                let mut guest = running.arrive();
+                if guest.is_greeted() {
+                    guest.agree();
+                    if dawdles {
+                        // All of it may go in one piece, and the rest never does.
+                        guest.begin(READ_KEYS, 1);
+                    } else {
+                        guest.send(READ_KEYS, 1);
+                    }
+                    let answer = guest.answer();
+                    assert!(answer.is_none_or(|answer| answer.status == Status::GOOD));
+                }
+                guest.leave();
+            })
+        });
+        for guest in guests {
+            guest.join().unwrap();
+        }
+        settle(running);
+    });
+}
+
+#[test]
 fn whoever_waits_at_the_door_is_let_in_when_others_leave() {
     explore(|| {
         let running = Running::start(1);
         let guests = [1, 2, 3].map(|length| {
             meanwhile(&running, move |running| {
                 let mut guest = running.arrive();
-                // All are of one process, whose share is all there is.
-                while !guest.is_greeted() {
-                    guest.leave();
-                    guest = running.arrive();
-                }
+                assert!(guest.is_greeted());
                 guest.agree();
                 assert_eq!(guest.ask(READ_KEYS, length), Status::GOOD);
                 guest.leave();
