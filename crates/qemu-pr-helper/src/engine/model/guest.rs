@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pr_socket::descriptors;
-use pr_socket::wire::{FEATURES_SIZE, RESPONSE_SIZE};
+use pr_socket::wire::{CDB_SIZE, FEATURES_SIZE, RESPONSE_SIZE};
 use scsi_pr::Status;
 use shuttle::rand::{Rng as _, thread_rng};
 
@@ -118,23 +118,32 @@ impl Guest {
 
     /// Begins to send a command that asks for so many bytes. Gives what is left of it, which may be nothing.
     pub(super) fn begin(&self, action: u8, length: u16) -> Vec<u8> {
-        let [high, low] = length.to_be_bytes();
-        let cdb = [0x5e, action, 0, 0, 0, 0, 0, high, low, 0, 0, 0, 0, 0, 0, 0];
+        let cdb = cdb(action, length);
         let (first, rest) = cdb.split_at(thread_rng().gen_range(1..=cdb.len()));
-        let null = File::open("/dev/null").unwrap();
-        // As above.
-        let _ = descriptors::send(self.socket.as_fd(), first, null.as_fd());
-        self.stir();
+        self.send_piece(first);
         rest.into()
+    }
+
+    /// Sends what is left of a command.
+    pub(super) fn finish(&mut self, rest: &[u8]) {
+        if !rest.is_empty() {
+            // As above.
+            let _ = self.socket.write_all(rest);
+            self.stir();
+        }
     }
 
     /// Sends a command, in one piece or in two.
     pub(super) fn send(&mut self, action: u8, length: u16) {
         let rest = self.begin(action, length);
-        if !rest.is_empty() {
-            let _ = self.socket.write_all(&rest);
-            self.stir();
-        }
+        self.finish(&rest);
+    }
+
+    fn send_piece(&self, bytes: &[u8]) {
+        let null = File::open("/dev/null").unwrap();
+        // As above.
+        let _ = descriptors::send(self.socket.as_fd(), bytes, null.as_fd());
+        self.stir();
     }
 
     /// Waits for an answer; `None` if the connection was closed instead.
@@ -153,6 +162,16 @@ impl Guest {
     /// Sends a command and waits for its answer.
     pub(super) fn ask(&mut self, action: u8, length: u16) -> Status {
         self.send(action, length);
+        self.status(length)
+    }
+
+    /// As [`Self::ask`], in one piece.
+    pub(super) fn ask_at_once(&mut self, action: u8, length: u16) -> Status {
+        self.send_piece(&cdb(action, length));
+        self.status(length)
+    }
+
+    fn status(&mut self, length: u16) -> Status {
         let answer = self.answer().expect("the connection lives");
         if answer.status == Status::GOOD {
             assert_eq!(answer.length, usize::from(length));
@@ -194,4 +213,10 @@ impl Guest {
         }
         Some(())
     }
+}
+
+/// PERSISTENT RESERVE IN.
+fn cdb(action: u8, length: u16) -> [u8; CDB_SIZE] {
+    let [high, low] = length.to_be_bytes();
+    [0x5e, action, 0, 0, 0, 0, 0, high, low, 0, 0, 0, 0, 0, 0, 0]
 }
