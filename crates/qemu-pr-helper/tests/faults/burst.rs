@@ -24,7 +24,8 @@ fn everybody_is_served() {
     // What the first one has needed is kept for the second.
     let first = burst();
     let second = burst();
-    // Five thousand sessions are more.
-    second.has_grown_little_since(&first, 1024);
+    // There are some hundred threads for a moment, in one burst more than in the other, and of each twenty KiB of
+    // its stack are kept. What smaller leaks are like is seen in `vanish` and `soak`.
+    second.has_grown_little_since(&first, 4096);
     helper.client().is_served();
 }

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use tempfile::TempDir;
 
 use crate::client::Client;
@@ -105,6 +105,15 @@ impl Helper {
     #[track_caller]
     pub(crate) fn says(&self, what: &str) {
         wait_for(what, || self.said().contains(what).then_some(()));
+    }
+
+    /// Changes the soft limit of a resource. The hard one is inherited, and stays.
+    pub(crate) fn limit(&self, resource: Resource, current: u64) {
+        let new = Rlimit {
+            current: Some(current),
+            maximum: getrlimit(resource).maximum,
+        };
+        prlimit(Some(self.process()), resource, new).unwrap();
     }
 
     /// Waits until it has as many descriptors as `before`, and no more threads than it needs at rest.

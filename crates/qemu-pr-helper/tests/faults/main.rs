@@ -19,6 +19,7 @@ mod client;
 mod clients;
 mod crowd;
 mod dawdlers;
+mod descriptors;
 mod helper;
 mod others;
 mod stuck;
@@ -39,11 +40,12 @@ fn main() {
     if let [others::OPTION, rest @ ..] = arguments.as_slice() {
         return others::run(rest);
     }
-    let areas: [(&str, &[Test]); 5] = [
+    let areas: [(&str, &[Test]); 6] = [
         ("burst", burst::TESTS),
         ("clients", clients::TESTS),
         ("crowd", crowd::TESTS),
         ("dawdlers", dawdlers::TESTS),
+        ("descriptors", descriptors::TESTS),
         ("vanish", vanish::TESTS),
     ];
     let trials = areas.into_iter().flat_map(|(area, tests)| {
