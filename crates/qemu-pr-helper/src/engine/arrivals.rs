@@ -48,7 +48,7 @@ impl<E: Execute> Engine<E> {
                 Knock::Paused => return rejected,
             }
         }
-        self.poll.door_again(&self.door);
+        self.watch_door();
         rejected
     }
 
@@ -96,7 +96,14 @@ impl<E: Execute> Engine<E> {
 
     pub(super) fn reopen_door(&self) {
         if self.door.reopen() {
-            self.poll.door_again(&self.door);
+            self.watch_door();
+        }
+    }
+
+    /// Has somebody woken for the door again. If the kernel refuses that now, it is asked again after a pause.
+    fn watch_door(&self) {
+        if let Err(error) = self.poll.door_again(&self.door) {
+            self.door.pause(format_args!("{error}"));
         }
     }
 }

@@ -103,11 +103,14 @@ impl Poll {
     }
 
     /// Waits for the door again, once.
-    pub(super) fn door_again(&self, door: &Door) {
+    pub(super) fn door_again(&self, door: &Door) -> io::Result<()> {
         let listener = epoll::EventData::new_u64(DOOR);
-        if let Err(error) = epoll::modify(&self.0, door, listener, interest(Wait::Readable)) {
-            log::error!("cannot accept clients any more: {error}");
-        }
+        Ok(epoll::modify(
+            &self.0,
+            door,
+            listener,
+            interest(Wait::Readable),
+        )?)
     }
 }
 

@@ -10,7 +10,8 @@
 //! | `others` | clients in another process |
 //! | all others | the tests |
 //!
-//! This program is those other processes too, which its arguments say; so it has a `main` of its own.
+//! This program is those other processes too, which its arguments say; so it has a `main` of its own. `refusals` wants
+//! `strace`, and says so where it cannot have it; `PR_COMPAT_STRICT` makes that a failure.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
@@ -22,6 +23,7 @@ mod dawdlers;
 mod descriptors;
 mod helper;
 mod others;
+mod refusals;
 mod stuck;
 mod usage;
 mod vanish;
@@ -40,12 +42,13 @@ fn main() {
     if let [others::OPTION, rest @ ..] = arguments.as_slice() {
         return others::run(rest);
     }
-    let areas: [(&str, &[Test]); 6] = [
+    let areas: [(&str, &[Test]); 7] = [
         ("burst", burst::TESTS),
         ("clients", clients::TESTS),
         ("crowd", crowd::TESTS),
         ("dawdlers", dawdlers::TESTS),
         ("descriptors", descriptors::TESTS),
+        ("refusals", refusals::TESTS),
         ("vanish", vanish::TESTS),
     ];
     let trials = areas.into_iter().flat_map(|(area, tests)| {
