@@ -47,6 +47,9 @@ pub enum Next {
     AwaitReadable,
     /// Come back when the socket can be written: the client does not read its answers.
     AwaitWritable,
+    /// Come back in a while: the kernel has no memory for an answer. That the socket can be written says nothing
+    /// about it.
+    AwaitMemory,
 }
 
 /// A helper's end of one connection.
@@ -87,8 +90,8 @@ impl<S: AsFd> Connection<S> {
     ///
     /// Why the connection is over. It is to be dropped.
     pub fn advance(&mut self, patience: Patience) -> Result<Next, Ended> {
-        if !self.flush()? {
-            return Ok(Next::AwaitWritable);
+        if let Some(next) = self.flush()? {
+            return Ok(next);
         }
         loop {
             let is_idle = self.inbox.is_between_requests();
@@ -141,34 +144,39 @@ impl<S: AsFd> Connection<S> {
     ///
     /// [`Ended::Socket`] if the client is gone.
     pub fn answer(&mut self, response: &[u8]) -> Result<(), Ended> {
-        let sent = self.send(response)?;
+        let sent = self.send(response)?.unwrap_or(0);
         self.unsent
             .extend_from_slice(response.get(sent..).unwrap_or_default());
         Ok(())
     }
 
-    /// Sends what is unsent; says whether nothing is left.
-    fn flush(&mut self) -> Result<bool, Ended> {
+    /// Sends what is unsent; says what to wait for if something is left.
+    fn flush(&mut self) -> Result<Option<Next>, Ended> {
         if self.unsent.is_empty() {
-            return Ok(true);
+            return Ok(None);
         }
-        let sent = self.send(&self.unsent)?;
+        let Some(sent) = self.send(&self.unsent)? else {
+            return Ok(Some(Next::AwaitMemory));
+        };
         self.unsent.drain(..sent);
         if self.unsent.is_empty() {
             self.unsent = Vec::new();
+            return Ok(None);
         }
-        Ok(self.unsent.is_empty())
+        Ok(Some(Next::AwaitWritable))
     }
 
-    fn send(&self, bytes: &[u8]) -> Result<usize, Ended> {
+    /// How many bytes were sent; `None` if there is no memory for any.
+    fn send(&self, bytes: &[u8]) -> Result<Option<usize>, Ended> {
         match send(
             &self.socket,
             bytes,
             SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
         ) {
-            Ok(sent) => Ok(sent),
-            // Without memory too: the command was executed, and its answer must not be lost.
-            Err(Errno::WOULDBLOCK | Errno::NOBUFS | Errno::NOMEM) => Ok(0),
+            Ok(sent) => Ok(Some(sent)),
+            Err(Errno::WOULDBLOCK) => Ok(Some(0)),
+            // The command was executed, and its answer must not be lost.
+            Err(Errno::NOBUFS | Errno::NOMEM) => Ok(None),
             Err(error) => Err(Ended::Socket(error.into())),
         }
     }

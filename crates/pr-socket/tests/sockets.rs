@@ -28,7 +28,7 @@ fn next_request(connection: &mut Connection) -> Result<Request, Ended> {
                 continue;
             }
             Next::AwaitReadable => PollFlags::IN,
-            Next::AwaitWritable => PollFlags::OUT,
+            Next::AwaitWritable | Next::AwaitMemory => PollFlags::OUT,
         };
         poll(&mut [PollFd::new(&*connection, flags)], None).unwrap();
     }
@@ -169,7 +169,7 @@ fn answers_that_the_client_does_not_read_hold_back_its_next_request() {
                     Next::Request(request) => break request,
                     Next::Negotiated(_) => continue,
                     Next::AwaitReadable => PollFlags::IN,
-                    Next::AwaitWritable => PollFlags::OUT,
+                    Next::AwaitWritable | Next::AwaitMemory => PollFlags::OUT,
                 };
                 waited_for_room |= flags == PollFlags::OUT;
                 poll(&mut [PollFd::new(&connection, flags)], None).unwrap();

@@ -27,6 +27,8 @@ pub enum Wait {
     Rest,
     /// Room for bytes to the client.
     Writable,
+    /// Memory of the kernel's for bytes to the client, of which nobody tells when it is there.
+    Memory,
     /// Nothing: the connection is over.
     Over,
 }
@@ -90,6 +92,7 @@ impl Session {
         let answered = match self.connection.advance(patience) {
             Ok(Next::AwaitReadable) => return Served::Nothing(self.wait()),
             Ok(Next::AwaitWritable) => return Served::Nothing(Wait::Writable),
+            Ok(Next::AwaitMemory) => return Served::Nothing(Wait::Memory),
             Ok(Next::Negotiated(features)) => {
                 trace!(pr_helper_client_negotiated(
                     self.client.number(),

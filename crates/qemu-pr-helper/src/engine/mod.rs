@@ -66,6 +66,9 @@ use timer::Timer;
 /// keep the thread from others. The model is to come to the end of it.
 const MOST_IN_A_ROW: u32 = if cfg!(shuttle) { 1 } else { 16 };
 
+/// How long a thread rests before the kernel is asked again for memory that it did not have.
+const WITHOUT_MEMORY: Duration = Duration::from_millis(50);
+
 /// Why the engine cannot start.
 #[derive(Debug, Error)]
 pub enum EngineError {
@@ -282,6 +285,9 @@ impl<E: Execute> Engine<E> {
         let wait = self.serve_until_wait(&seat, reply, may_block);
         if wait == Wait::Rest {
             self.overdue.note(&seat.begun);
+        }
+        if wait == Wait::Memory {
+            thread::sleep(WITHOUT_MEMORY);
         }
         let is_over = match wait {
             Wait::Over => true,

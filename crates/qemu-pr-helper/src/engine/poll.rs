@@ -120,7 +120,7 @@ fn data(place: usize) -> epoll::EventData {
 
 fn interest(wait: Wait) -> epoll::EventFlags {
     let direction = match wait {
-        Wait::Writable => epoll::EventFlags::OUT,
+        Wait::Writable | Wait::Memory => epoll::EventFlags::OUT,
         Wait::Readable | Wait::Rest | Wait::Over => epoll::EventFlags::IN,
     };
     direction | epoll::EventFlags::ONESHOT

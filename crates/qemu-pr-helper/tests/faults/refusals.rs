@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -16,6 +17,7 @@ use crate::helper::{Helper, skipped, wait_for};
 
 pub(crate) const TESTS: &[Test] = &[
     ("accept", accept),
+    ("send", send),
     ("receive", receive),
     ("wait", wait),
 ];
@@ -104,6 +106,34 @@ fn accept() {
         next.greeted().is_served();
     }
     drop(present);
+    helper.is_at_rest_as(&before);
+}
+
+/// An answer that the kernel does not take is sent later, and the command is not done again.
+fn send() {
+    let helper = Helper::start(&[]);
+    let before = helper.usage();
+    let mut clients: Vec<_> = (0..3).map(|_| helper.client()).collect();
+    for error in ["ENOBUFS", "ENOMEM"] {
+        let Some(mut refusals) = Refusals::begin(&helper, "sendto", error) else {
+            return;
+        };
+        for client in &mut clients {
+            client.send(&READ_KEYS, null().as_fd());
+        }
+        for client in &mut clients {
+            client.hears_nothing_for(LOOK / 3);
+        }
+        let count = refusals.count();
+        assert!((clients.len()..FEW).contains(&count), "{count} calls");
+        helper.does_not_spin();
+        refusals.end();
+        for client in &mut clients {
+            assert_eq!(client.answer().unwrap(), Status::CHECK_CONDITION);
+            client.is_served();
+        }
+    }
+    drop(clients);
     helper.is_at_rest_as(&before);
 }
 
