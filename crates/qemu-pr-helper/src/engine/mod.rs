@@ -209,6 +209,11 @@ impl<E: Execute> Engine<E> {
                 Event::Beat => self.is_heard.store(true, Ordering::SeqCst),
                 Event::Session(place) => self.serve(place, &mut reply, may_block),
             }
+            if may_block {
+                // Not before: it can take long, and whoever this thread was woken for has nothing to do with it.
+                let discarded = std::mem::take(&mut *lock(&self.discarded));
+                drop(discarded);
+            }
             self.crew.back_to_waiting();
         }
     }
@@ -236,11 +241,7 @@ impl<E: Execute> Engine<E> {
     /// Whether another thread waits, so that this one may do what can take long.
     fn has_follower(self: &Arc<Self>) -> bool {
         match self.ensure_follower() {
-            Ok(()) => {
-                let discarded = std::mem::take(&mut *lock(&self.discarded));
-                drop(discarded);
-                true
-            }
+            Ok(()) => true,
             Err(error) => {
                 if self.no_thread.is_due() {
                     log::error!(

@@ -25,6 +25,7 @@ mod helper;
 mod others;
 mod refusals;
 mod stuck;
+mod threads;
 mod usage;
 mod vanish;
 
@@ -42,13 +43,14 @@ fn main() {
     if let [others::OPTION, rest @ ..] = arguments.as_slice() {
         return others::run(rest);
     }
-    let areas: [(&str, &[Test]); 7] = [
+    let areas: [(&str, &[Test]); 8] = [
         ("burst", burst::TESTS),
         ("clients", clients::TESTS),
         ("crowd", crowd::TESTS),
         ("dawdlers", dawdlers::TESTS),
         ("descriptors", descriptors::TESTS),
         ("refusals", refusals::TESTS),
+        ("threads", threads::TESTS),
         ("vanish", vanish::TESTS),
     ];
     let trials = areas.into_iter().flat_map(|(area, tests)| {

@@ -1,0 +1,104 @@
+//! A helper that gets no more threads, while devices hang.
+
+use std::io;
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::process::geteuid;
+use scsi_pr::Status;
+
+use crate::Test;
+use crate::client::{Client, READ_KEYS, null};
+use crate::helper::{Helper, PATIENCE, wait_for};
+use crate::stuck;
+
+pub(crate) const TESTS: &[Test] = &[("the_last_one_answers_busy", the_last_one_answers_busy)];
+
+/// A user without rights, who has no other processes: root is not bound by this limit.
+const AS_NOBODY: &[&str] = &["setpriv", "--reuid", "54322", "--clear-groups"];
+
+/// No thread for a user who has a process, and enough.
+const NONE: u32 = 1;
+const MANY: u32 = 1000;
+
+/// What makes a command that of the helper's user.
+fn wrapper() -> &'static [&'static str] {
+    match geteuid().is_root() {
+        true => AS_NOBODY,
+        false => &[],
+    }
+}
+
+/// Lets the helper's user have so many threads. Another user may not do that without a capability.
+fn allow(helper: &Helper, threads: u32) {
+    let process = helper.process().as_raw_nonzero();
+    let limit = format!("prlimit --pid {process} --nproc={threads}:");
+    let words: Vec<_> = wrapper().iter().copied().chain(limit.split(' ')).collect();
+    let (program, arguments) = words.split_first().unwrap();
+    let status = Command::new(program).args(arguments).status().unwrap();
+    assert!(status.success());
+}
+
+/// Whether an answer comes while one looks.
+fn has_answer(client: &mut Client) -> bool {
+    let look = Duration::from_millis(500);
+    client.0.set_read_timeout(Some(look)).unwrap();
+    let answer = client.answer();
+    client.0.set_read_timeout(Some(PATIENCE)).unwrap();
+    match answer {
+        Ok(status) => {
+            assert_eq!(status, Status::BUSY);
+            true
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+            false
+        }
+    }
+}
+
+fn the_last_one_answers_busy() {
+    let helper = Helper::start_under(wrapper(), &[]);
+    let before = helper.usage();
+    let mut beside = helper.client();
+    beside.is_served();
+    let mut clients: Vec<_> = (0..8).map(|_| helper.client()).collect();
+    allow(&helper, NONE);
+
+    // As many hang as there are threads but one.
+    let (mut far, mut hanging) = (Vec::new(), Vec::new());
+    wait_for("an answer by the last thread", || {
+        let mut client = clients.pop().unwrap();
+        far.push(stuck::ask(&mut client));
+        let has_answer = has_answer(&mut client);
+        hanging.push(client);
+        has_answer.then_some(())
+    });
+    let mut refused = hanging.pop().unwrap();
+    for client in [&mut beside, &mut refused] {
+        for _ in 0..100 {
+            assert_eq!(client.try_ask(READ_KEYS, &null()).unwrap(), Status::BUSY);
+        }
+    }
+    helper.says("cannot start a thread, commands are answered with BUSY");
+    let mut next = Client::connect(&helper.socket());
+    next.hears_nothing_for(Duration::from_secs(2));
+    helper.says("new clients have to wait: no thread can be started");
+    helper.does_not_spin();
+
+    allow(&helper, MANY);
+    beside.is_served();
+    refused.is_served();
+    let mut next = next.greeted();
+    // What the last thread had put aside takes a thread now, and no more than that.
+    far.push(stuck::ask(&mut next));
+    beside.is_served();
+    drop(far);
+    hanging.push(next);
+    for client in &mut hanging {
+        client.answer().unwrap();
+        client.is_served();
+    }
+    drop((beside, refused, hanging, clients));
+    helper.is_at_rest_as(&before);
+}
