@@ -77,11 +77,25 @@ impl Client {
         self.0.write_all(bytes)
     }
 
-    /// The status of the answer to a command for `device`.
+    /// The status of the answer to a command for `device`. The parameters of OUT, if it is that, are zeros.
     pub(crate) fn try_ask(&mut self, cdb: [u8; 16], device: &File) -> io::Result<Status> {
+        let list: &[u8] = match cdb.first() == REGISTER.first() {
+            true => &[0; PARAMETERS],
+            false => &[],
+        };
+        self.try_ask_with(cdb, list, device)
+    }
+
+    /// The same with these parameters.
+    pub(crate) fn try_ask_with(
+        &mut self,
+        cdb: [u8; 16],
+        list: &[u8],
+        device: &File,
+    ) -> io::Result<Status> {
         descriptors::send(self.0.as_fd(), &cdb, device.as_fd())?;
-        if cdb == REGISTER {
-            self.0.write_all(&[0; PARAMETERS])?;
+        if !list.is_empty() {
+            self.0.write_all(list)?;
         }
         self.answer()
     }

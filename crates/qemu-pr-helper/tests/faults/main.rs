@@ -24,6 +24,7 @@ mod descriptors;
 mod helper;
 mod others;
 mod refusals;
+mod soak;
 mod stuck;
 mod threads;
 mod usage;
@@ -43,13 +44,14 @@ fn main() {
     if let [others::OPTION, rest @ ..] = arguments.as_slice() {
         return others::run(rest);
     }
-    let areas: [(&str, &[Test]); 8] = [
+    let areas: [(&str, &[Test]); 9] = [
         ("burst", burst::TESTS),
         ("clients", clients::TESTS),
         ("crowd", crowd::TESTS),
         ("dawdlers", dawdlers::TESTS),
         ("descriptors", descriptors::TESTS),
         ("refusals", refusals::TESTS),
+        ("soak", soak::TESTS),
         ("threads", threads::TESTS),
         ("vanish", vanish::TESTS),
     ];

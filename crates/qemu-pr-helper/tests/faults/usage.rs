@@ -13,6 +13,9 @@ pub(crate) struct Usage {
     pub(crate) threads: usize,
     /// Memory with its own data, in KiB: the program's text is nobody's, or everybody's who runs it.
     pub(crate) memory: u64,
+    /// All memory, in KiB, and a share of what others have too.
+    pub(crate) resident: u64,
+    pub(crate) proportional: u64,
     pub(crate) processor_time: Duration,
 }
 
@@ -33,6 +36,8 @@ impl Usage {
             descriptors: descriptors(&folder),
             threads: usize::try_from(number(&status, "Threads:")).unwrap(),
             memory: number(&rollup, "Anonymous:"),
+            resident: number(&rollup, "Rss:"),
+            proportional: number(&rollup, "Pss:"),
             processor_time: processor_time(&read("stat")),
         }
     }
