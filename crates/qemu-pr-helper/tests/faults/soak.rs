@@ -100,7 +100,7 @@ impl Load<'_> {
             _ if index % 20 == 3 => (READ_KEYS, a, Status::GOOD),
             _ if index % 20 == 9 => (RESERVE, b, Status::RESERVATION_CONFLICT),
             _ if index % 20 == 15 => (READ_STATUS, b, Status::GOOD),
-            _ if index % 2 == 0 => (READ_KEYS, &self.null, Status::CHECK_CONDITION),
+            _ if index.is_multiple_of(2) => (READ_KEYS, &self.null, Status::CHECK_CONDITION),
             _ => (REGISTER, &self.null, Status::CHECK_CONDITION),
         }
     }

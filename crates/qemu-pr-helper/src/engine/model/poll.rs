@@ -270,7 +270,7 @@ impl Set {
 
 fn is_ready(descriptor: &impl AsFd, wait: Wait) -> bool {
     let flags = match wait {
-        Wait::Writable => PollFlags::OUT,
+        Wait::Writable | Wait::Memory => PollFlags::OUT,
         Wait::Readable | Wait::Rest | Wait::Over => PollFlags::IN,
     };
     let mut descriptors = [PollFd::new(descriptor, flags)];
