@@ -30,7 +30,7 @@ pub(super) struct Contestant {
 }
 
 impl Contestant {
-    fn new(name: &str, program: &Path) -> Self {
+    pub(super) fn new(name: &str, program: &Path) -> Self {
         Self {
             name: name.to_owned(),
             program: program.to_owned(),

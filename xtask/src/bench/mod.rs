@@ -20,7 +20,7 @@ mod usage;
 mod worker;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -37,6 +37,11 @@ use crate::build;
 use crate::process::timed;
 
 pub(crate) use self::part::Part;
+pub(crate) use self::scenario::Disks;
+
+/// In a virtual machine, which may be emulated: for how long each point is measured, and how often.
+const IN_MACHINE: Duration = Duration::from_secs(3);
+const ROUNDS_IN_MACHINE: usize = 5;
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Args)]
@@ -107,6 +112,30 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(", "));
     }
+    Ok(())
+}
+
+/// In a virtual machine: ours and QEMU's helper, with disks that answer.
+pub(crate) fn with_disks(
+    parts: &Path,
+    ours: &Path,
+    original: &Path,
+    disks: &Disks<'_>,
+) -> Result<()> {
+    raise_limit()?;
+    let lab = Lab::new(parts.to_owned(), IN_MACHINE, None)?;
+    let contestants = [
+        Contestant::new(contestant::OURS, ours),
+        Contestant::new(contestant::ORIGINAL, original),
+    ];
+    let mut results = Results::default();
+    rounds::run(
+        &contestants.each_ref(),
+        ROUNDS_IN_MACHINE,
+        &mut results,
+        |contestant| scenario::disk::measure(&lab, contestant, disks),
+    )?;
+    table::print(&results, &[contestant::OURS, contestant::ORIGINAL]);
     Ok(())
 }
 

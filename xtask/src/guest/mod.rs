@@ -1,6 +1,7 @@
 //! The guest side: the first process of the virtual machine. It runs one scenario and ends the
 //! machine with the verdict.
 
+mod bench;
 mod comparison;
 mod helper;
 mod initiator;
@@ -43,6 +44,7 @@ pub(crate) struct Options {
 
 #[derive(Subcommand)]
 enum Scenario {
+    Bench(bench::Options),
     Sg(suite::Options),
     Guest(reservations::Options),
     Lio(comparison::Options),
@@ -89,6 +91,7 @@ fn scenario(options: &Options) -> Result<()> {
     let modules = Modules(options.modules.clone());
     println!("guest: up after {} s", uptime()?);
     match &options.scenario {
+        Scenario::Bench(options) => bench::run(options, &modules),
         Scenario::Sg(options) => suite::run(options, &modules),
         Scenario::Guest(options) => reservations::run(options, &modules),
         Scenario::Lio(options) => comparison::run(options, &modules),

@@ -10,13 +10,13 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::{Args, ValueEnum};
 use hdrhistogram::Histogram;
 use pr_socket::wire::{CDB_SIZE, MAX_TRANSFER, padded};
 use scsi_pr::{
     BasicParameterList, InServiceAction, OutServiceAction, PersistentReserveIn,
-    PersistentReserveOut, ReservationKey, ReservationType,
+    PersistentReserveOut, ReservationKey, ReservationType, Status,
 };
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +26,9 @@ use crate::bench::usage;
 /// The longest wait that is told from longer ones, and how exactly waits are kept: 0.1 %.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const DIGITS: u8 = 3;
+
+/// How often a client registers that meets unit attentions.
+const ATTEMPTS: usize = 8;
 
 const KEY: u64 = 0x1001;
 
@@ -129,9 +132,18 @@ impl Load {
         if self.order == Order::Reserve {
             let first = peers.first_mut().context("there are no clients")?;
             let (cdb, parameters) = out(OutServiceAction::RegisterAndIgnoreExistingKey, 0, KEY);
-            first
-                .ask(&cdb, device.as_fd(), &parameters)
-                .context("cannot register")?;
+            let mut register = || first.ask(&cdb, device.as_fd(), &parameters);
+            let mut status = register().context("cannot register")?;
+            for _ in 1..ATTEMPTS {
+                if status == Status::GOOD.0 {
+                    break;
+                }
+                status = register().context("cannot register")?;
+            }
+            ensure!(
+                status == Status::GOOD.0,
+                "REGISTER was answered with {status}"
+            );
         }
         super::wait_for_the_word()?;
         let served = self.serve(peers, &device, &requests)?;

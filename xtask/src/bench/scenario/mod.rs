@@ -1,5 +1,6 @@
 //! The scenarios: what is done to each contestant in a round.
 
+pub(super) mod disk;
 mod hung;
 mod idle;
 mod limit;
@@ -11,6 +12,8 @@ mod trace;
 
 use anyhow::Result;
 use clap::ValueEnum;
+
+pub(crate) use disk::Disks;
 
 use super::contestant::{Contestant, FLOOR, ORIGINAL, SIMPLE, UNTRACED};
 use super::lab::Lab;

@@ -14,7 +14,8 @@ use crate::bench::part::{Load, Order};
 use crate::bench::results::Measured;
 use crate::{build, process};
 
-const ORDERS: [(Order, &str); 2] = [
+/// The commands, and what they are called.
+pub(super) const ORDERS: [(Order, &str); 2] = [
     (Order::ReadKeys, "READ KEYS"),
     (Order::Reserve, "RESERVE and RELEASE"),
 ];
