@@ -172,21 +172,24 @@ impl ReplyBuffer {
         let length = room_for(&mut self.bytes, command).len().min(length);
         // At most MAX_TRANSFER, by `room_for`.
         let size = u32::try_from(length).unwrap_or(0);
-        let header = u32::from(status.0)
-            .to_be_bytes()
-            .into_iter()
-            .chain(size.to_be_bytes());
-        for (byte, value) in self
-            .bytes
-            .iter_mut()
-            .skip(START)
-            .zip(header.chain(sense.iter().copied()))
-        {
-            *byte = value;
-        }
+        let space = self.bytes.get_mut(START..).unwrap_or_default();
+        let space = put(space, u32::from(status.0).to_be_bytes());
+        let space = put(space, size.to_be_bytes());
+        put(space, *sense);
         self.bytes
             .get(START..START + RESPONSE_SIZE + length)
             .unwrap_or_default()
+    }
+}
+
+/// Puts `part` at the beginning of `space`; gives the rest, which is nothing where there is no room.
+fn put<const N: usize>(space: &mut [u8], part: [u8; N]) -> &mut [u8] {
+    match space.split_first_chunk_mut() {
+        Some((place, rest)) => {
+            *place = part;
+            rest
+        }
+        None => &mut [],
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
+use std::collections::VecDeque;
 use std::env;
 use std::fs;
 use std::io::{self, Write as _};
@@ -58,31 +59,36 @@ fn client(socket: &Path) -> Client {
 }
 
 /// What virt-handler does: look at the folder.
-struct Watch(OwnedFd);
+struct Watch {
+    events: OwnedFd,
+    /// Those that came together with one that was asked for.
+    more: VecDeque<(ReadFlags, String)>,
+}
 
 impl Watch {
     fn of(folder: &Path) -> Self {
-        let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
-        let events = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE;
-        inotify::add_watch(&watch, folder, events).unwrap();
-        Self(watch)
+        let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
+        let kinds = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE;
+        inotify::add_watch(&events, folder, kinds).unwrap();
+        let more = VecDeque::new();
+        Self { events, more }
     }
 
     /// The next event: what, and to which file.
-    fn next(&self) -> (ReadFlags, String) {
-        let patience = Timespec::try_from(PATIENCE).unwrap();
-        let mut ready = [PollFd::new(&self.0, PollFlags::IN)];
-        assert_eq!(
-            poll(&mut ready, Some(&patience)).unwrap(),
-            1,
-            "nothing happened"
-        );
-        // As long as an event with the longest name, so that the others stay where they are.
-        let mut buffer = [MaybeUninit::uninit(); 64];
-        let mut reader = inotify::Reader::new(&self.0, &mut buffer);
-        let event = reader.next().unwrap();
-        let name = event.file_name().unwrap().to_str().unwrap().to_owned();
-        (event.events(), name)
+    fn next(&mut self) -> (ReadFlags, String) {
+        if self.more.is_empty() {
+            let patience = Timespec::try_from(PATIENCE).unwrap();
+            let mut ready = [PollFd::new(&self.events, PollFlags::IN)];
+            let ready = poll(&mut ready, Some(&patience)).unwrap();
+            assert_eq!(ready, 1, "nothing happened");
+        }
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.events, &mut buffer);
+        while let Ok(event) = reader.next() {
+            let name = event.file_name().unwrap().to_str().unwrap();
+            self.more.push_back((event.events(), name.to_owned()));
+        }
+        self.more.pop_front().unwrap()
     }
 }
 
@@ -90,7 +96,7 @@ impl Watch {
 fn the_socket_is_created_by_one_event_and_removed_by_one() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("pr-helper.sock");
-    let watch = Watch::of(folder.path());
+    let mut watch = Watch::of(folder.path());
     let created = (ReadFlags::CREATE, "pr-helper.sock".to_owned());
     let removed = (ReadFlags::DELETE, "pr-helper.sock".to_owned());
     let mut helper = Running::helper(&socket, &[]);

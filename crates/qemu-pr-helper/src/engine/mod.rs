@@ -15,7 +15,7 @@
 //! the next request ends: one call, where to register it, to wait and to be woken are three. Only so many
 //! threads do that; the others look at the next client after a while.
 //!
-//! An idle connection is a [`Session`] in a table. A thread that is woken for it registers it again when it has
+//! An idle connection is a `Session` in a table. A thread that is woken for it registers it again when it has
 //! let go of its lock; nobody else can be woken for it meanwhile.
 
 mod arrivals;

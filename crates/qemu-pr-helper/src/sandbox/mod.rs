@@ -3,7 +3,7 @@
 //! | layer | what it takes away |
 //! |---|---|
 //! | seccomp | every system call but those in [`calls`]; `ioctl` but for `SG_IO` |
-//! | landlock | every file but those in [`landlock`], and every network |
+//! | landlock | every file but those in `landlock.rs`, and every network |
 //!
 //! A kernel or an architecture that lacks a layer does not stop the helper: one line says so.
 
