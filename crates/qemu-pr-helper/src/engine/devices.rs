@@ -1,9 +1,6 @@
 //! How many commands are in progress at which device.
 
 use std::array::from_fn;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::{BuildHasher as _, RandomState};
 
 use super::sync::{Mutex, lock};
 use crate::device::Number;
@@ -15,9 +12,9 @@ const PARTS: usize = 16;
 #[derive(Debug)]
 pub(super) struct Devices {
     most_commands: usize,
-    hasher: RandomState,
-    /// How many commands a device has; none with 0.
-    parts: [Mutex<HashMap<Number, usize>>; PARTS],
+    /// How many commands a device has; none with 0. Mostly there are few, and never more than threads: to look at
+    /// each of a sixteenth of them takes less than to hash one.
+    parts: [Mutex<Vec<(Number, usize)>>; PARTS],
 }
 
 /// A command's place at its device, until it is dropped.
@@ -32,19 +29,19 @@ impl Devices {
     pub(super) fn new(most_commands: usize) -> Self {
         Self {
             most_commands,
-            hasher: RandomState::new(),
-            parts: from_fn(|_| Mutex::new(HashMap::new())),
+            parts: from_fn(|_| Mutex::new(Vec::new())),
         }
     }
 
     /// Takes a place at a device for a command; `None` if they are all taken.
     pub(super) fn enter(&self, number: Number) -> Option<Place<'_>> {
         let mut part = lock(self.part(number));
-        let present = part.entry(number).or_default();
-        if *present >= self.most_commands {
-            return None;
+        match part.iter_mut().find(|(device, _)| *device == number) {
+            Some((_, commands)) if *commands >= self.most_commands => return None,
+            Some((_, commands)) => *commands = commands.saturating_add(1),
+            None => part.push((number, 1)),
         }
-        *present = present.saturating_add(1);
+        drop(part);
         Some(Place {
             devices: self,
             number,
@@ -53,14 +50,21 @@ impl Devices {
 
     /// How many commands are in progress, at all devices.
     pub(super) fn commands(&self) -> usize {
-        let parts = self.parts.iter();
-        parts.map(|part| lock(part).values().sum::<usize>()).sum()
+        let of_part = |part: &Mutex<Vec<(Number, usize)>>| -> usize {
+            lock(part).iter().map(|(_, commands)| commands).sum()
+        };
+        self.parts.iter().map(of_part).sum()
     }
 
-    fn part(&self, number: Number) -> &Mutex<HashMap<Number, usize>> {
-        let hash = self.hasher.hash_one(number);
+    fn part(&self, number: Number) -> &Mutex<Vec<(Number, usize)>> {
+        let place = match number {
+            Number::Block(_, minor) | Number::Character(_, minor) => minor.into(),
+            Number::File(_, inode) => inode,
+            Number::None => 0,
+        };
+        // Of SCSI disks every sixteenth number is a whole disk.
+        let place = usize::try_from(place ^ (place >> 4)).unwrap_or_default() % PARTS;
         let [first, ..] = &self.parts;
-        let place = usize::try_from(hash).unwrap_or_default() % PARTS;
         self.parts.get(place).unwrap_or(first)
     }
 }
@@ -68,13 +72,15 @@ impl Devices {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut part = lock(self.devices.part(self.number));
-        if let Entry::Occupied(mut present) = part.entry(self.number) {
-            match present.get().saturating_sub(1) {
-                0 => {
-                    present.remove();
-                }
-                left => *present.get_mut() = left,
-            }
+        let place = part.iter().position(|(device, _)| *device == self.number);
+        let Some((place, (_, commands))) =
+            place.and_then(|place| Some((place, part.get_mut(place)?)))
+        else {
+            return;
+        };
+        *commands = commands.saturating_sub(1);
+        if *commands == 0 {
+            part.swap_remove(place);
         }
     }
 }
