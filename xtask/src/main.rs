@@ -4,6 +4,8 @@
 
 mod bench;
 mod build;
+#[cfg(test)]
+mod dist;
 mod guest;
 mod instructions;
 mod process;

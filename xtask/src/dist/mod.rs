@@ -1,0 +1,4 @@
+//! What a distribution gets: units, and later packages.
+
+#[cfg(test)]
+mod units;
