@@ -4,8 +4,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::Engine;
+use super::begun::Begun;
 use super::door::{Knock, MOST_AT_ONCE};
-use super::overdue::Begun;
 use super::sync::atomic::Ordering;
 use super::sync::{Mutex, lock};
 use super::table::Seat;

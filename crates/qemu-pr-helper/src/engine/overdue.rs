@@ -1,4 +1,4 @@
-//! Requests that their clients have begun and do not finish: since when, and when to look.
+//! When to look for clients that do not finish what they have begun, and what becomes of them.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use rustix::net::{Shutdown, shutdown};
 
-use super::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use super::begun::Begun;
+use super::sync::atomic::{AtomicBool, Ordering};
 use super::sync::{Mutex, lock};
 use super::table::{Seat, Table};
 use super::timer::Timer;
@@ -15,38 +16,6 @@ use super::timer::Timer;
 /// A search, which looks at every seat, comes at most so often while a request's time goes by. However many
 /// clients dawdle, and however they take turns, searching is next to nothing.
 const MOST_SEARCHES: u32 = 16;
-
-const NOTHING: u64 = 0;
-const GIVEN_UP: u64 = u64::MAX;
-
-/// Since when a client has been at something that it has not finished, in milliseconds of [`Overdue`]'s. Nobody
-/// takes the session to find out.
-#[derive(Debug)]
-pub(super) struct Begun(AtomicU64);
-
-impl Begun {
-    /// The client has begun nothing.
-    pub(super) fn nothing() -> Self {
-        Self(AtomicU64::new(NOTHING))
-    }
-
-    /// The client has finished what it had begun. False if that came too late.
-    pub(super) fn finish(&self) -> bool {
-        match self.0.load(Ordering::SeqCst) {
-            NOTHING => true,
-            since => {
-                let finished =
-                    self.0
-                        .compare_exchange(since, NOTHING, Ordering::SeqCst, Ordering::SeqCst);
-                since != GIVEN_UP && finished.is_ok()
-            }
-        }
-    }
-
-    pub(super) fn is_given_up(&self) -> bool {
-        self.0.load(Ordering::SeqCst) == GIVEN_UP
-    }
-}
 
 /// The timer that says when to search. It is set only while somebody is at half of a request.
 #[derive(Debug)]
@@ -71,9 +40,7 @@ impl Overdue {
 
     /// A client waits with half of something. With every byte that comes alone the rest is due as it was.
     pub(super) fn note(&self, begun: &Begun) {
-        let (now, order) = (self.now(), Ordering::SeqCst);
-        // Else it has begun earlier, or was given up.
-        let _ = begun.0.compare_exchange(NOTHING, now, order, order);
+        begun.note(self.now());
         if !self.is_set.swap(true, Ordering::SeqCst) {
             self.set(self.patience);
         }
@@ -100,21 +67,12 @@ impl Overdue {
         let mut earliest = None;
         let limit = self.now().saturating_sub(milliseconds(self.patience));
         for seat in table.seats() {
-            let since = seat.begun.0.load(Ordering::SeqCst);
-            if since == NOTHING || since == GIVEN_UP {
-                continue;
-            }
-            if since > limit {
-                earliest = Some(earliest.map_or(since, |earliest: u64| earliest.min(since)));
-                continue;
-            }
-            let given_up =
-                seat.begun
-                    .0
-                    .compare_exchange(since, GIVEN_UP, Ordering::SeqCst, Ordering::SeqCst);
-            // Else it has just finished.
-            if given_up.is_ok() {
-                overdue.push(Arc::clone(seat));
+            match seat.begun.since() {
+                None => {}
+                Some(since) if since > limit => {
+                    earliest = Some(earliest.map_or(since, |earliest: u64| earliest.min(since)));
+                }
+                Some(since) => overdue.extend(seat.begun.give_up(since).then(|| Arc::clone(seat))),
             }
         }
         if let Some(earliest) = earliest {

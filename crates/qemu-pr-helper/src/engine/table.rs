@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::overdue::Begun;
+use super::begun::Begun;
 use super::sync::Mutex;
 use crate::client::Client;
 use crate::session::Session;

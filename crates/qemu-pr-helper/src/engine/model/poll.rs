@@ -159,9 +159,10 @@ impl Poll {
         Ok(())
     }
 
-    pub(super) fn door_again(&self, _: &Door) {
+    pub(super) fn door_again(&self, _: &Door) -> io::Result<()> {
         self.lock().door_is_armed = true;
         self.stir();
+        Ok(())
     }
 }
 
