@@ -36,11 +36,15 @@ pub(crate) struct Client(pub(crate) UnixStream);
 
 impl Client {
     pub(crate) fn connect(path: &Path) -> Self {
-        let socket = UnixStream::connect(path).unwrap();
+        Self::try_connect(path).unwrap()
+    }
+
+    pub(crate) fn try_connect(path: &Path) -> io::Result<Self> {
+        let socket = UnixStream::connect(path)?;
         // Whoever is not served fails the test.
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        socket.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self(socket)
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        Ok(Self(socket))
     }
 
     /// After the handshake.

@@ -70,13 +70,14 @@ impl Helper {
             child: child.unwrap(),
             folder,
         };
-        wait_for("the socket", || {
+        // There is a moment in which the socket is there and nobody listens.
+        let first = wait_for("the socket", || {
             let status = helper.child.try_wait().unwrap();
             assert_eq!(status, None, "{}", helper.said());
-            helper.socket().exists().then_some(())
+            Client::try_connect(&helper.socket()).ok()
         });
         // What is only made for the first command is not to look like something that is left behind.
-        let mut first = helper.client();
+        let mut first = first.greeted();
         first.is_served();
         first.leave();
         helper

@@ -69,13 +69,13 @@ impl Load<'_> {
     fn run(&self, requests: u64) {
         let mut client = self.helper.client();
         for index in 0..requests {
-            if index % 64 == 0 {
+            if index.is_multiple_of(64) {
                 client = self.helper.client();
             }
-            if index % 250 == 0 {
+            if index.is_multiple_of(250) {
                 self.break_off(index / 250);
             }
-            if index % 2000 == 0 {
+            if index.is_multiple_of(2000) {
                 self.register(&mut client, index + 1);
             }
             let (cdb, device, expected) = self.request(index);

@@ -4,7 +4,7 @@ use std::io;
 use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::geteuid;
+use rustix::process::{Resource, geteuid, getrlimit};
 use scsi_pr::Status;
 
 use crate::Test;
@@ -17,9 +17,8 @@ pub(crate) const TESTS: &[Test] = &[("the_last_one_answers_busy", the_last_one_a
 /// A user without rights, who has no other processes: root is not bound by this limit.
 const AS_NOBODY: &[&str] = &["setpriv", "--reuid", "54322", "--clear-groups"];
 
-/// No thread for a user who has a process, and enough.
-const NONE: u32 = 1;
-const MANY: u32 = 1000;
+/// No thread for a user who has a process.
+const NONE: Option<u64> = Some(1);
 
 /// What makes a command that of the helper's user.
 fn wrapper() -> &'static [&'static str] {
@@ -29,9 +28,10 @@ fn wrapper() -> &'static [&'static str] {
     }
 }
 
-/// Lets the helper's user have so many threads. Another user may not do that without a capability.
-fn allow(helper: &Helper, threads: u32) {
+/// Lets the helper's user have so many threads, or any number. Another user may not do that without a capability.
+fn allow(helper: &Helper, threads: Option<u64>) {
     let process = helper.process().as_raw_nonzero();
+    let threads = threads.map_or_else(|| "unlimited".to_owned(), |threads| threads.to_string());
     let limit = format!("prlimit --pid {process} --nproc={threads}:");
     let words: Vec<_> = wrapper().iter().copied().chain(limit.split(' ')).collect();
     let (program, arguments) = words.split_first().unwrap();
@@ -62,7 +62,7 @@ fn the_last_one_answers_busy() {
     let before = helper.usage();
     let mut beside = helper.client();
     beside.is_served();
-    let mut clients: Vec<_> = (0..8).map(|_| helper.client()).collect();
+    let mut clients: Vec<_> = (0..32).map(|_| helper.client()).collect();
     allow(&helper, NONE);
 
     // As many hang as there are threads but one.
@@ -86,7 +86,7 @@ fn the_last_one_answers_busy() {
     helper.says("new clients have to wait: no thread can be started");
     helper.does_not_spin();
 
-    allow(&helper, MANY);
+    allow(&helper, getrlimit(Resource::Nproc).maximum);
     beside.is_served();
     refused.is_served();
     let mut next = next.greeted();
