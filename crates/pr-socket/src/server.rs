@@ -125,6 +125,12 @@ impl<S: AsFd> Connection<S> {
         }
     }
 
+    /// Whether something is still to be sent, for want of room or memory.
+    #[must_use]
+    pub const fn is_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
     /// Whether the features are agreed on.
     #[must_use]
     pub const fn is_negotiated(&self) -> bool {

@@ -7,11 +7,17 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
 };
+
+/// How long a manager that does not read is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// The way to a service manager, if one wants to be told.
 #[derive(Debug, Default)]
@@ -47,9 +53,12 @@ impl Manager {
         self.watchdog
     }
 
-    /// The helper serves. `process` is this one, for a manager that started another one.
-    pub fn ready(&self, process: u32, status: impl Display) {
-        self.tell(format_args!("READY=1\nMAINPID={process}\nSTATUS={status}"));
+    /// The helper serves. A daemon is another process than the one that the manager has started.
+    pub fn ready(&self, is_daemon: bool, status: impl Display) {
+        let process = std::process::id();
+        let process = is_daemon.then(|| format!("MAINPID={process}\n"));
+        let process = process.unwrap_or_default();
+        self.tell(format_args!("READY=1\n{process}STATUS={status}"));
     }
 
     /// The helper is alive.
@@ -66,10 +75,18 @@ impl Manager {
         let Some(socket) = &self.socket else {
             return;
         };
-        // A manager that does not read must not stop the helper.
+        let what = what.to_string();
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        if let Err(error) = send(socket, what.to_string().as_bytes(), flags) {
-            log::info!("cannot tell the service manager anything: {error}");
+        let end = Instant::now() + PATIENCE;
+        loop {
+            match send(socket, what.as_bytes(), flags) {
+                Ok(_) => return,
+                // A manager that is busy is waited for, but one that does not read must not stop the helper.
+                Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) if Instant::now() < end => {
+                    thread::sleep(PAUSE);
+                }
+                Err(error) => return log::warn!("cannot tell the service manager: {error}"),
+            }
         }
     }
 }

@@ -62,12 +62,12 @@ impl Session {
         }
     }
 
-    /// Greets the client.
+    /// Greets the client. Says what to wait for then: where the kernel lacked memory, that the greeting can leave.
     ///
     /// # Errors
     ///
     /// That it is gone again.
-    pub fn greet(&mut self) -> Result<(), Ended> {
+    pub fn greet(&mut self) -> Result<Wait, Ended> {
         self.connection.greet()?;
         let client = self.client;
         log::info!("{client}: connected");
@@ -76,7 +76,11 @@ impl Session {
             client.pid(),
             client.user()
         ));
-        Ok(())
+        Ok(if self.connection.is_unsent() {
+            Wait::Writable
+        } else {
+            Wait::Rest
+        })
     }
 
     /// Has `execute` do the next thing that the client asks for, and answers it. With `patience` it waits a

@@ -27,7 +27,7 @@ use crate::privileges::{self, PrivilegeError};
 use crate::sandbox::{self, Needs, SandboxError};
 use crate::signals::Signals;
 use crate::trace::options::{self as trace_options, Next, Settings as TraceSettings, TraceError};
-use crate::trace::{self, SinkError, trace};
+use crate::trace::{self, Backend, SinkError, trace};
 
 /// How long commands in progress may take to end after a signal. libvirt waits 10 seconds before it
 /// kills; what a device has not answered by then will not be answered in time.
@@ -66,6 +66,9 @@ pub enum StartError {
     /// Giving up privileges.
     #[error(transparent)]
     Privileges(#[from] PrivilegeError),
+    /// A descriptor more.
+    #[error("cannot open the folder of soft LUNs once more")]
+    Descriptor(#[source] io::Error),
     /// Giving up what is not needed.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
@@ -117,11 +120,14 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
     // A relative path is one from here, not from where a daemon is.
     let soft_luns = options.soft_luns.as_deref().map(SoftLuns::open);
     let soft_luns = soft_luns.transpose()?;
+    // Its variables name this process too.
+    let manager = Manager::of_environment();
+    let serve = |starting| serve(options, &tracing, &manager, passed, soft_luns, starting);
     if !options.daemon {
-        return serve(options, &tracing, passed, soft_luns, None);
+        return serve(None);
     }
     match daemonize()? {
-        Background::Here(starting) => serve(options, &tracing, passed, soft_luns, Some(starting)),
+        Background::Here(starting) => serve(Some(starting)),
         Background::There(status) => Ok(ExitCode::from(status)),
     }
 }
@@ -131,13 +137,13 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
 fn serve(
     options: &Options,
     tracing: &TraceSettings,
+    manager: &Manager,
     passed: Option<OwnedFd>,
     soft_luns: Option<SoftLuns>,
     starting: Option<Starting>,
 ) -> Result<ExitCode, StartError> {
     // In every thread to come, so that this one can wait for them.
     let signals = Signals::block().map_err(StartError::Signals)?;
-    let manager = Manager::of_environment();
     trace::open(tracing)?;
     let (listener, socket_file) = listen(options, passed)?;
     let pid_file = options
@@ -152,26 +158,28 @@ fn serve(
         sandbox: options.sandbox,
     })?;
     let multipath = Multipath::new(broker, patience);
-    let needs = needs(options, soft_luns.as_ref(), socket_file.as_ref());
+    let needs = needs(options, soft_luns.as_ref(), socket_file.as_ref())?;
     let backends = Backends::new(patience, soft_luns, Some(multipath));
     raise_descriptor_limit();
     // Everything that takes privileges is done, and nothing has read a client's byte yet.
     let user = options.user.map(|user| user.id);
     let group = options.group.or_else(|| options.user?.primary_group);
     privileges::drop_all(user, group)?;
-    backends.check()?;
     let engine = Arc::new(Engine::new(listener, backends, &options.limits)?);
     sandbox::enter(options.sandbox, &needs)?;
+    drop(needs);
+    engine.executor().check()?;
     trace::start()?;
     engine.start()?;
+    // Before the caller ends, which a manager may have taken for the helper.
+    manager.ready(options.daemon, engine.status());
     if let Some(starting) = starting {
         // Then there is no standard error any more.
         trace::flush();
         starting.ready()?;
     }
 
-    manager.ready(std::process::id(), engine.status());
-    let signal = wait(&signals, &manager, &engine).map_err(StartError::Wait)?;
+    let signal = wait(&signals, manager, &engine).map_err(StartError::Wait)?;
     log::info!("{signal}: ending");
     trace!(pr_helper_stopping(signal.as_str()));
     manager.stopping("waiting for commands in progress");
@@ -219,12 +227,18 @@ fn listen(
 }
 
 /// What the sandbox is to leave.
-fn needs(options: &Options, soft_luns: Option<&SoftLuns>, socket: Option<&SocketFile>) -> Needs {
+fn needs(
+    options: &Options,
+    soft_luns: Option<&SoftLuns>,
+    socket: Option<&SocketFile>,
+) -> Result<Needs, StartError> {
     let socket = socket.map(|file| file.path().to_owned());
-    Needs {
-        soft_luns: soft_luns.map(|luns| luns.path().to_owned()),
+    let soft_luns = soft_luns.map(SoftLuns::folder).transpose();
+    Ok(Needs {
+        soft_luns: soft_luns.map_err(StartError::Descriptor)?,
         removed: socket.into_iter().chain(options.pidfile()).collect(),
-    }
+        syslog: options.trace_backend.contains(&Backend::Syslog),
+    })
 }
 
 /// Lets this process have as many descriptors as it may. The usual soft limit of 1024 is for programs

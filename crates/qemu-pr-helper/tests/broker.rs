@@ -143,6 +143,7 @@ fn it_keeps_two_capabilities_at_most_and_gets_none() {
         assert_eq!(status(running.broker, set), "0".repeat(16), "{set}");
     }
     assert_eq!(status(running.broker, "NoNewPrivs"), "1");
+    assert_eq!(status(running.broker, "Seccomp"), "2");
     running.end(Signal::TERM);
 }
 

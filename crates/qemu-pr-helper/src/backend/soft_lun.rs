@@ -1,6 +1,7 @@
 //! Logical units in software: for trying, teaching and testing without hardware.
 
-use std::os::fd::BorrowedFd;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf, absolute};
 use std::time::Instant;
 
@@ -23,7 +24,6 @@ pub const DESCRIPTORS: u64 = 3;
 /// The soft LUNs of one folder.
 #[derive(Debug)]
 pub struct SoftLuns {
-    path: PathBuf,
     folder: Folder,
     unreadable: Seldom,
     /// By the soft LUN's folder: what is wrong with one must not hide what is with another.
@@ -41,16 +41,18 @@ impl SoftLuns {
         let path = absolute(folder).unwrap_or_else(|_| folder.to_owned());
         Ok(Self {
             folder: Folder::open(&path)?,
-            path,
             unreadable: Seldom::new(),
             unusable: SeldomEach::default(),
         })
     }
 
-    /// The folder, by an absolute path.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// The folder, open once more.
+    ///
+    /// # Errors
+    ///
+    /// There are no descriptors.
+    pub fn folder(&self) -> io::Result<OwnedFd> {
+        self.folder.as_fd().try_clone_to_owned()
     }
 
     /// Looks whether the folder can be read.

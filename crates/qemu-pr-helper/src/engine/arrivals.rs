@@ -68,25 +68,29 @@ impl<E: Execute> Engine<E> {
             return Some(socket);
         }
         let mut session = Session::new(Arc::clone(&socket), *client);
-        if let Err(ended) = session.greet() {
-            log::info!("{client}: gone before it was greeted: {}", chain(&ended));
-            trace!(pr_helper_client_refused(
-                client.number(),
-                client.pid(),
-                client.user(),
-                "gone before it was greeted",
-            ));
-            return Some(socket);
-        }
+        let wait = match session.greet() {
+            Ok(wait) => wait,
+            Err(ended) => {
+                log::info!("{client}: gone before it was greeted: {}", chain(&ended));
+                trace!(pr_helper_client_refused(
+                    client.number(),
+                    client.pid(),
+                    client.user(),
+                    "gone before it was greeted",
+                ));
+                return Some(socket);
+            }
+        };
         let seat = Arc::new(Seat {
             socket: Arc::clone(&socket),
             session: Mutex::new(session),
             begun: Begun::nothing(),
         });
-        // It owes an answer to the greeting. Noted before anybody can be woken by that.
+        let place = lock(&self.table).insert(client, Arc::clone(&seat));
+        // It owes an answer to the greeting. Noted where a search finds it, and before anybody is woken by that.
         self.overdue.note(&seat.begun);
-        let place = lock(&self.table).insert(client, seat);
-        if let Err(error) = self.poll.add(place, &socket) {
+        drop(seat);
+        if let Err(error) = self.poll.add(place, &socket, wait) {
             log::error!("{client}: cannot wait for it, connection closed: {error}");
             lock(&self.table).remove(place);
             return Some(socket);

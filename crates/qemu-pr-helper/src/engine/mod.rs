@@ -149,6 +149,12 @@ impl<E: Execute> Engine<E> {
         }
     }
 
+    /// What executes the commands.
+    #[must_use]
+    pub const fn executor(&self) -> &E {
+        &self.executor
+    }
+
     /// Asks the threads for a sign of life. Says whether they gave the one that was asked for before; there may be
     /// none yet.
     #[must_use]

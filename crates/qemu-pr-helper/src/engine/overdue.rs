@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use rustix::net::{Shutdown, shutdown};
 
 use super::begun::Begun;
-use super::sync::atomic::{AtomicBool, Ordering};
 use super::sync::{Mutex, lock};
 use super::table::{Seat, Table};
 use super::timer::Timer;
@@ -17,14 +16,16 @@ use super::timer::Timer;
 /// clients dawdle, and however they take turns, searching is next to nothing.
 const MOST_SEARCHES: u32 = 16;
 
-/// The timer that says when to search. It is set only while somebody is at half of a request.
+/// The timer that says when to search. It is set when somebody begins something, and not again when a search finds
+/// nobody at it.
 #[derive(Debug)]
 pub(super) struct Overdue {
     timer: Timer,
     start: Instant,
     /// How long a request may take.
     patience: Duration,
-    is_set: AtomicBool,
+    /// When the timer goes off, if it is set.
+    due: Mutex<Option<u64>>,
 }
 
 impl Overdue {
@@ -34,23 +35,22 @@ impl Overdue {
             timer: Timer::new()?,
             start: Instant::now(),
             patience,
-            is_set: AtomicBool::new(false),
+            due: Mutex::new(None),
         })
     }
 
     /// A client waits with half of something. With every byte that comes alone the rest is due as it was.
     pub(super) fn note(&self, begun: &Begun) {
-        begun.note(self.now());
-        if !self.is_set.swap(true, Ordering::SeqCst) {
-            self.set(self.patience);
-        }
+        let now = self.now();
+        begun.note(now);
+        self.set(now, self.patience);
     }
 
     /// The timer has gone off: gives up who has been at something for too long. The threads that are woken by
     /// that see to the rest. Gives the seats that were taken for it.
     pub(super) fn give_up(&self, table: &Mutex<Table>) -> Vec<Arc<Seat>> {
         // Who is noted from now on has the timer set again.
-        self.is_set.store(false, Ordering::SeqCst);
+        *lock(&self.due) = None;
         let overdue = self.search(&lock(table));
         for seat in &overdue {
             // Whoever waits for the client is woken by this, as if it had left.
@@ -65,7 +65,8 @@ impl Overdue {
     fn search(&self, table: &Table) -> Vec<Arc<Seat>> {
         let mut overdue = Vec::new();
         let mut earliest = None;
-        let limit = self.now().saturating_sub(milliseconds(self.patience));
+        let now = self.now();
+        let limit = now.saturating_sub(milliseconds(self.patience));
         for seat in table.seats() {
             match seat.begun.since() {
                 None => {}
@@ -76,22 +77,27 @@ impl Overdue {
             }
         }
         if let Some(earliest) = earliest {
-            self.is_set.store(true, Ordering::SeqCst);
             let left = Duration::from_millis(earliest.saturating_sub(limit));
-            self.set(left.max(self.patience / MOST_SEARCHES));
+            self.set(now, left.max(self.patience / MOST_SEARCHES));
         }
         overdue
+    }
+
+    /// Has the timer go off so long after `now`, unless it does so earlier.
+    fn set(&self, now: u64, after: Duration) {
+        let wanted = now.saturating_add(milliseconds(after));
+        let mut due = lock(&self.due);
+        if due.is_none_or(|due| wanted < due) {
+            *due = Some(wanted);
+            if let Err(error) = self.timer.set(after) {
+                log::error!("cannot set a timer, half-sent requests are kept: {error}");
+            }
+        }
     }
 
     /// Never what stands for something else.
     fn now(&self) -> u64 {
         milliseconds(self.start.elapsed()).saturating_add(1)
-    }
-
-    fn set(&self, after: Duration) {
-        if let Err(error) = self.timer.set(after) {
-            log::error!("cannot set a timer, half-sent requests are kept: {error}");
-        }
     }
 }
 

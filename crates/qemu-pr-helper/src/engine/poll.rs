@@ -88,13 +88,8 @@ impl Poll {
     }
 
     /// Begins to wait for the session at `place`, once.
-    pub(super) fn add(&self, place: usize, socket: &OwnedFd) -> io::Result<()> {
-        Ok(epoll::add(
-            &self.0,
-            socket,
-            data(place),
-            interest(Wait::Readable),
-        )?)
+    pub(super) fn add(&self, place: usize, socket: &OwnedFd, wait: Wait) -> io::Result<()> {
+        Ok(epoll::add(&self.0, socket, data(place), interest(wait))?)
     }
 
     /// Waits for the session at `place` again, once.

@@ -75,20 +75,22 @@ impl<E: Execute> Engine<E> {
             if self.stopping.load(Ordering::SeqCst) {
                 return Wait::Over;
             }
+            let mut is_late = false;
             let served = session.serve(patience, reply, |client, request, data| {
-                if seat.begun.finish() {
-                    self.run(client, request, data, may_block)
-                } else {
+                is_late = !seat.begun.finish();
+                if is_late {
                     self.discard(request, may_block);
-                    None
+                    return None;
                 }
+                self.run(client, request, data, may_block)
             });
+            is_late |= served == Served::Handshake && !seat.begun.finish();
+            if is_late {
+                session.give_up();
+                return Wait::Over;
+            }
             match served {
-                Served::Handshake if seat.begun.finish() => {}
-                Served::Handshake => {
-                    session.give_up();
-                    return Wait::Over;
-                }
+                Served::Handshake => {}
                 // Who has asked once asks again.
                 Served::Request if stay.is_some() => patience = Patience::OfSocket,
                 Served::Request if may_block && in_a_row < MOST_IN_A_ROW => in_a_row += 1,

@@ -1,6 +1,6 @@
 //! The system calls that the helper makes while it serves, each with its reason.
 //!
-//! A test (`tests/sandbox.rs`) fails when one of them is not made by any of the things that the helper can do.
+//! A test (`tests/sandbox/used.rs`) fails when one of them is not made by any of the things that the helper can do.
 
 use libc::c_long;
 
@@ -13,25 +13,25 @@ pub struct Call {
     pub number: c_long,
     /// What the helper makes it for.
     pub why: &'static str,
-    /// What its arguments have to be.
-    pub only: Only,
+    /// What its arguments have to be: all of one of these. Anything where there is none.
+    pub only: &'static [&'static [(u8, Is)]],
     /// Whether every helper makes it, or only some.
     pub seen: Seen,
 }
 
-/// What the arguments of a system call have to be.
+/// What an argument of a system call has to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Only {
-    /// Anything.
-    Anything,
-    /// The argument at this place, counted from 0, has this value.
-    Value(u8, u32),
-    /// The argument at this place has one of these values.
-    OneOf(u8, &'static [u32]),
-    /// Of the argument at this place none of these bits are set.
-    Without(u8, u32),
-    /// Of the argument at this place all of these bits are set.
-    With(u8, u32),
+pub enum Is {
+    /// This value, in 32 bits.
+    Value(u32),
+    /// No address.
+    Null,
+    /// The number of the process itself.
+    ThisProcess,
+    /// A word in which none of these bits are set.
+    Without(u32),
+    /// A word in which all of these bits are set.
+    With(u32),
 }
 
 /// Where a system call can be seen.
@@ -49,13 +49,13 @@ const fn call(name: &'static str, number: c_long, why: &'static str) -> Call {
         name,
         number,
         why,
-        only: Only::Anything,
+        only: &[],
         seen: Seen::Always,
     }
 }
 
 impl Call {
-    const fn only(self, only: Only) -> Self {
+    const fn only(self, only: &'static [&'static [(u8, Is)]]) -> Self {
         Self { only, ..self }
     }
 
@@ -70,36 +70,45 @@ impl Call {
 const SG_IO: u32 = 0x2285;
 const PROT_EXEC: u32 = libc::PROT_EXEC.cast_unsigned();
 const AF_UNIX: u32 = libc::AF_UNIX.cast_unsigned();
+const MESSAGES: u32 = (libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC).cast_unsigned();
 const SOL_SOCKET: u32 = libc::SOL_SOCKET.cast_unsigned();
+const SO_PEERCRED: u32 = libc::SO_PEERCRED.cast_unsigned();
+/// By its number of old and by that with 64-bit times (`include/uapi/asm-generic/socket.h`).
+const SO_RCVTIMEO: [u32; 2] = [20, 66];
 const PR_SET_NAME: u32 = libc::PR_SET_NAME.cast_unsigned();
 const CLONE_THREAD: u32 = libc::CLONE_THREAD.cast_unsigned();
-/// What is asked and said of a descriptor. Locks of soft LUNs are flock's, and a PID file was locked before.
-const FCNTL: &[u32] = &[
-    libc::F_GETFL.cast_unsigned(),
-    libc::F_GETFD.cast_unsigned(),
-    libc::F_DUPFD_CLOEXEC.cast_unsigned(),
-];
+const F_GETFL: u32 = libc::F_GETFL.cast_unsigned();
+const F_GETFD: u32 = libc::F_GETFD.cast_unsigned();
+const F_DUPFD_CLOEXEC: u32 = libc::F_DUPFD_CLOEXEC.cast_unsigned();
+const SIGABRT: u32 = libc::SIGABRT.cast_unsigned();
 
 /// Those of every helper.
 #[rustfmt::skip] // A line for each.
 pub const SERVING: &[Call] = &[
     // Clients and their requests.
     call("accept4", libc::SYS_accept4, "takes in a client"),
-    call("setsockopt", libc::SYS_setsockopt, "how long a read from a client waits").only(Only::Value(1, SOL_SOCKET)),
-    call("getsockopt", libc::SYS_getsockopt, "who a client is").only(Only::Value(1, SOL_SOCKET)),
+    call("setsockopt", libc::SYS_setsockopt, "how long a read from a client waits").only(&[
+        &[(1, Is::Value(SOL_SOCKET)), (2, Is::Value(SO_RCVTIMEO[0]))],
+        &[(1, Is::Value(SOL_SOCKET)), (2, Is::Value(SO_RCVTIMEO[1]))],
+    ]),
+    call("getsockopt", libc::SYS_getsockopt, "who a client is").only(&[&[(1, Is::Value(SOL_SOCKET)), (2, Is::Value(SO_PEERCRED))]]),
     call("recvmsg", libc::SYS_recvmsg, "reads requests, and a worker's report"),
-    call("sendto", libc::SYS_sendto, "sends answers, and lines to syslog"),
+    call("sendto", libc::SYS_sendto, "sends answers").only(&[&[(4, Is::Null)]]),
     call("sendmsg", libc::SYS_sendmsg, "hands a map to a worker").sometimes(),
-    call("socketpair", libc::SYS_socketpair, "the way to a worker").only(Only::Value(0, AF_UNIX)).sometimes(),
+    call("socketpair", libc::SYS_socketpair, "the way to a worker").only(&[&[(0, Is::Value(AF_UNIX)), (1, Is::Value(MESSAGES))]]).sometimes(),
     call("shutdown", libc::SYS_shutdown, "ends half a request that takes too long"),
     call("epoll_ctl", libc::SYS_epoll_ctl, "waits for a client, or no more"),
     call("epoll_pwait", libc::SYS_epoll_pwait, "waits for clients"),
     call("timerfd_settime", libc::SYS_timerfd_settime, "looks for overdue requests, opens the door again"),
     call("close", libc::SYS_close, "a client's device, a client"),
     // Devices and their commands.
-    call("ioctl", libc::SYS_ioctl, "sends the command").only(Only::Value(1, SG_IO)),
+    call("ioctl", libc::SYS_ioctl, "sends the command").only(&[&[(1, Is::Value(SG_IO))]]),
     call("fstat", libc::SYS_fstat, "which device a descriptor is"),
-    call("fcntl", libc::SYS_fcntl, "whether a descriptor can be written to").only(Only::OneOf(1, FCNTL)),
+    call("fcntl", libc::SYS_fcntl, "whether a descriptor can be written to").only(&[
+        &[(1, Is::Value(F_GETFL))],
+        &[(1, Is::Value(F_GETFD))],
+        &[(1, Is::Value(F_DUPFD_CLOEXEC))],
+    ]),
     call("openat", libc::SYS_openat, "what sysfs says of a device; landlock says which files"),
     call("read", libc::SYS_read, "the same"),
     call("lseek", libc::SYS_lseek, "the same, by the standard library").sometimes(),
@@ -109,19 +118,19 @@ pub const SERVING: &[Call] = &[
     call("readlinkat", libc::SYS_readlinkat, "the name of a file that is no device, for the log").sometimes(),
     // Threads.
     call("clone3", libc::SYS_clone3, "tried first, see `UNKNOWN`"),
-    call("clone", libc::SYS_clone, "starts a thread, and no process").only(Only::With(0, CLONE_THREAD)),
+    call("clone", libc::SYS_clone, "starts a thread, and no process").only(&[&[(0, Is::With(CLONE_THREAD))]]),
     call("set_robust_list", libc::SYS_set_robust_list, "a thread's start, by the C library"),
     call("rseq", libc::SYS_rseq, "the same"),
     call("rt_sigprocmask", libc::SYS_rt_sigprocmask, "the same"),
     call("sigaltstack", libc::SYS_sigaltstack, "the same, by the standard library"),
     call("sched_getaffinity", libc::SYS_sched_getaffinity, "the same"),
     call("gettid", libc::SYS_gettid, "the same; for traces"),
-    call("prctl", libc::SYS_prctl, "a thread's name").only(Only::Value(0, PR_SET_NAME)),
+    call("prctl", libc::SYS_prctl, "a thread's name").only(&[&[(0, Is::Value(PR_SET_NAME))]]),
     call("futex", libc::SYS_futex, "waits for locks, wakes threads"),
     call("exit", libc::SYS_exit, "a thread's end"),
     // Memory: a page that can be run is not to be had.
-    call("mmap", libc::SYS_mmap, "stacks, memory").only(Only::Without(2, PROT_EXEC)),
-    call("mprotect", libc::SYS_mprotect, "the page that guards a stack, memory").only(Only::Without(2, PROT_EXEC)),
+    call("mmap", libc::SYS_mmap, "stacks, memory").only(&[&[(2, Is::Without(PROT_EXEC))]]),
+    call("mprotect", libc::SYS_mprotect, "the page that guards a stack, memory").only(&[&[(2, Is::Without(PROT_EXEC))]]),
     call("munmap", libc::SYS_munmap, "gives memory back"),
     call("madvise", libc::SYS_madvise, "gives a stack back"),
     call("mremap", libc::SYS_mremap, "makes memory larger").sometimes(),
@@ -138,7 +147,7 @@ pub const SERVING: &[Call] = &[
     call("exit_group", libc::SYS_exit_group, "ends"),
     call("dup3", libc::SYS_dup3, "leaves the standard streams, as a daemon").sometimes(),
     call("getpid", libc::SYS_getpid, "ends for a bug, with a core").sometimes(),
-    call("tgkill", libc::SYS_tgkill, "the same").sometimes(),
+    call("tgkill", libc::SYS_tgkill, "the same").only(&[&[(0, Is::ThisProcess), (2, Is::Value(SIGABRT))]]).sometimes(),
     call("rt_sigaction", libc::SYS_rt_sigaction, "the same").sometimes(),
     // What the kernel has a process call by itself.
     call("rt_sigreturn", libc::SYS_rt_sigreturn, "comes back from a signal's handler").sometimes(),
@@ -174,6 +183,12 @@ pub const SOFT_LUNS: &[Call] = &[
     #[cfg(not(target_arch = "riscv64"))]
     call("renameat", libc::SYS_renameat, "a file is changed as a whole").sometimes(),
     call("renameat2", libc::SYS_renameat2, "the same").sometimes(),
+];
+
+/// Those of a helper that traces to syslog: a datagram has an address.
+#[rustfmt::skip] // A line for each.
+pub const SYSLOG: &[Call] = &[
+    call("sendto", libc::SYS_sendto, "sends answers, and lines to syslog"),
 ];
 
 /// What only an intruder calls: it ends the process at once, where everything else that is not allowed fails with

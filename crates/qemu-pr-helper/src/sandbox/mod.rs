@@ -16,6 +16,7 @@ pub mod calls;
 mod landlock;
 mod seccomp;
 
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
@@ -34,12 +35,14 @@ pub enum Mode {
 }
 
 /// What the helper's options make necessary beyond what every helper needs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Needs {
-    /// The folder of soft LUNs, to be read and written.
-    pub soft_luns: Option<PathBuf>,
+    /// The folder of soft LUNs, open, to be read and written.
+    pub soft_luns: Option<OwnedFd>,
     /// The files to be removed at the end.
     pub removed: Vec<PathBuf>,
+    /// Whether lines are sent to syslog.
+    pub syslog: bool,
 }
 
 /// Why there is no sandbox where there could be one.

@@ -15,17 +15,21 @@ pub(super) use filtered::{restrict, restrict_hostile};
 mod filtered {
     use std::collections::BTreeMap;
     use std::env::consts::ARCH;
+    use std::process;
 
     use seccompiler::{
-        BpfProgram, Error, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
-        SeccompFilter, SeccompRule, apply_filter,
+        BpfProgram, Error, SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Operator,
+        SeccompCondition, SeccompFilter, SeccompRule, apply_filter,
     };
 
-    use crate::sandbox::calls::{Call, HOSTILE, OLD, Only, SERVING, SOFT_LUNS, UNKNOWN};
+    use crate::sandbox::calls::{HOSTILE, Is, OLD, SERVING, SOFT_LUNS, SYSLOG, UNKNOWN};
     use crate::sandbox::{Mode, Needs};
 
     /// The rules of one filter, by the numbers of system calls.
     type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+    /// What is added to the number of a system call in the x32 ABI.
+    const X32: i64 = 0x4000_0000;
 
     /// Lets no other system calls be made. Of what several filters say the strictest counts: to end the process,
     /// then an error, then to let it be.
@@ -89,42 +93,41 @@ mod filtered {
 
     /// These, whatever their arguments are.
     fn whatever(calls: &[(&str, i64)]) -> Rules {
-        calls
-            .iter()
-            .map(|(_, number)| (*number, Vec::new()))
+        // Where the kernel has the x32 ABI, by its numbers too: to the filter it is the same architecture.
+        let x32 = |number: i64| cfg!(target_arch = "x86_64").then_some(number | X32);
+        let numbers = calls.iter().map(|(_, number)| *number);
+        let numbers = numbers.flat_map(|number| [Some(number), x32(number)]);
+        numbers
+            .flatten()
+            .map(|number| (number, Vec::new()))
             .collect()
     }
 
     fn allowed(needs: &Needs) -> Result<Rules, Error> {
         let soft_luns = needs.soft_luns.as_ref().map_or(&[][..], |_| SOFT_LUNS);
+        let syslog = if needs.syslog { SYSLOG } else { &[] };
         let mut rules = Rules::new();
-        for call in SERVING.iter().chain(OLD).chain(soft_luns) {
-            rules.insert(call.number, arguments(call)?);
+        // The last one of a number counts.
+        for call in SERVING.iter().chain(OLD).chain(soft_luns).chain(syslog) {
+            let only = call.only.iter().map(|conditions| rule(conditions));
+            rules.insert(call.number, only.collect::<Result<_, _>>()?);
         }
         Ok(rules)
     }
 
-    /// The rules of which one has to hold; none where the arguments do not matter.
-    fn arguments(call: &Call) -> Result<Vec<SeccompRule>, Error> {
-        let condition = |place, operator, value: u32| {
-            let length = SeccompCmpArgLen::Dword;
-            let condition = SeccompCondition::new(place, length, operator, value.into())?;
-            SeccompRule::new(vec![condition])
-        };
-        let masked = |bits: u32| SeccompCmpOp::MaskedEq(bits.into());
-        let rules = match call.only {
-            Only::Anything => Ok(Vec::new()),
-            Only::Value(place, value) => {
-                condition(place, SeccompCmpOp::Eq, value).map(|rule| vec![rule])
-            }
-            Only::OneOf(place, values) => values
-                .iter()
-                .map(|value| condition(place, SeccompCmpOp::Eq, *value))
-                .collect(),
-            Only::Without(place, bits) => condition(place, masked(bits), 0).map(|rule| vec![rule]),
-            Only::With(place, bits) => condition(place, masked(bits), bits).map(|rule| vec![rule]),
-        };
-        Ok(rules?)
+    /// All of these.
+    fn rule(conditions: &[(u8, Is)]) -> Result<SeccompRule, Error> {
+        let conditions = conditions.iter().map(|(place, is)| {
+            let (length, operator, value) = match is {
+                Is::Value(value) => (Length::Dword, Operator::Eq, *value),
+                Is::Null => (Length::Qword, Operator::Eq, 0),
+                Is::ThisProcess => (Length::Dword, Operator::Eq, process::id()),
+                Is::Without(bits) => (Length::Dword, Operator::MaskedEq((*bits).into()), 0),
+                Is::With(bits) => (Length::Dword, Operator::MaskedEq((*bits).into()), *bits),
+            };
+            SeccompCondition::new(*place, length, operator, value.into())
+        });
+        Ok(SeccompRule::new(conditions.collect::<Result<_, _>>()?)?)
     }
 }
 

@@ -6,13 +6,15 @@ use std::env;
 use std::fs::{self, File};
 use std::io;
 use std::net::TcpStream;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, exit};
 
 use landlock::{AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _};
+use nix::sched::{CloneFlags, unshare};
 use qemu_pr_helper::sandbox::{Mode, Needs, enter};
+use rustix::process::{Pid, Signal, kill_process};
 
 const DEED: &str = "SANDBOX_DEED";
 const FOLDER: &str = "SANDBOX_FOLDER";
@@ -31,8 +33,9 @@ fn the_deed() {
     };
     let folder = PathBuf::from(env::var_os(FOLDER).unwrap());
     let needs = Needs {
-        soft_luns: Some(folder.join("luns")),
-        removed: vec![folder.join("run/socket")],
+        soft_luns: Some(File::open(folder.join("luns")).unwrap().into()),
+        removed: vec![folder.join("run/socket"), PathBuf::from("/pid")],
+        syslog: false,
     };
     // Of this thread alone, which is enough for the deed.
     enter(Mode::Enforce, &needs).unwrap();
@@ -66,6 +69,20 @@ fn commit(deed: &str, folder: &Path) -> io::Result<()> {
         "connect to a network" => TcpStream::connect("127.0.0.1:1").map(drop),
         "start a process" => Command::new("/bin/true").status().map(drop),
         "ask a terminal" => Ok(rustix::termios::tcgetwinsize(io::stdin()).map(drop)?),
+        "read a trace of the kernel" => of_file(File::open("/sys/kernel/notes")),
+        "make a pair of streams" => UnixStream::pair().map(drop),
+        "make a pair of datagram sockets" => UnixDatagram::pair().map(drop),
+        "signal a process" => {
+            let itself = Pid::from_raw(std::process::id().cast_signed()).unwrap();
+            Ok(kill_process(itself, Signal::USR1)?)
+        }
+        "leave the namespace" => Ok(unshare(CloneFlags::CLONE_NEWNS)?),
+        "mount something" => {
+            let nothing = rustix::mount::MountFlags::empty();
+            Ok(rustix::mount::mount(
+                "none", folder, "tmpfs", nothing, None,
+            )?)
+        }
         "become another program" => Err(Command::new("/bin/true").exec()),
         other => panic!("nobody knows how to {other}"),
     }
@@ -110,6 +127,7 @@ fn other_files_are_not() {
         "change sysfs",
         "make a file",
         "remove a file",
+        "read a trace of the kernel",
     ] {
         assert_eq!(result(deed).code(), Some(EACCES), "{deed}");
     }
@@ -121,7 +139,10 @@ fn foreign_system_calls_fail() {
         "connect to a socket",
         "make a socket",
         "connect to a network",
+        "make a pair of streams",
+        "make a pair of datagram sockets",
         "start a process",
+        "signal a process",
         "ask a terminal",
     ] {
         assert_eq!(result(deed).code(), Some(EPERM), "{deed}");
@@ -130,10 +151,13 @@ fn foreign_system_calls_fail() {
 
 #[test]
 fn what_only_an_intruder_does_ends_the_process() {
-    assert_eq!(
-        result("become another program").signal(),
-        Some(libc::SIGSYS)
-    );
+    for deed in [
+        "become another program",
+        "leave the namespace",
+        "mount something",
+    ] {
+        assert_eq!(result(deed).signal(), Some(libc::SIGSYS), "{deed}");
+    }
 }
 
 /// Whether the kernel can restrict files.

@@ -1,6 +1,6 @@
 //! A folder of soft LUNs, and which port of which of them a descriptor is.
 
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, fcntl_getfl, fstat, openat, statat};
@@ -99,5 +99,10 @@ impl Folder {
             }
         }
         unread.map_or(Ok(None), Err)
+    }
+}
+impl AsFd for Folder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
     }
 }

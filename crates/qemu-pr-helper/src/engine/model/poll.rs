@@ -131,14 +131,14 @@ impl Poll {
         }
     }
 
-    pub(super) fn add(&self, place: usize, socket: &Arc<OwnedFd>) -> io::Result<()> {
+    pub(super) fn add(&self, place: usize, socket: &Arc<OwnedFd>, wait: Wait) -> io::Result<()> {
         // A read that waits would keep all threads. Answers do not fit in, so that some wait for the client.
         fcntl_setfl(socket, OFlags::NONBLOCK)?;
         set_socket_send_buffer_size(socket, 0)?;
         self.lock().connections.push(Connection {
             socket: Arc::downgrade(socket),
             place,
-            awaits: Some(Wait::Readable),
+            awaits: Some(wait),
         });
         self.stir();
         Ok(())
