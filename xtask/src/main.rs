@@ -4,7 +4,6 @@
 
 mod bench;
 mod build;
-#[cfg(test)]
 mod dist;
 mod guest;
 mod instructions;
@@ -31,6 +30,8 @@ enum Task {
     Bench(bench::Options),
     #[command(flatten)]
     BenchPart(bench::Part),
+    /// Makes man pages and completions in target/dist
+    Dist,
     /// Counts the instructions of decoding and encoding, and holds them against bounds
     Instructions(instructions::Options),
     /// Boots virtual machines with a real SCSI target and runs scenarios inside them
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
     let result: Result<()> = match Arguments::parse().task {
         Task::Bench(options) => bench::run(&options),
         Task::BenchPart(part) => part.run(),
+        Task::Dist => dist::run(),
         Task::Instructions(options) => instructions::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::GuestInit(options) => guest::run(&options),

@@ -52,8 +52,8 @@ mod report;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{Command, CommandFactory as _, Parser};
 
 use cli::{Cli, Color};
 use exit::Exit;
@@ -68,6 +68,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => refuse(&error),
     };
     exit.into()
+}
+
+/// The definition of the command line, for man pages and completions.
+#[must_use]
+pub fn command_line() -> Command {
+    Cli::command()
 }
 
 fn execute(cli: &Cli) -> Exit {

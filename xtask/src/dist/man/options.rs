@@ -1,0 +1,91 @@
+//! The options of a command as a man page has them.
+
+use clap::{Arg, Command};
+
+use super::roff::{bold, escaped, flowed, italic};
+
+/// All options and arguments that are shown, those with a heading of their own at the end.
+pub(super) fn section(command: &Command) -> String {
+    let shown = || {
+        command
+            .get_arguments()
+            .filter(|argument| !argument.is_hide_set())
+    };
+    let mut headings: Vec<_> = shown().filter_map(Arg::get_help_heading).collect();
+    headings.dedup();
+    let entries = |heading: Option<&str>| -> String {
+        let entries = shown().filter(|argument| argument.get_help_heading() == heading);
+        entries.map(entry).collect()
+    };
+    let mut page = entries(None);
+    for heading in headings {
+        page += &format!(".SS {}\n{}", escaped(heading), entries(Some(heading)));
+    }
+    page
+}
+
+fn entry(argument: &Arg) -> String {
+    let help = argument.get_help().map(ToString::to_string);
+    let help = help.unwrap_or_default();
+    // Whoever reads this has found more than --help.
+    let help = help.replace(" (see more with '--help')", "");
+    let mut help = flowed(&help);
+    if let Some(default) = default(argument) {
+        let default = format!(" [default: {}]\n", escaped(&default));
+        help.truncate(help.trim_end().len());
+        help += &default;
+    }
+    format!(".TP\n{}\n{help}{}", name(argument), values(argument))
+}
+
+/// `-k, --socket=PATH`, or an argument's name.
+fn name(argument: &Arg) -> String {
+    let value = value(argument);
+    if argument.is_positional() {
+        return italic(&value);
+    }
+    let short = argument.get_short().map(|short| bold(&format!("-{short}")));
+    let long = argument.get_long().map(|long| {
+        let equals = if value.is_empty() { "" } else { "=" };
+        bold(&format!("--{long}{equals}")) + &italic(&value)
+    });
+    let names: Vec<_> = short.into_iter().chain(long).collect();
+    names.join(", ").replace("\\fI\\fR", "")
+}
+
+fn value(argument: &Arg) -> String {
+    if !argument.is_positional() && !argument.get_action().takes_values() {
+        return String::new();
+    }
+    let names = argument.get_value_names().unwrap_or_default();
+    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    names.join(" ")
+}
+
+/// What is taken if nothing is said, unless that is no value at all.
+fn default(argument: &Arg) -> Option<String> {
+    let takes_values = argument.get_action().takes_values();
+    let default = argument.get_default_values().first()?;
+    (takes_values && !argument.is_hide_default_value_set())
+        .then(|| default.to_string_lossy().into_owned())
+}
+
+/// The words that an option knows, if they have something to say that its own text does not.
+fn values(argument: &Arg) -> String {
+    if argument.is_hide_possible_values_set() || !argument.get_action().takes_values() {
+        return String::new();
+    }
+    let values = argument.get_possible_values();
+    let values = values.iter().filter(|value| !value.is_hide_set());
+    let entries: String = values
+        .map(|value| {
+            let help = value.get_help().map(ToString::to_string);
+            let help = flowed(&help.unwrap_or_default());
+            format!(".TP\n{}\n{help}", bold(value.get_name()))
+        })
+        .collect();
+    if entries.is_empty() {
+        return entries;
+    }
+    format!(".RS\n{entries}.RE\n")
+}

@@ -1,0 +1,91 @@
+//! Text in the language of man pages.
+
+use std::fmt::Write as _;
+
+/// Text as it is, with nothing that formatters take for their own.
+pub(super) fn escaped(text: &str) -> String {
+    let mut page = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\\' => page.push_str("\\e"),
+            // Else a hyphen may be printed, which nobody can paste into a shell.
+            '-' => page.push_str("\\-"),
+            '\'' => page.push_str("\\(aq"),
+            '`' => page.push_str("\\(ga"),
+            '~' => page.push_str("\\(ti"),
+            '^' => page.push_str("\\(ha"),
+            '.' if page.is_empty() => page.push_str("\\&."),
+            character if character.is_ascii() => page.push(character),
+            other => {
+                let _ = write!(page, "\\[u{:04X}]", u32::from(other));
+            }
+        }
+    }
+    page
+}
+
+/// Bold.
+pub(super) fn bold(text: &str) -> String {
+    format!("\\fB{}\\fR", escaped(text))
+}
+
+/// Italic: what stands for something else.
+pub(super) fn italic(text: &str) -> String {
+    format!("\\fI{}\\fR", escaped(text))
+}
+
+/// Text that is broken into lines anew.
+pub(super) fn flowed(text: &str) -> String {
+    let words: Vec<_> = text.split_whitespace().collect();
+    escaped(&words.join(" ")) + "\n"
+}
+
+/// Lines that stay as they are, a step to the right.
+pub(super) fn verbatim(lines: &[&str]) -> String {
+    let indent = |line: &&str| line.len() - line.trim_start().len();
+    let common = lines.iter().filter(|line| !line.is_empty()).map(indent);
+    let common = common.min().unwrap_or(0);
+    let lines = lines.iter().map(|line| line.get(common..).unwrap_or(""));
+    let text: String = lines.map(|line| escaped(line) + "\n").collect();
+    format!(".RS 4\n.nf\n{text}.fi\n.RE\n")
+}
+
+/// Paragraphs with blank lines between them; lines that begin with blanks stay as they are.
+pub(super) fn paragraphs(text: &str) -> String {
+    let paragraphs = text.split("\n\n").filter(|text| !text.trim().is_empty());
+    let pages: Vec<_> = paragraphs.map(paragraph).collect();
+    pages.join(".PP\n")
+}
+
+fn paragraph(text: &str) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    let mut page = String::new();
+    for lines in lines.chunk_by(|one, next| one.starts_with(' ') == next.starts_with(' ')) {
+        if lines.iter().all(|line| line.starts_with(' ')) {
+            page += &verbatim(lines);
+        } else {
+            page += &flowed(&lines.join("\n"));
+        }
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_formatters_would_take_for_theirs_is_escaped() {
+        assert_eq!(escaped(".nf -k 'a' \\"), "\\&.nf \\-k \\(aqa\\(aq \\e");
+        assert_eq!(escaped("…"), "\\[u2026]");
+    }
+
+    #[test]
+    fn columns_stay_and_sentences_flow() {
+        let text = "Two\nlines.\n  a  1\n    b  2\n\nMore.";
+        assert_eq!(
+            paragraphs(text),
+            "Two lines.\n.RS 4\n.nf\na  1\n  b  2\n.fi\n.RE\n.PP\nMore.\n"
+        );
+    }
+}
