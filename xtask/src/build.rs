@@ -67,6 +67,56 @@ pub(crate) fn untraced() -> Result<PathBuf> {
     Ok(built_by(command, "qemu-pr-helper")?.executable)
 }
 
+/// The programs that are installed.
+pub(crate) struct Installed {
+    /// The helper.
+    pub(crate) helper: PathBuf,
+    /// The operator's client.
+    pub(crate) prhctl: PathBuf,
+}
+
+/// Builds what packages have in them: both programs as they are released, with static probes, without symbols and
+/// without the paths of this machine, so that others build the same. In a target folder of its own.
+pub(crate) fn packaged() -> Result<Installed> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
+    let home = home.context("there is neither CARGO_HOME nor HOME")?;
+    let sources = root().canonicalize()?;
+    // The last that fits counts.
+    let flags = [
+        (home.as_path(), "cargo"),
+        (sources.as_path(), "qemu-pr-helper"),
+    ]
+    .map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display()));
+    let mut command = cargo();
+    command
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
+        .env("CARGO_TARGET_DIR", target_folder()?.join("packaged"))
+        .args(["build", "--release", "--locked", "--package=qemu-pr-helper"])
+        .args(["--package=prhctl", "--features=qemu-pr-helper/usdt"]);
+    let messages = messages_of(&mut command)?;
+    let program = |name| {
+        let program = executable(&messages, name);
+        let program = program.with_context(|| format!("cargo built no {name}"))?;
+        Ok::<_, anyhow::Error>(program.executable)
+    };
+    Ok(Installed {
+        helper: program("qemu-pr-helper")?,
+        prhctl: program("prhctl")?,
+    })
+}
+
+/// Asks cargo something that it answers with text.
+pub(crate) fn ask(arguments: &[&str]) -> Result<String> {
+    process::text(cargo().args(arguments))
+}
+
+/// The folder of the sources.
+pub(crate) fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 /// Builds what counts the instructions of a package, as it is released.
 pub(crate) fn instructions(package: &str) -> Result<PathBuf> {
     let name = "instructions";
@@ -91,7 +141,7 @@ fn cargo() -> Command {
     // Set by the cargo that runs us; the fallback is for a binary that was started by hand.
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
-    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    command.current_dir(root());
     command
 }
 
@@ -102,13 +152,18 @@ fn build(arguments: &[&str], name: &str) -> Result<Program> {
 }
 
 fn built_by(mut command: Command, name: &str) -> Result<Program> {
+    let messages = messages_of(&mut command)?;
+    executable(&messages, name)
+        .with_context(|| format!("{} built no {name}", process::shown(&command)))
+}
+
+/// What cargo says of what it builds.
+fn messages_of(command: &mut Command) -> Result<String> {
     command
         .arg("--message-format=json-render-diagnostics")
         // Progress and compiler messages are for the person who waits.
         .stderr(Stdio::inherit());
-    let messages = process::text(&mut command)?;
-    executable(&messages, name)
-        .with_context(|| format!("{} built no {name}", process::shown(&command)))
+    process::text(command)
 }
 
 /// Finds the program in cargo's messages, which are one JSON object a line.

@@ -30,8 +30,8 @@ enum Task {
     Bench(bench::Options),
     #[command(flatten)]
     BenchPart(bench::Part),
-    /// Makes man pages and completions in target/dist
-    Dist,
+    /// Makes man pages, completions and packages in target/dist
+    Dist(dist::Options),
     /// Counts the instructions of decoding and encoding, and holds them against bounds
     Instructions(instructions::Options),
     /// Boots virtual machines with a real SCSI target and runs scenarios inside them
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     let result: Result<()> = match Arguments::parse().task {
         Task::Bench(options) => bench::run(&options),
         Task::BenchPart(part) => part.run(),
-        Task::Dist => dist::run(),
+        Task::Dist(options) => dist::run(&options),
         Task::Instructions(options) => instructions::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::GuestInit(options) => guest::run(&options),

@@ -41,6 +41,28 @@ impl Edition {
         let (year, month, day) = date(self.time / 86_400);
         format!("{year}-{month:02}-{day:02}")
     }
+
+    /// Its time as mail has it, which Debian's changelogs are written with.
+    pub(crate) fn mail(&self) -> String {
+        const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+        const MONTHS: [&str; 12] = [
+            "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+        ];
+        let name = |names: &[&'static str], number: u64| {
+            let place = usize::try_from(number).ok();
+            place.and_then(|place| names.get(place).copied())
+        };
+        let days = self.time / 86_400;
+        let (year, month, day) = date(days);
+        let weekday = name(&DAYS, days % 7);
+        let month = name(&MONTHS, month - 1);
+        let (hour, minute, second) = (self.time / 3600 % 24, self.time / 60 % 60, self.time % 60);
+        format!(
+            "{}, {day:02} {} {year} {hour:02}:{minute:02}:{second:02} +0000",
+            weekday.unwrap_or_default(),
+            month.unwrap_or_default(),
+        )
+    }
 }
 
 /// Year, month and day of a day, which is counted from the first of 1970.
@@ -75,5 +97,13 @@ mod tests {
         ] {
             assert_eq!(Edition { time }.day(), day);
         }
+    }
+
+    #[test]
+    fn changelogs_have_the_time_of_mail() {
+        let edition = Edition {
+            time: 1_772_323_199,
+        };
+        assert_eq!(edition.mail(), "Sat, 28 Feb 2026 23:59:59 +0000");
     }
 }

@@ -114,3 +114,14 @@ fn the_helper_may_make_its_system_calls() {
     let missing: Vec<_> = names.filter(|name| !allowed.contains(*name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
+
+#[test]
+fn apparmor_takes_the_profile() {
+    if process::find("apparmor_parser").is_none() {
+        return println!("skipped: no apparmor_parser");
+    }
+    let mut parser = process::command("apparmor_parser");
+    parser.args(["--skip-kernel-load", "--skip-cache"]);
+    parser.arg(Path::new(FOLDER).join("../apparmor/qemu-pr-helper"));
+    process::output(&mut parser).unwrap();
+}

@@ -1,0 +1,147 @@
+//! A package for Debian: an archive of two archives (`deb(5)`).
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+
+use anyhow::Result;
+use flate2::write::GzEncoder;
+use flate2::{Compression, GzBuilder};
+use tar::{Builder, EntryType, Header};
+
+use super::contents::{File, Kind, NAME, RELEASE};
+use super::edition::{Edition, VERSION};
+use super::libraries;
+
+/// What runs when it is installed and removed.
+const SCRIPTS: [(&str, &str); 4] = [
+    ("preinst", include_str!("../../../dist/deb/preinst")),
+    ("postinst", include_str!("../../../dist/deb/postinst")),
+    ("prerm", include_str!("../../../dist/deb/prerm")),
+    ("postrm", include_str!("../../../dist/deb/postrm")),
+];
+
+/// How Debian calls an architecture that Rust has a name for.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// The name that the file is to have.
+pub(crate) fn name() -> String {
+    format!("{NAME}_{VERSION}-{RELEASE}_{}.deb", architecture())
+}
+
+/// The package of these files.
+pub(crate) fn package(files: &[File], edition: &Edition, maintainer: &str) -> Result<Vec<u8>> {
+    let control = control_archive(files, edition, maintainer)?;
+    let data = data_archive(files, edition)?;
+    let mut package = b"!<arch>\n".to_vec();
+    for (name, content) in [
+        ("debian-binary", b"2.0\n".as_slice()),
+        ("control.tar.gz", &control),
+        ("data.tar.gz", &data),
+    ] {
+        let (time, size) = (edition.time, content.len());
+        // Name, time, user, group, mode, size; a member begins at an even place.
+        writeln!(
+            package,
+            "{name:<16}{time:<12}0     0     100644  {size:<10}`"
+        )?;
+        package.extend_from_slice(content);
+        package.extend((size % 2 == 1).then_some(b'\n'));
+    }
+    Ok(package)
+}
+
+fn control_archive(files: &[File], edition: &Edition, maintainer: &str) -> Result<Vec<u8>> {
+    let mut archive = Archive::new(edition);
+    archive.folder("./")?;
+    archive.file("./control", 0o644, control(files, maintainer)?.as_bytes())?;
+    let configuration: String = files
+        .iter()
+        .filter(|file| file.kind == Kind::Configuration)
+        .map(|file| format!("{}\n", file.path))
+        .collect();
+    archive.file("./conffiles", 0o644, configuration.as_bytes())?;
+    for (name, script) in SCRIPTS {
+        archive.file(&format!("./{name}"), 0o755, script.as_bytes())?;
+    }
+    archive.finish()
+}
+
+fn control(files: &[File], maintainer: &str) -> Result<String> {
+    let programs = files.iter().filter(|file| file.mode == 0o755);
+    let library = libraries::c_library(programs.map(|file| file.content.as_slice()))?;
+    let size: usize = files
+        .iter()
+        .map(|file| file.content.len().div_ceil(1024))
+        .sum();
+    Ok(include_str!("../../../dist/deb/control")
+        .replace("%VERSION%", &format!("{VERSION}-{RELEASE}"))
+        .replace("%ARCHITECTURE%", architecture())
+        .replace("%MAINTAINER%", maintainer)
+        .replace("%SIZE%", &size.to_string())
+        .replace("%LIBC%", &format!("2.{library}")))
+}
+
+fn data_archive(files: &[File], edition: &Edition) -> Result<Vec<u8>> {
+    let mut archive = Archive::new(edition);
+    let mut folders = BTreeSet::new();
+    for file in files {
+        let ends = file.path.match_indices('/');
+        for folder in ends.filter_map(|(at, _)| file.path.get(..=at)) {
+            if folders.insert(folder) {
+                archive.folder(&format!(".{folder}"))?;
+            }
+        }
+        archive.file(&format!(".{}", file.path), file.mode, &file.content)?;
+    }
+    archive.finish()
+}
+
+/// An archive of files that are all root's and of one time.
+struct Archive {
+    builder: Builder<GzEncoder<Vec<u8>>>,
+    time: u64,
+}
+
+impl Archive {
+    fn new(edition: &Edition) -> Self {
+        let compressed = GzBuilder::new()
+            .mtime(0)
+            .write(Vec::new(), Compression::best());
+        Self {
+            builder: Builder::new(compressed),
+            time: edition.time,
+        }
+    }
+
+    fn folder(&mut self, path: &str) -> Result<()> {
+        self.append(path, EntryType::Directory, 0o755, &[])
+    }
+
+    fn file(&mut self, path: &str, mode: u32, content: &[u8]) -> Result<()> {
+        self.append(path, EntryType::Regular, mode, content)
+    }
+
+    fn append(&mut self, path: &str, kind: EntryType, mode: u32, content: &[u8]) -> Result<()> {
+        let mut header = Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_username("root")?;
+        header.set_groupname("root")?;
+        header.set_mtime(self.time);
+        header.set_size(content.len() as u64);
+        self.builder.append_data(&mut header, path, content)?;
+        Ok(())
+    }
+
+    fn finish(self) -> Result<Vec<u8>> {
+        Ok(self.builder.into_inner()?.finish()?)
+    }
+}
