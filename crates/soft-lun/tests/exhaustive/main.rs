@@ -18,7 +18,7 @@ mod transition;
 
 use std::collections::HashSet;
 
-use soft_lun::{Access, LogicalUnit};
+use soft_lun::LogicalUnit;
 
 use alphabet::{Letter, alphabet};
 use state::View;
@@ -48,7 +48,7 @@ fn explore(clean: LogicalUnit, letters: &[Letter], keep_attentions: bool) -> Vis
             let mut after = unit.clone();
             transition::check(&unit, &before, letter, &mut after);
             if !keep_attentions {
-                deliver_all(&mut after);
+                state::deliver_all(&mut after);
             }
             if after != unit && seen.insert(View::of(&after)) {
                 left.push(after);
@@ -61,16 +61,6 @@ fn explore(clean: LogicalUnit, letters: &[Letter], keep_attentions: bool) -> Vis
         states,
         states_but_for_attentions: quiet.len(),
         transitions,
-    }
-}
-
-/// Lets every nexus hear what there is for it.
-fn deliver_all(unit: &mut LogicalUnit) {
-    let ids: Vec<_> = unit.nexuses().map(|(id, _)| id).collect();
-    for id in ids {
-        while !unit.attentions(id).is_empty() {
-            unit.access(id, Access::Test);
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use scsi_pr::{
     ScopeType, Status, TransportId,
 };
 use soft_lun::store::{Description, Port, Record};
-use soft_lun::{Attention, LogicalUnit, Nexus, NexusId, Registration, Reservation};
+use soft_lun::{Access, Attention, LogicalUnit, Nexus, NexusId, Registration, Reservation};
 
 /// A unit without its generation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +57,16 @@ pub(crate) fn clean(nexuses: u16) -> LogicalUnit {
         target_port: number.into(),
     };
     LogicalUnit::new((1..=nexuses).map(nexus).collect()).unwrap()
+}
+
+/// Lets every nexus hear what there is for it.
+pub(crate) fn deliver_all(unit: &mut LogicalUnit) {
+    let ids: Vec<_> = unit.nexuses().map(|(id, _)| id).collect();
+    for id in ids {
+        while !unit.attentions(id).is_empty() {
+            unit.access(id, Access::Test);
+        }
+    }
 }
 
 /// Checks a state.
@@ -135,7 +145,7 @@ fn attentions_wait_once(view: &View) {
 /// SPC-4, 6.15: READ KEYS, READ RESERVATION and READ FULL STATUS tell the same story.
 fn reports_agree(unit: &LogicalUnit, view: &View) {
     let mut unit = unit.clone();
-    super::deliver_all(&mut unit);
+    deliver_all(&mut unit);
     let asker = unit.nexuses().next().unwrap().0;
     let mut ask = |service_action| {
         let command = PersistentReserveIn {

@@ -3,8 +3,8 @@
 use scsi_pr::{AdditionalSense, ReservationKey, SenseKey, Status};
 use soft_lun::{Answer, Attention, LogicalUnit, NexusId};
 
-use crate::alphabet::{Letter, Meaning};
-use crate::state::View;
+use super::alphabet::{Letter, Meaning};
+use super::state::View;
 
 /// A command, and the state before and after it.
 struct Step<'a> {
