@@ -1,0 +1,108 @@
+//! What PERSISTENT RESERVE IN answers: what was read is written as it came, and what is cut off is its front.
+
+use scsi_pr::{
+    Capabilities, FullStatus, Keys, ParameterDataError, ReservationData, Truncatable, truncate,
+};
+
+use crate::input::Input;
+
+/// Which answer, where to cut it off, and the rest is the answer.
+pub fn run(bytes: &[u8]) {
+    let mut input = Input::new(bytes);
+    let (kind, cut) = (input.below(4), input.word());
+    let whole = input.rest();
+    let short = truncate(whole, cut);
+    match kind {
+        0 => keys(whole, short),
+        1 => reservation(whole, short),
+        2 => capabilities(whole, short),
+        _ => full_status(whole, short),
+    }
+}
+
+/// How long a list says it is.
+fn declared(bytes: &[u8]) -> usize {
+    let length = bytes[4..8].try_into().unwrap();
+    u32::from_be_bytes(length).try_into().unwrap()
+}
+
+/// What is there of a list that begins with a generation and its length, and what is missing, is all of it.
+fn check_missing<T>(bytes: &[u8], list: &Truncatable<T>) {
+    let there = (bytes.len() - 8).min(declared(bytes));
+    assert_eq!(there + list.missing, declared(bytes));
+    assert_eq!(list.is_complete(), list.missing == 0);
+}
+
+fn keys(whole: &[u8], short: &[u8]) {
+    let Some(read) = said(Keys::decode(whole)) else {
+        return;
+    };
+    check_missing(whole, &read);
+    let encoded = read.value.encode();
+    assert_eq!(
+        Keys::decode(&encoded).unwrap().complete().as_ref(),
+        Some(&read.value)
+    );
+    assert_eq!(encoded[8..], whole[8..encoded.len()]);
+    if short.len() >= 8 {
+        let cut = Keys::decode(short).unwrap().value;
+        assert_eq!(cut.generation, read.value.generation);
+        assert!(read.value.keys.starts_with(&cut.keys));
+    }
+}
+
+fn reservation(whole: &[u8], short: &[u8]) {
+    let Some(read) = said(ReservationData::decode(whole)) else {
+        return;
+    };
+    let encoded = read.encode();
+    assert_eq!(ReservationData::decode(&encoded).as_ref(), Ok(&read));
+    assert_eq!(encoded[..8], whole[..8]);
+    if let Some(held) = read.reservation {
+        assert_eq!(held.key.get().to_be_bytes(), whole[8..16]);
+        assert_eq!(held.scope_type.0, whole[21]);
+    }
+    // Half of an answer never looks like a whole one.
+    let cut = ReservationData::decode(short);
+    assert_eq!(cut.ok(), (short.len() >= encoded.len()).then_some(read));
+}
+
+fn capabilities(whole: &[u8], short: &[u8]) {
+    let Some(read) = said(Capabilities::decode(whole)) else {
+        return;
+    };
+    let encoded = read.encode();
+    assert_eq!(Capabilities::decode(&encoded), Ok(read));
+    let mask = if whole[3] & 0x80 == 0 { 0 } else { 0xff };
+    let expected = [
+        whole[2] & 0x9d,
+        whole[3] & 0xf1,
+        whole[4] & mask,
+        whole[5] & mask,
+    ];
+    assert_eq!(encoded[2..6], expected);
+    let cut = Capabilities::decode(short);
+    assert_eq!(cut.ok(), (short.len() >= 8).then_some(read));
+}
+
+fn full_status(whole: &[u8], short: &[u8]) {
+    let Some(read) = said(FullStatus::decode(whole)) else {
+        return;
+    };
+    check_missing(whole, &read);
+    let again = FullStatus::decode(&read.value.encode()).unwrap();
+    assert_eq!(again.complete().as_ref(), Some(&read.value));
+    if short.len() >= 8 {
+        let cut = FullStatus::decode(short).unwrap().value;
+        assert_eq!(cut.generation, read.value.generation);
+        assert!(read.value.descriptors.starts_with(&cut.descriptors));
+    }
+}
+
+/// The value, which is able to show itself, or nothing if the bytes are none.
+fn said<T: std::fmt::Display>(decoded: Result<T, ParameterDataError>) -> Option<T> {
+    let _ = decoded
+        .as_ref()
+        .map_or_else(ToString::to_string, ToString::to_string);
+    decoded.ok()
+}

@@ -1,0 +1,35 @@
+//! What the multipath broker's workers are told, and what they say: no more is believed than is there.
+
+use pr_socket::Direction;
+use qemu_pr_helper::backend::multipath::message::{LONGEST_REPORT, Order, Report};
+use qemu_pr_helper::backend::multipath::trail::Step;
+
+/// An order, a report, and a line of its end.
+pub fn run(bytes: &[u8]) {
+    if let Some(order) = Order::decode(bytes) {
+        let wanted = match order.command.direction() {
+            Direction::In => 0,
+            Direction::Out => order.command.transfer_length(),
+        };
+        assert_eq!(order.list.len(), wanted);
+        let mut expected = bytes.to_vec();
+        expected[4] = u8::from(bytes[4] != 0);
+        assert_eq!(order.encode(), expected);
+    }
+    if let Some(report) = Report::decode(bytes) {
+        assert_eq!(report.outcome.length, report.data.len());
+        let encoded = report.encode();
+        assert!(encoded.len() <= LONGEST_REPORT);
+        assert_eq!(
+            encoded[..99 + report.data.len()],
+            bytes[..99 + report.data.len()]
+        );
+        let again = Report::decode(&encoded).unwrap();
+        assert_eq!((again.outcome, again.data), (report.outcome, report.data));
+    }
+    if let Ok(line) = str::from_utf8(bytes)
+        && let Some(step @ Step::Path { .. }) = Step::decode(line)
+    {
+        assert_eq!(Step::decode(&step.encode()), Some(step));
+    }
+}

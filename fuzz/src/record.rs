@@ -1,0 +1,63 @@
+//! `state.json` of a soft LUN: an error, or a state that can be and is written as it was read.
+
+use soft_lun::store::{Description, Port, Record};
+use soft_lun::{LogicalUnit, Nexus, Supported};
+
+use crate::consistent;
+
+/// The start of the host at which the unit is restored.
+pub(crate) const BOOT: &str = "boot";
+
+/// The content of the file.
+pub fn run(bytes: &[u8]) {
+    let Ok(record) = Record::from_json(bytes) else {
+        return;
+    };
+    let text = record.to_json().unwrap();
+    let again = Record::from_json(&text).unwrap().to_json().unwrap();
+    assert_eq!(text, again);
+
+    let description = description();
+    let clean = description.unit().unwrap();
+    let mut unit = clean.clone();
+    match record.restore(&description, BOOT, &mut unit) {
+        Ok(()) => check(&description, &unit),
+        Err(error) => {
+            let _ = error.to_string();
+            assert!(unit == clean);
+        }
+    }
+}
+
+fn check(description: &Description, unit: &LogicalUnit) {
+    consistent::check(unit);
+    let stored = Record::of(description, BOOT, unit)
+        .unwrap()
+        .to_json()
+        .unwrap();
+    let mut other = description.unit().unwrap();
+    let record = Record::from_json(&stored).unwrap();
+    record.restore(description, BOOT, &mut other).unwrap();
+    assert!(other == *unit);
+}
+
+/// A soft LUN with ports `a` to `d`, the last two of one initiator port.
+pub(crate) fn description() -> Description {
+    let port = |name: &str, initiator: &str, port: u16| Port {
+        name: name.parse().unwrap(),
+        nexus: Nexus {
+            initiator: initiator.parse().unwrap(),
+            target_port: port.into(),
+        },
+    };
+    Description {
+        identity: "naa.3000000000000001".parse().unwrap(),
+        ports: vec![
+            port("a", "sas,0000000000000001", 1),
+            port("b", "iqn.2024-01.x:a,i,0x000000000001", 2),
+            port("c", "sas,0000000000000002", 1),
+            port("d", "sas,0000000000000002", 2),
+        ],
+        supported: Supported::default(),
+    }
+}
