@@ -117,6 +117,35 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+/// The code generator's part of libFuzzer: counters for edges, and what is compared with what.
+const COVERAGE: [&str; 5] = [
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+];
+
+/// Where the fuzzer is built, and what it keeps.
+pub(crate) fn fuzzing_folder() -> Result<PathBuf> {
+    Ok(target_folder()?.join("fuzz"))
+}
+
+/// Builds the targets with libFuzzer.
+pub(crate) fn fuzzer() -> Result<PathBuf> {
+    let version = process::text(Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    let host = host.context("rustc did not say what it compiles for")?;
+    let mut command = cargo();
+    command
+        .env("RUSTFLAGS", format!("--cfg fuzzing {}", COVERAGE.join(" ")))
+        .env("CARGO_TARGET_DIR", fuzzing_folder()?)
+        .args(["build", "--profile=fuzz", "--package=fuzz", "--bin=fuzz"])
+        // With its name, for else macros and build scripts are built in this way too, and cannot be linked.
+        .arg(format!("--target={host}"));
+    Ok(built_by(command, "fuzz")?.executable)
+}
+
 /// Builds what counts the instructions of a package, as it is released.
 pub(crate) fn instructions(package: &str) -> Result<PathBuf> {
     let name = "instructions";

@@ -5,6 +5,7 @@
 mod bench;
 mod build;
 mod dist;
+mod fuzz;
 mod guest;
 mod instructions;
 mod process;
@@ -32,6 +33,8 @@ enum Task {
     BenchPart(bench::Part),
     /// Makes man pages, completions and packages in target/dist
     Dist(dist::Options),
+    /// Looks for bytes that the project's parts do not do with what they say
+    Fuzz(fuzz::Options),
     /// Counts the instructions of decoding and encoding, and holds them against bounds
     Instructions(instructions::Options),
     /// Boots virtual machines with a real SCSI target and runs scenarios inside them
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::BenchPart(part) => part.run(),
         Task::Dist(options) => dist::run(&options),
+        Task::Fuzz(options) => fuzz::run(&options),
         Task::Instructions(options) => instructions::run(&options),
         Task::Vm(options) => vm::run(&options),
         Task::GuestInit(options) => guest::run(&options),
