@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::process;
@@ -18,13 +19,29 @@ pub(crate) struct Program {
 
 /// Cargo's target folder, wherever the configuration or `CARGO_TARGET_DIR` puts it.
 pub(crate) fn target_folder() -> Result<PathBuf> {
-    let answer = process::output(cargo().args(["metadata", "--no-deps", "--format-version=1"]))?;
-    let answer: Value =
-        serde_json::from_slice(&answer).context("cargo metadata did not print JSON")?;
+    let answer: Value = metadata(&["--no-deps"])?;
     answer["target_directory"]
         .as_str()
         .map(PathBuf::from)
         .context("cargo metadata did not name the target folder")
+}
+
+/// What cargo says of the workspace.
+pub(crate) fn metadata<T: DeserializeOwned>(arguments: &[&str]) -> Result<T> {
+    let mut command = cargo();
+    command
+        .args(["metadata", "--format-version=1"])
+        .args(arguments);
+    let answer = process::output(&mut command)?;
+    serde_json::from_slice(&answer).context("cargo metadata did not print what it should")
+}
+
+/// What the compiler calls this machine.
+pub(crate) fn host() -> Result<String> {
+    let version = process::text(Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned)
+        .context("rustc did not say what it compiles for")
 }
 
 /// Builds the helper.
@@ -133,16 +150,13 @@ pub(crate) fn fuzzing_folder() -> Result<PathBuf> {
 
 /// Builds the targets with libFuzzer.
 pub(crate) fn fuzzer() -> Result<PathBuf> {
-    let version = process::text(Command::new("rustc").arg("-vV"))?;
-    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    let host = host.context("rustc did not say what it compiles for")?;
     let mut command = cargo();
     command
         .env("RUSTFLAGS", format!("--cfg fuzzing {}", COVERAGE.join(" ")))
         .env("CARGO_TARGET_DIR", fuzzing_folder()?)
         .args(["build", "--profile=fuzz", "--package=fuzz", "--bin=fuzz"])
         // With its name, for else macros and build scripts are built in this way too, and cannot be linked.
-        .arg(format!("--target={host}"));
+        .arg(format!("--target={}", host()?));
     Ok(built_by(command, "fuzz")?.executable)
 }
 

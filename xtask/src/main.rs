@@ -9,6 +9,7 @@ mod fuzz;
 mod guest;
 mod instructions;
 mod process;
+mod supply;
 mod verdict;
 mod vm;
 
@@ -37,6 +38,10 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Counts the instructions of decoding and encoding, and holds them against bounds
     Instructions(instructions::Options),
+    /// Prints what is in the programs that are installed, as a CycloneDX document
+    Sbom,
+    /// Holds the licences, versions and sources of all crates against deny.toml
+    Supply,
     /// Boots virtual machines with a real SCSI target and runs scenarios inside them
     Vm(vm::Options),
     /// What runs inside such a machine, as its first process
@@ -51,6 +56,8 @@ fn main() -> ExitCode {
         Task::Dist(options) => dist::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Instructions(options) => instructions::run(&options),
+        Task::Sbom => supply::print_sbom(),
+        Task::Supply => supply::check(),
         Task::Vm(options) => vm::run(&options),
         Task::GuestInit(options) => guest::run(&options),
     };

@@ -1,0 +1,85 @@
+//! `deny.toml`, as far as it is held against anything here: three lists.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+/// What may be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Rules {
+    /// Licences that one may choose.
+    pub(super) licences: Vec<String>,
+    /// Versions beside which there may be another one: `name@version`.
+    pub(super) skipped: Vec<String>,
+    /// Where crates may come from.
+    pub(super) registries: Vec<String>,
+}
+
+impl Rules {
+    pub(super) fn read() -> Result<Self> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deny.toml");
+        Self::parse(&fs::read_to_string(path).context("cannot read deny.toml")?)
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let list = |section, key| {
+            list(text, section, key).with_context(|| format!("deny.toml has no {section} {key}"))
+        };
+        Ok(Self {
+            licences: list("[licenses]", "allow")?,
+            skipped: list("[bans]", "skip")?,
+            registries: list("[sources]", "allow-registry")?,
+        })
+    }
+}
+
+/// The texts of a list, each on a line of its own. Not TOML, but as much of it as the file takes.
+fn list(text: &str, section: &str, key: &str) -> Option<Vec<String>> {
+    let first = format!("{key} = [");
+    let mut lines = text.lines().skip_while(|line| *line != section).skip(1);
+    lines
+        .by_ref()
+        .take_while(|line| !line.starts_with('['))
+        .find(|line| *line == first)?;
+    let mut texts = Vec::new();
+    for line in lines.map(str::trim) {
+        match line
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix("\","))
+        {
+            Some(text) => texts.push(text.to_owned()),
+            None if line.starts_with('#') => {}
+            None => return (line == "]").then_some(texts),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_found_in_their_sections() {
+        let text = "[licenses]\nallow = [\n    # Why.\n    \"MIT\",\n]\n[bans]\nskip = [\n]\n\
+            [sources]\nunknown = \"deny\"\nallow-registry = [\n    \"r\",\n]\n";
+        let rules = Rules::parse(text).unwrap();
+        assert_eq!(
+            (rules.licences, rules.registries),
+            (vec!["MIT".into()], vec!["r".into()])
+        );
+        assert!(rules.skipped.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_not_taken_for_nothing() {
+        for text in [
+            "[bans]\n[licenses]\nskip = [\n]\n",
+            "[bans]\nskip = [\n    { name = \"x\" },\n]\n",
+            "[bans]\nskip = [\n    \"x\",\n",
+        ] {
+            assert_eq!(list(text, "[bans]", "skip"), None, "{text}");
+        }
+    }
+}
