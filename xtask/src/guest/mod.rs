@@ -1,15 +1,16 @@
-//! The guest side: the first process of the virtual machine. It runs one scenario and ends the
-//! machine with the verdict.
+//! The guest side: what runs in the virtual machine, one scenario at a time.
 
 mod bench;
 mod comparison;
 mod helper;
+mod init;
 mod initiator;
 mod lio;
 mod maps;
 mod multipath;
 mod nested;
 mod operator;
+mod process_table;
 pub(crate) mod pulse;
 mod reservations;
 pub(crate) mod serial;
@@ -18,17 +19,12 @@ mod tracing;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 use rustix::mount::{MountFlags, mount};
-use rustix::system::{RebootCommand, reboot};
-use rustix::termios::tcdrain;
 
 use crate::process::{command, run as run_command};
-use crate::verdict::Verdict;
 
 pub(crate) use multipath::UDEVD;
 
@@ -61,33 +57,15 @@ impl Modules {
     }
 }
 
-/// Runs the scenario and ends the machine. Comes back only where the machine cannot be ended.
+/// The first process starts itself again; that one runs the scenario.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    if rustix::process::getpid().is_init() {
+        return init::run();
+    }
     ensure!(
-        rustix::process::getpid().is_init(),
+        init::is_parent(),
         "guest-init is for the first process of a machine that cargo xtask vm boots"
     );
-    let verdict = match scenario(options) {
-        Ok(()) => Verdict::Success,
-        Err(error) => {
-            eprintln!("FAILED: {error:#}");
-            Verdict::Failure
-        }
-    };
-    // The last of the output is to be on the wire before the machine is gone.
-    tcdrain(std::io::stdout())?;
-    verdict.report()?;
-    // QEMU acts on it a moment later. If it does not, a machine without a verdict is a failure.
-    thread::sleep(Duration::from_secs(10));
-    reboot(RebootCommand::PowerOff).context("cannot power off")
-}
-
-fn scenario(options: &Options) -> Result<()> {
-    for folder in ["/run", "/dev/shm"] {
-        mount_new("tmpfs", folder)?;
-    }
-    mount_new("devpts", "/dev/pts")?;
-    pulse::start()?;
     let modules = Modules(options.modules.clone());
     println!("guest: up after {} s", uptime()?);
     match &options.scenario {

@@ -1,8 +1,6 @@
 //! Fault cases: the helper's processes are stopped and killed, one after another and in the middle of a
 //! command. And what the one that serves clients may do.
 
-use std::collections::BTreeSet;
-use std::fs;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -14,11 +12,8 @@ use super::daemons::PATIENCE;
 use super::device::Reply;
 use super::lab::{KEY, Lab, TERMINATED, TIMED_OUT, expect_sense};
 use super::through::{Guest, TIMEOUT};
-use crate::guest::read;
+use crate::guest::process_table::{self, BROKER, WORKER, all, one};
 use crate::process::poll;
-
-const BROKER: &str = "pr-broker";
-const WORKER: &str = "pr-worker";
 
 /// What the helper has beyond the command's time to hear of a worker.
 const GRACE: Duration = Duration::from_secs(3);
@@ -45,11 +40,9 @@ pub(super) fn run(mut lab: Lab<'_>) -> Result<Lab<'_>> {
 
 /// The process that reads what clients send, after commands on the map.
 fn privileges(lab: &Lab<'_>) -> Result<()> {
-    let tasks = format!("/proc/{}/task", lab.helper.id().as_raw_nonzero());
-    let mut lines = BTreeSet::new();
-    for task in fs::read_dir(tasks)? {
-        let status = read(&task?.path().join("status"))?;
-        for (name, value) in [
+    let lines = process_table::expect_status(
+        lab.helper.id(),
+        &[
             ("Uid", "65534\t65534\t65534\t65534"),
             ("CapInh", "0000000000000000"),
             ("CapPrm", "0000000000020000"),
@@ -57,22 +50,14 @@ fn privileges(lab: &Lab<'_>) -> Result<()> {
             ("CapBnd", "0000000000000000"),
             ("CapAmb", "0000000000000000"),
             ("NoNewPrivs", "1"),
-        ] {
-            let line = format!("{name}:\t{value}");
-            let is_so = status.lines().any(|found| found == line);
-            ensure!(is_so, "no {line:?} in\n{status}");
-            lines.insert(line);
-        }
-    }
+        ],
+    )?;
     for line in lines {
         println!("guest: the process that serves clients, each thread: {line}");
     }
     // CAP_SYS_RAWIO and CAP_DAC_READ_SEARCH.
-    let status = format!("/proc/{}/status", one(BROKER)?.as_raw_nonzero());
-    let status = read(status.as_ref())?;
-    let line = "CapEff:\t0000000000020004";
-    ensure!(status.lines().any(|found| found == line), "{status}");
-    println!("guest: its broker: {line}");
+    let lines = process_table::expect_status(one(BROKER)?, &[("CapEff", "0000000000020004")])?;
+    println!("guest: its broker: {}", lines.join(", "));
     Ok(())
 }
 
@@ -135,14 +120,14 @@ fn worker_stopped(lab: &mut Lab<'_>) -> Result<()> {
     lab.done("next command: REGISTER", &register(0, KEY))?;
     // Its time is up: it must not do the command after all.
     kill_process(worker, Signal::CONT)?;
-    gone(WORKER)?;
+    process_table::gone(WORKER, PATIENCE)?;
     lab.keys(&[KEY; 2])?;
     lab.clean()
 }
 
 fn broker_killed(mut lab: Lab<'_>) -> Result<Lab<'_>> {
     kill_process(one(BROKER)?, Signal::KILL)?;
-    gone(BROKER)?;
+    process_table::gone(BROKER, PATIENCE)?;
     lab.refused("broker killed: REGISTER", &register(0, KEY), TERMINATED)?;
     let reply = lab.ask("broker killed: READ KEYS")?;
     expect_sense("READ KEYS", &reply, TERMINATED)?;
@@ -171,7 +156,7 @@ fn helper_killed(lab: Lab<'_>, in_progress: bool) -> Result<Lab<'_>> {
         Ok((!all(BROKER)?.contains(&broker)).then_some(()))
     })?
     .context("the broker outlives its helper")?;
-    gone(WORKER)?;
+    process_table::gone(WORKER, PATIENCE)?;
     if let Some(waiting) = waiting {
         let answer = waiting.answer(Instant::now());
         ensure!(answer.is_err(), "a helper that was killed answers");
@@ -185,35 +170,4 @@ fn helper_killed(lab: Lab<'_>, in_progress: bool) -> Result<Lab<'_>> {
     lab.keys(&[KEY; 2])?;
     lab.clean()?;
     Ok(lab)
-}
-
-/// The processes with this name.
-fn all(name: &str) -> Result<Vec<Pid>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let entry = entry?;
-        let number = entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse().ok());
-        // One that ends meanwhile is none.
-        let comm = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-        let is_dead = stat.contains(") Z ");
-        if comm.trim_end() == name && !is_dead {
-            found.extend(number.and_then(Pid::from_raw));
-        }
-    }
-    Ok(found)
-}
-
-fn one(name: &str) -> Result<Pid> {
-    let found = all(name)?;
-    ensure!(found.len() == 1, "{} processes {name}", found.len());
-    Ok(found[0])
-}
-
-fn gone(name: &str) -> Result<()> {
-    let gone = poll(PATIENCE, || Ok(all(name)?.is_empty().then_some(())))?;
-    gone.with_context(|| format!("{name} does not end"))
 }
