@@ -5,6 +5,7 @@ mod comparison;
 mod helper;
 mod init;
 mod initiator;
+mod libvirt;
 mod lio;
 mod maps;
 mod multipath;
@@ -45,6 +46,7 @@ enum Scenario {
     Guest(reservations::Options),
     Lio(comparison::Options),
     Multipath(multipath::Options),
+    Libvirt(libvirt::Options),
 }
 
 /// Loads kernel modules from where the package was unpacked.
@@ -74,6 +76,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Scenario::Guest(options) => reservations::run(options, &modules),
         Scenario::Lio(options) => comparison::run(options, &modules),
         Scenario::Multipath(options) => multipath::run(options, &modules),
+        Scenario::Libvirt(options) => libvirt::run(options, &modules),
     }
 }
 

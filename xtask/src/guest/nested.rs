@@ -20,10 +20,10 @@ use crate::process::{command, wait_for_end};
 const USER: u32 = 65534;
 
 /// Where that user can read the kernel and the archive: the target folder may be root's alone.
-const FOLDER: &str = "/run/nested";
+pub(super) const FOLDER: &str = "/run/nested";
 
 /// How long one command may take, and the end of the machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How QEMU executes the guest's instructions.
 #[derive(Clone, Copy)]
@@ -53,7 +53,7 @@ impl Accelerator {
         }
     }
 
-    fn boot_limit(self) -> Duration {
+    pub(super) fn boot_limit(self) -> Duration {
         match self {
             Self::Kvm => Duration::from_secs(120),
             Self::Tcg => Duration::from_secs(480),

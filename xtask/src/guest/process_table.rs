@@ -10,7 +10,8 @@ use rustix::process::Pid;
 use super::read;
 use crate::process::poll;
 
-/// The processes that a helper has for multipath maps.
+/// The helper's own process, and those that it has for multipath maps.
+pub(super) const HELPER: &str = "qemu-pr-helper";
 pub(super) const BROKER: &str = "pr-broker";
 pub(super) const WORKER: &str = "pr-worker";
 

@@ -33,13 +33,13 @@ pub(crate) struct Options {
 }
 
 /// `sg_persist` ends with this on status RESERVATION CONFLICT (`sg3_utils(8)`, EXIT STATUS).
-const CONFLICT: i32 = 24;
+pub(super) const CONFLICT: i32 = 24;
 
 /// And with this on a unit attention.
 const UNIT_ATTENTION: i32 = 6;
 
 /// The nested guest's key and the second port's.
-const GUEST_KEY: &str = "0x123abc";
+pub(super) const GUEST_KEY: &str = "0x123abc";
 const PORT_KEY: &str = "0x456def";
 
 const WRITE_EXCLUSIVE: &str = "Write Exclusive, registrants only";
@@ -101,10 +101,7 @@ fn with_helper(
         Nested::start(disk, accelerator)
     })
     .and_then(|mut guest| {
-        register_and_reserve(&mut guest, &mut port, paths)?;
-        refuse_the_port(&mut guest, &mut port, paths)?;
-        refuse_the_guest(&mut guest, &mut port)?;
-        preempt_and_clear(&mut guest, &mut port)?;
+        all_steps(&mut guest, &mut port, paths)?;
         guest.stop()
     });
     if steps.is_err() {
@@ -112,6 +109,18 @@ fn with_helper(
     }
     steps?;
     helper.stop()
+}
+
+/// A guest whose disk `paths` lead to, and another port of the same unit. Nobody is registered, before and after.
+pub(super) fn all_steps(
+    guest: &mut impl Initiator,
+    port: &mut impl Initiator,
+    paths: &[&Port],
+) -> Result<()> {
+    register_and_reserve(guest, port, paths)?;
+    refuse_the_port(guest, port, paths)?;
+    refuse_the_guest(guest, port)?;
+    preempt_and_clear(guest, port)
 }
 
 /// What `sg_persist` says of so many keys: one for each path to the guest's disk, and others'.
@@ -251,10 +260,10 @@ fn preempt_and_clear(guest: &mut impl Initiator, port: &mut impl Initiator) -> R
     Ok(())
 }
 
-fn reserve(key: &str, kind: u8) -> String {
+pub(super) fn reserve(key: &str, kind: u8) -> String {
     format!("--out --reserve --param-rk={key} --prout-type={kind}")
 }
 
-fn release(key: &str, kind: u8) -> String {
+pub(super) fn release(key: &str, kind: u8) -> String {
     format!("--out --release --param-rk={key} --prout-type={kind}")
 }

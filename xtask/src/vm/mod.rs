@@ -48,6 +48,9 @@ pub(crate) struct Options {
     /// How many minutes the machine of `lio` may take
     #[arg(long, value_name = "MINUTES", default_value_t = 10)]
     lio_limit: u64,
+    /// How many minutes the machine of `libvirt` may take
+    #[arg(long, value_name = "MINUTES", default_value_t = 10)]
+    libvirt_limit: u64,
     /// How many minutes the machine of `bench` may take
     #[arg(long, value_name = "MINUTES", default_value_t = 15)]
     bench_limit: u64,
@@ -70,6 +73,8 @@ enum Scenario {
     Multipath,
     /// Random sequences of commands to that target and to the software logical unit
     Lio,
+    /// Debian's libvirt, with machines that reserve a disk of that target through helpers of its own and of ours
+    Libvirt,
     /// Commands for a disk of that target, through the helper and QEMU's, and for such a map: how many, how fast
     Bench,
 }
@@ -81,6 +86,7 @@ impl Scenario {
             Self::Guest => "guest",
             Self::Multipath => "multipath",
             Self::Lio => "lio",
+            Self::Libvirt => "libvirt",
             Self::Bench => "bench",
         }
     }
@@ -91,7 +97,7 @@ impl Scenario {
             // With two, QEMU's emulation of AMD's virtualisation does not seem sound (10.0.2): 3 of
             // 18 nested guests died, one with the whole machine. With one, none of 27 did, and they
             // were not slower.
-            Self::Guest => 1,
+            Self::Guest | Self::Libvirt => 1,
         }
     }
 
@@ -101,6 +107,7 @@ impl Scenario {
             Self::Guest => options.guest_limit,
             Self::Multipath => options.multipath_limit,
             Self::Lio => options.lio_limit,
+            Self::Libvirt => options.libvirt_limit,
             Self::Bench => options.bench_limit,
         };
         Duration::from_secs(minutes * 60)
@@ -116,11 +123,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Scenario::Guest,
             Scenario::Multipath,
             Scenario::Lio,
+            Scenario::Libvirt,
         ],
         named => named,
     };
-    let has_maps = |scenario: &Scenario| !matches!(scenario, Scenario::Sg | Scenario::Lio);
-    tools::check(scenarios.iter().any(has_maps))?;
+    tools::check(scenarios)?;
     let folder = build::target_folder()?.join("vm");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let kernel = timed("kernel", || kernel::get(&folder))?;
@@ -148,6 +155,7 @@ fn run_one(scenario: Scenario, folder: &Path, kernel: &Kernel, options: &Options
         Scenario::Multipath => multipath_words(),
         Scenario::Guest => guest_words(folder, kernel),
         Scenario::Lio => lio_words(options),
+        Scenario::Libvirt => released_words(name, folder, kernel),
         Scenario::Bench => bench_words(),
     })?;
     let initramfs = folder.join(format!("{name}.initramfs"));
@@ -239,12 +247,25 @@ fn bench_words() -> Result<Vec<OsString>> {
 }
 
 fn guest_words(folder: &Path, kernel: &Kernel) -> Result<Vec<OsString>> {
-    let nested = folder.join("nested.initramfs");
-    initramfs::for_nested_guest(kernel, &nested)?;
-    let mut words: Vec<OsString> = vec!["guest".into()];
-    words.extend(["--kernel".into(), kernel.image().into()]);
-    words.extend(["--initramfs".into(), nested.into()]);
+    let mut words = nested_words("guest", folder, kernel)?;
     words.extend(["--original".into(), ORIGINAL_HELPER.into()]);
     words.extend(["--helper".into(), build::helper()?.into()]);
+    Ok(words)
+}
+
+/// A scenario with a nested guest and the helper as it is installed.
+fn released_words(scenario: &str, folder: &Path, kernel: &Kernel) -> Result<Vec<OsString>> {
+    let mut words = nested_words(scenario, folder, kernel)?;
+    let helper = build::release("qemu-pr-helper")?;
+    words.extend(["--helper".into(), helper.into()]);
+    Ok(words)
+}
+
+fn nested_words(scenario: &str, folder: &Path, kernel: &Kernel) -> Result<Vec<OsString>> {
+    let nested = folder.join("nested.initramfs");
+    initramfs::for_nested_guest(kernel, &nested)?;
+    let mut words: Vec<OsString> = vec![scenario.into()];
+    words.extend(["--kernel".into(), kernel.image().into()]);
+    words.extend(["--initramfs".into(), nested.into()]);
     Ok(words)
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::ORIGINAL_HELPER;
+use super::{ORIGINAL_HELPER, Scenario};
 use crate::guest::UDEVD;
 use crate::process::find;
 
@@ -32,9 +32,31 @@ const NEEDED_FOR_MULTIPATH: [(&str, &str); 5] = [
     ("udevadm", "udev"),
 ];
 
+/// And for libvirt. Its driver for QEMU is a library that libvirtd loads if it is there.
+const NEEDED_FOR_LIBVIRT: [(&str, &str); 3] = [
+    (
+        "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so",
+        "libvirt-daemon-driver-qemu",
+    ),
+    ("libvirtd", "libvirt-daemon"),
+    ("virsh", "libvirt-clients"),
+];
+
+/// Programs with their packages that a scenario needs besides.
+fn needed_for(scenario: Scenario) -> &'static [(&'static str, &'static str)] {
+    match scenario {
+        Scenario::Sg | Scenario::Lio => &[],
+        Scenario::Guest | Scenario::Multipath | Scenario::Bench => &NEEDED_FOR_MULTIPATH,
+        Scenario::Libvirt => &NEEDED_FOR_LIBVIRT,
+    }
+}
+
 /// Fails with one message that names everything missing and the command that installs it.
-pub(crate) fn check(for_multipath: bool) -> Result<()> {
-    let others = NEEDED_FOR_MULTIPATH.into_iter().filter(|_| for_multipath);
+pub(crate) fn check(scenarios: &[Scenario]) -> Result<()> {
+    let others = scenarios
+        .iter()
+        .flat_map(|&scenario| needed_for(scenario))
+        .copied();
     let mut missing: Vec<_> = NEEDED
         .into_iter()
         .chain(others)
@@ -46,6 +68,8 @@ pub(crate) fn check(for_multipath: bool) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
+    missing.sort_unstable();
+    missing.dedup();
     let (programs, mut packages): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
     packages.sort_unstable();
     packages.dedup();
