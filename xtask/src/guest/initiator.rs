@@ -64,6 +64,11 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
+    /// Whether it has this exit status.
+    pub(crate) fn is(&self, code: i32) -> bool {
+        self.code == code
+    }
+
     /// The exit status must be this one.
     pub(crate) fn expect_code(self, code: i32) -> Result<Self> {
         ensure!(

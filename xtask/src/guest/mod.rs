@@ -14,6 +14,7 @@ mod operator;
 mod process_table;
 pub(crate) mod pulse;
 mod reservations;
+mod restart;
 pub(crate) mod serial;
 mod suite;
 mod tracing;
@@ -47,6 +48,7 @@ enum Scenario {
     Lio(comparison::Options),
     Multipath(multipath::Options),
     Libvirt(libvirt::Options),
+    Restart(restart::Options),
 }
 
 /// Loads kernel modules from where the package was unpacked.
@@ -77,6 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Scenario::Lio(options) => comparison::run(options, &modules),
         Scenario::Multipath(options) => multipath::run(options, &modules),
         Scenario::Libvirt(options) => libvirt::run(options, &modules),
+        Scenario::Restart(options) => restart::run(options, &modules),
     }
 }
 

@@ -36,11 +36,11 @@ pub(crate) struct Options {
 pub(super) const CONFLICT: i32 = 24;
 
 /// And with this on a unit attention.
-const UNIT_ATTENTION: i32 = 6;
+pub(super) const UNIT_ATTENTION: i32 = 6;
 
 /// The nested guest's key and the second port's.
 pub(super) const GUEST_KEY: &str = "0x123abc";
-const PORT_KEY: &str = "0x456def";
+pub(super) const PORT_KEY: &str = "0x456def";
 
 const WRITE_EXCLUSIVE: &str = "Write Exclusive, registrants only";
 const EXCLUSIVE_ACCESS: &str = "Exclusive Access";

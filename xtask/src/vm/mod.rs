@@ -51,6 +51,9 @@ pub(crate) struct Options {
     /// How many minutes the machine of `libvirt` may take
     #[arg(long, value_name = "MINUTES", default_value_t = 10)]
     libvirt_limit: u64,
+    /// How many minutes the machine of `restart` may take
+    #[arg(long, value_name = "MINUTES", default_value_t = 10)]
+    restart_limit: u64,
     /// How many minutes the machine of `bench` may take
     #[arg(long, value_name = "MINUTES", default_value_t = 15)]
     bench_limit: u64,
@@ -75,6 +78,8 @@ enum Scenario {
     Lio,
     /// Debian's libvirt, with machines that reserve a disk of that target through helpers of its own and of ours
     Libvirt,
+    /// A helper that is killed again and again under load, while its socket stays open
+    Restart,
     /// Commands for a disk of that target, through the helper and QEMU's, and for such a map: how many, how fast
     Bench,
 }
@@ -87,6 +92,7 @@ impl Scenario {
             Self::Multipath => "multipath",
             Self::Lio => "lio",
             Self::Libvirt => "libvirt",
+            Self::Restart => "restart",
             Self::Bench => "bench",
         }
     }
@@ -97,7 +103,7 @@ impl Scenario {
             // With two, QEMU's emulation of AMD's virtualisation does not seem sound (10.0.2): 3 of
             // 18 nested guests died, one with the whole machine. With one, none of 27 did, and they
             // were not slower.
-            Self::Guest | Self::Libvirt => 1,
+            Self::Guest | Self::Libvirt | Self::Restart => 1,
         }
     }
 
@@ -108,6 +114,7 @@ impl Scenario {
             Self::Multipath => options.multipath_limit,
             Self::Lio => options.lio_limit,
             Self::Libvirt => options.libvirt_limit,
+            Self::Restart => options.restart_limit,
             Self::Bench => options.bench_limit,
         };
         Duration::from_secs(minutes * 60)
@@ -124,6 +131,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Scenario::Multipath,
             Scenario::Lio,
             Scenario::Libvirt,
+            Scenario::Restart,
         ],
         named => named,
     };
@@ -155,7 +163,7 @@ fn run_one(scenario: Scenario, folder: &Path, kernel: &Kernel, options: &Options
         Scenario::Multipath => multipath_words(),
         Scenario::Guest => guest_words(folder, kernel),
         Scenario::Lio => lio_words(options),
-        Scenario::Libvirt => released_words(name, folder, kernel),
+        Scenario::Libvirt | Scenario::Restart => released_words(name, folder, kernel),
         Scenario::Bench => bench_words(),
     })?;
     let initramfs = folder.join(format!("{name}.initramfs"));

@@ -42,12 +42,16 @@ const NEEDED_FOR_LIBVIRT: [(&str, &str); 3] = [
     ("virsh", "libvirt-clients"),
 ];
 
+/// And to kill a helper in the middle of a command.
+const NEEDED_FOR_RESTART: [(&str, &str); 1] = [("strace", "strace")];
+
 /// Programs with their packages that a scenario needs besides.
 fn needed_for(scenario: Scenario) -> &'static [(&'static str, &'static str)] {
     match scenario {
         Scenario::Sg | Scenario::Lio => &[],
         Scenario::Guest | Scenario::Multipath | Scenario::Bench => &NEEDED_FOR_MULTIPATH,
         Scenario::Libvirt => &NEEDED_FOR_LIBVIRT,
+        Scenario::Restart => &NEEDED_FOR_RESTART,
     }
 }
 
