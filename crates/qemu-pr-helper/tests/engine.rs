@@ -12,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use pr_socket::client::ClientError;
 use pr_socket::{Client, Request, Response, descriptors};
 use qemu_pr_helper::client;
 use qemu_pr_helper::device::Number;
@@ -182,6 +183,56 @@ fn stop_answers_commands_in_progress_and_begins_none() {
     for thread in hanging {
         assert_eq!(thread.join().unwrap().unwrap().data, [7; 8]);
     }
+}
+
+#[test]
+fn stop_loses_nothing_that_was_sent() {
+    for round in 0..50 {
+        let running = start();
+        let clients = (0..8).map(|_| {
+            let mut client = running.client();
+            thread::spawn(move || {
+                let null = File::open("/dev/null").unwrap();
+                loop {
+                    match client.execute(ANSWERED, null.as_fd(), &[]) {
+                        Ok(response) => assert_eq!(response.status, Status::GOOD),
+                        Err(error) => return error,
+                    }
+                }
+            })
+        });
+        let clients: Vec<_> = clients.collect();
+        thread::sleep(Duration::from_millis(round % 5));
+        assert_eq!(running.engine.stop(PATIENCE), 0);
+        for client in clients {
+            let error = client.join().unwrap();
+            // QEMU sends it to the next helper.
+            assert!(matches!(error, ClientError::Send(_)), "{error:?}");
+        }
+    }
+}
+
+#[test]
+fn stop_does_not_wait_for_who_does_not_read() {
+    let running = start();
+    let client = greeted(&running);
+    client.set_nonblocking(true).unwrap();
+    let null = File::open("/dev/null").unwrap();
+    // Until no answer has room any more, and so no request is read.
+    let mut refused = 0;
+    while refused < 100 {
+        match descriptors::send(client.as_fd(), &ANSWERED, null.as_fd()) {
+            Ok(()) => refused = 0,
+            Err(_) => {
+                refused += 1;
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+    let start = Instant::now();
+    assert_eq!(running.engine.stop(PATIENCE), 0);
+    assert!(start.elapsed() < PATIENCE / 2);
+    drop(client);
 }
 
 #[test]

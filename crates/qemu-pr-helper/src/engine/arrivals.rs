@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::Engine;
 use super::begun::Begun;
 use super::door::{Knock, MOST_AT_ONCE};
-use super::sync::atomic::Ordering;
+use super::sync::atomic::{AtomicBool, Ordering};
 use super::sync::{Mutex, lock};
 use super::table::Seat;
 use crate::chain;
@@ -35,7 +35,7 @@ impl<E: Execute> Engine<E> {
     fn let_in(&self) -> Vec<Arc<OwnedFd>> {
         let mut rejected = Vec::new();
         for _ in 0..MOST_AT_ONCE {
-            if self.stopping.load(Ordering::SeqCst) {
+            if self.closing.load(Ordering::SeqCst) {
                 return rejected;
             }
             let present = lock(&self.table).len();
@@ -85,10 +85,15 @@ impl<E: Execute> Engine<E> {
             socket: Arc::clone(&socket),
             session: Mutex::new(session),
             begun: Begun::nothing(),
+            is_to_read: AtomicBool::new(false),
         });
         let place = lock(&self.table).insert(client, Arc::clone(&seat));
         // It owes an answer to the greeting. Noted where a search finds it, and before anybody is woken by that.
         self.overdue.note(&seat.begun);
+        // Else whoever ends the engine sees it in the table.
+        if self.closing.load(Ordering::SeqCst) {
+            self.hear_out(&seat);
+        }
         drop(seat);
         if let Err(error) = self.poll.add(place, &socket, wait) {
             log::error!("{client}: cannot wait for it, connection closed: {error}");

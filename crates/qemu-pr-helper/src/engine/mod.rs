@@ -23,6 +23,7 @@ mod begun;
 mod crew;
 mod devices;
 mod door;
+mod ending;
 #[cfg(all(test, shuttle))]
 mod model;
 mod overdue;
@@ -39,7 +40,7 @@ mod timer;
 use std::any::Any;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pr_socket::ReplyBuffer;
 use thiserror::Error;
@@ -54,7 +55,7 @@ use door::Door;
 use overdue::Overdue;
 use poll::{Event, Poll};
 use sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use sync::{Mutex, lock, thread};
+use sync::{Mutex, lock};
 use table::{Seat, Table};
 use timer::Timer;
 
@@ -86,7 +87,9 @@ pub struct Engine<E> {
     discarded: Mutex<Vec<Box<dyn Any + Send>>>,
     /// Sessions that a thread is working on, with a command in progress or about to have one.
     serving: AtomicUsize,
-    /// Set once; no session is served after that.
+    /// Set once; no client comes in after that, and none can send any more.
+    closing: AtomicBool,
+    /// Set once, later; no session is served after that.
     stopping: AtomicBool,
     no_thread: Seldom,
     no_room: Seldom,
@@ -119,6 +122,7 @@ impl<E: Execute> Engine<E> {
             executor,
             discarded: Mutex::new(Vec::new()),
             serving: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             no_thread: Seldom::new(),
             no_room: Seldom::new(),
@@ -133,20 +137,6 @@ impl<E: Execute> Engine<E> {
     /// [`EngineError::Thread`].
     pub fn start(self: &Arc<Self>) -> Result<(), EngineError> {
         self.ensure_follower().map_err(EngineError::Thread)
-    }
-
-    /// Lets no command begin any more and no client in, and waits until the commands in progress
-    /// are answered, but no longer than `patience`. Gives how many are not.
-    pub fn stop(&self, patience: Duration) -> usize {
-        let deadline = Instant::now() + patience;
-        self.stopping.store(true, Ordering::SeqCst);
-        loop {
-            let serving = self.serving.load(Ordering::SeqCst);
-            if serving == 0 || Instant::now() >= deadline {
-                return serving;
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
     }
 
     /// What executes the commands.

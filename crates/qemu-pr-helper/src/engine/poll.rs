@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::event::epoll;
 use rustix::io::Errno;
+use rustix::net::{Shutdown, shutdown};
 
 use super::door::Door;
 use super::overdue::Overdue;
@@ -95,6 +96,11 @@ impl Poll {
     /// Waits for the session at `place` again, once.
     pub(super) fn again(&self, place: usize, socket: &OwnedFd, wait: Wait) -> io::Result<()> {
         Ok(epoll::modify(&self.0, socket, data(place), interest(wait))?)
+    }
+
+    /// Lets the client at the other end send nothing more: the kernel tells it so. What it has sent can be read.
+    pub(super) fn hear_out(&self, socket: &OwnedFd) -> io::Result<()> {
+        Ok(shutdown(socket, Shutdown::Read)?)
     }
 
     /// Waits for the door again, once.

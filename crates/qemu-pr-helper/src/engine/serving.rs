@@ -30,6 +30,7 @@ impl<E: Execute> Engine<E> {
             return;
         };
         self.serving.fetch_add(1, Ordering::SeqCst);
+        seat.is_to_read.store(false, Ordering::SeqCst);
         let wait = self.serve_until_wait(&seat, reply, may_block);
         if wait == Wait::Rest {
             self.overdue.note(&seat.begun);
@@ -37,6 +38,9 @@ impl<E: Execute> Engine<E> {
         if wait == Wait::Memory {
             thread::sleep(WITHOUT_MEMORY);
         }
+        // Before somebody else can be woken for it.
+        let is_to_read = wait == Wait::Writable;
+        seat.is_to_read.store(is_to_read, Ordering::SeqCst);
         let is_over = match wait {
             Wait::Over => true,
             // Not before the session is let go of: whoever is woken wants it.

@@ -8,6 +8,7 @@ use slab::Slab;
 
 use super::begun::Begun;
 use super::sync::Mutex;
+use super::sync::atomic::AtomicBool;
 use crate::client::Client;
 use crate::session::Session;
 
@@ -27,6 +28,8 @@ pub(super) struct Seat {
     pub(super) socket: Arc<OwnedFd>,
     pub(super) session: Mutex<Session>,
     pub(super) begun: Begun,
+    /// The client is waited for, to read what it was answered.
+    pub(super) is_to_read: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -112,6 +115,7 @@ mod tests {
             session: Mutex::new(Session::new(Arc::clone(&socket), client)),
             socket,
             begun: Begun::nothing(),
+            is_to_read: AtomicBool::new(false),
         };
         (client, Arc::new(seat))
     }

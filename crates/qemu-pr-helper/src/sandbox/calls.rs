@@ -96,7 +96,7 @@ pub const SERVING: &[Call] = &[
     call("sendto", libc::SYS_sendto, "sends answers").only(&[&[(4, Is::Null)]]),
     call("sendmsg", libc::SYS_sendmsg, "hands a map to a worker").sometimes(),
     call("socketpair", libc::SYS_socketpair, "the way to a worker").only(&[&[(0, Is::Value(AF_UNIX)), (1, Is::Value(MESSAGES))]]).sometimes(),
-    call("shutdown", libc::SYS_shutdown, "ends half a request that takes too long"),
+    call("shutdown", libc::SYS_shutdown, "ends half a request that takes too long; hears clients out at the end"),
     call("epoll_ctl", libc::SYS_epoll_ctl, "waits for a client, or no more"),
     call("epoll_pwait", libc::SYS_epoll_pwait, "waits for clients"),
     call("timerfd_settime", libc::SYS_timerfd_settime, "looks for overdue requests, opens the door again"),

@@ -18,6 +18,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::net::sockopt::set_socket_send_buffer_size;
+use rustix::net::{Shutdown, shutdown};
 use rustix::time::{Itimerspec, TimerfdTimerFlags, timerfd_gettime, timerfd_settime};
 use shuttle::rand::{Rng as _, thread_rng};
 use shuttle::sync::{Condvar, Mutex, MutexGuard};
@@ -155,6 +156,12 @@ impl Poll {
         assert_eq!(connection.awaits, None, "somebody waits for it already");
         connection.awaits = Some(wait);
         drop(set);
+        self.stir();
+        Ok(())
+    }
+
+    pub(super) fn hear_out(&self, socket: &OwnedFd) -> io::Result<()> {
+        shutdown(socket, Shutdown::Read)?;
         self.stir();
         Ok(())
     }
