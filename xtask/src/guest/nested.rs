@@ -77,14 +77,19 @@ pub(crate) fn prepare(kernel: &Path, initramfs: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Makes something QEMU's user's own.
+pub(crate) fn give(path: &Path) -> Result<()> {
+    chown(path, Some(USER), Some(USER))
+        .with_context(|| format!("cannot give {} to QEMU's user", path.display()))
+}
+
 impl Nested {
     /// Boots the guest and waits until it takes commands. The helper must be listening.
     pub(crate) fn start(disk: &Path, accelerator: Accelerator) -> Result<Self> {
         let kvm = Path::new("/dev/kvm");
         let kvm = matches!(accelerator, Accelerator::Kvm).then_some(kvm);
         for path in [disk, Path::new(SOCKET)].into_iter().chain(kvm) {
-            chown(path, Some(USER), Some(USER))
-                .with_context(|| format!("cannot give {} to QEMU's user", path.display()))?;
+            give(path)?;
         }
         let mut qemu = qemu(disk, accelerator)
             .stdin(Stdio::piped())

@@ -119,7 +119,7 @@ fn lose(
     guest
         .persist(&loss.arguments)?
         .expect_code(LOST)?
-        .expect_contains("Illegal request, Invalid field in cdb")?;
+        .expect_contains("bad field in cdb")?;
     let ended = wait_for_end(&mut tracer, PATIENCE)?;
     ended.context("strace did not end with the helper")?;
     supervisor.wait_for_another(before)?;

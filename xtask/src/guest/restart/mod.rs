@@ -5,7 +5,7 @@ mod load;
 mod lost;
 mod supervisor;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -17,8 +17,9 @@ use rustix::process::Signal;
 use self::load::Load;
 use self::lost::LOST;
 use self::supervisor::{Supervisor, complaints};
+use super::helper::SOCKET;
 use super::initiator::{DirectPort, Initiator};
-use super::lio::Target;
+use super::lio::{Port, Target};
 use super::nested::{self, Accelerator, Nested};
 use super::reservations::{GUEST_KEY, release, reserve};
 use super::{Modules, uptime};
@@ -32,6 +33,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 /// How often a command is sent that is lost each time.
 const ATTEMPTS: u32 = 3;
+
+/// `sg_persist` ends with this on ABORTED COMMAND.
+const ABORTED: i32 = 11;
 
 /// What the host has built for this scenario.
 #[derive(Args)]
@@ -56,47 +60,79 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
     nested::prepare(&options.kernel, &options.initramfs)?;
     println!("guest: target ready after {} s", uptime()?);
     let supervisor = Supervisor::start(&options.helper)?;
-    let mut witness = DirectPort(&other);
     let steps = timed("boot of the nested guest", || {
         Nested::start(&port.block, accelerator)
     })
     .and_then(|mut guest| {
-        timed("answers that are lost", || {
-            lost::run(&supervisor, &mut guest, &mut witness)
-        })?;
-        guest
-            .persist(&format!("--out --register --param-sark={GUEST_KEY}"))?
-            .expect_code(0)?;
-        let load = Load::start(&busy.block)?;
-        timed("killed between commands", || {
-            between_commands(&supervisor, &mut guest)
-        })?;
-        timed("killed under load", || {
-            under_load(&supervisor, &mut guest, Signal::KILL)
-        })?;
-        say(&load.stop()?);
-        let load = Load::start(&busy.block)?;
-        timed("restarted under load", || {
-            under_load(&supervisor, &mut guest, Signal::TERM)
-        })?;
-        say(&load.stop()?);
-        witness
-            .persist("--in --read-keys")?
-            .expect_code(0)?
-            .expect_contains(GUEST_KEY)?;
+        with_service(&supervisor, &mut guest, &other, &busy)?;
+        supervisor.stop()?;
+        timed("no helper", || without_service(&options.helper, &mut guest))?;
         guest.stop()
     });
     if steps.is_err() {
         eprintln!("guest: the helpers' stderr:\n{}", complaints());
     }
-    steps?;
+    steps
+}
+
+/// The helper ends in all manners, and there is always another one.
+fn with_service(
+    supervisor: &Supervisor,
+    guest: &mut impl Initiator,
+    other: &Port,
+    busy: &Port,
+) -> Result<()> {
+    let mut witness = DirectPort(other);
+    timed("answers that are lost", || {
+        lost::run(supervisor, guest, &mut witness)
+    })?;
+    guest
+        .persist(&format!("--out --register --param-sark={GUEST_KEY}"))?
+        .expect_code(0)?;
+    let load = Load::start(&busy.block)?;
+    timed("killed between commands", || {
+        between_commands(supervisor, guest)
+    })?;
+    let lost = timed("killed under load", || {
+        under_load(supervisor, guest, Signal::KILL)
+    })?;
+    say(&load.stop()?, lost);
+    let load = Load::start(&busy.block)?;
+    let lost = timed("restarted under load", || {
+        under_load(supervisor, guest, Signal::TERM)
+    })?;
+    let others = load.stop()?;
+    say(&others, lost);
+    ensure!(
+        lost == 0 && others.lost == 0,
+        "a helper that is asked to end loses commands"
+    );
+    witness
+        .persist("--in --read-keys")?
+        .expect_code(0)?
+        .expect_contains(GUEST_KEY)?;
+    Ok(())
+}
+
+/// QEMU tries for some seconds, and then lets the guest know. As soon as there is a helper again, it connects.
+fn without_service(helper: &Path, guest: &mut impl Initiator) -> Result<()> {
+    guest
+        .persist("--in --read-keys")?
+        .expect_code(ABORTED)?
+        .expect_contains("Aborted command")?;
+    let supervisor = Supervisor::start(helper)?;
+    nested::give(Path::new(SOCKET))?;
+    guest
+        .persist("--in --read-keys")?
+        .expect_code(0)?
+        .expect_contains(GUEST_KEY)?;
     supervisor.stop()
 }
 
-fn say(count: &load::Count) {
+fn say(others: &load::Count, lost: u32) {
     println!(
-        "guest: the other clients: {} answers, {} lost",
-        count.answered, count.lost
+        "guest: of the guest's commands {lost} lost; of the other clients' {} answered, {} lost",
+        others.answered, others.lost
     );
 }
 
@@ -122,8 +158,8 @@ fn between_commands(supervisor: &Supervisor, guest: &mut impl Initiator) -> Resu
 }
 
 /// The helper ends once in a second, whatever it is doing. A command that is on its way then may be lost, and is GOOD when
-/// it is sent again. Another one is not.
-fn under_load(supervisor: &Supervisor, guest: &mut impl Initiator, signal: Signal) -> Result<()> {
+/// it is sent again. Another one is not. Gives how many were lost.
+fn under_load(supervisor: &Supervisor, guest: &mut impl Initiator, signal: Signal) -> Result<u32> {
     let is_over = AtomicBool::new(false);
     let before = supervisor.starts();
     let lost = thread::scope(|scope| {
@@ -141,9 +177,9 @@ fn under_load(supervisor: &Supervisor, guest: &mut impl Initiator, signal: Signa
     })?;
     let ends = supervisor.starts() - before;
     let commands = ROUNDS * 4;
-    println!("guest: {commands} commands of the guest's, {ends} ends of the helper, {lost} lost");
+    println!("guest: {commands} commands of the guest's, {ends} ends of the helper");
     ensure!(lost <= ends, "more commands are lost than helpers ended");
-    Ok(())
+    Ok(lost)
 }
 
 /// How many commands were lost.
