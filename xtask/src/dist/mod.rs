@@ -22,9 +22,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::build;
+use crate::build::{self, Installed};
 use contents::Family;
 use edition::Edition;
+
+/// Who stands behind packages unless it is said.
+const MAINTAINER: &str = "Whoever built this package <root@localhost>";
 
 /// Arguments of `cargo xtask dist`.
 #[derive(Args)]
@@ -36,17 +39,9 @@ pub(crate) struct Options {
     #[arg(
         long,
         value_name = "NAME <ADDRESS>",
-        default_value = "Whoever built this package <root@localhost>"
+        default_value = MAINTAINER
     )]
     maintainer: String,
-}
-
-/// What was made.
-pub(crate) struct Packages {
-    /// For Debian.
-    pub(crate) deb: PathBuf,
-    /// For Fedora.
-    pub(crate) rpm: PathBuf,
 }
 
 /// Makes all of it in `target/dist`.
@@ -72,18 +67,31 @@ fn texts(folder: &Path, edition: &Edition) -> Result<()> {
     Ok(())
 }
 
-fn packages(folder: &Path, edition: &Edition, maintainer: &str) -> Result<Packages> {
+fn packages(folder: &Path, edition: &Edition, maintainer: &str) -> Result<()> {
     let programs = build::packaged()?;
-    let files = |family| contents::files(&programs, edition, family, maintainer);
-    let packages = Packages {
-        deb: folder.join(deb::name()),
-        rpm: folder.join(rpm::name()),
-    };
-    let deb = deb::package(&files(Family::Debian)?, edition, maintainer)?;
-    write(&packages.deb, &deb)?;
-    let rpm = rpm::package(&files(Family::Fedora)?, edition, maintainer)?;
-    write(&packages.rpm, &rpm)?;
-    Ok(packages)
+    debian(folder, edition, maintainer, &programs)?;
+    let files = contents::files(&programs, edition, Family::Fedora, maintainer)?;
+    let package = rpm::package(&files, edition, maintainer)?;
+    write(&folder.join(rpm::name()), &package)
+}
+
+/// Makes Debian's package alone, and says where it is.
+pub(crate) fn debian_package() -> Result<PathBuf> {
+    let folder = build::target_folder()?.join("dist");
+    let edition = Edition::of_sources()?;
+    debian(&folder, &edition, MAINTAINER, &build::packaged()?)
+}
+
+fn debian(
+    folder: &Path,
+    edition: &Edition,
+    maintainer: &str,
+    programs: &Installed,
+) -> Result<PathBuf> {
+    let files = contents::files(programs, edition, Family::Debian, maintainer)?;
+    let path = folder.join(deb::name());
+    write(&path, &deb::package(&files, edition, maintainer)?)?;
+    Ok(path)
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<()> {

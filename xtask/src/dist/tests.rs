@@ -5,7 +5,6 @@ use std::path::Path;
 
 use super::contents::File;
 use super::*;
-use crate::build::Installed;
 use crate::process;
 
 const MAINTAINER: &str = "Somebody <somebody@example.com>";

@@ -11,6 +11,7 @@ mod maps;
 mod multipath;
 mod nested;
 mod operator;
+mod packages;
 mod process_table;
 pub(crate) mod pulse;
 mod reservations;
@@ -49,6 +50,7 @@ enum Scenario {
     Multipath(multipath::Options),
     Libvirt(libvirt::Options),
     Restart(restart::Options),
+    Packages(packages::Options),
 }
 
 /// Loads kernel modules from where the package was unpacked.
@@ -80,6 +82,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Scenario::Multipath(options) => multipath::run(options, &modules),
         Scenario::Libvirt(options) => libvirt::run(options, &modules),
         Scenario::Restart(options) => restart::run(options, &modules),
+        Scenario::Packages(options) => packages::run(options),
     }
 }
 

@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::build;
+use crate::dist;
 use crate::process::timed;
 use crate::verdict::Verdict;
 use kernel::Kernel;
@@ -57,6 +58,9 @@ pub(crate) struct Options {
     /// How many minutes the machine of `bench` may take
     #[arg(long, value_name = "MINUTES", default_value_t = 15)]
     bench_limit: u64,
+    /// How many minutes the machine of `packages` may take
+    #[arg(long, value_name = "MINUTES", default_value_t = 10)]
+    packages_limit: u64,
     /// How many sequences `lio` sends
     #[arg(long, value_name = "NUMBER", default_value_t = 2000)]
     lio_sequences: u64,
@@ -82,6 +86,8 @@ enum Scenario {
     Restart,
     /// Commands for a disk of that target, through the helper and QEMU's, and for such a map: how many, how fast
     Bench,
+    /// Debian's package beside the distribution's: installed, upgraded, removed, purged
+    Packages,
 }
 
 impl Scenario {
@@ -94,12 +100,13 @@ impl Scenario {
             Self::Libvirt => "libvirt",
             Self::Restart => "restart",
             Self::Bench => "bench",
+            Self::Packages => "packages",
         }
     }
 
     fn processors(self) -> u8 {
         match self {
-            Self::Sg | Self::Multipath | Self::Lio | Self::Bench => 2,
+            Self::Sg | Self::Multipath | Self::Lio | Self::Bench | Self::Packages => 2,
             // With two, QEMU's emulation of AMD's virtualisation does not seem sound (10.0.2): 3 of
             // 18 nested guests died, one with the whole machine. With one, none of 27 did, and they
             // were not slower.
@@ -116,6 +123,7 @@ impl Scenario {
             Self::Libvirt => options.libvirt_limit,
             Self::Restart => options.restart_limit,
             Self::Bench => options.bench_limit,
+            Self::Packages => options.packages_limit,
         };
         Duration::from_secs(minutes * 60)
     }
@@ -164,6 +172,7 @@ fn run_one(scenario: Scenario, folder: &Path, kernel: &Kernel, options: &Options
         Scenario::Guest => guest_words(folder, kernel),
         Scenario::Lio => lio_words(options),
         Scenario::Libvirt | Scenario::Restart => released_words(name, folder, kernel),
+        Scenario::Packages => packages_words(),
         Scenario::Bench => bench_words(),
     })?;
     let initramfs = folder.join(format!("{name}.initramfs"));
@@ -252,6 +261,14 @@ fn bench_words() -> Result<Vec<OsString>> {
     words.extend(["--helper".into(), build::release("qemu-pr-helper")?.into()]);
     words.extend(["--original".into(), ORIGINAL_HELPER.into()]);
     Ok(words)
+}
+
+fn packages_words() -> Result<Vec<OsString>> {
+    Ok(vec![
+        "packages".into(),
+        "--deb".into(),
+        dist::debian_package()?.into(),
+    ])
 }
 
 fn guest_words(folder: &Path, kernel: &Kernel) -> Result<Vec<OsString>> {
