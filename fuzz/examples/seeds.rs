@@ -314,7 +314,17 @@ fn soft_luns() -> Result<()> {
             &[&read("lun.json")?, &[0], &read("state.json")?],
         )?;
     }
-    Ok(())
+    told_twice(&String::from_utf8(read("state.json")?)?)
+}
+
+/// What cannot be, made from a state in which somebody is told something.
+fn told_twice(told: &str) -> Result<()> {
+    let (head, attention) = told
+        .split_once("\"attentions\": [")
+        .context("nobody is told anything")?;
+    let (attention, tail) = attention.split_once("\n  ]").context("no end")?;
+    let twice = format!("{head}\"attentions\": [{attention},{attention}\n  ]{tail}");
+    write("record", "told-twice", &[twice.as_bytes()])
 }
 
 /// Commands to a soft LUN: sender, kind, service action, type, keys, flags.
