@@ -45,6 +45,9 @@ const NEEDED_FOR_LIBVIRT: [(&str, &str); 3] = [
 /// And to kill a helper in the middle of a command.
 const NEEDED_FOR_RESTART: [(&str, &str); 1] = [("strace", "strace")];
 
+/// And to enable units, which needs no systemd that runs.
+const NEEDED_FOR_PACKAGES: [(&str, &str); 1] = [("systemctl", "systemd")];
+
 /// Programs with their packages that a scenario needs besides.
 fn needed_for(scenario: Scenario) -> &'static [(&'static str, &'static str)] {
     match scenario {
@@ -52,6 +55,7 @@ fn needed_for(scenario: Scenario) -> &'static [(&'static str, &'static str)] {
         Scenario::Guest | Scenario::Multipath | Scenario::Bench => &NEEDED_FOR_MULTIPATH,
         Scenario::Libvirt => &NEEDED_FOR_LIBVIRT,
         Scenario::Restart => &NEEDED_FOR_RESTART,
+        Scenario::Packages => &NEEDED_FOR_PACKAGES,
     }
 }
 
