@@ -76,11 +76,7 @@ impl Session {
             client.pid(),
             client.user()
         ));
-        Ok(if self.connection.is_unsent() {
-            Wait::Writable
-        } else {
-            Wait::Rest
-        })
+        Ok(self.wait())
     }
 
     /// Has `execute` do the next thing that the client asks for, and answers it. With `patience` it waits a
@@ -129,9 +125,12 @@ impl Session {
         }
     }
 
-    /// What to wait for where there is nothing to read.
-    const fn wait(&self) -> Wait {
-        if self.connection.is_idle() {
+    /// What to wait for before [`Self::serve`] is of use again.
+    #[must_use]
+    pub const fn wait(&self) -> Wait {
+        if self.connection.is_unsent() {
+            Wait::Writable
+        } else if self.connection.is_idle() {
             Wait::Readable
         } else {
             Wait::Rest

@@ -100,7 +100,7 @@ impl<E: Execute> Engine<E> {
                 Served::Request if may_block && in_a_row < MOST_IN_A_ROW => in_a_row += 1,
                 // Others first. Where this thread may not block, whoever is woken for the next request may find
                 // a thread again.
-                Served::Request => return Wait::Readable,
+                Served::Request => return session.wait(),
                 Served::Nothing(wait) => return wait,
             }
         }
