@@ -3,6 +3,7 @@
 //! This is the only crate of the workspace with `unsafe` in it. One file per interface, each block
 //! with the argument why it is sound; whatever rustix or nix can do is not here.
 //!
+//! * [`ancillary`]: which control messages a socket receives
 //! * [`sg`]: a SCSI command to a device by the `SG_IO` ioctl
 //! * [`fork`]: a second process, while there is one thread
 //! * [`inherited`]: the socket that a service manager hands over by number
@@ -11,6 +12,7 @@
 // The workspace denies unsafe code; it is allowed here, and here alone.
 #![allow(unsafe_code)]
 
+pub mod ancillary;
 pub mod fork;
 pub mod inherited;
 pub mod sg;

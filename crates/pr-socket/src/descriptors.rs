@@ -9,9 +9,36 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// The most that the kernel passes with one message (`SCM_MAX_FD` of `include/net/scm.h`). With room for
-/// fewer it would close the others by itself, in the thread that reads.
-const MOST_DESCRIPTORS: usize = 253;
+/// The number of descriptors that the kernel passes with one message (`SCM_MAX_FD` in
+/// `include/net/scm.h`).
+const SCM_MAX_FD: usize = 253;
+
+/// Bytes of the control buffer for one message with as many descriptors as the kernel passes.
+const MAX_CONTROL: usize = rustix::cmsg_space!(ScmRights(SCM_MAX_FD));
+
+/// Bytes of the control buffer for exactly two descriptors: a header (`struct cmsghdr`: a length, a
+/// level, a type) and two numbers. One more than the protocol allows is enough to recognise a
+/// violation.
+const SMALL_CONTROL: usize = size_of::<usize>() + 4 * size_of::<i32>();
+
+/// A control buffer, aligned so that none of it is lost to padding: rustix skips bytes up to the
+/// alignment of a header.
+#[repr(align(8))]
+struct Control([MaybeUninit<u8>; MAX_CONTROL]);
+
+/// How to read from a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiveMode {
+    /// Returns at once, and never closes a descriptor, because a close can block: takes all
+    /// descriptors that the peer sent with one message, up to 253.
+    NeverBlock,
+    /// Does not wait for data. Takes two descriptors at most; the kernel closes any others within
+    /// the call, which can block.
+    NoWait,
+    /// As [`ReceiveMode::NoWait`], but waits for data as long as the socket does (`SO_RCVTIMEO`,
+    /// `O_NONBLOCK`).
+    Wait,
+}
 
 /// The descriptors that came with some bytes.
 #[derive(Debug)]
@@ -26,38 +53,24 @@ pub enum Descriptors {
     Lost,
 }
 
-/// Reads what is there, up to `buffer`'s length, without blocking. Closes nothing: to close somebody
-/// else's descriptor can block.
+/// Reads what has arrived, up to `buffer`'s length, and the descriptors that came with it.
 ///
 /// # Errors
 ///
-/// That of recvmsg(2); `WouldBlock` if nothing is there yet.
-pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<(usize, Descriptors)> {
-    receive_with(socket, buffer, RecvFlags::DONTWAIT)
-}
-
-/// As [`receive`], but where nothing is there it waits as long as the socket does (`SO_RCVTIMEO`,
-/// `O_NONBLOCK`).
-///
-/// # Errors
-///
-/// That of recvmsg(2); `WouldBlock` if nothing has come.
-pub fn await_and_receive(
+/// Returns the error of recvmsg(2); `WouldBlock` if no data has arrived.
+pub fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
+    mode: ReceiveMode,
 ) -> io::Result<(usize, Descriptors)> {
-    receive_with(socket, buffer, RecvFlags::empty())
-}
-
-fn receive_with(
-    socket: BorrowedFd<'_>,
-    buffer: &mut [u8],
-    flags: RecvFlags,
-) -> io::Result<(usize, Descriptors)> {
-    // The credentials come first if whoever made the listening socket asked for them.
-    const SPACE: usize = rustix::cmsg_space!(ScmCredentials(1), ScmRights(MOST_DESCRIPTORS));
-    let mut space = [MaybeUninit::uninit(); SPACE];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let (size, flags) = match mode {
+        ReceiveMode::NeverBlock => (MAX_CONTROL, RecvFlags::DONTWAIT),
+        ReceiveMode::NoWait => (SMALL_CONTROL, RecvFlags::DONTWAIT),
+        ReceiveMode::Wait => (SMALL_CONTROL, RecvFlags::empty()),
+    };
+    let mut control = Control([MaybeUninit::uninit(); MAX_CONTROL]);
+    let space = control.0.get_mut(..size).unwrap_or_default();
+    let mut ancillary = RecvAncillaryBuffer::new(space);
     let message = recvmsg(
         socket,
         &mut [IoSliceMut::new(buffer)],

@@ -132,6 +132,14 @@ impl Inbox {
         !matches!(self.stage, Stage::Features)
     }
 
+    /// Returns the number of descriptors that were received and not handed on with a request.
+    #[must_use]
+    pub fn descriptor_count(&self) -> usize {
+        self.refused
+            .len()
+            .saturating_add(usize::from(self.device.is_some()))
+    }
+
     fn keep(&mut self, descriptors: Descriptors) -> Result<(), Violation> {
         let device = match descriptors {
             Descriptors::None => return Ok(()),

@@ -1,4 +1,4 @@
-//! A helper's end of one connection. It does not block, but where the caller has [`Patience`].
+//! A helper's end of one connection.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use thiserror::Error;
 
-use crate::descriptors;
+use crate::descriptors::{self, ReceiveMode};
 use crate::inbox::{Inbox, Progress, Request};
 use crate::violation::Violation;
 use crate::wire::Features;
@@ -24,16 +24,6 @@ pub enum Ended {
     /// The socket failed.
     #[error("socket failed")]
     Socket(#[source] io::Error),
-}
-
-/// What to do where a client has not sent anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Patience {
-    /// Come back.
-    None,
-    /// Wait for the beginning of a request as long as the socket does: no time at all with `O_NONBLOCK`, else
-    /// `SO_RCVTIMEO`. Whoever has begun one is not waited for.
-    OfSocket,
 }
 
 /// What there is to do next on a connection.
@@ -84,23 +74,24 @@ impl<S: AsFd> Connection<S> {
     /// Goes on from where the connection stands: sends what is unsent, then reads.
     ///
     /// No request is read before the answer to the one before has left: a client that does not read
-    /// costs a helper one answer.
+    /// costs a helper one answer. With [`ReceiveMode::Wait`] the call waits for the beginning of a
+    /// request, but not for the rest of one.
     ///
     /// # Errors
     ///
-    /// Why the connection is over. It is to be dropped.
-    pub fn advance(&mut self, patience: Patience) -> Result<Next, Ended> {
+    /// Returns why the connection is over. The caller drops it.
+    pub fn advance(&mut self, mode: ReceiveMode) -> Result<Next, Ended> {
         if let Some(next) = self.flush()? {
             return Ok(next);
         }
         loop {
             let is_idle = self.inbox.is_between_requests();
             let (socket, space) = (self.socket.as_fd(), self.inbox.space());
-            let received = match patience {
-                Patience::OfSocket if is_idle => descriptors::await_and_receive(socket, space),
-                Patience::None | Patience::OfSocket => descriptors::receive(socket, space),
+            let mode = match mode {
+                ReceiveMode::Wait if !is_idle => ReceiveMode::NoWait,
+                mode => mode,
             };
-            let (count, received) = match received {
+            let (count, received) = match descriptors::receive(socket, space, mode) {
                 Ok(received) => received,
                 // The second: whoever stops this process and lets it go on, or freezes it, ends a read that
                 // waits (signal(7)).
@@ -141,6 +132,12 @@ impl<S: AsFd> Connection<S> {
     #[must_use]
     pub const fn is_idle(&self) -> bool {
         self.inbox.is_negotiated() && self.inbox.is_between_requests()
+    }
+
+    /// Returns the number of descriptors that dropping the connection closes.
+    #[must_use]
+    pub fn descriptor_count(&self) -> usize {
+        self.inbox.descriptor_count()
     }
 
     /// Sends the bytes of a response, as far as the socket takes them; [`Connection::advance`] sends the

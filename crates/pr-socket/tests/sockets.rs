@@ -8,7 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 
 use pr_socket::client::ClientError;
-use pr_socket::server::{Ended, Next, Patience};
+use pr_socket::descriptors::ReceiveMode;
+use pr_socket::server::{Ended, Next};
 use pr_socket::wire::Features;
 use pr_socket::{Client, Connection, Device, ReplyBuffer, Request, Violation, descriptors};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -21,7 +22,7 @@ const REGISTER: [u8; 16] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
 /// Goes on with `connection` until there is a request, or it is over.
 fn next_request(connection: &mut Connection) -> Result<Request, Ended> {
     loop {
-        let flags = match connection.advance(Patience::None)? {
+        let flags = match connection.advance(ReceiveMode::NoWait)? {
             Next::Request(request) => return Ok(request),
             Next::Negotiated(features) => {
                 assert_eq!(features, Features::NONE);
@@ -123,6 +124,25 @@ fn every_descriptor_of_a_violation_is_closed() {
 }
 
 #[test]
+fn receive_takes_two_descriptors_at_most_where_it_may_block() {
+    for (mode, expected) in [
+        (ReceiveMode::NoWait, 2),
+        (ReceiveMode::Wait, 2),
+        (ReceiveMode::NeverBlock, 253),
+    ] {
+        let (sender, receiver) = UnixStream::pair().unwrap();
+        send_many(&sender, &READ_KEYS, &[sender.as_fd(); 253]);
+        let received = descriptors::receive(receiver.as_fd(), &mut [0; 16], mode).unwrap();
+        match received {
+            (16, descriptors::Descriptors::Several(several)) => {
+                assert_eq!(several.len(), expected, "{mode:?}");
+            }
+            other => panic!("{mode:?}: {other:?}"),
+        }
+    }
+}
+
+#[test]
 fn the_descriptor_of_a_foreign_command_is_closed() {
     let (reader, writer) = pipe().unwrap();
     let mut cdb = READ_KEYS;
@@ -165,7 +185,7 @@ fn answers_that_the_client_does_not_read_hold_back_its_next_request() {
         let mut waited_for_room = false;
         for _ in 0..REQUESTS {
             let request = loop {
-                let flags = match connection.advance(Patience::None).unwrap() {
+                let flags = match connection.advance(ReceiveMode::NoWait).unwrap() {
                     Next::Request(request) => break request,
                     Next::Negotiated(_) => continue,
                     Next::AwaitReadable => PollFlags::IN,

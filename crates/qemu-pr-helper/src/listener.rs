@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use linux_sys::ancillary;
 use rustix::fs::{FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock};
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{Timeout, set_socket_send_buffer_size, set_socket_timeout};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with, bind, connect, listen,
     socket_with,
@@ -26,6 +27,11 @@ const BACKLOG: i32 = 4096;
 
 /// How long a read from a client waits that may wait: what a guest asks in a row comes within that.
 const PATIENCE: Duration = Duration::from_millis(10);
+
+/// Bytes of replies that the kernel keeps for a client that does not read them (`SO_SNDBUF`; the
+/// kernel doubles it for its own overhead). One reply of the greatest length fits, so that an
+/// ordinary client never makes the helper wait.
+const SEND_BUFFER: usize = 16 * 1024;
 
 /// How long to wait for another instance that is just starting in the same directory.
 const START_PATIENCE: Duration = Duration::from_secs(1);
@@ -121,6 +127,9 @@ impl Listener {
     pub fn inherit(socket: OwnedFd) -> Result<Self, ListenError> {
         let set = || fcntl_setfl(&socket, fcntl_getfl(&socket)? | OFlags::NONBLOCK);
         set().map_err(|error: Errno| ListenError::Inherited(error.into()))?;
+        // A service manager may have asked for credentials (PassCredentials=). They would take the
+        // room that is meant for the device's descriptor.
+        ancillary::disable_all(&socket).map_err(ListenError::Inherited)?;
         Ok(Self { socket })
     }
 
@@ -137,6 +146,7 @@ impl Listener {
     pub fn accept(&self) -> io::Result<OwnedFd> {
         let (client, _) = acceptfrom_with(&self.socket, SocketFlags::CLOEXEC)?;
         set_socket_timeout(&client, Timeout::Recv, Some(PATIENCE))?;
+        set_socket_send_buffer_size(&client, SEND_BUFFER)?;
         Ok(client)
     }
 }

@@ -4,7 +4,8 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use log::Level;
-use pr_socket::server::{Ended, Next, Patience};
+use pr_socket::descriptors::ReceiveMode;
+use pr_socket::server::{Ended, Next};
 use pr_socket::{Connection, ReplyBuffer, Request, Violation};
 
 use crate::chain;
@@ -17,6 +18,7 @@ use crate::trace::trace;
 static VIOLATION: Seldom = Seldom::new();
 static HALF: Seldom = Seldom::new();
 static UNANSWERED: Seldom = Seldom::new();
+static UNREAD: Seldom = Seldom::new();
 
 /// What a session waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,17 +81,17 @@ impl Session {
         Ok(self.wait())
     }
 
-    /// Has `execute` do the next thing that the client asks for, and answers it. With `patience` it waits a
-    /// moment for the client. Where `execute` gives nothing the connection is over.
+    /// Sends what is left of the last reply, reads the next request, passes it to `execute`, and
+    /// sends the reply. The connection is over if `execute` returns `None`.
     ///
-    /// `execute` gets the data area of the answer, which is as long as the command allows.
+    /// `execute` gets the data area of the reply, which is as long as the command allows.
     pub fn serve(
         &mut self,
-        patience: Patience,
+        mode: ReceiveMode,
         reply: &mut ReplyBuffer,
         execute: impl FnOnce(&Client, Request, &mut [u8]) -> Option<Outcome>,
     ) -> Served {
-        let answered = match self.connection.advance(patience) {
+        let answered = match self.connection.advance(mode) {
             Ok(Next::AwaitReadable) => return Served::Nothing(self.wait()),
             Ok(Next::AwaitWritable) => return Served::Nothing(Wait::Writable),
             Ok(Next::AwaitMemory) => return Served::Nothing(Wait::Memory),
@@ -137,10 +139,18 @@ impl Session {
         }
     }
 
-    /// Says that the connection ends because the client takes too long for what it has begun.
+    /// Returns the number of descriptors of the client that dropping the session closes.
+    #[must_use]
+    pub fn descriptor_count(&self) -> usize {
+        self.connection.descriptor_count()
+    }
+
+    /// Logs that the connection ends because of a timeout of the client.
     pub fn give_up(&self) {
         let client = self.client;
-        let (what, remark) = if self.connection.is_negotiated() {
+        let (what, remark) = if self.connection.is_unsent() {
+            ("did not read its replies in time", &UNREAD)
+        } else if self.connection.is_negotiated() {
             ("took too long for a request", &HALF)
         } else {
             ("did not answer the greeting in time", &UNANSWERED)

@@ -15,34 +15,46 @@ use crate::outcome::Execute;
 use crate::session::Session;
 use crate::trace::trace;
 
+/// An accepted connection that is not served. Closing it can block.
+#[derive(Debug)]
+enum Rejected {
+    /// Its process has no permit left.
+    OverLimit(Arc<OwnedFd>),
+    /// The client has gone, or cannot be waited for.
+    Failed(Arc<Seat>),
+}
+
 impl<E: Execute> Engine<E> {
-    /// Takes in clients that have connected.
+    /// Accepts connections.
     pub(super) fn admit(&self, may_block: bool) {
         if !may_block {
             return self.door.pause(format_args!("no thread can be started"));
         }
-        // By now others can look after the door. The connections that come to nothing are closed last:
-        // what is still in them may be such that a close takes long.
-        let rejected = self.let_in();
-        drop(rejected);
+        // By now other threads accept. What is still in a rejected connection can make its close
+        // block.
+        for rejected in self.let_in() {
+            match rejected {
+                Rejected::OverLimit(socket) => drop(socket),
+                Rejected::Failed(seat) => self.release(seat, true),
+            }
+        }
     }
 
-    /// Takes in some of the clients that have connected; the others are for whoever is woken next. Gives those that
-    /// come to nothing.
+    /// Accepts some of the connections that are waiting; the others are for the thread that is woken
+    /// next. Returns those that are not served.
     ///
-    /// Until the door is waited for again nobody else is woken for it. By then all have their places, so that
-    /// whoever counts them counts them all.
-    fn let_in(&self) -> Vec<Arc<OwnedFd>> {
+    /// No other thread is woken for the listener until it is waited for again. By then all accepted
+    /// connections have their permits, so that the total is right.
+    fn let_in(&self) -> Vec<Rejected> {
         let mut rejected = Vec::new();
         for _ in 0..MOST_AT_ONCE {
             if self.closing.load(Ordering::SeqCst) {
                 return rejected;
             }
-            let present = lock(&self.table).len();
-            match self.door.next(present) {
+            match self.door.next(self.permits.total()) {
                 Knock::Client(socket, number) => {
                     let client = Client::of(&socket, number);
-                    rejected.extend(self.welcome(&client, Arc::new(socket)));
+                    rejected.extend(self.welcome(&client, Arc::new(socket)).err());
                 }
                 Knock::Nobody => break,
                 Knock::Paused => return rejected,
@@ -52,10 +64,10 @@ impl<E: Execute> Engine<E> {
         rejected
     }
 
-    /// Greets a client, and puts its session into the table and the epoll set. Gives the socket back if it
-    /// comes to nothing.
-    fn welcome(&self, client: &Client, socket: Arc<OwnedFd>) -> Option<Arc<OwnedFd>> {
-        if !lock(&self.table).has_room_for(client) {
+    /// Greets a client, and adds its connection to the table and the epoll set. Returns a connection
+    /// that is not served: the caller closes it, because that can block.
+    fn welcome(&self, client: &Client, socket: Arc<OwnedFd>) -> Result<(), Rejected> {
+        let Some(permit) = self.permits.try_acquire(client.process_key()) else {
             if self.no_room.is_due() {
                 log::warn!("{client}: its process has too many connections, this one is closed");
             }
@@ -65,10 +77,19 @@ impl<E: Execute> Engine<E> {
                 client.user(),
                 "its process has too many connections",
             ));
-            return Some(socket);
-        }
+            return Err(Rejected::OverLimit(socket));
+        };
         let mut session = Session::new(Arc::clone(&socket), *client);
-        let wait = match session.greet() {
+        let greeted = session.greet();
+        let seat = Arc::new(Seat {
+            session: Mutex::new(session),
+            socket,
+            begun: Begun::nothing(),
+            is_to_read: AtomicBool::new(false),
+            has_deferred_fd: AtomicBool::new(false),
+            permit,
+        });
+        let wait = match greeted {
             Ok(wait) => wait,
             Err(ended) => {
                 log::info!("{client}: gone before it was greeted: {}", chain(&ended));
@@ -78,29 +99,23 @@ impl<E: Execute> Engine<E> {
                     client.user(),
                     "gone before it was greeted",
                 ));
-                return Some(socket);
+                return Err(Rejected::Failed(seat));
             }
         };
-        let seat = Arc::new(Seat {
-            socket: Arc::clone(&socket),
-            session: Mutex::new(session),
-            begun: Begun::nothing(),
-            is_to_read: AtomicBool::new(false),
-        });
-        let place = lock(&self.table).insert(client, Arc::clone(&seat));
-        // It owes an answer to the greeting. Noted where a search finds it, and before anybody is woken by that.
+        let place = lock(&self.table).insert(Arc::clone(&seat));
+        // The client owes an answer to the greeting. Recorded while a search can find it, and before
+        // another thread is woken by the answer.
         self.overdue.note(&seat.begun);
-        // Else whoever ends the engine sees it in the table.
+        // If this does not see that the engine closes, the engine sees the connection in the table.
         if self.closing.load(Ordering::SeqCst) {
             self.hear_out(&seat);
         }
-        drop(seat);
-        if let Err(error) = self.poll.add(place, &socket, wait) {
+        if let Err(error) = self.poll.add(place, &seat.socket, wait) {
             log::error!("{client}: cannot wait for it, connection closed: {error}");
             lock(&self.table).remove(place);
-            return Some(socket);
+            return Err(Rejected::Failed(seat));
         }
-        None
+        Ok(())
     }
 
     pub(super) fn reopen_door(&self) {

@@ -7,9 +7,10 @@
 //! as commands in progress and one more, and a command that hangs costs its own client and one
 //! thread.
 //!
-//! Where no other thread can be had, the last one does nothing that may block: it answers BUSY, and
-//! what it would have to close it puts aside. Closing a client's descriptor can take as long as a
-//! command: think of a socket that lingers, or the last close of a disk.
+//! If no other thread can be started, the last one does nothing that may block: it answers BUSY,
+//! and defers what it would have to close (`deferred`). Closing a client's descriptor can take as
+//! long as a command, for example the close of a socket that lingers, or the last close of a disk.
+//! A connection counts against the limits until all of it is closed (`permits`).
 //!
 //! A client that has asked something asks again soon. So the thread stays with it for a moment, in the read that
 //! the next request ends: one call, where to register it, to wait and to be woken are three. Only so many
@@ -21,12 +22,14 @@
 mod arrivals;
 mod begun;
 mod crew;
+mod deferred;
 mod devices;
 mod door;
 mod ending;
 #[cfg(all(test, shuttle))]
 mod model;
 mod overdue;
+mod permits;
 #[cfg(not(all(test, shuttle)))]
 mod poll;
 #[cfg(all(test, shuttle))]
@@ -37,7 +40,6 @@ mod sync;
 mod table;
 mod timer;
 
-use std::any::Any;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,14 +52,19 @@ use crate::listener::Listener;
 use crate::logging::Seldom;
 use crate::outcome::Execute;
 use crew::Crew;
+use deferred::{Deferred, DeferredWork};
 use devices::Devices;
 use door::Door;
 use overdue::Overdue;
+use permits::ConnectionPermits;
 use poll::{Event, Poll};
 use sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use sync::{Mutex, lock};
 use table::{Seat, Table};
 use timer::Timer;
+
+/// How long a thread waits before it tries again to start another one, while work is deferred.
+const DEFERRED_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Why the engine cannot start.
 #[derive(Debug, Error)]
@@ -76,6 +83,7 @@ pub struct Engine<E> {
     poll: Poll,
     door: Door,
     table: Mutex<Table>,
+    permits: Arc<ConnectionPermits>,
     crew: Crew,
     devices: Devices,
     overdue: Overdue,
@@ -83,8 +91,7 @@ pub struct Engine<E> {
     beat: Timer,
     is_heard: AtomicBool,
     executor: E,
-    /// What was put aside for want of a thread that may block.
-    discarded: Mutex<Vec<Box<dyn Any + Send>>>,
+    deferred: DeferredWork,
     /// Sessions that a thread is working on, with a command in progress or about to have one.
     serving: AtomicUsize,
     /// Set once; no client comes in after that, and none can send any more.
@@ -112,7 +119,8 @@ impl<E: Execute> Engine<E> {
         let share = limits.clients_of_a_process(door.most_clients());
         Ok(Self {
             poll,
-            table: Mutex::new(Table::new(share)),
+            table: Mutex::new(Table::default()),
+            permits: ConnectionPermits::new(share),
             door,
             crew: Crew::new(),
             devices: Devices::new(limits.commands_at_a_device()),
@@ -120,7 +128,7 @@ impl<E: Execute> Engine<E> {
             beat,
             is_heard: AtomicBool::new(true),
             executor,
-            discarded: Mutex::new(Vec::new()),
+            deferred: DeferredWork::new(),
             serving: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -195,36 +203,34 @@ impl<E: Execute> Engine<E> {
                 Event::Session(place) => self.serve(place, &mut reply, may_block),
             }
             if may_block {
-                // Not before: it can take long, and whoever this thread was woken for has nothing to do with it.
-                self.drop_discarded();
+                // Afterwards, because it can take long and concerns other clients.
+                self.do_deferred();
             }
             self.crew.back_to_waiting();
         }
     }
 
-    /// How long the calling thread should wait for an event.
+    /// Returns how long the calling thread waits for an event.
     fn patience(&self) -> Option<Duration> {
-        let is_tidy = lock(&self.discarded).is_empty();
-        if is_tidy {
-            self.crew.patience()
-        } else {
-            Some(crew::QUIET)
+        match self.deferred.is_empty() {
+            true => self.crew.patience(),
+            false => Some(DEFERRED_RETRY_DELAY),
         }
     }
 
-    /// Drops what was put aside, if there can be another thread by now. If nobody asks for anything any more,
-    /// it would stay for ever: a guest's disk, say, that its host wants to take away.
+    /// Does what is deferred, if another thread can be started by now. Without an event no other
+    /// thread would: a guest's disk would stay open for as long as nothing is asked.
     fn tidy(self: &Arc<Self>) {
-        if !lock(&self.discarded).is_empty() {
+        if !self.deferred.is_empty() {
             self.crew.called();
             if self.has_follower() {
-                self.drop_discarded();
+                self.do_deferred();
             }
             self.crew.back_to_waiting();
         }
     }
 
-    /// Whether another thread waits, so that this one may do what can take long.
+    /// Returns whether another thread waits, so that this one may do what can block.
     fn has_follower(self: &Arc<Self>) -> bool {
         match self.ensure_follower() {
             Ok(()) => true,
@@ -240,32 +246,42 @@ impl<E: Execute> Engine<E> {
         }
     }
 
-    /// Drops what may take long to drop, or leaves that to a thread that `may_block`.
-    fn discard(&self, what: impl Any + Send, may_block: bool) {
-        if may_block {
-            drop(what);
-        } else {
-            lock(&self.discarded).push(Box::new(what));
+    /// Does what was deferred while no thread could be started. Another thread has to be waiting.
+    fn do_deferred(self: &Arc<Self>) {
+        for stalled in self.deferred.take_stalled() {
+            let result = self
+                .poll
+                .again(stalled.place, &stalled.seat.socket, stalled.wait);
+            if let Err(error) = result {
+                log::error!("cannot wait for a client, connection closed: {error}");
+                lock(&self.table).remove(stalled.place);
+            }
+            self.release(stalled.seat, true);
+        }
+        // The thread that waited may have been woken, and blocked, while this one closed something.
+        while self.deferred.has_closes() && self.has_follower() && self.deferred.close_one() {
+            self.reopen_door();
         }
     }
 
-    fn drop_discarded(&self) {
-        // Not under the lock, which others want.
-        let discarded = std::mem::take(&mut *lock(&self.discarded));
-        drop(discarded);
-    }
-
-    /// Gives up the clients that take too long for what they have begun.
+    /// Closes the connections of clients that take too long for what they have begun.
     fn give_up_overdue(&self, may_block: bool) {
         for seat in self.overdue.give_up(&self.table) {
-            self.let_go(seat, may_block);
+            self.release(seat, may_block);
         }
     }
 
-    /// Drops a seat, or leaves it to whoever else has it: the last one closes what is the client's.
-    fn let_go(&self, seat: Arc<Seat>, may_block: bool) {
-        if let Some(seat) = Arc::into_inner(seat) {
-            self.discard(seat, may_block);
+    /// Drops a seat. If the calling thread is the last one that has it, this closes the connection,
+    /// which can block, or defers that.
+    fn release(&self, seat: Arc<Seat>, may_block: bool) {
+        match Arc::into_inner(seat) {
+            None => {}
+            Some(seat) if may_block => {
+                drop(seat);
+                // Its permit is free now, and a connection may be waiting for it.
+                self.reopen_door();
+            }
+            Some(seat) => self.deferred.push(Deferred::Seat(Box::new(seat))),
         }
     }
 }

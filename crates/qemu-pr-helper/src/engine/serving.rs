@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use pr_socket::server::Patience;
-use pr_socket::{ReplyBuffer, Request};
+use pr_socket::descriptors::ReceiveMode;
+use pr_socket::{Device, ReplyBuffer, Request};
 use scsi_pr::Status;
 
+use std::sync::Arc;
+
 use super::Engine;
+use super::deferred::{Deferred, Stalled};
 use super::sync::atomic::Ordering;
 use super::sync::{lock, thread};
 use super::table::Seat;
@@ -24,26 +27,30 @@ const MOST_IN_A_ROW: u32 = if cfg!(shuttle) { 1 } else { 16 };
 const WITHOUT_MEMORY: Duration = Duration::from_millis(50);
 
 impl<E: Execute> Engine<E> {
-    /// Serves the session at `place` in the table until it has to wait.
+    /// Serves the connection at `place` in the table until it has to wait.
     pub(super) fn serve(&self, place: usize, reply: &mut ReplyBuffer, may_block: bool) {
         let Some(seat) = lock(&self.table).get(place) else {
             return;
         };
+        if !may_block && self.is_stalled(&seat) {
+            let wait = lock(&seat.session).wait();
+            return self.deferred.stall(Stalled { place, seat, wait });
+        }
         self.serving.fetch_add(1, Ordering::SeqCst);
         seat.is_to_read.store(false, Ordering::SeqCst);
         let wait = self.serve_until_wait(&seat, reply, may_block);
-        if wait == Wait::Rest {
+        if matches!(wait, Wait::Rest | Wait::Writable) {
             self.overdue.note(&seat.begun);
         }
         if wait == Wait::Memory {
             thread::sleep(WITHOUT_MEMORY);
         }
-        // Before somebody else can be woken for it.
+        // Stored before another thread can be woken for the connection.
         let is_to_read = wait == Wait::Writable;
         seat.is_to_read.store(is_to_read, Ordering::SeqCst);
         let is_over = match wait {
             Wait::Over => true,
-            // Not before the session is let go of: whoever is woken wants it.
+            // The session is unlocked by now, because the thread that is woken locks it.
             wait => match self.poll.again(place, &seat.socket, wait) {
                 Ok(()) => false,
                 Err(error) => {
@@ -55,74 +62,87 @@ impl<E: Execute> Engine<E> {
         if is_over {
             lock(&self.table).remove(place);
         }
-        // Whoever was woken may be through with it already, and this the last one who has it.
-        self.let_go(seat, may_block);
-        if is_over {
-            // Its descriptor is free now, and somebody at the door may be waiting for it.
-            self.reopen_door();
-        }
+        // Another thread may have ended the connection, and this be the last one that has it.
+        self.release(seat, may_block);
         self.serving.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Serves request after request. Says what there is to wait for then.
-    fn serve_until_wait(&self, seat: &Seat, reply: &mut ReplyBuffer, may_block: bool) -> Wait {
+    /// Returns whether the connection is not read while no thread can be started, because what it
+    /// sends could not be closed.
+    fn is_stalled(&self, seat: &Seat) -> bool {
+        seat.has_deferred_fd.load(Ordering::SeqCst) || self.deferred.is_full()
+    }
+
+    /// Serves request after request. Returns what to wait for then.
+    fn serve_until_wait(&self, seat: &Arc<Seat>, reply: &mut ReplyBuffer, may_block: bool) -> Wait {
         let mut session = lock(&seat.session);
         if seat.begun.is_given_up() {
             session.give_up();
             return Wait::Over;
         }
         let stay = may_block.then(|| self.crew.stay()).flatten();
-        let mut patience = Patience::None;
+        let mut mode = match may_block {
+            true => ReceiveMode::NoWait,
+            false => ReceiveMode::NeverBlock,
+        };
         let mut in_a_row = 0;
         loop {
             // A request that is not read now, or read and not begun, finds its connection closed.
             if self.stopping.load(Ordering::SeqCst) {
                 return Wait::Over;
             }
+            let owed_reply = session.wait() == Wait::Writable;
             let mut is_late = false;
-            let served = session.serve(patience, reply, |client, request, data| {
+            let served = session.serve(mode, reply, |client, request, data| {
                 is_late = !seat.begun.finish();
                 if is_late {
-                    self.discard(request, may_block);
+                    self.close_device(seat, request.device, may_block);
                     return None;
                 }
-                self.run(client, request, data, may_block)
+                self.run(seat, client, request, data, may_block)
             });
-            is_late |= served == Served::Handshake && !seat.begun.finish();
-            if is_late {
+            let has_finished = match served {
+                Served::Handshake => true,
+                // The client has read the reply that it was waited for. What it has begun since
+                // then has a time limit of its own.
+                Served::Nothing(Wait::Readable | Wait::Rest) => owed_reply,
+                Served::Request | Served::Nothing(_) => false,
+            };
+            if is_late || (has_finished && !seat.begun.finish()) {
                 session.give_up();
                 return Wait::Over;
             }
             match served {
                 Served::Handshake => {}
-                // Who has asked once asks again.
-                Served::Request if stay.is_some() => patience = Patience::OfSocket,
+                // A client that has sent one request sends another soon.
+                Served::Request if stay.is_some() => mode = ReceiveMode::Wait,
                 Served::Request if may_block && in_a_row < MOST_IN_A_ROW => in_a_row += 1,
-                // Others first. Where this thread may not block, whoever is woken for the next request may find
-                // a thread again.
+                // Yields to other connections. If this thread may not block, the thread that is
+                // woken for the next request may find another one.
                 Served::Request => return session.wait(),
                 Served::Nothing(wait) => return wait,
             }
         }
     }
 
-    /// Executes one request, or answers BUSY where that might leave nobody for everybody else. `None` if no
-    /// command may begin any more.
+    /// Executes one request, or answers BUSY if the command could leave no thread for the other
+    /// clients. Returns `None` if no command may begin any more.
     fn run(
         &self,
+        seat: &Arc<Seat>,
         client: &Client,
         request: Request,
         data: &mut [u8],
         may_block: bool,
     ) -> Option<Outcome> {
         if self.stopping.load(Ordering::SeqCst) {
-            self.discard(request, may_block);
+            self.close_device(seat, request.device, may_block);
             return None;
         }
         if !may_block {
-            // Not even the device may be looked at: that can take long as well.
+            // The device is not even looked at, because that can block as well.
             report::refused_unseen(client, "no thread can be started");
-            self.discard(request, may_block);
+            self.close_device(seat, request.device, may_block);
             return Some(Outcome::status(Status::BUSY));
         }
         let number = device::number_in(&request);
@@ -132,9 +152,21 @@ impl<E: Execute> Engine<E> {
         let pending = report::begin(client, &request, number);
         let outcome = self.executor.execute(client, &request, number, data);
         pending.end(client, &request, &outcome);
-        // It can take as long as a command, and as long as it takes the command has its place.
+        // Closing the device can take as long as a command, and the command counts until then.
         drop(request);
         Some(outcome)
+    }
+
+    /// Closes the device of a request, or defers that to a thread that may block.
+    fn close_device(&self, seat: &Arc<Seat>, device: Device, may_block: bool) {
+        match device {
+            Device::Open(descriptor) if !may_block => {
+                seat.has_deferred_fd.store(true, Ordering::SeqCst);
+                let seat = Arc::clone(seat);
+                self.deferred.push(Deferred::Descriptor(descriptor, seat));
+            }
+            device => drop(device),
+        }
     }
 
     /// So many commands wait for this device that one more would only take a thread from the others.

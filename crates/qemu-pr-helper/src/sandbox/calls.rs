@@ -73,6 +73,8 @@ const AF_UNIX: u32 = libc::AF_UNIX.cast_unsigned();
 const MESSAGES: u32 = (libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC).cast_unsigned();
 const SOL_SOCKET: u32 = libc::SOL_SOCKET.cast_unsigned();
 const SO_PEERCRED: u32 = libc::SO_PEERCRED.cast_unsigned();
+const SO_PEERPIDFD: u32 = libc::SO_PEERPIDFD.cast_unsigned();
+const SO_SNDBUF: u32 = libc::SO_SNDBUF.cast_unsigned();
 /// By its number of old and by that with 64-bit times (`include/uapi/asm-generic/socket.h`).
 const SO_RCVTIMEO: [u32; 2] = [20, 66];
 const PR_SET_NAME: u32 = libc::PR_SET_NAME.cast_unsigned();
@@ -87,11 +89,16 @@ const SIGABRT: u32 = libc::SIGABRT.cast_unsigned();
 pub const SERVING: &[Call] = &[
     // Clients and their requests.
     call("accept4", libc::SYS_accept4, "takes in a client"),
-    call("setsockopt", libc::SYS_setsockopt, "how long a read from a client waits").only(&[
+    call("setsockopt", libc::SYS_setsockopt, "how long a read from a client waits, how much is kept for it").only(&[
         &[(1, Is::Value(SOL_SOCKET)), (2, Is::Value(SO_RCVTIMEO[0]))],
         &[(1, Is::Value(SOL_SOCKET)), (2, Is::Value(SO_RCVTIMEO[1]))],
+        &[(1, Is::Value(SOL_SOCKET)), (2, Is::Value(SO_SNDBUF))],
     ]),
-    call("getsockopt", libc::SYS_getsockopt, "who a client is").only(&[&[(1, Is::Value(SOL_SOCKET)), (2, Is::Value(SO_PEERCRED))]]),
+    call("getsockopt", libc::SYS_getsockopt, "which process a client is").only(&[
+        &[(1, Is::Value(SOL_SOCKET)), (2, Is::Value(SO_PEERCRED))],
+        &[(1, Is::Value(SOL_SOCKET)), (2, Is::Value(SO_PEERPIDFD))],
+    ]),
+    call("fstatfs", libc::SYS_fstatfs, "whether the kernel's process descriptors have unique numbers").sometimes(),
     call("recvmsg", libc::SYS_recvmsg, "reads requests, and a worker's report"),
     call("sendto", libc::SYS_sendto, "sends answers").only(&[&[(4, Is::Null)]]),
     call("sendmsg", libc::SYS_sendmsg, "hands a map to a worker").sometimes(),

@@ -22,7 +22,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use linux_sys::{fork, signals};
-use pr_socket::descriptors::{self, Descriptors};
+use pr_socket::descriptors::{self, Descriptors, ReceiveMode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
@@ -118,7 +118,7 @@ impl Broker {
             }
             // A broker that is stopped must not stop the helper.
             fcntl_setfl(&here, OFlags::NONBLOCK)?;
-            match descriptors::receive(here.as_fd(), &mut [0])? {
+            match descriptors::receive(here.as_fd(), &mut [0], ReceiveMode::NoWait)? {
                 (0, _) => Err(io::Error::other("it ended at its start")),
                 _ => Ok(here),
             }
@@ -155,7 +155,7 @@ fn report(socket: &OwnedFd, patience: Duration) -> Result<Report, WorkerError> {
         return Err(WorkerError::Silent(patience));
     }
     let mut buffer = vec![0; LONGEST_REPORT];
-    match descriptors::receive(socket.as_fd(), &mut buffer) {
+    match descriptors::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait) {
         Ok((0, _)) => Err(WorkerError::Ended),
         Ok((length, _)) => buffer
             .get(..length)
@@ -235,7 +235,7 @@ fn try_serve(control: &OwnedFd, settings: Settings) -> Result<(), Box<dyn Error>
 fn next(control: &OwnedFd) -> io::Result<Option<OwnedFd>> {
     loop {
         wait(control, Duration::MAX)?;
-        match descriptors::receive(control.as_fd(), &mut [0]) {
+        match descriptors::receive(control.as_fd(), &mut [0], ReceiveMode::NoWait) {
             Ok((0, _)) => return Ok(None),
             Ok((_, Descriptors::One(socket))) => return Ok(Some(socket)),
             // The kernel had none to give: the helper sees the other end closed.

@@ -11,7 +11,7 @@ use linux_sys::sg::Data;
 use linux_sys::signals;
 use nix::unistd::alarm;
 use pr_socket::Direction;
-use pr_socket::descriptors::{self, Descriptors};
+use pr_socket::descriptors::{self, Descriptors, ReceiveMode};
 use rustix::net::{SendFlags, send};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::set_name;
@@ -52,7 +52,8 @@ fn try_run(socket: &OwnedFd, start: Start) -> io::Result<()> {
     }
     wait(socket, ORDER)?;
     let mut buffer = vec![0; LONGEST_ORDER];
-    let (length, descriptors) = descriptors::receive(socket.as_fd(), &mut buffer)?;
+    let (length, descriptors) =
+        descriptors::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait)?;
     let order = buffer.get(..length).and_then(Order::decode);
     let (Some(order), Descriptors::One(map)) = (order, descriptors) else {
         return Err(io::Error::other("what the helper sent is no order"));

@@ -39,6 +39,8 @@ const NEVER: Itimerspec = Itimerspec {
     it_value: NO_TIME,
 };
 
+const A_SECOND: Duration = Duration::from_secs(1);
+
 /// What has happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
@@ -125,6 +127,13 @@ impl Poll {
             }
             if patience.is_some() && (set.is_quiet || thread_rng().gen_ratio(1, 8)) {
                 return None;
+            }
+            if patience.is_some_and(|patience| patience < A_SECOND) {
+                // It times out soon, whatever the other threads do meanwhile.
+                drop(set);
+                shuttle::thread::yield_now();
+                set = self.lock();
+                continue;
             }
             set.waiting += 1;
             set = self.changed.wait(set).unwrap();

@@ -1,0 +1,55 @@
+//! Socket options that make the kernel add control messages to what a socket receives.
+
+use std::io;
+use std::mem::size_of_val;
+use std::os::fd::{AsFd, AsRawFd as _};
+
+/// `SO_PASSPIDFD` (`include/uapi/asm-generic/socket.h`), since Linux 6.5.
+const SO_PASSPIDFD: libc::c_int = 76;
+
+/// Turns off the control messages with credentials, security labels and process descriptors on a
+/// Unix socket. A listening socket hands these options on to the connections that it accepts.
+///
+/// A kernel that does not know one of the options does not send its messages either.
+///
+/// # Errors
+///
+/// Returns the errno of setsockopt(2), except `ENOPROTOOPT`.
+pub fn disable_all(socket: impl AsFd) -> io::Result<()> {
+    for option in [libc::SO_PASSCRED, libc::SO_PASSSEC, SO_PASSPIDFD] {
+        let off: libc::c_int = 0;
+        // SAFETY: the kernel reads as many bytes from the address as the length says, which is the
+        // size of the value there, and keeps neither. The descriptor is open, as it is borrowed.
+        let result = unsafe {
+            libc::setsockopt(
+                socket.as_fd().as_raw_fd(),
+                libc::SOL_SOCKET,
+                option,
+                (&raw const off).cast(),
+                libc::socklen_t::try_from(size_of_val(&off)).unwrap_or(4),
+            )
+        };
+        if result != 0 {
+            let error = io::Error::last_os_error();
+            if error.raw_os_error() != Some(libc::ENOPROTOOPT) {
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::sockopt::{set_socket_passcred, socket_passcred};
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn credentials_are_turned_off() {
+        let (socket, _peer) = UnixStream::pair().unwrap();
+        set_socket_passcred(&socket, true).unwrap();
+        disable_all(&socket).unwrap();
+        assert!(!socket_passcred(&socket).unwrap());
+    }
+}
