@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
 /// The exit status of a child that has panicked where panics unwind.
@@ -72,7 +73,7 @@ pub fn apart<T: Copy>(keep: OwnedFd, with: T, run: fn(&OwnedFd, T) -> u8) -> io:
             // The caller's frames must not go on here: neither by a return nor by a panic.
             let status = catch_unwind(AssertUnwindSafe(|| {
                 let keep = keep.into_raw_fd();
-                match close_all_but(keep) {
+                match close_all_but(&[keep]) {
                     // SAFETY: the number was given up by its owner a moment ago, and was left open.
                     Ok(()) => run(&unsafe { OwnedFd::from_raw_fd(keep) }, with),
                     Err(_) => 1,
@@ -86,9 +87,44 @@ pub fn apart<T: Copy>(keep: OwnedFd, with: T, run: fn(&OwnedFd, T) -> u8) -> io:
     }
 }
 
+/// Handle of a process that keeps descriptors open. Dropping it ends the process.
+#[derive(Debug)]
+pub struct Holder(#[expect(dead_code, reason = "the process waits for its end")] OwnedFd);
+
+/// Forks a process that keeps copies of `descriptors` open until the returned handle is dropped, and
+/// then ends.
+///
+/// Closing a descriptor can block, for example the close of a TCP socket that lingers. The kernel
+/// does not wait for that in a process that ends. The caller closes its own copies before it drops
+/// the handle, so that those of the ending process are the last ones.
+///
+/// # Errors
+///
+/// Returns the errors of [`fork`], and the errno of pipe(2).
+pub fn hold(descriptors: &[OwnedFd]) -> io::Result<Holder> {
+    let (wait, release) = pipe_with(PipeFlags::CLOEXEC)?;
+    match fork()? {
+        Fork::Parent(_) => Ok(Holder(release)),
+        Fork::Child => {
+            let kept = descriptors.iter().map(AsRawFd::as_raw_fd);
+            let kept: Vec<_> = kept.chain([wait.as_raw_fd()]).collect();
+            // As in `apart`, the caller's frames must not be reached. With everything else closed,
+            // `release` too, the read ends when the caller drops the handle.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                if close_all_but(&kept).is_ok() {
+                    while rustix::io::read(&wait, &mut [0; 1]) == Err(rustix::io::Errno::INTR) {}
+                }
+            }));
+            // SAFETY: _exit(2) ends the process, whatever it is doing. It runs no handlers, which would
+            // be the caller's.
+            unsafe { libc::_exit(0) }
+        }
+    }
+}
+
 /// Closes every descriptor but the standard streams and `keep`. Only in a new process whose values will
 /// not be used any more, or dropped.
-fn close_all_but(keep: RawFd) -> io::Result<()> {
+fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
     let mut open = Vec::new();
     let folder = fs::read_dir("/proc/self/fd")?;
     for entry in folder {
@@ -97,7 +133,7 @@ fn close_all_but(keep: RawFd) -> io::Result<()> {
     }
     // The folder itself is among them, and closed already.
     for number in open {
-        if number > io::stderr().as_raw_fd() && number != keep {
+        if number > io::stderr().as_raw_fd() && !keep.contains(&number) {
             // SAFETY: close(2) touches no memory. The owners of the numbers are values of the process
             // that this one is a copy of. They are on the stack below, where `apart` does not return to,
             // or in the heap, out of reach of `run`, which is given a number of its own and plain data.

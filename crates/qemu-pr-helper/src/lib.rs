@@ -15,6 +15,7 @@
 //! | [`startup`] | from the command line to serving, and to the end |
 //! | [`activation`], [`daemonize`], [`pidfile`], [`privileges`] | one step of that each |
 //! | [`listener`] | the socket that clients connect to |
+//! | [`closer`] | closes rejected connections |
 //! | [`engine`] | the threads, and what they wait for |
 //! | [`session`], [`client`] | one client's connection, and who it is |
 //! | [`device`] | from a file descriptor to what it is |
@@ -29,6 +30,7 @@
 pub mod activation;
 pub mod backend;
 pub mod client;
+pub mod closer;
 pub mod daemonize;
 pub mod device;
 pub mod engine;

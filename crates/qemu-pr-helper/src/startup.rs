@@ -165,7 +165,7 @@ fn serve(
     let user = options.user.map(|user| user.id);
     let group = options.group.or_else(|| options.user?.primary_group);
     privileges::drop_all(user, group)?;
-    let engine = Arc::new(Engine::new(listener, backends, &options.limits)?);
+    let engine = Arc::new(Engine::new(listener, backends, None, &options.limits)?);
     sandbox::enter(options.sandbox, &needs)?;
     drop(needs);
     engine.executor().check()?;

@@ -94,7 +94,7 @@ fn start() -> Running {
     let socket = folder.path().join("s");
     let device = Device::default();
     let (listener, file) = Listener::bind(&socket).unwrap();
-    let engine = Engine::new(listener, device.clone(), &Limits::default());
+    let engine = Engine::new(listener, device.clone(), None, &Limits::default());
     let engine = Arc::new(engine.unwrap());
     engine.start().unwrap();
     // The folder goes, and the socket with it.
@@ -324,7 +324,7 @@ fn a_client_that_goes_before_it_is_greeted_holds_up_nobody_else() {
 fn threads_are_alive_while_commands_hang_and_not_before_there_are_any() {
     let folder = tempfile::tempdir().unwrap();
     let (listener, _file) = Listener::bind(&folder.path().join("s")).unwrap();
-    let unborn = Engine::new(listener, Device::default(), &Limits::default()).unwrap();
+    let unborn = Engine::new(listener, Device::default(), None, &Limits::default()).unwrap();
     assert!(unborn.beat());
     assert!(!unborn.beat());
 

@@ -118,7 +118,7 @@ impl Helper {
             Some(SoftLuns::open(&luns).unwrap()),
             None,
         );
-        let engine = Arc::new(Engine::new(listener, backends, &Limits::default()).unwrap());
+        let engine = Arc::new(Engine::new(listener, backends, None, &Limits::default()).unwrap());
         engine.start().unwrap();
         Helper {
             engine,

@@ -30,14 +30,20 @@ impl<E: Execute> Engine<E> {
         if !may_block {
             return self.door.pause(format_args!("no thread can be started"));
         }
+        if self.rejections.is_full() {
+            self.door
+                .pause(format_args!("rejected connections cannot be closed"));
+            return self.rejections.retry();
+        }
         // By now other threads accept. What is still in a rejected connection can make its close
         // block.
         for rejected in self.let_in() {
             match rejected {
-                Rejected::OverLimit(socket) => drop(socket),
+                Rejected::OverLimit(socket) => self.rejections.close(socket),
                 Rejected::Failed(seat) => self.release(seat, true),
             }
         }
+        self.rejections.retry();
     }
 
     /// Accepts some of the connections that are waiting; the others are for the thread that is woken

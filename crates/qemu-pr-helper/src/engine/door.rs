@@ -17,9 +17,10 @@ use crate::trace::trace;
 /// How many clients one thread takes in before it looks at other events.
 pub(super) const MOST_AT_ONCE: usize = 16;
 
-/// Descriptors that the helper needs beside its clients': standard streams, listener, epoll set, timer,
-/// the file of a trace, what it inherited.
-const RESERVED_DESCRIPTORS: u64 = 32;
+/// Descriptors that the helper needs beside those of its clients: standard streams, listener, epoll
+/// set, timers, trace file, inherited ones (32 in all), connections that are being accepted, and
+/// rejected ones that are kept for a while.
+const RESERVED_DESCRIPTORS: u64 = 32 + 16 + 80;
 
 /// How long clients have to wait before the helper tries again to take them in.
 const PAUSE: Duration = Duration::from_secs(1);

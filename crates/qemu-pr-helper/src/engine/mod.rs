@@ -35,6 +35,7 @@ mod poll;
 #[cfg(all(test, shuttle))]
 #[path = "model/poll.rs"]
 mod poll;
+mod rejections;
 mod serving;
 mod sync;
 mod table;
@@ -47,6 +48,7 @@ use std::time::Duration;
 use pr_socket::ReplyBuffer;
 use thiserror::Error;
 
+use crate::closer::Closer;
 use crate::limits::Limits;
 use crate::listener::Listener;
 use crate::logging::Seldom;
@@ -58,6 +60,7 @@ use door::Door;
 use overdue::Overdue;
 use permits::ConnectionPermits;
 use poll::{Event, Poll};
+use rejections::Rejections;
 use sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use sync::{Mutex, lock};
 use table::{Seat, Table};
@@ -84,6 +87,7 @@ pub struct Engine<E> {
     door: Door,
     table: Mutex<Table>,
     permits: Arc<ConnectionPermits>,
+    rejections: Rejections,
     crew: Crew,
     devices: Devices,
     overdue: Overdue,
@@ -104,13 +108,21 @@ pub struct Engine<E> {
 }
 
 impl<E: Execute> Engine<E> {
-    /// Makes what it takes to serve the clients that connect to `listener`, with what `executor` can do, within
-    /// `limits`. Nobody is served before [`Self::start`].
+    /// Creates an engine that passes the requests of the clients of `listener` to `executor`, within
+    /// `limits`. It serves no client before [`Self::start`].
+    ///
+    /// Connections over a limit are closed by `closer`. Without it they are closed by the engine's own
+    /// threads, which clients can block.
     ///
     /// # Errors
     ///
-    /// [`EngineError::Epoll`].
-    pub fn new(listener: Listener, executor: E, limits: &Limits) -> Result<Self, EngineError> {
+    /// Returns [`EngineError::Epoll`] if an epoll set or a timer cannot be created.
+    pub fn new(
+        listener: Listener,
+        executor: E,
+        closer: Option<Closer>,
+        limits: &Limits,
+    ) -> Result<Self, EngineError> {
         let door = Door::new(listener, executor.descriptors(), limits.clients());
         let door = door.map_err(EngineError::Epoll)?;
         let overdue = Overdue::new(limits.request_timeout()).map_err(EngineError::Epoll)?;
@@ -121,6 +133,7 @@ impl<E: Execute> Engine<E> {
             poll,
             table: Mutex::new(Table::default()),
             permits: ConnectionPermits::new(share),
+            rejections: Rejections::new(closer),
             door,
             crew: Crew::new(),
             devices: Devices::new(limits.commands_at_a_device()),

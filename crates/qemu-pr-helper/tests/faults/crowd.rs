@@ -78,7 +78,7 @@ impl Running {
         let (listener, file) = Listener::bind(&folder.path().join("socket")).unwrap();
         // The folder goes, and the socket with it.
         std::mem::forget(file);
-        let engine = Engine::new(listener, devices.clone(), &options.limits);
+        let engine = Engine::new(listener, devices.clone(), None, &options.limits);
         let engine = Arc::new(engine.unwrap());
         engine.start().unwrap();
         Self {

@@ -70,7 +70,7 @@ impl Running {
         let listener = UnixListener::bind_addr(&address).unwrap();
         let listener = Listener::inherit(listener.into()).unwrap();
         let device = Device::new(room);
-        let mut engine = Engine::new(listener, device.clone(), &Limits::default()).unwrap();
+        let mut engine = Engine::new(listener, device.clone(), None, &Limits::default()).unwrap();
         change(&mut engine);
         let engine = Arc::new(engine);
         engine.start().unwrap();

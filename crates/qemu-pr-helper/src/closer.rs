@@ -1,0 +1,95 @@
+//! Closes rejected connections without blocking, in processes that end.
+//!
+//! What a client has sent over a connection is closed with the connection, and closing it can block
+//! for as long as the client likes. An accepted connection holds a permit until then; a rejected one
+//! has none, so nothing would limit the threads that are blocked. The helper therefore hands rejected
+//! connections to the broker. The broker passes them on to a process that ends, because the kernel
+//! does not wait for lingering sockets in a process that ends.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use linux_sys::fork;
+use pr_socket::descriptors::{self, Descriptors, ReceiveMode};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+/// How long the helper waits for a broker that is behind.
+const SEND_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The number of connections that one process closes.
+const MAX_BATCH: usize = 64;
+
+/// The helper's end: takes connections that are to be closed.
+#[derive(Debug)]
+pub struct Closer(OwnedFd);
+
+/// The broker's end.
+#[derive(Debug)]
+pub struct CloserQueue {
+    socket: OwnedFd,
+    /// Connections for which no process could be started yet.
+    batch: Vec<OwnedFd>,
+}
+
+/// Creates both ends.
+///
+/// # Errors
+///
+/// Returns the errno of socketpair(2) or setsockopt(2).
+pub fn pair() -> io::Result<(Closer, CloserQueue)> {
+    let flags = SocketFlags::CLOEXEC;
+    let (here, there) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    set_socket_timeout(&here, Timeout::Send, Some(SEND_TIMEOUT))?;
+    let queue = CloserQueue {
+        socket: there,
+        batch: Vec::new(),
+    };
+    Ok((Closer(here), queue))
+}
+
+impl Closer {
+    /// Hands over a connection. The caller closes its own descriptor afterwards, which does not block
+    /// then, because it is not the last one.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errno of sendmsg(2): `WouldBlock` if the broker is behind for a second, `EPIPE` if
+    /// it has ended, `ETOOMANYREFS` if the connection holds sockets that hold sockets, more than four
+    /// levels deep (Linux before 6.10).
+    pub fn close(&self, connection: impl AsFd) -> io::Result<()> {
+        descriptors::send(self.0.as_fd(), &[0], connection.as_fd())
+    }
+}
+
+impl CloserQueue {
+    /// Takes the connections that have been handed over, and closes them in a process that ends.
+    /// Connections for which no process can be started are kept for the next call.
+    ///
+    /// # Errors
+    ///
+    /// Returns why no process can be started.
+    pub fn close_batch(&mut self) -> io::Result<()> {
+        while self.batch.len() < MAX_BATCH {
+            let socket = self.socket.as_fd();
+            match descriptors::receive(socket, &mut [0], ReceiveMode::NeverBlock) {
+                Ok((1, Descriptors::One(connection))) => self.batch.push(connection),
+                // The kernel had no descriptor to give, or the helper has ended.
+                Ok(_) | Err(_) => break,
+            }
+        }
+        if !self.batch.is_empty() {
+            let holder = fork::hold(&self.batch)?;
+            self.batch.clear();
+            drop(holder);
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for CloserQueue {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
