@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 
+use super::rejections::MAX_KEPT;
 use super::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::timer::Timer;
 use crate::listener::Listener;
@@ -18,9 +19,9 @@ use crate::trace::trace;
 pub(super) const MOST_AT_ONCE: usize = 16;
 
 /// Descriptors that the helper needs beside those of its clients: standard streams, listener, epoll
-/// set, timers, trace file, inherited ones (32 in all), connections that are being accepted, and
-/// rejected ones that are kept for a while.
-const RESERVED_DESCRIPTORS: u64 = 32 + 16 + 80;
+/// set, timers, trace file, inherited ones, and connections that are being rejected (32 in all);
+/// rejected ones that are kept open for a while.
+const RESERVED_DESCRIPTORS: u64 = 32 + MAX_KEPT as u64;
 
 /// How long clients have to wait before the helper tries again to take them in.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -14,7 +14,7 @@ const MAX_BLOCKED: usize = 16;
 
 /// The number of rejected connections that are kept open, if they cannot be handed over and as many
 /// threads as may are blocked. Then no more are accepted for a while.
-const MAX_KEPT: usize = 64;
+pub(super) const MAX_KEPT: usize = 16;
 
 /// Closes rejected connections.
 #[derive(Debug)]

@@ -1,7 +1,8 @@
 //! A helper's clients, who need not do what they should.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, IoSlice, Read as _, Write as _};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::net::UnixStream;
@@ -9,12 +10,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use pr_socket::descriptors;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use scsi_pr::Status;
 
 use crate::helper::PATIENCE;
 
 /// READ KEYS, with room for eight bytes.
 pub(crate) const READ_KEYS: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0];
+/// READ KEYS, with the longest answer that there can be.
+pub(crate) const LONGEST_READ_KEYS: [u8; 16] =
+    [0x5e, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0];
 /// REGISTER, with as many bytes of parameters as it has.
 pub(crate) const REGISTER: [u8; 16] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
 /// The parameters' length.
@@ -74,6 +79,20 @@ impl Client {
     /// Sends bytes, and a descriptor with the first of them.
     pub(crate) fn send(&mut self, bytes: &[u8], device: BorrowedFd<'_>) {
         descriptors::send(self.0.as_fd(), bytes, device).unwrap();
+    }
+
+    /// The same. The connection may be closed.
+    pub(crate) fn try_send_with(&mut self, bytes: &[u8], device: BorrowedFd<'_>) -> io::Result<()> {
+        descriptors::send(self.0.as_fd(), bytes, device)
+    }
+
+    /// Sends bytes, and descriptors in one message with them.
+    pub(crate) fn send_many(&mut self, bytes: &[u8], devices: &[BorrowedFd<'_>]) {
+        let mut space = vec![MaybeUninit::uninit(); 4096];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(devices)));
+        let bytes = [IoSlice::new(bytes)];
+        sendmsg(&self.0, &bytes, &mut ancillary, SendFlags::empty()).unwrap();
     }
 
     /// Sends bytes alone. Nobody may be there any more.

@@ -80,6 +80,8 @@ impl Helper {
         let mut first = first.greeted();
         first.is_served();
         first.leave();
+        // The connection counts against the limits until a moment after its end was seen.
+        thread::sleep(Duration::from_millis(50));
         helper
     }
 

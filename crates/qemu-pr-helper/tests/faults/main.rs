@@ -18,6 +18,7 @@
 mod burst;
 mod client;
 mod clients;
+mod closes;
 mod crowd;
 mod dawdlers;
 mod descriptors;
@@ -44,9 +45,10 @@ fn main() {
     if let [others::OPTION, rest @ ..] = arguments.as_slice() {
         return others::run(rest);
     }
-    let areas: [(&str, &[Test]); 9] = [
+    let areas: [(&str, &[Test]); 10] = [
         ("burst", burst::TESTS),
         ("clients", clients::TESTS),
+        ("closes", closes::TESTS),
         ("crowd", crowd::TESTS),
         ("dawdlers", dawdlers::TESTS),
         ("descriptors", descriptors::TESTS),

@@ -24,8 +24,8 @@ pub(crate) struct Stuck(#[expect(dead_code, reason = "held, not used")] TcpStrea
 const NEAR: usize = 1 << 17;
 const FAR: usize = 1 << 12;
 
-/// Has a client send a command for a device that hangs.
-pub(crate) fn ask(client: &mut Client) -> Stuck {
+/// Creates a device that hangs: its far end, and a descriptor. Closing the last descriptor waits.
+pub(crate) fn device() -> (Stuck, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     set_socket_recv_buffer_size(&listener, FAR).unwrap();
     let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -34,10 +34,23 @@ pub(crate) fn ask(client: &mut Client) -> Stuck {
     socket.set_nonblocking(true).unwrap();
     while socket.write(&[0; FAR]).is_ok() {}
     set_socket_linger(&socket, Some(LINGER)).unwrap();
+    (Stuck(peer), socket)
+}
+
+/// Has a client send a command for a device that hangs.
+pub(crate) fn ask(client: &mut Client) -> Stuck {
     let (last, first) = READ_KEYS.split_last().unwrap();
+    let (far, socket) = device();
     client.send(first, socket.as_fd());
-    // The helper's is to be the last: whoever closes that waits.
+    // The helper's descriptor is to be the last one: the thread that closes it waits.
     drop(socket);
     client.try_send(&[*last]).unwrap();
-    Stuck(peer)
+    far
+}
+
+/// Sends a part of a command for a device that hangs; `None` if the connection is closed already.
+pub(crate) fn send_incomplete(client: &mut Client) -> Option<Stuck> {
+    let (far, socket) = device();
+    let sent = client.try_send_with(&READ_KEYS[..1], socket.as_fd());
+    sent.ok().map(|()| far)
 }
