@@ -24,6 +24,7 @@ mod dawdlers;
 mod descriptors;
 mod helper;
 mod others;
+mod peers;
 mod refusals;
 mod soak;
 mod stuck;
@@ -45,13 +46,14 @@ fn main() {
     if let [others::OPTION, rest @ ..] = arguments.as_slice() {
         return others::run(rest);
     }
-    let areas: [(&str, &[Test]); 10] = [
+    let areas: [(&str, &[Test]); 11] = [
         ("burst", burst::TESTS),
         ("clients", clients::TESTS),
         ("closes", closes::TESTS),
         ("crowd", crowd::TESTS),
         ("dawdlers", dawdlers::TESTS),
         ("descriptors", descriptors::TESTS),
+        ("peers", peers::TESTS),
         ("refusals", refusals::TESTS),
         ("soak", soak::TESTS),
         ("threads", threads::TESTS),

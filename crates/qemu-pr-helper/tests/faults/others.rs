@@ -2,9 +2,13 @@
 
 use std::env;
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
+
+use pr_socket::descriptors;
 
 use crate::client::Client;
 
@@ -16,6 +20,9 @@ pub(crate) const OPTION: &str = "--clients";
 pub(crate) enum Task {
     /// Has so many clients, who do nothing once they are greeted, until the process is killed.
     Stay(u32),
+    /// Has so many clients, who are greeted, and gives their connections to the process that listens
+    /// at `connections` beside the helper's socket.
+    Give(u32),
     /// Has so many clients at once, each of which connects, asks and leaves so often.
     Storm(u32, u32),
 }
@@ -30,6 +37,7 @@ impl Others {
     pub(crate) fn start(socket: &Path, task: Task) -> Self {
         let (name, numbers) = match task {
             Task::Stay(clients) => ("stay", [clients, 0]),
+            Task::Give(clients) => ("give", [clients, 0]),
             Task::Storm(clients, times) => ("storm", [clients, times]),
         };
         let mut child = Command::new(env::current_exe().unwrap())
@@ -42,6 +50,15 @@ impl Others {
             .unwrap();
         let says = BufReader::new(child.stdout.take().unwrap());
         Self { child, says }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it has ended.
+    pub(crate) fn wait(&mut self) {
+        assert!(self.child.wait().unwrap().success());
     }
 
     /// Waits until it has done what it does: until they are all there, or have all left.
@@ -76,6 +93,13 @@ pub(crate) fn run(arguments: &[&str]) {
             let mut first = &clients.first().unwrap().0;
             first.set_read_timeout(None).unwrap();
             let _ = first.read(&mut [0]);
+        }
+        "give" => {
+            let receiver = UnixStream::connect(socket.with_file_name("connections")).unwrap();
+            for _ in 0..clients {
+                let client = Client::connect(socket).greeted();
+                descriptors::send(receiver.as_fd(), &[0], client.0.as_fd()).unwrap();
+            }
         }
         "storm" => {
             thread::scope(|scope| {

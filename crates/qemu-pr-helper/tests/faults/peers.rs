@@ -1,0 +1,104 @@
+//! The identity of client processes, by which connections are counted.
+
+use std::fs;
+use std::io::{self, Read as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixListener;
+
+use nix::sys::socket::{getsockopt, sockopt};
+use pr_socket::descriptors::{self, Descriptors, ReceiveMode};
+use rustix::fs::fstatfs;
+use rustix::process::geteuid;
+
+use crate::Test;
+use crate::client::Client;
+use crate::helper::{Helper, skipped};
+use crate::others::{Others, Task};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "processes_of_another_pid_namespace_are_counted",
+        processes_of_another_pid_namespace_are_counted,
+    ),
+    (
+        "reused_pid_is_another_process",
+        reused_pid_is_another_process,
+    ),
+];
+
+/// The last process id that the kernel has given; the next process gets the one behind it.
+const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
+
+/// Returns whether the kernel has unique numbers of process descriptors (since Linux 6.9); without
+/// them processes are told apart less well.
+fn has_unique_pidfds(helper: &Helper) -> bool {
+    let client = helper.client();
+    let pidfd = getsockopt(&client.0, sockopt::PeerPidfd);
+    pidfd.is_ok_and(|pidfd| fstatfs(pidfd).unwrap().f_type == 0x5049_4446)
+}
+
+/// Whether the helper closes a connection of this process at once.
+fn is_rejected(helper: &Helper) -> bool {
+    let mut client = Client::connect(&helper.socket());
+    match client.hear_greeting() {
+        Ok(()) => false,
+        Err(error) => {
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+            true
+        }
+    }
+}
+
+fn processes_of_another_pid_namespace_are_counted() {
+    if !geteuid().is_root() {
+        return skipped("not root: no PID namespace for the helper");
+    }
+    let wrapper = ["unshare", "--pid", "--fork", "--kill-child"];
+    let helper = Helper::start_under(&wrapper, &["-v", "--max-clients-per-process", "2"]);
+    let is_exact = has_unique_pidfds(&helper);
+    let clients = [(); 2].map(|()| helper.client());
+    helper.says("(pid 0, uid 0)");
+    assert!(is_rejected(&helper));
+    match is_exact {
+        true => Others::start(&helper.socket(), Task::Stay(2)).is_done(),
+        false => skipped("kernel older than 6.9: processes of a namespace are counted by user"),
+    }
+    drop(clients);
+}
+
+fn reused_pid_is_another_process() {
+    if fs::OpenOptions::new().write(true).open(LAST_PID).is_err() {
+        return skipped("not root: process ids cannot be chosen");
+    }
+    let helper = Helper::start(&["--max-clients-per-process", "2"]);
+    if !has_unique_pidfds(&helper) {
+        return skipped("kernel older than 6.9: processes are told apart by their ids");
+    }
+    // A process that has ended, and whose connections are still open.
+    let path = helper.folder().join("connections");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut ended = Others::start(&helper.socket(), Task::Give(2));
+    let mut given = listener.accept().unwrap().0;
+    let connections = [(); 2].map(|()| {
+        let received = descriptors::receive(given.as_fd(), &mut [0], ReceiveMode::Wait);
+        match received.unwrap() {
+            (1, Descriptors::One(connection)) => connection,
+            other => panic!("{other:?}"),
+        }
+    });
+    given.read_to_end(&mut Vec::new()).unwrap();
+    let pid = ended.pid();
+    ended.wait();
+
+    // Another process may take the number first, so it is tried more than once.
+    let same = (0..100).find_map(|_| {
+        fs::write(LAST_PID, (pid - 1).to_string()).unwrap();
+        let others = Others::start(&helper.socket(), Task::Stay(2));
+        (others.pid() == pid).then_some(others)
+    });
+    let Some(mut same) = same else {
+        return skipped("another process has the process id");
+    };
+    same.is_done();
+    drop(connections);
+}
