@@ -98,7 +98,8 @@ fn load_with_reader(piece: usize, requests: u64) -> u64 {
 
 #[test]
 fn what_a_slow_reader_misses_is_counted() {
-    assert!(load_with_reader(512, 1500) > 0);
+    // 16 bytes each 2 ms: far less than any machine produces meanwhile.
+    assert!(load_with_reader(16, 1500) > 0);
 }
 
 #[test]
