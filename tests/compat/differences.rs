@@ -30,10 +30,11 @@ pub(crate) enum Row {
     LastEvent,
     EventsFolder,
     TracePipe,
+    ControlCharacters,
 }
 
 impl Row {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::SocketTheft,
         Self::ForeignFileAtExit,
         Self::ForeignFileAtStart,
@@ -56,6 +57,7 @@ impl Row {
         Self::LastEvent,
         Self::EventsFolder,
         Self::TracePipe,
+        Self::ControlCharacters,
     ];
 
     /// The id in the table's first column.
@@ -83,6 +85,7 @@ impl Row {
             Self::LastEvent => "D20",
             Self::EventsFolder => "D21",
             Self::TracePipe => "D22",
+            Self::ControlCharacters => "D27",
         }
     }
 }

@@ -94,7 +94,8 @@ impl Client {
         self.process
     }
 
-    /// Returns the identity by which connections of one process are counted.
+    /// Returns the identity of the process that connected. Connections are counted by it, and
+    /// warnings about the client are limited by it.
     #[must_use]
     pub const fn process_key(&self) -> ProcessKey {
         self.key

@@ -103,5 +103,6 @@ fn print(text: &str) {
 }
 
 fn say(line: &str) {
-    logging::write_line(&format!("{}: {line}", logging::PROGRAM));
+    let program = logging::PROGRAM;
+    logging::write_line(log::Level::Error, format_args!("{program}: {line}"));
 }

@@ -6,15 +6,22 @@
 //! | warn | a client or a device did what it should not; somebody may have to act | unless `-q` |
 //! | info | connections come and go, commands are refused as they should be | with `-v` |
 //! | debug | each command | with `-vv` |
+//!
+//! Bytes from outside, such as the content of a file or a reply of multipathd, reach a line in many
+//! ways. So control characters are escaped here, in every line, and nowhere else.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::env;
+use std::ffi::OsString;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::os::fd::AsFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::fstat;
 use rustix::io::Errno;
 
 /// The name in front of every line.
@@ -26,18 +33,23 @@ const LONGEST_LINE: usize = 4096;
 /// The end of a line that was longer.
 const CUT: &str = "…\n";
 
-/// For how many things it is remembered when a remark about them was made.
-const MOST_THINGS: usize = 64;
+/// Lines that a [`KeyedRateLimit`] allows in a minute, for all keys together.
+const MAX_LINES_PER_MINUTE: usize = 32;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Held by the thread that writes.
 static TURN: Mutex<()> = Mutex::new(());
 
+/// Whether standard error is a stream of journald, which reads priorities; see [`priority`].
+static IS_JOURNAL: OnceLock<bool> = OnceLock::new();
+
 struct StandardError;
 
 /// Begins to log, as much as the command line asks for. `quiet` wins.
 pub fn start(quiet: u8, verbose: u8) {
+    // Look at standard error while nothing is closed or forbidden yet.
+    is_journal();
     // Only a second call fails, and it would change nothing.
     let _ = log::set_logger(&StandardError);
     log::set_max_level(match (quiet, verbose) {
@@ -48,12 +60,39 @@ pub fn start(quiet: u8, verbose: u8) {
     });
 }
 
-/// Writes one line to standard error, unless that would block or fail.
-pub fn write_line(line: &str) {
-    let _ = try_write_line(line);
+/// Writes one line to standard error, whatever `-q` says, unless that would block or fail.
+///
+/// If standard error is a stream of journald, the line begins with the priority of `level`.
+pub fn write_line(level: Level, line: fmt::Arguments<'_>) {
+    let _ = try_write_line(&format!("{}{line}", priority(level)));
 }
 
-/// As [`write_line`].
+/// Returns the prefix by which journald knows the priority of a line, as in sd-daemon(3); nothing if
+/// standard error is no stream of journald.
+fn priority(level: Level) -> &'static str {
+    match level {
+        _ if !is_journal() => "",
+        Level::Error => "<3>",
+        Level::Warn => "<4>",
+        Level::Info => "<6>",
+        Level::Debug | Level::Trace => "<7>",
+    }
+}
+
+fn is_journal() -> bool {
+    *IS_JOURNAL.get_or_init(|| is_stream_of(env::var_os("JOURNAL_STREAM"), io::stderr()))
+}
+
+/// Returns whether `file` is the stream that `JOURNAL_STREAM` names, as `DEVICE:INODE`. A process whose
+/// standard error was replaced inherits the variable all the same, so the name alone says nothing.
+fn is_stream_of(variable: Option<OsString>, file: impl AsFd) -> bool {
+    let Ok(found) = fstat(file) else {
+        return false;
+    };
+    variable.is_some_and(|name| *name == *format!("{}:{}", found.st_dev, found.st_ino))
+}
+
+/// Writes one line to standard error, as it is but for control characters, which are escaped.
 ///
 /// # Errors
 ///
@@ -68,6 +107,7 @@ pub fn try_write_line(line: &str) -> rustix::io::Result<()> {
 /// to stop a guest's command. A pipe that can be written takes 4096 bytes, and lines are cut to that.
 /// A file on a disk always says that it can be.
 fn write_line_to(file: impl AsFd, line: &str) -> rustix::io::Result<()> {
+    let line = Escaped(line).to_string();
     let line = match line.split_at_checked(line.floor_char_boundary(LONGEST_LINE - CUT.len())) {
         Some((kept, rest)) if !rest.is_empty() => format!("{kept}{CUT}"),
         _ => format!("{line}\n"),
@@ -111,31 +151,122 @@ impl Seldom {
     }
 }
 
-/// As [`Seldom`], for each thing that a remark is about.
+/// Rate limiter for a warning that clients can cause at will.
+///
+/// At most one line a minute is allowed for each key, such as a client's process, so that one client
+/// cannot hide what there is to log about another. At most [`MAX_LINES_PER_MINUTE`] lines are
+/// allowed for all keys, so that many processes cannot fill the log. With `-v` every line is allowed.
 #[derive(Debug)]
-pub struct SeldomEach<T> {
-    remarks: Mutex<BTreeMap<T, Seldom>>,
+pub struct KeyedRateLimit<K> {
+    lines: Mutex<Lines<K>>,
 }
 
-impl<T> Default for SeldomEach<T> {
-    fn default() -> Self {
+/// Lines of the last minute.
+#[derive(Debug)]
+struct Lines<K> {
+    /// When each line was allowed, and its key; the oldest line first.
+    allowed: VecDeque<(Instant, K)>,
+    /// Lines that were suppressed since the last one that was allowed.
+    suppressed: u64,
+}
+
+/// Number of lines that a [`KeyedRateLimit`] has suppressed. `Display` is what the next line ends with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Suppressed(u64);
+
+impl<K> KeyedRateLimit<K> {
+    /// Creates a limiter that has not seen any line.
+    #[must_use]
+    pub const fn new() -> Self {
         Self {
-            remarks: Mutex::default(),
+            lines: Mutex::new(Lines {
+                allowed: VecDeque::new(),
+                suppressed: 0,
+            }),
         }
     }
 }
 
-impl<T: Ord + Clone> SeldomEach<T> {
-    /// Whether it is time to make the remark about `thing`, which it then is not for a minute.
-    ///
-    /// With too many things, of which clients may make up more, all are forgotten.
-    pub fn is_due(&self, thing: &T) -> bool {
-        let mut remarks = self.remarks.lock().unwrap_or_else(PoisonError::into_inner);
-        if remarks.len() >= MOST_THINGS && !remarks.contains_key(thing) {
-            remarks.clear();
-        }
-        remarks.entry(thing.clone()).or_default().is_due()
+impl<K> Default for KeyedRateLimit<K> {
+    fn default() -> Self {
+        Self::new()
     }
+}
+
+impl<K: Eq> KeyedRateLimit<K> {
+    /// Returns whether a line about `key` may be logged now, and then what it has to end with.
+    pub fn should_log(&self, key: K) -> Option<Suppressed> {
+        if log::log_enabled!(Level::Info) {
+            return Some(Suppressed(0));
+        }
+        self.should_log_at(key, Instant::now())
+    }
+
+    fn should_log_at(&self, key: K, now: Instant) -> Option<Suppressed> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_old = |&(at, _): &(Instant, K)| now.duration_since(at) >= MINUTE;
+        while lines.allowed.pop_front_if(|line| is_old(line)).is_some() {}
+        let is_known = lines.allowed.iter().any(|(_, known)| *known == key);
+        if is_known || lines.allowed.len() >= MAX_LINES_PER_MINUTE {
+            lines.suppressed = lines.suppressed.saturating_add(1);
+            return None;
+        }
+        lines.allowed.push_back((now, key));
+        Some(Suppressed(std::mem::take(&mut lines.suppressed)))
+    }
+}
+
+impl fmt::Display for Suppressed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            0 => Ok(()),
+            1 => f.write_str(" (1 similar message suppressed)"),
+            count => write!(f, " ({count} similar messages suppressed)"),
+        }
+    }
+}
+
+/// Text whose `Display` escapes control characters.
+///
+/// Such text can neither begin a line of its own nor control a terminal.
+#[derive(Clone, Copy, Debug)]
+pub struct Escaped<T>(pub T);
+
+struct EscapingWriter<W>(W);
+
+impl<T: fmt::Display> fmt::Display for Escaped<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(EscapingWriter(f), "{}", self.0)
+    }
+}
+
+impl<W: fmt::Write> fmt::Write for EscapingWriter<W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        // Nearly every line, and decided without decoding it.
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return self.0.write_str(text);
+        }
+        let mut start = 0;
+        for (index, character) in text.char_indices() {
+            if is_control(character) {
+                self.0
+                    .write_str(text.get(start..index).unwrap_or_default())?;
+                write!(self.0, "{}", character.escape_default())?;
+                start = index.saturating_add(character.len_utf8());
+            }
+        }
+        self.0.write_str(text.get(start..).unwrap_or_default())
+    }
+}
+
+/// Returns whether a terminal or a viewer may obey a character: control characters, separators of
+/// lines and paragraphs, and changes of the direction of writing.
+fn is_control(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
 }
 
 impl Log for StandardError {
@@ -152,7 +283,8 @@ impl Log for StandardError {
             Level::Debug | Level::Trace => "debug: ",
         };
         if self.enabled(record.metadata()) {
-            write_line(&format!("{PROGRAM}: {kind}{}", record.args()));
+            let text = record.args();
+            write_line(record.level(), format_args!("{PROGRAM}: {kind}{text}"));
         }
     }
 
@@ -198,6 +330,55 @@ mod tests {
         let lines = text.lines().count();
         assert!((1..100).contains(&lines), "{lines}");
         assert!(text.lines().all(|found| found == line));
+    }
+
+    #[test]
+    fn control_characters_are_escaped() {
+        let text = written(|pipe| {
+            let forged = "unknown field `a\nqemu-pr-helper: \x1b[2J\u{9b}\u{202e}\0`é";
+            write_line_to(pipe, forged).unwrap();
+        });
+        let escaped = r"unknown field `a\nqemu-pr-helper: \u{1b}[2J\u{9b}\u{202e}\u{0}`é";
+        assert_eq!(text, format!("{escaped}\n"));
+    }
+
+    #[test]
+    fn journal_stream_matches_device_and_inode() {
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let found = fstat(&writer).unwrap();
+        let name = |inode| Some(OsString::from(format!("{}:{inode}", found.st_dev)));
+        assert!(is_stream_of(name(found.st_ino), &writer));
+        assert!(!is_stream_of(name(found.st_ino + 1), &reader));
+        assert!(!is_stream_of(Some("".into()), &writer));
+        assert!(!is_stream_of(None, &writer));
+    }
+
+    #[test]
+    fn rate_limit_is_per_key() {
+        let limit = KeyedRateLimit::new();
+        let start = Instant::now();
+        assert_eq!(limit.should_log_at(1, start), Some(Suppressed(0)));
+        for _ in 0..1000 {
+            assert_eq!(limit.should_log_at(1, start), None);
+        }
+        // Another key is not affected, and its line accounts for those of the first.
+        assert_eq!(limit.should_log_at(2, start), Some(Suppressed(1000)));
+        assert_eq!(limit.should_log_at(1, start + MINUTE / 2), None);
+        let line = limit.should_log_at(1, start + MINUTE).unwrap();
+        assert_eq!(line.to_string(), " (1 similar message suppressed)");
+    }
+
+    #[test]
+    fn rate_limit_bounds_all_keys_together() {
+        let limit = KeyedRateLimit::new();
+        let start = Instant::now();
+        let lines = (0..10_000).filter_map(|key| limit.should_log_at(key, start));
+        assert_eq!(lines.count(), MAX_LINES_PER_MINUTE);
+        let lines = limit.lines.lock().unwrap();
+        assert!(lines.allowed.len() <= MAX_LINES_PER_MINUTE);
+        drop(lines);
+        let line = limit.should_log_at(0, start + MINUTE).unwrap();
+        assert_eq!(line.to_string(), " (9968 similar messages suppressed)");
     }
 
     #[test]

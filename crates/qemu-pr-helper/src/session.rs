@@ -3,22 +3,21 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use log::Level;
 use pr_socket::descriptors::ReceiveMode;
 use pr_socket::server::{Ended, Next};
 use pr_socket::{Connection, ReplyBuffer, Request, Violation};
 
 use crate::chain;
-use crate::client::Client;
-use crate::logging::Seldom;
+use crate::client::{Client, ProcessKey};
+use crate::logging::KeyedRateLimit;
 use crate::outcome::Outcome;
 use crate::trace::trace;
 
-// What a client could have said again and again, by connecting anew.
-static VIOLATION: Seldom = Seldom::new();
-static HALF: Seldom = Seldom::new();
-static UNANSWERED: Seldom = Seldom::new();
-static UNREAD: Seldom = Seldom::new();
+// Rate-limited, because a client can cause these warnings again and again by connecting again.
+static VIOLATION: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
+static HALF: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
+static UNANSWERED: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
+static UNREAD: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
 
 /// What a session waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,7 +154,9 @@ impl Session {
         } else {
             ("did not answer the greeting in time", &UNANSWERED)
         };
-        log::log!(level(remark), "{client}: {what}, connection closed");
+        if let Some(suppressed) = remark.should_log(client.process_key()) {
+            log::warn!("{client}: {what}, connection closed{suppressed}");
+        }
         self.trace_end(what);
     }
 
@@ -167,10 +168,13 @@ impl Session {
             Ended::Violation(Violation::Truncated) | Ended::Socket(_) => {
                 log::info!("{client}: connection lost: {}", chain(ended));
             }
-            Ended::Violation(violation) => log::log!(
-                level(&VIOLATION),
-                "{client}: protocol violation, connection closed: {violation}"
-            ),
+            Ended::Violation(violation) => {
+                if let Some(suppressed) = VIOLATION.should_log(client.process_key()) {
+                    log::warn!(
+                        "{client}: protocol violation, connection closed: {violation}{suppressed}"
+                    );
+                }
+            }
         }
         self.trace_end(&chain(ended));
     }
@@ -182,14 +186,5 @@ impl Session {
             self.client.user(),
             reason,
         ));
-    }
-}
-
-/// How loud a remark is: for the operator who looks, unless it was made a short while ago.
-fn level(remark: &Seldom) -> Level {
-    if remark.is_due() {
-        Level::Warn
-    } else {
-        Level::Info
     }
 }

@@ -14,9 +14,9 @@ use pr_socket::{Device, Direction, Request};
 use rustix::fs::{OFlags, fcntl_getfl};
 use scsi_pr::{AdditionalSense, SenseKey, Status};
 
-use crate::client::Client;
+use crate::client::{Client, ProcessKey};
 use crate::device::{self, Kind, Number};
-use crate::logging::Seldom;
+use crate::logging::KeyedRateLimit;
 use crate::outcome::{Execute, Outcome};
 use crate::report;
 
@@ -30,9 +30,9 @@ pub struct Backends {
     soft_luns: Option<SoftLuns>,
     multipath: Option<Multipath>,
     // What a guest could have said for each of its commands.
-    lost: Seldom,
-    unknown: Seldom,
-    on_multipath: Seldom,
+    lost: KeyedRateLimit<ProcessKey>,
+    unknown: KeyedRateLimit<ProcessKey>,
+    on_multipath: KeyedRateLimit<ProcessKey>,
 }
 
 impl Backends {
@@ -48,9 +48,9 @@ impl Backends {
             io_timeout,
             soft_luns,
             multipath,
-            lost: Seldom::new(),
-            unknown: Seldom::new(),
-            on_multipath: Seldom::new(),
+            lost: KeyedRateLimit::new(),
+            unknown: KeyedRateLimit::new(),
+            on_multipath: KeyedRateLimit::new(),
         }
     }
 }
@@ -66,11 +66,11 @@ impl Execute for Backends {
         let descriptor = match &request.device {
             Device::Open(descriptor) => descriptor.as_fd(),
             Device::Lost => {
-                if self.lost.is_due() {
+                if let Some(suppressed) = self.lost.should_log(client.process_key()) {
                     log::warn!(
                         "{client}: the kernel did not hand over the device, command answered with \
                          BUSY: too many files are open, or a security policy (SELinux, AppArmor) \
-                         forbids it"
+                         forbids it{suppressed}"
                     );
                 }
                 report::refused(client, request, "the kernel did not hand over the device");
@@ -139,10 +139,10 @@ impl Backends {
 
     /// A command to a partition or a volume would reach the whole logical unit, by one path.
     fn on_multipath(&self, client: &Client, number: Number, map: Number) -> Outcome {
-        if self.on_multipath.is_due() {
+        if let Some(suppressed) = self.on_multipath.should_log(client.process_key()) {
             log::warn!(
                 "{client}: device {number} is no disk, it lies on multipath map {map}: command \
-                 refused; a part of a logical unit has no reservations of its own"
+                 refused; a part of a logical unit has no reservations of its own{suppressed}"
             );
         }
         not_supported()
@@ -150,8 +150,10 @@ impl Backends {
 
     /// It may be a multipath map.
     fn unknown(&self, client: &Client, number: Number, error: &io::Error) -> Outcome {
-        if self.unknown.is_due() {
-            log::warn!("{client}: cannot tell what device {number} is, command refused: {error}");
+        if let Some(suppressed) = self.unknown.should_log(client.process_key()) {
+            log::warn!(
+                "{client}: cannot tell what device {number} is, command refused: {error}{suppressed}"
+            );
         }
         Outcome::check_condition(
             SenseKey::AbortedCommand,

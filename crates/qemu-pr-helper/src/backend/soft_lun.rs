@@ -11,8 +11,8 @@ use soft_lun::store::{Folder, OpenPort, StoreError};
 use soft_lun::{Answer, LogicalUnit};
 
 use crate::chain;
-use crate::client::Client;
-use crate::logging::{Seldom, SeldomEach};
+use crate::client::{Client, ProcessKey};
+use crate::logging::KeyedRateLimit;
 use crate::outcome::Outcome;
 use crate::report;
 use crate::trace::{trace, traced};
@@ -25,9 +25,9 @@ pub const DESCRIPTORS: u64 = 3;
 #[derive(Debug)]
 pub struct SoftLuns {
     folder: Folder,
-    unreadable: Seldom,
-    /// By the soft LUN's folder: what is wrong with one must not hide what is with another.
-    unusable: SeldomEach<PathBuf>,
+    unreadable: KeyedRateLimit<ProcessKey>,
+    /// By the client and the soft LUN's folder: what is wrong with one must not hide what is with another.
+    unusable: KeyedRateLimit<(ProcessKey, PathBuf)>,
 }
 
 impl SoftLuns {
@@ -41,8 +41,8 @@ impl SoftLuns {
         let path = absolute(folder).unwrap_or_else(|_| folder.to_owned());
         Ok(Self {
             folder: Folder::open(&path)?,
-            unreadable: Seldom::new(),
-            unusable: SeldomEach::default(),
+            unreadable: KeyedRateLimit::new(),
+            unusable: KeyedRateLimit::new(),
         })
     }
 
@@ -109,9 +109,9 @@ impl SoftLuns {
 
     /// It may be a port of one that cannot be read; but it may as well be any file.
     fn unreadable(&self, client: &Client, error: &StoreError) {
-        if self.unreadable.is_due() {
+        if let Some(suppressed) = self.unreadable.should_log(client.process_key()) {
             log::warn!(
-                "{client}: cannot tell whether a file is a port of a soft LUN, taken for none: {}",
+                "{client}: cannot tell whether a file is a port of a soft LUN, taken for none: {}{suppressed}",
                 chain(error)
             );
         }
@@ -126,9 +126,10 @@ impl SoftLuns {
                 AdditionalSense::INTERNAL_TARGET_FAILURE,
             ),
         };
-        if self.unusable.is_due(&lun.to_owned()) {
+        let key = (client.process_key(), lun.to_owned());
+        if let Some(suppressed) = self.unusable.should_log(key) {
             log::warn!(
-                "{client}: soft LUN cannot be used, command answered with {}: {}",
+                "{client}: soft LUN cannot be used, command answered with {}: {}{suppressed}",
                 outcome.status,
                 chain(error)
             );

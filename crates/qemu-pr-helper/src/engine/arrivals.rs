@@ -74,8 +74,10 @@ impl<E: Execute> Engine<E> {
     /// that is not served: the caller closes it, because that can block.
     fn welcome(&self, client: &Client, socket: Arc<OwnedFd>) -> Result<(), Rejected> {
         let Some(permit) = self.permits.try_acquire(client.process_key()) else {
-            if self.no_room.is_due() {
-                log::warn!("{client}: its process has too many connections, this one is closed");
+            if let Some(suppressed) = self.no_room.should_log(client.process_key()) {
+                log::warn!(
+                    "{client}: its process has too many connections, this one is closed{suppressed}"
+                );
             }
             trace!(pr_helper_client_refused(
                 client.number(),

@@ -48,10 +48,11 @@ use std::time::Duration;
 use pr_socket::ReplyBuffer;
 use thiserror::Error;
 
+use crate::client::ProcessKey;
 use crate::closer::Closer;
 use crate::limits::Limits;
 use crate::listener::Listener;
-use crate::logging::Seldom;
+use crate::logging::{KeyedRateLimit, Seldom};
 use crate::outcome::Execute;
 use crew::Crew;
 use deferred::{Deferred, DeferredWork};
@@ -103,8 +104,8 @@ pub struct Engine<E> {
     /// Set once, later; no session is served after that.
     stopping: AtomicBool,
     no_thread: Seldom,
-    no_room: Seldom,
-    no_place: Seldom,
+    no_room: KeyedRateLimit<ProcessKey>,
+    no_place: KeyedRateLimit<ProcessKey>,
 }
 
 impl<E: Execute> Engine<E> {
@@ -146,8 +147,8 @@ impl<E: Execute> Engine<E> {
             closing: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
             no_thread: Seldom::new(),
-            no_room: Seldom::new(),
-            no_place: Seldom::new(),
+            no_room: KeyedRateLimit::new(),
+            no_place: KeyedRateLimit::new(),
         })
     }
 

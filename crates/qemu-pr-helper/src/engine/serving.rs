@@ -171,10 +171,10 @@ impl<E: Execute> Engine<E> {
 
     /// So many commands wait for this device that one more would only take a thread from the others.
     fn refuse_crowd(&self, client: &Client, request: &Request, number: Number) -> Outcome {
-        if self.no_place.is_due() {
+        if let Some(suppressed) = self.no_place.should_log(client.process_key()) {
             log::warn!(
                 "{client}: device {number} has as many commands in progress as it may \
-                 (--max-commands-per-device), command answered with BUSY"
+                 (--max-commands-per-device), command answered with BUSY{suppressed}"
             );
         }
         report::refused(

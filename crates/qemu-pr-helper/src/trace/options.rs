@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf, absolute};
 
+use log::Level;
 use thiserror::Error;
 
 use super::events::ALL;
@@ -192,9 +193,10 @@ fn enable(pattern: &str, whence: &str) -> Asked {
     }
     // A pattern may fit nothing, a name is a mistake then.
     if !is_any && !is_for_several {
-        write_line(&format!(
-            "{whence}: warning: trace event '{pattern}' does not exist"
-        ));
+        write_line(
+            Level::Warn,
+            format_args!("{whence}: warning: trace event '{pattern}' does not exist"),
+        );
     }
     Asked::Events
 }

@@ -28,9 +28,9 @@ use pr_socket::{Direction, Request};
 use scsi_pr::{AdditionalSense, SenseKey, Status};
 
 use crate::chain;
-use crate::client::Client;
+use crate::client::{Client, ProcessKey};
 use crate::device::Number;
-use crate::logging::SeldomEach;
+use crate::logging::KeyedRateLimit;
 use crate::outcome::Outcome;
 use crate::report;
 use crate::trace::{trace, traced};
@@ -51,8 +51,8 @@ pub struct Multipath {
     broker: Broker,
     turns: Turns,
     patience: Duration,
-    /// By the map and their kind: the same is not said again and again.
-    remarks: SeldomEach<(Number, String)>,
+    /// By the client, the map and their kind: the same is not logged again and again.
+    remarks: KeyedRateLimit<(ProcessKey, Number, String)>,
 }
 
 impl Multipath {
@@ -63,7 +63,7 @@ impl Multipath {
             broker,
             turns: Turns::default(),
             patience,
-            remarks: SeldomEach::default(),
+            remarks: KeyedRateLimit::new(),
         }
     }
 
@@ -173,8 +173,11 @@ impl Multipath {
     }
 
     fn say(&self, client: &Client, number: Number, kind: String, remark: &str) {
-        if self.remarks.is_due(&(number, kind)) {
-            log::warn!("{client}: multipath map {number}: {remark}");
+        if let Some(suppressed) = self
+            .remarks
+            .should_log((client.process_key(), number, kind))
+        {
+            log::warn!("{client}: multipath map {number}: {remark}{suppressed}");
         }
     }
 }

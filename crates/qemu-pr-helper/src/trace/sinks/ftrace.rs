@@ -32,7 +32,7 @@ impl Ftrace {
         })
     }
 
-    pub(super) fn emit(&self, event: &Event, text: fmt::Arguments<'_>) {
+    pub(super) fn emit(&self, event: &Event, text: &impl fmt::Display) {
         with_record(|line| {
             // In memory this does not fail.
             let _ = writeln!(line, "{} {text}", event.name);

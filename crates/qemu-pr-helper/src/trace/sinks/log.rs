@@ -25,7 +25,7 @@ impl Log {
         }
     }
 
-    pub(super) fn emit(&self, event: &Event, text: fmt::Arguments<'_>) {
+    pub(super) fn emit(&self, event: &Event, text: &impl fmt::Display) {
         with_record(|line| {
             if self.timestamp {
                 stamp(line);

@@ -21,6 +21,7 @@ use super::argument::Value;
 use super::options::Settings;
 use super::target::Target;
 use super::writer::Writer;
+use crate::logging::Escaped;
 
 use ftrace::Ftrace;
 use log::Log;
@@ -132,13 +133,17 @@ impl Sinks {
     }
 
     /// Takes an event to all of them.
+    ///
+    /// Lines of text have their control characters escaped, as log lines have. Binary records are
+    /// exact: their fields have lengths.
     pub(super) fn emit(&self, event: &Event, values: &[Value<'_>], text: fmt::Arguments<'_>) {
+        let text = Escaped(text);
         for sink in &self.0 {
             match sink {
-                Sink::Log(log) => log.emit(event, text),
+                Sink::Log(log) => log.emit(event, &text),
                 Sink::Simple(simple) => simple.emit(event, values),
-                Sink::Ftrace(ftrace) => ftrace.emit(event, text),
-                Sink::Syslog(syslog) => syslog.emit(event, text),
+                Sink::Ftrace(ftrace) => ftrace.emit(event, &text),
+                Sink::Syslog(syslog) => syslog.emit(event, &text),
             }
         }
     }

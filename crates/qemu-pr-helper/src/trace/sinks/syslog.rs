@@ -44,7 +44,7 @@ impl Syslog {
         })
     }
 
-    pub(super) fn emit(&self, event: &Event, text: fmt::Arguments<'_>) {
+    pub(super) fn emit(&self, event: &Event, text: &impl fmt::Display) {
         self.say_missing();
         if !self.send(format_args!("{} {text}", event.name)) {
             self.dropped.fetch_add(1, Ordering::Relaxed);
