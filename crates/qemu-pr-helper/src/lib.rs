@@ -16,6 +16,7 @@
 //! | [`activation`], [`daemonize`], [`pidfile`], [`privileges`] | one step of that each |
 //! | [`listener`] | the socket that clients connect to |
 //! | [`closer`] | closes rejected connections |
+//! | `exiting` | whether the process that holds a socket or a lock was killed |
 //! | [`engine`] | the threads, and what they wait for |
 //! | [`session`], [`client`] | one client's connection, and who it is |
 //! | [`device`] | from a file descriptor to what it is |
@@ -34,6 +35,7 @@ pub mod closer;
 pub mod daemonize;
 pub mod device;
 pub mod engine;
+mod exiting;
 pub mod limits;
 pub mod listener;
 pub mod logging;

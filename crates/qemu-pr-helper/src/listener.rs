@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use linux_sys::ancillary;
+use nix::sys::socket::{getsockopt, sockopt};
 use rustix::fs::{FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_send_buffer_size, set_socket_timeout};
@@ -18,6 +19,7 @@ use rustix::net::{
 };
 use thiserror::Error;
 
+use crate::exiting::{Holder, holder};
 use crate::trace::argument::Address;
 use crate::trace::trace;
 
@@ -35,6 +37,11 @@ const SEND_BUFFER: usize = 16 * 1024;
 
 /// How long to wait for another instance that is just starting in the same directory.
 const START_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often a socket is probed whose process has ended between a connection and the look at it, and
+/// the pause between two probes.
+const MAX_PROBES: u32 = 3;
+const PROBE_DELAY: Duration = Duration::from_millis(10);
 
 /// Why there is no socket.
 #[derive(Debug, Error)]
@@ -184,7 +191,7 @@ impl Drop for SocketFile {
 /// It is held until the directory is dropped. Without it a start is only less safe against another
 /// at the same moment, so a directory that cannot be opened, or that some other program keeps
 /// locked, does not stop it.
-fn wait_turn(path: &Path) -> Option<File> {
+pub(crate) fn wait_turn(path: &Path) -> Option<File> {
     let directory = File::open(path.parent()?).ok()?;
     let deadline = Instant::now() + START_PATIENCE;
     loop {
@@ -206,18 +213,48 @@ fn find(path: &Path) -> Result<Option<Metadata>, ListenError> {
     }
 }
 
-/// Removes `found` from `path` if it is a socket that nobody serves, or a link.
+/// Removes `found` from `path` if it is a socket that no process serves, or a link.
+///
+/// A process that was killed and cannot end serves no client, but its socket still accepts connections.
 fn make_way(path: &Path, address: &SocketAddrUnix, found: &Metadata) -> Result<(), ListenError> {
     if !found.file_type().is_socket() && !found.file_type().is_symlink() {
         return Err(ListenError::NotASocket(path.into()));
     }
-    match new_socket().and_then(|probe| connect(&probe, address)) {
-        // The second: a link to nothing. Whatever a link leads to stays, only the link goes.
-        Err(Errno::CONNREFUSED | Errno::NOENT) => {}
-        // A full backlog is somebody's backlog.
-        Ok(()) | Err(Errno::AGAIN) => return Err(ListenError::InUse(path.into())),
-        Err(error) => return Err(ListenError::Probe(path.into(), error.into())),
+    for _ in 0..MAX_PROBES {
+        let pid = match probe(address) {
+            Ok(pid) => pid,
+            // The second: a link to nothing. Whatever a link leads to stays, only the link goes.
+            Err(Errno::CONNREFUSED | Errno::NOENT) => return remove(path),
+            // A full backlog is somebody's backlog.
+            Err(Errno::AGAIN) => break,
+            Err(error) => return Err(ListenError::Probe(path.into(), error.into())),
+        };
+        match holder(Path::new("/proc"), pid) {
+            Holder::Alive => break,
+            Holder::Exiting => {
+                let path_text = path.display();
+                log::warn!(
+                    "socket '{path_text}' replaced: process {pid}, which has it open, was killed \
+                     and cannot end"
+                );
+                return remove(path);
+            }
+            Holder::Gone => thread::sleep(PROBE_DELAY),
+        }
     }
+    Err(ListenError::InUse(path.into()))
+}
+
+/// Connects to `address`, and returns the process that listens there; 0 if that is in another PID
+/// namespace.
+fn probe(address: &SocketAddrUnix) -> rustix::io::Result<i32> {
+    let socket = new_socket()?;
+    connect(&socket, address)?;
+    let listener = getsockopt(&socket, sockopt::PeerCredentials);
+    Ok(listener.map_or(0, |listener| listener.pid()))
+}
+
+fn remove(path: &Path) -> Result<(), ListenError> {
     fs::remove_file(path).map_err(|error| ListenError::Replace(path.into(), error))
 }
 

@@ -4,10 +4,21 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
-use rustix::fs::{FlockOperation, fcntl_lock};
+use nix::fcntl::{FcntlArg, fcntl};
+use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
 use rustix::io::Errno;
 use thiserror::Error;
+
+use crate::exiting::{Holder, holder};
+use crate::listener::wait_turn;
+
+/// How often a file is opened and locked that another process removes or unlocks meanwhile, and the
+/// pause before the next time.
+const MAX_ATTEMPTS: u32 = 10;
+const RETRY_DELAY: Duration = Duration::from_millis(10);
 
 /// Why there is no PID file.
 #[derive(Debug, Error)]
@@ -15,6 +26,18 @@ pub enum PidFileError {
     /// It cannot be created or opened.
     #[error("cannot create PID file '{path}'", path = .0.display())]
     Create(PathBuf, #[source] io::Error),
+    /// The path is a symbolic link, which could lead to any file.
+    #[error(
+        "PID file '{path}' is a symbolic link: remove it, or choose another path with -f",
+        path = .0.display()
+    )]
+    SymbolicLink(PathBuf),
+    /// The path is a pipe, a device or the like.
+    #[error(
+        "PID file '{path}' is not a regular file: choose another path with -f",
+        path = .0.display()
+    )]
+    NotAFile(PathBuf),
     /// Another process holds it.
     #[error("cannot lock PID file '{path}': another instance uses it", path = .0.display())]
     InUse(PathBuf),
@@ -43,35 +66,26 @@ impl PidFile {
     ///
     /// [`PidFileError`]; the file of another instance is untouched.
     pub fn create(path: &Path) -> Result<Self, PidFileError> {
-        let failed = |error| PidFileError::Create(path.into(), error);
-        let file = loop {
-            let file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(path)
-                .map_err(failed)?;
+        for _ in 0..MAX_ATTEMPTS {
+            let file = open(path)?;
             // QEMU's helper locks with fcntl too, so each sees the other's lock.
-            fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).map_err(
-                |error| match error {
-                    Errno::AGAIN | Errno::ACCESS => PidFileError::InUse(path.into()),
-                    other => PidFileError::Lock(path.into(), other.into()),
-                },
-            )?;
-            // An instance that ended may have removed the file between the two calls above.
-            if is_at(&file, path).map_err(failed)? {
-                break file;
+            match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
+                // An instance that ended may have removed the file between the two calls above.
+                Ok(()) if !is_at(&file, path).map_err(create_error(path))? => {}
+                Ok(()) => {
+                    let path = path.to_owned();
+                    let mut pid_file = Self { path, file };
+                    return match pid_file.write() {
+                        Ok(()) => Ok(pid_file),
+                        Err(error) => Err(PidFileError::Write(pid_file.path.clone(), error)),
+                    };
+                }
+                Err(Errno::AGAIN | Errno::ACCESS) => make_way(&file, path)?,
+                Err(error) => return Err(PidFileError::Lock(path.into(), error.into())),
             }
-        };
-        let mut pid_file = Self {
-            path: path.into(),
-            file,
-        };
-        pid_file
-            .write()
-            .map_err(|error| PidFileError::Write(path.into(), error))?;
-        Ok(pid_file)
+            thread::sleep(RETRY_DELAY);
+        }
+        Err(PidFileError::InUse(path.into()))
     }
 
     fn write(&mut self) -> io::Result<()> {
@@ -97,9 +111,79 @@ impl Drop for PidFile {
     }
 }
 
+fn create_error(path: &Path) -> impl FnOnce(io::Error) -> PidFileError {
+    |error| PidFileError::Create(path.into(), error)
+}
+
+/// Opens or creates the file. Root must not be led to another one by a link in a directory of others.
+fn open(path: &Path) -> Result<File, PidFileError> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::ELOOP) => PidFileError::SymbolicLink(path.into()),
+            Some(libc::ENXIO) => PidFileError::NotAFile(path.into()),
+            _ => PidFileError::Create(path.into(), error),
+        })?;
+    match file.metadata().map_err(create_error(path))?.is_file() {
+        true => Ok(file),
+        false => Err(PidFileError::NotAFile(path.into())),
+    }
+}
+
+/// Removes `file` from `path` if the process that has locked it was killed and cannot end.
+///
+/// Returns also if the lock is free by now.
+fn make_way(file: &File, path: &Path) -> Result<(), PidFileError> {
+    // The lock of the directory, so that this removes no file that another start has just made.
+    let _turn = wait_turn(path);
+    let in_use = || PidFileError::InUse(path.into());
+    let pid = lock_holder(file).map_err(|error| PidFileError::Lock(path.into(), error))?;
+    let Some(pid) = pid else {
+        return Ok(());
+    };
+    match holder(Path::new("/proc"), pid) {
+        Holder::Alive => Err(in_use()),
+        // The lock goes with the process.
+        Holder::Gone => Ok(()),
+        Holder::Exiting => {
+            if is_at(file, path).map_err(create_error(path))? {
+                let path_text = path.display();
+                log::warn!(
+                    "PID file '{path_text}' replaced: process {pid}, which has it locked, was killed \
+                     and cannot end"
+                );
+                fs::remove_file(path).map_err(create_error(path))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Returns the process that has locked the file; -1 if the lock belongs to an open file, 0 if the process
+/// is in another PID namespace, and `None` if the file is not locked.
+fn lock_holder(file: &File) -> io::Result<Option<i32>> {
+    // Not with rustix, to whose type -1 is no value.
+    let mut lock = libc::flock {
+        l_type: libc::c_short::try_from(libc::F_WRLCK).map_err(io::Error::other)?,
+        l_whence: 0,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    fcntl(file, FcntlArg::F_GETLK(&mut lock))?;
+    let is_locked = i32::from(lock.l_type) != libc::F_UNLCK;
+    Ok(is_locked.then_some(lock.l_pid))
+}
+
 fn is_at(file: &File, path: &Path) -> io::Result<bool> {
     let ours = file.metadata()?;
-    match fs::metadata(path) {
+    match fs::symlink_metadata(path) {
         Ok(theirs) => Ok((ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),

@@ -1,0 +1,294 @@
+//! A helper that was killed while a thread of it is stuck in the kernel, and its successor.
+//!
+//! The thread waits for a FUSE server, which has read the request and does not answer. The kernel does
+//! not end such a wait for SIGKILL either. So this needs root and `/dev/fuse`.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+use std::env;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
+
+use fuser::{
+    BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation,
+    INodeNo, IoctlFlags, ReplyAttr, ReplyEntry, ReplyIoctl, Request,
+};
+use pr_socket::wire::padded;
+use pr_socket::{Client, descriptors};
+use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Time for what has to happen; a machine under load is slow.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// READ KEYS, with room for 8 bytes.
+const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
+
+const DISK: INodeNo = INodeNo(2);
+
+/// A request that is not answered while the test runs.
+enum Held {
+    Ioctl(ReplyIoctl),
+    Attributes(ReplyAttr),
+}
+
+/// Requests that were read from the kernel, and whether more are held.
+#[derive(Clone, Default)]
+struct Hang {
+    is_on: Arc<AtomicBool>,
+    held: Arc<Mutex<Vec<Held>>>,
+}
+
+impl Hang {
+    fn hold(&self, request: Held) {
+        self.held.lock().unwrap().push(request);
+    }
+
+    fn is_holding(&self) -> bool {
+        !self.held.lock().unwrap().is_empty()
+    }
+
+    /// Fails all requests that are held, and those to come.
+    fn release(&self) {
+        self.is_on.store(false, Ordering::SeqCst);
+        for request in self.held.lock().unwrap().drain(..) {
+            match request {
+                Held::Ioctl(reply) => reply.error(Errno::EIO),
+                Held::Attributes(reply) => reply.error(Errno::EIO),
+            }
+        }
+    }
+}
+
+/// A file system with one file, `disk`.
+struct Disk(Hang);
+
+impl Filesystem for Disk {
+    fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match name == "disk" {
+            true => reply.entry(&Duration::ZERO, &attributes(DISK), Generation(0)),
+            false => reply.error(Errno::ENOENT),
+        }
+    }
+
+    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        match inode == DISK && self.0.is_on.load(Ordering::SeqCst) {
+            true => self.0.hold(Held::Attributes(reply)),
+            false => reply.attr(&Duration::ZERO, &attributes(inode)),
+        }
+    }
+
+    fn ioctl(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        _: u32,
+        _: &[u8],
+        _: u32,
+        reply: ReplyIoctl,
+    ) {
+        match self.0.is_on.load(Ordering::SeqCst) {
+            true => self.0.hold(Held::Ioctl(reply)),
+            false => reply.error(Errno::EIO),
+        }
+    }
+}
+
+fn attributes(inode: INodeNo) -> FileAttr {
+    let (kind, perm) = match inode == DISK {
+        true => (FileType::RegularFile, 0o666),
+        false => (FileType::Directory, 0o755),
+    };
+    let time = SystemTime::UNIX_EPOCH;
+    FileAttr {
+        ino: inode,
+        size: 0,
+        blocks: 0,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        crtime: time,
+        kind,
+        perm,
+        nlink: 1,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 4096,
+        flags: 0,
+    }
+}
+
+/// The mounted file system, whose requests are released with the value: no process stays behind.
+struct Mount<'a> {
+    dir: &'a Path,
+    hang: Hang,
+    session: BackgroundSession,
+}
+
+impl<'a> Mount<'a> {
+    /// Mounts the file system; `None` with a reason on standard error if that is not possible here.
+    fn new(dir: &'a Path) -> Option<Self> {
+        let hang = Hang::default();
+        match fuser::spawn_mount(Disk(hang.clone()), dir, &Config::default()) {
+            Ok(session) => Some(Self { dir, hang, session }),
+            Err(error) => {
+                let reason = format!("cannot mount a FUSE file system: {error}");
+                assert!(
+                    env::var_os("PR_COMPAT_STRICT").is_none(),
+                    "skipped: {reason}"
+                );
+                eprintln!("killed: skipped: {reason}");
+                None
+            }
+        }
+    }
+}
+
+impl Drop for Mount<'_> {
+    fn drop(&mut self) {
+        let _ = unmount(self.dir, UnmountFlags::DETACH);
+        let end = Instant::now() + TIMEOUT;
+        while !self.session.guard.is_finished() && Instant::now() < end {
+            self.hang.release();
+            sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// A helper as a child process, which is killed with the value.
+struct Helper(Child);
+
+impl Helper {
+    /// Starts a helper with the socket and the PID file of `dir`, and waits until it serves.
+    fn start(dir: &Path) -> Self {
+        let child = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"))
+            .arg("-k")
+            .arg(dir.join("socket"))
+            .arg("-f")
+            .arg(dir.join("pid"))
+            .stdin(Stdio::null())
+            .stderr(File::create(dir.join("log")).unwrap())
+            .spawn();
+        let mut helper = Self(child.unwrap());
+        wait_for("the PID file", || {
+            let ended = helper.0.try_wait().unwrap();
+            let log = || fs::read_to_string(dir.join("log")).unwrap();
+            assert_eq!(ended, None, "{}", log());
+            let content = fs::read_to_string(dir.join("pid")).unwrap_or_default();
+            content == format!("{}\n", helper.0.id())
+        });
+        helper
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + TIMEOUT;
+    while !is_so() {
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn killed_helper_with_a_stuck_thread_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, disks) = (dir.path().join("socket"), dir.path().join("disks"));
+    fs::create_dir(&disks).unwrap();
+    let mut first;
+    let Some(mount) = Mount::new(&disks) else {
+        return;
+    };
+    // Declared before the mount, which has to go first when the test fails: see `Mount`.
+    first = Helper::start(dir.path());
+    let disk = File::options().read(true).open(disks.join("disk")).unwrap();
+    let mut client = UnixStream::connect(&socket).unwrap();
+    client.read_exact(&mut [0; 4]).unwrap();
+    rustix::io::write(&client, &[0; 4]).unwrap();
+    mount.hang.is_on.store(true, Ordering::SeqCst);
+    descriptors::send(client.as_fd(), &padded(&READ_KEYS), disk.as_fd()).unwrap();
+    wait_for("a request at the FUSE server", || mount.hang.is_holding());
+
+    first.signal(Signal::KILL);
+    let status = format!("/proc/{}/status", first.0.id());
+    wait_for("the main thread to end", || {
+        fs::read_to_string(&status).unwrap().contains("State:\tZ")
+    });
+    // The process is still there, and so is its socket.
+    assert_eq!(first.0.try_wait().unwrap(), None);
+    UnixStream::connect(&socket).unwrap();
+
+    let mut second = Helper::start(dir.path());
+    let null = File::open("/dev/null").unwrap();
+    let mut other = Client::connect(&socket).unwrap();
+    other
+        .execute(padded(&READ_KEYS), null.as_fd(), &[])
+        .unwrap();
+    let log = fs::read_to_string(dir.path().join("log")).unwrap();
+    for replaced in ["warning: socket", "warning: PID file"] {
+        let line = log.lines().find(|line| line.contains(replaced));
+        let line = line.unwrap_or_else(|| panic!("{log}"));
+        assert!(
+            line.contains(&format!(" replaced: process {},", first.0.id())),
+            "{line}"
+        );
+    }
+    drop(other);
+    second.signal(Signal::TERM);
+    assert!(second.0.wait().unwrap().success());
+    assert!(!socket.exists() && !dir.path().join("pid").exists());
+    // The server ends when no process has a file open.
+    drop((client, disk));
+    drop(mount);
+    first.0.wait().unwrap();
+}
+
+/// A helper that is stopped is alive, whatever its clients get.
+#[test]
+fn stopped_helper_is_not_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Helper::start(dir.path());
+    first.signal(Signal::STOP);
+    for option in ["-k", "-f"] {
+        // Each alone: the other file is a new one.
+        let other = |name: &str, given: &str| match given == option {
+            true => dir.path().join(name),
+            false => dir.path().join("other").join(name),
+        };
+        fs::create_dir_all(dir.path().join("other")).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"))
+            .arg("-k")
+            .arg(other("socket", "-k"))
+            .arg("-f")
+            .arg(other("pid", "-f"))
+            .stdin(Stdio::null())
+            .output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains("another"), "{text}");
+    }
+    first.signal(Signal::CONT);
+}
