@@ -31,10 +31,12 @@ pub(crate) enum Row {
     EventsFolder,
     TracePipe,
     ControlCharacters,
+    PidfileLink,
+    TraceLink,
 }
 
 impl Row {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 25] = [
         Self::SocketTheft,
         Self::ForeignFileAtExit,
         Self::ForeignFileAtStart,
@@ -58,6 +60,8 @@ impl Row {
         Self::EventsFolder,
         Self::TracePipe,
         Self::ControlCharacters,
+        Self::PidfileLink,
+        Self::TraceLink,
     ];
 
     /// The id in the table's first column.
@@ -86,6 +90,8 @@ impl Row {
             Self::EventsFolder => "D21",
             Self::TracePipe => "D22",
             Self::ControlCharacters => "D27",
+            Self::PidfileLink => "D28",
+            Self::TraceLink => "D29",
         }
     }
 }

@@ -5,12 +5,13 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use rustix::fs::{FlockOperation, fcntl_lock};
+use rustix::fs::{CWD, FlockOperation, Mode, fcntl_lock, mkfifoat};
 use rustix::process::Signal;
 
 use crate::case::Case;
 use crate::differences::Row;
 use crate::helper::Helper;
+use crate::process::wait_until;
 use crate::scratch::Scratch;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -38,7 +39,8 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("lock_is_gone_with_a_killed_helper", lock_is_gone),
         Case::new("second_instance_is_refused", second_instance),
         Case::new("old_content_is_replaced", old_content),
-        Case::new("symbolic_link_is_followed", link_is_followed),
+        Case::new("symbolic_link", link).row(Row::PidfileLink),
+        Case::new("named_pipe", named_pipe).row(Row::PidfileLink),
         Case::new("mode_of_an_old_file_is_kept", old_mode),
         Case::new("after_the_end", after_the_end).row(Row::PidfileLeft),
     ]);
@@ -126,13 +128,36 @@ fn old_content(helper: &Helper) -> Result<()> {
     Ok(())
 }
 
-fn link_is_followed(helper: &Helper) -> Result<()> {
+/// A link to a file that does not exist, and to one that has content.
+fn link(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     symlink(scratch.path("target"), scratch.path("pid"))?;
-    let running = helper.serving(&scratch).args(["-f", "pid"]).start()?;
+    let launch = || helper.serving(&scratch).args(["-f", "pid"]);
+    if helper.differs(Row::PidfileLink) {
+        launch().finish()?.refused("'pid' is a symbolic link")?;
+        ensure!(!scratch.path("target").exists());
+        fs::write(scratch.path("target"), "content\n")?;
+        launch().finish()?.refused("'pid' is a symbolic link")?;
+        let content = fs::read_to_string(scratch.path("target"))?;
+        ensure!(content == "content\n", "{content:?}");
+        return Ok(());
+    }
+    let running = launch().start()?;
     let content = fs::read_to_string(scratch.path("target"))?;
     ensure!(content == format!("{}\n", running.pid()), "{content:?}");
     Ok(())
+}
+
+/// A pipe without a reader: the original waits for one, with a socket that it does not serve.
+fn named_pipe(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    mkfifoat(CWD, scratch.path("pid"), Mode::RUSR | Mode::WUSR)?;
+    let launch = helper.serving(&scratch).args(["-f", "pid"]);
+    if helper.differs(Row::PidfileLink) {
+        return launch.finish()?.refused("'pid' is not a regular file");
+    }
+    let _waiting = launch.spawn()?;
+    wait_until("the socket", || Ok(scratch.socket().exists()))
 }
 
 fn old_mode(helper: &Helper) -> Result<()> {

@@ -46,18 +46,18 @@ pub struct Options {
     #[arg(short, long, action = ArgAction::Count)]
     pub quiet: u8,
 
-    /// Say more: each connection and refused request; twice, each command
+    /// Say more: each connection, refused request and repeated warning; twice, each command
     #[arg(short, long, action = ArgAction::Count)]
     pub verbose: u8,
 
-    /// PID file [default with -d: /var/run/qemu-pr-helper.pid]
+    /// PID file, no symbolic link [default with -d: /var/run/qemu-pr-helper.pid]
     #[arg(
         short = 'f', long, value_name = "PATH", value_hint = ValueHint::FilePath,
         allow_hyphen_values = true
     )]
     pub pidfile: Option<PathBuf>,
 
-    /// Unix socket [default: /var/run/qemu-pr-helper.sock]
+    /// Unix socket, in a directory that is root's [default: /var/run/qemu-pr-helper.sock]
     #[arg(
         // Short for it before there were soft LUNs, and still.
         short = 'k', long, aliases = ["s", "so"], value_name = "PATH", value_hint = ValueHint::FilePath,

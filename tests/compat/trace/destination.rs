@@ -1,7 +1,7 @@
 //! Where the log goes: stderr or a file, and when that file is made.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use anyhow::{Result, ensure};
@@ -12,6 +12,7 @@ use super::{
 use crate::case::{Case, Need};
 use crate::client::Client;
 use crate::daemon::Daemon;
+use crate::differences::Row;
 use crate::helper::Helper;
 use crate::process::wait_until;
 use crate::scratch::Scratch;
@@ -141,6 +142,8 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend([
         Case::new("file_is_made_before_anything_is_logged", made_at_start),
         Case::new("file_is_emptied", emptied),
+        Case::new("file_that_is_a_link", link).row(Row::TraceLink),
+        Case::new("file_that_is_a_link_of_the_system", system_link),
         Case::new("file_with_the_number_of_the_process", numbered),
         Case::new("file_that_is_full_is_no_end", full),
         Case::new("file_is_for_root_alone", for_root).needs(Need::Root),
@@ -177,6 +180,37 @@ fn emptied(helper: &Helper) -> Result<()> {
     let log = fs::read_to_string(scratch.path("log"))?;
     ensure!(log.lines().count() == 1, "{log}");
     has_fired(&log, &[LISTEN])
+}
+
+/// A link to a file that does not exist, and to one that has content.
+fn link(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let (target, log) = (scratch.path("target"), scratch.path("log"));
+    symlink(&target, &log)?;
+    let value = "socket_listen,file=log";
+    if helper.differs(Row::TraceLink) {
+        let reason = format!("'{}' is a symbolic link", log.display());
+        let launch = || tracing(helper, &scratch, &[value]);
+        launch().finish()?.refused(&reason)?;
+        ensure!(!target.exists());
+        fs::write(&target, "content\n")?;
+        launch().finish()?.refused(&reason)?;
+        let content = fs::read_to_string(target)?;
+        ensure!(content == "content\n", "{content:?}");
+        return Ok(());
+    }
+    stderr_of(helper, &scratch, &[value])?;
+    has_fired(&fs::read_to_string(target)?, &[LISTEN])
+}
+
+/// Links that the system makes in `/dev`.
+fn system_link(helper: &Helper) -> Result<()> {
+    for name in ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"] {
+        let scratch = Scratch::new()?;
+        let value = format!("socket_listen,file={name}");
+        has_fired(&stderr_of(helper, &scratch, &[&value])?, &[LISTEN])?;
+    }
+    Ok(())
 }
 
 /// `%d` in the name is the number of the process that opens it.

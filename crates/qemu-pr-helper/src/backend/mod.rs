@@ -152,7 +152,8 @@ impl Backends {
     fn unknown(&self, client: &Client, number: Number, error: &io::Error) -> Outcome {
         if let Some(suppressed) = self.unknown.should_log(client.process_key()) {
             log::warn!(
-                "{client}: cannot tell what device {number} is, command refused: {error}{suppressed}"
+                "{client}: cannot tell what device {number} is, command refused: \
+                 {error}{suppressed}"
             );
         }
         Outcome::check_condition(

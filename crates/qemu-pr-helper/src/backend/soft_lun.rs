@@ -26,7 +26,7 @@ pub const DESCRIPTORS: u64 = 3;
 pub struct SoftLuns {
     folder: Folder,
     unreadable: KeyedRateLimit<ProcessKey>,
-    /// By the client and the soft LUN's folder: what is wrong with one must not hide what is with another.
+    /// By the client and the soft LUN's folder: a problem of one LUN must not hide that of another.
     unusable: KeyedRateLimit<(ProcessKey, PathBuf)>,
 }
 

@@ -11,6 +11,9 @@ use rustix::io::Errno;
 
 use crate::logging;
 
+/// Directories whose links the kernel or the system makes, such as `/dev/stderr` and `/dev/fd/3`.
+const LINK_DIRS: [&str; 3] = ["/dev", "/dev/fd", "/proc/self/fd"];
+
 /// How long to wait for room before it is asked whether to go on waiting.
 const PAUSE: Timespec = Timespec {
     tv_sec: 0,
@@ -45,18 +48,25 @@ pub(super) struct Written {
 }
 
 impl Target {
-    /// Makes the file, or empties it. A named pipe is waited for by nobody: it has room for some records until
-    /// there is a reader.
+    /// Creates the file, or truncates it. A named pipe is opened without a reader: it has room for some
+    /// records until there is one.
+    ///
+    /// A symbolic link is followed only in [`LINK_DIRS`]: root must not be led to another file by a link
+    /// in a directory of others.
     ///
     /// # Errors
     ///
-    /// It cannot be made or opened.
+    /// * `ELOOP`: the path is a symbolic link.
+    /// * Any other error of open(2), ftruncate(2) or fcntl(2).
     pub(super) fn create(path: &Path) -> io::Result<Self> {
         let is_pipe = fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_fifo());
         let mut options = OpenOptions::new();
-        options
-            .write(true)
-            .custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        let is_system_link = path
+            .parent()
+            .is_some_and(|parent| LINK_DIRS.iter().any(|dir| parent == Path::new(dir)));
+        let mut flags = OFlags::NONBLOCK;
+        flags.set(OFlags::NOFOLLOW, !is_system_link);
+        options.write(true).custom_flags(flags.bits().cast_signed());
         let file = if is_pipe {
             // As its own reader too: so it can be opened, and readers can come and go.
             options.read(true).open(path)?

@@ -1,9 +1,10 @@
 //! What the helper says when it cannot trace as it is told, and does not start.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
+use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::geteuid;
 
 use crate::account::Account;
@@ -84,6 +85,31 @@ fn a_trace_file_that_cannot_be_written() {
             &["--trace-backend", backend, "-T*,file="],
             "--trace: cannot write trace file '': No such file or directory (os error 2)",
         );
+    }
+}
+
+#[test]
+fn trace_file_that_is_a_link_is_refused() {
+    for backend in ["log", "simple"] {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, pipe) = (folder.path().join("file"), folder.path().join("pipe"));
+        fs::write(&file, "content\n").unwrap();
+        mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+        for target in [&file, &pipe, &folder.path().join("none")] {
+            let link = folder.path().join("link");
+            symlink(target, &link).unwrap();
+            let option = format!("-T*,file={}", link.display());
+            let launch = Launch::new(folder.path()).args(["--trace-backend", backend, &option]);
+            let expected = format!(
+                "--trace: trace file '{}' is a symbolic link: remove it, or name the file that \
+                 it leads to",
+                link.display()
+            );
+            refuses(launch, folder.path(), &expected);
+            fs::remove_file(link).unwrap();
+        }
+        assert_eq!(fs::read_to_string(file).unwrap(), "content\n");
+        assert!(!folder.path().join("none").exists());
     }
 }
 

@@ -37,6 +37,13 @@ pub enum SinkError {
     /// The file of a trace.
     #[error("--trace: cannot write trace file '{path}'", path = .0.display())]
     File(PathBuf, #[source] io::Error),
+    /// The file of a trace is a symbolic link.
+    #[error(
+        "--trace: trace file '{path}' is a symbolic link: remove it, or name the file that it \
+         leads to",
+        path = .0.display()
+    )]
+    SymbolicLink(PathBuf),
     /// The name of the log backend's file.
     #[error(
         "--trace: Bad logfile template: '{path}': one %d stands for the process, other percent signs \
@@ -190,5 +197,8 @@ fn with_number(path: &Path) -> Result<PathBuf, SinkError> {
 }
 
 fn create(path: PathBuf) -> Result<Target, SinkError> {
-    Target::create(&path).map_err(|error| SinkError::File(path, error))
+    Target::create(&path).map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP) => SinkError::SymbolicLink(path),
+        _ => SinkError::File(path, error),
+    })
 }
