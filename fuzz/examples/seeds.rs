@@ -6,11 +6,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use pr_socket::Command;
 use pr_socket::wire::padded;
+use qemu_pr_helper::backend::multipath::deadline::Deadline;
 use qemu_pr_helper::backend::multipath::message::{Order, Report};
 use qemu_pr_helper::backend::multipath::trail::Step;
 use qemu_pr_helper::outcome::Outcome;
@@ -221,7 +221,7 @@ fn streams() -> Result<()> {
 fn messages() -> Result<()> {
     let list = basic(None);
     let order = Order {
-        patience: Duration::from_millis(1500),
+        deadline: Deadline::from_millis(1500),
         is_traced: true,
         command: Command::new(padded(&out(OutServiceAction::Register, &list)?))?,
         list,

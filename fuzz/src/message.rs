@@ -13,7 +13,7 @@ pub fn run(bytes: &[u8]) {
         };
         assert_eq!(order.list.len(), wanted);
         let mut expected = bytes.to_vec();
-        expected[4] = u8::from(bytes[4] != 0);
+        expected[8] = u8::from(bytes[8] != 0);
         assert_eq!(order.encode(), expected);
     }
     if let Some(report) = Report::decode(bytes) {

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -58,24 +58,22 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Has `run` go on in a new process that keeps nothing open of this one's but its standard streams and
-/// `keep`, and ends with the status that `run` gives. `with` is copied into it.
+/// Runs `run` in a new process and ends that process with the status that `run` returns.
 ///
-/// Nothing of the caller's is run, dropped or flushed in the new process.
+/// The new process keeps the standard streams and `keep`, and closes all other descriptors. It gets a
+/// copy of `with`. Nothing of the caller's is run, dropped or flushed there.
 ///
 /// # Errors
 ///
-/// Those of [`fork`]; in this process `keep` is closed in any case.
-pub fn apart<T: Copy>(keep: OwnedFd, with: T, run: fn(&OwnedFd, T) -> u8) -> io::Result<Pid> {
+/// The errors of [`fork`].
+pub fn apart<T: Copy>(keep: &OwnedFd, with: T, run: fn(&OwnedFd, T) -> u8) -> io::Result<Pid> {
     match fork()? {
         Fork::Parent(child) => Ok(child),
         Fork::Child => {
-            // The caller's frames must not go on here: neither by a return nor by a panic.
+            // Neither a return nor a panic may get into the caller's frames here.
             let status = catch_unwind(AssertUnwindSafe(|| {
-                let keep = keep.into_raw_fd();
-                match close_all_but(&[keep]) {
-                    // SAFETY: the number was given up by its owner a moment ago, and was left open.
-                    Ok(()) => run(&unsafe { OwnedFd::from_raw_fd(keep) }, with),
+                match close_all_but(&[keep.as_raw_fd()]) {
+                    Ok(()) => run(keep, with),
                     Err(_) => 1,
                 }
             }));
@@ -136,7 +134,7 @@ fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
         if number > io::stderr().as_raw_fd() && !keep.contains(&number) {
             // SAFETY: close(2) touches no memory. The owners of the numbers are values of the process
             // that this one is a copy of. They are on the stack below, where `apart` does not return to,
-            // or in the heap, out of reach of `run`, which is given a number of its own and plain data.
+            // or in the heap, out of reach of `run`, which is given the one that stays open and plain data.
             unsafe { libc::close(number) };
         }
     }

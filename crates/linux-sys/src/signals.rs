@@ -76,16 +76,15 @@ pub fn end_on_alarm() -> io::Result<()> {
     }
 }
 
-/// Has the kernel forget children as they end, so that nobody needs to wait for them. This process, and
-/// those that it forks, cannot wait for children any more.
+/// Gives SIGCHLD its default action, so that children can be waited for.
 ///
 /// # Errors
 ///
-/// The kernel's.
-pub fn forget_children() -> io::Result<()> {
-    // SAFETY: no handler is installed, so none can be run at a bad moment. That SIGCHLD is ignored means
-    // what the page wait(2) says under POSIX.1-2001: children do not become zombies.
-    match unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) } {
+/// The kernel refuses the action.
+pub fn reset_sigchld() -> io::Result<()> {
+    // SAFETY: no handler is installed, so none can run at a bad moment: the default action of SIGCHLD
+    // is to do nothing.
+    match unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) } {
         libc::SIG_ERR => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }

@@ -13,7 +13,8 @@
 //! |---|---|
 //! | [`options`] | the command line |
 //! | [`startup`] | from the command line to serving, and to the end |
-//! | [`activation`], [`daemonize`], [`pidfile`], [`privileges`] | one step of that each |
+//! | [`account`], [`activation`], [`daemonize`], [`pidfile`], [`privileges`] | one step of that each |
+//! | [`created_file`] | socket file and PID file, and their removal |
 //! | [`listener`] | the socket that clients connect to |
 //! | [`closer`] | closes rejected connections |
 //! | `exiting` | whether the process that holds a socket or a lock was killed |
@@ -28,10 +29,12 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing)]
 
+pub mod account;
 pub mod activation;
 pub mod backend;
 pub mod client;
 pub mod closer;
+pub mod created_file;
 pub mod daemonize;
 pub mod device;
 pub mod engine;

@@ -3,14 +3,14 @@
 use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use linux_sys::ancillary;
 use nix::sys::socket::{getsockopt, sockopt};
-use rustix::fs::{FlockOperation, OFlags, fcntl_getfl, fcntl_setfl, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, fcntl_getfl, fcntl_setfl, flock, openat};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_send_buffer_size, set_socket_timeout};
 use rustix::net::{
@@ -19,6 +19,7 @@ use rustix::net::{
 };
 use thiserror::Error;
 
+use crate::created_file::{CreatedFile, Kind};
 use crate::exiting::{Holder, holder};
 use crate::trace::argument::Address;
 use crate::trace::trace;
@@ -79,13 +80,12 @@ pub struct Listener {
     socket: OwnedFd,
 }
 
-/// The file of a socket that was made here. It is removed on drop, if it is still that file: what
-/// another process has put in its place is left alone.
+/// File of a socket that [`Listener::bind`] has created. Removed on drop, unless the broker is to
+/// remove it.
 #[derive(Debug)]
 pub struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
+    file: CreatedFile,
+    is_handed_over: bool,
 }
 
 impl Listener {
@@ -114,9 +114,8 @@ impl Listener {
         let made =
             fs::symlink_metadata(path).map_err(|error| ListenError::Bind(path.into(), error))?;
         let file = SocketFile {
-            path: path.into(),
-            device: made.dev(),
-            inode: made.ino(),
+            file: CreatedFile::new(Kind::Socket, path, &made),
+            is_handed_over: false,
         };
         let listener = Self { socket };
         trace!(qio_channel_socket_listen_complete(
@@ -165,23 +164,22 @@ impl AsFd for Listener {
 }
 
 impl SocketFile {
-    /// Where it is.
+    /// Returns the file.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub const fn file(&self) -> &CreatedFile {
+        &self.file
+    }
+
+    /// Leaves the removal to the broker.
+    pub const fn hand_over(&mut self) {
+        self.is_handed_over = true;
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        match fs::symlink_metadata(&self.path) {
-            Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => {
-                if let Err(error) = fs::remove_file(&self.path) {
-                    // The usual case with -u: the directory is root's. The next start replaces it.
-                    log::warn!("cannot remove socket '{}': {error}", self.path.display());
-                }
-            }
-            _ => log::info!("socket '{}' is no longer ours", self.path.display()),
+        if !self.is_handed_over {
+            self.file.remove();
         }
     }
 }
@@ -191,12 +189,25 @@ impl Drop for SocketFile {
 /// It is held until the directory is dropped. Without it a start is only less safe against another
 /// at the same moment, so a directory that cannot be opened, or that some other program keeps
 /// locked, does not stop it.
-pub(crate) fn wait_turn(path: &Path) -> Option<File> {
-    let directory = File::open(path.parent()?).ok()?;
+pub(crate) fn wait_turn(path: &Path) -> Option<DirLock> {
+    lock_dir(&File::open(path.parent()?).ok()?)
+}
+
+/// Lock on a directory, released on drop.
+#[derive(Debug)]
+pub(crate) struct DirLock {
+    _dir: File,
+}
+
+/// Locks a directory, which other instances of this program do too when they start. Returns `None`
+/// if the lock cannot be had within [`START_PATIENCE`].
+pub(crate) fn lock_dir(dir: &File) -> Option<DirLock> {
+    // The lock lasts until its descriptor is closed, so the directory is opened again for it.
+    let dir = openat(dir, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let deadline = Instant::now() + START_PATIENCE;
     loop {
-        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Some(directory),
+        match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Some(DirLock { _dir: dir.into() }),
             Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
                 thread::sleep(Duration::from_millis(5));
             }

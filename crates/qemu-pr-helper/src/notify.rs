@@ -1,6 +1,8 @@
-//! What a service manager is told: that the helper serves, that it is alive, that it ends (`sd_notify(3)`).
+//! Messages to a service manager: the helper serves, is alive, ends (`sd_notify(3)`).
 //!
-//! The socket is opened at the start and kept: later the sandbox lets none be made.
+//! The helper sends the first one itself, before it reads what clients send, and closes the socket. A
+//! process with that socket could name another process as the service's main one and have the service
+//! manager kill it. The broker sends the other messages.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -15,75 +17,79 @@ use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
 };
 
-/// How long a manager that does not read is waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
-const PAUSE: Duration = Duration::from_millis(10);
+/// Time limit for the message that the helper serves. A service manager that never gets it ends the
+/// helper, so it is worth a while.
+const READY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The way to a service manager, if one wants to be told.
+/// Time limit for each other message. Commands on multipath maps wait meanwhile.
+const TIMEOUT: Duration = Duration::from_millis(100);
+
+/// Delay between attempts to send to a service manager that does not read.
+const RETRY_DELAY: Duration = Duration::from_millis(10);
+
+/// Connection to a service manager, if the environment names one.
 #[derive(Debug, Default)]
 pub struct Manager {
     socket: Option<OwnedFd>,
-    watchdog: Option<Duration>,
 }
 
 impl Manager {
-    /// The one that the environment names. To name one that cannot be told anything is no reason not to
-    /// start; it gets a line.
+    /// Connects to the service manager that the environment names. A failure is logged: it is no
+    /// reason not to start.
     #[must_use]
     pub fn of_environment() -> Self {
         let Some(address) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
             return Self::default();
         };
-        match open(&address) {
-            Ok(socket) => Self {
-                socket: Some(socket),
-                watchdog: watchdog(),
-            },
-            Err(error) => {
+        let socket = open(&address)
+            .inspect_err(|error| {
                 let address = address.display();
                 log::warn!("cannot tell the service manager anything at '{address}': {error}");
-                Self::default()
-            }
-        }
+            })
+            .ok();
+        Self { socket }
     }
 
-    /// How often the manager wants to hear that the helper is alive, or else ends it.
+    /// Returns whether there is a connection.
     #[must_use]
-    pub const fn watchdog(&self) -> Option<Duration> {
-        self.watchdog
+    pub const fn is_connected(&self) -> bool {
+        self.socket.is_some()
     }
 
-    /// The helper serves. A daemon is another process than the one that the manager has started.
-    pub fn ready(&self, is_daemon: bool, status: impl Display) {
+    /// Sends that the helper serves, and closes the connection. A daemon is another process than the
+    /// one that the manager has started.
+    ///
+    /// The broker sends all further messages, which a service manager accepts from the main process
+    /// alone unless the unit says otherwise. systemd 254 and newer take that from the message too.
+    pub fn ready(self, is_daemon: bool, status: impl Display) {
         let process = std::process::id();
         let process = is_daemon.then(|| format!("MAINPID={process}\n"));
         let process = process.unwrap_or_default();
-        self.tell(format_args!("READY=1\n{process}STATUS={status}"));
+        let message = format!("READY=1\n{process}NOTIFYACCESS=all\nSTATUS={status}");
+        self.send(&message, READY_TIMEOUT);
     }
 
-    /// The helper is alive.
+    /// Sends that the helper is alive.
     pub fn alive(&self, status: impl Display) {
-        self.tell(format_args!("WATCHDOG=1\nSTATUS={status}"));
+        self.send(&format!("WATCHDOG=1\nSTATUS={status}"), TIMEOUT);
     }
 
-    /// The helper has begun to end.
+    /// Sends that the helper has begun to end.
     pub fn stopping(&self, status: impl Display) {
-        self.tell(format_args!("STOPPING=1\nSTATUS={status}"));
+        self.send(&format!("STOPPING=1\nSTATUS={status}"), TIMEOUT);
     }
 
-    fn tell(&self, what: impl Display) {
+    fn send(&self, message: &str, timeout: Duration) {
         let Some(socket) = &self.socket else {
             return;
         };
-        let what = what.to_string();
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + timeout;
         loop {
-            match send(socket, what.as_bytes(), flags) {
+            match send(socket, message.as_bytes(), flags) {
                 Ok(_) => return,
-                // A manager that is busy is waited for, but one that does not read must not stop the helper.
                 Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) if Instant::now() < end => {
-                    thread::sleep(PAUSE);
+                    thread::sleep(RETRY_DELAY);
                 }
                 Err(error) => return log::warn!("cannot tell the service manager: {error}"),
             }
@@ -103,8 +109,10 @@ fn open(address: &OsStr) -> rustix::io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Returns the time after which the service manager ends a helper that it has not heard of:
 /// `WATCHDOG_USEC`, if it is meant for this process (`sd_watchdog_enabled(3)`).
-fn watchdog() -> Option<Duration> {
+#[must_use]
+pub fn watchdog() -> Option<Duration> {
     let text = |name| env::var_os(name).map(OsString::into_vec);
     let number = |name| String::from_utf8(text(name)?).ok()?.parse::<u64>().ok();
     let is_for_us =

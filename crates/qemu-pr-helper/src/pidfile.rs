@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
 use rustix::io::Errno;
 use thiserror::Error;
 
+use crate::created_file::{CreatedFile, Kind, Removal};
 use crate::exiting::{Holder, holder};
 use crate::listener::wait_turn;
 
@@ -49,11 +50,12 @@ pub enum PidFileError {
     Write(PathBuf, #[source] io::Error),
 }
 
-/// A PID file that this process holds. It is removed on drop; where the directory does not let this
-/// user do so, it is emptied, so that no stale number is left behind.
+/// PID file that this process holds. Removed on drop, unless the broker is to remove it. A file that
+/// cannot be removed is emptied, so that no stale number is left behind.
 #[derive(Debug)]
 pub struct PidFile {
-    path: PathBuf,
+    created: CreatedFile,
+    is_handed_over: bool,
     // A record lock belongs to the process and the file: it is gone when any descriptor of the file
     // is closed. So this one stays open, and nothing else opens the path.
     file: File,
@@ -73,11 +75,15 @@ impl PidFile {
                 // An instance that ended may have removed the file between the two calls above.
                 Ok(()) if !is_at(&file, path).map_err(create_error(path))? => {}
                 Ok(()) => {
-                    let path = path.to_owned();
-                    let mut pid_file = Self { path, file };
+                    let metadata = file.metadata().map_err(create_error(path))?;
+                    let mut pid_file = Self {
+                        created: CreatedFile::new(Kind::PidFile, path, &metadata),
+                        is_handed_over: false,
+                        file,
+                    };
                     return match pid_file.write() {
                         Ok(()) => Ok(pid_file),
-                        Err(error) => Err(PidFileError::Write(pid_file.path.clone(), error)),
+                        Err(error) => Err(PidFileError::Write(path.into(), error)),
                     };
                 }
                 Err(Errno::AGAIN | Errno::ACCESS) => make_way(&file, path)?,
@@ -88,6 +94,25 @@ impl PidFile {
         Err(PidFileError::InUse(path.into()))
     }
 
+    /// Returns the file.
+    #[must_use]
+    pub const fn created(&self) -> &CreatedFile {
+        &self.created
+    }
+
+    /// Leaves the removal to the broker.
+    pub const fn hand_over(&mut self) {
+        self.is_handed_over = true;
+    }
+
+    /// Empties the file through the descriptor that this process holds.
+    pub fn empty(&self) {
+        if let Err(error) = self.file.set_len(0) {
+            let path = self.created.path().display();
+            log::warn!("PID file '{path}' not emptied: {error}; it names a process that has ended");
+        }
+    }
+
     fn write(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
         writeln!(self.file, "{}", std::process::id())
@@ -96,17 +121,8 @@ impl PidFile {
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        if !is_at(&self.file, &self.path).unwrap_or(false) {
-            return log::info!("PID file '{}' is no longer ours", self.path.display());
-        }
-        if let Err(error) = fs::remove_file(&self.path) {
-            log::info!(
-                "cannot remove PID file '{}': {error}; emptying it",
-                self.path.display()
-            );
-            if let Err(error) = self.file.set_len(0) {
-                log::warn!("cannot empty PID file '{}': {error}", self.path.display());
-            }
+        if !self.is_handed_over && self.created.remove() == Removal::Failed {
+            self.empty();
         }
     }
 }

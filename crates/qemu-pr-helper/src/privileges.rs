@@ -16,6 +16,7 @@ use rustix::thread::{
 };
 use thiserror::Error;
 
+use crate::account::{self, Account};
 use crate::trace::trace;
 
 /// Why the privileges could not be given up.
@@ -41,7 +42,21 @@ pub enum PrivilegeError {
     User(Uid, #[source] io::Error),
 }
 
-/// Becomes `user` and `group` where given, and keeps no more than `CAP_SYS_RAWIO`.
+/// Identity that the helper gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// The ids that the command line names; the others stay.
+    Chosen {
+        /// The user.
+        user: Option<Uid>,
+        /// The group.
+        group: Option<Gid>,
+    },
+    /// The default account, if this process may become it.
+    Default(Account),
+}
+
+/// Changes to `identity`, and keeps no more than `CAP_SYS_RAWIO`.
 ///
 /// Afterwards the permitted and effective sets hold it at most, the inheritable, ambient and bounding
 /// sets nothing, there are no supplementary groups, and `no_new_privs` is set. A process that was
@@ -51,8 +66,8 @@ pub enum PrivilegeError {
 /// # Errors
 ///
 /// [`PrivilegeError`]; the process must then end.
-pub fn drop_all(user: Option<Uid>, group: Option<Gid>) -> Result<(), PrivilegeError> {
-    let kept = reduce(user, group, CapabilitySet::SYS_RAWIO)?;
+pub fn drop_all(identity: Identity) -> Result<(), PrivilegeError> {
+    let kept = reduce(identity, CapabilitySet::SYS_RAWIO, CapabilitySet::SYS_RAWIO)?;
     trace!(pr_helper_privileges_dropped(
         unistd::geteuid().as_raw(),
         unistd::getegid().as_raw(),
@@ -67,20 +82,63 @@ pub fn drop_all(user: Option<Uid>, group: Option<Gid>) -> Result<(), PrivilegeEr
     Ok(())
 }
 
-/// Stays who this process is, and keeps no more than these capabilities. All else is as in [`drop_all`].
+/// Keeps the ids, and no more than the capabilities `effective`; `permitted` ones are kept besides, to
+/// be used by [`with`]. All else is as in [`drop_all`].
 ///
 /// # Errors
 ///
 /// [`PrivilegeError`]; the process must then end.
-pub fn keep_only(capabilities: CapabilitySet) -> Result<(), PrivilegeError> {
-    reduce(None, None, capabilities).map(|_| ())
+pub fn keep_only(effective: CapabilitySet, permitted: CapabilitySet) -> Result<(), PrivilegeError> {
+    let nothing = Identity::Chosen {
+        user: None,
+        group: None,
+    };
+    reduce(nothing, effective, effective | permitted).map(|_| ())
 }
 
-/// Gives what is left of the capabilities to `keep`.
+/// Runs `action` with capabilities that are permitted, and are effective meanwhile alone. Without the
+/// permission `action` runs as it is.
+pub fn with<T>(raised: CapabilitySet, action: impl FnOnce() -> T) -> T {
+    let before = capabilities(None).ok();
+    if let Some(before) = before {
+        let effective = before.effective | (before.permitted & raised);
+        // A failure leaves the sets as they are.
+        let _ = set_capabilities(
+            None,
+            CapabilitySets {
+                effective,
+                ..before
+            },
+        );
+    }
+    let result = action();
+    if let Some(before) = before {
+        let _ = set_capabilities(None, before);
+    }
+    result
+}
+
+/// Gives up capabilities for good.
+///
+/// # Errors
+///
+/// The kernel refuses to read or set the capabilities.
+pub fn give_up(dropped: CapabilitySet) -> io::Result<()> {
+    let before = capabilities(None)?;
+    let left = CapabilitySets {
+        effective: before.effective - dropped,
+        permitted: before.permitted - dropped,
+        inheritable: before.inheritable - dropped,
+    };
+    Ok(set_capabilities(None, left)?)
+}
+
+/// Changes to `identity`, and limits the capabilities to `effective` and `permitted`. Returns those
+/// that are left in the effective set.
 fn reduce(
-    user: Option<Uid>,
-    group: Option<Gid>,
-    keep: CapabilitySet,
+    identity: Identity,
+    effective: CapabilitySet,
+    permitted: CapabilitySet,
 ) -> Result<CapabilitySet, PrivilegeError> {
     let threads = threads().map_err(PrivilegeError::CountThreads)?;
     if threads != 1 {
@@ -92,18 +150,29 @@ fn reduce(
     if before.effective.contains(CapabilitySet::SETPCAP) {
         empty_bounding_set().map_err(failed)?;
     }
-    if before.effective.contains(CapabilitySet::SETGID) {
-        leave_groups(user.is_some() || group.is_some())?;
-    }
-    // Else a change of user would take the capability along with the rest.
+    // Without this a change of user would take the capability along with the rest.
     set_keep_capabilities(true).map_err(failed)?;
-    change_ids(user, group)?;
-    let keep = before.permitted & keep;
+    let has_setgid = before.effective.contains(CapabilitySet::SETGID);
+    match identity {
+        Identity::Chosen { user, group } => {
+            if has_setgid {
+                leave_groups(user.is_some() || group.is_some())?;
+            }
+            change_ids(user, group)?;
+        }
+        Identity::Default(account) => {
+            if has_setgid {
+                leave_groups(false)?;
+            }
+            become_account(account);
+        }
+    }
+    let effective = before.permitted & effective;
     set_capabilities(
         None,
         CapabilitySets {
-            effective: keep,
-            permitted: keep,
+            effective,
+            permitted: before.permitted & permitted,
             inheritable: CapabilitySet::empty(),
         },
     )
@@ -111,7 +180,23 @@ fn reduce(
     set_keep_capabilities(false).map_err(failed)?;
     clear_ambient_capability_set().map_err(failed)?;
     set_no_new_privs(true).map_err(failed)?;
-    Ok(keep)
+    Ok(effective)
+}
+
+/// Changes to the default account. The helper serves as it is where a container forbids that.
+fn become_account(account: Account) {
+    let before = unistd::getegid();
+    let changed = change_ids(Some(account.user), Some(account.group)).inspect_err(|_| {
+        // The group may have been changed already. Then this process may change it back.
+        let _ = unistd::setresgid(before, before, before);
+    });
+    if let Err(error) = changed {
+        log::info!(
+            "account {} not used: {}; the helper stays root, without root's capabilities",
+            account::NAME,
+            crate::chain(&error)
+        );
+    }
 }
 
 fn empty_bounding_set() -> rustix::io::Result<()> {

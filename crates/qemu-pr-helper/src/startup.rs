@@ -1,5 +1,6 @@
 //! From the command line to serving, and to the end: every step, in order.
 
+use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -8,24 +9,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use soft_lun::store::StoreError;
 use thiserror::Error;
 
+use crate::account::Account;
 use crate::activation::{self, ActivationError};
 use crate::backend::Backends;
 use crate::backend::multipath::Multipath;
 use crate::backend::multipath::broker::{Broker, BrokerError, Settings};
 use crate::backend::soft_lun::SoftLuns;
+use crate::created_file::{CreatedFile, Kind, Removal};
 use crate::daemonize::{Background, DaemonizeError, Starting, daemonize};
 use crate::engine::{Engine, EngineError};
 use crate::listener::{ListenError, Listener, SocketFile};
-use crate::notify::Manager;
+use crate::notify::{self, Manager};
 use crate::options::{DEFAULT_SOCKET, Options};
 use crate::pidfile::{PidFile, PidFileError};
-use crate::privileges::{self, PrivilegeError};
+use crate::privileges::{self, Identity, PrivilegeError};
 use crate::sandbox::{self, Needs, SandboxError};
-use crate::signals::Signals;
+use crate::signals::{Signals, Wake};
 use crate::trace::options::{self as trace_options, Next, Settings as TraceSettings, TraceError};
 use crate::trace::{self, Backend, SinkError, trace};
 
@@ -120,9 +123,9 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
     // A relative path is one from here, not from where a daemon is.
     let soft_luns = options.soft_luns.as_deref().map(SoftLuns::open);
     let soft_luns = soft_luns.transpose()?;
-    // Its variables name this process too.
+    // Before there is another process: its variables name this one.
     let manager = Manager::of_environment();
-    let serve = |starting| serve(options, &tracing, &manager, passed, soft_luns, starting);
+    let serve = |starting| serve(options, &tracing, manager, passed, soft_luns, starting);
     if !options.daemon {
         return serve(None);
     }
@@ -137,7 +140,7 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
 fn serve(
     options: &Options,
     tracing: &TraceSettings,
-    manager: &Manager,
+    manager: Manager,
     passed: Option<OwnedFd>,
     soft_luns: Option<SoftLuns>,
     starting: Option<Starting>,
@@ -150,64 +153,186 @@ fn serve(
         .pidfile()
         .map(|path| PidFile::create(&path))
         .transpose()?;
-    // Of what comes after this, the broker has nothing.
+    let watchdog = manager.is_connected().then(notify::watchdog).flatten();
+    // The broker is forked before anything is opened that it must not inherit.
     let patience = options.io_timeout();
-    let broker = Broker::start(Settings {
+    let broker = Arc::new(Broker::start(Settings {
         patience,
         is_daemon: options.daemon,
         sandbox: options.sandbox,
-    })?;
-    let multipath = Multipath::new(broker, patience);
-    let needs = needs(options, soft_luns.as_ref(), socket_file.as_ref())?;
+        has_manager: manager.is_connected(),
+        files: created_files(socket_file.as_ref(), pid_file.as_ref()),
+    })?);
+    let mut files = RuntimeFiles::hand_over(&broker, socket_file, pid_file);
+    let multipath = Multipath::new(Arc::clone(&broker), patience);
+    let needs = needs(options, soft_luns.as_ref())?;
     let backends = Backends::new(patience, soft_luns, Some(multipath));
-    raise_descriptor_limit();
+    raise_limits();
     // Everything that takes privileges is done, and nothing has read a client's byte yet.
-    let user = options.user.map(|user| user.id);
-    let group = options.group.or_else(|| options.user?.primary_group);
-    privileges::drop_all(user, group)?;
+    privileges::drop_all(identity(options))?;
     let engine = Arc::new(Engine::new(listener, backends, None, &options.limits)?);
     sandbox::enter(options.sandbox, &needs)?;
     drop(needs);
     engine.executor().check()?;
     trace::start()?;
+    // Before a byte of a client is read, as the socket must be closed by then; and before the caller
+    // ends, which a manager may have taken for the helper.
+    manager.ready(options.daemon, engine.load());
     engine.start()?;
-    // Before the caller ends, which a manager may have taken for the helper.
-    manager.ready(options.daemon, engine.status());
     if let Some(starting) = starting {
         // Then there is no standard error any more.
         trace::flush();
         starting.ready()?;
     }
 
-    let signal = wait(&signals, manager, &engine).map_err(StartError::Wait)?;
-    log::info!("{signal}: ending");
-    trace!(pr_helper_stopping(signal.as_str()));
-    manager.stopping("waiting for commands in progress");
-    drop(socket_file);
+    let end = wait(&signals, watchdog, &broker, &engine).map_err(StartError::Wait)?;
+    log::info!("{end}: ending");
+    trace!(pr_helper_stopping(end.as_str()));
+    broker.send_stopping();
+    files.remove_socket();
     let left = engine.stop(PATIENCE);
     trace!(pr_helper_stopped(u64::try_from(left).unwrap_or(u64::MAX)));
     if left > 0 {
         log::warn!("{left} clients get no answer: their devices have not answered either");
     }
-    drop(pid_file);
-    Ok(ExitCode::SUCCESS)
+    drop(files);
+    Ok(end.exit_code())
 }
 
-/// Waits for the signal that ends the helper. Meanwhile the service manager hears that the helper is alive, as
-/// long as its threads are.
-fn wait(signals: &Signals, manager: &Manager, engine: &Engine<Backends>) -> io::Result<Signal> {
-    // As sd_watchdog_enabled(3) recommends.
-    let period = manager.watchdog().map(|limit| limit / 2);
-    loop {
-        if let Some(signal) = signals.wait(period)? {
-            return Ok(signal);
-        }
-        if engine.beat() {
-            manager.alive(engine.status());
-        } else {
-            log::error!("no thread takes notice of anything any more");
+/// Reason why the helper ends. `Display` is its name in the log.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Signal(Signal),
+    /// Without the broker there are no commands on multipath maps, no watchdog, and no way to start it
+    /// again: whatever has started the helper starts both.
+    BrokerEnded,
+}
+
+impl End {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Signal(signal) => signal.as_str(),
+            Self::BrokerEnded => "broker ended",
         }
     }
+
+    fn exit_code(self) -> ExitCode {
+        match self {
+            Self::Signal(_) => ExitCode::SUCCESS,
+            Self::BrokerEnded => ExitCode::FAILURE,
+        }
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Waits for a reason to end. Meanwhile the service manager is told that the helper is alive, as long
+/// as its threads and the broker are.
+fn wait(
+    signals: &Signals,
+    watchdog: Option<Duration>,
+    broker: &Broker,
+    engine: &Engine<Backends>,
+) -> io::Result<End> {
+    // As sd_watchdog_enabled(3) recommends.
+    let period = watchdog.map(|limit| limit / 2);
+    loop {
+        match signals.wait(broker, period)? {
+            Wake::Signal(signal) => return Ok(End::Signal(signal)),
+            Wake::HungUp => {
+                log::error!(
+                    "broker ended unexpectedly: the helper ends with status 1; restart it, unless a \
+                     service manager does"
+                );
+                return Ok(End::BrokerEnded);
+            }
+            Wake::Timeout if engine.beat() => {
+                let load = engine.load();
+                // Without a watchdog this is a process that was stopped and goes on.
+                if period.is_some() {
+                    broker.send_alive(load.clients, load.commands);
+                }
+            }
+            Wake::Timeout => log::error!("no thread takes notice of anything any more"),
+        }
+    }
+}
+
+/// Socket and PID file, which the broker removes when this is dropped.
+struct RuntimeFiles {
+    broker: Arc<Broker>,
+    socket: Option<SocketFile>,
+    pid_file: Option<PidFile>,
+}
+
+impl RuntimeFiles {
+    fn hand_over(
+        broker: &Arc<Broker>,
+        mut socket: Option<SocketFile>,
+        mut pid_file: Option<PidFile>,
+    ) -> Self {
+        if let Some(socket) = &mut socket {
+            socket.hand_over();
+        }
+        if let Some(pid_file) = &mut pid_file {
+            pid_file.hand_over();
+        }
+        Self {
+            broker: Arc::clone(broker),
+            socket,
+            pid_file,
+        }
+    }
+
+    fn remove_socket(&mut self) {
+        if self.socket.take().is_some() {
+            self.broker.remove(Kind::Socket);
+        }
+    }
+}
+
+impl Drop for RuntimeFiles {
+    fn drop(&mut self) {
+        self.remove_socket();
+        if let Some(pid_file) = self.pid_file.take()
+            && self.broker.remove(Kind::PidFile) == Removal::Failed
+        {
+            pid_file.empty();
+        }
+    }
+}
+
+/// Lists the files that this process has created, for as long as it lives.
+fn created_files(
+    socket: Option<&SocketFile>,
+    pid_file: Option<&PidFile>,
+) -> &'static [CreatedFile] {
+    let socket = socket.map(SocketFile::file);
+    let pid_file = pid_file.map(PidFile::created);
+    socket
+        .into_iter()
+        .chain(pid_file)
+        .cloned()
+        .collect::<Vec<_>>()
+        .leak()
+}
+
+/// Returns the identity to serve with: that of the command line, or else the default account.
+fn identity(options: &Options) -> Identity {
+    let chosen = Identity::Chosen {
+        user: options.user.map(|user| user.id),
+        group: options.group.or_else(|| options.user?.primary_group),
+    };
+    let is_chosen = options.user.is_some() || options.group.is_some();
+    // The directory of soft LUNs belongs to the user that has started the helper.
+    if is_chosen || options.soft_luns.is_some() || !geteuid().is_root() {
+        return chosen;
+    }
+    Account::default_account().map_or(chosen, Identity::Default)
 }
 
 /// The socket, and its file if that is this process's to remove.
@@ -226,30 +351,41 @@ fn listen(
     Ok((listener, Some(file)))
 }
 
-/// What the sandbox is to leave.
-fn needs(
-    options: &Options,
-    soft_luns: Option<&SoftLuns>,
-    socket: Option<&SocketFile>,
-) -> Result<Needs, StartError> {
-    let socket = socket.map(|file| file.path().to_owned());
+/// Returns what stays accessible in the sandbox.
+fn needs(options: &Options, soft_luns: Option<&SoftLuns>) -> Result<Needs, StartError> {
     let soft_luns = soft_luns.map(SoftLuns::folder).transpose();
     Ok(Needs {
         soft_luns: soft_luns.map_err(StartError::Descriptor)?,
-        removed: socket.into_iter().chain(options.pidfile()).collect(),
         syslog: options.trace_backend.contains(&Backend::Syslog),
     })
 }
 
-/// Lets this process have as many descriptors as it may. The usual soft limit of 1024 is for programs
-/// that use select(2), and it limits how many clients there can be.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
+/// Raises the limits of this process as far as possible.
+///
+/// The usual soft limit of 1024 descriptors is for programs that use select(2), and it limits the
+/// number of clients. The limit of processes is one for all threads of a user, so with a user for all
+/// helpers a helper could take the threads of another one.
+fn raise_limits() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let descriptors = Rlimit {
+        current: maximum,
+        maximum,
     };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+    if let Err(error) = setrlimit(Resource::Nofile, descriptors) {
         log::info!("cannot raise the limit of file descriptors: {error}");
+    }
+    let unlimited = Rlimit {
+        current: None,
+        maximum: None,
+    };
+    let maximum = getrlimit(Resource::Nproc).maximum;
+    let processes = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    // The hard limit can be raised by root alone.
+    let raised = setrlimit(Resource::Nproc, unlimited);
+    if let Err(error) = raised.or_else(|_| setrlimit(Resource::Nproc, processes)) {
+        log::info!("cannot raise the limit of processes: {error}");
     }
 }

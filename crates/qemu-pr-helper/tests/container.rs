@@ -153,6 +153,7 @@ fn root_serves_in_a_folder_that_was_given_away_and_comes_back_there() {
         }
         client(&socket);
         helper.terminate();
+        assert!(!socket.exists(), "the socket is left");
     }
 }
 

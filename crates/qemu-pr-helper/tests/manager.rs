@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
 use std::ffi::OsStr;
-use std::io::Read as _;
+use std::fs;
+use std::io::{ErrorKind, IoSliceMut, Read as _};
+use std::mem::MaybeUninit;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
@@ -12,6 +14,8 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use pr_socket::Client;
+use rustix::net::sockopt::set_socket_passcred;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Pid, Signal, kill_process};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -61,7 +65,7 @@ fn it_serves_is_alive_and_ends() {
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut helper = Helper::start(folder.path(), address, &[("WATCHDOG_USEC", "100000")]);
     let status = "STATUS=0 clients, 0 commands in progress";
-    assert_eq!(hear(&manager), ["READY=1", status]);
+    assert_eq!(hear(&manager), ["READY=1", "NOTIFYACCESS=all", status]);
     let client = Client::connect(&folder.path().join("socket")).unwrap();
     let end = Instant::now() + PATIENCE;
     loop {
@@ -137,13 +141,14 @@ fn a_daemon_says_which_process_it_is_before_its_caller_ends() {
         .env("NOTIFY_SOCKET", address)
         .status();
     assert!(status.unwrap().success());
-    let process = std::fs::read_to_string(pid_file).unwrap();
+    let process = fs::read_to_string(pid_file).unwrap();
     let process = Pid::from_raw(process.trim().parse().unwrap()).unwrap();
     manager.set_nonblocking(true).unwrap();
     let heard = hear(&manager);
     kill_process(process, Signal::TERM).unwrap();
     assert_eq!(heard[0], "READY=1");
     assert_eq!(heard[1], format!("MAINPID={}", process.as_raw_nonzero()));
+    assert_eq!(heard[2], "NOTIFYACCESS=all");
 }
 
 #[test]
@@ -160,14 +165,97 @@ fn a_manager_that_is_busy_hears_it_later() {
         waiting += 1;
     }
     let _helper = Helper::start(folder.path(), address, &[]);
-    // It serves before it has told anybody.
-    let end = Instant::now() + PATIENCE;
-    while let Err(error) = Client::connect(&folder.path().join("socket")) {
-        assert!(Instant::now() < end, "{error}");
-        sleep(Duration::from_millis(10));
-    }
+    sleep(Duration::from_millis(1500));
     for _ in 0..waiting {
         assert_eq!(hear(&manager), ["OTHER=1"]);
     }
     assert_eq!(hear(&manager)[0], "READY=1");
+}
+
+/// Returns the number of sockets that a process has open.
+fn sockets(process: u32) -> usize {
+    let files = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    let links = files.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+    links
+        .filter(|link| link.to_string_lossy().starts_with("socket:"))
+        .count()
+}
+
+/// Returns the only child of a process: the broker.
+fn broker_of(helper: &Helper) -> Pid {
+    let id = helper.0.id();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    Pid::from_raw(children.trim().parse().unwrap()).unwrap()
+}
+
+/// Binds the socket of a service manager that learns which process a message is from.
+fn manager_with_credentials(address: &Path) -> UnixDatagram {
+    let manager = UnixDatagram::bind(address).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    set_socket_passcred(&manager, true).unwrap();
+    manager
+}
+
+/// Receives a message, and returns its first line and the process that has sent it.
+fn hear_from(manager: &UnixDatagram) -> (String, Pid) {
+    let mut bytes = [0; 4096];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let mut buffers = [IoSliceMut::new(&mut bytes)];
+    let received = recvmsg(manager, &mut buffers, &mut ancillary, RecvFlags::empty()).unwrap();
+    let process = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmCredentials(credentials) => Some(credentials.pid),
+        _ => None,
+    });
+    let text = String::from_utf8(bytes[..received.bytes].to_vec()).unwrap();
+    (text.lines().next().unwrap().to_owned(), process.unwrap())
+}
+
+#[test]
+fn helper_that_serves_has_no_notify_socket() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = folder.path().join("notify");
+    let manager = manager_with_credentials(&address);
+    let mut helper = Helper::start(folder.path(), &address, &[("WATCHDOG_USEC", "100000")]);
+    let process = Pid::from_child(&helper.0);
+    assert_eq!(hear_from(&manager), ("READY=1".to_owned(), process));
+    drop(Client::connect(&folder.path().join("socket")).unwrap());
+    let broker = broker_of(&helper);
+    assert_eq!(hear_from(&manager), ("WATCHDOG=1".to_owned(), broker));
+    // The listener and the control socket; the connection of a client that has left may be there still.
+    let end = Instant::now() + PATIENCE;
+    while sockets(helper.0.id()) != 2 {
+        assert!(Instant::now() < end, "{}", sockets(helper.0.id()));
+        sleep(Duration::from_millis(10));
+    }
+    helper.terminate();
+    let mut last = hear_from(&manager);
+    while last.0 == "WATCHDOG=1" {
+        last = hear_from(&manager);
+    }
+    assert_eq!(last, ("STOPPING=1".to_owned(), broker));
+}
+
+#[test]
+fn stopped_broker_sends_no_watchdog_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&address).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let helper = Helper::start(folder.path(), &address, &[("WATCHDOG_USEC", "100000")]);
+    assert_eq!(hear(&manager)[0], "READY=1");
+    assert_eq!(hear(&manager)[0], "WATCHDOG=1");
+    let broker = broker_of(&helper);
+    kill_process(broker, Signal::STOP).unwrap();
+    // Messages that were sent before.
+    sleep(Duration::from_millis(500));
+    manager.set_nonblocking(true).unwrap();
+    while manager.recv(&mut [0; 4096]).is_ok() {}
+    // Ten times the interval.
+    sleep(Duration::from_millis(500));
+    let error = manager.recv(&mut [0; 4096]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    manager.set_nonblocking(false).unwrap();
+    kill_process(broker, Signal::CONT).unwrap();
+    assert_eq!(hear(&manager)[0], "WATCHDOG=1");
 }

@@ -41,6 +41,7 @@ mod sync;
 mod table;
 mod timer;
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +80,22 @@ pub enum EngineError {
     /// The first thread cannot be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+}
+
+/// Load of the engine at one moment. `Display` is what a service manager shows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load<T> {
+    /// Connected clients.
+    pub clients: T,
+    /// Commands in progress.
+    pub commands: T,
+}
+
+impl<T: fmt::Display> fmt::Display for Load<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { clients, commands } = self;
+        write!(f, "{clients} clients, {commands} commands in progress")
+    }
 }
 
 /// Serves clients until it is stopped.
@@ -179,12 +196,13 @@ impl<E: Execute> Engine<E> {
         was_heard
     }
 
-    /// What there is to say of the engine at the moment, in a few words.
+    /// Returns the number of clients and of commands in progress.
     #[must_use]
-    pub fn status(&self) -> String {
-        let clients = lock(&self.table).len();
-        let commands = self.devices.commands();
-        format!("{clients} clients, {commands} commands in progress")
+    pub fn load(&self) -> Load<usize> {
+        Load {
+            clients: lock(&self.table).len(),
+            commands: self.devices.commands(),
+        }
     }
 
     /// Makes sure that a thread waits for the next event, whatever becomes of this one.

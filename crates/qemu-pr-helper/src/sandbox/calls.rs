@@ -82,6 +82,7 @@ const CLONE_THREAD: u32 = libc::CLONE_THREAD.cast_unsigned();
 const F_GETFL: u32 = libc::F_GETFL.cast_unsigned();
 const F_GETFD: u32 = libc::F_GETFD.cast_unsigned();
 const F_DUPFD_CLOEXEC: u32 = libc::F_DUPFD_CLOEXEC.cast_unsigned();
+const O_PATH: u32 = libc::O_PATH.cast_unsigned();
 const SIGABRT: u32 = libc::SIGABRT.cast_unsigned();
 
 /// Those of every helper.
@@ -116,11 +117,11 @@ pub const SERVING: &[Call] = &[
         &[(1, Is::Value(F_GETFD))],
         &[(1, Is::Value(F_DUPFD_CLOEXEC))],
     ]),
-    call("openat", libc::SYS_openat, "what sysfs says of a device; landlock says which files"),
+    call("openat", libc::SYS_openat, "what sysfs says of a device; landlock says which files, but not with O_PATH").only(&[&[(2, Is::Without(O_PATH))]]),
     call("read", libc::SYS_read, "the same"),
     call("lseek", libc::SYS_lseek, "the same, by the standard library").sometimes(),
     call("getdents64", libc::SYS_getdents64, "what a device lies on").sometimes(),
-    call("statx", libc::SYS_statx, "whether sysfs has a device, whether a file is still ours"),
+    call("statx", libc::SYS_statx, "whether sysfs has a device"),
     call("newfstatat", libc::SYS_newfstatat, "the same, by the C library").sometimes(),
     call("readlinkat", libc::SYS_readlinkat, "the name of a file that is no device, for the log").sometimes(),
     // Threads.
@@ -149,8 +150,7 @@ pub const SERVING: &[Call] = &[
     call("ftruncate", libc::SYS_ftruncate, "half a record that the disk had no room for").sometimes(),
     call("clock_gettime", libc::SYS_clock_gettime, "times, where the vDSO has no clock").sometimes(),
     // The end, by a signal that is read.
-        call("clock_nanosleep", libc::SYS_clock_nanosleep, "waits for commands in progress").sometimes(),
-    call("unlinkat", libc::SYS_unlinkat, "removes the socket").sometimes(),
+    call("clock_nanosleep", libc::SYS_clock_nanosleep, "waits for commands in progress").sometimes(),
     call("exit_group", libc::SYS_exit_group, "ends"),
     call("dup3", libc::SYS_dup3, "leaves the standard streams, as a daemon").sometimes(),
     call("getpid", libc::SYS_getpid, "ends for a bug, with a core").sometimes(),
@@ -167,11 +167,9 @@ pub const SERVING: &[Call] = &[
 pub const OLD: &[Call] = &[
     call("epoll_wait", libc::SYS_epoll_wait, "waits for clients").sometimes(),
     call("poll", libc::SYS_poll, "whether a line can be written").sometimes(),
-    call("unlink", libc::SYS_unlink, "removes the socket"),
     call("readlink", libc::SYS_readlink, "the name of a file that is no device, for the log"),
-    call("open", libc::SYS_open, "what sysfs says of a device").sometimes(),
-    call("stat", libc::SYS_stat, "whether a file is still ours").sometimes(),
-    call("lstat", libc::SYS_lstat, "whether a file is still ours").sometimes(),
+    call("open", libc::SYS_open, "what sysfs says of a device").only(&[&[(1, Is::Without(O_PATH))]]).sometimes(),
+    call("stat", libc::SYS_stat, "whether sysfs has a device").sometimes(),
     call("dup2", libc::SYS_dup2, "leaves the standard streams, as a daemon").sometimes(),
     call("nanosleep", libc::SYS_nanosleep, "waits for commands in progress").sometimes(),
 ];
@@ -190,6 +188,7 @@ pub const SOFT_LUNS: &[Call] = &[
     #[cfg(not(target_arch = "riscv64"))]
     call("renameat", libc::SYS_renameat, "a file is changed as a whole").sometimes(),
     call("renameat2", libc::SYS_renameat2, "the same").sometimes(),
+    call("unlinkat", libc::SYS_unlinkat, "the new file of a change that did not end"),
 ];
 
 /// Those of a helper that traces to syslog: a datagram has an address.

@@ -1,29 +1,38 @@
-//! Which files can still be opened, made and removed. What is open stays open, and what clients send is.
+//! Files that can still be opened, created and removed. Open files stay open, and so do those that clients
+//! send.
 
 use std::error::Error;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, PathBeneath, Ruleset, RulesetAttr as _,
-    RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope, path_beneath_rules,
+    RulesetCreated, RulesetCreatedAttr as _, RulesetError, RulesetStatus, Scope,
+    path_beneath_rules,
 };
 
 use super::Needs;
+use crate::created_file::OpenedFile;
 
-/// What this helper knows of landlock; an older kernel does as much of it as it can.
+/// Latest version of landlock that is used. An older kernel does as much of it as it can.
 const KNOWN: ABI = ABI::V6;
 
-/// What a device is, and what it lies on. The links in the first lead into the second.
-const SYSFS: [&str; 2] = ["/sys/dev/block", "/sys/devices"];
-/// What a daemon leaves its standard streams for.
+/// Directories of sysfs that tell a multipath map from a disk, and what a map lies on. The links in the
+/// first lead to all devices, but what is read of a device that is no map is a file that it does not
+/// have, which the kernel looks up without landlock.
+const SYSFS: [&str; 2] = ["/sys/dev/block", "/sys/devices/virtual/block"];
+/// File that a daemon replaces its standard streams with.
 const NULL: &str = "/dev/null";
-/// By which soft LUNs notice that the machine was started anew.
+/// File by which soft LUNs notice that the machine was started again.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Lets nothing be opened any more but what the helper needs, and no network be used.
+/// Directories that the broker's workers read: the nodes of paths, the paths of maps, their own threads
+/// and descriptors.
+const WORKER_DIRS: [&str; 3] = ["/dev", "/sys", "/proc"];
+
+/// Restricts the helper to the files that it needs, and forbids every network.
 pub(super) fn restrict(needs: &Needs) -> Result<(), RulesetError> {
-    match try_restrict(needs) {
+    match tolerate(restrict_helper(needs))? {
         Ok(RulesetStatus::FullyEnforced) => {}
         Ok(RulesetStatus::PartiallyEnforced) => {
             log::info!(
@@ -33,45 +42,85 @@ pub(super) fn restrict(needs: &Needs) -> Result<(), RulesetError> {
         Ok(RulesetStatus::NotEnforced) => {
             log::warn!("this kernel has no landlock: files are not restricted");
         }
-        Err(error) => match errno(&error) {
-            // A container that forbids part of it, or a process that is in too many such sandboxes already.
-            Some(libc::EPERM | libc::ENOSYS | libc::EOPNOTSUPP | libc::E2BIG) => {
-                log::warn!("no landlock here, files are not restricted: {error}");
-            }
-            _ => return Err(error),
-        },
+        Err(error) => log::warn!("no landlock here, files are not restricted: {error}"),
     }
     Ok(())
 }
 
-fn try_restrict(needs: &Needs) -> Result<RulesetStatus, RulesetError> {
-    let reading = AccessFs::from_read(KNOWN) & !AccessFs::Execute;
+/// Restricts the broker and its workers to the files that they need. The helper logs what the kernel
+/// does not know, for both.
+pub(super) fn restrict_broker(files: &[OpenedFile]) -> Result<(), RulesetError> {
+    tolerate(try_restrict_broker(files)).map(drop)
+}
+
+/// Passes on errors that are no fault of the kernel or of a container.
+fn tolerate(
+    result: Result<RulesetStatus, RulesetError>,
+) -> Result<Result<RulesetStatus, RulesetError>, RulesetError> {
+    match result {
+        Ok(status) => Ok(Ok(status)),
+        Err(error) => match errno(&error) {
+            // A container that forbids part of it, or a process that is in too many such sandboxes already.
+            Some(libc::EPERM | libc::ENOSYS | libc::EOPNOTSUPP | libc::E2BIG) => Ok(Err(error)),
+            _ => Err(error),
+        },
+    }
+}
+
+fn restrict_helper(needs: &Needs) -> Result<RulesetStatus, RulesetError> {
     let writing = AccessFs::from_all(KNOWN) & !AccessFs::Execute;
-    let mut ruleset = Ruleset::default()
-        .handle_access(AccessFs::from_all(KNOWN))?
-        .handle_access(AccessNet::from_all(KNOWN))?
-        .scope(Scope::from_all(KNOWN))?
-        .create()?;
+    let mut ruleset = ruleset(Scope::from_all(KNOWN))?;
     if let Some(folder) = &needs.soft_luns {
         // The folder that is open already: what leads to it may be barred by now.
         let rule = PathBeneath::new(folder, writing & !special_files());
         ruleset = ruleset.add_rule(rule)?;
+        ruleset = allow(ruleset, BOOT, reading())?;
     }
-    let mut rules = vec![(
-        PathBuf::from(NULL),
-        AccessFs::ReadFile | AccessFs::WriteFile,
-    )];
-    rules.extend(SYSFS.map(|path| (path.into(), reading)));
-    rules.extend(needs.soft_luns.as_ref().map(|_| (BOOT.into(), reading)));
-    // With all of the file system below it, the right to remove one file is too much.
-    let folders = needs.removed.iter().map(|file| folder_of(file));
-    let folders = folders.filter(|folder| folder != Path::new("/"));
-    rules.extend(folders.map(|folder| (folder, AccessFs::RemoveFile.into())));
-    for (path, access) in rules {
-        // What is not there needs no rule.
-        ruleset = ruleset.add_rules(path_beneath_rules([path], access))?;
+    ruleset = allow(ruleset, NULL, AccessFs::ReadFile | AccessFs::WriteFile)?;
+    for dir in SYSFS {
+        ruleset = allow(ruleset, dir, reading())?;
     }
     Ok(ruleset.restrict_self()?.ruleset)
+}
+
+fn try_restrict_broker(files: &[OpenedFile]) -> Result<RulesetStatus, RulesetError> {
+    // Not the scope of abstract sockets: that is where multipathd listens.
+    let mut ruleset = ruleset(Scope::Signal.into())?;
+    for dir in WORKER_DIRS {
+        ruleset = allow(ruleset, dir, reading() | AccessFs::IoctlDev)?;
+    }
+    ruleset = allow(ruleset, NULL, AccessFs::ReadFile | AccessFs::WriteFile)?;
+    for opened in files {
+        // With all of the file system below it, the right to remove one file is too much.
+        if opened.file().dir() != Path::new("/") {
+            // To lock a directory takes opening it.
+            let access = AccessFs::RemoveFile | AccessFs::ReadDir;
+            ruleset = ruleset.add_rule(PathBeneath::new(opened.dir(), access))?;
+        }
+    }
+    Ok(ruleset.restrict_self()?.ruleset)
+}
+
+/// Creates a ruleset that forbids all access to files and to networks.
+fn ruleset(scopes: BitFlags<Scope>) -> Result<RulesetCreated, RulesetError> {
+    Ruleset::default()
+        .handle_access(AccessFs::from_all(KNOWN))?
+        .handle_access(AccessNet::from_all(KNOWN))?
+        .scope(scopes)?
+        .create()
+}
+
+/// Adds a rule for `path`, if that exists.
+fn allow(
+    ruleset: RulesetCreated,
+    path: &str,
+    access: impl Into<BitFlags<AccessFs>>,
+) -> Result<RulesetCreated, RulesetError> {
+    ruleset.add_rules(path_beneath_rules([path], access))
+}
+
+fn reading() -> BitFlags<AccessFs> {
+    AccessFs::from_read(KNOWN) & !AccessFs::Execute
 }
 
 /// What the kernel said.
@@ -93,30 +142,4 @@ fn special_files() -> BitFlags<AccessFs> {
         | AccessFs::MakeSock
         | AccessFs::MakeFifo
         | AccessFs::IoctlDev
-}
-
-/// The folder that a file is in; the current one if the path does not say.
-fn folder_of(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(folder) if folder.as_os_str().is_empty() => ".".into(),
-        Some(folder) => folder.into(),
-        None => "/".into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_in_a_folder() {
-        for (file, folder) in [
-            ("/run/a/b", "/run/a"),
-            ("/b", "/"),
-            ("b", "."),
-            ("a/b", "a"),
-        ] {
-            assert_eq!(folder_of(Path::new(file)), Path::new(folder));
-        }
-    }
 }

@@ -17,10 +17,11 @@ mod landlock;
 mod seccomp;
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 
 use clap::ValueEnum;
 use thiserror::Error;
+
+use crate::created_file::OpenedFile;
 
 /// How the sandbox is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -39,8 +40,6 @@ pub enum Mode {
 pub struct Needs {
     /// The folder of soft LUNs, open, to be read and written.
     pub soft_luns: Option<OwnedFd>,
-    /// The files to be removed at the end.
-    pub removed: Vec<PathBuf>,
     /// Whether lines are sent to syslog.
     pub syslog: bool,
 }
@@ -72,15 +71,20 @@ pub fn enter(mode: Mode, needs: &Needs) -> Result<(), SandboxError> {
     seccomp::restrict(mode, needs).map_err(SandboxError::Seccomp)
 }
 
-/// Gives up for ever what neither a broker for multipath maps nor its workers ever do. They have to open paths and
-/// to speak with multipathd, so it is less than with [`enter`].
+/// Restricts the broker for multipath maps and its workers, for good.
+///
+/// They have to open paths and to speak with multipathd, so they keep more than with [`enter`]: files
+/// below `/dev`, `/sys` and `/proc` can be read, `files` can be removed, and only hostile system calls
+/// are refused.
 ///
 /// # Errors
 ///
 /// [`SandboxError`]; the process must then end.
-pub fn enter_as_broker(mode: Mode) -> Result<(), SandboxError> {
+pub fn enter_as_broker(mode: Mode, files: &[OpenedFile]) -> Result<(), SandboxError> {
     match mode {
-        Mode::Off => Ok(()),
-        Mode::Log | Mode::Enforce => seccomp::restrict_hostile(mode).map_err(SandboxError::Seccomp),
+        Mode::Off => return Ok(()),
+        Mode::Log => {}
+        Mode::Enforce => landlock::restrict_broker(files).map_err(SandboxError::Landlock)?,
     }
+    seccomp::restrict_hostile(mode).map_err(SandboxError::Seccomp)
 }

@@ -6,18 +6,24 @@ use std::env;
 use std::fs::{self, File};
 use std::io;
 use std::net::TcpStream;
-use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, exit};
 
 use landlock::{AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _};
 use nix::sched::{CloneFlags, unshare};
-use qemu_pr_helper::sandbox::{Mode, Needs, enter};
+use qemu_pr_helper::created_file::{CreatedFile, Kind};
+use qemu_pr_helper::sandbox::{self, Needs, enter, enter_as_broker};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::set_no_new_privs;
 
 const DEED: &str = "SANDBOX_DEED";
 const FOLDER: &str = "SANDBOX_FOLDER";
+/// Set if the deed is one of the broker.
+const BROKER: &str = "SANDBOX_BROKER";
 
 /// Exit statuses: what has become of a deed.
 const DONE: i32 = 10;
@@ -34,11 +40,20 @@ fn the_deed() {
     let folder = PathBuf::from(env::var_os(FOLDER).unwrap());
     let needs = Needs {
         soft_luns: Some(File::open(folder.join("luns")).unwrap().into()),
-        removed: vec![folder.join("run/socket"), PathBuf::from("/pid")],
         syslog: false,
     };
     // Of this thread alone, which is enough for the deed.
-    enter(Mode::Enforce, &needs).unwrap();
+    match env::var_os(BROKER) {
+        None => enter(sandbox::Mode::Enforce, &needs).unwrap(),
+        Some(_) => {
+            let socket = folder.join("run/socket");
+            let metadata = fs::metadata(&socket).unwrap();
+            let socket = CreatedFile::new(Kind::Socket, &socket, &metadata);
+            let files = [socket.open_dir().unwrap()];
+            set_no_new_privs(true).unwrap();
+            enter_as_broker(sandbox::Mode::Enforce, &files).unwrap();
+        }
+    }
     let done = commit(&deed, &folder);
     exit(match done.map_err(|error| error.raw_os_error()) {
         Ok(()) => DONE,
@@ -62,8 +77,15 @@ fn commit(deed: &str, folder: &Path) -> io::Result<()> {
                 .write(true)
                 .open("/sys/kernel/mm/transparent_hugepage/enabled"),
         ),
+        "read a device's attributes" => of_file(File::open("/sys/devices/system/cpu/online")),
+        "name a folder" => Ok(rustix::fs::open("/", OFlags::PATH, Mode::empty()).map(drop)?),
         "make a file" => of_file(File::create(folder.join("run/new"))),
         "remove a file" => fs::remove_file(folder.join("file")),
+        "read its threads" => fs::read_dir("/proc/self/task").map(drop),
+        "write a disk" => of_file(File::options().write(true).open("/dev/zero")),
+        "connect to an abstract socket" => {
+            UnixStream::connect_addr(&abstract_address(folder)).map(drop)
+        }
         "connect to a socket" => UnixStream::connect(folder.join("run/socket")).map(drop),
         "make a socket" => UnixListener::bind(folder.join("run/new")).map(drop),
         "connect to a network" => TcpStream::connect("127.0.0.1:1").map(drop),
@@ -88,18 +110,35 @@ fn commit(deed: &str, folder: &Path) -> io::Result<()> {
     }
 }
 
+/// Returns the address of a socket outside of the sandbox.
+fn abstract_address(folder: &Path) -> SocketAddr {
+    SocketAddr::from_abstract_name(folder.as_os_str().as_encoded_bytes()).unwrap()
+}
+
 /// What becomes of a deed.
 fn result(deed: &str) -> ExitStatus {
+    run(deed, &[])
+}
+
+/// Returns the exit status of a process that does a deed in the broker's sandbox.
+fn broker_result(deed: &str) -> ExitStatus {
+    run(deed, &[(BROKER, "1")])
+}
+
+fn run(deed: &str, environment: &[(&str, &str)]) -> ExitStatus {
     let folder = tempfile::tempdir().unwrap();
     for name in ["luns", "run"] {
         fs::create_dir(folder.path().join(name)).unwrap();
     }
-    for name in ["luns/file", "run/socket", "file"] {
+    for name in ["luns/file", "file"] {
         fs::write(folder.path().join(name), "").unwrap();
     }
+    let _socket = UnixListener::bind(folder.path().join("run/socket")).unwrap();
+    let _abstract = UnixListener::bind_addr(&abstract_address(folder.path())).unwrap();
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "refused::the_deed", "--nocapture"]);
     command.env(DEED, deed).env(FOLDER, folder.path());
+    command.envs(environment.iter().copied());
     command.stdin(File::open("/dev/null").unwrap());
     command.output().unwrap().status
 }
@@ -110,7 +149,6 @@ fn what_the_helper_needs_is_there() {
         "read a device's folder",
         "read a soft LUN",
         "make a soft LUN's file",
-        "remove the socket",
     ] {
         assert_eq!(result(deed).code(), Some(DONE), "{deed}");
     }
@@ -126,10 +164,50 @@ fn other_files_are_not() {
         "read a disk",
         "change sysfs",
         "make a file",
-        "remove a file",
         "read a trace of the kernel",
+        "read a device's attributes",
     ] {
         assert_eq!(result(deed).code(), Some(EACCES), "{deed}");
+    }
+}
+
+#[test]
+fn broker_reaches_paths_and_multipathd_and_removes_the_socket() {
+    for deed in [
+        "read a device's folder",
+        "read a device's attributes",
+        "read a disk",
+        "read its threads",
+        "connect to an abstract socket",
+        "connect to a socket",
+        "remove the socket",
+    ] {
+        assert_eq!(broker_result(deed).code(), Some(DONE), "{deed}");
+    }
+}
+
+#[test]
+fn broker_reaches_no_other_files() {
+    if !has_landlock() {
+        return crate::skipped("this kernel has no landlock");
+    }
+    for deed in [
+        "read a file",
+        "change sysfs",
+        "make a file",
+        "remove a file",
+        "write a disk",
+    ] {
+        assert_eq!(broker_result(deed).code(), Some(EACCES), "{deed}");
+    }
+}
+
+#[test]
+fn created_files_cannot_be_removed() {
+    for deed in ["remove the socket", "remove a file"] {
+        // On some architectures the system call has uses with soft LUNs, and landlock refuses it.
+        let code = result(deed).code();
+        assert!(matches!(code, Some(EPERM | EACCES)), "{deed}: {code:?}");
     }
 }
 
@@ -144,6 +222,7 @@ fn foreign_system_calls_fail() {
         "start a process",
         "signal a process",
         "ask a terminal",
+        "name a folder",
     ] {
         assert_eq!(result(deed).code(), Some(EPERM), "{deed}");
     }

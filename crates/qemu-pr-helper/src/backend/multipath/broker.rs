@@ -1,27 +1,28 @@
-//! The process that is allowed more, and does nothing by itself.
+//! Privileged broker: starts a worker for each command on a multipath map, and does for the helper what
+//! the helper has given up the rights for.
 //!
-//! To reach the paths of a map takes the rights of root: their nodes, and multipathd, who obeys nobody
-//! else. The process that reads what clients send does not keep them. So before it gives them up it starts
-//! another one, the broker, and for each command hands it one end of a fresh pair of sockets. The broker
-//! starts a worker on it, which is the same program in a process of its own, and forgets about it.
+//! To reach the paths of a map takes the rights of root: their nodes, and multipathd, which obeys root
+//! alone. The process that reads what clients send does not keep them. So before it gives them up it
+//! starts another one, the broker, and for each command sends it one end of a new pair of sockets. The
+//! broker forks a worker on it, which executes the command and ends.
 //!
 //! ```text
-//! helper ── control: a socket for each command ──> broker ── fork ──> worker
-//!    └────────────── order, map ── report ── that pair of sockets ──────┘
+//! helper ── control messages, a socket for each command ──> broker ── fork ──> worker
+//!    └────────────── order, map ── report ── that pair of sockets ──────────────┘
 //! ```
 //!
-//! The broker reads nothing but the descriptor. Whatever becomes of a worker ends that command, and no
-//! other. When the helper ends, by SIGKILL too, the broker reads the end of the control socket and ends; a
-//! worker is killed by the kernel when the broker has gone.
+//! The broker also removes socket and PID file at the end, and tells the service manager that the helper
+//! is alive. It reads nothing but control messages of a fixed form. When the helper ends, by SIGKILL too,
+//! the broker reads the end of the control socket and ends; the kernel then kills its workers.
 
 use std::error::Error;
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use linux_sys::{fork, signals};
+use linux_sys::fork;
 use pr_socket::descriptors::{self, Descriptors, ReceiveMode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -31,14 +32,29 @@ use rustix::process::{Pid, getpid};
 use rustix::thread::{CapabilitySet, set_name};
 use thiserror::Error;
 
-use super::message::{LONGEST_REPORT, Order, Report};
+use super::control::{self, Control};
+use super::message::{LONGEST_REPORT, Order, REFUSED, Report};
 use super::worker;
+use super::workers::Workers;
+use crate::created_file::{CreatedFile, Kind, OpenedFile, Removal};
+use crate::engine::Load;
+use crate::notify::Manager;
 use crate::sandbox::{self, Mode};
 use crate::{daemonize, privileges, trace};
 
-/// What the broker and its workers keep: SCSI commands, and reading the nodes of disks that are somebody
-/// else's than root's.
+/// Capabilities that the broker and its workers use: `CAP_SYS_RAWIO` for SCSI commands, and
+/// `CAP_DAC_READ_SEARCH` for the nodes of disks that belong to other users than root.
 const KEPT: CapabilitySet = CapabilitySet::SYS_RAWIO.union(CapabilitySet::DAC_READ_SEARCH);
+
+/// Capability that the broker holds, but uses only to remove socket and PID file: their directory can
+/// belong to another user. Workers give it up.
+pub(super) const FOR_REMOVAL: CapabilitySet = CapabilitySet::DAC_OVERRIDE;
+
+/// Delay between attempts to send to a broker whose queue is full.
+const RETRY_DELAY: Duration = Duration::from_millis(10);
+
+/// Time limit for the removal of a file.
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long it may take to start.
 const START: Duration = Duration::from_secs(10);
@@ -61,6 +77,10 @@ pub struct Settings {
     pub is_daemon: bool,
     /// How the sandbox is used.
     pub sandbox: Mode,
+    /// Whether there is a service manager to be told that the helper is alive.
+    pub has_manager: bool,
+    /// Files that the helper has created, and that the broker removes when it is asked to.
+    pub files: &'static [CreatedFile],
 }
 
 /// What the worker begins with.
@@ -84,10 +104,13 @@ pub enum WorkerError {
     #[error("cannot ask for a worker")]
     Ask(#[source] io::Error),
     /// The broker has ended.
-    #[error("the broker has ended: restart the helper")]
+    #[error("the broker has ended; the helper ends too")]
     NoBroker,
-    /// The worker has ended before it could report; or there was none.
-    #[error("the worker ended without a report: it crashed, was killed, or could not be started")]
+    /// The broker starts no worker at the moment.
+    #[error("the broker has started no worker")]
+    Refused,
+    /// The worker has ended before it could report.
+    #[error("the worker ended without a report: it crashed or was killed")]
     Ended,
     /// The worker does not report.
     #[error("the worker gave no report within {} s", .0.as_secs())]
@@ -112,7 +135,9 @@ impl Broker {
     pub fn start(settings: Settings) -> Result<Self, BrokerError> {
         let start = || -> io::Result<OwnedFd> {
             let (here, there) = pair()?;
-            fork::apart(there, settings, serve)?;
+            fork::apart(&there, settings, serve)?;
+            // With both ends open this process would not see the broker's end closed.
+            drop(there);
             if !wait(&here, START)? {
                 return Err(io::Error::other("it does not get ready"));
             }
@@ -136,16 +161,86 @@ impl Broker {
         let (here, there) = pair().map_err(WorkerError::Ask)?;
         let message = order.encode();
         descriptors::send(here.as_fd(), &message, map.as_fd()).map_err(WorkerError::Ask)?;
-        descriptors::send(self.control.as_fd(), &[0], there.as_fd()).map_err(|error| {
+        let control = Control::StartWorker.encode();
+        descriptors::send(self.control.as_fd(), &control, there.as_fd()).map_err(|error| {
             match Errno::from_io_error(&error) {
                 Some(Errno::PIPE | Errno::CONNRESET) => WorkerError::NoBroker,
                 _ => WorkerError::Ask(error),
             }
         })?;
-        // Else this process would hold both ends, and would not see the other one closed.
+        // With both ends open this process would not see the worker's end closed.
         drop(there);
-        // The worker counts from a little later, and has to have time to say that it has no answer.
-        report(&here, order.patience.saturating_add(worker::GRACE))
+        // The worker has the deadline too, and needs time to report that it got no answer.
+        report(
+            &here,
+            order.deadline.time_left().saturating_add(worker::GRACE),
+        )
+    }
+
+    /// Has the broker tell the service manager that the helper is alive. A broker that is stopped is
+    /// not waited for: the service manager then restarts both.
+    pub fn send_alive(&self, clients: usize, commands: usize) {
+        let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let message = Control::Alive {
+            clients: number(clients),
+            commands: number(commands),
+        };
+        if let Err(error) = self.send(message) {
+            log::warn!("service manager not told that the helper is alive: broker: {error}");
+        }
+    }
+
+    /// Has the broker tell the service manager that the helper ends.
+    pub fn send_stopping(&self) {
+        if let Err(error) = self.send(Control::Stopping) {
+            log::info!("service manager not told that the helper ends: broker: {error}");
+        }
+    }
+
+    /// Has the broker remove a file that was named at its start, and waits for that.
+    pub fn remove(&self, kind: Kind) -> Removal {
+        self.try_remove(kind).unwrap_or_else(|error| {
+            log::warn!("{kind} not removed: broker: {error}; the next start replaces it");
+            Removal::Failed
+        })
+    }
+
+    fn try_remove(&self, kind: Kind) -> io::Result<Removal> {
+        let end = Instant::now() + REMOVAL_TIMEOUT;
+        while let Err(error) = self.send(Control::Remove(kind)) {
+            // The queue is short, and its messages may be those of commands.
+            if error.kind() != io::ErrorKind::WouldBlock || Instant::now() >= end {
+                return Err(error);
+            }
+            sleep(RETRY_DELAY);
+        }
+        loop {
+            if !wait(&self.control, end.saturating_duration_since(Instant::now()))? {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let mut reply = [0; control::REMOVAL_LEN];
+            let (length, _) =
+                descriptors::receive(self.control.as_fd(), &mut reply, ReceiveMode::NoWait)?;
+            match reply.get(..length).and_then(control::decode_removal) {
+                Some((other, removal)) if other == kind => return Ok(removal),
+                // The answer to an earlier request, which was not waited for any longer.
+                Some(_) => {}
+                None => return Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        }
+    }
+
+    fn send(&self, message: Control) -> io::Result<()> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        send(&self.control, &message.encode(), flags)?;
+        Ok(())
+    }
+}
+
+/// The kernel reports a hang-up of this descriptor when the broker has ended.
+impl AsFd for Broker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
     }
 }
 
@@ -155,15 +250,25 @@ fn report(socket: &OwnedFd, patience: Duration) -> Result<Report, WorkerError> {
         return Err(WorkerError::Silent(patience));
     }
     let mut buffer = vec![0; LONGEST_REPORT];
-    match descriptors::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait) {
+    let mut received = descriptors::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait);
+    if is_reset(&received) {
+        // The other end was closed with the order unread. What it has sent before comes after that.
+        received = descriptors::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait);
+    }
+    match received {
         Ok((0, _)) => Err(WorkerError::Ended),
-        Ok((length, _)) => buffer
-            .get(..length)
-            .and_then(Report::decode)
-            .ok_or(WorkerError::Nonsense),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Err(WorkerError::Ended),
+        Ok((length, _)) => match buffer.get(..length) {
+            Some(bytes) if bytes == REFUSED => Err(WorkerError::Refused),
+            Some(bytes) => Report::decode(bytes).ok_or(WorkerError::Nonsense),
+            None => Err(WorkerError::Nonsense),
+        },
         Err(error) => Err(WorkerError::Ask(error)),
     }
+}
+
+fn is_reset<T>(result: &io::Result<T>) -> bool {
+    let error = result.as_ref().err();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
 }
 
 /// Two ends of a connection that keeps messages apart.
@@ -211,9 +316,14 @@ fn try_serve(control: &OwnedFd, settings: Settings) -> Result<(), Box<dyn Error>
     // The helper itself says what becomes of commands on maps.
     trace::fall_silent();
     set_name(NAME)?;
-    signals::forget_children()?;
-    privileges::keep_only(KEPT)?;
-    sandbox::enter_as_broker(settings.sandbox)?;
+    let manager = match settings.has_manager {
+        true => Manager::of_environment(),
+        false => Manager::default(),
+    };
+    let files: Vec<_> = settings.files.iter().filter_map(open_dir).collect();
+    let workers = Workers::new()?;
+    privileges::keep_only(KEPT, FOR_REMOVAL)?;
+    sandbox::enter_as_broker(settings.sandbox, &files)?;
     send(control, &READY, SendFlags::NOSIGNAL)?;
     if settings.is_daemon {
         daemonize::close_streams()?;
@@ -222,26 +332,94 @@ fn try_serve(control: &OwnedFd, settings: Settings) -> Result<(), Box<dyn Error>
         broker: getpid(),
         patience: settings.patience,
     };
-    while let Some(socket) = next(control)? {
-        // Without a worker the socket is closed, which says everything.
-        if let Err(error) = fork::apart(socket, start, worker::run) {
-            log::error!("cannot start a worker for a multipath map: {error}");
-        }
-    }
+    let mut serving = Serving {
+        control,
+        manager,
+        files,
+        workers,
+        start,
+    };
+    while serving.serve_next()? {}
     Ok(())
 }
 
-/// The socket for the next worker; `None` when the helper has ended.
-fn next(control: &OwnedFd) -> io::Result<Option<OwnedFd>> {
-    loop {
-        wait(control, Duration::MAX)?;
-        match descriptors::receive(control.as_fd(), &mut [0], ReceiveMode::NoWait) {
-            Ok((0, _)) => return Ok(None),
-            Ok((_, Descriptors::One(socket))) => return Ok(Some(socket)),
-            // The kernel had none to give: the helper sees the other end closed.
-            Ok(_) => {}
-            // Nothing that will not pass: the kernel lacks memory.
+/// Opens the directory of a file that is to be removed.
+fn open_dir(file: &CreatedFile) -> Option<OpenedFile> {
+    let opened = file.open_dir();
+    opened
+        .inspect_err(|error| {
+            let path = file.path().display();
+            log::warn!("{} '{path}' will not be removed: {error}", file.kind());
+        })
+        .ok()
+}
+
+/// Broker that serves.
+struct Serving<'a> {
+    control: &'a OwnedFd,
+    manager: Manager,
+    files: Vec<OpenedFile>,
+    workers: Workers,
+    start: Start,
+}
+
+impl Serving<'_> {
+    /// Waits for the helper or for workers. Returns false when the helper has ended.
+    fn serve_next(&mut self) -> io::Result<bool> {
+        let mut ready = [
+            PollFd::new(&self.workers, PollFlags::IN),
+            PollFd::new(self.control, PollFlags::IN),
+        ];
+        match poll(&mut ready, None) {
+            Err(Errno::INTR) => return Ok(true),
+            result => result?,
+        };
+        let [has_ended, has_message] = ready.map(|ready| !ready.revents().is_empty());
+        if has_ended {
+            self.workers.reap();
+        }
+        if !has_message {
+            return Ok(true);
+        }
+        let mut buffer = [0; control::LEN + 1];
+        match descriptors::receive(self.control.as_fd(), &mut buffer, ReceiveMode::NoWait) {
+            Ok((0, _)) => return Ok(false),
+            Ok((length, descriptors)) => {
+                if let Some(message) = buffer.get(..length).and_then(Control::decode) {
+                    self.execute(message, descriptors);
+                }
+            }
+            // Lack of memory, or a spurious wake-up; neither lasts.
             Err(_) => sleep(PAUSE),
+        }
+        Ok(true)
+    }
+
+    fn execute(&mut self, message: Control, descriptors: Descriptors) {
+        match (message, descriptors) {
+            (Control::StartWorker, Descriptors::One(socket)) => {
+                self.workers.start(&socket, self.start);
+            }
+            // The kernel could not pass the descriptor: the helper sees the other end closed.
+            (Control::StartWorker, _) => {}
+            (Control::Alive { clients, commands }, _) => {
+                let load = Load { clients, commands };
+                self.manager.alive(load);
+            }
+            (Control::Stopping, _) => self.manager.stopping("waiting for commands in progress"),
+            (Control::Remove(kind), _) => {
+                let file = self
+                    .files
+                    .iter()
+                    .find(|opened| opened.file().kind() == kind);
+                let removal = file.map_or(Removal::Failed, |file| {
+                    privileges::with(FOR_REMOVAL, || file.remove())
+                });
+                let reply = control::encode_removal(kind, removal);
+                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                // The helper waits for a while only.
+                let _ = send(self.control, &reply, flags);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! | order, with the map's descriptor | bytes |
 //! |---|---|
-//! | milliseconds that are left, big-endian | 4 |
+//! | deadline in milliseconds of `CLOCK_MONOTONIC`, big-endian | 8 |
 //! | 1 if the steps are wanted, else 0 | 1 |
 //! | CDB | 16 |
 //! | parameter list | the rest |
@@ -16,28 +16,32 @@
 //! | data | that many |
 //! | remarks, a line each; a zero byte; steps, a line each | the rest |
 //!
+//! The broker replies with [`REFUSED`] instead of a report if it does not start a worker.
+//!
 //! The worker is the one with privileges: it believes the order no more than the helper believes a guest.
-
-use std::time::Duration;
 
 use pr_socket::wire::{CDB_SIZE, MAX_TRANSFER, SENSE_SIZE};
 use pr_socket::{Command, Direction};
 use scsi_pr::Status;
 
+use super::deadline::Deadline;
 use super::trail::Step;
 use crate::outcome::Outcome;
 
 /// Bytes of the longest order.
-pub const LONGEST_ORDER: usize = size_of::<u32>() + 1 + CDB_SIZE + MAX_TRANSFER;
+pub const LONGEST_ORDER: usize = size_of::<u64>() + 1 + CDB_SIZE + MAX_TRANSFER;
 
 /// Bytes of the longest report. What is beyond that is cut off.
 pub const LONGEST_REPORT: usize = 32 * 1024;
 
+/// Reply of the broker if it does not start a worker. A report is longer.
+pub const REFUSED: [u8; 1] = [0];
+
 /// What a worker is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Order {
-    /// How long it may take.
-    pub patience: Duration,
+    /// Time after which the command must not be executed any more.
+    pub deadline: Deadline,
     /// Whether the report is to have the steps.
     pub is_traced: bool,
     /// The command.
@@ -50,9 +54,8 @@ impl Order {
     /// Its bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let patience = u32::try_from(self.patience.as_millis()).unwrap_or(u32::MAX);
         [
-            patience.to_be_bytes().as_slice(),
+            self.deadline.as_millis().to_be_bytes().as_slice(),
             &[u8::from(self.is_traced)],
             self.command.cdb().as_slice(),
             &self.list,
@@ -63,8 +66,7 @@ impl Order {
     /// Reads one; `None` if the bytes are none.
     #[must_use]
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (patience, rest) = bytes.split_first_chunk()?;
-        let patience = u32::from_be_bytes(*patience);
+        let (deadline, rest) = bytes.split_first_chunk()?;
         let ([is_traced], rest) = rest.split_first_chunk()?;
         let (cdb, list) = rest.split_first_chunk::<CDB_SIZE>()?;
         let command = Command::new(*cdb).ok()?;
@@ -73,7 +75,7 @@ impl Order {
             Direction::Out => command.transfer_length(),
         };
         (list.len() == expected).then(|| Order {
-            patience: Duration::from_millis(patience.into()),
+            deadline: Deadline::from_millis(u64::from_be_bytes(*deadline)),
             is_traced: *is_traced != 0,
             command,
             list: list.to_owned(),
@@ -156,10 +158,10 @@ mod tests {
     #[test]
     fn what_is_encoded_is_decoded() {
         let command = Command::new(padded(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 3, 0])).unwrap();
-        let patience = Duration::from_millis(1500);
+        let deadline = Deadline::from_millis(1500);
         for is_traced in [false, true] {
             let order = Order {
-                patience,
+                deadline,
                 is_traced,
                 command,
                 list: vec![1, 2, 3],
@@ -197,11 +199,12 @@ mod tests {
             &[cdb(0x5e).as_slice(), &[0; 3]].concat(),
             &cdb(0x2a),
         ] {
-            assert_eq!(Order::decode(&[&[0; 5], bytes].concat()), None);
+            assert_eq!(Order::decode(&[&[0; 9], bytes].concat()), None);
         }
-        assert_eq!(Order::decode(&[0; 3]), None);
+        assert_eq!(Order::decode(&[0; 7]), None);
         let report = Report::of(Outcome::status(Status::GOOD)).encode();
         assert_eq!(Report::decode(&report[..98]), None);
+        assert_eq!(Report::decode(&REFUSED), None);
         let mut longer = report;
         longer[98] = 2;
         assert_eq!(Report::decode(&longer), None);

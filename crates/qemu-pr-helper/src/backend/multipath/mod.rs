@@ -3,7 +3,10 @@
 //! | module | job |
 //! |---|---|
 //! | [`broker`] | the process with the rights that this takes, and how it is asked |
+//! | `control` | control messages from the helper to the broker |
+//! | [`deadline`] | the deadline of a command, and the check that the helper still waits |
 //! | [`message`] | what is said to a worker and what it says |
+//! | `workers` | start, number and end of worker processes |
 //! | `worker` | one command, in a process of its own |
 //! | [`spread`] | the command on all paths, so that it is as on one |
 //! | [`path`] | a path, and the patience with it |
@@ -12,6 +15,8 @@
 //! | `turns` | one change at a time on a map |
 
 pub mod broker;
+mod control;
+pub mod deadline;
 pub mod message;
 pub mod multipathd;
 mod multipathd_socket;
@@ -20,8 +25,10 @@ pub mod spread;
 pub mod trail;
 mod turns;
 mod worker;
+mod workers;
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pr_socket::{Direction, Request};
@@ -36,6 +43,7 @@ use crate::report;
 use crate::trace::{trace, traced};
 
 use broker::{Broker, WorkerError};
+use deadline::Deadline;
 use message::{Order, Report};
 use turns::{Turn, Turns};
 
@@ -48,7 +56,7 @@ const KIND: usize = 24;
 /// What executes commands on multipath maps.
 #[derive(Debug)]
 pub struct Multipath {
-    broker: Broker,
+    broker: Arc<Broker>,
     turns: Turns,
     patience: Duration,
     /// By the client, the map and their kind: the same is not logged again and again.
@@ -58,7 +66,7 @@ pub struct Multipath {
 impl Multipath {
     /// One with this broker, which gives a command `patience`.
     #[must_use]
-    pub fn new(broker: Broker, patience: Duration) -> Self {
+    pub fn new(broker: Arc<Broker>, patience: Duration) -> Self {
         Self {
             broker,
             turns: Turns::default(),
@@ -77,7 +85,7 @@ impl Multipath {
         request: &Request,
         data: &mut [u8],
     ) -> Outcome {
-        let start = Instant::now();
+        let deadline = Deadline::after(self.patience);
         let turn = match request.command.direction() {
             Direction::In => None,
             Direction::Out => match self.take_turn(client, number) {
@@ -86,7 +94,7 @@ impl Multipath {
             },
         };
         let order = Order {
-            patience: self.patience.saturating_sub(start.elapsed()),
+            deadline,
             is_traced: traced!(pr_helper_path, pr_helper_multipathd),
             command: request.command,
             list: request.parameters.clone(),
@@ -157,7 +165,7 @@ impl Multipath {
 
     fn no_report(&self, client: &Client, number: Number, error: &WorkerError) -> Outcome {
         let code = match error {
-            WorkerError::Ask(_) => None,
+            WorkerError::Ask(_) | WorkerError::Refused => None,
             WorkerError::Silent(_) => Some(AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING),
             WorkerError::NoBroker | WorkerError::Ended | WorkerError::Nonsense => {
                 Some(AdditionalSense::IO_PROCESS_TERMINATED)

@@ -7,6 +7,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::deadline::PendingRequest;
 use super::multipathd_socket::Sockets;
 use super::path::Budget;
 use super::spread::{Keeper, KeeperError, Kept};
@@ -22,6 +23,9 @@ const ADVICE: Duration = Duration::from_millis(500);
 /// How often multipathd is asked that is busy: with paths that have just gone away, most likely.
 const ATTEMPTS: usize = 3;
 
+/// Start of the commands that change nothing.
+const QUERY: &str = "get";
+
 /// What every success begins with.
 const OK: &str = "ok";
 
@@ -34,17 +38,19 @@ pub struct Multipathd {
     map: String,
     sockets: Sockets,
     budget: Budget,
+    request: PendingRequest,
     trail: Trail,
 }
 
 impl Multipathd {
     /// The one that environment or custom names. `map` is the kernel's name, `dm-N`.
     #[must_use]
-    pub fn new(map: String, budget: Budget, trail: Trail) -> Self {
+    pub fn new(map: String, budget: Budget, request: PendingRequest, trail: Trail) -> Self {
         Self {
             map,
             sockets: Sockets::of_environment(),
             budget,
+            request,
             trail,
         }
     }
@@ -85,7 +91,14 @@ impl Multipathd {
             .turn()
             .min(patience)
             .max(Duration::from_millis(1));
-        let reply = self.sockets.exchange(command, patience);
+        let is_query = command.starts_with(QUERY);
+        let reply = match is_query || self.request.is_pending() {
+            true => self.sockets.exchange(command, patience),
+            false => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "not asked: the command's time is up",
+            )),
+        };
         self.trail.add(|| Step::Daemon {
             request: command.to_owned(),
             reply: match &reply {
@@ -191,6 +204,7 @@ impl Keeper for Multipathd {
 
 #[cfg(test)]
 mod tests {
+    use super::super::deadline::tests::pending;
     use super::*;
     use scsi_pr::ReservationKey;
     use std::io::{Read as _, Write as _};
@@ -228,10 +242,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("socket");
         let daemon = replying(&path, replies);
+        let (request, _helper) = pending();
         let mut client = Multipathd {
             map: "dm-3".to_owned(),
             sockets: Sockets(vec!["/nowhere".into(), path.into()]),
             budget: Budget::new(Duration::from_secs(30), 2),
+            request,
             trail: Trail::default(),
         };
         let result = ask(&mut client);
@@ -311,15 +327,33 @@ mod tests {
 
     #[test]
     fn one_that_is_not_there_is_to_be_started() {
+        let (request, _helper) = pending();
         let mut client = Multipathd {
             map: "dm-3".to_owned(),
             sockets: Sockets(vec!["@no such socket".into()]),
             budget: Budget::new(Duration::from_secs(1), 2),
+            request,
             trail: Trail::default(),
         };
         let error = client.kept().unwrap_err().to_string();
         assert!(error.contains("start it"), "{error}");
         assert!(error.contains("@no such socket"), "{error}");
+    }
+
+    #[test]
+    fn change_is_not_sent_after_the_helper_hangs_up() {
+        let (result, asked) = with(&["set\n", "0xc3\n"], |client| {
+            let (request, helper) = pending();
+            drop(helper);
+            client.request = request;
+            let kept = client.kept();
+            (kept, client.keep(KEPT), client.forget())
+        });
+        result.0.unwrap();
+        let error = result.1.unwrap_err().to_string();
+        assert!(error.contains("time is up"), "{error}");
+        result.2.unwrap_err();
+        assert_eq!(asked, ["getprstatus map dm-3", "getprkey map dm-3"]);
     }
 
     #[test]

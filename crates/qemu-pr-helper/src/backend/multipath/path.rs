@@ -18,6 +18,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
 
+use super::deadline::PendingRequest;
 use super::spread;
 use super::trail::{Step, Trail};
 use crate::backend::sg::{self, Delivery};
@@ -79,12 +80,19 @@ struct Source {
     open: Arc<OnceLock<File>>,
     /// Why it could not be opened, if that is not a matter of storage.
     trouble: Arc<OnceLock<String>>,
+    request: PendingRequest,
 }
 
 impl Path {
     /// The map itself: the kernel chooses a path for each command.
     #[must_use]
-    pub fn map(descriptor: OwnedFd, number: Number, budget: Budget, trail: &Trail) -> Self {
+    pub fn map(
+        descriptor: OwnedFd,
+        number: Number,
+        budget: Budget,
+        request: &PendingRequest,
+        trail: &Trail,
+    ) -> Self {
         Self {
             name: "map".to_owned(),
             source: Source {
@@ -92,6 +100,7 @@ impl Path {
                 number,
                 open: Arc::new(OnceLock::from(File::from(descriptor))),
                 trouble: Arc::default(),
+                request: request.clone(),
             },
             budget,
             hangs: false,
@@ -131,9 +140,21 @@ impl Source {
         Ok(self.open.get_or_init(|| file))
     }
 
+    /// Sends a command to the path, unless nothing waits for its answer any more.
+    ///
+    /// To open the path can take longer than `timeout`. By then the path was given up, and a command
+    /// that changes something must not be executed after its request has failed.
     fn deliver(&self, cdb: &[u8; CDB_SIZE], data: Data<'_>, timeout: Duration) -> Delivery {
+        let start = Instant::now();
         let delivery = match self.open() {
-            Ok(file) => sg::deliver(file.as_fd(), cdb, data, timeout),
+            Ok(file) => {
+                let left = timeout.saturating_sub(start.elapsed());
+                let is_change = !matches!(data, Data::FromDevice(_));
+                if left.is_zero() || (is_change && !self.request.is_pending()) {
+                    return unsent(AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING);
+                }
+                sg::deliver(file.as_fd(), cdb, data, left)
+            }
             Err(error) => {
                 let errno = Errno::from_io_error(&error);
                 if !matches!(errno, Some(Errno::NXIO | Errno::NODEV)) {
@@ -246,7 +267,7 @@ fn lost(code: AdditionalSense) -> Delivery {
 /// # Errors
 ///
 /// That sysfs cannot be read.
-pub fn paths_of(map: &FilePath, patience: Duration, trail: &Trail) -> io::Result<Vec<Path>> {
+pub fn paths_of(map: &FilePath, request: &PendingRequest, trail: &Trail) -> io::Result<Vec<Path>> {
     let mut found = Vec::new();
     for slave in fs::read_dir(map.join("slaves"))? {
         let slave = slave?;
@@ -260,13 +281,14 @@ pub fn paths_of(map: &FilePath, patience: Duration, trail: &Trail) -> io::Result
         found.push((!is_running, name, number));
     }
     found.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
-    let budget = Budget::new(patience, found.len());
+    let budget = Budget::new(request.deadline().time_left(), found.len());
     let path = |(_, name, number)| Path {
         source: Source {
             node: FilePath::new("/dev").join(&name),
             number,
             open: Arc::default(),
             trouble: Arc::default(),
+            request: request.clone(),
         },
         name,
         budget,
@@ -274,4 +296,34 @@ pub fn paths_of(map: &FilePath, patience: Duration, trail: &Trail) -> io::Result
         trail: trail.clone(),
     };
     Ok(found.into_iter().map(path).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::deadline::tests::pending;
+    use super::spread::Path as _;
+    use super::*;
+
+    #[test]
+    fn path_executes_no_change_after_the_helper_hangs_up() {
+        let (request, helper) = pending();
+        let budget = Budget::new(Duration::from_secs(60), 1);
+        let file = tempfile::tempfile().unwrap();
+        let mut path = Path::map(
+            file.into(),
+            Number::None,
+            budget,
+            &request,
+            &Trail::default(),
+        );
+        let cdb = [0x5f; CDB_SIZE];
+        // A file knows no SCSI commands: the kernel has answered.
+        let delivery = path.send(&cdb, Data::ToDevice(&[]));
+        assert!(matches!(delivery, Delivery::Answered(_)), "{delivery:?}");
+        drop(helper);
+        let delivery = path.send(&cdb, Data::ToDevice(&[]));
+        assert!(matches!(delivery, Delivery::Unsent(_)), "{delivery:?}");
+        let delivery = path.send(&cdb, Data::FromDevice(&mut [0; 8]));
+        assert!(matches!(delivery, Delivery::Answered(_)), "{delivery:?}");
+    }
 }

@@ -17,7 +17,8 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::set_name;
 use scsi_pr::{AdditionalSense, SenseKey};
 
-use super::broker::{Start, wait};
+use super::broker::{FOR_REMOVAL, Start, wait};
+use super::deadline::{Deadline, PendingRequest};
 use super::message::{LONGEST_ORDER, Order, Report};
 use super::multipathd::Multipathd;
 use super::path::{Budget, Path, paths_of};
@@ -26,6 +27,7 @@ use super::trail::Trail;
 use crate::backend::{is_path_only, is_read_only, sg::Delivery};
 use crate::device::{self, Kind, Number};
 use crate::outcome::Outcome;
+use crate::privileges;
 
 /// What a worker has beyond the command's own time, to say how it ended.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
@@ -50,23 +52,21 @@ fn try_run(socket: &OwnedFd, start: Start) -> io::Result<()> {
     if getppid() != Some(start.broker) {
         return Err(io::Error::other("the broker has ended"));
     }
-    wait(socket, ORDER)?;
-    let mut buffer = vec![0; LONGEST_ORDER];
-    let (length, descriptors) =
-        descriptors::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait)?;
-    let order = buffer.get(..length).and_then(Order::decode);
-    let (Some(order), Descriptors::One(map)) = (order, descriptors) else {
-        return Err(io::Error::other("what the helper sent is no order"));
-    };
-    let patience = order.patience.min(start.patience);
-    // Whatever it is that hangs: when the helper has given up, nothing is to be done any more.
+    privileges::give_up(FOR_REMOVAL)?;
+    let (order, map) = receive_order(socket)?;
+    let deadline = order.deadline.min(Deadline::after(start.patience));
+    let request = PendingRequest::new(deadline, socket.try_clone()?);
+    if !request.is_pending() {
+        return Err(io::Error::from(io::ErrorKind::TimedOut));
+    }
+    // The alarm ends a worker that hangs, so that it executes nothing after the helper gave up.
     signals::end_on_alarm()?;
-    let seconds = patience.as_millis().div_ceil(1000).saturating_add(1);
-    alarm::set(u32::try_from(seconds).unwrap_or(u32::MAX));
+    let seconds = deadline.time_left().as_millis().div_ceil(1000);
+    alarm::set(u32::try_from(seconds.saturating_add(1)).unwrap_or(u32::MAX));
 
     let mut paths = Vec::new();
     let trail = Trail::new(order.is_traced);
-    let report = execute(&order, map, patience, &mut paths, &trail);
+    let report = execute(&order, map, &request, &mut paths, &trail);
     let mut report = report.unwrap_or_else(|error| Report {
         remarks: vec![format!("command refused: {error}")],
         ..Report::of(terminated())
@@ -76,6 +76,19 @@ fn try_run(socket: &OwnedFd, start: Start) -> io::Result<()> {
     // To close a path can hang as well: not before the report.
     drop(paths);
     Ok(())
+}
+
+/// Receives a request and the map's descriptor.
+fn receive_order(socket: &OwnedFd) -> io::Result<(Order, OwnedFd)> {
+    wait(socket, ORDER)?;
+    let mut buffer = vec![0; LONGEST_ORDER];
+    let (length, descriptors) =
+        descriptors::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait)?;
+    let order = buffer.get(..length).and_then(Order::decode);
+    match (order, descriptors) {
+        (Some(order), Descriptors::One(map)) => Ok((order, map)),
+        _ => Err(io::Error::other("the helper sent a malformed request")),
+    }
 }
 
 /// The command was not done.
@@ -91,7 +104,7 @@ fn terminated() -> Outcome {
 fn execute(
     order: &Order,
     map: OwnedFd,
-    patience: Duration,
+    request: &PendingRequest,
     paths: &mut Vec<Path>,
     trail: &Trail,
 ) -> io::Result<Report> {
@@ -106,17 +119,18 @@ fn execute(
         return Err(io::Error::other("the map is not open, only named (O_PATH)"));
     }
     let folder = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"))?;
-    *paths = paths_of(&folder, patience, trail)?;
+    *paths = paths_of(&folder, request, trail)?;
     match order.command.direction() {
         Direction::In => {
-            let budget = Budget::new(patience, paths.len().saturating_add(1));
-            paths.insert(0, Path::map(map, number, budget, trail));
+            let time_left = request.deadline().time_left();
+            let budget = Budget::new(time_left, paths.len().saturating_add(1));
+            paths.insert(0, Path::map(map, number, budget, request, trail));
             Ok(read(order, paths))
         }
         Direction::Out if is_read_only(map.as_fd()) => {
             Err(io::Error::other("the map is open for reading alone"))
         }
-        Direction::Out => Ok(write(order, &folder, paths, patience, trail)),
+        Direction::Out => Ok(write(order, &folder, paths, request, trail)),
     }
 }
 
@@ -144,12 +158,13 @@ fn write(
     order: &Order,
     folder: &FilePath,
     paths: &mut [Path],
-    patience: Duration,
+    request: &PendingRequest,
     trail: &Trail,
 ) -> Report {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let budget = Budget::new(patience, paths.len());
-    let mut multipathd = Multipathd::new(name.into_owned(), budget, trail.clone());
+    let budget = Budget::new(request.deadline().time_left(), paths.len());
+    let name = name.into_owned();
+    let mut multipathd = Multipathd::new(name, budget, request.clone(), trail.clone());
     let cdb = order.command.cdb();
     let done = spread::execute(paths, &mut multipathd, cdb, &order.list);
     let mut remarks = done.remarks;

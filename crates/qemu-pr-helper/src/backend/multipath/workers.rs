@@ -1,0 +1,98 @@
+//! Worker processes of the broker: their start, their number, and their end.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use linux_sys::{fork, signals};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::io::Errno;
+use rustix::net::{SendFlags, send};
+use rustix::process::{WaitOptions, wait};
+
+use super::broker::Start;
+use super::message::REFUSED;
+use super::worker;
+use crate::logging::Seldom;
+
+/// Limit of worker processes. A worker executes one command on a map, and ends with it.
+const MAX_WORKERS: usize = 512;
+
+/// Worker processes that have not ended yet.
+#[derive(Debug)]
+pub(super) struct Workers {
+    /// Readable when a worker has ended.
+    ended: SignalFd,
+    running: usize,
+    limit: usize,
+    not_started: Seldom,
+}
+
+impl Workers {
+    /// Prepares to start workers. This process must have no children of its own.
+    ///
+    /// # Errors
+    ///
+    /// SIGCHLD cannot be blocked or reset, or there is no descriptor for it.
+    pub(super) fn new() -> io::Result<Self> {
+        // A parent can leave SIGCHLD ignored, and then the kernel tells nothing of ended children.
+        signals::reset_sigchld()?;
+        let signal = SigSet::from(Signal::SIGCHLD);
+        signal.thread_block()?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Self {
+            ended: SignalFd::with_flags(&signal, flags)?,
+            running: 0,
+            limit: MAX_WORKERS,
+            not_started: Seldom::new(),
+        })
+    }
+
+    /// Starts a worker on `socket`, or sends [`REFUSED`] to the helper.
+    pub(super) fn start(&mut self, socket: &OwnedFd, start: Start) {
+        let started = match self.running {
+            running if running >= self.limit => Err(io::Error::other(format!(
+                "there are {running} already, the limit"
+            ))),
+            _ => fork::apart(socket, start, worker::run),
+        };
+        match started {
+            Ok(_) => self.running = self.running.saturating_add(1),
+            Err(error) => {
+                if self.not_started.is_due() {
+                    log::error!(
+                        "worker for a multipath map not started: {error}; commands on maps are \
+                         answered with BUSY until a worker ends"
+                    );
+                }
+                // The helper sees the socket closed if this fails.
+                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                let _ = send(socket, &REFUSED, flags);
+            }
+        }
+    }
+
+    /// Reaps the workers that have ended.
+    pub(super) fn reap(&mut self) {
+        // One signal can stand for several children.
+        while let Ok(Some(_)) = self.ended.read_signal() {}
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some(_)) => self.running = self.running.saturating_sub(1),
+                Ok(None) => return,
+                Err(Errno::INTR) => {}
+                // ECHILD: there are none.
+                Err(_) => {
+                    self.running = 0;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for Workers {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ended.as_fd()
+    }
+}

@@ -1,0 +1,265 @@
+//! Workers of a real helper, on a multipath map that sysfs is made to show: a loop device with one path, whose
+//! node is a file. A worker that executes a command opens that file.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+use std::env;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use pr_socket::wire::padded;
+use pr_socket::{Client, Response};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::{major, minor};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use scsi_pr::{AdditionalSense, Sense, Status};
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
+const RESERVE: [u8; 10] = [0x5f, 1, 5, 0, 0, 0, 0, 0, 24, 0];
+
+/// Mounts a /dev and a sysfs of its own, and becomes the helper.
+const SCRIPT: &str = r#"
+    set -eu
+    mount -t tmpfs tmpfs /dev
+    mknod -m 666 /dev/null c 1 3
+    : >/dev/prtest
+    mount --bind "$SYSFS" /sys/dev/block
+    exec "$HELPER" -k "$SOCKET" --io-timeout 1
+"#;
+
+/// Helper that takes a loop device for a map with the path `prtest`.
+struct Setup {
+    dir: tempfile::TempDir,
+    helper: Child,
+    map: File,
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        let _ = self.helper.kill();
+        let _ = self.helper.wait();
+    }
+}
+
+impl Setup {
+    /// Starts the helper; `None` if that is not possible here, which is printed.
+    fn start() -> Option<Self> {
+        let unshare = Command::new("unshare").args(["--mount", "true"]).output();
+        let can_unshare = unshare.is_ok_and(|output| output.status.success());
+        let mut devices = (0..8).map(|number| format!("/dev/loop{number}"));
+        let open = |path: String| File::options().read(true).write(true).open(path).ok();
+        let (Some(map), true, true) = (devices.find_map(open), can_unshare, geteuid().is_root())
+        else {
+            skipped("it takes root, a mount namespace, and a loop device");
+            return None;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let number = map.metadata().unwrap().rdev();
+        let number = format!("{}:{}", major(number), minor(number));
+        let device = dir.path().join("sysfs").join(&number);
+        fs::create_dir_all(device.join("dm")).unwrap();
+        fs::create_dir_all(device.join("slaves/prtest")).unwrap();
+        fs::write(device.join("dev"), &number).unwrap();
+        fs::write(device.join("dm/uuid"), "mpath-test\n").unwrap();
+        fs::write(device.join("slaves/prtest/dev"), "8:0\n").unwrap();
+        let helper = Command::new("unshare")
+            .args(["--mount", "sh", "-c", SCRIPT])
+            .env("SYSFS", dir.path().join("sysfs"))
+            .env("HELPER", env!("CARGO_BIN_EXE_qemu-pr-helper"))
+            .env("SOCKET", dir.path().join("socket"))
+            .stdin(Stdio::null())
+            .stderr(File::create(dir.path().join("stderr")).unwrap())
+            .spawn();
+        Some(Self {
+            dir,
+            helper: helper.unwrap(),
+            map,
+        })
+    }
+
+    fn client(&self) -> Client {
+        let socket = self.dir.path().join("socket");
+        wait_for("the helper", || Client::connect(&socket).ok())
+    }
+
+    fn execute(&self, client: &mut Client, cdb: &[u8]) -> Response {
+        let parameters: &[u8] = if cdb == RESERVE { &[0; 24] } else { &[] };
+        let response = client.execute(padded(cdb), self.map.as_fd(), parameters);
+        response.unwrap()
+    }
+
+    fn broker(&self) -> Pid {
+        match children(Pid::from_child(&self.helper)).as_slice() {
+            [broker] => *broker,
+            others => panic!("not one broker: {others:?}"),
+        }
+    }
+
+    /// Waits until no worker is left.
+    fn wait_for_workers(&self) {
+        let broker = self.broker();
+        wait_for("the end of all workers", || {
+            children(broker).is_empty().then_some(())
+        });
+    }
+
+    /// Returns the node of the path, as the helper sees it.
+    fn node(&self) -> PathBuf {
+        format!("/proc/{}/root/dev/prtest", self.helper.id()).into()
+    }
+
+    fn stderr(&self) -> String {
+        fs::read_to_string(self.dir.path().join("stderr")).unwrap()
+    }
+}
+
+/// Counter of the times that a file was opened.
+struct Opens(OwnedFd);
+
+impl Opens {
+    fn watch(setup: &Setup) -> Self {
+        let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
+        inotify::add_watch(&events, setup.node(), WatchFlags::OPEN).unwrap();
+        Self(events)
+    }
+
+    /// Returns the number of times since the last call. The kernel merges equal events in a row.
+    fn count(&self) -> usize {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.0, &mut buffer);
+        std::iter::from_fn(|| reader.next().ok().map(drop)).count()
+    }
+}
+
+fn children(process: Pid) -> Vec<Pid> {
+    let process = process.as_raw_nonzero();
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap();
+    let children = children.split_whitespace();
+    children
+        .map(|child| Pid::from_raw(child.parse().unwrap()).unwrap())
+        .collect()
+}
+
+fn wait_for<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+    let end = Instant::now() + TIMEOUT;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "timed out: {what}");
+        sleep(Duration::from_millis(10));
+    }
+}
+
+fn code(response: &Response) -> AdditionalSense {
+    assert_eq!(response.status, Status::CHECK_CONDITION);
+    Sense::decode(&response.sense).unwrap().code
+}
+
+/// A command that the guest was told has failed must not be executed when the broker goes on.
+#[test]
+fn request_is_not_executed_after_its_deadline() {
+    let Some(setup) = Setup::start() else {
+        return;
+    };
+    let mut client = setup.client();
+    let opens = Opens::watch(&setup);
+    setup.execute(&mut client, &RESERVE);
+    setup.wait_for_workers();
+    assert_eq!(opens.count(), 1, "{}", setup.stderr());
+
+    kill_process(setup.broker(), Signal::STOP).unwrap();
+    let response = setup.execute(&mut client, &RESERVE);
+    assert_eq!(
+        code(&response),
+        AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING
+    );
+    kill_process(setup.broker(), Signal::CONT).unwrap();
+    // The answer to a later request, by which the broker has taken the earlier one.
+    setup.execute(&mut client, &READ_KEYS);
+    setup.wait_for_workers();
+    let executed_again = opens.count();
+    // READ KEYS goes to the map, and to the path if the map does not answer.
+    assert_eq!(executed_again, 0, "{}", setup.stderr());
+    setup.execute(&mut client, &RESERVE);
+    setup.wait_for_workers();
+    assert_eq!(opens.count(), 1, "{}", setup.stderr());
+}
+
+/// Attaches strace to the broker, so that it cannot fork.
+fn without_fork(broker: Pid) -> Option<Child> {
+    let strace = Command::new("strace")
+        .args(["-qq", "-o", "/dev/null"])
+        .args(["-e", "inject=clone,clone3:error=EAGAIN"])
+        .arg(format!("--attach={}", broker.as_raw_nonzero()))
+        .stdin(Stdio::null())
+        .spawn();
+    match strace {
+        Ok(strace) => Some(strace),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn refused_worker_is_answered_with_busy() {
+    let Some(setup) = Setup::start() else {
+        return;
+    };
+    let mut client = setup.client();
+    assert_eq!(
+        setup.execute(&mut client, &READ_KEYS).status,
+        Status::CHECK_CONDITION
+    );
+    let Some(mut strace) = without_fork(setup.broker()) else {
+        return skipped("there is no strace");
+    };
+    let tracer = format!("/proc/{}/status", setup.broker().as_raw_nonzero());
+    wait_for("strace", || {
+        let status = fs::read_to_string(&tracer).unwrap();
+        (!status.contains("TracerPid:\t0\n")).then_some(())
+    });
+    for _ in 0..3 {
+        let response = setup.execute(&mut client, &READ_KEYS);
+        assert_eq!(response.status, Status::BUSY, "{}", setup.stderr());
+    }
+    kill_process(Pid::from_child(&strace), Signal::INT).unwrap();
+    strace.wait().unwrap();
+    let log = setup.stderr();
+    let lines = log.lines().filter(|line| line.contains("not started"));
+    assert_eq!(lines.count(), 1, "{log}");
+    assert_eq!(
+        setup.execute(&mut client, &READ_KEYS).status,
+        Status::CHECK_CONDITION
+    );
+    setup.wait_for_workers();
+}
+
+/// The kernel refuses the files of the host to a worker, but not those that it needs.
+#[test]
+fn worker_opens_its_paths_in_the_sandbox() {
+    let Some(setup) = Setup::start() else {
+        return;
+    };
+    let mut client = setup.client();
+    setup.execute(&mut client, &RESERVE);
+    let log = setup.stderr();
+    // The node was opened, and is a file.
+    assert!(log.contains("it is not device 8:0"), "{log}");
+}
+
+/// Prints that something was not tested; fails where nothing may be skipped.
+fn skipped(why: &str) {
+    assert!(env::var_os("PR_COMPAT_STRICT").is_none(), "skipped: {why}");
+    // Not with eprintln, which the test harness keeps to itself.
+    let _ = writeln!(io::stderr(), "worker: skipped: {why}");
+}
