@@ -87,7 +87,20 @@ pub fn apart<T: Copy>(keep: &OwnedFd, with: T, run: fn(&OwnedFd, T) -> u8) -> io
 
 /// Handle of a process that keeps descriptors open. Dropping it ends the process.
 #[derive(Debug)]
-pub struct Holder(#[expect(dead_code, reason = "the process waits for its end")] OwnedFd);
+pub struct Holder {
+    process: Pid,
+    /// The process reads from the other end, until this one is closed.
+    release: OwnedFd,
+}
+
+impl Holder {
+    /// Lets the process end, and returns its id. It is a child of the calling process.
+    #[must_use]
+    pub fn release(self) -> Pid {
+        drop(self.release);
+        self.process
+    }
+}
 
 /// Forks a process that keeps copies of `descriptors` open until the returned handle is dropped, and
 /// then ends.
@@ -102,7 +115,7 @@ pub struct Holder(#[expect(dead_code, reason = "the process waits for its end")]
 pub fn hold(descriptors: &[OwnedFd]) -> io::Result<Holder> {
     let (wait, release) = pipe_with(PipeFlags::CLOEXEC)?;
     match fork()? {
-        Fork::Parent(_) => Ok(Holder(release)),
+        Fork::Parent(process) => Ok(Holder { process, release }),
         Fork::Child => {
             let kept = descriptors.iter().map(AsRawFd::as_raw_fd);
             let kept: Vec<_> = kept.chain([wait.as_raw_fd()]).collect();

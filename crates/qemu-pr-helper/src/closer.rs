@@ -7,13 +7,14 @@
 //! does not wait for lingering sockets in a process that ends.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use linux_sys::fork;
 use pr_socket::descriptors::{self, Descriptors, ReceiveMode};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::process::Pid;
 
 /// How long the helper waits for a broker that is behind.
 const SEND_TIMEOUT: Duration = Duration::from_secs(1);
@@ -33,20 +34,16 @@ pub struct CloserQueue {
     batch: Vec<OwnedFd>,
 }
 
-/// Creates both ends.
+/// Creates both ends: the helper's, and the socket of a [`CloserQueue`].
 ///
 /// # Errors
 ///
 /// Returns the errno of socketpair(2) or setsockopt(2).
-pub fn pair() -> io::Result<(Closer, CloserQueue)> {
+pub fn pair() -> io::Result<(Closer, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC;
     let (here, there) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     set_socket_timeout(&here, Timeout::Send, Some(SEND_TIMEOUT))?;
-    let queue = CloserQueue {
-        socket: there,
-        batch: Vec::new(),
-    };
-    Ok((Closer(here), queue))
+    Ok((Closer(here), there))
 }
 
 impl Closer {
@@ -64,13 +61,29 @@ impl Closer {
 }
 
 impl CloserQueue {
+    /// Creates the broker's end from the socket that [`pair`] returned.
+    #[must_use]
+    pub const fn new(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            batch: Vec::new(),
+        }
+    }
+
+    /// Returns whether there are connections for which no process could be started.
+    #[must_use]
+    pub const fn is_behind(&self) -> bool {
+        !self.batch.is_empty()
+    }
+
     /// Takes the connections that have been handed over, and closes them in a process that ends.
-    /// Connections for which no process can be started are kept for the next call.
+    /// Connections for which no process can be started are kept for the next call. Returns the
+    /// process, which is a child of this one.
     ///
     /// # Errors
     ///
     /// Returns why no process can be started.
-    pub fn close_batch(&mut self) -> io::Result<()> {
+    pub fn close_batch(&mut self) -> io::Result<Option<Pid>> {
         while self.batch.len() < MAX_BATCH {
             let socket = self.socket.as_fd();
             match descriptors::receive(socket, &mut [0], ReceiveMode::NeverBlock) {
@@ -79,17 +92,17 @@ impl CloserQueue {
                 Ok(_) | Err(_) => break,
             }
         }
-        if !self.batch.is_empty() {
-            let holder = fork::hold(&self.batch)?;
-            self.batch.clear();
-            drop(holder);
+        if self.batch.is_empty() {
+            return Ok(None);
         }
-        Ok(())
+        let holder = fork::hold(&self.batch)?;
+        self.batch.clear();
+        Ok(Some(holder.release()))
     }
 }
 
 impl AsFd for CloserQueue {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }

@@ -164,13 +164,19 @@ fn serve(
         files: created_files(socket_file.as_ref(), pid_file.as_ref()),
     })?);
     let mut files = RuntimeFiles::hand_over(&broker, socket_file, pid_file);
+    let closer = broker.closer()?;
     let multipath = Multipath::new(Arc::clone(&broker), patience);
     let needs = needs(options, soft_luns.as_ref())?;
     let backends = Backends::new(patience, soft_luns, Some(multipath));
     raise_limits();
     // Everything that takes privileges is done, and nothing has read a client's byte yet.
     privileges::drop_all(identity(options))?;
-    let engine = Arc::new(Engine::new(listener, backends, None, &options.limits)?);
+    let engine = Arc::new(Engine::new(
+        listener,
+        backends,
+        Some(closer),
+        &options.limits,
+    )?);
     sandbox::enter(options.sandbox, &needs)?;
     drop(needs);
     engine.executor().check()?;

@@ -6,7 +6,6 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_send_buffer_size;
-use rustix::process::{Signal, kill_process};
 use scsi_pr::Status;
 
 use crate::Test;
@@ -35,7 +34,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// Threads beside those that are blocked: one waits for signals, others for clients.
-const OTHER_THREADS: usize = 6;
+const OTHER_THREADS: usize = 10;
 
 fn ended_connections_count_until_they_are_closed() {
     const SHARE: usize = 4;
@@ -70,13 +69,11 @@ fn rejected_connections_block_no_thread() {
     let before = helper.usage();
     let mut present = helper.client();
     // They are rejected with descriptors in them that nothing has read.
-    kill_process(helper.process(), Signal::STOP).unwrap();
-    let far = (0..200).map(|_| {
+    let send = |_| {
         let mut client = Client::connect(&helper.socket());
         stuck::send_incomplete(&mut client).unwrap()
-    });
-    let far: Vec<_> = far.collect();
-    kill_process(helper.process(), Signal::CONT).unwrap();
+    };
+    let far: Vec<_> = helper.while_stopped(|| (0..200).map(send).collect());
     let mut others = Others::start(&helper.socket(), Task::Stay(1));
     others.is_done();
     present.is_served();
@@ -92,18 +89,15 @@ fn one_message_leaves_two_descriptors_at_most() {
     let helper = Helper::start(&[]);
     let before = helper.usage();
     let mut client = helper.client();
-    let (far, device) = stuck::device();
-    let null = null();
-    let descriptors: Vec<_> = [device.as_fd()]
-        .into_iter()
-        .chain([null.as_fd(); 252])
-        .collect();
     // The helper does not read before its descriptor of the device is the last one.
-    kill_process(helper.process(), Signal::STOP).unwrap();
-    client.send_many(&READ_KEYS[..1], &descriptors);
-    drop(descriptors);
-    drop(device);
-    kill_process(helper.process(), Signal::CONT).unwrap();
+    let far = helper.while_stopped(|| {
+        let (far, device) = stuck::device();
+        let null = null();
+        let mut descriptors = vec![null.as_fd(); 253];
+        descriptors[0] = device.as_fd();
+        client.send_many(&READ_KEYS[..1], &descriptors);
+        far
+    });
     helper.says("more than one file descriptor in request");
     let now = helper.usage().descriptors.len();
     // Of the connection there are its socket, the device that hangs, and one more.

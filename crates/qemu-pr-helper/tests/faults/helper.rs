@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 use tempfile::TempDir;
 
 use crate::client::Client;
@@ -104,6 +104,23 @@ impl Helper {
 
     pub(crate) fn usage(&self) -> Usage {
         Usage::of(self.process())
+    }
+
+    /// Stops all its threads for as long as `work` takes.
+    pub(crate) fn while_stopped<T>(&self, work: impl FnOnce() -> T) -> T {
+        kill_process(self.process(), Signal::STOP).unwrap();
+        wait_for("the helper to be stopped", || {
+            let tasks = format!("/proc/{}/task", self.process().as_raw_nonzero());
+            let mut tasks = fs::read_dir(tasks).unwrap();
+            let is_stopped = tasks.all(|task| {
+                let status = fs::read_to_string(task.unwrap().path().join("status"));
+                status.is_ok_and(|status| status.contains("\nState:\tT"))
+            });
+            is_stopped.then_some(())
+        });
+        let result = work();
+        kill_process(self.process(), Signal::CONT).unwrap();
+        result
     }
 
     /// What it has written to standard error.

@@ -36,6 +36,7 @@ use super::control::{self, Control};
 use super::message::{LONGEST_REPORT, Order, REFUSED, Report};
 use super::worker;
 use super::workers::Workers;
+use crate::closer::{self, Closer, CloserQueue};
 use crate::created_file::{CreatedFile, Kind, OpenedFile, Removal};
 use crate::engine::Load;
 use crate::notify::Manager;
@@ -64,6 +65,12 @@ const NAME: &CStr = c"pr-broker";
 
 /// Between two looks at a control socket that cannot be read for a moment.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// The time after which the broker tries again to close connections.
+const CLOSE_RETRY_DELAY: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 
 /// What the broker says once it has started.
 const READY: [u8; 1] = *b"r";
@@ -175,6 +182,21 @@ impl Broker {
             &here,
             order.deadline.time_left().saturating_add(worker::GRACE),
         )
+    }
+
+    /// Has the broker close the connections that are handed to the returned value.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BrokerError`] if no pair of sockets can be created, or the broker has ended.
+    pub fn closer(&self) -> Result<Closer, BrokerError> {
+        let start = || -> io::Result<Closer> {
+            let (closer, queue) = closer::pair()?;
+            let message = Control::CloseConnections.encode();
+            descriptors::send(self.control.as_fd(), &message, queue.as_fd())?;
+            Ok(closer)
+        };
+        start().map_err(BrokerError)
     }
 
     /// Has the broker tell the service manager that the helper is alive. A broker that is stopped is
@@ -337,6 +359,7 @@ fn try_serve(control: &OwnedFd, settings: Settings) -> Result<(), Box<dyn Error>
         manager,
         files,
         workers,
+        rejected: None,
         start,
     };
     while serving.serve_next()? {}
@@ -360,23 +383,39 @@ struct Serving<'a> {
     manager: Manager,
     files: Vec<OpenedFile>,
     workers: Workers,
+    /// Connections that the helper has rejected.
+    rejected: Option<CloserQueue>,
     start: Start,
 }
 
 impl Serving<'_> {
     /// Waits for the helper or for workers. Returns false when the helper has ended.
     fn serve_next(&mut self) -> io::Result<bool> {
+        let rejected = self.rejected.as_ref();
+        // Connections that could not be closed are tried again after a while, or when a process ends.
+        let is_behind = rejected.is_some_and(CloserQueue::is_behind);
+        let (closing, timeout) = match rejected {
+            Some(queue) if !is_behind => (queue.as_fd(), None),
+            Some(_) => (self.control.as_fd(), Some(&CLOSE_RETRY_DELAY)),
+            None => (self.control.as_fd(), None),
+        };
         let mut ready = [
             PollFd::new(&self.workers, PollFlags::IN),
             PollFd::new(self.control, PollFlags::IN),
+            PollFd::from_borrowed_fd(closing, PollFlags::IN),
         ];
-        match poll(&mut ready, None) {
+        match poll(&mut ready, timeout) {
             Err(Errno::INTR) => return Ok(true),
             result => result?,
         };
-        let [has_ended, has_message] = ready.map(|ready| !ready.revents().is_empty());
+        let [has_ended, has_message, has_rejected] = ready.map(|ready| !ready.revents().is_empty());
         if has_ended {
             self.workers.reap();
+        }
+        if let Some(queue) = &mut self.rejected
+            && (is_behind || has_rejected)
+        {
+            self.workers.close(queue);
         }
         if !has_message {
             return Ok(true);
@@ -400,8 +439,11 @@ impl Serving<'_> {
             (Control::StartWorker, Descriptors::One(socket)) => {
                 self.workers.start(&socket, self.start);
             }
+            (Control::CloseConnections, Descriptors::One(socket)) => {
+                self.rejected = Some(CloserQueue::new(socket));
+            }
             // The kernel could not pass the descriptor: the helper sees the other end closed.
-            (Control::StartWorker, _) => {}
+            (Control::StartWorker | Control::CloseConnections, _) => {}
             (Control::Alive { clients, commands }, _) => {
                 let load = Load { clients, commands };
                 self.manager.alive(load);

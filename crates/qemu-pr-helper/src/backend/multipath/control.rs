@@ -20,6 +20,8 @@ pub(super) const LEN: usize = 9;
 pub(super) enum Control {
     /// Start a worker on the socket that comes with the message.
     StartWorker,
+    /// Close the connections that arrive on the socket that comes with the message.
+    CloseConnections,
     /// The helper's threads work.
     Alive {
         /// Connected clients.
@@ -38,6 +40,7 @@ impl Control {
     pub(super) fn encode(self) -> [u8; LEN] {
         let (kind, first, second) = match self {
             Self::StartWorker => (b'w', 0, 0),
+            Self::CloseConnections => (b'c', 0, 0),
             Self::Alive { clients, commands } => (b'a', clients, commands),
             Self::Stopping => (b's', 0, 0),
             Self::Remove(Kind::Socket) => (b'r', 0, 0),
@@ -59,6 +62,7 @@ impl Control {
         let numbers = (u32::from_be_bytes(*first), u32::from_be_bytes(second));
         match (kind, numbers) {
             (b'w', (0, 0)) => Some(Self::StartWorker),
+            (b'c', (0, 0)) => Some(Self::CloseConnections),
             (b'a', (clients, commands)) => Some(Self::Alive { clients, commands }),
             (b's', (0, 0)) => Some(Self::Stopping),
             (b'r', (0, 0)) => Some(Self::Remove(Kind::Socket)),
@@ -112,6 +116,7 @@ mod tests {
     fn messages_survive_encoding_and_decoding() {
         for message in [
             Control::StartWorker,
+            Control::CloseConnections,
             Control::Alive {
                 clients: 1,
                 commands: 0x0102_0304,

@@ -1,4 +1,4 @@
-//! Worker processes of the broker: their start, their number, and their end.
+//! Child processes of the broker: workers, and processes that close connections by ending.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -8,15 +8,20 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
-use rustix::process::{WaitOptions, wait};
+use rustix::process::{Pid, WaitOptions, wait};
 
 use super::broker::Start;
 use super::message::REFUSED;
 use super::worker;
+use crate::closer::CloserQueue;
 use crate::logging::Seldom;
 
 /// Limit of worker processes. A worker executes one command on a map, and ends with it.
 const MAX_WORKERS: usize = 512;
+
+/// Limit of processes that close connections. Each ends at once, unless closing a descriptor blocks
+/// a process that ends too.
+const MAX_CLOSING: usize = 64;
 
 /// Worker processes that have not ended yet.
 #[derive(Debug)]
@@ -24,8 +29,11 @@ pub(super) struct Workers {
     /// Readable when a worker has ended.
     ended: SignalFd,
     running: usize,
+    /// Processes that close connections, which do not count as workers.
+    closing: Vec<Pid>,
     limit: usize,
     not_started: Seldom,
+    not_closed: Seldom,
 }
 
 impl Workers {
@@ -43,8 +51,10 @@ impl Workers {
         Ok(Self {
             ended: SignalFd::with_flags(&signal, flags)?,
             running: 0,
+            closing: Vec::new(),
             limit: MAX_WORKERS,
             not_started: Seldom::new(),
+            not_closed: Seldom::new(),
         })
     }
 
@@ -72,18 +82,39 @@ impl Workers {
         }
     }
 
-    /// Reaps the workers that have ended.
+    /// Closes connections that the helper has rejected, or leaves them in the queue if no process can
+    /// be started for that.
+    pub(super) fn close(&mut self, queue: &mut CloserQueue) {
+        if self.closing.len() < MAX_CLOSING {
+            match queue.close_batch() {
+                Ok(process) => self.closing.extend(process),
+                Err(error) => {
+                    if self.not_closed.is_due() {
+                        log::error!("rejected connections not closed: {error}; retrying");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reaps the processes that have ended.
     pub(super) fn reap(&mut self) {
         // One signal can stand for several children.
         while let Ok(Some(_)) = self.ended.read_signal() {}
         loop {
             match wait(WaitOptions::NOHANG) {
-                Ok(Some(_)) => self.running = self.running.saturating_sub(1),
+                Ok(Some((process, _))) => {
+                    match self.closing.iter().position(|closing| *closing == process) {
+                        Some(index) => drop(self.closing.swap_remove(index)),
+                        None => self.running = self.running.saturating_sub(1),
+                    }
+                }
                 Ok(None) => return,
                 Err(Errno::INTR) => {}
                 // ECHILD: there are none.
                 Err(_) => {
                     self.running = 0;
+                    self.closing.clear();
                     return;
                 }
             }
