@@ -7,6 +7,7 @@
 //! * [`sg`]: a SCSI command to a device by the `SG_IO` ioctl
 //! * [`fork`]: a second process, while there is one thread
 //! * [`inherited`]: the socket that a service manager hands over by number
+//! * [`memory`]: what the allocator keeps
 //! * [`signals`]: the signal mask that another program begins with, and children that end
 
 // The workspace denies unsafe code; it is allowed here, and here alone.
@@ -15,5 +16,6 @@
 pub mod ancillary;
 pub mod fork;
 pub mod inherited;
+pub mod memory;
 pub mod sg;
 pub mod signals;

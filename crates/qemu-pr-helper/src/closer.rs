@@ -30,7 +30,7 @@ pub struct Closer(OwnedFd);
 #[derive(Debug)]
 pub struct CloserQueue {
     socket: OwnedFd,
-    /// Connections for which no process could be started yet.
+    /// Connections that were received and not closed yet.
     batch: Vec<OwnedFd>,
 }
 
@@ -70,21 +70,21 @@ impl CloserQueue {
         }
     }
 
-    /// Returns whether there are connections for which no process could be started.
+    /// Returns whether no connection was received that is not closed yet.
     #[must_use]
-    pub const fn is_behind(&self) -> bool {
-        !self.batch.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.batch.is_empty()
     }
 
-    /// Takes the connections that have been handed over, and closes them in a process that ends.
-    /// Connections for which no process can be started are kept for the next call. Returns the
-    /// process, which is a child of this one.
-    ///
-    /// # Errors
-    ///
-    /// Returns why no process can be started.
-    pub fn close_batch(&mut self) -> io::Result<Option<Pid>> {
-        while self.batch.len() < MAX_BATCH {
+    /// Returns whether there is no room for another connection before some are closed.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.batch.len() >= MAX_BATCH
+    }
+
+    /// Receives connections that have been handed over, as long as there is room.
+    pub fn receive(&mut self) {
+        while !self.is_full() {
             let socket = self.socket.as_fd();
             match descriptors::receive(socket, &mut [0], ReceiveMode::NeverBlock) {
                 Ok((1, Descriptors::One(connection))) => self.batch.push(connection),
@@ -92,12 +92,18 @@ impl CloserQueue {
                 Ok(_) | Err(_) => break,
             }
         }
-        if self.batch.is_empty() {
-            return Ok(None);
-        }
+    }
+
+    /// Closes the connections that were received, in a process that ends. Returns the process, which
+    /// is a child of this one. The connections stay in the queue if it cannot be started.
+    ///
+    /// # Errors
+    ///
+    /// Returns why no process can be started.
+    pub fn close_batch(&mut self) -> io::Result<Pid> {
         let holder = fork::hold(&self.batch)?;
         self.batch.clear();
-        Ok(Some(holder.release()))
+        Ok(holder.release())
     }
 }
 

@@ -120,6 +120,11 @@ impl Crew {
         (self.waiting.load(Ordering::SeqCst) > 1).then_some(QUIET)
     }
 
+    /// Returns whether one thread is left, which waits.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.present.load(Ordering::SeqCst) == 1 && self.waiting.load(Ordering::SeqCst) == 1
+    }
+
     /// Whether the calling thread, which waits, is to end because another one waits too.
     pub(super) fn leave_if_surplus(&self) -> bool {
         let leave = |waiting: usize| {

@@ -46,6 +46,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use linux_sys::memory;
 use pr_socket::ReplyBuffer;
 use thiserror::Error;
 
@@ -221,6 +222,10 @@ impl<E: Execute> Engine<E> {
                 // Nothing has happened for a long time.
                 self.tidy();
                 if self.crew.leave_if_surplus() {
+                    if self.crew.is_at_rest() {
+                        // Many threads, which have ended since, may have left memory behind.
+                        memory::release_unused();
+                    }
                     return;
                 }
                 continue;

@@ -87,12 +87,18 @@ impl Client {
     }
 
     /// Sends bytes, and descriptors in one message with them.
-    pub(crate) fn send_many(&mut self, bytes: &[u8], devices: &[BorrowedFd<'_>]) {
+    pub(crate) fn send_many(&self, bytes: &[u8], devices: &[BorrowedFd<'_>]) {
+        self.try_send_many(bytes, devices).unwrap();
+    }
+
+    /// The same. The connection may be closed.
+    pub(crate) fn try_send_many(&self, bytes: &[u8], devices: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut space = vec![MaybeUninit::uninit(); 4096];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         assert!(ancillary.push(SendAncillaryMessage::ScmRights(devices)));
         let bytes = [IoSlice::new(bytes)];
-        sendmsg(&self.0, &bytes, &mut ancillary, SendFlags::empty()).unwrap();
+        sendmsg(&self.0, &bytes, &mut ancillary, SendFlags::NOSIGNAL)?;
+        Ok(())
     }
 
     /// Sends bytes alone. Nobody may be there any more.

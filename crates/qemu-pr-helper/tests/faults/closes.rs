@@ -88,7 +88,7 @@ fn rejected_connections_block_no_thread() {
 fn one_message_leaves_two_descriptors_at_most() {
     let helper = Helper::start(&[]);
     let before = helper.usage();
-    let mut client = helper.client();
+    let client = helper.client();
     // The helper does not read before its descriptor of the device is the last one.
     let far = helper.while_stopped(|| {
         let (far, device) = stuck::device();

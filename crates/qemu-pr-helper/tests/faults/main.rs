@@ -15,6 +15,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
+mod attack;
 mod burst;
 mod client;
 mod clients;
@@ -46,7 +47,8 @@ fn main() {
     if let [others::OPTION, rest @ ..] = arguments.as_slice() {
         return others::run(rest);
     }
-    let areas: [(&str, &[Test]); 11] = [
+    let areas: [(&str, &[Test]); 12] = [
+        ("attack", attack::TESTS),
         ("burst", burst::TESTS),
         ("clients", clients::TESTS),
         ("closes", closes::TESTS),

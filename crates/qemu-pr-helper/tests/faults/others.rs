@@ -10,6 +10,7 @@ use std::thread;
 
 use pr_socket::descriptors;
 
+use crate::attack;
 use crate::client::Client;
 
 /// What the program is started with to be such a process.
@@ -20,6 +21,8 @@ pub(crate) const OPTION: &str = "--clients";
 pub(crate) enum Task {
     /// Has so many clients, who do nothing once they are greeted, until the process is killed.
     Stay(u32),
+    /// Attacks the helper for so many seconds.
+    Attack(u32),
     /// Has so many clients, who are greeted, and gives their connections to the process that listens
     /// at `connections` beside the helper's socket.
     Give(u32),
@@ -37,6 +40,7 @@ impl Others {
     pub(crate) fn start(socket: &Path, task: Task) -> Self {
         let (name, numbers) = match task {
             Task::Stay(clients) => ("stay", [clients, 0]),
+            Task::Attack(seconds) => ("attack", [seconds, 0]),
             Task::Give(clients) => ("give", [clients, 0]),
             Task::Storm(clients, times) => ("storm", [clients, times]),
         };
@@ -94,6 +98,7 @@ pub(crate) fn run(arguments: &[&str]) {
             first.set_read_timeout(None).unwrap();
             let _ = first.read(&mut [0]);
         }
+        "attack" => attack::run(socket, clients),
         "give" => {
             let receiver = UnixStream::connect(socket.with_file_name("connections")).unwrap();
             for _ in 0..clients {

@@ -66,10 +66,10 @@ const NAME: &CStr = c"pr-broker";
 /// Between two looks at a control socket that cannot be read for a moment.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The time after which the broker tries again to close connections.
-const CLOSE_RETRY_DELAY: Timespec = Timespec {
+/// How long the broker waits for more rejected connections before it closes those that it has.
+const CLOSE_DELAY: Timespec = Timespec {
     tv_sec: 0,
-    tv_nsec: 100_000_000,
+    tv_nsec: 5_000_000,
 };
 
 /// What the broker says once it has started.
@@ -392,30 +392,31 @@ impl Serving<'_> {
     /// Waits for the helper or for workers. Returns false when the helper has ended.
     fn serve_next(&mut self) -> io::Result<bool> {
         let rejected = self.rejected.as_ref();
-        // Connections that could not be closed are tried again after a while, or when a process ends.
-        let is_behind = rejected.is_some_and(CloserQueue::is_behind);
-        let (closing, timeout) = match rejected {
-            Some(queue) if !is_behind => (queue.as_fd(), None),
-            Some(_) => (self.control.as_fd(), Some(&CLOSE_RETRY_DELAY)),
-            None => (self.control.as_fd(), None),
-        };
+        // A process closes what has come within a moment: starting one for each connection takes long.
+        let timeout = rejected.is_some_and(|queue| !queue.is_empty());
+        let timeout = timeout.then_some(&CLOSE_DELAY);
+        let has_room = rejected.filter(|queue| !queue.is_full());
+        let closing = has_room.map_or_else(|| self.control.as_fd(), AsFd::as_fd);
         let mut ready = [
             PollFd::new(&self.workers, PollFlags::IN),
             PollFd::new(self.control, PollFlags::IN),
             PollFd::from_borrowed_fd(closing, PollFlags::IN),
         ];
-        match poll(&mut ready, timeout) {
+        let is_timeout = match poll(&mut ready, timeout) {
             Err(Errno::INTR) => return Ok(true),
-            result => result?,
+            result => result? == 0,
         };
         let [has_ended, has_message, has_rejected] = ready.map(|ready| !ready.revents().is_empty());
         if has_ended {
             self.workers.reap();
         }
-        if let Some(queue) = &mut self.rejected
-            && (is_behind || has_rejected)
-        {
-            self.workers.close(queue);
+        if let Some(queue) = &mut self.rejected {
+            if has_rejected {
+                queue.receive();
+            }
+            if queue.is_full() || (is_timeout && !queue.is_empty()) {
+                self.workers.close(queue);
+            }
         }
         if !has_message {
             return Ok(true);

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread::sleep;
+use std::time::Duration;
 
 use linux_sys::{fork, signals};
 use nix::sys::signal::{SigSet, Signal};
@@ -18,6 +20,9 @@ use crate::logging::Seldom;
 
 /// Limit of worker processes. A worker executes one command on a map, and ends with it.
 const MAX_WORKERS: usize = 512;
+
+/// The pause after connections could not be closed.
+const CLOSE_RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// Limit of processes that close connections. Each ends at once, unless closing a descriptor blocks
 /// a process that ends too.
@@ -85,14 +90,19 @@ impl Workers {
     /// Closes connections that the helper has rejected, or leaves them in the queue if no process can
     /// be started for that.
     pub(super) fn close(&mut self, queue: &mut CloserQueue) {
-        if self.closing.len() < MAX_CLOSING {
-            match queue.close_batch() {
-                Ok(process) => self.closing.extend(process),
-                Err(error) => {
-                    if self.not_closed.is_due() {
-                        log::error!("rejected connections not closed: {error}; retrying");
-                    }
+        let closed = match self.closing.len() {
+            closing if closing >= MAX_CLOSING => Err(io::Error::other(format!(
+                "closing blocks {closing} processes already, the limit"
+            ))),
+            _ => queue.close_batch(),
+        };
+        match closed {
+            Ok(process) => self.closing.push(process),
+            Err(error) => {
+                if self.not_closed.is_due() {
+                    log::error!("rejected connections not closed: {error}; retrying");
                 }
+                sleep(CLOSE_RETRY_DELAY);
             }
         }
     }
