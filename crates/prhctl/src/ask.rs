@@ -9,12 +9,16 @@
 //! reached the device: a command that changes is not sent again after it.
 
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::socket::{getsockopt, sockopt};
+use pr_socket::client::ClientError;
 use pr_socket::wire::{MAX_TRANSFER, padded};
 use pr_socket::{Client, Direction, Response};
+use rustix::process::geteuid;
 use scsi_pr::{
     AdditionalSense, Cdb, InServiceAction, OutServiceAction, ParameterList, PersistentReserveIn,
     PersistentReserveOut, ScopeType, Sense, SenseKey, Status,
@@ -30,6 +34,27 @@ const MOST_ATTENTIONS: usize = 16;
 /// How often a command is sent again after BUSY and TASK SET FULL, and the pause before each time.
 const MOST_BUSY: usize = 5;
 const PAUSE: Duration = Duration::from_millis(200);
+
+/// Warns if the process that listens at `socket` runs as neither root nor the user of this process.
+///
+/// Such a process may be no helper, and receives a descriptor of `device` with the access of this one.
+fn warn_of_foreign_helper(stream: &UnixStream, socket: &Path, device: &Path, output: &Output) {
+    // The kernel has noted who listened before that process gave up any privileges.
+    let Ok(peer) = getsockopt(stream, sockopt::PeerCredentials) else {
+        return;
+    };
+    let user = geteuid().as_raw();
+    if peer.uid() != 0 && peer.uid() != user {
+        output.note(&format!(
+            "{}: process {} of user {} listens there, which is neither root nor user {user}: it \
+             receives the open device {}",
+            socket.display(),
+            peer.pid(),
+            peer.uid(),
+            device.display(),
+        ));
+    }
+}
 
 /// A connection to the helper, and the device that it is about.
 #[derive(Debug)]
@@ -60,7 +85,12 @@ impl<'a> Helper<'a> {
                 "{socket}: the helper has not answered for 5 seconds; still waiting"
             ));
         };
-        let client = patience::wait(late, || Client::connect(socket));
+        let connect = || {
+            let stream = UnixStream::connect(socket).map_err(ClientError::Connect)?;
+            warn_of_foreign_helper(&stream, socket, device.path(), output);
+            Client::negotiate(stream)
+        };
+        let client = patience::wait(late, connect);
         let client = client.map_err(|source| Error::Connect {
             socket: socket.to_owned(),
             source,

@@ -254,3 +254,22 @@ fn errors_name_the_file_and_say_what_to_do() {
     let message = document["error"]["message"].as_str().unwrap();
     assert!(message.starts_with("a/state.json is corrupt"), "{message}");
 }
+
+#[test]
+fn forged_error_text_is_escaped() {
+    let play = Play::new();
+    fs::create_dir(play.path("luns")).unwrap();
+    play.good(&["lun", "create", "luns/lun"]);
+    // The error text repeats the name of a field that is unknown.
+    let forged = r#"{"x\nlun2  2 of 2 ports \u001b[2J\u009b\r": 1}"#;
+    fs::write(play.path("luns/lun/state.json"), forged).unwrap();
+    let escaped = r"x\nlun2  2 of 2 ports \u{1b}[2J\u{9b}\r";
+    let list = play.good(&["lun", "list", "luns"]);
+    let show = play.run(&["lun", "show", "luns/lun"]).err;
+    for text in [list, show] {
+        assert!(text.contains(escaped), "{text:?}");
+        let is_clean = |line: &str| !line.contains(char::is_control);
+        assert!(text.lines().all(is_clean), "{text:?}");
+        assert!(!text.contains("\nlun2"), "{text:?}");
+    }
+}

@@ -35,7 +35,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of all commands")]
 pub(crate) struct Global {
-    /// Unix socket of the helper
+    /// Unix socket of the helper, which receives the open device
     #[arg(
         short = 'k', long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath,
         default_value = DEFAULT_SOCKET

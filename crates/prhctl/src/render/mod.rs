@@ -113,17 +113,17 @@ impl Output {
     }
 
     fn tell(&self, told: &Told) {
-        let lines: String = told
-            .advice
-            .iter()
-            .map(|line| format!("\n  {line}"))
+        let lines = told.advice.iter();
+        let lines: String = lines
+            .map(|line| format!("\n  {}", escape_control(line)))
             .collect();
-        self.say(ERROR, &format!("{}{lines}", told.message));
+        let message = escape_control(&told.message);
+        self.say(ERROR, &format!("{message}{lines}"));
     }
 
     /// Says on standard error what happens meanwhile.
     pub(crate) fn note(&self, line: &str) {
-        self.say(NOTE, line);
+        self.say(NOTE, &escape_control(line));
     }
 
     /// Says on standard error what is wrong with the command line, in words that are complete.
@@ -146,31 +146,42 @@ impl Output {
         }
     }
 
-    /// Writes to standard error. If that fails there is nobody left to tell.
+    /// Writes `text`, whose lines are escaped, to standard error. A failure to do so cannot be reported.
     fn say(&self, style: Style, text: &str) {
         let mut stderr = AutoStream::new(io::stderr(), self.color);
-        let text = harmless(text);
         let _ = writeln!(stderr, "{style}{PROGRAM}:{style:#} {text}");
     }
 }
 
-/// A text without control characters but line ends: names of files may have any in them, and a terminal
-/// obeys them.
-fn harmless(text: &str) -> String {
-    let mut harmless = String::with_capacity(text.len());
+/// Returns `text` with its control characters escaped.
+///
+/// File names, content of files and answers of devices may have any in them, and a terminal obeys them;
+/// a line end forges a line. Everything that is shown and comes from outside goes through here, but
+/// for JSON, which has escapes of its own.
+fn escape_control(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
-        match character {
-            '\n' => harmless.push(character),
-            _ if character.is_control() => harmless.extend(character.escape_default()),
-            _ => harmless.push(character),
+        match is_control(character) {
+            true => escaped.extend(character.escape_default()),
+            false => escaped.push(character),
         }
     }
-    harmless
+    escaped
 }
 
-/// A path in a line.
+/// Returns whether a terminal or a viewer may obey a character: control characters, separators of
+/// lines and paragraphs, and changes of the direction of writing.
+fn is_control(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+/// Returns a path as part of a line.
 fn path(path: &Path) -> String {
-    harmless(&path.to_string_lossy()).replace('\n', "\\n")
+    escape_control(&path.to_string_lossy())
 }
 
 #[cfg(test)]
@@ -178,8 +189,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_files_do_not_command_the_terminal() {
-        assert_eq!(harmless("a\x1b[2J\nb\u{9b}é"), "a\\u{1b}[2J\nb\\u{9b}é");
-        assert_eq!(path(Path::new("a\nb\r")), "a\\nb\\r");
+    fn control_characters_are_escaped() {
+        let escaped = escape_control("a\x1b[2J\nb\u{9b}\u{202e}é");
+        assert_eq!(escaped, r"a\u{1b}[2J\nb\u{9b}\u{202e}é");
+        assert_eq!(path(Path::new("a\nb\r")), r"a\nb\r");
     }
 }

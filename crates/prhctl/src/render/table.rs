@@ -3,7 +3,11 @@
 use anstyle::Style;
 use comfy_table::{ContentArrangement, Table, presets};
 
-/// Lines of cells in columns, the first in `heading` and the others each in its own style.
+use super::escape_control;
+
+/// Returns lines of cells in columns, the first in `heading` and the others each in its own style.
+///
+/// Control characters in cells are escaped: a cell may be the text of an error or a name of an initiator.
 pub(super) fn table(
     header: &[&str],
     rows: impl IntoIterator<Item = (Style, Vec<String>)>,
@@ -20,7 +24,7 @@ pub(super) fn table(
     }
     for (style, cells) in rows {
         styles.push(style);
-        table.add_row(cells);
+        table.add_row(cells.iter().map(|cell| escape_control(cell)));
     }
     // Styled as a whole: no cell has more than one line, and escapes must not count as columns.
     let lines = table.lines().zip(styles);

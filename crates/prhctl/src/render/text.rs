@@ -8,7 +8,7 @@ use scsi_pr::{
 
 use super::style::{BOLD, GOOD, PLAIN, WRONG};
 use super::table::table;
-use super::{demo, lun};
+use super::{demo, escape_control, lun};
 use crate::decode::{Explanation, name};
 use crate::names;
 use crate::outcome::{Answer, Change, OnDevice, Outcome, Release};
@@ -254,10 +254,11 @@ fn held(reservation: Reservation) -> String {
 
 fn explained(explanation: &Explanation) -> String {
     let head = match &explanation.summary {
-        Ok(summary) => format!("{BOLD}{summary}{BOLD:#}\n"),
+        Ok(summary) => format!("{BOLD}{}{BOLD:#}\n", escape_control(summary)),
         Err(problem) => format!(
-            "{WRONG}wrong {}:{WRONG:#} {problem}\n",
-            name(&explanation.kind)
+            "{WRONG}wrong {}:{WRONG:#} {}\n",
+            name(&explanation.kind),
+            escape_control(problem)
         ),
     };
     let rows = explanation.fields.iter().map(|field| {

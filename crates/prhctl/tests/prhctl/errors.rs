@@ -4,6 +4,9 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
 
+use rustix::process::geteuid;
+use rustix::thread::Uid;
+
 use crate::fake::{Fake, Reply, check_condition};
 use crate::support::{Helper, Run, program};
 
@@ -309,4 +312,36 @@ fn nobody_has_to_read_to_the_end() {
     let mut command: Command = helper.program("keys none");
     let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
     assert_eq!(status.unwrap().code(), Some(1));
+}
+
+/// A process of another user that listens at the socket receives the open disk.
+#[test]
+fn foreign_helper_is_warned_of() {
+    if !geteuid().is_root() {
+        return eprintln!("prhctl: skipped: not root, so no helper can listen as another user");
+    }
+    let fake = Fake::start_as(Some(Uid::from_raw(65534)), |_, _| {
+        Reply::Data([0, 0, 0, 7, 0, 0, 0, 0].to_vec())
+    });
+    let run = fake.run("keys disk");
+    assert_eq!((run.status, run.stdout.lines().count()), (0, 1), "{run:?}");
+    let process = std::process::id();
+    let expected = format!(
+        "prhctl: socket: process {process} of user 65534 listens there, which is neither root nor \
+         user 0: it receives the open device disk\n"
+    );
+    assert_eq!(run.stderr, expected);
+
+    // A change sends a descriptor that is open for writing.
+    let refused = Fake::start_as(Some(Uid::from_raw(65534)), |_, _| {
+        check_condition(5, 0x20, 0)
+    });
+    let run = refused.run("clear --key 1 disk");
+    assert!(run.stderr.starts_with(&expected), "{run:?}");
+}
+
+#[test]
+fn helper_of_the_same_user_is_not_warned_of() {
+    let fake = Fake::start(|_, _| Reply::Data([0, 0, 0, 7, 0, 0, 0, 0].to_vec()));
+    fake.run("keys disk").good();
 }

@@ -1,11 +1,14 @@
 //! A helper that answers as it is told, by no other code than its own.
 
+use std::fs::Permissions;
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use rustix::thread::{Uid, set_thread_res_uid};
 use tempfile::TempDir;
 
 use crate::support::{Run, program};
@@ -36,9 +39,26 @@ pub(crate) struct Fake {
 impl Fake {
     /// One that takes an answer from `script` for each command, told how many came before it.
     pub(crate) fn start(script: impl Fn(usize, &[u8; 16]) -> Reply + Send + 'static) -> Self {
+        Self::start_as(None, script)
+    }
+
+    /// Starts a helper that listens as this user, for which this process has to be root.
+    pub(crate) fn start_as(
+        user: Option<Uid>,
+        script: impl Fn(usize, &[u8; 16]) -> Reply + Send + 'static,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("disk"), "").unwrap();
-        let listener = UnixListener::bind(folder.path().join("socket")).unwrap();
+        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
+        let socket = folder.path().join("socket");
+        let listen = move || {
+            if let Some(user) = user {
+                // Of this thread alone, which ends here.
+                set_thread_res_uid(user, user, user).unwrap();
+            }
+            UnixListener::bind(socket).unwrap()
+        };
+        let listener = thread::spawn(listen).join().unwrap();
         let cdbs = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&cdbs);
         thread::spawn(move || {
