@@ -4,12 +4,16 @@
 //! listening socket accepts connections into the backlog, and its file locks are held. A device that
 //! does not answer can keep a helper in this state for hours, and its successor must be able to start.
 
-use std::fs;
+use std::fs::{self, ReadDir};
 use std::io;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 /// The bit of SIGKILL in the masks of `/proc/PID/status`.
 const SIGKILL_BIT: u64 = 1 << 8;
+
+/// `__SO_ACCEPTCON` of the kernel's `net.h`, in the flags of `/proc/net/unix`: the socket listens.
+const LISTENS: u32 = 1 << 16;
 
 /// `PF_EXITING` of the kernel's `sched.h`, in the flags of `/proc/PID/stat`.
 const PF_EXITING: u64 = 0x4;
@@ -50,6 +54,82 @@ pub(crate) fn holder(proc: &Path, pid: i32) -> Holder {
         }
     }
     state
+}
+
+/// Returns the process that has the socket at `path` open and listens, if it is [exiting](Holder::Exiting)
+/// and no other process has the socket open.
+///
+/// This looks at every process, and is for a socket whose backlog is full: a connection would tell which
+/// process listens. Returns `None` if there is a process whose descriptors cannot be seen from here.
+pub(crate) fn exiting_listener(proc: &Path, path: &Path) -> Option<i32> {
+    let sockets = fs::read(proc.join("net/unix")).ok()?;
+    let lines = sockets.split(|byte| *byte == b'\n');
+    let inodes = lines.filter_map(|line| listener_inode(line, path));
+    let links: Vec<_> = inodes
+        .map(|inode| PathBuf::from(format!("socket:[{inode}]")))
+        .collect();
+    let mut found = None;
+    for process in fs::read_dir(proc).ok()?.flatten() {
+        let name = process.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if !has_open(&process.path(), &links)? {
+            continue;
+        }
+        match holder(proc, pid) {
+            Holder::Exiting => found = Some(pid),
+            Holder::Alive | Holder::Gone => return None,
+        }
+    }
+    found
+}
+
+/// Returns the inode of a socket that listens at `path`, by a line of `/proc/net/unix`.
+fn listener_inode(line: &[u8], path: &Path) -> Option<u64> {
+    let fields = line.strip_suffix(path.as_os_str().as_bytes())?;
+    let fields: Vec<_> = str::from_utf8(fields).ok()?.split(' ').collect();
+    let fields: Vec<_> = fields
+        .into_iter()
+        .filter(|field| !field.is_empty())
+        .collect();
+    let [
+        _address,
+        _references,
+        _protocol,
+        flags,
+        _kind,
+        _state,
+        inode,
+    ] = fields.as_slice()
+    else {
+        return None;
+    };
+    let flags = u32::from_str_radix(flags, 16).ok()?;
+    (flags & LISTENS != 0).then(|| inode.parse().ok())?
+}
+
+/// Returns whether a process has a file open to which one of `links` leads; `None` if this process may
+/// not look. A main thread that has ended has no files, so all threads are looked at.
+fn has_open(process: &Path, links: &[PathBuf]) -> Option<bool> {
+    for thread in entries(&process.join("task"))?.flatten() {
+        for file in entries(&thread.path().join("fd"))?.flatten() {
+            if fs::read_link(file.path()).is_ok_and(|link| links.contains(&link)) {
+                return Some(true);
+            }
+        }
+    }
+    Some(false)
+}
+
+/// Returns the entries of a directory of procfs, none if it has ended meanwhile; `None` if this process
+/// may not look.
+fn entries(dir: &Path) -> Option<impl Iterator<Item = io::Result<fs::DirEntry>>> {
+    match fs::read_dir(dir) {
+        Ok(entries) => Some(Some(entries).into_iter().flatten()),
+        Err(error) if is_missing(&error) => Some(None::<ReadDir>.into_iter().flatten()),
+        Err(_) => None,
+    }
 }
 
 /// Returns the state of one thread, by its directory in procfs.
@@ -97,6 +177,7 @@ fn is_missing(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixListener;
 
     const RUNS: (&str, &str) = ("S (sleeping)", "0");
     const ZOMBIE: (&str, &str) = ("Z (zombie)", "0");
@@ -147,6 +228,24 @@ mod tests {
     fn process_of_another_namespace_is_alive() {
         assert_eq!(holder(Path::new("/proc"), 0), Holder::Alive);
         assert_eq!(holder(Path::new("/proc"), -1), Holder::Alive);
+    }
+
+    #[test]
+    fn listener_is_found_by_its_path() {
+        let line = b"0000000000000000: 00000002 00000000 00010000 0001 01 41837 /run/a b";
+        assert_eq!(listener_inode(line, Path::new("/run/a b")), Some(41837));
+        assert_eq!(listener_inode(line, Path::new("b")), None);
+        // A connection that was accepted has the same path.
+        let line = b"0000000000000000: 00000003 00000000 00000000 0001 03 41838 /run/a";
+        assert_eq!(listener_inode(line, Path::new("/run/a")), None);
+    }
+
+    #[test]
+    fn listener_that_runs_is_not_exiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let _listener = UnixListener::bind(&path).unwrap();
+        assert_eq!(exiting_listener(Path::new("/proc"), &path), None);
     }
 
     #[test]

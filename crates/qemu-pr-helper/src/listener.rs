@@ -20,7 +20,7 @@ use rustix::net::{
 use thiserror::Error;
 
 use crate::created_file::{CreatedFile, Kind};
-use crate::exiting::{Holder, holder};
+use crate::exiting::{Holder, exiting_listener, holder};
 use crate::trace::argument::Address;
 use crate::trace::trace;
 
@@ -231,29 +231,35 @@ fn make_way(path: &Path, address: &SocketAddrUnix, found: &Metadata) -> Result<(
     if !found.file_type().is_socket() && !found.file_type().is_symlink() {
         return Err(ListenError::NotASocket(path.into()));
     }
+    let proc = Path::new("/proc");
     for _ in 0..MAX_PROBES {
         let pid = match probe(address) {
             Ok(pid) => pid,
             // The second: a link to nothing. Whatever a link leads to stays, only the link goes.
             Err(Errno::CONNREFUSED | Errno::NOENT) => return remove(path),
-            // A full backlog is somebody's backlog.
-            Err(Errno::AGAIN) => break,
+            // The backlog is full, as clients can make it after the process was killed.
+            Err(Errno::AGAIN) => match exiting_listener(proc, path) {
+                Some(pid) => return replace(path, pid),
+                None => break,
+            },
             Err(error) => return Err(ListenError::Probe(path.into(), error.into())),
         };
-        match holder(Path::new("/proc"), pid) {
+        match holder(proc, pid) {
             Holder::Alive => break,
-            Holder::Exiting => {
-                let path_text = path.display();
-                log::warn!(
-                    "socket '{path_text}' replaced: process {pid}, which has it open, was killed \
-                     and cannot end"
-                );
-                return remove(path);
-            }
+            Holder::Exiting => return replace(path, pid),
             Holder::Gone => thread::sleep(PROBE_DELAY),
         }
     }
     Err(ListenError::InUse(path.into()))
+}
+
+/// Removes the socket of a process that was killed and cannot end.
+fn replace(path: &Path, pid: i32) -> Result<(), ListenError> {
+    let socket = path.display();
+    log::warn!(
+        "socket '{socket}' replaced: process {pid}, which has it open, was killed and cannot end"
+    );
+    remove(path)
 }
 
 /// Connects to `address`, and returns the process that listens there; 0 if that is in another PID

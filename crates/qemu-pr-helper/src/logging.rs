@@ -34,7 +34,7 @@ const LONGEST_LINE: usize = 4096;
 const CUT: &str = "…\n";
 
 /// Lines that a [`KeyedRateLimit`] allows in a minute, for all keys together.
-const MAX_LINES_PER_MINUTE: usize = 32;
+pub const MAX_LINES_PER_MINUTE: usize = 32;
 
 const MINUTE: Duration = Duration::from_secs(60);
 

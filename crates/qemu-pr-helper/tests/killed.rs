@@ -9,7 +9,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read as _;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -25,7 +25,8 @@ use fuser::{
 use pr_socket::wire::padded;
 use pr_socket::{Client, descriptors};
 use rustix::mount::{UnmountFlags, unmount};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 
 /// Time for what has to happen; a machine under load is slow.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -130,6 +131,13 @@ fn attributes(inode: INodeNo) -> FileAttr {
     }
 }
 
+/// Prints why something is not tested, and fails where nothing may be skipped.
+fn skipped(reason: &str) {
+    let is_strict = env::var_os("PR_COMPAT_STRICT").is_some();
+    assert!(!is_strict, "skipped: {reason}");
+    eprintln!("killed: skipped: {reason}");
+}
+
 /// The mounted file system, whose requests are released with the value: no process stays behind.
 struct Mount<'a> {
     dir: &'a Path,
@@ -144,12 +152,7 @@ impl<'a> Mount<'a> {
         match fuser::spawn_mount(Disk(hang.clone()), dir, &Config::default()) {
             Ok(session) => Some(Self { dir, hang, session }),
             Err(error) => {
-                let reason = format!("cannot mount a FUSE file system: {error}");
-                assert!(
-                    env::var_os("PR_COMPAT_STRICT").is_none(),
-                    "skipped: {reason}"
-                );
-                eprintln!("killed: skipped: {reason}");
+                skipped(&format!("cannot mount a FUSE file system: {error}"));
                 None
             }
         }
@@ -212,8 +215,40 @@ fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// Connects to a socket from which no process accepts, until its backlog is full.
+fn fill_backlog(socket: &Path) -> Vec<OwnedFd> {
+    let address = SocketAddrUnix::new(socket).unwrap();
+    let mut queued = Vec::new();
+    loop {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let client = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        match connect(&client, &address) {
+            Ok(()) => queued.push(client),
+            Err(error) => break assert_eq!(error, rustix::io::Errno::AGAIN),
+        }
+    }
+    queued
+}
+
 #[test]
 fn killed_helper_with_a_stuck_thread_is_replaced() {
+    replaces_killed_helper(false);
+}
+
+#[test]
+fn killed_helper_with_a_full_backlog_is_replaced() {
+    // The backlog is 4096 connections, of which this process has one end each.
+    let limit = Rlimit {
+        current: Some(10_000),
+        ..getrlimit(Resource::Nofile)
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        return skipped(&format!("cannot open 10,000 files: {error}"));
+    }
+    replaces_killed_helper(true);
+}
+
+fn replaces_killed_helper(fills_backlog: bool) {
     let dir = tempfile::tempdir().unwrap();
     let (socket, disks) = (dir.path().join("socket"), dir.path().join("disks"));
     fs::create_dir(&disks).unwrap();
@@ -238,7 +273,10 @@ fn killed_helper_with_a_stuck_thread_is_replaced() {
     });
     // The process is still there, and so is its socket.
     assert_eq!(first.0.try_wait().unwrap(), None);
-    UnixStream::connect(&socket).unwrap();
+    let queued = match fills_backlog {
+        true => fill_backlog(&socket),
+        false => vec![UnixStream::connect(&socket).unwrap().into()],
+    };
 
     let mut second = Helper::start(dir.path());
     let null = File::open("/dev/null").unwrap();
@@ -255,7 +293,7 @@ fn killed_helper_with_a_stuck_thread_is_replaced() {
             "{line}"
         );
     }
-    drop(other);
+    drop((other, queued));
     second.signal(Signal::TERM);
     assert!(second.0.wait().unwrap().success());
     assert!(!socket.exists() && !dir.path().join("pid").exists());
