@@ -156,8 +156,10 @@ fn rate_limit_is_off_with_verbose() {
 #[test]
 fn soft_lun_error_is_one_line() {
     let dir = tempfile::tempdir().unwrap();
-    let lun = dir.path().join("luns/lun");
-    fs::create_dir(dir.path().join("luns")).unwrap();
+    // Names of directories reach the trace.
+    let luns = dir.path().join("luns\npr_helper_stopped \x1b[2J");
+    let lun = luns.join("lun");
+    fs::create_dir(&luns).unwrap();
     let port = Port {
         name: "a".parse().unwrap(),
         nexus: Nexus {
@@ -170,7 +172,8 @@ fn soft_lun_error_is_one_line() {
     let forged = r#"{"x\nqemu-pr-helper: forged \u001b[2J\u009b\r": 1}"#;
     fs::write(lun.join("state.json"), forged).unwrap();
     let log = File::create(dir.path().join("log")).unwrap();
-    let options = ["--soft-luns=luns", "-T*,file=trace"];
+    let option = format!("--soft-luns={}", luns.display());
+    let options = [&option, "-T*,file=trace"];
     let mut helper = Helper::start(dir, &options, log.into(), "");
     drop(helper.connect());
     let port = File::open(lun.join("ports/a")).unwrap();
@@ -185,7 +188,12 @@ fn soft_lun_error_is_one_line() {
     let line = log.lines().find(|line| line.contains("soft LUN")).unwrap();
     let escaped = r"x\nqemu-pr-helper: forged \u{1b}[2J\u{9b}\r";
     assert!(line.contains(escaped), "{line:?}");
-    for text in [log, fs::read_to_string(trace).unwrap()] {
+    let trace = fs::read_to_string(trace).unwrap();
+    assert!(
+        trace.contains(r"luns\npr_helper_stopped \u{1b}[2J/lun"),
+        "{trace:?}"
+    );
+    for text in [log, trace] {
         let is_clean = |line: &str| !line.contains(char::is_control);
         assert!(text.lines().all(is_clean), "{text:?}");
         assert!(!text.contains("\nqemu-pr-helper: forged"), "{text:?}");
