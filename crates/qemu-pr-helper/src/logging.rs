@@ -8,7 +8,7 @@
 //! | debug | each command | with `-vv` |
 //!
 //! Bytes from outside, such as the content of a file or a reply of multipathd, reach a line in many
-//! ways. So control characters are escaped here, in every line, and nowhere else.
+//! ways. So control characters are escaped here, in every line.
 
 use std::collections::VecDeque;
 use std::env;
