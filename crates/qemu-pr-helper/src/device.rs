@@ -3,17 +3,19 @@
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use pr_socket::{Device, Request};
-use rustix::fs::{FileType, fstat, major, minor};
+use rustix::fs::{AtFlags, FileType, StatxFlags, makedev, statx};
 
 /// The block major numbers of SCSI disks (`Documentation/admin-guide/devices.txt`). They are fixed,
 /// so these need no look at sysfs.
 const SCSI_DISK_MAJORS: [u32; 16] = [
     8, 65, 66, 67, 68, 69, 70, 71, 128, 129, 130, 131, 132, 133, 134, 135,
 ];
+
+/// The low bits of a SCSI disk's minor number, which number its partitions; 0 is the whole disk.
+const PARTITION_BITS: u32 = 0xf;
 
 /// How many devices may lie on top of each other before we give up: partition on volume on map and
 /// more is odd, a chain that long is a mistake.
@@ -35,15 +37,15 @@ pub enum Kind {
     OnMultipath(Number),
 }
 
-/// A block or character device's number, or which file it is that is no device.
+/// A block or character device's number, or the file system of a file that is no device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Number {
     /// A block device.
     Block(u32, u32),
     /// A character device.
     Character(u32, u32),
-    /// A file that is no device: the number of the file system that it is on, and its own there.
-    File(u64, u64),
+    /// A file that is no device: the number of its file system.
+    File(u64),
     /// It cannot be read, or there is nothing to read it from.
     None,
 }
@@ -53,31 +55,37 @@ impl fmt::Display for Number {
         match self {
             Self::Block(major, minor) => write!(f, "{major}:{minor}"),
             Self::Character(major, minor) => write!(f, "char {major}:{minor}"),
-            Self::File(..) | Self::None => f.write_str("no device"),
+            Self::File(_) | Self::None => f.write_str("no device"),
         }
     }
 }
 
-/// The number of the device that `descriptor` refers to.
+/// Returns the number of the device that `descriptor` refers to.
+///
+/// The file system answers from what the kernel has cached: a FUSE server, which can be the client,
+/// is not asked, so the call does not wait for it.
 #[must_use]
 pub fn number(descriptor: BorrowedFd<'_>) -> Number {
-    let Ok(stat) = fstat(descriptor) else {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let Ok(stat) = statx(descriptor, c"", flags, StatxFlags::TYPE) else {
         return Number::None;
     };
-    let (major, minor) = (major(stat.st_rdev), minor(stat.st_rdev));
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::BlockDevice => Number::Block(major, minor),
-        FileType::CharacterDevice => Number::Character(major, minor),
-        _ => Number::File(stat.st_dev, stat.st_ino),
+    match FileType::from_raw_mode(stat.stx_mode.into()) {
+        FileType::BlockDevice => Number::Block(stat.stx_rdev_major, stat.stx_rdev_minor),
+        FileType::CharacterDevice => Number::Character(stat.stx_rdev_major, stat.stx_rdev_minor),
+        _ => Number::File(makedev(stat.stx_dev_major, stat.stx_dev_minor)),
     }
 }
 
-/// The number of the device that a request is for.
+/// Returns the whole disk of a SCSI disk's partition, or the SCSI disk itself; `None` for every
+/// other device.
 #[must_use]
-pub fn number_in(request: &Request) -> Number {
-    match &request.device {
-        Device::Open(descriptor) => number(descriptor.as_fd()),
-        Device::Lost => Number::None,
+pub fn whole_scsi_disk(number: Number) -> Option<Number> {
+    match number {
+        Number::Block(major, minor) if SCSI_DISK_MAJORS.contains(&major) => {
+            Some(Number::Block(major, minor & !PARTITION_BITS))
+        }
+        _ => None,
     }
 }
 
@@ -86,7 +94,7 @@ pub fn number_in(request: &Request) -> Number {
 pub fn describe(descriptor: BorrowedFd<'_>) -> String {
     match number(descriptor) {
         // Quoted, as a client may have given it any name.
-        Number::File(..) | Number::None => file_name(descriptor)
+        Number::File(_) | Number::None => file_name(descriptor)
             .map_or_else(|_| "a file".to_owned(), |name| format!("file {name:?}")),
         number => format!("device {number}"),
     }
@@ -97,7 +105,7 @@ pub fn describe(descriptor: BorrowedFd<'_>) -> String {
 pub fn name(descriptor: BorrowedFd<'_>, number: Number) -> String {
     match number {
         // Without what would end a line or a quotation.
-        Number::File(..) | Number::None => file_name(descriptor).map_or_else(
+        Number::File(_) | Number::None => file_name(descriptor).map_or_else(
             |_| "file".to_owned(),
             |name| name.to_string_lossy().escape_default().to_string(),
         ),
@@ -178,7 +186,7 @@ mod tests {
         assert_eq!(number(null.as_fd()), Number::Character(1, 3));
         assert_eq!(kind(Number::Character(1, 3)).unwrap(), Kind::Single);
         let file = tempfile::tempfile().unwrap();
-        assert!(matches!(number(file.as_fd()), Number::File(..)));
+        assert!(matches!(number(file.as_fd()), Number::File(_)));
         assert_eq!(kind(Number::None).unwrap(), Kind::Single);
     }
 

@@ -20,6 +20,7 @@
 //! | `exiting` | whether the process that holds a socket or a lock was killed |
 //! | [`engine`] | the threads, and what they wait for |
 //! | [`session`], [`client`] | one client's connection, and who it is |
+//! | [`target`] | what is known of a device before its command counts |
 //! | [`device`] | from a file descriptor to what it is |
 //! | [`backend`] | executes a command |
 //! | [`outcome`] | how it ended |
@@ -50,8 +51,10 @@ pub mod privileges;
 pub mod report;
 pub mod sandbox;
 pub mod session;
+mod sg_disks;
 pub mod signals;
 pub mod startup;
+pub mod target;
 pub mod trace;
 
 use std::error::Error;

@@ -5,18 +5,25 @@ use pr_socket::wire::SENSE_SIZE;
 use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
 
 use crate::client::Client;
-use crate::device::Number;
+use crate::target::{Target, Targets};
 
 /// What executes requests. A request always has an outcome: whatever a device or the kernel does
 /// becomes a SCSI status, with sense where the status is CHECK CONDITION.
 pub trait Execute: Send + Sync + 'static {
-    /// Executes `request` on the device with this number for `client` and waits for its end, which can take
-    /// long. Data of the device goes to the front of `data`, which is as long as the command allows.
+    /// Examines the device of `request`, without waiting for it: the request does not count at a
+    /// device yet.
+    fn examine(&self, request: &Request) -> Target {
+        Targets::default().examine(request)
+    }
+
+    /// Executes `request` on `target` for `client` and waits for the command's end, which can take
+    /// long. Data of the device goes to the front of `data`, which is as long as the command
+    /// allows.
     fn execute(
         &self,
         client: &Client,
         request: &Request,
-        number: Number,
+        target: &Target,
         data: &mut [u8],
     ) -> Outcome;
 

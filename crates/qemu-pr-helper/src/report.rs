@@ -107,7 +107,7 @@ impl Pending {
 pub fn refused(client: &Client, request: &Request, reason: &str) {
     trace!(pr_helper_request_refused(
         client.number(),
-        &device_name(request, device::number_in(request)),
+        &device_name(request, number_of(request)),
         reason
     ));
 }
@@ -153,6 +153,13 @@ fn scope_type(command: &Command) -> u8 {
 fn key(request: &Request, place: usize) -> u64 {
     let (keys, _) = request.parameters.as_chunks();
     keys.get(place).map_or(0, |key| u64::from_be_bytes(*key))
+}
+
+fn number_of(request: &Request) -> Number {
+    match &request.device {
+        Device::Open(descriptor) => device::number(descriptor.as_fd()),
+        Device::Lost => Number::None,
+    }
 }
 
 fn descriptor(request: &Request) -> i32 {

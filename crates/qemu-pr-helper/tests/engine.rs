@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use pr_socket::client::ClientError;
 use pr_socket::{Client, Request, Response, descriptors};
 use qemu_pr_helper::client;
-use qemu_pr_helper::device::Number;
 use qemu_pr_helper::engine::Engine;
 use qemu_pr_helper::limits::Limits;
 use qemu_pr_helper::listener::Listener;
 use qemu_pr_helper::outcome::{Execute, Outcome};
+use qemu_pr_helper::target::Target;
 use rustix::net::sockopt::set_socket_linger;
 use scsi_pr::Status;
 
@@ -63,7 +63,7 @@ impl Execute for Device {
         &self,
         _: &client::Client,
         request: &Request,
-        _: Number,
+        _: &Target,
         data: &mut [u8],
     ) -> Outcome {
         if *request.command.cdb() == HANGING {

@@ -2,6 +2,7 @@
 
 mod bench;
 mod comparison;
+mod disk_limit;
 mod helper;
 mod init;
 mod initiator;
@@ -17,6 +18,7 @@ pub(crate) mod pulse;
 mod reservations;
 mod restart;
 pub(crate) mod serial;
+mod strace;
 mod suite;
 mod tracing;
 

@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::lio::{Port, Target};
 use super::maps::{self, Maps};
-use super::{Modules, operator, tracing, uptime};
+use super::{Modules, disk_limit, operator, tracing, uptime};
 use crate::process::{run as run_command, timed};
 
 /// The compatibility suite, as the host has built it.
@@ -54,6 +54,10 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
         let ports = target.unit::<2>()?;
         let mut helpers = options.helper.iter();
         helpers.try_for_each(|helper| operator::run(&options.prhctl, helper, &ports))
+    })?;
+    timed("the limit of a disk", || {
+        let ports = target.unit::<2>()?;
+        disk_limit::run(&options.traced, &ports)
     })?;
     timed("the kernel's trace", || {
         let ports = target.unit::<2>()?;

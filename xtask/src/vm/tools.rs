@@ -42,8 +42,8 @@ const NEEDED_FOR_LIBVIRT: [(&str, &str); 3] = [
     ("virsh", "libvirt-clients"),
 ];
 
-/// And to kill a helper in the middle of a command.
-const NEEDED_FOR_RESTART: [(&str, &str); 1] = [("strace", "strace")];
+/// And to delay a helper's command, or to kill a helper in the middle of one.
+const NEEDED_FOR_INJECTION: [(&str, &str); 1] = [("strace", "strace")];
 
 /// And to enable units, which needs no systemd that runs.
 const NEEDED_FOR_PACKAGES: [(&str, &str); 1] = [("systemctl", "systemd")];
@@ -51,10 +51,10 @@ const NEEDED_FOR_PACKAGES: [(&str, &str); 1] = [("systemctl", "systemd")];
 /// Programs with their packages that a scenario needs besides.
 fn needed_for(scenario: Scenario) -> &'static [(&'static str, &'static str)] {
     match scenario {
-        Scenario::Sg | Scenario::Lio => &[],
+        Scenario::Lio => &[],
         Scenario::Guest | Scenario::Multipath | Scenario::Bench => &NEEDED_FOR_MULTIPATH,
         Scenario::Libvirt => &NEEDED_FOR_LIBVIRT,
-        Scenario::Restart => &NEEDED_FOR_RESTART,
+        Scenario::Sg | Scenario::Restart => &NEEDED_FOR_INJECTION,
         Scenario::Packages => &NEEDED_FOR_PACKAGES,
     }
 }

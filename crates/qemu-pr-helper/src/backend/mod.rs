@@ -5,13 +5,12 @@ pub mod sg;
 pub mod soft_lun;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use ::soft_lun::store::StoreError;
 use linux_sys::sg::Data;
 use pr_socket::{Device, Direction, Request};
-use rustix::fs::{OFlags, fcntl_getfl};
 use scsi_pr::{AdditionalSense, SenseKey, Status};
 
 use crate::client::{Client, ProcessKey};
@@ -19,6 +18,7 @@ use crate::device::{self, Kind, Number};
 use crate::logging::KeyedRateLimit;
 use crate::outcome::{Execute, Outcome};
 use crate::report;
+use crate::target::{Access, Target, Targets};
 
 use self::multipath::Multipath;
 use self::soft_lun::SoftLuns;
@@ -29,8 +29,10 @@ pub struct Backends {
     io_timeout: Duration,
     soft_luns: Option<SoftLuns>,
     multipath: Option<Multipath>,
+    targets: Targets,
     // What a guest could have said for each of its commands.
     lost: KeyedRateLimit<ProcessKey>,
+    path_only: KeyedRateLimit<ProcessKey>,
     unknown: KeyedRateLimit<ProcessKey>,
     on_multipath: KeyedRateLimit<ProcessKey>,
 }
@@ -39,16 +41,19 @@ impl Backends {
     /// Backends that give a device `io_timeout` for a command, and know these soft LUNs. Without
     /// `multipath`, commands on maps are refused.
     #[must_use]
-    pub const fn new(
+    pub fn new(
         io_timeout: Duration,
         soft_luns: Option<SoftLuns>,
         multipath: Option<Multipath>,
     ) -> Self {
+        let targets = Targets::new(soft_luns.as_ref().map(SoftLuns::as_fd));
         Self {
             io_timeout,
             soft_luns,
             multipath,
+            targets,
             lost: KeyedRateLimit::new(),
+            path_only: KeyedRateLimit::new(),
             unknown: KeyedRateLimit::new(),
             on_multipath: KeyedRateLimit::new(),
         }
@@ -56,33 +61,28 @@ impl Backends {
 }
 
 impl Execute for Backends {
+    fn examine(&self, request: &Request) -> Target {
+        self.targets.examine(request)
+    }
+
     fn execute(
         &self,
         client: &Client,
         request: &Request,
-        number: Number,
+        target: &Target,
         data: &mut [u8],
     ) -> Outcome {
         let descriptor = match &request.device {
             Device::Open(descriptor) => descriptor.as_fd(),
-            Device::Lost => {
-                if let Some(suppressed) = self.lost.should_log(client.process_key()) {
-                    log::warn!(
-                        "{client}: the kernel did not hand over the device, command answered with \
-                         BUSY: too many files are open, or a security policy (SELinux, AppArmor) \
-                         forbids it{suppressed}"
-                    );
-                }
-                report::refused(client, request, "the kernel did not hand over the device");
-                return Outcome::status(Status::BUSY);
-            }
+            Device::Lost => return self.lost(client, request),
         };
-        if request.command.direction() == Direction::Out && is_read_only(descriptor) {
-            log::info!(
-                "{client}: device {number} is open read-only: PERSISTENT RESERVE OUT refused"
-            );
-            report::refused(client, request, "open read-only");
-            return not_supported();
+        let direction = request.command.direction();
+        match target.access {
+            Access::PathOnly => return self.path_only(client, request, target.number),
+            Access::ReadOnly if direction == Direction::Out => {
+                return read_only(client, request, target.number);
+            }
+            Access::Lost | Access::ReadOnly | Access::Writable => {}
         }
         let soft_lun = self
             .soft_luns
@@ -91,18 +91,14 @@ impl Execute for Backends {
         if let Some(outcome) = soft_lun {
             return outcome;
         }
-        let Request {
-            command,
-            parameters,
-            ..
-        } = request;
+        let number = target.number;
         match device::kind(number) {
             Ok(Kind::Single) => {
-                let data = match command.direction() {
+                let data = match direction {
                     Direction::In => Data::FromDevice(data),
-                    Direction::Out => Data::ToDevice(parameters),
+                    Direction::Out => Data::ToDevice(&request.parameters),
                 };
-                sg::deliver(descriptor, command.cdb(), data, self.io_timeout).outcome()
+                sg::deliver(descriptor, request.command.cdb(), data, self.io_timeout).outcome()
             }
             Ok(Kind::Multipath) => match &self.multipath {
                 Some(maps) => maps.execute(client, descriptor, number, request, data),
@@ -137,6 +133,35 @@ impl Backends {
         self.soft_luns.as_ref().map_or(Ok(()), SoftLuns::check)
     }
 
+    /// Answers a request whose descriptor the kernel did not hand over.
+    fn lost(&self, client: &Client, request: &Request) -> Outcome {
+        if let Some(suppressed) = self.lost.should_log(client.process_key()) {
+            log::warn!(
+                "{client}: the kernel did not hand over the device, command answered with BUSY: \
+                 too many files are open, or a security policy (SELinux, AppArmor) forbids \
+                 it{suppressed}"
+            );
+        }
+        report::refused(client, request, "the kernel did not hand over the device");
+        Outcome::status(Status::BUSY)
+    }
+
+    /// Answers a request whose descriptor permits nothing, as the kernel would if it were asked.
+    fn path_only(&self, client: &Client, request: &Request, number: Number) -> Outcome {
+        if let Some(suppressed) = self.path_only.should_log(client.process_key()) {
+            log::warn!(
+                "{client}: command to device {number} rejected: the descriptor was opened with \
+                 O_PATH, which takes no permission on the device; open it for reading and \
+                 writing{suppressed}"
+            );
+        }
+        report::refused(client, request, "opened with O_PATH");
+        match request.command.direction() {
+            Direction::In => terminated(),
+            Direction::Out => not_supported(),
+        }
+    }
+
     /// A command to a partition or a volume would reach the whole logical unit, by one path.
     fn on_multipath(&self, client: &Client, number: Number, map: Number) -> Outcome {
         if let Some(suppressed) = self.on_multipath.should_log(client.process_key()) {
@@ -156,11 +181,23 @@ impl Backends {
                  {error}{suppressed}"
             );
         }
-        Outcome::check_condition(
-            SenseKey::AbortedCommand,
-            AdditionalSense::IO_PROCESS_TERMINATED,
-        )
+        terminated()
     }
+}
+
+/// Refuses to change reservations through a descriptor that cannot be written to.
+fn read_only(client: &Client, request: &Request, number: Number) -> Outcome {
+    log::info!("{client}: device {number} is open read-only: PERSISTENT RESERVE OUT refused");
+    report::refused(client, request, "open read-only");
+    not_supported()
+}
+
+/// Answers that the command was not sent.
+fn terminated() -> Outcome {
+    Outcome::check_condition(
+        SenseKey::AbortedCommand,
+        AdditionalSense::IO_PROCESS_TERMINATED,
+    )
 }
 
 /// The device does not know persistent reservations.
@@ -169,17 +206,6 @@ fn not_supported() -> Outcome {
         SenseKey::IllegalRequest,
         AdditionalSense::INVALID_COMMAND_OPERATION_CODE,
     )
-}
-
-/// Whether it is only a name (`O_PATH`), for which nobody needs a permission.
-pub(crate) fn is_path_only(descriptor: BorrowedFd<'_>) -> bool {
-    fcntl_getfl(descriptor).map_or(true, |flags| flags.contains(OFlags::PATH))
-}
-
-/// Whether it cannot be written to.
-pub(crate) fn is_read_only(descriptor: BorrowedFd<'_>) -> bool {
-    // A descriptor whose mode cannot be read is not known to be writable.
-    fcntl_getfl(descriptor).map_or(true, |flags| flags & OFlags::ACCMODE == OFlags::RDONLY)
 }
 
 #[cfg(test)]
@@ -199,8 +225,8 @@ mod tests {
         };
         let backends = Backends::new(Duration::from_secs(1), None, None);
         let socket = UnixStream::pair().unwrap().0;
-        let number = device::number_in(&request);
-        backends.execute(&Client::of(&socket, 1), &request, number, &mut [0; 64])
+        let target = backends.examine(&request);
+        backends.execute(&Client::of(&socket, 1), &request, &target, &mut [0; 64])
     }
 
     #[test]

@@ -46,13 +46,19 @@ impl SoftLuns {
         })
     }
 
+    /// Returns the open directory of the soft LUNs.
+    #[must_use]
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.folder.as_fd()
+    }
+
     /// The folder, open once more.
     ///
     /// # Errors
     ///
     /// There are no descriptors.
     pub fn folder(&self) -> io::Result<OwnedFd> {
-        self.folder.as_fd().try_clone_to_owned()
+        self.as_fd().try_clone_to_owned()
     }
 
     /// Looks whether the folder can be read.

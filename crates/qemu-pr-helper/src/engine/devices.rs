@@ -3,7 +3,7 @@
 use std::array::from_fn;
 
 use super::sync::{Mutex, lock};
-use crate::device::Number;
+use crate::target::LimitKey;
 
 /// Enough that threads seldom meet at one lock, which each has for the moment that counting takes.
 const PARTS: usize = 16;
@@ -14,14 +14,14 @@ pub(super) struct Devices {
     most_commands: usize,
     /// How many commands a device has; none with 0. Mostly there are few, and never more than threads: to look at
     /// each of a sixteenth of them takes less than to hash one.
-    parts: [Mutex<Vec<(Number, usize)>>; PARTS],
+    parts: [Mutex<Vec<(LimitKey, usize)>>; PARTS],
 }
 
 /// A command's place at its device, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     devices: &'a Devices,
-    number: Number,
+    key: LimitKey,
 }
 
 impl Devices {
@@ -34,36 +34,27 @@ impl Devices {
     }
 
     /// Takes a place at a device for a command; `None` if they are all taken.
-    pub(super) fn enter(&self, number: Number) -> Option<Place<'_>> {
-        let mut part = lock(self.part(number));
-        match part.iter_mut().find(|(device, _)| *device == number) {
+    pub(super) fn enter(&self, key: LimitKey) -> Option<Place<'_>> {
+        let mut part = lock(self.part(key));
+        match part.iter_mut().find(|(other, _)| *other == key) {
             Some((_, commands)) if *commands >= self.most_commands => return None,
             Some((_, commands)) => *commands = commands.saturating_add(1),
-            None => part.push((number, 1)),
+            None => part.push((key, 1)),
         }
         drop(part);
-        Some(Place {
-            devices: self,
-            number,
-        })
+        Some(Place { devices: self, key })
     }
 
     /// How many commands are in progress, at all devices.
     pub(super) fn commands(&self) -> usize {
-        let of_part = |part: &Mutex<Vec<(Number, usize)>>| -> usize {
+        let of_part = |part: &Mutex<Vec<(LimitKey, usize)>>| -> usize {
             lock(part).iter().map(|(_, commands)| commands).sum()
         };
         self.parts.iter().map(of_part).sum()
     }
 
-    fn part(&self, number: Number) -> &Mutex<Vec<(Number, usize)>> {
-        let place = match number {
-            Number::Block(_, minor) | Number::Character(_, minor) => minor.into(),
-            Number::File(_, inode) => inode,
-            Number::None => 0,
-        };
-        // Of SCSI disks every sixteenth number is a whole disk.
-        let place = usize::try_from(place ^ (place >> 4)).unwrap_or_default() % PARTS;
+    fn part(&self, key: LimitKey) -> &Mutex<Vec<(LimitKey, usize)>> {
+        let place = usize::try_from(key.index()).unwrap_or_default() % PARTS;
         let [first, ..] = &self.parts;
         self.parts.get(place).unwrap_or(first)
     }
@@ -71,8 +62,8 @@ impl Devices {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut part = lock(self.devices.part(self.number));
-        let place = part.iter().position(|(device, _)| *device == self.number);
+        let mut part = lock(self.devices.part(self.key));
+        let place = part.iter().position(|(key, _)| *key == self.key);
         let Some((place, (_, commands))) =
             place.and_then(|place| Some((place, part.get_mut(place)?)))
         else {
@@ -92,7 +83,7 @@ mod tests {
     #[test]
     fn a_device_has_its_own_places_and_gets_them_back() {
         let devices = Devices::new(2);
-        let (disk, other) = (Number::Block(8, 0), Number::Character(8, 0));
+        let (disk, other) = (LimitKey::Block(8, 0), LimitKey::Character(8));
         let first = devices.enter(disk).unwrap();
         let second = devices.enter(disk).unwrap();
         assert!(devices.enter(disk).is_none());

@@ -14,10 +14,10 @@ use super::sync::atomic::Ordering;
 use super::sync::{lock, thread};
 use super::table::Seat;
 use crate::client::Client;
-use crate::device::{self, Number};
 use crate::outcome::{Execute, Outcome};
 use crate::report;
 use crate::session::{Served, Wait};
+use crate::target::LimitKey;
 
 /// How many requests of one client a thread serves that may not stay with it. A client that never pauses would
 /// keep the thread from others. The model is to come to the end of it.
@@ -145,12 +145,16 @@ impl<E: Execute> Engine<E> {
             self.close_device(seat, request.device, may_block);
             return Some(Outcome::status(Status::BUSY));
         }
-        let number = device::number_in(&request);
-        let Some(_place) = self.devices.enter(number) else {
-            return Some(self.refuse_crowd(client, &request, number));
+        let target = self.executor.examine(&request);
+        let _place = match target.limit_key {
+            None => None,
+            Some(key) => match self.devices.enter(key) {
+                None => return Some(self.refuse_crowd(client, &request, key)),
+                place => place,
+            },
         };
-        let pending = report::begin(client, &request, number);
-        let outcome = self.executor.execute(client, &request, number, data);
+        let pending = report::begin(client, &request, target.number);
+        let outcome = self.executor.execute(client, &request, &target, data);
         pending.end(client, &request, &outcome);
         // Closing the device can take as long as a command, and the command counts until then.
         drop(request);
@@ -169,12 +173,12 @@ impl<E: Execute> Engine<E> {
         }
     }
 
-    /// So many commands wait for this device that one more would only take a thread from the others.
-    fn refuse_crowd(&self, client: &Client, request: &Request, number: Number) -> Outcome {
+    /// Answers BUSY: as many commands wait for this device as may take threads from other devices.
+    fn refuse_crowd(&self, client: &Client, request: &Request, key: LimitKey) -> Outcome {
         if let Some(suppressed) = self.no_place.should_log(client.process_key()) {
             log::warn!(
-                "{client}: device {number} has as many commands in progress as it may \
-                 (--max-commands-per-device), command answered with BUSY{suppressed}"
+                "{client}: command answered with BUSY: no more commands may be in progress for \
+                 {key} (--max-commands-per-device){suppressed}"
             );
         }
         report::refused(

@@ -111,8 +111,8 @@ pub const SERVING: &[Call] = &[
     call("close", libc::SYS_close, "a client's device, a client"),
     // Devices and their commands.
     call("ioctl", libc::SYS_ioctl, "sends the command").only(&[&[(1, Is::Value(SG_IO))]]),
-    call("fstat", libc::SYS_fstat, "which device a descriptor is"),
-    call("fcntl", libc::SYS_fcntl, "whether a descriptor can be written to").only(&[
+    call("fstat", libc::SYS_fstat, "the kind of a soft LUN's file; of a directory, by the C library"),
+    call("fcntl", libc::SYS_fcntl, "whether a descriptor can be used, and written to").only(&[
         &[(1, Is::Value(F_GETFL))],
         &[(1, Is::Value(F_GETFD))],
         &[(1, Is::Value(F_DUPFD_CLOEXEC))],
@@ -121,9 +121,9 @@ pub const SERVING: &[Call] = &[
     call("read", libc::SYS_read, "the same"),
     call("lseek", libc::SYS_lseek, "the same, by the standard library").sometimes(),
     call("getdents64", libc::SYS_getdents64, "what a device lies on").sometimes(),
-    call("statx", libc::SYS_statx, "whether sysfs has a device"),
+    call("statx", libc::SYS_statx, "which device a descriptor is, whether sysfs has a device"),
     call("newfstatat", libc::SYS_newfstatat, "the same, by the C library").sometimes(),
-    call("readlinkat", libc::SYS_readlinkat, "the name of a file that is no device, for the log").sometimes(),
+    call("readlinkat", libc::SYS_readlinkat, "the name of a file that is no device, for the log; an sg node's disk").sometimes(),
     // Threads.
     call("clone3", libc::SYS_clone3, "tried first, see `UNKNOWN`"),
     call("clone", libc::SYS_clone, "starts a thread, and no process").only(&[&[(0, Is::With(CLONE_THREAD))]]),
@@ -167,7 +167,7 @@ pub const SERVING: &[Call] = &[
 pub const OLD: &[Call] = &[
     call("epoll_wait", libc::SYS_epoll_wait, "waits for clients").sometimes(),
     call("poll", libc::SYS_poll, "whether a line can be written").sometimes(),
-    call("readlink", libc::SYS_readlink, "the name of a file that is no device, for the log"),
+    call("readlink", libc::SYS_readlink, "the name of a file that is no device, for the log; an sg node's disk"),
     call("open", libc::SYS_open, "what sysfs says of a device").only(&[&[(1, Is::Without(O_PATH))]]).sometimes(),
     call("stat", libc::SYS_stat, "whether sysfs has a device").sometimes(),
     call("dup2", libc::SYS_dup2, "leaves the standard streams, as a daemon").sometimes(),

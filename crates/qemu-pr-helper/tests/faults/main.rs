@@ -6,6 +6,7 @@
 //! | `helper` | a helper as a process |
 //! | `client` | its clients, who need not do what they should |
 //! | `stuck` | devices that hang |
+//! | `fuse` | a file system whose server does not answer |
 //! | `usage` | what the kernel says that a process takes |
 //! | `others` | clients in another process |
 //! | all others | the tests |
@@ -23,6 +24,8 @@ mod closes;
 mod crowd;
 mod dawdlers;
 mod descriptors;
+mod device_limits;
+mod fuse;
 mod helper;
 mod others;
 mod peers;
@@ -47,7 +50,7 @@ fn main() {
     if let [others::OPTION, rest @ ..] = arguments.as_slice() {
         return others::run(rest);
     }
-    let areas: [(&str, &[Test]); 12] = [
+    let areas: [(&str, &[Test]); 13] = [
         ("attack", attack::TESTS),
         ("burst", burst::TESTS),
         ("clients", clients::TESTS),
@@ -55,6 +58,7 @@ fn main() {
         ("crowd", crowd::TESTS),
         ("dawdlers", dawdlers::TESTS),
         ("descriptors", descriptors::TESTS),
+        ("device_limits", device_limits::TESTS),
         ("peers", peers::TESTS),
         ("refusals", refusals::TESTS),
         ("soak", soak::TESTS),

@@ -1,5 +1,6 @@
 //! Commands that hang, sent by others, and a healthy client that asks once in a millisecond.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use std::thread;
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::bench::contestant::Contestant;
+use crate::bench::contestant::{Contestant, OURS};
 use crate::bench::figure::{Figure, Goal};
 use crate::bench::lab::{Lab, gather};
 use crate::bench::part::{Crowd, Load, Served, disk};
@@ -17,9 +18,8 @@ use crate::bench::worker::Worker;
 
 const COMMANDS: [usize; 3] = [64, 200, 1000];
 
-/// How many of them go to one device: fewer than ours lets be in progress there before it answers BUSY, as it is
-/// not that limit that is looked at.
-const OF_A_DEVICE: usize = 100;
+/// Arguments of ours. By default it answers BUSY to some of the commands: all files count together.
+const LIMIT: [&str; 2] = ["--max-commands-per-device", "4096"];
 
 const PACE: u64 = 1000;
 /// How long the healthy client is at it before the first command hangs.
@@ -79,9 +79,7 @@ impl Devices {
         commands: usize,
     ) -> Result<Vec<Worker>> {
         lab.start_crowd(&Crowd {
-            devices: (0..commands.div_ceil(OF_A_DEVICE))
-                .map(|number| self.folder.join(disk(number)))
-                .collect(),
+            devices: vec![self.folder.join(disk(0))],
             ..lab.crowd(server, commands)
         })
     }
@@ -92,7 +90,11 @@ impl Devices {
 fn beside(lab: &Lab, contestant: &Contestant, commands: usize) -> Result<[Served; 2]> {
     // What is declared first goes last: clients, then the devices, whose end lets go what hangs, and then
     // the helper can end.
-    let server = lab.start(contestant)?;
+    let limit: &[OsString] = match contestant.is(OURS) {
+        true => &LIMIT.map(OsString::from),
+        false => &[],
+    };
+    let server = lab.start_with(contestant, limit)?;
     let devices = Devices::start(lab)?;
     let mut crowd = devices.start_crowd(lab, &server, commands)?;
     let load = Load {

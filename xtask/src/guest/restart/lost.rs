@@ -3,18 +3,15 @@
 //! QEMU cannot know what became of the command, and does not send it again. The guest is told that it has failed; it has
 //! to look, or to ask again.
 
-use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use rustix::process::Pid;
+use anyhow::{Context as _, Result};
 
 use super::supervisor::Supervisor;
 use crate::guest::initiator::Initiator;
-use crate::guest::process_table::of;
-use crate::guest::read;
 use crate::guest::reservations::{CONFLICT, GUEST_KEY, PORT_KEY, UNIT_ATTENTION, release, reserve};
-use crate::process::{command, poll, wait_for_end};
+use crate::guest::strace;
+use crate::process::wait_for_end;
 
 /// `sg_persist` ends with this on ILLEGAL REQUEST, INVALID FIELD IN CDB, which is what QEMU makes of a lost answer.
 pub(super) const LOST: i32 = 5;
@@ -22,7 +19,7 @@ pub(super) const LOST: i32 = 5;
 /// And with this on NOT READY.
 const NOT_READY: i32 = 2;
 
-/// How long `strace` may take to be there, and to end with the helper.
+/// How long `strace` may take to end with the helper.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Every call that an answer can be sent by ends the helper before it is made.
@@ -115,7 +112,7 @@ fn lose(
     // QEMU is connected now, so that an answer is the next thing that the helper has to send.
     guest.persist("--in --read-keys")?.expect_code(0)?;
     let before = supervisor.starts();
-    let mut tracer = attach(supervisor.helper()?)?;
+    let mut tracer = strace::attach(supervisor.helper()?, FATAL)?;
     guest
         .persist(&loss.arguments)?
         .expect_code(LOST)?
@@ -130,30 +127,4 @@ fn lose(
         .expect_contains(text)?;
     guest.persist(&loss.arguments)?.expect_code(loss.again)?;
     Ok(())
-}
-
-/// Has each thread of the helper traced.
-fn attach(helper: Pid) -> Result<Child> {
-    let mut tracer = command("strace")
-        .args(["-f", "-qq", "-o", "/run/strace.out", "-e", FATAL, "-p"])
-        .arg(helper.as_raw_nonzero().to_string())
-        .stdin(Stdio::null())
-        .spawn()
-        .context("cannot start strace")?;
-    let is_traced = || -> Result<bool> {
-        for task in std::fs::read_dir(of(helper, "task"))? {
-            let status = read(&task?.path().join("status"))?;
-            if status.lines().any(|line| line == "TracerPid:\t0") {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    };
-    let attached = poll(PATIENCE, || {
-        let ended = tracer.try_wait()?;
-        ensure!(ended.is_none(), "strace has ended");
-        Ok(is_traced()?.then_some(()))
-    })?;
-    attached.context("strace does not attach to the helper")?;
-    Ok(tracer)
 }

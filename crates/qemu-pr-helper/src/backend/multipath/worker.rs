@@ -24,10 +24,11 @@ use super::multipathd::Multipathd;
 use super::path::{Budget, Path, paths_of};
 use super::spread::{self, Path as _};
 use super::trail::Trail;
-use crate::backend::{is_path_only, is_read_only, sg::Delivery};
+use crate::backend::sg::Delivery;
 use crate::device::{self, Kind, Number};
 use crate::outcome::Outcome;
 use crate::privileges;
+use crate::target::Access;
 
 /// What a worker has beyond the command's own time, to say how it ended.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
@@ -115,7 +116,8 @@ fn execute(
     if device::kind(number)? != Kind::Multipath {
         return Err(io::Error::other(format!("{number} is no multipath map")));
     }
-    if is_path_only(map.as_fd()) {
+    let access = Access::from_descriptor(map.as_fd());
+    if access == Access::PathOnly {
         return Err(io::Error::other("the map is not open, only named (O_PATH)"));
     }
     let folder = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"))?;
@@ -127,7 +129,7 @@ fn execute(
             paths.insert(0, Path::map(map, number, budget, request, trail));
             Ok(read(order, paths))
         }
-        Direction::Out if is_read_only(map.as_fd()) => {
+        Direction::Out if access != Access::Writable => {
             Err(io::Error::other("the map is open for reading alone"))
         }
         Direction::Out => Ok(write(order, &folder, paths, request, trail)),

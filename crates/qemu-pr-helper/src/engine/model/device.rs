@@ -9,8 +9,8 @@ use scsi_pr::Status;
 use shuttle::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::client::Client;
-use crate::device::Number;
 use crate::outcome::{Execute, Outcome};
+use crate::target::Target;
 
 /// Service actions of PERSISTENT RESERVE IN: one that is answered at once, and one that hangs.
 pub(super) const READ_KEYS: u8 = 0;
@@ -74,7 +74,7 @@ impl Device {
 }
 
 impl Execute for Device {
-    fn execute(&self, client: &Client, request: &Request, _: Number, data: &mut [u8]) -> Outcome {
+    fn execute(&self, client: &Client, request: &Request, _: &Target, data: &mut [u8]) -> Outcome {
         let mut state = self.lock();
         assert!(!state.is_closed, "a command begins after the end");
         let is_first = state.executing.insert(client.number());

@@ -1,0 +1,75 @@
+//! `--max-commands-per-device` on a real disk: an sg node counts with its disk, and another path
+//! does not.
+
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use pr_socket::Client;
+use pr_socket::wire::padded;
+
+use super::helper::{Helper, SOCKET};
+use super::lio::Port;
+use super::strace;
+use crate::process::wait_for_end;
+
+/// One command may be in progress at a disk, for a helper of an unprivileged user.
+const ARGUMENTS: [&str; 4] = ["-u", "nobody", "--max-commands-per-device", "1"];
+
+/// Each command takes five seconds, so that the second one comes while the first one is in
+/// progress.
+const DELAY: &str = "inject=ioctl:delay_enter=5000000";
+
+/// The time in which a command must be answered, and in which `strace` must end.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
+
+const GOOD: u8 = 0;
+const BUSY: u8 = 8;
+
+/// Sends two commands at a time, to two nodes of one disk and to nodes of two.
+pub(super) fn run(program: &Path, ports: &[Port; 2]) -> Result<()> {
+    let helper = Helper::start_with(program, &ARGUMENTS, &[])?;
+    let mut tracer = strace::attach(helper.id(), DELAY)?;
+    let [first, second] = ports;
+    for (nodes, expected) in [
+        ([&first.block, &first.generic], [GOOD, BUSY]),
+        ([&first.generic, &first.generic], [GOOD, BUSY]),
+        ([&first.block, &second.generic], [GOOD, GOOD]),
+    ] {
+        let found = ask_both(nodes)?;
+        ensure!(found == expected, "{nodes:?} have {found:x?}");
+    }
+    helper.stop()?;
+    wait_for_end(&mut tracer, TIMEOUT)?.context("strace did not end with the helper")?;
+    println!("guest: an sg node and its disk have one limit");
+    Ok(())
+}
+
+/// Sends READ KEYS to both nodes at the same time. Returns the statuses, the lower one first.
+fn ask_both(nodes: [&impl AsRef<Path>; 2]) -> Result<[u8; 2]> {
+    let threads = nodes.map(|node| {
+        let node = node.as_ref().to_owned();
+        thread::spawn(move || ask(&node))
+    });
+    let answers = threads.map(|thread| thread.join().map_err(|_| anyhow!("a client panicked")));
+    let [one, other] = answers;
+    let mut statuses = [one??, other??];
+    statuses.sort_unstable();
+    Ok(statuses)
+}
+
+fn ask(node: &Path) -> Result<u8> {
+    let socket = UnixStream::connect(SOCKET).context("cannot connect to the helper")?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    let mut client = Client::negotiate(socket)?;
+    let file = File::options().read(true).write(true).open(node);
+    let file = file.with_context(|| format!("cannot open {}", node.display()))?;
+    let response = client.execute(padded(&READ_KEYS), file.as_fd(), &[])?;
+    Ok(response.status.0)
+}
