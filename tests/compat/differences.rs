@@ -30,13 +30,14 @@ pub(crate) enum Row {
     LastEvent,
     EventsFolder,
     TracePipe,
+    PartOfDisk,
     ControlCharacters,
     PidfileLink,
     TraceLink,
 }
 
 impl Row {
-    const ALL: [Self; 25] = [
+    const ALL: [Self; 26] = [
         Self::SocketTheft,
         Self::ForeignFileAtExit,
         Self::ForeignFileAtStart,
@@ -59,6 +60,7 @@ impl Row {
         Self::LastEvent,
         Self::EventsFolder,
         Self::TracePipe,
+        Self::PartOfDisk,
         Self::ControlCharacters,
         Self::PidfileLink,
         Self::TraceLink,
@@ -89,6 +91,7 @@ impl Row {
             Self::LastEvent => "D20",
             Self::EventsFolder => "D21",
             Self::TracePipe => "D22",
+            Self::PartOfDisk => "D23",
             Self::ControlCharacters => "D27",
             Self::PidfileLink => "D28",
             Self::TraceLink => "D29",

@@ -201,11 +201,30 @@ pub fn sg_io(
     })
 }
 
+/// Returns whether the kernel takes `SG_IO` for `device` from the calling thread.
+///
+/// The kernel is given no header, so no command is sent. A driver that takes the ioctl fails to
+/// read the header (`EFAULT`); a driver that does not know it, or refuses it to this thread, fails
+/// with `ENOTTY`. The call can wait as long as a command: the kernel waits for the device's error
+/// recovery first.
+#[must_use]
+pub fn takes_sg_io(device: BorrowedFd<'_>) -> bool {
+    // SAFETY: `device` is open for the length of the call. The argument is a null pointer, at which
+    // the kernel finds no memory to read or to write.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), SG_IO, ptr::null_mut::<c_void>()) };
+    result >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ENOTTY)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::fs::File;
     use std::os::fd::AsFd;
+
+    #[test]
+    fn device_without_scsi_commands_takes_no_sg_io() {
+        assert!(!takes_sg_io(File::open("/dev/null").unwrap().as_fd()));
+    }
 
     #[test]
     fn header_has_the_size_that_the_kernel_copies() {

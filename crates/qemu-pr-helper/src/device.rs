@@ -6,7 +6,10 @@ use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
+use linux_sys::sg::takes_sg_io;
 use rustix::fs::{AtFlags, FileType, StatxFlags, makedev, statx};
+
+use crate::capability::WithoutRawIo;
 
 /// The block major numbers of SCSI disks (`Documentation/admin-guide/devices.txt`). They are fixed,
 /// so these need no look at sysfs.
@@ -30,6 +33,10 @@ const MULTIPATH_PREFIX: &str = "mpath-";
 pub enum Kind {
     /// One SCSI device, or something that is none: the kernel knows which when it is sent a command.
     Single,
+    /// A part of a SCSI disk: a partition, or a device-mapper device that does not cover its disk.
+    /// The kernel refuses `SG_IO` on it to a client, but the helper's capability would let the
+    /// command reach the whole disk.
+    Part,
     /// A device-mapper multipath map: several paths to one logical unit.
     Multipath,
     /// A device on top of the multipath map with this number: a partition, a volume. It has no reservations
@@ -117,25 +124,54 @@ fn file_name(descriptor: BorrowedFd<'_>) -> io::Result<PathBuf> {
     fs::read_link(format!("/proc/self/fd/{}", descriptor.as_raw_fd()))
 }
 
-/// What the device is.
+/// Returns the kind of the device that `descriptor` refers to and that has this number.
 ///
 /// # Errors
 ///
-/// That sysfs cannot be read, so that a map cannot be told from a disk.
-pub fn kind(number: Number) -> io::Result<Kind> {
+/// * The descriptor could not be examined, so the device has no number.
+/// * sysfs cannot be read, so a map cannot be told from a disk.
+/// * The kernel lacks the memory for another set of capabilities, so a part cannot be told from a
+///   disk.
+pub fn kind(descriptor: BorrowedFd<'_>, number: Number) -> io::Result<Kind> {
     match number {
-        Number::Block(major, minor) if !SCSI_DISK_MAJORS.contains(&major) => {
-            let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
-            // Without this check a sysfs that is not there would make every map a single device.
-            fs::metadata(&device)?;
-            match multipath(&device, DEEPEST_STACK)? {
-                None => Ok(Kind::Single),
-                Some(map) if map == device => Ok(Kind::Multipath),
-                Some(map) => Ok(Kind::OnMultipath(number_of(&map)?)),
+        Number::Block(major, minor) => match whole_scsi_disk(number) {
+            Some(disk) if disk == number => Ok(Kind::Single),
+            Some(_) => Ok(Kind::Part),
+            None => {
+                let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+                kind_in_sysfs(descriptor, &device)
             }
-        }
-        _ => Ok(Kind::Single),
+        },
+        Number::Character(..) | Number::File(_) => Ok(Kind::Single),
+        Number::None => Err(io::Error::other("the descriptor cannot be examined")),
     }
+}
+
+/// Returns the kind of the block device at `device` in sysfs, which is no SCSI disk by its number.
+fn kind_in_sysfs(descriptor: BorrowedFd<'_>, device: &Path) -> io::Result<Kind> {
+    // Without this check a sysfs that is not there would make every map a single device.
+    fs::metadata(device)?;
+    match multipath(device, DEEPEST_STACK)? {
+        Some(map) if map == device => return Ok(Kind::Multipath),
+        Some(map) => return Ok(Kind::OnMultipath(number_of(&map)?)),
+        None => {}
+    }
+    // Some drivers (bcache) pass the commands of their partitions on without a check.
+    let is_part = device.join("partition").try_exists()? || !covers_disk(descriptor)?;
+    Ok(if is_part { Kind::Part } else { Kind::Single })
+}
+
+/// Returns whether the device covers every SCSI disk below it, as far as it passes commands on at
+/// all.
+///
+/// The kernel knows: it takes commands for a part of a disk from `CAP_SYS_RAWIO` alone, at each
+/// level of a stack of devices.
+fn covers_disk(descriptor: BorrowedFd<'_>) -> io::Result<bool> {
+    let without = WithoutRawIo::enter()?;
+    let is_taken = takes_sg_io(descriptor);
+    drop(without);
+    // A device that takes no commands from anyone is no part of a SCSI disk.
+    Ok(is_taken || !takes_sg_io(descriptor))
 }
 
 /// The multipath map that the block device at `device` in sysfs is, or lies on.
@@ -184,10 +220,35 @@ mod tests {
     fn files_and_character_devices_are_single() {
         let null = File::open("/dev/null").unwrap();
         assert_eq!(number(null.as_fd()), Number::Character(1, 3));
+        let kind = |number| kind(null.as_fd(), number);
         assert_eq!(kind(Number::Character(1, 3)).unwrap(), Kind::Single);
         let file = tempfile::tempfile().unwrap();
-        assert!(matches!(number(file.as_fd()), Number::File(_)));
-        assert_eq!(kind(Number::None).unwrap(), Kind::Single);
+        let number = number(file.as_fd());
+        assert!(matches!(number, Number::File(_)));
+        assert_eq!(kind(number).unwrap(), Kind::Single);
+    }
+
+    #[test]
+    fn scsi_disk_partition_is_a_part() {
+        let null = File::open("/dev/null").unwrap();
+        for (minor, expected) in [
+            (0, Kind::Single),
+            (1, Kind::Part),
+            (15, Kind::Part),
+            (16, Kind::Single),
+            // The 257th disk of a major number, and its third partition.
+            (0x100, Kind::Single),
+            (0x103, Kind::Part),
+        ] {
+            let number = Number::Block(8, minor);
+            assert_eq!(kind(null.as_fd(), number).unwrap(), expected, "{number}");
+        }
+    }
+
+    #[test]
+    fn unexamined_descriptor_has_no_kind() {
+        let null = File::open("/dev/null").unwrap();
+        assert!(kind(null.as_fd(), Number::None).is_err());
     }
 
     #[test]
@@ -206,7 +267,8 @@ mod tests {
     #[test]
     fn a_block_device_that_sysfs_does_not_know_is_an_error() {
         // Major 120 is for local use: no driver has it.
-        assert!(kind(Number::Block(120, 77)).is_err());
+        let null = File::open("/dev/null").unwrap();
+        assert!(kind(null.as_fd(), Number::Block(120, 77)).is_err());
     }
 
     /// A folder as sysfs shows a device-mapper device, on top of those in `below`.

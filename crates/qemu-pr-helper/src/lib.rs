@@ -33,6 +33,7 @@
 pub mod account;
 pub mod activation;
 pub mod backend;
+mod capability;
 pub mod client;
 pub mod closer;
 pub mod created_file;

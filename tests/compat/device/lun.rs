@@ -5,7 +5,11 @@
 //!   What is on it is lost.
 //! * `PR_COMPAT_SG=/dev/sgX,/dev/sgY`: the same two as character devices.
 //! * `PR_COMPAT_SECOND`: another unit, with one port.
-//! * `PR_COMPAT_LINEAR`, `PR_COMPAT_PARTITION`: a linear map over, and a partition of, the first port.
+//! * `PR_COMPAT_LINEAR`, `PR_COMPAT_STACK`: a linear map over the whole of the first port, and a
+//!   linear map over the whole of that map.
+//! * `PR_COMPAT_PARTITION`: a partition of the first port.
+//! * `PR_COMPAT_PARTS`: device-mapper devices over a part of the first port, directly and by other
+//!   devices.
 //! * `PR_COMPAT_MPATH`, `PR_COMPAT_MPATH_PART`: a multipath map over both ports, and a map that is a
 //!   partition of it.
 //! * `PR_COMPAT_MULTIPATHD`: set where multipathd runs and knows that map.
@@ -26,7 +30,9 @@ pub(super) const PORTS: &str = "PR_COMPAT_PORTS";
 pub(super) const SG: &str = "PR_COMPAT_SG";
 pub(super) const SECOND: &str = "PR_COMPAT_SECOND";
 pub(super) const LINEAR: &str = "PR_COMPAT_LINEAR";
+pub(super) const STACK: &str = "PR_COMPAT_STACK";
 pub(super) const PARTITION: &str = "PR_COMPAT_PARTITION";
+pub(super) const PARTS: &str = "PR_COMPAT_PARTS";
 pub(super) const MPATH: &str = "PR_COMPAT_MPATH";
 pub(super) const MPATH_PART: &str = "PR_COMPAT_MPATH_PART";
 pub(super) const MULTIPATHD: &str = "PR_COMPAT_MULTIPATHD";

@@ -17,6 +17,50 @@ use crate::helper::Helper;
 use crate::scratch::Scratch;
 
 pub(super) fn cases() -> Vec<Case> {
+    let mut cases = sg_cases();
+    for (name, variable) in [("linear_map", lun::LINEAR), ("map_on_a_map", lun::STACK)] {
+        let case = Case::new(format!("{name}_is_the_port_below"), move |helper| {
+            play_beside(helper, variable, &on_the_port_below())
+        });
+        cases.push(
+            case.needs(Need::Variable(lun::PORTS))
+                .needs(Need::Variable(variable)),
+        );
+    }
+    let map = Case::new("multipath_map", multipath).row(Row::Multipath);
+    cases.push(
+        map.needs(Need::Variable(lun::PORTS))
+            .needs(Need::Variable(lun::MPATH)),
+    );
+    for (name, variable, row) in [
+        ("partition", lun::PARTITION, Row::PartOfDisk),
+        ("maps_over_a_part", lun::PARTS, Row::PartOfDisk),
+        (
+            "partition_of_a_multipath_map",
+            lun::MPATH_PART,
+            Row::OnMultipath,
+        ),
+    ] {
+        let case = Case::new(name, move |helper| part(helper, variable, row)).row(row);
+        cases.push(
+            case.needs(Need::Variable(lun::PORTS))
+                .needs(Need::Variable(variable)),
+        );
+    }
+    let second = Case::new("reservation_of_one_unit_is_not_another_s", |helper| {
+        let _second = Lun::take(lun::SECOND)?;
+        play_beside(helper, lun::SECOND, &on_another_unit())
+    });
+    cases.push(
+        second
+            .needs(Need::Variable(lun::PORTS))
+            .needs(Need::Variable(lun::SECOND)),
+    );
+    cases
+}
+
+/// Commands of each type of reservation to the sg nodes of the ports.
+fn sg_cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for kind in TYPES {
         let name = format!("sg_nodes_take_{}", kind.name);
@@ -42,35 +86,6 @@ pub(super) fn cases() -> Vec<Case> {
                 .needs(Need::Variable(lun::SG)),
         );
     }
-    for (name, variable) in [("linear_map", lun::LINEAR), ("partition", lun::PARTITION)] {
-        let case = Case::new(format!("{name}_is_the_port_below"), move |helper| {
-            play_beside(helper, variable, &on_the_port_below())
-        });
-        cases.push(
-            case.needs(Need::Variable(lun::PORTS))
-                .needs(Need::Variable(variable)),
-        );
-    }
-    let map = Case::new("multipath_map", multipath).row(Row::Multipath);
-    cases.push(
-        map.needs(Need::Variable(lun::PORTS))
-            .needs(Need::Variable(lun::MPATH)),
-    );
-    let partition = Case::new("partition_of_a_multipath_map", on_multipath).row(Row::OnMultipath);
-    cases.push(
-        partition
-            .needs(Need::Variable(lun::PORTS))
-            .needs(Need::Variable(lun::MPATH_PART)),
-    );
-    let second = Case::new("reservation_of_one_unit_is_not_another_s", |helper| {
-        let _second = Lun::take(lun::SECOND)?;
-        play_beside(helper, lun::SECOND, &on_another_unit())
-    });
-    cases.push(
-        second
-            .needs(Need::Variable(lun::PORTS))
-            .needs(Need::Variable(lun::SECOND)),
-    );
     cases
 }
 
@@ -150,33 +165,40 @@ fn multipath(helper: &Helper) -> Result<()> {
     Ok(())
 }
 
-/// A part of a logical unit has no reservations of its own: to ours, it has none at all.
-fn on_multipath(helper: &Helper) -> Result<()> {
+/// Sends commands to each device of `variable`, a part of the unit. The original lets them act on
+/// the whole unit; ours refuses them.
+fn part(helper: &Helper, variable: &str, row: Row) -> Result<()> {
     let mut lun = Lun::take(lun::PORTS)?;
-    lun.add(lun::MPATH_PART)?;
-    let partition = lun.port(OTHER)?;
+    lun.add(variable)?;
     let scratch = Scratch::new()?;
     let running = helper.serving(&scratch).start()?;
     let mut client = running.client()?;
-    let register = client.command(&pr_out(6, 0, 24), &basic(0, KEY_A, 0), partition)?;
-    let ask = client.command(&pr_in(0, 8), &[], partition)?;
-    // Past the helper, and past the map.
-    let keys_on_a_path = lun.keys()?;
-    if !helper.differs(Row::OnMultipath) {
-        ensure!(
-            register.status == 0 && ask.status == 0,
-            "{register:?} {ask:?}"
-        );
-        ensure!(keys_on_a_path == [KEY_A], "{keys_on_a_path:x?}");
-        return Ok(());
+    for (number, path) in (OTHER..).zip(lun::devices(variable)?) {
+        let device = lun.port(number)?;
+        let register = client.command(&pr_out(6, 0, 24), &basic(0, KEY_A, 0), device)?;
+        let ask = client.command(&pr_in(0, 8), &[], device)?;
+        // Past the helper, and past the part.
+        let keys = lun.keys()?;
+        let seen = format!("{}: {register:?} {ask:?} {keys:x?}", path.display());
+        if helper.differs(row) {
+            for answer in [register, ask] {
+                ensure!(answer.status == 2 && answer.data.is_empty(), "{seen}");
+                ensure!(
+                    answer.sense[..14] == [0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x20, 0],
+                    "{seen}"
+                );
+            }
+            ensure!(keys.is_empty(), "{seen}");
+        } else {
+            ensure!(register.status == 0 && ask.status == 0, "{seen}");
+            ensure!(keys == [KEY_A], "{seen}");
+            let unregister = client.command(&pr_out(6, 0, 24), &basic(0, 0, 0), device)?;
+            ensure!(unregister.status == 0, "{}: {unregister:?}", path.display());
+        }
     }
-    for answer in [register, ask] {
-        ensure!(answer.status == 2 && answer.data.is_empty(), "{answer:?}");
-        ensure!(
-            answer.sense[..14] == [0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x20, 0],
-            "{answer:?}"
-        );
+    match (helper.differs(row), row) {
+        (true, Row::OnMultipath) => running.says("multipath"),
+        (true, _) => running.says("a part of a disk"),
+        (false, _) => Ok(()),
     }
-    ensure!(keys_on_a_path.is_empty(), "{keys_on_a_path:x?}");
-    running.says("multipath")
 }

@@ -18,6 +18,10 @@ pub(crate) struct Maps {
     pub(crate) partition: PathBuf,
     /// A linear map over the first of the ports alone.
     pub(crate) linear: PathBuf,
+    /// A linear map over the whole of that map.
+    pub(crate) stack: PathBuf,
+    /// Linear maps over a part of the first port, directly and by other devices.
+    pub(crate) parts: Vec<PathBuf>,
     /// Whether multipathd knows the multipath map.
     pub(crate) in_daemon: bool,
 }
@@ -37,15 +41,28 @@ pub(crate) fn create(modules: &Modules, ports: &[Port; 2]) -> Result<Maps> {
     let table = linear(sectors / 2, &multipath);
     let partition = map("mpathtest-part1", "part1-mpath-test", &table)?;
 
-    let table = linear(sectors, &ports[0].block);
-    let linear = map("lintest", "lin-test", &table)?;
+    let whole = map("lintest", "lin-test", &linear(sectors, &ports[0].block))?;
+    let stack = map("lintest-stack", "lin-stack", &linear(sectors, &whole))?;
+    let parts = parts(&ports[0], &whole)?;
     run(command("dmsetup").arg("table"))?;
     Ok(Maps {
         multipath,
         partition,
-        linear,
+        linear: whole,
+        stack,
+        parts,
         in_daemon: false,
     })
+}
+
+/// Makes maps over a part of `port`: directly, on the map over the `whole` of it, and on such a
+/// part.
+fn parts(port: &Port, whole: &Path) -> Result<Vec<PathBuf>> {
+    let half = sectors(&port.block)? / 2;
+    let part = map("linpart", "lin-part", &linear(half, &port.block))?;
+    let of_map = map("linpart-map", "lin-part-map", &linear(half, whole))?;
+    let stack = map("linpart-stack", "lin-part-stack", &linear(half, &part))?;
+    Ok(vec![part, of_map, stack])
 }
 
 fn map(name: &str, uuid: &str, table: &str) -> Result<PathBuf> {

@@ -1,7 +1,7 @@
 //! Scenario `sg`: the compatibility suite on the kernel's own SCSI target, and then the operator's client.
 //! Scenario `multipath` runs a part of the suite too.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -94,8 +94,9 @@ impl Suite {
 }
 
 /// What the suite is told about the machine that it is in.
-fn variables(ports: &[Port; 2], other: &Port, maps: &Maps) -> [(&'static str, OsString); 7] {
+fn variables(ports: &[Port; 2], other: &Port, maps: &Maps) -> [(&'static str, OsString); 9] {
     let both = |[one, two]: [&Path; 2]| format!("{},{}", one.display(), two.display()).into();
+    let parts: Vec<_> = maps.parts.iter().map(|part| part.as_os_str()).collect();
     [
         (
             "PR_COMPAT_PORTS",
@@ -110,5 +111,7 @@ fn variables(ports: &[Port; 2], other: &Port, maps: &Maps) -> [(&'static str, Os
         ("PR_COMPAT_MPATH", maps.multipath.clone().into()),
         ("PR_COMPAT_MPATH_PART", maps.partition.clone().into()),
         ("PR_COMPAT_LINEAR", maps.linear.clone().into()),
+        ("PR_COMPAT_STACK", maps.stack.clone().into()),
+        ("PR_COMPAT_PARTS", parts.join(OsStr::new(","))),
     ]
 }

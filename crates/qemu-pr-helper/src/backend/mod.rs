@@ -34,6 +34,7 @@ pub struct Backends {
     lost: KeyedRateLimit<ProcessKey>,
     path_only: KeyedRateLimit<ProcessKey>,
     unknown: KeyedRateLimit<ProcessKey>,
+    part: KeyedRateLimit<ProcessKey>,
     on_multipath: KeyedRateLimit<ProcessKey>,
 }
 
@@ -55,6 +56,7 @@ impl Backends {
             lost: KeyedRateLimit::new(),
             path_only: KeyedRateLimit::new(),
             unknown: KeyedRateLimit::new(),
+            part: KeyedRateLimit::new(),
             on_multipath: KeyedRateLimit::new(),
         }
     }
@@ -92,7 +94,7 @@ impl Execute for Backends {
             return outcome;
         }
         let number = target.number;
-        match device::kind(number) {
+        match device::kind(descriptor, number) {
             Ok(Kind::Single) => {
                 let data = match direction {
                     Direction::In => Data::FromDevice(data),
@@ -100,6 +102,7 @@ impl Execute for Backends {
                 };
                 sg::deliver(descriptor, request.command.cdb(), data, self.io_timeout).outcome()
             }
+            Ok(Kind::Part) => self.part(client, request, number),
             Ok(Kind::Multipath) => match &self.multipath {
                 Some(maps) => maps.execute(client, descriptor, number, request, data),
                 None => not_supported(),
@@ -160,6 +163,20 @@ impl Backends {
             Direction::In => terminated(),
             Direction::Out => not_supported(),
         }
+    }
+
+    /// Refuses a command that would act on the whole disk although the client has a part of it
+    /// alone.
+    fn part(&self, client: &Client, request: &Request, number: Number) -> Outcome {
+        if let Some(suppressed) = self.part.should_log(client.process_key()) {
+            log::warn!(
+                "{client}: command to device {number} rejected: it is a part of a disk, and the \
+                 command would act on the whole disk; give the guest the whole \
+                 disk{suppressed}"
+            );
+        }
+        report::refused(client, request, "a part of a disk");
+        not_supported()
     }
 
     /// A command to a partition or a volume would reach the whole logical unit, by one path.

@@ -124,6 +124,9 @@ pub const SERVING: &[Call] = &[
     call("statx", libc::SYS_statx, "which device a descriptor is, whether sysfs has a device"),
     call("newfstatat", libc::SYS_newfstatat, "the same, by the C library").sometimes(),
     call("readlinkat", libc::SYS_readlinkat, "the name of a file that is no device, for the log; an sg node's disk").sometimes(),
+    // Only within the permitted set: a thread cannot gain a capability by it.
+    call("capget", libc::SYS_capget, "the thread's capabilities, to restore them").sometimes(),
+    call("capset", libc::SYS_capset, "asks the kernel as a client would whether a device covers its disk").sometimes(),
     // Threads.
     call("clone3", libc::SYS_clone3, "tried first, see `UNKNOWN`"),
     call("clone", libc::SYS_clone, "starts a thread, and no process").only(&[&[(0, Is::With(CLONE_THREAD))]]),

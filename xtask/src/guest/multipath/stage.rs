@@ -73,8 +73,11 @@ impl Stage {
         // Made by kpartx, which a rule of udev starts.
         let partition = appeared(&format!("{name}-part1"))?;
         let size = sectors(&ports[0].block)?;
+        let whole = create("lintest", &linear(size, &ports[0].block))?;
         let maps = Maps {
-            linear: create("lintest", &linear(size, &ports[0].block))?,
+            stack: create("lintest-stack", &linear(size, &whole))?,
+            parts: vec![create("linpart", &linear(size / 2, &ports[0].block))?],
+            linear: whole,
             partition,
             multipath,
             in_daemon: true,

@@ -113,7 +113,7 @@ fn execute(
     let Number::Block(major, minor) = number else {
         return Err(io::Error::other(format!("{number} is no map")));
     };
-    if device::kind(number)? != Kind::Multipath {
+    if device::kind(map.as_fd(), number)? != Kind::Multipath {
         return Err(io::Error::other(format!("{number} is no multipath map")));
     }
     let access = Access::from_descriptor(map.as_fd());
