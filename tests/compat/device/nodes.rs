@@ -1,8 +1,10 @@
 //! Other kinds of node: character devices, maps, partitions, and another unit.
 
 use std::env;
+use std::fs::File;
 
 use anyhow::{Result, ensure};
+use rustix::fs::{Mode, OFlags};
 
 use super::lun::{self, Lun};
 use super::step::{
@@ -42,6 +44,14 @@ pub(super) fn cases() -> Vec<Case> {
         ),
     ] {
         let case = Case::new(name, move |helper| part(helper, variable, row)).row(row);
+        cases.push(
+            case.needs(Need::Variable(lun::PORTS))
+                .needs(Need::Variable(variable)),
+        );
+    }
+    for (name, variable) in [("disk", lun::PORTS), ("multipath_map", lun::MPATH)] {
+        let name = format!("o_path_descriptor_of_a_{name}_is_refused");
+        let case = Case::new(name, move |helper| path_only(helper, variable));
         cases.push(
             case.needs(Need::Variable(lun::PORTS))
                 .needs(Need::Variable(variable)),
@@ -161,6 +171,31 @@ fn multipath(helper: &Helper) -> Result<()> {
         ensure!(unregister.status == 0, "{unregister:?}");
         let left = lun.keys()?;
         ensure!(left.is_empty(), "{left:x?}");
+    }
+    Ok(())
+}
+
+/// Sends commands with descriptors that take no permission on the device, which is not touched.
+fn path_only(helper: &Helper, variable: &str) -> Result<()> {
+    let lun = Lun::take(lun::PORTS)?;
+    let scratch = Scratch::new()?;
+    let running = helper.serving(&scratch).start()?;
+    let mut client = running.client()?;
+    for path in lun::devices(variable)? {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let device = File::from(rustix::fs::open(&path, flags, Mode::empty())?);
+        let register = client.command(&pr_out(6, 0, 24), &basic(0, KEY_A, 0), &device)?;
+        let ask = client.command(&pr_in(0, 8), &[], &device)?;
+        for (answer, expected) in [(register, (5, 0x20, 0)), (ask, (0x0b, 0, 6))] {
+            let seen = (answer.status, answer.sense_code());
+            ensure!(seen == (2, expected), "{}: {answer:?}", path.display());
+        }
+    }
+    let keys = lun.keys()?;
+    ensure!(keys.is_empty(), "{keys:x?}");
+    if helper.name() == "ours" {
+        // The helper says so, and not a worker, which would have been forked for a map.
+        running.says("was opened with O_PATH")?;
     }
     Ok(())
 }
