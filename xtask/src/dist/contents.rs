@@ -94,6 +94,10 @@ pub(crate) fn files(
         let unit = read(&build::root().join("dist/systemd").join(name))?;
         files.push(File::new(format!("/usr/lib/systemd/system/{name}"), unit));
     }
+    files.push(File::new(
+        "/usr/lib/sysusers.d/qemu-pr-helper.conf",
+        read(&build::root().join("dist/sysusers/qemu-pr-helper.conf"))?,
+    ));
     files.push(File {
         kind: Kind::Configuration,
         ..File::new(

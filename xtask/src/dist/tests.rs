@@ -51,6 +51,7 @@ fn packages_have_what_an_administrator_looks_for() {
             "/usr/bin/qemu-pr-helper",
             "/usr/lib/systemd/system/qemu-pr-helper.service",
             "/usr/lib/systemd/system/qemu-pr-helper.socket",
+            "/usr/lib/sysusers.d/qemu-pr-helper.conf",
             "/usr/share/bash-completion/completions/prhctl",
             "/usr/share/doc/qemu-pr-helper-rs/LICENSE-APACHE",
             "/usr/share/doc/qemu-pr-helper-rs/README.md",
@@ -103,7 +104,7 @@ fn dpkg_finds_the_files_in_the_package() {
     for line in [
         "Package: qemu-pr-helper-rs",
         "Maintainer: Somebody <somebody@example.com>",
-        "Depends: libc6 (>= 2.34), libgcc-s1",
+        "Depends: libc6 (>= 2.34), libgcc-s1, passwd",
     ] {
         assert!(control.lines().any(|other| other == line), "{control}");
     }

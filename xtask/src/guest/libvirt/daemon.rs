@@ -16,6 +16,10 @@ use crate::process::{command, poll, shown};
 pub(super) const USER: u32 = 64055;
 const USER_NAME: &str = "libvirt-qemu";
 
+/// Account that the helper serves as, which our packages create.
+pub(super) const HELPER_USER: u32 = 64056;
+const HELPER_NAME: &str = "qemu-pr-helper";
+
 /// Where libvirt keeps a domain's sockets, in a folder for each.
 pub(super) const DOMAINS: &str = "/var/lib/libvirt/qemu";
 
@@ -110,23 +114,33 @@ pub(super) fn give(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot give {} to QEMU's user", path.display()))
 }
 
-/// libvirtd does not start without the user, and does not ask for KVM as root.
+/// Adds QEMU's user, without which libvirtd does not start, and the account that our packages create.
+/// QEMU's user gets `/dev/kvm`: libvirtd does not ask for KVM as root.
 fn add_user() -> Result<()> {
+    add_account(USER_NAME, USER)?;
+    add_account(HELPER_NAME, HELPER_USER)?;
+    fs::set_permissions("/dev/kvm", fs::Permissions::from_mode(0o660))
+        .context("there is no /dev/kvm")?;
+    give(Path::new("/dev/kvm"))
+}
+
+/// Adds an account with a group of the same name and number, unless it is there.
+fn add_account(name: &str, id: u32) -> Result<()> {
     let append = |path: &str, line: &str| -> Result<()> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
-        if text.contains(USER_NAME) {
+        if text
+            .lines()
+            .any(|line| line.split(':').next() == Some(name))
+        {
             return Ok(());
         }
         write(Path::new(path), &format!("{text}{line}\n"))
     };
-    append("/etc/group", &format!("{USER_NAME}:x:{USER}:"))?;
+    append("/etc/group", &format!("{name}:x:{id}:"))?;
     append(
         "/etc/passwd",
-        &format!("{USER_NAME}:x:{USER}:{USER}::/nonexistent:/usr/sbin/nologin"),
-    )?;
-    fs::set_permissions("/dev/kvm", fs::Permissions::from_mode(0o660))
-        .context("there is no /dev/kvm")?;
-    give(Path::new("/dev/kvm"))
+        &format!("{name}:x:{id}:{id}::/nonexistent:/usr/sbin/nologin"),
+    )
 }
 
 fn make(folder: &str) -> Result<()> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::daemon::{DOMAINS, STATE, USER};
+use super::daemon::{DOMAINS, HELPER_USER, STATE, USER};
 use super::domain::Domain;
 use crate::guest::process_table::{self, BROKER, HELPER, WORKER};
 use crate::guest::read;
@@ -27,9 +27,11 @@ const HELPERS_STATUS: [(&str, &str); 7] = [
     ("Seccomp", "2"),
 ];
 
-/// `CAP_SYS_RAWIO` and `CAP_DAC_READ_SEARCH`, which it needs for maps.
-const BROKERS_STATUS: [(&str, &str); 5] = [
-    ("CapPrm", "0000000000020004"),
+/// `CAP_SYS_RAWIO` and `CAP_DAC_READ_SEARCH`, which the broker uses for maps, and `CAP_DAC_OVERRIDE`, to
+/// remove the socket at the end.
+const BROKERS_STATUS: [(&str, &str); 6] = [
+    ("Uid", "0\t0\t0\t0"),
+    ("CapPrm", "0000000000020006"),
     ("CapEff", "0000000000020004"),
     ("CapBnd", "0000000000000000"),
     ("NoNewPrivs", "1"),
@@ -77,6 +79,8 @@ impl Managed {
     /// It has no more privileges than it needs, and neither has its broker.
     pub(super) fn expect_confined(helper: Pid) -> Result<()> {
         let broker = process_table::one(BROKER)?;
+        let user = vec![HELPER_USER.to_string(); 4].join("\t");
+        process_table::expect_status(helper, &[("Uid", &user)])?;
         for (process, who, status) in [
             (helper, "each of its threads", HELPERS_STATUS.as_slice()),
             (broker, "its broker", &BROKERS_STATUS),

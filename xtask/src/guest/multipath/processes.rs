@@ -11,8 +11,8 @@ use super::commands::{register, register_and_ignore};
 use super::daemons::PATIENCE;
 use super::device::Reply;
 use super::lab::{KEY, Lab, TERMINATED, TIMED_OUT, expect_sense};
-use super::through::{Guest, TIMEOUT};
-use crate::guest::process_table::{self, BROKER, WORKER, all, one};
+use super::through::{Guest, TIMEOUT, clocked};
+use crate::guest::process_table::{self, BROKER, HELPER, WORKER, all, one};
 use crate::process::poll;
 
 /// What the helper has beyond the command's time to hear of a worker.
@@ -27,6 +27,7 @@ pub(super) fn run(mut lab: Lab<'_>) -> Result<Lab<'_>> {
     privileges(&lab).context("privileges")?;
     worker_killed(&mut lab).context("worker killed")?;
     worker_stopped(&mut lab).context("worker stopped")?;
+    broker_stopped(&mut lab).context("broker stopped")?;
     let lab = broker_killed(lab).context("broker killed")?;
     let lab = helper_killed(lab, false).context("helper killed")?;
     let lab = helper_killed(lab, true).context("helper killed, command in progress")?;
@@ -55,8 +56,12 @@ fn privileges(lab: &Lab<'_>) -> Result<()> {
     for line in lines {
         println!("guest: the process that serves clients, each thread: {line}");
     }
-    // CAP_SYS_RAWIO and CAP_DAC_READ_SEARCH.
-    let lines = process_table::expect_status(one(BROKER)?, &[("CapEff", "0000000000020004")])?;
+    // CAP_SYS_RAWIO and CAP_DAC_READ_SEARCH; CAP_DAC_OVERRIDE only to remove socket and PID file.
+    let capabilities = [
+        ("CapEff", "0000000000020004"),
+        ("CapPrm", "0000000000020006"),
+    ];
+    let lines = process_table::expect_status(one(BROKER)?, &capabilities)?;
     println!("guest: its broker: {}", lines.join(", "));
     Ok(())
 }
@@ -125,21 +130,34 @@ fn worker_stopped(lab: &mut Lab<'_>) -> Result<()> {
     lab.clean()
 }
 
-fn broker_killed(mut lab: Lab<'_>) -> Result<Lab<'_>> {
+/// Kills the broker, upon which the helper ends with status 1, to be started again with a new one.
+fn broker_killed(lab: Lab<'_>) -> Result<Lab<'_>> {
     kill_process(one(BROKER)?, Signal::KILL)?;
     process_table::gone(BROKER, PATIENCE)?;
-    lab.refused("broker killed: REGISTER", &register(0, KEY), TERMINATED)?;
-    let reply = lab.ask("broker killed: READ KEYS")?;
-    expect_sense("READ KEYS", &reply, TERMINATED)?;
-    lab.said_once(&["the broker has ended"])?;
-    // Who uses no map does not need it.
-    let mut guest = Guest::connect(&lab.other.path)?;
-    let reply = guest.ask(0, 8)?;
-    ensure!(reply.is_good(), "broker killed, single path: {reply}");
-    let mut lab = lab.restart(&[])?;
-    lab.done("helper restarted: REGISTER", &register(0, KEY))?;
+    process_table::gone(HELPER, PATIENCE)?;
+    lab.said_once(&["broker ended unexpectedly"])?;
+    let mut lab = lab.kill()?;
+    lab.done("helper started again: REGISTER", &register(0, KEY))?;
     lab.clean()?;
     Ok(lab)
+}
+
+/// Stops the broker. A command that has failed meanwhile must not be executed when the broker goes on.
+fn broker_stopped(lab: &mut Lab<'_>) -> Result<()> {
+    let broker = one(BROKER)?;
+    kill_process(broker, Signal::STOP)?;
+    let (reply, time) = clocked(|| lab.guest.tell(&register(0, KEY)))?;
+    let case = "broker stopped: REGISTER";
+    let reply = lab.note(case, reply, time, TIMEOUT + GRACE)?;
+    expect_sense(case, &reply, TIMED_OUT)?;
+    kill_process(broker, Signal::CONT)?;
+    // A later request: by its answer the broker has taken the earlier one.
+    lab.sees("broker goes on: READ KEYS", &[])?;
+    process_table::gone(WORKER, PATIENCE)?;
+    lab.keys(&[])?;
+    lab.done("next command: REGISTER", &register(0, KEY))?;
+    lab.keys(&[KEY; 2])?;
+    lab.clean()
 }
 
 fn helper_killed(lab: Lab<'_>, in_progress: bool) -> Result<Lab<'_>> {
