@@ -34,10 +34,12 @@ pub(crate) enum Row {
     ControlCharacters,
     PidfileLink,
     TraceLink,
+    DefaultAccount,
+    SocketOfUserLeft,
 }
 
 impl Row {
-    const ALL: [Self; 26] = [
+    const ALL: [Self; 28] = [
         Self::SocketTheft,
         Self::ForeignFileAtExit,
         Self::ForeignFileAtStart,
@@ -64,6 +66,8 @@ impl Row {
         Self::ControlCharacters,
         Self::PidfileLink,
         Self::TraceLink,
+        Self::DefaultAccount,
+        Self::SocketOfUserLeft,
     ];
 
     /// The id in the table's first column.
@@ -92,9 +96,11 @@ impl Row {
             Self::EventsFolder => "D21",
             Self::TracePipe => "D22",
             Self::PartOfDisk => "D23",
-            Self::ControlCharacters => "D27",
-            Self::PidfileLink => "D28",
-            Self::TraceLink => "D29",
+            Self::ControlCharacters => "D24",
+            Self::PidfileLink => "D25",
+            Self::TraceLink => "D26",
+            Self::DefaultAccount => "D27",
+            Self::SocketOfUserLeft => "D28",
         }
     }
 }

@@ -16,7 +16,7 @@ const RAWIO: u64 = 1 << 17;
 /// Options that choose identities, and the ids to be seen: user, group. A group of `None` is the
 /// subject of a case of its own.
 const IDENTITIES: [(&str, &[&str], u32, Option<u32>); 8] = [
-    ("of_root", &[], 0, Some(0)),
+    ("of_root", &["-u", "root", "-g", "root"], 0, Some(0)),
     ("of_a_user", &["-u", "nobody"], 65534, None),
     ("of_a_user_id", &["-u", "65534"], 65534, None),
     (
@@ -66,6 +66,8 @@ pub(crate) fn cases() -> Vec<Case> {
         .row(Row::ThreadsKeepPrivileges),
         Case::new("group_of_a_user_alone", group_of_a_user).row(Row::GroupKept),
         Case::new("no_new_privileges", no_new_privileges).row(Row::NoNewPrivs),
+        Case::new("ids_without_options", ids_without_options).row(Row::DefaultAccount),
+        Case::new("socket_of_a_user_at_the_end", socket_of_a_user).row(Row::SocketOfUserLeft),
     ]);
     cases
         .into_iter()
@@ -159,5 +161,39 @@ fn no_new_privileges(helper: &Helper) -> Result<()> {
     };
     let seen = running.status_line("NoNewPrivs")?;
     ensure!(seen == expected, "NoNewPrivs is {seen}");
+    Ok(())
+}
+
+/// The machine has the account or not. `tests/identity.rs` starts ours on one that has it.
+fn ids_without_options(helper: &Helper) -> Result<()> {
+    let passwd = fs::read_to_string("/etc/passwd")?;
+    let account = passwd.lines().find_map(|line| {
+        let mut fields = line.strip_prefix("qemu-pr-helper:")?.split(':').skip(1);
+        Some((fields.next()?.to_owned(), fields.next()?.to_owned()))
+    });
+    let root = || ("0".to_owned(), "0".to_owned());
+    let (user, group) = match helper.differs(Row::DefaultAccount) {
+        true => account.unwrap_or_else(root),
+        false => root(),
+    };
+    let scratch = Scratch::new()?;
+    let running = helper.serving(&scratch).start()?;
+    for (name, id) in [("Uid", user), ("Gid", group)] {
+        let seen = running.status_line(name)?;
+        ensure!(seen == [&*id; 4].join("\t"), "{name} is {seen}");
+    }
+    Ok(())
+}
+
+fn socket_of_a_user(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let launch = helper.serving(&scratch).args(["-u", "nobody"]);
+    let mut running = launch.start()?;
+    ensure!(running.terminate()?.success());
+    let left = running.socket().exists();
+    ensure!(
+        left != helper.differs(Row::SocketOfUserLeft),
+        "left: {left}"
+    );
     Ok(())
 }

@@ -183,7 +183,7 @@ fn it_has_nothing_open_but_its_streams_and_the_way_to_the_helper() {
 }
 
 #[test]
-fn helper_ends_with_status_1_when_its_broker_is_killed() {
+fn helper_fails_when_its_broker_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let (socket, pid_file) = (folder.path().join("socket"), folder.path().join("pid"));
     let helper = Command::new(PROGRAM)

@@ -1,10 +1,13 @@
 //! What the documents say of events is what there is.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
+const SECURITY: &str = include_str!("../../../docs/security.md");
 const TRACING: &str = include_str!("../../../docs/tracing.md");
 
 /// What the helper prints with these options.
@@ -67,4 +70,30 @@ fn the_list_is_that_of_the_definitions() {
     let defined = printed(&["--trace-events"]).unwrap();
     let names = defined.lines().map(|line| definition(line).unwrap().0);
     assert!(listed.lines().eq(names), "{listed}");
+}
+
+/// Each row of the table of threats names files and tests, and they exist.
+#[test]
+fn threats_name_tests_that_exist() {
+    let (_, table) = SECURITY.split_once("| proved by |").unwrap();
+    let rows = table.lines().skip(2);
+    let rows: Vec<_> = rows.take_while(|line| line.starts_with('|')).collect();
+    assert!(rows.len() > 20, "the table of threats is not where it was");
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for row in rows {
+        let cell = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap();
+        let words: Vec<_> = cell.split('`').skip(1).step_by(2).collect();
+        assert!(!words.is_empty(), "no test: {row}");
+        for pair in words.chunks(2) {
+            let [file, test] = pair else {
+                panic!("a file without a test: {row}");
+            };
+            let paths = [own.join(file), own.join("../..").join(file)];
+            let text = paths.iter().find_map(|path| fs::read_to_string(path).ok());
+            let text = text.unwrap_or_else(|| panic!("no file {file}"));
+            let is_there =
+                text.contains(&format!("#[test]\n")) && text.contains(&format!("fn {test}("));
+            assert!(is_there, "no test {test} in {file}");
+        }
+    }
 }

@@ -172,7 +172,7 @@ fn other_files_are_not() {
 }
 
 #[test]
-fn broker_reaches_paths_and_multipathd_and_removes_the_socket() {
+fn broker_reaches_paths_and_multipathd() {
     for deed in [
         "read a device's folder",
         "read a device's attributes",

@@ -36,7 +36,6 @@ pub(super) struct Workers {
     running: usize,
     /// Processes that close connections, which do not count as workers.
     closing: Vec<Pid>,
-    limit: usize,
     not_started: Seldom,
     not_closed: Seldom,
 }
@@ -57,7 +56,6 @@ impl Workers {
             ended: SignalFd::with_flags(&signal, flags)?,
             running: 0,
             closing: Vec::new(),
-            limit: MAX_WORKERS,
             not_started: Seldom::new(),
             not_closed: Seldom::new(),
         })
@@ -66,7 +64,7 @@ impl Workers {
     /// Starts a worker on `socket`, or sends [`REFUSED`] to the helper.
     pub(super) fn start(&mut self, socket: &OwnedFd, start: Start) {
         let started = match self.running {
-            running if running >= self.limit => Err(io::Error::other(format!(
+            running if running >= MAX_WORKERS => Err(io::Error::other(format!(
                 "there are {running} already, the limit"
             ))),
             _ => fork::apart(socket, start, worker::run),
@@ -135,5 +133,31 @@ impl Workers {
 impl AsFd for Workers {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.ended.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, recv, socketpair};
+    use rustix::process::getpid;
+    use std::time::Duration;
+
+    #[test]
+    fn worker_above_the_limit_is_refused() {
+        let mut workers = Workers::new().unwrap();
+        workers.running = MAX_WORKERS;
+        let flags = SocketFlags::CLOEXEC;
+        let (helper, worker) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let start = Start {
+            broker: getpid(),
+            patience: Duration::from_secs(1),
+        };
+        workers.start(&worker, start);
+        assert_eq!(workers.running, MAX_WORKERS);
+        let mut reply = [0; 8];
+        let (length, _) = recv(&helper, &mut reply, RecvFlags::DONTWAIT).unwrap();
+        assert_eq!(reply.get(..length), Some(REFUSED.as_slice()));
     }
 }
