@@ -60,8 +60,8 @@ pub fn fork() -> io::Result<Fork> {
 
 /// Runs `run` in a new process and ends that process with the status that `run` returns.
 ///
-/// The new process keeps the standard streams and `keep`, and closes all other descriptors. It gets a
-/// copy of `with`. Nothing of the caller's is run, dropped or flushed there.
+/// The new process keeps the standard streams and `keep`, and closes all other descriptors. It gets
+/// a copy of `with`. Nothing of the caller's is run, dropped or flushed there.
 ///
 /// # Errors
 ///
@@ -78,8 +78,8 @@ pub fn apart<T: Copy>(keep: &OwnedFd, with: T, run: fn(&OwnedFd, T) -> u8) -> io
                 }
             }));
             let status = status.map_or(PANICKED, i32::from);
-            // SAFETY: _exit(2) ends the process, whatever it is doing. It runs no handlers, which would
-            // be the caller's.
+            // SAFETY: _exit(2) ends the process, whatever it is doing. It runs no handlers, which
+            // would be the caller's.
             unsafe { libc::_exit(status) }
         }
     }
@@ -102,8 +102,8 @@ impl Holder {
     }
 }
 
-/// Forks a process that keeps copies of `descriptors` open until the returned handle is dropped, and
-/// then ends.
+/// Forks a process that keeps copies of `descriptors` open until the returned handle is dropped,
+/// and then ends.
 ///
 /// Closing a descriptor can block, for example the close of a TCP socket that lingers. The kernel
 /// does not wait for that in a process that ends. The caller closes its own copies before it drops
@@ -126,8 +126,8 @@ pub fn hold(descriptors: &[OwnedFd]) -> io::Result<Holder> {
                     while rustix::io::read(&wait, &mut [0; 1]) == Err(rustix::io::Errno::INTR) {}
                 }
             }));
-            // SAFETY: _exit(2) ends the process, whatever it is doing. It runs no handlers, which would
-            // be the caller's.
+            // SAFETY: _exit(2) ends the process, whatever it is doing. It runs no handlers, which
+            // would be the caller's.
             unsafe { libc::_exit(0) }
         }
     }
@@ -145,9 +145,10 @@ fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
     // The folder itself is among them, and closed already.
     for number in open {
         if number > io::stderr().as_raw_fd() && !keep.contains(&number) {
-            // SAFETY: close(2) touches no memory. The owners of the numbers are values of the process
-            // that this one is a copy of. They are on the stack below, where `apart` does not return to,
-            // or in the heap, out of reach of `run`, which is given the one that stays open and plain data.
+            // SAFETY: close(2) touches no memory. The owners of the numbers are values of the
+            // process that this one is a copy of. They are on the stack below, where `apart` does
+            // not return to, or in the heap, out of reach of `run`, which is given the one that
+            // stays open and plain data.
             unsafe { libc::close(number) };
         }
     }

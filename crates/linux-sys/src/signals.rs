@@ -82,8 +82,8 @@ pub fn end_on_alarm() -> io::Result<()> {
 ///
 /// The kernel refuses the action.
 pub fn reset_sigchld() -> io::Result<()> {
-    // SAFETY: no handler is installed, so none can run at a bad moment: the default action of SIGCHLD
-    // is to do nothing.
+    // SAFETY: no handler is installed, so none can run at a bad moment: the default action of
+    // SIGCHLD is to do nothing.
     match unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) } {
         libc::SIG_ERR => Err(io::Error::last_os_error()),
         _ => Ok(()),

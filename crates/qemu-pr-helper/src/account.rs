@@ -7,8 +7,8 @@ use nix::unistd::{Gid, Uid};
 /// Name of the account, which the packages create.
 pub const NAME: &str = "qemu-pr-helper";
 
-/// Where system accounts are. A lookup by the C library would also ask the network for an account that
-/// does not exist, which can take long.
+/// File that has the system accounts. A lookup by the C library would also ask the network for an account
+/// that does not exist, which can take long.
 const PASSWD: &str = "/etc/passwd";
 
 /// User and primary group of an account.

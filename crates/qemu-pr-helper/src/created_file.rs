@@ -1,7 +1,7 @@
 //! Socket and PID file: files that the helper has created and that are removed when it ends.
 //!
-//! The broker removes them, because the helper, which reads what clients send, gives up the right to
-//! remove files. Before there is a broker, the helper does it itself.
+//! The broker removes them, because the helper, which reads what clients send, gives up the right
+//! to remove files. Before there is a broker, the helper does it itself.
 
 use std::fmt;
 use std::fs::{File, Metadata};

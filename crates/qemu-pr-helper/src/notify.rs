@@ -1,8 +1,8 @@
 //! Messages to a service manager: the helper serves, is alive, ends (`sd_notify(3)`).
 //!
-//! The helper sends the first one itself, before it reads what clients send, and closes the socket. A
-//! process with that socket could name another process as the service's main one and have the service
-//! manager kill it. The broker sends the other messages.
+//! The helper sends the first one itself, before it reads what clients send, and closes the socket.
+//! A process with that socket could name another process as the service's main one and have the
+//! service manager kill it. The broker sends the other messages.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -56,8 +56,8 @@ impl Manager {
         self.socket.is_some()
     }
 
-    /// Sends that the helper serves, and closes the connection. A daemon is another process than the
-    /// one that the manager has started.
+    /// Sends that the helper serves, and closes the connection. A daemon is another process than
+    /// the one that the manager has started.
     ///
     /// The broker sends all further messages, which a service manager accepts from the main process
     /// alone unless the unit says otherwise. systemd 254 and newer take that from the message too.

@@ -86,8 +86,9 @@ pub struct Options {
     #[arg(long)]
     pub trace_events: bool,
 
-    /// User to drop privileges to, by name or number [default for root: the account qemu-pr-helper, if
-    /// there is one, unless -g or --soft-luns is given]. Not QEMU's own user: it could stop the helper
+    /// User to drop privileges to, by name or number [default for root: the account qemu-pr-helper,
+    /// if there is one, unless -g or --soft-luns is given]. Not QEMU's own user: it could stop the
+    /// helper
     #[arg(short, long, allow_hyphen_values = true, value_parser = user)]
     pub user: Option<User>,
 

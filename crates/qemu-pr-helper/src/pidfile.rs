@@ -50,8 +50,8 @@ pub enum PidFileError {
     Write(PathBuf, #[source] io::Error),
 }
 
-/// PID file that this process holds. Removed on drop, unless the broker is to remove it. A file that
-/// cannot be removed is emptied, so that no stale number is left behind.
+/// PID file that this process holds. Removed on drop, unless the broker is to remove it. A file
+/// that cannot be removed is emptied, so that no stale number is left behind.
 #[derive(Debug)]
 pub struct PidFile {
     created: CreatedFile,

@@ -82,8 +82,8 @@ pub fn drop_all(identity: Identity) -> Result<(), PrivilegeError> {
     Ok(())
 }
 
-/// Keeps the ids, and no more than the capabilities `effective`; `permitted` ones are kept besides, to
-/// be used by [`with`]. All else is as in [`drop_all`].
+/// Keeps the ids, and no more than the capabilities `effective`; `permitted` ones are kept besides,
+/// to be used by [`with`]. All else is as in [`drop_all`].
 ///
 /// # Errors
 ///
@@ -96,8 +96,8 @@ pub fn keep_only(effective: CapabilitySet, permitted: CapabilitySet) -> Result<(
     reduce(nothing, effective, effective | permitted).map(|_| ())
 }
 
-/// Runs `action` with capabilities that are permitted, and are effective meanwhile alone. Without the
-/// permission `action` runs as it is.
+/// Runs `action` with capabilities that are permitted, and are effective meanwhile alone. Without
+/// the permission `action` runs as it is.
 pub fn with<T>(raised: CapabilitySet, action: impl FnOnce() -> T) -> T {
     let before = capabilities(None).ok();
     if let Some(before) = before {

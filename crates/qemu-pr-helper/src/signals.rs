@@ -39,7 +39,8 @@ impl Signals {
         Ok(Self(SignalFd::with_flags(&signals, flags)?))
     }
 
-    /// Waits for a signal, or until the peer of `other` closes its end, but no longer than `timeout`.
+    /// Waits for a signal, or until the peer of `other` closes its end, but no longer than
+    /// `timeout`.
     ///
     /// # Errors
     ///

@@ -181,8 +181,8 @@ fn serve(
     drop(needs);
     engine.executor().check()?;
     trace::start()?;
-    // Before a byte of a client is read, as the socket must be closed by then; and before the caller
-    // ends, which a manager may have taken for the helper.
+    // Before a byte of a client is read, as the socket must be closed by then; and before the
+    // caller ends, which a manager may have taken for the helper.
     manager.ready(options.daemon, engine.load());
     engine.start()?;
     if let Some(starting) = starting {
@@ -209,8 +209,8 @@ fn serve(
 #[derive(Clone, Copy, Debug)]
 enum End {
     Signal(Signal),
-    /// Without the broker there are no commands on multipath maps, no watchdog, and no way to start it
-    /// again: whatever has started the helper starts both.
+    /// Without the broker there are no commands on multipath maps, no watchdog, and no way to start
+    /// it again: whatever has started the helper starts both.
     BrokerEnded,
 }
 
@@ -236,8 +236,8 @@ impl fmt::Display for End {
     }
 }
 
-/// Waits for a reason to end. Meanwhile the service manager is told that the helper is alive, as long
-/// as its threads and the broker are.
+/// Waits for a reason to end. Meanwhile the service manager is told that the helper is alive, as
+/// long as its threads and the broker are.
 fn wait(
     signals: &Signals,
     watchdog: Option<Duration>,
@@ -251,8 +251,8 @@ fn wait(
             Wake::Signal(signal) => return Ok(End::Signal(signal)),
             Wake::HungUp => {
                 log::error!(
-                    "broker ended unexpectedly: the helper ends with status 1; restart it, unless a \
-                     service manager does"
+                    "broker ended unexpectedly: the helper ends with status 1; restart it, unless \
+                     a service manager does"
                 );
                 return Ok(End::BrokerEnded);
             }
@@ -369,8 +369,8 @@ fn needs(options: &Options, soft_luns: Option<&SoftLuns>) -> Result<Needs, Start
 /// Raises the limits of this process as far as possible.
 ///
 /// The usual soft limit of 1024 descriptors is for programs that use select(2), and it limits the
-/// number of clients. The limit of processes is one for all threads of a user, so with a user for all
-/// helpers a helper could take the threads of another one.
+/// number of clients. The limit of processes is one for all threads of a user, so with a user for
+/// all helpers a helper could take the threads of another one.
 fn raise_limits() {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let descriptors = Rlimit {

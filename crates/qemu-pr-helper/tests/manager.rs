@@ -222,7 +222,8 @@ fn helper_that_serves_has_no_notify_socket() {
     drop(Client::connect(&folder.path().join("socket")).unwrap());
     let broker = broker_of(&helper);
     assert_eq!(hear_from(&manager), ("WATCHDOG=1".to_owned(), broker));
-    // The listener and the control socket; the connection of a client that has left may be there still.
+    // The listener and the control socket; the connection of a client that has left may be there
+    // still.
     let end = Instant::now() + PATIENCE;
     while sockets(helper.0.id()) != 2 {
         assert!(Instant::now() < end, "{}", sockets(helper.0.id()));

@@ -1,5 +1,5 @@
-//! Workers of a real helper, on a multipath map that sysfs is made to show: a loop device with one path, whose
-//! node is a file. A worker that executes a command opens that file.
+//! Workers of a real helper, on a multipath map that sysfs is made to show: a loop device with one
+//! path, whose node is a file. A worker that executes a command opens that file.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 

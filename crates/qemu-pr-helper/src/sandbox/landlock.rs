@@ -1,5 +1,5 @@
-//! Files that can still be opened, created and removed. Open files stay open, and so do those that clients
-//! send.
+//! Files that can still be opened, created and removed. Open files stay open, and so do those that
+//! clients send.
 
 use std::error::Error;
 use std::io;
@@ -17,17 +17,17 @@ use crate::created_file::OpenedFile;
 /// Latest version of landlock that is used. An older kernel does as much of it as it can.
 const KNOWN: ABI = ABI::V6;
 
-/// Directories of sysfs that tell a multipath map from a disk, and what a map lies on. The links in the
-/// first lead to all devices, but what is read of a device that is no map is a file that it does not
-/// have, which the kernel looks up without landlock.
+/// Directories of sysfs that tell a multipath map from a disk, and what a map lies on. The links in
+/// the first lead to all devices, but what is read of a device that is no map is a file that it
+/// does not have, which the kernel looks up without landlock.
 const SYSFS: [&str; 2] = ["/sys/dev/block", "/sys/devices/virtual/block"];
 /// File that a daemon replaces its standard streams with.
 const NULL: &str = "/dev/null";
 /// File by which soft LUNs notice that the machine was started again.
 const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Directories that the broker's workers read: the nodes of paths, the paths of maps, their own threads
-/// and descriptors.
+/// Directories that the broker's workers read: the nodes of paths, the paths of maps, their own
+/// threads and descriptors.
 const WORKER_DIRS: [&str; 3] = ["/dev", "/sys", "/proc"];
 
 /// Restricts the helper to the files that it needs, and forbids every network.
@@ -47,8 +47,8 @@ pub(super) fn restrict(needs: &Needs) -> Result<(), RulesetError> {
     Ok(())
 }
 
-/// Restricts the broker and its workers to the files that they need. The helper logs what the kernel
-/// does not know, for both.
+/// Restricts the broker and its workers to the files that they need. The helper logs what the
+/// kernel does not know, for both.
 pub(super) fn restrict_broker(files: &[OpenedFile]) -> Result<(), RulesetError> {
     tolerate(try_restrict_broker(files)).map(drop)
 }

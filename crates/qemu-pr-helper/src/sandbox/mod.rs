@@ -73,9 +73,9 @@ pub fn enter(mode: Mode, needs: &Needs) -> Result<(), SandboxError> {
 
 /// Restricts the broker for multipath maps and its workers, for good.
 ///
-/// They have to open paths and to speak with multipathd, so they keep more than with [`enter`]: files
-/// below `/dev`, `/sys` and `/proc` can be read, `files` can be removed, and only hostile system calls
-/// are refused.
+/// They have to open paths and to speak with multipathd, so they keep more than with [`enter`]:
+/// files below `/dev`, `/sys` and `/proc` can be read, `files` can be removed, and only hostile
+/// system calls are refused.
 ///
 /// # Errors
 ///

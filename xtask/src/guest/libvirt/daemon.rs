@@ -114,8 +114,8 @@ pub(super) fn give(path: &Path) -> Result<()> {
         .with_context(|| format!("cannot give {} to QEMU's user", path.display()))
 }
 
-/// Adds QEMU's user, without which libvirtd does not start, and the account that our packages create.
-/// QEMU's user gets `/dev/kvm`: libvirtd does not ask for KVM as root.
+/// Adds QEMU's user, without which libvirtd does not start, and the account that our packages
+/// create. QEMU's user gets `/dev/kvm`: libvirtd does not ask for KVM as root.
 fn add_user() -> Result<()> {
     add_account(USER_NAME, USER)?;
     add_account(HELPER_NAME, HELPER_USER)?;

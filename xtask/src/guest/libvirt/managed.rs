@@ -27,8 +27,8 @@ const HELPERS_STATUS: [(&str, &str); 7] = [
     ("Seccomp", "2"),
 ];
 
-/// `CAP_SYS_RAWIO` and `CAP_DAC_READ_SEARCH`, which the broker uses for maps, and `CAP_DAC_OVERRIDE`, to
-/// remove the socket at the end.
+/// `CAP_SYS_RAWIO` and `CAP_DAC_READ_SEARCH`, which the broker uses for maps, and
+/// `CAP_DAC_OVERRIDE`, to remove the socket at the end.
 const BROKERS_STATUS: [(&str, &str); 6] = [
     ("Uid", "0\t0\t0\t0"),
     ("CapPrm", "0000000000020006"),

@@ -142,7 +142,8 @@ fn broker_killed(lab: Lab<'_>) -> Result<Lab<'_>> {
     Ok(lab)
 }
 
-/// Stops the broker. A command that has failed meanwhile must not be executed when the broker goes on.
+/// Stops the broker. A command that has failed meanwhile must not be executed when the broker goes
+/// on.
 fn broker_stopped(lab: &mut Lab<'_>) -> Result<()> {
     let broker = one(BROKER)?;
     kill_process(broker, Signal::STOP)?;

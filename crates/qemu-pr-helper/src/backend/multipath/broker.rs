@@ -1,19 +1,20 @@
-//! Privileged broker: starts a worker for each command on a multipath map, and does for the helper what
-//! the helper has given up the rights for.
+//! Privileged broker: starts a worker for each command on a multipath map, and does for the helper
+//! what the helper has given up the rights for.
 //!
-//! To reach the paths of a map takes the rights of root: their nodes, and multipathd, which obeys root
-//! alone. The process that reads what clients send does not keep them. So before it gives them up it
-//! starts another one, the broker, and for each command sends it one end of a new pair of sockets. The
-//! broker forks a worker on it, which executes the command and ends.
+//! To reach the paths of a map takes the rights of root: their nodes, and multipathd, which obeys
+//! root alone. The process that reads what clients send does not keep them. So before it gives them
+//! up it starts another one, the broker, and for each command sends it one end of a new pair of
+//! sockets. The broker forks a worker on it, which executes the command and ends.
 //!
 //! ```text
 //! helper ── control messages, a socket for each command ──> broker ── fork ──> worker
 //!    └────────────── order, map ── report ── that pair of sockets ──────────────┘
 //! ```
 //!
-//! The broker also removes socket and PID file at the end, and tells the service manager that the helper
-//! is alive. It reads nothing but control messages of a fixed form. When the helper ends, by SIGKILL too,
-//! the broker reads the end of the control socket and ends; the kernel then kills its workers.
+//! The broker also removes socket and PID file at the end, and tells the service manager that the
+//! helper is alive. It reads nothing but control messages of a fixed form. When the helper ends, by
+//! SIGKILL too, the broker reads the end of the control socket and ends; the kernel then kills its
+//! workers.
 
 use std::error::Error;
 use std::ffi::CStr;
@@ -47,8 +48,8 @@ use crate::{daemonize, privileges, trace};
 /// `CAP_DAC_READ_SEARCH` for the nodes of disks that belong to other users than root.
 const KEPT: CapabilitySet = CapabilitySet::SYS_RAWIO.union(CapabilitySet::DAC_READ_SEARCH);
 
-/// Capability that the broker holds, but uses only to remove socket and PID file: their directory can
-/// belong to another user. Workers give it up.
+/// Capability that the broker holds, but uses only to remove socket and PID file: their directory
+/// can belong to another user. Workers give it up.
 pub(super) const FOR_REMOVAL: CapabilitySet = CapabilitySet::DAC_OVERRIDE;
 
 /// Delay between attempts to send to a broker whose queue is full.
@@ -199,8 +200,8 @@ impl Broker {
         start().map_err(BrokerError)
     }
 
-    /// Has the broker tell the service manager that the helper is alive. A broker that is stopped is
-    /// not waited for: the service manager then restarts both.
+    /// Has the broker tell the service manager that the helper is alive. A broker that is stopped
+    /// is not waited for: the service manager then restarts both.
     pub fn send_alive(&self, clients: usize, commands: usize) {
         let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
         let message = Control::Alive {

@@ -5,7 +5,8 @@
 //! | kind | 1 |
 //! | two numbers, big-endian; zero if the kind has none | 4 each |
 //!
-//! The broker answers [`Control::Remove`] with two bytes: the [`Kind`] of file, and the [`Removal`].
+//! The broker answers [`Control::Remove`] with two bytes: the [`Kind`] of file, and the
+//! [`Removal`].
 //!
 //! The helper reads what clients send, so the broker trusts it no further than this form: it takes
 //! numbers and no text, paths or addresses.

@@ -1,4 +1,5 @@
-//! Deadline of a command on a multipath map, and the check that the helper still waits for its reply.
+//! Deadline of a command on a multipath map, and the check that the helper still waits for its
+//! reply.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

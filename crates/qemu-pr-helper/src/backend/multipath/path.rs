@@ -142,8 +142,8 @@ impl Source {
 
     /// Sends a command to the path, unless nothing waits for its answer any more.
     ///
-    /// To open the path can take longer than `timeout`. By then the path was given up, and a command
-    /// that changes something must not be executed after its request has failed.
+    /// To open the path can take longer than `timeout`. By then the path was given up, and a
+    /// command that changes something must not be executed after its request has failed.
     fn deliver(&self, cdb: &[u8; CDB_SIZE], data: Data<'_>, timeout: Duration) -> Delivery {
         let start = Instant::now();
         let delivery = match self.open() {
