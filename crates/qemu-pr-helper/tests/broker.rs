@@ -165,19 +165,22 @@ fn it_has_nothing_open_but_its_streams_and_the_way_to_the_helper() {
     let helper = open_files(running.helper.id());
     assert!(helper.iter().any(|(number, _)| *number == lock.as_raw_fd()));
 
-    let files = open_files(running.broker);
     // The directory of the socket, and the signals of ended workers.
     let own = [folder.path().to_str().unwrap(), "anon_inode:[signalfd]"];
-    let others = files.iter().filter(|(number, _)| *number > 2);
-    let others: Vec<_> = others.filter(|(_, file)| !own.contains(&&**file)).collect();
-    // To the helper, one for messages and one for rejected connections.
-    assert_eq!(others.len(), 2, "{files:?}");
+    // To the helper, one socket for messages and one for rejected connections, which the broker
+    // receives after its start.
+    let others = wait_for("two sockets", || {
+        let files = open_files(running.broker).into_iter();
+        let others = files.filter(|(number, file)| *number > 2 && !own.contains(&&**file));
+        let others: Vec<_> = others.collect();
+        (others.len() == 2).then_some(others)
+    });
     assert!(others.iter().all(|(_, file)| file.starts_with("socket:")));
     let sockets: BTreeSet<_> = helper.iter().map(|(_, file)| file).collect();
     // Neither the listener nor the other end.
     assert!(
         others.iter().all(|(_, file)| !sockets.contains(file)),
-        "{files:?}"
+        "{others:?}"
     );
     running.end(Signal::KILL);
 }
