@@ -20,8 +20,10 @@ use crate::logging::Seldom;
 /// How long records are kept, unless there are enough before.
 const DELAY: Duration = Duration::from_millis(10);
 
-/// How much longer than its patience the thread may take to see that it is over, and to say what is missing.
-const AFTERWARDS: Duration = Duration::from_millis(500);
+/// Time that the thread has after its deadline, to log how many records are missing. On a busy host the
+/// thread may not run for a second; with the 5 seconds of [`crate::startup`] the end stays below the 10
+/// seconds after which libvirt kills a helper.
+const AFTERWARDS: Duration = Duration::from_secs(2);
 
 /// The deepest call writes a log line.
 const STACK_SIZE: usize = 128 * 1024;
