@@ -17,7 +17,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::Pid;
 
 /// How long the helper waits for a broker that is behind.
-const SEND_TIMEOUT: Duration = Duration::from_secs(1);
+const SEND_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The number of connections that one process closes.
 const MAX_BATCH: usize = 64;
@@ -52,7 +52,7 @@ impl Closer {
     ///
     /// # Errors
     ///
-    /// Returns the errno of sendmsg(2): `WouldBlock` if the broker is behind for a second, `EPIPE` if
+    /// Returns the errno of sendmsg(2): `WouldBlock` if the broker is behind for 100 ms, `EPIPE` if
     /// it has ended, `ETOOMANYREFS` if the connection holds sockets that hold sockets, more than four
     /// levels deep (Linux before 6.10).
     pub fn close(&self, connection: impl AsFd) -> io::Result<()> {

@@ -35,8 +35,7 @@ impl<E: Execute> Engine<E> {
                 .pause(format_args!("rejected connections cannot be closed"));
             return self.rejections.retry();
         }
-        // By now other threads accept. What is still in a rejected connection can make its close
-        // block.
+        // By now other threads accept. Closing a connection can block.
         for rejected in self.let_in() {
             match rejected {
                 Rejected::OverLimit(socket) => self.rejections.close(socket),
@@ -47,7 +46,7 @@ impl<E: Execute> Engine<E> {
     }
 
     /// Accepts some of the connections that are waiting; the others are for the thread that is woken
-    /// next. Returns those that are not served.
+    /// next. Returns those that are not served, and that this thread has to close.
     ///
     /// No other thread is woken for the listener until it is waited for again. By then all accepted
     /// connections have their permits, so that the total is right.
@@ -60,7 +59,11 @@ impl<E: Execute> Engine<E> {
             match self.door.next(self.permits.total()) {
                 Knock::Client(socket, number) => {
                     let client = Client::of(&socket, number);
-                    rejected.extend(self.welcome(&client, Arc::new(socket)).err());
+                    match self.welcome(&client, Arc::new(socket)) {
+                        // If the broker is behind, no more connections are accepted meanwhile.
+                        Err(Rejected::OverLimit(socket)) if self.rejections.hand_over(&socket) => {}
+                        result => rejected.extend(result.err()),
+                    }
                 }
                 Knock::Nobody => break,
                 Knock::Paused => return rejected,

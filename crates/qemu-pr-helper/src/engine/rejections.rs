@@ -37,12 +37,26 @@ impl Rejections {
         }
     }
 
-    /// Closes a connection. This can block in as many threads as [`MAX_BLOCKED`], if it cannot be handed
-    /// over; a thread more keeps it open.
-    pub(super) fn close(&self, connection: Arc<OwnedFd>) {
-        if self.hand_over(&connection) {
-            return;
+    /// Hands a connection over to be closed. Returns whether that was possible; then dropping it does
+    /// not block. Waits if the broker is behind, but not for long.
+    pub(super) fn hand_over(&self, connection: &Arc<OwnedFd>) -> bool {
+        let Some(closer) = &self.closer else {
+            return false;
+        };
+        let result = closer.close(connection);
+        if let Err(error) = &result
+            && self.warning.is_due()
+        {
+            log::warn!(
+                "rejected connection cannot be handed over to the broker, and is closed here: {error}"
+            );
         }
+        result.is_ok()
+    }
+
+    /// Closes a connection that could not be handed over. This can block in [`MAX_BLOCKED`] threads;
+    /// another thread keeps the connection open.
+    pub(super) fn close(&self, connection: Arc<OwnedFd>) {
         let one_more = |blocked: usize| (blocked < MAX_BLOCKED).then(|| blocked.saturating_add(1));
         let (set, fetch) = (Ordering::SeqCst, Ordering::SeqCst);
         if self.blocked.fetch_update(set, fetch, one_more).is_ok() {
@@ -62,24 +76,8 @@ impl Rejections {
     pub(super) fn retry(&self) {
         let kept = std::mem::take(&mut *lock(&self.kept));
         for connection in kept {
-            self.close(connection);
-        }
-    }
-
-    fn hand_over(&self, connection: &Arc<OwnedFd>) -> bool {
-        let Some(closer) = &self.closer else {
-            return false;
-        };
-        match closer.close(connection) {
-            Ok(()) => true,
-            Err(error) => {
-                if self.warning.is_due() {
-                    log::warn!(
-                        "rejected connection cannot be handed over to the broker, and is closed \
-                         here: {error}"
-                    );
-                }
-                false
+            if !self.hand_over(&connection) {
+                self.close(connection);
             }
         }
     }
