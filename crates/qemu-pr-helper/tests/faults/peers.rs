@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 
 use nix::sys::socket::{getsockopt, sockopt};
 use pr_socket::descriptors::{self, Descriptors, ReceiveMode};
@@ -31,9 +31,9 @@ const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
 
 /// Returns whether the kernel has unique numbers of process descriptors (since Linux 6.9); without
 /// them processes are told apart less well.
-fn has_unique_pidfds(helper: &Helper) -> bool {
-    let client = helper.client();
-    let pidfd = getsockopt(&client.0, sockopt::PeerPidfd);
+fn has_unique_pidfds() -> bool {
+    let (socket, _peer) = UnixStream::pair().unwrap();
+    let pidfd = getsockopt(&socket, sockopt::PeerPidfd);
     pidfd.is_ok_and(|pidfd| fstatfs(pidfd).unwrap().f_type == 0x5049_4446)
 }
 
@@ -55,11 +55,10 @@ fn processes_of_another_pid_namespace_are_counted() {
     }
     let wrapper = ["unshare", "--pid", "--fork", "--kill-child"];
     let helper = Helper::start_under(&wrapper, &["-v", "--max-clients-per-process", "2"]);
-    let is_exact = has_unique_pidfds(&helper);
     let clients = [(); 2].map(|()| helper.client());
     helper.says("(pid 0, uid 0)");
     assert!(is_rejected(&helper));
-    match is_exact {
+    match has_unique_pidfds() {
         true => Others::start(&helper.socket(), Task::Stay(2)).is_done(),
         false => skipped("kernel older than 6.9: processes of a namespace are counted by user"),
     }
@@ -71,7 +70,7 @@ fn reused_pid_is_another_process() {
         return skipped("not root: process ids cannot be chosen");
     }
     let helper = Helper::start(&["--max-clients-per-process", "2"]);
-    if !has_unique_pidfds(&helper) {
+    if !has_unique_pidfds() {
         return skipped("kernel older than 6.9: processes are told apart by their ids");
     }
     // A process that has ended, and whose connections are still open.
