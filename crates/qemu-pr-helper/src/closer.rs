@@ -8,12 +8,13 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use linux_sys::fork;
 use pr_socket::descriptors::{self, Descriptors, ReceiveMode};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::process::Pid;
 
 /// How long the helper waits for a broker that is behind.
@@ -24,13 +25,15 @@ const MAX_BATCH: usize = 64;
 
 /// The helper's end: takes connections that are to be closed.
 #[derive(Debug)]
-pub struct Closer(OwnedFd);
+pub struct Closer(Mutex<OwnedFd>);
 
 /// The broker's end.
 #[derive(Debug)]
 pub struct CloserQueue {
     socket: OwnedFd,
-    /// Connections that were received and not closed yet.
+    /// Connections that the helper may still have open. Its descriptor must not be the last one.
+    shared: Vec<OwnedFd>,
+    /// Connections that the helper has closed.
     batch: Vec<OwnedFd>,
 }
 
@@ -43,20 +46,29 @@ pub fn pair() -> io::Result<(Closer, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC;
     let (here, there) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     set_socket_timeout(&here, Timeout::Send, Some(SEND_TIMEOUT))?;
-    Ok((Closer(here), there))
+    Ok((Closer(Mutex::new(here)), there))
 }
 
 impl Closer {
-    /// Hands over a connection. The caller closes its own descriptor afterwards, which does not block
-    /// then, because it is not the last one.
+    /// Hands over a connection, and closes it here, which does not block, because the broker does
+    /// not close its own descriptor before it is told that this one is closed.
     ///
     /// # Errors
     ///
-    /// Returns the errno of sendmsg(2): `WouldBlock` if the broker is behind for 100 ms, `EPIPE` if
-    /// it has ended, `ETOOMANYREFS` if the connection holds sockets that hold sockets, more than four
-    /// levels deep (Linux before 6.10).
-    pub fn close(&self, connection: impl AsFd) -> io::Result<()> {
-        descriptors::send(self.0.as_fd(), &[0], connection.as_fd())
+    /// Returns the connection, and the errno of sendmsg(2): `WouldBlock` if the broker is behind for
+    /// 100 ms, `EPIPE` if it has ended, `ETOOMANYREFS` if the connection holds sockets that hold
+    /// sockets, more than four levels deep (Linux before 6.10).
+    pub fn close(&self, connection: OwnedFd) -> Result<(), (OwnedFd, io::Error)> {
+        // One at a time, so that the second message is about the first one.
+        let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = descriptors::send(socket.as_fd(), &[0], connection.as_fd()) {
+            return Err((connection, error));
+        }
+        drop(connection);
+        // If this fails, the next one tells the broker.
+        let _ = send(&*socket, &[0], SendFlags::NOSIGNAL);
+        drop(socket);
+        Ok(())
     }
 }
 
@@ -66,11 +78,12 @@ impl CloserQueue {
     pub const fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
+            shared: Vec::new(),
             batch: Vec::new(),
         }
     }
 
-    /// Returns whether no connection was received that is not closed yet.
+    /// Returns whether there is no connection to be closed.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.batch.is_empty()
@@ -79,7 +92,7 @@ impl CloserQueue {
     /// Returns whether there is no room for another connection before some are closed.
     #[must_use]
     pub const fn is_full(&self) -> bool {
-        self.batch.len() >= MAX_BATCH
+        self.shared.len().saturating_add(self.batch.len()) >= MAX_BATCH
     }
 
     /// Receives connections that have been handed over, as long as there is room.
@@ -87,14 +100,17 @@ impl CloserQueue {
         while !self.is_full() {
             let socket = self.socket.as_fd();
             match descriptors::receive(socket, &mut [0], ReceiveMode::NeverBlock) {
-                Ok((1, Descriptors::One(connection))) => self.batch.push(connection),
-                // The kernel had no descriptor to give, or the helper has ended.
+                Ok((1, Descriptors::One(connection))) => self.shared.push(connection),
+                Ok((1, Descriptors::None)) => self.batch.append(&mut self.shared),
+                // The kernel could not pass the descriptor.
+                Ok((1, _)) => {}
+                // There is nothing more, or the helper has ended.
                 Ok(_) | Err(_) => break,
             }
         }
     }
 
-    /// Closes the connections that were received, in a process that ends. Returns the process, which
+    /// Closes the connections that the helper has closed, in a process that ends. Returns the process, which
     /// is a child of this one. The connections stay in the queue if it cannot be started.
     ///
     /// # Errors

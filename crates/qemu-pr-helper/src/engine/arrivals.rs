@@ -18,8 +18,8 @@ use crate::trace::trace;
 /// An accepted connection that is not served. Closing it can block.
 #[derive(Debug)]
 enum Rejected {
-    /// Its process has no permit left.
-    OverLimit(Arc<OwnedFd>),
+    /// Its process has no permit left, and it could not be handed over.
+    OverLimit(OwnedFd),
     /// The client has gone, or cannot be waited for.
     Failed(Arc<Seat>),
 }
@@ -59,11 +59,7 @@ impl<E: Execute> Engine<E> {
             match self.door.next(self.permits.total()) {
                 Knock::Client(socket, number) => {
                     let client = Client::of(&socket, number);
-                    match self.welcome(&client, Arc::new(socket)) {
-                        // If the broker is behind, no more connections are accepted meanwhile.
-                        Err(Rejected::OverLimit(socket)) if self.rejections.hand_over(&socket) => {}
-                        result => rejected.extend(result.err()),
-                    }
+                    rejected.extend(self.welcome(&client, socket).err());
                 }
                 Knock::Nobody => break,
                 Knock::Paused => return rejected,
@@ -75,7 +71,7 @@ impl<E: Execute> Engine<E> {
 
     /// Greets a client, and adds its connection to the table and the epoll set. Returns a connection
     /// that is not served: the caller closes it, because that can block.
-    fn welcome(&self, client: &Client, socket: Arc<OwnedFd>) -> Result<(), Rejected> {
+    fn welcome(&self, client: &Client, socket: OwnedFd) -> Result<(), Rejected> {
         let Some(permit) = self.permits.try_acquire(client.process_key()) else {
             if let Some(suppressed) = self.no_room.should_log(client.process_key()) {
                 log::warn!(
@@ -88,8 +84,13 @@ impl<E: Execute> Engine<E> {
                 client.user(),
                 "its process has too many connections",
             ));
-            return Err(Rejected::OverLimit(socket));
+            // If the broker is behind, no more connections are accepted meanwhile.
+            return self
+                .rejections
+                .hand_over(socket)
+                .map_err(Rejected::OverLimit);
         };
+        let socket = Arc::new(socket);
         let mut session = Session::new(Arc::clone(&socket), *client);
         let greeted = session.greet();
         let seat = Arc::new(Seat {

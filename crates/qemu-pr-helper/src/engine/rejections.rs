@@ -1,7 +1,6 @@
 //! Connections that are rejected at once: closed without a thread that could block.
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use super::sync::atomic::{AtomicUsize, Ordering};
 use super::sync::{Mutex, lock};
@@ -22,7 +21,7 @@ pub(super) struct Rejections {
     /// None in tests that need no more than a server.
     closer: Option<Closer>,
     blocked: AtomicUsize,
-    kept: Mutex<Vec<Arc<OwnedFd>>>,
+    kept: Mutex<Vec<OwnedFd>>,
     warning: Seldom,
 }
 
@@ -37,26 +36,29 @@ impl Rejections {
         }
     }
 
-    /// Hands a connection over to be closed. Returns whether that was possible; then dropping it does
-    /// not block. Waits if the broker is behind, but not for long.
-    pub(super) fn hand_over(&self, connection: &Arc<OwnedFd>) -> bool {
+    /// Closes a connection by handing it over. Waits if the broker is behind, but not for long.
+    ///
+    /// # Errors
+    ///
+    /// Returns the connection if it cannot be handed over.
+    pub(super) fn hand_over(&self, connection: OwnedFd) -> Result<(), OwnedFd> {
         let Some(closer) = &self.closer else {
-            return false;
+            return Err(connection);
         };
-        let result = closer.close(connection);
-        if let Err(error) = &result
-            && self.warning.is_due()
-        {
-            log::warn!(
-                "rejected connection cannot be handed over to the broker, and is closed here: {error}"
-            );
-        }
-        result.is_ok()
+        closer.close(connection).map_err(|(connection, error)| {
+            if self.warning.is_due() {
+                log::warn!(
+                    "rejected connection cannot be handed over to the broker, and is closed here: \
+                     {error}"
+                );
+            }
+            connection
+        })
     }
 
     /// Closes a connection that could not be handed over. This can block in [`MAX_BLOCKED`] threads;
     /// another thread keeps the connection open.
-    pub(super) fn close(&self, connection: Arc<OwnedFd>) {
+    pub(super) fn close(&self, connection: OwnedFd) {
         let one_more = |blocked: usize| (blocked < MAX_BLOCKED).then(|| blocked.saturating_add(1));
         let (set, fetch) = (Ordering::SeqCst, Ordering::SeqCst);
         if self.blocked.fetch_update(set, fetch, one_more).is_ok() {
@@ -76,7 +78,7 @@ impl Rejections {
     pub(super) fn retry(&self) {
         let kept = std::mem::take(&mut *lock(&self.kept));
         for connection in kept {
-            if !self.hand_over(&connection) {
+            if let Err(connection) = self.hand_over(connection) {
                 self.close(connection);
             }
         }

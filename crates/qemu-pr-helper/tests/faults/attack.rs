@@ -71,6 +71,12 @@ fn other_processes_are_served_meanwhile() {
         peak.threads,
         peak.descriptors.len(),
     );
+    // New clients are served throughout, not only when the attack is over.
+    assert!(
+        connections.worst < Duration::from_secs(seconds.into()) / 2,
+        "{:?} for a connection",
+        connections.worst
+    );
     peak.has_grown_little_since(&before, MAX_GROWTH);
     attacker.wait();
     drop(present);
