@@ -157,7 +157,13 @@ impl Client {
     #[track_caller]
     pub(crate) fn hears_nothing_for(&mut self, length: Duration) {
         self.0.set_read_timeout(Some(length)).unwrap();
-        let heard = self.0.read(&mut [0]).map_err(|error| error.kind());
+        // A read with a timeout is interrupted where the host suspends this process.
+        let heard = loop {
+            match self.0.read(&mut [0]).map_err(|error| error.kind()) {
+                Err(io::ErrorKind::Interrupted) => {}
+                heard => break heard,
+            }
+        };
         assert_eq!(heard, Err(io::ErrorKind::WouldBlock));
         self.0.set_read_timeout(Some(PATIENCE)).unwrap();
     }

@@ -1,13 +1,15 @@
 //! Lines for a standard error that does not take them: the helper serves on.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::account::{ALL_BUT_THREADS, expected};
 use crate::definitions::Definitions;
-use crate::helper::{Launch, load};
+use crate::helper::{Launch, load, wait_for};
 use crate::text::read_all;
 
 #[test]
@@ -50,10 +52,20 @@ fn a_pipe_that_is_read_again_gets_the_number_of_what_is_missing() {
     let (clients, requests) = (4, 5000);
     load(&running, clients, requests);
     // From now on it is read to the end. The broker has it, too, until it ends.
+    let is_read = Arc::new(AtomicBool::new(false));
+    let has_read = Arc::clone(&is_read);
     let reading = std::thread::spawn(move || {
         let mut text = String::new();
-        File::from(reader).read_to_string(&mut text).unwrap();
+        for line in BufReader::new(File::from(reader)).lines() {
+            let line = line.unwrap();
+            has_read.store(true, Ordering::SeqCst);
+            text += &(line + "\n");
+        }
         text
+    });
+    // At its end the helper waits a second for room, in which a new thread may not run on a busy host.
+    wait_for("the reader", || {
+        is_read.load(Ordering::SeqCst).then_some(())
     });
     let connections = running.connected();
     assert!(running.terminate().success());
