@@ -15,13 +15,15 @@ use crate::outcome::Execute;
 use crate::session::Session;
 use crate::trace::trace;
 
-/// An accepted connection that is not served. Closing it can block.
+/// What the thread that has accepted a connection drops when it has waited for the listener again,
+/// because closing a connection can block.
 #[derive(Debug)]
-enum Rejected {
-    /// Its process has no permit left, and it could not be handed over.
+enum Accepted {
+    /// A connection whose process has no permit left, and that could not be handed over.
     OverLimit(OwnedFd),
-    /// The client has gone, or cannot be waited for.
-    Failed(Arc<Seat>),
+    /// A connection that is served; or is not, because the client has gone or cannot be waited for.
+    /// Another thread may have ended it by now, and this be the last owner.
+    Seat(Arc<Seat>),
 }
 
 impl<E: Execute> Engine<E> {
@@ -36,42 +38,42 @@ impl<E: Execute> Engine<E> {
             return self.rejections.retry();
         }
         // By now other threads accept. Closing a connection can block.
-        for rejected in self.let_in() {
-            match rejected {
-                Rejected::OverLimit(socket) => self.rejections.close(socket),
-                Rejected::Failed(seat) => self.release(seat, true),
+        for accepted in self.let_in() {
+            match accepted {
+                Accepted::OverLimit(socket) => self.rejections.close(socket),
+                Accepted::Seat(seat) => self.release(seat, true),
             }
         }
         self.rejections.retry();
     }
 
     /// Accepts some of the connections that are waiting; the others are for the thread that is woken
-    /// next. Returns those that are not served, and that this thread has to close.
+    /// next.
     ///
     /// No other thread is woken for the listener until it is waited for again. By then all accepted
     /// connections have their permits, so that the total is right.
-    fn let_in(&self) -> Vec<Rejected> {
-        let mut rejected = Vec::new();
+    fn let_in(&self) -> Vec<Accepted> {
+        let mut all = Vec::new();
         for _ in 0..MOST_AT_ONCE {
             if self.closing.load(Ordering::SeqCst) {
-                return rejected;
+                return all;
             }
             match self.door.next(self.permits.total()) {
                 Knock::Client(socket, number) => {
                     let client = Client::of(&socket, number);
-                    rejected.extend(self.welcome(&client, socket).err());
+                    all.extend(self.welcome(&client, socket));
                 }
                 Knock::Nobody => break,
-                Knock::Paused => return rejected,
+                Knock::Paused => return all,
             }
         }
         self.watch_door();
-        rejected
+        all
     }
 
-    /// Greets a client, and adds its connection to the table and the epoll set. Returns a connection
-    /// that is not served: the caller closes it, because that can block.
-    fn welcome(&self, client: &Client, socket: OwnedFd) -> Result<(), Rejected> {
+    /// Greets a client, and adds its connection to the table and the epoll set. Returns what the
+    /// caller drops, unless the connection was handed over.
+    fn welcome(&self, client: &Client, socket: OwnedFd) -> Option<Accepted> {
         let Some(permit) = self.permits.try_acquire(client.process_key()) else {
             if let Some(suppressed) = self.no_room.should_log(client.process_key()) {
                 log::warn!(
@@ -85,10 +87,8 @@ impl<E: Execute> Engine<E> {
                 "its process has too many connections",
             ));
             // If the broker is behind, no more connections are accepted meanwhile.
-            return self
-                .rejections
-                .hand_over(socket)
-                .map_err(Rejected::OverLimit);
+            let kept = self.rejections.hand_over(socket).err();
+            return kept.map(Accepted::OverLimit);
         };
         let socket = Arc::new(socket);
         let mut session = Session::new(Arc::clone(&socket), *client);
@@ -111,7 +111,7 @@ impl<E: Execute> Engine<E> {
                     client.user(),
                     "gone before it was greeted",
                 ));
-                return Err(Rejected::Failed(seat));
+                return Some(Accepted::Seat(seat));
             }
         };
         let place = lock(&self.table).insert(Arc::clone(&seat));
@@ -125,9 +125,8 @@ impl<E: Execute> Engine<E> {
         if let Err(error) = self.poll.add(place, &seat.socket, wait) {
             log::error!("{client}: cannot wait for it, connection closed: {error}");
             lock(&self.table).remove(place);
-            return Err(Rejected::Failed(seat));
         }
-        Ok(())
+        Some(Accepted::Seat(seat))
     }
 
     pub(super) fn reopen_door(&self) {
