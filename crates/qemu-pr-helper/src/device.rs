@@ -13,7 +13,7 @@ use crate::capability::WithoutRawIo;
 
 /// The block major numbers of SCSI disks (`Documentation/admin-guide/devices.txt`). They are fixed,
 /// so these need no look at sysfs.
-const SCSI_DISK_MAJORS: [u32; 16] = [
+pub(crate) const SCSI_DISK_MAJORS: [u32; 16] = [
     8, 65, 66, 67, 68, 69, 70, 71, 128, 129, 130, 131, 132, 133, 134, 135,
 ];
 
@@ -39,6 +39,8 @@ pub enum Kind {
     Part,
     /// A device-mapper multipath map: several paths to one logical unit.
     Multipath,
+    /// Another device-mapper device. Only a worker can find out what it lies on ([`mapped_kind`]).
+    Mapped,
     /// A device on top of the multipath map with this number: a partition, a volume. It has no reservations
     /// of its own: a command to it would be one to the whole logical unit, which others share.
     OnMultipath(Number),
@@ -151,14 +153,44 @@ pub fn kind(descriptor: BorrowedFd<'_>, number: Number) -> io::Result<Kind> {
 fn kind_in_sysfs(descriptor: BorrowedFd<'_>, device: &Path) -> io::Result<Kind> {
     // Without this check a sysfs that is not there would make every map a single device.
     fs::metadata(device)?;
-    match multipath(device, DEEPEST_STACK)? {
-        Some(map) if map == device => return Ok(Kind::Multipath),
-        Some(map) => return Ok(Kind::OnMultipath(number_of(&map)?)),
-        None => {}
+    match mapper_uuid(device)? {
+        Some(uuid) if uuid.starts_with(MULTIPATH_PREFIX) => Ok(Kind::Multipath),
+        Some(_) => Ok(Kind::Mapped),
+        None => single_or_part(descriptor, device),
     }
+}
+
+/// Returns the kind of the device-mapper device that `descriptor` refers to and that has this
+/// number. This reads directories of sysfs, which the helper itself is not allowed.
+///
+/// # Errors
+///
+/// As [`kind`], and if devices lie on each other in more than eight levels.
+pub fn mapped_kind(descriptor: BorrowedFd<'_>, number: Number) -> io::Result<Kind> {
+    let Number::Block(major, minor) = number else {
+        return Err(io::Error::other(format!("{number} is no block device")));
+    };
+    let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+    match multipath(&device, DEEPEST_STACK)? {
+        Some(map) if map == device => Ok(Kind::Multipath),
+        Some(map) => Ok(Kind::OnMultipath(number_of(&map)?)),
+        None => single_or_part(descriptor, &device),
+    }
+}
+
+fn single_or_part(descriptor: BorrowedFd<'_>, device: &Path) -> io::Result<Kind> {
     // Some drivers (bcache) pass the commands of their partitions on without a check.
     let is_part = device.join("partition").try_exists()? || !covers_disk(descriptor)?;
     Ok(if is_part { Kind::Part } else { Kind::Single })
+}
+
+/// Returns the UUID of the device-mapper device at `device` in sysfs; `None` for every other device.
+fn mapper_uuid(device: &Path) -> io::Result<Option<String>> {
+    match fs::read_to_string(device.join("dm/uuid")) {
+        Ok(uuid) => Ok(Some(uuid)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Returns whether the device covers every SCSI disk below it, as far as it passes commands on at
@@ -181,12 +213,11 @@ fn multipath(device: &Path, depth: usize) -> io::Result<Option<PathBuf>> {
             "devices lie too deep on top of each other",
         ));
     };
-    match fs::read_to_string(device.join("dm/uuid")) {
-        Ok(uuid) if uuid.starts_with(MULTIPATH_PREFIX) => return Ok(Some(device.to_owned())),
-        Ok(_) => {}
-        // Not of device-mapper. Nothing else that passes SCSI commands on has devices under it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
+    match mapper_uuid(device)? {
+        Some(uuid) if uuid.starts_with(MULTIPATH_PREFIX) => return Ok(Some(device.to_owned())),
+        Some(_) => {}
+        // Nothing else that passes SCSI commands on has devices under it.
+        None => return Ok(None),
     }
     for below in fs::read_dir(device.join("slaves"))? {
         if let Some(map) = multipath(&below?.path(), depth)? {

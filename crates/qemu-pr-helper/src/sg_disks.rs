@@ -7,12 +7,15 @@
 //! | `/sys/dev/char/21:0` | `../../devices/pci0000:00/…/2:0:0:0/scsi_generic/sg0` |
 //! | `/sys/dev/block/8:0` | `../../devices/pci0000:00/…/2:0:0:0/block/sda` |
 //!
-//! Only links and the list of block devices are read, never a file of the device itself.
+//! Only links are read, never a file of the device itself, nor a directory: the helper is allowed to
+//! open none.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+
+use crate::device::SCSI_DISK_MAJORS;
 
 /// The number of entries at which the cache is emptied. A host has at most as many sg nodes as
 /// disks.
@@ -44,8 +47,8 @@ impl SgDisks {
         }
     }
 
-    /// Returns the disk of the sg node with this number; `None` if the node has no disk or sysfs
-    /// cannot be read.
+    /// Returns the disk of the sg node with this number; `None` if the node has no disk among the
+    /// first 256, or sysfs cannot be read.
     pub(crate) fn disk(&self, major: u32, minor: u32) -> Option<BlockNumber> {
         let link = self.link("char", &format!("{major}:{minor}"))?;
         let device = device_dir(&link, "/scsi_generic/")?;
@@ -69,15 +72,14 @@ impl SgDisks {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Searches all block devices for the disk in this directory.
+    /// Searches the numbers of the first 256 SCSI disks for the disk in this directory.
     fn find(&self, device: &str) -> Option<BlockNumber> {
-        let entries = fs::read_dir(self.root.join("block")).ok()?;
-        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-        let mut numbers = names.filter_map(|name| {
-            let (major, minor) = name.split_once(':')?;
-            Some((major.parse().ok()?, minor.parse().ok()?))
-        });
-        numbers.find(|number| self.is_disk(*number, device))
+        let disks = SCSI_DISK_MAJORS
+            .into_iter()
+            .flat_map(|major| (0..256).step_by(16).map(move |minor| (major, minor)));
+        disks
+            .into_iter()
+            .find(|number| self.is_disk(*number, device))
     }
 
     /// Returns whether the block device is the disk in this directory, and no partition of it.

@@ -5,7 +5,7 @@ pub mod sg;
 pub mod soft_lun;
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
 use ::soft_lun::store::StoreError;
@@ -93,18 +93,44 @@ impl Execute for Backends {
         if let Some(outcome) = soft_lun {
             return outcome;
         }
-        let number = target.number;
-        match device::kind(descriptor, number) {
+        let kind = device::kind(descriptor, target.number);
+        self.execute_on(kind, client, request, descriptor, target.number, data)
+    }
+
+    fn descriptors(&self) -> u64 {
+        // A command goes to one of them.
+        let soft_luns = self.soft_luns.as_ref().map(|_| soft_lun::DESCRIPTORS);
+        let multipath = self.multipath.as_ref().map(|_| multipath::DESCRIPTORS);
+        soft_luns.max(multipath).unwrap_or(0).saturating_add(1)
+    }
+}
+
+impl Backends {
+    /// Executes a request on a device of this kind.
+    fn execute_on(
+        &self,
+        kind: io::Result<Kind>,
+        client: &Client,
+        request: &Request,
+        descriptor: BorrowedFd<'_>,
+        number: Number,
+        data: &mut [u8],
+    ) -> Outcome {
+        match kind {
             Ok(Kind::Single) => {
-                let data = match direction {
+                let data = match request.command.direction() {
                     Direction::In => Data::FromDevice(data),
                     Direction::Out => Data::ToDevice(&request.parameters),
                 };
                 sg::deliver(descriptor, request.command.cdb(), data, self.io_timeout).outcome()
             }
             Ok(Kind::Part) => self.part(client, request, number),
-            Ok(Kind::Multipath) => match &self.multipath {
-                Some(maps) => maps.execute(client, descriptor, number, request, data),
+            Ok(Kind::Multipath | Kind::Mapped) => match &self.multipath {
+                Some(maps) => maps
+                    .execute(client, descriptor, number, request, data)
+                    .unwrap_or_else(|kind| {
+                        self.execute_on(Ok(kind), client, request, descriptor, number, data)
+                    }),
                 None => not_supported(),
             },
             Ok(Kind::OnMultipath(map)) => {
@@ -118,15 +144,6 @@ impl Execute for Backends {
         }
     }
 
-    fn descriptors(&self) -> u64 {
-        // A command goes to one of them.
-        let soft_luns = self.soft_luns.as_ref().map(|_| soft_lun::DESCRIPTORS);
-        let multipath = self.multipath.as_ref().map(|_| multipath::DESCRIPTORS);
-        soft_luns.max(multipath).unwrap_or(0).saturating_add(1)
-    }
-}
-
-impl Backends {
     /// Looks whether what the operator has named can be used, with the privileges that are left.
     ///
     /// # Errors

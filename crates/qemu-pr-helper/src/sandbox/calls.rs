@@ -120,7 +120,6 @@ pub const SERVING: &[Call] = &[
     call("openat", libc::SYS_openat, "what sysfs says of a device; landlock says which files, but not with O_PATH").only(&[&[(2, Is::Without(O_PATH))]]),
     call("read", libc::SYS_read, "the same"),
     call("lseek", libc::SYS_lseek, "the same, by the standard library").sometimes(),
-    call("getdents64", libc::SYS_getdents64, "what a device lies on").sometimes(),
     call("statx", libc::SYS_statx, "which device a descriptor is, whether sysfs has a device"),
     call("newfstatat", libc::SYS_newfstatat, "the same, by the C library").sometimes(),
     call("readlinkat", libc::SYS_readlinkat, "the name of a file that is no device, for the log; an sg node's disk").sometimes(),
@@ -185,6 +184,7 @@ pub const OLD: &[Call] = &[];
 #[rustfmt::skip] // A line for each.
 pub const SOFT_LUNS: &[Call] = &[
     call("flock", libc::SYS_flock, "one command at a time"),
+    call("getdents64", libc::SYS_getdents64, "whether the directory can be read").sometimes(),
     call("fchmod", libc::SYS_fchmod, "a file that others may read"),
     call("fdatasync", libc::SYS_fdatasync, "APTPL: a registration that outlasts a loss of power"),
     call("fsync", libc::SYS_fsync, "APTPL: a registration that outlasts a loss of power").sometimes(),

@@ -22,6 +22,8 @@ use rustix::thread::set_no_new_privs;
 
 const DEED: &str = "SANDBOX_DEED";
 const FOLDER: &str = "SANDBOX_FOLDER";
+/// A file of a block device in sysfs.
+const DEVICE: &str = "SANDBOX_DEVICE";
 /// Set if the deed is one of the broker.
 const BROKER: &str = "SANDBOX_BROKER";
 
@@ -67,6 +69,8 @@ fn commit(deed: &str, folder: &Path) -> io::Result<()> {
     let of_file = |result: io::Result<File>| result.map(drop);
     match deed {
         "read a device's folder" => fs::read_dir("/sys/dev/block").map(drop),
+        "open a device's directory" => of_file(File::open("/sys/devices/virtual/block")),
+        "read a device's number" => of_file(File::open(env::var(DEVICE).unwrap())),
         "read a soft LUN" => of_file(File::open(folder.join("luns/file"))),
         "make a soft LUN's file" => of_file(File::create(folder.join("luns/new"))),
         "remove the socket" => fs::remove_file(folder.join("run/socket")),
@@ -115,6 +119,12 @@ fn abstract_address(folder: &Path) -> SocketAddr {
     SocketAddr::from_abstract_name(folder.as_os_str().as_encoded_bytes()).unwrap()
 }
 
+/// Returns a file of a block device in sysfs, if there is such a device.
+fn device_file() -> Option<PathBuf> {
+    let mut devices = fs::read_dir("/sys/devices/virtual/block").ok()?;
+    Some(devices.next()?.ok()?.path().join("dev"))
+}
+
 /// What becomes of a deed.
 fn result(deed: &str) -> ExitStatus {
     run(deed, &[])
@@ -138,6 +148,7 @@ fn run(deed: &str, environment: &[(&str, &str)]) -> ExitStatus {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "refused::the_deed", "--nocapture"]);
     command.env(DEED, deed).env(FOLDER, folder.path());
+    command.env(DEVICE, device_file().unwrap_or_default());
     command.envs(environment.iter().copied());
     command.stdin(File::open("/dev/null").unwrap());
     command.output().unwrap().status
@@ -145,12 +156,12 @@ fn run(deed: &str, environment: &[(&str, &str)]) -> ExitStatus {
 
 #[test]
 fn what_the_helper_needs_is_there() {
-    for deed in [
-        "read a device's folder",
-        "read a soft LUN",
-        "make a soft LUN's file",
-    ] {
+    for deed in ["read a soft LUN", "make a soft LUN's file"] {
         assert_eq!(result(deed).code(), Some(DONE), "{deed}");
+    }
+    match device_file() {
+        None => crate::skipped("there is no block device in /sys/devices/virtual"),
+        Some(_) => assert_eq!(result("read a device's number").code(), Some(DONE)),
     }
 }
 
@@ -166,6 +177,9 @@ fn other_files_are_not() {
         "make a file",
         "read a trace of the kernel",
         "read a device's attributes",
+        // A client in a chroot(2) that is passed a descriptor of a directory walks out of it.
+        "read a device's folder",
+        "open a device's directory",
     ] {
         assert_eq!(result(deed).code(), Some(EACCES), "{deed}");
     }

@@ -34,7 +34,7 @@ use rustix::thread::{CapabilitySet, set_name};
 use thiserror::Error;
 
 use super::control::{self, Control};
-use super::message::{LONGEST_REPORT, Order, REFUSED, Report};
+use super::message::{LONGEST_REPORT, Order, REFUSED, Reply};
 use super::worker;
 use super::workers::Workers;
 use crate::closer::{self, Closer, CloserQueue};
@@ -165,7 +165,7 @@ impl Broker {
     /// # Errors
     ///
     /// [`WorkerError`]. What has become of the command is not known then.
-    pub fn execute(&self, map: impl AsFd, order: &Order) -> Result<Report, WorkerError> {
+    pub fn execute(&self, map: impl AsFd, order: &Order) -> Result<Reply, WorkerError> {
         let (here, there) = pair().map_err(WorkerError::Ask)?;
         let message = order.encode();
         descriptors::send(here.as_fd(), &message, map.as_fd()).map_err(WorkerError::Ask)?;
@@ -268,7 +268,7 @@ impl AsFd for Broker {
 }
 
 /// Waits for a worker's report.
-fn report(socket: &OwnedFd, patience: Duration) -> Result<Report, WorkerError> {
+fn report(socket: &OwnedFd, patience: Duration) -> Result<Reply, WorkerError> {
     if !wait(socket, patience).map_err(WorkerError::Ask)? {
         return Err(WorkerError::Silent(patience));
     }
@@ -282,7 +282,7 @@ fn report(socket: &OwnedFd, patience: Duration) -> Result<Report, WorkerError> {
         Ok((0, _)) => Err(WorkerError::Ended),
         Ok((length, _)) => match buffer.get(..length) {
             Some(bytes) if bytes == REFUSED => Err(WorkerError::Refused),
-            Some(bytes) => Report::decode(bytes).ok_or(WorkerError::Nonsense),
+            Some(bytes) => Reply::decode(bytes).ok_or(WorkerError::Nonsense),
             None => Err(WorkerError::Nonsense),
         },
         Err(error) => Err(WorkerError::Ask(error)),

@@ -16,7 +16,13 @@
 //! | data | that many |
 //! | remarks, a line each; a zero byte; steps, a line each | the rest |
 //!
-//! The broker replies with [`REFUSED`] instead of a report if it does not start a worker.
+//! The broker replies with [`REFUSED`] instead of a report if it does not start a worker. A worker
+//! replies with the kind of the device if that is another device-mapper device than a multipath map:
+//!
+//! | kind | bytes |
+//! |---|---|
+//! | `s` a whole disk, `p` a part of one, `m` on a multipath map | 1 |
+//! | for `m` major and minor number of the map, big-endian, else zero | 4 each |
 //!
 //! The worker is the one with privileges: it believes the order no more than the helper believes a guest.
 
@@ -26,6 +32,7 @@ use scsi_pr::Status;
 
 use super::deadline::Deadline;
 use super::trail::Step;
+use crate::device::{Kind, Number};
 use crate::outcome::Outcome;
 
 /// Bytes of the longest order.
@@ -36,6 +43,9 @@ pub const LONGEST_REPORT: usize = 32 * 1024;
 
 /// Reply of the broker if it does not start a worker. A report is longer.
 pub const REFUSED: [u8; 1] = [0];
+
+/// Bytes of the reply that has the kind of a device. A report is longer.
+const KIND_LEN: usize = 9;
 
 /// What a worker is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +159,54 @@ impl Report {
     }
 }
 
+/// Reply of a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The command was executed, or refused.
+    Report(Report),
+    /// The device is no multipath map, and the worker has done nothing: [`Kind::Single`],
+    /// [`Kind::Part`] or [`Kind::OnMultipath`].
+    Kind(Kind),
+}
+
+impl Reply {
+    /// Encodes the reply.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let (code, number) = match self {
+            Self::Report(report) => return report.encode(),
+            Self::Kind(Kind::Part) => (b'p', (0, 0)),
+            Self::Kind(Kind::OnMultipath(Number::Block(major, minor))) => (b'm', (*major, *minor)),
+            Self::Kind(Kind::Single) => (b's', (0, 0)),
+            // Not for a reply; decoding rejects it.
+            Self::Kind(_) => (b'?', (0, 0)),
+        };
+        let (major, minor): (u32, u32) = number;
+        [&[code][..], &major.to_be_bytes(), &minor.to_be_bytes()].concat()
+    }
+
+    /// Decodes a reply; `None` if it is malformed.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let Ok([code, a, b, c, d, e, f, g, h]) = <[u8; KIND_LEN]>::try_from(bytes) else {
+            return Report::decode(bytes).map(Self::Report);
+        };
+        let number = (
+            u32::from_be_bytes([a, b, c, d]),
+            u32::from_be_bytes([e, f, g, h]),
+        );
+        match (code, number) {
+            (b's', (0, 0)) => Some(Self::Kind(Kind::Single)),
+            (b'p', (0, 0)) => Some(Self::Kind(Kind::Part)),
+            (b'm', (major, minor)) => {
+                let map = Number::Block(major, minor);
+                Some(Self::Kind(Kind::OnMultipath(map)))
+            }
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +243,23 @@ mod tests {
         assert_eq!(Report::decode(&report.encode()), Some(report));
         let report = Report::of(Outcome::status(Status::GOOD));
         assert_eq!(Report::decode(&report.encode()), Some(report));
+    }
+
+    #[test]
+    fn kinds_survive_encoding_and_decoding() {
+        let map = Kind::OnMultipath(Number::Block(253, 70_000));
+        for kind in [Kind::Single, Kind::Part, map] {
+            let reply = Reply::Kind(kind);
+            assert_eq!(Reply::decode(&reply.encode()), Some(reply));
+        }
+        let report = Reply::Report(Report::of(Outcome::status(Status::GOOD)));
+        assert_eq!(Reply::decode(&report.encode()), Some(report));
+        for bytes in [
+            &[b'x', 0, 0, 0, 0, 0, 0, 0, 0][..],
+            &[b's', 0, 0, 0, 0, 0, 0, 0, 1],
+        ] {
+            assert_eq!(Reply::decode(bytes), None);
+        }
     }
 
     #[test]

@@ -36,7 +36,7 @@ use scsi_pr::{AdditionalSense, SenseKey, Status};
 
 use crate::chain;
 use crate::client::{Client, ProcessKey};
-use crate::device::Number;
+use crate::device::{Kind, Number};
 use crate::logging::KeyedRateLimit;
 use crate::outcome::Outcome;
 use crate::report;
@@ -44,7 +44,7 @@ use crate::trace::{trace, traced};
 
 use broker::{Broker, WorkerError};
 use deadline::Deadline;
-use message::{Order, Report};
+use message::{Order, Reply};
 use turns::{Turn, Turns};
 
 /// How many descriptors a command takes at most beside the map's: the pair of sockets to its worker.
@@ -76,7 +76,10 @@ impl Multipath {
     }
 
     /// Executes a request on the map that `descriptor` refers to.
-    #[must_use]
+    ///
+    /// # Errors
+    ///
+    /// Returns the kind of the device if it is another device-mapper device; nothing was executed.
     pub fn execute(
         &self,
         client: &Client,
@@ -84,12 +87,12 @@ impl Multipath {
         number: Number,
         request: &Request,
         data: &mut [u8],
-    ) -> Outcome {
+    ) -> Result<Outcome, Kind> {
         let deadline = Deadline::after(self.patience);
         let turn = match request.command.direction() {
             Direction::In => None,
             Direction::Out => match self.take_turn(client, number) {
-                None => return Outcome::status(Status::BUSY),
+                None => return Ok(Outcome::status(Status::BUSY)),
                 turn => turn,
             },
         };
@@ -102,8 +105,9 @@ impl Multipath {
         let report = self.ask_worker(client, number, descriptor, &order);
         drop(turn);
         let report = match report {
-            Ok(report) => report,
-            Err(error) => return self.no_report(client, number, &error),
+            Ok(Reply::Report(report)) => report,
+            Ok(Reply::Kind(kind)) => return Err(kind),
+            Err(error) => return Ok(self.no_report(client, number, &error)),
         };
         for remark in report.remarks {
             // What a guest has made up, keys, stands further behind: it must not fill the log.
@@ -116,7 +120,7 @@ impl Multipath {
             .zip(&report.data)
             .map(|(to, from)| *to = *from)
             .count();
-        outcome
+        Ok(outcome)
     }
 
     /// Waits until nobody else changes the map.
@@ -138,7 +142,7 @@ impl Multipath {
         number: Number,
         map: BorrowedFd<'_>,
         order: &Order,
-    ) -> Result<Report, WorkerError> {
+    ) -> Result<Reply, WorkerError> {
         trace!(pr_helper_worker_begin(
             client.number(),
             &number.to_string(),
@@ -147,7 +151,7 @@ impl Multipath {
         let start = Instant::now();
         let answer = self.broker.execute(map, order);
         let took = report::microseconds(start.elapsed());
-        if let Ok(report) = &answer {
+        if let Ok(Reply::Report(report)) = &answer {
             for step in &report.steps {
                 step.tell(client.number(), &number.to_string());
             }

@@ -19,7 +19,7 @@ use scsi_pr::{AdditionalSense, SenseKey};
 
 use super::broker::{FOR_REMOVAL, Start, wait};
 use super::deadline::{Deadline, PendingRequest};
-use super::message::{LONGEST_ORDER, Order, Report};
+use super::message::{LONGEST_ORDER, Order, Reply, Report};
 use super::multipathd::Multipathd;
 use super::path::{Budget, Path, paths_of};
 use super::spread::{self, Path as _};
@@ -67,13 +67,17 @@ fn try_run(socket: &OwnedFd, start: Start) -> io::Result<()> {
 
     let mut paths = Vec::new();
     let trail = Trail::new(order.is_traced);
-    let report = execute(&order, map, &request, &mut paths, &trail);
-    let mut report = report.unwrap_or_else(|error| Report {
-        remarks: vec![format!("command refused: {error}")],
-        ..Report::of(terminated())
+    let reply = execute(&order, map, &request, &mut paths, &trail);
+    let mut reply = reply.unwrap_or_else(|error| {
+        Reply::Report(Report {
+            remarks: vec![format!("command refused: {error}")],
+            ..Report::of(terminated())
+        })
     });
-    report.steps = trail.take();
-    send(socket, &report.encode(), SendFlags::NOSIGNAL)?;
+    if let Reply::Report(report) = &mut reply {
+        report.steps = trail.take();
+    }
+    send(socket, &reply.encode(), SendFlags::NOSIGNAL)?;
     // To close a path can hang as well: not before the report.
     drop(paths);
     Ok(())
@@ -108,17 +112,19 @@ fn execute(
     request: &PendingRequest,
     paths: &mut Vec<Path>,
     trail: &Trail,
-) -> io::Result<Report> {
+) -> io::Result<Reply> {
     let number = device::number(map.as_fd());
     let Number::Block(major, minor) = number else {
         return Err(io::Error::other(format!("{number} is no map")));
     };
-    if device::kind(map.as_fd(), number)? != Kind::Multipath {
-        return Err(io::Error::other(format!("{number} is no multipath map")));
-    }
     let access = Access::from_descriptor(map.as_fd());
     if access == Access::PathOnly {
         return Err(io::Error::other("the map is not open, only named (O_PATH)"));
+    }
+    match device::kind(map.as_fd(), number)? {
+        Kind::Multipath => {}
+        Kind::Mapped => return device::mapped_kind(map.as_fd(), number).map(Reply::Kind),
+        _ => return Err(io::Error::other(format!("{number} is no multipath map"))),
     }
     let folder = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"))?;
     *paths = paths_of(&folder, request, trail)?;
@@ -127,12 +133,15 @@ fn execute(
             let time_left = request.deadline().time_left();
             let budget = Budget::new(time_left, paths.len().saturating_add(1));
             paths.insert(0, Path::map(map, number, budget, request, trail));
-            Ok(read(order, paths))
+            Ok(Reply::Report(read(order, paths)))
         }
         Direction::Out if access != Access::Writable => {
             Err(io::Error::other("the map is open for reading alone"))
         }
-        Direction::Out => Ok(write(order, &folder, paths, request, trail)),
+        Direction::Out => {
+            let report = write(order, &folder, paths, request, trail);
+            Ok(Reply::Report(report))
+        }
     }
 }
 
