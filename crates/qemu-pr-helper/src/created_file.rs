@@ -158,7 +158,8 @@ impl OpenedFile {
         let ours = (self.file.device, self.file.inode);
         if found.is_none_or(|found| (found.st_dev, found.st_ino) != ours) {
             let path = self.file.path.display();
-            log::info!("{} '{path}' is no longer ours", self.file.kind);
+            let kind = self.file.kind;
+            log::info!("{kind} '{path}' not removed: another file, or none, is at the path");
             return Removal::Replaced;
         }
         match unlinkat(&self.dir, &self.name, AtFlags::empty()) {

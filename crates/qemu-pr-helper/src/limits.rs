@@ -43,7 +43,8 @@ pub struct Limits {
     )]
     max_commands_per_device: u32,
 
-    /// Seconds that a client can take to send the whole of a request, or to answer the greeting
+    /// Seconds that a client can take to send the whole of a request, to answer the greeting, or to
+    /// read replies
     #[arg(
         long, value_name = "SECONDS", default_value_t = REQUEST_TIMEOUT,
         value_parser = value_parser!(u64).range(1..=LONGEST_REQUEST_TIMEOUT)
@@ -71,7 +72,7 @@ impl Limits {
         count(self.max_commands_per_device)
     }
 
-    /// How long a client can take for a request, from its first byte to its last.
+    /// Returns the timeout of a request, of the answer to the greeting, and of unread replies.
     #[must_use]
     pub const fn request_timeout(&self) -> Duration {
         Duration::from_secs(self.request_timeout)

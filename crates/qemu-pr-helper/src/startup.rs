@@ -263,7 +263,9 @@ fn wait(
                     broker.send_alive(load.clients, load.commands);
                 }
             }
-            Wake::Timeout => log::error!("no thread takes notice of anything any more"),
+            Wake::Timeout => {
+                log::error!("worker threads missed the heartbeat: no watchdog message is sent");
+            }
         }
     }
 }

@@ -33,7 +33,7 @@ const SCRIPT: &str = r#"
     mknod -m 666 /dev/null c 1 3
     : >/dev/prtest
     mount --bind "$SYSFS" /sys/dev/block
-    exec "$HELPER" -k "$SOCKET" --io-timeout 1
+    exec "$HELPER" -k "$SOCKET" --io-timeout 3
 "#;
 
 /// Helper that takes a loop device for a map with the path `prtest`.

@@ -26,7 +26,7 @@ pub(crate) const TESTS: &[Test] = &[(
 const SECONDS: u32 = 5;
 
 /// The most memory that the helper may take beyond what it takes at rest, in KiB
-/// (docs/performance.md, "Limits"). It does not depend on how long the attack lasts.
+/// (docs/performance.md, "Memory"). It does not depend on how long the attack lasts.
 const MAX_GROWTH: u64 = 64 * 1024;
 
 /// The most memory that may be left when all threads have ended, in KiB: the allocator keeps pages
@@ -71,12 +71,10 @@ fn other_processes_are_served_meanwhile() {
         peak.threads,
         peak.descriptors.len(),
     );
-    // New clients are served throughout, not only when the attack is over.
-    assert!(
-        connections.worst < Duration::from_secs(seconds.into()) / 2,
-        "{:?} for a connection",
-        connections.worst
-    );
+    // Clients are served throughout, not only when the attack is over.
+    assert!(connections.count >= 2, "{} connections", connections.count);
+    let half = Duration::from_secs(seconds.into()) / 2;
+    assert!(requests.worst < half, "{:?} for a request", requests.worst);
     peak.has_grown_little_since(&before, MAX_GROWTH);
     attacker.wait();
     drop(present);

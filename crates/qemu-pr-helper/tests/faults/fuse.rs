@@ -13,6 +13,7 @@ use fuser::{
     ReplyAttr, ReplyEntry, ReplyIoctl, Request,
 };
 use rustix::mount::{UnmountFlags, unmount};
+use rustix::process::geteuid;
 use tempfile::TempDir;
 
 use crate::helper::{skipped, wait_for};
@@ -41,6 +42,10 @@ struct State {
 impl Fuse {
     /// Mounts the file system. `None`, with a printed reason, if this process may not.
     pub(crate) fn mount() -> Option<Self> {
+        if !geteuid().is_root() {
+            skipped("not root: a FUSE file system cannot be mounted and unmounted");
+            return None;
+        }
         let dir = tempfile::tempdir().unwrap();
         let state = Arc::new(State::default());
         let server = Server(Arc::clone(&state));
