@@ -119,12 +119,13 @@ pub fn hold(descriptors: &[OwnedFd]) -> io::Result<Holder> {
         Fork::Child => {
             let kept = descriptors.iter().map(AsRawFd::as_raw_fd);
             let kept: Vec<_> = kept.chain([wait.as_raw_fd()]).collect();
-            // As in `apart`, the caller's frames must not be reached. With everything else closed,
-            // `release` too, the read ends when the caller drops the handle.
+            // The read ends when the caller drops the handle, which has the only other writing end.
+            drop(release);
+            // As in `apart`, the caller's frames must not be reached. If closing the other
+            // descriptors fails, they are closed at the end.
             let _ = catch_unwind(AssertUnwindSafe(|| {
-                if close_all_but(&kept).is_ok() {
-                    while rustix::io::read(&wait, &mut [0; 1]) == Err(rustix::io::Errno::INTR) {}
-                }
+                let _ = close_all_but(&kept);
+                while rustix::io::read(&wait, &mut [0; 1]) == Err(rustix::io::Errno::INTR) {}
             }));
             // SAFETY: _exit(2) ends the process, whatever it is doing. It runs no handlers, which
             // would be the caller's.

@@ -4,15 +4,18 @@
 //! for as long as the client likes. An accepted connection holds a permit until then; a rejected one
 //! has none, so nothing would limit the threads that are blocked. The helper therefore hands rejected
 //! connections to the broker. The broker passes them on to a process that ends, because the kernel
-//! does not wait for lingering sockets in a process that ends.
+//! does not wait for lingering sockets in a process that ends. What blocks such a process too, such
+//! as a file with data that a FUSE server does not take, blocks that process alone; the broker starts
+//! 64 at most.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use linux_sys::fork;
 use pr_socket::descriptors::{self, Descriptors, ReceiveMode};
+use rustix::event::Timespec;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::process::Pid;
@@ -22,6 +25,13 @@ const SEND_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The number of connections that one process closes.
 const MAX_BATCH: usize = 64;
+
+/// How long the broker waits for more connections before it closes those that it has: starting a
+/// process for each takes long.
+const BATCH_DELAY: Duration = Duration::from_millis(5);
+
+/// How long the broker waits before it tries again to close connections.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// The helper's end: takes connections that are to be closed.
 #[derive(Debug)]
@@ -35,6 +45,8 @@ pub struct CloserQueue {
     shared: Vec<OwnedFd>,
     /// Connections that the helper has closed.
     batch: Vec<OwnedFd>,
+    /// When to close the batch; none if it is empty.
+    due: Option<Instant>,
 }
 
 /// Creates both ends: the helper's, and the socket of a [`CloserQueue`].
@@ -56,8 +68,8 @@ impl Closer {
     /// # Errors
     ///
     /// Returns the connection, and the errno of sendmsg(2): `WouldBlock` if the broker is behind for
-    /// 100 ms, `EPIPE` if it has ended, `ETOOMANYREFS` if the connection holds sockets that hold
-    /// sockets, more than four levels deep (Linux before 6.10).
+    /// 100 ms, `EPIPE` if it has ended, `ETOOMANYREFS` if processes of the helper's user have more
+    /// descriptors on their way than the helper may have open.
     pub fn close(&self, connection: OwnedFd) -> Result<(), (OwnedFd, io::Error)> {
         // One at a time, so that the second message is about the first one.
         let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -80,13 +92,26 @@ impl CloserQueue {
             socket,
             shared: Vec::new(),
             batch: Vec::new(),
+            due: None,
         }
     }
 
-    /// Returns whether there is no connection to be closed.
+    /// Returns the time until the batch is to be closed; `None` if it is empty.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.batch.is_empty()
+    pub fn time_left(&self) -> Option<Timespec> {
+        let left = self.due?.saturating_duration_since(Instant::now());
+        left.try_into().ok()
+    }
+
+    /// Returns whether the batch is to be closed now.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.due.is_some_and(|due| due <= Instant::now())
+    }
+
+    /// Has the batch closed later, because no process could be started.
+    pub fn retry_later(&mut self) {
+        self.due = Some(Instant::now() + RETRY_DELAY);
     }
 
     /// Returns whether there is no room for another connection before some are closed.
@@ -101,7 +126,10 @@ impl CloserQueue {
             let socket = self.socket.as_fd();
             match descriptors::receive(socket, &mut [0], ReceiveMode::NeverBlock) {
                 Ok((1, Descriptors::One(connection))) => self.shared.push(connection),
-                Ok((1, Descriptors::None)) => self.batch.append(&mut self.shared),
+                Ok((1, Descriptors::None)) => {
+                    self.batch.append(&mut self.shared);
+                    self.due.get_or_insert_with(|| Instant::now() + BATCH_DELAY);
+                }
                 // The kernel could not pass the descriptor.
                 Ok((1, _)) => {}
                 // There is nothing more, or the helper has ended.
@@ -119,6 +147,7 @@ impl CloserQueue {
     pub fn close_batch(&mut self) -> io::Result<Pid> {
         let holder = fork::hold(&self.batch)?;
         self.batch.clear();
+        self.due = None;
         Ok(holder.release())
     }
 }

@@ -5,6 +5,8 @@
 //! multipath maps, which reads nothing of the clients', keeps a little more.
 
 use std::io;
+use std::thread;
+use std::time::Duration;
 
 use linux_sys::fork::threads;
 use nix::unistd::{self, Gid, Uid};
@@ -18,6 +20,9 @@ use thiserror::Error;
 
 use crate::account::{self, Account};
 use crate::trace::trace;
+
+/// The time between two attempts to restore capabilities.
+const RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Why the privileges could not be given up.
 #[derive(Debug, Error)]
@@ -113,7 +118,10 @@ pub fn with<T>(raised: CapabilitySet, action: impl FnOnce() -> T) -> T {
     }
     let result = action();
     if let Some(before) = before {
-        let _ = set_capabilities(None, before);
+        // A process that must not keep the capabilities in effect waits until the kernel has memory.
+        while set_capabilities(None, before).is_err() {
+            thread::sleep(RETRY_DELAY);
+        }
     }
     result
 }

@@ -15,47 +15,34 @@ use crate::outcome::Execute;
 use crate::session::Session;
 use crate::trace::trace;
 
-/// What the thread that has accepted a connection drops when it has waited for the listener again,
-/// because closing a connection can block.
-#[derive(Debug)]
-enum Accepted {
-    /// A connection whose process has no permit left, and that could not be handed over.
-    OverLimit(OwnedFd),
-    /// A connection that is served; or is not, because the client has gone or cannot be waited for.
-    /// Another thread may have ended it by now, and this be the last owner.
-    Seat(Arc<Seat>),
-}
-
 impl<E: Execute> Engine<E> {
     /// Accepts connections.
     pub(super) fn admit(&self, may_block: bool) {
         if !may_block {
             return self.door.pause(format_args!("no thread can be started"));
         }
-        if self.rejections.is_full() {
-            self.door
-                .pause(format_args!("rejected connections cannot be closed"));
-            return self.rejections.retry();
+        // By now other threads accept. Another thread may have ended a connection, and this be its
+        // last owner. Closing one must not hold up the others.
+        for seat in self.let_in() {
+            self.release(seat, false);
         }
-        // By now other threads accept. Closing a connection can block.
-        for accepted in self.let_in() {
-            match accepted {
-                Accepted::OverLimit(socket) => self.rejections.close(socket),
-                Accepted::Seat(seat) => self.release(seat, true),
-            }
-        }
-        self.rejections.retry();
+        self.rejections.close_kept();
     }
 
     /// Accepts some of the connections that are waiting; the others are for the thread that is woken
-    /// next.
+    /// next. Returns the connections that are served, and those that could not be.
     ///
     /// No other thread is woken for the listener until it is waited for again. By then all accepted
     /// connections have their permits, so that the total is right.
-    fn let_in(&self) -> Vec<Accepted> {
+    fn let_in(&self) -> Vec<Arc<Seat>> {
         let mut all = Vec::new();
         for _ in 0..MOST_AT_ONCE {
             if self.closing.load(Ordering::SeqCst) {
+                return all;
+            }
+            if self.rejections.is_full() {
+                let reason = format_args!("rejected connections cannot be closed");
+                self.door.pause(reason);
                 return all;
             }
             match self.door.next(self.permits.total()) {
@@ -71,9 +58,9 @@ impl<E: Execute> Engine<E> {
         all
     }
 
-    /// Greets a client, and adds its connection to the table and the epoll set. Returns what the
-    /// caller drops, unless the connection was handed over.
-    fn welcome(&self, client: &Client, socket: OwnedFd) -> Option<Accepted> {
+    /// Greets a client, and adds its connection to the table and the epoll set. Returns the
+    /// connection, unless it is rejected; the caller [releases](Self::release) it.
+    fn welcome(&self, client: &Client, socket: OwnedFd) -> Option<Arc<Seat>> {
         let Some(permit) = self.permits.try_acquire(client.process_key()) else {
             if let Some(suppressed) = self.no_room.should_log(client.process_key()) {
                 log::warn!(
@@ -87,8 +74,8 @@ impl<E: Execute> Engine<E> {
                 "its process has too many connections",
             ));
             // If the broker is behind, no more connections are accepted meanwhile.
-            let kept = self.rejections.hand_over(socket).err();
-            return kept.map(Accepted::OverLimit);
+            self.rejections.reject(socket);
+            return None;
         };
         let socket = Arc::new(socket);
         let mut session = Session::new(Arc::clone(&socket), *client);
@@ -111,7 +98,7 @@ impl<E: Execute> Engine<E> {
                     client.user(),
                     "gone before it was greeted",
                 ));
-                return Some(Accepted::Seat(seat));
+                return Some(seat);
             }
         };
         let place = lock(&self.table).insert(Arc::clone(&seat));
@@ -126,7 +113,7 @@ impl<E: Execute> Engine<E> {
             log::error!("{client}: cannot wait for it, connection closed: {error}");
             lock(&self.table).remove(place);
         }
-        Some(Accepted::Seat(seat))
+        Some(seat)
     }
 
     pub(super) fn reopen_door(&self) {

@@ -235,7 +235,7 @@ impl<E: Execute> Engine<E> {
             match event {
                 Event::Door => self.admit(may_block),
                 Event::DoorTimer => self.reopen_door(),
-                Event::OverdueTimer => self.give_up_overdue(may_block),
+                Event::OverdueTimer => self.give_up_overdue(),
                 Event::Beat => self.is_heard.store(true, Ordering::SeqCst),
                 Event::Session(place) => self.serve(place, &mut reply, may_block),
             }
@@ -249,22 +249,28 @@ impl<E: Execute> Engine<E> {
 
     /// Returns how long the calling thread waits for an event.
     fn patience(&self) -> Option<Duration> {
-        match self.deferred.is_empty() {
-            true => self.crew.patience(),
-            false => Some(DEFERRED_RETRY_DELAY),
+        match self.has_deferred() {
+            false => self.crew.patience(),
+            true => Some(DEFERRED_RETRY_DELAY),
         }
     }
 
     /// Does what is deferred, if another thread can be started by now. Without an event no other
     /// thread would: a guest's disk would stay open for as long as nothing is asked.
     fn tidy(self: &Arc<Self>) {
-        if !self.deferred.is_empty() {
+        if self.has_deferred() {
             self.crew.called();
             if self.has_follower() {
+                self.rejections.close_kept();
                 self.do_deferred();
             }
             self.crew.back_to_waiting();
         }
+    }
+
+    /// Returns whether there is something to close that no event asks for.
+    fn has_deferred(&self) -> bool {
+        !self.deferred.is_empty() || !self.rejections.is_empty()
     }
 
     /// Returns whether another thread waits, so that this one may do what can block.
@@ -293,7 +299,8 @@ impl<E: Execute> Engine<E> {
                 log::error!("cannot wait for a client, connection closed: {error}");
                 lock(&self.table).remove(stalled.place);
             }
-            self.release(stalled.seat, true);
+            // Closing this one must not keep the others from being waited for.
+            self.release(stalled.seat, false);
         }
         // The thread that waited may have been woken, and blocked, while this one closed something.
         while self.deferred.has_closes() && self.has_follower() && self.deferred.close_one() {
@@ -302,9 +309,9 @@ impl<E: Execute> Engine<E> {
     }
 
     /// Closes the connections of clients that take too long for what they have begun.
-    fn give_up_overdue(&self, may_block: bool) {
+    fn give_up_overdue(&self) {
         for seat in self.overdue.give_up(&self.table) {
-            self.release(seat, may_block);
+            self.release(seat, false);
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
+use rustix::net::{Shutdown, shutdown};
+
 use super::sync::atomic::{AtomicUsize, Ordering};
 use super::sync::{Mutex, lock};
 use crate::closer::Closer;
@@ -13,7 +15,7 @@ const MAX_BLOCKED: usize = 16;
 
 /// The number of rejected connections that are kept open, if they cannot be handed over and as many
 /// threads as may are blocked. Then no more are accepted for a while.
-pub(super) const MAX_KEPT: usize = 16;
+pub(super) const MAX_KEPT: usize = 32;
 
 /// Closes rejected connections.
 #[derive(Debug)]
@@ -36,12 +38,49 @@ impl Rejections {
         }
     }
 
-    /// Closes a connection by handing it over. Waits if the broker is behind, but not for long.
-    ///
-    /// # Errors
-    ///
-    /// Returns the connection if it cannot be handed over.
-    pub(super) fn hand_over(&self, connection: OwnedFd) -> Result<(), OwnedFd> {
+    /// Closes a connection by handing it over, or keeps it open until [`Self::close_kept`]. Waits if
+    /// the broker is behind, but not for long, and not again for each connection of a burst.
+    pub(super) fn reject(&self, connection: OwnedFd) {
+        // The client sees the end, whenever its descriptors are closed.
+        let _ = shutdown(&connection, Shutdown::Both);
+        let mut kept = lock(&self.kept);
+        if !kept.is_empty() {
+            return kept.push(connection);
+        }
+        drop(kept);
+        if let Err(connection) = self.hand_over(connection) {
+            lock(&self.kept).push(connection);
+        }
+    }
+
+    /// Returns whether no connection is kept open.
+    pub(super) fn is_empty(&self) -> bool {
+        lock(&self.kept).is_empty()
+    }
+
+    /// Returns whether no more connections can be kept open.
+    pub(super) fn is_full(&self) -> bool {
+        lock(&self.kept).len() >= MAX_KEPT
+    }
+
+    /// Closes the connections that are kept open, which can block in [`MAX_BLOCKED`] threads. Each of
+    /// them has taken one connection.
+    pub(super) fn close_kept(&self) {
+        let one_more = |blocked: usize| (blocked < MAX_BLOCKED).then(|| blocked.saturating_add(1));
+        let (set, fetch) = (Ordering::SeqCst, Ordering::SeqCst);
+        while self.blocked.fetch_update(set, fetch, one_more).is_ok() {
+            let connection = lock(&self.kept).pop();
+            let is_last = connection.is_none();
+            let connection = connection.and_then(|connection| self.hand_over(connection).err());
+            drop(connection);
+            self.blocked.fetch_sub(1, Ordering::SeqCst);
+            if is_last {
+                return;
+            }
+        }
+    }
+
+    fn hand_over(&self, connection: OwnedFd) -> Result<(), OwnedFd> {
         let Some(closer) = &self.closer else {
             return Err(connection);
         };
@@ -54,33 +93,5 @@ impl Rejections {
             }
             connection
         })
-    }
-
-    /// Closes a connection that could not be handed over. This can block in [`MAX_BLOCKED`] threads;
-    /// another thread keeps the connection open.
-    pub(super) fn close(&self, connection: OwnedFd) {
-        let one_more = |blocked: usize| (blocked < MAX_BLOCKED).then(|| blocked.saturating_add(1));
-        let (set, fetch) = (Ordering::SeqCst, Ordering::SeqCst);
-        if self.blocked.fetch_update(set, fetch, one_more).is_ok() {
-            drop(connection);
-            self.blocked.fetch_sub(1, Ordering::SeqCst);
-        } else {
-            lock(&self.kept).push(connection);
-        }
-    }
-
-    /// Returns whether no more connections can be kept open.
-    pub(super) fn is_full(&self) -> bool {
-        lock(&self.kept).len() >= MAX_KEPT
-    }
-
-    /// Tries again to close the connections that were kept. This can block as [`Self::close`] can.
-    pub(super) fn retry(&self) {
-        let kept = std::mem::take(&mut *lock(&self.kept));
-        for connection in kept {
-            if let Err(connection) = self.hand_over(connection) {
-                self.close(connection);
-            }
-        }
     }
 }

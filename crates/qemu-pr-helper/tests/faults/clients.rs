@@ -50,7 +50,7 @@ fn who_is_too_many_waits() {
 
 fn descriptors_limit_them_too() {
     // Four for each client and its command, a few for itself; soft LUNs, or no broker, make it other figures.
-    let wrapper = ["prlimit", "--nofile=64:64"];
+    let wrapper = ["prlimit", "--nofile=80:80"];
     let helper = Helper::start_under(&wrapper, &["--max-clients-per-process", "99"]);
     let before = helper.usage();
     let first = helper.client();

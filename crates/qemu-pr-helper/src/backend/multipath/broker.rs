@@ -19,6 +19,7 @@
 use std::error::Error;
 use std::ffi::CStr;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -56,7 +57,7 @@ pub(super) const FOR_REMOVAL: CapabilitySet = CapabilitySet::DAC_OVERRIDE;
 const RETRY_DELAY: Duration = Duration::from_millis(10);
 
 /// Time limit for the removal of a file.
-const REMOVAL_TIMEOUT: Duration = Duration::from_secs(1);
+const REMOVAL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long it may take to start.
 const START: Duration = Duration::from_secs(10);
@@ -66,12 +67,6 @@ const NAME: &CStr = c"pr-broker";
 
 /// Between two looks at a control socket that cannot be read for a moment.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// How long the broker waits for more rejected connections before it closes those that it has.
-const CLOSE_DELAY: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 5_000_000,
-};
 
 /// What the broker says once it has started.
 const READY: [u8; 1] = *b"r";
@@ -363,8 +358,16 @@ fn try_serve(control: &OwnedFd, settings: Settings) -> Result<(), Box<dyn Error>
         rejected: None,
         start,
     };
-    while serving.serve_next()? {}
-    Ok(())
+    let result = loop {
+        match serving.serve_next() {
+            Ok(true) => {}
+            Ok(false) => break Ok(()),
+            Err(error) => break Err(error.into()),
+        }
+    };
+    // The process ends now. Closing rejected connections before that could block.
+    mem::forget(serving);
+    result
 }
 
 /// Opens the directory of a file that is to be removed.
@@ -394,8 +397,7 @@ impl Serving<'_> {
     fn serve_next(&mut self) -> io::Result<bool> {
         let rejected = self.rejected.as_ref();
         // A process closes what has come within a moment: starting one for each connection takes long.
-        let timeout = rejected.is_some_and(|queue| !queue.is_empty());
-        let timeout = timeout.then_some(&CLOSE_DELAY);
+        let timeout = rejected.and_then(CloserQueue::time_left);
         let has_room = rejected.filter(|queue| !queue.is_full());
         let closing = has_room.map_or_else(|| self.control.as_fd(), AsFd::as_fd);
         let mut ready = [
@@ -403,9 +405,9 @@ impl Serving<'_> {
             PollFd::new(self.control, PollFlags::IN),
             PollFd::from_borrowed_fd(closing, PollFlags::IN),
         ];
-        let is_timeout = match poll(&mut ready, timeout) {
+        match poll(&mut ready, timeout.as_ref()) {
             Err(Errno::INTR) => return Ok(true),
-            result => result? == 0,
+            result => result?,
         };
         let [has_ended, has_message, has_rejected] = ready.map(|ready| !ready.revents().is_empty());
         if has_ended {
@@ -415,7 +417,7 @@ impl Serving<'_> {
             if has_rejected {
                 queue.receive();
             }
-            if queue.is_full() || (is_timeout && !queue.is_empty()) {
+            if queue.is_due() {
                 self.workers.close(queue);
             }
         }
@@ -442,7 +444,9 @@ impl Serving<'_> {
                 self.workers.start(&socket, self.start);
             }
             (Control::CloseConnections, Descriptors::One(socket)) => {
-                self.rejected = Some(CloserQueue::new(socket));
+                // Only once: dropping a queue closes what is in it.
+                self.rejected
+                    .get_or_insert_with(|| CloserQueue::new(socket));
             }
             // The kernel could not pass the descriptor: the helper sees the other end closed.
             (Control::StartWorker | Control::CloseConnections, _) => {}

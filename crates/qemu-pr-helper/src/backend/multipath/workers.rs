@@ -2,8 +2,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::thread::sleep;
-use std::time::Duration;
 
 use linux_sys::{fork, signals};
 use nix::sys::signal::{SigSet, Signal};
@@ -20,9 +18,6 @@ use crate::logging::Seldom;
 
 /// Limit of worker processes. A worker executes one command on a map, and ends with it.
 const MAX_WORKERS: usize = 512;
-
-/// The pause after connections could not be closed.
-const CLOSE_RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// Limit of processes that close connections. Each ends at once, unless closing a descriptor blocks
 /// a process that ends too.
@@ -100,7 +95,7 @@ impl Workers {
                 if self.not_closed.is_due() {
                     log::error!("rejected connections not closed: {error}; retrying");
                 }
-                sleep(CLOSE_RETRY_DELAY);
+                queue.retry_later();
             }
         }
     }
