@@ -1,8 +1,9 @@
-//! Work that can block, deferred while no thread can be started.
+//! Closes that can block, deferred to a thread that may.
 //!
-//! Closing a descriptor of a client can block. While no other thread is there to serve the other
-//! clients, the last one defers it, and serves only what needs no more than this: each connection
-//! has one deferred descriptor at most, and is not read any further before that is closed.
+//! While no other thread can be started, the last one defers closing what clients send, and serves
+//! only what needs no more than this: each connection has one deferred descriptor at most, and is not
+//! read any further before that is closed. A thread that works on several connections in turn defers
+//! closing one of them too, so that the others need not wait for it.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

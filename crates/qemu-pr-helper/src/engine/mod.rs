@@ -289,7 +289,8 @@ impl<E: Execute> Engine<E> {
         }
     }
 
-    /// Does what was deferred while no thread could be started. Another thread has to be waiting.
+    /// Waits again for stalled connections, and does the deferred closes. Another thread has to be
+    /// waiting.
     fn do_deferred(self: &Arc<Self>) {
         for stalled in self.deferred.take_stalled() {
             let result = self
