@@ -8,8 +8,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use pr_socket::Command;
-use pr_socket::wire::padded;
+use pr_helper_protocol::Command;
+use pr_helper_protocol::wire::padded;
 use qemu_pr_helper::backend::multipath::deadline::Deadline;
 use qemu_pr_helper::backend::multipath::message::{Order, Report};
 use qemu_pr_helper::backend::multipath::trail::Step;

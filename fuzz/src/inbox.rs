@@ -5,10 +5,10 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 
-use pr_socket::descriptors::Descriptors;
-use pr_socket::inbox::Progress;
-use pr_socket::wire::{CDB_SIZE, FEATURES_SIZE, MAX_TRANSFER};
-use pr_socket::{Device, Direction, Inbox, Violation};
+use pr_helper_protocol::descriptors::Descriptors;
+use pr_helper_protocol::inbox::Progress;
+use pr_helper_protocol::wire::{CDB_SIZE, FEATURES_SIZE, MAX_TRANSFER};
+use pr_helper_protocol::{Device, Direction, Inbox, Violation};
 
 use crate::input::Input;
 

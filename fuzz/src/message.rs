@@ -1,6 +1,6 @@
 //! What the multipath broker's workers are told, and what they say: no more is believed than is there.
 
-use pr_socket::Direction;
+use pr_helper_protocol::Direction;
 use qemu_pr_helper::backend::multipath::message::{LONGEST_REPORT, Order, Report};
 use qemu_pr_helper::backend::multipath::trail::Step;
 

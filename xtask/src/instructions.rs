@@ -14,7 +14,7 @@ use clap::Args;
 use crate::{build, process};
 
 /// The packages that have cases.
-const PACKAGES: [&str; 2] = ["scsi-pr", "pr-socket"];
+const PACKAGES: [&str; 2] = ["scsi-pr", "pr-helper-protocol"];
 
 /// How often a case runs, and how often more.
 const COUNT: u64 = 1000;

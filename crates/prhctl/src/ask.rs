@@ -15,9 +15,9 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
-use pr_socket::client::ClientError;
-use pr_socket::wire::{MAX_TRANSFER, padded};
-use pr_socket::{Client, Direction, Response};
+use pr_helper_protocol::client::ClientError;
+use pr_helper_protocol::wire::{MAX_TRANSFER, padded};
+use pr_helper_protocol::{Client, Direction, Response};
 use rustix::process::geteuid;
 use scsi_pr::{
     AdditionalSense, Cdb, InServiceAction, OutServiceAction, ParameterList, PersistentReserveIn,

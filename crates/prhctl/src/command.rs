@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pr_socket::Direction;
+use pr_helper_protocol::Direction;
 use scsi_pr::InServiceAction;
 
 use crate::ask::Helper;

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use pr_socket::Direction;
+use pr_helper_protocol::Direction;
 use rustix::fs::{Mode, OFlags, open};
 
 use crate::error::Error;

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pr_socket::client::ClientError;
-use pr_socket::{Direction, Response};
+use pr_helper_protocol::client::ClientError;
+use pr_helper_protocol::{Direction, Response};
 use scsi_pr::{
     Cdb, InServiceAction, Keys, ParameterDataError, ParameterList, ReservationData, Sense,
     SenseKey, Status,

@@ -7,7 +7,7 @@
 //! ```text
 //! cli → command → report | change | decode | lun | demo → render → stdout
 //!                     ↓↑
-//!              ask (→ device, pr-socket)
+//!              ask (→ device, pr-helper-protocol)
 //! ```
 //!
 //! | module | job |

@@ -1,6 +1,6 @@
 //! The commands that ask: PERSISTENT RESERVE IN.
 
-use pr_socket::wire::MAX_TRANSFER;
+use pr_helper_protocol::wire::MAX_TRANSFER;
 use scsi_pr::{
     Capabilities, FullStatus, InServiceAction, Keys, ParameterDataError, ReservationData,
     Truncatable,

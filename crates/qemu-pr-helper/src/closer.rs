@@ -13,8 +13,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use linux_sys::fork;
-use pr_socket::descriptors::{self, Descriptors, ReceiveMode};
+use linux_util::fork;
+use pr_helper_protocol::descriptors::{self, Descriptors, ReceiveMode};
 use rustix::event::Timespec;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};

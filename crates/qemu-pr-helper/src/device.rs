@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use linux_sys::sg::takes_sg_io;
+use linux_util::sg::takes_sg_io;
 use rustix::fs::{AtFlags, FileType, StatxFlags, makedev, statx};
 
 use crate::capability::WithoutRawIo;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use linux_sys::ancillary;
+use linux_util::ancillary;
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::fs::{FlockOperation, Mode, OFlags, fcntl_getfl, fcntl_setfl, flock, openat};
 use rustix::io::Errno;

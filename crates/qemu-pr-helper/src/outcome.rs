@@ -1,7 +1,7 @@
 //! How a command ended.
 
-use pr_socket::Request;
-use pr_socket::wire::SENSE_SIZE;
+use pr_helper_protocol::Request;
+use pr_helper_protocol::wire::SENSE_SIZE;
 use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
 
 use crate::client::Client;

@@ -8,7 +8,7 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
-use linux_sys::fork::threads;
+use linux_util::fork::threads;
 use nix::unistd::{self, Gid, Uid};
 use rustix::io::Errno;
 use rustix::thread::{

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pr_socket::{Command, Device, Direction, Request};
+use pr_helper_protocol::{Command, Device, Direction, Request};
 use scsi_pr::{Cdb, InServiceAction, OutServiceAction, ParameterList, Sense, Status};
 
 use crate::client::Client;

@@ -3,9 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use pr_socket::descriptors::ReceiveMode;
-use pr_socket::server::{Ended, Next};
-use pr_socket::{Connection, ReplyBuffer, Request, Violation};
+use pr_helper_protocol::descriptors::ReceiveMode;
+use pr_helper_protocol::server::{Ended, Next};
+use pr_helper_protocol::{Connection, ReplyBuffer, Request, Violation};
 
 use crate::chain;
 use crate::client::{Client, ProcessKey};

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use pr_socket::{Device, Request};
+use pr_helper_protocol::{Device, Request};
 use rustix::fs::{OFlags, fcntl_getfl};
 
 use crate::device::{self, Number};
@@ -150,7 +150,7 @@ impl Targets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pr_socket::Command;
+    use pr_helper_protocol::Command;
     use std::fs::{File, OpenOptions};
     use std::os::fd::OwnedFd;
     use std::os::unix::fs::OpenOptionsExt as _;

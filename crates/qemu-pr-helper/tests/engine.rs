@@ -12,8 +12,8 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use pr_socket::client::ClientError;
-use pr_socket::{Client, Request, Response, descriptors};
+use pr_helper_protocol::client::ClientError;
+use pr_helper_protocol::{Client, Request, Response, descriptors};
 use qemu_pr_helper::client;
 use qemu_pr_helper::engine::Engine;
 use qemu_pr_helper::limits::Limits;

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use pr_socket::Client;
+use pr_helper_protocol::Client;
 use rustix::process::geteuid;
 
 const TIMEOUT: Duration = Duration::from_secs(60);

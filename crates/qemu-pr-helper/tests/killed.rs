@@ -22,8 +22,8 @@ use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation,
     INodeNo, IoctlFlags, ReplyAttr, ReplyEntry, ReplyIoctl, Request,
 };
-use pr_socket::wire::padded;
-use pr_socket::{Client, descriptors};
+use pr_helper_protocol::wire::padded;
+use pr_helper_protocol::{Client, descriptors};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{Pid, Resource, Rlimit, Signal, geteuid, getrlimit, kill_process, setrlimit};

@@ -12,8 +12,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use pr_socket::Client;
-use pr_socket::wire::padded;
+use pr_helper_protocol::Client;
+use pr_helper_protocol::wire::padded;
 use rustix::fs::fstat;
 use rustix::process::{Pid, Signal, kill_process};
 use scsi_pr::{Status, TransportId};

@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pr_socket::Response;
-use pr_socket::client::Client;
+use pr_helper_protocol::Response;
+use pr_helper_protocol::client::Client;
 use scsi_pr::{Sense, Status, TransportId};
 use soft_lun::store::{Lun, Port};
 use soft_lun::{Nexus, Supported};

@@ -11,8 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use pr_socket::wire::padded;
-use pr_socket::{Client, descriptors};
+use pr_helper_protocol::wire::padded;
+use pr_helper_protocol::{Client, descriptors};
 use rustix::process::{Pid, Signal, kill_process};
 use scsi_pr::Status;
 

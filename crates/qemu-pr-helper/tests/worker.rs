@@ -14,8 +14,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use pr_socket::wire::padded;
-use pr_socket::{Client, Response};
+use pr_helper_protocol::wire::padded;
+use pr_helper_protocol::{Client, Response};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{major, minor};
 use rustix::process::{Pid, Signal, geteuid, kill_process};

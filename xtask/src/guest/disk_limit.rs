@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use pr_socket::Client;
-use pr_socket::wire::padded;
+use pr_helper_protocol::Client;
+use pr_helper_protocol::wire::padded;
 
 use super::helper::{Helper, SOCKET};
 use super::lio::Port;

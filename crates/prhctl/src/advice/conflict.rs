@@ -113,7 +113,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use pr_socket::Response;
+    use pr_helper_protocol::Response;
     use scsi_pr::{
         BasicParameterList, InServiceAction, Keys, PersistentReserveIn, PersistentReserveOut,
         ReservationData, ReservationType, ScopeType, Status,

@@ -8,8 +8,8 @@ use std::io::{Error as IoError, ErrorKind};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
-use pr_socket::Direction;
-use pr_socket::client::ClientError;
+use pr_helper_protocol::Direction;
+use pr_helper_protocol::client::ClientError;
 use scsi_pr::Cdb;
 use soft_lun::store::StoreError;
 

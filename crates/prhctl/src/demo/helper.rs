@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
-use linux_sys::signals::SignalMask;
+use linux_util::signals::SignalMask;
 use serde::Deserialize;
 use thiserror::Error;
 

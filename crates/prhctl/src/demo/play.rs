@@ -2,8 +2,8 @@
 
 use std::os::fd::AsFd as _;
 
-use pr_socket::Client;
-use pr_socket::wire::padded;
+use pr_helper_protocol::Client;
+use pr_helper_protocol::wire::padded;
 use scsi_pr::{
     BasicParameterList, Cdb, InServiceAction, Keys, PersistentReserveIn, PersistentReserveOut,
     ReservationKey, ReservationType, ScopeType, Sense, SenseKey, Status,

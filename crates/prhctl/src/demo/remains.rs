@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Builder};
 use std::time::Duration;
 
-use linux_sys::signals::SignalMask;
+use linux_util::signals::SignalMask;
 use nix::sys::signal::{SigSet, Signal};
 
 /// How often the folder is tried to be removed while somebody is still writing in it, and the pause

@@ -11,8 +11,8 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pr_socket::Client;
-use pr_socket::client::ClientError;
+use pr_helper_protocol::Client;
+use pr_helper_protocol::client::ClientError;
 use rustix::process::{Pid, Signal, kill_process};
 use scsi_pr::TransportId;
 use soft_lun::store::{Lun, Name, Port, StoreError};

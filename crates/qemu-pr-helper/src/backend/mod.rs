@@ -9,8 +9,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
 use ::soft_lun::store::StoreError;
-use linux_sys::sg::Data;
-use pr_socket::{Device, Direction, Request};
+use linux_util::sg::Data;
+use pr_helper_protocol::{Device, Direction, Request};
 use scsi_pr::{AdditionalSense, SenseKey, Status};
 
 use crate::client::{Client, ProcessKey};
@@ -245,7 +245,7 @@ fn not_supported() -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pr_socket::Command;
+    use pr_helper_protocol::Command;
     use std::fs::{File, OpenOptions};
     use std::os::unix::net::UnixStream;
 

@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use linux_sys::sg::{Completion, Data, sg_io};
-use pr_socket::wire::{CDB_SIZE, SENSE_SIZE};
+use linux_util::sg::{Completion, Data, sg_io};
+use pr_helper_protocol::wire::{CDB_SIZE, SENSE_SIZE};
 use rustix::io::Errno;
 use scsi_pr::{AdditionalSense as Code, SenseKey as Key, Status};
 

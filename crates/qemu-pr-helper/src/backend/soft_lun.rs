@@ -5,7 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf, absolute};
 use std::time::Instant;
 
-use pr_socket::{Direction, Request};
+use pr_helper_protocol::{Direction, Request};
 use scsi_pr::{AdditionalSense, ReservationKey, SenseKey, Status};
 use soft_lun::store::{Folder, OpenPort, StoreError};
 use soft_lun::{Answer, LogicalUnit};

@@ -46,8 +46,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use linux_sys::memory;
-use pr_socket::ReplyBuffer;
+use linux_util::memory;
+use pr_helper_protocol::ReplyBuffer;
 use thiserror::Error;
 
 use crate::client::ProcessKey;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pr_socket::descriptors::ReceiveMode;
-use pr_socket::{Device, ReplyBuffer, Request};
+use pr_helper_protocol::descriptors::ReceiveMode;
+use pr_helper_protocol::{Device, ReplyBuffer, Request};
 use scsi_pr::Status;
 
 use std::sync::Arc;

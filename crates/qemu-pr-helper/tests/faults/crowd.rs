@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 
 use clap::Parser as _;
-use pr_socket::Request;
+use pr_helper_protocol::Request;
 use qemu_pr_helper::client;
 use qemu_pr_helper::engine::Engine;
 use qemu_pr_helper::listener::Listener;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 
-use pr_socket::descriptors;
+use pr_helper_protocol::descriptors;
 
 use crate::attack;
 use crate::client::Client;

@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use nix::sys::socket::{getsockopt, sockopt};
-use pr_socket::descriptors::{self, Descriptors, ReceiveMode};
+use pr_helper_protocol::descriptors::{self, Descriptors, ReceiveMode};
 use rustix::fs::fstatfs;
 use rustix::process::geteuid;
 

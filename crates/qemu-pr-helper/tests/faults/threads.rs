@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use pr_socket::descriptors;
+use pr_helper_protocol::descriptors;
 use rustix::process::{Resource, geteuid, getrlimit};
 use scsi_pr::Status;
 

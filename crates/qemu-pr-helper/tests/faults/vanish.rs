@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::Duration;
 
-use pr_socket::descriptors;
+use pr_helper_protocol::descriptors;
 
 use crate::Test;
 use crate::client::{Client, PARAMETERS, READ_KEYS, REGISTER, null};

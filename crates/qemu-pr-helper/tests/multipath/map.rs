@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
-use linux_sys::sg::Data;
-use pr_socket::wire::{CDB_SIZE, SENSE_SIZE, padded};
+use linux_util::sg::Data;
+use pr_helper_protocol::wire::{CDB_SIZE, SENSE_SIZE, padded};
 use qemu_pr_helper::backend::multipath::spread::{Done, Keeper, KeeperError, Kept, Path, execute};
 use qemu_pr_helper::backend::sg::Delivery;
 use qemu_pr_helper::outcome::Outcome;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use pr_socket::Client;
+use pr_helper_protocol::Client;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

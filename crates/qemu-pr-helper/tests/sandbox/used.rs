@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use pr_socket::wire::padded;
-use pr_socket::{Client, descriptors};
+use pr_helper_protocol::wire::padded;
+use pr_helper_protocol::{Client, descriptors};
 use qemu_pr_helper::sandbox::calls::{OLD, SERVING, SOFT_LUNS, Seen};
 use rustix::process::{Pid, Signal, kill_process};
 use scsi_pr::{Status, TransportId};

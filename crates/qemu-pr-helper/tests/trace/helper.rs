@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pr_socket::Response;
-use pr_socket::client::ClientError;
+use pr_helper_protocol::Response;
+use pr_helper_protocol::client::ClientError;
 use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_qemu-pr-helper");
@@ -133,7 +133,8 @@ impl Running {
         let number = self.connected.fetch_add(1, Ordering::SeqCst) + 1;
         Client {
             number,
-            protocol: pr_socket::client::Client::negotiate(stream.try_clone().unwrap()).unwrap(),
+            protocol: pr_helper_protocol::client::Client::negotiate(stream.try_clone().unwrap())
+                .unwrap(),
             stream,
         }
     }
@@ -171,7 +172,7 @@ impl Drop for Running {
 pub(crate) struct Client {
     /// What the helper calls it.
     pub(crate) number: u64,
-    protocol: pr_socket::client::Client,
+    protocol: pr_helper_protocol::client::Client,
     stream: UnixStream,
 }
 

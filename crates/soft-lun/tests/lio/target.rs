@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use linux_sys::sg::{Completion, Data, sg_io};
+use linux_util::sg::{Completion, Data, sg_io};
 use scsi_pr::{OutServiceAction, PrGeneration, Sense, Status};
 use soft_lun::Answer;
 

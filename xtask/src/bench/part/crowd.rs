@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use pr_socket::descriptors;
-use pr_socket::wire::padded;
+use pr_helper_protocol::descriptors;
+use pr_helper_protocol::wire::padded;
 use scsi_pr::{InServiceAction, PersistentReserveIn};
 use serde::{Deserialize, Serialize};
 

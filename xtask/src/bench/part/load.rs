@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::{Args, ValueEnum};
 use hdrhistogram::Histogram;
-use pr_socket::wire::{CDB_SIZE, MAX_TRANSFER, padded};
+use pr_helper_protocol::wire::{CDB_SIZE, MAX_TRANSFER, padded};
 use scsi_pr::{
     BasicParameterList, InServiceAction, OutServiceAction, PersistentReserveIn,
     PersistentReserveOut, ReservationKey, ReservationType, Status,

@@ -1,6 +1,6 @@
 //! A client's end of a connection that allocates nothing for a request.
 //!
-//! `pr_socket::Client` makes a vector of each answer's data, which is right for everybody else.
+//! `pr_helper_protocol::Client` makes a vector of each answer's data, which is right for everybody else.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -8,8 +8,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use pr_socket::descriptors;
-use pr_socket::wire::{CDB_SIZE, FEATURES_SIZE, Features, MAX_TRANSFER, RESPONSE_SIZE};
+use pr_helper_protocol::descriptors;
+use pr_helper_protocol::wire::{CDB_SIZE, FEATURES_SIZE, Features, MAX_TRANSFER, RESPONSE_SIZE};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect as connect_to, socket_with,

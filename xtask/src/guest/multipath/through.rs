@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use pr_socket::Client;
+use pr_helper_protocol::Client;
 
 use super::commands::Order;
 use super::device::Reply;

@@ -9,8 +9,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use pr_socket::Client;
-use pr_socket::client::ClientError;
+use pr_helper_protocol::Client;
+use pr_helper_protocol::client::ClientError;
 use scsi_pr::Status;
 
 use crate::guest::helper::SOCKET;

@@ -24,8 +24,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use linux_sys::fork;
-use pr_socket::descriptors::{self, Descriptors, ReceiveMode};
+use linux_util::fork;
+use pr_helper_protocol::descriptors::{self, Descriptors, ReceiveMode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;

@@ -26,8 +26,8 @@
 //!
 //! The worker is the one with privileges: it believes the order no more than the helper believes a guest.
 
-use pr_socket::wire::{CDB_SIZE, MAX_TRANSFER, SENSE_SIZE};
-use pr_socket::{Command, Direction};
+use pr_helper_protocol::wire::{CDB_SIZE, MAX_TRANSFER, SENSE_SIZE};
+use pr_helper_protocol::{Command, Direction};
 use scsi_pr::Status;
 
 use super::deadline::Deadline;
@@ -210,7 +210,7 @@ impl Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pr_socket::wire::padded;
+    use pr_helper_protocol::wire::padded;
     use scsi_pr::{AdditionalSense, SenseKey};
 
     #[test]

@@ -31,7 +31,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use pr_socket::{Direction, Request};
+use pr_helper_protocol::{Direction, Request};
 use scsi_pr::{AdditionalSense, SenseKey, Status};
 
 use crate::chain;

@@ -12,8 +12,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use linux_sys::sg::Data;
-use pr_socket::wire::CDB_SIZE;
+use linux_util::sg::Data;
+use pr_helper_protocol::wire::CDB_SIZE;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use pr_socket::wire::CDB_SIZE;
+use pr_helper_protocol::wire::CDB_SIZE;
 
 use crate::backend::sg::Delivery;
 use crate::report;

@@ -7,11 +7,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path as FilePath;
 use std::time::Duration;
 
-use linux_sys::sg::Data;
-use linux_sys::signals;
+use linux_util::sg::Data;
+use linux_util::signals;
 use nix::unistd::alarm;
-use pr_socket::Direction;
-use pr_socket::descriptors::{self, Descriptors, ReceiveMode};
+use pr_helper_protocol::Direction;
+use pr_helper_protocol::descriptors::{self, Descriptors, ReceiveMode};
 use rustix::net::{SendFlags, send};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::set_name;

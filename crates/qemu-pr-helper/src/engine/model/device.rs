@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use pr_socket::Request;
+use pr_helper_protocol::Request;
 use rustix::process::{Resource, getrlimit};
 use scsi_pr::Status;
 use shuttle::sync::{Condvar, Mutex, MutexGuard};

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use pr_socket::descriptors;
-use pr_socket::wire::{CDB_SIZE, FEATURES_SIZE, RESPONSE_SIZE};
+use pr_helper_protocol::descriptors;
+use pr_helper_protocol::wire::{CDB_SIZE, FEATURES_SIZE, RESPONSE_SIZE};
 use scsi_pr::Status;
 use shuttle::rand::{Rng as _, thread_rng};
 

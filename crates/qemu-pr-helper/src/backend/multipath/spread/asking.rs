@@ -1,8 +1,8 @@
 //! How paths are asked: in turn until one does it, with insistence where one has to follow, and what they say
 //! of the logical unit.
 
-use linux_sys::sg::Data;
-use pr_socket::wire::{CDB_SIZE, padded};
+use linux_util::sg::Data;
+use pr_helper_protocol::wire::{CDB_SIZE, padded};
 use scsi_pr::{AdditionalSense, InServiceAction, PersistentReserveIn, Sense, SenseKey, Status};
 
 use super::{Keeper, Order, Path, Spread, unreachable_unit};

@@ -22,8 +22,8 @@ mod release;
 
 use std::fmt::Display;
 
-use linux_sys::sg::Data;
-use pr_socket::wire::{CDB_SIZE, padded};
+use linux_util::sg::Data;
+use pr_helper_protocol::wire::{CDB_SIZE, padded};
 
 use scsi_pr::{
     AdditionalSense, BasicParameterList, Cdb, OutServiceAction, PersistentReserveOut,

@@ -8,10 +8,10 @@ use std::hint::black_box;
 use std::os::fd::OwnedFd;
 
 use anyhow::Result;
-use pr_socket::descriptors::Descriptors;
-use pr_socket::inbox::Progress;
-use pr_socket::wire::{CDB_SIZE, SENSE_SIZE, padded};
-use pr_socket::{Command, Device, Inbox, ReplyBuffer};
+use pr_helper_protocol::descriptors::Descriptors;
+use pr_helper_protocol::inbox::Progress;
+use pr_helper_protocol::wire::{CDB_SIZE, SENSE_SIZE, padded};
+use pr_helper_protocol::{Command, Device, Inbox, ReplyBuffer};
 use scsi_pr::Status;
 
 /// READ KEYS, with an allocation length that no routine for long copies is chosen for: which one that is depends

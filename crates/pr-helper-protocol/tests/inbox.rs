@@ -5,9 +5,9 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use pr_socket::descriptors::Descriptors;
-use pr_socket::inbox::Progress;
-use pr_socket::{Device, Inbox, Request, Violation};
+use pr_helper_protocol::descriptors::Descriptors;
+use pr_helper_protocol::inbox::Progress;
+use pr_helper_protocol::{Device, Inbox, Request, Violation};
 use proptest::collection::vec;
 use proptest::prelude::*;
 

@@ -7,11 +7,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 
-use pr_socket::client::ClientError;
-use pr_socket::descriptors::ReceiveMode;
-use pr_socket::server::{Ended, Next};
-use pr_socket::wire::Features;
-use pr_socket::{Client, Connection, Device, ReplyBuffer, Request, Violation, descriptors};
+use pr_helper_protocol::client::ClientError;
+use pr_helper_protocol::descriptors::ReceiveMode;
+use pr_helper_protocol::server::{Ended, Next};
+use pr_helper_protocol::wire::Features;
+use pr_helper_protocol::{
+    Client, Connection, Device, ReplyBuffer, Request, Violation, descriptors,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::pipe;
 use scsi_pr::Status;
@@ -226,7 +228,7 @@ fn answers_that_the_client_does_not_read_hold_back_its_next_request() {
 }
 
 /// A client whose helper answers a READ KEYS of 16 bytes with these bytes.
-fn answer_of(bytes: Vec<u8>) -> Result<pr_socket::Response, ClientError> {
+fn answer_of(bytes: Vec<u8>) -> Result<pr_helper_protocol::Response, ClientError> {
     let (client, mut server) = UnixStream::pair().unwrap();
     let thread = thread::spawn(move || {
         server.write_all(&[0; 4]).unwrap();

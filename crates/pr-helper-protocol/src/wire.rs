@@ -135,7 +135,7 @@ pub struct ReplyBuffer {
 }
 
 /// Where a response begins in its buffer, so that its data lie at an odd address: a device is not let write to
-/// such memory itself, and a caller who knows that need not take a detour (`linux_sys::sg`). A box of many
+/// such memory itself, and a caller who knows that need not take a detour (`linux_util::sg`). A box of many
 /// bytes begins at an even one with every allocator there is; with another one it would only be slower.
 const START: usize = 1;
 const BUFFER_SIZE: usize = START + RESPONSE_SIZE + MAX_TRANSFER;
