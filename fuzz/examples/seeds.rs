@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use pr_helper_protocol::Command;
-use pr_helper_protocol::wire::padded;
+use pr_helper_protocol::wire::pad_cdb;
 use qemu_pr_helper::backend::multipath::deadline::Deadline;
 use qemu_pr_helper::backend::multipath::message::{Order, Report};
 use qemu_pr_helper::backend::multipath::trail::Step;
@@ -17,11 +17,11 @@ use qemu_pr_helper::outcome::Outcome;
 use scsi_pr::{
     AdditionalSense, BasicParameterList, Capabilities, FieldPointer, FullStatus,
     FullStatusDescriptor, InServiceAction, Keys, OutServiceAction, PersistentReserveIn,
-    PersistentReserveOut, RegisterAndMove, Reservation, ReservationData, ReservationKey,
+    PersistentReserveOut, RegisterAndMove, ReservationData, ReservationDescriptor, ReservationKey,
     ReservationType, ScopeType, Sense, SenseKey, TransportId, TypeMask,
 };
 use soft_lun::store::{Lun, Port};
-use soft_lun::{Nexus, Supported};
+use soft_lun::{Nexus, SupportedFeatures};
 
 /// A TransportID of each kind, as text.
 const NAMES: [&str; 9] = [
@@ -175,7 +175,7 @@ fn answers() -> Result<()> {
     };
     let reservation = ReservationData {
         generation: 3.into(),
-        reservation: Some(Reservation {
+        reservation: Some(ReservationDescriptor {
             key: ReservationKey::new(1),
             scope_type: ScopeType::from(TYPE),
         }),
@@ -208,9 +208,9 @@ fn streams() -> Result<()> {
         allocation_length: 8192,
         control: 0,
     };
-    let ask = padded(&ask.encode());
+    let ask = pad_cdb(&ask.encode());
     let list = basic(None);
-    let register = padded(&out(OutServiceAction::Register, &list)?);
+    let register = pad_cdb(&out(OutServiceAction::Register, &list)?);
     let stream = [[0; 4].as_slice(), &ask, &register, &list].concat();
     // Cuts of 8 and 30 bytes, descriptors with the first bytes of both CDBs; and one that was lost.
     write("inbox", "requests", &[&[2, 7, 29, 2, 0, 4, 0, 20], &stream])?;
@@ -223,7 +223,7 @@ fn messages() -> Result<()> {
     let order = Order {
         deadline: Deadline::from_millis(1500),
         is_traced: true,
-        command: Command::new(padded(&out(OutServiceAction::Register, &list)?))?,
+        command: Command::new(pad_cdb(&out(OutServiceAction::Register, &list)?))?,
         list,
     };
     write("message", "order", &[&order.encode()])?;
@@ -269,11 +269,15 @@ fn soft_luns() -> Result<()> {
         port("a", "sas,0000000000000001", 1)?,
         port("b", NAMES[5], 2)?,
     ];
-    let lun = Lun::create(&folder.path().join("lun"), ports, Supported::default())?;
+    let lun = Lun::create(
+        &folder.path().join("lun"),
+        ports,
+        SupportedFeatures::default(),
+    )?;
     let (first, second) = ("a".parse()?, "b".parse()?);
     let read = |name: &str| -> Result<Vec<u8>> {
         let text = fs::read_to_string(lun.path().join(name))?;
-        let identity = lun.description()?.identity.to_string();
+        let identity = lun.config()?.identity.to_string();
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         let text = text.replace(&identity, "naa.3000000000000001");
         Ok(text.replace(boot.trim(), "boot").into_bytes())

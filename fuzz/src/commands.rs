@@ -5,7 +5,7 @@ use scsi_pr::{
     BasicParameterList, Cdb, InServiceAction, Keys, OutServiceAction, PersistentReserveIn,
     PersistentReserveOut, PrGeneration, RegisterAndMove, ScopeType, Status, TransportId,
 };
-use soft_lun::{Access, Answer, LogicalUnit, Nexus, NexusId, Supported};
+use soft_lun::{Access, LogicalUnit, Nexus, NexusId, Response, SupportedFeatures};
 
 use crate::consistent;
 use crate::input::Input;
@@ -57,15 +57,15 @@ fn unit(supported: u8) -> LogicalUnit {
         target_port: port.into(),
     });
     let is_there = |bit: u8| supported >> bit & 1 == 0;
-    let supported = Supported {
+    let supported = SupportedFeatures {
         persist_through_power_loss: is_there(0),
         specify_initiator_ports: is_there(1),
         all_target_ports: is_there(2),
-        ..Supported::default()
+        ..SupportedFeatures::default()
     };
     LogicalUnit::new(nexuses.to_vec())
         .unwrap()
-        .supporting(supported)
+        .with_features(supported)
 }
 
 fn step(unit: &mut LogicalUnit, sender: NexusId, input: &mut Input<'_>) {
@@ -153,10 +153,10 @@ fn access(unit: &mut LogicalUnit, sender: NexusId, input: &mut Input<'_>) {
 fn is_attention(
     before: &LogicalUnit,
     sender: NexusId,
-    answer: &Answer,
+    answer: &Response,
     after: &LogicalUnit,
 ) -> bool {
-    let Some(first) = before.attentions(sender).first() else {
+    let Some(first) = before.unit_attentions(sender).first() else {
         return false;
     };
     assert_eq!(answer.sense.unwrap().code, first.additional_sense());
@@ -204,7 +204,7 @@ fn done(before: &LogicalUnit, sender: NexusId, action: OutServiceAction, after: 
     let is_counted = after.generation() != before.generation();
     assert!(!is_counted || after.generation() == before.generation().next());
     assert!(before.registrations() == after.registrations() || is_counted);
-    assert!(after.attentions(sender).is_empty());
+    assert!(after.unit_attentions(sender).is_empty());
     // SPC-4, 5.12: without a registration one can do no more than register.
     if !matches!(action, Register | RegisterAndIgnoreExistingKey) {
         assert!(before.key_of(sender).is_some());

@@ -26,7 +26,7 @@ pub(crate) fn check(unit: &LogicalUnit) {
         Some(held) => assert!(holders.len() == 1 && held.holder() == Some(holders[0])),
     }
     for (id, _) in unit.nexuses() {
-        let waiting = unit.attentions(id);
+        let waiting = unit.unit_attentions(id);
         for (place, one) in waiting.iter().enumerate() {
             assert!(!waiting[place + 1..].contains(one));
         }

@@ -5,10 +5,10 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 
-use pr_helper_protocol::descriptors::Descriptors;
-use pr_helper_protocol::inbox::Progress;
+use pr_helper_protocol::decoder::Progress;
+use pr_helper_protocol::fd_passing::ReceivedFds;
 use pr_helper_protocol::wire::{CDB_SIZE, FEATURES_SIZE, MAX_TRANSFER};
-use pr_helper_protocol::{Device, Direction, Inbox, Violation};
+use pr_helper_protocol::{Direction, ProtocolError, RequestDecoder, RequestFd};
 
 use crate::input::Input;
 
@@ -34,7 +34,7 @@ struct Story {
     requests: Vec<([u8; CDB_SIZE], Vec<u8>, bool)>,
     is_negotiated: bool,
     is_between_requests: bool,
-    violation: Option<Violation>,
+    violation: Option<ProtocolError>,
 }
 
 /// Cuts, places of descriptors, and the rest is the stream.
@@ -65,10 +65,10 @@ pub fn run(bytes: &[u8]) {
 /// Reads as the kernel lets one: a read ends before what came with a second message with descriptors.
 fn read_by_inbox(stream: &Stream<'_>, cuts: &[usize]) -> Story {
     let mut cuts = cuts.iter().copied().cycle();
-    let (mut inbox, mut story, mut at) = (Inbox::new(), Story::default(), 0);
+    let (mut inbox, mut story, mut at) = (RequestDecoder::new(), Story::default(), 0);
     while at < stream.bytes.len() && story.violation.is_none() {
         let left = &stream.bytes[at..];
-        let space = inbox.space();
+        let space = inbox.buffer();
         assert!((1..=MAX_TRANSFER).contains(&space.len()));
         let mut count = left
             .len()
@@ -81,9 +81,9 @@ fn read_by_inbox(stream: &Stream<'_>, cuts: &[usize]) -> Story {
         }
         space[..count].copy_from_slice(&left[..count]);
         at += count;
-        match inbox.receive(count, descriptors(first)) {
+        match inbox.advance(count, descriptors(first)) {
             Ok(Progress::Request(request)) => {
-                let is_open = matches!(request.device, Device::Open(_));
+                let is_open = matches!(request.fd, RequestFd::Open(_));
                 let wanted = match request.command.direction() {
                     Direction::In => 0,
                     Direction::Out => request.command.transfer_length(),
@@ -103,12 +103,12 @@ fn read_by_inbox(stream: &Stream<'_>, cuts: &[usize]) -> Story {
     story
 }
 
-fn descriptors(sent: Option<Sent>) -> Descriptors {
+fn descriptors(sent: Option<Sent>) -> ReceivedFds {
     match sent {
-        None => Descriptors::None,
-        Some(Sent::One) => Descriptors::One(descriptor()),
-        Some(Sent::Lost) => Descriptors::Lost,
-        Some(Sent::Several) => Descriptors::Several(vec![descriptor(), descriptor()]),
+        None => ReceivedFds::None,
+        Some(Sent::One) => ReceivedFds::One(descriptor()),
+        Some(Sent::Lost) => ReceivedFds::Truncated,
+        Some(Sent::Several) => ReceivedFds::Many(vec![descriptor(), descriptor()]),
     }
 }
 
@@ -132,13 +132,13 @@ fn read_whole(stream: &Stream<'_>) -> Story {
 }
 
 /// Whether the stream ends between requests.
-fn read_units(stream: &Stream<'_>, story: &mut Story) -> Result<bool, Violation> {
+fn read_units(stream: &Stream<'_>, story: &mut Story) -> Result<bool, ProtocolError> {
     let Some(features) = unit(stream, 0, FEATURES_SIZE, None)? else {
         return Ok(stream.bytes.is_empty());
     };
     let features = u32::from_be_bytes(features.try_into().unwrap());
     if features != 0 {
-        return Err(Violation::UnknownFeatures(features));
+        return Err(ProtocolError::UnknownFeatures(features));
     }
     story.is_negotiated = true;
     let mut at = FEATURES_SIZE;
@@ -148,13 +148,13 @@ fn read_units(stream: &Stream<'_>, story: &mut Story) -> Result<bool, Violation>
             return Ok(at == stream.bytes.len());
         };
         at += CDB_SIZE;
-        let is_open = device.ok_or(Violation::NoDescriptor)?;
+        let is_open = device.ok_or(ProtocolError::MissingFd)?;
         if !matches!(cdb[0], 0x5e | 0x5f) {
-            return Err(Violation::ForeignOpcode(cdb[0]));
+            return Err(ProtocolError::UnsupportedOpcode(cdb[0]));
         }
         let length = u16::from_be_bytes([cdb[7], cdb[8]]);
         if length > 8192 {
-            return Err(Violation::TooLong(length));
+            return Err(ProtocolError::TooLong(length));
         }
         let length = if cdb[0] == 0x5f { length.into() } else { 0 };
         let Some(list) = unit(stream, at, length, None)? else {
@@ -173,7 +173,7 @@ fn unit<'a>(
     at: usize,
     length: usize,
     mut device: Option<&mut Option<bool>>,
-) -> Result<Option<&'a [u8]>, Violation> {
+) -> Result<Option<&'a [u8]>, ProtocolError> {
     let end = (at + length).min(stream.bytes.len());
     for sent in stream
         .descriptors
@@ -181,8 +181,8 @@ fn unit<'a>(
         .map(|(_, sent)| sent)
     {
         match (sent, &mut device) {
-            (Sent::Several, _) | (_, Some(Some(_))) => return Err(Violation::ExtraDescriptor),
-            (_, None) => return Err(Violation::StrayDescriptor),
+            (Sent::Several, _) | (_, Some(Some(_))) => return Err(ProtocolError::TooManyFds),
+            (_, None) => return Err(ProtocolError::UnexpectedFd),
             (sent, Some(device)) => **device = Some(matches!(sent, Sent::One)),
         }
     }

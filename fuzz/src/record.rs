@@ -1,7 +1,7 @@
 //! `state.json` of a soft LUN: an error, or a state that can be and is written as it was read.
 
-use soft_lun::store::{Description, Port, Record};
-use soft_lun::{LogicalUnit, Nexus, Supported};
+use soft_lun::store::{LunConfig, Port, StateFile};
+use soft_lun::{LogicalUnit, Nexus, SupportedFeatures};
 
 use crate::consistent;
 
@@ -10,11 +10,11 @@ pub(crate) const BOOT: &str = "boot";
 
 /// The content of the file.
 pub fn run(bytes: &[u8]) {
-    let Ok(record) = Record::from_json(bytes) else {
+    let Ok(record) = StateFile::from_json(bytes) else {
         return;
     };
     let text = record.to_json().unwrap();
-    let again = Record::from_json(&text).unwrap().to_json().unwrap();
+    let again = StateFile::from_json(&text).unwrap().to_json().unwrap();
     assert_eq!(text, again);
 
     let description = description();
@@ -46,21 +46,21 @@ fn lines(text: &[u8]) -> Vec<&str> {
 }
 
 /// What is stored of a state that was restored.
-fn check(description: &Description, unit: &LogicalUnit) -> Vec<u8> {
+fn check(description: &LunConfig, unit: &LogicalUnit) -> Vec<u8> {
     consistent::check(unit);
-    let stored = Record::of(description, BOOT, unit)
+    let stored = StateFile::from_unit(description, BOOT, unit)
         .unwrap()
         .to_json()
         .unwrap();
     let mut other = description.unit().unwrap();
-    let record = Record::from_json(&stored).unwrap();
+    let record = StateFile::from_json(&stored).unwrap();
     record.restore(description, BOOT, &mut other).unwrap();
     assert!(other == *unit);
     stored
 }
 
 /// A soft LUN with ports `a` to `d`, the last two of one initiator port.
-pub(crate) fn description() -> Description {
+pub(crate) fn description() -> LunConfig {
     let port = |name: &str, initiator: &str, port: u16| Port {
         name: name.parse().unwrap(),
         nexus: Nexus {
@@ -68,7 +68,7 @@ pub(crate) fn description() -> Description {
             target_port: port.into(),
         },
     };
-    Description {
+    LunConfig {
         identity: "naa.3000000000000001".parse().unwrap(),
         ports: vec![
             port("a", "sas,0000000000000001", 1),
@@ -76,6 +76,6 @@ pub(crate) fn description() -> Description {
             port("c", "sas,0000000000000002", 1),
             port("d", "sas,0000000000000002", 2),
         ],
-        supported: Supported::default(),
+        supported: SupportedFeatures::default(),
     }
 }

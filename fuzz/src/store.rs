@@ -26,12 +26,12 @@ pub fn run(bytes: &[u8]) {
     fs::write(path.join("lun.json"), description).unwrap();
     fs::write(path.join("state.json"), state).unwrap();
     let lun = Lun::open(path).unwrap();
-    let described = lun.description();
-    match lun.look() {
+    let described = lun.config();
+    match lun.load() {
         Ok(unit) => {
             let description = described.unwrap();
             assert_eq!(unit.nexuses().count(), description.ports.len());
-            assert_eq!(unit.supported(), description.supported);
+            assert_eq!(unit.supported_features(), description.supported);
             consistent::check(&unit);
         }
         Err(error) => assert!(!error.to_string().is_empty()),

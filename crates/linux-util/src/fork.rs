@@ -9,7 +9,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
 /// The exit status of a child that has panicked where panics unwind.
-const PANICKED: i32 = 101;
+const PANIC_STATUS: i32 = 101;
 
 /// Which side of a [`fork`] this is.
 #[derive(Debug)]
@@ -66,18 +66,22 @@ pub fn fork() -> io::Result<Fork> {
 /// # Errors
 ///
 /// The errors of [`fork`].
-pub fn apart<T: Copy>(keep: &OwnedFd, with: T, run: fn(&OwnedFd, T) -> u8) -> io::Result<Pid> {
+pub fn spawn_isolated<T: Copy>(
+    keep: &OwnedFd,
+    with: T,
+    run: fn(&OwnedFd, T) -> u8,
+) -> io::Result<Pid> {
     match fork()? {
         Fork::Parent(child) => Ok(child),
         Fork::Child => {
             // Neither a return nor a panic may get into the caller's frames here.
             let status = catch_unwind(AssertUnwindSafe(|| {
-                match close_all_but(&[keep.as_raw_fd()]) {
+                match close_fds_except(&[keep.as_raw_fd()]) {
                     Ok(()) => run(keep, with),
                     Err(_) => 1,
                 }
             }));
-            let status = status.map_or(PANICKED, i32::from);
+            let status = status.map_or(PANIC_STATUS, i32::from);
             // SAFETY: _exit(2) ends the process, whatever it is doing. It runs no handlers, which
             // would be the caller's.
             unsafe { libc::_exit(status) }
@@ -124,7 +128,7 @@ pub fn hold(descriptors: &[OwnedFd]) -> io::Result<Holder> {
             // As in `apart`, the caller's frames must not be reached. If closing the other
             // descriptors fails, they are closed at the end.
             let _ = catch_unwind(AssertUnwindSafe(|| {
-                let _ = close_all_but(&kept);
+                let _ = close_fds_except(&kept);
                 while rustix::io::read(&wait, &mut [0; 1]) == Err(rustix::io::Errno::INTR) {}
             }));
             // SAFETY: _exit(2) ends the process, whatever it is doing. It runs no handlers, which
@@ -136,7 +140,7 @@ pub fn hold(descriptors: &[OwnedFd]) -> io::Result<Holder> {
 
 /// Closes every descriptor but the standard streams and `keep`. Only in a new process whose values will
 /// not be used any more, or dropped.
-fn close_all_but(keep: &[RawFd]) -> io::Result<()> {
+fn close_fds_except(keep: &[RawFd]) -> io::Result<()> {
     let mut open = Vec::new();
     let folder = fs::read_dir("/proc/self/fd")?;
     for entry in folder {

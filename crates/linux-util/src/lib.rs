@@ -4,9 +4,9 @@
 //! with the argument why it is sound; whatever rustix or nix can do is not here.
 //!
 //! * [`ancillary`]: which control messages a socket receives
-//! * [`sg`]: a SCSI command to a device by the `SG_IO` ioctl
+//! * [`sg_io`]: a SCSI command to a device by the `SG_IO` ioctl
 //! * [`fork`]: a second process, while there is one thread
-//! * [`inherited`]: the socket that a service manager hands over by number
+//! * [`listen_fds`]: the socket that a service manager hands over by number
 //! * [`memory`]: what the allocator keeps
 //! * [`signals`]: the signal mask that another program begins with, and children that end
 
@@ -15,7 +15,7 @@
 
 pub mod ancillary;
 pub mod fork;
-pub mod inherited;
+pub mod listen_fds;
 pub mod memory;
-pub mod sg;
+pub mod sg_io;
 pub mod signals;

@@ -33,7 +33,7 @@ impl SignalMask {
     }
 
     /// Has the program of `command` begin with this mask.
-    pub fn in_child(self, command: &mut Command) -> &mut Command {
+    pub fn apply_to(self, command: &mut Command) -> &mut Command {
         let set = move || {
             // SAFETY: the mask is whole, as `current` has made it, and lives until the call returns.
             let error = unsafe {
@@ -55,7 +55,7 @@ impl SignalMask {
 /// # Errors
 ///
 /// The kernel's.
-pub fn end_on_alarm() -> io::Result<()> {
+pub fn reset_sigalrm() -> io::Result<()> {
     let mut alarm = MaybeUninit::uninit();
     // SAFETY: the set is empty before it is added to and used, and no handler is installed: the default
     // action is the kernel's.
@@ -106,8 +106,8 @@ mod tests {
         let mut others = SignalMask(mask.0);
         // SAFETY: the mask is whole, and SIGTERM is a signal.
         unsafe { libc::sigaddset(&raw mut others.0, libc::SIGTERM) };
-        let without = blocked(mask.in_child(&mut Command::new("/bin/cat")));
-        let with = blocked(others.in_child(&mut Command::new("/bin/cat")));
+        let without = blocked(mask.apply_to(&mut Command::new("/bin/cat")));
+        let with = blocked(others.apply_to(&mut Command::new("/bin/cat")));
         assert_ne!(without, with);
         assert!(with.ends_with("4000"), "{with}");
     }

@@ -8,10 +8,10 @@ use std::hint::black_box;
 use std::os::fd::OwnedFd;
 
 use anyhow::Result;
-use pr_helper_protocol::descriptors::Descriptors;
-use pr_helper_protocol::inbox::Progress;
-use pr_helper_protocol::wire::{CDB_SIZE, SENSE_SIZE, padded};
-use pr_helper_protocol::{Command, Device, Inbox, ReplyBuffer};
+use pr_helper_protocol::decoder::Progress;
+use pr_helper_protocol::fd_passing::ReceivedFds;
+use pr_helper_protocol::wire::{CDB_SIZE, SENSE_SIZE, pad_cdb};
+use pr_helper_protocol::{Command, ReplyBuffer, RequestDecoder, RequestFd};
 use scsi_pr::Status;
 
 /// READ KEYS, with an allocation length that no routine for long copies is chosen for: which one that is depends
@@ -23,29 +23,29 @@ const LIST: [u8; 24] = [0xaa; 24];
 
 fn main() -> Result<()> {
     counted::run(&[
-        ("request IN", |count| receive(count, &[&padded(&IN)])),
+        ("request IN", |count| receive(count, &[&pad_cdb(&IN)])),
         ("request OUT", |count| {
-            receive(count, &[&padded(&OUT), &LIST]);
+            receive(count, &[&pad_cdb(&OUT), &LIST]);
         }),
-        ("answer to IN", |count| answer(count, padded(&IN), 64)),
-        ("answer to OUT", |count| answer(count, padded(&OUT), 0)),
+        ("answer to IN", |count| answer(count, pad_cdb(&IN), 64)),
+        ("answer to OUT", |count| answer(count, pad_cdb(&OUT), 0)),
     ])
 }
 
 /// A request in the pieces that a client sends it in, with a descriptor that goes around.
 #[expect(clippy::unwrap_used, reason = "these requests are right")]
 fn receive(count: usize, pieces: &[&[u8]]) {
-    let mut inbox = Inbox::new();
-    inbox.space().fill(0);
-    inbox.receive(4, Descriptors::None).unwrap();
+    let mut decoder = RequestDecoder::new();
+    decoder.buffer().fill(0);
+    decoder.advance(4, ReceivedFds::None).unwrap();
     let mut device = Some(OwnedFd::from(File::open("/dev/null").unwrap()));
     for _ in 0..count {
         for piece in black_box(pieces) {
-            inbox.space().copy_from_slice(piece);
-            let descriptors = device.take().map_or(Descriptors::None, Descriptors::One);
-            if let Progress::Request(request) = inbox.receive(piece.len(), descriptors).unwrap() {
+            decoder.buffer().copy_from_slice(piece);
+            let descriptors = device.take().map_or(ReceivedFds::None, ReceivedFds::One);
+            if let Progress::Request(request) = decoder.advance(piece.len(), descriptors).unwrap() {
                 let request = black_box(request);
-                if let Device::Open(descriptor) = request.device {
+                if let RequestFd::Open(descriptor) = request.fd {
                     device = Some(descriptor);
                 }
             }
@@ -62,6 +62,6 @@ fn answer(count: usize, cdb: [u8; CDB_SIZE], length: usize) {
     for _ in 0..count {
         let command = black_box(&command);
         black_box(reply.data_area(command));
-        black_box(reply.finish(command, Status::GOOD, black_box(&sense), length));
+        black_box(reply.encode(command, Status::GOOD, black_box(&sense), length));
     }
 }

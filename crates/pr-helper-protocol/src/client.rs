@@ -8,8 +8,8 @@ use std::path::Path;
 use scsi_pr::Status;
 use thiserror::Error;
 
-use crate::descriptors;
-use crate::violation::Violation;
+use crate::error::ProtocolError;
+use crate::fd_passing;
 use crate::wire::{
     CDB_SIZE, Command, Direction, FEATURES_SIZE, Features, RESPONSE_SIZE, Response, SENSE_SIZE,
 };
@@ -25,7 +25,7 @@ pub enum ClientError {
     Handshake(#[source] io::Error),
     /// The protocol cannot carry the command; nothing was sent.
     #[error("the command cannot be sent to a helper")]
-    Command(#[source] Violation),
+    Command(#[source] ProtocolError),
     /// The parameter list is not as long as the CDB says; nothing was sent.
     #[error("the CDB announces {announced} bytes of parameters, there are {given}")]
     ParameterLength {
@@ -114,7 +114,7 @@ impl Client {
                 given: parameters.len(),
             });
         }
-        descriptors::send(self.socket.as_fd(), &cdb, device).map_err(ClientError::Send)?;
+        fd_passing::send(self.socket.as_fd(), &cdb, device).map_err(ClientError::Send)?;
         self.socket
             .write_all(parameters)
             .map_err(ClientError::Send)?;

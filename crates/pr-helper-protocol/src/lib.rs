@@ -9,9 +9,9 @@
 //! | module | job |
 //! |---|---|
 //! | [`wire`] | the layouts: feature word, [`Command`], [`Response`], [`ReplyBuffer`] |
-//! | [`inbox`] | bytes and descriptors, however they are cut, to requests; knows no socket |
-//! | [`violation`] | what a client can do wrong |
-//! | [`descriptors`] | `recvmsg` and `sendmsg` with descriptors |
+//! | [`decoder`] | bytes and descriptors, however they are cut, to requests; knows no socket |
+//! | [`error`] | what a client can do wrong |
+//! | [`fd_passing`] | `recvmsg` and `sendmsg` with descriptors |
 //! | [`server`] | a helper's end of one connection, never blocking |
 //! | [`client`] | a client's end, blocking |
 //!
@@ -22,14 +22,14 @@
 #![warn(clippy::indexing_slicing)]
 
 pub mod client;
-pub mod descriptors;
-pub mod inbox;
+pub mod decoder;
+pub mod error;
+pub mod fd_passing;
 pub mod server;
-pub mod violation;
 pub mod wire;
 
 pub use client::Client;
-pub use inbox::{Device, Inbox, Request};
+pub use decoder::{Request, RequestDecoder, RequestFd};
+pub use error::ProtocolError;
 pub use server::Connection;
-pub use violation::Violation;
 pub use wire::{Command, Direction, Features, ReplyBuffer, Response};

@@ -7,20 +7,20 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use thiserror::Error;
 
-use crate::descriptors::{self, ReceiveMode};
-use crate::inbox::{Inbox, Progress, Request};
-use crate::violation::Violation;
+use crate::decoder::{Progress, Request, RequestDecoder};
+use crate::error::ProtocolError;
+use crate::fd_passing::{self, ReceiveMode};
 use crate::wire::Features;
 
 /// Why a connection is over.
 #[derive(Debug, Error)]
-pub enum Ended {
+pub enum Disconnect {
     /// The client closed it, with nothing broken off.
     #[error("closed by the client")]
     Closed,
     /// The client broke the protocol.
     #[error(transparent)]
-    Violation(#[from] Violation),
+    Protocol(#[from] ProtocolError),
     /// The socket failed.
     #[error("socket failed")]
     Socket(#[source] io::Error),
@@ -28,7 +28,7 @@ pub enum Ended {
 
 /// What there is to do next on a connection.
 #[derive(Debug)]
-pub enum Next {
+pub enum PollResult {
     /// The client has answered the greeting, with the features that it wants: requests can follow.
     Negotiated(Features),
     /// Execute this, then [`Connection::answer`].
@@ -46,9 +46,9 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Connection<S = OwnedFd> {
     socket: S,
-    inbox: Inbox,
+    decoder: RequestDecoder,
     /// What the socket did not take yet. Empty, and without memory, while the client reads.
-    unsent: Vec<u8>,
+    pending_output: Vec<u8>,
 }
 
 impl<S: AsFd> Connection<S> {
@@ -57,8 +57,8 @@ impl<S: AsFd> Connection<S> {
     pub const fn new(socket: S) -> Self {
         Self {
             socket,
-            inbox: Inbox::new(),
-            unsent: Vec::new(),
+            decoder: RequestDecoder::new(),
+            pending_output: Vec::new(),
         }
     }
 
@@ -67,8 +67,8 @@ impl<S: AsFd> Connection<S> {
     /// # Errors
     ///
     /// [`Ended::Socket`] if it is gone again.
-    pub fn greet(&mut self) -> Result<(), Ended> {
-        self.answer(&Features::NONE.encode())
+    pub fn send_greeting(&mut self) -> Result<(), Disconnect> {
+        self.send(&Features::NONE.encode())
     }
 
     /// Goes on from where the connection stands: sends what is unsent, then reads.
@@ -80,18 +80,18 @@ impl<S: AsFd> Connection<S> {
     /// # Errors
     ///
     /// Returns why the connection is over. The caller drops it.
-    pub fn advance(&mut self, mode: ReceiveMode) -> Result<Next, Ended> {
+    pub fn poll_request(&mut self, mode: ReceiveMode) -> Result<PollResult, Disconnect> {
         if let Some(next) = self.flush()? {
             return Ok(next);
         }
         loop {
-            let is_idle = self.inbox.is_between_requests();
-            let (socket, space) = (self.socket.as_fd(), self.inbox.space());
+            let is_idle = self.decoder.is_between_requests();
+            let (socket, space) = (self.socket.as_fd(), self.decoder.buffer());
             let mode = match mode {
                 ReceiveMode::Wait if !is_idle => ReceiveMode::NoWait,
                 mode => mode,
             };
-            let (count, received) = match descriptors::receive(socket, space, mode) {
+            let (count, received) = match fd_passing::receive(socket, space, mode) {
                 Ok(received) => received,
                 // The second: whoever stops this process and lets it go on, or freezes it, ends a read that
                 // waits (signal(7)).
@@ -101,43 +101,43 @@ impl<S: AsFd> Connection<S> {
                         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
                     ) =>
                 {
-                    return Ok(Next::AwaitReadable);
+                    return Ok(PollResult::AwaitReadable);
                 }
-                Err(error) => return Err(Ended::Socket(error)),
+                Err(error) => return Err(Disconnect::Socket(error)),
             };
-            if count == 0 && self.inbox.is_between_requests() {
-                return Err(Ended::Closed);
+            if count == 0 && self.decoder.is_between_requests() {
+                return Err(Disconnect::Closed);
             }
-            match self.inbox.receive(count, received)? {
+            match self.decoder.advance(count, received)? {
                 Progress::Incomplete => {}
-                Progress::Negotiated(features) => return Ok(Next::Negotiated(features)),
-                Progress::Request(request) => return Ok(Next::Request(request)),
+                Progress::Negotiated(features) => return Ok(PollResult::Negotiated(features)),
+                Progress::Request(request) => return Ok(PollResult::Request(request)),
             }
         }
     }
 
     /// Whether something is still to be sent, for want of room or memory.
     #[must_use]
-    pub const fn is_unsent(&self) -> bool {
-        !self.unsent.is_empty()
+    pub const fn has_pending_output(&self) -> bool {
+        !self.pending_output.is_empty()
     }
 
     /// Whether the features are agreed on.
     #[must_use]
     pub const fn is_negotiated(&self) -> bool {
-        self.inbox.is_negotiated()
+        self.decoder.is_negotiated()
     }
 
     /// Whether the client owes nothing: the features are agreed on, and nothing of a request has arrived.
     #[must_use]
     pub const fn is_idle(&self) -> bool {
-        self.inbox.is_negotiated() && self.inbox.is_between_requests()
+        self.decoder.is_negotiated() && self.decoder.is_between_requests()
     }
 
     /// Returns the number of descriptors that dropping the connection closes.
     #[must_use]
-    pub fn descriptor_count(&self) -> usize {
-        self.inbox.descriptor_count()
+    pub fn fd_count(&self) -> usize {
+        self.decoder.fd_count()
     }
 
     /// Sends the bytes of a response, as far as the socket takes them; [`Connection::advance`] sends the
@@ -146,31 +146,31 @@ impl<S: AsFd> Connection<S> {
     /// # Errors
     ///
     /// [`Ended::Socket`] if the client is gone.
-    pub fn answer(&mut self, response: &[u8]) -> Result<(), Ended> {
-        let sent = self.send(response)?.unwrap_or(0);
-        self.unsent
+    pub fn send(&mut self, response: &[u8]) -> Result<(), Disconnect> {
+        let sent = self.try_send(response)?.unwrap_or(0);
+        self.pending_output
             .extend_from_slice(response.get(sent..).unwrap_or_default());
         Ok(())
     }
 
     /// Sends what is unsent; says what to wait for if something is left.
-    fn flush(&mut self) -> Result<Option<Next>, Ended> {
-        if self.unsent.is_empty() {
+    fn flush(&mut self) -> Result<Option<PollResult>, Disconnect> {
+        if self.pending_output.is_empty() {
             return Ok(None);
         }
-        let Some(sent) = self.send(&self.unsent)? else {
-            return Ok(Some(Next::AwaitMemory));
+        let Some(sent) = self.try_send(&self.pending_output)? else {
+            return Ok(Some(PollResult::AwaitMemory));
         };
-        self.unsent.drain(..sent);
-        if self.unsent.is_empty() {
-            self.unsent = Vec::new();
+        self.pending_output.drain(..sent);
+        if self.pending_output.is_empty() {
+            self.pending_output = Vec::new();
             return Ok(None);
         }
-        Ok(Some(Next::AwaitWritable))
+        Ok(Some(PollResult::AwaitWritable))
     }
 
     /// How many bytes were sent; `None` if there is no memory for any.
-    fn send(&self, bytes: &[u8]) -> Result<Option<usize>, Ended> {
+    fn try_send(&self, bytes: &[u8]) -> Result<Option<usize>, Disconnect> {
         match send(
             &self.socket,
             bytes,
@@ -180,7 +180,7 @@ impl<S: AsFd> Connection<S> {
             Err(Errno::WOULDBLOCK) => Ok(Some(0)),
             // The command was executed, and its answer must not be lost.
             Err(Errno::NOBUFS | Errno::NOMEM) => Ok(None),
-            Err(error) => Err(Ended::Socket(error.into())),
+            Err(error) => Err(Disconnect::Socket(error.into())),
         }
     }
 }

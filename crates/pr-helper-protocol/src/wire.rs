@@ -2,7 +2,7 @@
 
 use scsi_pr::{PERSISTENT_RESERVE_IN, PERSISTENT_RESERVE_OUT, Status};
 
-use crate::violation::Violation;
+use crate::error::ProtocolError;
 
 /// Bytes of a feature word.
 pub const FEATURES_SIZE: usize = 4;
@@ -11,7 +11,7 @@ pub const CDB_SIZE: usize = 16;
 
 /// A CDB in a request: with zeros behind it. What there is no room for is left out.
 #[must_use]
-pub fn padded(cdb: &[u8]) -> [u8; CDB_SIZE] {
+pub fn pad_cdb(cdb: &[u8]) -> [u8; CDB_SIZE] {
     let mut field = [0; CDB_SIZE];
     for (byte, value) in field.iter_mut().zip(cdb) {
         *byte = *value;
@@ -87,18 +87,18 @@ impl Command {
     ///
     /// [`Violation::ForeignOpcode`] for any other command than PERSISTENT RESERVE IN and OUT, and
     /// [`Violation::TooLong`] for more than [`MAX_TRANSFER`] bytes of data.
-    pub fn new(cdb: [u8; CDB_SIZE]) -> Result<Self, Violation> {
+    pub fn new(cdb: [u8; CDB_SIZE]) -> Result<Self, ProtocolError> {
         let [opcode, _, _, _, _, _, _, length_high, length_low, ..] = cdb;
         let direction = match opcode {
             PERSISTENT_RESERVE_IN => Direction::In,
             PERSISTENT_RESERVE_OUT => Direction::Out,
-            other => return Err(Violation::ForeignOpcode(other)),
+            other => return Err(ProtocolError::UnsupportedOpcode(other)),
         };
         // PERSISTENT RESERVE OUT has a 32-bit length in bytes 5 to 8. Both QEMU and its helper take
         // the low half alone, and a client that follows them sends just so many bytes.
         let transfer_length = u16::from_be_bytes([length_high, length_low]);
         if usize::from(transfer_length) > MAX_TRANSFER {
-            return Err(Violation::TooLong(transfer_length));
+            return Err(ProtocolError::TooLong(transfer_length));
         }
         Ok(Self {
             cdb,
@@ -135,7 +135,7 @@ pub struct ReplyBuffer {
 }
 
 /// Where a response begins in its buffer, so that its data lie at an odd address: a device is not let write to
-/// such memory itself, and a caller who knows that need not take a detour (`linux_util::sg`). A box of many
+/// such memory itself, and a caller who knows that need not take a detour (`linux_util::sg_io`). A box of many
 /// bytes begins at an even one with every allocator there is; with another one it would only be slower.
 const START: usize = 1;
 const BUFFER_SIZE: usize = START + RESPONSE_SIZE + MAX_TRANSFER;
@@ -155,21 +155,21 @@ impl ReplyBuffer {
     /// It is all zeros, whatever was answered before: what a device does not fill must not show one
     /// client another one's data.
     pub fn data_area(&mut self, command: &Command) -> &mut [u8] {
-        let area = room_for(&mut self.bytes, command);
+        let area = data_range(&mut self.bytes, command);
         area.fill(0);
         area
     }
 
     /// The response to `command`, complete: the first `length` bytes of the data area go with it,
     /// as far as the command allows any.
-    pub fn finish(
+    pub fn encode(
         &mut self,
         command: &Command,
         status: Status,
         sense: &[u8; SENSE_SIZE],
         length: usize,
     ) -> &[u8] {
-        let length = room_for(&mut self.bytes, command).len().min(length);
+        let length = data_range(&mut self.bytes, command).len().min(length);
         // At most MAX_TRANSFER, by `room_for`.
         let size = u32::try_from(length).unwrap_or(0);
         let space = self.bytes.get_mut(START..).unwrap_or_default();
@@ -194,7 +194,7 @@ fn put<const N: usize>(space: &mut [u8], part: [u8; N]) -> &mut [u8] {
 }
 
 /// The part of `bytes` behind the header that the data of `command` may fill.
-fn room_for<'a>(bytes: &'a mut [u8; BUFFER_SIZE], command: &Command) -> &'a mut [u8] {
+fn data_range<'a>(bytes: &'a mut [u8; BUFFER_SIZE], command: &Command) -> &'a mut [u8] {
     let room = match command.direction() {
         Direction::In => command.transfer_length(),
         Direction::Out => 0,
@@ -232,7 +232,7 @@ pub struct Response {
 mod tests {
     use super::*;
 
-    fn command(opcode: u8, length: u16) -> Result<Command, Violation> {
+    fn command(opcode: u8, length: u16) -> Result<Command, ProtocolError> {
         let [high, low] = length.to_be_bytes();
         Command::new([opcode, 0, 0, 0, 0, 0, 0, high, low, 0, 0, 0, 0, 0, 0, 0])
     }
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn more_than_8192_bytes_are_too_long() {
         assert_eq!(command(0x5e, 8192).unwrap().transfer_length(), 8192);
-        assert_eq!(command(0x5f, 8193), Err(Violation::TooLong(8193)));
+        assert_eq!(command(0x5f, 8193), Err(ProtocolError::TooLong(8193)));
     }
 
     #[test]
@@ -258,7 +258,7 @@ mod tests {
         reply
             .data_area(&command)
             .copy_from_slice(&[9, 8, 7, 6, 5, 4, 3, 2]);
-        let bytes = reply.finish(&command, Status::GOOD, &[0xaa; 96], 3);
+        let bytes = reply.encode(&command, Status::GOOD, &[0xaa; 96], 3);
         assert_eq!(bytes.len(), 104 + 3);
         assert_eq!(bytes[..8], [0, 0, 0, 0, 0, 0, 0, 3]);
         assert_eq!(bytes[8..104], [0xaa; 96]);
@@ -269,7 +269,7 @@ mod tests {
     fn reply_never_carries_more_than_the_allocation_length() {
         let command = command(0x5e, 8).unwrap();
         let mut reply = ReplyBuffer::new();
-        let bytes = reply.finish(&command, Status::GOOD, &[0; 96], 8192);
+        let bytes = reply.encode(&command, Status::GOOD, &[0; 96], 8192);
         assert_eq!((bytes.len(), &bytes[4..8]), (104 + 8, &[0, 0, 0, 8][..]));
     }
 
@@ -278,7 +278,7 @@ mod tests {
         let command = command(0x5f, 24).unwrap();
         let mut reply = ReplyBuffer::new();
         assert!(reply.data_area(&command).is_empty());
-        let bytes = reply.finish(&command, Status::GOOD, &[0; 96], 24);
+        let bytes = reply.encode(&command, Status::GOOD, &[0; 96], 24);
         assert_eq!((bytes.len(), &bytes[4..8]), (104, &[0, 0, 0, 0][..]));
     }
 

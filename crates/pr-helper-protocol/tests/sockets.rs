@@ -8,11 +8,11 @@ use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 
 use pr_helper_protocol::client::ClientError;
-use pr_helper_protocol::descriptors::ReceiveMode;
-use pr_helper_protocol::server::{Ended, Next};
+use pr_helper_protocol::fd_passing::ReceiveMode;
+use pr_helper_protocol::server::{Disconnect, PollResult};
 use pr_helper_protocol::wire::Features;
 use pr_helper_protocol::{
-    Client, Connection, Device, ReplyBuffer, Request, Violation, descriptors,
+    Client, Connection, ProtocolError, ReplyBuffer, Request, RequestFd, fd_passing,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::pipe;
@@ -22,16 +22,16 @@ const READ_KEYS: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0]
 const REGISTER: [u8; 16] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
 
 /// Goes on with `connection` until there is a request, or it is over.
-fn next_request(connection: &mut Connection) -> Result<Request, Ended> {
+fn next_request(connection: &mut Connection) -> Result<Request, Disconnect> {
     loop {
-        let flags = match connection.advance(ReceiveMode::NoWait)? {
-            Next::Request(request) => return Ok(request),
-            Next::Negotiated(features) => {
+        let flags = match connection.poll_request(ReceiveMode::NoWait)? {
+            PollResult::Request(request) => return Ok(request),
+            PollResult::Negotiated(features) => {
                 assert_eq!(features, Features::NONE);
                 continue;
             }
-            Next::AwaitReadable => PollFlags::IN,
-            Next::AwaitWritable | Next::AwaitMemory => PollFlags::OUT,
+            PollResult::AwaitReadable => PollFlags::IN,
+            PollResult::AwaitWritable | PollResult::AwaitMemory => PollFlags::OUT,
         };
         poll(&mut [PollFd::new(&*connection, flags)], None).unwrap();
     }
@@ -44,20 +44,20 @@ fn helper<T: Send + 'static>(
     let (client, server) = UnixStream::pair().unwrap();
     let thread = thread::spawn(move || {
         let mut connection = Connection::new(server.into());
-        connection.greet().unwrap();
+        connection.send_greeting().unwrap();
         serve(connection)
     });
     (client, thread)
 }
 
 /// A client whose connection ends by what it sends; gives the reason.
-fn violation(send: impl FnOnce(&UnixStream)) -> Violation {
+fn violation(send: impl FnOnce(&UnixStream)) -> ProtocolError {
     let (mut client, thread) = helper(|mut connection| next_request(&mut connection).unwrap_err());
     client.read_exact(&mut [0; 4]).unwrap();
     client.write_all(&[0; 4]).unwrap();
     send(&client);
     match thread.join().unwrap() {
-        Ended::Violation(violation) => violation,
+        Disconnect::Protocol(violation) => violation,
         other => panic!("{other:?}"),
     }
 }
@@ -76,14 +76,17 @@ fn command_parameters_descriptor_and_answer_arrive() {
         let mut reply = ReplyBuffer::new();
         reply.data_area(&request.command).copy_from_slice(&[7; 16]);
         connection
-            .answer(reply.finish(&request.command, Status::GOOD, &[0; 96], 9))
+            .send(reply.encode(&request.command, Status::GOOD, &[0; 96], 9))
             .unwrap();
         let second = next_request(&mut connection).unwrap();
-        let answer = reply.finish(&second.command, Status::RESERVATION_CONFLICT, &[1; 96], 0);
-        connection.answer(answer).unwrap();
+        let answer = reply.encode(&second.command, Status::RESERVATION_CONFLICT, &[1; 96], 0);
+        connection.send(answer).unwrap();
         let parameters = second.parameters.clone();
-        assert!(matches!(next_request(&mut connection), Err(Ended::Closed)));
-        let Device::Open(device) = request.device else {
+        assert!(matches!(
+            next_request(&mut connection),
+            Err(Disconnect::Closed)
+        ));
+        let RequestFd::Open(device) = request.fd else {
             panic!("no descriptor")
         };
         (device, parameters)
@@ -119,7 +122,7 @@ fn every_descriptor_of_a_violation_is_closed() {
             let descriptors = vec![writer.as_fd(); count];
             send_many(client, &READ_KEYS, &descriptors);
         });
-        assert_eq!(found, Violation::ExtraDescriptor, "{count}");
+        assert_eq!(found, ProtocolError::TooManyFds, "{count}");
         drop(writer);
         assert_all_closed(reader);
     }
@@ -134,9 +137,9 @@ fn receive_takes_two_descriptors_at_most_where_it_may_block() {
     ] {
         let (sender, receiver) = UnixStream::pair().unwrap();
         send_many(&sender, &READ_KEYS, &[sender.as_fd(); 253]);
-        let received = descriptors::receive(receiver.as_fd(), &mut [0; 16], mode).unwrap();
+        let received = fd_passing::receive(receiver.as_fd(), &mut [0; 16], mode).unwrap();
         match received {
-            (16, descriptors::Descriptors::Several(several)) => {
+            (16, fd_passing::ReceivedFds::Many(several)) => {
                 assert_eq!(several.len(), expected, "{mode:?}");
             }
             other => panic!("{mode:?}: {other:?}"),
@@ -150,9 +153,9 @@ fn the_descriptor_of_a_foreign_command_is_closed() {
     let mut cdb = READ_KEYS;
     cdb[0] = 0x28;
     let found = violation(|client| {
-        descriptors::send(client.as_fd(), &cdb, writer.as_fd()).unwrap();
+        fd_passing::send(client.as_fd(), &cdb, writer.as_fd()).unwrap();
     });
-    assert_eq!(found, Violation::ForeignOpcode(0x28));
+    assert_eq!(found, ProtocolError::UnsupportedOpcode(0x28));
     drop(writer);
     assert_all_closed(reader);
 }
@@ -161,10 +164,10 @@ fn the_descriptor_of_a_foreign_command_is_closed() {
 fn descriptors_of_a_request_that_is_never_completed_are_closed() {
     let (reader, writer) = pipe().unwrap();
     let found = violation(|client| {
-        descriptors::send(client.as_fd(), &REGISTER[..9], writer.as_fd()).unwrap();
+        fd_passing::send(client.as_fd(), &REGISTER[..9], writer.as_fd()).unwrap();
         client.shutdown(std::net::Shutdown::Write).unwrap();
     });
-    assert_eq!(found, Violation::Truncated);
+    assert_eq!(found, ProtocolError::Truncated);
     drop(writer);
     assert_all_closed(reader);
 }
@@ -187,21 +190,24 @@ fn answers_that_the_client_does_not_read_hold_back_its_next_request() {
         let mut waited_for_room = false;
         for _ in 0..REQUESTS {
             let request = loop {
-                let flags = match connection.advance(ReceiveMode::NoWait).unwrap() {
-                    Next::Request(request) => break request,
-                    Next::Negotiated(_) => continue,
-                    Next::AwaitReadable => PollFlags::IN,
-                    Next::AwaitWritable | Next::AwaitMemory => PollFlags::OUT,
+                let flags = match connection.poll_request(ReceiveMode::NoWait).unwrap() {
+                    PollResult::Request(request) => break request,
+                    PollResult::Negotiated(_) => continue,
+                    PollResult::AwaitReadable => PollFlags::IN,
+                    PollResult::AwaitWritable | PollResult::AwaitMemory => PollFlags::OUT,
                 };
                 waited_for_room |= flags == PollFlags::OUT;
                 poll(&mut [PollFd::new(&connection, flags)], None).unwrap();
             };
             reply.data_area(&request.command).fill(0x55);
-            let answer = reply.finish(&request.command, Status::GOOD, &[0; 96], 8192);
-            connection.answer(answer).unwrap();
+            let answer = reply.encode(&request.command, Status::GOOD, &[0; 96], 8192);
+            connection.send(answer).unwrap();
         }
         // The last answers may still be waiting for room.
-        assert!(matches!(next_request(&mut connection), Err(Ended::Closed)));
+        assert!(matches!(
+            next_request(&mut connection),
+            Err(Disconnect::Closed)
+        ));
         waited_for_room
     });
     client.read_exact(&mut [0; 4]).unwrap();
@@ -210,7 +216,7 @@ fn answers_that_the_client_does_not_read_hold_back_its_next_request() {
     let sender = thread::spawn(move || {
         let null = std::fs::File::open("/dev/null").unwrap();
         for _ in 0..REQUESTS {
-            descriptors::send(writer.as_fd(), &LONGEST, null.as_fd()).unwrap();
+            fd_passing::send(writer.as_fd(), &LONGEST, null.as_fd()).unwrap();
         }
     });
     sender.join().unwrap();
@@ -275,7 +281,7 @@ fn client_sends_nothing_that_the_protocol_cannot_carry() {
     foreign[0] = 0x12;
     assert!(matches!(
         client.execute(foreign, null.as_fd(), &[]),
-        Err(ClientError::Command(Violation::ForeignOpcode(0x12)))
+        Err(ClientError::Command(ProtocolError::UnsupportedOpcode(0x12)))
     ));
     assert!(matches!(
         client.execute(REGISTER, null.as_fd(), &[0; 23]),

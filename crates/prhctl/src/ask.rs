@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
 use pr_helper_protocol::client::ClientError;
-use pr_helper_protocol::wire::{MAX_TRANSFER, padded};
+use pr_helper_protocol::wire::{MAX_TRANSFER, pad_cdb};
 use pr_helper_protocol::{Client, Direction, Response};
 use rustix::process::geteuid;
 use scsi_pr::{
@@ -223,7 +223,7 @@ impl<'a> Helper<'a> {
             ));
         };
         let (client, descriptor) = (&mut self.client, self.device.as_fd());
-        let exchange = || client.execute(padded(&command.encode()), descriptor, parameters);
+        let exchange = || client.execute(pad_cdb(&command.encode()), descriptor, parameters);
         patience::wait(late, exchange).map_err(|source| Error::Exchange {
             command,
             device: device.to_owned(),

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use scsi_pr::{
     PrGeneration, RelativeTargetPort, ReservationKey, ReservationType, TransportId, TypeMask,
 };
-use soft_lun::store::{Folder, Identity, Lun, Name, Port, StoreError};
-use soft_lun::{Attention, LogicalUnit, Nexus, NexusId, Supported};
+use soft_lun::store::{Lun, LunDirectory, LunId, Name, Port, StoreError};
+use soft_lun::{LogicalUnit, Nexus, NexusId, SupportedFeatures, UnitAttention};
 
 use crate::chain::chain;
 use crate::cli::lun::{Feature, LunCreate, PortSpec};
@@ -17,9 +17,9 @@ pub(crate) struct View {
     /// Its folder.
     pub(crate) path: PathBuf,
     /// Its identity.
-    pub(crate) identity: Identity,
+    pub(crate) identity: LunId,
     /// What it supports.
-    pub(crate) supported: Supported,
+    pub(crate) supported: SupportedFeatures,
     /// PRgeneration.
     pub(crate) generation: PrGeneration,
     /// Whether registrations and reservation outlast a loss of power.
@@ -57,7 +57,7 @@ pub(crate) struct PortView {
     /// Whether it may write.
     pub(crate) may_write: bool,
     /// The unit attentions that wait for it.
-    pub(crate) attentions: Vec<Attention>,
+    pub(crate) attentions: Vec<UnitAttention>,
 }
 
 /// Makes one.
@@ -76,7 +76,7 @@ pub(crate) fn create(given: &LunCreate) -> Result<View, StoreError> {
     let ports = ports.into_iter().zip(1..).map(port).collect();
     let has = |feature| !given.without.contains(&feature);
     let types = given.types.iter();
-    let supported = Supported {
+    let supported = SupportedFeatures {
         persist_through_power_loss: has(Feature::Aptpl),
         specify_initiator_ports: has(Feature::SpecIPt),
         all_target_ports: has(Feature::AllTgPt),
@@ -110,7 +110,7 @@ const LOCAL: u64 = 3 << 60;
 ///
 /// That the folder cannot be read.
 pub(crate) fn list(folder: &Path) -> Result<Vec<Listed>, StoreError> {
-    let folder = Folder::open(folder)?;
+    let folder = LunDirectory::open(folder)?;
     let listed = |name: &Name| Listed {
         name: name.to_string(),
         view: folder
@@ -136,7 +136,7 @@ pub(crate) fn show(path: &Path) -> Result<View, StoreError> {
 }
 
 fn view(lun: &Lun) -> Result<View, StoreError> {
-    let (description, unit) = (lun.description()?, lun.look()?);
+    let (description, unit) = (lun.config()?, lun.load()?);
     let name = |nexus| description.port(nexus).map(|port| port.name.to_string());
     let ports = description
         .ports
@@ -164,6 +164,6 @@ fn port_view(lun: &Lun, unit: &LogicalUnit, port: &Port, nexus: NexusId) -> Port
         holder: unit.is_holder(nexus),
         may_read: unit.may_read(nexus),
         may_write: unit.may_write(nexus),
-        attentions: unit.attentions(nexus).to_vec(),
+        attentions: unit.unit_attentions(nexus).to_vec(),
     }
 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use scsi_pr::{
-    Capabilities, FullStatus, Keys, OutServiceAction, Reservation, ReservationData, ReservationKey,
-    ReservationType, ScopeType, Sense, TransportId, Truncatable,
+    Capabilities, FullStatus, Keys, OutServiceAction, ReservationData, ReservationDescriptor,
+    ReservationKey, ReservationType, ScopeType, Sense, TransportId, Truncatable,
 };
 
 use crate::decode::Explanation;
@@ -117,13 +117,13 @@ pub(crate) enum Release {
     /// It was given up.
     Done(ReservationKey, ScopeType),
     /// It was given up, and there is another one now.
-    Replaced(ReservationKey, Reservation),
+    Replaced(ReservationKey, ReservationDescriptor),
     /// It is as it was.
-    Still(Reservation),
+    Still(ReservationDescriptor),
     /// Nothing is reserved; before, nobody looked, or it was held with another key.
     Gone,
     /// This is reserved; before, nobody looked, or it was held with another key.
-    Held(Reservation),
+    Held(ReservationDescriptor),
     /// GOOD, and what is reserved then the device did not say.
     Unknown,
 }
@@ -133,8 +133,8 @@ impl Release {
     /// the device says.
     pub(crate) fn of(
         key: ReservationKey,
-        before: Option<Reservation>,
-        after: Option<Option<Reservation>>,
+        before: Option<ReservationDescriptor>,
+        after: Option<Option<ReservationDescriptor>>,
     ) -> Self {
         if let (Some(before), Some(Some(after))) = (before, after)
             && before == after
@@ -161,7 +161,7 @@ impl Release {
 }
 
 /// Whether a registrant with `key` can be a holder.
-fn may_be_of(key: ReservationKey, held: &Reservation) -> bool {
+fn may_be_of(key: ReservationKey, held: &ReservationDescriptor) -> bool {
     let kind = held.scope_type.reservation_type();
     held.key == key || kind.is_some_and(|kind| kind.is_all_registrants())
 }
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_release_is_judged_by_what_is_reserved_before_and_after() {
         let key = ReservationKey::new(1);
-        let held = |key: u64, kind: ReservationType| Reservation {
+        let held = |key: u64, kind: ReservationType| ReservationDescriptor {
             key: key.into(),
             scope_type: kind.into(),
         };

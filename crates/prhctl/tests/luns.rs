@@ -76,7 +76,7 @@ fn send(lun: &Lun, port: &str, service_action: u8, kind: u8, key: u64, action_ke
     let answer = lun
         .execute(&port.parse().unwrap(), &cdb, &list)
         .unwrap()
-        .answer;
+        .response;
     assert_eq!(answer.status.0, 0, "{answer:?}");
 }
 
@@ -158,7 +158,7 @@ fn what_is_registered_and_reserved_is_shown() {
     send(&lun, "node1", 1, 6, 0x1001, 0);
     // PREEMPT
     send(&lun, "node2", 4, 6, 0x1002, 0x1001);
-    let identity = lun.description().unwrap().identity;
+    let identity = lun.config().unwrap().identity;
     let expected = format!(
         "quorum: soft LUN {identity}
   reservation    Exclusive Access - Registrants Only, held by node2

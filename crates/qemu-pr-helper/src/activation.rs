@@ -13,12 +13,15 @@ pub enum ActivationError {
     #[error("LISTEN_FDS is {0}, one socket is supported: use one ListenStream= line")]
     Several(i64),
     /// The descriptor is not open.
-    #[error("invalid file descriptor fd = {}", linux_util::inherited::FIRST)]
+    #[error(
+        "invalid file descriptor fd = {}",
+        linux_util::listen_fds::LISTEN_FDS_START
+    )]
     NotOpen(#[source] std::io::Error),
     /// It is not a listening Unix stream socket.
     #[error(
         "file descriptor {} is not a listening Unix stream socket",
-        linux_util::inherited::FIRST
+        linux_util::listen_fds::LISTEN_FDS_START
     )]
     NotListening,
 }
@@ -36,7 +39,7 @@ pub fn take() -> Result<Option<OwnedFd>, ActivationError> {
         1 => {}
         several => return Err(ActivationError::Several(several)),
     }
-    let socket = linux_util::inherited::duplicate_first().map_err(ActivationError::NotOpen)?;
+    let socket = linux_util::listen_fds::dup_listen_fd().map_err(ActivationError::NotOpen)?;
     let is_listening = sockopt::socket_domain(&socket) == Ok(AddressFamily::UNIX)
         && sockopt::socket_type(&socket) == Ok(SocketType::STREAM)
         && sockopt::socket_acceptconn(&socket) == Ok(true);

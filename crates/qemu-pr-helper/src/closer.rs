@@ -14,7 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use linux_util::fork;
-use pr_helper_protocol::descriptors::{self, Descriptors, ReceiveMode};
+use pr_helper_protocol::fd_passing::{self, ReceiveMode, ReceivedFds};
 use rustix::event::Timespec;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
@@ -73,7 +73,7 @@ impl Closer {
     pub fn close(&self, connection: OwnedFd) -> Result<(), (OwnedFd, io::Error)> {
         // One at a time, so that the second message is about the first one.
         let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = descriptors::send(socket.as_fd(), &[0], connection.as_fd()) {
+        if let Err(error) = fd_passing::send(socket.as_fd(), &[0], connection.as_fd()) {
             return Err((connection, error));
         }
         drop(connection);
@@ -124,9 +124,9 @@ impl CloserQueue {
     pub fn receive(&mut self) {
         while !self.is_full() {
             let socket = self.socket.as_fd();
-            match descriptors::receive(socket, &mut [0], ReceiveMode::NeverBlock) {
-                Ok((1, Descriptors::One(connection))) => self.shared.push(connection),
-                Ok((1, Descriptors::None)) => {
+            match fd_passing::receive(socket, &mut [0], ReceiveMode::NeverBlock) {
+                Ok((1, ReceivedFds::One(connection))) => self.shared.push(connection),
+                Ok((1, ReceivedFds::None)) => {
                     self.batch.append(&mut self.shared);
                     self.due.get_or_insert_with(|| Instant::now() + BATCH_DELAY);
                 }

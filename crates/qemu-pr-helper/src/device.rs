@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use linux_util::sg::takes_sg_io;
+use linux_util::sg_io::supports_sg_io;
 use rustix::fs::{AtFlags, FileType, StatxFlags, makedev, statx};
 
 use crate::capability::WithoutRawIo;
@@ -200,10 +200,10 @@ fn mapper_uuid(device: &Path) -> io::Result<Option<String>> {
 /// level of a stack of devices.
 fn covers_disk(descriptor: BorrowedFd<'_>) -> io::Result<bool> {
     let without = WithoutRawIo::enter()?;
-    let is_taken = takes_sg_io(descriptor);
+    let is_taken = supports_sg_io(descriptor);
     drop(without);
     // A device that takes no commands from anyone is no part of a SCSI disk.
-    Ok(is_taken || !takes_sg_io(descriptor))
+    Ok(is_taken || !supports_sg_io(descriptor))
 }
 
 /// The multipath map that the block device at `device` in sysfs is, or lies on.

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use pr_helper_protocol::{Command, Device, Direction, Request};
+use pr_helper_protocol::{Command, Direction, Request, RequestFd};
 use scsi_pr::{Cdb, InServiceAction, OutServiceAction, ParameterList, Sense, Status};
 
 use crate::client::Client;
@@ -156,22 +156,22 @@ fn key(request: &Request, place: usize) -> u64 {
 }
 
 fn number_of(request: &Request) -> Number {
-    match &request.device {
-        Device::Open(descriptor) => device::number(descriptor.as_fd()),
-        Device::Lost => Number::None,
+    match &request.fd {
+        RequestFd::Open(descriptor) => device::number(descriptor.as_fd()),
+        RequestFd::Lost => Number::None,
     }
 }
 
 fn descriptor(request: &Request) -> i32 {
-    match &request.device {
-        Device::Open(descriptor) => descriptor.as_raw_fd(),
-        Device::Lost => -1,
+    match &request.fd {
+        RequestFd::Open(descriptor) => descriptor.as_raw_fd(),
+        RequestFd::Lost => -1,
     }
 }
 
 /// What events call a device. A thread's next command is mostly for the device of the last one.
 fn device_name(request: &Request, number: Number) -> Rc<str> {
-    let Device::Open(descriptor) = &request.device else {
+    let RequestFd::Open(descriptor) = &request.fd else {
         return "lost".into();
     };
     let name = || Rc::from(device::name(descriptor.as_fd(), number));
@@ -189,9 +189,9 @@ fn length(length: usize) -> u32 {
 }
 
 fn describe(request: &Request) -> String {
-    let device = match &request.device {
-        Device::Open(descriptor) => device::describe(descriptor.as_fd()),
-        Device::Lost => "lost device".into(),
+    let device = match &request.fd {
+        RequestFd::Open(descriptor) => device::describe(descriptor.as_fd()),
+        RequestFd::Lost => "lost device".into(),
     };
     match Cdb::decode(request.command.cdb()) {
         Ok(Cdb::Out(command)) => {

@@ -3,9 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use pr_helper_protocol::descriptors::ReceiveMode;
-use pr_helper_protocol::server::{Ended, Next};
-use pr_helper_protocol::{Connection, ReplyBuffer, Request, Violation};
+use pr_helper_protocol::fd_passing::ReceiveMode;
+use pr_helper_protocol::server::{Disconnect, PollResult};
+use pr_helper_protocol::{Connection, ProtocolError, ReplyBuffer, Request};
 
 use crate::chain;
 use crate::client::{Client, ProcessKey};
@@ -68,8 +68,8 @@ impl Session {
     /// # Errors
     ///
     /// That it is gone again.
-    pub fn greet(&mut self) -> Result<Wait, Ended> {
-        self.connection.greet()?;
+    pub fn greet(&mut self) -> Result<Wait, Disconnect> {
+        self.connection.send_greeting()?;
         let client = self.client;
         log::info!("{client}: connected");
         trace!(pr_helper_client_connected(
@@ -90,18 +90,18 @@ impl Session {
         reply: &mut ReplyBuffer,
         execute: impl FnOnce(&Client, Request, &mut [u8]) -> Option<Outcome>,
     ) -> Served {
-        let answered = match self.connection.advance(mode) {
-            Ok(Next::AwaitReadable) => return Served::Nothing(self.wait()),
-            Ok(Next::AwaitWritable) => return Served::Nothing(Wait::Writable),
-            Ok(Next::AwaitMemory) => return Served::Nothing(Wait::Memory),
-            Ok(Next::Negotiated(features)) => {
+        let answered = match self.connection.poll_request(mode) {
+            Ok(PollResult::AwaitReadable) => return Served::Nothing(self.wait()),
+            Ok(PollResult::AwaitWritable) => return Served::Nothing(Wait::Writable),
+            Ok(PollResult::AwaitMemory) => return Served::Nothing(Wait::Memory),
+            Ok(PollResult::Negotiated(features)) => {
                 trace!(pr_helper_client_negotiated(
                     self.client.number(),
                     features.get()
                 ));
                 return Served::Handshake;
             }
-            Ok(Next::Request(request)) => {
+            Ok(PollResult::Request(request)) => {
                 let command = request.command;
                 let outcome = execute(&self.client, request, reply.data_area(&command));
                 let Some(Outcome {
@@ -113,7 +113,7 @@ impl Session {
                     return Served::Nothing(Wait::Over);
                 };
                 self.connection
-                    .answer(reply.finish(&command, status, &sense, length))
+                    .send(reply.encode(&command, status, &sense, length))
             }
             Err(ended) => Err(ended),
         };
@@ -129,7 +129,7 @@ impl Session {
     /// What to wait for before [`Self::serve`] is of use again.
     #[must_use]
     pub const fn wait(&self) -> Wait {
-        if self.connection.is_unsent() {
+        if self.connection.has_pending_output() {
             Wait::Writable
         } else if self.connection.is_idle() {
             Wait::Readable
@@ -141,13 +141,13 @@ impl Session {
     /// Returns the number of descriptors of the client that dropping the session closes.
     #[must_use]
     pub fn descriptor_count(&self) -> usize {
-        self.connection.descriptor_count()
+        self.connection.fd_count()
     }
 
     /// Logs that the connection ends because of a timeout of the client.
     pub fn give_up(&self) {
         let client = self.client;
-        let (what, remark) = if self.connection.is_unsent() {
+        let (what, remark) = if self.connection.has_pending_output() {
             ("did not read its replies in time", &UNREAD)
         } else if self.connection.is_negotiated() {
             ("took too long for a request", &HALF)
@@ -160,15 +160,15 @@ impl Session {
         self.trace_end(what);
     }
 
-    fn end(&self, ended: &Ended) {
+    fn end(&self, ended: &Disconnect) {
         let client = self.client;
         match ended {
-            Ended::Closed => log::info!("{client}: disconnected"),
+            Disconnect::Closed => log::info!("{client}: disconnected"),
             // A client that is killed ends like this, which is nobody's fault.
-            Ended::Violation(Violation::Truncated) | Ended::Socket(_) => {
+            Disconnect::Protocol(ProtocolError::Truncated) | Disconnect::Socket(_) => {
                 log::info!("{client}: connection lost: {}", chain(ended));
             }
-            Ended::Violation(violation) => {
+            Disconnect::Protocol(violation) => {
                 if let Some(suppressed) = VIOLATION.should_log(client.process_key()) {
                     log::warn!(
                         "{client}: protocol violation, connection closed: {violation}{suppressed}"

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
-use pr_helper_protocol::{Device, Request};
+use pr_helper_protocol::{Request, RequestFd};
 use rustix::fs::{OFlags, fcntl_getfl};
 
 use crate::device::{self, Number};
@@ -116,7 +116,7 @@ impl Targets {
     /// Examines the device of a request.
     #[must_use]
     pub fn examine(&self, request: &Request) -> Target {
-        let Device::Open(descriptor) = &request.device else {
+        let RequestFd::Open(descriptor) = &request.fd else {
             return Target {
                 number: Number::None,
                 access: Access::Lost,
@@ -161,7 +161,7 @@ mod tests {
         cdb[0] = 0x5e;
         targets.examine(&Request {
             command: Command::new(cdb).unwrap(),
-            device: Device::Open(descriptor.into()),
+            fd: RequestFd::Open(descriptor.into()),
             parameters: Vec::new(),
         })
     }

@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use pr_helper_protocol::client::ClientError;
-use pr_helper_protocol::{Client, Request, Response, descriptors};
+use pr_helper_protocol::{Client, Request, Response, fd_passing};
 use qemu_pr_helper::client;
 use qemu_pr_helper::engine::Engine;
 use qemu_pr_helper::limits::Limits;
@@ -221,7 +221,7 @@ fn stop_does_not_wait_for_who_does_not_read() {
     // Until no answer has room any more, and so no request is read.
     let mut refused = 0;
     while refused < 100 {
-        match descriptors::send(client.as_fd(), &ANSWERED, null.as_fd()) {
+        match fd_passing::send(client.as_fd(), &ANSWERED, null.as_fd()) {
             Ok(()) => refused = 0,
             Err(_) => {
                 refused += 1;
@@ -264,7 +264,7 @@ fn lingering() -> (OwnedFd, TcpStream) {
 /// that it closes it at once.
 fn give_away(client: &UnixStream, bytes: &[u8]) -> TcpStream {
     let (socket, peer) = lingering();
-    descriptors::send(client.as_fd(), bytes, socket.as_fd()).unwrap();
+    fd_passing::send(client.as_fd(), bytes, socket.as_fd()).unwrap();
     peer
 }
 
@@ -304,7 +304,7 @@ fn a_client_that_goes_before_it_is_greeted_holds_up_nobody_else() {
     let hanging = running.hang(1);
     let (socket, peer) = lingering();
     let client = UnixStream::connect(&running.socket).unwrap();
-    descriptors::send(client.as_fd(), &[0], socket.as_fd()).unwrap();
+    fd_passing::send(client.as_fd(), &[0], socket.as_fd()).unwrap();
     // Whoever of the two closes it last waits; this must not be the test.
     let other = thread::spawn(move || drop(socket));
     drop(client);

@@ -22,8 +22,8 @@ use fuser::{
     BackgroundSession, Config, Errno, FileAttr, FileHandle, FileType, Filesystem, Generation,
     INodeNo, IoctlFlags, ReplyAttr, ReplyEntry, ReplyIoctl, Request,
 };
-use pr_helper_protocol::wire::padded;
-use pr_helper_protocol::{Client, descriptors};
+use pr_helper_protocol::wire::pad_cdb;
+use pr_helper_protocol::{Client, fd_passing};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{Pid, Resource, Rlimit, Signal, geteuid, getrlimit, kill_process, setrlimit};
@@ -268,7 +268,7 @@ fn replaces_killed_helper(fills_backlog: bool) {
     client.read_exact(&mut [0; 4]).unwrap();
     rustix::io::write(&client, &[0; 4]).unwrap();
     mount.hang.is_on.store(true, Ordering::SeqCst);
-    descriptors::send(client.as_fd(), &padded(&READ_KEYS), disk.as_fd()).unwrap();
+    fd_passing::send(client.as_fd(), &pad_cdb(&READ_KEYS), disk.as_fd()).unwrap();
     wait_for("a request at the FUSE server", || mount.hang.is_holding());
 
     first.signal(Signal::KILL);
@@ -287,7 +287,7 @@ fn replaces_killed_helper(fills_backlog: bool) {
     let null = File::open("/dev/null").unwrap();
     let mut other = Client::connect(&socket).unwrap();
     other
-        .execute(padded(&READ_KEYS), null.as_fd(), &[])
+        .execute(pad_cdb(&READ_KEYS), null.as_fd(), &[])
         .unwrap();
     let log = fs::read_to_string(dir.path().join("log")).unwrap();
     for replaced in ["warning: socket", "warning: PID file"] {

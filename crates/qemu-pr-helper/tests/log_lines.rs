@@ -13,12 +13,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use pr_helper_protocol::Client;
-use pr_helper_protocol::wire::padded;
+use pr_helper_protocol::wire::pad_cdb;
 use rustix::fs::fstat;
 use rustix::process::{Pid, Signal, kill_process};
 use scsi_pr::{Status, TransportId};
 use soft_lun::store::{Lun, Port};
-use soft_lun::{Nexus, Supported};
+use soft_lun::{Nexus, SupportedFeatures};
 
 /// Time for what has to happen; a machine under load is slow.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -95,7 +95,7 @@ fn violate_protocol(mut client: UnixStream) {
     client.set_read_timeout(Some(TIMEOUT)).unwrap();
     client.read_exact(&mut [0; 4]).unwrap();
     client.write_all(&[0; 4]).unwrap();
-    client.write_all(&padded(&[0x12, 0, 0, 0, 0, 0])).unwrap();
+    client.write_all(&pad_cdb(&[0x12, 0, 0, 0, 0, 0])).unwrap();
     assert_eq!(client.read(&mut [0; 1]).unwrap_or_default(), 0);
 }
 
@@ -167,7 +167,7 @@ fn soft_lun_error_is_one_line() {
             target_port: 1.into(),
         },
     };
-    Lun::create(&lun, vec![port], Supported::default()).unwrap();
+    Lun::create(&lun, vec![port], SupportedFeatures::default()).unwrap();
     // The error text repeats the name of a field that is unknown.
     let forged = r#"{"x\nqemu-pr-helper: forged \u001b[2J\u009b\r": 1}"#;
     fs::write(lun.join("state.json"), forged).unwrap();
@@ -179,7 +179,7 @@ fn soft_lun_error_is_one_line() {
     let port = File::open(lun.join("ports/a")).unwrap();
     let mut client = Client::connect(&helper.socket()).unwrap();
     let answer = client
-        .execute(padded(&READ_KEYS), port.as_fd(), &[])
+        .execute(pad_cdb(&READ_KEYS), port.as_fd(), &[])
         .unwrap();
     assert_eq!(answer.status, Status::CHECK_CONDITION);
     drop(client);

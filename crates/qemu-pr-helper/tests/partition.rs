@@ -16,7 +16,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use pr_helper_protocol::Client;
-use pr_helper_protocol::wire::padded;
+use pr_helper_protocol::wire::pad_cdb;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
 
@@ -141,7 +141,7 @@ fn partition_is_rejected_and_its_disk_is_not() {
     let _helper = Helper::start(dir.path());
     let mut client = connect(&dir.path().join("socket"));
     let mut sense = |cdb: &[u8], parameters: &[u8], device: &File| {
-        let response = client.execute(padded(cdb), device.as_fd(), parameters);
+        let response = client.execute(pad_cdb(cdb), device.as_fd(), parameters);
         let response = response.unwrap();
         assert_eq!(response.status, Status::CHECK_CONDITION);
         let sense = Sense::decode(&response.sense).unwrap();

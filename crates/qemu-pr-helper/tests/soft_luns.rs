@@ -14,7 +14,7 @@ use pr_helper_protocol::Response;
 use pr_helper_protocol::client::Client;
 use scsi_pr::{Sense, Status, TransportId};
 use soft_lun::store::{Lun, Port};
-use soft_lun::{Nexus, Supported};
+use soft_lun::{Nexus, SupportedFeatures};
 use tempfile::TempDir;
 
 const READ_KEYS: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0];
@@ -46,7 +46,12 @@ impl Play {
         };
         let ports = vec![port("a", 0xa), port("b", 0xb)];
         fs::create_dir(folder.path().join("luns")).unwrap();
-        Lun::create(&folder.path().join("luns/lun"), ports, Supported::default()).unwrap();
+        Lun::create(
+            &folder.path().join("luns/lun"),
+            ports,
+            SupportedFeatures::default(),
+        )
+        .unwrap();
         let helper = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"))
             .current_dir(folder.path())
             .arg("-k")
@@ -162,7 +167,7 @@ fn ports_are_nexuses_of_one_unit() {
     ];
     assert_eq!(good(&read), expected.concat());
     // What the helper was told is what others read in the files, and the other way round.
-    let unit = play.lun().look().unwrap();
+    let unit = play.lun().load().unwrap();
     let keys: Vec<_> = unit
         .registrations()
         .iter()
@@ -280,10 +285,15 @@ fn a_corrupt_state_is_a_hardware_error_and_a_line_that_names_it() {
     // What is wrong with one must not hide what is with another.
     let ports = Lun::open(&play.path("luns/lun"))
         .unwrap()
-        .description()
+        .config()
         .unwrap()
         .ports;
-    Lun::create(&play.path("luns/other"), ports, Supported::default()).unwrap();
+    Lun::create(
+        &play.path("luns/other"),
+        ports,
+        SupportedFeatures::default(),
+    )
+    .unwrap();
     fs::remove_file(play.path("luns/other/lun.json")).unwrap();
     for port in ["lun/ports/a", "lun/ports/a", "other/ports/a"] {
         let refused = play.ask(&format!("luns/{port}"), READ_KEYS, &[]);

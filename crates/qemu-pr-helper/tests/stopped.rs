@@ -11,8 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use pr_helper_protocol::wire::padded;
-use pr_helper_protocol::{Client, descriptors};
+use pr_helper_protocol::wire::pad_cdb;
+use pr_helper_protocol::{Client, fd_passing};
 use rustix::process::{Pid, Signal, kill_process};
 use scsi_pr::Status;
 
@@ -58,7 +58,7 @@ fn clients_outlast_a_stop() {
     let null = File::open("/dev/null").unwrap();
     for _ in 0..40 {
         // A moment after an answer a thread still waits for the next request.
-        let response = client.execute(padded(&READ_KEYS), null.as_fd(), &[]);
+        let response = client.execute(pad_cdb(&READ_KEYS), null.as_fd(), &[]);
         assert_eq!(response.unwrap().status, Status::CHECK_CONDITION);
         sleep(Duration::from_millis(2));
         kill_process(process, Signal::STOP).unwrap();
@@ -80,10 +80,10 @@ fn what_is_half_sent_at_the_end_is_not_begun() {
     let null = File::options().read(true).write(true).open("/dev/null");
     let null = null.unwrap();
     // After an answer a thread stays with the client.
-    descriptors::send(client.as_fd(), &padded(&READ_KEYS), null.as_fd()).unwrap();
+    fd_passing::send(client.as_fd(), &pad_cdb(&READ_KEYS), null.as_fd()).unwrap();
     client.read_exact(&mut [0; 104]).unwrap();
     let register = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
-    descriptors::send(client.as_fd(), &padded(&register), null.as_fd()).unwrap();
+    fd_passing::send(client.as_fd(), &pad_cdb(&register), null.as_fd()).unwrap();
     for byte in 0..24 {
         if byte == 12 {
             kill_process(Pid::from_child(&helper.0), Signal::TERM).unwrap();

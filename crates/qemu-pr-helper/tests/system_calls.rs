@@ -13,7 +13,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use pr_helper_protocol::Client;
-use pr_helper_protocol::wire::padded;
+use pr_helper_protocol::wire::pad_cdb;
 use rustix::process::{Pid, Signal, kill_process};
 use scsi_pr::Status;
 
@@ -91,7 +91,7 @@ fn counted(folder: &Path, cdb: &[u8], parameters: &[u8]) -> Option<Calls> {
         .unwrap();
     let mut ask = || {
         client
-            .execute(padded(cdb), null.as_fd(), parameters)
+            .execute(pad_cdb(cdb), null.as_fd(), parameters)
             .unwrap()
     };
     for _ in 0..REQUESTS {

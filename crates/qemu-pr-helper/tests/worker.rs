@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use pr_helper_protocol::wire::padded;
+use pr_helper_protocol::wire::pad_cdb;
 use pr_helper_protocol::{Client, Response};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{major, minor};
@@ -93,7 +93,7 @@ impl Setup {
 
     fn execute(&self, client: &mut Client, cdb: &[u8]) -> Response {
         let parameters: &[u8] = if cdb == RESERVE { &[0; 24] } else { &[] };
-        let response = client.execute(padded(cdb), self.map.as_fd(), parameters);
+        let response = client.execute(pad_cdb(cdb), self.map.as_fd(), parameters);
         response.unwrap()
     }
 

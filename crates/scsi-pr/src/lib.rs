@@ -59,7 +59,7 @@ pub use hex::HexError;
 pub use ids::{PrGeneration, RelativeTargetPort, ReservationKey, ReservationKeyError};
 pub use parameter_data::{
     AllowCommands, Capabilities, FullStatus, FullStatusDescriptor, Keys, MalformedTransportId,
-    ParameterDataError, Reservation, ReservationData, Truncatable, TypeMask, truncate,
+    ParameterDataError, ReservationData, ReservationDescriptor, Truncatable, TypeMask, truncate,
 };
 pub use parameter_list::{BasicParameterList, ParameterList, ParameterListError, RegisterAndMove};
 pub use reservation::{ReservationType, Scope, ScopeType};

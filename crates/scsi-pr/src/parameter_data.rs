@@ -16,7 +16,7 @@ pub use capabilities::{AllowCommands, Capabilities};
 pub use error::ParameterDataError;
 pub use full_status::{FullStatus, FullStatusDescriptor, MalformedTransportId};
 pub use keys::Keys;
-pub use reservation::{Reservation, ReservationData};
+pub use reservation::{ReservationData, ReservationDescriptor};
 pub use type_mask::TypeMask;
 
 /// A list of which the end may be cut off, because it is longer than the allocation length.

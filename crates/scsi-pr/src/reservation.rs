@@ -143,7 +143,7 @@ impl ReservationType {
 
     /// Whether a registration is enough not to be bound by it.
     #[must_use]
-    pub const fn admits_registrants(self) -> bool {
+    pub const fn allows_registrants(self) -> bool {
         self.is_registrants_only() || self.is_all_registrants()
     }
 }
@@ -281,7 +281,7 @@ mod tests {
             assert_eq!(reservation_type.is_write_exclusive(), !exclusive, "{code}");
             assert_eq!(reservation_type.is_registrants_only(), only, "{code}");
             assert_eq!(reservation_type.is_all_registrants(), all, "{code}");
-            assert_eq!(reservation_type.admits_registrants(), only || all, "{code}");
+            assert_eq!(reservation_type.allows_registrants(), only || all, "{code}");
         }
     }
 

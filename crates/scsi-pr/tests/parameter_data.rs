@@ -2,7 +2,7 @@
 
 use scsi_pr::{
     AllowCommands, Capabilities, FullStatus, FullStatusDescriptor, Keys, ParameterDataError,
-    PrGeneration, RelativeTargetPort, Reservation, ReservationData, ReservationKey,
+    PrGeneration, RelativeTargetPort, ReservationData, ReservationDescriptor, ReservationKey,
     ReservationType, ScopeType, TransportId, TransportIdError, TypeMask, truncate,
 };
 
@@ -86,7 +86,7 @@ const RESERVATION: [u8; 24] = [
 fn read_reservation() {
     let data = ReservationData {
         generation: PrGeneration::new(4),
-        reservation: Some(Reservation {
+        reservation: Some(ReservationDescriptor {
             key: ReservationKey::new(0x12_3abc),
             scope_type: ReservationType::WriteExclusiveRegistrantsOnly.into(),
         }),

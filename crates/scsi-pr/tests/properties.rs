@@ -7,8 +7,8 @@ use scsi_pr::{
     AdditionalSense, AllowCommands, BasicParameterList, Capabilities, Cdb, FieldPointer,
     FullStatus, FullStatusDescriptor, InServiceAction, IscsiName, IscsiTransportId, Isid, Keys,
     OpaqueTransportId, OutServiceAction, ParameterList, PersistentReserveIn, PersistentReserveOut,
-    RegisterAndMove, Reservation, ReservationData, ReservationKey, ScopeType, Sense, SenseKey,
-    TransportId, TransportIds, TypeMask, truncate,
+    RegisterAndMove, ReservationData, ReservationDescriptor, ReservationKey, ScopeType, Sense,
+    SenseKey, TransportId, TransportIds, TypeMask, truncate,
 };
 
 fn cdb() -> impl Strategy<Value = Cdb> {
@@ -132,7 +132,7 @@ fn keys() -> impl Strategy<Value = Keys> {
 }
 
 fn reservation_data() -> impl Strategy<Value = ReservationData> {
-    let reservation = (key(), any::<u8>()).prop_map(|(key, scope_type)| Reservation {
+    let reservation = (key(), any::<u8>()).prop_map(|(key, scope_type)| ReservationDescriptor {
         key,
         scope_type: ScopeType(scope_type),
     });

@@ -9,7 +9,7 @@ use scsi_pr::{
     BasicParameterList, Cdb, InServiceAction, OutServiceAction, PersistentReserveIn,
     PersistentReserveOut, ReservationKey, ReservationType, ScopeType, TransportId,
 };
-use soft_lun::{Access, Answer, LogicalUnit, Nexus, NexusId};
+use soft_lun::{Access, LogicalUnit, Nexus, NexusId, Response};
 
 const KEYS: [u64; 2] = [0xaaaa, 0xbbbb];
 const KIND: ReservationType = ReservationType::WriteExclusive;
@@ -93,7 +93,11 @@ fn workloads() -> Vec<(&'static str, Workload, Workload)> {
     ]
 }
 
-fn send(unit: &mut LogicalUnit, nexuses: &[NexusId], (node, command): &(usize, Command)) -> Answer {
+fn send(
+    unit: &mut LogicalUnit,
+    nexuses: &[NexusId],
+    (node, command): &(usize, Command),
+) -> Response {
     match command {
         Command::Reservation(cdb, list) => unit.execute(nexuses[*node], cdb, list),
         Command::Access(access) => unit.access(nexuses[*node], *access),

@@ -25,7 +25,7 @@ pub(crate) fn is_allowed(state: &State, nexus: NexusId, access: Access) -> bool 
         return true;
     };
     let kind = reservation.kind();
-    let free = state.is_holder(nexus) || kind.admits_registrants() && state.is_registered(nexus);
+    let free = state.is_holder(nexus) || kind.allows_registrants() && state.is_registered(nexus);
     match access {
         Access::Test => true,
         Access::Read => free || kind.is_write_exclusive(),

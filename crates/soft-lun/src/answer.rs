@@ -2,11 +2,11 @@
 
 use scsi_pr::{AdditionalSense, ParameterListError, Sense, SenseKey, Status};
 
-use crate::attention::Attention;
+use crate::attention::UnitAttention;
 
 /// What an initiator port gets for a command.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Answer {
+pub struct Response {
     /// GOOD, CHECK CONDITION or RESERVATION CONFLICT.
     pub status: Status,
     /// Why, with CHECK CONDITION alone.
@@ -15,10 +15,10 @@ pub struct Answer {
     pub data: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     /// GOOD with parameter data.
     pub(crate) const fn good(data: Vec<u8>) -> Self {
-        Answer {
+        Response {
             status: Status::GOOD,
             sense: None,
             data,
@@ -26,7 +26,7 @@ impl Answer {
     }
 
     const fn check_condition(key: SenseKey, code: AdditionalSense) -> Self {
-        Answer {
+        Response {
             status: Status::CHECK_CONDITION,
             sense: Some(Sense::new(key, code)),
             data: Vec::new(),
@@ -34,50 +34,53 @@ impl Answer {
     }
 }
 
-impl From<Attention> for Answer {
-    fn from(attention: Attention) -> Self {
-        Answer::check_condition(SenseKey::UnitAttention, attention.additional_sense())
+impl From<UnitAttention> for Response {
+    fn from(attention: UnitAttention) -> Self {
+        Response::check_condition(SenseKey::UnitAttention, attention.additional_sense())
     }
 }
 
 /// Why a command is not done. Whoever returns one has changed nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum CommandError {
     /// RESERVATION CONFLICT.
     Conflict,
     /// CHECK CONDITION, ILLEGAL REQUEST.
     Illegal(AdditionalSense),
 }
 
-impl Refusal {
-    pub(crate) const OPERATION_CODE: Refusal =
-        Refusal::Illegal(AdditionalSense::INVALID_COMMAND_OPERATION_CODE);
-    pub(crate) const CDB: Refusal = Refusal::Illegal(AdditionalSense::INVALID_FIELD_IN_CDB);
-    pub(crate) const PARAMETER_LIST: Refusal =
-        Refusal::Illegal(AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST);
-    pub(crate) const PARAMETER_LIST_LENGTH: Refusal =
-        Refusal::Illegal(AdditionalSense::PARAMETER_LIST_LENGTH_ERROR);
-    pub(crate) const RELEASE: Refusal =
-        Refusal::Illegal(AdditionalSense::INVALID_RELEASE_OF_PERSISTENT_RESERVATION);
-    pub(crate) const LOGICAL_UNIT: Refusal =
-        Refusal::Illegal(AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED);
+impl CommandError {
+    pub(crate) const OPERATION_CODE: CommandError =
+        CommandError::Illegal(AdditionalSense::INVALID_COMMAND_OPERATION_CODE);
+    pub(crate) const CDB: CommandError =
+        CommandError::Illegal(AdditionalSense::INVALID_FIELD_IN_CDB);
+    pub(crate) const PARAMETER_LIST: CommandError =
+        CommandError::Illegal(AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST);
+    pub(crate) const PARAMETER_LIST_LENGTH: CommandError =
+        CommandError::Illegal(AdditionalSense::PARAMETER_LIST_LENGTH_ERROR);
+    pub(crate) const RELEASE: CommandError =
+        CommandError::Illegal(AdditionalSense::INVALID_RELEASE_OF_PERSISTENT_RESERVATION);
+    pub(crate) const LOGICAL_UNIT: CommandError =
+        CommandError::Illegal(AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED);
 }
 
-impl From<ParameterListError> for Refusal {
+impl From<ParameterListError> for CommandError {
     fn from(error: ParameterListError) -> Self {
-        Refusal::Illegal(error.additional_sense())
+        CommandError::Illegal(error.additional_sense())
     }
 }
 
-impl From<Refusal> for Answer {
-    fn from(refusal: Refusal) -> Self {
+impl From<CommandError> for Response {
+    fn from(refusal: CommandError) -> Self {
         match refusal {
-            Refusal::Conflict => Answer {
+            CommandError::Conflict => Response {
                 status: Status::RESERVATION_CONFLICT,
                 sense: None,
                 data: Vec::new(),
             },
-            Refusal::Illegal(code) => Answer::check_condition(SenseKey::IllegalRequest, code),
+            CommandError::Illegal(code) => {
+                Response::check_condition(SenseKey::IllegalRequest, code)
+            }
         }
     }
 }

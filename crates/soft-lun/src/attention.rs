@@ -6,7 +6,7 @@ use scsi_pr::AdditionalSense;
 
 /// A unit attention condition that this crate establishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Attention {
+pub enum UnitAttention {
     /// 29h/00h: power was lost since the last command.
     PowerOn,
     /// 2Ah/03h: another nexus cleared the unit.
@@ -17,23 +17,23 @@ pub enum Attention {
     RegistrationsPreempted,
 }
 
-impl Attention {
+impl UnitAttention {
     /// All of them.
-    pub const ALL: [Attention; 4] = [
-        Attention::PowerOn,
-        Attention::ReservationsPreempted,
-        Attention::ReservationsReleased,
-        Attention::RegistrationsPreempted,
+    pub const ALL: [UnitAttention; 4] = [
+        UnitAttention::PowerOn,
+        UnitAttention::ReservationsPreempted,
+        UnitAttention::ReservationsReleased,
+        UnitAttention::RegistrationsPreempted,
     ];
 
     /// The code that goes with UNIT ATTENTION.
     #[must_use]
     pub const fn additional_sense(self) -> AdditionalSense {
         match self {
-            Attention::PowerOn => AdditionalSense::POWER_ON_RESET_OR_BUS_DEVICE_RESET,
-            Attention::ReservationsPreempted => AdditionalSense::RESERVATIONS_PREEMPTED,
-            Attention::ReservationsReleased => AdditionalSense::RESERVATIONS_RELEASED,
-            Attention::RegistrationsPreempted => AdditionalSense::REGISTRATIONS_PREEMPTED,
+            UnitAttention::PowerOn => AdditionalSense::POWER_ON_RESET_OR_BUS_DEVICE_RESET,
+            UnitAttention::ReservationsPreempted => AdditionalSense::RESERVATIONS_PREEMPTED,
+            UnitAttention::ReservationsReleased => AdditionalSense::RESERVATIONS_RELEASED,
+            UnitAttention::RegistrationsPreempted => AdditionalSense::REGISTRATIONS_PREEMPTED,
         }
     }
 }
@@ -41,17 +41,17 @@ impl Attention {
 /// What waits for one nexus, first come first. Each condition is there once at most, which bounds
 /// the queue of one that never asks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub(crate) struct Attentions(Vec<Attention>);
+pub(crate) struct UnitAttentionQueue(Vec<UnitAttention>);
 
-impl Attentions {
-    pub(crate) fn establish(&mut self, attention: Attention) {
+impl UnitAttentionQueue {
+    pub(crate) fn establish(&mut self, attention: UnitAttention) {
         if !self.0.contains(&attention) {
             self.0.push(attention);
         }
     }
 
     /// The oldest, which is then no longer there.
-    pub(crate) fn take(&mut self) -> Option<Attention> {
+    pub(crate) fn take(&mut self) -> Option<UnitAttention> {
         (!self.0.is_empty()).then(|| self.0.remove(0))
     }
 
@@ -59,7 +59,7 @@ impl Attentions {
         self.0.clear();
     }
 
-    pub(crate) fn as_slice(&self) -> &[Attention] {
+    pub(crate) fn as_slice(&self) -> &[UnitAttention] {
         &self.0
     }
 }

@@ -4,8 +4,8 @@
 
 use scsi_pr::BasicParameterList;
 
-use crate::answer::Refusal;
-use crate::attention::Attention;
+use crate::answer::CommandError;
+use crate::attention::UnitAttention;
 use crate::nexus::NexusId;
 use crate::state::State;
 
@@ -18,10 +18,10 @@ pub(crate) fn clear(
     state: &mut State,
     sender: NexusId,
     list: &BasicParameterList,
-) -> Result<(), Refusal> {
+) -> Result<(), CommandError> {
     state.check_key(sender, list.reservation_key)?;
-    state.tell_registrants_but(sender, Attention::ReservationsPreempted);
+    state.notify_other_registrants(sender, UnitAttention::ReservationsPreempted);
     state.unregister(|_| true);
-    state.count();
+    state.bump_generation();
     Ok(())
 }

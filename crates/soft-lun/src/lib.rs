@@ -80,10 +80,10 @@ mod supported;
 mod unit;
 
 pub use access::Access;
-pub use answer::Answer;
-pub use attention::Attention;
+pub use answer::Response;
+pub use attention::UnitAttention;
 pub use nexus::{Nexus, NexusError, NexusId};
 pub use snapshot::{ImpossibleState, Snapshot};
 pub use state::{Registration, Reservation};
-pub use supported::Supported;
+pub use supported::SupportedFeatures;
 pub use unit::LogicalUnit;

@@ -5,11 +5,11 @@
 
 use scsi_pr::{BasicParameterList, ReservationKey, ReservationType, ScopeType};
 
-use crate::answer::Refusal;
-use crate::attention::Attention;
+use crate::answer::CommandError;
+use crate::attention::UnitAttention;
 use crate::nexus::NexusId;
 use crate::state::{Registration, Reservation, State};
-use crate::supported::Supported;
+use crate::supported::SupportedFeatures;
 
 /// Takes over the reservation of whoever has the key, or removes the registrations with it.
 ///
@@ -18,11 +18,11 @@ use crate::supported::Supported;
 /// [`Refusal`]: the key is not the sender's, nobody has the other one, or there is no such type.
 pub(crate) fn preempt(
     state: &mut State,
-    supported: &Supported,
+    supported: &SupportedFeatures,
     sender: NexusId,
     scope_type: ScopeType,
     list: &BasicParameterList,
-) -> Result<(), Refusal> {
+) -> Result<(), CommandError> {
     state.check_key(sender, list.reservation_key)?;
     let victim = list.service_action_reservation_key;
     let held = state.reservation();
@@ -30,13 +30,13 @@ pub(crate) fn preempt(
     let kind = || supported.kind_to_reserve(scope_type);
     match victim.is_zero() {
         true if all_registrants => take_over(state, sender, kind()?, |_| true),
-        true => return Err(Refusal::PARAMETER_LIST),
+        true => return Err(CommandError::PARAMETER_LIST),
         false if state.holder_key() == Some(victim) => {
             take_over(state, sender, kind()?, |one| one.key == victim);
         }
         false => remove_registrations(state, sender, victim)?,
     }
-    state.count();
+    state.bump_generation();
     Ok(())
 }
 
@@ -52,10 +52,10 @@ fn take_over(
     let removed = state.unregister(|one| one.nexus != sender && victims(one));
     state.reserve(Reservation::new(kind, sender));
     if before != Some(kind) {
-        state.tell_registrants_but(sender, Attention::ReservationsReleased);
+        state.notify_other_registrants(sender, UnitAttention::ReservationsReleased);
     }
     for nexus in removed.nexuses {
-        state.establish(Attention::RegistrationsPreempted, nexus);
+        state.establish(UnitAttention::RegistrationsPreempted, nexus);
     }
 }
 
@@ -69,14 +69,14 @@ fn remove_registrations(
     state: &mut State,
     sender: NexusId,
     victim: ReservationKey,
-) -> Result<(), Refusal> {
+) -> Result<(), CommandError> {
     let removed = state.unregister(|one| one.key == victim);
     if removed.nexuses.is_empty() {
-        return Err(Refusal::Conflict);
+        return Err(CommandError::Conflict);
     }
     for nexus in removed.nexuses {
         if nexus != sender {
-            state.establish(Attention::RegistrationsPreempted, nexus);
+            state.establish(UnitAttention::RegistrationsPreempted, nexus);
         }
     }
     Ok(())

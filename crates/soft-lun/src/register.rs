@@ -5,11 +5,11 @@
 
 use scsi_pr::{BasicParameterList, TransportId};
 
-use crate::answer::Refusal;
-use crate::attention::Attention;
+use crate::answer::CommandError;
+use crate::attention::UnitAttention;
 use crate::nexus::{NexusId, Nexuses};
 use crate::state::{Registration, State};
-use crate::supported::Supported;
+use crate::supported::SupportedFeatures;
 
 /// REGISTER.
 ///
@@ -19,24 +19,24 @@ use crate::supported::Supported;
 pub(crate) fn register(
     state: &mut State,
     nexuses: &Nexuses,
-    supported: &Supported,
+    supported: &SupportedFeatures,
     sender: NexusId,
     list: &BasicParameterList,
-) -> Result<(), Refusal> {
+) -> Result<(), CommandError> {
     // One that is not registered says so by the key zero.
     let known = |nexus| state.key_of(nexus).unwrap_or_default() == list.reservation_key;
     if !known(sender) {
-        return Err(Refusal::Conflict);
+        return Err(CommandError::Conflict);
     }
     // Before the others are looked at: which those are may be what is not supported.
     supported.check(list)?;
     let mut affected = affected(nexuses, sender, list);
     if !affected.iter().all(|nexus| known(*nexus)) {
-        return Err(Refusal::Conflict);
+        return Err(CommandError::Conflict);
     }
     if let Some(names) = &list.spec_i_pt {
         if state.is_registered(sender) {
-            return Err(Refusal::PARAMETER_LIST);
+            return Err(CommandError::PARAMETER_LIST);
         }
         if !list.service_action_reservation_key.is_zero() {
             affected.extend(specified(state, nexuses, sender, list.all_tg_pt, names)?);
@@ -54,10 +54,10 @@ pub(crate) fn register(
 pub(crate) fn register_and_ignore(
     state: &mut State,
     nexuses: &Nexuses,
-    supported: &Supported,
+    supported: &SupportedFeatures,
     sender: NexusId,
     list: &BasicParameterList,
-) -> Result<(), Refusal> {
+) -> Result<(), CommandError> {
     supported.check(list)?;
     apply(state, sender, &affected(nexuses, sender, list), list);
     Ok(())
@@ -83,7 +83,7 @@ fn specified(
     sender: NexusId,
     all_tg_pt: bool,
     names: &[TransportId],
-) -> Result<Vec<NexusId>, Refusal> {
+) -> Result<Vec<NexusId>, CommandError> {
     let port = nexuses.get(sender).map(|nexus| nexus.target_port);
     let mut specified = Vec::new();
     for name in names {
@@ -92,7 +92,7 @@ fn specified(
             _ => nexuses.named_anywhere(name),
         };
         if named.is_empty() {
-            return Err(Refusal::PARAMETER_LIST);
+            return Err(CommandError::PARAMETER_LIST);
         }
         specified.extend(named);
     }
@@ -118,7 +118,7 @@ fn apply(state: &mut State, sender: NexusId, affected: &[NexusId], list: &BasicP
         }),
     }
     state.set_aptpl(list.aptpl);
-    state.count();
+    state.bump_generation();
 }
 
 /// SPC-4, 5.12, unregistering: the reservation goes with the registration of its one holder, or with
@@ -127,6 +127,6 @@ fn unregister(state: &mut State, sender: NexusId, affected: &[NexusId]) {
     let removed = state.unregister(|registration| affected.contains(&registration.nexus));
     let released = removed.reservation.map(|reservation| reservation.kind());
     if released.is_some_and(|kind| kind.is_registrants_only()) {
-        state.tell_registrants_but(sender, Attention::ReservationsReleased);
+        state.notify_other_registrants(sender, UnitAttention::ReservationsReleased);
     }
 }

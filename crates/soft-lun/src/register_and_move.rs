@@ -4,10 +4,10 @@
 
 use scsi_pr::RegisterAndMove;
 
-use crate::answer::Refusal;
+use crate::answer::CommandError;
 use crate::nexus::{Nexus, NexusId, Nexuses, is_device};
 use crate::state::{Registration, Reservation, State};
-use crate::supported::Supported;
+use crate::supported::SupportedFeatures;
 
 /// Registers another nexus, whatever it is registered with, and gives it the reservation. Nobody is
 /// told.
@@ -19,15 +19,15 @@ use crate::supported::Supported;
 pub(crate) fn register_and_move(
     state: &mut State,
     nexuses: &Nexuses,
-    supported: &Supported,
+    supported: &SupportedFeatures,
     sender: NexusId,
     list: RegisterAndMove,
-) -> Result<(), Refusal> {
+) -> Result<(), CommandError> {
     state.check_key(sender, list.reservation_key)?;
     let held = state.reservation();
     // What all registrants hold cannot be moved, and nobody else's can either.
     if held.is_some_and(|held| held.holder() != Some(sender)) {
-        return Err(Refusal::Conflict);
+        return Err(CommandError::Conflict);
     }
     supported.check_aptpl(list.aptpl)?;
     let key = list.service_action_reservation_key;
@@ -39,8 +39,8 @@ pub(crate) fn register_and_move(
     );
     let nexus = destination
         .filter(|_| !key.is_zero())
-        .ok_or(Refusal::PARAMETER_LIST)?;
-    let held = held.ok_or(Refusal::CDB)?;
+        .ok_or(CommandError::PARAMETER_LIST)?;
+    let held = held.ok_or(CommandError::CDB)?;
     state.register(Registration {
         nexus,
         key,
@@ -51,7 +51,7 @@ pub(crate) fn register_and_move(
         state.unregister(|registration| registration.nexus == sender);
     }
     state.set_aptpl(list.aptpl);
-    state.count();
+    state.bump_generation();
     Ok(())
 }
 

@@ -4,8 +4,8 @@
 
 use scsi_pr::{BasicParameterList, ScopeType};
 
-use crate::answer::Refusal;
-use crate::attention::Attention;
+use crate::answer::CommandError;
+use crate::attention::UnitAttention;
 use crate::nexus::NexusId;
 use crate::state::State;
 
@@ -19,18 +19,18 @@ pub(crate) fn release(
     sender: NexusId,
     scope_type: ScopeType,
     list: &BasicParameterList,
-) -> Result<(), Refusal> {
+) -> Result<(), CommandError> {
     state.check_key(sender, list.reservation_key)?;
     let Some(held) = state.reservation().filter(|_| state.is_holder(sender)) else {
         // No error: what the sender does not hold is not released.
         return Ok(());
     };
     if scope_type != held.kind().into() {
-        return Err(Refusal::RELEASE);
+        return Err(CommandError::RELEASE);
     }
     state.release();
-    if held.kind().admits_registrants() {
-        state.tell_registrants_but(sender, Attention::ReservationsReleased);
+    if held.kind().allows_registrants() {
+        state.notify_other_registrants(sender, UnitAttention::ReservationsReleased);
     }
     Ok(())
 }

@@ -9,13 +9,13 @@ use scsi_pr::{
 
 use crate::nexus::{NexusId, Nexuses};
 use crate::state::{Registration, State};
-use crate::supported::Supported;
+use crate::supported::SupportedFeatures;
 
 /// The whole of the parameter data.
 pub(crate) fn report(
     state: &State,
     nexuses: &Nexuses,
-    supported: &Supported,
+    supported: &SupportedFeatures,
     action: InServiceAction,
 ) -> Vec<u8> {
     match action {
@@ -36,10 +36,12 @@ fn keys(state: &State) -> Keys {
 
 /// 6.15.3: the key of the holder, and zero where all registrants hold it.
 fn reservation(state: &State) -> ReservationData {
-    let reservation = state.reservation().map(|held| scsi_pr::Reservation {
-        key: state.holder_key().unwrap_or(ReservationKey::ZERO),
-        scope_type: held.kind().into(),
-    });
+    let reservation = state
+        .reservation()
+        .map(|held| scsi_pr::ReservationDescriptor {
+            key: state.holder_key().unwrap_or(ReservationKey::ZERO),
+            scope_type: held.kind().into(),
+        });
     ReservationData {
         generation: state.generation(),
         reservation,
@@ -47,7 +49,7 @@ fn reservation(state: &State) -> ReservationData {
 }
 
 /// 6.15.4. RESERVE and RELEASE of SPC-2 are not there to be compatible with (`CRH`).
-fn capabilities(state: &State, supported: &Supported) -> Capabilities {
+fn capabilities(state: &State, supported: &SupportedFeatures) -> Capabilities {
     Capabilities {
         replace_lost_reservation: false,
         compatible_reservation_handling: false,

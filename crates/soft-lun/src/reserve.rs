@@ -4,10 +4,10 @@
 
 use scsi_pr::{BasicParameterList, ScopeType};
 
-use crate::answer::Refusal;
+use crate::answer::CommandError;
 use crate::nexus::NexusId;
 use crate::state::{Reservation, State};
-use crate::supported::Supported;
+use crate::supported::SupportedFeatures;
 
 /// Makes a reservation. PRgeneration stays (SPC-4, 6.16.2).
 ///
@@ -16,11 +16,11 @@ use crate::supported::Supported;
 /// [`Refusal`]: the key is not the sender's, another reservation is there, or there is no such type.
 pub(crate) fn reserve(
     state: &mut State,
-    supported: &Supported,
+    supported: &SupportedFeatures,
     sender: NexusId,
     scope_type: ScopeType,
     list: &BasicParameterList,
-) -> Result<(), Refusal> {
+) -> Result<(), CommandError> {
     state.check_key(sender, list.reservation_key)?;
     match state.reservation() {
         None => {
@@ -31,6 +31,6 @@ pub(crate) fn reserve(
         // A holder may reserve again what it holds, and nothing else. Others do not come here: see
         // access.rs.
         Some(held) if scope_type == held.kind().into() => Ok(()),
-        Some(_) => Err(Refusal::Conflict),
+        Some(_) => Err(CommandError::Conflict),
     }
 }

@@ -3,10 +3,10 @@
 use scsi_pr::{PrGeneration, ReservationType};
 use thiserror::Error;
 
-use crate::attention::Attention;
+use crate::attention::UnitAttention;
 use crate::nexus::{Nexus, NexusId, Nexuses};
 use crate::state::{Registration, Reservation, State};
-use crate::supported::Supported;
+use crate::supported::SupportedFeatures;
 
 /// All that commands change. Nexuses are those of the unit that it is of.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -20,7 +20,7 @@ pub struct Snapshot {
     /// Whether registrations and reservation outlast a loss of power.
     pub aptpl: bool,
     /// What is to be told; for each nexus, in the order in which it will be.
-    pub attentions: Vec<(NexusId, Attention)>,
+    pub attentions: Vec<(NexusId, UnitAttention)>,
 }
 
 /// Why a snapshot is none of a unit: no command leads there.
@@ -74,7 +74,7 @@ impl Snapshot {
     pub(crate) fn to_state(
         &self,
         nexuses: &Nexuses,
-        supported: &Supported,
+        supported: &SupportedFeatures,
     ) -> Result<State, ImpossibleState> {
         self.check(supported)?;
         let name = |id| {
@@ -118,7 +118,7 @@ impl Snapshot {
     /// # Errors
     ///
     /// [`ImpossibleState::NotSupported`].
-    fn check(&self, supported: &Supported) -> Result<(), ImpossibleState> {
+    fn check(&self, supported: &SupportedFeatures) -> Result<(), ImpossibleState> {
         let kind = self.reservation.map(|held| held.kind());
         let all_tg_pt = self.registrations.iter().any(|one| one.all_tg_pt);
         let not_supported = [

@@ -4,8 +4,8 @@
 
 use scsi_pr::{PrGeneration, ReservationKey, ReservationType};
 
-use crate::answer::Refusal;
-use crate::attention::{Attention, Attentions};
+use crate::answer::CommandError;
+use crate::attention::{UnitAttention, UnitAttentionQueue};
 use crate::nexus::NexusId;
 
 /// The key of a nexus.
@@ -67,7 +67,7 @@ pub(crate) struct State {
     generation: PrGeneration,
     aptpl: bool,
     /// One queue for each nexus.
-    attentions: Vec<Attentions>,
+    attentions: Vec<UnitAttentionQueue>,
 }
 
 impl State {
@@ -78,7 +78,7 @@ impl State {
             reservation: None,
             generation: PrGeneration::default(),
             aptpl: false,
-            attentions: vec![Attentions::default(); nexuses],
+            attentions: vec![UnitAttentionQueue::default(); nexuses],
         }
     }
 
@@ -98,9 +98,9 @@ impl State {
         self.aptpl
     }
 
-    pub(crate) fn attentions(&self, nexus: NexusId) -> &[Attention] {
+    pub(crate) fn attentions(&self, nexus: NexusId) -> &[UnitAttention] {
         let queue = self.attentions.get(nexus.0);
-        queue.map(Attentions::as_slice).unwrap_or_default()
+        queue.map(UnitAttentionQueue::as_slice).unwrap_or_default()
     }
 
     /// The key that a nexus is registered with.
@@ -137,10 +137,14 @@ impl State {
     /// # Errors
     ///
     /// [`Refusal::Conflict`]: it is not.
-    pub(crate) fn check_key(&self, sender: NexusId, key: ReservationKey) -> Result<(), Refusal> {
+    pub(crate) fn check_key(
+        &self,
+        sender: NexusId,
+        key: ReservationKey,
+    ) -> Result<(), CommandError> {
         match self.key_of(sender) == Some(key) {
             true => Ok(()),
-            false => Err(Refusal::Conflict),
+            false => Err(CommandError::Conflict),
         }
     }
 
@@ -157,7 +161,7 @@ impl State {
     }
 
     /// Removes registrations, and with its last holder the reservation. Nobody is told.
-    pub(crate) fn unregister(&mut self, doomed: impl Fn(&Registration) -> bool) -> Removed {
+    pub(crate) fn unregister(&mut self, doomed: impl Fn(&Registration) -> bool) -> Unregistered {
         let registrations = self.registrations.extract_if(.., |one| doomed(one));
         let nexuses = registrations
             .map(|registration| registration.nexus)
@@ -168,7 +172,7 @@ impl State {
             Some(None) => !self.registrations.is_empty(),
         };
         let reservation = if held { None } else { self.reservation.take() };
-        Removed {
+        Unregistered {
             nexuses,
             reservation,
         }
@@ -183,7 +187,7 @@ impl State {
     }
 
     /// Counts a command that the standard wants counted (SPC-4, 6.16.2).
-    pub(crate) fn count(&mut self) {
+    pub(crate) fn bump_generation(&mut self) {
         self.generation = self.generation.next();
     }
 
@@ -196,14 +200,14 @@ impl State {
         self.aptpl = aptpl;
     }
 
-    pub(crate) fn establish(&mut self, attention: Attention, nexus: NexusId) {
+    pub(crate) fn establish(&mut self, attention: UnitAttention, nexus: NexusId) {
         if let Some(queue) = self.attentions.get_mut(nexus.0) {
             queue.establish(attention);
         }
     }
 
     /// Tells every registrant but one.
-    pub(crate) fn tell_registrants_but(&mut self, sender: NexusId, attention: Attention) {
+    pub(crate) fn notify_other_registrants(&mut self, sender: NexusId, attention: UnitAttention) {
         let registrants = self.registrations.iter().map(|one| one.nexus);
         for nexus in registrants.filter(|nexus| *nexus != sender) {
             if let Some(queue) = self.attentions.get_mut(nexus.0) {
@@ -213,7 +217,7 @@ impl State {
     }
 
     /// The oldest unit attention of a nexus, which is then delivered.
-    pub(crate) fn take_attention(&mut self, nexus: NexusId) -> Option<Attention> {
+    pub(crate) fn take_attention(&mut self, nexus: NexusId) -> Option<UnitAttention> {
         self.attentions.get_mut(nexus.0)?.take()
     }
 
@@ -226,14 +230,14 @@ impl State {
         self.generation = PrGeneration::default();
         for queue in &mut self.attentions {
             queue.clear();
-            queue.establish(Attention::PowerOn);
+            queue.establish(UnitAttention::PowerOn);
         }
     }
 }
 
 /// What [`State::unregister`] has taken away.
 #[derive(Debug)]
-pub(crate) struct Removed {
+pub(crate) struct Unregistered {
     /// Those that were registered, in the order in which they were.
     pub(crate) nexuses: Vec<NexusId>,
     /// The reservation that went with its last holder.

@@ -4,11 +4,11 @@
 
 use scsi_pr::{BasicParameterList, ReservationType, Scope, ScopeType, TypeMask};
 
-use crate::answer::Refusal;
+use crate::answer::CommandError;
 
 /// What REPORT CAPABILITIES says of a unit. Everything, by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Supported {
+pub struct SupportedFeatures {
     /// `PTPL_C`: registrations and reservation can outlast a loss of power (`APTPL`).
     pub persist_through_power_loss: bool,
     /// `SIP_C`: a REGISTER can name other initiator ports (`SPEC_I_PT`).
@@ -19,9 +19,9 @@ pub struct Supported {
     pub types: TypeMask,
 }
 
-impl Default for Supported {
+impl Default for SupportedFeatures {
     fn default() -> Self {
-        Supported {
+        SupportedFeatures {
             persist_through_power_loss: true,
             specify_initiator_ports: true,
             all_target_ports: true,
@@ -30,15 +30,15 @@ impl Default for Supported {
     }
 }
 
-impl Supported {
+impl SupportedFeatures {
     /// # Errors
     ///
     /// INVALID FIELD IN PARAMETER LIST: the list asks for what there is not.
-    pub(crate) const fn check(&self, list: &BasicParameterList) -> Result<(), Refusal> {
+    pub(crate) const fn check(&self, list: &BasicParameterList) -> Result<(), CommandError> {
         let asks_for_more = list.spec_i_pt.is_some() && !self.specify_initiator_ports
             || list.all_tg_pt && !self.all_target_ports;
         match asks_for_more {
-            true => Err(Refusal::PARAMETER_LIST),
+            true => Err(CommandError::PARAMETER_LIST),
             false => self.check_aptpl(list.aptpl),
         }
     }
@@ -46,9 +46,9 @@ impl Supported {
     /// # Errors
     ///
     /// INVALID FIELD IN PARAMETER LIST: nothing of this unit outlasts a loss of power.
-    pub(crate) const fn check_aptpl(&self, aptpl: bool) -> Result<(), Refusal> {
+    pub(crate) const fn check_aptpl(&self, aptpl: bool) -> Result<(), CommandError> {
         match aptpl && !self.persist_through_power_loss {
-            true => Err(Refusal::PARAMETER_LIST),
+            true => Err(CommandError::PARAMETER_LIST),
             false => Ok(()),
         }
     }
@@ -58,10 +58,13 @@ impl Supported {
     /// # Errors
     ///
     /// INVALID FIELD IN CDB (SPC-4, 6.15.3.3 and 6.15.3.4).
-    pub(crate) fn kind_to_reserve(&self, asked: ScopeType) -> Result<ReservationType, Refusal> {
+    pub(crate) fn kind_to_reserve(
+        &self,
+        asked: ScopeType,
+    ) -> Result<ReservationType, CommandError> {
         match (asked.scope(), asked.reservation_type()) {
             (Some(Scope::LogicalUnit), Some(kind)) if self.types.contains(kind) => Ok(kind),
-            _ => Err(Refusal::CDB),
+            _ => Err(CommandError::CDB),
         }
     }
 }

@@ -6,12 +6,12 @@ use scsi_pr::{
 };
 
 use crate::access::{self, Access};
-use crate::answer::{Answer, Refusal};
-use crate::attention::Attention;
+use crate::answer::{CommandError, Response};
+use crate::attention::UnitAttention;
 use crate::nexus::{Nexus, NexusError, NexusId, Nexuses};
 use crate::snapshot::{ImpossibleState, Snapshot};
 use crate::state::{Registration, Reservation, State};
-use crate::supported::Supported;
+use crate::supported::SupportedFeatures;
 use crate::{clear, preempt, register, register_and_move, release, report, reserve};
 
 /// A logical unit with a fixed list of nexuses.
@@ -20,7 +20,7 @@ use crate::{clear, preempt, register, register_and_move, release, report, reserv
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LogicalUnit {
     nexuses: Nexuses,
-    supported: Supported,
+    supported: SupportedFeatures,
     state: State,
 }
 
@@ -33,7 +33,7 @@ impl LogicalUnit {
     pub fn new(nexuses: Vec<Nexus>) -> Result<Self, NexusError> {
         let nexuses = Nexuses::new(nexuses)?;
         let state = State::new(nexuses.len());
-        let supported = Supported::default();
+        let supported = SupportedFeatures::default();
         Ok(LogicalUnit {
             nexuses,
             supported,
@@ -43,14 +43,14 @@ impl LogicalUnit {
 
     /// The same unit, with support for no more than this.
     #[must_use]
-    pub const fn supporting(mut self, supported: Supported) -> Self {
+    pub const fn with_features(mut self, supported: SupportedFeatures) -> Self {
         self.supported = supported;
         self
     }
 
     /// What the unit supports.
     #[must_use]
-    pub const fn supported(&self) -> Supported {
+    pub const fn supported_features(&self) -> SupportedFeatures {
         self.supported
     }
 
@@ -109,7 +109,7 @@ impl LogicalUnit {
 
     /// What a nexus will be told, in this order, instead of what it asks for next.
     #[must_use]
-    pub fn attentions(&self, nexus: NexusId) -> &[Attention] {
+    pub fn unit_attentions(&self, nexus: NexusId) -> &[UnitAttention] {
         self.state.attentions(nexus)
     }
 
@@ -128,11 +128,11 @@ impl LogicalUnit {
     /// What becomes of a command that is none of persistent reservations.
     ///
     /// GOOD means that it may be done. A unit attention that waits is delivered instead.
-    pub fn access(&mut self, nexus: NexusId, access: Access) -> Answer {
+    pub fn access(&mut self, nexus: NexusId, access: Access) -> Response {
         self.answer(nexus, |unit| {
             match access::is_allowed(&unit.state, nexus, access) {
                 true => Ok(Vec::new()),
-                false => Err(Refusal::Conflict),
+                false => Err(CommandError::Conflict),
             }
         })
     }
@@ -142,7 +142,7 @@ impl LogicalUnit {
     /// Of `parameters` as many bytes count as the CDB's PARAMETER LIST LENGTH says; if there are less,
     /// that length is wrong. They are ignored with PERSISTENT RESERVE IN. A unit attention that waits
     /// is delivered instead, and the command not done. CONTROL and reserved fields are ignored.
-    pub fn execute(&mut self, nexus: NexusId, cdb: &[u8], parameters: &[u8]) -> Answer {
+    pub fn execute(&mut self, nexus: NexusId, cdb: &[u8], parameters: &[u8]) -> Response {
         self.answer(nexus, |unit| match Cdb::decode(cdb) {
             Ok(Cdb::In(command)) => {
                 let data = report::report(
@@ -154,8 +154,10 @@ impl LogicalUnit {
                 Ok(truncate(&data, command.allocation_length).to_vec())
             }
             Ok(Cdb::Out(command)) => unit.change(nexus, command, parameters).map(|()| Vec::new()),
-            Err(CdbError::Opcode(_)) => Err(Refusal::OPERATION_CODE),
-            Err(CdbError::ServiceAction { .. } | CdbError::TooShort { .. }) => Err(Refusal::CDB),
+            Err(CdbError::Opcode(_)) => Err(CommandError::OPERATION_CODE),
+            Err(CdbError::ServiceAction { .. } | CdbError::TooShort { .. }) => {
+                Err(CommandError::CDB)
+            }
         })
     }
 
@@ -188,15 +190,15 @@ impl LogicalUnit {
     fn answer(
         &mut self,
         nexus: NexusId,
-        command: impl FnOnce(&mut Self) -> Result<Vec<u8>, Refusal>,
-    ) -> Answer {
+        command: impl FnOnce(&mut Self) -> Result<Vec<u8>, CommandError>,
+    ) -> Response {
         if self.nexuses.get(nexus).is_none() {
-            return Refusal::LOGICAL_UNIT.into();
+            return CommandError::LOGICAL_UNIT.into();
         }
         if let Some(attention) = self.state.take_attention(nexus) {
             return attention.into();
         }
-        command(self).map_or_else(Answer::from, Answer::good)
+        command(self).map_or_else(Response::from, Response::good)
     }
 
     /// PERSISTENT RESERVE OUT.
@@ -209,18 +211,18 @@ impl LogicalUnit {
         sender: NexusId,
         command: PersistentReserveOut,
         parameters: &[u8],
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), CommandError> {
         let action = command.service_action;
         if action == OutServiceAction::ReplaceLostReservation {
-            return Err(Refusal::CDB); // Not supported: RLR_C is zero.
+            return Err(CommandError::CDB); // Not supported: RLR_C is zero.
         }
         if access::conflicts(&self.state, sender, action) {
-            return Err(Refusal::Conflict);
+            return Err(CommandError::Conflict);
         }
         let list = usize::try_from(command.parameter_list_length)
             .ok()
             .and_then(|length| parameters.get(..length))
-            .ok_or(Refusal::PARAMETER_LIST_LENGTH)?;
+            .ok_or(CommandError::PARAMETER_LIST_LENGTH)?;
         match ParameterList::decode(action, list)? {
             ParameterList::Basic(list) => self.change_basic(sender, command, &list),
             ParameterList::RegisterAndMove(list) => register_and_move::register_and_move(
@@ -243,7 +245,7 @@ impl LogicalUnit {
         sender: NexusId,
         command: PersistentReserveOut,
         list: &BasicParameterList,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), CommandError> {
         let (state, nexuses, supported) = (&mut self.state, &self.nexuses, &self.supported);
         let scope_type = command.scope_type;
         match command.service_action {
@@ -263,7 +265,7 @@ impl LogicalUnit {
             }
             // These two have other lists, or are not known.
             OutServiceAction::RegisterAndMove | OutServiceAction::ReplaceLostReservation => {
-                Err(Refusal::CDB)
+                Err(CommandError::CDB)
             }
         }
     }

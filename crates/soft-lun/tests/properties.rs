@@ -5,7 +5,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use scsi_pr::{Cdb, OutServiceAction, ParameterList, Status, TransportId};
-use soft_lun::{Access, Answer, LogicalUnit, Nexus, NexusId};
+use soft_lun::{Access, LogicalUnit, Nexus, NexusId, Response};
 
 /// Two initiator ports; the first one also at a second target port.
 fn unit() -> LogicalUnit {
@@ -65,7 +65,7 @@ fn is_command(cdb: &[u8], parameters: &[u8]) -> bool {
     }
 }
 
-fn is_well_formed(answer: &Answer) -> bool {
+fn is_well_formed(answer: &Response) -> bool {
     match answer.status {
         Status::GOOD => answer.sense.is_none(),
         Status::RESERVATION_CONFLICT => answer.sense.is_none() && answer.data.is_empty(),
@@ -83,7 +83,7 @@ proptest! {
         let ids = ids(&unit);
         for (sender, cdb, parameters) in commands {
             // A waiting attention is delivered first, so that the answer is about the command.
-            while !unit.attentions(ids[sender]).is_empty() {
+            while !unit.unit_attentions(ids[sender]).is_empty() {
                 unit.access(ids[sender], Access::Test);
             }
             let before = unit.clone();

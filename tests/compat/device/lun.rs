@@ -20,7 +20,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use linux_util::sg::{Data, sg_io};
+use linux_util::sg_io::{Data, sg_io};
 use rustix::fs::{FlockOperation, flock};
 
 use super::wire;

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use linux_util::sg::{Data, sg_io};
+use linux_util::sg_io::{Data, sg_io};
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, memfd_create, openat};
 
 use super::{NO_SCSI, is_sense, with_client};

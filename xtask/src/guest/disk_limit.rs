@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use pr_helper_protocol::Client;
-use pr_helper_protocol::wire::padded;
+use pr_helper_protocol::wire::pad_cdb;
 
 use super::helper::{Helper, SOCKET};
 use super::lio::Port;
@@ -70,6 +70,6 @@ fn ask(node: &Path) -> Result<u8> {
     let mut client = Client::negotiate(socket)?;
     let file = File::options().read(true).write(true).open(node);
     let file = file.with_context(|| format!("cannot open {}", node.display()))?;
-    let response = client.execute(padded(&READ_KEYS), file.as_fd(), &[])?;
+    let response = client.execute(pad_cdb(&READ_KEYS), file.as_fd(), &[])?;
     Ok(response.status.0)
 }

@@ -4,7 +4,7 @@
 //! Nothing here says how to register: whoever is not registered any more may have been fenced, and then
 //! has to stay away.
 
-use scsi_pr::{Cdb, OutServiceAction, ParameterList, Reservation, ReservationKey};
+use scsi_pr::{Cdb, OutServiceAction, ParameterList, ReservationDescriptor, ReservationKey};
 
 use crate::error::{Conflict, Inquiry, Refusal};
 
@@ -45,7 +45,7 @@ fn describe(conflict: &Conflict) -> Vec<String> {
     }
     let reservation = match &conflict.reservation.reservation {
         None => "none".to_owned(),
-        Some(Reservation { key, scope_type }) => match scope_type.reservation_type() {
+        Some(ReservationDescriptor { key, scope_type }) => match scope_type.reservation_type() {
             Some(kind) if kind.is_all_registrants() => scope_type.to_string(),
             _ => format!("{scope_type}, held with key {key}"),
         },
@@ -157,7 +157,7 @@ mod tests {
             },
             missing_bytes: 0,
             reservation: ReservationData {
-                reservation: Some(Reservation {
+                reservation: Some(ReservationDescriptor {
                     key: HOLDER,
                     scope_type: ReservationType::ExclusiveAccess.into(),
                 }),

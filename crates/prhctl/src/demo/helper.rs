@@ -79,7 +79,7 @@ fn build(cargo: &Path, folder: &Path, mask: SignalMask) -> Result<PathBuf, Helpe
         command.arg("--release");
     }
     let mut child = mask
-        .in_child(&mut command)
+        .apply_to(&mut command)
         .spawn()
         .map_err(HelperError::Cargo)?;
     let mut said = String::new();

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd as _;
 
 use pr_helper_protocol::Client;
-use pr_helper_protocol::wire::padded;
+use pr_helper_protocol::wire::pad_cdb;
 use scsi_pr::{
     BasicParameterList, Cdb, InServiceAction, Keys, PersistentReserveIn, PersistentReserveOut,
     ReservationKey, ReservationType, ScopeType, Sense, SenseKey, Status,
@@ -68,7 +68,7 @@ pub(super) fn play(
 ) -> Result<(), StageError> {
     for step in script {
         let reply = act(stage, step)?;
-        let scene = Scene::of(&stage.lun().look()?);
+        let scene = Scene::of(&stage.lun().load()?);
         let faults = faults(step, reply.as_ref(), &scene);
         let is_last = !faults.is_empty();
         played(Played {
@@ -122,7 +122,7 @@ fn act(stage: &mut Stage<'_>, step: &Step) -> Result<Option<Reply>, StageError> 
 fn send(stage: &mut Stage<'_>, node: Node, command: Cdb, list: &[u8]) -> Result<Reply, StageError> {
     let (client, port): &mut (Client, _) = stage.connection(node)?;
     let response = client
-        .execute(padded(&command.encode()), port.as_fd(), list)
+        .execute(pad_cdb(&command.encode()), port.as_fd(), list)
         .map_err(StageError::Ask)?;
     let is_good = response.status == Status::GOOD;
     let keys = Keys::decode(&response.data)

@@ -16,7 +16,7 @@ use pr_helper_protocol::client::ClientError;
 use rustix::process::{Pid, Signal, kill_process};
 use scsi_pr::TransportId;
 use soft_lun::store::{Lun, Name, Port, StoreError};
-use soft_lun::{Nexus, Supported};
+use soft_lun::{Nexus, SupportedFeatures};
 use thiserror::Error;
 
 use super::remains::{Remains, remove_folder};
@@ -105,7 +105,7 @@ impl<'a> Stage<'a> {
         let lun = Lun::create(
             &luns.join("shared"),
             Node::BOTH.map(make_port).into(),
-            Supported::default(),
+            SupportedFeatures::default(),
         )?;
         let socket = folder.join("helper.sock");
         let process = start(program, &socket, &luns, remains)?;
@@ -244,7 +244,7 @@ fn start(program: &Path, socket: &Path, luns: &Path, remains: &Remains) -> Resul
         .stderr(Stdio::piped());
     let process = {
         let mut things = remains.things();
-        let child = remains.mask().in_child(&mut command).spawn();
+        let child = remains.mask().apply_to(&mut command).spawn();
         let child = child.map_err(|source| StageError::Start {
             program: program.to_owned(),
             source,

@@ -3,7 +3,7 @@
 use anstyle::Style;
 use scsi_pr::ReservationType;
 use serde::Serialize;
-use soft_lun::{Attention, Supported};
+use soft_lun::{SupportedFeatures, UnitAttention};
 
 use super::held::{self, HeldJson};
 use super::json::text_of;
@@ -78,12 +78,12 @@ const fn may(port: &PortView) -> &'static str {
     }
 }
 
-const fn attention(attention: Attention) -> &'static str {
+const fn attention(attention: UnitAttention) -> &'static str {
     match attention {
-        Attention::PowerOn => "power-on",
-        Attention::ReservationsPreempted => "reservations-preempted",
-        Attention::ReservationsReleased => "reservations-released",
-        Attention::RegistrationsPreempted => "registrations-preempted",
+        UnitAttention::PowerOn => "power-on",
+        UnitAttention::ReservationsPreempted => "reservations-preempted",
+        UnitAttention::ReservationsReleased => "reservations-released",
+        UnitAttention::RegistrationsPreempted => "registrations-preempted",
     }
 }
 
@@ -96,7 +96,7 @@ fn reserved(view: &View) -> Option<(ReservationType, Option<&str>)> {
     Some((*kind, holder.as_deref()))
 }
 
-fn supported(supported: Supported) -> String {
+fn supported(supported: SupportedFeatures) -> String {
     let flags = [
         (supported.persist_through_power_loss, "APTPL"),
         (supported.specify_initiator_ports, "SPEC_I_PT"),

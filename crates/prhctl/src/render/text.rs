@@ -2,8 +2,8 @@
 
 use anstyle::Style;
 use scsi_pr::{
-    Capabilities, FullStatus, FullStatusDescriptor, Keys, Reservation, ReservationData, ScopeType,
-    Truncatable,
+    Capabilities, FullStatus, FullStatusDescriptor, Keys, ReservationData, ReservationDescriptor,
+    ScopeType, Truncatable,
 };
 
 use super::style::{BOLD, GOOD, PLAIN, WRONG};
@@ -243,8 +243,8 @@ fn released(release: Release) -> String {
 }
 
 /// Who holds a reservation, and of which type.
-fn held(reservation: Reservation) -> String {
-    let Reservation { key, scope_type } = reservation;
+fn held(reservation: ReservationDescriptor) -> String {
+    let ReservationDescriptor { key, scope_type } = reservation;
     let kind = scope_type.reservation_type();
     match kind.is_some_and(|kind| kind.is_all_registrants()) {
         true => format!("held by all registrants, {scope_type}"),
@@ -343,7 +343,7 @@ mod tests {
     fn a_reservation_of_all_registrants_has_no_key() {
         let found = |kind| ReservationData {
             generation: 1.into(),
-            reservation: Some(Reservation {
+            reservation: Some(ReservationDescriptor {
                 key: ReservationKey::ZERO,
                 scope_type: kind,
             }),

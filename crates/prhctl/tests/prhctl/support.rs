@@ -13,7 +13,7 @@ use qemu_pr_helper::limits::Limits;
 use qemu_pr_helper::listener::{Listener, SocketFile};
 use scsi_pr::TransportId;
 use soft_lun::store::{Lun, Port};
-use soft_lun::{Nexus, Supported};
+use soft_lun::{Nexus, SupportedFeatures};
 use tempfile::TempDir;
 
 /// How a run of the program ended.
@@ -106,7 +106,12 @@ impl Helper {
         });
         let luns = folder.path().join("luns");
         std::fs::create_dir(&luns).unwrap();
-        Lun::create(&luns.join("lun"), ports.collect(), Supported::default()).unwrap();
+        Lun::create(
+            &luns.join("lun"),
+            ports.collect(),
+            SupportedFeatures::default(),
+        )
+        .unwrap();
         // Short names for command lines.
         for (name, _) in INITIATORS {
             let port = luns.join("lun/ports").join(name);

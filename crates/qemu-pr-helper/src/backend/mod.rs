@@ -9,8 +9,8 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
 use ::soft_lun::store::StoreError;
-use linux_util::sg::Data;
-use pr_helper_protocol::{Device, Direction, Request};
+use linux_util::sg_io::Data;
+use pr_helper_protocol::{Direction, Request, RequestFd};
 use scsi_pr::{AdditionalSense, SenseKey, Status};
 
 use crate::client::{Client, ProcessKey};
@@ -74,9 +74,9 @@ impl Execute for Backends {
         target: &Target,
         data: &mut [u8],
     ) -> Outcome {
-        let descriptor = match &request.device {
-            Device::Open(descriptor) => descriptor.as_fd(),
-            Device::Lost => return self.lost(client, request),
+        let descriptor = match &request.fd {
+            RequestFd::Open(descriptor) => descriptor.as_fd(),
+            RequestFd::Lost => return self.lost(client, request),
         };
         let direction = request.command.direction();
         match target.access {
@@ -249,12 +249,12 @@ mod tests {
     use std::fs::{File, OpenOptions};
     use std::os::unix::net::UnixStream;
 
-    fn execute(cdb: &[u8], device: Device, parameters: Vec<u8>) -> Outcome {
+    fn execute(cdb: &[u8], device: RequestFd, parameters: Vec<u8>) -> Outcome {
         let mut bytes = [0; 16];
         bytes[..cdb.len()].copy_from_slice(cdb);
         let request = Request {
             command: Command::new(bytes).unwrap(),
-            device,
+            fd: device,
             parameters,
         };
         let backends = Backends::new(Duration::from_secs(1), None, None);
@@ -265,7 +265,7 @@ mod tests {
 
     #[test]
     fn out_on_a_read_only_descriptor_is_an_invalid_opcode() {
-        let device = Device::Open(File::open("/dev/null").unwrap().into());
+        let device = RequestFd::Open(File::open("/dev/null").unwrap().into());
         let outcome = execute(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0], device, vec![0; 24]);
         assert_eq!(outcome.status, Status::CHECK_CONDITION);
         assert_eq!(
@@ -279,7 +279,7 @@ mod tests {
         let null = OpenOptions::new().write(true).open("/dev/null").unwrap();
         let outcome = execute(
             &[0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0],
-            Device::Open(null.into()),
+            RequestFd::Open(null.into()),
             vec![0; 24],
         );
         assert_eq!(outcome.status, Status::CHECK_CONDITION);
@@ -291,7 +291,11 @@ mod tests {
 
     #[test]
     fn a_lost_descriptor_is_busy() {
-        let outcome = execute(&[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0], Device::Lost, Vec::new());
+        let outcome = execute(
+            &[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0],
+            RequestFd::Lost,
+            Vec::new(),
+        );
         assert_eq!(outcome, Outcome::status(Status::BUSY));
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use linux_util::sg::{Completion, Data, sg_io};
+use linux_util::sg_io::{Completion, Data, sg_io};
 use pr_helper_protocol::wire::{CDB_SIZE, SENSE_SIZE};
 use rustix::io::Errno;
 use scsi_pr::{AdditionalSense as Code, SenseKey as Key, Status};

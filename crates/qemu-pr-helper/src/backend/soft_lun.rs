@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use pr_helper_protocol::{Direction, Request};
 use scsi_pr::{AdditionalSense, ReservationKey, SenseKey, Status};
-use soft_lun::store::{Folder, OpenPort, StoreError};
-use soft_lun::{Answer, LogicalUnit};
+use soft_lun::store::{LunDirectory, OpenPort, StoreError};
+use soft_lun::{LogicalUnit, Response};
 
 use crate::chain;
 use crate::client::{Client, ProcessKey};
@@ -24,7 +24,7 @@ pub const DESCRIPTORS: u64 = 3;
 /// The soft LUNs of one folder.
 #[derive(Debug)]
 pub struct SoftLuns {
-    folder: Folder,
+    folder: LunDirectory,
     unreadable: KeyedRateLimit<ProcessKey>,
     /// By the client and the soft LUN's folder: a problem of one LUN must not hide that of another.
     unusable: KeyedRateLimit<(ProcessKey, PathBuf)>,
@@ -40,7 +40,7 @@ impl SoftLuns {
         // In the log a relative name would be one from where the helper was started.
         let path = absolute(folder).unwrap_or_else(|_| folder.to_owned());
         Ok(Self {
-            folder: Folder::open(&path)?,
+            folder: LunDirectory::open(&path)?,
             unreadable: KeyedRateLimit::new(),
             unusable: KeyedRateLimit::new(),
         })
@@ -81,7 +81,7 @@ impl SoftLuns {
     ) -> Option<Outcome> {
         let open = match self.folder.port(descriptor) {
             Ok(port) => port?,
-            Err(error) if error.is_passing() => return Some(Outcome::status(Status::BUSY)),
+            Err(error) if error.is_transient() => return Some(Outcome::status(Status::BUSY)),
             Err(error) => {
                 self.unreadable(client, &error);
                 return None;
@@ -97,7 +97,7 @@ impl SoftLuns {
         let cdb = request.command.cdb();
         let done = open.lun.execute(&open.port, cdb, &request.parameters);
         let outcome = match &done {
-            Ok(done) => outcome(&done.answer, request.command.direction(), data),
+            Ok(done) => outcome(&done.response, request.command.direction(), data),
             Err(error) => self.unusable(client, open.lun.path(), error),
         };
         if let Some(unit) = done.ok().and_then(|done| done.changed) {
@@ -125,7 +125,7 @@ impl SoftLuns {
 
     /// What is wrong with its files is to a guest what a broken array is.
     fn unusable(&self, client: &Client, lun: &Path, error: &StoreError) -> Outcome {
-        let outcome = match error.is_passing() {
+        let outcome = match error.is_transient() {
             true => Outcome::status(Status::BUSY),
             false => Outcome::check_condition(
                 SenseKey::HardwareError,
@@ -162,7 +162,7 @@ fn tell_change(client: &Client, port: &OpenPort, unit: &LogicalUnit) {
 }
 
 /// Puts the data of an answer into `data`, which has room for what the command allows.
-fn outcome(answer: &Answer, direction: Direction, data: &mut [u8]) -> Outcome {
+fn outcome(answer: &Response, direction: Direction, data: &mut [u8]) -> Outcome {
     let mut outcome = match &answer.sense {
         Some(sense) => Outcome::with_sense(answer.status, sense),
         None => Outcome::status(answer.status),

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use pr_helper_protocol::descriptors::ReceiveMode;
-use pr_helper_protocol::{Device, ReplyBuffer, Request};
+use pr_helper_protocol::fd_passing::ReceiveMode;
+use pr_helper_protocol::{ReplyBuffer, Request, RequestFd};
 use scsi_pr::Status;
 
 use std::sync::Arc;
@@ -96,7 +96,7 @@ impl<E: Execute> Engine<E> {
             let served = session.serve(mode, reply, |client, request, data| {
                 is_late = !seat.begun.finish();
                 if is_late {
-                    self.close_device(seat, request.device, may_block);
+                    self.close_device(seat, request.fd, may_block);
                     return None;
                 }
                 self.run(seat, client, request, data, may_block)
@@ -136,13 +136,13 @@ impl<E: Execute> Engine<E> {
         may_block: bool,
     ) -> Option<Outcome> {
         if self.stopping.load(Ordering::SeqCst) {
-            self.close_device(seat, request.device, may_block);
+            self.close_device(seat, request.fd, may_block);
             return None;
         }
         if !may_block {
             // The device is not even looked at, because that can block as well.
             report::refused_unseen(client, "no thread can be started");
-            self.close_device(seat, request.device, may_block);
+            self.close_device(seat, request.fd, may_block);
             return Some(Outcome::status(Status::BUSY));
         }
         let target = self.executor.examine(&request);
@@ -162,9 +162,9 @@ impl<E: Execute> Engine<E> {
     }
 
     /// Closes the device of a request, or defers that to a thread that may block.
-    fn close_device(&self, seat: &Arc<Seat>, device: Device, may_block: bool) {
+    fn close_device(&self, seat: &Arc<Seat>, device: RequestFd, may_block: bool) {
         match device {
-            Device::Open(descriptor) if !may_block => {
+            RequestFd::Open(descriptor) if !may_block => {
                 seat.has_deferred_fd.store(true, Ordering::SeqCst);
                 let seat = Arc::clone(seat);
                 self.deferred.push(Deferred::Descriptor(descriptor, seat));

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use pr_helper_protocol::descriptors;
+use pr_helper_protocol::fd_passing;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use scsi_pr::Status;
 
@@ -78,12 +78,12 @@ impl Client {
 
     /// Sends bytes, and a descriptor with the first of them.
     pub(crate) fn send(&mut self, bytes: &[u8], device: BorrowedFd<'_>) {
-        descriptors::send(self.0.as_fd(), bytes, device).unwrap();
+        fd_passing::send(self.0.as_fd(), bytes, device).unwrap();
     }
 
     /// The same. The connection may be closed.
     pub(crate) fn try_send_with(&mut self, bytes: &[u8], device: BorrowedFd<'_>) -> io::Result<()> {
-        descriptors::send(self.0.as_fd(), bytes, device)
+        fd_passing::send(self.0.as_fd(), bytes, device)
     }
 
     /// Sends bytes, and descriptors in one message with them.
@@ -122,7 +122,7 @@ impl Client {
         list: &[u8],
         device: &File,
     ) -> io::Result<Status> {
-        descriptors::send(self.0.as_fd(), &cdb, device.as_fd())?;
+        fd_passing::send(self.0.as_fd(), &cdb, device.as_fd())?;
         if !list.is_empty() {
             self.0.write_all(list)?;
         }

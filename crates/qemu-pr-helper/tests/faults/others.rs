@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 
-use pr_helper_protocol::descriptors;
+use pr_helper_protocol::fd_passing;
 
 use crate::attack;
 use crate::client::Client;
@@ -103,7 +103,7 @@ pub(crate) fn run(arguments: &[&str]) {
             let receiver = UnixStream::connect(socket.with_file_name("connections")).unwrap();
             for _ in 0..clients {
                 let client = Client::connect(socket).greeted();
-                descriptors::send(receiver.as_fd(), &[0], client.0.as_fd()).unwrap();
+                fd_passing::send(receiver.as_fd(), &[0], client.0.as_fd()).unwrap();
             }
         }
         "storm" => {

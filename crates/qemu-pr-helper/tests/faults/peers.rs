@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 
 use nix::sys::socket::{getsockopt, sockopt};
-use pr_helper_protocol::descriptors::{self, Descriptors, ReceiveMode};
+use pr_helper_protocol::fd_passing::{self, ReceiveMode, ReceivedFds};
 use rustix::fs::fstatfs;
 use rustix::process::geteuid;
 
@@ -81,9 +81,9 @@ fn reused_pid_is_another_process() {
     let mut ended = Others::start(&helper.socket(), Task::Give(2));
     let mut given = listener.accept().unwrap().0;
     let connections = [(); 2].map(|()| {
-        let received = descriptors::receive(given.as_fd(), &mut [0], ReceiveMode::Wait);
+        let received = fd_passing::receive(given.as_fd(), &mut [0], ReceiveMode::Wait);
         match received.unwrap() {
-            (1, Descriptors::One(connection)) => connection,
+            (1, ReceivedFds::One(connection)) => connection,
             other => panic!("{other:?}"),
         }
     });

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use scsi_pr::{Status, TransportId};
 use soft_lun::store::{Lun, Port};
-use soft_lun::{Nexus, Supported};
+use soft_lun::{Nexus, SupportedFeatures};
 
 use crate::Test;
 use crate::client::{Client, PARAMETERS, READ_KEYS, REGISTER, null};
@@ -49,7 +49,7 @@ fn soft_lun(folder: &Path) -> [File; 2] {
         },
     };
     let ports = vec![port("a", 0xa), port("b", 0xb)];
-    Lun::create(&path, ports, Supported::default()).unwrap();
+    Lun::create(&path, ports, SupportedFeatures::default()).unwrap();
     let open = |name| {
         let path = path.join("ports").join(name);
         OpenOptions::new().read(true).write(true).open(path)

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use pr_helper_protocol::descriptors;
+use pr_helper_protocol::fd_passing;
 use rustix::process::{Resource, geteuid, getrlimit};
 use scsi_pr::Status;
 
@@ -152,7 +152,7 @@ fn flood(client: &Client, count: usize) {
         .set_write_timeout(Some(Duration::from_secs(1)))
         .unwrap();
     for _ in 0..count {
-        let sent = descriptors::send(socket.as_fd(), &LONGEST, null.as_fd());
+        let sent = fd_passing::send(socket.as_fd(), &LONGEST, null.as_fd());
         let sent = sent.and_then(|()| socket.write_all(&[0; 8192]));
         if sent.is_err() {
             return;

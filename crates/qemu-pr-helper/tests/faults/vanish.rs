@@ -7,7 +7,7 @@ use std::os::fd::AsFd as _;
 use std::thread;
 use std::time::Duration;
 
-use pr_helper_protocol::descriptors;
+use pr_helper_protocol::fd_passing;
 
 use crate::Test;
 use crate::client::{Client, PARAMETERS, READ_KEYS, REGISTER, null};
@@ -153,7 +153,7 @@ fn nor_of_answers_nobody_reads() {
             let mut is_full = 0;
             // The helper goes on as long as it can get rid of answers.
             while is_full < 3 {
-                match descriptors::send(client.0.as_fd(), &READ_KEYS, device.as_fd()) {
+                match fd_passing::send(client.0.as_fd(), &READ_KEYS, device.as_fd()) {
                     Ok(()) => is_full = 0,
                     Err(error) => {
                         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);

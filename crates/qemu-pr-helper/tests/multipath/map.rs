@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
-use linux_util::sg::Data;
-use pr_helper_protocol::wire::{CDB_SIZE, SENSE_SIZE, padded};
+use linux_util::sg_io::Data;
+use pr_helper_protocol::wire::{CDB_SIZE, SENSE_SIZE, pad_cdb};
 use qemu_pr_helper::backend::multipath::spread::{Done, Keeper, KeeperError, Kept, Path, execute};
 use qemu_pr_helper::backend::sg::Delivery;
 use qemu_pr_helper::outcome::Outcome;
@@ -13,7 +13,7 @@ use scsi_pr::{
     AdditionalSense, BasicParameterList, OutServiceAction, PersistentReserveOut, RegisterAndMove,
     ReservationType, ScopeType, Sense, SenseKey, Status, TransportId,
 };
-use soft_lun::{Answer, LogicalUnit, Nexus, NexusId};
+use soft_lun::{LogicalUnit, Nexus, NexusId, Response};
 
 /// A logical unit that several paths lead to.
 pub(crate) type Shared = Rc<RefCell<LogicalUnit>>;
@@ -123,7 +123,7 @@ pub(crate) fn ask(unit: &Shared, nexus: NexusId, cdb: &[u8], data: Data<'_>) -> 
     }
 }
 
-pub(crate) fn outcome(answer: &Answer) -> Outcome {
+pub(crate) fn outcome(answer: &Response) -> Outcome {
     let mut outcome = match &answer.sense {
         Some(sense) => Outcome::with_sense(answer.status, sense),
         None => Outcome::status(answer.status),
@@ -388,7 +388,7 @@ impl Out {
             parameter_list_length: list.len().try_into().unwrap(),
             control: 0,
         };
-        (padded(&cdb.encode()), list)
+        (pad_cdb(&cdb.encode()), list)
     }
 }
 

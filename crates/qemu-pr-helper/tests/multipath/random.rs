@@ -56,7 +56,7 @@ proptest! {
             prop_assert_eq!(one.borrow().reservation().map(|held| held.kind()), map.reserved());
             let (one, two) = (one.borrow(), map.unit.borrow());
             prop_assert_eq!(one.key_of(b), two.key_of(map.b), "{} {:?}", who, command);
-            prop_assert_eq!(one.attentions(b), two.attentions(map.b), "{} {:?}", who, command);
+            prop_assert_eq!(one.unit_attentions(b), two.unit_attentions(map.b), "{} {:?}", who, command);
             prop_assert_eq!(one.aptpl(), two.aptpl(), "{} {:?}", who, command);
         }
     }

@@ -10,13 +10,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use pr_helper_protocol::wire::padded;
-use pr_helper_protocol::{Client, descriptors};
+use pr_helper_protocol::wire::pad_cdb;
+use pr_helper_protocol::{Client, fd_passing};
 use qemu_pr_helper::sandbox::calls::{OLD, SERVING, SOFT_LUNS, Seen};
 use rustix::process::{Pid, Signal, kill_process};
 use scsi_pr::{Status, TransportId};
 use soft_lun::store::{Lun, Port};
-use soft_lun::{Nexus, Supported};
+use soft_lun::{Nexus, SupportedFeatures};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -52,7 +52,7 @@ impl Traced {
         Lun::create(
             &folder.path().join("luns/lun"),
             vec![port],
-            Supported::default(),
+            SupportedFeatures::default(),
         )
         .unwrap();
         let strace = Command::new("strace")
@@ -85,7 +85,9 @@ impl Traced {
 
     fn ask(&self, file: &Path, cdb: &[u8], parameters: &[u8]) -> Status {
         let file = File::options().read(true).write(true).open(file).unwrap();
-        let response = self.client().execute(padded(cdb), file.as_fd(), parameters);
+        let response = self
+            .client()
+            .execute(pad_cdb(cdb), file.as_fd(), parameters);
         response.unwrap().status
     }
 
@@ -152,7 +154,7 @@ fn do_everything(helper: &Traced) {
     half.read_exact(&mut [0; 4]).unwrap();
     half.write_all(&[0; 4]).unwrap();
     let null = File::open("/dev/null").unwrap();
-    descriptors::send(half.as_fd(), &READ_KEYS[..3], null.as_fd()).unwrap();
+    fd_passing::send(half.as_fd(), &READ_KEYS[..3], null.as_fd()).unwrap();
     half.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(half.read(&mut [0]).unwrap(), 0);
 }

@@ -16,19 +16,19 @@ pub struct ReservationData {
     /// The generation of the registrations.
     pub generation: PrGeneration,
     /// The reservation, if there is one.
-    pub reservation: Option<Reservation>,
+    pub reservation: Option<ReservationDescriptor>,
 }
 
 /// A persistent reservation (SPC-4, 6.15.3.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Reservation {
+pub struct ReservationDescriptor {
     /// The key of the holder; zero where all registrants hold it.
     pub key: ReservationKey,
     /// Its scope and type.
     pub scope_type: ScopeType,
 }
 
-impl Reservation {
+impl ReservationDescriptor {
     fn decode(mut fields: Reader<'_>) -> Option<Self> {
         let key = fields.u64()?.into();
         // SPC-2's scope-specific address, and a reserved byte.
@@ -36,7 +36,7 @@ impl Reservation {
         let scope_type = ScopeType(fields.u8()?);
         // SPC-2's extent length.
         fields.skip(2)?;
-        Some(Reservation { key, scope_type })
+        Some(ReservationDescriptor { key, scope_type })
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -58,7 +58,7 @@ impl ReservationData {
         let reservation = match list.length {
             0 => None,
             DESCRIPTOR_LENGTH => {
-                let descriptor = Reservation::decode(Reader::new(list.body));
+                let descriptor = ReservationDescriptor::decode(Reader::new(list.body));
                 Some(descriptor.ok_or(ParameterDataError::TooShort {
                     needed: list::HEADER_LENGTH.saturating_add(DESCRIPTOR_LENGTH),
                     given: bytes.len(),
@@ -90,7 +90,7 @@ impl fmt::Display for ReservationData {
     }
 }
 
-impl fmt::Display for Reservation {
+impl fmt::Display for ReservationDescriptor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "reservation key {}, type {}", self.key, self.scope_type)
     }

@@ -183,7 +183,7 @@ pub struct IscsiName(Box<str>);
 
 impl IscsiName {
     /// The longest name, in bytes (RFC 7143, 4.2.7.1).
-    pub const MAX_LENGTH: usize = 223;
+    pub const MAX_LEN: usize = 223;
 
     /// The name that is this text.
     ///
@@ -195,7 +195,7 @@ impl IscsiName {
         let forbidden = |c: &char| *c == ',' || c.is_control() || c.is_whitespace();
         match (text.len(), text.chars().find(forbidden)) {
             (0, _) => Err(IscsiNameError::Empty),
-            (length, _) if length > Self::MAX_LENGTH => Err(IscsiNameError::TooLong { length }),
+            (length, _) if length > Self::MAX_LEN => Err(IscsiNameError::TooLong { length }),
             (_, Some(other)) => Err(IscsiNameError::Character(other)),
             (_, None) => Ok(IscsiName(text.into())),
         }

@@ -8,12 +8,12 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, RenameFlags, fsync, openat, renameat, renameat_with};
 use rustix::io::Errno;
 
-use super::description::{Description, Identity, Port};
+use super::description::{LunConfig, LunId, Port};
 use super::error::StoreError;
-use super::file::{self, Durable, FOLDER};
-use super::lun::{DESCRIPTION, LOCK, Lun, PORTS, boot, save};
+use super::file::{self, FOLDER, Sync};
+use super::lun::{DESCRIPTION, LOCK, Lun, PORTS, boot_id, save};
 use super::name::Name;
-use crate::supported::Supported;
+use crate::supported::SupportedFeatures;
 use crate::unit::LogicalUnit;
 
 impl Lun {
@@ -24,14 +24,18 @@ impl Lun {
     ///
     /// [`StoreError`]: the path's last part is no [`Name`], something is there, the ports cannot be, or
     /// the files cannot be made.
-    pub fn create(path: &Path, ports: Vec<Port>, supported: Supported) -> Result<Self, StoreError> {
+    pub fn create(
+        path: &Path,
+        ports: Vec<Port>,
+        supported: SupportedFeatures,
+    ) -> Result<Self, StoreError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let name: Name = name.parse().map_err(|source| StoreError::Name {
             path: path.to_path_buf(),
             source,
         })?;
-        let description = Description {
-            identity: Identity::random().map_err(StoreError::io("find an identity for", path))?,
+        let description = LunConfig {
+            identity: LunId::random().map_err(StoreError::io("find an identity for", path))?,
             ports,
             supported,
         };
@@ -44,7 +48,8 @@ impl Lun {
         let parent = open_parent(path)?;
         // A name that begins with a dot is no soft LUN's, and nobody else makes one with this identity.
         let temporary = path.with_file_name(format!(".{name}.{}", description.identity));
-        let made = fill(&temporary, &description, &unit).and_then(|()| take_name(&temporary, path));
+        let made =
+            populate(&temporary, &description, &unit).and_then(|()| publish(&temporary, path));
         if let Err(error) = made {
             // Of the two errors the first is the one to tell.
             let _ = fs::remove_dir_all(&temporary);
@@ -56,7 +61,7 @@ impl Lun {
 }
 
 /// Makes the folder with all that is in it.
-fn fill(path: &Path, description: &Description, unit: &LogicalUnit) -> Result<(), StoreError> {
+fn populate(path: &Path, description: &LunConfig, unit: &LogicalUnit) -> Result<(), StoreError> {
     let described_in = path.join(DESCRIPTION);
     let content = description
         .to_json()
@@ -64,22 +69,16 @@ fn fill(path: &Path, description: &Description, unit: &LogicalUnit) -> Result<()
             path: described_in.clone(),
             source,
         })?;
-    let boot = boot()?;
+    let boot = boot_id()?;
     let folder = create_folder(path)?;
     file::replace(
         folder.as_fd(),
         DESCRIPTION,
         &described_in,
         &content,
-        Durable::Content,
+        Sync::Data,
     )?;
-    save(
-        folder.as_fd(),
-        path,
-        (description, &boot),
-        unit,
-        Durable::Content,
-    )?;
+    save(folder.as_fd(), path, (description, &boot), unit, Sync::Data)?;
     file::create_lock(folder.as_fd(), LOCK, &path.join(LOCK))?;
     let ports_path = path.join(PORTS);
     let ports = create_folder(&ports_path)?;
@@ -100,7 +99,7 @@ fn create_folder(path: &Path) -> Result<OwnedFd, StoreError> {
 }
 
 /// Gives the folder its name, unless something has it.
-fn take_name(temporary: &Path, path: &Path) -> Result<(), StoreError> {
+fn publish(temporary: &Path, path: &Path) -> Result<(), StoreError> {
     let taken = match renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE) {
         // The file system cannot do that. A rename replaces nothing but an empty folder, which is no loss.
         Err(Errno::INVAL) => renameat(CWD, temporary, CWD, path),

@@ -12,20 +12,20 @@ use super::name::Name;
 use super::text;
 use super::type_text::TypeText;
 use crate::nexus::{Nexus, NexusError, NexusId};
-use crate::supported::Supported;
+use crate::supported::SupportedFeatures;
 use crate::unit::LogicalUnit;
 
 /// The identity of a soft LUN: an NAA designator, locally assigned (SPC-4, 7.8.6.6.4), `naa.3` and 15
 /// hexadecimal digits. A state belongs to one identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Identity(u64);
+pub struct LunId(u64);
 
 /// What is no identity of a soft LUN.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("an identity is naa.3 and 15 hexadecimal digits")]
-pub struct IdentityError;
+pub struct LunIdError;
 
-impl Identity {
+impl LunId {
     /// NAA 3h: locally assigned.
     const LOCAL: u64 = 3 << 60;
 
@@ -38,7 +38,7 @@ impl Identity {
         let mut bytes = [0; 8];
         // Fewer than 256 bytes come all at once, or not at all.
         getrandom(&mut bytes, GetRandomFlags::empty())?;
-        Ok(Identity(u64::from_be_bytes(bytes) >> 4 | Self::LOCAL))
+        Ok(LunId(u64::from_be_bytes(bytes) >> 4 | Self::LOCAL))
     }
 
     /// The designator's eight bytes, as a number.
@@ -48,22 +48,22 @@ impl Identity {
     }
 }
 
-impl fmt::Display for Identity {
+impl fmt::Display for LunId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "naa.{:016x}", self.0)
     }
 }
 
-impl FromStr for Identity {
-    type Err = IdentityError;
+impl FromStr for LunId {
+    type Err = LunIdError;
 
-    fn from_str(text: &str) -> Result<Self, IdentityError> {
+    fn from_str(text: &str) -> Result<Self, LunIdError> {
         let digits = text.strip_prefix("naa.").filter(|digits| {
             digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
         });
         let value = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok());
         let local = value.filter(|value| value >> 60 == Self::LOCAL >> 60);
-        local.map(Identity).ok_or(IdentityError)
+        local.map(LunId).ok_or(LunIdError)
     }
 }
 
@@ -78,12 +78,12 @@ pub struct Port {
 
 /// Why there can be no such soft LUN.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum DescriptionError {
+pub enum LunConfigError {
     /// Two ports have one name.
     #[error("two ports are named {0}")]
     DuplicatePort(Name),
     /// More ports than there can be.
-    #[error("{0} ports are more than the {most} that there can be", most = Description::MOST_PORTS)]
+    #[error("{0} ports are more than the {most} that there can be", most = LunConfig::MAX_PORTS)]
     TooManyPorts(usize),
     /// There cannot be such nexuses.
     #[error(transparent)]
@@ -92,37 +92,37 @@ pub enum DescriptionError {
 
 /// What a soft LUN is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Description {
+pub struct LunConfig {
     /// Its identity.
-    pub identity: Identity,
+    pub identity: LunId,
     /// Its ports, in the order in which they were given.
     pub ports: Vec<Port>,
     /// What it supports.
-    pub supported: Supported,
+    pub supported: SupportedFeatures,
 }
 
-impl Description {
+impl LunConfig {
     /// The most ports that there can be: enough for any cluster, and a state with all of them registered
     /// is still small.
-    pub const MOST_PORTS: usize = 1024;
+    pub const MAX_PORTS: usize = 1024;
 
     /// The unit, with nobody registered; its nexuses are in the order of the ports.
     ///
     /// # Errors
     ///
     /// [`DescriptionError`]: there cannot be such ports.
-    pub fn unit(&self) -> Result<LogicalUnit, DescriptionError> {
-        if self.ports.len() > Self::MOST_PORTS {
-            return Err(DescriptionError::TooManyPorts(self.ports.len()));
+    pub fn unit(&self) -> Result<LogicalUnit, LunConfigError> {
+        if self.ports.len() > Self::MAX_PORTS {
+            return Err(LunConfigError::TooManyPorts(self.ports.len()));
         }
         for (place, port) in self.ports.iter().enumerate() {
             let mut others = self.ports.iter().skip(place).skip(1);
             if others.any(|other| other.name == port.name) {
-                return Err(DescriptionError::DuplicatePort(port.name.clone()));
+                return Err(LunConfigError::DuplicatePort(port.name.clone()));
             }
         }
         let nexuses = self.ports.iter().map(|port| port.nexus.clone());
-        Ok(LogicalUnit::new(nexuses.collect())?.supporting(self.supported))
+        Ok(LogicalUnit::new(nexuses.collect())?.with_features(self.supported))
     }
 
     /// The nexus behind a port, in a [`Self::unit`].
@@ -163,7 +163,7 @@ enum Format {
 struct DescriptionText {
     format: Format,
     #[serde(with = "text")]
-    identity: Identity,
+    identity: LunId,
     ports: Vec<PortText>,
     supported: SupportedText,
 }
@@ -187,8 +187,8 @@ struct SupportedText {
     types: Vec<TypeText>,
 }
 
-impl From<&Description> for DescriptionText {
-    fn from(description: &Description) -> Self {
+impl From<&LunConfig> for DescriptionText {
+    fn from(description: &LunConfig) -> Self {
         let supported = description.supported;
         let port = |port: &Port| PortText {
             name: port.name.clone(),
@@ -209,7 +209,7 @@ impl From<&Description> for DescriptionText {
     }
 }
 
-impl From<DescriptionText> for Description {
+impl From<DescriptionText> for LunConfig {
     fn from(text: DescriptionText) -> Self {
         let supported = text.supported;
         let port = |port: PortText| Port {
@@ -220,10 +220,10 @@ impl From<DescriptionText> for Description {
             },
         };
         let types = supported.types.into_iter();
-        Description {
+        LunConfig {
             identity: text.identity,
             ports: text.ports.into_iter().map(port).collect(),
-            supported: Supported {
+            supported: SupportedFeatures {
                 persist_through_power_loss: supported.aptpl,
                 specify_initiator_ports: supported.spec_i_pt,
                 all_target_ports: supported.all_tg_pt,

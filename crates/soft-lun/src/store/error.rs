@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use super::description::DescriptionError;
+use super::description::LunConfigError;
 use super::name::{Name, NameError};
-use super::record::RecordError;
+use super::record::StateFileError;
 
 /// Why a soft LUN cannot be used. `Display` says what failed on which file, the source says why.
 #[derive(Debug, Error)]
@@ -60,7 +60,7 @@ pub enum StoreError {
         /// `lun.json`, or the folder of one that was to be made.
         path: PathBuf,
         /// Why.
-        source: DescriptionError,
+        source: LunConfigError,
     },
     /// The state is none of this soft LUN.
     #[error("{} is not the state of this soft LUN", path.display())]
@@ -68,7 +68,7 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: RecordError,
+        source: StateFileError,
     },
     /// A command came through a port that there is not.
     #[error("soft LUN {} has no port {port}", path.display())]
@@ -83,7 +83,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether it may go by itself: a lock that others hold, descriptors or memory that they need.
     #[must_use]
-    pub fn is_passing(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             StoreError::Busy(_) => true,
             StoreError::Io { source, .. } => matches!(

@@ -62,11 +62,11 @@ pub(super) fn read(
 
 /// How much of a new file must be on the disk before one goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Durable {
+pub(super) enum Sync {
     /// The content, so that whatever has the name is complete.
-    Content,
+    Data,
     /// The content and the name: it is still there after a loss of power.
-    Name,
+    DataAndDir,
 }
 
 /// Puts `content` in the place of `name` in a folder, whatever was there.
@@ -83,7 +83,7 @@ pub(super) fn replace(
     name: &str,
     path: &Path,
     content: &[u8],
-    durable: Durable,
+    durable: Sync,
 ) -> Result<(), StoreError> {
     let temporary = format!("{name}.new");
     // Removed and made anew: whatever has this name may lead elsewhere, or be somebody else's.
@@ -103,8 +103,8 @@ pub(super) fn replace(
     file.sync_data().map_err(StoreError::io("write", path))?;
     renameat(folder, &*temporary, folder, name).map_err(StoreError::io("replace", path))?;
     match durable {
-        Durable::Content => Ok(()),
-        Durable::Name => fsync(folder).map_err(StoreError::io("bring to the disk", path)),
+        Sync::Data => Ok(()),
+        Sync::DataAndDir => fsync(folder).map_err(StoreError::io("bring to the disk", path)),
     }
 }
 
@@ -155,7 +155,7 @@ pub(super) fn lock(folder: BorrowedFd<'_>, name: &str, path: &Path) -> Result<Ow
         let lock = lock.map_err(StoreError::io("open", path))?;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             // Somebody may have put another file in its place, which others lock.
-            Ok(()) if is_still(folder, name, &lock) => return Ok(lock),
+            Ok(()) if is_same_file(folder, name, &lock) => return Ok(lock),
             Ok(()) | Err(Errno::WOULDBLOCK | Errno::INTR) => {}
             Err(error) => return Err(StoreError::io("lock", path)(error)),
         }
@@ -169,7 +169,7 @@ pub(super) fn lock(folder: BorrowedFd<'_>, name: &str, path: &Path) -> Result<Ow
 }
 
 /// Whether `name` in a folder is still the file that is open.
-fn is_still(folder: BorrowedFd<'_>, name: &str, file: &OwnedFd) -> bool {
+fn is_same_file(folder: BorrowedFd<'_>, name: &str, file: &OwnedFd) -> bool {
     let named = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW);
     let (Ok(named), Ok(open)) = (named, fstat(file)) else {
         return false;

@@ -13,13 +13,13 @@ use super::name::Name;
 
 /// A folder whose subfolders are soft LUNs. Whatever else is in it does not matter.
 #[derive(Debug)]
-pub struct Folder {
+pub struct LunDirectory {
     folder: OwnedFd,
     /// For errors.
     path: PathBuf,
 }
 
-impl Folder {
+impl LunDirectory {
     /// Opens a folder. It stays the same one wherever it is moved, and whatever takes its place.
     ///
     /// # Errors
@@ -27,7 +27,7 @@ impl Folder {
     /// [`StoreError`]: there is no such folder, or it may not be read.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         match openat(CWD, path, FOLDER, Mode::empty()) {
-            Ok(folder) => Ok(Folder {
+            Ok(folder) => Ok(LunDirectory {
                 folder,
                 path: path.to_path_buf(),
             }),
@@ -101,7 +101,7 @@ impl Folder {
         unread.map_or(Ok(None), Err)
     }
 }
-impl AsFd for Folder {
+impl AsFd for LunDirectory {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.folder.as_fd()
     }

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Dev, Mode, openat, statat};
 use rustix::io::Errno;
 
-use super::description::Description;
+use super::description::LunConfig;
 use super::error::StoreError;
-use super::file::{self, Durable, FOLDER};
+use super::file::{self, FOLDER, Sync};
 use super::name::Name;
-use super::record::Record;
+use super::record::StateFile;
 use crate::access::Access;
-use crate::answer::Answer;
+use crate::answer::Response;
 use crate::nexus::NexusId;
 use crate::unit::LogicalUnit;
 
@@ -35,7 +35,7 @@ const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 /// use it at once.
 #[derive(Debug)]
 pub struct Lun {
-    folder: OwnedFd,
+    dir: OwnedFd,
     /// For errors.
     path: PathBuf,
 }
@@ -51,9 +51,9 @@ pub struct OpenPort {
 
 /// What has become of a command.
 #[derive(Debug)]
-pub struct Done {
+pub struct Executed {
     /// What the port gets for it.
-    pub answer: Answer,
+    pub response: Response,
     /// The unit as the command has left it, if that is not how it was before: a unit attention that was
     /// delivered is a change too.
     pub changed: Option<LogicalUnit>,
@@ -75,7 +75,7 @@ impl Lun {
         path: PathBuf,
     ) -> Result<Self, StoreError> {
         match openat(parent, name, FOLDER, Mode::empty()) {
-            Ok(folder) => Ok(Lun { folder, path }),
+            Ok(folder) => Ok(Lun { dir: folder, path }),
             Err(error) => Err(StoreError::io("open", path)(error)),
         }
     }
@@ -97,11 +97,11 @@ impl Lun {
     /// # Errors
     ///
     /// [`StoreError`]: `lun.json` is missing or wrong.
-    pub fn description(&self) -> Result<Description, StoreError> {
+    pub fn config(&self) -> Result<LunConfig, StoreError> {
         let path = self.path.join(DESCRIPTION);
-        let content = file::read(self.folder.as_fd(), DESCRIPTION, &path)?;
+        let content = file::read(self.dir.as_fd(), DESCRIPTION, &path)?;
         let content = content.ok_or_else(|| StoreError::NoLun(self.path.clone()))?;
-        Description::from_json(&content).map_err(|source| StoreError::Malformed { path, source })
+        LunConfig::from_json(&content).map_err(|source| StoreError::Malformed { path, source })
     }
 
     /// A copy of the unit as it is now. What is done to it has no effect here.
@@ -109,8 +109,8 @@ impl Lun {
     /// # Errors
     ///
     /// [`StoreError`]: one of the files is missing or wrong.
-    pub fn look(&self) -> Result<LogicalUnit, StoreError> {
-        self.load(&self.description()?, &boot()?)
+    pub fn load(&self) -> Result<LogicalUnit, StoreError> {
+        self.read_unit(&self.config()?, &boot_id()?)
     }
 
     /// Does a PERSISTENT RESERVE command that came through a port: see [`LogicalUnit::execute`].
@@ -118,7 +118,7 @@ impl Lun {
     /// # Errors
     ///
     /// [`StoreError`]: the command was not done; or it was, and may not outlast a loss of power.
-    pub fn execute(&self, port: &Name, cdb: &[u8], list: &[u8]) -> Result<Done, StoreError> {
+    pub fn execute(&self, port: &Name, cdb: &[u8], list: &[u8]) -> Result<Executed, StoreError> {
         self.change(port, |unit, nexus| unit.execute(nexus, cdb, list))
     }
 
@@ -127,45 +127,48 @@ impl Lun {
     /// # Errors
     ///
     /// [`StoreError`]: it cannot be said.
-    pub fn access(&self, port: &Name, access: Access) -> Result<Answer, StoreError> {
+    pub fn access(&self, port: &Name, access: Access) -> Result<Response, StoreError> {
         let done = self.change(port, |unit, nexus| unit.access(nexus, access))?;
-        Ok(done.answer)
+        Ok(done.response)
     }
 
     /// Locks, reads, changes and writes the unit.
     fn change(
         &self,
         port: &Name,
-        change: impl FnOnce(&mut LogicalUnit, NexusId) -> Answer,
-    ) -> Result<Done, StoreError> {
-        let (description, boot) = (self.description()?, boot()?);
+        change: impl FnOnce(&mut LogicalUnit, NexusId) -> Response,
+    ) -> Result<Executed, StoreError> {
+        let (description, boot) = (self.config()?, boot_id()?);
         let nexus = description.nexus(port).ok_or_else(|| StoreError::NoPort {
             path: self.path.clone(),
             port: port.clone(),
         })?;
-        let _lock = file::lock(self.folder.as_fd(), LOCK, &self.path.join(LOCK))?;
-        let mut unit = self.load(&description, &boot)?;
+        let _lock = file::lock(self.dir.as_fd(), LOCK, &self.path.join(LOCK))?;
+        let mut unit = self.read_unit(&description, &boot)?;
         let before = unit.clone();
         let answer = change(&mut unit, nexus);
         let has_changed = unit != before;
         if has_changed {
             // Also when it has just been switched off: a loss of power must not bring back what had it.
             let durable = match before.aptpl() || unit.aptpl() {
-                true => Durable::Name,
-                false => Durable::Content,
+                true => Sync::DataAndDir,
+                false => Sync::Data,
             };
             let of = (&description, &*boot);
-            save(self.folder.as_fd(), &self.path, of, &unit, durable)?;
+            save(self.dir.as_fd(), &self.path, of, &unit, durable)?;
         }
         let changed = has_changed.then_some(unit);
-        Ok(Done { answer, changed })
+        Ok(Executed {
+            response: answer,
+            changed,
+        })
     }
 
-    fn load(&self, description: &Description, boot: &str) -> Result<LogicalUnit, StoreError> {
+    fn read_unit(&self, description: &LunConfig, boot: &str) -> Result<LogicalUnit, StoreError> {
         let path = self.path.join(STATE);
-        let content = file::read(self.folder.as_fd(), STATE, &path)?;
+        let content = file::read(self.dir.as_fd(), STATE, &path)?;
         let content = content.ok_or_else(|| StoreError::io("open", &path)(Errno::NOENT))?;
-        let record = match Record::from_json(&content) {
+        let record = match StateFile::from_json(&content) {
             Ok(record) => record,
             Err(source) => return Err(StoreError::Malformed { path, source }),
         };
@@ -176,7 +179,7 @@ impl Lun {
         }
     }
 
-    fn unit(&self, description: &Description) -> Result<LogicalUnit, StoreError> {
+    fn unit(&self, description: &LunConfig) -> Result<LogicalUnit, StoreError> {
         description
             .unit()
             .map_err(|source| StoreError::Description {
@@ -188,7 +191,7 @@ impl Lun {
     /// The port whose file has this device and inode.
     pub(super) fn port(self, wanted: (Dev, u64)) -> Result<Option<OpenPort>, StoreError> {
         let path = self.path.join(PORTS);
-        let ports = openat(&self.folder, PORTS, FOLDER, Mode::empty());
+        let ports = openat(&self.dir, PORTS, FOLDER, Mode::empty());
         let ports = ports.map_err(StoreError::io("open", &path))?;
         for port in file::names_in(ports.as_fd(), &path)? {
             let stat = statat(&ports, port.as_str(), AtFlags::SYMLINK_NOFOLLOW);
@@ -209,12 +212,12 @@ impl Lun {
 pub(super) fn save(
     folder: BorrowedFd<'_>,
     path: &Path,
-    (description, boot): (&Description, &str),
+    (description, boot): (&LunConfig, &str),
     unit: &LogicalUnit,
-    durable: Durable,
+    durable: Sync,
 ) -> Result<(), StoreError> {
     let path = path.join(STATE);
-    let record = match Record::of(description, boot, unit) {
+    let record = match StateFile::from_unit(description, boot, unit) {
         Ok(record) => record,
         Err(source) => return Err(StoreError::State { path, source }),
     };
@@ -229,7 +232,7 @@ pub(super) fn save(
 /// # Errors
 ///
 /// [`StoreError`]: the kernel does not say.
-pub(super) fn boot() -> Result<String, StoreError> {
+pub(super) fn boot_id() -> Result<String, StoreError> {
     let boot = fs::read_to_string(BOOT).map_err(StoreError::io("read", BOOT))?;
     Ok(boot.trim_end().to_owned())
 }

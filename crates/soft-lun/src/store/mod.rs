@@ -36,9 +36,9 @@ mod record;
 mod text;
 mod type_text;
 
-pub use description::{Description, DescriptionError, Identity, IdentityError, Port};
+pub use description::{LunConfig, LunConfigError, LunId, LunIdError, Port};
 pub use error::StoreError;
-pub use folder::Folder;
-pub use lun::{Done, Lun, OpenPort};
+pub use folder::LunDirectory;
+pub use lun::{Executed, Lun, OpenPort};
 pub use name::{Name, NameError};
-pub use record::{Record, RecordError};
+pub use record::{StateFile, StateFileError};

@@ -4,11 +4,11 @@ use scsi_pr::{PrGeneration, ReservationKey};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::description::{Description, Identity};
+use super::description::{LunConfig, LunId};
 use super::name::Name;
 use super::text;
 use super::type_text::TypeText;
-use crate::attention::Attention;
+use crate::attention::UnitAttention;
 use crate::nexus::NexusId;
 use crate::snapshot::{ImpossibleState, Snapshot};
 use crate::state::{Registration, Reservation};
@@ -17,10 +17,10 @@ use crate::unit::LogicalUnit;
 /// A state as it is in the file. Nexuses are called by their ports' names.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Record {
+pub struct StateFile {
     format: Format,
     #[serde(with = "text")]
-    identity: Identity,
+    identity: LunId,
     /// Since which start of the host it has been so (`boot_id`).
     boot: String,
     generation: u32,
@@ -32,14 +32,14 @@ pub struct Record {
 
 /// Why a record is none of a soft LUN.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum RecordError {
+pub enum StateFileError {
     /// It is another one's.
     #[error("it is that of {found}, and this one is {expected}")]
     Foreign {
         /// Whose it is.
-        found: Identity,
+        found: LunId,
         /// Whose it should be.
-        expected: Identity,
+        expected: LunId,
     },
     /// It speaks of a port that the soft LUN does not have.
     #[error("it speaks of port {0}, which there is not")]
@@ -80,7 +80,7 @@ struct RegistrationText {
 struct AttentionText {
     port: PortName,
     #[serde(with = "AttentionKind")]
-    attention: Attention,
+    attention: UnitAttention,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -88,7 +88,7 @@ struct AttentionText {
 struct PortName(#[serde(with = "text")] Name);
 
 #[derive(Serialize, Deserialize)]
-#[serde(remote = "Attention", rename_all = "kebab-case")]
+#[serde(remote = "UnitAttention", rename_all = "kebab-case")]
 enum AttentionKind {
     PowerOn,
     ReservationsPreempted,
@@ -96,37 +96,38 @@ enum AttentionKind {
     RegistrationsPreempted,
 }
 
-impl Record {
+impl StateFile {
     /// The state of a description's unit. `boot` is since which start of the host it has been so.
     ///
     /// # Errors
     ///
     /// [`RecordError::UnknownNexus`]: the unit is another one's.
-    pub fn of(
-        description: &Description,
+    pub fn from_unit(
+        description: &LunConfig,
         boot: &str,
         unit: &LogicalUnit,
-    ) -> Result<Self, RecordError> {
+    ) -> Result<Self, StateFileError> {
         let snapshot = unit.snapshot();
         let name = |nexus| {
             let port = description.port(nexus);
             let port = port.map(|port| PortName(port.name.clone()));
-            port.ok_or(RecordError::UnknownNexus(nexus))
+            port.ok_or(StateFileError::UnknownNexus(nexus))
         };
-        let registration = |one: &Registration| -> Result<_, RecordError> {
+        let registration = |one: &Registration| -> Result<_, StateFileError> {
             Ok(RegistrationText {
                 port: name(one.nexus)?,
                 key: one.key,
                 all_tg_pt: one.all_tg_pt,
             })
         };
-        let attention = |(nexus, attention): &(NexusId, Attention)| -> Result<_, RecordError> {
-            Ok(AttentionText {
-                port: name(*nexus)?,
-                attention: *attention,
-            })
-        };
-        let reservation = |held: Reservation| -> Result<_, RecordError> {
+        let attention =
+            |(nexus, attention): &(NexusId, UnitAttention)| -> Result<_, StateFileError> {
+                Ok(AttentionText {
+                    port: name(*nexus)?,
+                    attention: *attention,
+                })
+            };
+        let reservation = |held: Reservation| -> Result<_, StateFileError> {
             Ok(ReservationText {
                 r#type: TypeText(held.kind()),
                 holder: held.holder().map(name).transpose()?,
@@ -134,15 +135,15 @@ impl Record {
         };
         let registrations = snapshot.registrations.iter().map(registration);
         let attentions = snapshot.attentions.iter().map(attention);
-        Ok(Record {
+        Ok(StateFile {
             format: Format::One,
             identity: description.identity,
             boot: boot.to_owned(),
             generation: snapshot.generation.get(),
             aptpl: snapshot.aptpl,
             reservation: snapshot.reservation.map(reservation).transpose()?,
-            registrations: registrations.collect::<Result<_, RecordError>>()?,
-            attentions: attentions.collect::<Result<_, RecordError>>()?,
+            registrations: registrations.collect::<Result<_, StateFileError>>()?,
+            attentions: attentions.collect::<Result<_, StateFileError>>()?,
         })
     }
 
@@ -174,10 +175,10 @@ impl Record {
     /// [`RecordError`]: it is another unit's, or cannot be. Then nothing is changed.
     pub fn restore(
         self,
-        description: &Description,
+        description: &LunConfig,
         boot: &str,
         unit: &mut LogicalUnit,
-    ) -> Result<(), RecordError> {
+    ) -> Result<(), StateFileError> {
         let power_was_lost = self.boot != boot;
         unit.restore(&self.snapshot(description)?)?;
         if power_was_lost {
@@ -186,39 +187,40 @@ impl Record {
         Ok(())
     }
 
-    fn snapshot(self, description: &Description) -> Result<Snapshot, RecordError> {
+    fn snapshot(self, description: &LunConfig) -> Result<Snapshot, StateFileError> {
         if self.identity != description.identity {
-            return Err(RecordError::Foreign {
+            return Err(StateFileError::Foreign {
                 found: self.identity,
                 expected: description.identity,
             });
         }
         let nexus = |PortName(port): PortName| {
             let nexus = description.nexus(&port);
-            nexus.ok_or(RecordError::UnknownPort(port))
+            nexus.ok_or(StateFileError::UnknownPort(port))
         };
-        let registration = |one: RegistrationText| -> Result<_, RecordError> {
+        let registration = |one: RegistrationText| -> Result<_, StateFileError> {
             Ok(Registration {
                 nexus: nexus(one.port)?,
                 key: one.key,
                 all_tg_pt: one.all_tg_pt,
             })
         };
-        let attention = |one: AttentionText| -> Result<_, RecordError> {
+        let attention = |one: AttentionText| -> Result<_, StateFileError> {
             Ok((nexus(one.port)?, one.attention))
         };
         let reservation = |held: ReservationText| {
             let holder = held.holder.map(nexus).transpose()?;
             let kind = held.r#type.0;
-            Reservation::with_holder(kind, holder)
-                .ok_or(RecordError::Impossible(ImpossibleState::HolderOfType(kind)))
+            Reservation::with_holder(kind, holder).ok_or(StateFileError::Impossible(
+                ImpossibleState::HolderOfType(kind),
+            ))
         };
         Ok(Snapshot {
             registrations: self
                 .registrations
                 .into_iter()
                 .map(registration)
-                .collect::<Result<_, RecordError>>()?,
+                .collect::<Result<_, StateFileError>>()?,
             reservation: self.reservation.map(reservation).transpose()?,
             generation: PrGeneration::new(self.generation),
             aptpl: self.aptpl,
@@ -226,7 +228,7 @@ impl Record {
                 .attentions
                 .into_iter()
                 .map(attention)
-                .collect::<Result<_, RecordError>>()?,
+                .collect::<Result<_, StateFileError>>()?,
         })
     }
 }

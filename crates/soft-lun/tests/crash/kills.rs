@@ -31,11 +31,11 @@ pub(crate) fn kill_and_look() {
             writer::create(&path);
         }
         let lun = Lun::open(&path).unwrap();
-        let before = u64::from(lun.look().unwrap().generation().get());
+        let before = u64::from(lun.load().unwrap().generation().get());
         let acknowledged = killed_at_random(&path).unwrap_or(before);
         half_written += u32::from(path.join("state.json.new").exists());
 
-        let found = lun.look().unwrap();
+        let found = lun.load().unwrap();
         let number = u64::from(found.generation().get());
         let in_progress = acknowledged + 1;
         assert!(

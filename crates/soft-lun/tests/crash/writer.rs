@@ -5,7 +5,7 @@ use std::path::Path;
 
 use scsi_pr::{BasicParameterList, Status, TransportId};
 use soft_lun::store::{Lun, Port};
-use soft_lun::{LogicalUnit, Nexus, Supported};
+use soft_lun::{LogicalUnit, Nexus, SupportedFeatures};
 
 /// REGISTER AND IGNORE EXISTING KEY, 24 bytes of parameters.
 const REGISTER: [u8; 10] = [0x5f, 0x06, 0, 0, 0, 0, 0, 0, 24, 0];
@@ -20,14 +20,14 @@ pub(crate) fn create(path: &Path) {
         },
     };
     let ports = vec![port("a", 0xa), port("b", 0xb)];
-    Lun::create(path, ports, Supported::default()).unwrap();
+    Lun::create(path, ports, SupportedFeatures::default()).unwrap();
 }
 
 /// Registers with APTPL through the two ports in turn, each time with the next key, and says each number
 /// on standard output, as eight bytes, when it was acknowledged.
 pub(crate) fn write_until_killed(path: &Path) {
     let lun = Lun::open(path).unwrap();
-    let generation = u64::from(lun.look().unwrap().generation().get());
+    let generation = u64::from(lun.load().unwrap().generation().get());
     for number in generation + 1.. {
         register(&lun, number, true);
         say(&number.to_be_bytes());
@@ -50,9 +50,9 @@ fn say(bytes: &[u8]) {
 }
 
 fn register(lun: &Lun, number: u64, aptpl: bool) {
-    let port = lun.description().unwrap().ports[place(number)].name.clone();
+    let port = lun.config().unwrap().ports[place(number)].name.clone();
     let answer = lun.execute(&port, &REGISTER, &registration(number, aptpl));
-    assert_eq!(answer.unwrap().answer.status, Status::GOOD);
+    assert_eq!(answer.unwrap().response.status, Status::GOOD);
 }
 
 /// The registration that brings PRgeneration to `number`.
@@ -72,7 +72,7 @@ fn place(number: u64) -> usize {
 
 /// The unit after `number` registrations with APTPL.
 pub(crate) fn expected(lun: &Lun, number: u64) -> LogicalUnit {
-    let mut unit = lun.description().unwrap().unit().unwrap();
+    let mut unit = lun.config().unwrap().unit().unwrap();
     let nexuses: Vec<_> = unit.nexuses().map(|(id, _)| id).collect();
     for number in 1..=number {
         unit.execute(

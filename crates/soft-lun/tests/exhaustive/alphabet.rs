@@ -55,7 +55,7 @@ pub(crate) struct Letter {
 impl Letter {
     /// A unit attention comes before all commands alike, so that a few of them show it.
     pub(crate) fn is_sent_in(&self, unit: &LogicalUnit) -> bool {
-        self.meets_attentions || unit.attentions(self.sender).is_empty()
+        self.meets_attentions || unit.unit_attentions(self.sender).is_empty()
     }
 }
 

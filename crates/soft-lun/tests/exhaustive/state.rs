@@ -4,8 +4,8 @@ use scsi_pr::{
     FullStatus, InServiceAction, Keys, PersistentReserveIn, ReservationData, ReservationKey,
     ScopeType, Status, TransportId,
 };
-use soft_lun::store::{Description, Port, Record};
-use soft_lun::{Access, Attention, LogicalUnit, Nexus, NexusId, Registration, Reservation};
+use soft_lun::store::{LunConfig, Port, StateFile};
+use soft_lun::{Access, LogicalUnit, Nexus, NexusId, Registration, Reservation, UnitAttention};
 
 /// A unit without its generation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -13,7 +13,7 @@ pub(crate) struct View {
     pub(crate) registrations: Vec<Registration>,
     pub(crate) reservation: Option<Reservation>,
     pub(crate) aptpl: bool,
-    pub(crate) attentions: Vec<Vec<Attention>>,
+    pub(crate) attentions: Vec<Vec<UnitAttention>>,
 }
 
 impl View {
@@ -24,7 +24,7 @@ impl View {
             aptpl: unit.aptpl(),
             attentions: unit
                 .nexuses()
-                .map(|(id, _)| unit.attentions(id).to_vec())
+                .map(|(id, _)| unit.unit_attentions(id).to_vec())
                 .collect(),
         }
     }
@@ -63,7 +63,7 @@ pub(crate) fn clean(nexuses: u16) -> LogicalUnit {
 pub(crate) fn deliver_all(unit: &mut LogicalUnit) {
     let ids: Vec<_> = unit.nexuses().map(|(id, _)| id).collect();
     for id in ids {
-        while !unit.attentions(id).is_empty() {
+        while !unit.unit_attentions(id).is_empty() {
             unit.access(id, Access::Test);
         }
     }
@@ -137,7 +137,7 @@ fn attentions_wait_once(view: &View) {
     for queue in &view.attentions {
         for (place, one) in queue.iter().enumerate() {
             assert!(!queue[place + 1..].contains(one), "{view:?}");
-            assert_ne!(*one, Attention::PowerOn);
+            assert_ne!(*one, UnitAttention::PowerOn);
         }
     }
 }
@@ -194,17 +194,17 @@ fn what_is_stored_is_all_there_is(unit: &LogicalUnit) {
         name: format!("port{place}").parse().unwrap(),
         nexus: nexus.clone(),
     };
-    let description = Description {
+    let description = LunConfig {
         identity: "naa.3000000000000001".parse().unwrap(),
         ports: unit.nexuses().enumerate().map(port).collect(),
-        supported: unit.supported(),
+        supported: unit.supported_features(),
     };
-    let stored = Record::of(&description, "boot", unit)
+    let stored = StateFile::from_unit(&description, "boot", unit)
         .unwrap()
         .to_json()
         .unwrap();
     let mut other = description.unit().unwrap();
-    let record = Record::from_json(&stored).unwrap();
+    let record = StateFile::from_json(&stored).unwrap();
     record.restore(&description, "boot", &mut other).unwrap();
     assert!(other == *unit);
 }

@@ -1,7 +1,7 @@
 //! What must be true of every command in every state.
 
 use scsi_pr::{AdditionalSense, ReservationKey, SenseKey, Status};
-use soft_lun::{Answer, Attention, LogicalUnit, NexusId};
+use soft_lun::{LogicalUnit, NexusId, Response, UnitAttention};
 
 use super::alphabet::{Letter, Meaning};
 use super::state::View;
@@ -20,7 +20,7 @@ pub(crate) fn check(
     letter: &Letter,
     unit: &mut LogicalUnit,
 ) {
-    let waiting = original.attentions(letter.sender).first().copied();
+    let waiting = original.unit_attentions(letter.sender).first().copied();
     let answer = unit.execute(letter.sender, &letter.cdb, &letter.parameters);
     if let Some(attention) = waiting {
         return delivered(before, letter, &answer, attention, unit);
@@ -62,8 +62,8 @@ pub(crate) fn check(
 fn delivered(
     before: &View,
     letter: &Letter,
-    answer: &Answer,
-    attention: Attention,
+    answer: &Response,
+    attention: UnitAttention,
     unit: &LogicalUnit,
 ) {
     assert_eq!(answer.status, Status::CHECK_CONDITION);
@@ -81,12 +81,12 @@ fn delivered(
     assert_eq!(View::of(unit), expected);
 }
 
-fn code(attention: Attention) -> AdditionalSense {
+fn code(attention: UnitAttention) -> AdditionalSense {
     let ascq = match attention {
-        Attention::ReservationsPreempted => 3,
-        Attention::ReservationsReleased => 4,
-        Attention::RegistrationsPreempted => 5,
-        Attention::PowerOn => panic!("nobody lost power"),
+        UnitAttention::ReservationsPreempted => 3,
+        UnitAttention::ReservationsReleased => 4,
+        UnitAttention::RegistrationsPreempted => 5,
+        UnitAttention::PowerOn => panic!("nobody lost power"),
     };
     AdditionalSense { asc: 0x2a, ascq }
 }
@@ -265,7 +265,7 @@ impl Step<'_> {
     }
 
     /// What the standard has for a nexus, by what it lost.
-    fn established(&self, nexus: NexusId) -> Option<Attention> {
+    fn established(&self, nexus: NexusId) -> Option<UnitAttention> {
         if nexus == self.sender() || self.before.key_of(nexus).is_none() {
             return None;
         }
@@ -274,17 +274,17 @@ impl Step<'_> {
         let is = self.after.reservation.map(|held| held.kind());
         match &self.letter.meaning {
             // 5.12, clearing.
-            Meaning::Clear(_) => Some(Attention::ReservationsPreempted),
+            Meaning::Clear(_) => Some(UnitAttention::ReservationsPreempted),
             // 5.12, preempting: who loses its registration; and, if the type changes, the others.
-            Meaning::Preempt(..) if !stays => Some(Attention::RegistrationsPreempted),
+            Meaning::Preempt(..) if !stays => Some(UnitAttention::RegistrationsPreempted),
             Meaning::Preempt(_, victim, _) => (takes_over(self.before, *victim) && was != is)
-                .then_some(Attention::ReservationsReleased),
+                .then_some(UnitAttention::ReservationsReleased),
             // 5.12, releasing: types 5 to 8. Unregistering: types 5 and 6.
             Meaning::Release(..) => (is.is_none() && was.is_some_and(|kind| kind.code() >= 5))
-                .then_some(Attention::ReservationsReleased),
+                .then_some(UnitAttention::ReservationsReleased),
             Meaning::Register { .. } => (is.is_none()
                 && was.is_some_and(|kind| matches!(kind.code(), 5 | 6)))
-            .then_some(Attention::ReservationsReleased),
+            .then_some(UnitAttention::ReservationsReleased),
             Meaning::In | Meaning::Reserve(..) | Meaning::Move { .. } => None,
         }
     }

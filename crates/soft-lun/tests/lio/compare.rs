@@ -5,7 +5,7 @@ use std::fmt;
 
 use anyhow::Result;
 use scsi_pr::{InServiceAction, PrGeneration};
-use soft_lun::Answer;
+use soft_lun::Response;
 
 use crate::command::{Command, Side, Step};
 use crate::departures::{Row, avoided, predict};
@@ -26,7 +26,7 @@ pub(crate) struct Tally {
 pub(crate) struct Difference {
     pub(crate) steps: Vec<Step>,
     /// LIO's answer, with a generation that began at zero as in the text of the steps.
-    pub(crate) got: Answer,
+    pub(crate) got: Response,
 }
 
 /// Plays the steps, and then [`look_around`]. A command that has to be avoided in the state that there is
@@ -62,7 +62,7 @@ pub(crate) fn play(
 }
 
 /// The answer of a unit whose generation began at zero.
-fn from_zero(start: PrGeneration, step: &Step, mut answer: Answer) -> Answer {
+fn from_zero(start: PrGeneration, step: &Step, mut answer: Response) -> Response {
     const CAPABILITIES: u8 = InServiceAction::ReportCapabilities.code();
     let counts = matches!(step.command, Command::In { action, .. } if action != CAPABILITIES);
     if let (true, Some(field)) = (counts, answer.data.first_chunk_mut()) {

@@ -7,7 +7,7 @@ use scsi_pr::{
     AdditionalSense, OutServiceAction, PrGeneration, ReservationType, Sense, SenseKey, Status,
     TransportId,
 };
-use soft_lun::{Access, Answer, LogicalUnit, Nexus, NexusId, Snapshot};
+use soft_lun::{Access, LogicalUnit, Nexus, NexusId, Response, Snapshot};
 
 use crate::command::{Command, Side, Step, hex};
 
@@ -29,7 +29,7 @@ pub(crate) struct Model {
 /// What a command leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    pub(crate) answer: Answer,
+    pub(crate) answer: Response,
     pub(crate) model: Model,
 }
 
@@ -162,7 +162,7 @@ impl Model {
     }
 
     /// The command changes nothing and is answered like this.
-    pub(crate) fn answering(&self, answer: Answer) -> Outcome {
+    pub(crate) fn answering(&self, answer: Response) -> Outcome {
         Outcome {
             answer,
             model: self.clone(),
@@ -170,24 +170,24 @@ impl Model {
     }
 }
 
-pub(crate) fn good(data: Vec<u8>) -> Answer {
-    Answer {
+pub(crate) fn good(data: Vec<u8>) -> Response {
+    Response {
         status: Status::GOOD,
         sense: None,
         data,
     }
 }
 
-pub(crate) fn conflict() -> Answer {
-    Answer {
+pub(crate) fn conflict() -> Response {
+    Response {
         status: Status::RESERVATION_CONFLICT,
         sense: None,
         data: Vec::new(),
     }
 }
 
-pub(crate) fn check_condition(key: SenseKey, code: AdditionalSense) -> Answer {
-    Answer {
+pub(crate) fn check_condition(key: SenseKey, code: AdditionalSense) -> Response {
+    Response {
         status: Status::CHECK_CONDITION,
         sense: Some(Sense::new(key, code)),
         data: Vec::new(),
@@ -195,16 +195,16 @@ pub(crate) fn check_condition(key: SenseKey, code: AdditionalSense) -> Answer {
 }
 
 /// ILLEGAL REQUEST.
-pub(crate) fn illegal(code: AdditionalSense) -> Answer {
+pub(crate) fn illegal(code: AdditionalSense) -> Response {
     check_condition(SenseKey::IllegalRequest, code)
 }
 
 /// An answer as text: `good`, `good 0000…`, `conflict`, `5/24/00`.
-pub(crate) struct Shown<'a>(pub(crate) &'a Answer);
+pub(crate) struct Shown<'a>(pub(crate) &'a Response);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Answer {
+        let Response {
             status,
             sense,
             data,

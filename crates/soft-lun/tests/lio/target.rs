@@ -6,9 +6,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use linux_util::sg::{Completion, Data, sg_io};
+use linux_util::sg_io::{Completion, Data, sg_io};
 use scsi_pr::{OutServiceAction, PrGeneration, Sense, Status};
-use soft_lun::Answer;
+use soft_lun::Response;
 
 use crate::command::{ALL_TG_PT, Command, Side, Step, out};
 use crate::model::Shown;
@@ -32,7 +32,7 @@ const ATTENTIONS: usize = 20;
 /// Whatever answers commands.
 pub(crate) trait Target {
     /// Sends a command. What a READ has read is not part of the answer.
-    fn send(&mut self, step: &Step) -> Result<Answer>;
+    fn send(&mut self, step: &Step) -> Result<Response>;
 
     /// Makes the unit one that nobody is registered with and that has nothing to tell, and returns its
     /// generation.
@@ -88,7 +88,7 @@ impl Lio {
 }
 
 impl Target for Lio {
-    fn send(&mut self, step: &Step) -> Result<Answer> {
+    fn send(&mut self, step: &Step) -> Result<Response> {
         // LIO looks beyond the end of parameters that are too short, and writes beyond the end of a
         // READ FULL STATUS that is: here is a page of zeros, and nothing else's memory.
         let start = self.memory.as_ptr().align_offset(PAGE);
@@ -158,7 +158,7 @@ impl Target for Lio {
 
 /// Status and sense. All of the sense that LIO writes has to be what [`Sense`] makes of it, so that
 /// comparing two of these compares every byte.
-fn answer(done: &Completion, bytes: &[u8; 96], data: Vec<u8>) -> Result<Answer> {
+fn answer(done: &Completion, bytes: &[u8; 96], data: Vec<u8>) -> Result<Response> {
     let status = Status(done.status);
     let sense = match status {
         Status::CHECK_CONDITION => {
@@ -175,7 +175,7 @@ fn answer(done: &Completion, bytes: &[u8; 96], data: Vec<u8>) -> Result<Answer> 
             None
         }
     };
-    Ok(Answer {
+    Ok(Response {
         status,
         sense,
         data,

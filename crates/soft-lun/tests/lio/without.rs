@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Failed, Trial};
 use scsi_pr::{PrGeneration, ReservationType};
-use soft_lun::Answer;
+use soft_lun::Response;
 
 use crate::command::{ALL_TG_PT, APTPL, Command, HEADER, Out, SPEC_I_PT, Side, Step, UNREG};
 use crate::compare::{Tally, play};
@@ -80,7 +80,7 @@ fn text_and_back() -> Result<()> {
 /// What the generator is there to send, by name.
 fn kinds(model: &Model, step: &Step) -> Vec<String> {
     let mut kinds = Vec::new();
-    if !model.unit.attentions(model.id(step.side)).is_empty() {
+    if !model.unit.unit_attentions(model.id(step.side)).is_empty() {
         kinds.push("unit attention".to_owned());
     }
     match &step.command {
@@ -189,7 +189,7 @@ fn everything_is_sent() -> Result<()> {
 struct Faulty(Model);
 
 impl Target for Faulty {
-    fn send(&mut self, step: &Step) -> Result<Answer> {
+    fn send(&mut self, step: &Step) -> Result<Response> {
         let outcome = predict(&self.0, step).outcome;
         self.0 = outcome.model;
         let held = self.0.kind() == Some(ReservationType::ExclusiveAccessRegistrantsOnly);

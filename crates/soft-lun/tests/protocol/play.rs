@@ -5,7 +5,7 @@ use scsi_pr::{
     PersistentReserveIn, PersistentReserveOut, RegisterAndMove, ReservationData, ReservationKey,
     ReservationType, ScopeType, Sense, SenseKey, Status, TransportId,
 };
-use soft_lun::{Access, Answer, LogicalUnit, Nexus, NexusId};
+use soft_lun::{Access, LogicalUnit, Nexus, NexusId, Response};
 
 pub(crate) const KEY_A: u64 = 0xaaaa;
 pub(crate) const KEY_B: u64 = 0xbbbb;
@@ -169,7 +169,7 @@ impl Play {
         self.unit.nexuses().nth(node.0).unwrap().0
     }
 
-    pub(crate) fn send(&mut self, node: Node, command: &Command) -> Answer {
+    pub(crate) fn send(&mut self, node: Node, command: &Command) -> Response {
         let id = self.id(node);
         self.unit.execute(id, &command.cdb, &command.parameters)
     }
@@ -223,7 +223,7 @@ impl Play {
     pub(crate) fn ready(&mut self, nodes: &[Node]) {
         for node in nodes {
             let id = self.id(*node);
-            assert_eq!(self.unit.attentions(id), [], "{node:?}");
+            assert_eq!(self.unit.unit_attentions(id), [], "{node:?}");
             assert_eq!(self.unit.access(id, Access::Test).status, Status::GOOD);
         }
     }

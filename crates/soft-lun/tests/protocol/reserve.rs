@@ -60,7 +60,7 @@ fn release_tells_registrants_if_they_were_let_in() {
     for kind in ReservationType::ALL {
         let mut play = Play::held(kind);
         play.good(A, &release(KEY_A, kind));
-        if kind.admits_registrants() {
+        if kind.allows_registrants() {
             play.told(B, 0x2a, 0x04);
         }
         play.ready(&[A, B, C]);

@@ -1,7 +1,7 @@
 //! States that are put back.
 
 use scsi_pr::{ReservationKey, ReservationType};
-use soft_lun::{Attention, ImpossibleState, LogicalUnit, Registration, Reservation, Snapshot};
+use soft_lun::{ImpossibleState, LogicalUnit, Registration, Reservation, Snapshot, UnitAttention};
 
 use crate::play::{A, B, KEY_A, Play, WRITE_ALL, WRITE_EXCLUSIVE, clear, nexus, register, release};
 
@@ -66,7 +66,7 @@ fn impossible_states_are_refused() {
         ),
         (
             Snapshot {
-                attentions: vec![(a, Attention::PowerOn); 2],
+                attentions: vec![(a, UnitAttention::PowerOn); 2],
                 ..Snapshot::default()
             },
             ImpossibleState::ToldTwice(nexus(A)),

@@ -1,24 +1,24 @@
 //! A unit that supports less than everything says so, and refuses the rest.
 
 use scsi_pr::{BasicParameterList, InServiceAction, RegisterAndMove, ReservationType, TypeMask};
-use soft_lun::{ImpossibleState, LogicalUnit, Supported};
+use soft_lun::{ImpossibleState, LogicalUnit, SupportedFeatures};
 
 use crate::play::{
     A, B, C, EXCLUSIVE, KEY_A, KEY_B, Play, STALE, WRITE_EXCLUSIVE, ask, basic, moving, nexus,
     preempt, register, register_and_ignore, register_with, release, reserve, to,
 };
 
-const NOTHING: Supported = Supported {
+const NOTHING: SupportedFeatures = SupportedFeatures {
     persist_through_power_loss: false,
     specify_initiator_ports: false,
     all_target_ports: false,
     types: TypeMask::new(0),
 };
 
-fn supporting(supported: Supported) -> Play {
+fn supporting(supported: SupportedFeatures) -> Play {
     let unit = LogicalUnit::new([A, B, C].map(nexus).to_vec()).unwrap();
     Play {
-        unit: unit.supporting(supported),
+        unit: unit.with_features(supported),
     }
 }
 
@@ -28,7 +28,7 @@ fn capabilities_say_what_there_is() {
     for (supported, bits, mask) in [
         (NOTHING, 0x00, [0, 0]),
         (
-            Supported {
+            SupportedFeatures {
                 persist_through_power_loss: true,
                 ..NOTHING
             },
@@ -36,7 +36,7 @@ fn capabilities_say_what_there_is() {
             [0, 0],
         ),
         (
-            Supported {
+            SupportedFeatures {
                 all_target_ports: true,
                 ..NOTHING
             },
@@ -44,20 +44,20 @@ fn capabilities_say_what_there_is() {
             [0, 0],
         ),
         (
-            Supported {
+            SupportedFeatures {
                 specify_initiator_ports: true,
                 ..NOTHING
             },
             0x08,
             [0, 0],
         ),
-        (Supported { types, ..NOTHING }, 0x00, [2, 0]),
-        (Supported::default(), 0x0d, [0xea, 1]),
+        (SupportedFeatures { types, ..NOTHING }, 0x00, [2, 0]),
+        (SupportedFeatures::default(), 0x0d, [0xea, 1]),
     ] {
         let mut play = supporting(supported);
         let data = play.good(A, &ask(InServiceAction::ReportCapabilities, 8));
         assert_eq!(data, [0, 8, bits, 0x90, mask[0], mask[1], 0, 0]);
-        assert_eq!(play.unit.supported(), supported);
+        assert_eq!(play.unit.supported_features(), supported);
     }
 }
 
@@ -70,7 +70,7 @@ fn flags_without_support_are_invalid_fields() {
     spec_i_pt.spec_i_pt = Some(vec![nexus(B).initiator]);
     for list in [aptpl, all_tg_pt, spec_i_pt] {
         supporting(NOTHING).illegal(A, &register_with(&list), 0x26, 0);
-        supporting(Supported::default()).good(A, &register_with(&list));
+        supporting(SupportedFeatures::default()).good(A, &register_with(&list));
         if list.spec_i_pt.is_none() {
             supporting(NOTHING).illegal(A, &register_and_ignore(&list), 0x26, 0);
         }
@@ -95,7 +95,7 @@ fn a_flag_without_support_does_not_bring_other_keys_into_it() {
     };
     let unit = LogicalUnit::new(vec![at(1), at(2)]).unwrap();
     let mut play = Play {
-        unit: unit.supporting(NOTHING),
+        unit: unit.with_features(NOTHING),
     };
     play.good(A, &register(0, KEY_A));
     play.good(B, &register(0, KEY_B));
@@ -129,7 +129,7 @@ fn what_is_not_supported_cannot_be_restored() {
 
 #[test]
 fn moving_cannot_make_it_outlast_a_power_loss_either() {
-    let mut play = supporting(Supported {
+    let mut play = supporting(SupportedFeatures {
         types: TypeMask::ALL,
         ..NOTHING
     });
@@ -156,9 +156,9 @@ fn types_that_there_are_not_can_be_neither_reserved_nor_taken_over() {
             .find(|other| *other != kind)
             .unwrap();
         let types = TypeMask::default().with(other);
-        let mut play = supporting(Supported {
+        let mut play = supporting(SupportedFeatures {
             types,
-            ..Supported::default()
+            ..SupportedFeatures::default()
         });
         play.good(A, &register(0, KEY_A));
         play.good(B, &register(0, KEY_B));

@@ -31,7 +31,7 @@ proptest! {
         commands in prop::collection::vec((any::<bool>(), any_command()), 1..40),
     ) {
         let scratch = Scratch::new();
-        let description = scratch.lun.description().unwrap();
+        let description = scratch.lun.config().unwrap();
         let mut unit = description.unit().unwrap();
         for (first, command) in commands {
             let port = if first { "a" } else { "b" };
@@ -41,9 +41,9 @@ proptest! {
             let answer = lun
                 .execute(&name(port), &command.0, &command.1)
                 .unwrap()
-                .answer;
+                .response;
             prop_assert_eq!(answer, unit.execute(nexus, &command.0, &command.1));
-            prop_assert_eq!(&scratch.lun.look().unwrap(), &unit);
+            prop_assert_eq!(&scratch.lun.load().unwrap(), &unit);
         }
     }
 }
@@ -80,5 +80,5 @@ fn a_port_that_there_is_not_is_an_error() {
         .execute(&other, &read_keys().0, &[])
         .unwrap_err();
     assert!(matches!(error, StoreError::NoPort { .. }), "{error}");
-    assert_eq!(scratch.lun.description().unwrap().ports, ports());
+    assert_eq!(scratch.lun.config().unwrap().ports, ports());
 }

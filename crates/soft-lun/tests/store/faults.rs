@@ -11,7 +11,7 @@ use crate::support::{KEY_A, Scratch, name, read_keys, register, reserve};
 /// What one is told: the error and its sources.
 fn complaint(lun: &Lun) -> String {
     let error = lun.execute(&name("a"), &read_keys().0, &[]).unwrap_err();
-    let looked = lun.look().unwrap_err();
+    let looked = lun.load().unwrap_err();
     assert_eq!(looked.to_string(), error.to_string());
     let mut text = error.to_string();
     let mut source = error.source();
@@ -123,7 +123,7 @@ fn an_empty_state_is_corrupt_and_a_missing_one_is_missing() {
 fn the_state_of_another_one_is_foreign() {
     let (scratch, other) = (Scratch::new(), Scratch::new());
     fs::copy(other.file("state.json"), scratch.file("state.json")).unwrap();
-    let identity = |scratch: &Scratch| scratch.lun.description().unwrap().identity;
+    let identity = |scratch: &Scratch| scratch.lun.config().unwrap().identity;
     let expected = format!(
         "it is that of {}, and this one is {}",
         identity(&other),
@@ -206,7 +206,7 @@ fn without_its_lock_it_is_being_removed() {
     assert!(error.to_string().ends_with("lun/lock"), "{error}");
     assert!(!scratch.file("lock").exists());
     // One can still look.
-    scratch.lun.look().unwrap();
+    scratch.lun.load().unwrap();
 }
 
 #[test]
@@ -218,7 +218,7 @@ fn a_lock_that_nobody_lets_go_of_is_said() {
         .lun
         .execute(&name("a"), &read_keys().0, &[])
         .unwrap_err();
-    assert!(error.is_passing(), "{error}");
+    assert!(error.is_transient(), "{error}");
     assert!(error.to_string().contains("lun/lock is locked"), "{error}");
     drop(held);
     scratch.good("a", &read_keys());
@@ -238,7 +238,7 @@ fn a_lock_that_was_replaced_is_not_taken_for_the_lock() {
         fs::rename(scratch.file("new"), scratch.file("lock")).unwrap();
         drop(held);
         std::thread::sleep(std::time::Duration::from_millis(50));
-        assert_eq!(scratch.lun.look().unwrap().registrations(), []);
+        assert_eq!(scratch.lun.load().unwrap().registrations(), []);
         drop(new);
         waiting.join().unwrap()
     });

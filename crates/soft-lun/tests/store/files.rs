@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
 use scsi_pr::{ReservationType, TypeMask};
-use soft_lun::Supported;
+use soft_lun::SupportedFeatures;
 use soft_lun::store::{Lun, StoreError};
 
 use crate::support::{KEY_A, KEY_B, Scratch, port, ports, preempt, register, reserve};
@@ -40,7 +40,7 @@ fn a_new_one_has_these_files() {
 #[test]
 fn the_description_is_this_text() {
     let scratch = Scratch::new();
-    let identity = scratch.lun.description().unwrap().identity;
+    let identity = scratch.lun.config().unwrap().identity;
     let expected = format!(
         r#"{{
   "format": "soft-lun 1",
@@ -80,7 +80,7 @@ fn the_description_is_this_text() {
 #[test]
 fn the_state_is_this_text() {
     let scratch = Scratch::new();
-    let identity = scratch.lun.description().unwrap().identity;
+    let identity = scratch.lun.config().unwrap().identity;
     let kind = ReservationType::ExclusiveAccess;
     scratch.good("a", &register(KEY_A, true));
     scratch.good("b", &register(KEY_B, true));
@@ -145,7 +145,7 @@ fn of_two_that_are_made_at_once_one_is_whole() {
     let folder = tempfile::tempdir().unwrap();
     for round in 0..50 {
         let path = folder.path().join(format!("lun{round}"));
-        let create = || Lun::create(&path, ports(), Supported::default());
+        let create = || Lun::create(&path, ports(), SupportedFeatures::default());
         let (one, other) = std::thread::scope(|scope| {
             let other = scope.spawn(create);
             (create(), other.join().unwrap())
@@ -157,7 +157,7 @@ fn of_two_that_are_made_at_once_one_is_whole() {
         {
             assert!(matches!(refused, StoreError::Exists(_)), "{refused}");
         }
-        Lun::open(&path).unwrap().look().unwrap();
+        Lun::open(&path).unwrap().load().unwrap();
     }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 50);
 }
@@ -176,14 +176,14 @@ fn there_is_a_most_of_ports_and_all_of_them_fit() {
         Lun::create(
             &folder.path().join(name),
             ports(count),
-            Supported::default(),
+            SupportedFeatures::default(),
         )
     };
     let error = create("more", 1025).unwrap_err();
     assert!(matches!(error, StoreError::Description { .. }), "{error}");
     let lun = create("most", 1024).unwrap();
     // Registered, all of them, and told what there is to be told.
-    let description = lun.description().unwrap();
+    let description = lun.config().unwrap();
     let mut unit = description.unit().unwrap();
     let nexuses: Vec<_> = unit.nexuses().map(|(nexus, _)| nexus).collect();
     let snapshot = soft_lun::Snapshot {
@@ -197,30 +197,30 @@ fn there_is_a_most_of_ports_and_all_of_them_fit() {
             .collect(),
         attentions: nexuses
             .iter()
-            .flat_map(|nexus| soft_lun::Attention::ALL.map(|attention| (*nexus, attention)))
+            .flat_map(|nexus| soft_lun::UnitAttention::ALL.map(|attention| (*nexus, attention)))
             .collect(),
         ..soft_lun::Snapshot::default()
     };
     unit.restore(&snapshot).unwrap();
-    let record = soft_lun::store::Record::of(&description, "boot", &unit).unwrap();
+    let record = soft_lun::store::StateFile::from_unit(&description, "boot", &unit).unwrap();
     let content = String::from_utf8(record.to_json().unwrap()).unwrap();
     let content = content.replace("\"boot\": \"boot\"", &format!("\"boot\": \"{}\"", boot()));
     fs::write(lun.path().join("state.json"), content).unwrap();
-    assert_eq!(lun.look().unwrap(), unit);
+    assert_eq!(lun.load().unwrap(), unit);
 }
 
 #[test]
 fn what_it_supports_is_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let supported = Supported {
+    let supported = SupportedFeatures {
         persist_through_power_loss: false,
         specify_initiator_ports: true,
         all_target_ports: false,
         types: TypeMask::default().with(ReservationType::WriteExclusiveAllRegistrants),
     };
     let lun = Lun::create(&folder.path().join("x"), ports(), supported).unwrap();
-    assert_eq!(lun.description().unwrap().supported, supported);
-    assert_eq!(lun.look().unwrap().supported(), supported);
+    assert_eq!(lun.config().unwrap().supported, supported);
+    assert_eq!(lun.load().unwrap().supported_features(), supported);
 }
 
 #[test]
@@ -229,7 +229,7 @@ fn nothing_is_made_where_something_is_or_cannot_be() {
     let state = scratch.content("state.json");
     let create = |name: &str, ports| {
         let path = scratch.folder.path().join(name);
-        Lun::create(&path, ports, Supported::default()).unwrap_err()
+        Lun::create(&path, ports, SupportedFeatures::default()).unwrap_err()
     };
     assert!(matches!(create("lun", ports()), StoreError::Exists(_)));
     assert!(matches!(create(".lun", ports()), StoreError::Name { .. }));

@@ -3,12 +3,12 @@
 use std::fs::{self, File};
 use std::os::fd::AsFd as _;
 
-use soft_lun::Supported;
-use soft_lun::store::{Folder, Lun};
+use soft_lun::SupportedFeatures;
+use soft_lun::store::{Lun, LunDirectory};
 
 use crate::support::{Scratch, name, ports};
 
-fn found(folder: &Folder, file: &File) -> Option<(String, String)> {
+fn found(folder: &LunDirectory, file: &File) -> Option<(String, String)> {
     let port = folder.port(file.as_fd()).unwrap()?;
     let lun = port
         .lun
@@ -24,8 +24,8 @@ fn found(folder: &Folder, file: &File) -> Option<(String, String)> {
 fn a_port_is_known_by_its_inode_alone() {
     let scratch = Scratch::new();
     let path = scratch.folder.path();
-    Lun::create(&path.join("other"), ports(), Supported::default()).unwrap();
-    let folder = Folder::open(path).unwrap();
+    Lun::create(&path.join("other"), ports(), SupportedFeatures::default()).unwrap();
+    let folder = LunDirectory::open(path).unwrap();
     for lun in ["lun", "other"] {
         for port in ["a", "b"] {
             let file = File::open(path.join(lun).join("ports").join(port)).unwrap();
@@ -42,7 +42,7 @@ fn a_port_is_known_by_its_inode_alone() {
 fn nothing_else_is_a_port() {
     let scratch = Scratch::new();
     let path = scratch.folder.path();
-    let folder = Folder::open(path).unwrap();
+    let folder = LunDirectory::open(path).unwrap();
     fs::write(path.join("file"), "").unwrap();
     let elsewhere = Scratch::new();
     for path in [
@@ -76,19 +76,14 @@ fn nothing_else_is_a_port() {
 fn only_folders_with_ports_are_listed() {
     let scratch = Scratch::new();
     let path = scratch.folder.path();
-    Lun::create(&path.join("another"), ports(), Supported::default()).unwrap();
+    Lun::create(&path.join("another"), ports(), SupportedFeatures::default()).unwrap();
     fs::create_dir(path.join("empty")).unwrap();
     fs::create_dir_all(path.join(".hidden/ports")).unwrap();
     fs::write(path.join("file"), "").unwrap();
-    let folder = Folder::open(path).unwrap();
+    let folder = LunDirectory::open(path).unwrap();
     assert_eq!(folder.names().unwrap(), [name("another"), name("lun")]);
     assert_eq!(
-        folder
-            .lun(&name("lun"))
-            .unwrap()
-            .description()
-            .unwrap()
-            .ports,
+        folder.lun(&name("lun")).unwrap().config().unwrap().ports,
         ports()
     );
     assert!(folder.lun(&name("none")).is_err());
@@ -98,7 +93,7 @@ fn only_folders_with_ports_are_listed() {
 fn a_folder_that_is_none_cannot_be_opened() {
     let scratch = Scratch::new();
     for path in [scratch.file("lun.json"), scratch.file("nothing")] {
-        let error = Folder::open(&path).unwrap_err().to_string();
+        let error = LunDirectory::open(&path).unwrap_err().to_string();
         assert_eq!(error, format!("cannot open {}", path.display()));
     }
 }
@@ -106,7 +101,7 @@ fn a_folder_that_is_none_cannot_be_opened() {
 #[test]
 fn a_descriptor_that_needs_no_permission_is_no_port() {
     let scratch = Scratch::new();
-    let folder = Folder::open(scratch.folder.path()).unwrap();
+    let folder = LunDirectory::open(scratch.folder.path()).unwrap();
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
     let mode = rustix::fs::Mode::empty();
     let path = rustix::fs::open(scratch.file("ports/a"), flags, mode).unwrap();
@@ -117,7 +112,7 @@ fn a_descriptor_that_needs_no_permission_is_no_port() {
 fn a_folder_that_is_gone_is_said() {
     let scratch = Scratch::new();
     let port = File::open(scratch.file("ports/a")).unwrap();
-    let folder = Folder::open(scratch.folder.path()).unwrap();
+    let folder = LunDirectory::open(scratch.folder.path()).unwrap();
     fs::remove_dir_all(scratch.folder.path()).unwrap();
     let error = folder.port(port.as_fd()).unwrap_err().to_string();
     assert!(error.contains("was removed"), "{error}");
@@ -131,7 +126,7 @@ fn one_that_cannot_be_looked_into_does_not_hide_the_others() {
     fs::create_dir(path.join("a")).unwrap();
     std::os::unix::fs::symlink("ports", path.join("a/ports")).unwrap();
     std::os::unix::fs::symlink("b", path.join("b")).unwrap();
-    let folder = Folder::open(path).unwrap();
+    let folder = LunDirectory::open(path).unwrap();
     let port = File::open(scratch.file("ports/a")).unwrap();
     assert_eq!(found(&folder, &port), Some(("lun".into(), "a".into())));
     fs::write(path.join("file"), "").unwrap();

@@ -23,7 +23,7 @@ fn restarted(aptpl: bool) -> Scratch {
 #[test]
 fn with_aptpl_all_is_still_there() {
     let scratch = restarted(true);
-    let unit = scratch.lun.look().unwrap();
+    let unit = scratch.lun.load().unwrap();
     assert_eq!(unit.registrations().len(), 1);
     assert!(unit.reservation().is_some() && unit.aptpl());
     assert_eq!(unit.generation().get(), 0);
@@ -32,7 +32,7 @@ fn with_aptpl_all_is_still_there() {
 #[test]
 fn without_all_is_gone() {
     let scratch = restarted(false);
-    let unit = scratch.lun.look().unwrap();
+    let unit = scratch.lun.load().unwrap();
     assert_eq!(unit.registrations(), []);
     assert_eq!(unit.reservation(), None);
 }

@@ -23,12 +23,12 @@ fn every_command_counts() {
         // Who only looks takes no lock, and always sees a whole state.
         scope.spawn(|| {
             for _ in 0..EACH {
-                scratch.lun.look().unwrap();
+                scratch.lun.load().unwrap();
             }
         });
     });
     assert_eq!(
-        u64::from(scratch.lun.look().unwrap().generation().get()),
+        u64::from(scratch.lun.load().unwrap().generation().get()),
         4 * EACH
     );
     scratch.good("a", &read_keys());

@@ -8,7 +8,7 @@ use scsi_pr::{
     PersistentReserveOut, ReservationType, ScopeType, Status,
 };
 use soft_lun::store::{Lun, Name, Port};
-use soft_lun::{Answer, Nexus, Supported};
+use soft_lun::{Nexus, Response, SupportedFeatures};
 use tempfile::TempDir;
 
 pub(crate) const KEY_A: u64 = 0xaaaa;
@@ -93,7 +93,7 @@ impl Scratch {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lun");
-        let lun = Lun::create(&path, ports(), Supported::default()).unwrap();
+        let lun = Lun::create(&path, ports(), SupportedFeatures::default()).unwrap();
         Scratch { folder, lun }
     }
 
@@ -105,8 +105,8 @@ impl Scratch {
         fs::read_to_string(self.file(name)).unwrap()
     }
 
-    pub(crate) fn send(&self, port: &str, (cdb, list): &Command) -> Answer {
-        self.lun.execute(&name(port), cdb, list).unwrap().answer
+    pub(crate) fn send(&self, port: &str, (cdb, list): &Command) -> Response {
+        self.lun.execute(&name(port), cdb, list).unwrap().response
     }
 
     #[track_caller]

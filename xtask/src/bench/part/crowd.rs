@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use pr_helper_protocol::descriptors;
-use pr_helper_protocol::wire::padded;
+use pr_helper_protocol::fd_passing;
+use pr_helper_protocol::wire::pad_cdb;
 use scsi_pr::{InServiceAction, PersistentReserveIn};
 use serde::{Deserialize, Serialize};
 
@@ -102,7 +102,7 @@ impl Crowd {
         };
         // Where there are no devices, nobody asks.
         for (connection, device) in connections.iter().zip(devices.iter().cycle()) {
-            descriptors::send(connection.as_fd(), &padded(&read.encode()), device.as_fd())
+            fd_passing::send(connection.as_fd(), &pad_cdb(&read.encode()), device.as_fd())
                 .context("cannot send a request")?;
         }
         Ok(())

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use linux_util::sg::{Data, sg_io};
+use linux_util::sg_io::{Data, sg_io};
 use pr_helper_protocol::wire::{CDB_SIZE, FEATURES_SIZE, Features, RESPONSE_SIZE, SENSE_SIZE};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use scsi_pr::{PERSISTENT_RESERVE_OUT, Status};

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::{Args, ValueEnum};
 use hdrhistogram::Histogram;
-use pr_helper_protocol::wire::{CDB_SIZE, MAX_TRANSFER, padded};
+use pr_helper_protocol::wire::{CDB_SIZE, MAX_TRANSFER, pad_cdb};
 use scsi_pr::{
     BasicParameterList, InServiceAction, OutServiceAction, PersistentReserveIn,
     PersistentReserveOut, ReservationKey, ReservationType, Status,
@@ -252,7 +252,7 @@ fn read_keys() -> Request {
         allocation_length: u16::try_from(MAX_TRANSFER).unwrap_or(u16::MAX),
         control: 0,
     };
-    (padded(&read.encode()), Vec::new())
+    (pad_cdb(&read.encode()), Vec::new())
 }
 
 fn out(service_action: OutServiceAction, reservation_key: u64, new_key: u64) -> Request {
@@ -268,7 +268,7 @@ fn out(service_action: OutServiceAction, reservation_key: u64, new_key: u64) -> 
         parameter_list_length: u32::try_from(parameters.len()).unwrap_or(u32::MAX),
         control: 0,
     };
-    (padded(&command.encode()), parameters)
+    (pad_cdb(&command.encode()), parameters)
 }
 
 impl Tally {

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
-use pr_helper_protocol::descriptors;
+use pr_helper_protocol::fd_passing;
 use pr_helper_protocol::wire::{CDB_SIZE, FEATURES_SIZE, Features, MAX_TRANSFER, RESPONSE_SIZE};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
@@ -55,7 +55,7 @@ impl Peer {
         device: BorrowedFd<'_>,
         parameters: &[u8],
     ) -> io::Result<u8> {
-        descriptors::send(self.socket.as_fd(), cdb, device)?;
+        fd_passing::send(self.socket.as_fd(), cdb, device)?;
         if !parameters.is_empty() {
             self.socket.write_all(parameters)?;
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use linux_util::sg::{Data, sg_io};
+use linux_util::sg_io::{Data, sg_io};
 
 use super::commands::Order;
 

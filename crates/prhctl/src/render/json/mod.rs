@@ -5,8 +5,8 @@ mod error;
 use std::path::Path;
 
 use scsi_pr::{
-    Capabilities, FullStatusDescriptor, Keys, Reservation, ReservationData, ReservationKey,
-    ScopeType,
+    Capabilities, FullStatusDescriptor, Keys, ReservationData, ReservationDescriptor,
+    ReservationKey, ScopeType,
 };
 use serde::Serialize;
 
@@ -172,7 +172,7 @@ struct ReservationJson {
 
 impl ReservationJson {
     fn of(data: &ReservationData) -> Option<Self> {
-        let Reservation { key, scope_type } = data.reservation?;
+        let ReservationDescriptor { key, scope_type } = data.reservation?;
         let kind = scope_type.reservation_type();
         let everybody = kind.is_some_and(|kind| kind.is_all_registrants());
         Some(ReservationJson {

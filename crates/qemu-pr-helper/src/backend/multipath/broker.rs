@@ -25,7 +25,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use linux_util::fork;
-use pr_helper_protocol::descriptors::{self, Descriptors, ReceiveMode};
+use pr_helper_protocol::fd_passing::{self, ReceiveMode, ReceivedFds};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
@@ -138,7 +138,7 @@ impl Broker {
     pub fn start(settings: Settings) -> Result<Self, BrokerError> {
         let start = || -> io::Result<OwnedFd> {
             let (here, there) = pair()?;
-            fork::apart(&there, settings, serve)?;
+            fork::spawn_isolated(&there, settings, serve)?;
             // With both ends open this process would not see the broker's end closed.
             drop(there);
             if !wait(&here, START)? {
@@ -146,7 +146,7 @@ impl Broker {
             }
             // A broker that is stopped must not stop the helper.
             fcntl_setfl(&here, OFlags::NONBLOCK)?;
-            match descriptors::receive(here.as_fd(), &mut [0], ReceiveMode::NoWait)? {
+            match fd_passing::receive(here.as_fd(), &mut [0], ReceiveMode::NoWait)? {
                 (0, _) => Err(io::Error::other("it ended at its start")),
                 _ => Ok(here),
             }
@@ -163,9 +163,9 @@ impl Broker {
     pub fn execute(&self, map: impl AsFd, order: &Order) -> Result<Reply, WorkerError> {
         let (here, there) = pair().map_err(WorkerError::Ask)?;
         let message = order.encode();
-        descriptors::send(here.as_fd(), &message, map.as_fd()).map_err(WorkerError::Ask)?;
+        fd_passing::send(here.as_fd(), &message, map.as_fd()).map_err(WorkerError::Ask)?;
         let control = Control::StartWorker.encode();
-        descriptors::send(self.control.as_fd(), &control, there.as_fd()).map_err(|error| {
+        fd_passing::send(self.control.as_fd(), &control, there.as_fd()).map_err(|error| {
             match Errno::from_io_error(&error) {
                 Some(Errno::PIPE | Errno::CONNRESET) => WorkerError::NoBroker,
                 _ => WorkerError::Ask(error),
@@ -189,7 +189,7 @@ impl Broker {
         let start = || -> io::Result<Closer> {
             let (closer, queue) = closer::pair()?;
             let message = Control::CloseConnections.encode();
-            descriptors::send(self.control.as_fd(), &message, queue.as_fd())?;
+            fd_passing::send(self.control.as_fd(), &message, queue.as_fd())?;
             Ok(closer)
         };
         start().map_err(BrokerError)
@@ -238,7 +238,7 @@ impl Broker {
             }
             let mut reply = [0; control::REMOVAL_LEN];
             let (length, _) =
-                descriptors::receive(self.control.as_fd(), &mut reply, ReceiveMode::NoWait)?;
+                fd_passing::receive(self.control.as_fd(), &mut reply, ReceiveMode::NoWait)?;
             match reply.get(..length).and_then(control::decode_removal) {
                 Some((other, removal)) if other == kind => return Ok(removal),
                 // The answer to an earlier request, which was not waited for any longer.
@@ -268,10 +268,10 @@ fn report(socket: &OwnedFd, patience: Duration) -> Result<Reply, WorkerError> {
         return Err(WorkerError::Silent(patience));
     }
     let mut buffer = vec![0; LONGEST_REPORT];
-    let mut received = descriptors::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait);
+    let mut received = fd_passing::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait);
     if is_reset(&received) {
         // The other end was closed with the order unread. What it has sent before comes after that.
-        received = descriptors::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait);
+        received = fd_passing::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait);
     }
     match received {
         Ok((0, _)) => Err(WorkerError::Ended),
@@ -425,7 +425,7 @@ impl Serving<'_> {
             return Ok(true);
         }
         let mut buffer = [0; control::LEN + 1];
-        match descriptors::receive(self.control.as_fd(), &mut buffer, ReceiveMode::NoWait) {
+        match fd_passing::receive(self.control.as_fd(), &mut buffer, ReceiveMode::NoWait) {
             Ok((0, _)) => return Ok(false),
             Ok((length, descriptors)) => {
                 if let Some(message) = buffer.get(..length).and_then(Control::decode) {
@@ -438,12 +438,12 @@ impl Serving<'_> {
         Ok(true)
     }
 
-    fn execute(&mut self, message: Control, descriptors: Descriptors) {
+    fn execute(&mut self, message: Control, descriptors: ReceivedFds) {
         match (message, descriptors) {
-            (Control::StartWorker, Descriptors::One(socket)) => {
+            (Control::StartWorker, ReceivedFds::One(socket)) => {
                 self.workers.start(&socket, self.start);
             }
-            (Control::CloseConnections, Descriptors::One(socket)) => {
+            (Control::CloseConnections, ReceivedFds::One(socket)) => {
                 // Only once: dropping a queue closes what is in it.
                 self.rejected
                     .get_or_insert_with(|| CloserQueue::new(socket));

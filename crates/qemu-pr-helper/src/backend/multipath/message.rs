@@ -210,12 +210,12 @@ impl Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pr_helper_protocol::wire::padded;
+    use pr_helper_protocol::wire::pad_cdb;
     use scsi_pr::{AdditionalSense, SenseKey};
 
     #[test]
     fn what_is_encoded_is_decoded() {
-        let command = Command::new(padded(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 3, 0])).unwrap();
+        let command = Command::new(pad_cdb(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 3, 0])).unwrap();
         let deadline = Deadline::from_millis(1500);
         for is_traced in [false, true] {
             let order = Order {
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_none() {
-        let cdb = |opcode| padded(&[opcode, 0, 0, 0, 0, 0, 0, 0, 3, 0]);
+        let cdb = |opcode| pad_cdb(&[opcode, 0, 0, 0, 0, 0, 0, 0, 3, 0]);
         for bytes in [
             &[][..],
             &[0x5f; 15],

@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use linux_util::sg::Data;
+use linux_util::sg_io::Data;
 use pr_helper_protocol::wire::CDB_SIZE;
 use rustix::fs::OFlags;
 use rustix::io::Errno;

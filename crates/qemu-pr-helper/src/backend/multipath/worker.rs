@@ -7,11 +7,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path as FilePath;
 use std::time::Duration;
 
-use linux_util::sg::Data;
+use linux_util::sg_io::Data;
 use linux_util::signals;
 use nix::unistd::alarm;
 use pr_helper_protocol::Direction;
-use pr_helper_protocol::descriptors::{self, Descriptors, ReceiveMode};
+use pr_helper_protocol::fd_passing::{self, ReceiveMode, ReceivedFds};
 use rustix::net::{SendFlags, send};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::set_name;
@@ -61,7 +61,7 @@ fn try_run(socket: &OwnedFd, start: Start) -> io::Result<()> {
         return Err(io::Error::from(io::ErrorKind::TimedOut));
     }
     // The alarm ends a worker that hangs, so that it executes nothing after the helper gave up.
-    signals::end_on_alarm()?;
+    signals::reset_sigalrm()?;
     let seconds = deadline.time_left().as_millis().div_ceil(1000);
     alarm::set(u32::try_from(seconds.saturating_add(1)).unwrap_or(u32::MAX));
 
@@ -88,10 +88,10 @@ fn receive_order(socket: &OwnedFd) -> io::Result<(Order, OwnedFd)> {
     wait(socket, ORDER)?;
     let mut buffer = vec![0; LONGEST_ORDER];
     let (length, descriptors) =
-        descriptors::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait)?;
+        fd_passing::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait)?;
     let order = buffer.get(..length).and_then(Order::decode);
     match (order, descriptors) {
-        (Some(order), Descriptors::One(map)) => Ok((order, map)),
+        (Some(order), ReceivedFds::One(map)) => Ok((order, map)),
         _ => Err(io::Error::other("the helper sent a malformed request")),
     }
 }

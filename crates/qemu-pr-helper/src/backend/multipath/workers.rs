@@ -62,7 +62,7 @@ impl Workers {
             running if running >= MAX_WORKERS => Err(io::Error::other(format!(
                 "there are {running} already, the limit"
             ))),
-            _ => fork::apart(socket, start, worker::run),
+            _ => fork::spawn_isolated(socket, start, worker::run),
         };
         match started {
             Ok(_) => self.running = self.running.saturating_add(1),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use pr_helper_protocol::descriptors;
+use pr_helper_protocol::fd_passing;
 use pr_helper_protocol::wire::{CDB_SIZE, FEATURES_SIZE, RESPONSE_SIZE};
 use scsi_pr::Status;
 use shuttle::rand::{Rng as _, thread_rng};
@@ -142,7 +142,7 @@ impl Guest {
     fn send_piece(&self, bytes: &[u8]) {
         let null = File::open("/dev/null").unwrap();
         // As above.
-        let _ = descriptors::send(self.socket.as_fd(), bytes, null.as_fd());
+        let _ = fd_passing::send(self.socket.as_fd(), bytes, null.as_fd());
         self.stir();
     }
 

@@ -1,7 +1,7 @@
 //! Departures in what a command that is done changes.
 
 use scsi_pr::{AdditionalSense, OutServiceAction as Action, PrGeneration, ReservationType, Status};
-use soft_lun::{Attention, NexusId, Reservation, Snapshot};
+use soft_lun::{NexusId, Reservation, Snapshot, UnitAttention};
 
 use super::situation::{Situation, has_all_tg_pt};
 use crate::command::SPEC_I_PT;
@@ -22,7 +22,7 @@ fn remove_others(unit: &mut Snapshot, victim: u64, sender: NexusId) {
     let gone = registrations.extract_if(.., |one| one.key.get() == victim && one.nexus != sender);
     let gone: Vec<_> = gone.map(|one| one.nexus).collect();
     for nexus in gone {
-        tell(unit, nexus, Attention::RegistrationsPreempted);
+        tell(unit, nexus, UnitAttention::RegistrationsPreempted);
     }
 }
 
@@ -30,12 +30,12 @@ fn remove_others(unit: &mut Snapshot, victim: u64, sender: NexusId) {
 fn tell_released(unit: &mut Snapshot, sender: NexusId) {
     let others: Vec<_> = unit.registrations.iter().map(|one| one.nexus).collect();
     for nexus in others.into_iter().filter(|nexus| *nexus != sender) {
-        tell(unit, nexus, Attention::ReservationsReleased);
+        tell(unit, nexus, UnitAttention::ReservationsReleased);
     }
 }
 
 /// One that waits already is not established again.
-fn tell(unit: &mut Snapshot, nexus: NexusId, attention: Attention) {
+fn tell(unit: &mut Snapshot, nexus: NexusId, attention: UnitAttention) {
     if !unit.attentions.contains(&(nexus, attention)) {
         unit.attentions.push((nexus, attention));
     }

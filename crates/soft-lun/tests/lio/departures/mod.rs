@@ -120,7 +120,7 @@ pub(crate) fn avoided(model: &Model, step: &Step) -> Option<Avoided> {
     let Command::Out(out) = &step.command else {
         return None;
     };
-    if !model.unit.attentions(model.id(step.side)).is_empty() {
+    if !model.unit.unit_attentions(model.id(step.side)).is_empty() {
         return None;
     }
     if out.action == OutServiceAction::PreemptAndAbort.code() {

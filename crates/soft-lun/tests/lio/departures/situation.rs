@@ -1,7 +1,7 @@
 //! What a departure asks about the moment before a command.
 
 use scsi_pr::{AdditionalSense, OutServiceAction, ReservationType};
-use soft_lun::{Answer, Attention};
+use soft_lun::{Response, UnitAttention};
 
 use super::predict;
 use crate::command::{ALL_TG_PT, Command, HEADER, Out, SPEC_I_PT, Side, Step};
@@ -32,8 +32,8 @@ impl Situation<'_> {
         predict(self.model, &step).outcome
     }
 
-    pub(super) fn attentions(&self) -> &[Attention] {
-        self.model.unit.attentions(self.model.id(self.side()))
+    pub(super) fn attentions(&self) -> &[UnitAttention] {
+        self.model.unit.unit_attentions(self.model.id(self.side()))
     }
 
     /// The key that the sender is registered with.
@@ -46,7 +46,7 @@ impl Situation<'_> {
     }
 
     /// Nothing changes, and this is the answer.
-    pub(super) fn answer(&self, answer: Answer) -> Option<Outcome> {
+    pub(super) fn answer(&self, answer: Response) -> Option<Outcome> {
         Some(self.model.answering(answer))
     }
 
@@ -99,7 +99,7 @@ impl Situation<'_> {
             return false;
         }
         let registered = self.own_key().is_some();
-        let admitted = registered && kind.admits_registrants();
+        let admitted = registered && kind.allows_registrants();
         use OutServiceAction as Action;
         match Action::from_code(out.action) {
             None | Some(Action::ReplaceLostReservation) => true,

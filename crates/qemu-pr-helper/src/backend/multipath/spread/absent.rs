@@ -6,8 +6,8 @@
 //! registrations are left with it than paths are away. What is left otherwise, the log says.
 
 use scsi_pr::{
-    BasicParameterList, Capabilities, InServiceAction, Keys, Reservation, ReservationData,
-    ReservationKey, ScopeType, Status,
+    BasicParameterList, Capabilities, InServiceAction, Keys, ReservationData,
+    ReservationDescriptor, ReservationKey, ScopeType, Status,
 };
 
 use super::asking::is_good;
@@ -155,7 +155,7 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
     }
 
     /// The reservation, if there is one and a path to ask.
-    pub(super) fn reservation(&mut self) -> Option<Reservation> {
+    pub(super) fn reservation(&mut self) -> Option<ReservationDescriptor> {
         let data = self.read(InServiceAction::ReadReservation, RESERVATION_LENGTH)?;
         ReservationData::decode(&data).ok()?.reservation
     }

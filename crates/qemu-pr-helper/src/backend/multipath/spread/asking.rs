@@ -1,8 +1,8 @@
 //! How paths are asked: in turn until one does it, with insistence where one has to follow, and what they say
 //! of the logical unit.
 
-use linux_util::sg::Data;
-use pr_helper_protocol::wire::{CDB_SIZE, padded};
+use linux_util::sg_io::Data;
+use pr_helper_protocol::wire::{CDB_SIZE, pad_cdb};
 use scsi_pr::{AdditionalSense, InServiceAction, PersistentReserveIn, Sense, SenseKey, Status};
 
 use super::{Keeper, Order, Path, Spread, unreachable_unit};
@@ -121,7 +121,7 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
             allocation_length: length,
             control: 0,
         };
-        let cdb = padded(&command.encode());
+        let cdb = pad_cdb(&command.encode());
         let mut data = vec![0; length.into()];
         for _ in 0..ATTEMPTS {
             match self.send_with(path, &cdb, Data::FromDevice(&mut data)) {

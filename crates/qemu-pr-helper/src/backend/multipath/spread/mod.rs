@@ -22,8 +22,8 @@ mod release;
 
 use std::fmt::Display;
 
-use linux_util::sg::Data;
-use pr_helper_protocol::wire::{CDB_SIZE, padded};
+use linux_util::sg_io::Data;
+use pr_helper_protocol::wire::{CDB_SIZE, pad_cdb};
 
 use scsi_pr::{
     AdditionalSense, BasicParameterList, Cdb, OutServiceAction, PersistentReserveOut,
@@ -120,7 +120,7 @@ impl Order {
             control: 0,
         };
         Self {
-            cdb: padded(&cdb.encode()),
+            cdb: pad_cdb(&cdb.encode()),
             list,
         }
     }

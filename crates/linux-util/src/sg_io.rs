@@ -47,13 +47,13 @@ struct SgIoHeader {
 
 /// Bytes of `struct sg_io_v4` of `include/uapi/linux/bsg.h`, the longest header that the number
 /// stands for.
-const LONGEST_HEADER: usize = 160;
+const MAX_HEADER_LEN: usize = 160;
 
 /// The header, and room for the longer one that bsg reads.
 #[repr(C)]
-struct Area {
+struct IoctlArg {
     header: SgIoHeader,
-    _room: [u8; LONGEST_HEADER - size_of::<SgIoHeader>()],
+    _room: [u8; MAX_HEADER_LEN - size_of::<SgIoHeader>()],
 }
 
 /// The data that goes with a command, and its direction.
@@ -87,15 +87,15 @@ pub struct Completion {
 /// STATUS with whole registrations, also where the allocation length ends within one. Where it is reached by
 /// its loopback fabric it overwrites what is behind the room: our memory, and behind the end of a page
 /// anybody's.
-struct Detour {
+struct BounceBuffer {
     bytes: Vec<u8>,
     start: usize,
     length: usize,
 }
 
-impl Detour {
+impl BounceBuffer {
     /// Room for what is to get to `bytes`; `None` if they are at an odd address already.
-    fn around(bytes: &[u8]) -> Option<Self> {
+    fn new(bytes: &[u8]) -> Option<Self> {
         if !bytes.as_ptr().addr().is_multiple_of(2) {
             return None;
         }
@@ -110,7 +110,7 @@ impl Detour {
         })
     }
 
-    fn room(&mut self) -> &mut [u8] {
+    fn as_mut_slice(&mut self) -> &mut [u8] {
         &mut self.bytes[self.start..][..self.length]
     }
 }
@@ -144,8 +144,10 @@ pub fn sg_io(
             bytes.len(),
         ),
         Data::FromDevice(bytes) => {
-            detour = Detour::around(bytes);
-            let room = detour.as_mut().map_or(&mut **bytes, Detour::room);
+            detour = BounceBuffer::new(bytes);
+            let room = detour
+                .as_mut()
+                .map_or(&mut **bytes, BounceBuffer::as_mut_slice);
             (SG_DXFER_FROM_DEV, room.as_mut_ptr().cast(), room.len())
         }
     };
@@ -173,9 +175,9 @@ pub fn sg_io(
         duration: 0,
         info: 0,
     };
-    let mut area = Area {
+    let mut area = IoctlArg {
         header,
-        _room: [0; LONGEST_HEADER - size_of::<SgIoHeader>()],
+        _room: [0; MAX_HEADER_LEN - size_of::<SgIoHeader>()],
     };
     // SAFETY: `device` is open for the length of the call. What the kernel is given is its
     // `sg_io_hdr`, fully initialised; the three pointers in it come from live slices whose lengths
@@ -190,9 +192,9 @@ pub fn sg_io(
         return Err(io::Error::last_os_error());
     }
     if let (Data::FromDevice(bytes), Some(mut detour)) = (data, detour) {
-        bytes.copy_from_slice(detour.room());
+        bytes.copy_from_slice(detour.as_mut_slice());
     }
-    let Area { header, .. } = area;
+    let IoctlArg { header, .. } = area;
     Ok(Completion {
         status: header.status,
         host_status: header.host_status,
@@ -208,7 +210,7 @@ pub fn sg_io(
 /// with `ENOTTY`. The call can wait as long as a command: the kernel waits for the device's error
 /// recovery first.
 #[must_use]
-pub fn takes_sg_io(device: BorrowedFd<'_>) -> bool {
+pub fn supports_sg_io(device: BorrowedFd<'_>) -> bool {
     // SAFETY: `device` is open for the length of the call. The argument is a null pointer, at which
     // the kernel finds no memory to read or to write.
     let result = unsafe { libc::ioctl(device.as_raw_fd(), SG_IO, ptr::null_mut::<c_void>()) };
@@ -223,7 +225,7 @@ mod tests {
 
     #[test]
     fn device_without_scsi_commands_takes_no_sg_io() {
-        assert!(!takes_sg_io(File::open("/dev/null").unwrap().as_fd()));
+        assert!(!supports_sg_io(File::open("/dev/null").unwrap().as_fd()));
     }
 
     #[test]
@@ -246,10 +248,10 @@ mod tests {
                 &bytes[usize::from(is_odd)..],
                 &bytes[usize::from(!is_odd)..],
             );
-            let mut detour = Detour::around(&even[..length]).unwrap();
-            assert_eq!(detour.room().as_ptr().addr() % 2, 1);
-            assert_eq!(detour.room(), &even[..length]);
-            assert!(Detour::around(&odd[..length]).is_none());
+            let mut detour = BounceBuffer::new(&even[..length]).unwrap();
+            assert_eq!(detour.as_mut_slice().as_ptr().addr() % 2, 1);
+            assert_eq!(detour.as_mut_slice(), &even[..length]);
+            assert!(BounceBuffer::new(&odd[..length]).is_none());
         }
     }
 

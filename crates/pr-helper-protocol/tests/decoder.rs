@@ -1,13 +1,13 @@
-//! Requests come out of an inbox whole, however their bytes were cut, and nothing else does.
+//! Requests come out of a decoder whole, however their bytes were cut, and nothing else does.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
-use pr_helper_protocol::descriptors::Descriptors;
-use pr_helper_protocol::inbox::Progress;
-use pr_helper_protocol::{Device, Inbox, Request, Violation};
+use pr_helper_protocol::decoder::Progress;
+use pr_helper_protocol::fd_passing::ReceivedFds;
+use pr_helper_protocol::{ProtocolError, Request, RequestDecoder, RequestFd};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -37,18 +37,18 @@ prop_compose! {
     }
 }
 
-/// Hands `stream` to `inbox` in pieces of the lengths that `cuts` gives in turn.
+/// Hands `stream` to `decoder` in pieces of the lengths that `cuts` gives in turn.
 fn feed(
-    inbox: &mut Inbox,
+    decoder: &mut RequestDecoder,
     stream: &[u8],
     descriptors_at: &[usize],
     cuts: &[usize],
-) -> Result<Vec<Request>, Violation> {
+) -> Result<Vec<Request>, ProtocolError> {
     let mut requests = Vec::new();
     let mut cuts = cuts.iter().cycle();
     let mut at = 0;
     while at < stream.len() {
-        let space = inbox.space();
+        let space = decoder.buffer();
         assert!(!space.is_empty());
         let count = space
             .len()
@@ -59,12 +59,12 @@ fn feed(
             .iter()
             .filter(|place| (at..at + count).contains(*place));
         let descriptors = match (with.next(), with.next()) {
-            (None, _) => Descriptors::None,
-            (Some(_), None) => Descriptors::One(descriptor()),
-            (Some(_), Some(_)) => Descriptors::Several(vec![descriptor(), descriptor()]),
+            (None, _) => ReceivedFds::None,
+            (Some(_), None) => ReceivedFds::One(descriptor()),
+            (Some(_), Some(_)) => ReceivedFds::Many(vec![descriptor(), descriptor()]),
         };
         at += count;
-        if let Progress::Request(request) = inbox.receive(count, descriptors)? {
+        if let Progress::Request(request) = decoder.advance(count, descriptors)? {
             requests.push(request);
         }
     }
@@ -84,14 +84,14 @@ proptest! {
             stream.extend(request.cdb);
             stream.extend(&request.parameters);
         }
-        let mut inbox = Inbox::new();
-        let received = feed(&mut inbox, &stream, &descriptors_at, &cuts).unwrap();
-        prop_assert!(inbox.is_between_requests());
+        let mut decoder = RequestDecoder::new();
+        let received = feed(&mut decoder, &stream, &descriptors_at, &cuts).unwrap();
+        prop_assert!(decoder.is_between_requests());
         prop_assert_eq!(received.len(), sent.len());
         for (received, sent) in received.iter().zip(&sent) {
             prop_assert_eq!(received.command.cdb(), &sent.cdb);
             prop_assert_eq!(&received.parameters, &sent.parameters);
-            prop_assert!(matches!(received.device, Device::Open(_)));
+            prop_assert!(matches!(received.fd, RequestFd::Open(_)));
         }
     }
 
@@ -109,15 +109,15 @@ proptest! {
             stream[4] = opcode;
         }
         // Whatever it is, it does not panic, and nothing but whole commands comes out.
-        for request in feed(&mut Inbox::new(), &stream, &descriptors_at, &cuts).unwrap_or_default() {
+        for request in feed(&mut RequestDecoder::new(), &stream, &descriptors_at, &cuts).unwrap_or_default() {
             prop_assert!(request.parameters.len() <= 8192);
         }
     }
 }
 
 /// What becomes of a connection that has sent `stream`, with descriptors at these places.
-fn outcome(stream: &[u8], descriptors_at: &[usize]) -> Result<usize, Violation> {
-    feed(&mut Inbox::new(), stream, descriptors_at, &[8192]).map(|requests| requests.len())
+fn outcome(stream: &[u8], descriptors_at: &[usize]) -> Result<usize, ProtocolError> {
+    feed(&mut RequestDecoder::new(), stream, descriptors_at, &[8192]).map(|requests| requests.len())
 }
 
 fn stream(cdb: &[u8], parameters: usize) -> Vec<u8> {
@@ -134,7 +134,7 @@ const REGISTER: [u8; 10] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
 fn features_that_are_not_offered_are_a_violation() {
     assert_eq!(
         outcome(&[0, 0, 0, 1], &[]),
-        Err(Violation::UnknownFeatures(1))
+        Err(ProtocolError::UnknownFeatures(1))
     );
 }
 
@@ -143,30 +143,30 @@ fn a_request_needs_exactly_one_descriptor() {
     assert_eq!(outcome(&stream(&READ_KEYS, 0), &[4]), Ok(1));
     assert_eq!(
         outcome(&stream(&READ_KEYS, 0), &[]),
-        Err(Violation::NoDescriptor)
+        Err(ProtocolError::MissingFd)
     );
     assert_eq!(
         outcome(&stream(&READ_KEYS, 0), &[4, 19]),
-        Err(Violation::ExtraDescriptor)
+        Err(ProtocolError::TooManyFds)
     );
 }
 
 #[test]
 fn a_second_descriptor_in_a_later_piece_is_a_violation() {
     let stream = stream(&READ_KEYS, 0);
-    let result = feed(&mut Inbox::new(), &stream, &[4, 19], &[4, 8, 8]);
-    assert_eq!(result.unwrap_err(), Violation::ExtraDescriptor);
+    let result = feed(&mut RequestDecoder::new(), &stream, &[4, 19], &[4, 8, 8]);
+    assert_eq!(result.unwrap_err(), ProtocolError::TooManyFds);
 }
 
 #[test]
 fn a_descriptor_outside_of_a_cdb_is_a_violation() {
     assert_eq!(
         outcome(&stream(&READ_KEYS, 0), &[0]),
-        Err(Violation::StrayDescriptor)
+        Err(ProtocolError::UnexpectedFd)
     );
     assert_eq!(
         outcome(&stream(&REGISTER, 24), &[4, 30]),
-        Err(Violation::StrayDescriptor)
+        Err(ProtocolError::UnexpectedFd)
     );
 }
 
@@ -174,12 +174,12 @@ fn a_descriptor_outside_of_a_cdb_is_a_violation() {
 fn foreign_opcodes_and_long_transfers_are_violations() {
     assert_eq!(
         outcome(&stream(&[0x12, 0, 0, 0, 36, 0], 0), &[4]),
-        Err(Violation::ForeignOpcode(0x12))
+        Err(ProtocolError::UnsupportedOpcode(0x12))
     );
     let long = [0x5e, 0, 0, 0, 0, 0, 0, 0x20, 1, 0];
     assert_eq!(
         outcome(&stream(&long, 0), &[4]),
-        Err(Violation::TooLong(8193))
+        Err(ProtocolError::TooLong(8193))
     );
 }
 
@@ -191,24 +191,24 @@ fn the_longest_parameter_list_is_taken() {
 
 #[test]
 fn a_stream_that_ends_within_a_request_is_truncated() {
-    let mut inbox = Inbox::new();
-    feed(&mut inbox, &stream(&REGISTER, 23), &[4], &[8192]).unwrap();
-    assert!(!inbox.is_between_requests());
+    let mut decoder = RequestDecoder::new();
+    feed(&mut decoder, &stream(&REGISTER, 23), &[4], &[8192]).unwrap();
+    assert!(!decoder.is_between_requests());
     assert_eq!(
-        inbox.receive(0, Descriptors::None).unwrap_err(),
-        Violation::Truncated
+        decoder.advance(0, ReceivedFds::None).unwrap_err(),
+        ProtocolError::Truncated
     );
 }
 
 #[test]
 fn a_lost_descriptor_leaves_a_request_that_can_be_answered() {
-    let mut inbox = Inbox::new();
-    feed(&mut inbox, &[0; 4], &[], &[4]).unwrap();
-    let space = inbox.space();
+    let mut decoder = RequestDecoder::new();
+    feed(&mut decoder, &[0; 4], &[], &[4]).unwrap();
+    let space = decoder.buffer();
     space.fill(0);
     space[..10].copy_from_slice(&READ_KEYS);
-    match inbox.receive(16, Descriptors::Lost).unwrap() {
-        Progress::Request(request) => assert!(matches!(request.device, Device::Lost)),
+    match decoder.advance(16, ReceivedFds::Truncated).unwrap() {
+        Progress::Request(request) => assert!(matches!(request.fd, RequestFd::Lost)),
         other => panic!("{other:?}"),
     }
 }

@@ -42,15 +42,15 @@ pub enum ReceiveMode {
 
 /// The descriptors that came with some bytes.
 #[derive(Debug)]
-pub enum Descriptors {
+pub enum ReceivedFds {
     /// None.
     None,
     /// One, as the protocol wants it. It is close-on-exec.
     One(OwnedFd),
     /// More than one. Those that the kernel delivered are here, as far as there was room.
-    Several(Vec<OwnedFd>),
+    Many(Vec<OwnedFd>),
     /// At least one was sent, and the kernel did not give any to this process.
-    Lost,
+    Truncated,
 }
 
 /// Reads what has arrived, up to `buffer`'s length, and the descriptors that came with it.
@@ -62,7 +62,7 @@ pub fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
     mode: ReceiveMode,
-) -> io::Result<(usize, Descriptors)> {
+) -> io::Result<(usize, ReceivedFds)> {
     let (size, flags) = match mode {
         ReceiveMode::NeverBlock => (MAX_CONTROL, RecvFlags::DONTWAIT),
         ReceiveMode::NoWait => (SMALL_CONTROL, RecvFlags::DONTWAIT),
@@ -86,10 +86,10 @@ pub fn receive(
     let mut descriptors = received.next().into_iter().flatten();
     let is_cut = message.flags.contains(ReturnFlags::CTRUNC);
     let descriptors = match (descriptors.next(), descriptors.next()) {
-        (None, _) if is_cut => Descriptors::Lost,
-        (None, _) => Descriptors::None,
-        (Some(only), None) if !is_cut => Descriptors::One(only),
-        (Some(first), second) => Descriptors::Several(
+        (None, _) if is_cut => ReceivedFds::Truncated,
+        (None, _) => ReceivedFds::None,
+        (Some(only), None) if !is_cut => ReceivedFds::One(only),
+        (Some(first), second) => ReceivedFds::Many(
             [first]
                 .into_iter()
                 .chain(second)

@@ -4,22 +4,22 @@ use thiserror::Error;
 
 /// What a client did that the protocol does not allow. The only answer is to end the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Violation {
+pub enum ProtocolError {
     /// It asked for features that were not offered.
     #[error("features {0:#010x} requested, none is offered")]
     UnknownFeatures(u32),
     /// A CDB came without a descriptor.
     #[error("no file descriptor in request")]
-    NoDescriptor,
+    MissingFd,
     /// More than one descriptor came with one CDB.
     #[error("more than one file descriptor in request")]
-    ExtraDescriptor,
+    TooManyFds,
     /// A descriptor came with bytes that are not a CDB's.
     #[error("file descriptor outside of a CDB")]
-    StrayDescriptor,
+    UnexpectedFd,
     /// A CDB is of another command than PERSISTENT RESERVE IN and OUT.
     #[error("opcode {0:#04x} is not PERSISTENT RESERVE")]
-    ForeignOpcode(u8),
+    UnsupportedOpcode(u8),
     /// A CDB announces more data than the protocol carries.
     #[error("length of {0} bytes is over 8192")]
     TooLong(u16),
