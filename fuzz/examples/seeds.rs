@@ -10,10 +10,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use pr_helper_protocol::Command;
 use pr_helper_protocol::wire::pad_cdb;
-use qemu_pr_helper::backend::multipath::deadline::Deadline;
-use qemu_pr_helper::backend::multipath::message::{Order, Report};
-use qemu_pr_helper::backend::multipath::trail::Step;
-use qemu_pr_helper::outcome::Outcome;
+use qemu_pr_helper::command::executor::CommandResult;
+use qemu_pr_helper::multipath::deadline::Deadline;
+use qemu_pr_helper::multipath::message::{Order, Report};
+use qemu_pr_helper::multipath::worker_trace::Step;
 use scsi_pr::{
     AdditionalSense, BasicParameterList, Capabilities, FieldPointer, FullStatus,
     FullStatusDescriptor, InServiceAction, Keys, OutServiceAction, PersistentReserveIn,
@@ -228,8 +228,8 @@ fn messages() -> Result<()> {
     };
     write("message", "order", &[&order.encode()])?;
     let key = SenseKey::NotReady;
-    let mut outcome = Outcome::check_condition(key, AdditionalSense::MEDIUM_NOT_PRESENT);
-    outcome.length = 2;
+    let mut outcome = CommandResult::check_condition(key, AdditionalSense::MEDIUM_NOT_PRESENT);
+    outcome.data_len = 2;
     let by_path = Step::Path {
         path: "sda".to_owned(),
         opcode: 0x5f,

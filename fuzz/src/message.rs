@@ -1,8 +1,8 @@
 //! What the multipath broker's workers are told, and what they say: no more is believed than is there.
 
 use pr_helper_protocol::Direction;
-use qemu_pr_helper::backend::multipath::message::{LONGEST_REPORT, Order, Report};
-use qemu_pr_helper::backend::multipath::trail::Step;
+use qemu_pr_helper::multipath::message::{LONGEST_REPORT, Order, Report};
+use qemu_pr_helper::multipath::worker_trace::Step;
 
 /// An order, a report, and a line of its end.
 pub fn run(bytes: &[u8]) {
@@ -17,7 +17,7 @@ pub fn run(bytes: &[u8]) {
         assert_eq!(order.encode(), expected);
     }
     if let Some(report) = Report::decode(bytes) {
-        assert_eq!(report.outcome.length, report.data.len());
+        assert_eq!(report.outcome.data_len, report.data.len());
         let encoded = report.encode();
         assert!(encoded.len() <= LONGEST_REPORT);
         assert_eq!(

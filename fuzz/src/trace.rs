@@ -7,7 +7,7 @@ use std::{env, fs};
 
 use qemu_pr_helper::trace::events::ALL;
 use qemu_pr_helper::trace::options::{Next, TraceError, apply};
-use qemu_pr_helper::trace::{Backend, fall_silent};
+use qemu_pr_helper::trace::{Backend, disable_in_child};
 use tempfile::TempDir;
 
 use crate::input::halves;
@@ -48,7 +48,7 @@ pub fn run(bytes: &[u8]) {
         fs::write(folder.join(EVENTS), events).unwrap();
     }
     let values: Vec<String> = values.split('\n').map(str::to_owned).collect();
-    fall_silent();
+    disable_in_child();
     let found = match apply(&values, &[backend], false) {
         Ok(Next::Start(settings)) => End::Start(settings.file),
         Ok(Next::ListEvents) => End::List,

@@ -30,32 +30,16 @@
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing)]
 
-pub mod account;
-pub mod activation;
 pub mod backend;
-mod capability;
-pub mod client;
-pub mod closer;
-pub mod created_file;
-pub mod daemonize;
-pub mod device;
-pub mod engine;
-mod exiting;
+pub mod cli;
+pub mod command;
 pub mod limits;
-pub mod listener;
 pub mod logging;
-pub mod notify;
-pub mod options;
-pub mod outcome;
-pub mod pidfile;
-pub mod privileges;
-pub mod report;
+pub mod multipath;
+pub mod process;
 pub mod sandbox;
-pub mod session;
-mod sg_disks;
-pub mod signals;
+pub mod server;
 pub mod startup;
-pub mod target;
 pub mod trace;
 
 use std::error::Error;
@@ -66,7 +50,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use options::{Options, complaint};
+use cli::{Options, usage_error};
 
 /// Runs the program with its command line, the program's name first. Gives its exit status: 0 after
 /// help, version, a list of events or a signal, 1 if it could not start.
@@ -79,39 +63,39 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
             ) =>
         {
-            print(&error.render().to_string());
+            print_stdout(&error.render().to_string());
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            say(&complaint(&error));
-            say(&format!(
+            eprint_line(&usage_error(&error));
+            eprint_line(&format!(
                 "Try '{} --help' for more information.",
                 logging::PROGRAM
             ));
             return ExitCode::FAILURE;
         }
     };
-    logging::start(options.quiet, options.verbose);
+    logging::init(options.quiet, options.verbose);
     let result = startup::run(&options);
     trace::finish();
     result.unwrap_or_else(|error| {
-        say(&chain(&error));
+        eprint_line(&error_chain(&error));
         ExitCode::FAILURE
     })
 }
 
 /// What failed, on what, and why, in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
+pub(crate) fn error_chain(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
 /// Writes to standard output, whether or not anybody reads it to the end.
-fn print(text: &str) {
+fn print_stdout(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-fn say(line: &str) {
+fn eprint_line(line: &str) {
     let program = logging::PROGRAM;
     logging::write_line(log::Level::Error, format_args!("{program}: {line}"));
 }

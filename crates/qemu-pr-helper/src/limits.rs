@@ -55,20 +55,20 @@ pub struct Limits {
 impl Limits {
     /// How many clients can be connected, if that was said.
     #[must_use]
-    pub fn clients(&self) -> Option<usize> {
+    pub fn max_clients(&self) -> Option<usize> {
         self.max_clients.map(count)
     }
 
     /// How many connections one process can have, where `clients` can be connected in all.
     #[must_use]
-    pub fn clients_of_a_process(&self, clients: usize) -> usize {
+    pub fn max_clients_per_process(&self, clients: usize) -> usize {
         let share = (clients / PROCESSES).clamp(1, CLIENTS_OF_A_PROCESS);
         self.max_clients_per_process.map_or(share, count)
     }
 
     /// How many commands can be in progress at one device.
     #[must_use]
-    pub fn commands_at_a_device(&self) -> usize {
+    pub fn max_commands_per_device(&self) -> usize {
         count(self.max_commands_per_device)
     }
 
@@ -120,10 +120,10 @@ mod tests {
     fn a_process_has_a_share_of_all_unless_told_otherwise() {
         let limits = Limits::default();
         for (clients, expected) in [(1, 1), (8, 2), (2047, 511), (1_000_000, 512)] {
-            assert_eq!(limits.clients_of_a_process(clients), expected);
+            assert_eq!(limits.max_clients_per_process(clients), expected);
         }
         let limits = parse(&["--max-clients-per-process", "9"]).unwrap();
-        assert_eq!(limits.clients_of_a_process(8), 9);
+        assert_eq!(limits.max_clients_per_process(8), 9);
     }
 
     #[test]

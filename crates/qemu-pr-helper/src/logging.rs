@@ -31,15 +31,15 @@ pub const PROGRAM: &str = "qemu-pr-helper";
 const LONGEST_LINE: usize = 4096;
 
 /// The end of a line that was longer.
-const CUT: &str = "…\n";
+const TRUNCATION_MARK: &str = "…\n";
 
 /// Lines that a [`KeyedRateLimit`] allows in a minute, for all keys together.
 pub const MAX_LINES_PER_MINUTE: usize = 32;
 
-const MINUTE: Duration = Duration::from_secs(60);
+const INTERVAL: Duration = Duration::from_secs(60);
 
 /// Held by the thread that writes.
-static TURN: Mutex<()> = Mutex::new(());
+static WRITE_LOCK: Mutex<()> = Mutex::new(());
 
 /// Whether standard error is a stream of journald, which reads priorities; see [`priority`].
 static IS_JOURNAL: OnceLock<bool> = OnceLock::new();
@@ -47,7 +47,7 @@ static IS_JOURNAL: OnceLock<bool> = OnceLock::new();
 struct StandardError;
 
 /// Begins to log, as much as the command line asks for. `quiet` wins.
-pub fn start(quiet: u8, verbose: u8) {
+pub fn init(quiet: u8, verbose: u8) {
     // Look at standard error while nothing is closed or forbidden yet.
     is_journal();
     // Only a second call fails, and it would change nothing.
@@ -108,8 +108,10 @@ pub fn try_write_line(line: &str) -> rustix::io::Result<()> {
 /// A file on a disk always says that it can be.
 fn write_line_to(file: impl AsFd, line: &str) -> rustix::io::Result<()> {
     let line = Escaped(line).to_string();
-    let line = match line.split_at_checked(line.floor_char_boundary(LONGEST_LINE - CUT.len())) {
-        Some((kept, rest)) if !rest.is_empty() => format!("{kept}{CUT}"),
+    let line = match line
+        .split_at_checked(line.floor_char_boundary(LONGEST_LINE - TRUNCATION_MARK.len()))
+    {
+        Some((kept, rest)) if !rest.is_empty() => format!("{kept}{TRUNCATION_MARK}"),
         _ => format!("{line}\n"),
     };
     let now = Timespec {
@@ -117,7 +119,7 @@ fn write_line_to(file: impl AsFd, line: &str) -> rustix::io::Result<()> {
         tv_nsec: 0,
     };
     // Between looking and writing no other thread may take the room.
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = WRITE_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
     match poll(&mut [PollFd::new(&file, PollFlags::OUT)], Some(&now))? {
         0 => Err(Errno::WOULDBLOCK),
         // One write, so that lines of several processes do not mix.
@@ -127,11 +129,11 @@ fn write_line_to(file: impl AsFd, line: &str) -> rustix::io::Result<()> {
 
 /// A remark that clients could cause again and again, and that is made once a minute.
 #[derive(Debug, Default)]
-pub struct Seldom {
+pub struct RateLimit {
     last: Mutex<Option<Instant>>,
 }
 
-impl Seldom {
+impl RateLimit {
     /// One that was never made.
     #[must_use]
     pub const fn new() -> Self {
@@ -141,9 +143,9 @@ impl Seldom {
     }
 
     /// Whether it is time to make it, which it then is not for a minute.
-    pub fn is_due(&self) -> bool {
+    pub fn should_log(&self) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = last.is_none_or(|last| last.elapsed() >= MINUTE);
+        let is_due = last.is_none_or(|last| last.elapsed() >= INTERVAL);
         if is_due {
             *last = Some(Instant::now());
         }
@@ -204,7 +206,7 @@ impl<K: Eq> KeyedRateLimit<K> {
 
     fn should_log_at(&self, key: K, now: Instant) -> Option<Suppressed> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_old = |&(at, _): &(Instant, K)| now.duration_since(at) >= MINUTE;
+        let is_old = |&(at, _): &(Instant, K)| now.duration_since(at) >= INTERVAL;
         while lines.allowed.pop_front_if(|line| is_old(line)).is_some() {}
         let is_known = lines.allowed.iter().any(|(_, known)| *known == key);
         if is_known || lines.allowed.len() >= MAX_LINES_PER_MINUTE {
@@ -363,8 +365,8 @@ mod tests {
         }
         // Another key is not affected, and its line accounts for those of the first.
         assert_eq!(limit.should_log_at(2, start), Some(Suppressed(1000)));
-        assert_eq!(limit.should_log_at(1, start + MINUTE / 2), None);
-        let line = limit.should_log_at(1, start + MINUTE).unwrap();
+        assert_eq!(limit.should_log_at(1, start + INTERVAL / 2), None);
+        let line = limit.should_log_at(1, start + INTERVAL).unwrap();
         assert_eq!(line.to_string(), " (1 similar message suppressed)");
     }
 
@@ -377,14 +379,14 @@ mod tests {
         let lines = limit.lines.lock().unwrap();
         assert!(lines.allowed.len() <= MAX_LINES_PER_MINUTE);
         drop(lines);
-        let line = limit.should_log_at(0, start + MINUTE).unwrap();
+        let line = limit.should_log_at(0, start + INTERVAL).unwrap();
         assert_eq!(line.to_string(), " (9968 similar messages suppressed)");
     }
 
     #[test]
     fn a_seldom_remark_is_made_once() {
-        let remark = Seldom::new();
-        assert!(remark.is_due());
-        assert!(!remark.is_due());
+        let remark = RateLimit::new();
+        assert!(remark.should_log());
+        assert!(!remark.should_log());
     }
 }

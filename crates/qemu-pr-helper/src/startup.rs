@@ -13,23 +13,23 @@ use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use soft_lun::store::StoreError;
 use thiserror::Error;
 
-use crate::account::Account;
-use crate::activation::{self, ActivationError};
 use crate::backend::Backends;
-use crate::backend::multipath::Multipath;
-use crate::backend::multipath::broker::{Broker, BrokerError, Settings};
 use crate::backend::soft_lun::SoftLuns;
-use crate::created_file::{CreatedFile, Kind, Removal};
-use crate::daemonize::{Background, DaemonizeError, Starting, daemonize};
-use crate::engine::{Engine, EngineError};
-use crate::listener::{ListenError, Listener, SocketFile};
-use crate::notify::{self, Manager};
-use crate::options::{DEFAULT_SOCKET, Options};
-use crate::pidfile::{PidFile, PidFileError};
-use crate::privileges::{self, Identity, PrivilegeError};
-use crate::sandbox::{self, Needs, SandboxError};
-use crate::signals::{Signals, Wake};
-use crate::trace::options::{self as trace_options, Next, Settings as TraceSettings, TraceError};
+use crate::cli::{DEFAULT_SOCKET, Options};
+use crate::multipath::Multipath;
+use crate::multipath::broker::{Broker, BrokerConfig, BrokerError};
+use crate::process::account::Account;
+use crate::process::activation::{self, ActivationError};
+use crate::process::created_file::{CreatedFile, Kind, Removal};
+use crate::process::daemonize::{Background, DaemonizeError, Starting, daemonize};
+use crate::process::notify::{self, ServiceManager};
+use crate::process::pidfile::{PidFile, PidFileError};
+use crate::process::privileges::{self, Identity, PrivilegeError};
+use crate::process::signals::{Signals, Wake};
+use crate::sandbox::{self, AllowedAccess, SandboxError};
+use crate::server::listener::{ListenError, Listener, SocketFile};
+use crate::server::{Server, ServerError};
+use crate::trace::options::{self as trace_options, Next, TraceError, TraceSettings};
 use crate::trace::{self, Backend, SinkError, trace};
 
 /// How long commands in progress may take to end after a signal. libvirt waits 10 seconds before it
@@ -77,7 +77,7 @@ pub enum StartError {
     Sandbox(#[from] SandboxError),
     /// The threads.
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(#[from] ServerError),
     /// The signals that end the helper.
     #[error("cannot block signals")]
     Signals(#[source] io::Error),
@@ -99,7 +99,7 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
         return Err(StartError::SocketTwice);
     }
     if options.trace_events {
-        crate::print(&trace::definitions::text());
+        crate::print_stdout(&trace::trace_events_file::text());
         return Ok(ExitCode::SUCCESS);
     }
     let tracing = trace_options::apply(
@@ -110,7 +110,7 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
     let tracing = match tracing {
         Next::Start(settings) => settings,
         Next::ListEvents => {
-            crate::print(&trace_options::listing());
+            crate::print_stdout(&trace_options::listing());
             return Ok(ExitCode::SUCCESS);
         }
     };
@@ -124,7 +124,7 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
     let soft_luns = options.soft_luns.as_deref().map(SoftLuns::open);
     let soft_luns = soft_luns.transpose()?;
     // Before there is another process: its variables name this one.
-    let manager = Manager::of_environment();
+    let manager = ServiceManager::from_env();
     let serve = |starting| serve(options, &tracing, manager, passed, soft_luns, starting);
     if !options.daemon {
         return serve(None);
@@ -140,7 +140,7 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
 fn serve(
     options: &Options,
     tracing: &TraceSettings,
-    manager: Manager,
+    manager: ServiceManager,
     passed: Option<OwnedFd>,
     soft_luns: Option<SoftLuns>,
     starting: Option<Starting>,
@@ -156,7 +156,7 @@ fn serve(
     let watchdog = manager.is_connected().then(notify::watchdog).flatten();
     // The broker is forked before anything is opened that it must not inherit.
     let patience = options.io_timeout();
-    let broker = Arc::new(Broker::start(Settings {
+    let broker = Arc::new(Broker::start(BrokerConfig {
         patience,
         is_daemon: options.daemon,
         sandbox: options.sandbox,
@@ -171,7 +171,7 @@ fn serve(
     raise_limits();
     // Everything that takes privileges is done, and nothing has read a client's byte yet.
     privileges::drop_all(identity(options))?;
-    let engine = Arc::new(Engine::new(
+    let engine = Arc::new(Server::new(
         listener,
         backends,
         Some(closer),
@@ -242,7 +242,7 @@ fn wait(
     signals: &Signals,
     watchdog: Option<Duration>,
     broker: &Broker,
-    engine: &Engine<Backends>,
+    engine: &Server<Backends>,
 ) -> io::Result<End> {
     // As sd_watchdog_enabled(3) recommends.
     let period = watchdog.map(|limit| limit / 2);
@@ -360,9 +360,9 @@ fn listen(
 }
 
 /// Returns what stays accessible in the sandbox.
-fn needs(options: &Options, soft_luns: Option<&SoftLuns>) -> Result<Needs, StartError> {
+fn needs(options: &Options, soft_luns: Option<&SoftLuns>) -> Result<AllowedAccess, StartError> {
     let soft_luns = soft_luns.map(SoftLuns::folder).transpose();
-    Ok(Needs {
+    Ok(AllowedAccess {
         soft_luns: soft_luns.map_err(StartError::Descriptor)?,
         syslog: options.trace_backend.contains(&Backend::Syslog),
     })

@@ -14,12 +14,12 @@ use std::time::{Duration, Instant};
 
 use pr_helper_protocol::client::ClientError;
 use pr_helper_protocol::{Client, Request, Response, fd_passing};
-use qemu_pr_helper::client;
-use qemu_pr_helper::engine::Engine;
+use qemu_pr_helper::command::executor::{CommandExecutor, CommandResult};
+use qemu_pr_helper::command::request_device::RequestDevice;
 use qemu_pr_helper::limits::Limits;
-use qemu_pr_helper::listener::Listener;
-use qemu_pr_helper::outcome::{Execute, Outcome};
-use qemu_pr_helper::target::Target;
+use qemu_pr_helper::server::Server;
+use qemu_pr_helper::server::listener::Listener;
+use qemu_pr_helper::server::peer;
 use rustix::net::sockopt::set_socket_linger;
 use scsi_pr::Status;
 
@@ -58,14 +58,14 @@ impl Device {
     }
 }
 
-impl Execute for Device {
+impl CommandExecutor for Device {
     fn execute(
         &self,
-        _: &client::Client,
+        _: &peer::Peer,
         request: &Request,
-        _: &Target,
+        _: &RequestDevice,
         data: &mut [u8],
-    ) -> Outcome {
+    ) -> CommandResult {
         if *request.command.cdb() == HANGING {
             let (state, changed) = &*self.state;
             let mut state = state.lock().unwrap();
@@ -74,16 +74,16 @@ impl Execute for Device {
             drop(changed.wait_while(state, |state| !state.1).unwrap());
         }
         data.fill(7);
-        Outcome {
-            length: data.len(),
-            ..Outcome::status(Status::GOOD)
+        CommandResult {
+            data_len: data.len(),
+            ..CommandResult::from_status(Status::GOOD)
         }
     }
 }
 
 /// A running engine, the device behind it, and where to connect.
 struct Running {
-    engine: Arc<Engine<Device>>,
+    engine: Arc<Server<Device>>,
     device: Device,
     socket: PathBuf,
     _folder: tempfile::TempDir,
@@ -94,7 +94,7 @@ fn start() -> Running {
     let socket = folder.path().join("s");
     let device = Device::default();
     let (listener, file) = Listener::bind(&socket).unwrap();
-    let engine = Engine::new(listener, device.clone(), None, &Limits::default());
+    let engine = Server::new(listener, device.clone(), None, &Limits::default());
     let engine = Arc::new(engine.unwrap());
     engine.start().unwrap();
     // The folder goes, and the socket with it.
@@ -324,7 +324,7 @@ fn a_client_that_goes_before_it_is_greeted_holds_up_nobody_else() {
 fn threads_are_alive_while_commands_hang_and_not_before_there_are_any() {
     let folder = tempfile::tempdir().unwrap();
     let (listener, _file) = Listener::bind(&folder.path().join("s")).unwrap();
-    let unborn = Engine::new(listener, Device::default(), None, &Limits::default()).unwrap();
+    let unborn = Server::new(listener, Device::default(), None, &Limits::default()).unwrap();
     assert!(unborn.beat());
     assert!(!unborn.beat());
 

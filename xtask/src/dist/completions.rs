@@ -2,7 +2,7 @@
 
 use clap::{Command, CommandFactory as _};
 use clap_complete::{Shell, generate};
-use qemu_pr_helper::options::Options;
+use qemu_pr_helper::cli::Options;
 
 /// A file of completions.
 pub(crate) struct Script {

@@ -1,7 +1,7 @@
 //! An option is in the help, the man page, the document and the completions, or a test fails.
 
 use clap::{Command, CommandFactory as _};
-use qemu_pr_helper::options::Options;
+use qemu_pr_helper::cli::Options;
 
 use super::edition::Edition;
 use super::{completions, man};

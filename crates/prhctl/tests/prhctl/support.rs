@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use qemu_pr_helper::backend::Backends;
 use qemu_pr_helper::backend::soft_lun::SoftLuns;
-use qemu_pr_helper::engine::Engine;
 use qemu_pr_helper::limits::Limits;
-use qemu_pr_helper::listener::{Listener, SocketFile};
+use qemu_pr_helper::server::Server;
+use qemu_pr_helper::server::listener::{Listener, SocketFile};
 use scsi_pr::TransportId;
 use soft_lun::store::{Lun, Port};
 use soft_lun::{Nexus, SupportedFeatures};
@@ -83,7 +83,7 @@ pub(crate) fn program(folder: &Path, arguments: &str) -> Command {
 /// A folder with the soft LUN `lun`, whose ports are `a` and `b`, and a helper at `socket`.
 pub(crate) struct Helper {
     folder: TempDir,
-    engine: Arc<Engine<Backends>>,
+    engine: Arc<Server<Backends>>,
     _socket: SocketFile,
 }
 
@@ -123,7 +123,7 @@ impl Helper {
             Some(SoftLuns::open(&luns).unwrap()),
             None,
         );
-        let engine = Arc::new(Engine::new(listener, backends, None, &Limits::default()).unwrap());
+        let engine = Arc::new(Server::new(listener, backends, None, &Limits::default()).unwrap());
         engine.start().unwrap();
         Helper {
             engine,

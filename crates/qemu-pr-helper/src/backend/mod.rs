@@ -1,6 +1,5 @@
 //! From a request to its outcome: which backend executes it, and what is answered without one.
 
-pub mod multipath;
 pub mod sg;
 pub mod soft_lun;
 
@@ -13,15 +12,15 @@ use linux_util::sg_io::Data;
 use pr_helper_protocol::{Direction, Request, RequestFd};
 use scsi_pr::{AdditionalSense, SenseKey, Status};
 
-use crate::client::{Client, ProcessKey};
-use crate::device::{self, Kind, Number};
+use crate::command::command_log;
+use crate::command::device::{self, DeviceId, DeviceKind};
+use crate::command::executor::{CommandExecutor, CommandResult};
+use crate::command::request_device::{DeviceInspector, FdAccess, RequestDevice};
 use crate::logging::KeyedRateLimit;
-use crate::outcome::{Execute, Outcome};
-use crate::report;
-use crate::target::{Access, Target, Targets};
+use crate::server::peer::{Peer, ProcessKey};
 
-use self::multipath::Multipath;
 use self::soft_lun::SoftLuns;
+use crate::multipath::{self, Multipath};
 
 /// Everything that can execute a command.
 #[derive(Debug)]
@@ -29,7 +28,7 @@ pub struct Backends {
     io_timeout: Duration,
     soft_luns: Option<SoftLuns>,
     multipath: Option<Multipath>,
-    targets: Targets,
+    targets: DeviceInspector,
     // What a guest could have said for each of its commands.
     lost: KeyedRateLimit<ProcessKey>,
     path_only: KeyedRateLimit<ProcessKey>,
@@ -47,7 +46,7 @@ impl Backends {
         soft_luns: Option<SoftLuns>,
         multipath: Option<Multipath>,
     ) -> Self {
-        let targets = Targets::new(soft_luns.as_ref().map(SoftLuns::as_fd));
+        let targets = DeviceInspector::new(soft_luns.as_ref().map(SoftLuns::as_fd));
         Self {
             io_timeout,
             soft_luns,
@@ -62,29 +61,29 @@ impl Backends {
     }
 }
 
-impl Execute for Backends {
-    fn examine(&self, request: &Request) -> Target {
-        self.targets.examine(request)
+impl CommandExecutor for Backends {
+    fn inspect(&self, request: &Request) -> RequestDevice {
+        self.targets.inspect(request)
     }
 
     fn execute(
         &self,
-        client: &Client,
+        client: &Peer,
         request: &Request,
-        target: &Target,
+        target: &RequestDevice,
         data: &mut [u8],
-    ) -> Outcome {
+    ) -> CommandResult {
         let descriptor = match &request.fd {
             RequestFd::Open(descriptor) => descriptor.as_fd(),
             RequestFd::Lost => return self.lost(client, request),
         };
         let direction = request.command.direction();
         match target.access {
-            Access::PathOnly => return self.path_only(client, request, target.number),
-            Access::ReadOnly if direction == Direction::Out => {
-                return read_only(client, request, target.number);
+            FdAccess::PathOnly => return self.path_only(client, request, target.id),
+            FdAccess::ReadOnly if direction == Direction::Out => {
+                return read_only(client, request, target.id);
             }
-            Access::Lost | Access::ReadOnly | Access::Writable => {}
+            FdAccess::Lost | FdAccess::ReadOnly | FdAccess::Writable => {}
         }
         let soft_lun = self
             .soft_luns
@@ -93,11 +92,11 @@ impl Execute for Backends {
         if let Some(outcome) = soft_lun {
             return outcome;
         }
-        let kind = device::kind(descriptor, target.number);
-        self.execute_on(kind, client, request, descriptor, target.number, data)
+        let kind = device::kind(descriptor, target.id);
+        self.execute_on(kind, client, request, descriptor, target.id, data)
     }
 
-    fn descriptors(&self) -> u64 {
+    fn fds_per_command(&self) -> u64 {
         // A command goes to one of them.
         let soft_luns = self.soft_luns.as_ref().map(|_| soft_lun::DESCRIPTORS);
         let multipath = self.multipath.as_ref().map(|_| multipath::DESCRIPTORS);
@@ -109,23 +108,24 @@ impl Backends {
     /// Executes a request on a device of this kind.
     fn execute_on(
         &self,
-        kind: io::Result<Kind>,
-        client: &Client,
+        kind: io::Result<DeviceKind>,
+        client: &Peer,
         request: &Request,
         descriptor: BorrowedFd<'_>,
-        number: Number,
+        number: DeviceId,
         data: &mut [u8],
-    ) -> Outcome {
+    ) -> CommandResult {
         match kind {
-            Ok(Kind::Single) => {
+            Ok(DeviceKind::Passthrough) => {
                 let data = match request.command.direction() {
                     Direction::In => Data::FromDevice(data),
                     Direction::Out => Data::ToDevice(&request.parameters),
                 };
-                sg::deliver(descriptor, request.command.cdb(), data, self.io_timeout).outcome()
+                sg::execute_sg_io(descriptor, request.command.cdb(), data, self.io_timeout)
+                    .into_result()
             }
-            Ok(Kind::Part) => self.part(client, request, number),
-            Ok(Kind::Multipath | Kind::Mapped) => match &self.multipath {
+            Ok(DeviceKind::Partition) => self.part(client, request, number),
+            Ok(DeviceKind::Multipath | DeviceKind::Mapped) => match &self.multipath {
                 Some(maps) => maps
                     .execute(client, descriptor, number, request, data)
                     .unwrap_or_else(|kind| {
@@ -133,12 +133,12 @@ impl Backends {
                     }),
                 None => not_supported(),
             },
-            Ok(Kind::OnMultipath(map)) => {
-                report::refused(client, request, "lies on a multipath map");
+            Ok(DeviceKind::OnMultipath(map)) => {
+                command_log::rejected(client, request, "lies on a multipath map");
                 self.on_multipath(client, number, map)
             }
             Err(error) => {
-                report::refused(client, request, "cannot tell what it is");
+                command_log::rejected(client, request, "cannot tell what it is");
                 self.unknown(client, number, &error)
             }
         }
@@ -154,7 +154,7 @@ impl Backends {
     }
 
     /// Answers a request whose descriptor the kernel did not hand over.
-    fn lost(&self, client: &Client, request: &Request) -> Outcome {
+    fn lost(&self, client: &Peer, request: &Request) -> CommandResult {
         if let Some(suppressed) = self.lost.should_log(client.process_key()) {
             log::warn!(
                 "{client}: the kernel did not hand over the device, command answered with BUSY: \
@@ -162,12 +162,12 @@ impl Backends {
                  it{suppressed}"
             );
         }
-        report::refused(client, request, "the kernel did not hand over the device");
-        Outcome::status(Status::BUSY)
+        command_log::rejected(client, request, "the kernel did not hand over the device");
+        CommandResult::from_status(Status::BUSY)
     }
 
     /// Answers a request whose descriptor permits nothing, as the kernel would if it were asked.
-    fn path_only(&self, client: &Client, request: &Request, number: Number) -> Outcome {
+    fn path_only(&self, client: &Peer, request: &Request, number: DeviceId) -> CommandResult {
         if let Some(suppressed) = self.path_only.should_log(client.process_key()) {
             log::warn!(
                 "{client}: command to device {number} rejected: the descriptor was opened with \
@@ -175,7 +175,7 @@ impl Backends {
                  writing{suppressed}"
             );
         }
-        report::refused(client, request, "opened with O_PATH");
+        command_log::rejected(client, request, "opened with O_PATH");
         match request.command.direction() {
             Direction::In => terminated(),
             Direction::Out => not_supported(),
@@ -184,7 +184,7 @@ impl Backends {
 
     /// Refuses a command that would act on the whole disk although the client has a part of it
     /// alone.
-    fn part(&self, client: &Client, request: &Request, number: Number) -> Outcome {
+    fn part(&self, client: &Peer, request: &Request, number: DeviceId) -> CommandResult {
         if let Some(suppressed) = self.part.should_log(client.process_key()) {
             log::warn!(
                 "{client}: command to device {number} rejected: it is a part of a disk, and the \
@@ -192,12 +192,12 @@ impl Backends {
                  disk{suppressed}"
             );
         }
-        report::refused(client, request, "a part of a disk");
+        command_log::rejected(client, request, "a part of a disk");
         not_supported()
     }
 
     /// A command to a partition or a volume would reach the whole logical unit, by one path.
-    fn on_multipath(&self, client: &Client, number: Number, map: Number) -> Outcome {
+    fn on_multipath(&self, client: &Peer, number: DeviceId, map: DeviceId) -> CommandResult {
         if let Some(suppressed) = self.on_multipath.should_log(client.process_key()) {
             log::warn!(
                 "{client}: device {number} is no disk, it lies on multipath map {map}: command \
@@ -208,7 +208,7 @@ impl Backends {
     }
 
     /// It may be a multipath map.
-    fn unknown(&self, client: &Client, number: Number, error: &io::Error) -> Outcome {
+    fn unknown(&self, client: &Peer, number: DeviceId, error: &io::Error) -> CommandResult {
         if let Some(suppressed) = self.unknown.should_log(client.process_key()) {
             log::warn!(
                 "{client}: cannot tell what device {number} is, command refused: \
@@ -220,23 +220,23 @@ impl Backends {
 }
 
 /// Refuses to change reservations through a descriptor that cannot be written to.
-fn read_only(client: &Client, request: &Request, number: Number) -> Outcome {
+fn read_only(client: &Peer, request: &Request, number: DeviceId) -> CommandResult {
     log::info!("{client}: device {number} is open read-only: PERSISTENT RESERVE OUT refused");
-    report::refused(client, request, "open read-only");
+    command_log::rejected(client, request, "open read-only");
     not_supported()
 }
 
 /// Answers that the command was not sent.
-fn terminated() -> Outcome {
-    Outcome::check_condition(
+fn terminated() -> CommandResult {
+    CommandResult::check_condition(
         SenseKey::AbortedCommand,
         AdditionalSense::IO_PROCESS_TERMINATED,
     )
 }
 
 /// The device does not know persistent reservations.
-fn not_supported() -> Outcome {
-    Outcome::check_condition(
+fn not_supported() -> CommandResult {
+    CommandResult::check_condition(
         SenseKey::IllegalRequest,
         AdditionalSense::INVALID_COMMAND_OPERATION_CODE,
     )
@@ -249,7 +249,7 @@ mod tests {
     use std::fs::{File, OpenOptions};
     use std::os::unix::net::UnixStream;
 
-    fn execute(cdb: &[u8], device: RequestFd, parameters: Vec<u8>) -> Outcome {
+    fn execute(cdb: &[u8], device: RequestFd, parameters: Vec<u8>) -> CommandResult {
         let mut bytes = [0; 16];
         bytes[..cdb.len()].copy_from_slice(cdb);
         let request = Request {
@@ -259,8 +259,13 @@ mod tests {
         };
         let backends = Backends::new(Duration::from_secs(1), None, None);
         let socket = UnixStream::pair().unwrap().0;
-        let target = backends.examine(&request);
-        backends.execute(&Client::of(&socket, 1), &request, &target, &mut [0; 64])
+        let target = backends.inspect(&request);
+        backends.execute(
+            &Peer::from_socket(&socket, 1),
+            &request,
+            &target,
+            &mut [0; 64],
+        )
     }
 
     #[test]
@@ -296,6 +301,6 @@ mod tests {
             RequestFd::Lost,
             Vec::new(),
         );
-        assert_eq!(outcome, Outcome::status(Status::BUSY));
+        assert_eq!(outcome, CommandResult::from_status(Status::BUSY));
     }
 }

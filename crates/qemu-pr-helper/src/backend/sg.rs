@@ -9,43 +9,45 @@ use pr_helper_protocol::wire::{CDB_SIZE, SENSE_SIZE};
 use rustix::io::Errno;
 use scsi_pr::{AdditionalSense as Code, SenseKey as Key, Status};
 
-use crate::outcome::Outcome;
-use crate::report;
-use crate::trace::{trace, traced};
+use crate::command::command_log;
+use crate::command::executor::CommandResult;
+use crate::trace::{event_enabled, trace};
 
 /// `DRIVER_TIMEOUT` of old kernels' `include/scsi/scsi_status.h`, as the bits that QEMU looks at.
 const DRIVER_TIMEOUT: u16 = 0x06;
 
 /// What became of a command that was sent: who its outcome comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
+pub enum TransportOutcome {
     /// The logical unit has answered, or the kernel has in its place. Elsewhere the answer would be the
     /// same.
-    Answered(Outcome),
+    Completed(CommandResult),
     /// It did not get to the logical unit. By another path it may.
-    Unsent(Outcome),
+    NotDelivered(CommandResult),
     /// No answer came back. It may have been done, or may still be.
-    Lost(Outcome),
+    Unknown(CommandResult),
 }
 
-impl Delivery {
+impl TransportOutcome {
     /// The outcome, wherever it comes from.
     #[must_use]
-    pub const fn outcome(self) -> Outcome {
+    pub const fn into_result(self) -> CommandResult {
         match self {
-            Self::Answered(outcome) | Self::Unsent(outcome) | Self::Lost(outcome) => outcome,
+            Self::Completed(outcome) | Self::NotDelivered(outcome) | Self::Unknown(outcome) => {
+                outcome
+            }
         }
     }
 }
 
 /// Sends a command to `device` with its `data`, and waits for it.
 #[must_use]
-pub fn deliver(
+pub fn execute_sg_io(
     device: BorrowedFd<'_>,
     cdb: &[u8; CDB_SIZE],
     data: Data<'_>,
     timeout: Duration,
-) -> Delivery {
+) -> TransportOutcome {
     let mut sense = [0; SENSE_SIZE];
     // Only what comes from a device has a length to report.
     let requested = match &data {
@@ -61,7 +63,9 @@ pub fn deliver(
         Err(error) => from_errno(&error),
         Ok(completion) => from_host(completion)
             .or_else(|| from_driver(completion))
-            .unwrap_or_else(|| Delivery::Answered(from_device(completion, requested, sense))),
+            .unwrap_or_else(|| {
+                TransportOutcome::Completed(from_device(completion, requested, sense))
+            }),
     }
 }
 
@@ -74,7 +78,7 @@ fn begin(device: BorrowedFd<'_>, cdb: &[u8; CDB_SIZE], timeout: Duration) -> Opt
         action,
         u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX),
     ));
-    traced!(pr_helper_sg_end).then(Instant::now)
+    event_enabled!(pr_helper_sg_end).then(Instant::now)
 }
 
 fn end(device: BorrowedFd<'_>, result: &io::Result<Completion>, took: Duration) {
@@ -89,29 +93,33 @@ fn end(device: BorrowedFd<'_>, result: &io::Result<Completion>, took: Duration) 
         completion.host_status,
         completion.driver_status,
         u32::try_from(completion.residual).unwrap_or(u32::MAX),
-        report::microseconds(took),
+        command_log::microseconds(took),
     ));
 }
 
-fn failed(key: Key, code: Code) -> Delivery {
-    Delivery::Answered(Outcome::check_condition(key, code))
+fn failed(key: Key, code: Code) -> TransportOutcome {
+    TransportOutcome::Completed(CommandResult::check_condition(key, code))
 }
 
-fn unsent(key: Key, code: Code) -> Delivery {
-    Delivery::Unsent(Outcome::check_condition(key, code))
+fn unsent(key: Key, code: Code) -> TransportOutcome {
+    TransportOutcome::NotDelivered(CommandResult::check_condition(key, code))
 }
 
-fn lost(key: Key, code: Code) -> Delivery {
-    Delivery::Lost(Outcome::check_condition(key, code))
+fn lost(key: Key, code: Code) -> TransportOutcome {
+    TransportOutcome::Unknown(CommandResult::check_condition(key, code))
 }
 
 /// The ioctl failed: the kernel did not send the command, or gave it up.
 ///
 /// The choices are QEMU's (`scsi/utils.c`), so that a guest sees the same as with other helpers.
-fn from_errno(error: &io::Error) -> Delivery {
+fn from_errno(error: &io::Error) -> TransportOutcome {
     match Errno::from_io_error(error) {
-        Some(Errno::DOM) => Delivery::Answered(Outcome::status(Status::TASK_SET_FULL)),
-        Some(Errno::BADE) => Delivery::Answered(Outcome::status(Status::RESERVATION_CONFLICT)),
+        Some(Errno::DOM) => {
+            TransportOutcome::Completed(CommandResult::from_status(Status::TASK_SET_FULL))
+        }
+        Some(Errno::BADE) => {
+            TransportOutcome::Completed(CommandResult::from_status(Status::RESERVATION_CONFLICT))
+        }
         Some(Errno::NODATA) => failed(Key::MediumError, Code::UNRECOVERED_READ_ERROR),
         Some(Errno::REMOTEIO | Errno::NOMEM) => {
             failed(Key::HardwareError, Code::INTERNAL_TARGET_FAILURE)
@@ -136,14 +144,14 @@ fn from_errno(error: &io::Error) -> Delivery {
 }
 
 /// The host adapter could not carry the command (`DID_…` of `include/scsi/scsi_status.h`).
-fn from_host(completion: Completion) -> Option<Delivery> {
+fn from_host(completion: Completion) -> Option<TransportOutcome> {
     Some(match completion.host_status {
         0x00 => return None,
         0x01 => unsent(
             Key::AbortedCommand,
             Code::LOGICAL_UNIT_DOES_NOT_RESPOND_TO_SELECTION,
         ),
-        0x02 => Delivery::Lost(Outcome::status(Status::BUSY)),
+        0x02 => TransportOutcome::Unknown(CommandResult::from_status(Status::BUSY)),
         0x03 => lost(Key::AbortedCommand, Code::COMMAND_TIMEOUT_DURING_PROCESSING),
         0x04 => lost(
             Key::AbortedCommand,
@@ -153,7 +161,9 @@ fn from_host(completion: Completion) -> Option<Delivery> {
         0x08 => lost(Key::UnitAttention, Code::POWER_ON_RESET_OR_BUS_DEVICE_RESET),
         0x0e => lost(Key::AbortedCommand, Code::I_T_NEXUS_LOSS_OCCURRED),
         0x10 => failed(Key::HardwareError, Code::INTERNAL_TARGET_FAILURE),
-        0x11 => Delivery::Answered(Outcome::status(Status::RESERVATION_CONFLICT)),
+        0x11 => {
+            TransportOutcome::Completed(CommandResult::from_status(Status::RESERVATION_CONFLICT))
+        }
         0x12 => failed(
             Key::DataProtect,
             Code::SPACE_ALLOCATION_FAILED_WRITE_PROTECT,
@@ -164,22 +174,22 @@ fn from_host(completion: Completion) -> Option<Delivery> {
     })
 }
 
-fn from_driver(completion: Completion) -> Option<Delivery> {
+fn from_driver(completion: Completion) -> Option<TransportOutcome> {
     (completion.driver_status & DRIVER_TIMEOUT != 0)
-        .then(|| Delivery::Lost(Outcome::status(Status::BUSY)))
+        .then(|| TransportOutcome::Unknown(CommandResult::from_status(Status::BUSY)))
 }
 
 /// The device answered.
-fn from_device(completion: Completion, requested: usize, sense: [u8; SENSE_SIZE]) -> Outcome {
+fn from_device(completion: Completion, requested: usize, sense: [u8; SENSE_SIZE]) -> CommandResult {
     let status = Status(completion.status);
     let length = match status {
         Status::GOOD => requested.saturating_sub(completion.residual),
         _ => 0,
     };
-    Outcome {
+    CommandResult {
         status,
         sense,
-        length,
+        data_len: length,
     }
 }
 
@@ -187,7 +197,7 @@ fn from_device(completion: Completion, requested: usize, sense: [u8; SENSE_SIZE]
 mod tests {
     use super::*;
 
-    const WELL: Completion = Completion {
+    const OK_COMPLETION: Completion = Completion {
         status: 0,
         host_status: 0,
         driver_status: 0,
@@ -199,24 +209,25 @@ mod tests {
         for host_status in 1..=0x20 {
             let outcome = from_host(Completion {
                 host_status,
-                ..WELL
+                ..OK_COMPLETION
             })
             .unwrap();
-            let outcome = outcome.outcome();
+            let outcome = outcome.into_result();
             assert_ne!(outcome.status, Status::GOOD, "{host_status:#x}");
-            assert_eq!(outcome.length, 0);
+            assert_eq!(outcome.data_len, 0);
         }
-        assert_eq!(from_host(WELL), None);
+        assert_eq!(from_host(OK_COMPLETION), None);
     }
 
     #[test]
     fn a_refusal_by_the_host_is_a_reservation_conflict() {
         let outcome = from_host(Completion {
             host_status: 0x11,
-            ..WELL
+            ..OK_COMPLETION
         })
         .unwrap();
-        let conflict = Delivery::Answered(Outcome::status(Status::RESERVATION_CONFLICT));
+        let conflict =
+            TransportOutcome::Completed(CommandResult::from_status(Status::RESERVATION_CONFLICT));
         assert_eq!(outcome, conflict);
         let outcome = from_errno(&Errno::BADE.into());
         assert_eq!(outcome, conflict);
@@ -227,16 +238,19 @@ mod tests {
         assert_eq!(
             from_driver(Completion {
                 driver_status: 8,
-                ..WELL
+                ..OK_COMPLETION
             }),
             None
         );
         let outcome = from_driver(Completion {
             driver_status: 6,
-            ..WELL
+            ..OK_COMPLETION
         })
         .unwrap();
-        assert_eq!(outcome, Delivery::Lost(Outcome::status(Status::BUSY)));
+        assert_eq!(
+            outcome,
+            TransportOutcome::Unknown(CommandResult::from_status(Status::BUSY))
+        );
     }
 
     #[test]
@@ -249,7 +263,10 @@ mod tests {
             Errno::TIMEDOUT,
         ] {
             let delivery = from_errno(&error.into());
-            assert!(!matches!(delivery, Delivery::Answered(_)), "{error}");
+            assert!(
+                !matches!(delivery, TransportOutcome::Completed(_)),
+                "{error}"
+            );
         }
         for error in [
             Errno::NOTTY,
@@ -259,7 +276,10 @@ mod tests {
             Errno::NOSPC,
         ] {
             let delivery = from_errno(&error.into());
-            assert!(matches!(delivery, Delivery::Answered(_)), "{error}");
+            assert!(
+                matches!(delivery, TransportOutcome::Completed(_)),
+                "{error}"
+            );
         }
         for (host_status, is_lost) in [
             (1, true),
@@ -270,11 +290,11 @@ mod tests {
         ] {
             let delivery = from_host(Completion {
                 host_status,
-                ..WELL
+                ..OK_COMPLETION
             })
             .unwrap();
             assert_eq!(
-                !matches!(delivery, Delivery::Answered(_)),
+                !matches!(delivery, TransportOutcome::Completed(_)),
                 is_lost,
                 "{host_status:#x}"
             );
@@ -285,14 +305,14 @@ mod tests {
     fn data_is_what_was_transferred_and_only_with_good() {
         let partial = Completion {
             residual: 24,
-            ..WELL
+            ..OK_COMPLETION
         };
         let length =
-            |completion, requested| from_device(completion, requested, [0; SENSE_SIZE]).length;
+            |completion, requested| from_device(completion, requested, [0; SENSE_SIZE]).data_len;
         assert_eq!(length(partial, 32), 8);
         let too_much = Completion {
             residual: 99,
-            ..WELL
+            ..OK_COMPLETION
         };
         assert_eq!(length(too_much, 32), 0);
         let refused = Completion {
@@ -300,6 +320,6 @@ mod tests {
             ..partial
         };
         assert_eq!(length(refused, 32), 0);
-        assert_eq!(length(WELL, 0), 0);
+        assert_eq!(length(OK_COMPLETION, 0), 0);
     }
 }

@@ -10,12 +10,12 @@ use scsi_pr::{AdditionalSense, ReservationKey, SenseKey, Status};
 use soft_lun::store::{LunDirectory, OpenPort, StoreError};
 use soft_lun::{LogicalUnit, Response};
 
-use crate::chain;
-use crate::client::{Client, ProcessKey};
+use crate::command::command_log;
+use crate::command::executor::CommandResult;
+use crate::error_chain;
 use crate::logging::KeyedRateLimit;
-use crate::outcome::Outcome;
-use crate::report;
-use crate::trace::{trace, traced};
+use crate::server::peer::{Peer, ProcessKey};
+use crate::trace::{event_enabled, trace};
 
 /// How many descriptors a command takes at most beside the port's: a soft LUN's folder, its lock or the
 /// folder of its ports, and a file or a list of files.
@@ -74,14 +74,16 @@ impl SoftLuns {
     #[must_use]
     pub fn execute(
         &self,
-        client: &Client,
+        client: &Peer,
         descriptor: BorrowedFd<'_>,
         request: &Request,
         data: &mut [u8],
-    ) -> Option<Outcome> {
+    ) -> Option<CommandResult> {
         let open = match self.folder.port(descriptor) {
             Ok(port) => port?,
-            Err(error) if error.is_transient() => return Some(Outcome::status(Status::BUSY)),
+            Err(error) if error.is_transient() => {
+                return Some(CommandResult::from_status(Status::BUSY));
+            }
             Err(error) => {
                 self.unreadable(client, &error);
                 return None;
@@ -89,11 +91,11 @@ impl SoftLuns {
         };
         let lun = open.lun.path().display();
         trace!(pr_helper_soft_lun_begin(
-            client.number(),
+            client.connection_id(),
             &lun.to_string(),
             open.port.as_str()
         ));
-        let start = traced!(pr_helper_soft_lun_end).then(Instant::now);
+        let start = event_enabled!(pr_helper_soft_lun_end).then(Instant::now);
         let cdb = request.command.cdb();
         let done = open.lun.execute(&open.port, cdb, &request.parameters);
         let outcome = match &done {
@@ -104,30 +106,30 @@ impl SoftLuns {
             tell_change(client, &open, &unit);
         }
         trace!(pr_helper_soft_lun_end(
-            client.number(),
+            client.connection_id(),
             &lun.to_string(),
             open.port.as_str(),
             outcome.status.0,
-            report::microseconds(start.map(|start| start.elapsed()).unwrap_or_default()),
+            command_log::microseconds(start.map(|start| start.elapsed()).unwrap_or_default()),
         ));
         Some(outcome)
     }
 
     /// It may be a port of one that cannot be read; but it may as well be any file.
-    fn unreadable(&self, client: &Client, error: &StoreError) {
+    fn unreadable(&self, client: &Peer, error: &StoreError) {
         if let Some(suppressed) = self.unreadable.should_log(client.process_key()) {
             log::warn!(
                 "{client}: cannot tell whether a file is a port of a soft LUN, taken for none: {}{suppressed}",
-                chain(error)
+                error_chain(error)
             );
         }
     }
 
     /// What is wrong with its files is to a guest what a broken array is.
-    fn unusable(&self, client: &Client, lun: &Path, error: &StoreError) -> Outcome {
+    fn unusable(&self, client: &Peer, lun: &Path, error: &StoreError) -> CommandResult {
         let outcome = match error.is_transient() {
-            true => Outcome::status(Status::BUSY),
-            false => Outcome::check_condition(
+            true => CommandResult::from_status(Status::BUSY),
+            false => CommandResult::check_condition(
                 SenseKey::HardwareError,
                 AdditionalSense::INTERNAL_TARGET_FAILURE,
             ),
@@ -137,7 +139,7 @@ impl SoftLuns {
             log::warn!(
                 "{client}: soft LUN cannot be used, command answered with {}: {}{suppressed}",
                 outcome.status,
-                chain(error)
+                error_chain(error)
             );
         }
         outcome
@@ -145,11 +147,11 @@ impl SoftLuns {
 }
 
 /// What a command has left behind.
-fn tell_change(client: &Client, port: &OpenPort, unit: &LogicalUnit) {
+fn tell_change(client: &Peer, port: &OpenPort, unit: &LogicalUnit) {
     let reservation = unit.reservation();
     let holder = reservation.and_then(|reservation| reservation.holder());
     trace!(pr_helper_soft_lun_changed(
-        client.number(),
+        client.connection_id(),
         &port.lun.path().display().to_string(),
         port.port.as_str(),
         unit.generation().get(),
@@ -162,14 +164,14 @@ fn tell_change(client: &Client, port: &OpenPort, unit: &LogicalUnit) {
 }
 
 /// Puts the data of an answer into `data`, which has room for what the command allows.
-fn outcome(answer: &Response, direction: Direction, data: &mut [u8]) -> Outcome {
+fn outcome(answer: &Response, direction: Direction, data: &mut [u8]) -> CommandResult {
     let mut outcome = match &answer.sense {
-        Some(sense) => Outcome::with_sense(answer.status, sense),
-        None => Outcome::status(answer.status),
+        Some(sense) => CommandResult::with_sense(answer.status, sense),
+        None => CommandResult::from_status(answer.status),
     };
     if direction == Direction::In {
         let room = data.iter_mut().zip(&answer.data);
-        outcome.length = room.map(|(to, from)| *to = *from).count();
+        outcome.data_len = room.map(|(to, from)| *to = *from).count();
     }
     outcome
 }

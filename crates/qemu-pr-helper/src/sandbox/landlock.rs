@@ -11,8 +11,8 @@ use landlock::{
     path_beneath_rules,
 };
 
-use super::Needs;
-use crate::created_file::OpenedFile;
+use super::AllowedAccess;
+use crate::process::created_file::OpenedFile;
 
 /// Latest version of landlock that is used. An older kernel does as much of it as it can.
 const KNOWN: ABI = ABI::V6;
@@ -31,7 +31,7 @@ const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 const WORKER_DIRS: [&str; 3] = ["/dev", "/sys", "/proc"];
 
 /// Restricts the helper to the files that it needs, and forbids every network.
-pub(super) fn restrict(needs: &Needs) -> Result<(), RulesetError> {
+pub(super) fn restrict(needs: &AllowedAccess) -> Result<(), RulesetError> {
     match tolerate(restrict_helper(needs))? {
         Ok(RulesetStatus::FullyEnforced) => {}
         Ok(RulesetStatus::PartiallyEnforced) => {
@@ -67,7 +67,7 @@ fn tolerate(
     }
 }
 
-fn restrict_helper(needs: &Needs) -> Result<RulesetStatus, RulesetError> {
+fn restrict_helper(needs: &AllowedAccess) -> Result<RulesetStatus, RulesetError> {
     let writing = AccessFs::from_all(KNOWN) & !AccessFs::Execute;
     let mut ruleset = ruleset(Scope::from_all(KNOWN))?;
     if let Some(folder) = &needs.soft_luns {

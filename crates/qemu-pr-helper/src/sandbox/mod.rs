@@ -7,21 +7,21 @@
 //!
 //! A kernel or an architecture that lacks a layer does not stop the helper: one line says so.
 
+mod landlock;
+mod seccomp;
 #[cfg(any(
     target_arch = "x86_64",
     target_arch = "aarch64",
     target_arch = "riscv64"
 ))]
-pub mod calls;
-mod landlock;
-mod seccomp;
+pub mod syscalls;
 
 use std::os::fd::OwnedFd;
 
 use clap::ValueEnum;
 use thiserror::Error;
 
-use crate::created_file::OpenedFile;
+use crate::process::created_file::OpenedFile;
 
 /// How the sandbox is used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -37,7 +37,7 @@ pub enum Mode {
 
 /// What the helper's options make necessary beyond what every helper needs.
 #[derive(Debug, Default)]
-pub struct Needs {
+pub struct AllowedAccess {
     /// The folder of soft LUNs, open, to be read and written.
     pub soft_luns: Option<OwnedFd>,
     /// Whether lines are sent to syslog.
@@ -61,7 +61,7 @@ pub enum SandboxError {
 /// # Errors
 ///
 /// [`SandboxError`]; the process must then end. It is none that the kernel does not know a layer.
-pub fn enter(mode: Mode, needs: &Needs) -> Result<(), SandboxError> {
+pub fn enter(mode: Mode, needs: &AllowedAccess) -> Result<(), SandboxError> {
     match mode {
         Mode::Off => return Ok(()),
         Mode::Log => {}

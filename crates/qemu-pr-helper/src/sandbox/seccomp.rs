@@ -1,4 +1,4 @@
-//! The system calls of [`calls`](super::calls), and no others.
+//! The system calls of [`calls`](super::syscalls), and no others.
 
 #[cfg(any(
     target_arch = "x86_64",
@@ -22,8 +22,8 @@ mod filtered {
         SeccompCondition, SeccompFilter, SeccompRule, apply_filter,
     };
 
-    use crate::sandbox::calls::{HOSTILE, Is, OLD, SERVING, SOFT_LUNS, SYSLOG, UNKNOWN};
-    use crate::sandbox::{Mode, Needs};
+    use crate::sandbox::syscalls::{HOSTILE, Is, OLD, SERVING, SOFT_LUNS, SYSLOG, UNKNOWN};
+    use crate::sandbox::{AllowedAccess, Mode};
 
     /// The rules of one filter, by the numbers of system calls.
     type Rules = BTreeMap<i64, Vec<SeccompRule>>;
@@ -33,7 +33,7 @@ mod filtered {
 
     /// Lets no other system calls be made. Of what several filters say the strictest counts: to end the process,
     /// then an error, then to let it be.
-    pub(in crate::sandbox) fn restrict(mode: Mode, needs: &Needs) -> Result<(), Error> {
+    pub(in crate::sandbox) fn restrict(mode: Mode, needs: &AllowedAccess) -> Result<(), Error> {
         let (foreign, unknown) = match mode {
             Mode::Log => (SeccompAction::Log, SeccompAction::Log),
             Mode::Enforce | Mode::Off => (errno(libc::EPERM), errno(libc::ENOSYS)),
@@ -103,7 +103,7 @@ mod filtered {
             .collect()
     }
 
-    fn allowed(needs: &Needs) -> Result<Rules, Error> {
+    fn allowed(needs: &AllowedAccess) -> Result<Rules, Error> {
         let soft_luns = needs.soft_luns.as_ref().map_or(&[][..], |_| SOFT_LUNS);
         let syslog = if needs.syslog { SYSLOG } else { &[] };
         let mut rules = Rules::new();
@@ -137,7 +137,7 @@ mod filtered {
     target_arch = "aarch64",
     target_arch = "riscv64"
 )))]
-pub(super) fn restrict(_: super::Mode, _: &super::Needs) -> Result<(), seccompiler::Error> {
+pub(super) fn restrict(_: super::Mode, _: &super::AllowedAccess) -> Result<(), seccompiler::Error> {
     log::warn!("no seccomp filters for this architecture: system calls are not restricted");
     Ok(())
 }

@@ -19,15 +19,15 @@
 //! | [`target`] | where they belong |
 
 pub mod argument;
-pub mod definitions;
+mod buffer;
 pub mod events;
-mod kept;
 pub mod options;
+pub mod output;
 pub mod pattern;
 #[cfg(feature = "usdt")]
 pub mod probes;
 pub mod sinks;
-pub mod target;
+pub mod trace_events_file;
 pub mod writer;
 
 use std::fmt;
@@ -114,19 +114,19 @@ macro_rules! trace {
 pub(crate) use trace;
 
 /// Whether an event is enabled, where more than its arguments has to be made for it.
-macro_rules! traced {
+macro_rules! event_enabled {
     ($($event:ident),+) => {
         !cfg!(untraced) && (cfg!(feature = "usdt") $(|| $crate::trace::events::$event::EVENT.is_enabled())+)
     };
 }
-pub(crate) use traced;
+pub(crate) use event_enabled;
 
 /// Opens what the events go to, if any is enabled. They are kept in memory until [`start`].
 ///
 /// # Errors
 ///
 /// [`SinkError`].
-pub fn open(settings: &options::Settings) -> Result<(), SinkError> {
+pub fn open(settings: &options::TraceSettings) -> Result<(), SinkError> {
     let is_wanted = settings.file.is_some() || events::ALL.iter().any(|event| event.is_enabled());
     if is_wanted {
         let sinks = Sinks::open(settings)?;
@@ -153,7 +153,7 @@ pub fn flush() {
 }
 
 /// Lets this process report no more: it is one that was forked, and what is kept is the other's to write.
-pub fn fall_silent() {
+pub fn disable_in_child() {
     for event in events::ALL {
         event.enable(false);
     }

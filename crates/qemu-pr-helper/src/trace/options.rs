@@ -38,7 +38,7 @@ pub enum TraceError {
 
 /// Where traces go, as the command line says.
 #[derive(Clone, Debug, Default)]
-pub struct Settings {
+pub struct TraceSettings {
     /// Through which backends; `log` if none is named.
     pub backends: Vec<Backend>,
     /// The file of `log` or `simple`, absolute.
@@ -53,7 +53,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub enum Next {
     /// Start, with these settings.
-    Start(Settings),
+    Start(TraceSettings),
     /// Print the names of the events, and end.
     ListEvents,
 }
@@ -86,7 +86,7 @@ pub fn apply(values: &[String], backends: &[Backend], timestamp: bool) -> Result
         [] => vec![Backend::Log],
         backends => backends.to_owned(),
     };
-    let mut settings = Settings {
+    let mut settings = TraceSettings {
         backends,
         file: None,
         timestamp,

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::kept::{Batch, Kept, Put, Spare};
-use super::target::{Target, Written};
-use crate::logging::Seldom;
+use super::buffer::{Batch, Kept, Put, Spare};
+use super::output::{Output, Written};
+use crate::logging::RateLimit;
 
 /// How long records are kept, unless there are enough before.
 const DELAY: Duration = Duration::from_millis(10);
@@ -79,7 +79,7 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     /// Until the thread has it.
-    target: Mutex<Option<Target>>,
+    target: Mutex<Option<Output>>,
     mark: Mark,
 }
 
@@ -88,7 +88,7 @@ struct Shared {
 pub struct Writer(Arc<Shared>);
 
 impl Writer {
-    pub(super) fn new(target: Target, mark: Mark) -> Self {
+    pub(super) fn new(target: Output, mark: Mark) -> Self {
         Self(Arc::new(Shared {
             kept: Kept::default(),
             is_awake: AtomicBool::new(false),
@@ -168,12 +168,12 @@ impl Writer {
 
 impl Shared {
     /// What the thread does: wait for records, and write them, until there are no more to come.
-    fn write_to(&self, target: Target) {
+    fn write_to(&self, target: Output) {
         let mut pen = Pen {
             target,
             mark: self.mark,
             owed: 0,
-            remark: Seldom::new(),
+            remark: RateLimit::new(),
         };
         let gives_up = || {
             lock(&self.state)
@@ -222,11 +222,11 @@ impl Shared {
 /// Writes batches, and knows what is missing between them.
 #[derive(Debug)]
 struct Pen {
-    target: Target,
+    target: Output,
     mark: Mark,
     /// So many records are missing, and no mark says so yet.
     owed: u64,
-    remark: Seldom,
+    remark: RateLimit,
 }
 
 impl Pen {
@@ -241,7 +241,7 @@ impl Pen {
         let lost = u64::try_from(lost).unwrap_or(u64::MAX);
         let missing = lost.saturating_add(batch.dropped);
         self.owed = self.owed.saturating_add(missing);
-        if missing > 0 && self.remark.is_due() {
+        if missing > 0 && self.remark.should_log() {
             let reason = error.map_or_else(
                 || "they come faster than they can be written".to_owned(),
                 |error| error.to_string(),
@@ -282,7 +282,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::kept::MOST_KEPT;
+    use crate::trace::buffer::MOST_KEPT;
     use std::fs;
     use std::path::Path;
 
@@ -291,7 +291,7 @@ mod tests {
     }
 
     fn writer(path: &Path) -> Writer {
-        Writer::new(Target::create(path).unwrap(), mark)
+        Writer::new(Output::create(path).unwrap(), mark)
     }
 
     /// The numbers in a trace: how many lines, and how many the marks say are missing.

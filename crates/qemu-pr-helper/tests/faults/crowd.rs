@@ -6,12 +6,12 @@ use std::thread::{self, JoinHandle};
 
 use clap::Parser as _;
 use pr_helper_protocol::Request;
-use qemu_pr_helper::client;
-use qemu_pr_helper::engine::Engine;
-use qemu_pr_helper::listener::Listener;
-use qemu_pr_helper::options::Options;
-use qemu_pr_helper::outcome::{Execute, Outcome};
-use qemu_pr_helper::target::Target;
+use qemu_pr_helper::cli::Options;
+use qemu_pr_helper::command::executor::{CommandExecutor, CommandResult};
+use qemu_pr_helper::command::request_device::RequestDevice;
+use qemu_pr_helper::server::Server;
+use qemu_pr_helper::server::listener::Listener;
+use qemu_pr_helper::server::peer;
 use scsi_pr::Status;
 use tempfile::TempDir;
 
@@ -50,8 +50,14 @@ impl Devices {
     }
 }
 
-impl Execute for Devices {
-    fn execute(&self, _: &client::Client, request: &Request, _: &Target, _: &mut [u8]) -> Outcome {
+impl CommandExecutor for Devices {
+    fn execute(
+        &self,
+        _: &peer::Peer,
+        request: &Request,
+        _: &RequestDevice,
+        _: &mut [u8],
+    ) -> CommandResult {
         if *request.command.cdb() == HANGING {
             let (state, changed) = &*self.0;
             let mut state = state.lock().unwrap();
@@ -59,12 +65,12 @@ impl Execute for Devices {
             changed.notify_all();
             drop(changed.wait_while(state, |state| !state.1).unwrap());
         }
-        Outcome::status(Status::GOOD)
+        CommandResult::from_status(Status::GOOD)
     }
 }
 
 struct Running {
-    engine: Arc<Engine<Devices>>,
+    engine: Arc<Server<Devices>>,
     devices: Devices,
     folder: TempDir,
 }
@@ -78,7 +84,7 @@ impl Running {
         let (listener, file) = Listener::bind(&folder.path().join("socket")).unwrap();
         // The folder goes, and the socket with it.
         std::mem::forget(file);
-        let engine = Engine::new(listener, devices.clone(), None, &options.limits);
+        let engine = Server::new(listener, devices.clone(), None, &options.limits);
         let engine = Arc::new(engine.unwrap());
         engine.start().unwrap();
         Self {

@@ -1,6 +1,6 @@
 //! Paths that go away, that differ, that do not follow; and multipathd.
 
-use qemu_pr_helper::backend::multipath::spread::{Done, Kept, execute};
+use qemu_pr_helper::multipath::pr_out::{Done, Kept, execute};
 use scsi_pr::{OutServiceAction, ReservationType, Status};
 
 use crate::map::{Map, Memory, Out, State, TestPath, show, single};

@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use linux_util::sg_io::Data;
 use pr_helper_protocol::wire::{CDB_SIZE, SENSE_SIZE, pad_cdb};
-use qemu_pr_helper::backend::multipath::spread::{Done, Keeper, KeeperError, Kept, Path, execute};
-use qemu_pr_helper::backend::sg::Delivery;
-use qemu_pr_helper::outcome::Outcome;
+use qemu_pr_helper::backend::sg::TransportOutcome;
+use qemu_pr_helper::command::executor::CommandResult;
+use qemu_pr_helper::multipath::pr_out::{Done, Keeper, KeeperError, Kept, Path, execute};
 use scsi_pr::{
     AdditionalSense, BasicParameterList, OutServiceAction, PersistentReserveOut, RegisterAndMove,
     ReservationType, ScopeType, Sense, SenseKey, Status, TransportId,
@@ -64,7 +64,7 @@ impl fmt::Display for TestPath {
 }
 
 impl Path for TestPath {
-    fn send(&mut self, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> Delivery {
+    fn send(&mut self, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> TransportOutcome {
         self.sent += 1;
         if let Some(due) = self.meanwhile.borrow_mut().as_mut() {
             if due.before == 1 {
@@ -73,28 +73,28 @@ impl Path for TestPath {
             due.before = due.before.saturating_sub(1);
         }
         match self.state {
-            State::Down => Delivery::Unsent(gone()),
+            State::Down => TransportOutcome::NotDelivered(gone()),
             State::Misses => {
                 self.state = State::Up;
-                Delivery::Unsent(gone())
+                TransportOutcome::NotDelivered(gone())
             }
             State::Mute => {
                 self.state = State::Up;
                 ask(&self.unit, self.nexus, cdb, data);
-                Delivery::Lost(gone())
+                TransportOutcome::Unknown(gone())
             }
-            State::Busy => Delivery::Answered(Outcome::status(Status::BUSY)),
+            State::Busy => TransportOutcome::Completed(CommandResult::from_status(Status::BUSY)),
             State::NotRegistered if matches!(cdb[..2], [0x5f, 1 | 2]) => {
-                Delivery::Answered(Outcome::check_condition(
+                TransportOutcome::Completed(CommandResult::check_condition(
                     SenseKey::NotReady,
                     AdditionalSense::LOGICAL_UNIT_COMMUNICATION_FAILURE,
                 ))
             }
             State::Releases(status) if cdb[..2] == [0x5f, 2] => {
-                Delivery::Answered(Outcome::status(status))
+                TransportOutcome::Completed(CommandResult::from_status(status))
             }
             State::Up | State::NotRegistered | State::Releases(_) => {
-                Delivery::Answered(ask(&self.unit, self.nexus, cdb, data))
+                TransportOutcome::Completed(ask(&self.unit, self.nexus, cdb, data))
             }
         }
     }
@@ -102,14 +102,14 @@ impl Path for TestPath {
     fn pause(&self) {}
 }
 
-fn gone() -> Outcome {
-    Outcome::check_condition(
+fn gone() -> CommandResult {
+    CommandResult::check_condition(
         SenseKey::AbortedCommand,
         AdditionalSense::I_T_NEXUS_LOSS_OCCURRED,
     )
 }
 
-pub(crate) fn ask(unit: &Shared, nexus: NexusId, cdb: &[u8], data: Data<'_>) -> Outcome {
+pub(crate) fn ask(unit: &Shared, nexus: NexusId, cdb: &[u8], data: Data<'_>) -> CommandResult {
     match data {
         Data::FromDevice(room) => {
             let answer = unit.borrow_mut().execute(nexus, cdb, &[]);
@@ -123,12 +123,12 @@ pub(crate) fn ask(unit: &Shared, nexus: NexusId, cdb: &[u8], data: Data<'_>) -> 
     }
 }
 
-pub(crate) fn outcome(answer: &Response) -> Outcome {
+pub(crate) fn outcome(answer: &Response) -> CommandResult {
     let mut outcome = match &answer.sense {
-        Some(sense) => Outcome::with_sense(answer.status, sense),
-        None => Outcome::status(answer.status),
+        Some(sense) => CommandResult::with_sense(answer.status, sense),
+        None => CommandResult::from_status(answer.status),
     };
-    outcome.length = answer.data.len();
+    outcome.data_len = answer.data.len();
     outcome
 }
 
@@ -263,7 +263,7 @@ impl Map {
     }
 
     /// B's.
-    pub(crate) fn other(&self, command: &Out) -> Outcome {
+    pub(crate) fn other(&self, command: &Out) -> CommandResult {
         single(&self.unit, self.b, command)
     }
 
@@ -315,7 +315,7 @@ impl Map {
     }
 }
 
-pub(crate) fn single(unit: &Shared, nexus: NexusId, command: &Out) -> Outcome {
+pub(crate) fn single(unit: &Shared, nexus: NexusId, command: &Out) -> CommandResult {
     let (cdb, list) = command.encode();
     ask(unit, nexus, &cdb, Data::ToDevice(&list))
 }
@@ -392,7 +392,7 @@ impl Out {
     }
 }
 
-pub(crate) fn show(outcome: &Outcome) -> String {
+pub(crate) fn show(outcome: &CommandResult) -> String {
     match Sense::decode(&outcome.sense) {
         Ok(sense) if outcome.sense != [0; SENSE_SIZE] => format!("{} {sense}", outcome.status),
         _ => outcome.status.to_string(),

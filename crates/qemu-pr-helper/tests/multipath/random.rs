@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use qemu_pr_helper::backend::multipath::spread::Done;
+use qemu_pr_helper::multipath::pr_out::Done;
 use scsi_pr::{OutServiceAction, ReservationKey, Status};
 
 use crate::map::{A1, B, Map, Out, State, ids, show, single, unit};

@@ -14,8 +14,8 @@ use std::process::{Command, ExitStatus, exit};
 
 use landlock::{AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _};
 use nix::sched::{CloneFlags, unshare};
-use qemu_pr_helper::created_file::{CreatedFile, Kind};
-use qemu_pr_helper::sandbox::{self, Needs, enter, enter_as_broker};
+use qemu_pr_helper::process::created_file::{CreatedFile, Kind};
+use qemu_pr_helper::sandbox::{self, AllowedAccess, enter, enter_as_broker};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::set_no_new_privs;
@@ -40,7 +40,7 @@ fn the_deed() {
         return;
     };
     let folder = PathBuf::from(env::var_os(FOLDER).unwrap());
-    let needs = Needs {
+    let needs = AllowedAccess {
         soft_luns: Some(File::open(folder.join("luns")).unwrap().into()),
         syslog: false,
     };

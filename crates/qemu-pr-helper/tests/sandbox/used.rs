@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use pr_helper_protocol::wire::pad_cdb;
 use pr_helper_protocol::{Client, fd_passing};
-use qemu_pr_helper::sandbox::calls::{OLD, SERVING, SOFT_LUNS, Seen};
+use qemu_pr_helper::sandbox::syscalls::{OLD, SERVING, SOFT_LUNS, Seen};
 use rustix::process::{Pid, Signal, kill_process};
 use scsi_pr::{Status, TransportId};
 use soft_lun::store::{Lun, Port};

@@ -8,7 +8,7 @@ mod roff;
 mod tests;
 
 use clap::CommandFactory as _;
-use qemu_pr_helper::options::Options;
+use qemu_pr_helper::cli::Options;
 
 use super::edition::{Edition, VERSION};
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Write as _};
 
-use crate::logging::Seldom;
+use crate::logging::RateLimit;
 use crate::trace::Event;
 use crate::trace::writer::with_record;
 
@@ -19,7 +19,7 @@ const MARKERS: [&str; 2] = [
 #[derive(Debug)]
 pub(super) struct Ftrace {
     marker: File,
-    failed: Seldom,
+    failed: RateLimit,
 }
 
 impl Ftrace {
@@ -28,7 +28,7 @@ impl Ftrace {
         let [now, before] = MARKERS;
         Ok(Self {
             marker: open(now).or_else(|error| open(before).map_err(|_| error))?,
-            failed: Seldom::new(),
+            failed: RateLimit::new(),
         })
     }
 
@@ -38,7 +38,7 @@ impl Ftrace {
             let _ = writeln!(line, "{} {text}", event.name);
             // One write is one entry.
             if let Err(error) = (&self.marker).write(line)
-                && self.failed.is_due()
+                && self.failed.should_log()
             {
                 ::log::warn!("events are missing in the kernel's trace: {error}");
             }

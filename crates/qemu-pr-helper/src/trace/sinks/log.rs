@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use rustix::thread::gettid;
 
 use crate::trace::Event;
-use crate::trace::target::Target;
+use crate::trace::output::Output;
 use crate::trace::writer::{Writer, now, with_record};
 
 /// Writes lines.
@@ -18,7 +18,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    pub(super) fn new(target: Target, timestamp: bool) -> Self {
+    pub(super) fn new(target: Output, timestamp: bool) -> Self {
         Self {
             writer: Writer::new(target, dropped),
             timestamp,

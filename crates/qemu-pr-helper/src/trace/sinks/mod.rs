@@ -18,8 +18,8 @@ use thiserror::Error;
 
 use super::Event;
 use super::argument::Value;
-use super::options::Settings;
-use super::target::Target;
+use super::options::TraceSettings;
+use super::output::Output;
 use super::writer::Writer;
 use crate::logging::Escaped;
 
@@ -98,7 +98,7 @@ impl Sinks {
     /// # Errors
     ///
     /// [`SinkError`].
-    pub fn open(settings: &Settings) -> Result<Self, SinkError> {
+    pub fn open(settings: &TraceSettings) -> Result<Self, SinkError> {
         let is_wanted = |backend| settings.backends.contains(&backend);
         let mut sinks = Vec::new();
         // With both, the file is the binary one, as in QEMU.
@@ -109,7 +109,7 @@ impl Sinks {
         if is_wanted(Backend::Log) {
             let target = match for_log {
                 Some(path) => create(with_number(path)?)?,
-                None => Target::StandardError,
+                None => Output::StandardError,
             };
             sinks.push(Sink::Log(Log::new(target, settings.timestamp)));
         }
@@ -196,8 +196,8 @@ fn with_number(path: &Path) -> Result<PathBuf, SinkError> {
     Ok(PathBuf::from(OsString::from_vec(name)))
 }
 
-fn create(path: PathBuf) -> Result<Target, SinkError> {
-    Target::create(&path).map_err(|error| match error.raw_os_error() {
+fn create(path: PathBuf) -> Result<Output, SinkError> {
+    Output::create(&path).map_err(|error| match error.raw_os_error() {
         Some(libc::ELOOP) => SinkError::SymbolicLink(path),
         _ => SinkError::File(path, error),
     })

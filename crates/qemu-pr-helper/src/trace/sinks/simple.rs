@@ -16,7 +16,7 @@ use std::process;
 use crate::trace::Event;
 use crate::trace::argument::Value;
 use crate::trace::events::ALL;
-use crate::trace::target::Target;
+use crate::trace::output::Output;
 use crate::trace::writer::{Writer, now, with_record};
 
 const HEADER: u64 = u64::MAX;
@@ -46,7 +46,7 @@ pub(super) struct Simple {
 
 impl Simple {
     /// Writes the header, which says whether the target can be written to.
-    pub(super) fn new(mut target: Target) -> io::Result<Self> {
+    pub(super) fn new(mut target: Output) -> io::Result<Self> {
         target.begin(&header())?;
         Ok(Self {
             writer: Writer::new(target, dropped),

@@ -13,7 +13,7 @@ use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, sendto, socket_with,
 };
 
-use crate::logging::{PROGRAM, Seldom};
+use crate::logging::{PROGRAM, RateLimit};
 use crate::trace::Event;
 use crate::trace::writer::with_record;
 
@@ -29,7 +29,7 @@ pub(super) struct Syslog {
     socket: OwnedFd,
     address: SocketAddrUnix,
     dropped: AtomicU64,
-    failed: Seldom,
+    failed: RateLimit,
 }
 
 impl Syslog {
@@ -40,7 +40,7 @@ impl Syslog {
             socket: socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?,
             address: SocketAddrUnix::new(SOCKET)?,
             dropped: AtomicU64::new(0),
-            failed: Seldom::new(),
+            failed: RateLimit::new(),
         })
     }
 
@@ -67,7 +67,7 @@ impl Syslog {
             match sendto(&self.socket, line, SendFlags::NOSIGNAL, &self.address) {
                 Ok(_) => true,
                 Err(error) => {
-                    if self.failed.is_due() {
+                    if self.failed.should_log() {
                         ::log::warn!("events are missing in the system's log: {SOCKET}: {error}");
                     }
                     false

@@ -1,0 +1,230 @@
+//! Socket and PID file: files that the helper has created and that are removed when it ends.
+//!
+//! The broker removes them, because the helper, which reads what clients send, gives up the right
+//! to remove files. Before there is a broker, the helper does it itself.
+
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat, unlinkat};
+use rustix::io::Errno;
+
+use crate::server::listener::lock_dir;
+
+/// Kind of a created file. `Display` is its name in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Socket that clients connect to.
+    Socket,
+    /// PID file.
+    PidFile,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Socket => "socket",
+            Self::PidFile => "PID file",
+        })
+    }
+}
+
+/// Result of an attempt to remove a created file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// The file is gone.
+    Removed,
+    /// Another file, or none, is at the path.
+    Replaced,
+    /// The file cannot be removed.
+    Failed,
+}
+
+/// File that the helper has created, by path, device and inode.
+#[derive(Clone, Debug)]
+pub struct CreatedFile {
+    kind: Kind,
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl CreatedFile {
+    /// Describes the file at `path`, whose metadata are `metadata`.
+    #[must_use]
+    pub fn new(kind: Kind, path: &Path, metadata: &Metadata) -> Self {
+        Self {
+            kind,
+            path: path.into(),
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+
+    /// Returns the path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the kind.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Returns the directory of the file; the current one if the path names none.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        match self.path.parent() {
+            Some(dir) if dir.as_os_str().is_empty() => Path::new("."),
+            Some(dir) => dir,
+            None => Path::new("/"),
+        }
+    }
+
+    /// Opens the directory of the file, so that a later removal does not follow the path again.
+    ///
+    /// # Errors
+    ///
+    /// The directory cannot be opened, or the path has no last component.
+    pub fn open_dir(&self) -> io::Result<OpenedFile> {
+        let name = self.path.file_name();
+        let name = name.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        // To be named is enough: a directory can allow changes and still not be readable.
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let dir = openat(CWD, self.dir(), flags, Mode::empty())?;
+        Ok(OpenedFile {
+            file: self.clone(),
+            dir: dir.into(),
+            name: name.into(),
+        })
+    }
+
+    /// Removes the file, if it is still this file.
+    pub fn remove(&self) -> Removal {
+        match self.open_dir() {
+            Ok(opened) => opened.remove(),
+            Err(error) => self.log_failure(&error),
+        }
+    }
+
+    fn log_failure(&self, error: &io::Error) -> Removal {
+        log::warn!(
+            "{} '{}' not removed: {error}; remove it by hand, or the next start replaces it",
+            self.kind,
+            self.path.display()
+        );
+        Removal::Failed
+    }
+}
+
+/// Created file whose directory is open.
+#[derive(Debug)]
+pub struct OpenedFile {
+    file: CreatedFile,
+    dir: File,
+    name: PathBuf,
+}
+
+impl OpenedFile {
+    /// Returns the file.
+    #[must_use]
+    pub const fn file(&self) -> &CreatedFile {
+        &self.file
+    }
+
+    /// Returns the directory.
+    #[must_use]
+    pub const fn dir(&self) -> &File {
+        &self.dir
+    }
+
+    /// Removes the file, if it is still this file. A file that another process has put in its place
+    /// stays.
+    ///
+    /// Starting instances hold the same lock on the directory, so that none of them puts its own
+    /// socket there between check and removal.
+    pub fn remove(&self) -> Removal {
+        let _lock = lock_dir(&self.dir);
+        let found = match statat(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(found) => Some(found),
+            Err(Errno::NOENT) => None,
+            Err(error) => return self.file.log_failure(&error.into()),
+        };
+        let ours = (self.file.device, self.file.inode);
+        if found.is_none_or(|found| (found.st_dev, found.st_ino) != ours) {
+            let path = self.file.path.display();
+            let kind = self.file.kind;
+            log::info!("{kind} '{path}' not removed: another file, or none, is at the path");
+            return Removal::Replaced;
+        }
+        match unlinkat(&self.dir, &self.name, AtFlags::empty()) {
+            Ok(()) => Removal::Removed,
+            Err(error) => self.file.log_failure(&error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn created(path: &Path) -> CreatedFile {
+        fs::write(path, "").unwrap();
+        CreatedFile::new(Kind::PidFile, path, &fs::metadata(path).unwrap())
+    }
+
+    #[test]
+    fn created_file_is_removed_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = created(&dir.path().join("file"));
+        assert_eq!(file.remove(), Removal::Removed);
+        assert!(!file.path().exists());
+        assert_eq!(file.remove(), Removal::Replaced);
+    }
+
+    #[test]
+    fn replaced_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = created(&dir.path().join("file"));
+        fs::rename(file.path(), dir.path().join("moved")).unwrap();
+        symlink(dir.path().join("moved"), file.path()).unwrap();
+        assert_eq!(file.remove(), Removal::Replaced);
+        assert!(file.path().exists());
+    }
+
+    #[test]
+    fn removal_does_not_follow_a_replaced_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (dir.path().join("first"), dir.path().join("second"));
+        fs::create_dir(&first).unwrap();
+        fs::create_dir(&second).unwrap();
+        let file = created(&first.join("file"));
+        let opened = file.open_dir().unwrap();
+        fs::hard_link(file.path(), second.join("file")).unwrap();
+        fs::rename(&first, dir.path().join("moved")).unwrap();
+        symlink(&second, &first).unwrap();
+        assert_eq!(opened.remove(), Removal::Removed);
+        assert!(second.join("file").exists());
+    }
+
+    #[test]
+    fn directory_of_a_path_is_its_parent() {
+        let metadata = fs::metadata("/").unwrap();
+        for (path, dir) in [
+            ("/run/a/b", "/run/a"),
+            ("/b", "/"),
+            ("b", "."),
+            ("a/b", "a"),
+        ] {
+            let file = CreatedFile::new(Kind::Socket, Path::new(path), &metadata);
+            assert_eq!(file.dir(), Path::new(dir));
+        }
+    }
+}
