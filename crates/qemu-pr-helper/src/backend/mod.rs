@@ -1,6 +1,5 @@
 //! From a request to its outcome: which backend executes it, and what is answered without one.
 
-pub mod sg;
 pub mod soft_lun;
 
 use std::io;
@@ -15,9 +14,10 @@ use scsi_pr::{AdditionalSense, SenseKey, Status};
 use crate::command::command_log;
 use crate::command::device::{self, DeviceId, DeviceKind};
 use crate::command::executor::{CommandExecutor, CommandResult};
+use crate::command::peer::{Peer, ProcessKey};
 use crate::command::request_device::{DeviceInspector, FdAccess, RequestDevice};
+use crate::command::sg;
 use crate::logging::KeyedRateLimit;
-use crate::server::peer::{Peer, ProcessKey};
 
 use self::soft_lun::SoftLuns;
 use crate::multipath::{self, Multipath};

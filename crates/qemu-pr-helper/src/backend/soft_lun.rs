@@ -12,9 +12,9 @@ use soft_lun::{LogicalUnit, Response};
 
 use crate::command::command_log;
 use crate::command::executor::CommandResult;
+use crate::command::peer::{Peer, ProcessKey};
 use crate::error_chain;
 use crate::logging::KeyedRateLimit;
-use crate::server::peer::{Peer, ProcessKey};
 use crate::trace::{event_enabled, trace};
 
 /// How many descriptors a command takes at most beside the port's: a soft LUN's folder, its lock or the

@@ -11,7 +11,7 @@ use scsi_pr::{Cdb, InServiceAction, OutServiceAction, ParameterList, Sense, Stat
 
 use crate::command::device::{self, DeviceId};
 use crate::command::executor::CommandResult;
-use crate::server::peer::Peer;
+use crate::command::peer::Peer;
 use crate::trace::{event_enabled, trace};
 
 /// The low five bits of a CDB's second byte.

@@ -4,8 +4,8 @@ use pr_helper_protocol::Request;
 use pr_helper_protocol::wire::SENSE_SIZE;
 use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
 
+use crate::command::peer::Peer;
 use crate::command::request_device::{DeviceInspector, RequestDevice};
-use crate::server::peer::Peer;
 
 /// What executes requests. A request always has an outcome: whatever a device or the kernel does
 /// becomes a SCSI status, with sense where the status is CHECK CONDITION.

@@ -3,5 +3,7 @@
 pub mod command_log;
 pub mod device;
 pub mod executor;
+pub mod peer;
 pub mod request_device;
+pub mod sg;
 mod sg_disks;

@@ -37,9 +37,9 @@ use scsi_pr::{AdditionalSense, SenseKey, Status};
 use crate::command::command_log;
 use crate::command::device::{DeviceId, DeviceKind};
 use crate::command::executor::CommandResult;
+use crate::command::peer::{Peer, ProcessKey};
 use crate::error_chain;
 use crate::logging::KeyedRateLimit;
-use crate::server::peer::{Peer, ProcessKey};
 use crate::trace::{event_enabled, trace};
 
 use broker::{Broker, WorkerError};

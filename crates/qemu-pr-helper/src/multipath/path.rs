@@ -21,10 +21,10 @@ use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
 use super::deadline::PendingRequest;
 use super::pr_out;
 use super::worker_trace::{Step, Trail};
-use crate::backend::sg::{self, TransportOutcome};
 use crate::command::command_log;
 use crate::command::device::{self, DeviceId};
 use crate::command::executor::CommandResult;
+use crate::command::sg::{self, TransportOutcome};
 
 /// The additional sense code of LOGICAL UNIT NOT READY, whatever the qualifier says.
 const NOT_READY: u8 = 0x04;

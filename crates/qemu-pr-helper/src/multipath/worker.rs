@@ -24,10 +24,10 @@ use super::multipathd::Multipathd;
 use super::path::{Budget, Path, paths_of};
 use super::pr_out::{self, Path as _};
 use super::worker_trace::Trail;
-use crate::backend::sg::TransportOutcome;
 use crate::command::device::{self, DeviceId, DeviceKind};
 use crate::command::executor::CommandResult;
 use crate::command::request_device::FdAccess;
+use crate::command::sg::TransportOutcome;
 use crate::process::privileges;
 
 /// What a worker has beyond the command's own time, to say how it ended.
@@ -159,7 +159,7 @@ fn read(order: &Order, paths: &mut [Path]) -> Report {
                 };
             }
             TransportOutcome::NotDelivered(outcome) | TransportOutcome::Unknown(outcome) => {
-                last = Some(outcome)
+                last = Some(outcome);
             }
         }
     }

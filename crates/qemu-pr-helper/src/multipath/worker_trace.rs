@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use pr_helper_protocol::wire::CDB_SIZE;
 
-use crate::backend::sg::TransportOutcome;
 use crate::command::command_log;
+use crate::command::sg::TransportOutcome;
 use crate::trace::trace;
 
 /// Between the fields of a step. No field has one in it.

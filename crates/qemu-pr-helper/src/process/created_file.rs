@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat, unlinkat};
 use rustix::io::Errno;
 
-use crate::server::listener::lock_dir;
+use super::dir_lock::DirLock;
 
 /// Kind of a created file. `Display` is its name in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,7 +149,7 @@ impl OpenedFile {
     /// Starting instances hold the same lock on the directory, so that none of them puts its own
     /// socket there between check and removal.
     pub fn remove(&self) -> Removal {
-        let _lock = lock_dir(&self.dir);
+        let _lock = DirLock::acquire(&self.dir);
         let found = match statat(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(found) => Some(found),
             Err(Errno::NOENT) => None,

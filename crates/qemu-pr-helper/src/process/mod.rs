@@ -6,6 +6,7 @@ pub(crate) mod capability;
 pub mod closer;
 pub mod created_file;
 pub mod daemonize;
+pub(crate) mod dir_lock;
 pub(crate) mod exiting;
 pub mod notify;
 pub mod pidfile;

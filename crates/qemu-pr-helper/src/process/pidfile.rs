@@ -12,9 +12,9 @@ use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
 use rustix::io::Errno;
 use thiserror::Error;
 
+use super::dir_lock::DirLock;
 use crate::process::created_file::{CreatedFile, Kind, Removal};
 use crate::process::exiting::{Holder, holder};
-use crate::server::listener::wait_turn;
 
 /// How often a file is opened and locked that another process removes or unlocks meanwhile, and the
 /// pause before the next time.
@@ -157,7 +157,7 @@ fn open(path: &Path) -> Result<File, PidFileError> {
 /// Returns also if the lock is free by now.
 fn make_way(file: &File, path: &Path) -> Result<(), PidFileError> {
     // The lock of the directory, so that this removes no file that another start has just made.
-    let _turn = wait_turn(path);
+    let _lock = DirLock::acquire_parent(path);
     let in_use = || PidFileError::InUse(path.into());
     let pid = lock_holder(file).map_err(|error| PidFileError::Lock(path.into(), error))?;
     let Some(pid) = pid else {

@@ -10,8 +10,8 @@ use super::request_timer::Begun;
 use super::sync::atomic::{AtomicBool, Ordering};
 use super::sync::{Mutex, lock};
 use crate::command::executor::CommandExecutor;
+use crate::command::peer::Peer;
 use crate::error_chain;
-use crate::server::peer::Peer;
 use crate::server::session::Session;
 use crate::trace::trace;
 

@@ -15,8 +15,8 @@ use super::sync::atomic::Ordering;
 use super::sync::{lock, thread};
 use crate::command::command_log;
 use crate::command::executor::{CommandExecutor, CommandResult};
+use crate::command::peer::Peer;
 use crate::command::request_device::LimitKey;
-use crate::server::peer::Peer;
 use crate::server::session::{Served, Wait};
 
 /// How many requests of one client a thread serves that may not stay with it. A client that never pauses would

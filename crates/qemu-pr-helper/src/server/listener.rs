@@ -1,16 +1,16 @@
 //! The socket that clients connect to: made here, or handed over by a service manager.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use linux_util::ancillary;
 use nix::sys::socket::{getsockopt, sockopt};
-use rustix::fs::{FlockOperation, Mode, OFlags, fcntl_getfl, fcntl_setfl, flock, openat};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_send_buffer_size, set_socket_timeout};
 use rustix::net::{
@@ -20,6 +20,7 @@ use rustix::net::{
 use thiserror::Error;
 
 use crate::process::created_file::{CreatedFile, Kind};
+use crate::process::dir_lock::DirLock;
 use crate::process::exiting::{Holder, exiting_listener, holder};
 use crate::trace::argument::Address;
 use crate::trace::trace;
@@ -35,9 +36,6 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// kernel doubles it for its own overhead). One reply of the greatest length fits, so that an
 /// ordinary client never makes the helper wait.
 const SEND_BUFFER: usize = 16 * 1024;
-
-/// How long to wait for another instance that is just starting in the same directory.
-const START_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How often a socket is probed whose process has ended between a connection and the look at it, and
 /// the pause between two probes.
@@ -102,7 +100,7 @@ impl Listener {
         let address =
             SocketAddrUnix::new(path).map_err(|_| ListenError::PathTooLong(path.into()))?;
         // Two instances that start at once must not each take the other's socket for a stale one.
-        let _turn = wait_turn(path);
+        let _lock = DirLock::acquire_parent(path);
         if let Some(found) = find(path)? {
             make_way(path, &address, &found)?;
         }
@@ -180,38 +178,6 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         if !self.is_handed_over {
             self.file.remove();
-        }
-    }
-}
-
-/// A lock on the directory of `path`, which other instances of this program take too when they start.
-///
-/// It is held until the directory is dropped. Without it a start is only less safe against another
-/// at the same moment, so a directory that cannot be opened, or that some other program keeps
-/// locked, does not stop it.
-pub(crate) fn wait_turn(path: &Path) -> Option<DirLock> {
-    lock_dir(&File::open(path.parent()?).ok()?)
-}
-
-/// Lock on a directory, released on drop.
-#[derive(Debug)]
-pub(crate) struct DirLock {
-    _dir: File,
-}
-
-/// Locks a directory, which other instances of this program do too when they start. Returns `None`
-/// if the lock cannot be had within [`START_PATIENCE`].
-pub(crate) fn lock_dir(dir: &File) -> Option<DirLock> {
-    // The lock lasts until its descriptor is closed, so the directory is opened again for it.
-    let dir = openat(dir, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
-    let deadline = Instant::now() + START_PATIENCE;
-    loop {
-        match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Some(DirLock { _dir: dir.into() }),
-            Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
-                thread::sleep(Duration::from_millis(5));
-            }
-            Err(_) => return None,
         }
     }
 }

@@ -31,7 +31,7 @@ mod epoll;
 #[path = "shuttle_tests/epoll.rs"]
 mod epoll;
 pub mod listener;
-pub mod peer;
+
 mod permits;
 mod rejections;
 mod request_timeout;
@@ -54,11 +54,11 @@ use pr_helper_protocol::ReplyBuffer;
 use thiserror::Error;
 
 use crate::command::executor::CommandExecutor;
+use crate::command::peer::ProcessKey;
 use crate::limits::Limits;
 use crate::logging::{KeyedRateLimit, RateLimit};
 use crate::process::closer::Closer;
 use crate::server::listener::Listener;
-use crate::server::peer::ProcessKey;
 use acceptor::Door;
 use connections::{Seat, Table};
 use deferred::{Deferred, DeferredWork};

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::sync::{Mutex, lock};
-use crate::server::peer::ProcessKey;
+use crate::command::peer::ProcessKey;
 
 /// Connections that hold a permit.
 #[derive(Debug)]

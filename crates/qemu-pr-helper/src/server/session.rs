@@ -8,9 +8,9 @@ use pr_helper_protocol::server::{Disconnect, PollResult};
 use pr_helper_protocol::{Connection, ProtocolError, ReplyBuffer, Request};
 
 use crate::command::executor::CommandResult;
+use crate::command::peer::{Peer, ProcessKey};
 use crate::error_chain;
 use crate::logging::KeyedRateLimit;
-use crate::server::peer::{Peer, ProcessKey};
 use crate::trace::trace;
 
 // Rate-limited, because a client can cause these warnings again and again by connecting again.

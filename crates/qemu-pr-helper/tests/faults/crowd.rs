@@ -8,10 +8,10 @@ use clap::Parser as _;
 use pr_helper_protocol::Request;
 use qemu_pr_helper::cli::Options;
 use qemu_pr_helper::command::executor::{CommandExecutor, CommandResult};
+use qemu_pr_helper::command::peer;
 use qemu_pr_helper::command::request_device::RequestDevice;
 use qemu_pr_helper::server::Server;
 use qemu_pr_helper::server::listener::Listener;
-use qemu_pr_helper::server::peer;
 use scsi_pr::Status;
 use tempfile::TempDir;
 

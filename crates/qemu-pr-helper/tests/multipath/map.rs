@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use linux_util::sg_io::Data;
 use pr_helper_protocol::wire::{CDB_SIZE, SENSE_SIZE, pad_cdb};
-use qemu_pr_helper::backend::sg::TransportOutcome;
 use qemu_pr_helper::command::executor::CommandResult;
+use qemu_pr_helper::command::sg::TransportOutcome;
 use qemu_pr_helper::multipath::pr_out::{Done, Keeper, KeeperError, Kept, Path, execute};
 use scsi_pr::{
     AdditionalSense, BasicParameterList, OutServiceAction, PersistentReserveOut, RegisterAndMove,

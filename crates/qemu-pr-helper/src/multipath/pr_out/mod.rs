@@ -31,8 +31,8 @@ use scsi_pr::{
 };
 use thiserror::Error;
 
-use crate::backend::sg::TransportOutcome;
 use crate::command::executor::CommandResult;
+use crate::command::sg::TransportOutcome;
 
 /// UNREG and APTPL, in byte 17 of the parameter list of REGISTER AND MOVE (SPC-4, 6.16.4).
 const MOVE_FLAGS: (usize, u8, u8) = (17, 0x02, 0x01);

@@ -6,8 +6,8 @@ use scsi_pr::{
 
 use super::send::{is_good, sense};
 use super::{Keeper, KeeperError, Kept, Order, Path, Spread, unreachable_unit};
-use crate::backend::sg::TransportOutcome;
 use crate::command::executor::CommandResult;
+use crate::command::sg::TransportOutcome;
 
 /// `SPEC_I_PT`, in byte 20 of the parameter list (SPC-4, 6.16.3).
 const SPEC_I_PT: (usize, u8) = (20, 0x08);

@@ -4,8 +4,8 @@ use scsi_pr::{AdditionalSense, BasicParameterList, ReservationKey, ScopeType, Se
 
 use super::send::is_refusal;
 use super::{Keeper, Order, Path, Spread, unreachable_unit};
-use crate::backend::sg::TransportOutcome;
 use crate::command::executor::CommandResult;
+use crate::command::sg::TransportOutcome;
 
 /// What the paths that were asked have said.
 #[derive(Default)]
@@ -41,7 +41,7 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
                     _ => return outcome,
                 },
                 TransportOutcome::NotDelivered(outcome) | TransportOutcome::Unknown(outcome) => {
-                    answers.lost = Some(outcome)
+                    answers.lost = Some(outcome);
                 }
             }
         }

@@ -6,8 +6,8 @@ use pr_helper_protocol::wire::{CDB_SIZE, pad_cdb};
 use scsi_pr::{AdditionalSense, InServiceAction, PersistentReserveIn, Sense, SenseKey, Status};
 
 use super::{Keeper, Order, Path, Spread, unreachable_unit};
-use crate::backend::sg::TransportOutcome;
 use crate::command::executor::CommandResult;
+use crate::command::sg::TransportOutcome;
 
 /// How often a path is asked again that has a unit attention to tell, or is busy. A nexus has a handful of
 /// unit attentions at most.

@@ -9,8 +9,8 @@ use scsi_pr::Status;
 use shuttle::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::command::executor::{CommandExecutor, CommandResult};
+use crate::command::peer::Peer;
 use crate::command::request_device::RequestDevice;
-use crate::server::peer::Peer;
 
 /// Service actions of PERSISTENT RESERVE IN: one that is answered at once, and one that hangs.
 pub(super) const READ_KEYS: u8 = 0;
