@@ -1,4 +1,4 @@
-//! A helper's end of one connection.
+//! The helper's end of a connection. It never blocks, except in [`ReceiveMode::Wait`].
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,47 +12,48 @@ use crate::error::ProtocolError;
 use crate::fd_passing::{self, ReceiveMode};
 use crate::wire::Features;
 
-/// Why a connection is over.
+/// The reason that a connection ended.
 #[derive(Debug, Error)]
 pub enum Disconnect {
-    /// The client closed it, with nothing broken off.
+    /// The client closed the connection between two requests.
     #[error("closed by the client")]
     Closed,
-    /// The client broke the protocol.
+    /// The client violated the protocol.
     #[error(transparent)]
     Protocol(#[from] ProtocolError),
-    /// The socket failed.
+    /// A system call on the socket failed.
     #[error("socket failed")]
     Socket(#[source] io::Error),
 }
 
-/// What there is to do next on a connection.
+/// The next step on a connection.
 #[derive(Debug)]
 pub enum PollResult {
-    /// The client has answered the greeting, with the features that it wants: requests can follow.
+    /// The client answered the greeting and requested these features. Requests can follow.
     Negotiated(Features),
-    /// Execute this, then [`Connection::answer`].
+    /// A request. The caller executes it and passes the encoded reply to [`Connection::send`].
     Request(Request),
-    /// Come back when the socket can be read.
+    /// The caller polls again when the socket is readable.
     AwaitReadable,
-    /// Come back when the socket can be written: the client does not read its answers.
+    /// The caller polls again when the socket is writable: the client is not reading its replies.
     AwaitWritable,
-    /// Come back in a while: the kernel has no memory for an answer. That the socket can be written says nothing
-    /// about it.
+    /// The caller polls again after a delay: the kernel has no memory to send a reply. It reports
+    /// the socket as writable even then, so polling the socket does not help.
     AwaitMemory,
 }
 
-/// A helper's end of one connection.
+/// The helper's end of one connection.
 #[derive(Debug)]
 pub struct Connection<S = OwnedFd> {
     socket: S,
     decoder: RequestDecoder,
-    /// What the socket did not take yet. Empty, and without memory, while the client reads.
+    /// The unsent part of the last reply. Empty, with no memory allocated, once everything is sent.
     pending_output: Vec<u8>,
 }
 
 impl<S: AsFd> Connection<S> {
-    /// The end of a client that has connected on `socket`. It is to be [greeted](Self::greet).
+    /// Creates the helper's end of a newly accepted `socket`. The helper speaks first: call
+    /// [`Connection::send_greeting`] next.
     #[must_use]
     pub const fn new(socket: S) -> Self {
         Self {
@@ -62,24 +63,24 @@ impl<S: AsFd> Connection<S> {
         }
     }
 
-    /// Greets the client, which waits for that.
+    /// Sends the helper's feature word. The client waits for it before sending anything.
     ///
     /// # Errors
     ///
-    /// [`Ended::Socket`] if it is gone again.
+    /// Returns [`Disconnect::Socket`] if the client has disconnected or the socket failed.
     pub fn send_greeting(&mut self) -> Result<(), Disconnect> {
         self.send(&Features::NONE.encode())
     }
 
-    /// Goes on from where the connection stands: sends what is unsent, then reads.
+    /// Sends pending output, then reads until a request is complete or no more data has arrived.
     ///
-    /// No request is read before the answer to the one before has left: a client that does not read
-    /// costs a helper one answer. With [`ReceiveMode::Wait`] the call waits for the beginning of a
-    /// request, but not for the rest of one.
+    /// The connection reads no request until the previous reply is sent completely, so a client
+    /// that does not read holds at most one reply in the helper's memory. With
+    /// [`ReceiveMode::Wait`] the call waits for the first bytes of a request, but not for the rest.
     ///
     /// # Errors
     ///
-    /// Returns why the connection is over. The caller drops it.
+    /// Returns the reason that the connection ended. The caller drops the connection.
     pub fn poll_request(&mut self, mode: ReceiveMode) -> Result<PollResult, Disconnect> {
         if let Some(next) = self.flush()? {
             return Ok(next);
@@ -93,8 +94,8 @@ impl<S: AsFd> Connection<S> {
             };
             let (count, received) = match fd_passing::receive(socket, space, mode) {
                 Ok(received) => received,
-                // The second: whoever stops this process and lets it go on, or freezes it, ends a read that
-                // waits (signal(7)).
+                // A waiting read fails with EINTR if this process is stopped and continued, or frozen
+                // and thawed (signal(7)).
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -116,19 +117,20 @@ impl<S: AsFd> Connection<S> {
         }
     }
 
-    /// Whether something is still to be sent, for want of room or memory.
+    /// Returns `true` if part of a reply is unsent, because the socket's buffer is full or the kernel
+    /// lacks memory.
     #[must_use]
     pub const fn has_pending_output(&self) -> bool {
         !self.pending_output.is_empty()
     }
 
-    /// Whether the features are agreed on.
+    /// Returns `true` after the client has sent its feature word.
     #[must_use]
     pub const fn is_negotiated(&self) -> bool {
         self.decoder.is_negotiated()
     }
 
-    /// Whether the client owes nothing: the features are agreed on, and nothing of a request has arrived.
+    /// Returns `true` if the connection is negotiated and no part of a request has arrived.
     #[must_use]
     pub const fn is_idle(&self) -> bool {
         self.decoder.is_negotiated() && self.decoder.is_between_requests()
@@ -140,12 +142,11 @@ impl<S: AsFd> Connection<S> {
         self.decoder.fd_count()
     }
 
-    /// Sends the bytes of a response, as far as the socket takes them; [`Connection::advance`] sends the
-    /// rest.
+    /// Sends as much of `response` as the socket accepts. [`Connection::poll_request`] sends the rest.
     ///
     /// # Errors
     ///
-    /// [`Ended::Socket`] if the client is gone.
+    /// Returns [`Disconnect::Socket`] if the client has disconnected or the socket failed.
     pub fn send(&mut self, response: &[u8]) -> Result<(), Disconnect> {
         let sent = self.try_send(response)?.unwrap_or(0);
         self.pending_output
@@ -153,7 +154,7 @@ impl<S: AsFd> Connection<S> {
         Ok(())
     }
 
-    /// Sends what is unsent; says what to wait for if something is left.
+    /// Sends pending output. If some is left, returns what the caller must wait for.
     fn flush(&mut self) -> Result<Option<PollResult>, Disconnect> {
         if self.pending_output.is_empty() {
             return Ok(None);
@@ -169,7 +170,7 @@ impl<S: AsFd> Connection<S> {
         Ok(Some(PollResult::AwaitWritable))
     }
 
-    /// How many bytes were sent; `None` if there is no memory for any.
+    /// Returns the number of bytes sent, or `None` if the kernel has no memory to send any.
     fn try_send(&self, bytes: &[u8]) -> Result<Option<usize>, Disconnect> {
         match send(
             &self.socket,
@@ -178,7 +179,7 @@ impl<S: AsFd> Connection<S> {
         ) {
             Ok(sent) => Ok(Some(sent)),
             Err(Errno::WOULDBLOCK) => Ok(Some(0)),
-            // The command was executed, and its answer must not be lost.
+            // The command was executed already, so its reply must not be lost.
             Err(Errno::NOBUFS | Errno::NOMEM) => Ok(None),
             Err(error) => Err(Disconnect::Socket(error.into())),
         }
