@@ -1,4 +1,4 @@
-//! Instructions for a request that arrives, and for its answer; see `counted`.
+//! Instruction counts of decoding a request and encoding a reply; see `counted`.
 
 #[path = "../../scsi-pr/benches/counted/mod.rs"]
 mod counted;
@@ -14,10 +14,10 @@ use pr_helper_protocol::wire::{CDB_SIZE, SENSE_SIZE, pad_cdb};
 use pr_helper_protocol::{Command, ReplyBuffer, RequestDecoder, RequestFd};
 use scsi_pr::Status;
 
-/// READ KEYS, with an allocation length that no routine for long copies is chosen for: which one that is depends
-/// on the processor.
+/// READ KEYS. The allocation length is below the size for which the C library selects a copy
+/// routine by processor model.
 const IN: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 64, 0];
-/// REGISTER.
+/// REGISTER, with a parameter list of 24 bytes.
 const OUT: [u8; 10] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
 const LIST: [u8; 24] = [0xaa; 24];
 
@@ -27,13 +27,13 @@ fn main() -> Result<()> {
         ("request OUT", |count| {
             receive(count, &[&pad_cdb(&OUT), &LIST]);
         }),
-        ("answer to IN", |count| answer(count, pad_cdb(&IN), 64)),
-        ("answer to OUT", |count| answer(count, pad_cdb(&OUT), 0)),
+        ("reply to IN", |count| reply(count, pad_cdb(&IN), 64)),
+        ("reply to OUT", |count| reply(count, pad_cdb(&OUT), 0)),
     ])
 }
 
-/// A request in the pieces that a client sends it in, with a descriptor that goes around.
-#[expect(clippy::unwrap_used, reason = "these requests are right")]
+/// Decodes `count` requests that arrive in these `pieces`. One descriptor serves all of them.
+#[expect(clippy::unwrap_used, reason = "the requests are valid")]
 fn receive(count: usize, pieces: &[&[u8]]) {
     let mut decoder = RequestDecoder::new();
     decoder.buffer().fill(0);
@@ -42,11 +42,11 @@ fn receive(count: usize, pieces: &[&[u8]]) {
     for _ in 0..count {
         for piece in black_box(pieces) {
             decoder.buffer().copy_from_slice(piece);
-            let descriptors = device.take().map_or(ReceivedFds::None, ReceivedFds::One);
-            if let Progress::Request(request) = decoder.advance(piece.len(), descriptors).unwrap() {
+            let fds = device.take().map_or(ReceivedFds::None, ReceivedFds::One);
+            if let Progress::Request(request) = decoder.advance(piece.len(), fds).unwrap() {
                 let request = black_box(request);
-                if let RequestFd::Open(descriptor) = request.fd {
-                    device = Some(descriptor);
+                if let RequestFd::Open(fd) = request.fd {
+                    device = Some(fd);
                 }
             }
         }
@@ -54,8 +54,9 @@ fn receive(count: usize, pieces: &[&[u8]]) {
     }
 }
 
-#[expect(clippy::unwrap_used, reason = "these commands are right")]
-fn answer(count: usize, cdb: [u8; CDB_SIZE], length: usize) {
+/// Encodes `count` replies with `length` bytes of data.
+#[expect(clippy::unwrap_used, reason = "the commands are valid")]
+fn reply(count: usize, cdb: [u8; CDB_SIZE], length: usize) {
     let command = Command::new(cdb).unwrap();
     let sense = [0; SENSE_SIZE];
     let mut reply = ReplyBuffer::new();

@@ -1,4 +1,4 @@
-//! A client's end of a connection, blocking.
+//! The client's end of a connection. It blocks.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -8,55 +8,54 @@ use std::path::Path;
 use scsi_pr::Status;
 use thiserror::Error;
 
-use crate::error::ProtocolError;
 use crate::fd_passing;
 use crate::wire::{
-    CDB_SIZE, Command, Direction, FEATURES_SIZE, Features, RESPONSE_SIZE, Response, SENSE_SIZE,
+    CDB_SIZE, Command, Direction, FEATURES_SIZE, Features, ProtocolError, RESPONSE_SIZE, Response,
 };
 
-/// Why a helper could not be asked.
+/// A failure to get a response from a helper.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// There is no helper at the path, or it may not be used.
+    /// No helper listens at the path, or access to its socket was denied.
     #[error("cannot connect to the helper")]
     Connect(#[source] io::Error),
-    /// The connection broke before the two sides had agreed on the protocol.
+    /// The connection failed during the exchange of feature words.
     #[error("the helper did not complete the handshake")]
     Handshake(#[source] io::Error),
-    /// The protocol cannot carry the command; nothing was sent.
+    /// The protocol cannot carry the command. Nothing was sent.
     #[error("the command cannot be sent to a helper")]
     Command(#[source] ProtocolError),
-    /// The parameter list is not as long as the CDB says; nothing was sent.
-    #[error("the CDB announces {announced} bytes of parameters, there are {given}")]
+    /// The length of the parameter list differs from the one in the CDB. Nothing was sent.
+    #[error("the CDB announces {announced} bytes of parameters, but {given} were given")]
     ParameterLength {
-        /// Bytes by the CDB.
+        /// Length in the CDB, in bytes.
         announced: usize,
-        /// Bytes given.
+        /// Length of the parameter list, in bytes.
         given: usize,
     },
     /// The request could not be sent.
     #[error("cannot send the request")]
     Send(#[source] io::Error),
-    /// No complete answer came. Whether the command was executed is unknown.
+    /// No complete response arrived. The command may have been executed.
     #[error("the helper did not answer")]
     Answer(#[source] io::Error),
-    /// The answer breaks the protocol.
-    #[error("the helper answered with {size} bytes where at most {allowed} are allowed")]
+    /// The response has more data than the command allows, which violates the protocol.
+    #[error("the helper answered with {size} bytes, but at most {allowed} are allowed")]
     TooMuchData {
-        /// Bytes announced.
+        /// Length of the data by the response's header, in bytes.
         size: u32,
-        /// Bytes that the command allows.
+        /// Allocation length of the command, in bytes.
         allowed: usize,
     },
-    /// The result is no SCSI status.
-    #[error("the helper answered with result {0}, which is no SCSI status")]
+    /// The result in the response is not a SCSI status.
+    #[error("the helper answered with result {0}, which is not a SCSI status")]
     BadStatus(u32),
 }
 
-/// A connection to a helper. One request at a time.
+/// A connection to a helper. It carries one request at a time.
 ///
 /// After an error of [`Client::execute`] other than [`ClientError::Command`] and
-/// [`ClientError::ParameterLength`] the two sides no longer agree on where they are: connect anew.
+/// [`ClientError::ParameterLength`] the stream is out of sync: drop the client and connect again.
 #[derive(Debug)]
 pub struct Client {
     socket: UnixStream,
@@ -67,36 +66,39 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError::Connect`] and [`ClientError::Handshake`].
+    /// * [`ClientError::Connect`] if the socket cannot be connected.
+    /// * [`ClientError::Handshake`] if the feature words cannot be exchanged.
     pub fn connect(path: &Path) -> Result<Self, ClientError> {
         Self::negotiate(UnixStream::connect(path).map_err(ClientError::Connect)?)
     }
 
-    /// Begins the protocol on a socket that is connected to a helper.
+    /// Exchanges feature words on a socket that is connected to a helper.
     ///
     /// # Errors
     ///
-    /// [`ClientError::Handshake`].
+    /// Returns [`ClientError::Handshake`] if the feature words cannot be exchanged.
     pub fn negotiate(mut socket: UnixStream) -> Result<Self, ClientError> {
-        // What the helper offers does not matter: nothing is asked for.
-        let mut offered = [0; FEATURES_SIZE];
-        socket
-            .read_exact(&mut offered)
-            .map_err(ClientError::Handshake)?;
-        socket
-            .write_all(&Features::NONE.encode())
-            .map_err(ClientError::Handshake)?;
+        // The offer is ignored, because this client requests no feature.
+        let mut exchange = || {
+            socket.read_exact(&mut [0; FEATURES_SIZE])?;
+            socket.write_all(&Features::NONE.encode())
+        };
+        exchange().map_err(ClientError::Handshake)?;
         Ok(Self { socket })
     }
 
-    /// Has the helper execute `cdb` on `device`, and waits for the answer.
+    /// Sends `cdb`, `device` and `parameters` to the helper and waits for the response.
     ///
-    /// `parameters` is the parameter list of PERSISTENT RESERVE OUT, and empty for IN. A command that
-    /// the device refuses is no error: see [`Response::status`].
+    /// `parameters` is the parameter list of PERSISTENT RESERVE OUT, or empty for IN. A command
+    /// that the device rejects is not an error: see [`Response::status`].
     ///
     /// # Errors
     ///
-    /// Why there is no answer.
+    /// * [`ClientError::Command`] or [`ClientError::ParameterLength`] if the request is invalid.
+    /// * [`ClientError::Send`] if the request cannot be sent.
+    /// * [`ClientError::Answer`] if the connection ends before the response is complete.
+    /// * [`ClientError::TooMuchData`] or [`ClientError::BadStatus`] if the response violates the
+    ///   protocol.
     pub fn execute(
         &mut self,
         cdb: [u8; CDB_SIZE],
@@ -114,20 +116,19 @@ impl Client {
                 given: parameters.len(),
             });
         }
-        fd_passing::send(self.socket.as_fd(), &cdb, device).map_err(ClientError::Send)?;
-        self.socket
-            .write_all(parameters)
+        fd_passing::send(self.socket.as_fd(), &cdb, device)
+            .and_then(|()| self.socket.write_all(parameters))
             .map_err(ClientError::Send)?;
-        self.response(allowed)
+        self.receive(allowed)
     }
 
-    fn response(&mut self, allowed: usize) -> Result<Response, ClientError> {
+    /// Receives a response with at most `allowed` bytes of data.
+    fn receive(&mut self, allowed: usize) -> Result<Response, ClientError> {
         let mut head = [0; RESPONSE_SIZE];
         self.socket
             .read_exact(&mut head)
             .map_err(ClientError::Answer)?;
         let [r0, r1, r2, r3, s0, s1, s2, s3, sense @ ..] = head;
-        let sense: [u8; SENSE_SIZE] = sense;
         let result = u32::from_be_bytes([r0, r1, r2, r3]);
         let status = u8::try_from(result).map_err(|_| ClientError::BadStatus(result))?;
         let size = u32::from_be_bytes([s0, s1, s2, s3]);

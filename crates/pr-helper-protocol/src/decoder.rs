@@ -1,74 +1,74 @@
-//! Bytes and descriptors, however they are cut, to requests. Knows no socket.
+//! Decoder of a client's byte stream and file descriptors into requests. It does no I/O.
 
 use std::os::fd::OwnedFd;
 
-use crate::error::ProtocolError;
 use crate::fd_passing::ReceivedFds;
-use crate::wire::{CDB_SIZE, Command, Direction, FEATURES_SIZE, Features};
+use crate::wire::{CDB_SIZE, Command, Direction, FEATURES_SIZE, Features, ProtocolError};
 
-/// The device that a request is for.
+/// The file descriptor of the device that a request addresses.
 #[derive(Debug)]
 pub enum RequestFd {
-    /// The descriptor that came with the CDB.
+    /// The descriptor that arrived with the CDB.
     Open(OwnedFd),
-    /// One came, and the kernel did not give it to this process: it has as many descriptors as it may
-    /// have, or a security policy forbids this one. The request cannot be executed, but it can be
-    /// answered.
+    /// The client sent a descriptor, but the kernel did not deliver it: this process has reached
+    /// its descriptor limit, or a security policy forbids this descriptor. The request cannot be
+    /// executed, but it can be answered.
     Lost,
 }
 
 /// A complete request.
 #[derive(Debug)]
 pub struct Request {
-    /// What to do.
+    /// Command to execute.
     pub command: Command,
-    /// To which device.
+    /// Descriptor of the device.
     pub fd: RequestFd,
-    /// The parameter list of PERSISTENT RESERVE OUT, as long as the CDB says; empty for IN.
+    /// Parameter list of PERSISTENT RESERVE OUT, as long as the CDB says; empty for IN.
     pub parameters: Vec<u8>,
 }
 
-/// What the bytes that were taken in have led to.
+/// The decoder's state after it consumed bytes.
 #[derive(Debug)]
 pub enum Progress {
     /// More bytes are needed.
     Incomplete,
-    /// The features are agreed on, requests can follow.
+    /// The feature word is complete. Requests can follow.
     Negotiated(Features),
     /// A request is complete.
     Request(Request),
 }
 
-/// What one connection has received of the thing that it waits for.
+/// The decoder of one connection's stream.
 ///
-/// Read into [`Inbox::space`], then say how much it was with [`Inbox::receive`]. The space ends where
-/// the feature word, CDB or parameter list ends that is being read: a descriptor that comes with bytes
-/// read in one go so belongs to just one of them.
+/// The caller reads into [`RequestDecoder::buffer`], then passes the number of bytes read to
+/// [`RequestDecoder::advance`]. The buffer ends where the current feature word, CDB or parameter
+/// list ends, so that a descriptor received in one read belongs to exactly one of them.
 ///
-/// No descriptor is closed before the decoder itself, or the request that it belongs to, is dropped:
-/// whoever owns them decides when and where to wait for a close that blocks.
-#[derive(Debug)]
+/// Descriptors are closed only when the decoder, or the request that owns them, is dropped. The
+/// owner thus decides which thread runs a close that can block.
+#[derive(Debug, Default)]
 pub struct RequestDecoder {
     state: DecodeState,
     filled: usize,
-    /// Holds feature words and CDBs, which every connection needs room for.
+    /// Feature word or CDB. Inline, because every connection receives both.
     head: [u8; CDB_SIZE],
-    /// Holds a parameter list; empty except while one is arriving.
+    /// Parameter list. Empty except while one is arriving.
     parameters: Vec<u8>,
     fd: Option<RequestFd>,
-    /// Descriptors that should not have come.
+    /// Descriptors that violate the protocol.
     rejected_fds: Vec<RequestFd>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 enum DecodeState {
+    #[default]
     Features,
     Cdb,
     Parameters(Command),
 }
 
 impl RequestDecoder {
-    /// A connection of which nothing was received.
+    /// Creates a decoder at the start of a stream.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -81,7 +81,7 @@ impl RequestDecoder {
         }
     }
 
-    /// Where the next bytes belong; at least one byte long.
+    /// Returns the buffer for the next bytes. It is at least one byte long.
     pub fn buffer(&mut self) -> &mut [u8] {
         let unit = match self.state {
             DecodeState::Features => self.head.get_mut(..FEATURES_SIZE).unwrap_or_default(),
@@ -91,19 +91,15 @@ impl RequestDecoder {
         unit.get_mut(self.filled..).unwrap_or_default()
     }
 
-    /// Takes in `count` bytes that were read into [`Inbox::space`], and the descriptors that came
-    /// with them. A count of 0 is the end of the stream.
+    /// Consumes `count` bytes that were read into [`RequestDecoder::buffer`], and the `fds` that
+    /// arrived with them. A count of 0 means the end of the stream.
     ///
     /// # Errors
     ///
-    /// What the client did wrong. The decoder is to be dropped; every descriptor received so far is
-    /// closed with it.
-    pub fn advance(
-        &mut self,
-        count: usize,
-        descriptors: ReceivedFds,
-    ) -> Result<Progress, ProtocolError> {
-        self.store_fds(descriptors)?;
+    /// Returns the client's violation of the protocol. The decoder must not be used afterwards;
+    /// dropping it closes the descriptors received so far.
+    pub fn advance(&mut self, count: usize, fds: ReceivedFds) -> Result<Progress, ProtocolError> {
+        self.store_fds(fds)?;
         if count == 0 {
             return Err(ProtocolError::Truncated);
         }
@@ -119,54 +115,52 @@ impl RequestDecoder {
         }
     }
 
-    /// Whether nothing of a feature word or a request has arrived: a stream that ends here breaks
-    /// nothing off.
+    /// Returns `true` if no part of a feature word or a request has arrived, so that the stream can
+    /// end here without truncating anything.
     #[must_use]
     pub const fn is_between_requests(&self) -> bool {
         !matches!(self.state, DecodeState::Parameters(_)) && self.filled == 0
     }
 
-    /// Whether the features are agreed on.
+    /// Returns `true` after the client's feature word has arrived.
     #[must_use]
     pub const fn is_negotiated(&self) -> bool {
         !matches!(self.state, DecodeState::Features)
     }
 
-    /// Returns the number of descriptors that were received and not handed on with a request.
+    /// Returns the number of received descriptors that no request owns.
     #[must_use]
     pub fn fd_count(&self) -> usize {
-        self.rejected_fds
-            .len()
-            .saturating_add(usize::from(self.fd.is_some()))
+        self.rejected_fds.len() + usize::from(self.fd.is_some())
     }
 
-    fn store_fds(&mut self, descriptors: ReceivedFds) -> Result<(), ProtocolError> {
-        let device = match descriptors {
+    fn store_fds(&mut self, fds: ReceivedFds) -> Result<(), ProtocolError> {
+        let fd = match fds {
             ReceivedFds::None => return Ok(()),
-            ReceivedFds::One(descriptor) => RequestFd::Open(descriptor),
+            ReceivedFds::One(fd) => RequestFd::Open(fd),
             ReceivedFds::Truncated => RequestFd::Lost,
-            ReceivedFds::Many(several) => {
+            ReceivedFds::Many(fds) => {
                 self.rejected_fds
-                    .extend(several.into_iter().map(RequestFd::Open));
+                    .extend(fds.into_iter().map(RequestFd::Open));
                 return Err(ProtocolError::TooManyFds);
             }
         };
         let violation = match (self.state, &self.fd) {
             (DecodeState::Cdb, None) => {
-                self.fd = Some(device);
+                self.fd = Some(fd);
                 return Ok(());
             }
             (DecodeState::Cdb, Some(_)) => ProtocolError::TooManyFds,
             (DecodeState::Features | DecodeState::Parameters(_), _) => ProtocolError::UnexpectedFd,
         };
-        self.rejected_fds.push(device);
+        self.rejected_fds.push(fd);
         Err(violation)
     }
 
     fn finish_features(&mut self) -> Result<Progress, ProtocolError> {
         let [a, b, c, d, ..] = self.head;
         let requested = Features::decode([a, b, c, d]);
-        if !requested.is_subset_of(Features::NONE) {
+        if requested != Features::NONE {
             return Err(ProtocolError::UnknownFeatures(requested.get()));
         }
         self.state = DecodeState::Cdb;
@@ -188,18 +182,10 @@ impl RequestDecoder {
 
     fn finish_request(&mut self, command: Command) -> Result<Progress, ProtocolError> {
         self.state = DecodeState::Cdb;
-        let device = self.fd.take().ok_or(ProtocolError::MissingFd)?;
-        let parameters = std::mem::take(&mut self.parameters);
         Ok(Progress::Request(Request {
             command,
-            fd: device,
-            parameters,
+            fd: self.fd.take().ok_or(ProtocolError::MissingFd)?,
+            parameters: std::mem::take(&mut self.parameters),
         }))
-    }
-}
-
-impl Default for RequestDecoder {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -1,4 +1,4 @@
-//! `recvmsg` and `sendmsg` with descriptors.
+//! Passing of file descriptors over Unix sockets (`SCM_RIGHTS`).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -9,55 +9,55 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// The number of descriptors that the kernel passes with one message (`SCM_MAX_FD` in
-/// `include/net/scm.h`).
+/// Maximum number of descriptors in one message (`SCM_MAX_FD` in `include/net/scm.h`).
 const SCM_MAX_FD: usize = 253;
 
-/// Bytes of the control buffer for one message with as many descriptors as the kernel passes.
+/// Size in bytes of a control buffer for one message with [`SCM_MAX_FD`] descriptors.
 const MAX_CONTROL: usize = rustix::cmsg_space!(ScmRights(SCM_MAX_FD));
 
-/// Bytes of the control buffer for exactly two descriptors: a header (`struct cmsghdr`: a length, a
-/// level, a type) and two numbers. One more than the protocol allows is enough to recognise a
-/// violation.
+/// Size in bytes of a control buffer for exactly two descriptors: a `struct cmsghdr` (length,
+/// level, type) and two descriptor numbers. Two descriptors are enough to detect a violation,
+/// because the protocol allows one.
 const SMALL_CONTROL: usize = size_of::<usize>() + 4 * size_of::<i32>();
 
-/// A control buffer, aligned so that none of it is lost to padding: rustix skips bytes up to the
-/// alignment of a header.
+/// A control buffer with the alignment of a header: rustix skips the bytes before the first aligned
+/// address, which would shorten an unaligned buffer.
 #[repr(align(8))]
 struct Control([MaybeUninit<u8>; MAX_CONTROL]);
 
-/// How to read from a socket.
+/// The blocking behaviour of [`receive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiveMode {
-    /// Returns at once, and never closes a descriptor, because a close can block: takes all
-    /// descriptors that the peer sent with one message, up to 253.
+    /// Returns immediately and delivers all descriptors of a message, up to 253. Nothing is closed
+    /// within the call, because a close can block.
     NeverBlock,
-    /// Does not wait for data. Takes two descriptors at most; the kernel closes any others within
-    /// the call, which can block.
+    /// Does not wait for data. Delivers at most two descriptors; the kernel closes any others
+    /// within the call, which can block.
     NoWait,
-    /// As [`ReceiveMode::NoWait`], but waits for data as long as the socket does (`SO_RCVTIMEO`,
-    /// `O_NONBLOCK`).
+    /// Like [`ReceiveMode::NoWait`], but waits for data as the socket's `SO_RCVTIMEO` and
+    /// `O_NONBLOCK` say.
     Wait,
 }
 
-/// The descriptors that came with some bytes.
+/// The descriptors received with some bytes. All are close-on-exec.
 #[derive(Debug)]
 pub enum ReceivedFds {
-    /// None.
+    /// No descriptor was sent.
     None,
-    /// One, as the protocol wants it. It is close-on-exec.
+    /// Exactly one descriptor was sent, as the protocol requires.
     One(OwnedFd),
-    /// More than one. Those that the kernel delivered are here, as far as there was room.
+    /// More than one descriptor was sent. Contains those that the kernel delivered.
     Many(Vec<OwnedFd>),
-    /// At least one was sent, and the kernel did not give any to this process.
+    /// At least one descriptor was sent, but the kernel delivered none to this process.
     Truncated,
 }
 
-/// Reads what has arrived, up to `buffer`'s length, and the descriptors that came with it.
+/// Reads at most `buffer.len()` bytes, and the descriptors sent with them. Returns the number of
+/// bytes read: 0 at the end of the stream.
 ///
 /// # Errors
 ///
-/// Returns the error of recvmsg(2); `WouldBlock` if no data has arrived.
+/// Returns the error of recvmsg(2): `WouldBlock` if no data has arrived.
 pub fn receive(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
@@ -69,8 +69,7 @@ pub fn receive(
         ReceiveMode::Wait => (SMALL_CONTROL, RecvFlags::empty()),
     };
     let mut control = Control([MaybeUninit::uninit(); MAX_CONTROL]);
-    let space = control.0.get_mut(..size).unwrap_or_default();
-    let mut ancillary = RecvAncillaryBuffer::new(space);
+    let mut ancillary = RecvAncillaryBuffer::new(control.0.get_mut(..size).unwrap_or_default());
     let message = recvmsg(
         socket,
         &mut [IoSliceMut::new(buffer)],
@@ -78,49 +77,40 @@ pub fn receive(
         flags | RecvFlags::CMSG_CLOEXEC,
     )?;
 
-    let mut received = ancillary.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(descriptors) => Some(descriptors),
-        _ => None,
-    });
-    // The kernel puts all descriptors of one read into one message.
-    let mut descriptors = received.next().into_iter().flatten();
-    let is_cut = message.flags.contains(ReturnFlags::CTRUNC);
-    let descriptors = match (descriptors.next(), descriptors.next()) {
-        (None, _) if is_cut => ReceivedFds::Truncated,
+    // The kernel delivers all descriptors of one read in one control message.
+    let mut fds = ancillary
+        .drain()
+        .find_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        })
+        .into_iter()
+        .flatten();
+    let is_truncated = message.flags.contains(ReturnFlags::CTRUNC);
+    let fds = match (fds.next(), fds.next()) {
+        (None, _) if is_truncated => ReceivedFds::Truncated,
         (None, _) => ReceivedFds::None,
-        (Some(only), None) if !is_cut => ReceivedFds::One(only),
-        (Some(first), second) => ReceivedFds::Many(
-            [first]
-                .into_iter()
-                .chain(second)
-                .chain(descriptors)
-                .collect(),
-        ),
+        (Some(fd), None) if !is_truncated => ReceivedFds::One(fd),
+        (Some(first), second) => {
+            ReceivedFds::Many([first].into_iter().chain(second).chain(fds).collect())
+        }
     };
-    Ok((message.bytes, descriptors))
+    Ok((message.bytes, fds))
 }
 
-/// Sends all of `bytes`, and `descriptor` with the first of them. Blocks as the socket does.
+/// Sends all of `bytes`, with `fd` attached to the first of them. Blocks if the socket does.
 ///
 /// # Errors
 ///
-/// That of sendmsg(2).
-pub fn send(
-    socket: BorrowedFd<'_>,
-    mut bytes: &[u8],
-    descriptor: BorrowedFd<'_>,
-) -> io::Result<()> {
-    let descriptors = [descriptor];
+/// Returns the error of sendmsg(2).
+pub fn send(socket: BorrowedFd<'_>, mut bytes: &[u8], fd: BorrowedFd<'_>) -> io::Result<()> {
+    let fds = [fd];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
+    ancillary.push(SendAncillaryMessage::ScmRights(&fds));
     while !bytes.is_empty() {
-        let sent = sendmsg(
-            socket,
-            &[IoSlice::new(bytes)],
-            &mut ancillary,
-            SendFlags::NOSIGNAL,
-        )?;
+        let message = [IoSlice::new(bytes)];
+        let sent = sendmsg(socket, &message, &mut ancillary, SendFlags::NOSIGNAL)?;
         bytes = bytes.get(sent..).unwrap_or_default();
         ancillary.clear();
     }

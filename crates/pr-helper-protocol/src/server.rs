@@ -8,9 +8,8 @@ use rustix::net::{SendFlags, send};
 use thiserror::Error;
 
 use crate::decoder::{Progress, Request, RequestDecoder};
-use crate::error::ProtocolError;
 use crate::fd_passing::{self, ReceiveMode};
-use crate::wire::Features;
+use crate::wire::{Features, ProtocolError};
 
 /// The reason that a connection ended.
 #[derive(Debug, Error)]
@@ -94,8 +93,8 @@ impl<S: AsFd> Connection<S> {
             };
             let (count, received) = match fd_passing::receive(socket, space, mode) {
                 Ok(received) => received,
-                // A waiting read fails with EINTR if this process is stopped and continued, or frozen
-                // and thawed (signal(7)).
+                // A waiting read fails with EINTR if this process is stopped and continued, or
+                // frozen and thawed (signal(7)).
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -117,8 +116,8 @@ impl<S: AsFd> Connection<S> {
         }
     }
 
-    /// Returns `true` if part of a reply is unsent, because the socket's buffer is full or the kernel
-    /// lacks memory.
+    /// Returns `true` if part of a reply is unsent, because the socket's buffer is full or the
+    /// kernel lacks memory.
     #[must_use]
     pub const fn has_pending_output(&self) -> bool {
         !self.pending_output.is_empty()
@@ -142,7 +141,8 @@ impl<S: AsFd> Connection<S> {
         self.decoder.fd_count()
     }
 
-    /// Sends as much of `response` as the socket accepts. [`Connection::poll_request`] sends the rest.
+    /// Sends as much of `response` as the socket accepts. [`Connection::poll_request`] sends the
+    /// rest.
     ///
     /// # Errors
     ///

@@ -1,33 +1,54 @@
 //! The layouts of the protocol: feature word, command, response.
 
 use scsi_pr::{PERSISTENT_RESERVE_IN, PERSISTENT_RESERVE_OUT, Status};
+use thiserror::Error;
 
-use crate::error::ProtocolError;
-
-/// Bytes of a feature word.
+/// Length of a feature word in bytes.
 pub const FEATURES_SIZE: usize = 4;
-/// Bytes of a CDB on the socket. Those of PERSISTENT RESERVE are 10 long; the rest is zero.
+/// Length of a CDB on the socket in bytes. A PERSISTENT RESERVE CDB has 10; the rest is zero.
 pub const CDB_SIZE: usize = 16;
-
-/// A CDB in a request: with zeros behind it. What there is no room for is left out.
-#[must_use]
-pub fn pad_cdb(cdb: &[u8]) -> [u8; CDB_SIZE] {
-    let mut field = [0; CDB_SIZE];
-    for (byte, value) in field.iter_mut().zip(cdb) {
-        *byte = *value;
-    }
-    field
-}
-/// Bytes of sense data in a response.
+/// Length of the sense data in a response in bytes.
 pub const SENSE_SIZE: usize = 96;
-/// The longest data or parameter list that the protocol carries, in bytes.
+/// Largest data or parameter list that the protocol carries, in bytes.
 pub const MAX_TRANSFER: usize = 8192;
-/// Bytes of a response before its data: result, size, sense.
+/// Length of a response without its data in bytes: result, size, sense.
 pub const RESPONSE_SIZE: usize = 4 + 4 + SENSE_SIZE;
 
-/// A feature word: what a helper can do beyond the basic protocol, or what a client asks for.
+/// Pads `cdb` with zeros to the length that a request carries. Excess bytes are dropped.
+#[must_use]
+pub fn pad_cdb(cdb: &[u8]) -> [u8; CDB_SIZE] {
+    std::array::from_fn(|index| cdb.get(index).copied().unwrap_or(0))
+}
+
+/// A violation of the protocol by a client. The helper's only reaction is to close the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum ProtocolError {
+    /// The client requested features that the helper did not offer.
+    #[error("features {0:#010x} requested, none is offered")]
+    UnknownFeatures(u32),
+    /// A CDB arrived without a file descriptor.
+    #[error("no file descriptor in request")]
+    MissingFd,
+    /// More than one file descriptor arrived with a CDB.
+    #[error("more than one file descriptor in request")]
+    TooManyFds,
+    /// A file descriptor arrived with a feature word or a parameter list.
+    #[error("file descriptor outside of a CDB")]
+    UnexpectedFd,
+    /// The opcode of a CDB is neither PERSISTENT RESERVE IN nor PERSISTENT RESERVE OUT.
+    #[error("opcode {0:#04x} is not PERSISTENT RESERVE")]
+    UnsupportedOpcode(u8),
+    /// The data length in a CDB exceeds [`MAX_TRANSFER`].
+    #[error("length of {0} bytes is over 8192")]
+    TooLong(u16),
+    /// The stream ended within a request.
+    #[error("stream ended in the middle of a request")]
+    Truncated,
+}
+
+/// A feature word: the extensions that a helper offers or a client requests.
 ///
-/// No feature is defined, so both are empty in every known implementation.
+/// No feature is defined, so every known implementation sends zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features(u32);
 
@@ -35,44 +56,38 @@ impl Features {
     /// The basic protocol.
     pub const NONE: Self = Self(0);
 
-    /// Reads a feature word.
+    /// Decodes a feature word.
     #[must_use]
     pub const fn decode(bytes: [u8; FEATURES_SIZE]) -> Self {
         Self(u32::from_be_bytes(bytes))
     }
 
-    /// The word as it is sent.
+    /// Encodes the feature word.
     #[must_use]
     pub const fn encode(self) -> [u8; FEATURES_SIZE] {
         self.0.to_be_bytes()
     }
 
-    /// The bits.
+    /// Returns the feature bits.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0
     }
-
-    /// Whether all of these features are among `offered`.
-    #[must_use]
-    pub const fn is_subset_of(self, offered: Self) -> bool {
-        self.0 & !offered.0 == 0
-    }
 }
 
-/// Which way a command's data goes.
+/// The direction of a command's data transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// PERSISTENT RESERVE IN: the device answers with data.
+    /// PERSISTENT RESERVE IN: the device returns data.
     In,
     /// PERSISTENT RESERVE OUT: the client sends a parameter list.
     Out,
 }
 
-/// A PERSISTENT RESERVE command that the protocol can carry: its CDB, exactly as the client sent it.
+/// A PERSISTENT RESERVE command that the protocol can carry: the CDB exactly as the client sent it.
 ///
-/// Only the opcode and the length are judged. Everything else, a reserved service action too, is for
-/// the device to answer.
+/// Only the opcode and the length are validated. The device validates everything else, including
+/// the service action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Command {
     cdb: [u8; CDB_SIZE],
@@ -81,12 +96,12 @@ pub struct Command {
 }
 
 impl Command {
-    /// Takes a CDB.
+    /// Validates the opcode and the length of a CDB.
     ///
     /// # Errors
     ///
-    /// [`Violation::ForeignOpcode`] for any other command than PERSISTENT RESERVE IN and OUT, and
-    /// [`Violation::TooLong`] for more than [`MAX_TRANSFER`] bytes of data.
+    /// * [`ProtocolError::UnsupportedOpcode`] if the command is not PERSISTENT RESERVE IN or OUT.
+    /// * [`ProtocolError::TooLong`] if the length exceeds [`MAX_TRANSFER`].
     pub fn new(cdb: [u8; CDB_SIZE]) -> Result<Self, ProtocolError> {
         let [opcode, _, _, _, _, _, _, length_high, length_low, ..] = cdb;
         let direction = match opcode {
@@ -94,8 +109,8 @@ impl Command {
             PERSISTENT_RESERVE_OUT => Direction::Out,
             other => return Err(ProtocolError::UnsupportedOpcode(other)),
         };
-        // PERSISTENT RESERVE OUT has a 32-bit length in bytes 5 to 8. Both QEMU and its helper take
-        // the low half alone, and a client that follows them sends just so many bytes.
+        // PERSISTENT RESERVE OUT has a 32-bit length in bytes 5 to 8. QEMU and its helper both use
+        // the low 16 bits only, and a client that follows them sends that many bytes.
         let transfer_length = u16::from_be_bytes([length_high, length_low]);
         if usize::from(transfer_length) > MAX_TRANSFER {
             return Err(ProtocolError::TooLong(transfer_length));
@@ -107,41 +122,43 @@ impl Command {
         })
     }
 
-    /// The CDB as it was sent.
+    /// Returns the CDB as the client sent it.
     #[must_use]
     pub const fn cdb(&self) -> &[u8; CDB_SIZE] {
         &self.cdb
     }
 
-    /// Which way the data goes.
+    /// Returns the direction of the data transfer.
     #[must_use]
     pub const fn direction(&self) -> Direction {
         self.direction
     }
 
-    /// Bytes of the parameter list that follows (OUT), or the allocation length of the answer (IN).
+    /// Returns the length in bytes of the parameter list that follows (OUT), or the allocation
+    /// length of the reply's data (IN).
     #[must_use]
     pub fn transfer_length(&self) -> usize {
         usize::from(self.transfer_length)
     }
 }
 
-/// One response of a helper, being made: room for the device's data and, in front of it, the header.
+/// A buffer in which a helper builds responses: a header, then the device's data.
 ///
-/// The data area of a command is as long as the command allows and no longer, so that a response
-/// cannot carry more. Make one and use it for command after command.
+/// The data area is exactly as long as the command allows, so a response cannot carry more. One
+/// buffer serves any number of commands in turn.
 pub struct ReplyBuffer {
     bytes: Box<[u8; BUFFER_SIZE]>,
 }
 
-/// Where a response begins in its buffer, so that its data lie at an odd address: a device is not let write to
-/// such memory itself, and a caller who knows that need not take a detour (`linux_util::sg_io`). A box of many
-/// bytes begins at an even one with every allocator there is; with another one it would only be slower.
+/// Offset of a response in its buffer. It places the data at an odd address, because the kernel
+/// does not let a device write to such memory directly, and `linux_util::sg_io` then needs no
+/// bounce buffer. Every known allocator places a box of this size at an even address; with another
+/// allocator the transfer would only be slower.
 const START: usize = 1;
 const BUFFER_SIZE: usize = START + RESPONSE_SIZE + MAX_TRANSFER;
 
 impl ReplyBuffer {
-    /// A new buffer.
+    /// Creates a buffer of zeros.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -149,19 +166,19 @@ impl ReplyBuffer {
         }
     }
 
-    /// Where the data that `command` asks for belongs: its allocation length for PERSISTENT RESERVE
-    /// IN, nothing for OUT.
+    /// Returns the area for the data of `command`: as long as its allocation length for PERSISTENT
+    /// RESERVE IN, empty for OUT.
     ///
-    /// It is all zeros, whatever was answered before: what a device does not fill must not show one
-    /// client another one's data.
+    /// The area is zeroed, so that a device that fills only a part of it does not expose the data
+    /// of an earlier command to another client.
     pub fn data_area(&mut self, command: &Command) -> &mut [u8] {
         let area = data_range(&mut self.bytes, command);
         area.fill(0);
         area
     }
 
-    /// The response to `command`, complete: the first `length` bytes of the data area go with it,
-    /// as far as the command allows any.
+    /// Encodes the response to `command` with the first `length` bytes of the data area, at most
+    /// as many as the command allows.
     pub fn encode(
         &mut self,
         command: &Command,
@@ -169,8 +186,8 @@ impl ReplyBuffer {
         sense: &[u8; SENSE_SIZE],
         length: usize,
     ) -> &[u8] {
+        // `data_range` limits the length to MAX_TRANSFER, so it fits 32 bits.
         let length = data_range(&mut self.bytes, command).len().min(length);
-        // At most MAX_TRANSFER, by `room_for`.
         let size = u32::try_from(length).unwrap_or(0);
         let space = self.bytes.get_mut(START..).unwrap_or_default();
         let space = put(space, u32::from(status.0).to_be_bytes());
@@ -182,25 +199,23 @@ impl ReplyBuffer {
     }
 }
 
-/// Puts `part` at the beginning of `space`; gives the rest, which is nothing where there is no room.
+/// Copies `part` to the front of `space` and returns the rest: empty if `part` does not fit.
 fn put<const N: usize>(space: &mut [u8], part: [u8; N]) -> &mut [u8] {
-    match space.split_first_chunk_mut() {
-        Some((place, rest)) => {
-            *place = part;
-            rest
-        }
-        None => &mut [],
-    }
+    let Some((front, rest)) = space.split_first_chunk_mut() else {
+        return &mut [];
+    };
+    *front = part;
+    rest
 }
 
-/// The part of `bytes` behind the header that the data of `command` may fill.
+/// Returns the part of `bytes` after the header that the data of `command` can fill.
 fn data_range<'a>(bytes: &'a mut [u8; BUFFER_SIZE], command: &Command) -> &'a mut [u8] {
-    let room = match command.direction() {
+    let length = match command.direction() {
         Direction::In => command.transfer_length(),
         Direction::Out => 0,
     };
     bytes
-        .get_mut(START + RESPONSE_SIZE..START + RESPONSE_SIZE + room)
+        .get_mut(START + RESPONSE_SIZE..START + RESPONSE_SIZE + length)
         .unwrap_or_default()
 }
 
@@ -210,21 +225,14 @@ impl Default for ReplyBuffer {
     }
 }
 
-impl std::fmt::Debug for ReplyBuffer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // 8 KiB of somebody's data are no help in a log.
-        f.debug_struct("ReplyBuffer").finish_non_exhaustive()
-    }
-}
-
-/// What a helper answered.
+/// A helper's response to one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
-    /// The command's status.
+    /// Status of the command.
     pub status: Status,
-    /// Sense data, zeros behind its end. Meaningful with CHECK CONDITION.
+    /// Sense data, padded with zeros. Meaningful with CHECK CONDITION.
     pub sense: [u8; SENSE_SIZE],
-    /// The device's data. Empty for PERSISTENT RESERVE OUT and for any status but GOOD.
+    /// Data from the device. Empty for PERSISTENT RESERVE OUT and for any status but GOOD.
     pub data: Vec<u8>,
 }
 
@@ -238,14 +246,14 @@ mod tests {
     }
 
     #[test]
-    fn only_persistent_reserve_is_a_command() {
+    fn command_other_than_persistent_reserve_rejected() {
         for opcode in 0..=255 {
             assert_eq!(command(opcode, 8).is_ok(), opcode == 0x5e || opcode == 0x5f);
         }
     }
 
     #[test]
-    fn more_than_8192_bytes_are_too_long() {
+    fn command_over_8192_bytes_rejected() {
         assert_eq!(command(0x5e, 8192).unwrap().transfer_length(), 8192);
         assert_eq!(command(0x5f, 8193), Err(ProtocolError::TooLong(8193)));
     }
@@ -266,24 +274,19 @@ mod tests {
     }
 
     #[test]
-    fn reply_never_carries_more_than_the_allocation_length() {
-        let command = command(0x5e, 8).unwrap();
-        let mut reply = ReplyBuffer::new();
-        let bytes = reply.encode(&command, Status::GOOD, &[0; 96], 8192);
-        assert_eq!((bytes.len(), &bytes[4..8]), (104 + 8, &[0, 0, 0, 8][..]));
+    fn reply_data_limited_to_what_the_command_allows() {
+        for (opcode, length, allowed) in [(0x5e, 8, 8), (0x5f, 24, 0)] {
+            let command = command(opcode, length).unwrap();
+            let mut reply = ReplyBuffer::new();
+            assert_eq!(reply.data_area(&command).len(), usize::from(allowed));
+            let bytes = reply.encode(&command, Status::GOOD, &[0; 96], 8192);
+            assert_eq!(bytes.len(), 104 + usize::from(allowed));
+            assert_eq!(bytes[4..8], [0, 0, 0, allowed]);
+        }
     }
 
     #[test]
-    fn reply_to_persistent_reserve_out_never_carries_data() {
-        let command = command(0x5f, 24).unwrap();
-        let mut reply = ReplyBuffer::new();
-        assert!(reply.data_area(&command).is_empty());
-        let bytes = reply.encode(&command, Status::GOOD, &[0; 96], 24);
-        assert_eq!((bytes.len(), &bytes[4..8]), (104, &[0, 0, 0, 0][..]));
-    }
-
-    #[test]
-    fn data_area_shows_nothing_of_the_answer_before() {
+    fn data_area_is_cleared_for_each_command() {
         let mut reply = ReplyBuffer::new();
         reply.data_area(&command(0x5e, 64).unwrap()).fill(0xff);
         assert_eq!(reply.data_area(&command(0x5e, 32).unwrap()), [0; 32]);

@@ -1,6 +1,6 @@
-//! Requests come out of a decoder whole, however their bytes were cut, and nothing else does.
+//! Tests that the decoder yields exactly the requests sent, however the stream is split into reads.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -11,37 +11,38 @@ use pr_helper_protocol::{ProtocolError, Request, RequestDecoder, RequestFd};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-fn descriptor() -> OwnedFd {
+fn open_fd() -> OwnedFd {
     File::open("/dev/null").unwrap().into()
 }
 
-/// A client's request: its bytes, and with which of the CDB's the descriptor comes.
+/// A client's request, and the index of the CDB byte that carries the descriptor.
 #[derive(Clone, Debug)]
-struct Sent {
+struct SentRequest {
     cdb: [u8; 16],
     parameters: Vec<u8>,
-    descriptor_at: usize,
+    fd_at: usize,
 }
 
 prop_compose! {
-    fn sent()(
+    fn sent_request()(
         mut cdb in any::<[u8; 16]>(),
         is_out in any::<bool>(),
         parameters in vec(any::<u8>(), 0..64),
-        descriptor_at in 0..16_usize,
-    ) -> Sent {
+        fd_at in 0..16_usize,
+    ) -> SentRequest {
         let length = u16::try_from(parameters.len()).unwrap();
         cdb[0] = if is_out { 0x5f } else { 0x5e };
         cdb[7..9].copy_from_slice(&length.to_be_bytes());
-        Sent { cdb, parameters: if is_out { parameters } else { Vec::new() }, descriptor_at }
+        SentRequest { cdb, parameters: if is_out { parameters } else { Vec::new() }, fd_at }
     }
 }
 
-/// Hands `stream` to `decoder` in pieces of the lengths that `cuts` gives in turn.
+/// Feeds `stream` to `decoder` in reads whose lengths cycle through `cuts`, with a descriptor at
+/// each offset in `fds_at`.
 fn feed(
     decoder: &mut RequestDecoder,
     stream: &[u8],
-    descriptors_at: &[usize],
+    fds_at: &[usize],
     cuts: &[usize],
 ) -> Result<Vec<Request>, ProtocolError> {
     let mut requests = Vec::new();
@@ -55,16 +56,16 @@ fn feed(
             .min(*cuts.next().unwrap())
             .min(stream.len() - at);
         space[..count].copy_from_slice(&stream[at..at + count]);
-        let mut with = descriptors_at
+        let mut fds = fds_at
             .iter()
-            .filter(|place| (at..at + count).contains(*place));
-        let descriptors = match (with.next(), with.next()) {
+            .filter(|offset| (at..at + count).contains(*offset));
+        let received = match (fds.next(), fds.next()) {
             (None, _) => ReceivedFds::None,
-            (Some(_), None) => ReceivedFds::One(descriptor()),
-            (Some(_), Some(_)) => ReceivedFds::Many(vec![descriptor(), descriptor()]),
+            (Some(_), None) => ReceivedFds::One(open_fd()),
+            (Some(_), Some(_)) => ReceivedFds::Many(vec![open_fd(), open_fd()]),
         };
         at += count;
-        if let Progress::Request(request) = decoder.advance(count, descriptors)? {
+        if let Progress::Request(request) = decoder.advance(count, received)? {
             requests.push(request);
         }
     }
@@ -73,19 +74,19 @@ fn feed(
 
 proptest! {
     #[test]
-    fn requests_come_out_as_they_were_sent(
-        sent in vec(sent(), 1..6),
+    fn split_stream_yields_requests_as_sent(
+        sent in vec(sent_request(), 1..6),
         cuts in vec(1..40_usize, 1..20),
     ) {
         let mut stream = vec![0; 4];
-        let mut descriptors_at = Vec::new();
+        let mut fds_at = Vec::new();
         for request in &sent {
-            descriptors_at.push(stream.len() + request.descriptor_at);
+            fds_at.push(stream.len() + request.fd_at);
             stream.extend(request.cdb);
             stream.extend(&request.parameters);
         }
         let mut decoder = RequestDecoder::new();
-        let received = feed(&mut decoder, &stream, &descriptors_at, &cuts).unwrap();
+        let received = feed(&mut decoder, &stream, &fds_at, &cuts).unwrap();
         prop_assert!(decoder.is_between_requests());
         prop_assert_eq!(received.len(), sent.len());
         for (received, sent) in received.iter().zip(&sent) {
@@ -96,9 +97,9 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_give_requests_or_a_violation(
+    fn any_bytes_yield_requests_or_an_error(
         stream in vec(any::<u8>(), 0..300),
-        descriptors_at in vec(0..300_usize, 0..6),
+        fds_at in vec(0..300_usize, 0..6),
         cuts in vec(1..40_usize, 1..20),
         opcode in prop_oneof![Just(0x5e), Just(0x5f), any::<u8>()],
         is_greeted in any::<bool>(),
@@ -108,18 +109,20 @@ proptest! {
             stream[..4].fill(0);
             stream[4] = opcode;
         }
-        // Whatever it is, it does not panic, and nothing but whole commands comes out.
-        for request in feed(&mut RequestDecoder::new(), &stream, &descriptors_at, &cuts).unwrap_or_default() {
+        // The decoder must not panic, and every request must be within the limits.
+        let requests = feed(&mut RequestDecoder::new(), &stream, &fds_at, &cuts);
+        for request in requests.unwrap_or_default() {
             prop_assert!(request.parameters.len() <= 8192);
         }
     }
 }
 
-/// What becomes of a connection that has sent `stream`, with descriptors at these places.
-fn outcome(stream: &[u8], descriptors_at: &[usize]) -> Result<usize, ProtocolError> {
-    feed(&mut RequestDecoder::new(), stream, descriptors_at, &[8192]).map(|requests| requests.len())
+/// Decodes `stream`, with descriptors at these offsets, and returns the number of requests.
+fn count_requests(stream: &[u8], fds_at: &[usize]) -> Result<usize, ProtocolError> {
+    feed(&mut RequestDecoder::new(), stream, fds_at, &[8192]).map(|requests| requests.len())
 }
 
+/// Builds the stream of a client that sends `cdb` and a parameter list of zeros.
 fn stream(cdb: &[u8], parameters: usize) -> Vec<u8> {
     let mut stream = vec![0; 4];
     stream.extend(cdb);
@@ -131,66 +134,66 @@ const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
 const REGISTER: [u8; 10] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
 
 #[test]
-fn features_that_are_not_offered_are_a_violation() {
+fn unoffered_features_are_rejected() {
     assert_eq!(
-        outcome(&[0, 0, 0, 1], &[]),
+        count_requests(&[0, 0, 0, 1], &[]),
         Err(ProtocolError::UnknownFeatures(1))
     );
 }
 
 #[test]
-fn a_request_needs_exactly_one_descriptor() {
-    assert_eq!(outcome(&stream(&READ_KEYS, 0), &[4]), Ok(1));
+fn request_without_exactly_one_fd_is_rejected() {
+    assert_eq!(count_requests(&stream(&READ_KEYS, 0), &[4]), Ok(1));
     assert_eq!(
-        outcome(&stream(&READ_KEYS, 0), &[]),
+        count_requests(&stream(&READ_KEYS, 0), &[]),
         Err(ProtocolError::MissingFd)
     );
     assert_eq!(
-        outcome(&stream(&READ_KEYS, 0), &[4, 19]),
+        count_requests(&stream(&READ_KEYS, 0), &[4, 19]),
         Err(ProtocolError::TooManyFds)
     );
 }
 
 #[test]
-fn a_second_descriptor_in_a_later_piece_is_a_violation() {
+fn second_fd_in_a_later_read_is_rejected() {
     let stream = stream(&READ_KEYS, 0);
     let result = feed(&mut RequestDecoder::new(), &stream, &[4, 19], &[4, 8, 8]);
     assert_eq!(result.unwrap_err(), ProtocolError::TooManyFds);
 }
 
 #[test]
-fn a_descriptor_outside_of_a_cdb_is_a_violation() {
+fn fd_outside_of_a_cdb_is_rejected() {
     assert_eq!(
-        outcome(&stream(&READ_KEYS, 0), &[0]),
+        count_requests(&stream(&READ_KEYS, 0), &[0]),
         Err(ProtocolError::UnexpectedFd)
     );
     assert_eq!(
-        outcome(&stream(&REGISTER, 24), &[4, 30]),
+        count_requests(&stream(&REGISTER, 24), &[4, 30]),
         Err(ProtocolError::UnexpectedFd)
     );
 }
 
 #[test]
-fn foreign_opcodes_and_long_transfers_are_violations() {
+fn other_opcodes_and_long_transfers_are_rejected() {
     assert_eq!(
-        outcome(&stream(&[0x12, 0, 0, 0, 36, 0], 0), &[4]),
+        count_requests(&stream(&[0x12, 0, 0, 0, 36, 0], 0), &[4]),
         Err(ProtocolError::UnsupportedOpcode(0x12))
     );
     let long = [0x5e, 0, 0, 0, 0, 0, 0, 0x20, 1, 0];
     assert_eq!(
-        outcome(&stream(&long, 0), &[4]),
+        count_requests(&stream(&long, 0), &[4]),
         Err(ProtocolError::TooLong(8193))
     );
 }
 
 #[test]
-fn the_longest_parameter_list_is_taken() {
+fn longest_parameter_list_is_accepted() {
     let longest = [0x5f, 0, 0, 0, 0, 0, 0, 0x20, 0, 0];
-    assert_eq!(outcome(&stream(&longest, 8192), &[4]), Ok(1));
+    assert_eq!(count_requests(&stream(&longest, 8192), &[4]), Ok(1));
 }
 
 #[test]
-fn a_stream_that_ends_within_a_request_is_truncated() {
+fn stream_end_within_a_request_is_truncation() {
     let mut decoder = RequestDecoder::new();
     feed(&mut decoder, &stream(&REGISTER, 23), &[4], &[8192]).unwrap();
     assert!(!decoder.is_between_requests());
@@ -201,7 +204,7 @@ fn a_stream_that_ends_within_a_request_is_truncated() {
 }
 
 #[test]
-fn a_lost_descriptor_leaves_a_request_that_can_be_answered() {
+fn undelivered_fd_still_yields_a_request() {
     let mut decoder = RequestDecoder::new();
     feed(&mut decoder, &[0; 4], &[], &[4]).unwrap();
     let space = decoder.buffer();

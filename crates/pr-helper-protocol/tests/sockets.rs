@@ -1,6 +1,6 @@
-//! Both halves, on real sockets, with real descriptors.
+//! Tests of client and server on real sockets with real file descriptors.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -21,7 +21,7 @@ use scsi_pr::Status;
 const READ_KEYS: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 16, 0, 0, 0, 0, 0, 0, 0];
 const REGISTER: [u8; 16] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
 
-/// Goes on with `connection` until there is a request, or it is over.
+/// Polls `connection` until a request arrives or the connection ends.
 fn next_request(connection: &mut Connection) -> Result<Request, Disconnect> {
     loop {
         let flags = match connection.poll_request(ReceiveMode::NoWait)? {
@@ -37,8 +37,8 @@ fn next_request(connection: &mut Connection) -> Result<Request, Disconnect> {
     }
 }
 
-/// A client whose helper is `serve`, in a thread.
-fn helper<T: Send + 'static>(
+/// Starts a helper thread that runs `serve`, and returns the client's socket.
+fn spawn_helper<T: Send + 'static>(
     serve: impl FnOnce(Connection) -> T + Send + 'static,
 ) -> (UnixStream, JoinHandle<T>) {
     let (client, server) = UnixStream::pair().unwrap();
@@ -50,9 +50,10 @@ fn helper<T: Send + 'static>(
     (client, thread)
 }
 
-/// A client whose connection ends by what it sends; gives the reason.
-fn violation(send: impl FnOnce(&UnixStream)) -> ProtocolError {
-    let (mut client, thread) = helper(|mut connection| next_request(&mut connection).unwrap_err());
+/// Returns the protocol error that `send` causes in the helper.
+fn protocol_error(send: impl FnOnce(&UnixStream)) -> ProtocolError {
+    let (mut client, thread) =
+        spawn_helper(|mut connection| next_request(&mut connection).unwrap_err());
     client.read_exact(&mut [0; 4]).unwrap();
     client.write_all(&[0; 4]).unwrap();
     send(&client);
@@ -62,16 +63,16 @@ fn violation(send: impl FnOnce(&UnixStream)) -> ProtocolError {
     }
 }
 
-/// Waits until nobody has the other end of a pipe any more.
-fn assert_all_closed(reader: OwnedFd) {
+/// Waits until every copy of the pipe's write end is closed.
+fn wait_until_closed(reader: OwnedFd) {
     let mut rest = Vec::new();
     std::fs::File::from(reader).read_to_end(&mut rest).unwrap();
     assert!(rest.is_empty());
 }
 
 #[test]
-fn command_parameters_descriptor_and_answer_arrive() {
-    let (client, thread) = helper(|mut connection| {
+fn command_parameters_fd_and_reply_arrive() {
+    let (client, thread) = spawn_helper(|mut connection| {
         let request = next_request(&mut connection).unwrap();
         let mut reply = ReplyBuffer::new();
         reply.data_area(&request.command).copy_from_slice(&[7; 16]);
@@ -79,8 +80,8 @@ fn command_parameters_descriptor_and_answer_arrive() {
             .send(reply.encode(&request.command, Status::GOOD, &[0; 96], 9))
             .unwrap();
         let second = next_request(&mut connection).unwrap();
-        let answer = reply.encode(&second.command, Status::RESERVATION_CONFLICT, &[1; 96], 0);
-        connection.send(answer).unwrap();
+        let response = reply.encode(&second.command, Status::RESERVATION_CONFLICT, &[1; 96], 0);
+        connection.send(response).unwrap();
         let parameters = second.parameters.clone();
         assert!(matches!(
             next_request(&mut connection),
@@ -105,31 +106,30 @@ fn command_parameters_descriptor_and_answer_arrive() {
     let (device, parameters) = thread.join().unwrap();
     assert_eq!(parameters, [3; 24]);
 
-    // What arrived is the pipe: its bytes come out, and it closes with the last descriptor.
+    // The received descriptor is the pipe: it passes bytes, and the pipe closes with the last copy.
     rustix::io::write(&device, b"x").unwrap();
     let mut byte = [0];
     rustix::io::read(&reader, &mut byte).unwrap();
     assert_eq!(&byte, b"x");
     drop((device, writer));
-    assert_all_closed(reader);
+    wait_until_closed(reader);
 }
 
 #[test]
-fn every_descriptor_of_a_violation_is_closed() {
+fn all_fds_of_a_rejected_request_are_closed() {
     for count in [2, 3, 40] {
         let (reader, writer) = pipe().unwrap();
-        let found = violation(|client| {
-            let descriptors = vec![writer.as_fd(); count];
-            send_many(client, &READ_KEYS, &descriptors);
+        let error = protocol_error(|client| {
+            send_many(client, &READ_KEYS, &vec![writer.as_fd(); count]);
         });
-        assert_eq!(found, ProtocolError::TooManyFds, "{count}");
+        assert_eq!(error, ProtocolError::TooManyFds, "{count}");
         drop(writer);
-        assert_all_closed(reader);
+        wait_until_closed(reader);
     }
 }
 
 #[test]
-fn receive_takes_two_descriptors_at_most_where_it_may_block() {
+fn receive_delivers_two_fds_in_blocking_modes() {
     for (mode, expected) in [
         (ReceiveMode::NoWait, 2),
         (ReceiveMode::Wait, 2),
@@ -139,8 +139,8 @@ fn receive_takes_two_descriptors_at_most_where_it_may_block() {
         send_many(&sender, &READ_KEYS, &[sender.as_fd(); 253]);
         let received = fd_passing::receive(receiver.as_fd(), &mut [0; 16], mode).unwrap();
         match received {
-            (16, fd_passing::ReceivedFds::Many(several)) => {
-                assert_eq!(several.len(), expected, "{mode:?}");
+            (16, fd_passing::ReceivedFds::Many(fds)) => {
+                assert_eq!(fds.len(), expected, "{mode:?}");
             }
             other => panic!("{mode:?}: {other:?}"),
         }
@@ -148,30 +148,31 @@ fn receive_takes_two_descriptors_at_most_where_it_may_block() {
 }
 
 #[test]
-fn the_descriptor_of_a_foreign_command_is_closed() {
+fn fd_of_an_unsupported_command_is_closed() {
     let (reader, writer) = pipe().unwrap();
     let mut cdb = READ_KEYS;
     cdb[0] = 0x28;
-    let found = violation(|client| {
+    let error = protocol_error(|client| {
         fd_passing::send(client.as_fd(), &cdb, writer.as_fd()).unwrap();
     });
-    assert_eq!(found, ProtocolError::UnsupportedOpcode(0x28));
+    assert_eq!(error, ProtocolError::UnsupportedOpcode(0x28));
     drop(writer);
-    assert_all_closed(reader);
+    wait_until_closed(reader);
 }
 
 #[test]
-fn descriptors_of_a_request_that_is_never_completed_are_closed() {
+fn fd_of_a_truncated_request_is_closed() {
     let (reader, writer) = pipe().unwrap();
-    let found = violation(|client| {
+    let error = protocol_error(|client| {
         fd_passing::send(client.as_fd(), &REGISTER[..9], writer.as_fd()).unwrap();
         client.shutdown(std::net::Shutdown::Write).unwrap();
     });
-    assert_eq!(found, ProtocolError::Truncated);
+    assert_eq!(error, ProtocolError::Truncated);
     drop(writer);
-    assert_all_closed(reader);
+    wait_until_closed(reader);
 }
 
+/// Sends `bytes` with all of `descriptors` in one message.
 fn send_many(socket: &UnixStream, bytes: &[u8], descriptors: &[std::os::fd::BorrowedFd<'_>]) {
     use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
     let mut space = vec![std::mem::MaybeUninit::uninit(); 4096];
@@ -182,12 +183,12 @@ fn send_many(socket: &UnixStream, bytes: &[u8], descriptors: &[std::os::fd::Borr
 }
 
 #[test]
-fn answers_that_the_client_does_not_read_hold_back_its_next_request() {
+fn unread_replies_delay_the_next_request() {
     const REQUESTS: usize = 200;
-    const LONGEST: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0];
-    let (mut client, thread) = helper(|mut connection| {
+    const LONG_READ_KEYS: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0];
+    let (mut client, thread) = spawn_helper(|mut connection| {
         let mut reply = ReplyBuffer::new();
-        let mut waited_for_room = false;
+        let mut waited_for_writable = false;
         for _ in 0..REQUESTS {
             let request = loop {
                 let flags = match connection.poll_request(ReceiveMode::NoWait).unwrap() {
@@ -196,19 +197,19 @@ fn answers_that_the_client_does_not_read_hold_back_its_next_request() {
                     PollResult::AwaitReadable => PollFlags::IN,
                     PollResult::AwaitWritable | PollResult::AwaitMemory => PollFlags::OUT,
                 };
-                waited_for_room |= flags == PollFlags::OUT;
+                waited_for_writable |= flags == PollFlags::OUT;
                 poll(&mut [PollFd::new(&connection, flags)], None).unwrap();
             };
             reply.data_area(&request.command).fill(0x55);
-            let answer = reply.encode(&request.command, Status::GOOD, &[0; 96], 8192);
-            connection.send(answer).unwrap();
+            let response = reply.encode(&request.command, Status::GOOD, &[0; 96], 8192);
+            connection.send(response).unwrap();
         }
-        // The last answers may still be waiting for room.
+        // The last replies can still be waiting for space in the socket.
         assert!(matches!(
             next_request(&mut connection),
             Err(Disconnect::Closed)
         ));
-        waited_for_room
+        waited_for_writable
     });
     client.read_exact(&mut [0; 4]).unwrap();
     client.write_all(&[0; 4]).unwrap();
@@ -216,25 +217,25 @@ fn answers_that_the_client_does_not_read_hold_back_its_next_request() {
     let sender = thread::spawn(move || {
         let null = std::fs::File::open("/dev/null").unwrap();
         for _ in 0..REQUESTS {
-            fd_passing::send(writer.as_fd(), &LONGEST, null.as_fd()).unwrap();
+            fd_passing::send(writer.as_fd(), &LONG_READ_KEYS, null.as_fd()).unwrap();
         }
     });
     sender.join().unwrap();
     for _ in 0..REQUESTS {
-        let mut answer = vec![0; 104 + 8192];
-        client.read_exact(&mut answer).unwrap();
-        assert_eq!(answer[..8], [0, 0, 0, 0, 0, 0, 0x20, 0]);
-        assert!(answer[104..].iter().all(|byte| *byte == 0x55));
+        let mut response = vec![0; 104 + 8192];
+        client.read_exact(&mut response).unwrap();
+        assert_eq!(response[..8], [0, 0, 0, 0, 0, 0, 0x20, 0]);
+        assert!(response[104..].iter().all(|byte| *byte == 0x55));
     }
     drop(client);
     assert!(
         thread.join().unwrap(),
-        "200 answers of 8 KiB should not fit into a socket"
+        "200 replies of 8 KiB should not fit into a socket"
     );
 }
 
-/// A client whose helper answers a READ KEYS of 16 bytes with these bytes.
-fn answer_of(bytes: Vec<u8>) -> Result<pr_helper_protocol::Response, ClientError> {
+/// Executes READ KEYS with an allocation length of 16, to which the helper replies with `bytes`.
+fn execute_with_reply(bytes: Vec<u8>) -> Result<pr_helper_protocol::Response, ClientError> {
     let (client, mut server) = UnixStream::pair().unwrap();
     let thread = thread::spawn(move || {
         server.write_all(&[0; 4]).unwrap();
@@ -242,45 +243,45 @@ fn answer_of(bytes: Vec<u8>) -> Result<pr_helper_protocol::Response, ClientError
         server.write_all(&bytes).unwrap();
     });
     let null = std::fs::File::open("/dev/null").unwrap();
-    let answer = Client::negotiate(client)
+    let response = Client::negotiate(client)
         .unwrap()
         .execute(READ_KEYS, null.as_fd(), &[]);
     thread.join().unwrap();
-    answer
+    response
 }
 
 #[test]
-fn client_takes_no_answer_that_breaks_the_protocol() {
-    let answer = |result: u32, size: u32, data: usize| {
+fn client_rejects_invalid_replies() {
+    let execute = |result: u32, size: u32, data: usize| {
         let mut bytes = [result.to_be_bytes(), size.to_be_bytes()].concat();
         bytes.resize(104 + data, 0);
-        answer_of(bytes)
+        execute_with_reply(bytes)
     };
-    assert_eq!(answer(0, 16, 16).unwrap().data.len(), 16);
+    assert_eq!(execute(0, 16, 16).unwrap().data.len(), 16);
     assert!(matches!(
-        answer(0, 17, 17),
+        execute(0, 17, 17),
         Err(ClientError::TooMuchData {
             size: 17,
             allowed: 16
         })
     ));
     assert!(matches!(
-        answer(256, 0, 0),
+        execute(256, 0, 0),
         Err(ClientError::BadStatus(256))
     ));
-    assert!(matches!(answer(0, 16, 15), Err(ClientError::Answer(_))));
+    assert!(matches!(execute(0, 16, 15), Err(ClientError::Answer(_))));
 }
 
 #[test]
-fn client_sends_nothing_that_the_protocol_cannot_carry() {
+fn client_rejects_invalid_requests_before_sending() {
     let (client, mut server) = UnixStream::pair().unwrap();
     server.write_all(&[0; 4]).unwrap();
     let mut client = Client::negotiate(client).unwrap();
     let null = std::fs::File::open("/dev/null").unwrap();
-    let mut foreign = READ_KEYS;
-    foreign[0] = 0x12;
+    let mut inquiry = READ_KEYS;
+    inquiry[0] = 0x12;
     assert!(matches!(
-        client.execute(foreign, null.as_fd(), &[]),
+        client.execute(inquiry, null.as_fd(), &[]),
         Err(ClientError::Command(ProtocolError::UnsupportedOpcode(0x12)))
     ));
     assert!(matches!(
