@@ -1,4 +1,4 @@
-//! Socket options that make the kernel add control messages to what a socket receives.
+//! Socket options that make the kernel add control messages to received data.
 
 use std::io;
 use std::mem::size_of_val;
@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd as _};
 const SO_PASSPIDFD: libc::c_int = 76;
 
 /// Turns off the control messages with credentials, security labels and process descriptors on a
-/// Unix socket. A listening socket hands these options on to the connections that it accepts.
+/// Unix socket. Accepted connections inherit these options from their listening socket.
 ///
 /// A kernel that does not know one of the options does not send its messages either.
 ///
@@ -18,8 +18,9 @@ const SO_PASSPIDFD: libc::c_int = 76;
 pub fn disable_all(socket: impl AsFd) -> io::Result<()> {
     for option in [libc::SO_PASSCRED, libc::SO_PASSSEC, SO_PASSPIDFD] {
         let off: libc::c_int = 0;
-        // SAFETY: the kernel reads as many bytes from the address as the length says, which is the
-        // size of the value there, and keeps neither. The descriptor is open, as it is borrowed.
+        // SAFETY: the kernel reads from the address as many bytes as the length says, which is the
+        // size of the value there, and does not retain the pointer. The borrow keeps the descriptor
+        // open.
         let result = unsafe {
             libc::setsockopt(
                 socket.as_fd().as_raw_fd(),
@@ -29,11 +30,9 @@ pub fn disable_all(socket: impl AsFd) -> io::Result<()> {
                 libc::socklen_t::try_from(size_of_val(&off)).unwrap_or(4),
             )
         };
-        if result != 0 {
-            let error = io::Error::last_os_error();
-            if error.raw_os_error() != Some(libc::ENOPROTOOPT) {
-                return Err(error);
-            }
+        let error = io::Error::last_os_error();
+        if result != 0 && error.raw_os_error() != Some(libc::ENOPROTOOPT) {
+            return Err(error);
         }
     }
     Ok(())
@@ -46,7 +45,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn credentials_are_turned_off() {
+    fn disable_all_turns_off_credentials() {
         let (socket, _peer) = UnixStream::pair().unwrap();
         set_socket_passcred(&socket, true).unwrap();
         disable_all(&socket).unwrap();

@@ -1,4 +1,4 @@
-//! A second process, while there is one thread.
+//! Forking a process with a single thread.
 
 use std::fs;
 use std::io;
@@ -8,23 +8,23 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 
-/// The exit status of a child that has panicked where panics unwind.
+/// Exit status of a child that panicked, in builds in which panics unwind.
 const PANIC_STATUS: i32 = 101;
 
-/// Which side of a [`fork`] this is.
+/// The side of a [`fork`] on which the code runs.
 #[derive(Debug)]
 pub enum Fork {
-    /// The process that called, with the id of its new child.
+    /// The calling process, with the process id of its new child.
     Parent(Pid),
     /// The new process.
     Child,
 }
 
-/// How many threads this process has.
+/// Returns the number of threads of this process.
 ///
 /// # Errors
 ///
-/// That `/proc` cannot be read.
+/// Returns the error of reading `/proc/self/task`.
 pub fn threads() -> io::Result<usize> {
     let tasks = fs::read_dir("/proc/self/task").map_err(|error| {
         let hint = format!("cannot read /proc/self/task, is /proc mounted? {error}");
@@ -33,22 +33,22 @@ pub fn threads() -> io::Result<usize> {
     Ok(tasks.count())
 }
 
-/// Makes a copy of this process (fork(2)).
+/// Creates a copy of this process (fork(2)).
 ///
 /// # Errors
 ///
-/// The errno of fork(2), or `ErrorKind::Other` if there is more than one thread: the child would
-/// have only the calling one, and every lock that another held would stay locked for good.
+/// * `ErrorKind::Other` if this process has more than one thread. The child would have only the
+///   calling thread, and a lock that another thread held would stay locked forever.
+/// * The errno of fork(2).
 pub fn fork() -> io::Result<Fork> {
     let threads = threads()?;
     if threads != 1 {
-        return Err(io::Error::other(format!(
-            "cannot fork with {threads} threads"
-        )));
+        let message = format!("cannot fork with {threads} threads");
+        return Err(io::Error::other(message));
     }
-    // SAFETY: the danger of fork(2) is a child that inherits locks and half-done work of threads it
-    // does not have. There is one thread, which is in this function, and so nobody who could have
-    // started another since the check.
+    // SAFETY: fork(2) is dangerous because the child inherits locks and half-done work of threads
+    // that it does not have. This process has one thread. That thread runs this function, so no
+    // other thread can have been started since the check.
     match unsafe { libc::fork() } {
         0 => Ok(Fork::Child),
         -1 => Err(io::Error::last_os_error()),
@@ -58,47 +58,37 @@ pub fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Runs `run` in a new process and ends that process with the status that `run` returns.
+/// Calls `run` in a new process, and ends that process with the status that `run` returns.
 ///
-/// The new process keeps the standard streams and `keep`, and closes all other descriptors. It gets
-/// a copy of `with`. Nothing of the caller's is run, dropped or flushed there.
+/// The new process keeps the standard streams and `keep`, closes all other descriptors, and gets a
+/// copy of `arg`. It runs, drops and flushes nothing that belongs to the caller.
 ///
 /// # Errors
 ///
-/// The errors of [`fork`].
+/// Returns the errors of [`fork`].
 pub fn spawn_isolated<T: Copy>(
     keep: &OwnedFd,
-    with: T,
+    arg: T,
     run: fn(&OwnedFd, T) -> u8,
 ) -> io::Result<Pid> {
     match fork()? {
         Fork::Parent(child) => Ok(child),
         Fork::Child => {
-            // Neither a return nor a panic may get into the caller's frames here.
-            let status = catch_unwind(AssertUnwindSafe(|| {
-                match close_fds_except(&[keep.as_raw_fd()]) {
-                    Ok(()) => run(keep, with),
-                    Err(_) => 1,
-                }
-            }));
-            let status = status.map_or(PANIC_STATUS, i32::from);
-            // SAFETY: _exit(2) ends the process, whatever it is doing. It runs no handlers, which
-            // would be the caller's.
-            unsafe { libc::_exit(status) }
+            run_and_exit(|| close_fds_except(&[keep.as_raw_fd()]).map_or(1, |()| run(keep, arg)))
         }
     }
 }
 
-/// Handle of a process that keeps descriptors open. Dropping it ends the process.
+/// Handle of a process that keeps descriptors open. Dropping the handle ends the process.
 #[derive(Debug)]
 pub struct Holder {
     process: Pid,
-    /// The process reads from the other end, until this one is closed.
+    /// Write end of a pipe. The process exits when this end is closed.
     release: OwnedFd,
 }
 
 impl Holder {
-    /// Lets the process end, and returns its id. It is a child of the calling process.
+    /// Lets the process exit, and returns its id. It is a child of the calling process.
     #[must_use]
     pub fn release(self) -> Pid {
         drop(self.release);
@@ -107,15 +97,15 @@ impl Holder {
 }
 
 /// Forks a process that keeps copies of `descriptors` open until the returned handle is dropped,
-/// and then ends.
+/// and then exits.
 ///
 /// Closing a descriptor can block, for example the close of a TCP socket that lingers. The kernel
-/// does not wait for that in a process that ends. The caller closes its own copies before it drops
-/// the handle, so that those of the ending process are the last ones.
+/// does not wait for such a close in a process that exits. The caller must close its own copies
+/// before it drops the handle, so that the exiting process has the last copies.
 ///
 /// # Errors
 ///
-/// Returns the errors of [`fork`], and the errno of pipe(2).
+/// Returns the errors of [`fork`], or the errno of pipe(2).
 pub fn hold(descriptors: &[OwnedFd]) -> io::Result<Holder> {
     let (wait, release) = pipe_with(PipeFlags::CLOEXEC)?;
     match fork()? {
@@ -123,37 +113,44 @@ pub fn hold(descriptors: &[OwnedFd]) -> io::Result<Holder> {
         Fork::Child => {
             let kept = descriptors.iter().map(AsRawFd::as_raw_fd);
             let kept: Vec<_> = kept.chain([wait.as_raw_fd()]).collect();
-            // The read ends when the caller drops the handle, which has the only other writing end.
+            // The read returns when the caller drops the handle, which has the only other write
+            // end.
             drop(release);
-            // As in `apart`, the caller's frames must not be reached. If closing the other
-            // descriptors fails, they are closed at the end.
-            let _ = catch_unwind(AssertUnwindSafe(|| {
+            run_and_exit(|| {
+                // If closing the other descriptors fails, the exit closes them.
                 let _ = close_fds_except(&kept);
                 while rustix::io::read(&wait, &mut [0; 1]) == Err(rustix::io::Errno::INTR) {}
-            }));
-            // SAFETY: _exit(2) ends the process, whatever it is doing. It runs no handlers, which
-            // would be the caller's.
-            unsafe { libc::_exit(0) }
+                0
+            })
         }
     }
 }
 
-/// Closes every descriptor but the standard streams and `keep`. Only in a new process whose values will
-/// not be used any more, or dropped.
+/// Calls `run` and ends this process with the status that it returns, or with [`PANIC_STATUS`].
+///
+/// A new process must not return or unwind into the frames that it copied from its parent.
+fn run_and_exit(run: impl FnOnce() -> u8) -> ! {
+    let status = catch_unwind(AssertUnwindSafe(run)).map_or(PANIC_STATUS, i32::from);
+    // SAFETY: _exit(2) ends the process whatever state it is in. It runs no exit handlers, which
+    // would be those of the parent.
+    unsafe { libc::_exit(status) }
+}
+
+/// Closes every descriptor except the standard streams and `keep`. Must only be called in a new
+/// process that neither uses nor drops the values of its parent any more.
 fn close_fds_except(keep: &[RawFd]) -> io::Result<()> {
     let mut open = Vec::new();
-    let folder = fs::read_dir("/proc/self/fd")?;
-    for entry in folder {
+    for entry in fs::read_dir("/proc/self/fd")? {
         let name = entry?.file_name();
         open.extend(name.to_str().and_then(|name| name.parse::<RawFd>().ok()));
     }
-    // The folder itself is among them, and closed already.
+    // The list contains the descriptor of the directory itself, which is closed already.
     for number in open {
         if number > io::stderr().as_raw_fd() && !keep.contains(&number) {
-            // SAFETY: close(2) touches no memory. The owners of the numbers are values of the
-            // process that this one is a copy of. They are on the stack below, where `apart` does
-            // not return to, or in the heap, out of reach of `run`, which is given the one that
-            // stays open and plain data.
+            // SAFETY: close(2) touches no memory. The owners of the descriptors are values copied
+            // from the parent process. They are on the stack below, to which `run_and_exit` never
+            // returns, or on the heap, out of reach of the code that this process runs: it gets
+            // only the descriptors that stay open, and plain data.
             unsafe { libc::close(number) };
         }
     }
@@ -167,12 +164,10 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn a_process_with_threads_is_not_forked() {
-        let (end, wait) = mpsc::channel::<()>();
-        let second = thread::spawn(move || wait.recv());
+    fn fork_with_two_threads_fails() {
+        let (_end, wait) = mpsc::channel::<()>();
+        thread::spawn(move || wait.recv());
         let error = fork().unwrap_err();
         assert!(error.to_string().contains("threads"), "{error}");
-        drop(end);
-        second.join().unwrap().unwrap_err();
     }
 }

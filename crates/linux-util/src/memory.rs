@@ -1,13 +1,11 @@
-//! Memory that the C library's allocator keeps.
+//! Memory that the C library's allocator retains.
 
-/// Returns memory to the kernel that was freed, and that the allocator keeps for later allocations.
-///
-/// The GNU C library keeps what many threads have freed in pools of their own, which only this call
-/// gives back. Another C library is left alone.
+/// Returns freed memory to the kernel. The GNU C library keeps it in pools of its threads, which
+/// only this call trims. With any other C library the function does nothing.
 pub fn release_unused() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: malloc_trim(3) takes the allocator's own locks, and gives back only memory that is not
-    // allocated. Any thread may call it at any time.
+    // SAFETY: malloc_trim(3) takes the allocator's own locks and releases only memory that is not
+    // allocated. Any thread can call it at any time.
     unsafe {
         libc::malloc_trim(0);
     }

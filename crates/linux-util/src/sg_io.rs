@@ -1,8 +1,8 @@
-//! A SCSI command to a device, by the `SG_IO` ioctl.
+//! SCSI commands through the `SG_IO` ioctl.
 //!
 //! Source: `include/scsi/sg.h` (version 3 interface) and `drivers/scsi/scsi_ioctl.c` of the kernel.
-//! Works on SCSI block devices, on their partitions (with `CAP_SYS_RAWIO`), on the `sg`, `st` and
-//! similar character devices, and on device-mapper maps, which pass it to one of their paths.
+//! The ioctl works on SCSI block devices, on their partitions (with `CAP_SYS_RAWIO`), on `sg`, `st`
+//! and similar character devices, and on device-mapper maps, which pass it to one of their paths.
 
 use std::ffi::{c_int, c_uchar, c_uint, c_ushort, c_void};
 use std::io;
@@ -45,87 +45,85 @@ struct SgIoHeader {
     info: c_uint,
 }
 
-/// Bytes of `struct sg_io_v4` of `include/uapi/linux/bsg.h`, the longest header that the number
-/// stands for.
+/// Size in bytes of `struct sg_io_v4` of `include/uapi/linux/bsg.h`, the longest header that a
+/// driver reads for this ioctl number.
 const MAX_HEADER_LEN: usize = 160;
 
-/// The header, and room for the longer one that bsg reads.
+/// The header, padded to the size of the longer one that bsg reads.
 #[repr(C)]
 struct IoctlArg {
     header: SgIoHeader,
-    _room: [u8; MAX_HEADER_LEN - size_of::<SgIoHeader>()],
+    _padding: [u8; MAX_HEADER_LEN - size_of::<SgIoHeader>()],
 }
 
-/// The data that goes with a command, and its direction.
+/// The data buffer of a command, and the direction of the transfer.
 #[derive(Debug)]
 pub enum Data<'a> {
     /// No data phase.
     None,
-    /// Data-Out: parameters for the device.
+    /// Data-Out: the buffer holds parameters for the device.
     ToDevice(&'a [u8]),
-    /// Data-In: room for the device's answer.
+    /// Data-In: the buffer receives data from the device.
     FromDevice(&'a mut [u8]),
 }
 
-/// How a command ended that the kernel accepted: three layers, each of which can report failure.
+/// The result of a command that the kernel accepted. Each of three layers can report a failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Completion {
-    /// The device's SCSI status byte (SAM-5, 5.3). Meaningful when the next two are zero.
+    /// SCSI status byte of the device (SAM-5, 5.3). Valid if the next two fields are zero.
     pub status: u8,
-    /// The host adapter's verdict: a `DID_…` number of `include/scsi/scsi_status.h`, 0 if it is well.
+    /// Result of the host adapter: a `DID_…` number of `include/scsi/scsi_status.h`, 0 on success.
     pub host_status: u16,
-    /// The driver's verdict: `DRIVER_…` bits of old kernels; 0x08 only says that there is sense.
+    /// Result of the driver: `DRIVER_…` bits of old kernels. 0x08 only means that sense data
+    /// exists.
     pub driver_status: u16,
-    /// How many bytes of the data area were not transferred.
+    /// Number of bytes of the data buffer that were not transferred.
     pub residual: usize,
 }
 
-/// Room for an answer at an odd address, for a caller whose own is at an even one.
+/// A buffer at an odd address that stands in for a caller's buffer at an even one.
 ///
-/// Into memory that is aligned the kernel has the device write; otherwise into pages of its own, from which it
-/// copies what there is room for (`blk_rq_map_user` of `block/blk-map.c`). LIO of Linux 6.12 answers READ FULL
-/// STATUS with whole registrations, also where the allocation length ends within one. Where it is reached by
-/// its loopback fabric it overwrites what is behind the room: our memory, and behind the end of a page
-/// anybody's.
+/// The kernel lets the device write directly to an aligned buffer. For any other buffer it uses
+/// pages of its own, and copies only as many bytes as the buffer holds (`blk_rq_map_user` of
+/// `block/blk-map.c`). LIO of Linux 6.12 answers READ FULL STATUS with whole registrations even if
+/// the allocation length ends within one. Through its loopback fabric it then writes beyond the end
+/// of the buffer: into memory of this process and, beyond the end of a page, of any other.
 struct BounceBuffer {
     bytes: Vec<u8>,
     start: usize,
-    length: usize,
 }
 
 impl BounceBuffer {
-    /// Room for what is to get to `bytes`; `None` if they are at an odd address already.
+    /// Copies `bytes` to an odd address. Returns `None` if they are at one already.
     fn new(bytes: &[u8]) -> Option<Self> {
         if !bytes.as_ptr().addr().is_multiple_of(2) {
             return None;
         }
-        let length = bytes.len();
-        let mut copy = vec![0; length + 1];
+        let mut copy = vec![0; bytes.len() + 1];
         let start = usize::from(copy.as_ptr().addr().is_multiple_of(2));
-        copy[start..][..length].copy_from_slice(bytes);
-        Some(Self {
-            bytes: copy,
-            start,
-            length,
-        })
+        copy.truncate(start + bytes.len());
+        copy[start..].copy_from_slice(bytes);
+        Some(Self { bytes: copy, start })
     }
 
     fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..][..self.length]
+        &mut self.bytes[self.start..]
     }
 }
 
-/// Sends `cdb` to `device` and waits until the device has answered or `timeout` has passed.
+/// Sends `cdb` to `device` and waits until the device has answered or `timeout` has expired.
 ///
-/// Room for data at an odd address is filled without a copy of this function's own. The whole of `cdb` is sent. Sense data is written to the front of `sense`, of which at most 255
-/// bytes are used. `timeout` has the resolution of a millisecond; block devices raise it to at least
-/// 7 seconds.
+/// Sense data is written to the front of `sense`, at most 255 bytes. `timeout` has a resolution of
+/// one millisecond; block devices raise it to at least 7 seconds. A Data-In buffer at an odd
+/// address is filled without an additional copy.
 ///
 /// # Errors
 ///
-/// The ioctl's errno. `ENOTTY`: the descriptor is no SCSI device. `EPERM`: the kernel did not let
-/// this process send the command. `EINVAL`: a CDB or data length that the kernel does not take,
-/// also where it does not fit the ABI's fields.
+/// Returns the errno of the ioctl:
+///
+/// * `ENOTTY` if the descriptor is not a SCSI device.
+/// * `EPERM` if the kernel does not allow this process to send the command.
+/// * `EINVAL` if the kernel rejects the CDB or the data length, or has no room for it in the ABI.
 pub fn sg_io(
     device: BorrowedFd<'_>,
     cdb: &[u8],
@@ -134,21 +132,21 @@ pub fn sg_io(
     timeout: Duration,
 ) -> io::Result<Completion> {
     let too_long = |_| io::Error::from_raw_os_error(libc::EINVAL);
-    let mut detour = None;
+    let mut bounce = None;
     let (direction, pointer, length) = match &mut data {
         Data::None => (SG_DXFER_NONE, ptr::null_mut(), 0),
-        // The kernel only reads this buffer: the direction says so.
+        // The kernel only reads this buffer, because of the direction.
         Data::ToDevice(bytes) => (
             SG_DXFER_TO_DEV,
             bytes.as_ptr().cast_mut().cast(),
             bytes.len(),
         ),
         Data::FromDevice(bytes) => {
-            detour = BounceBuffer::new(bytes);
-            let room = detour
+            bounce = BounceBuffer::new(bytes);
+            let buffer = bounce
                 .as_mut()
                 .map_or(&mut **bytes, BounceBuffer::as_mut_slice);
-            (SG_DXFER_FROM_DEV, room.as_mut_ptr().cast(), room.len())
+            (SG_DXFER_FROM_DEV, buffer.as_mut_ptr().cast(), buffer.len())
         }
     };
     let header = SgIoHeader {
@@ -175,44 +173,43 @@ pub fn sg_io(
         duration: 0,
         info: 0,
     };
-    let mut area = IoctlArg {
+    let mut arg = IoctlArg {
         header,
-        _room: [0; MAX_HEADER_LEN - size_of::<SgIoHeader>()],
+        _padding: [0; MAX_HEADER_LEN - size_of::<SgIoHeader>()],
     };
-    // SAFETY: `device` is open for the length of the call. What the kernel is given is its
-    // `sg_io_hdr`, fully initialised; the three pointers in it come from live slices whose lengths
-    // stand beside them (capped for the sense), borrowed mutably where the kernel writes. SG_IO is
-    // synchronous: when the call is back the kernel holds none of them.
-    // A file that is not for SCSI commands does not know the number. Those that do, and want another
-    // header, are bsg nodes: they read an `sg_io_v4`, for which there is room, find the wrong guard
-    // in its first word and refuse. FUSE passes the number on without the memory, since the number
-    // announces none. A server of CUSE can ask for the memory; only root can be one.
-    let result = unsafe { libc::ioctl(device.as_raw_fd(), SG_IO, ptr::from_mut(&mut area)) };
+    // SAFETY: `device` is open during the call. The argument is the kernel's `sg_io_hdr`, fully
+    // initialised. Its three pointers come from live slices whose lengths are in the header (capped
+    // for the sense data), borrowed mutably where the kernel writes. SG_IO is synchronous: after
+    // the call the kernel retains none of the pointers. A file that takes no SCSI commands does not
+    // know the ioctl number. Only bsg nodes know it with another header: they read an `sg_io_v4`,
+    // which fits into the argument, find the wrong guard in its first word and reject it. FUSE
+    // forwards the number without the memory, because the number announces none. A CUSE server can
+    // request the memory, but only root can be one.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), SG_IO, ptr::from_mut(&mut arg)) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    if let (Data::FromDevice(bytes), Some(mut detour)) = (data, detour) {
-        bytes.copy_from_slice(detour.as_mut_slice());
+    if let (Data::FromDevice(bytes), Some(mut bounce)) = (data, bounce) {
+        bytes.copy_from_slice(bounce.as_mut_slice());
     }
-    let IoctlArg { header, .. } = area;
     Ok(Completion {
-        status: header.status,
-        host_status: header.host_status,
-        driver_status: header.driver_status,
-        residual: usize::try_from(header.resid).unwrap_or(0),
+        status: arg.header.status,
+        host_status: arg.header.host_status,
+        driver_status: arg.header.driver_status,
+        residual: usize::try_from(arg.header.resid).unwrap_or(0),
     })
 }
 
-/// Returns whether the kernel takes `SG_IO` for `device` from the calling thread.
+/// Returns `true` if the kernel accepts `SG_IO` for `device` from the calling thread.
 ///
-/// The kernel is given no header, so no command is sent. A driver that takes the ioctl fails to
-/// read the header (`EFAULT`); a driver that does not know it, or refuses it to this thread, fails
-/// with `ENOTTY`. The call can wait as long as a command: the kernel waits for the device's error
-/// recovery first.
+/// The call passes no header, so no command is sent. A driver that accepts the ioctl fails to read
+/// the header (`EFAULT`). A driver that does not know the ioctl, or denies it to this thread, fails
+/// with `ENOTTY`. The call can take as long as a command, because the kernel first waits for the
+/// device's error recovery.
 #[must_use]
 pub fn supports_sg_io(device: BorrowedFd<'_>) -> bool {
-    // SAFETY: `device` is open for the length of the call. The argument is a null pointer, at which
-    // the kernel finds no memory to read or to write.
+    // SAFETY: `device` is open during the call. The argument is a null pointer, through which the
+    // kernel can neither read nor write memory.
     let result = unsafe { libc::ioctl(device.as_raw_fd(), SG_IO, ptr::null_mut::<c_void>()) };
     result >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::ENOTTY)
 }
@@ -224,57 +221,35 @@ mod tests {
     use std::os::fd::AsFd;
 
     #[test]
-    fn device_without_scsi_commands_takes_no_sg_io() {
-        assert!(!supports_sg_io(File::open("/dev/null").unwrap().as_fd()));
-    }
-
-    #[test]
     fn header_has_the_size_that_the_kernel_copies() {
         // sizeof(sg_io_hdr_t), from include/scsi/sg.h.
-        let expected = if cfg!(target_pointer_width = "64") {
-            88
-        } else {
-            64
-        };
-        assert_eq!(size_of::<SgIoHeader>(), expected);
+        let is_64_bit = cfg!(target_pointer_width = "64");
+        assert_eq!(size_of::<SgIoHeader>(), if is_64_bit { 88 } else { 64 });
     }
 
     #[test]
-    fn a_detour_is_as_long_as_the_room_and_at_an_odd_address() {
+    fn bounce_buffer_copies_to_an_odd_address() {
         for length in [1, 24, 4096, 8191] {
             let bytes: Vec<u8> = (0..=255).cycle().take(length + 1).collect();
             let is_odd = !bytes.as_ptr().addr().is_multiple_of(2);
-            let (even, odd) = (
-                &bytes[usize::from(is_odd)..],
-                &bytes[usize::from(!is_odd)..],
-            );
-            let mut detour = BounceBuffer::new(&even[..length]).unwrap();
-            assert_eq!(detour.as_mut_slice().as_ptr().addr() % 2, 1);
-            assert_eq!(detour.as_mut_slice(), &even[..length]);
-            assert!(BounceBuffer::new(&odd[..length]).is_none());
+            let even = &bytes[usize::from(is_odd)..][..length];
+            let odd = &bytes[usize::from(!is_odd)..][..length];
+            let mut bounce = BounceBuffer::new(even).unwrap();
+            assert_eq!(bounce.as_mut_slice().as_ptr().addr() % 2, 1);
+            assert_eq!(bounce.as_mut_slice(), even);
+            assert!(BounceBuffer::new(odd).is_none());
         }
     }
 
     #[test]
-    fn a_file_that_is_no_scsi_device_gives_enotty() {
+    fn sg_io_on_another_file_or_with_a_long_cdb_fails() {
         let null = File::open("/dev/null").unwrap();
-        let mut sense = [0; 96];
-        let error = sg_io(
-            null.as_fd(),
-            &[0; 6],
-            Data::None,
-            &mut sense,
-            Duration::from_secs(1),
-        )
-        .unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::ENOTTY));
-    }
-
-    #[test]
-    fn a_cdb_longer_than_the_abi_allows_is_einval() {
-        let null = File::open("/dev/null").unwrap();
-        let error =
-            sg_io(null.as_fd(), &[0; 256], Data::None, &mut [], Duration::ZERO).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(libc::EINVAL));
+        assert!(!supports_sg_io(null.as_fd()));
+        // A file that is not a SCSI device, and a CDB longer than the ABI allows.
+        for (cdb, errno) in [(&[0; 6][..], libc::ENOTTY), (&[0; 256], libc::EINVAL)] {
+            let timeout = Duration::from_secs(1);
+            let result = sg_io(null.as_fd(), cdb, Data::None, &mut [0; 96], timeout);
+            assert_eq!(result.unwrap_err().raw_os_error(), Some(errno));
+        }
     }
 }

@@ -1,7 +1,7 @@
-//! What a process has to say of signals about, and to, its children.
+//! Signal masks of child programs, and default actions of signals.
 //!
-//! Whoever blocks signals to wait for them hands the mask on to each child, which may then be one that
-//! cannot be ended. The standard library leaves it as it is.
+//! A process that blocks signals in order to wait for them passes the mask on to its children,
+//! because the standard library does not reset it. Those signals cannot end such a child.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -14,77 +14,73 @@ use std::ptr;
 pub struct SignalMask(libc::sigset_t);
 
 impl SignalMask {
-    /// That of the calling thread.
+    /// Returns the mask of the calling thread.
     ///
     /// # Errors
     ///
-    /// The kernel's.
+    /// Returns the error of `pthread_sigmask(3)`.
     pub fn current() -> io::Result<Self> {
         let mut mask = MaybeUninit::uninit();
-        // SAFETY: without a new mask nothing is changed, and the old one is written to `mask`, which is
-        // as large as one and lives until then.
-        let error =
-            unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, ptr::null(), mask.as_mut_ptr()) };
-        match error {
-            // SAFETY: it has succeeded, and so has written the mask.
-            0 => Ok(SignalMask(unsafe { mask.assume_init() })),
-            error => Err(io::Error::from_raw_os_error(error)),
-        }
+        // SAFETY: without a new mask the call changes nothing. It writes the current mask to
+        // `mask`, which has the size of one and outlives the call.
+        check(unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, ptr::null(), mask.as_mut_ptr()) })?;
+        // SAFETY: the call succeeded, so it has written the mask.
+        Ok(SignalMask(unsafe { mask.assume_init() }))
     }
 
-    /// Has the program of `command` begin with this mask.
+    /// Makes the program of `command` start with this mask.
     pub fn apply_to(self, command: &mut Command) -> &mut Command {
         let set = move || {
-            // SAFETY: the mask is whole, as `current` has made it, and lives until the call returns.
-            let error = unsafe {
-                libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, ptr::null_mut())
-            };
-            match error {
-                0 => Ok(()),
-                error => Err(io::Error::from_raw_os_error(error)),
-            }
+            let mask = &raw const self.0;
+            // SAFETY: `current` has initialised the whole mask, and it outlives the call.
+            check(unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut()) })
         };
-        // SAFETY: between fork and exec only what is safe in a signal handler may be done: that is one
-        // system call. It allocates nothing and takes no lock; an error of the kernel is a plain number.
+        // SAFETY: between fork and exec only async-signal-safe operations are allowed. The closure
+        // makes one system call, allocates nothing and takes no lock. An error is a plain number.
         unsafe { command.pre_exec(set) }
     }
 }
 
-/// Has SIGALRM end this process, as it does unless somebody has changed that, or whoever started it has.
-///
-/// # Errors
-///
-/// The kernel's.
-pub fn reset_sigalrm() -> io::Result<()> {
-    let mut alarm = MaybeUninit::uninit();
-    // SAFETY: the set is empty before it is added to and used, and no handler is installed: the default
-    // action is the kernel's.
-    let results = unsafe {
-        [
-            libc::sigemptyset(alarm.as_mut_ptr()),
-            libc::sigaddset(alarm.as_mut_ptr(), libc::SIGALRM),
-            libc::pthread_sigmask(libc::SIG_UNBLOCK, alarm.as_ptr(), ptr::null_mut()),
-            match libc::signal(libc::SIGALRM, libc::SIG_DFL) {
-                libc::SIG_ERR => -1,
-                _ => 0,
-            },
-        ]
-    };
-    match results {
-        [0, 0, 0, 0] => Ok(()),
-        _ => Err(io::Error::last_os_error()),
+/// Converts the error number that a pthread function returned, or 0.
+fn check(errno: libc::c_int) -> io::Result<()> {
+    match errno {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
     }
 }
 
-/// Gives SIGCHLD its default action, so that children can be waited for.
+/// Unblocks SIGALRM and gives it its default action, which ends this process. The process may have
+/// inherited another mask or action.
 ///
 /// # Errors
 ///
-/// The kernel refuses the action.
+/// Returns the error of `pthread_sigmask(3)` or signal(2).
+pub fn reset_sigalrm() -> io::Result<()> {
+    let mut alarm = MaybeUninit::uninit();
+    // SAFETY: sigemptyset(3) initialises the set before the other calls use it. Neither it nor
+    // sigaddset(3) can fail for a valid signal. The set outlives the calls.
+    check(unsafe {
+        libc::sigemptyset(alarm.as_mut_ptr());
+        libc::sigaddset(alarm.as_mut_ptr(), libc::SIGALRM);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, alarm.as_ptr(), ptr::null_mut())
+    })?;
+    set_default_action(libc::SIGALRM)
+}
+
+/// Gives SIGCHLD its default action, so that this process can wait for its children.
+///
+/// # Errors
+///
+/// Returns the error of signal(2).
 pub fn reset_sigchld() -> io::Result<()> {
-    // SAFETY: no handler is installed, so none can run at a bad moment: the default action of
-    // SIGCHLD is to do nothing.
-    match unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) } {
+    set_default_action(libc::SIGCHLD)
+}
+
+/// Gives `signal` its default action.
+fn set_default_action(signal: libc::c_int) -> io::Result<()> {
+    // SAFETY: SIG_DFL installs no handler, so no code of this process can run at a bad moment. The
+    // default action is the kernel's.
+    match unsafe { libc::signal(signal, libc::SIG_DFL) } {
         libc::SIG_ERR => Err(io::Error::last_os_error()),
         _ => Ok(()),
     }
@@ -95,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_begins_with_the_mask_it_is_given() {
+    fn child_starts_with_the_given_mask() {
         let mask = SignalMask::current().unwrap();
         let blocked = |command: &mut Command| {
             let output = command.arg("/proc/self/status").output().unwrap();
@@ -103,11 +99,11 @@ mod tests {
             let line = text.lines().find(|line| line.starts_with("SigBlk"));
             line.unwrap().to_owned()
         };
-        let mut others = SignalMask(mask.0);
-        // SAFETY: the mask is whole, and SIGTERM is a signal.
-        unsafe { libc::sigaddset(&raw mut others.0, libc::SIGTERM) };
+        let mut with_sigterm = SignalMask(mask.0);
+        // SAFETY: the mask is initialised, and SIGTERM is a signal.
+        unsafe { libc::sigaddset(&raw mut with_sigterm.0, libc::SIGTERM) };
         let without = blocked(mask.apply_to(&mut Command::new("/bin/cat")));
-        let with = blocked(others.apply_to(&mut Command::new("/bin/cat")));
+        let with = blocked(with_sigterm.apply_to(&mut Command::new("/bin/cat")));
         assert_ne!(without, with);
         assert!(with.ends_with("4000"), "{with}");
     }
