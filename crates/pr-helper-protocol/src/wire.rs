@@ -177,8 +177,8 @@ impl ReplyBuffer {
         area
     }
 
-    /// Encodes the response to `command` with the first `length` bytes of the data area, at most
-    /// as many as the command allows.
+    /// Encodes the response to `command` with the first `length` bytes of the data area, at most as
+    /// many as the command allows.
     pub fn encode(
         &mut self,
         command: &Command,
