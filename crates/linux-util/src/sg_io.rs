@@ -178,13 +178,13 @@ pub fn sg_io(
         _padding: [0; MAX_HEADER_LEN - size_of::<SgIoHeader>()],
     };
     // SAFETY: `device` is open during the call. The argument is the kernel's `sg_io_hdr`, fully
-    // initialised. Its three pointers come from live slices whose lengths are in the header (capped
-    // for the sense data), borrowed mutably where the kernel writes. SG_IO is synchronous: after
-    // the call the kernel retains none of the pointers. A file that takes no SCSI commands does not
-    // know the ioctl number. Only bsg nodes know it with another header: they read an `sg_io_v4`,
-    // which fits into the argument, find the wrong guard in its first word and reject it. FUSE
-    // forwards the number without the memory, because the number announces none. A CUSE server can
-    // request the memory, but only root can be one.
+    // initialised. Its three pointers come from live slices, borrowed mutably where the kernel
+    // writes, and the header has their lengths (capped for the sense data). SG_IO is synchronous:
+    // after the call the kernel retains none of the pointers. A file that takes no SCSI commands
+    // does not know the ioctl number. Only bsg nodes know it with another header: they read an
+    // `sg_io_v4`, which fits into the argument, find the wrong guard in its first word and reject
+    // it. FUSE forwards the number without the memory, because the number announces none. A CUSE
+    // server can request the memory, but only root can be one.
     let result = unsafe { libc::ioctl(device.as_raw_fd(), SG_IO, ptr::from_mut(&mut arg)) };
     if result < 0 {
         return Err(io::Error::last_os_error());

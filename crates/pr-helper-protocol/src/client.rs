@@ -62,7 +62,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the helper whose socket is at `path`.
+    /// Connects to the helper that listens at `path`.
     ///
     /// # Errors
     ///

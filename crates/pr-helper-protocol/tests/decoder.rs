@@ -37,8 +37,8 @@ prop_compose! {
     }
 }
 
-/// Feeds `stream` to `decoder` in reads whose lengths cycle through `cuts`, with a descriptor at
-/// each offset in `fds_at`.
+/// Feeds `stream` to `decoder` in reads of the lengths in `cuts`, repeated in a cycle, with a
+/// descriptor at each offset in `fds_at`.
 fn feed(
     decoder: &mut RequestDecoder,
     stream: &[u8],
