@@ -1,4 +1,4 @@
-//! Instructions for decoding and encoding what a client and a device send; see `counted`.
+//! Instruction counts of decoding and encoding commands, lists and sense data; see `counted`.
 
 mod counted;
 
@@ -67,25 +67,26 @@ fn main() -> Result<()> {
     ])
 }
 
-/// Decodes bytes that the compiler cannot see, and looks at nothing of the result.
+/// Decodes `bytes`, which the optimizer cannot see, `count` times.
 fn decode<T, E>(count: usize, bytes: &[u8], decode: impl Fn(&[u8]) -> Result<T, E>) {
     for _ in 0..count {
         assert!(black_box(decode(black_box(bytes))).is_ok());
     }
 }
 
+/// Encodes `value` `count` times.
 fn encode<T, U>(count: usize, value: &T, encode: impl Fn(&T) -> U) {
     for _ in 0..count {
         black_box(encode(black_box(value)));
     }
 }
 
-#[expect(clippy::unwrap_used, reason = "it is right as it stands here")]
+#[expect(clippy::unwrap_used, reason = "the text is valid")]
 fn sas() -> TransportId {
     "sas,5000c50005b32001".parse().unwrap()
 }
 
-#[expect(clippy::unwrap_used, reason = "it is right as it stands here")]
+#[expect(clippy::unwrap_used, reason = "the text is valid")]
 fn iscsi() -> TransportId {
     "iqn.1993-08.org.debian:01:abcdef,i,0x123456789abc"
         .parse()

@@ -1,8 +1,6 @@
-//! The two commands of persistent reservations as they stand in a command descriptor block.
+//! The two PERSISTENT RESERVE commands as command descriptor blocks (CDBs).
 //!
 //! Source: SPC-4, 6.15.1 (PERSISTENT RESERVE IN) and 6.16.1 (PERSISTENT RESERVE OUT).
-
-mod service_action;
 
 use std::fmt;
 
@@ -11,26 +9,62 @@ use thiserror::Error;
 use crate::reservation::ScopeType;
 use crate::wire::Reader;
 
-pub use service_action::{InServiceAction, OutServiceAction};
-
 /// Operation code of PERSISTENT RESERVE IN.
 pub const PERSISTENT_RESERVE_IN: u8 = 0x5e;
 /// Operation code of PERSISTENT RESERVE OUT.
 pub const PERSISTENT_RESERVE_OUT: u8 = 0x5f;
 
-/// Bytes of either command.
+/// Length of either command in bytes.
 const CDB_LENGTH: usize = 10;
-/// SERVICE ACTION is the low five bits of byte 1; the others are reserved.
+/// SERVICE ACTION: the low five bits of byte 1. The other bits are reserved.
 const SERVICE_ACTION_MASK: u8 = 0x1f;
+
+wire_enum! {
+    /// The service actions of PERSISTENT RESERVE IN: the data to read (SPC-4, 6.15.1).
+    pub enum InServiceAction {
+        /// 00h: reads all registered keys as [`Keys`](crate::Keys).
+        ReadKeys = 0x00, "READ KEYS";
+        /// 01h: reads the reservation as [`ReservationData`](crate::ReservationData).
+        ReadReservation = 0x01, "READ RESERVATION";
+        /// 02h: reads the device's [`Capabilities`](crate::Capabilities).
+        ReportCapabilities = 0x02, "REPORT CAPABILITIES";
+        /// 03h: reads all registrations as [`FullStatus`](crate::FullStatus).
+        ReadFullStatus = 0x03, "READ FULL STATUS";
+    }
+}
+
+wire_enum! {
+    /// The service actions of PERSISTENT RESERVE OUT: the change to make (SPC-4, 6.16.2).
+    pub enum OutServiceAction {
+        /// 00h: registers a key, replaces it or, with the key zero, removes it.
+        Register = 0x00, "REGISTER";
+        /// 01h: creates a reservation.
+        Reserve = 0x01, "RESERVE";
+        /// 02h: releases the reservation.
+        Release = 0x02, "RELEASE";
+        /// 03h: removes the reservation and all registrations.
+        Clear = 0x03, "CLEAR";
+        /// 04h: removes the registrations with a key, and takes over their reservation.
+        Preempt = 0x04, "PREEMPT";
+        /// 05h: like PREEMPT, and aborts the commands of the initiator ports that it unregisters.
+        PreemptAndAbort = 0x05, "PREEMPT AND ABORT";
+        /// 06h: registers a key, whatever key was registered before.
+        RegisterAndIgnoreExistingKey = 0x06, "REGISTER AND IGNORE EXISTING KEY";
+        /// 07h: registers a key for another initiator port, and moves the reservation to it.
+        RegisterAndMove = 0x07, "REGISTER AND MOVE";
+        /// 08h: starts over after the device lost its reservation information (since SPC-4 r26).
+        ReplaceLostReservation = 0x08, "REPLACE LOST RESERVATION";
+    }
+}
 
 /// A PERSISTENT RESERVE IN command (SPC-4, 6.15.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PersistentReserveIn {
-    /// What is asked for.
+    /// Data to read.
     pub service_action: InServiceAction,
-    /// How many bytes the answer may have; a longer one is cut off.
+    /// Maximum length of the data in bytes. The device truncates longer data.
     pub allocation_length: u16,
-    /// The CONTROL byte.
+    /// CONTROL byte.
     pub control: u8,
 }
 
@@ -44,23 +78,14 @@ impl PersistentReserveIn {
         })
     }
 
-    /// The bytes of the command.
+    /// Encodes the command.
     #[must_use]
     pub const fn encode(&self) -> [u8; CDB_LENGTH] {
         let action = self.service_action.code();
         let [high, low] = self.allocation_length.to_be_bytes();
-        [
-            PERSISTENT_RESERVE_IN,
-            action,
-            0,
-            0,
-            0,
-            0,
-            0,
-            high,
-            low,
-            self.control,
-        ]
+        #[rustfmt::skip]
+        let cdb = [PERSISTENT_RESERVE_IN, action, 0, 0, 0, 0, 0, high, low, self.control];
+        cdb
     }
 }
 
@@ -77,13 +102,13 @@ impl fmt::Display for PersistentReserveIn {
 /// A PERSISTENT RESERVE OUT command (SPC-4, 6.16.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PersistentReserveOut {
-    /// What is changed.
+    /// Change to make.
     pub service_action: OutServiceAction,
-    /// Scope and type of the reservation; ignored where the service action is about registrations.
+    /// Scope and type of the reservation. Ignored if the service action concerns registrations.
     pub scope_type: ScopeType,
-    /// How many bytes of parameters go with the command: see [`ParameterList`](crate::ParameterList).
+    /// Length in bytes of the [`ParameterList`](crate::ParameterList) that the command carries.
     pub parameter_list_length: u32,
-    /// The CONTROL byte.
+    /// CONTROL byte.
     pub control: u8,
 }
 
@@ -99,43 +124,41 @@ impl PersistentReserveOut {
         })
     }
 
-    /// The bytes of the command.
+    /// Encodes the command.
     #[must_use]
     pub const fn encode(&self) -> [u8; CDB_LENGTH] {
         let action = self.service_action.code();
-        let scope_type = self.scope_type.0;
+        let ScopeType(scope_type) = self.scope_type;
         let [a, b, c, d] = self.parameter_list_length.to_be_bytes();
-        [
-            PERSISTENT_RESERVE_OUT,
-            action,
-            scope_type,
-            0,
-            0,
-            a,
-            b,
-            c,
-            d,
-            self.control,
-        ]
+        #[rustfmt::skip]
+        let cdb = [PERSISTENT_RESERVE_OUT, action, scope_type, 0, 0, a, b, c, d, self.control];
+        cdb
     }
 }
 
 impl fmt::Display for PersistentReserveOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PERSISTENT RESERVE OUT {}", self.service_action)?;
-        if !self.service_action.ignores_type() {
+        let ignores_type = matches!(
+            self.service_action,
+            OutServiceAction::Register
+                | OutServiceAction::Clear
+                | OutServiceAction::RegisterAndIgnoreExistingKey
+        );
+        if !ignores_type {
             write!(f, ", type {}", self.scope_type)?;
         }
         write!(f, ", parameter list length {}", self.parameter_list_length)
     }
 }
 
-/// A command of persistent reservations.
+/// A PERSISTENT RESERVE command.
 ///
 /// ```
 /// # use scsi_pr::{Cdb, OutServiceAction};
 /// let cdb = Cdb::decode(&[0x5f, 0x05, 0x05, 0, 0, 0, 0, 0, 24, 0])?;
-/// assert!(matches!(cdb, Cdb::Out(out) if out.service_action == OutServiceAction::PreemptAndAbort));
+/// let Cdb::Out(command) = cdb else { panic!("not PERSISTENT RESERVE OUT") };
+/// assert_eq!(command.service_action, OutServiceAction::PreemptAndAbort);
 /// assert_eq!(
 ///     cdb.to_string(),
 ///     "PERSISTENT RESERVE OUT PREEMPT AND ABORT, type Write Exclusive - Registrants Only, \
@@ -145,21 +168,22 @@ impl fmt::Display for PersistentReserveOut {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Cdb {
-    /// It asks.
+    /// PERSISTENT RESERVE IN: reads keys, reservation, capabilities or full status.
     In(PersistentReserveIn),
-    /// It changes.
+    /// PERSISTENT RESERVE OUT: changes registrations or the reservation.
     Out(PersistentReserveOut),
 }
 
 impl Cdb {
-    /// Reads a command from the first 10 of `bytes`.
+    /// Decodes a command from the first 10 of `bytes`.
     ///
-    /// More bytes may follow and are not looked at, so that a CDB in a zero-padded field of 16 can
-    /// be given whole. Reserved fields are ignored; the values of scope and type are not checked.
+    /// Further bytes are ignored, so that `bytes` can be a zero-padded field of 16. Reserved fields
+    /// are ignored. The values of scope and type are not checked.
     ///
     /// # Errors
     ///
-    /// [`CdbError`]: too few bytes, another command, or a reserved service action.
+    /// Returns [`CdbError`] if `bytes` is too short, or if the operation code or the service action
+    /// is unknown.
     pub fn decode(bytes: &[u8]) -> Result<Self, CdbError> {
         let too_short = CdbError::TooShort {
             length: bytes.len(),
@@ -182,7 +206,7 @@ impl Cdb {
         .ok_or(too_short)
     }
 
-    /// The bytes of the command; reserved fields are zero.
+    /// Encodes the command. Reserved fields are zero.
     #[must_use]
     pub const fn encode(&self) -> [u8; CDB_LENGTH] {
         match self {
@@ -213,24 +237,41 @@ impl fmt::Display for Cdb {
     }
 }
 
-/// Why bytes are no command of persistent reservations.
+/// The reason that bytes are not a PERSISTENT RESERVE command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CdbError {
-    /// Both commands have 10 bytes.
+    /// The CDB has fewer than 10 bytes.
     #[error("CDB of {length} bytes, 10 needed")]
     TooShort {
-        /// How many bytes were given.
+        /// Length of the CDB in bytes.
         length: usize,
     },
-    /// It is another command, with this operation code.
-    #[error("operation code {0:#04x} is no PERSISTENT RESERVE command")]
+    /// The operation code belongs to another command.
+    #[error("operation code {0:#04x} is not a PERSISTENT RESERVE command")]
     Opcode(u8),
     /// The service action is reserved.
     #[error("service action {code:#04x} of operation code {opcode:#04x} is reserved")]
     ServiceAction {
         /// [`PERSISTENT_RESERVE_IN`] or [`PERSISTENT_RESERVE_OUT`].
         opcode: u8,
-        /// The number of the service action, 0 to 31.
+        /// Number of the service action, 0 to 31.
         code: u8,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn service_action_codes_round_trip() {
+        for (code, action) in (0..).zip(InServiceAction::ALL) {
+            assert_eq!(action.code(), code);
+            assert_eq!(InServiceAction::from_code(code), Some(action));
+        }
+        for (code, action) in (0..).zip(OutServiceAction::ALL) {
+            assert_eq!(action.code(), code);
+            assert_eq!(OutServiceAction::from_code(code), Some(action));
+        }
+    }
 }

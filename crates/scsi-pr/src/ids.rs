@@ -1,4 +1,4 @@
-//! The numbers that name a registrant, a generation of registrations and a target port.
+//! Numbers that identify a registrant, a generation of registrations and a target port.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,10 @@ use thiserror::Error;
 
 use crate::hex::{self, HexError};
 
-/// A reservation key: the 64-bit name that a registrant chose for itself (SPC-4, 5.12).
+/// A reservation key: the 64-bit identifier that a registrant chose for itself (SPC-4, 5.12).
 ///
-/// Zero is "no key": registering it removes the registration. Text is hexadecimal in the form of
-/// `sg_persist` and `multipath.conf`, `0x123abc`; on parsing the prefix may be left out.
+/// Zero means "no key": registering it removes the registration. The text form is hexadecimal, as
+/// in `sg_persist` and `multipath.conf`: `0x123abc`. The prefix is optional when parsing.
 ///
 /// ```
 /// # use scsi_pr::ReservationKey;
@@ -23,22 +23,22 @@ use crate::hex::{self, HexError};
 pub struct ReservationKey(u64);
 
 impl ReservationKey {
-    /// No key: what an unregistered initiator port has.
+    /// No key: the key of an unregistered initiator port.
     pub const ZERO: ReservationKey = ReservationKey(0);
 
-    /// The key with this value.
+    /// Creates the key with this value.
     #[must_use]
     pub const fn new(value: u64) -> Self {
         ReservationKey(value)
     }
 
-    /// The value.
+    /// Returns the value.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// Whether this is [`ReservationKey::ZERO`].
+    /// Returns `true` if this is [`ReservationKey::ZERO`].
     #[must_use]
     pub const fn is_zero(self) -> bool {
         self.0 == 0
@@ -51,19 +51,13 @@ impl From<u64> for ReservationKey {
     }
 }
 
-impl From<ReservationKey> for u64 {
-    fn from(key: ReservationKey) -> Self {
-        key.0
-    }
-}
-
 impl fmt::Display for ReservationKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.0)
     }
 }
 
-/// A text is not a reservation key.
+/// The error of parsing a [`ReservationKey`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("not a reservation key (1 to 16 hexadecimal digits, with or without 0x)")]
 pub struct ReservationKeyError(#[from] HexError);
@@ -77,27 +71,27 @@ impl FromStr for ReservationKey {
     }
 }
 
-/// PRGENERATION: how often the registrations of a logical unit were changed (SPC-4, 6.15.2).
+/// PRGENERATION: the number of changes to the registrations of a logical unit (SPC-4, 6.15.2).
 ///
-/// A reader that gets the same generation twice knows that no key came or went in between. It wraps
-/// around and starts from zero at power on. Text is hexadecimal as in `sg_persist`.
+/// If two reads return the same generation, no key was added or removed in between. The number
+/// wraps around, and starts at zero at power on. The text form is hexadecimal, as in `sg_persist`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PrGeneration(u32);
 
 impl PrGeneration {
-    /// The generation with this value.
+    /// Creates the generation with this value.
     #[must_use]
     pub const fn new(value: u32) -> Self {
         PrGeneration(value)
     }
 
-    /// The value.
+    /// Returns the value.
     #[must_use]
     pub const fn get(self) -> u32 {
         self.0
     }
 
-    /// The generation after this one; after the largest comes zero.
+    /// Returns the generation after this one. Zero follows the largest.
     #[must_use]
     pub const fn next(self) -> Self {
         PrGeneration(self.0.wrapping_add(1))
@@ -110,12 +104,6 @@ impl From<u32> for PrGeneration {
     }
 }
 
-impl From<PrGeneration> for u32 {
-    fn from(generation: PrGeneration) -> Self {
-        generation.0
-    }
-}
-
 impl fmt::Display for PrGeneration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.0)
@@ -124,18 +112,18 @@ impl fmt::Display for PrGeneration {
 
 /// RELATIVE TARGET PORT IDENTIFIER: the number of a target port within its device (SPC-4, 6.15.5).
 ///
-/// 1 is the first port, historically port A; 0 is reserved. Text is decimal.
+/// 1 is the first port, historically port A; 0 is reserved. The text form is decimal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RelativeTargetPort(u16);
 
 impl RelativeTargetPort {
-    /// The port with this number.
+    /// Creates the identifier of the port with this number.
     #[must_use]
     pub const fn new(number: u16) -> Self {
         RelativeTargetPort(number)
     }
 
-    /// The number.
+    /// Returns the number.
     #[must_use]
     pub const fn get(self) -> u16 {
         self.0
@@ -145,12 +133,6 @@ impl RelativeTargetPort {
 impl From<u16> for RelativeTargetPort {
     fn from(number: u16) -> Self {
         RelativeTargetPort(number)
-    }
-}
-
-impl From<RelativeTargetPort> for u16 {
-    fn from(port: RelativeTargetPort) -> Self {
-        port.0
     }
 }
 
@@ -165,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_read_with_and_without_prefix() {
+    fn key_is_parsed_with_and_without_prefix() {
         for (text, value) in [
             ("0x123abc", 0x12_3abc),
             ("123ABC", 0x12_3abc),
@@ -179,21 +161,21 @@ mod tests {
     }
 
     #[test]
-    fn texts_that_are_no_key_are_refused() {
+    fn invalid_key_text_is_rejected() {
         for (text, cause) in [
             ("", HexError::Empty),
             ("0x", HexError::Empty),
             ("0x0x1", HexError::Digit('x')),
             ("+1", HexError::Digit('+')),
             ("12 ", HexError::Digit(' ')),
-            ("00000000000000001", HexError::TooLong { most: 16 }),
+            ("00000000000000001", HexError::TooLong { max: 16 }),
         ] {
             assert_eq!(text.parse::<ReservationKey>(), Err(cause.into()), "{text}");
         }
     }
 
     #[test]
-    fn the_generation_wraps_around() {
+    fn generation_wraps_around() {
         assert_eq!(PrGeneration::new(u32::MAX).next(), PrGeneration::new(0));
     }
 }

@@ -1,110 +1,43 @@
-//! What is reserved, and against whom: scope and type of a persistent reservation.
+//! Scope and type of a persistent reservation.
 
 use std::fmt;
 
-/// SCOPE: how much of the logical unit a reservation covers (SPC-4, 6.15.3.3).
-///
-/// Reserved values (3 to 15) are not here: see [`ScopeType::scope`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Scope {
-    /// `LU_SCOPE`: all of it. The only scope since SPC-3.
-    #[default]
-    LogicalUnit,
-    /// A range of blocks. Obsolete: before SPC-2.
-    Extent,
-    /// An element of a medium changer. Obsolete: SPC-2.
-    Element,
-}
-
-impl Scope {
-    /// The scope with this number, or `None` if it is reserved.
-    #[must_use]
-    pub const fn from_code(code: u8) -> Option<Self> {
-        match code {
-            0 => Some(Scope::LogicalUnit),
-            1 => Some(Scope::Extent),
-            2 => Some(Scope::Element),
-            _ => None,
-        }
-    }
-
-    /// The number on the wire, 0 to 2.
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        match self {
-            Scope::LogicalUnit => 0,
-            Scope::Extent => 1,
-            Scope::Element => 2,
-        }
+wire_enum! {
+    /// SCOPE: the part of the logical unit that a reservation covers (SPC-4, 6.15.3.3).
+    ///
+    /// The values 3 to 15 are reserved: see [`ScopeType::scope`].
+    #[derive(Default)]
+    pub enum Scope {
+        /// 0h, `LU_SCOPE`: the whole logical unit. The only scope since SPC-3.
+        #[default]
+        LogicalUnit = 0x0, "Logical Unit";
+        /// 1h: a range of blocks. Obsolete: before SPC-2.
+        Extent = 0x1, "Extent (obsolete)";
+        /// 2h: an element of a medium changer. Obsolete: SPC-2.
+        Element = 0x2, "Element (obsolete)";
     }
 }
 
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Scope::LogicalUnit => "Logical Unit",
-            Scope::Extent => "Extent (obsolete)",
-            Scope::Element => "Element (obsolete)",
-        })
+wire_enum! {
+    /// TYPE: the access that a reservation restricts, and its exceptions (SPC-4, 6.15.3.4).
+    pub enum ReservationType {
+        /// 1h: only the holder can write.
+        WriteExclusive = 0x1, "Write Exclusive";
+        /// 3h: only the holder can read and write.
+        ExclusiveAccess = 0x3, "Exclusive Access";
+        /// 5h: all registrants can write. One of them is the holder.
+        WriteExclusiveRegistrantsOnly = 0x5, "Write Exclusive - Registrants Only";
+        /// 6h: all registrants can read and write. One of them is the holder.
+        ExclusiveAccessRegistrantsOnly = 0x6, "Exclusive Access - Registrants Only";
+        /// 7h: all registrants can write. All of them are holders.
+        WriteExclusiveAllRegistrants = 0x7, "Write Exclusive - All Registrants";
+        /// 8h: all registrants can read and write. All of them are holders.
+        ExclusiveAccessAllRegistrants = 0x8, "Exclusive Access - All Registrants";
     }
-}
-
-/// TYPE: what a reservation forbids, and who it does not bind (SPC-4, 6.15.3.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ReservationType {
-    /// 1h: the holder alone may write.
-    WriteExclusive,
-    /// 3h: the holder alone may read and write.
-    ExclusiveAccess,
-    /// 5h: all registrants may write; one of them is the holder.
-    WriteExclusiveRegistrantsOnly,
-    /// 6h: all registrants may read and write; one of them is the holder.
-    ExclusiveAccessRegistrantsOnly,
-    /// 7h: all registrants may write; all of them are holders.
-    WriteExclusiveAllRegistrants,
-    /// 8h: all registrants may read and write; all of them are holders.
-    ExclusiveAccessAllRegistrants,
 }
 
 impl ReservationType {
-    /// The six types in the order of their numbers.
-    pub const ALL: [ReservationType; 6] = [
-        ReservationType::WriteExclusive,
-        ReservationType::ExclusiveAccess,
-        ReservationType::WriteExclusiveRegistrantsOnly,
-        ReservationType::ExclusiveAccessRegistrantsOnly,
-        ReservationType::WriteExclusiveAllRegistrants,
-        ReservationType::ExclusiveAccessAllRegistrants,
-    ];
-
-    /// The type with this number, or `None` if it is reserved or obsolete.
-    #[must_use]
-    pub const fn from_code(code: u8) -> Option<Self> {
-        match code {
-            1 => Some(ReservationType::WriteExclusive),
-            3 => Some(ReservationType::ExclusiveAccess),
-            5 => Some(ReservationType::WriteExclusiveRegistrantsOnly),
-            6 => Some(ReservationType::ExclusiveAccessRegistrantsOnly),
-            7 => Some(ReservationType::WriteExclusiveAllRegistrants),
-            8 => Some(ReservationType::ExclusiveAccessAllRegistrants),
-            _ => None,
-        }
-    }
-
-    /// The number on the wire, 1 to 8.
-    #[must_use]
-    pub const fn code(self) -> u8 {
-        match self {
-            ReservationType::WriteExclusive => 1,
-            ReservationType::ExclusiveAccess => 3,
-            ReservationType::WriteExclusiveRegistrantsOnly => 5,
-            ReservationType::ExclusiveAccessRegistrantsOnly => 6,
-            ReservationType::WriteExclusiveAllRegistrants => 7,
-            ReservationType::ExclusiveAccessAllRegistrants => 8,
-        }
-    }
-
-    /// Whether those whom it binds may not read either.
+    /// Returns `true` if initiator ports without access can neither read nor write.
     #[must_use]
     pub const fn is_exclusive_access(self) -> bool {
         matches!(
@@ -115,13 +48,13 @@ impl ReservationType {
         )
     }
 
-    /// Whether those whom it binds may read, but not write.
+    /// Returns `true` if initiator ports without access can read, but not write.
     #[must_use]
     pub const fn is_write_exclusive(self) -> bool {
         !self.is_exclusive_access()
     }
 
-    /// Whether it has one holder and does not bind the other registrants.
+    /// Returns `true` if the reservation has one holder and does not restrict other registrants.
     #[must_use]
     pub const fn is_registrants_only(self) -> bool {
         matches!(
@@ -131,7 +64,7 @@ impl ReservationType {
         )
     }
 
-    /// Whether every registrant is a holder.
+    /// Returns `true` if every registrant is a holder.
     #[must_use]
     pub const fn is_all_registrants(self) -> bool {
         matches!(
@@ -141,32 +74,17 @@ impl ReservationType {
         )
     }
 
-    /// Whether a registration is enough not to be bound by it.
+    /// Returns `true` if the reservation restricts no registrant.
     #[must_use]
     pub const fn allows_registrants(self) -> bool {
         self.is_registrants_only() || self.is_all_registrants()
     }
 }
 
-impl fmt::Display for ReservationType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ReservationType::WriteExclusive => "Write Exclusive",
-            ReservationType::ExclusiveAccess => "Exclusive Access",
-            ReservationType::WriteExclusiveRegistrantsOnly => "Write Exclusive - Registrants Only",
-            ReservationType::ExclusiveAccessRegistrantsOnly => {
-                "Exclusive Access - Registrants Only"
-            }
-            ReservationType::WriteExclusiveAllRegistrants => "Write Exclusive - All Registrants",
-            ReservationType::ExclusiveAccessAllRegistrants => "Exclusive Access - All Registrants",
-        })
-    }
-}
-
-/// Scope and type in one byte, as CDBs and parameter data have it: scope in the high four bits.
+/// Scope and type in one byte, as in CDBs and parameter data: the scope is the high four bits.
 ///
-/// Any byte is a value, so that what a device or a client sent can be passed on and shown as it is. Text
-/// is what follows the word "type"; the scope is named where it is not the logical unit.
+/// Any byte is a value, so that a value from a device or a client can be forwarded and displayed
+/// unchanged. The text form names the type, and the scope unless it is the logical unit.
 ///
 /// ```
 /// # use scsi_pr::{ReservationType, Scope, ScopeType};
@@ -179,31 +97,31 @@ impl fmt::Display for ReservationType {
 pub struct ScopeType(pub u8);
 
 impl ScopeType {
-    /// The byte for `scope` and `reservation_type`.
+    /// Creates the byte for `scope` and `reservation_type`.
     #[must_use]
     pub const fn new(scope: Scope, reservation_type: ReservationType) -> Self {
         ScopeType(scope.code() << 4 | reservation_type.code())
     }
 
-    /// The four bits of the scope, 0 to 15.
+    /// Returns the four bits of the scope, 0 to 15.
     #[must_use]
     pub const fn scope_code(self) -> u8 {
         self.0 >> 4
     }
 
-    /// The four bits of the type, 0 to 15.
+    /// Returns the four bits of the type, 0 to 15.
     #[must_use]
     pub const fn type_code(self) -> u8 {
         self.0 & 0x0f
     }
 
-    /// The scope, or `None` if its number is reserved.
+    /// Returns the scope, or `None` if its number is reserved.
     #[must_use]
     pub const fn scope(self) -> Option<Scope> {
         Scope::from_code(self.scope_code())
     }
 
-    /// The type, or `None` if its number is reserved or obsolete.
+    /// Returns the type, or `None` if its number is reserved or obsolete.
     #[must_use]
     pub const fn reservation_type(self) -> Option<ReservationType> {
         ReservationType::from_code(self.type_code())
@@ -211,21 +129,9 @@ impl ScopeType {
 }
 
 impl From<ReservationType> for ScopeType {
-    /// The whole logical unit, reserved with this type.
+    /// Returns the byte for a reservation of the whole logical unit.
     fn from(reservation_type: ReservationType) -> Self {
         ScopeType::new(Scope::LogicalUnit, reservation_type)
-    }
-}
-
-impl From<u8> for ScopeType {
-    fn from(byte: u8) -> Self {
-        ScopeType(byte)
-    }
-}
-
-impl From<ScopeType> for u8 {
-    fn from(scope_type: ScopeType) -> Self {
-        scope_type.0
     }
 }
 
@@ -250,23 +156,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_are_six_types_and_three_scopes() {
+    fn type_and_scope_codes_match_the_standard() {
         let types: Vec<u8> = (0..=255)
             .filter(|code| ReservationType::from_code(*code).is_some())
             .collect();
         assert_eq!(types, [1, 3, 5, 6, 7, 8]);
         assert_eq!(ReservationType::ALL.map(ReservationType::code), *types);
-        assert_eq!(
-            (0..=255)
-                .filter_map(Scope::from_code)
-                .map(Scope::code)
-                .collect::<Vec<_>>(),
-            [0, 1, 2]
-        );
+        let scopes = (0..=255).filter_map(Scope::from_code).map(Scope::code);
+        assert_eq!(scopes.collect::<Vec<_>>(), [0, 1, 2]);
     }
 
     #[test]
-    fn predicates_follow_the_table_of_the_standard() {
+    fn type_predicates_match_the_standard() {
         // Number, exclusive access, registrants only, all registrants (SPC-4, 6.15.3.4).
         for (code, exclusive, only, all) in [
             (1, false, false, false),
@@ -286,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn reserved_and_obsolete_numbers_are_shown_as_such() {
+    fn reserved_and_obsolete_codes_display_as_numbers() {
         for (byte, text) in [
             (0x01, "Write Exclusive"),
             (0x08, "Exclusive Access - All Registrants"),

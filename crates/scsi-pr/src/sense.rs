@@ -1,9 +1,8 @@
-//! Sense data: why a command ended with CHECK CONDITION, in both of its formats.
+//! Sense data: the reason that a command ended with CHECK CONDITION, in both formats.
 //!
 //! Source: SPC-4, 4.5.2 (descriptor format) and 4.5.3 (fixed format).
 
 mod codes;
-mod key;
 
 use std::fmt;
 
@@ -12,7 +11,6 @@ use thiserror::Error;
 use crate::wire::Reader;
 
 pub use codes::AdditionalSense;
-pub use key::SenseKey;
 
 /// RESPONSE CODE: the low seven bits of byte 0.
 const RESPONSE_CODE_MASK: u8 = 0x7f;
@@ -21,21 +19,73 @@ const FIXED_DEFERRED: u8 = 0x71;
 const DESCRIPTOR_CURRENT: u8 = 0x72;
 const DESCRIPTOR_DEFERRED: u8 = 0x73;
 
-/// Bytes up to and including ADDITIONAL SENSE LENGTH, in both formats.
+/// Length in bytes of the fields up to and including ADDITIONAL SENSE LENGTH, in both formats.
 const HEADER_LENGTH: usize = 8;
-/// VALID: the high bit of byte 0 (fixed), and of byte 2 of an information descriptor.
+/// VALID: the high bit of byte 0 (fixed format), and of byte 2 of an information descriptor.
 const VALID: u8 = 0x80;
 const INFORMATION_DESCRIPTOR: u8 = 0x00;
 const SENSE_KEY_SPECIFIC_DESCRIPTOR: u8 = 0x02;
 
-/// The field that the device found wrong (SPC-4, 4.5.2.4.2). Only with ILLEGAL REQUEST.
+wire_enum! {
+    /// SENSE KEY: the category of a failure (SPC-4, 4.5.6).
+    #[derive(Default)]
+    pub enum SenseKey {
+        /// 0h: nothing to report.
+        #[default]
+        NoSense = 0x0, "NO SENSE";
+        /// 1h: the command succeeded after the device recovered from an error.
+        RecoveredError = 0x1, "RECOVERED ERROR";
+        /// 2h: the logical unit is not accessible now.
+        NotReady = 0x2, "NOT READY";
+        /// 3h: a flaw in the medium or in the recorded data.
+        MediumError = 0x3, "MEDIUM ERROR";
+        /// 4h: a failure that does not concern the medium.
+        HardwareError = 0x4, "HARDWARE ERROR";
+        /// 5h: the command, its parameters or the logical unit number are invalid.
+        IllegalRequest = 0x5, "ILLEGAL REQUEST";
+        /// 6h: an event that this initiator port must know of. The command was not executed.
+        UnitAttention = 0x6, "UNIT ATTENTION";
+        /// 7h: the data is protected against this access.
+        DataProtect = 0x7, "DATA PROTECT";
+        /// 8h: an unexpected blank or unformatted medium.
+        BlankCheck = 0x8, "BLANK CHECK";
+        /// 9h: vendor specific.
+        VendorSpecific = 0x9, "VENDOR SPECIFIC";
+        /// ah: a third-party copy stopped.
+        CopyAborted = 0xa, "COPY ABORTED";
+        /// bh: the device aborted the command. It can be sent again.
+        AbortedCommand = 0xb, "ABORTED COMMAND";
+        /// ch: reserved.
+        Reserved = 0xc, "RESERVED SENSE KEY";
+        /// dh: data is left in the buffer at the end of the medium.
+        VolumeOverflow = 0xd, "VOLUME OVERFLOW";
+        /// eh: the data differ from those on the medium.
+        Miscompare = 0xe, "MISCOMPARE";
+        /// fh: a sense descriptor has the result of a completed command.
+        Completed = 0xf, "COMPLETED";
+    }
+}
+
+impl SenseKey {
+    /// Returns the key in the low four bits of a byte. The high bits are other fields.
+    #[must_use]
+    pub const fn from_low_bits(byte: u8) -> Self {
+        match Self::from_code(byte & 0x0f) {
+            Some(key) => key,
+            // Every number of four bits has a key.
+            None => SenseKey::Reserved,
+        }
+    }
+}
+
+/// The field that the device rejected (SPC-4, 4.5.2.4.2). Only with ILLEGAL REQUEST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FieldPointer {
-    /// Whether the field is in the CDB; otherwise it is in the parameter list.
+    /// `true` if the field is in the CDB, `false` if it is in the parameter list.
     pub in_cdb: bool,
-    /// Offset of the byte that is wrong, or of the first byte of the field.
+    /// Offset of the invalid byte, or of the first byte of the field.
     pub byte: u16,
-    /// The highest bit of the field, 0 to 7, where the device said which.
+    /// Highest bit of the field, 0 to 7, if the device reported it.
     pub bit: Option<u8>,
 }
 
@@ -54,7 +104,7 @@ impl FieldPointer {
     }
 
     fn encode(self) -> [u8; 3] {
-        let place = if self.in_cdb {
+        let location = if self.in_cdb {
             Self::COMMAND_OR_DATA
         } else {
             0
@@ -63,19 +113,19 @@ impl FieldPointer {
             .bit
             .map_or(0, |bit| Self::BIT_POINTER_VALID | (bit & Self::BIT_MASK));
         let [high, low] = self.byte.to_be_bytes();
-        [Self::SENSE_KEY_SPECIFIC_VALID | place | bit, high, low]
+        [Self::SENSE_KEY_SPECIFIC_VALID | location | bit, high, low]
     }
 }
 
 impl fmt::Display for FieldPointer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = if self.in_cdb { "CDB" } else { "parameter list" };
-        write!(f, "{place} byte {}", self.byte)?;
+        let location = if self.in_cdb { "CDB" } else { "parameter list" };
+        write!(f, "{location} byte {}", self.byte)?;
         self.bit.map_or(Ok(()), |bit| write!(f, " bit {bit}"))
     }
 }
 
-/// What sense data says.
+/// Decoded sense data.
 ///
 /// ```
 /// # use scsi_pr::{AdditionalSense, Sense, SenseKey};
@@ -85,20 +135,20 @@ impl fmt::Display for FieldPointer {
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Sense {
-    /// The kind of trouble.
+    /// Category of the failure.
     pub key: SenseKey,
-    /// The exact trouble.
+    /// Exact reason for the failure.
     pub code: AdditionalSense,
-    /// Whether it is about an earlier command that had already been answered with GOOD.
+    /// `true` if the sense data concerns an earlier command that ended with GOOD.
     pub deferred: bool,
-    /// INFORMATION, where the device marked it as valid: its meaning depends on the command.
+    /// INFORMATION, if the device marked it as valid. Its meaning depends on the command.
     pub information: Option<u64>,
-    /// The field that is wrong, where the key is ILLEGAL REQUEST and the device said which.
+    /// Rejected field, if the key is ILLEGAL REQUEST and the device reported the field.
     pub field_pointer: Option<FieldPointer>,
 }
 
 impl Sense {
-    /// Sense of the current command with no more than key and code.
+    /// Creates sense data of the current command that has only key and code.
     #[must_use]
     pub const fn new(key: SenseKey, code: AdditionalSense) -> Self {
         Sense {
@@ -110,22 +160,23 @@ impl Sense {
         }
     }
 
-    /// The same, pointing at a field.
+    /// Returns this sense data with a field pointer added.
     #[must_use]
     pub const fn with_field_pointer(mut self, field_pointer: FieldPointer) -> Self {
         self.field_pointer = Some(field_pointer);
         self
     }
 
-    /// Reads sense data of either format.
+    /// Decodes sense data of either format.
     ///
-    /// Sense data may be short: the device says so in ADDITIONAL SENSE LENGTH, or a host adapter
-    /// has cut it off. A field that is not there is taken as zero, and so is one beyond the
-    /// additional length. Descriptors that this crate does not know are skipped.
+    /// Sense data can be short, because of its ADDITIONAL SENSE LENGTH or because a host adapter
+    /// truncated it. A missing field counts as zero, as does one beyond the additional length.
+    /// Unknown descriptors are skipped.
     ///
     /// # Errors
     ///
-    /// [`SenseError`]: not even the sense key is there, or byte 0 says that it is no sense data.
+    /// * [`SenseError::TooShort`] if the sense key is missing.
+    /// * [`SenseError::ResponseCode`] if byte 0 does not belong to sense data.
     pub fn decode(bytes: &[u8]) -> Result<Self, SenseError> {
         let (response_code, meaningful) = match bytes {
             [] => return Err(SenseError::TooShort { length: 0 }),
@@ -147,7 +198,7 @@ impl Sense {
         let first = *bytes.first()?;
         let key = SenseKey::from_low_bits(*bytes.get(2)?);
         let byte = |offset: usize| bytes.get(offset).copied().unwrap_or(0);
-        // What is not there is not valid, whatever VALID says.
+        // A missing field is not valid, even if VALID is set.
         let information = bytes.get(3..).and_then(<[u8]>::first_chunk).copied();
         let information = information.map(|bytes| u64::from(u32::from_be_bytes(bytes)));
         Some(Sense {
@@ -165,25 +216,18 @@ impl Sense {
     fn decode_descriptors(bytes: &[u8]) -> Option<Self> {
         let key = SenseKey::from_low_bits(*bytes.get(1)?);
         let byte = |offset: usize| bytes.get(offset).copied().unwrap_or(0);
-        let mut sense = Sense {
-            deferred: byte(0) & RESPONSE_CODE_MASK == DESCRIPTOR_DEFERRED,
-            ..Sense::new(
-                key,
-                AdditionalSense {
-                    asc: byte(2),
-                    ascq: byte(3),
-                },
-            )
-        };
+        let (asc, ascq) = (byte(2), byte(3));
+        let mut sense = Sense::new(key, AdditionalSense { asc, ascq });
+        sense.deferred = byte(0) & RESPONSE_CODE_MASK == DESCRIPTOR_DEFERRED;
         let mut descriptors = Reader::new(bytes.get(HEADER_LENGTH..).unwrap_or_default());
         while let Some((kind, body)) = next_descriptor(&mut descriptors) {
-            sense.take_descriptor(kind, body);
+            sense.apply_descriptor(kind, body);
         }
         Some(sense)
     }
 
-    /// Notes what a sense data descriptor says; `body` begins after its length.
-    fn take_descriptor(&mut self, kind: u8, body: &[u8]) {
+    /// Applies a sense data descriptor. `body` begins after its length.
+    fn apply_descriptor(&mut self, kind: u8, body: &[u8]) {
         let mut fields = Reader::new(body);
         match (kind, fields.array()) {
             (INFORMATION_DESCRIPTOR, Some([flags, _])) if flags & VALID != 0 => {
@@ -198,53 +242,29 @@ impl Sense {
         }
     }
 
-    /// Fixed format, 18 bytes.
+    /// Encodes the sense data in fixed format.
     ///
-    /// INFORMATION has four bytes here; a larger value is left out.
+    /// INFORMATION has four bytes in this format. A larger value is omitted.
     #[must_use]
     pub fn to_fixed(&self) -> [u8; 18] {
         let information = self.information.and_then(|value| u32::try_from(value).ok());
         let valid = if information.is_some() { VALID } else { 0 };
-        let response = if self.deferred {
-            FIXED_DEFERRED
-        } else {
-            FIXED_CURRENT
-        };
+        let response = valid | self.response_code(FIXED_CURRENT, FIXED_DEFERRED);
         let [i0, i1, i2, i3] = information.unwrap_or(0).to_be_bytes();
         let [s0, s1, s2] = self.field_pointer.map_or([0; 3], FieldPointer::encode);
         let key = self.key.code();
         let AdditionalSense { asc, ascq } = self.code;
         // Byte 7 is ADDITIONAL SENSE LENGTH: 10 bytes follow it.
-        [
-            valid | response,
-            0,
-            key,
-            i0,
-            i1,
-            i2,
-            i3,
-            10,
-            0,
-            0,
-            0,
-            0,
-            asc,
-            ascq,
-            0,
-            s0,
-            s1,
-            s2,
-        ]
+        #[rustfmt::skip]
+        let sense = [response, 0, key, i0, i1, i2, i3, 10, 0, 0, 0, 0, asc, ascq, 0, s0, s1, s2];
+        sense
     }
 
-    /// Descriptor format: 8 bytes, 12 more with INFORMATION and 8 more with a field pointer.
+    /// Encodes the sense data in descriptor format: 8 bytes, 12 more with INFORMATION, and 8 more
+    /// with a field pointer.
     #[must_use]
     pub fn to_descriptor(&self) -> Vec<u8> {
-        let response = if self.deferred {
-            DESCRIPTOR_DEFERRED
-        } else {
-            DESCRIPTOR_CURRENT
-        };
+        let response = self.response_code(DESCRIPTOR_CURRENT, DESCRIPTOR_DEFERRED);
         let mut descriptors = Vec::new();
         if let Some(information) = self.information {
             descriptors.extend([INFORMATION_DESCRIPTOR, 10, VALID, 0]);
@@ -256,22 +276,26 @@ impl Sense {
             descriptors.push(0);
         }
         let AdditionalSense { asc, ascq } = self.code;
-        // The two descriptors have 20 bytes at most.
+        // The two descriptors have at most 20 bytes.
         let length = u8::try_from(descriptors.len()).unwrap_or(u8::MAX);
         let mut bytes = vec![response, self.key.code(), asc, ascq, 0, 0, 0, length];
         bytes.append(&mut descriptors);
         bytes
     }
+
+    const fn response_code(&self, current: u8, deferred: u8) -> u8 {
+        if self.deferred { deferred } else { current }
+    }
 }
 
-/// SENSE KEY SPECIFIC is a field pointer with ILLEGAL REQUEST, and something else with other keys.
+/// Decodes SENSE KEY SPECIFIC, which is a field pointer only with ILLEGAL REQUEST.
 fn field_pointer(key: SenseKey, specific: [u8; 3]) -> Option<FieldPointer> {
     (key == SenseKey::IllegalRequest)
         .then(|| FieldPointer::decode(specific))
         .flatten()
 }
 
-/// The part of sense data that its ADDITIONAL SENSE LENGTH says is there.
+/// Returns the part of sense data that its ADDITIONAL SENSE LENGTH covers.
 fn within_additional_length(bytes: &[u8]) -> &[u8] {
     let length = bytes
         .get(7)
@@ -281,7 +305,7 @@ fn within_additional_length(bytes: &[u8]) -> &[u8] {
         .unwrap_or(bytes)
 }
 
-/// The next sense data descriptor: its type, and what follows its length.
+/// Returns the type of the next sense data descriptor, and the bytes after its length.
 fn next_descriptor<'a>(descriptors: &mut Reader<'a>) -> Option<(u8, &'a [u8])> {
     let [kind, length] = descriptors.array()?;
     Some((kind, descriptors.bytes(usize::from(length))?))
@@ -307,13 +331,13 @@ impl fmt::Display for Sense {
     }
 }
 
-/// Why bytes are no sense data.
+/// The reason that bytes are not sense data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SenseError {
-    /// The sense key is not there.
+    /// The sense key is missing.
     #[error("sense data of {length} bytes has no sense key")]
     TooShort {
-        /// How many bytes were given.
+        /// Length of the sense data in bytes.
         length: usize,
     },
     /// The response code is reserved or vendor specific.
@@ -326,7 +350,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn information_that_is_not_there_is_not_valid() {
+    fn sense_key_codes_round_trip() {
+        for (code, key) in (0..).zip(SenseKey::ALL) {
+            assert_eq!(key.code(), code);
+            assert_eq!(SenseKey::from_low_bits(0xf0 | code), key);
+        }
+    }
+
+    #[test]
+    fn truncated_information_is_not_valid() {
         for bytes in [&[0xf0, 0, 6][..], &[0xf0, 0, 6, 0, 0, 1]] {
             assert_eq!(Sense::decode(bytes).unwrap().information, None);
         }

@@ -1,10 +1,10 @@
-//! The status byte with which every SCSI command ends.
+//! The status byte that ends every SCSI command.
 
 use std::fmt;
 
 /// A SCSI status code (SAM-5, 5.3).
 ///
-/// Any byte is a value: devices and host adapters have been seen to answer reserved ones.
+/// Any byte is a value, because some devices and host adapters return reserved codes.
 ///
 /// ```
 /// # use scsi_pr::Status;
@@ -18,23 +18,23 @@ pub struct Status(pub u8);
 impl Status {
     /// The command succeeded.
     pub const GOOD: Status = Status(0x00);
-    /// It failed, and sense data says why.
+    /// The command failed. Sense data contains the reason.
     pub const CHECK_CONDITION: Status = Status(0x02);
-    /// A condition that the command tests for is met; a success.
+    /// The condition that the command tests for is met. The command succeeded.
     pub const CONDITION_MET: Status = Status(0x04);
-    /// The device cannot take the command now.
+    /// The device cannot accept the command now.
     pub const BUSY: Status = Status(0x08);
-    /// A reservation of somebody else forbids the command, or the key given is not the registered
-    /// one.
+    /// The reservation of another initiator port forbids the command, or the given reservation key
+    /// is not the registered one.
     pub const RESERVATION_CONFLICT: Status = Status(0x18);
-    /// The queue for commands is full.
+    /// The device's command queue is full.
     pub const TASK_SET_FULL: Status = Status(0x28);
     /// An auto contingent allegiance condition blocks the command.
     pub const ACA_ACTIVE: Status = Status(0x30);
-    /// Another initiator port had the command aborted.
+    /// Another initiator port aborted the command.
     pub const TASK_ABORTED: Status = Status(0x40);
 
-    /// The standard's name, or `None` for a reserved or obsolete code.
+    /// Returns the name in the standard, or `None` if the code is reserved or obsolete.
     #[must_use]
     pub const fn name(self) -> Option<&'static str> {
         Some(match self {
@@ -48,18 +48,6 @@ impl Status {
             Status::TASK_ABORTED => "TASK ABORTED",
             _ => return None,
         })
-    }
-}
-
-impl From<u8> for Status {
-    fn from(code: u8) -> Self {
-        Status(code)
-    }
-}
-
-impl From<Status> for u8 {
-    fn from(status: Status) -> Self {
-        status.0
     }
 }
 

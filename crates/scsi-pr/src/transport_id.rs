@@ -1,30 +1,32 @@
-//! TransportIDs: which initiator port a registration belongs to.
+//! TransportIDs: the names of initiator ports.
 //!
-//! Source: SPC-4, 7.6.4.
+//! Source: SPC-4, 7.6.4. This file has the type with its binary form, lists of TransportIDs, and
+//! TransportIDs without a layout.
 
-mod error;
 mod iscsi;
-mod list;
-mod opaque;
 mod protocol;
 mod text;
 
+use std::fmt;
+use std::iter::FusedIterator;
+
+use thiserror::Error;
+
+use crate::hex::HexBytes;
 use crate::ids::RelativeTargetPort;
 use crate::wire::Reader;
 
-pub use error::TransportIdError;
 pub use iscsi::{IscsiName, IscsiNameError, IscsiTextError, IscsiTransportId, Isid, IsidError};
-pub use list::{TransportIdListError, TransportIds};
-pub use opaque::OpaqueTransportId;
 pub use protocol::ProtocolIdentifier;
 pub use text::TransportIdTextError;
 
-/// Bytes of every TransportID but that of iSCSI.
+/// Length in bytes of every TransportID except that of iSCSI.
 const FIXED_LENGTH: usize = 24;
 
 /// The name of an initiator port, in the form of its transport protocol (SPC-4, 7.6.4).
 ///
-/// Text is what `sg_persist --transport-id` takes, all digits hexadecimal but those of `spi`:
+/// The text form is the one of `sg_persist --transport-id`. Digits are hexadecimal, except those of
+/// `spi`:
 ///
 /// | protocol | text |
 /// |---|---|
@@ -32,12 +34,13 @@ const FIXED_LENGTH: usize = 24;
 /// | parallel SCSI | `spi,7,1` (SCSI address, relative target port) |
 /// | IEEE 1394 | `sbp,0002c90300a1b2c3` |
 /// | SRP | `srp,fe80000000000000f4521403007be121` |
-/// | iSCSI | `iqn.1993-08.org.debian:01:abc`, with session `iqn.1993-08.org.debian:01:abc,i,0x00023d000001` |
+/// | iSCSI | `iqn.1993-08.org.debian:01:abc` |
+/// | iSCSI with session | `iqn.1993-08.org.debian:01:abc,i,0x00023d000001` |
 /// | SAS | `sas,5000c50005b32001` |
 /// | SOP | `sop,0300` |
 ///
-/// and two forms of this crate: `iscsi,` before an iSCSI name that is none of `iqn.`, `eui.`,
-/// `naa.`; `raw,` before the 48 digits of an [`OpaqueTransportId`].
+/// This crate adds two forms: `iscsi,` before an iSCSI name that does not begin with `iqn.`, `eui.`
+/// or `naa.`, and `raw,` before the 48 digits of an [`OpaqueTransportId`].
 ///
 /// ```
 /// # use scsi_pr::TransportId;
@@ -51,31 +54,31 @@ const FIXED_LENGTH: usize = 24;
 pub enum TransportId {
     /// 0h, Fibre Channel (7.6.4.2).
     FibreChannel {
-        /// `N_PORT_NAME`, the world wide port name.
+        /// `N_PORT_NAME`: the world wide port name.
         n_port_name: u64,
     },
     /// 1h, parallel SCSI (7.6.4.3).
     Spi {
-        /// The initiator's address on the bus.
+        /// SCSI ADDRESS: the initiator's address on the bus.
         scsi_address: u16,
-        /// The target port that the bus is on.
+        /// Target port to which the bus is connected.
         relative_target_port: RelativeTargetPort,
     },
     /// 3h, Serial Bus Protocol on IEEE 1394 (7.6.4.4).
     Sbp {
-        /// EUI-64 NAME of the node.
+        /// EUI-64 NAME: the name of the node.
         eui64: u64,
     },
     /// 4h, SCSI RDMA Protocol (7.6.4.5).
     Srp {
-        /// INITIATOR PORT IDENTIFIER; on InfiniBand its low half is a GUID.
+        /// INITIATOR PORT IDENTIFIER. On InfiniBand its low half is a GUID.
         initiator_port: u128,
     },
     /// 5h, iSCSI (7.6.4.6).
     Iscsi(IscsiTransportId),
     /// 6h, Serial Attached SCSI (7.6.4.7).
     Sas {
-        /// SAS ADDRESS of the port.
+        /// SAS ADDRESS: the address of the port.
         sas_address: u64,
     },
     /// ah, SCSI over PCI Express.
@@ -88,7 +91,7 @@ pub enum TransportId {
 }
 
 impl TransportId {
-    /// The protocol.
+    /// Returns the protocol.
     #[must_use]
     pub const fn protocol(&self) -> ProtocolIdentifier {
         match self {
@@ -103,14 +106,14 @@ impl TransportId {
         }
     }
 
-    /// Reads `bytes` as one TransportID and nothing after it.
+    /// Decodes `bytes` as exactly one TransportID.
     ///
-    /// Reserved fields are ignored. Of an iSCSI TransportID the padding is ignored, and so is a
-    /// missing NUL at its end.
+    /// Reserved fields are ignored. In an iSCSI TransportID, the padding is ignored and the NUL at
+    /// the end is optional.
     ///
     /// # Errors
     ///
-    /// [`TransportIdError`], and what is wrong.
+    /// Returns [`TransportIdError`] if the bytes are not a TransportID, or if more bytes follow it.
     pub fn decode(bytes: &[u8]) -> Result<Self, TransportIdError> {
         match Self::decode_first(bytes)? {
             (id, length) if length == bytes.len() => Ok(id),
@@ -121,11 +124,11 @@ impl TransportId {
         }
     }
 
-    /// Reads the TransportID at the front of `bytes`, and says how many bytes it has there.
+    /// Decodes the TransportID at the front of `bytes`. Returns its length in bytes, too.
     ///
     /// # Errors
     ///
-    /// [`TransportIdError`], and what is wrong.
+    /// Returns [`TransportIdError`] if the bytes do not begin with a TransportID.
     pub fn decode_first(bytes: &[u8]) -> Result<(Self, usize), TransportIdError> {
         let too_short = TransportIdError::TooShort {
             needed: FIXED_LENGTH,
@@ -146,7 +149,7 @@ impl TransportId {
         Ok((id, FIXED_LENGTH))
     }
 
-    /// Reads what has 24 bytes: all but iSCSI.
+    /// Decodes a TransportID of 24 bytes: any except iSCSI.
     fn decode_fixed(protocol: ProtocolIdentifier, bytes: &[u8; FIXED_LENGTH]) -> Option<Self> {
         let at = |offset: usize| bytes.get(offset..).map(Reader::new);
         Some(match protocol {
@@ -173,7 +176,8 @@ impl TransportId {
         })
     }
 
-    /// How many bytes [`Self::encode`] gives: 24, with iSCSI any multiple of 4 from there on.
+    /// Returns the length of the encoding in bytes: 24, or for iSCSI a multiple of 4 that is at
+    /// least 24.
     #[must_use]
     pub fn encoded_len(&self) -> usize {
         match self {
@@ -182,7 +186,7 @@ impl TransportId {
         }
     }
 
-    /// The bytes on the wire; reserved fields are zero.
+    /// Encodes the TransportID. Reserved fields are zero.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let protocol = self.protocol().code();
@@ -208,7 +212,7 @@ impl TransportId {
     }
 }
 
-/// 24 bytes with the protocol in the first, each field at its offset, and zero elsewhere.
+/// Returns 24 bytes with the protocol in the first, each field at its offset, and zeros elsewhere.
 fn fixed(protocol: u8, fields: &[(usize, &[u8])]) -> Vec<u8> {
     let mut bytes = vec![0; FIXED_LENGTH];
     for (offset, field) in [(0, [protocol].as_slice())].iter().chain(fields) {
@@ -217,4 +221,153 @@ fn fixed(protocol: u8, fields: &[(usize, &[u8])]) -> Vec<u8> {
         }
     }
     bytes
+}
+
+/// The 24 bytes of a TransportID of a protocol for which SPC-4 defines no layout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OpaqueTransportId([u8; FIXED_LENGTH]);
+
+impl OpaqueTransportId {
+    /// Creates the TransportID of these bytes. Returns `None` if their protocol has a layout.
+    #[must_use]
+    pub const fn new(bytes: [u8; FIXED_LENGTH]) -> Option<Self> {
+        let opaque = OpaqueTransportId(bytes);
+        if opaque.protocol().has_layout() {
+            None
+        } else {
+            Some(opaque)
+        }
+    }
+
+    /// Returns all bytes, beginning with FORMAT CODE and PROTOCOL IDENTIFIER.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; FIXED_LENGTH] {
+        &self.0
+    }
+
+    /// Returns the protocol.
+    #[must_use]
+    pub const fn protocol(&self) -> ProtocolIdentifier {
+        let [first, ..] = self.0;
+        ProtocolIdentifier::from_low_bits(first)
+    }
+}
+
+impl fmt::Display for OpaqueTransportId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        HexBytes(&self.0).fmt(f)
+    }
+}
+
+/// An iterator over TransportIDs that follow each other without gaps (SPC-4, 6.16.3).
+///
+/// It ends after the first error, because the offset of the next TransportID is then unknown.
+///
+/// ```
+/// # use scsi_pr::{TransportId, TransportIds};
+/// let id: TransportId = "sas,5000c50005b32001".parse()?;
+/// let mut bytes = id.encode();
+/// bytes.push(6); // the first byte of a truncated TransportID
+/// let mut list = TransportIds::new(&bytes);
+/// assert_eq!(list.next(), Some(Ok(id)));
+/// assert_eq!(list.next().unwrap().unwrap_err().offset, 24);
+/// assert_eq!(list.next(), None);
+/// # Ok::<(), scsi_pr::TransportIdTextError>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct TransportIds<'a> {
+    rest: &'a [u8],
+    offset: usize,
+}
+
+impl<'a> TransportIds<'a> {
+    /// Creates an iterator over the TransportIDs in `bytes`.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Self {
+        TransportIds {
+            rest: bytes,
+            offset: 0,
+        }
+    }
+}
+
+impl Iterator for TransportIds<'_> {
+    type Item = Result<TransportId, TransportIdListError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        match TransportId::decode_first(self.rest) {
+            Ok((id, length)) => {
+                self.rest = self.rest.get(length..).unwrap_or_default();
+                self.offset = self.offset.saturating_add(length);
+                Some(Ok(id))
+            }
+            Err(error) => {
+                self.rest = &[];
+                Some(Err(TransportIdListError {
+                    offset: self.offset,
+                    error,
+                }))
+            }
+        }
+    }
+}
+
+impl FusedIterator for TransportIds<'_> {}
+
+/// The error of decoding a TransportID in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("invalid TransportID at offset {offset} of the list")]
+pub struct TransportIdListError {
+    /// Offset of the TransportID in bytes from the beginning of the list.
+    pub offset: usize,
+    /// Reason that the bytes are not a TransportID.
+    #[source]
+    pub error: TransportIdError,
+}
+
+/// The reason that bytes are not a TransportID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
+pub enum TransportIdError {
+    /// The bytes end before the TransportID does.
+    #[error("TransportID of {needed} bytes, {given} given")]
+    TooShort {
+        /// Length of the TransportID in bytes, as far as it is known.
+        needed: usize,
+        /// Number of the given bytes.
+        given: usize,
+    },
+    /// Bytes follow the TransportID where exactly one is expected.
+    #[error("TransportID of {needed} bytes, {given} given")]
+    TooLong {
+        /// Length of the TransportID in bytes.
+        needed: usize,
+        /// Number of the given bytes.
+        given: usize,
+    },
+    /// FORMAT CODE is reserved for this protocol.
+    #[error("format code {format} of a TransportID is reserved with {protocol}")]
+    ReservedFormat {
+        /// Protocol of the TransportID.
+        protocol: ProtocolIdentifier,
+        /// FORMAT CODE, 0 to 3.
+        format: u8,
+    },
+    /// ADDITIONAL LENGTH of an iSCSI TransportID is less than 20 or not a multiple of 4.
+    #[error("additional length {additional} of an iSCSI TransportID")]
+    IscsiLength {
+        /// Value of the field.
+        additional: usize,
+    },
+    /// An iSCSI TransportID with a session identifier has no separator.
+    #[error("iSCSI TransportID without the separator \",i,0x\"")]
+    IscsiSeparator,
+    /// The iSCSI name is invalid.
+    #[error(transparent)]
+    IscsiName(#[from] IscsiNameError),
+    /// The iSCSI session identifier is invalid.
+    #[error(transparent)]
+    Isid(#[from] IsidError),
 }

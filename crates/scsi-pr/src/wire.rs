@@ -1,9 +1,9 @@
-//! Fields on the wire: reads them off the front of a byte slice, never beyond its end, and builds
-//! those that hold bits and lengths.
+//! Fields on the wire: a reader that never reads beyond the end of a byte slice, length and flag
+//! fields, and enums of numbers.
 
-/// A place in a byte slice; each method takes what it returns off the front.
+/// A reader of a byte slice. Each method consumes the bytes that it returns.
 ///
-/// `None` means that fewer bytes are left than asked for; nothing is taken then.
+/// A method returns `None`, and consumes nothing, if fewer bytes are left than requested.
 #[derive(Clone, Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],
@@ -14,7 +14,7 @@ impl<'a> Reader<'a> {
         Reader { rest: bytes }
     }
 
-    /// Everything not yet taken.
+    /// Returns all bytes that are left, without consuming them.
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
     }
@@ -56,21 +56,21 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A length field of four bytes as a number of bytes in memory.
+/// Converts a four-byte length field to a number of bytes in memory.
 ///
-/// On a machine whose `usize` is narrower the largest value stands for "more than can be there".
+/// If `usize` is narrower than 32 bits, a length that does not fit becomes `usize::MAX`, which
+/// exceeds any slice.
 pub(crate) fn length_from_field(field: u32) -> usize {
     usize::try_from(field).unwrap_or(usize::MAX)
 }
 
-/// The value of a four-byte length field for `length` bytes.
-///
-/// Data of 4 GiB and more cannot be described on the wire; it gets the largest length.
+/// Converts `length` to a four-byte length field. A length of 4 GiB or more becomes `u32::MAX`,
+/// because the wire format cannot express it.
 pub(crate) fn length_to_field(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-/// A byte with the bits of those fields that are set.
+/// Returns a byte with the bits of those `fields` that are `true`.
 pub(crate) fn flags<const N: usize>(fields: [(bool, u8); N]) -> u8 {
     fields
         .into_iter()
@@ -78,12 +78,60 @@ pub(crate) fn flags<const N: usize>(fields: [(bool, u8); N]) -> u8 {
         .fold(0, |byte, (_, bit)| byte | bit)
 }
 
+/// Defines an enum from one table of variants, numbers on the wire and names in the standard, so
+/// that the four cannot disagree. The numbers must be ascending.
+macro_rules! wire_enum {
+    ($(#[$attribute:meta])* pub enum $type:ident {
+        $($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal;)+
+    }) => {
+        $(#[$attribute])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $type {
+            $($(#[$doc])* $variant = $code,)+
+        }
+
+        impl $type {
+            /// All values, in the order of their numbers.
+            pub const ALL: [Self; [$($code),+].len()] = [$(Self::$variant),+];
+
+            /// Returns the value with this number, or `None` if the number is reserved or obsolete.
+            #[must_use]
+            pub const fn from_code(code: u8) -> Option<Self> {
+                match code {
+                    $($code => Some(Self::$variant),)+
+                    _ => None,
+                }
+            }
+
+            /// Returns the number on the wire.
+            #[must_use]
+            pub const fn code(self) -> u8 {
+                self as u8
+            }
+
+            /// Returns the name in the standard.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.name())
+            }
+        }
+    };
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn fields_are_taken_in_order_and_big_endian() {
+    fn reader_reads_big_endian_fields_in_order() {
         let mut reader = Reader::new(&[1, 0, 2, 0, 0, 0, 3, 9]);
         assert_eq!(reader.u8(), Some(1));
         assert_eq!(reader.u16(), Some(2));
@@ -92,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_beyond_the_end_takes_nothing() {
+    fn read_beyond_the_end_consumes_nothing() {
         let mut reader = Reader::new(&[1, 2, 3]);
         assert_eq!(reader.u32(), None);
         assert_eq!(reader.skip(4), None);

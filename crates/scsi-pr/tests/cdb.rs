@@ -1,4 +1,4 @@
-//! CDBs, byte by byte.
+//! Layouts of CDBs.
 
 use scsi_pr::{
     Cdb, CdbError, InServiceAction, OutServiceAction, PersistentReserveIn, PersistentReserveOut,
@@ -6,7 +6,7 @@ use scsi_pr::{
 };
 
 #[test]
-fn read_keys_as_sg_persist_sends_it() {
+fn read_keys_of_sg_persist_round_trips() {
     let bytes = [0x5e, 0x00, 0, 0, 0, 0, 0, 0x20, 0x00, 0];
     let cdb = Cdb::In(PersistentReserveIn {
         service_action: InServiceAction::ReadKeys,
@@ -22,7 +22,7 @@ fn read_keys_as_sg_persist_sends_it() {
 }
 
 #[test]
-fn reserve_with_zero_padding_to_16_bytes() {
+fn reserve_padded_to_16_bytes_is_decoded() {
     let bytes = [0x5f, 0x01, 0x06, 0, 0, 0, 0, 0, 24, 4, 0, 0, 0, 0, 0, 0];
     let cdb = Cdb::Out(PersistentReserveOut {
         service_action: OutServiceAction::Reserve,
@@ -39,13 +39,13 @@ fn reserve_with_zero_padding_to_16_bytes() {
 
 #[test]
 fn reserved_fields_are_ignored() {
-    let plain = Cdb::decode(&[0x5e, 0x03, 0, 0, 0, 0, 0, 0, 9, 0]);
-    let noisy = Cdb::decode(&[0x5e, 0xe3, 1, 2, 3, 4, 5, 0, 9, 0]);
-    assert_eq!(noisy, plain);
+    let zero = Cdb::decode(&[0x5e, 0x03, 0, 0, 0, 0, 0, 0, 9, 0]);
+    let non_zero = Cdb::decode(&[0x5e, 0xe3, 1, 2, 3, 4, 5, 0, 9, 0]);
+    assert_eq!(non_zero, zero);
 }
 
 #[test]
-fn the_type_is_left_out_where_it_is_ignored() {
+fn ignored_type_is_not_displayed() {
     let cdb = Cdb::decode(&[0x5f, 0x00, 0x05, 0, 0, 0, 0, 0, 24, 0]).unwrap();
     assert_eq!(
         cdb.to_string(),
@@ -54,7 +54,7 @@ fn the_type_is_left_out_where_it_is_ignored() {
 }
 
 #[test]
-fn what_is_no_command_is_named() {
+fn invalid_cdb_is_rejected() {
     for (bytes, error) in [
         (&[][..], CdbError::TooShort { length: 0 }),
         (&[0x5e; 9], CdbError::TooShort { length: 9 }),

@@ -1,4 +1,4 @@
-//! Parameter data, byte by byte, whole and cut off.
+//! Layouts of parameter data, complete and truncated.
 
 use scsi_pr::{
     AllowCommands, Capabilities, FullStatus, FullStatusDescriptor, Keys, ParameterDataError,
@@ -6,7 +6,7 @@ use scsi_pr::{
     ReservationType, ScopeType, TransportId, TransportIdError, TypeMask, truncate,
 };
 
-/// Generation 4, two keys.
+/// READ KEYS data: generation 4, two keys.
 const KEYS: [u8; 24] = [
     0, 0, 0, 4, 0, 0, 0, 16, // header
     0, 0, 0, 0, 0, 0x12, 0x3a, 0xbc, // key
@@ -14,7 +14,7 @@ const KEYS: [u8; 24] = [
 ];
 
 #[test]
-fn read_keys() {
+fn keys_round_trip() {
     let keys = Keys {
         generation: PrGeneration::new(4),
         keys: vec![ReservationKey::new(0x12_3abc), ReservationKey::new(0xdef)],
@@ -27,13 +27,13 @@ fn read_keys() {
 }
 
 #[test]
-fn no_keys() {
+fn empty_key_list_is_decoded() {
     let bytes = [0, 0, 0, 9, 0, 0, 0, 0];
     assert_eq!(Keys::decode(&bytes).unwrap().value.keys, []);
 }
 
 #[test]
-fn keys_that_are_cut_off_are_counted() {
+fn truncated_keys_are_counted() {
     for (allocation_length, keys, missing) in [(8, 0, 16), (15, 0, 9), (16, 1, 8), (23, 1, 1)] {
         let decoded = Keys::decode(truncate(&KEYS, allocation_length)).unwrap();
         assert_eq!(decoded.value.keys.len(), keys);
@@ -50,7 +50,7 @@ fn padding_after_the_list_is_ignored() {
 }
 
 #[test]
-fn a_claimed_length_takes_no_memory() {
+fn declared_length_allocates_no_memory() {
     let bytes = [0, 0, 0, 4, 0xff, 0xff, 0xff, 0xf8];
     let decoded = Keys::decode(&bytes).unwrap();
     assert_eq!(decoded.value.keys.capacity(), 0);
@@ -58,13 +58,13 @@ fn a_claimed_length_takes_no_memory() {
 }
 
 #[test]
-fn keys_of_an_odd_length_are_refused() {
+fn keys_of_a_partial_length_are_rejected() {
     let bytes = [0, 0, 0, 4, 0, 0, 0, 12];
     assert_eq!(Keys::decode(&bytes), Err(ParameterDataError::Length(12)));
 }
 
 #[test]
-fn data_without_a_header_is_refused() {
+fn data_without_a_header_is_rejected() {
     let error = ParameterDataError::TooShort {
         needed: 8,
         given: 7,
@@ -75,7 +75,8 @@ fn data_without_a_header_is_refused() {
     assert_eq!(FullStatus::decode(&[0; 7]), Err(error));
 }
 
-/// Generation 4, key 0x123abc, Write Exclusive - Registrants Only at byte 21.
+/// READ RESERVATION data: generation 4, key 0x123abc, Write Exclusive - Registrants Only at byte
+/// 21.
 #[rustfmt::skip]
 const RESERVATION: [u8; 24] = [
     0, 0, 0, 4, 0, 0, 0, 16,
@@ -83,7 +84,7 @@ const RESERVATION: [u8; 24] = [
 ];
 
 #[test]
-fn read_reservation() {
+fn reservation_round_trips() {
     let data = ReservationData {
         generation: PrGeneration::new(4),
         reservation: Some(ReservationDescriptor {
@@ -100,7 +101,7 @@ fn read_reservation() {
 }
 
 #[test]
-fn no_reservation() {
+fn absent_reservation_round_trips() {
     let bytes = [0, 0, 0, 4, 0, 0, 0, 0];
     let data = ReservationData::decode(&bytes).unwrap();
     assert_eq!(data.reservation, None);
@@ -108,9 +109,9 @@ fn no_reservation() {
     assert_eq!(data.to_string(), "generation 0x4, no reservation");
 }
 
-/// It must not look like "no reservation".
+/// Truncated data must not look like "no reservation".
 #[test]
-fn a_reservation_that_is_cut_off_is_an_error() {
+fn truncated_reservation_is_an_error() {
     let error = ParameterDataError::TooShort {
         needed: 24,
         given: 23,
@@ -118,9 +119,9 @@ fn a_reservation_that_is_cut_off_is_an_error() {
     assert_eq!(ReservationData::decode(&RESERVATION[..23]), Err(error));
 }
 
-// As Linux's target answers: CRH, SIP_C, ATP_C, PTPL_C; TMV, allow commands 1; all six types.
+// The data of Linux's target: CRH, SIP_C, ATP_C, PTPL_C; TMV, allow commands 1; all six types.
 #[test]
-fn report_capabilities() {
+fn capabilities_of_linux_target_round_trip() {
     let bytes = [0, 8, 0x1d, 0x90, 0xea, 0x01, 0, 0];
     let capabilities = Capabilities {
         compatible_reservation_handling: true,
@@ -141,20 +142,20 @@ fn report_capabilities() {
 }
 
 #[test]
-fn the_remaining_bits_of_the_capabilities() {
+fn remaining_capability_bits_round_trip() {
     let capabilities = Capabilities {
         replace_lost_reservation: true,
         persist_through_power_loss_active: true,
         ..Capabilities::default()
     };
-    // The mask does not count while TMV is zero.
+    // The mask is ignored if TMV is zero.
     let decoded = Capabilities::decode(&[0, 8, 0x80, 0x01, 0xff, 0xff, 0, 0]);
     assert_eq!(decoded, Ok(capabilities));
     assert_eq!(capabilities.encode(), [0, 8, 0x80, 0x01, 0, 0, 0, 0]);
 }
 
 #[test]
-fn a_type_mask_has_the_types_put_into_it() {
+fn type_mask_contains_the_collected_types() {
     for reservation_type in ReservationType::ALL {
         let mask: TypeMask = [reservation_type].into_iter().collect();
         assert_eq!(mask.types().collect::<Vec<_>>(), [reservation_type]);
@@ -166,7 +167,7 @@ fn a_type_mask_has_the_types_put_into_it() {
     assert_eq!(TypeMask::default().to_string(), "none");
 }
 
-/// Generation 4; a holder at target port 1, and a registrant at all target ports.
+/// READ FULL STATUS data: generation 4, a holder at target port 1, a registrant at all ports.
 #[rustfmt::skip]
 const FULL_STATUS: [u8; 104] = [
     0, 0, 0, 4, 0, 0, 0, 96,
@@ -177,7 +178,7 @@ const FULL_STATUS: [u8; 104] = [
 ];
 
 #[test]
-fn read_full_status() {
+fn full_status_round_trips() {
     let status = FullStatus {
         generation: PrGeneration::new(4),
         descriptors: vec![
@@ -216,17 +217,17 @@ fn read_full_status() {
 }
 
 #[test]
-fn full_status_that_is_cut_off_has_the_whole_descriptors() {
-    for (allocation_length, whole) in [(8, 0), (31, 0), (55, 0), (56, 1), (80, 1), (103, 1)] {
+fn truncated_full_status_has_complete_descriptors() {
+    for (allocation_length, complete) in [(8, 0), (31, 0), (55, 0), (56, 1), (80, 1), (103, 1)] {
         let decoded = FullStatus::decode(truncate(&FULL_STATUS, allocation_length)).unwrap();
-        assert_eq!(decoded.value.descriptors.len(), whole);
+        assert_eq!(decoded.value.descriptors.len(), complete);
         assert_eq!(decoded.missing, 104 - usize::from(allocation_length));
         assert!(decoded.to_string().ends_with("bytes cut off"));
     }
 }
 
 #[test]
-fn a_malformed_transport_id_does_not_hide_the_others() {
+fn malformed_transport_id_does_not_hide_others() {
     let mut bytes = FULL_STATUS;
     bytes[32] = 0x46; // reserved format of SAS
     let status = FullStatus::decode(&bytes).unwrap().value;
@@ -245,9 +246,10 @@ fn a_malformed_transport_id_does_not_hide_the_others() {
     assert_eq!(status.encode(), bytes);
 }
 
-/// Older Linux targets: NULs before and after the separator, and a part of the session identifier.
+/// Older Linux targets send NULs before and after the separator, and part of the session
+/// identifier.
 #[test]
-fn an_iscsi_port_of_older_linux_targets_is_readable() {
+fn iscsi_port_of_older_linux_targets_is_readable() {
     let mut bytes = FULL_STATUS[..32].to_vec();
     bytes[7] = 24 + 48;
     bytes[31] = 48;
@@ -261,13 +263,13 @@ fn an_iscsi_port_of_older_linux_targets_is_readable() {
 }
 
 #[test]
-fn a_descriptor_beyond_the_list_is_an_error() {
+fn descriptor_beyond_the_list_is_an_error() {
     let error = Err(ParameterDataError::Descriptor { offset: 56 });
-    // The second descriptor claims 25 bytes of TransportID.
+    // The second descriptor declares a TransportID of 25 bytes.
     let mut bytes = FULL_STATUS;
     bytes[79] = 25;
     assert_eq!(FullStatus::decode(&bytes), error);
-    // There is room for the first descriptor and half a header.
+    // The list holds the first descriptor and part of a header.
     let mut bytes = FULL_STATUS;
     bytes[7] = 60;
     assert_eq!(FullStatus::decode(&bytes), error);

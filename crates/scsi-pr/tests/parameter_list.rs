@@ -1,11 +1,11 @@
-//! Parameter lists, byte by byte, and how a device answers to wrong ones.
+//! Layouts of parameter lists, and the sense data for invalid ones.
 
 use scsi_pr::{
     AdditionalSense, BasicParameterList, OutServiceAction, ParameterList, ParameterListError,
     RegisterAndMove, RelativeTargetPort, ReservationKey, TransportId, TransportIdError,
 };
 
-/// Key 0x123abc at 0, service action key 0xdef at 8, then these.
+/// Returns a list with key 0x123abc at 0, service action key 0xdef at 8, and `rest` at 16.
 fn list(rest: &[u8]) -> Vec<u8> {
     let mut bytes = vec![
         0, 0, 0, 0, 0, 0x12, 0x3a, 0xbc, 0, 0, 0, 0, 0, 0, 0x0d, 0xef,
@@ -29,7 +29,7 @@ fn basic() -> BasicParameterList {
 }
 
 #[test]
-fn basic_list_without_flags() {
+fn basic_list_without_flags_round_trips() {
     let bytes = list(&[0; 8]);
     let decoded = ParameterList::decode(OutServiceAction::Preempt, &bytes).unwrap();
     assert_eq!(decoded, basic().into());
@@ -41,7 +41,7 @@ fn basic_list_without_flags() {
 }
 
 #[test]
-fn flags_of_a_basic_list() {
+fn basic_list_with_flags_round_trips() {
     // Byte 20: ALL_TG_PT is bit 2, APTPL is bit 0.
     let bytes = list(&[0, 0, 0, 0, 0x05, 0, 0, 0]);
     let expected = BasicParameterList {
@@ -68,8 +68,8 @@ fn obsolete_and_reserved_fields_are_ignored() {
 }
 
 #[test]
-fn register_for_other_initiator_ports() {
-    // Byte 20: SPEC_I_PT is bit 3; at 24 the length of the TransportIDs.
+fn list_with_spec_i_pt_round_trips() {
+    // Byte 20: SPEC_I_PT is bit 3. Byte 24: length of the TransportIDs.
     let mut bytes = list(&[0, 0, 0, 0, 0x08, 0, 0, 0, 0, 0, 0, 48]);
     bytes.extend([sas().encode(), sas().encode()].concat());
     let expected = BasicParameterList {
@@ -82,8 +82,8 @@ fn register_for_other_initiator_ports() {
 }
 
 #[test]
-fn move_to_another_initiator_port() {
-    // Byte 17: UNREG is bit 1, APTPL is bit 0; at 18 the port, at 20 the length of the TransportID.
+fn register_and_move_list_round_trips() {
+    // Byte 17: UNREG is bit 1, APTPL is bit 0. Byte 18: target port. Byte 20: length of the ID.
     let mut bytes = list(&[0, 0x03, 0, 2, 0, 0, 0, 24]);
     bytes.extend(sas().encode());
     let expected = RegisterAndMove {
@@ -104,18 +104,18 @@ fn move_to_another_initiator_port() {
     );
 }
 
-/// What `action` with `bytes` is answered with.
-fn answer(action: OutServiceAction, bytes: &[u8]) -> (ParameterListError, AdditionalSense) {
-    let error = ParameterList::decode(action, bytes).expect_err("it is wrong");
+/// Decodes an invalid list and returns the error.
+fn decode_error(action: OutServiceAction, bytes: &[u8]) -> (ParameterListError, AdditionalSense) {
+    let error = ParameterList::decode(action, bytes).expect_err("the list should be invalid");
     (error, error.additional_sense())
 }
 
 #[test]
-fn a_wrong_length_is_a_length_error() {
+fn wrong_length_is_a_length_error() {
     for bytes in [vec![], list(&[0; 7]), list(&[0; 9])] {
         let length = bytes.len();
         assert_eq!(
-            answer(OutServiceAction::Clear, &bytes),
+            decode_error(OutServiceAction::Clear, &bytes),
             (
                 ParameterListError::Length { length },
                 AdditionalSense::PARAMETER_LIST_LENGTH_ERROR
@@ -125,7 +125,7 @@ fn a_wrong_length_is_a_length_error() {
 }
 
 #[test]
-fn other_ports_can_be_registered_by_register_alone() {
+fn spec_i_pt_without_register_is_rejected() {
     let bytes = list(&[0, 0, 0, 0, 0x08, 0, 0, 0, 0, 0, 0, 0]);
     for action in OutServiceAction::ALL {
         if matches!(
@@ -135,7 +135,7 @@ fn other_ports_can_be_registered_by_register_alone() {
             continue;
         }
         assert_eq!(
-            answer(action, &bytes),
+            decode_error(action, &bytes),
             (
                 ParameterListError::SpecIPt(action),
                 AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST
@@ -145,7 +145,7 @@ fn other_ports_can_be_registered_by_register_alone() {
 }
 
 #[test]
-fn transport_ids_that_are_cut_off_or_wrong_are_an_invalid_field() {
+fn invalid_transport_ids_are_an_invalid_field() {
     let header = [0, 0, 0, 0, 0x08, 0, 0, 0];
     let with = |length: u32, ids: &[u8]| list(&[&header, &length.to_be_bytes()[..], ids].concat());
     for bytes in [
@@ -155,7 +155,7 @@ fn transport_ids_that_are_cut_off_or_wrong_are_an_invalid_field() {
         with(20, &sas().encode()),       // ends within a TransportID
         with(24, &[0x46; 24]),           // reserved format
     ] {
-        let (error, sense) = answer(OutServiceAction::Register, &bytes);
+        let (error, sense) = decode_error(OutServiceAction::Register, &bytes);
         assert_eq!(
             sense,
             AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST,
@@ -165,7 +165,7 @@ fn transport_ids_that_are_cut_off_or_wrong_are_an_invalid_field() {
 }
 
 #[test]
-fn a_move_needs_exactly_one_transport_id() {
+fn move_without_exactly_one_id_is_rejected() {
     let with = |length: u8, ids: &[u8]| list(&[&[0, 0, 0, 0, 0, 0, 0, length][..], ids].concat());
     let action = OutServiceAction::RegisterAndMove;
     let twice = [sas().encode(), sas().encode()].concat();
@@ -195,6 +195,6 @@ fn a_move_needs_exactly_one_transport_id() {
             },
         ),
     ] {
-        assert_eq!(answer(action, &bytes), (error, invalid));
+        assert_eq!(decode_error(action, &bytes), (error, invalid));
     }
 }

@@ -1,4 +1,5 @@
-//! What is true of every value and of any bytes: nothing panics, and encoding loses nothing.
+//! Properties of all values and all bytes: nothing panics, and values survive encoding and
+//! decoding.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -55,7 +56,7 @@ fn iscsi() -> impl Strategy<Value = IscsiTransportId> {
     ];
     let isid = option::of(any::<u64>().prop_map(|value| Isid::new(value >> 16).expect("48 bits")));
     (name, isid).prop_map(|(name, isid)| IscsiTransportId {
-        name: IscsiName::new(&name).expect("a name"),
+        name: IscsiName::new(&name).expect("a valid name"),
         isid,
     })
 }
@@ -204,17 +205,17 @@ fn sense() -> impl Strategy<Value = Sense> {
 
 proptest! {
     #[test]
-    fn commands_come_back(cdb in cdb()) {
+    fn commands_round_trip(cdb in cdb()) {
         prop_assert_eq!(Cdb::decode(&cdb.encode()), Ok(cdb));
     }
 
     #[test]
-    fn keys_come_back_as_text(key in key()) {
+    fn keys_round_trip_as_text(key in key()) {
         prop_assert_eq!(key.to_string().parse(), Ok(key));
     }
 
     #[test]
-    fn transport_ids_come_back(id in transport_id()) {
+    fn transport_ids_round_trip(id in transport_id()) {
         let bytes = id.encode();
         prop_assert_eq!(bytes.len(), id.encoded_len());
         prop_assert!(bytes.len() >= 24 && bytes.len() % 4 == 0);
@@ -223,43 +224,43 @@ proptest! {
     }
 
     #[test]
-    fn basic_lists_come_back(list in basic()) {
+    fn basic_lists_round_trip(list in basic()) {
         let list = ParameterList::Basic(list);
         let decoded = ParameterList::decode(OutServiceAction::Register, &list.encode());
         prop_assert_eq!(decoded, Ok(list));
     }
 
     #[test]
-    fn lists_of_moves_come_back(list in register_and_move()) {
+    fn move_lists_round_trip(list in register_and_move()) {
         let list = ParameterList::RegisterAndMove(list);
         let decoded = ParameterList::decode(OutServiceAction::RegisterAndMove, &list.encode());
         prop_assert_eq!(decoded, Ok(list));
     }
 
     #[test]
-    fn key_data_come_back(data in keys()) {
+    fn key_data_round_trip(data in keys()) {
         let decoded = Keys::decode(&data.encode()).unwrap();
         prop_assert_eq!(decoded.complete(), Some(data));
     }
 
     #[test]
-    fn reservation_data_come_back(data in reservation_data()) {
+    fn reservation_data_round_trip(data in reservation_data()) {
         prop_assert_eq!(ReservationData::decode(&data.encode()), Ok(data));
     }
 
     #[test]
-    fn capabilities_come_back(data in capabilities()) {
+    fn capabilities_round_trip(data in capabilities()) {
         prop_assert_eq!(Capabilities::decode(&data.encode()), Ok(data));
     }
 
     #[test]
-    fn full_status_comes_back(data in full_status()) {
+    fn full_status_round_trips(data in full_status()) {
         let decoded = FullStatus::decode(&data.encode()).unwrap();
         prop_assert_eq!(decoded.complete(), Some(data));
     }
 
     #[test]
-    fn truncated_full_status_is_a_front_of_the_whole(data in full_status(), length: u16) {
+    fn truncated_full_status_is_a_prefix(data in full_status(), length: u16) {
         let whole = data.encode();
         let given = truncate(&whole, length);
         prop_assume!(given.len() >= 8);
@@ -269,24 +270,24 @@ proptest! {
     }
 
     #[test]
-    fn long_information_comes_back_from_descriptors(sense in sense(), information: u64) {
+    fn long_information_round_trips_in_descriptors(sense in sense(), information: u64) {
         let sense = Sense { information: Some(information), ..sense };
         prop_assert_eq!(Sense::decode(&sense.to_descriptor()), Ok(sense));
     }
 
     #[test]
-    fn sense_comes_back(sense in sense()) {
+    fn sense_round_trips(sense in sense()) {
         prop_assert_eq!(Sense::decode(&sense.to_fixed()), Ok(sense));
         prop_assert_eq!(Sense::decode(&sense.to_descriptor()), Ok(sense));
     }
 }
 
-/// Any bytes, and bytes that go wrong late: with a plausible beginning.
-fn bytes(fronts: &'static [&'static [u8]]) -> impl Strategy<Value = Vec<u8>> {
-    let front = proptest::sample::select(fronts);
+/// Generates random bytes, half of them after a valid prefix so that decoding fails late.
+fn bytes(prefixes: &'static [&'static [u8]]) -> impl Strategy<Value = Vec<u8>> {
+    let prefix = proptest::sample::select(prefixes);
     prop_oneof![
         vec(any::<u8>(), 0..200),
-        (front, vec(any::<u8>(), 0..200)).prop_map(|(front, rest)| [front, &rest].concat()),
+        (prefix, vec(any::<u8>(), 0..200)).prop_map(|(prefix, rest)| [prefix, &rest].concat()),
     ]
 }
 
@@ -300,7 +301,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_as_transport_ids(bytes in bytes(&[&[0x45, 0, 0, 20, b'x', b',', b'i', b',', b'0', b'x'], &[6]])) {
+    fn any_bytes_as_transport_ids(bytes in bytes(&[b"\x45\0\0\x14x,i,0x", &[6]])) {
         let mut read = 0;
         for id in TransportIds::new(&bytes) {
             match id {

@@ -1,10 +1,10 @@
-//! Sense data, byte by byte.
+//! Layouts of sense data.
 
 use scsi_pr::{AdditionalSense, FieldPointer, Sense, SenseError, SenseKey};
 
-/// What the C helper and QEMU build: 0x70, key at 2, additional length 10, code at 12.
+/// The layout that the C helper and QEMU use: 0x70, key at 2, additional length 10, code at 12.
 #[test]
-fn fixed_format_as_the_c_helper_builds_it() {
+fn fixed_format_of_the_c_helper_round_trips() {
     let bytes = [
         0x70, 0, 0x05, 0, 0, 0, 0, 0x0a, 0, 0, 0, 0, 0x24, 0, 0, 0, 0, 0,
     ];
@@ -16,9 +16,10 @@ fn fixed_format_as_the_c_helper_builds_it() {
     assert_eq!(sense.to_fixed(), bytes);
 }
 
-/// Byte 0: VALID. Byte 15: SKSV, C/D (it is in the CDB), BPV, bit 3; then the byte, 2.
+/// Byte 0: VALID. Byte 15: SKSV, C/D (the field is in the CDB), BPV, bit 3. Bytes 16 and 17: byte
+/// 2.
 #[test]
-fn fixed_format_with_information_and_field_pointer() {
+fn fixed_format_with_all_fields_round_trips() {
     let bytes = [
         0xf0, 0, 0x05, 0, 0, 0x12, 0x34, 0x0a, 0, 0, 0, 0, 0x24, 0, 0, 0xcb, 0, 2,
     ];
@@ -40,7 +41,7 @@ fn fixed_format_with_information_and_field_pointer() {
 }
 
 #[test]
-fn descriptor_format_with_information_and_field_pointer() {
+fn descriptor_format_with_all_fields_is_decoded() {
     #[rustfmt::skip]
     let bytes = [
         0x72, 0x05, 0x26, 0x00, 0, 0, 0, 24, // header, 24 bytes follow
@@ -62,7 +63,7 @@ fn descriptor_format_with_information_and_field_pointer() {
 }
 
 #[test]
-fn descriptor_format_is_the_header_alone() {
+fn descriptor_format_without_fields_round_trips() {
     let sense = Sense {
         deferred: true,
         ..Sense::new(
@@ -76,25 +77,25 @@ fn descriptor_format_is_the_header_alone() {
 }
 
 #[test]
-fn short_data_says_what_is_there() {
+fn short_sense_data_is_decoded() {
     let key_only = Sense::new(SenseKey::NotReady, AdditionalSense::default());
-    // Cut off after the key; and whole, but with an additional length of zero.
+    // Truncated after the key, and complete with an additional length of zero.
     assert_eq!(Sense::decode(&[0x70, 0, 2]), Ok(key_only));
-    let mut whole = Sense::new(SenseKey::NotReady, AdditionalSense::OFFLINE).to_fixed();
-    whole[7] = 0;
-    assert_eq!(Sense::decode(&whole), Ok(key_only));
+    let mut complete = Sense::new(SenseKey::NotReady, AdditionalSense::OFFLINE).to_fixed();
+    complete[7] = 0;
+    assert_eq!(Sense::decode(&complete), Ok(key_only));
 }
 
 #[test]
-fn a_pointer_with_another_key_is_none() {
-    // UNIT ATTENTION: the same bytes tell of an overflow of the queue.
+fn field_pointer_requires_illegal_request() {
+    // With UNIT ATTENTION the same bytes report an overflow of the queue.
     let mut bytes = Sense::new(SenseKey::UnitAttention, AdditionalSense::default()).to_fixed();
     bytes[15] = 0x81;
     assert_eq!(Sense::decode(&bytes).unwrap().field_pointer, None);
 }
 
 #[test]
-fn what_is_no_sense_data_is_named() {
+fn invalid_sense_data_is_rejected() {
     for (bytes, error) in [
         (&[][..], SenseError::TooShort { length: 0 }),
         (&[0x70, 0], SenseError::TooShort { length: 2 }),

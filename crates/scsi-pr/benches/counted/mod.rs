@@ -1,14 +1,16 @@
-//! Cases for `cargo xtask instructions`: it runs each so and so many times under callgrind, and the difference of
-//! two such runs is what a case takes.
+//! Benchmark cases for `cargo xtask instructions`, which counts their instructions.
+//!
+//! It runs each case twice under callgrind with different counts. The difference, divided by the
+//! difference of the counts, is the number of instructions of one repetition.
 
 use std::env;
 
 use anyhow::{Context as _, Result};
 
-/// A case, by its name: what is to be done so many times.
+/// A name, and a function that repeats an operation the given number of times.
 pub(crate) type Case = (&'static str, fn(usize));
 
-/// `NAME COUNT` runs a case; anything else, `--bench` too, says which there are.
+/// Runs a case if the arguments are `NAME COUNT`. Otherwise, also with `--bench`, lists the cases.
 pub(crate) fn run(cases: &[Case]) -> Result<()> {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let [name, count] = arguments.as_slice() else {
@@ -18,7 +20,7 @@ pub(crate) fn run(cases: &[Case]) -> Result<()> {
     let (_, case) = cases
         .iter()
         .find(|(case, _)| case == name)
-        .with_context(|| format!("there is no case {name}"))?;
+        .with_context(|| format!("unknown case {name}"))?;
     case(count.parse().context("the count is not a number")?);
     Ok(())
 }

@@ -1,12 +1,14 @@
-//! The answer to REPORT CAPABILITIES.
+//! The data of REPORT CAPABILITIES.
 
 use std::fmt;
 
-use super::{ParameterDataError, TypeMask};
+use super::ParameterDataError;
+use crate::reservation::ReservationType;
 use crate::wire;
 
-/// LENGTH, and the bytes of the data.
+/// Value of LENGTH, which includes itself.
 const LENGTH: u16 = 8;
+/// Length of the data in bytes.
 const DATA_LENGTH: usize = 8;
 
 /// Bits of byte 2.
@@ -15,46 +17,46 @@ const CRH: u8 = 0x10;
 const SIP_C: u8 = 0x08;
 const ATP_C: u8 = 0x04;
 const PTPL_C: u8 = 0x01;
-/// Bits of byte 3, with ALLOW COMMANDS between them.
+/// Bits of byte 3. ALLOW COMMANDS is between them.
 const TMV: u8 = 0x80;
 const PTPL_A: u8 = 0x01;
 
-/// What a device can do with persistent reservations (SPC-4, 6.15.4).
+/// The persistent reservation features of a device (SPC-4, 6.15.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Capabilities {
-    /// `RLR_C`: knows REPLACE LOST RESERVATION.
+    /// `RLR_C`: the device supports REPLACE LOST RESERVATION.
     pub replace_lost_reservation: bool,
     /// `CRH`: RESERVE and RELEASE of SPC-2 succeed for the holder of a persistent reservation.
     pub compatible_reservation_handling: bool,
-    /// `SIP_C`: knows `SPEC_I_PT`.
+    /// `SIP_C`: the device supports `SPEC_I_PT`.
     pub specify_initiator_ports: bool,
-    /// `ATP_C`: knows `ALL_TG_PT`.
+    /// `ATP_C`: the device supports `ALL_TG_PT`.
     pub all_target_ports: bool,
-    /// `PTPL_C`: can keep reservation and registrations when power is lost.
+    /// `PTPL_C`: the device can keep reservation and registrations through a power loss.
     pub persist_through_power_loss: bool,
-    /// `PTPL_A`: does so now.
+    /// `PTPL_A`: the device currently does so.
     pub persist_through_power_loss_active: bool,
-    /// Which commands pass through a reservation.
+    /// Commands that a reservation does not restrict.
     pub allow_commands: AllowCommands,
-    /// The types that it knows; `None` where it does not say (`TMV` is zero).
+    /// Supported types, or `None` if the device does not report them (`TMV` is zero).
     pub type_mask: Option<TypeMask>,
 }
 
 impl Capabilities {
-    /// Reads parameter data; bytes after the first 8 are ignored.
+    /// Decodes parameter data. Bytes after the first 8 are ignored.
     ///
     /// # Errors
     ///
-    /// [`ParameterDataError`]: there are less than 8 bytes, or LENGTH says so.
+    /// * [`ParameterDataError::TooShort`] if there are fewer than 8 bytes.
+    /// * [`ParameterDataError::Length`] if LENGTH is less than 8.
     pub fn decode(bytes: &[u8]) -> Result<Self, ParameterDataError> {
-        let [l0, l1, first, second, m0, m1, _, _] =
-            *bytes
-                .first_chunk::<DATA_LENGTH>()
-                .ok_or(ParameterDataError::TooShort {
-                    needed: DATA_LENGTH,
-                    given: bytes.len(),
-                })?;
-        let length = u16::from_be_bytes([l0, l1]);
+        let Some([l0, l1, first, second, m0, m1, _, _]) = bytes.first_chunk::<DATA_LENGTH>() else {
+            return Err(ParameterDataError::TooShort {
+                needed: DATA_LENGTH,
+                given: bytes.len(),
+            });
+        };
+        let length = u16::from_be_bytes([*l0, *l1]);
         if length < LENGTH {
             return Err(ParameterDataError::Length(length.into()));
         }
@@ -65,12 +67,12 @@ impl Capabilities {
             all_target_ports: first & ATP_C != 0,
             persist_through_power_loss: first & PTPL_C != 0,
             persist_through_power_loss_active: second & PTPL_A != 0,
-            allow_commands: AllowCommands::from_byte(second),
-            type_mask: (second & TMV != 0).then(|| TypeMask::new(u16::from_be_bytes([m0, m1]))),
+            allow_commands: AllowCommands::from_byte(*second),
+            type_mask: (second & TMV != 0).then(|| TypeMask::new(u16::from_be_bytes([*m0, *m1]))),
         })
     }
 
-    /// The whole of the parameter data.
+    /// Encodes the parameter data.
     #[must_use]
     pub fn encode(&self) -> [u8; DATA_LENGTH] {
         let [l0, l1] = LENGTH.to_be_bytes();
@@ -81,21 +83,13 @@ impl Capabilities {
             (self.all_target_ports, ATP_C),
             (self.persist_through_power_loss, PTPL_C),
         ]);
-        let second = wire::flags([
-            (self.type_mask.is_some(), TMV),
-            (self.persist_through_power_loss_active, PTPL_A),
-        ]);
+        let second = self.allow_commands.to_byte()
+            | wire::flags([
+                (self.type_mask.is_some(), TMV),
+                (self.persist_through_power_loss_active, PTPL_A),
+            ]);
         let [m0, m1] = self.type_mask.unwrap_or_default().get().to_be_bytes();
-        [
-            l0,
-            l1,
-            first,
-            second | self.allow_commands.in_place(),
-            m0,
-            m1,
-            0,
-            0,
-        ]
+        [l0, l1, first, second, m0, m1, 0, 0]
     }
 }
 
@@ -119,9 +113,9 @@ impl fmt::Display for Capabilities {
     }
 }
 
-/// ALLOW COMMANDS: which commands pass through a reservation, a number from 0 to 7 (SPC-4, 6.15.4).
+/// ALLOW COMMANDS: the commands that a reservation does not restrict (SPC-4, 6.15.4).
 ///
-/// 0 says nothing; the others are rows of a table of the standard.
+/// A number from 0 to 7: 0 makes no statement, and the others are rows of a table in the standard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct AllowCommands(u8);
 
@@ -129,7 +123,7 @@ impl AllowCommands {
     const SHIFT: u32 = 4;
     const MAX: u8 = 7;
 
-    /// The row with this number, or `None` above 7.
+    /// Creates the value with this number. Returns `None` if it exceeds 7.
     #[must_use]
     pub const fn new(number: u8) -> Option<Self> {
         if number > Self::MAX {
@@ -139,7 +133,7 @@ impl AllowCommands {
         }
     }
 
-    /// The number, 0 to 7.
+    /// Returns the number, 0 to 7.
     #[must_use]
     pub const fn get(self) -> u8 {
         self.0
@@ -149,7 +143,7 @@ impl AllowCommands {
         AllowCommands(byte >> Self::SHIFT & Self::MAX)
     }
 
-    const fn in_place(self) -> u8 {
+    const fn to_byte(self) -> u8 {
         self.0 << Self::SHIFT
     }
 }
@@ -157,5 +151,93 @@ impl AllowCommands {
 impl fmt::Display for AllowCommands {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
+    }
+}
+
+/// PERSISTENT RESERVATION TYPE MASK: a set of types (SPC-4, 6.15.4).
+///
+/// ```
+/// # use scsi_pr::{ReservationType, TypeMask};
+/// let mask = TypeMask::default().with(ReservationType::WriteExclusive);
+/// assert!(mask.contains(ReservationType::WriteExclusive));
+/// assert_eq!(mask.get(), 0x0200);
+/// assert_eq!(TypeMask::ALL.get(), 0xea01);
+/// assert_eq!(TypeMask::ALL.to_string(), "WR_EX EX_AC WR_EX_RO EX_AC_RO WR_EX_AR EX_AC_AR");
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TypeMask(u16);
+
+impl TypeMask {
+    /// All six types.
+    pub const ALL: TypeMask = TypeMask(0xea01);
+
+    /// Creates the mask with this value. Byte 4 of the parameter data is the high byte.
+    #[must_use]
+    pub const fn new(value: u16) -> Self {
+        TypeMask(value)
+    }
+
+    /// Returns the value, including reserved bits.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+
+    /// Returns the mask with a type added.
+    #[must_use]
+    pub const fn with(self, reservation_type: ReservationType) -> Self {
+        TypeMask(self.0 | Self::bit(reservation_type))
+    }
+
+    /// Returns `true` if the mask contains the type.
+    #[must_use]
+    pub const fn contains(self, reservation_type: ReservationType) -> bool {
+        self.0 & Self::bit(reservation_type) != 0
+    }
+
+    /// Returns the types in the mask, in the order of their numbers.
+    pub fn types(self) -> impl Iterator<Item = ReservationType> {
+        ReservationType::ALL
+            .into_iter()
+            .filter(move |reservation_type| self.contains(*reservation_type))
+    }
+
+    const fn bit(reservation_type: ReservationType) -> u16 {
+        match reservation_type {
+            ReservationType::WriteExclusive => 0x0200,
+            ReservationType::ExclusiveAccess => 0x0800,
+            ReservationType::WriteExclusiveRegistrantsOnly => 0x2000,
+            ReservationType::ExclusiveAccessRegistrantsOnly => 0x4000,
+            ReservationType::WriteExclusiveAllRegistrants => 0x8000,
+            ReservationType::ExclusiveAccessAllRegistrants => 0x0001,
+        }
+    }
+}
+
+/// Returns the name of the type's field in the mask.
+const fn field_name(reservation_type: ReservationType) -> &'static str {
+    match reservation_type {
+        ReservationType::WriteExclusive => "WR_EX",
+        ReservationType::ExclusiveAccess => "EX_AC",
+        ReservationType::WriteExclusiveRegistrantsOnly => "WR_EX_RO",
+        ReservationType::ExclusiveAccessRegistrantsOnly => "EX_AC_RO",
+        ReservationType::WriteExclusiveAllRegistrants => "WR_EX_AR",
+        ReservationType::ExclusiveAccessAllRegistrants => "EX_AC_AR",
+    }
+}
+
+impl FromIterator<ReservationType> for TypeMask {
+    fn from_iter<T: IntoIterator<Item = ReservationType>>(types: T) -> Self {
+        types.into_iter().fold(TypeMask::default(), TypeMask::with)
+    }
+}
+
+impl fmt::Display for TypeMask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.types().map(field_name).collect();
+        match names.is_empty() {
+            true => f.write_str("none"),
+            false => f.write_str(&names.join(" ")),
+        }
     }
 }

@@ -1,11 +1,10 @@
-//! The answer to READ FULL STATUS.
+//! The data of READ FULL STATUS.
 
 use std::fmt;
 
 use thiserror::Error;
 
-use super::list::{self, List};
-use super::{ParameterDataError, Truncatable};
+use super::{List, ParameterDataError, Truncatable, encode_list};
 use crate::ids::{PrGeneration, RelativeTargetPort, ReservationKey};
 use crate::reservation::ScopeType;
 use crate::transport_id::{TransportId, TransportIdError};
@@ -13,38 +12,41 @@ use crate::wire::{self, Reader};
 
 const ALL_TG_PT: u8 = 0x02;
 const R_HOLDER: u8 = 0x01;
+/// Length in bytes of a descriptor without its TransportID.
+const DESCRIPTOR_HEADER_LENGTH: usize = 24;
 
-/// All registrations, and which of them hold the reservation (SPC-4, 6.15.5).
+/// The data of READ FULL STATUS (SPC-4, 6.15.5): all registrations, with the holders marked.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FullStatus {
-    /// The generation of the registrations.
+    /// Generation of the registrations.
     pub generation: PrGeneration,
-    /// The registrations in the device's order.
+    /// Registrations in the device's order.
     pub descriptors: Vec<FullStatusDescriptor>,
 }
 
-/// One registration: of one initiator port at one target port, or at all of them.
+/// The registration of an initiator port at one target port, or at all of them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FullStatusDescriptor {
-    /// The key that is registered.
+    /// Registered key.
     pub key: ReservationKey,
-    /// Whether it was registered at all target ports at once (`ALL_TG_PT`).
+    /// `ALL_TG_PT`: the registration applies to all target ports.
     pub all_tg_pt: bool,
-    /// Whether the registrant holds the reservation (`R_HOLDER`).
+    /// `R_HOLDER`: the registrant holds the reservation.
     pub holder: bool,
-    /// Scope and type of the reservation; without meaning unless `holder` is set.
+    /// Scope and type of the reservation. Meaningful only if `holder` is set.
     pub scope_type: ScopeType,
-    /// The target port; without meaning if `all_tg_pt` is set.
+    /// Target port. Meaningless if `all_tg_pt` is set.
     pub relative_target_port: RelativeTargetPort,
-    /// The initiator port. What a device got wrong is kept as it came, so that one bad name does
-    /// not hide the other registrations.
+    /// Initiator port. A malformed TransportID is kept as bytes, so that it does not hide the other
+    /// registrations.
     pub transport_id: Result<TransportId, MalformedTransportId>,
 }
 
-/// Bytes in the place of a TransportID that are none, as a device sent them.
+/// A malformed TransportID, as the device sent it.
 ///
-/// Text is `malformed,` and the bytes, those that are not ASCII characters escaped: an iSCSI name is
-/// readable that way. Older Linux targets send names with a session identifier like this.
+/// The text form is `malformed,` and the bytes, escaped unless they are ASCII characters, so that
+/// an iSCSI name is readable. Older Linux targets send names with a session identifier in such a
+/// form.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Error)]
 #[error("malformed,{}", bytes.escape_ascii())]
 pub struct MalformedTransportId {
@@ -54,71 +56,20 @@ pub struct MalformedTransportId {
 }
 
 impl MalformedTransportId {
-    /// The bytes.
+    /// Returns the bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// What is wrong with them.
+    /// Returns the reason that the bytes are not a TransportID.
     #[must_use]
     pub const fn error(&self) -> TransportIdError {
         self.error
     }
 }
 
-/// Reads a TransportID, or keeps its bytes.
-///
-/// # Errors
-///
-/// [`MalformedTransportId`]: they are none.
-fn decode_transport_id(bytes: &[u8]) -> Result<TransportId, MalformedTransportId> {
-    TransportId::decode(bytes).map_err(|error| MalformedTransportId {
-        bytes: bytes.into(),
-        error,
-    })
-}
-
-/// Bytes of a descriptor before its TransportID.
-const HEADER_LENGTH: usize = 24;
-
-/// What stands there.
-struct Header {
-    key: ReservationKey,
-    flags: u8,
-    scope_type: ScopeType,
-    relative_target_port: RelativeTargetPort,
-    additional_length: usize,
-}
-
-impl Header {
-    fn decode(fields: &mut Reader<'_>) -> Option<Self> {
-        let key = fields.u64()?.into();
-        fields.skip(4)?;
-        let [flags, scope_type] = fields.array()?;
-        fields.skip(4)?;
-        Some(Header {
-            key,
-            flags,
-            scope_type: ScopeType(scope_type),
-            relative_target_port: fields.u16()?.into(),
-            additional_length: wire::length_from_field(fields.u32()?),
-        })
-    }
-}
-
 impl FullStatusDescriptor {
-    fn new(header: &Header, transport_id: &[u8]) -> Self {
-        FullStatusDescriptor {
-            key: header.key,
-            all_tg_pt: header.flags & ALL_TG_PT != 0,
-            holder: header.flags & R_HOLDER != 0,
-            scope_type: header.scope_type,
-            relative_target_port: header.relative_target_port,
-            transport_id: decode_transport_id(transport_id),
-        }
-    }
-
     fn encode(&self) -> Vec<u8> {
         let id = match &self.transport_id {
             Ok(id) => id.encode(),
@@ -134,71 +85,83 @@ impl FullStatusDescriptor {
     }
 }
 
-/// The descriptors of a list, of which the end may not be there.
+/// An iterator over the complete descriptors of a list that can be truncated.
 struct Descriptors<'a> {
-    /// What is there and not read yet.
+    /// The present bytes that are not read yet.
     fields: Reader<'a>,
-    /// How much of the device's list is not read yet, be it there or not.
+    /// Number of bytes of the device's list that are not read yet, present or not.
     left: usize,
+    /// Offset of the next descriptor in bytes from the beginning of the data.
+    offset: usize,
 }
 
-/// A descriptor goes on beyond the end of the device's list.
-struct Overrun;
-
 impl Iterator for Descriptors<'_> {
-    type Item = Result<FullStatusDescriptor, Overrun>;
+    type Item = Result<FullStatusDescriptor, ParameterDataError>;
 
-    /// The next descriptor that is there as a whole.
+    /// Returns the next descriptor, or an error if it exceeds the device's list.
     fn next(&mut self) -> Option<Self::Item> {
-        if (1..HEADER_LENGTH).contains(&self.left) {
-            return Some(Err(Overrun));
-        }
-        let header = Header::decode(&mut self.fields)?;
-        let length = HEADER_LENGTH.saturating_add(header.additional_length);
-        let Some(left) = self.left.checked_sub(length) else {
-            return Some(Err(Overrun));
+        let overrun = ParameterDataError::Descriptor {
+            offset: self.offset,
         };
-        let transport_id = self.fields.bytes(header.additional_length)?;
+        if (1..DESCRIPTOR_HEADER_LENGTH).contains(&self.left) {
+            return Some(Err(overrun));
+        }
+        let key = self.fields.u64()?.into();
+        self.fields.skip(4)?;
+        let [flags, scope_type] = self.fields.array()?;
+        self.fields.skip(4)?;
+        let relative_target_port = self.fields.u16()?.into();
+        let additional_length = wire::length_from_field(self.fields.u32()?);
+        let length = DESCRIPTOR_HEADER_LENGTH.saturating_add(additional_length);
+        let Some(left) = self.left.checked_sub(length) else {
+            return Some(Err(overrun));
+        };
+        let id = self.fields.bytes(additional_length)?;
         self.left = left;
-        Some(Ok(FullStatusDescriptor::new(&header, transport_id)))
+        self.offset = self.offset.saturating_add(length);
+        Some(Ok(FullStatusDescriptor {
+            key,
+            all_tg_pt: flags & ALL_TG_PT != 0,
+            holder: flags & R_HOLDER != 0,
+            scope_type: ScopeType(scope_type),
+            relative_target_port,
+            transport_id: TransportId::decode(id).map_err(|error| MalformedTransportId {
+                bytes: id.into(),
+                error,
+            }),
+        }))
     }
 }
 
 impl FullStatus {
-    /// Reads parameter data; bytes after the list are ignored.
+    /// Decodes parameter data. Bytes after the list are ignored.
     ///
     /// # Errors
     ///
-    /// [`ParameterDataError`]: there is no header, or a descriptor does not fit into the list.
+    /// * [`ParameterDataError::TooShort`] if the header is incomplete.
+    /// * [`ParameterDataError::Descriptor`] if a descriptor exceeds the list.
     pub fn decode(bytes: &[u8]) -> Result<Truncatable<Self>, ParameterDataError> {
         let list = List::decode(bytes)?;
-        let mut reader = Descriptors {
+        let descriptors = Descriptors {
             fields: Reader::new(list.body),
             left: list.length,
+            offset: super::HEADER_LENGTH,
         };
-        let descriptors = reader.by_ref().collect::<Result<_, _>>();
-        let read = list.length.saturating_sub(reader.left);
-        let descriptors = descriptors.map_err(|Overrun| ParameterDataError::Descriptor {
-            offset: list::HEADER_LENGTH.saturating_add(read),
-        })?;
         Ok(Truncatable {
             value: FullStatus {
                 generation: list.generation,
-                descriptors,
+                descriptors: descriptors.collect::<Result<_, _>>()?,
             },
             missing: list.missing(),
         })
     }
 
-    /// The whole of the parameter data.
+    /// Encodes the complete parameter data.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let body: Vec<u8> = self
-            .descriptors
-            .iter()
-            .flat_map(FullStatusDescriptor::encode)
-            .collect();
-        list::encode(self.generation, &body)
+        let descriptors = self.descriptors.iter();
+        let body: Vec<u8> = descriptors.flat_map(FullStatusDescriptor::encode).collect();
+        encode_list(self.generation, &body)
     }
 }
 

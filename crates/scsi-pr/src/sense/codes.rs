@@ -1,11 +1,11 @@
-//! Additional sense codes: numbers, and the names that T10 gave them.
+//! Additional sense codes: numbers and the names that T10 assigned to them.
 
 use std::fmt;
 
-/// ADDITIONAL SENSE CODE and its QUALIFIER: what exactly went wrong (SPC-4, 4.5.6).
+/// ADDITIONAL SENSE CODE and its QUALIFIER: the exact reason for a failure (SPC-4, 4.5.6).
 ///
-/// Any two bytes are a value. Text is the name of the standard, or the numbers as `T10` writes
-/// them, `ASC/ASCQ 5d/10`, where this crate does not know the name.
+/// Any two bytes are a value. The text form is the name in the standard or, if this crate does not
+/// know the name, the numbers as `T10` writes them: `ASC/ASCQ 5d/10`.
 ///
 /// ```
 /// # use scsi_pr::AdditionalSense;
@@ -21,7 +21,7 @@ pub struct AdditionalSense {
     pub ascq: u8,
 }
 
-/// One table for the constants and their texts, so that neither can be there without the other.
+/// Defines constants and names from one table, so that each constant has a name.
 macro_rules! additional_sense {
     ($($asc:literal / $ascq:literal $name:ident $text:literal)*) => {
         impl AdditionalSense {
@@ -30,7 +30,7 @@ macro_rules! additional_sense {
                 pub const $name: AdditionalSense = AdditionalSense { asc: $asc, ascq: $ascq };
             )*
 
-            /// The name in the standard, or `None` if this crate does not know it.
+            /// Returns the name in the standard, or `None` if this crate does not know it.
             #[must_use]
             pub const fn name(self) -> Option<&'static str> {
                 match (self.asc, self.ascq) {
@@ -39,7 +39,7 @@ macro_rules! additional_sense {
                 }
             }
 
-            /// Every code with a name, in the order of the numbers.
+            /// All codes with a name, in the order of their numbers.
             pub const NAMED: &'static [AdditionalSense] = &[$(AdditionalSense::$name),*];
         }
     };
@@ -55,12 +55,16 @@ additional_sense! {
     0x04/0x04 FORMAT_IN_PROGRESS "LOGICAL UNIT NOT READY, FORMAT IN PROGRESS"
     0x04/0x07 OPERATION_IN_PROGRESS "LOGICAL UNIT NOT READY, OPERATION IN PROGRESS"
     0x04/0x09 SELF_TEST_IN_PROGRESS "LOGICAL UNIT NOT READY, SELF-TEST IN PROGRESS"
-    0x04/0x0a ASYMMETRIC_ACCESS_STATE_TRANSITION "LOGICAL UNIT NOT ACCESSIBLE, ASYMMETRIC ACCESS STATE TRANSITION"
-    0x04/0x0b TARGET_PORT_IN_STANDBY_STATE "LOGICAL UNIT NOT ACCESSIBLE, TARGET PORT IN STANDBY STATE"
-    0x04/0x0c TARGET_PORT_IN_UNAVAILABLE_STATE "LOGICAL UNIT NOT ACCESSIBLE, TARGET PORT IN UNAVAILABLE STATE"
+    0x04/0x0a ASYMMETRIC_ACCESS_STATE_TRANSITION
+        "LOGICAL UNIT NOT ACCESSIBLE, ASYMMETRIC ACCESS STATE TRANSITION"
+    0x04/0x0b TARGET_PORT_IN_STANDBY_STATE
+        "LOGICAL UNIT NOT ACCESSIBLE, TARGET PORT IN STANDBY STATE"
+    0x04/0x0c TARGET_PORT_IN_UNAVAILABLE_STATE
+        "LOGICAL UNIT NOT ACCESSIBLE, TARGET PORT IN UNAVAILABLE STATE"
     0x04/0x12 OFFLINE "LOGICAL UNIT NOT READY, OFFLINE"
     0x04/0x1b SANITIZE_IN_PROGRESS "LOGICAL UNIT NOT READY, SANITIZE IN PROGRESS"
-    0x05/0x00 LOGICAL_UNIT_DOES_NOT_RESPOND_TO_SELECTION "LOGICAL UNIT DOES NOT RESPOND TO SELECTION"
+    0x05/0x00 LOGICAL_UNIT_DOES_NOT_RESPOND_TO_SELECTION
+        "LOGICAL UNIT DOES NOT RESPOND TO SELECTION"
     0x08/0x00 LOGICAL_UNIT_COMMUNICATION_FAILURE "LOGICAL UNIT COMMUNICATION FAILURE"
     0x08/0x01 LOGICAL_UNIT_COMMUNICATION_TIME_OUT "LOGICAL UNIT COMMUNICATION TIME-OUT"
     0x0c/0x00 WRITE_ERROR "WRITE ERROR"
@@ -119,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_code_is_shown_as_numbers() {
+    fn unknown_code_displays_as_numbers() {
         let code = AdditionalSense {
             asc: 0x5d,
             ascq: 0x10,
@@ -128,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_in_order() {
+    fn named_codes_are_in_order() {
         let numbers: Vec<_> = AdditionalSense::NAMED
             .iter()
             .map(|code| (code.asc, code.ascq))

@@ -1,4 +1,4 @@
-//! The TransportID of an iSCSI initiator: the only one of variable length.
+//! The TransportID of an iSCSI initiator, the only one of variable length.
 //!
 //! Source: SPC-4, 7.6.4.6; names and session identifiers: RFC 7143.
 
@@ -11,32 +11,32 @@ use super::{FIXED_LENGTH, ProtocolIdentifier, TransportIdError};
 use crate::hex::{self, HexError};
 use crate::wire::Reader;
 
-/// What stands between name and session identifier.
+/// The separator between name and session identifier.
 const SEPARATOR: &str = ",i,0x";
-/// Bytes of the separator and the session identifier.
+/// Length of the separator and the session identifier in bytes.
 const ISID_LENGTH: usize = SEPARATOR.len() + Isid::DIGITS;
 /// FORMAT CODE of a TransportID without and with a session identifier.
 const FORMAT_DEVICE: u8 = 0b00;
 const FORMAT_PORT: u8 = 0b01;
-/// FORMAT CODE, PROTOCOL IDENTIFIER, a reserved byte and ADDITIONAL LENGTH.
+/// Length in bytes of FORMAT CODE and PROTOCOL IDENTIFIER, a reserved byte, and ADDITIONAL LENGTH.
 const HEADER_LENGTH: usize = 4;
-/// ADDITIONAL LENGTH is at least this, and a multiple of [`ALIGNMENT`].
-const LEAST_ADDITIONAL_LENGTH: usize = FIXED_LENGTH - HEADER_LENGTH;
+/// Minimum of ADDITIONAL LENGTH, which must be a multiple of [`ALIGNMENT`].
+const MIN_ADDITIONAL_LENGTH: usize = FIXED_LENGTH - HEADER_LENGTH;
 const ALIGNMENT: usize = 4;
 
-/// An iSCSI initiator by its name, or one of its ports by name and session identifier.
+/// An iSCSI initiator, identified by its name, or one of its ports, by name and session identifier.
 ///
-/// Text is what the standard puts on the wire, `iqn.1993-08.org.debian:01:abc,i,0x00023d000001`.
+/// The text form is the one on the wire: `iqn.1993-08.org.debian:01:abc,i,0x00023d000001`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct IscsiTransportId {
-    /// The name of the initiator node.
+    /// Name of the initiator node.
     pub name: IscsiName,
-    /// The session identifier that makes it one port; `None` means the initiator as a whole.
+    /// Session identifier of the port, or `None` for the initiator as a whole.
     pub isid: Option<Isid>,
 }
 
 impl IscsiTransportId {
-    /// Bytes that [`Self::encode`] gives: a multiple of 4, at least 24.
+    /// Returns the length of the encoding in bytes: a multiple of 4, at least 24.
     pub(super) fn encoded_len(&self) -> usize {
         HEADER_LENGTH.saturating_add(self.additional_length())
     }
@@ -47,15 +47,14 @@ impl IscsiTransportId {
         let terminated = self.name.0.len().saturating_add(isid).saturating_add(1);
         terminated
             .next_multiple_of(ALIGNMENT)
-            .max(LEAST_ADDITIONAL_LENGTH)
+            .max(MIN_ADDITIONAL_LENGTH)
     }
 
-    /// The bytes on the wire.
+    /// Encodes the TransportID.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let format = if self.isid.is_some() {
-            FORMAT_PORT
-        } else {
-            FORMAT_DEVICE
+        let format = match self.isid {
+            Some(_) => FORMAT_PORT,
+            None => FORMAT_DEVICE,
         };
         // A name has at most 223 bytes, so the length always fits.
         let length = u16::try_from(self.additional_length()).unwrap_or(u16::MAX);
@@ -66,11 +65,7 @@ impl IscsiTransportId {
         bytes
     }
 
-    /// Reads the TransportID at the front of `bytes`, and says how long it is there.
-    ///
-    /// # Errors
-    ///
-    /// [`TransportIdError`]: its length, its format, its name or its session identifier is wrong.
+    /// Decodes the TransportID at the front of `bytes`. Returns its length in bytes, too.
     pub(super) fn decode(format: u8, bytes: &[u8]) -> Result<(Self, usize), TransportIdError> {
         let length = wire_length(bytes)?;
         let too_short = TransportIdError::TooShort {
@@ -92,11 +87,7 @@ impl IscsiTransportId {
         Ok((id, length))
     }
 
-    /// Reads the text of a TransportID with a session identifier.
-    ///
-    /// # Errors
-    ///
-    /// [`TransportIdError`]: the separator, the name or the session identifier is wrong.
+    /// Decodes the text of a TransportID with a session identifier.
     fn decode_port(text: &[u8]) -> Result<Self, TransportIdError> {
         let (name, isid) = split_separator(text).ok_or(TransportIdError::IscsiSeparator)?;
         let isid = str::from_utf8(until_nul(isid)).map_err(|_| IsidError::Text)?;
@@ -107,11 +98,8 @@ impl IscsiTransportId {
     }
 }
 
-/// Bytes of the TransportID at the front of `bytes`, by its ADDITIONAL LENGTH.
-///
-/// # Errors
-///
-/// [`TransportIdError`]: there is no such field, or its value is not allowed.
+/// Returns the length in bytes of the TransportID at the front of `bytes`, by its ADDITIONAL
+/// LENGTH.
 fn wire_length(bytes: &[u8]) -> Result<usize, TransportIdError> {
     let mut fields = Reader::new(bytes);
     let additional = fields.skip(2).and_then(|()| fields.u16());
@@ -119,18 +107,18 @@ fn wire_length(bytes: &[u8]) -> Result<usize, TransportIdError> {
         needed: FIXED_LENGTH,
         given: bytes.len(),
     })?);
-    if additional < LEAST_ADDITIONAL_LENGTH || !additional.is_multiple_of(ALIGNMENT) {
+    if additional < MIN_ADDITIONAL_LENGTH || !additional.is_multiple_of(ALIGNMENT) {
         return Err(TransportIdError::IscsiLength { additional });
     }
     Ok(HEADER_LENGTH.saturating_add(additional))
 }
 
-/// `text` up to its first NUL; all of it if there is none.
+/// Returns `text` up to its first NUL, or all of it if there is none.
 fn until_nul(text: &[u8]) -> &[u8] {
     text.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
-/// What stands before and after the first separator.
+/// Splits `text` at the first separator.
 fn split_separator(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let at = text
         .windows(SEPARATOR.len())
@@ -148,13 +136,13 @@ impl fmt::Display for IscsiTransportId {
     }
 }
 
-/// A text is no iSCSI initiator.
+/// The reason that a text is not an iSCSI initiator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub enum IscsiTextError {
-    /// The name is wrong.
+    /// The name is invalid.
     #[error(transparent)]
     Name(#[from] IscsiNameError),
-    /// The session identifier is wrong.
+    /// The session identifier is invalid.
     #[error(transparent)]
     Isid(#[from] IsidError),
 }
@@ -174,24 +162,25 @@ impl FromStr for IscsiTransportId {
     }
 }
 
-/// The name of an iSCSI node: 1 to 223 bytes of UTF-8 without comma, space and control characters.
+/// The name of an iSCSI node: 1 to 223 bytes of UTF-8 without commas, spaces and control
+/// characters.
 ///
-/// A standard name begins with `iqn.`, `eui.` or `naa.` (RFC 7143); others are accepted, because
-/// initiators and targets accept them.
+/// A standard name begins with `iqn.`, `eui.` or `naa.` (RFC 7143). Other names are accepted too,
+/// because initiators and targets accept them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct IscsiName(Box<str>);
 
 impl IscsiName {
-    /// The longest name, in bytes (RFC 7143, 4.2.7.1).
+    /// Maximum length of a name in bytes (RFC 7143, 4.2.7.1).
     pub const MAX_LEN: usize = 223;
 
-    /// The name that is this text.
+    /// Creates a name from its text.
     ///
     /// # Errors
     ///
-    /// [`IscsiNameError`]: the text cannot be a name.
+    /// Returns [`IscsiNameError`] if the text is empty, too long, or has a forbidden character.
     pub fn new(text: &str) -> Result<Self, IscsiNameError> {
-        // A comma would read as the beginning of the separator.
+        // A comma would look like the beginning of the separator.
         let forbidden = |c: &char| *c == ',' || c.is_control() || c.is_whitespace();
         match (text.len(), text.chars().find(forbidden)) {
             (0, _) => Err(IscsiNameError::Empty),
@@ -201,29 +190,24 @@ impl IscsiName {
         }
     }
 
-    /// The name that is these bytes.
-    ///
-    /// # Errors
-    ///
-    /// [`IscsiNameError`]: they cannot be a name.
     fn from_bytes(bytes: &[u8]) -> Result<Self, IscsiNameError> {
         IscsiName::new(str::from_utf8(bytes).map_err(|_| IscsiNameError::Utf8)?)
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it has one of the three forms of RFC 7143.
+    /// Returns `true` if the name has one of the three forms of RFC 7143.
     #[must_use]
     pub fn is_standard(&self) -> bool {
         has_standard_form(&self.0)
     }
 }
 
-/// Whether `text` begins as the names of RFC 7143 do.
+/// Returns `true` if `text` begins like a name of RFC 7143.
 pub(super) fn has_standard_form(text: &str) -> bool {
     ["iqn.", "eui.", "naa."]
         .iter()
@@ -236,29 +220,29 @@ impl fmt::Display for IscsiName {
     }
 }
 
-/// Why a text is no iSCSI name.
+/// The reason that a text is not an iSCSI name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub enum IscsiNameError {
-    /// There is nothing.
+    /// The name is empty.
     #[error("iSCSI name is empty")]
     Empty,
-    /// It is longer than [`IscsiName::MAX_LENGTH`].
+    /// The name is longer than [`IscsiName::MAX_LEN`].
     #[error("iSCSI name of {length} bytes, 223 allowed")]
     TooLong {
-        /// Its length in bytes.
+        /// Length of the name in bytes.
         length: usize,
     },
-    /// A character that a name cannot have.
+    /// The name has a forbidden character.
     #[error("character {0:?} in an iSCSI name")]
     Character(char),
-    /// The bytes are no UTF-8.
+    /// The bytes are not UTF-8.
     #[error("iSCSI name is not UTF-8")]
     Utf8,
 }
 
-/// ISID: the 48-bit number that tells the sessions of an iSCSI initiator apart.
+/// ISID: the 48-bit number that distinguishes the sessions of an iSCSI initiator.
 ///
-/// On the wire and as text it is 12 hexadecimal digits.
+/// It is 12 hexadecimal digits on the wire and in text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Isid(u64);
 
@@ -266,7 +250,7 @@ impl Isid {
     const DIGITS: usize = 12;
     const MAX: u64 = (1 << 48) - 1;
 
-    /// The identifier with this value, or `None` if it has more than 48 bits.
+    /// Creates the identifier with this value. Returns `None` if it exceeds 48 bits.
     #[must_use]
     pub const fn new(value: u64) -> Option<Self> {
         if value > Self::MAX {
@@ -276,7 +260,7 @@ impl Isid {
         }
     }
 
-    /// The value.
+    /// Returns the value.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
@@ -289,13 +273,13 @@ impl fmt::Display for Isid {
     }
 }
 
-/// A text is no session identifier.
+/// The reason that a text is not a session identifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub enum IsidError {
-    /// It is not 12 hexadecimal digits.
-    #[error("iSCSI session identifier is wrong")]
+    /// The text is not 12 hexadecimal digits.
+    #[error("invalid iSCSI session identifier")]
     Digits(#[from] HexError),
-    /// The bytes are no text.
+    /// The bytes are not UTF-8.
     #[error("iSCSI session identifier is not text")]
     Text,
 }

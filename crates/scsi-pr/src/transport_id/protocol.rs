@@ -1,4 +1,4 @@
-//! Protocol identifiers: over which transport an initiator port speaks.
+//! Identifiers of SCSI transport protocols.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ impl ProtocolIdentifier {
     pub const SPI: ProtocolIdentifier = ProtocolIdentifier(0x1);
     /// Serial Storage Architecture.
     pub const SSA: ProtocolIdentifier = ProtocolIdentifier(0x2);
-    /// Serial Bus Protocol, on IEEE 1394.
+    /// Serial Bus Protocol on IEEE 1394.
     pub const SBP: ProtocolIdentifier = ProtocolIdentifier(0x3);
     /// SCSI RDMA Protocol.
     pub const SRP: ProtocolIdentifier = ProtocolIdentifier(0x4);
@@ -34,20 +34,20 @@ impl ProtocolIdentifier {
     /// No specific protocol.
     pub const NONE: ProtocolIdentifier = ProtocolIdentifier(0xf);
 
-    /// The identifier in the low four bits of byte 0 of a TransportID; the high ones are other
-    /// fields.
+    /// Returns the identifier in the low four bits of byte 0 of a TransportID. The high bits are
+    /// other fields.
     #[must_use]
     pub const fn from_low_bits(byte: u8) -> Self {
         ProtocolIdentifier(byte & 0x0f)
     }
 
-    /// The number on the wire, 0 to 15.
+    /// Returns the number on the wire, 0 to 15.
     #[must_use]
     pub const fn code(self) -> u8 {
         self.0
     }
 
-    /// Whether SPC-4 says what a TransportID of this protocol looks like.
+    /// Returns `true` if SPC-4 defines the layout of a TransportID of this protocol.
     #[must_use]
     pub const fn has_layout(self) -> bool {
         matches!(

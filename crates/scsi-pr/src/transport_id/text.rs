@@ -1,4 +1,4 @@
-//! TransportIDs as operators write them: the forms of `sg_persist --transport-id`.
+//! TransportIDs as text, in the forms of `sg_persist --transport-id`.
 
 use std::fmt;
 use std::num::ParseIntError;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::iscsi::{self, IscsiTextError};
+use super::iscsi::{self, IscsiTextError, IscsiTransportId};
 use super::{FIXED_LENGTH, OpaqueTransportId, TransportId};
 use crate::hex::{self, HexError};
 
@@ -31,28 +31,28 @@ impl fmt::Display for TransportId {
     }
 }
 
-/// A text is no TransportID.
+/// The reason that a text is not a TransportID.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum TransportIdTextError {
-    /// It begins with none of the known prefixes.
+    /// The text begins with none of the known prefixes.
     #[error(
-        "TransportID begins with none of fcp, spi, sbp, srp, iscsi, sas, sop, raw and a comma, \
-         nor with iqn., eui., naa."
+        "TransportID must begin with iqn., eui., naa., or with one of fcp, spi, sbp, srp, iscsi, \
+         sas, sop, raw and a comma"
     )]
     Prefix,
-    /// The name is not the hexadecimal number that belongs there.
-    #[error("name in a TransportID is wrong")]
+    /// The name is not a hexadecimal number of the required length.
+    #[error("invalid name in a TransportID")]
     Hex(#[from] HexError),
-    /// SCSI address or port of a parallel SCSI TransportID is no decimal number up to 65535.
-    #[error("number in a TransportID is wrong")]
+    /// SCSI address or port of a parallel SCSI TransportID is not a decimal number up to 65535.
+    #[error("invalid number in a TransportID")]
     Decimal(#[from] ParseIntError),
-    /// A parallel SCSI TransportID has no second number.
+    /// A parallel SCSI TransportID has no relative target port.
     #[error("spi TransportID without relative target port")]
     SpiPort,
-    /// The iSCSI name or session identifier is wrong.
+    /// The iSCSI name or session identifier is invalid.
     #[error(transparent)]
     Iscsi(#[from] IscsiTextError),
-    /// Raw bytes are those of a protocol that has a form of its own.
+    /// The raw bytes belong to a protocol that has its own form.
     #[error("raw TransportID of a protocol that has a layout")]
     RawLayout,
 }
@@ -62,7 +62,7 @@ impl FromStr for TransportId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if iscsi::has_standard_form(text) {
-            return Ok(TransportId::Iscsi(text.parse::<super::IscsiTransportId>()?));
+            return Ok(TransportId::Iscsi(text.parse::<IscsiTransportId>()?));
         }
         let (prefix, name) = text.split_once(',').ok_or(TransportIdTextError::Prefix)?;
         match prefix.to_ascii_lowercase().as_str() {
@@ -74,9 +74,9 @@ impl FromStr for TransportId {
                 eui64: hex::parse_u64(name, 16, 16)?,
             }),
             "srp" => Ok(TransportId::Srp {
-                initiator_port: hex::parse_u128(name)?,
+                initiator_port: u128::from_be_bytes(hex::parse_bytes(name)?),
             }),
-            "iscsi" => Ok(TransportId::Iscsi(name.parse::<super::IscsiTransportId>()?)),
+            "iscsi" => Ok(TransportId::Iscsi(name.parse::<IscsiTransportId>()?)),
             "sas" => Ok(TransportId::Sas {
                 sas_address: hex::parse_u64(name, 16, 16)?,
             }),
@@ -87,11 +87,7 @@ impl FromStr for TransportId {
     }
 }
 
-/// SCSI address and relative target port, with a comma between.
-///
-/// # Errors
-///
-/// [`TransportIdTextError`]: the text is something else.
+/// Parses a SCSI address and a relative target port, separated by a comma.
 fn parse_spi(numbers: &str) -> Result<TransportId, TransportIdTextError> {
     let (address, port) = numbers
         .split_once(',')
@@ -102,22 +98,14 @@ fn parse_spi(numbers: &str) -> Result<TransportId, TransportIdTextError> {
     })
 }
 
-/// A routing identifier of 1 to 4 digits.
-///
-/// # Errors
-///
-/// [`TransportIdTextError`]: the text is something else.
+/// Parses a routing identifier of 1 to 4 digits.
 fn parse_sop(digits: &str) -> Result<TransportId, TransportIdTextError> {
     let number = hex::parse_u64(digits, 1, 4)?;
-    let routing_id = u16::try_from(number).map_err(|_| HexError::TooLong { most: 4 })?;
+    let routing_id = u16::try_from(number).map_err(|_| HexError::TooLong { max: 4 })?;
     Ok(TransportId::Sop { routing_id })
 }
 
-/// All bytes of a TransportID whose protocol has no layout.
-///
-/// # Errors
-///
-/// [`TransportIdTextError`]: the text is something else.
+/// Parses all bytes of a TransportID of a protocol without a layout.
 fn parse_raw(digits: &str) -> Result<TransportId, TransportIdTextError> {
     let bytes = hex::parse_bytes::<FIXED_LENGTH>(digits)?;
     OpaqueTransportId::new(bytes)
