@@ -113,9 +113,9 @@ impl BounceBuffer {
 
 /// Sends `cdb` to `device` and waits until the device has answered or `timeout` has expired.
 ///
-/// Sense data is written to the front of `sense`, at most 255 bytes. `timeout` has a resolution of
-/// one millisecond; block devices raise it to at least 7 seconds. A Data-In buffer at an odd
-/// address is filled without an additional copy.
+/// All bytes of `cdb` are sent. Sense data is written to the front of `sense`, at most 255 bytes.
+/// `timeout` has a resolution of one millisecond; block devices raise it to at least 7 seconds. A
+/// Data-In buffer at an odd address is filled without an additional copy.
 ///
 /// # Errors
 ///

@@ -44,9 +44,8 @@ pub struct FullStatusDescriptor {
 
 /// A malformed TransportID, as the device sent it.
 ///
-/// The text form is `malformed,` and the bytes, escaped unless they are ASCII characters, so that
-/// an iSCSI name is readable. Older Linux targets send names with a session identifier in such a
-/// form.
+/// The text form is `malformed,` and the bytes, escaped unless they are printable ASCII, so that an
+/// iSCSI name is readable. Older Linux targets send malformed names with a session identifier.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Error)]
 #[error("malformed,{}", bytes.escape_ascii())]
 pub struct MalformedTransportId {

@@ -24,7 +24,7 @@ const HEADER_LENGTH: usize = 4;
 const MIN_ADDITIONAL_LENGTH: usize = FIXED_LENGTH - HEADER_LENGTH;
 const ALIGNMENT: usize = 4;
 
-/// An iSCSI initiator, identified by its name, or one of its ports, by name and session identifier.
+/// An iSCSI initiator (a name), or one of its ports (a name and a session identifier).
 ///
 /// The text form is the one on the wire: `iqn.1993-08.org.debian:01:abc,i,0x00023d000001`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
