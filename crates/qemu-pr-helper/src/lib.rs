@@ -34,7 +34,7 @@ pub mod backend;
 pub mod cli;
 pub mod command;
 pub mod limits;
-pub mod logging;
+pub(crate) mod logging;
 pub mod multipath;
 pub mod process;
 pub mod sandbox;

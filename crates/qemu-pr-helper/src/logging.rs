@@ -1,14 +1,14 @@
-//! What the operator reads: one line on standard error for each thing worth saying.
+//! The log: one line on standard error for each message.
 //!
-//! | level | what belongs there | shown |
+//! | level | messages | shown |
 //! |---|---|---|
-//! | error | the helper, or part of it, cannot do its work | always |
-//! | warn | a client or a device did what it should not; somebody may have to act | unless `-q` |
-//! | info | connections come and go, commands are refused as they should be | with `-v` |
-//! | debug | each command | with `-vv` |
+//! | error | the helper, or part of it, cannot work | always |
+//! | warn | a client or a device misbehaves, and the operator may have to act | unless `-q` |
+//! | info | connections, and commands that are rejected as intended | with `-v` |
+//! | debug | every command | with `-vv` |
 //!
-//! Bytes from outside, such as the content of a file or a reply of multipathd, reach a line in many
-//! ways. So control characters are escaped here, in every line.
+//! Untrusted bytes, such as the content of a file or a reply of multipathd, reach the log in many
+//! ways. This module therefore escapes control characters in every line.
 
 use std::collections::VecDeque;
 use std::env;
@@ -24,34 +24,35 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::fstat;
 use rustix::io::Errno;
 
-/// The name in front of every line.
-pub const PROGRAM: &str = "qemu-pr-helper";
+/// Program name at the beginning of every line.
+pub(crate) const PROGRAM: &str = "qemu-pr-helper";
 
-/// Bytes of the longest line, its end included: what a pipe takes at once (`PIPE_BUF`).
-const LONGEST_LINE: usize = 4096;
+/// Maximum length of a line in bytes, including its end: a pipe takes it in one piece (`PIPE_BUF`).
+const MAX_LINE_LEN: usize = 4096;
 
-/// The end of a line that was longer.
+/// End of a line that was truncated.
 const TRUNCATION_MARK: &str = "…\n";
 
-/// Lines that a [`KeyedRateLimit`] allows in a minute, for all keys together.
-pub const MAX_LINES_PER_MINUTE: usize = 32;
+/// Lines that a [`KeyedRateLimit`] allows per minute for all keys together.
+const MAX_LINES_PER_MINUTE: usize = 32;
 
+/// Period of the rate limits.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Held by the thread that writes.
+/// Serializes writes to standard error.
 static WRITE_LOCK: Mutex<()> = Mutex::new(());
 
-/// Whether standard error is a stream of journald, which reads priorities; see [`priority`].
+/// Whether standard error is a journald stream; see [`priority_prefix`].
 static IS_JOURNAL: OnceLock<bool> = OnceLock::new();
 
-struct StandardError;
+struct StderrLogger;
 
-/// Begins to log, as much as the command line asks for. `quiet` wins.
-pub fn init(quiet: u8, verbose: u8) {
-    // Look at standard error while nothing is closed or forbidden yet.
+/// Initializes the log with the level that the counts of `-q` and `-v` select. `quiet` wins.
+pub(crate) fn init(quiet: u8, verbose: u8) {
+    // Standard error is examined now, before it is closed or the sandbox forbids it.
     is_journal();
-    // Only a second call fails, and it would change nothing.
-    let _ = log::set_logger(&StandardError);
+    // A second call fails and changes nothing.
+    let _ = log::set_logger(&StderrLogger);
     log::set_max_level(match (quiet, verbose) {
         (1.., _) => LevelFilter::Error,
         (0, 0) => LevelFilter::Warn,
@@ -60,16 +61,17 @@ pub fn init(quiet: u8, verbose: u8) {
     });
 }
 
-/// Writes one line to standard error, whatever `-q` says, unless that would block or fail.
+/// Writes one line to standard error, regardless of `-q`. Drops the line if the write would block or
+/// fails.
 ///
-/// If standard error is a stream of journald, the line begins with the priority of `level`.
-pub fn write_line(level: Level, line: fmt::Arguments<'_>) {
-    let _ = try_write_line(&format!("{}{line}", priority(level)));
+/// If standard error is a journald stream, the line begins with the priority of `level`.
+pub(crate) fn write_line(level: Level, line: fmt::Arguments<'_>) {
+    let _ = try_write_line(&format!("{}{line}", priority_prefix(level)));
 }
 
-/// Returns the prefix by which journald knows the priority of a line, as in sd-daemon(3); nothing if
-/// standard error is no stream of journald.
-fn priority(level: Level) -> &'static str {
+/// Returns the prefix from which journald takes the priority of a line (see sd-daemon(3)), or an
+/// empty string if standard error is not a journald stream.
+fn priority_prefix(level: Level) -> &'static str {
     match level {
         _ if !is_journal() => "",
         Level::Error => "<3>",
@@ -80,70 +82,71 @@ fn priority(level: Level) -> &'static str {
 }
 
 fn is_journal() -> bool {
-    *IS_JOURNAL.get_or_init(|| is_stream_of(env::var_os("JOURNAL_STREAM"), io::stderr()))
+    *IS_JOURNAL.get_or_init(|| is_stream(env::var_os("JOURNAL_STREAM"), io::stderr()))
 }
 
-/// Returns whether `file` is the stream that `JOURNAL_STREAM` names, as `DEVICE:INODE`. A process whose
-/// standard error was replaced inherits the variable all the same, so the name alone says nothing.
-fn is_stream_of(variable: Option<OsString>, file: impl AsFd) -> bool {
-    let Ok(found) = fstat(file) else {
+/// Returns whether `file` is the stream that `JOURNAL_STREAM` names as `DEVICE:INODE`.
+///
+/// The variable alone is not enough, because a process whose standard error was redirected inherits
+/// it too.
+fn is_stream(variable: Option<OsString>, file: impl AsFd) -> bool {
+    let Ok(stat) = fstat(file) else {
         return false;
     };
-    variable.is_some_and(|name| *name == *format!("{}:{}", found.st_dev, found.st_ino))
+    variable.is_some_and(|name| *name == *format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-/// Writes one line to standard error, as it is but for control characters, which are escaped.
+/// Writes one line to standard error, with control characters escaped.
 ///
 /// # Errors
 ///
-/// The line is not written: `EAGAIN` if that would block.
-pub fn try_write_line(line: &str) -> rustix::io::Result<()> {
+/// Returns `EAGAIN` if the write would block, or the error of poll(2) or write(2).
+pub(crate) fn try_write_line(line: &str) -> rustix::io::Result<()> {
     write_line_to(io::stderr(), line)
 }
 
-/// Writes one line to `file`, unless that would block or fail.
+/// Writes one line to `file`, unless that would block.
 ///
-/// Whoever reads the other end (libvirt closes it, a stopped log collector fills it) must not be able
-/// to stop a guest's command. A pipe that can be written takes 4096 bytes, and lines are cut to that.
-/// A file on a disk always says that it can be.
+/// The reader of standard error must not be able to stop a guest's command: libvirt closes its end,
+/// and a stopped log collector lets the pipe fill up. A pipe that poll(2) reports as writable takes
+/// 4096 bytes, so longer lines are truncated. A file on a disk is always writable.
 fn write_line_to(file: impl AsFd, line: &str) -> rustix::io::Result<()> {
-    let line = Escaped(line).to_string();
-    let line = match line
-        .split_at_checked(line.floor_char_boundary(LONGEST_LINE - TRUNCATION_MARK.len()))
-    {
-        Some((kept, rest)) if !rest.is_empty() => format!("{kept}{TRUNCATION_MARK}"),
-        _ => format!("{line}\n"),
-    };
-    let now = Timespec {
+    let mut line = Escaped(line).to_string();
+    let max_len = MAX_LINE_LEN - TRUNCATION_MARK.len();
+    if line.len() > max_len {
+        line.truncate(line.floor_char_boundary(max_len));
+        line.push_str(TRUNCATION_MARK);
+    } else {
+        line.push('\n');
+    }
+    let no_wait = Timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // Between looking and writing no other thread may take the room.
-    let _turn = WRITE_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
-    match poll(&mut [PollFd::new(&file, PollFlags::OUT)], Some(&now))? {
+    // The lock is held across poll and write, so that no other thread fills the pipe in between.
+    let _guard = WRITE_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
+    match poll(&mut [PollFd::new(&file, PollFlags::OUT)], Some(&no_wait))? {
         0 => Err(Errno::WOULDBLOCK),
-        // One write, so that lines of several processes do not mix.
-        _ => rustix::io::write(&file, line.as_bytes()).map(|_| ()),
+        // A single write keeps the lines of several processes apart.
+        _ => rustix::io::write(&file, line.as_bytes()).map(drop),
     }
 }
 
-/// A remark that clients could cause again and again, and that is made once a minute.
-#[derive(Debug, Default)]
-pub struct RateLimit {
+/// Rate limiter that allows one message per minute.
+#[derive(Debug)]
+pub(crate) struct RateLimit {
     last: Mutex<Option<Instant>>,
 }
 
 impl RateLimit {
-    /// One that was never made.
-    #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
             last: Mutex::new(None),
         }
     }
 
-    /// Whether it is time to make it, which it then is not for a minute.
-    pub fn should_log(&self) -> bool {
+    /// Returns whether the message may be logged now. If so, the next minute begins.
+    pub(crate) fn should_log(&self) -> bool {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = last.is_none_or(|last| last.elapsed() >= INTERVAL);
         if is_due {
@@ -155,33 +158,33 @@ impl RateLimit {
 
 /// Rate limiter for a warning that clients can cause at will.
 ///
-/// At most one line a minute is allowed for each key, such as a client's process, so that one client
-/// cannot hide what there is to log about another. At most [`MAX_LINES_PER_MINUTE`] lines are
-/// allowed for all keys, so that many processes cannot fill the log. With `-v` every line is allowed.
+/// The limiter allows one line per minute for each key, such as a client's process, so that one
+/// client cannot hide a warning about another. For all keys together it allows
+/// [`MAX_LINES_PER_MINUTE`] lines, so that many processes cannot fill the log. With `-v` it allows
+/// every line.
 #[derive(Debug)]
-pub struct KeyedRateLimit<K> {
-    lines: Mutex<Lines<K>>,
+pub(crate) struct KeyedRateLimit<K> {
+    lines: Mutex<RecentLines<K>>,
 }
 
 /// Lines of the last minute.
 #[derive(Debug)]
-struct Lines<K> {
-    /// When each line was allowed, and its key; the oldest line first.
+struct RecentLines<K> {
+    /// Time and key of each allowed line, oldest first.
     allowed: VecDeque<(Instant, K)>,
-    /// Lines that were suppressed since the last one that was allowed.
+    /// Number of lines suppressed since the last allowed line.
     suppressed: u64,
 }
 
-/// Number of lines that a [`KeyedRateLimit`] has suppressed. `Display` is what the next line ends with.
+/// Number of lines that a [`KeyedRateLimit`] has suppressed. Its `Display` is a suffix for the next
+/// line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Suppressed(u64);
+pub(crate) struct Suppressed(u64);
 
 impl<K> KeyedRateLimit<K> {
-    /// Creates a limiter that has not seen any line.
-    #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
-            lines: Mutex::new(Lines {
+            lines: Mutex::new(RecentLines {
                 allowed: VecDeque::new(),
                 suppressed: 0,
             }),
@@ -189,15 +192,9 @@ impl<K> KeyedRateLimit<K> {
     }
 }
 
-impl<K> Default for KeyedRateLimit<K> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl<K: Eq> KeyedRateLimit<K> {
-    /// Returns whether a line about `key` may be logged now, and then what it has to end with.
-    pub fn should_log(&self, key: K) -> Option<Suppressed> {
+    /// Returns the suffix for a line about `key`, or `None` if the line must not be logged now.
+    pub(crate) fn should_log(&self, key: K) -> Option<Suppressed> {
         if log::log_enabled!(Level::Info) {
             return Some(Suppressed(0));
         }
@@ -228,11 +225,10 @@ impl fmt::Display for Suppressed {
     }
 }
 
-/// Text whose `Display` escapes control characters.
-///
-/// Such text can neither begin a line of its own nor control a terminal.
+/// Adapter whose `Display` escapes control characters, so that the text can neither begin another
+/// line nor control a terminal.
 #[derive(Clone, Copy, Debug)]
-pub struct Escaped<T>(pub T);
+pub(crate) struct Escaped<T>(pub(crate) T);
 
 struct EscapingWriter<W>(W);
 
@@ -244,25 +240,23 @@ impl<T: fmt::Display> fmt::Display for Escaped<T> {
 
 impl<W: fmt::Write> fmt::Write for EscapingWriter<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // Nearly every line, and decided without decoding it.
+        // Fast path for printable ASCII, which nearly every line is.
         if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
             return self.0.write_str(text);
         }
         let mut start = 0;
-        for (index, character) in text.char_indices() {
-            if is_control(character) {
-                self.0
-                    .write_str(text.get(start..index).unwrap_or_default())?;
-                write!(self.0, "{}", character.escape_default())?;
-                start = index.saturating_add(character.len_utf8());
-            }
+        for (index, character) in text.match_indices(is_control) {
+            self.0
+                .write_str(text.get(start..index).unwrap_or_default())?;
+            write!(self.0, "{}", character.escape_default())?;
+            start = index + character.len();
         }
         self.0.write_str(text.get(start..).unwrap_or_default())
     }
 }
 
-/// Returns whether a terminal or a viewer may obey a character: control characters, separators of
-/// lines and paragraphs, and changes of the direction of writing.
+/// Returns whether a terminal or a viewer can interpret a character: control characters, line and
+/// paragraph separators, and marks that change the writing direction.
 fn is_control(character: char) -> bool {
     character.is_control()
         || matches!(
@@ -271,14 +265,14 @@ fn is_control(character: char) -> bool {
         )
 }
 
-impl Log for StandardError {
+impl Log for StderrLogger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= log::max_level()
     }
 
     fn log(&self, record: &Record<'_>) {
-        // The words that QEMU's own programs put there.
-        let kind = match record.level() {
+        // QEMU's own programs use the same prefixes.
+        let prefix = match record.level() {
             Level::Error => "",
             Level::Warn => "warning: ",
             Level::Info => "info: ",
@@ -286,7 +280,7 @@ impl Log for StandardError {
         };
         if self.enabled(record.metadata()) {
             let text = record.args();
-            write_line(record.level(), format_args!("{PROGRAM}: {kind}{text}"));
+            write_line(record.level(), format_args!("{PROGRAM}: {prefix}{text}"));
         }
     }
 
@@ -301,8 +295,8 @@ mod tests {
     use std::io::Read;
     use std::os::fd::BorrowedFd;
 
-    /// Everything that went into a pipe, which was `write`'s only writer.
-    fn written(write: impl FnOnce(BorrowedFd<'_>)) -> String {
+    /// Returns everything that `write` writes to a pipe.
+    fn piped(write: impl FnOnce(BorrowedFd<'_>)) -> String {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
         write(writer.as_fd());
         drop(writer);
@@ -312,31 +306,31 @@ mod tests {
     }
 
     #[test]
-    fn long_lines_are_cut_to_what_a_pipe_takes_at_once() {
-        let text = written(|pipe| write_line_to(pipe, &"ä".repeat(5000)).unwrap());
-        assert!(text.len() <= LONGEST_LINE, "{}", text.len());
+    fn long_line_is_truncated_to_pipe_buf() {
+        let text = piped(|pipe| write_line_to(pipe, &"ä".repeat(5000)).unwrap());
+        assert!(text.len() <= MAX_LINE_LEN, "{}", text.len());
         assert!(text.ends_with("ä…\n"));
         assert_eq!(
-            written(|pipe| write_line_to(pipe, "short").unwrap()),
+            piped(|pipe| write_line_to(pipe, "short").unwrap()),
             "short\n"
         );
     }
 
     #[test]
-    fn a_full_pipe_loses_lines_and_blocks_nobody() {
+    fn full_pipe_drops_lines_without_blocking() {
         let line = "x".repeat(4000);
-        let text = written(|pipe| {
+        let text = piped(|pipe| {
             let results: Vec<_> = (0..100).map(|_| write_line_to(pipe, &line)).collect();
             assert_eq!(results.last(), Some(&Err(Errno::WOULDBLOCK)));
         });
         let lines = text.lines().count();
         assert!((1..100).contains(&lines), "{lines}");
-        assert!(text.lines().all(|found| found == line));
+        assert!(text.lines().all(|written| written == line));
     }
 
     #[test]
     fn control_characters_are_escaped() {
-        let text = written(|pipe| {
+        let text = piped(|pipe| {
             let forged = "unknown field `a\nqemu-pr-helper: \x1b[2J\u{9b}\u{202e}\0`é";
             write_line_to(pipe, forged).unwrap();
         });
@@ -347,23 +341,23 @@ mod tests {
     #[test]
     fn journal_stream_matches_device_and_inode() {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let found = fstat(&writer).unwrap();
-        let name = |inode| Some(OsString::from(format!("{}:{inode}", found.st_dev)));
-        assert!(is_stream_of(name(found.st_ino), &writer));
-        assert!(!is_stream_of(name(found.st_ino + 1), &reader));
-        assert!(!is_stream_of(Some("".into()), &writer));
-        assert!(!is_stream_of(None, &writer));
+        let stat = fstat(&writer).unwrap();
+        let name = |inode| Some(OsString::from(format!("{}:{inode}", stat.st_dev)));
+        assert!(is_stream(name(stat.st_ino), &writer));
+        assert!(!is_stream(name(stat.st_ino + 1), &reader));
+        assert!(!is_stream(Some("".into()), &writer));
+        assert!(!is_stream(None, &writer));
     }
 
     #[test]
-    fn rate_limit_is_per_key() {
+    fn keyed_rate_limit_is_per_key() {
         let limit = KeyedRateLimit::new();
         let start = Instant::now();
         assert_eq!(limit.should_log_at(1, start), Some(Suppressed(0)));
         for _ in 0..1000 {
             assert_eq!(limit.should_log_at(1, start), None);
         }
-        // Another key is not affected, and its line accounts for those of the first.
+        // Another key is not affected. Its line reports the suppressed lines of the first key.
         assert_eq!(limit.should_log_at(2, start), Some(Suppressed(1000)));
         assert_eq!(limit.should_log_at(1, start + INTERVAL / 2), None);
         let line = limit.should_log_at(1, start + INTERVAL).unwrap();
@@ -371,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn rate_limit_bounds_all_keys_together() {
+    fn keyed_rate_limit_bounds_all_keys_together() {
         let limit = KeyedRateLimit::new();
         let start = Instant::now();
         let lines = (0..10_000).filter_map(|key| limit.should_log_at(key, start));
@@ -384,9 +378,9 @@ mod tests {
     }
 
     #[test]
-    fn a_seldom_remark_is_made_once() {
-        let remark = RateLimit::new();
-        assert!(remark.should_log());
-        assert!(!remark.should_log());
+    fn rate_limit_allows_one_message() {
+        let limit = RateLimit::new();
+        assert!(limit.should_log());
+        assert!(!limit.should_log());
     }
 }
