@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::{env, fs};
 
+use qemu_pr_helper::trace::disable_in_child;
 use qemu_pr_helper::trace::events::ALL;
-use qemu_pr_helper::trace::options::{Next, TraceError, apply};
-use qemu_pr_helper::trace::{Backend, disable_in_child};
+use qemu_pr_helper::trace::options::{TraceAction, TraceBackend, TraceError, apply};
 use tempfile::TempDir;
 
 use crate::input::halves;
@@ -39,9 +39,9 @@ pub fn run(bytes: &[u8]) {
         return;
     }
     let backend = if backend & 1 == 0 {
-        Backend::Log
+        TraceBackend::Log
     } else {
-        Backend::Ftrace
+        TraceBackend::Ftrace
     };
     let folder = folder();
     if values.contains("events") {
@@ -50,12 +50,12 @@ pub fn run(bytes: &[u8]) {
     let values: Vec<String> = values.split('\n').map(str::to_owned).collect();
     disable_in_child();
     let found = match apply(&values, &[backend], false) {
-        Ok(Next::Start(settings)) => End::Start(settings.file),
-        Ok(Next::ListEvents) => End::List,
-        Err(TraceError::Key(key)) => End::Key(key),
-        Err(TraceError::NoValue(key)) => End::NoValue(key),
-        Err(TraceError::Events(path, _)) => End::Events(path),
-        Err(TraceError::File) => End::File,
+        Ok(TraceAction::Start(settings)) => End::Start(settings.file),
+        Ok(TraceAction::ListEvents) => End::List,
+        Err(TraceError::UnknownKey(key)) => End::Key(key),
+        Err(TraceError::MissingValue(key)) => End::NoValue(key),
+        Err(TraceError::EventsFile(path, _)) => End::Events(path),
+        Err(TraceError::UnsupportedFile) => End::File,
     };
     let enabled: BTreeSet<_> = ALL
         .iter()
@@ -70,7 +70,7 @@ pub fn run(bytes: &[u8]) {
     };
     let end = match reader.read_all(&values) {
         Err(end) => end,
-        Ok(()) if reader.file.is_some() && backend == Backend::Ftrace => End::File,
+        Ok(()) if reader.file.is_some() && backend == TraceBackend::Ftrace => End::File,
         Ok(()) => End::Start(reader.file.map(|file| match file.is_empty() {
             // To open it will fail.
             true => PathBuf::new(),

@@ -11,7 +11,7 @@ use nix::unistd;
 
 use crate::limits::Limits;
 use crate::sandbox::Mode;
-use crate::trace::Backend;
+use crate::trace::options::TraceBackend;
 
 /// Where the socket is unless `--socket` says otherwise.
 pub const DEFAULT_SOCKET: &str = "/var/run/qemu-pr-helper.sock";
@@ -76,7 +76,7 @@ pub struct Options {
 
     /// Where traces go [default: log]. Can be repeated
     #[arg(long, value_name = "BACKEND", action = ArgAction::Append, ignore_case = true)]
-    pub trace_backend: Vec<Backend>,
+    pub trace_backend: Vec<TraceBackend>,
 
     /// Begin each line of the log backend with thread and time
     #[arg(long)]

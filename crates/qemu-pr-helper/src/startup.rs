@@ -29,8 +29,10 @@ use crate::process::signals::{Signals, Wake};
 use crate::sandbox::{self, AllowedAccess, SandboxError};
 use crate::server::listener::{ListenError, Listener, SocketFile};
 use crate::server::{Server, ServerError};
-use crate::trace::options::{self as trace_options, Next, TraceError, TraceSettings};
-use crate::trace::{self, Backend, SinkError, trace};
+use crate::trace::options::{
+    self as trace_options, TraceAction, TraceBackend, TraceError, TraceSettings,
+};
+use crate::trace::{self, SinkError, trace};
 
 /// How long commands in progress may take to end after a signal. libvirt waits 10 seconds before it
 /// kills; what a device has not answered by then will not be answered in time.
@@ -99,7 +101,7 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
         return Err(StartError::SocketTwice);
     }
     if options.trace_events {
-        crate::print_stdout(&trace::trace_events_file::text());
+        crate::print_stdout(&trace::trace_events_file::definitions());
         return Ok(ExitCode::SUCCESS);
     }
     let tracing = trace_options::apply(
@@ -108,9 +110,9 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
         options.trace_timestamp,
     )?;
     let tracing = match tracing {
-        Next::Start(settings) => settings,
-        Next::ListEvents => {
-            crate::print_stdout(&trace_options::listing());
+        TraceAction::Start(settings) => settings,
+        TraceAction::ListEvents => {
+            crate::print_stdout(&trace_options::event_names());
             return Ok(ExitCode::SUCCESS);
         }
     };
@@ -364,7 +366,7 @@ fn needs(options: &Options, soft_luns: Option<&SoftLuns>) -> Result<AllowedAcces
     let soft_luns = soft_luns.map(SoftLuns::folder).transpose();
     Ok(AllowedAccess {
         soft_luns: soft_luns.map_err(StartError::Descriptor)?,
-        syslog: options.trace_backend.contains(&Backend::Syslog),
+        syslog: options.trace_backend.contains(&TraceBackend::Syslog),
     })
 }
 

@@ -12,7 +12,7 @@ use super::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::timer::Timer;
 use crate::logging::RateLimit;
 use crate::server::listener::Listener;
-use crate::trace::argument::Address;
+use crate::trace::argument::ObjectId;
 use crate::trace::trace;
 
 /// How many clients one thread takes in before it looks at other events.
@@ -100,7 +100,7 @@ impl Door {
                 trace!(qio_channel_socket_accept(self.listener.address()));
                 trace!(qio_channel_socket_accept_complete(
                     self.listener.address(),
-                    Address(number),
+                    ObjectId(number),
                     socket.as_raw_fd(),
                 ));
                 Knock::Client(socket, number)

@@ -22,7 +22,7 @@ use thiserror::Error;
 use crate::process::created_file::{CreatedFile, Kind};
 use crate::process::dir_lock::DirLock;
 use crate::process::exiting::{Holder, exiting_listener, holder};
-use crate::trace::argument::Address;
+use crate::trace::argument::ObjectId;
 use crate::trace::trace;
 
 /// How many clients can have connected and not be accepted yet. The kernel lowers it to
@@ -138,8 +138,8 @@ impl Listener {
     }
 
     /// What events call it.
-    pub(crate) fn address(&self) -> Address {
-        Address(u64::try_from(self.socket.as_raw_fd()).unwrap_or_default())
+    pub(crate) fn address(&self) -> ObjectId {
+        ObjectId(u64::try_from(self.socket.as_raw_fd()).unwrap_or_default())
     }
 
     /// The next client that has connected. A read from it, if it is one that waits, waits a moment only.

@@ -1,113 +1,79 @@
-//! The types that arguments of events have: in a record, and in QEMU's syntax.
+//! Argument types of events: their values in a record, and their types in C.
 
 use std::fmt;
 
-/// An argument's value, as records have it.
+/// Value of an argument in a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Value<'a> {
-    /// A number, in two's complement where it is negative; or an address.
+pub(crate) enum Value<'a> {
+    /// A number (in two's complement if it is signed) or an address.
     Number(u64),
-    /// A text.
     Text(&'a str),
 }
 
-/// What an argument is called, and what type it has in C.
+/// Parameter of an event.
 #[derive(Clone, Copy, Debug)]
-pub struct Parameter {
-    /// Its name.
-    pub name: &'static str,
-    /// Its type, as `trace-events` files have it.
-    pub kind: Kind,
+pub(crate) struct Parameter {
+    pub(crate) name: &'static str,
+    pub(crate) kind: ArgumentKind,
 }
 
-/// A type, in the words of C.
+/// Type of an argument in C.
 #[derive(Clone, Copy, Debug)]
-pub struct Kind {
-    /// Its name.
-    pub c_type: &'static str,
-    /// How `printf` prints it; for numbers in decimal.
-    pub decimal: &'static str,
-    /// How `printf` prints it in hexadecimal; none if it is no number.
-    pub hexadecimal: Option<&'static str>,
+pub(crate) struct ArgumentKind {
+    pub(crate) c_type: &'static str,
+    /// Conversion of `printf`; decimal for numbers.
+    pub(crate) conversion: &'static str,
+    /// Hexadecimal conversion of `printf`, if the type is a number.
+    pub(crate) hexadecimal: Option<&'static str>,
 }
 
-/// Something that can be an event's argument.
-pub trait Argument {
-    /// Its type.
-    const KIND: Kind;
+/// Type that an event can have as an argument.
+pub(crate) trait Argument {
+    const KIND: ArgumentKind;
 
-    /// Its value in a record.
+    /// Returns the value for a record.
     fn value(&self) -> Value<'_>;
 }
 
-macro_rules! numbers {
-    ($($number:ty: $c_type:literal, $decimal:literal, $hexadecimal:literal;)+) => {$(
-        impl Argument for $number {
-            const KIND: Kind = Kind {
+macro_rules! arguments {
+    (
+        $($type:ty: $c_type:literal, $conversion:literal, $hexadecimal:expr,
+            $argument:ident => $value:expr;)+
+    ) => {$(
+        impl Argument for $type {
+            const KIND: ArgumentKind = ArgumentKind {
                 c_type: $c_type,
-                decimal: $decimal,
-                hexadecimal: Some($hexadecimal),
+                conversion: $conversion,
+                hexadecimal: $hexadecimal,
             };
 
             fn value(&self) -> Value<'_> {
-                Value::Number(u64::from(*self))
+                let $argument = *self;
+                $value
             }
         }
     )+};
 }
 
-// As QEMU's own files write them: the macros of <inttypes.h> between two string literals.
-numbers! {
-    u8: "uint8_t", "%u", "%x";
-    u16: "uint16_t", "%u", "%x";
-    u32: "uint32_t", "%u", "%x";
-    u64: "uint64_t", "%\"PRIu64\"", "%\"PRIx64\"";
+// QEMU's own files use the macros of <inttypes.h> in the same way, between two string literals.
+arguments! {
+    u8: "uint8_t", "%u", Some("%x"), number => Value::Number(u64::from(number));
+    u16: "uint16_t", "%u", Some("%x"), number => Value::Number(u64::from(number));
+    u32: "uint32_t", "%u", Some("%x"), number => Value::Number(u64::from(number));
+    u64: "uint64_t", "%\"PRIu64\"", Some("%\"PRIx64\""), number => Value::Number(number);
+    i32: "int", "%d", Some("%x"), number => Value::Number(i64::from(number).cast_unsigned());
+    &str: "const char *", "%s", None, text => Value::Text(text);
+    ObjectId: "void *", "%p", None, id => Value::Number(id.0);
 }
 
-impl Argument for i32 {
-    const KIND: Kind = Kind {
-        c_type: "int",
-        decimal: "%d",
-        hexadecimal: Some("%x"),
-    };
-
-    fn value(&self) -> Value<'_> {
-        Value::Number(i64::from(*self).cast_unsigned())
-    }
-}
-
-impl Argument for &str {
-    const KIND: Kind = Kind {
-        c_type: "const char *",
-        decimal: "%s",
-        hexadecimal: None,
-    };
-
-    fn value(&self) -> Value<'_> {
-        Value::Text(self)
-    }
-}
-
-/// What stands where QEMU's events have the address of an object: a number that tells it from others of its
-/// kind.
+/// Number that identifies an object among those of its kind. It is printed like the address that
+/// QEMU's events have in this place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address(pub u64);
+pub(crate) struct ObjectId(pub(crate) u64);
 
-impl fmt::Pointer for Address {
+impl fmt::Pointer for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.0)
-    }
-}
-
-impl Argument for Address {
-    const KIND: Kind = Kind {
-        c_type: "void *",
-        decimal: "%p",
-        hexadecimal: None,
-    };
-
-    fn value(&self) -> Value<'_> {
-        Value::Number(self.0)
     }
 }
 
@@ -116,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_printed_as_printf_does() {
-        assert_eq!(format!("ioc={:p}", Address(0x1f)), "ioc=0x1f");
+    fn object_id_is_printed_like_an_address() {
+        assert_eq!(format!("ioc={:p}", ObjectId(0x1f)), "ioc=0x1f");
     }
 }

@@ -1,148 +1,145 @@
-//! The events, all of them: name, arguments, text. Code, `-T help` and the definitions for readers of binary
-//! traces are made from this table.
+//! The table of events: names, parameters and texts. The code, `-T help` and the definitions for readers
+//! of binary traces are generated from it.
 //!
-//! Names and arguments are for scripts: an event may come, but none changes or goes. Clients are
-//! called by the number that the log has for them; devices by `major:minor`, or what else the log calls
-//! them. Statuses and sense are those that the client gets; sense is key, code and qualifier, a byte each,
-//! and 0 without sense. Times are in microseconds.
+//! Scripts depend on names and parameters: events can be added, but not changed or removed. A client is
+//! identified by the number that it has in the log, a device by `major:minor` or another name from the
+//! log. Status and sense are those that the client receives. `sense` consists of sense key, additional
+//! sense code and qualifier, one byte each, and is 0 without sense data. `us` is a time in microseconds.
 
-use super::Event;
-use super::argument::{Address, Argument, Parameter};
+use super::TraceEvent;
+use super::argument::{Argument, ObjectId, Parameter};
 #[cfg(feature = "usdt")]
-use super::probes::{Lazy, Words};
+use super::probes::{LazyProbeArgs, ProbeArgs};
 
 macro_rules! events {
     ($($(#[doc = $doc:literal])+ $event:ident($($name:ident: $kind:ty),*) $format:literal;)+) => {
-        /// Their places in the table.
+        /// Indexes of the events in the table.
         #[allow(non_camel_case_types)]
         #[derive(Clone, Copy)]
-        enum Id {
+        enum Index {
             $($event,)+
         }
 
         $(
             $(#[doc = $doc])+
-            pub mod $event {
+            pub(crate) mod $event {
                 use super::*;
 
-                /// The event itself.
-                pub static EVENT: Event = Event::new(
-                    Id::$event as u64,
+                pub(crate) static EVENT: TraceEvent = TraceEvent::new(
+                    Index::$event as u64,
                     stringify!($event),
                     &[$(Parameter { name: stringify!($name), kind: <$kind as Argument>::KIND }),*],
                     $format,
                 );
 
-                /// Reports it, whether or not it is enabled.
-                // As many as the event has.
+                /// Reports the event, even if it is disabled.
                 #[allow(clippy::too_many_arguments)]
                 #[cold]
-                pub fn emit($($name: $kind),*) {
+                pub(crate) fn emit($($name: $kind),*) {
                     EVENT.emit(&[$(Argument::value(&$name)),*], format_args!($format));
                 }
 
-                /// Its arguments as a static probe has them.
+                /// Converts the arguments for the static probe.
                 #[cfg(feature = "usdt")]
                 #[allow(clippy::too_many_arguments)]
                 #[cold]
-                #[must_use]
-                pub fn words($($name: $kind),*) -> Words {
-                    Words::of(&[$(Argument::value(&$name)),*])
+                pub(crate) fn probe_args($($name: $kind),*) -> ProbeArgs {
+                    ProbeArgs::new(&[$(Argument::value(&$name)),*])
                 }
 
-                /// A static probe. Its words are made when somebody is attached to it.
+                /// Is the static probe. It calls `args` only while a tracer is attached.
                 #[cfg(feature = "usdt")]
                 #[inline]
-                // One without arguments has no words.
+                // A probe without arguments does not use `args`.
                 #[allow(unused_mut, unused_variables)]
-                pub fn probe(words: impl FnOnce() -> Words) {
-                    let mut words = Lazy::new(words);
+                pub(crate) fn probe(args: impl FnOnce() -> ProbeArgs) {
+                    let mut args = LazyProbeArgs::new(args);
                     ::probe::probe_lazy!(
-                        qemu_pr_helper, $event $(, words.next(stringify!($name)))*
+                        qemu_pr_helper, $event $(, args.next(stringify!($name)))*
                     );
                 }
             }
         )+
 
-        /// Every event, in the order in which `-T help` lists them.
-        pub static ALL: &[&Event] = &[$(&$event::EVENT),+];
+        /// All events, in the order in which `-T help` lists them.
+        pub static ALL: &[&TraceEvent] = &[$(&$event::EVENT),+];
     };
 }
 
 events! {
-    // These five are QEMU's, with QEMU's arguments.
-    /// The socket listens, with room for so many who wait to be accepted.
+    // These five events are QEMU's, with QEMU's parameters.
+    /// The socket listens with a backlog of `num` connections.
     socket_listen(num: i32) "backlog: {num}";
     /// The socket listens.
-    qio_channel_socket_listen_complete(ioc: Address, fd: i32)
+    qio_channel_socket_listen_complete(ioc: ObjectId, fd: i32)
         "Socket listen complete ioc={ioc:p} fd={fd}";
-    /// Somebody is at the door.
-    qio_channel_socket_accept(ioc: Address) "Socket accept start ioc={ioc:p}";
-    /// Nobody could be let in.
-    qio_channel_socket_accept_fail(ioc: Address) "Socket accept fail ioc={ioc:p}";
-    /// A client is in; `cioc` is its number.
-    qio_channel_socket_accept_complete(ioc: Address, cioc: Address, fd: i32)
+    /// The helper accepts a connection.
+    qio_channel_socket_accept(ioc: ObjectId) "Socket accept start ioc={ioc:p}";
+    /// The connection was not accepted: accept(2) failed.
+    qio_channel_socket_accept_fail(ioc: ObjectId) "Socket accept fail ioc={ioc:p}";
+    /// The connection was accepted; `cioc` is the number of the client.
+    qio_channel_socket_accept_complete(ioc: ObjectId, cioc: ObjectId, fd: i32)
         "Socket accept complete ioc={ioc:p} cioc={cioc:p} fd={fd}";
 
-    /// Privileges are given up: who the process is now, and its capabilities, a bit each.
+    /// Privileges were dropped. The event has the new user, group and capabilities (a bit mask).
     pr_helper_privileges_dropped(uid: u32, gid: u32, capabilities: u64)
         "uid={uid} gid={gid} capabilities={capabilities:#x}";
-    /// A signal asks the helper to end.
+    /// The helper stops, because it received a signal or its broker exited.
     pr_helper_stopping(signal: &str) "signal={signal}";
-    /// The helper has stopped serving; so many clients get no answer.
+    /// The helper has stopped; `unanswered` is the number of clients that get no answer.
     pr_helper_stopped(unanswered: u64) "unanswered={unanswered}";
 
-    /// A client has connected, and is greeted.
+    /// A client has connected, and the helper has sent its greeting.
     pr_helper_client_connected(client: u64, pid: i32, uid: u32)
         "client={client} pid={pid} uid={uid}";
-    /// A client is not let in, and why.
+    /// A client was rejected for this reason.
     pr_helper_client_refused(client: u64, pid: i32, uid: u32, reason: &str)
         "client={client} pid={pid} uid={uid} reason='{reason}'";
-    /// The client has answered the greeting: requests can follow.
+    /// The client has answered the greeting, so requests can follow.
     pr_helper_client_negotiated(client: u64, features: u32)
         "client={client} features={features:#x}";
-    /// A connection is over, and why; a broken protocol is a reason too.
+    /// A connection was closed for this reason, which can be a protocol violation.
     pr_helper_client_disconnected(client: u64, pid: i32, uid: u32, reason: &str)
         "client={client} pid={pid} uid={uid} reason='{reason}'";
-    /// No more clients are accepted for now, and why.
+    /// The helper stops accepting clients for a while, for this reason.
     pr_helper_accept_paused(reason: &str) "reason='{reason}'";
-    /// Clients are accepted again.
+    /// The helper accepts clients again.
     pr_helper_accept_resumed() "";
 
-    /// A PERSISTENT RESERVE IN is complete and goes to its device.
+    /// A PERSISTENT RESERVE IN was received and goes to its device. `length` is its allocation length.
     pr_helper_in_begin(client: u64, fd: i32, device: &str, action: &str, length: u32)
         "client={client} fd={fd} device='{device}' action='{action}' length={length}";
-    /// A PERSISTENT RESERVE IN is answered, with so many bytes.
+    /// A PERSISTENT RESERVE IN was answered with `length` bytes.
     pr_helper_in_end(
         client: u64, pid: i32, device: &str, action: &str, length: u32, status: u8, sense: u32,
         us: u64
     )
         "client={client} pid={pid} device='{device}' action='{action}' length={length} \
          status={status:#04x} sense={sense:#08x} us={us}";
-    /// A PERSISTENT RESERVE OUT is complete and goes to its device: scope and type in one byte, and the two
-    /// keys of its parameter list.
+    /// A PERSISTENT RESERVE OUT was received and goes to its device. `scope_type` has the scope and the
+    /// type in one byte, `key` and `sa_key` are the keys in the parameter list.
     pr_helper_out_begin(
         client: u64, fd: i32, device: &str, action: &str, scope_type: u8, key: u64, sa_key: u64,
         length: u32
     )
         "client={client} fd={fd} device='{device}' action='{action}' type={scope_type:#04x} key={key:#x} \
          sa_key={sa_key:#x} length={length}";
-    /// A PERSISTENT RESERVE OUT is answered: everything about it in one line.
+    /// A PERSISTENT RESERVE OUT was answered. The event has everything about it.
     pr_helper_out_end(
         client: u64, pid: i32, device: &str, action: &str, scope_type: u8, key: u64, sa_key: u64,
         status: u8, sense: u32, us: u64
     )
         "client={client} pid={pid} device='{device}' action='{action}' type={scope_type:#04x} \
          key={key:#x} sa_key={sa_key:#x} status={status:#04x} sense={sense:#08x} us={us}";
-    /// A command is answered by the helper itself, and why no device was asked.
+    /// The helper answered a command without sending it to a device, for this reason.
     pr_helper_request_refused(client: u64, device: &str, reason: &str)
         "client={client} device='{device}' reason='{reason}'";
 
-    /// A command goes to the kernel (`SG_IO`), which is to give it up after so many milliseconds.
+    /// A command goes to the kernel (`SG_IO`) with a timeout in milliseconds.
     pr_helper_sg_begin(fd: i32, opcode: u8, action: u8, timeout: u32)
         "fd={fd} opcode={opcode:#04x} action={action:#04x} timeout={timeout}";
-    /// The kernel is done with it: errno, or the device's status and the kernel's own; `residual` bytes were
-    /// not transferred.
+    /// The kernel has completed the command. The event has an errno, or the statuses of device, host
+    /// and driver; `residual` bytes were not transferred.
     pr_helper_sg_end(
         fd: i32, error: i32, status: u8, host_status: u16, driver_status: u16, residual: u32,
         us: u64
@@ -150,43 +147,45 @@ events! {
         "fd={fd} errno={error} status={status:#04x} host_status={host_status:#x} \
          driver_status={driver_status:#x} residual={residual} us={us}";
 
-    /// A command on a multipath map has waited for those before it; or in vain.
+    /// A command has waited for earlier commands on its multipath map. `taken` is 1 if it can run, and
+    /// 0 if the wait timed out.
     pr_helper_map_turn(client: u64, map: &str, taken: u8, us: u64)
         "client={client} map='{map}' taken={taken} us={us}";
-    /// A worker is asked for.
+    /// The helper requests a worker process for a command.
     pr_helper_worker_begin(client: u64, map: &str, action: &str)
         "client={client} map='{map}' action='{action}'";
-    /// The worker has reported; or why it has not.
+    /// The worker process has `reported`, or failed for the reason in `result`.
     pr_helper_worker_end(client: u64, map: &str, result: &str, us: u64)
         "client={client} map='{map}' result='{result}' us={us}";
-    /// What the worker has sent by a path, and what came of it: `answered`, `unsent` or `lost`.
+    /// The worker sent a command through a path, which was `answered`, `unsent` or `lost`.
     pr_helper_path(
         client: u64, map: &str, path: &str, opcode: u8, action: u8, result: &str, status: u8,
         sense: u32, us: u64
     )
         "client={client} map='{map}' path='{path}' opcode={opcode:#04x} action={action:#04x} \
          result={result} status={status:#04x} sense={sense:#08x} us={us}";
-    /// What the worker has told multipathd, and what it said.
+    /// The worker sent a request to multipathd and received a reply.
     pr_helper_multipathd(client: u64, map: &str, request: &str, reply: &str, us: u64)
         "client={client} map='{map}' request='{request}' reply='{reply}' us={us}";
 
     /// A command goes to a soft LUN.
     pr_helper_soft_lun_begin(client: u64, lun: &str, port: &str)
         "client={client} lun='{lun}' port='{port}'";
-    /// The soft LUN has answered.
+    /// The soft LUN has answered a command.
     pr_helper_soft_lun_end(client: u64, lun: &str, port: &str, status: u8, us: u64)
         "client={client} lun='{lun}' port='{port}' status={status:#04x} us={us}";
-    /// The command has changed the soft LUN: its PRgeneration, how many nexuses are registered, and the
-    /// reservation's type with its holder's key; 0 without one, and where all registrants hold it.
+    /// A command has changed the soft LUN. The event has PRgeneration, the number of registered nexuses,
+    /// and the type of the reservation and the key of its holder. The type is 0 without a reservation,
+    /// the key is also 0 if all registrants hold it.
     pr_helper_soft_lun_changed(
         client: u64, lun: &str, port: &str, generation: u32, registered: u32, scope_type: u8, key: u64
     )
         "client={client} lun='{lun}' port='{port}' generation={generation} registered={registered} \
          type={scope_type:#04x} key={key:#x}";
 
-    /// A thread was started, because all others may wait for devices.
+    /// A worker thread was started, because all `others` can be waiting for devices.
     pr_helper_thread_started(others: u64) "others={others}";
-    /// A thread has ended, because there was nothing to do.
+    /// A worker thread has exited, because it was idle.
     pr_helper_thread_ended(others: u64) "others={others}";
 }
 
@@ -196,7 +195,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn names_are_unique_and_in_qemus_style() {
+    fn event_names_are_unique_and_snake_case() {
         let names: BTreeSet<_> = ALL.iter().map(|event| event.name()).collect();
         assert_eq!(names.len(), ALL.len());
         for name in names {
@@ -209,15 +208,15 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_found_by_its_number() {
-        for (place, event) in (0..).zip(ALL) {
-            assert_eq!(event.id, place, "{}", event.name);
+    fn event_id_is_its_index() {
+        for (index, event) in (0..).zip(ALL) {
+            assert_eq!(event.id, index, "{}", event.name);
         }
     }
 
-    /// More than ten QEMU's scripts refuse to read (`scripts/tracetool`).
+    /// `scripts/tracetool` of QEMU rejects events with more than ten arguments.
     #[test]
-    fn no_event_has_too_many_arguments() {
+    fn event_has_at_most_ten_parameters() {
         for event in ALL {
             assert!(event.parameters.len() <= 10, "{}", event.name);
         }

@@ -1,60 +1,63 @@
-//! Trace points: named events that can be enabled one by one, and cost a load and a branch if not.
+//! Trace points: named events that can be enabled one by one. A disabled event costs a load and a
+//! branch.
 //!
-//! An enabled event goes one straight way, and waits for nothing on it:
+//! An enabled event takes this way and never waits on it:
 //!
 //! ```text
-//! trace!(event(arguments…)) → Event → each sink → Writer (memory) ─ its own thread → file, pipe, standard error
-//!                                          └─ ftrace, syslog: one call that does not block
+//! trace!(event(arguments…)) → TraceEvent → each sink
+//!     log, simple:    buffer → writer thread → file, pipe or standard error
+//!     ftrace, syslog: one system call that does not block
 //! ```
 //!
-//! | module | job |
+//! | module | content |
 //! |---|---|
-//! | [`events`] | the table of events: name, arguments, text |
-//! | [`argument`] | the types that arguments have |
-//! | [`definitions`] | the table in the syntax of QEMU's `trace-events` files |
-//! | [`options`], [`pattern`] | the values of `--trace` |
-//! | [`sinks`] | what becomes of an event: a line, a record |
-//! | `kept` | records in memory |
-//! | [`writer`] | the thread that takes them to where they belong |
-//! | [`target`] | where they belong |
+//! | [`events`] | the table of events: names, parameters and texts |
+//! | `argument` | the types of arguments |
+//! | `trace_events_file` | the table in the syntax of QEMU's `trace-events` files |
+//! | [`options`] | the values of `--trace` |
+//! | `sinks` | the backends, which turn an event into a line or a record |
+//! | `buffer` | the buffer for records |
+//! | `writer` | the thread that writes the buffered records |
+//! | `output` | the file, pipe or standard error that it writes to |
+//! | `probes` | static probes, with the feature `usdt` |
 
-pub mod argument;
+pub(crate) mod argument;
 mod buffer;
 pub mod events;
 pub mod options;
-pub mod output;
-pub mod pattern;
+mod output;
 #[cfg(feature = "usdt")]
-pub mod probes;
-pub mod sinks;
-pub mod trace_events_file;
-pub mod writer;
+mod probes;
+mod sinks;
+pub(crate) mod trace_events_file;
+mod writer;
 
 use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use argument::{Parameter, Value};
+use options::TraceSettings;
 use sinks::Sinks;
 
-pub use sinks::{Backend, SinkError};
+pub use sinks::SinkError;
 
-/// Where enabled events go. Nothing before the sinks are [opened](open).
+/// Sinks of enabled events; not set before [`open`].
 static SINKS: OnceLock<Sinks> = OnceLock::new();
 
-/// A kind of thing that happens, and whether anybody wants to know.
+/// Event that can be traced.
 #[derive(Debug)]
-pub struct Event {
-    /// Its place in the table, by which binary traces call it.
+pub struct TraceEvent {
+    /// Index in the table, which identifies the event in binary traces.
     id: u64,
     name: &'static str,
     parameters: &'static [Parameter],
-    /// The text, as `format!` takes it.
+    /// Text of the event, in the syntax of `format!`.
     format: &'static str,
     enabled: AtomicBool,
 }
 
-impl Event {
+impl TraceEvent {
     const fn new(
         id: u64,
         name: &'static str,
@@ -70,13 +73,13 @@ impl Event {
         }
     }
 
-    /// The name that `--trace` knows it by.
+    /// Returns the name that `--trace` matches.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Whether it is to be reported.
+    /// Returns whether the event is enabled.
     #[inline]
     #[must_use]
     pub fn is_enabled(&self) -> bool {
@@ -87,7 +90,7 @@ impl Event {
         self.enabled.store(enabled, Ordering::Relaxed);
     }
 
-    /// Reports it to every sink.
+    /// Passes the event to each sink.
     fn emit(&self, values: &[Value<'_>], text: fmt::Arguments<'_>) {
         if let Some(sinks) = SINKS.get() {
             sinks.emit(self, values, text);
@@ -95,73 +98,60 @@ impl Event {
     }
 }
 
-/// Reports an event if it is enabled; the arguments are not even looked at if it is not.
+/// Reports an event if it is enabled. The arguments are not evaluated otherwise.
 ///
-/// With the feature `usdt` it is a static probe too, for which they are looked at when somebody is
-/// attached to it.
+/// With the feature `usdt` the event is a static probe too. Its arguments are evaluated while a tracer
+/// is attached to it.
 macro_rules! trace {
     ($event:ident($($argument:expr),* $(,)?)) => {{
-        // `untraced` is without trace points, which is what benchmarks compare with.
+        // `untraced` removes the trace points; a benchmark compares with that.
         if !cfg!(untraced) && $crate::trace::events::$event::EVENT.is_enabled() {
             $crate::trace::events::$event::emit($($argument),*);
         }
         #[cfg(feature = "usdt")]
         $crate::trace::events::$event::probe(|| {
-            $crate::trace::events::$event::words($($argument),*)
+            $crate::trace::events::$event::probe_args($($argument),*)
         });
     }};
 }
 pub(crate) use trace;
 
-/// Whether an event is enabled, where more than its arguments has to be made for it.
+/// Returns whether any of the events is enabled, for callers that must prepare data for it.
 macro_rules! event_enabled {
     ($($event:ident),+) => {
-        !cfg!(untraced) && (cfg!(feature = "usdt") $(|| $crate::trace::events::$event::EVENT.is_enabled())+)
+        !cfg!(untraced)
+            && (cfg!(feature = "usdt") $(|| $crate::trace::events::$event::EVENT.is_enabled())+)
     };
 }
 pub(crate) use event_enabled;
 
-/// Opens what the events go to, if any is enabled. They are kept in memory until [`start`].
-///
-/// # Errors
-///
-/// [`SinkError`].
-pub fn open(settings: &options::TraceSettings) -> Result<(), SinkError> {
-    let is_wanted = settings.file.is_some() || events::ALL.iter().any(|event| event.is_enabled());
-    if is_wanted {
-        let sinks = Sinks::open(settings)?;
-        // Only a second call finds some there; they stay.
-        let _ = SINKS.set(sinks);
+/// Opens the sinks if an event is enabled or a file is named. Events are buffered until [`start`].
+pub(crate) fn open(settings: &TraceSettings) -> Result<(), SinkError> {
+    if settings.file.is_some() || events::ALL.iter().any(|event| event.is_enabled()) {
+        // A second call would have no effect.
+        let _ = SINKS.set(Sinks::open(settings)?);
     }
     Ok(())
 }
 
-/// Starts the threads that write. Before this there may have to be no thread but the first.
-///
-/// # Errors
-///
-/// [`SinkError::Thread`].
-pub fn start() -> Result<(), SinkError> {
+/// Starts the writer threads. The steps before it can require a single-threaded process.
+pub(crate) fn start() -> Result<(), SinkError> {
     SINKS.get().map_or(Ok(()), Sinks::start)
 }
 
-/// Waits until what was reported so far is written, as far as that takes no long time.
-pub fn flush() {
-    if let Some(sinks) = SINKS.get() {
-        sinks.flush();
-    }
+/// Waits a limited time until all events reported so far are written.
+pub(crate) fn flush() {
+    SINKS.get().inspect(|sinks| sinks.flush());
 }
 
-/// Lets this process report no more: it is one that was forked, and what is kept is the other's to write.
+/// Disables tracing in a forked child. The buffered records belong to the parent.
 pub fn disable_in_child() {
     for event in events::ALL {
         event.enable(false);
     }
 }
 
-/// Writes what is kept, as far as that takes no long time.
-pub fn finish() {
-    if let Some(sinks) = SINKS.get() {
-        sinks.finish();
-    }
+/// Writes the buffered events, and gives up after a limited time.
+pub(crate) fn finish() {
+    SINKS.get().inspect(|sinks| sinks.finish());
 }

@@ -1,260 +1,244 @@
-//! The values of `--trace`: `[[enable=]PATTERN][,events=FILE][,file=FILE]`.
+//! Values of `--trace`: `[[enable=]PATTERN][,events=FILE][,file=FILE]`.
 //!
-//! They are QEMU option strings: a comma separates, two commas are one in a value, the first part may
-//! leave out its key, and of a key that is given twice the last one counts. What they do, they do in
-//! QEMU's order: `enable`, then `events`, then `file`.
+//! A value is a QEMU option string: commas separate its parts, and a doubled comma is a literal one.
+//! The first part can omit its key. If a key is repeated, its last value counts. As in QEMU, `enable`
+//! takes effect first, then `events`, then `file`.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf, absolute};
 
+use clap::ValueEnum;
 use log::Level;
 use thiserror::Error;
 
 use super::events::ALL;
-use super::pattern;
-use super::sinks::Backend;
 use crate::logging::{PROGRAM, write_line};
 
-/// Why a value of `--trace` cannot be used.
+/// Error in a value of `--trace`.
 #[derive(Debug, Error)]
 pub enum TraceError {
-    /// A key is none of `enable`, `events` and `file`.
-    #[error("--trace: Invalid parameter '{0}'; there are enable=, events= and file=")]
-    Key(String),
-    /// A key has no value.
+    /// The key is not `enable`, `events` or `file`.
+    #[error("--trace: Invalid parameter '{0}'; valid parameters are enable=, events= and file=")]
+    UnknownKey(String),
+    /// The key has no value.
     #[error("--trace: parameter '{0}' expects a value")]
-    NoValue(String),
-    /// A file of events cannot be read.
+    MissingValue(String),
+    /// The events file cannot be read.
     #[error("--trace: cannot read events file '{path}'", path = .0.display())]
-    Events(PathBuf, #[source] io::Error),
-    /// Neither backend that could write the file is selected.
+    EventsFile(PathBuf, #[source] io::Error),
+    /// No selected backend writes to a file.
     #[error(
         "--trace file=...: option not supported by the selected tracing backends; \
          add --trace-backend log or simple"
     )]
-    File,
+    UnsupportedFile,
 }
 
-/// Where traces go, as the command line says.
-#[derive(Clone, Debug, Default)]
-pub struct TraceSettings {
-    /// Through which backends; `log` if none is named.
-    pub backends: Vec<Backend>,
-    /// The file of `log` or `simple`, absolute.
-    pub file: Option<PathBuf>,
-    /// Whether lines begin with thread and time.
-    pub timestamp: bool,
-    /// The folder in which `simple` makes a file if none is named.
-    pub folder: PathBuf,
+/// Value of `--trace-backend`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TraceBackend {
+    /// A line of text for each event, to standard error or to file=
+    Log,
+    /// A binary record for each event, to file= or to ./trace-PID, for simpletrace.py
+    Simple,
+    #[expect(
+        clippy::doc_markdown,
+        reason = "--help shows this text, which has no markup"
+    )]
+    /// The kernel's own trace, through trace_marker
+    Ftrace,
+    /// The system log, with facility daemon and priority info
+    Syslog,
 }
 
-/// What to do after the options were applied.
+/// Destination of the traces.
 #[derive(Clone, Debug)]
-pub enum Next {
-    /// Start, with these settings.
+pub struct TraceSettings {
+    /// Backends; never empty.
+    pub backends: Vec<TraceBackend>,
+    /// Absolute path of the file of `log` or `simple`, if any.
+    pub file: Option<PathBuf>,
+    /// Whether lines begin with the thread ID and the time.
+    pub timestamp: bool,
+    /// Directory in which `simple` creates a file if `file` is `None`.
+    pub dir: PathBuf,
+}
+
+/// Action that follows from the options.
+#[derive(Clone, Debug)]
+pub enum TraceAction {
+    /// Start the helper with these settings.
     Start(TraceSettings),
-    /// Print the names of the events, and end.
+    /// Print the names of the events and exit.
     ListEvents,
 }
 
-/// One of the keys, with its value.
-enum Part {
-    Enable(String),
-    Events(PathBuf),
-    File(PathBuf),
-}
-
-/// What a pattern was.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    /// One for events.
-    Events,
-    /// The word for the list of them.
-    List,
-}
-
-/// Applies the values in the order in which they were given.
+/// Applies the values of `--trace` in order: enables and disables events, and returns the settings.
 ///
-/// Names that no event has are warned of and passed over.
+/// The default backend is `log`. A name that does not match an event causes a warning.
 ///
 /// # Errors
 ///
-/// [`TraceError`].
-pub fn apply(values: &[String], backends: &[Backend], timestamp: bool) -> Result<Next, TraceError> {
+/// Returns a [`TraceError`] if a value is malformed, an events file cannot be read, or `file=` is
+/// used without a backend that writes to a file.
+pub fn apply(
+    values: &[String],
+    backends: &[TraceBackend],
+    timestamp: bool,
+) -> Result<TraceAction, TraceError> {
+    let mut file = None;
+    for value in values {
+        let [pattern, events, path] = parse(value)?;
+        if pattern.is_some_and(|pattern| enable(&pattern, PROGRAM))
+            || events.map_or(Ok(false), |path| enable_listed(Path::new(&path)))?
+        {
+            return Ok(TraceAction::ListEvents);
+        }
+        // A value without `file=` selects standard error again.
+        file = path.map(PathBuf::from);
+    }
     let backends = match backends {
-        [] => vec![Backend::Log],
+        [] => vec![TraceBackend::Log],
         backends => backends.to_owned(),
     };
-    let mut settings = TraceSettings {
+    let takes_file = |backend| matches!(backend, &TraceBackend::Log | &TraceBackend::Simple);
+    if file.is_some() && !backends.iter().any(takes_file) {
+        return Err(TraceError::UnsupportedFile);
+    }
+    Ok(TraceAction::Start(TraceSettings {
         backends,
-        file: None,
+        file: file.map(|path| absolute(&path).unwrap_or(path)),
         timestamp,
-        // Later, in the background, it is another one.
-        folder: absolute(".").unwrap_or_else(|_| PathBuf::from("/")),
-    };
-    for value in values {
-        // Each value says anew where the trace goes; without file= it is standard error.
-        settings.file = None;
-        for part in parts(value)? {
-            let asked = match part {
-                Part::Enable(pattern) => enable(&pattern, PROGRAM),
-                Part::Events(path) => enable_listed(&path)?,
-                Part::File(path) => {
-                    settings.file = Some(absolute(&path).unwrap_or(path));
-                    Asked::Events
-                }
-            };
-            if asked == Asked::List {
-                return Ok(Next::ListEvents);
-            }
-        }
-    }
-    let takes_file = |backend: &Backend| matches!(backend, Backend::Log | Backend::Simple);
-    if settings.file.is_some() && !settings.backends.iter().any(takes_file) {
-        return Err(TraceError::File);
-    }
-    Ok(Next::Start(settings))
+        // A daemon changes its working directory before it opens the trace.
+        dir: absolute(".").unwrap_or_else(|_| PathBuf::from("/")),
+    }))
 }
 
-/// The names of all events, one per line.
+/// Returns the names of all events, one per line.
 #[must_use]
-pub fn listing() -> String {
-    ALL.iter()
-        .map(|event| format!("{}\n", event.name()))
-        .collect()
+pub fn event_names() -> String {
+    let lines = ALL.iter().map(|event| format!("{}\n", event.name()));
+    lines.collect()
 }
 
-/// The parts of a QEMU option string, in the order in which they take effect.
-fn parts(value: &str) -> Result<Vec<Part>, TraceError> {
-    let (mut enable, mut events, mut file) = (None, None, None);
-    let mut rest = value;
-    let mut is_first = true;
-    while !rest.is_empty() {
-        let (part, after) = first_part(rest);
-        rest = after;
+/// Keys of an option string, in the order in which they take effect.
+const KEYS: [&str; 3] = ["enable", "events", "file"];
+
+/// Parses a QEMU option string. Returns the value of each of the [`KEYS`].
+fn parse(option: &str) -> Result<[Option<String>; 3], TraceError> {
+    let mut values = [const { None }; 3];
+    // A NUL byte can replace a literal comma, because a command-line argument never contains one.
+    let option = option.replace(",,", "\0");
+    for (index, part) in option.split_terminator(',').enumerate() {
+        let part = part.replace('\0', ",");
         let (key, value) = match part.split_once('=') {
-            Some((key, value)) => (key, Some(value.to_owned())),
-            None if is_first => ("enable", Some(part.clone())),
+            Some((key, value)) => (key, Some(value)),
+            None if index == 0 => ("enable", Some(part.as_str())),
             None => (part.as_str(), None),
         };
-        is_first = false;
-        let place = match key {
-            "enable" => &mut enable,
-            "events" => &mut events,
-            "file" => &mut file,
-            key => return Err(TraceError::Key(key.to_owned())),
+        let mut known = KEYS.iter().zip(&mut values);
+        let Some((_, slot)) = known.find(|(known, _)| **known == key) else {
+            return Err(TraceError::UnknownKey(key.to_owned()));
         };
-        *place = Some(value.ok_or_else(|| TraceError::NoValue(key.to_owned()))?);
+        let value = value.ok_or_else(|| TraceError::MissingValue(key.to_owned()))?;
+        *slot = Some(value.to_owned());
     }
-    let enable = enable.map(Part::Enable);
-    let events = events.map(|path| Part::Events(path.into()));
-    let file = file.map(|path| Part::File(path.into()));
-    Ok([enable, events, file].into_iter().flatten().collect())
+    Ok(values)
 }
 
-/// Everything up to the first comma that stands alone, and what is behind that comma.
-fn first_part(text: &str) -> (String, &str) {
-    let mut part = String::new();
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once(',') {
-        part.push_str(before);
-        match after.strip_prefix(',') {
-            Some(after) => {
-                part.push(',');
-                rest = after;
-            }
-            None => return (part, after),
-        }
-    }
-    part.push_str(rest);
-    (part, "")
-}
-
-/// Enables, or with a leading `-` disables, what `pattern` names. `whence` stands before a warning.
-fn enable(pattern: &str, whence: &str) -> Asked {
-    if pattern == "help" || pattern == "?" {
-        return Asked::List;
+/// Enables the events that match `pattern`, or disables them if it has a leading `-`. Warnings begin
+/// with `source`.
+///
+/// Returns whether the pattern asks for the list of events instead.
+fn enable(pattern: &str, source: &str) -> bool {
+    if matches!(pattern, "help" | "?") {
+        return true;
     }
     let (pattern, enabled) = match pattern.strip_prefix('-') {
-        Some(rest) => (rest, false),
+        Some(pattern) => (pattern, false),
         None => (pattern, true),
     };
-    // Only a star makes it one for several, as in QEMU.
-    let is_for_several = pattern.contains('*');
-    let most = if is_for_several { ALL.len() } else { 1 };
-    let matching = ALL
-        .iter()
-        .filter(|event| pattern::matches(pattern, event.name()));
-    let mut is_any = false;
-    for event in matching.take(most) {
-        event.enable(enabled);
-        is_any = true;
+    // As in QEMU, a pattern without `*` selects one event, and `?` alone does not change that.
+    let is_glob = pattern.contains('*');
+    let limit = if is_glob { ALL.len() } else { 1 };
+    let found = ALL.iter().filter(|event| matches(pattern, event.name()));
+    let mut found = found.take(limit).peekable();
+    if found.peek().is_none() && !is_glob {
+        let text = format_args!("{source}: warning: trace event '{pattern}' does not exist");
+        write_line(Level::Warn, text);
     }
-    // A pattern may fit nothing, a name is a mistake then.
-    if !is_any && !is_for_several {
-        write_line(
-            Level::Warn,
-            format_args!("{whence}: warning: trace event '{pattern}' does not exist"),
-        );
-    }
-    Asked::Events
+    found.for_each(|event| event.enable(enabled));
+    false
 }
 
-/// Treats each line of a file as a pattern. Lines that are empty or begin with `#` are passed over.
-fn enable_listed(path: &Path) -> Result<Asked, TraceError> {
-    let text = fs::read(path).map_err(|error| TraceError::Events(path.into(), error))?;
+/// Applies each line of a file as a pattern, except empty lines and lines that begin with `#`.
+///
+/// Returns whether a line asks for the list of events; the lines after it have no effect.
+fn enable_listed(path: &Path) -> Result<bool, TraceError> {
+    let text = fs::read(path).map_err(|error| TraceError::EventsFile(path.into(), error))?;
     let text = String::from_utf8_lossy(&text);
-    for (number, line) in (1..).zip(text.split('\n')) {
-        let is_pattern = !line.is_empty() && !line.starts_with('#');
-        let whence = || format!("{PROGRAM}:{}:{number}", path.display());
-        if is_pattern && enable(line, &whence()) == Asked::List {
-            return Ok(Asked::List);
-        }
+    let mut patterns = (1..)
+        .zip(text.split('\n'))
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    Ok(patterns.any(|(number, pattern)| {
+        enable(pattern, &format!("{PROGRAM}:{}:{number}", path.display()))
+    }))
+}
+
+/// Returns whether `name` matches `pattern` by the rules of glib's `g_pattern_match_simple`: `*`
+/// matches any string, `?` any single character.
+fn matches(pattern: &str, name: &str) -> bool {
+    let name: Vec<char> = name.chars().collect();
+    // Lengths of the prefixes of `name` that match the part of the pattern seen so far, ascending.
+    let mut matched = vec![0];
+    for wanted in pattern.chars() {
+        matched = if wanted == '*' {
+            let shortest = matched.first().copied();
+            shortest.map_or_else(Vec::new, |shortest| (shortest..=name.len()).collect())
+        } else {
+            let fits = |length: &usize| {
+                let next = name.get(*length);
+                next.is_some_and(|next| wanted == '?' || wanted == *next)
+            };
+            matched
+                .into_iter()
+                .filter(fits)
+                .map(|length| length + 1)
+                .collect()
+        };
     }
-    Ok(Asked::Events)
+    matched.last() == Some(&name.len())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The parts, each as a key with its value.
-    fn shown(value: &str) -> Vec<(&'static str, String)> {
-        let parts = parts(value).unwrap().into_iter().map(|part| match part {
-            Part::Enable(pattern) => ("enable", pattern),
-            Part::Events(path) => ("events", path.display().to_string()),
-            Part::File(path) => ("file", path.display().to_string()),
-        });
-        parts.collect()
-    }
-
     #[test]
-    fn option_strings_are_split_as_qemu_does() {
+    fn option_string_is_split_like_in_qemu() {
         for (text, expected) in [
-            ("", &[][..]),
-            ("pr_*", &[("enable", "pr_*")]),
-            ("pr_*,", &[("enable", "pr_*")]),
-            ("a,,b", &[("enable", "a,b")]),
-            ("enable=a,file=/t,,x", &[("enable", "a"), ("file", "/t,x")]),
-            ("file=/t,events=/e", &[("events", "/e"), ("file", "/t")]),
-            ("enable=a,enable=b", &[("enable", "b")]),
-            ("events", &[("enable", "events")]),
+            ("", [None, None, None]),
+            ("pr_*", [Some("pr_*"), None, None]),
+            ("pr_*,", [Some("pr_*"), None, None]),
+            (",", [Some(""), None, None]),
+            ("a,,b", [Some("a,b"), None, None]),
+            ("a,,,file=b", [Some("a,"), None, Some("b")]),
+            ("enable=a,file=/t,,x", [Some("a"), None, Some("/t,x")]),
+            ("file=/t,events=/e", [None, Some("/e"), Some("/t")]),
+            ("enable=a,enable=b", [Some("b"), None, None]),
+            ("events", [Some("events"), None, None]),
         ] {
-            let expected: Vec<_> = expected
-                .iter()
-                .map(|(key, value)| (*key, (*value).to_owned()))
-                .collect();
-            assert_eq!(shown(text), expected, "{text}");
+            let expected = expected.map(|value| value.map(str::to_owned));
+            assert_eq!(parse(text).unwrap(), expected, "{text}");
         }
     }
 
     #[test]
-    fn what_is_no_option_string_is_an_error() {
+    fn malformed_option_string_is_an_error() {
         let error = |text| {
-            apply(&[String::from(text)], &[], false)
-                .unwrap_err()
-                .to_string()
+            let result = apply(&[String::from(text)], &[], false);
+            result.unwrap_err().to_string()
         };
         assert!(error("foo=1").contains("Invalid parameter 'foo'"));
         assert!(error("a,b").contains("Invalid parameter 'b'"));
@@ -263,26 +247,56 @@ mod tests {
     }
 
     #[test]
-    fn help_asks_for_the_list() {
+    fn help_lists_the_events() {
         for value in ["help", "?", "enable=help"] {
-            let next = apply(&[value.into()], &[], false).unwrap();
-            assert!(matches!(next, Next::ListEvents), "{value}");
+            let action = apply(&[value.into()], &[], false).unwrap();
+            assert!(matches!(action, TraceAction::ListEvents), "{value}");
         }
     }
 
     #[test]
-    fn the_last_value_says_where_the_trace_goes() {
+    fn last_value_selects_the_file() {
         let file = |values: &[&str], backend| {
             let values: Vec<_> = values.iter().map(|value| (*value).to_owned()).collect();
             match apply(&values, &[backend], false) {
-                Ok(Next::Start(settings)) => Ok(settings.file),
-                Ok(Next::ListEvents) => panic!("no list was asked for"),
+                Ok(TraceAction::Start(settings)) => Ok(settings.file),
+                Ok(TraceAction::ListEvents) => panic!("the values do not ask for the list"),
                 Err(error) => Err(error.to_string()),
             }
         };
-        assert_eq!(file(&["file=/t"], Backend::Log).unwrap(), Some("/t".into()));
-        assert_eq!(file(&["file=/t", ""], Backend::Simple).unwrap(), None);
-        let refused = file(&["file=/t"], Backend::Ftrace).unwrap_err();
-        assert!(refused.contains("not supported"), "{refused}");
+        let path = file(&["file=/t"], TraceBackend::Log).unwrap();
+        assert_eq!(path, Some("/t".into()));
+        let path = file(&["file=/t", ""], TraceBackend::Simple).unwrap();
+        assert_eq!(path, None);
+        let error = file(&["file=/t"], TraceBackend::Ftrace).unwrap_err();
+        assert!(error.contains("not supported"), "{error}");
+    }
+
+    #[test]
+    fn pattern_wildcards_match_like_in_glib() {
+        for (pattern, name, expected) in [
+            ("pr_helper_stopping", "pr_helper_stopping", true),
+            ("pr_*", "pr_helper_stopping", true),
+            ("*stop*", "pr_helper_stopping", true),
+            ("*ing", "pr_helper_stopping", true),
+            ("*", "", true),
+            ("**", "x", true),
+            ("pr_?elper*", "pr_helper_stopping", true),
+            ("*?????????", "stopping", false),
+            ("?", "é", true),
+            ("pr_*x", "pr_helper_stopping", false),
+            ("", "pr_helper_stopping", false),
+            ("pr_helper", "pr_helper_stopping", false),
+            ("pr_helper_stoppingé", "pr_helper_stopping", false),
+        ] {
+            assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn pattern_match_time_is_bounded() {
+        let pattern = "*a".repeat(200);
+        assert!(!matches(&pattern, &"a".repeat(199)));
+        assert!(matches(&pattern, &"a".repeat(200)));
     }
 }

@@ -1,72 +1,64 @@
-//! Arguments of events as static probes have them: a machine word each, texts by address.
+//! Arguments of events for static probes: one machine word each, and texts by address.
 
 use std::ffi::CString;
 
 use super::argument::Value;
 
-/// A probe's arguments. Addresses in it are good for as long as it lives.
+/// Arguments of a probe. The addresses among the words are valid as long as the value lives.
 #[derive(Debug, Default)]
-pub struct Words {
+pub(crate) struct ProbeArgs {
     words: Vec<isize>,
-    /// What the addresses are of.
-    _texts: Vec<CString>,
+    /// Texts to which the addresses point.
+    texts: Vec<CString>,
 }
 
-impl Words {
-    /// Those of an event with these values.
+impl ProbeArgs {
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "a probe's argument is a machine word, whatever is in it"
+        reason = "an argument of a probe is a machine word"
     )]
-    #[must_use]
-    pub fn of(values: &[Value<'_>]) -> Self {
-        let mut words = Self::default();
+    pub(crate) fn new(values: &[Value<'_>]) -> Self {
+        let mut args = Self::default();
         for value in values {
             let word = match value {
-                // The bits as they are.
-                Value::Number(number) => i64::from_ne_bytes(number.to_ne_bytes()) as isize,
+                Value::Number(number) => number.cast_signed() as isize,
                 Value::Text(text) => {
-                    let text = text.replace('\0', "");
-                    let text = CString::new(text).unwrap_or_default();
-                    let word = text.as_ptr() as isize;
-                    words._texts.push(text);
-                    word
+                    let text = CString::new(text.replace('\0', "")).unwrap_or_default();
+                    let address = text.as_ptr() as isize;
+                    args.texts.push(text);
+                    address
                 }
             };
-            words.words.push(word);
+            args.words.push(word);
         }
-        words
+        args
     }
 }
 
-/// Words that are made when the first one is asked for.
+/// Arguments that are made when the first one is needed.
 #[derive(Debug)]
-pub struct Lazy<F> {
+pub(crate) struct LazyProbeArgs<F> {
     make: Option<F>,
-    words: Words,
+    args: ProbeArgs,
     next: usize,
 }
 
-impl<F: FnOnce() -> Words> Lazy<F> {
-    /// Those that `make` will make.
-    pub const fn new(make: F) -> Self {
+impl<F: FnOnce() -> ProbeArgs> LazyProbeArgs<F> {
+    pub(crate) fn new(make: F) -> Self {
         Self {
             make: Some(make),
-            words: Words {
-                words: Vec::new(),
-                _texts: Vec::new(),
-            },
+            args: ProbeArgs::default(),
             next: 0,
         }
     }
 
-    /// The next one; they are asked for in the order of the event's arguments.
-    pub fn next(&mut self, _name: &str) -> isize {
+    /// Returns the next argument, in the order in which the event declares them.
+    pub(crate) fn next(&mut self, _name: &str) -> isize {
         if let Some(make) = self.make.take() {
-            self.words = make();
+            self.args = make();
         }
-        let word = self.words.words.get(self.next).copied();
-        self.next = self.next.saturating_add(1);
+        let word = self.args.words.get(self.next).copied();
+        self.next += 1;
         word.unwrap_or_default()
     }
 }
@@ -76,19 +68,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_made_once_and_in_order() {
+    fn probe_args_are_made_once_and_in_order() {
         let mut made = 0;
-        let mut words = Lazy::new(|| {
+        let values = [
+            Value::Number(7),
+            Value::Number(u64::MAX),
+            Value::Text("a\0b"),
+        ];
+        let mut args = LazyProbeArgs::new(|| {
             made += 1;
-            Words::of(&[
-                Value::Number(7),
-                Value::Number(u64::MAX),
-                Value::Text("a\0b"),
-            ])
+            ProbeArgs::new(&values)
         });
-        assert_eq!([words.next("one"), words.next("two")], [7, -1]);
-        assert_ne!(words.next("three"), 0);
-        assert_eq!(words.words._texts, [CString::new("ab").unwrap()]);
+        assert_eq!([args.next("one"), args.next("two")], [7, -1]);
+        assert_ne!(args.next("three"), 0);
+        assert_eq!(args.args.texts, [CString::new("ab").unwrap()]);
         assert_eq!(made, 1);
     }
 }

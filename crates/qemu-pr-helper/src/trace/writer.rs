@@ -1,8 +1,8 @@
-//! The thread that takes records from memory to their target.
+//! Writer thread: it moves records from the buffer to the output.
 //!
-//! Whoever reports an event puts its record behind the others and goes on. Where there is no room, because
-//! the target is slow or takes nothing, the record is dropped and counted; a mark in the trace says how
-//! many are missing there.
+//! A thread that records an event adds the record to the buffer and continues. If the buffer is full,
+//! because the output is slow or blocked, the record is dropped and counted. A drop marker in the
+//! trace then states how many records are missing in its place.
 
 use std::cell::RefCell;
 use std::io;
@@ -13,30 +13,31 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::buffer::{Batch, Kept, Put, Spare};
-use super::output::{Output, Written};
+use super::buffer::{Batch, BatchReader, ShardedBuffer};
+use super::output::{Output, WriteResult};
 use crate::logging::RateLimit;
 
-/// How long records are kept, unless there are enough before.
-const DELAY: Duration = Duration::from_millis(10);
+/// Time after which buffered records are written, unless the buffer reaches its high-water mark first.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Time that the thread has after its deadline, to log how many records are missing. On a busy host the
-/// thread may not run for a second; with the 5 seconds of [`crate::startup`] the end stays below the 10
-/// seconds after which libvirt kills a helper.
-const AFTERWARDS: Duration = Duration::from_secs(2);
+/// Time for the writer thread, after its deadline, to log how many records are missing.
+///
+/// On a busy host the thread may not run for a second. With the 5 seconds of [`crate::startup`], the
+/// shutdown stays below the 10 seconds after which libvirt kills a helper.
+const FINISH_SLACK: Duration = Duration::from_secs(2);
 
-/// The deepest call writes a log line.
+/// Stack size of the writer thread. Its deepest call writes a log line.
 const STACK_SIZE: usize = 128 * 1024;
 
-/// Makes the mark for so many missing records.
-type Mark = fn(u64) -> Vec<u8>;
+/// Value of [`WriterState::written`] after the last batch.
+const FINISHED: u64 = u64::MAX;
 
 thread_local! {
-    /// Memory for the record that this thread makes, so that each does not take its own.
+    /// Memory for the record that this thread formats, so that a record needs no allocation.
     static RECORD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The time of a record, in nanoseconds of the clock that QEMU uses: it does not jump.
+/// Returns the time for a record, in nanoseconds of the monotonic clock, which QEMU uses too.
 pub(super) fn now() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     let (seconds, nanoseconds) = (now.tv_sec.cast_unsigned(), now.tv_nsec.cast_unsigned());
@@ -45,232 +46,223 @@ pub(super) fn now() -> u64 {
         .saturating_add(nanoseconds)
 }
 
-/// Has a record made in empty memory.
-pub(super) fn with_record<T>(make: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+/// Calls `format` with an empty buffer for a record.
+pub(super) fn with_record<T>(format: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     RECORD.with(|record| match record.try_borrow_mut() {
         Ok(mut record) => {
             record.clear();
-            make(&mut record)
+            format(&mut record)
         }
-        // This thread makes one already.
-        Err(_) => make(&mut Vec::new()),
+        // This call is inside another one, which uses the buffer of the thread.
+        Err(_) => format(&mut Vec::new()),
     })
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// There is so much that it should be written now.
-    is_enough: bool,
-    /// How many times the thread has begun to write what there was, and how many times it was done.
-    begun: u64,
-    done: u64,
-    /// Somebody waits until it is done so many times.
-    awaited: u64,
-    /// Nothing comes any more; and what is there is given up if it cannot be written by then.
-    end: Option<Instant>,
-    is_written: bool,
+struct WriterState {
+    /// Whether to write without waiting for the [`FLUSH_INTERVAL`].
+    is_urgent: bool,
+    /// Number of batches that the writer has started to take from the buffer.
+    taken: u64,
+    /// Number of batches that it has written, or [`FINISHED`].
+    written: u64,
+    /// Time at which the writer gives up a blocked output. If set, no more records are expected.
+    deadline: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    kept: Kept,
-    /// There may be something, and the thread knows.
-    is_awake: AtomicBool,
-    state: Mutex<State>,
+    buffer: ShardedBuffer,
+    /// Whether the writer has to look at the buffer, and knows it.
+    is_pending: AtomicBool,
+    state: Mutex<WriterState>,
     changed: Condvar,
-    /// Until the thread has it.
-    target: Mutex<Option<Output>>,
-    mark: Mark,
+    /// Output, until the writer thread takes it.
+    output: Mutex<Option<Output>>,
+    /// Formats a drop marker for a number of records.
+    drop_marker: fn(u64) -> Vec<u8>,
 }
 
-/// Takes records, and has them written.
+/// Handle to a buffer and its writer thread.
 #[derive(Debug)]
-pub struct Writer(Arc<Shared>);
+pub(super) struct Writer(Arc<Shared>);
 
 impl Writer {
-    pub(super) fn new(target: Output, mark: Mark) -> Self {
+    pub(super) fn new(output: Output, drop_marker: fn(u64) -> Vec<u8>) -> Self {
         Self(Arc::new(Shared {
-            kept: Kept::default(),
-            is_awake: AtomicBool::new(false),
+            buffer: ShardedBuffer::default(),
+            is_pending: AtomicBool::new(false),
             state: Mutex::default(),
             changed: Condvar::new(),
-            target: Mutex::new(Some(target)),
-            mark,
+            output: Mutex::new(Some(output)),
+            drop_marker,
         }))
     }
 
-    /// Starts the thread.
-    ///
-    /// # Errors
-    ///
-    /// There is none to be had.
+    /// Starts the writer thread.
     pub(super) fn start(&self) -> io::Result<()> {
         let shared = Arc::clone(&self.0);
-        // It takes the target itself: where there is no thread, that stays for `finish`.
-        let write = move || {
-            let target = lock(&shared.target).take();
-            if let Some(target) = target {
-                shared.write_to(target);
+        // The thread takes the output itself. If it does not start, `finish` finds the output.
+        let run = move || {
+            let output = lock(&shared.output).take();
+            if let Some(output) = output {
+                shared.write_all(output);
             }
         };
         thread::Builder::new()
             .name("pr-trace".into())
             .stack_size(STACK_SIZE)
-            .spawn(write)?;
-        Ok(())
+            .spawn(run)
+            .map(drop)
     }
 
-    /// Puts a record that was made at `time` ([`now`]) to the others, or drops it.
-    pub(super) fn put(&self, time: u64, record: &[u8]) {
-        let put = self.0.kept.put(time, record);
-        let was_awake =
-            self.0.is_awake.load(Ordering::Relaxed) || self.0.is_awake.swap(true, Ordering::AcqRel);
-        if !was_awake || put == Put::Enough {
-            lock(&self.0.state).is_enough |= put == Put::Enough;
+    /// Adds a record made at `time` (see [`now`]), or drops it if the buffer is full.
+    pub(super) fn push(&self, time: u64, record: &[u8]) {
+        let is_urgent = self.0.buffer.push(time, record);
+        let pending = &self.0.is_pending;
+        let was_pending = pending.load(Ordering::Relaxed) || pending.swap(true, Ordering::AcqRel);
+        if !was_pending || is_urgent {
+            lock(&self.0.state).is_urgent |= is_urgent;
             self.0.changed.notify_all();
         }
     }
 
-    /// Waits until what is kept now is written, but no longer than `patience`. There has to be a thread.
-    pub(super) fn flush(&self, patience: Duration) {
+    /// Waits until all buffered records are written, for at most `timeout`. The thread must run.
+    pub(super) fn flush(&self, timeout: Duration) {
         let mut state = lock(&self.0.state);
-        // What is being written now may have been taken before.
-        let awaited = state.begun.saturating_add(1);
-        state.awaited = awaited;
-        self.0.changed.notify_all();
-        let is_unwritten = |state: &mut State| state.done < awaited;
-        let waited = self
-            .0
-            .changed
-            .wait_timeout_while(state, patience, is_unwritten);
-        drop(waited);
+        state.is_urgent = true;
+        // The batch that is being written may have been taken before the last record was added.
+        let batch = state.taken.saturating_add(1);
+        self.0.wait_until_written(state, batch, timeout);
     }
 
-    /// Writes what is kept, and gives up after `patience`.
-    pub(super) fn finish(&self, patience: Duration) {
-        lock(&self.0.state).end = Instant::now().checked_add(patience);
+    /// Writes all buffered records, and gives up after `timeout`.
+    pub(super) fn finish(&self, timeout: Duration) {
+        lock(&self.0.state).deadline = Instant::now().checked_add(timeout);
         self.0.changed.notify_all();
-        let target = lock(&self.0.target).take();
-        if let Some(target) = target {
-            // The helper has not come so far that there was a thread, or that it had begun.
-            return self.0.write_to(target);
+        let output = lock(&self.0.output).take();
+        if let Some(output) = output {
+            // The thread was not started, or has not run yet.
+            return self.0.write_all(output);
         }
+        let timeout = timeout.saturating_add(FINISH_SLACK);
         let state = lock(&self.0.state);
-        let is_unwritten = |state: &mut State| !state.is_written;
-        let waited = self.0.changed.wait_timeout_while(
-            state,
-            patience.saturating_add(AFTERWARDS),
-            is_unwritten,
-        );
-        drop(waited);
+        self.0.wait_until_written(state, FINISHED, timeout);
     }
 }
 
 impl Shared {
-    /// What the thread does: wait for records, and write them, until there are no more to come.
-    fn write_to(&self, target: Output) {
-        let mut pen = Pen {
-            target,
-            mark: self.mark,
-            owed: 0,
-            remark: RateLimit::new(),
+    fn wait_until_written(
+        &self,
+        state: MutexGuard<'_, WriterState>,
+        batch: u64,
+        timeout: Duration,
+    ) {
+        self.changed.notify_all();
+        let is_unwritten = |state: &mut WriterState| state.written < batch;
+        drop(
+            self.changed
+                .wait_timeout_while(state, timeout, is_unwritten),
+        );
+    }
+
+    /// Writes records to `output` until no more are expected. This is the body of the writer thread.
+    fn write_all(&self, output: Output) {
+        let mut writer = RecordWriter {
+            output,
+            drop_marker: self.drop_marker,
+            unreported_drops: 0,
+            warning: RateLimit::new(),
         };
-        let gives_up = || {
-            lock(&self.state)
-                .end
-                .is_some_and(|end| Instant::now() >= end)
-        };
-        let mut spare = Spare::default();
-        while let Some(batch) = self.next(&mut spare) {
-            pen.write(&batch, &gives_up);
-            spare.put(batch);
+        let is_past = |deadline| Instant::now() >= deadline;
+        let cancelled = || lock(&self.state).deadline.is_some_and(is_past);
+        let mut reader = BatchReader::default();
+        while let Some(batch) = self.next_batch(&mut reader) {
+            writer.write(batch, &cancelled);
             let mut state = lock(&self.state);
-            state.done = state.begun;
+            state.written = state.taken;
             drop(state);
             self.changed.notify_all();
         }
-        pen.put_down(&gives_up);
-        lock(&self.state).is_written = true;
+        writer.finish(&cancelled);
+        lock(&self.state).written = FINISHED;
         self.changed.notify_all();
     }
 
-    /// Waits for records, and takes them. `None` if there are no more to come.
-    fn next(&self, spare: &mut Spare) -> Option<Batch> {
-        let is_awake = || self.is_awake.load(Ordering::Acquire);
-        let is_due = |state: &State| state.end.is_some() || state.awaited > state.done;
-        let nothing = |state: &mut State| !is_due(state) && !is_awake();
-        let state = self.changed.wait_while(lock(&self.state), nothing);
+    /// Waits for records and takes them. Returns `None` after the last ones.
+    fn next_batch<'a>(&self, reader: &'a mut BatchReader) -> Option<&'a Batch> {
+        let can_wait = |state: &mut WriterState| !state.is_urgent && state.deadline.is_none();
+        let is_idle =
+            |state: &mut WriterState| can_wait(state) && !self.is_pending.load(Ordering::Acquire);
+        let state = self.changed.wait_while(lock(&self.state), is_idle);
         let state = state.unwrap_or_else(PoisonError::into_inner);
-        let few = |state: &mut State| !is_due(state) && !state.is_enough;
-        let waited = self.changed.wait_timeout_while(state, DELAY, few);
+        let waited = self
+            .changed
+            .wait_timeout_while(state, FLUSH_INTERVAL, can_wait);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        let is_over = state.end.is_some();
-        state.is_enough = false;
-        state.begun = state.begun.saturating_add(1);
+        let is_last = state.deadline.is_some();
+        state.is_urgent = false;
+        state.taken = state.taken.saturating_add(1);
         drop(state);
-        // Before they are taken: whoever puts one after that wakes the thread again.
-        self.is_awake.swap(false, Ordering::AcqRel);
-        let until = if is_over { u64::MAX } else { now() };
-        let (batch, is_rest) = self.kept.take(until, spare);
-        if is_rest {
-            self.is_awake.store(true, Ordering::Release);
+        // The flag is cleared before the records are taken, so that a record added after that sets
+        // it again.
+        self.is_pending.swap(false, Ordering::AcqRel);
+        let until = if is_last { u64::MAX } else { now() };
+        let (batch, has_later) = reader.take(&self.buffer, until);
+        if has_later {
+            self.is_pending.store(true, Ordering::Release);
         }
-        (!is_over || !batch.is_empty()).then_some(batch)
+        (!is_last || !batch.is_empty()).then_some(batch)
     }
 }
 
-/// Writes batches, and knows what is missing between them.
+/// Writes batches, and drop markers between them.
 #[derive(Debug)]
-struct Pen {
-    target: Output,
-    mark: Mark,
-    /// So many records are missing, and no mark says so yet.
-    owed: u64,
-    remark: RateLimit,
+struct RecordWriter {
+    output: Output,
+    drop_marker: fn(u64) -> Vec<u8>,
+    /// Number of dropped records that no drop marker reports yet.
+    unreported_drops: u64,
+    warning: RateLimit,
 }
 
-impl Pen {
-    fn write(&mut self, batch: &Batch, gives_up: &dyn Fn() -> bool) {
-        // Where the mark has no room nothing has, or it would stand behind what it should stand before.
-        let written = match self.mark_missing(gives_up) {
-            Ok(()) => self.target.write(&batch.bytes, &batch.ends, gives_up),
-            Err(written) => written,
+impl RecordWriter {
+    fn write(&mut self, batch: &Batch, cancelled: &dyn Fn() -> bool) {
+        // The drop marker must precede the batch: if it cannot be written, neither is the batch.
+        let WriteResult { records, error } = match self.write_drop_marker(cancelled) {
+            Ok(()) => self.output.write(batch, cancelled),
+            Err(failed) => failed,
         };
-        let Written { records, error } = written;
-        let lost = batch.ends.len().saturating_sub(records);
-        let lost = u64::try_from(lost).unwrap_or(u64::MAX);
-        let missing = lost.saturating_add(batch.dropped);
-        self.owed = self.owed.saturating_add(missing);
-        if missing > 0 && self.remark.should_log() {
-            let reason = error.map_or_else(
-                || "they come faster than they can be written".to_owned(),
-                |error| error.to_string(),
-            );
-            log::warn!("the trace lacks {missing} events: {reason}");
+        let unwritten = batch.len().saturating_sub(records);
+        let unwritten = u64::try_from(unwritten).unwrap_or(u64::MAX);
+        let dropped = unwritten.saturating_add(batch.dropped);
+        self.unreported_drops = self.unreported_drops.saturating_add(dropped);
+        if dropped > 0 && self.warning.should_log() {
+            let too_slow = || "output too slow".to_owned();
+            let cause = error.map_or_else(too_slow, |error| error.to_string());
+            log::warn!("trace dropped {dropped} events: {cause}");
         }
     }
 
-    /// Marks what is missing, if anything is.
-    ///
-    /// # Errors
-    ///
-    /// Nothing was written.
-    fn mark_missing(&mut self, gives_up: &dyn Fn() -> bool) -> Result<(), Written> {
-        if self.owed == 0 {
+    /// Writes a drop marker, if records are missing. Returns the result of the write if it fails.
+    fn write_drop_marker(&mut self, cancelled: &dyn Fn() -> bool) -> Result<(), WriteResult> {
+        if self.unreported_drops == 0 {
             return Ok(());
         }
-        let mark = (self.mark)(self.owed);
-        let written = self.target.write(&mark, &[mark.len()], gives_up);
-        if written.records == 0 {
-            return Err(written);
+        let mut batch = Batch::default();
+        batch.push(0, &(self.drop_marker)(self.unreported_drops));
+        let result = self.output.write(&batch, cancelled);
+        if result.records == 0 {
+            return Err(result);
         }
-        self.owed = 0;
+        self.unreported_drops = 0;
         Ok(())
     }
 
-    fn put_down(mut self, gives_up: &dyn Fn() -> bool) {
-        if self.mark_missing(gives_up).is_err() {
-            log::warn!("the trace lacks its last {} events", self.owed);
+    fn finish(mut self, cancelled: &dyn Fn() -> bool) {
+        if self.write_drop_marker(cancelled).is_err() {
+            let count = self.unreported_drops;
+            log::warn!("trace dropped its last {count} events: output not writable at exit");
         }
     }
 }
@@ -282,20 +274,20 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::buffer::MOST_KEPT;
+    use crate::trace::buffer::SHARD_CAPACITY;
     use std::fs;
     use std::path::Path;
 
-    fn mark(count: u64) -> Vec<u8> {
+    fn drop_marker(count: u64) -> Vec<u8> {
         format!("-{count}\n").into_bytes()
     }
 
     fn writer(path: &Path) -> Writer {
-        Writer::new(Output::create(path).unwrap(), mark)
+        Writer::new(Output::create(path).unwrap(), drop_marker)
     }
 
-    /// The numbers in a trace: how many lines, and how many the marks say are missing.
-    fn account(text: &str) -> (u64, u64) {
+    /// Returns the number of lines in a trace, and the number of lines that its markers report missing.
+    fn count_lines(text: &str) -> (u64, u64) {
         text.lines().fold((0, 0), |(written, missing), line| {
             match line.strip_prefix('-') {
                 Some(count) => (written, missing + count.parse::<u64>().unwrap()),
@@ -305,73 +297,73 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_written_in_order_with_a_thread_and_without() {
-        let folder = tempfile::tempdir().unwrap();
+    fn records_are_in_order_with_and_without_thread() {
+        let dir = tempfile::tempdir().unwrap();
         for has_thread in [false, true] {
-            let path = folder.path().join("trace");
+            let path = dir.path().join("trace");
             let writer = writer(&path);
-            writer.put(now(), b"one\n");
+            writer.push(now(), b"one\n");
             if has_thread {
                 writer.start().unwrap();
             }
-            writer.put(now(), b"two\n");
+            writer.push(now(), b"two\n");
             writer.finish(Duration::from_secs(10));
             assert_eq!(fs::read_to_string(&path).unwrap(), "one\ntwo\n");
         }
     }
 
     #[test]
-    fn what_is_flushed_is_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("trace");
+    fn flush_writes_all_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trace");
         let writer = writer(&path);
         writer.start().unwrap();
         for line in ["one\n", "one\ntwo\n"] {
-            writer.put(now(), &line.as_bytes()[line.len() - 4..]);
+            writer.push(now(), &line.as_bytes()[line.len() - 4..]);
             writer.flush(Duration::from_secs(10));
             assert_eq!(fs::read_to_string(&path).unwrap(), line);
         }
     }
 
     #[test]
-    fn what_has_no_room_is_counted() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("trace");
+    fn full_buffer_is_reported_by_a_drop_marker() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trace");
         let writer = writer(&path);
         let line = [b"x".repeat(999), b"\n".to_vec()].concat();
-        let many = 3000;
-        (0..many).for_each(|_| writer.put(now(), &line));
+        let count = 3000;
+        (0..count).for_each(|_| writer.push(now(), &line));
         writer.start().unwrap();
         writer.finish(Duration::from_secs(10));
         let text = fs::read_to_string(&path).unwrap();
-        let (written, missing) = account(&text);
-        assert_eq!(written, u64::try_from(MOST_KEPT).unwrap() / 1000);
-        assert_eq!(written + missing, many);
+        let (written, missing) = count_lines(&text);
+        assert_eq!(written, u64::try_from(SHARD_CAPACITY).unwrap() / 1000);
+        assert_eq!(written + missing, count);
         assert!(text.ends_with(&format!("-{missing}\n")));
     }
 
     #[test]
-    fn a_full_disk_loses_whole_records_and_says_how_many() {
+    fn full_disk_does_not_stop_the_thread() {
         let writer = writer(Path::new("/dev/full"));
-        writer.put(now(), b"lost\n");
+        writer.push(now(), b"lost\n");
         writer.start().unwrap();
         writer.finish(Duration::from_secs(10));
-        assert!(lock(&writer.0.state).is_written);
+        assert_eq!(lock(&writer.0.state).written, FINISHED);
     }
 
     #[test]
-    fn a_pipe_without_reader_delays_nobody() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("trace");
+    fn pipe_without_reader_does_not_block() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("trace");
         rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
         let writer = writer(&path);
         writer.start().unwrap();
         let line = [b"x".repeat(999), b"\n".to_vec()].concat();
         let start = Instant::now();
-        (0..2000).for_each(|_| writer.put(now(), &line));
+        (0..2000).for_each(|_| writer.push(now(), &line));
         writer.finish(Duration::from_millis(50));
         assert!(start.elapsed() < Duration::from_secs(5));
-        // And the thread has said what is missing.
-        assert!(lock(&writer.0.state).is_written);
+        // The thread has ended, so it has logged what is missing.
+        assert_eq!(lock(&writer.0.state).written, FINISHED);
     }
 }

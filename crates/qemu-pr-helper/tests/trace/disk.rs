@@ -23,7 +23,7 @@ fn fill(mut running: Running, path: &Path, make_room: impl FnOnce(&Running)) {
     let definitions = Definitions::of_helper();
     load(&running, CLIENTS, REQUESTS);
     wait_for("the remark", || {
-        running.said().contains("the trace lacks").then_some(())
+        running.said().contains("trace dropped").then_some(())
     });
     // Until the helper has tried the last of them, there can be half a record for a moment.
     let bytes = wait_for("a file that stays as it is", || {

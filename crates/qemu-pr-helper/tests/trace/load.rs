@@ -31,7 +31,7 @@ fn every_event_of_many_is_in_the_file() {
     // What is missing was said, and nothing else was.
     let said = running.said();
     assert_eq!(account.dropped > 0, !said.is_empty(), "{said}");
-    let is_expected = |line: &str| line.contains("warning: the trace lacks ");
+    let is_expected = |line: &str| line.contains("warning: trace dropped ");
     assert!(said.lines().all(is_expected), "{said}");
 }
 

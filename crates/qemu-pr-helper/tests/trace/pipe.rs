@@ -90,7 +90,7 @@ fn load_with_reader(piece: usize, requests: u64) -> u64 {
     account.settle(&expected(running.connected(), &[(CLIENTS, requests)]));
     contents::check(&items, running.pid(), first, CLIENTS, requests);
     assert_eq!(
-        running.said().contains("the trace lacks"),
+        running.said().contains("trace dropped"),
         account.dropped > 0
     );
     account.dropped
@@ -142,7 +142,7 @@ fn what_is_in_the_pipe_at_the_end_is_whole_and_the_rest_is_said() {
     assert!(running.terminate().success());
     // In the log, unless there was just room for the number in the pipe.
     let said = running.said();
-    let last = said.split_once("the trace lacks its last ");
+    let last = said.split_once("trace dropped its last ");
     let last = last.map(|(_, rest)| rest.split_once(" events").unwrap().0);
     let last = last.map_or(0, |last| last.parse().unwrap());
 

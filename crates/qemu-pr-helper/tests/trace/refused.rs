@@ -101,8 +101,8 @@ fn trace_file_that_is_a_link_is_refused() {
             let option = format!("-T*,file={}", link.display());
             let launch = Launch::new(folder.path()).args(["--trace-backend", backend, &option]);
             let expected = format!(
-                "--trace: trace file '{}' is a symbolic link: remove it, or name the file that \
-                 it leads to",
+                "--trace: trace file '{}' is a symbolic link; remove it or use the path of its \
+                 target",
                 link.display()
             );
             refuses(launch, folder.path(), &expected);
@@ -134,9 +134,9 @@ fn lines_that_cannot_be_written_are_only_a_warning() {
     let [first, last] = lines.as_slice() else {
         panic!("{said}");
     };
-    assert!(first.starts_with("qemu-pr-helper: warning: the trace lacks "));
+    assert!(first.starts_with("qemu-pr-helper: warning: trace dropped "));
     assert!(first.ends_with(" events: No space left on device (os error 28)"));
-    assert!(last.starts_with("qemu-pr-helper: warning: the trace lacks its last "));
+    assert!(last.starts_with("qemu-pr-helper: warning: trace dropped its last "));
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn without_a_thread_there_is_a_trace_of_the_start_alone() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
-        "qemu-pr-helper: cannot start a thread that writes the trace: \
+        "qemu-pr-helper: cannot start the trace writer thread: \
          Resource temporarily unavailable (os error 11)\n"
     );
     let bytes = fs::read(folder.path().join("trace")).unwrap();

@@ -119,7 +119,7 @@ fn one_that_does_not_read_delays_nobody_and_gets_the_number_of_what_is_missing()
     account.settle(&expected(running.connected(), &[(clients, requests)]));
     let said = running.said();
     let lines: Vec<_> = said.lines().collect();
-    let expected = "qemu-pr-helper: warning: events are missing in the system's log: /dev/log: \
+    let expected = "qemu-pr-helper: warning: trace dropped events: /dev/log: \
                     Resource temporarily unavailable (os error 11)";
     assert_eq!(lines, [expected]);
 }

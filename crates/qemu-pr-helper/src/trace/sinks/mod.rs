@@ -1,9 +1,7 @@
-//! What becomes of an event: a line or a record, by the backends that the command line names.
+//! Sinks of events: each backend that the command line selects turns an event into a line or a record.
 
-mod ftrace;
-mod log;
 mod simple;
-mod syslog;
+mod text;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -13,192 +11,160 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use thiserror::Error;
 
-use super::Event;
+use super::TraceEvent;
 use super::argument::Value;
-use super::options::TraceSettings;
+use super::options::{TraceBackend, TraceSettings};
 use super::output::Output;
 use super::writer::Writer;
 use crate::logging::Escaped;
 
-use ftrace::Ftrace;
-use log::Log;
 use simple::Simple;
-use syslog::Syslog;
+use text::{Ftrace, Log, Syslog};
 
-/// How long the last records may take to be written when the helper ends.
-const PARTING: Duration = Duration::from_secs(1);
+/// Maximum time for writing the buffered records, when the helper exits or its parent does.
+const FINAL_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why events cannot be taken to where they are to go.
+/// Error when a backend is opened or started.
 #[derive(Debug, Error)]
 pub enum SinkError {
-    /// The file of a trace.
+    /// The trace file cannot be written.
     #[error("--trace: cannot write trace file '{path}'", path = .0.display())]
     File(PathBuf, #[source] io::Error),
-    /// The file of a trace is a symbolic link.
+    /// The trace file is a symbolic link.
     #[error(
-        "--trace: trace file '{path}' is a symbolic link: remove it, or name the file that it \
-         leads to",
+        "--trace: trace file '{path}' is a symbolic link; remove it or use the path of its target",
         path = .0.display()
     )]
     SymbolicLink(PathBuf),
-    /// The name of the log backend's file.
+    /// The file name of the backend `log` has percent signs other than one `%d`.
     #[error(
-        "--trace: Bad logfile template: '{path}': one %d stands for the process, other percent signs \
-         for nothing",
+        "--trace: Bad logfile template: '{path}'; use at most one %d (the process ID) and no other \
+         percent sign",
         path = .0.display()
     )]
     Template(PathBuf),
-    /// The kernel's own trace.
+    /// The kernel's `trace_marker` cannot be opened.
     #[error(
-        "--trace-backend ftrace: cannot open trace_marker: is tracefs mounted, and is this root?"
+        "--trace-backend ftrace: cannot open trace_marker (requires root and a mounted tracefs)"
     )]
     Ftrace(#[source] io::Error),
-    /// The socket to the system's log.
-    #[error("--trace-backend syslog: cannot make a socket")]
+    /// The socket for the system log cannot be created.
+    #[error("--trace-backend syslog: cannot create a socket")]
     Syslog(#[source] io::Error),
-    /// The thread that writes.
-    #[error("cannot start a thread that writes the trace")]
+    /// A writer thread cannot be started.
+    #[error("cannot start the trace writer thread")]
     Thread(#[source] io::Error),
 }
 
-/// A kind of sink.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Backend {
-    /// A line of text for each event, to standard error or to file=
-    Log,
-    /// A binary record for each event, to file= or to ./trace-PID, for simpletrace.py
-    Simple,
-    // What is shown by --help has no marks.
-    #[expect(clippy::doc_markdown)]
-    /// The kernel's own trace, by trace_marker
-    Ftrace,
-    /// The system's log, as daemon.info
-    Syslog,
+/// The selected sinks.
+#[derive(Debug, Default)]
+pub(super) struct Sinks {
+    log: Option<Log>,
+    simple: Option<Simple>,
+    ftrace: Option<Ftrace>,
+    syslog: Option<Syslog>,
 }
-
-/// One of them.
-#[derive(Debug)]
-enum Sink {
-    Log(Log),
-    Simple(Simple),
-    Ftrace(Ftrace),
-    Syslog(Syslog),
-}
-
-/// All that were asked for.
-#[derive(Debug)]
-pub struct Sinks(Vec<Sink>);
 
 impl Sinks {
-    /// Opens those that the settings name, each once.
-    ///
-    /// # Errors
-    ///
-    /// [`SinkError`].
-    pub fn open(settings: &TraceSettings) -> Result<Self, SinkError> {
-        let is_wanted = |backend| settings.backends.contains(&backend);
-        let mut sinks = Vec::new();
-        // With both, the file is the binary one, as in QEMU.
-        let (for_log, for_simple) = match &settings.file {
-            Some(file) if is_wanted(Backend::Simple) => (None, Some(file)),
+    /// Opens a sink for each backend in the settings.
+    pub(super) fn open(settings: &TraceSettings) -> Result<Self, SinkError> {
+        let is_selected = |backend| settings.backends.contains(&backend);
+        let mut sinks = Self::default();
+        // As in QEMU, the file belongs to `simple` if both backends are selected.
+        let (log_file, simple_file) = match &settings.file {
+            Some(file) if is_selected(TraceBackend::Simple) => (None, Some(file)),
             file => (file.as_ref(), None),
         };
-        if is_wanted(Backend::Log) {
-            let target = match for_log {
-                Some(path) => create(with_number(path)?)?,
-                None => Output::StandardError,
+        if is_selected(TraceBackend::Log) {
+            let output = match log_file {
+                Some(path) => create(&expand_pid(path)?)?,
+                None => Output::Stderr,
             };
-            sinks.push(Sink::Log(Log::new(target, settings.timestamp)));
+            sinks.log = Some(Log::new(output, settings.timestamp));
         }
-        if is_wanted(Backend::Simple) {
-            let default = || settings.folder.join(format!("trace-{}", process::id()));
-            let path = for_simple.cloned().unwrap_or_else(default);
-            let target = create(path.clone())?;
-            let simple = Simple::new(target).map_err(|error| SinkError::File(path, error))?;
-            sinks.push(Sink::Simple(simple));
+        if is_selected(TraceBackend::Simple) {
+            let default = || settings.dir.join(format!("trace-{}", process::id()));
+            let path = simple_file.cloned().unwrap_or_else(default);
+            let simple = Simple::new(create(&path)?);
+            sinks.simple = Some(simple.map_err(|error| SinkError::File(path, error))?);
         }
-        if is_wanted(Backend::Ftrace) {
-            sinks.push(Sink::Ftrace(Ftrace::open().map_err(SinkError::Ftrace)?));
+        if is_selected(TraceBackend::Ftrace) {
+            sinks.ftrace = Some(Ftrace::open().map_err(SinkError::Ftrace)?);
         }
-        if is_wanted(Backend::Syslog) {
-            sinks.push(Sink::Syslog(Syslog::open().map_err(SinkError::Syslog)?));
+        if is_selected(TraceBackend::Syslog) {
+            sinks.syslog = Some(Syslog::open().map_err(SinkError::Syslog)?);
         }
-        Ok(Self(sinks))
+        Ok(sinks)
     }
 
-    /// Starts the threads that write.
-    ///
-    /// # Errors
-    ///
-    /// [`SinkError::Thread`].
-    pub fn start(&self) -> Result<(), SinkError> {
+    /// Starts the writer threads.
+    pub(super) fn start(&self) -> Result<(), SinkError> {
         self.writers()
             .try_for_each(|writer| writer.start().map_err(SinkError::Thread))
     }
 
-    /// Takes an event to all of them.
+    /// Passes an event to each sink.
     ///
-    /// Lines of text have their control characters escaped, as log lines have. Binary records are
-    /// exact: their fields have lengths.
-    pub(super) fn emit(&self, event: &Event, values: &[Value<'_>], text: fmt::Arguments<'_>) {
+    /// In lines of text, control characters are escaped as in log lines. Binary records are exact,
+    /// because their fields have lengths.
+    pub(super) fn emit(&self, event: &TraceEvent, values: &[Value<'_>], text: fmt::Arguments<'_>) {
         let text = Escaped(text);
-        for sink in &self.0 {
-            match sink {
-                Sink::Log(log) => log.emit(event, &text),
-                Sink::Simple(simple) => simple.emit(event, values),
-                Sink::Ftrace(ftrace) => ftrace.emit(event, &text),
-                Sink::Syslog(syslog) => syslog.emit(event, &text),
-            }
+        if let Some(log) = &self.log {
+            log.emit(event, &text);
+        }
+        if let Some(simple) = &self.simple {
+            simple.emit(event, values);
+        }
+        if let Some(ftrace) = &self.ftrace {
+            ftrace.emit(event, &text);
+        }
+        if let Some(syslog) = &self.syslog {
+            syslog.emit(event, &text);
         }
     }
 
-    /// Waits until what is kept now is written, as far as that takes no long time.
-    pub fn flush(&self) {
-        self.writers().for_each(|writer| writer.flush(PARTING));
+    /// Waits until the buffered records are written, for at most [`FINAL_FLUSH_TIMEOUT`].
+    pub(super) fn flush(&self) {
+        self.writers()
+            .for_each(|writer| writer.flush(FINAL_FLUSH_TIMEOUT));
     }
 
-    /// Writes what is kept, as far as that takes no long time.
-    pub fn finish(&self) {
-        self.writers().for_each(|writer| writer.finish(PARTING));
-        for sink in &self.0 {
-            if let Sink::Syslog(syslog) = sink {
-                syslog.say_missing();
-            }
+    /// Writes the buffered records and reports the dropped ones, within [`FINAL_FLUSH_TIMEOUT`].
+    pub(super) fn finish(&self) {
+        self.writers()
+            .for_each(|writer| writer.finish(FINAL_FLUSH_TIMEOUT));
+        if let Some(syslog) = &self.syslog {
+            syslog.report_drops();
         }
     }
 
     fn writers(&self) -> impl Iterator<Item = &Writer> {
-        self.0.iter().filter_map(|sink| match sink {
-            Sink::Log(log) => Some(log.writer()),
-            Sink::Simple(simple) => Some(simple.writer()),
-            Sink::Ftrace(_) | Sink::Syslog(_) => None,
-        })
+        let log = self.log.as_ref().map(|log| &log.writer);
+        log.into_iter()
+            .chain(self.simple.as_ref().map(|simple| &simple.writer))
     }
 }
 
-/// With this process's number in the place of `%d`, as QEMU has it.
-fn with_number(path: &Path) -> Result<PathBuf, SinkError> {
-    let name = path.as_os_str().as_bytes();
-    let mut pieces = name.split(|byte| *byte == b'%');
-    let bad = || SinkError::Template(path.to_owned());
-    let Some((before, after)) = pieces.next().zip(pieces.next()) else {
-        return Ok(path.to_owned());
-    };
-    let after = after.strip_prefix(b"d").ok_or_else(bad)?;
-    if pieces.next().is_some() {
-        return Err(bad());
+/// Replaces `%d` in a path with the process ID, as QEMU does.
+fn expand_pid(path: &Path) -> Result<PathBuf, SinkError> {
+    let template = path.as_os_str().as_bytes();
+    let pieces: Vec<_> = template.split(|byte| *byte == b'%').collect();
+    match pieces.as_slice() {
+        [_] => Ok(path.to_owned()),
+        [before, [b'd', after @ ..]] => {
+            let pid = process::id().to_string();
+            let name = [before, pid.as_bytes(), after].concat();
+            Ok(PathBuf::from(OsString::from_vec(name)))
+        }
+        _ => Err(SinkError::Template(path.to_owned())),
     }
-    let number = process::id().to_string();
-    let name = [before, number.as_bytes(), after].concat();
-    Ok(PathBuf::from(OsString::from_vec(name)))
 }
 
-fn create(path: PathBuf) -> Result<Output, SinkError> {
-    Output::create(&path).map_err(|error| match error.raw_os_error() {
-        Some(libc::ELOOP) => SinkError::SymbolicLink(path),
-        _ => SinkError::File(path, error),
+fn create(path: &Path) -> Result<Output, SinkError> {
+    Output::create(path).map_err(|error| match error.raw_os_error() {
+        Some(libc::ELOOP) => SinkError::SymbolicLink(path.to_owned()),
+        _ => SinkError::File(path.to_owned(), error),
     })
 }
