@@ -25,7 +25,7 @@
 //! | [`backend`] | executes a command |
 //! | [`outcome`] | how it ended |
 //! | [`report`] | what log and trace say of a command |
-//! | [`logging`], [`trace`] | where that goes |
+//! | `logging`, [`trace`] | where that goes |
 
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing)]

@@ -42,7 +42,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// Serializes writes to standard error.
 static WRITE_LOCK: Mutex<()> = Mutex::new(());
 
-/// Whether standard error is a journald stream; see [`priority_prefix`].
+/// Cached result of [`is_journal`].
 static IS_JOURNAL: OnceLock<bool> = OnceLock::new();
 
 struct StderrLogger;
@@ -61,8 +61,8 @@ pub(crate) fn init(quiet: u8, verbose: u8) {
     });
 }
 
-/// Writes one line to standard error, regardless of `-q`. Drops the line if the write would block or
-/// fails.
+/// Writes one line to standard error, regardless of `-q`. Drops the line if the write would block
+/// or fails.
 ///
 /// If standard error is a journald stream, the line begins with the priority of `level`.
 pub(crate) fn write_line(level: Level, line: fmt::Arguments<'_>) {
@@ -81,19 +81,20 @@ fn priority_prefix(level: Level) -> &'static str {
     }
 }
 
+/// Returns whether standard error is a journald stream.
 fn is_journal() -> bool {
     *IS_JOURNAL.get_or_init(|| is_stream(env::var_os("JOURNAL_STREAM"), io::stderr()))
 }
 
 /// Returns whether `file` is the stream that `JOURNAL_STREAM` names as `DEVICE:INODE`.
 ///
-/// The variable alone is not enough, because a process whose standard error was redirected inherits
-/// it too.
+/// The variable alone is not enough, because a process inherits it even if its standard error is
+/// redirected.
 fn is_stream(variable: Option<OsString>, file: impl AsFd) -> bool {
-    let Ok(stat) = fstat(file) else {
-        return false;
-    };
-    variable.is_some_and(|name| *name == *format!("{}:{}", stat.st_dev, stat.st_ino))
+    let name = fstat(file).map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
+    variable
+        .zip(name.ok())
+        .is_some_and(|(variable, name)| variable == *name)
 }
 
 /// Writes one line to standard error, with control characters escaped.
@@ -119,13 +120,10 @@ fn write_line_to(file: impl AsFd, line: &str) -> rustix::io::Result<()> {
     } else {
         line.push('\n');
     }
-    let no_wait = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
     // The lock is held across poll and write, so that no other thread fills the pipe in between.
     let _guard = WRITE_LOCK.lock().unwrap_or_else(PoisonError::into_inner);
-    match poll(&mut [PollFd::new(&file, PollFlags::OUT)], Some(&no_wait))? {
+    let mut files = [PollFd::new(&file, PollFlags::OUT)];
+    match poll(&mut files, Some(&Timespec::default()))? {
         0 => Err(Errno::WOULDBLOCK),
         // A single write keeps the lines of several processes apart.
         _ => rustix::io::write(&file, line.as_bytes()).map(drop),
@@ -225,7 +223,7 @@ impl fmt::Display for Suppressed {
     }
 }
 
-/// Adapter whose `Display` escapes control characters, so that the text can neither begin another
+/// Text that is displayed with its control characters escaped, so that it can neither begin another
 /// line nor control a terminal.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Escaped<T>(pub(crate) T);
@@ -278,10 +276,8 @@ impl Log for StderrLogger {
             Level::Info => "info: ",
             Level::Debug | Level::Trace => "debug: ",
         };
-        if self.enabled(record.metadata()) {
-            let text = record.args();
-            write_line(record.level(), format_args!("{PROGRAM}: {prefix}{text}"));
-        }
+        let text = record.args();
+        write_line(record.level(), format_args!("{PROGRAM}: {prefix}{text}"));
     }
 
     fn flush(&self) {}
@@ -310,10 +306,8 @@ mod tests {
         let text = piped(|pipe| write_line_to(pipe, &"ä".repeat(5000)).unwrap());
         assert!(text.len() <= MAX_LINE_LEN, "{}", text.len());
         assert!(text.ends_with("ä…\n"));
-        assert_eq!(
-            piped(|pipe| write_line_to(pipe, "short").unwrap()),
-            "short\n"
-        );
+        let text = piped(|pipe| write_line_to(pipe, "short").unwrap());
+        assert_eq!(text, "short\n");
     }
 
     #[test]

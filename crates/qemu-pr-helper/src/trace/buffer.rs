@@ -11,9 +11,9 @@ const SHARDS: usize = 8;
 /// Maximum size of the records in a shard, in bytes.
 pub(super) const SHARD_CAPACITY: usize = 512 * 1024;
 
-/// Size of a shard, in bytes, at which the writer should take the records at once. The other half of
-/// the capacity must last until the writer does. A lower value would make the writer contend with the
-/// recording threads more often.
+/// Size of a shard, in bytes, at which the writer should take the records at once. The other half
+/// of the capacity must last until the writer does. A lower value would make the writer contend
+/// with the recording threads more often.
 const HIGH_WATER: usize = SHARD_CAPACITY / 2;
 
 thread_local! {
@@ -68,10 +68,8 @@ impl Batch {
 
     /// Returns the time and the bytes of each record.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.records.iter().enumerate().map(|(index, (time, end))| {
-            let record = self.bytes(self.length_of(index), *end);
-            (*time, record)
-        })
+        let records = self.records.iter().enumerate();
+        records.map(|(index, (time, end))| (*time, self.bytes(self.length_of(index), *end)))
     }
 
     /// Removes the records and keeps the memory.
@@ -87,8 +85,8 @@ impl Batch {
 pub(super) struct ShardedBuffer([Mutex<Batch>; SHARDS]);
 
 impl ShardedBuffer {
-    /// Adds a record, or counts it as dropped if the shard of this thread is full. `time` comes from a
-    /// monotonic clock.
+    /// Adds a record, or counts it as dropped if the shard of this thread is full. `time` comes
+    /// from a monotonic clock.
     ///
     /// Returns whether the shard has just reached [`HIGH_WATER`].
     pub(super) fn push(&self, time: u64, record: &[u8]) -> bool {
@@ -122,8 +120,8 @@ impl BatchReader {
     ///
     /// `until` must be the time of the call, or the maximum. The method takes one shard after the
     /// other, and a record that is added meanwhile can be a consequence of a record in a shard that
-    /// was taken before. Such records have later times and are held back for the next call. The second
-    /// result is whether there are any.
+    /// was taken before. Such records have later times and are held back for the next call. The
+    /// second result is whether there are any.
     pub(super) fn take(&mut self, buffer: &ShardedBuffer, until: u64) -> (&Batch, bool) {
         for (taken, shard) in self.taken.iter_mut().zip(&buffer.0) {
             taken.clear();
@@ -147,8 +145,8 @@ impl BatchReader {
     }
 }
 
-fn lock(shard: &Mutex<Batch>) -> MutexGuard<'_, Batch> {
-    shard.lock().unwrap_or_else(PoisonError::into_inner)
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

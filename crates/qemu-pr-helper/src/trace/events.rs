@@ -1,15 +1,20 @@
-//! The table of events: names, parameters and texts. The code, `-T help` and the definitions for readers
-//! of binary traces are generated from it.
+//! The table of events: names, parameters and texts. The code, `-T help` and the definitions for
+//! readers of binary traces are generated from it.
 //!
-//! Scripts depend on names and parameters: events can be added, but not changed or removed. A client is
-//! identified by the number that it has in the log, a device by `major:minor` or another name from the
-//! log. Status and sense are those that the client receives. `sense` consists of sense key, additional
-//! sense code and qualifier, one byte each, and is 0 without sense data. `us` is a time in microseconds.
+//! Scripts depend on names and parameters: events can be added, but not changed or removed. A
+//! client is identified by the number that it has in the log, a device by `major:minor` or another
+//! name from the log. Status and sense are those that the client receives. `sense` consists of
+//! sense key, additional sense code and qualifier, one byte each, and is 0 without sense data. `us`
+//! is a time in microseconds.
+
+#[cfg(feature = "usdt")]
+use std::cell::LazyCell;
+use std::sync::atomic::AtomicBool;
 
 use super::TraceEvent;
 use super::argument::{Argument, ObjectId, Parameter};
 #[cfg(feature = "usdt")]
-use super::probes::{LazyProbeArgs, ProbeArgs};
+use super::probes::ProbeArgs;
 
 macro_rules! events {
     ($($(#[doc = $doc:literal])+ $event:ident($($name:ident: $kind:ty),*) $format:literal;)+) => {
@@ -25,12 +30,15 @@ macro_rules! events {
             pub(crate) mod $event {
                 use super::*;
 
-                pub(crate) static EVENT: TraceEvent = TraceEvent::new(
-                    Index::$event as u64,
-                    stringify!($event),
-                    &[$(Parameter { name: stringify!($name), kind: <$kind as Argument>::KIND }),*],
-                    $format,
-                );
+                pub(crate) static EVENT: TraceEvent = TraceEvent {
+                    id: Index::$event as u64,
+                    name: stringify!($event),
+                    parameters: &[
+                        $(Parameter { name: stringify!($name), kind: <$kind as Argument>::KIND }),*
+                    ],
+                    format: $format,
+                    enabled: AtomicBool::new(false),
+                };
 
                 /// Reports the event, even if it is disabled.
                 #[allow(clippy::too_many_arguments)]
@@ -47,13 +55,13 @@ macro_rules! events {
                     ProbeArgs::new(&[$(Argument::value(&$name)),*])
                 }
 
-                /// Is the static probe. It calls `args` only while a tracer is attached.
+                /// Fires the static probe. Calls `args` only while a tracer is attached.
                 #[cfg(feature = "usdt")]
                 #[inline]
                 // A probe without arguments does not use `args`.
-                #[allow(unused_mut, unused_variables)]
+                #[allow(unused_variables)]
                 pub(crate) fn probe(args: impl FnOnce() -> ProbeArgs) {
-                    let mut args = LazyProbeArgs::new(args);
+                    let args = LazyCell::new(args);
                     ::probe::probe_lazy!(
                         qemu_pr_helper, $event $(, args.next(stringify!($name)))*
                     );
@@ -106,7 +114,8 @@ events! {
     /// The helper accepts clients again.
     pr_helper_accept_resumed() "";
 
-    /// A PERSISTENT RESERVE IN was received and goes to its device. `length` is its allocation length.
+    /// A PERSISTENT RESERVE IN was received and goes to its device. `length` is its allocation
+    /// length.
     pr_helper_in_begin(client: u64, fd: i32, device: &str, action: &str, length: u32)
         "client={client} fd={fd} device='{device}' action='{action}' length={length}";
     /// A PERSISTENT RESERVE IN was answered with `length` bytes.
@@ -116,14 +125,14 @@ events! {
     )
         "client={client} pid={pid} device='{device}' action='{action}' length={length} \
          status={status:#04x} sense={sense:#08x} us={us}";
-    /// A PERSISTENT RESERVE OUT was received and goes to its device. `scope_type` has the scope and the
-    /// type in one byte, `key` and `sa_key` are the keys in the parameter list.
+    /// A PERSISTENT RESERVE OUT was received and goes to its device. `scope_type` has the scope and
+    /// the type in one byte, `key` and `sa_key` are the keys in the parameter list.
     pr_helper_out_begin(
         client: u64, fd: i32, device: &str, action: &str, scope_type: u8, key: u64, sa_key: u64,
         length: u32
     )
-        "client={client} fd={fd} device='{device}' action='{action}' type={scope_type:#04x} key={key:#x} \
-         sa_key={sa_key:#x} length={length}";
+        "client={client} fd={fd} device='{device}' action='{action}' type={scope_type:#04x} \
+         key={key:#x} sa_key={sa_key:#x} length={length}";
     /// A PERSISTENT RESERVE OUT was answered. The event has everything about it.
     pr_helper_out_end(
         client: u64, pid: i32, device: &str, action: &str, scope_type: u8, key: u64, sa_key: u64,
@@ -138,8 +147,8 @@ events! {
     /// A command goes to the kernel (`SG_IO`) with a timeout in milliseconds.
     pr_helper_sg_begin(fd: i32, opcode: u8, action: u8, timeout: u32)
         "fd={fd} opcode={opcode:#04x} action={action:#04x} timeout={timeout}";
-    /// The kernel has completed the command. The event has an errno, or the statuses of device, host
-    /// and driver; `residual` bytes were not transferred.
+    /// The kernel has completed the command. The event has an errno, or the statuses of device,
+    /// host and driver; `residual` bytes were not transferred.
     pr_helper_sg_end(
         fd: i32, error: i32, status: u8, host_status: u16, driver_status: u16, residual: u32,
         us: u64
@@ -147,8 +156,8 @@ events! {
         "fd={fd} errno={error} status={status:#04x} host_status={host_status:#x} \
          driver_status={driver_status:#x} residual={residual} us={us}";
 
-    /// A command has waited for earlier commands on its multipath map. `taken` is 1 if it can run, and
-    /// 0 if the wait timed out.
+    /// A command has waited for earlier commands on its multipath map. `taken` is 1 if it can run,
+    /// and 0 if the wait timed out.
     pr_helper_map_turn(client: u64, map: &str, taken: u8, us: u64)
         "client={client} map='{map}' taken={taken} us={us}";
     /// The helper requests a worker process for a command.
@@ -174,11 +183,12 @@ events! {
     /// The soft LUN has answered a command.
     pr_helper_soft_lun_end(client: u64, lun: &str, port: &str, status: u8, us: u64)
         "client={client} lun='{lun}' port='{port}' status={status:#04x} us={us}";
-    /// A command has changed the soft LUN. The event has PRgeneration, the number of registered nexuses,
-    /// and the type of the reservation and the key of its holder. The type is 0 without a reservation,
-    /// the key is also 0 if all registrants hold it.
+    /// A command has changed the soft LUN. The event has PRgeneration, the number of registered
+    /// nexuses, and the type of the reservation and the key of its holder. The type is 0 without a
+    /// reservation, the key is also 0 if all registrants hold it.
     pr_helper_soft_lun_changed(
-        client: u64, lun: &str, port: &str, generation: u32, registered: u32, scope_type: u8, key: u64
+        client: u64, lun: &str, port: &str, generation: u32, registered: u32, scope_type: u8,
+        key: u64
     )
         "client={client} lun='{lun}' port='{port}' generation={generation} registered={registered} \
          type={scope_type:#04x} key={key:#x}";
@@ -199,11 +209,8 @@ mod tests {
         let names: BTreeSet<_> = ALL.iter().map(|event| event.name()).collect();
         assert_eq!(names.len(), ALL.len());
         for name in names {
-            assert!(
-                name.bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
-                "{name}"
-            );
+            let is_valid = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
+            assert!(name.bytes().all(is_valid), "{name}");
         }
     }
 

@@ -8,18 +8,6 @@
 //!     log, simple:    buffer → writer thread → file, pipe or standard error
 //!     ftrace, syslog: one system call that does not block
 //! ```
-//!
-//! | module | content |
-//! |---|---|
-//! | [`events`] | the table of events: names, parameters and texts |
-//! | `argument` | the types of arguments |
-//! | `trace_events_file` | the table in the syntax of QEMU's `trace-events` files |
-//! | [`options`] | the values of `--trace` |
-//! | `sinks` | the backends, which turn an event into a line or a record |
-//! | `buffer` | the buffer for records |
-//! | `writer` | the thread that writes the buffered records |
-//! | `output` | the file, pipe or standard error that it writes to |
-//! | `probes` | static probes, with the feature `usdt` |
 
 pub(crate) mod argument;
 mod buffer;
@@ -58,21 +46,6 @@ pub struct TraceEvent {
 }
 
 impl TraceEvent {
-    const fn new(
-        id: u64,
-        name: &'static str,
-        parameters: &'static [Parameter],
-        format: &'static str,
-    ) -> Self {
-        Self {
-            id,
-            name,
-            parameters,
-            format,
-            enabled: AtomicBool::new(false),
-        }
-    }
-
     /// Returns the name that `--trace` matches.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -100,8 +73,8 @@ impl TraceEvent {
 
 /// Reports an event if it is enabled. The arguments are not evaluated otherwise.
 ///
-/// With the feature `usdt` the event is a static probe too. Its arguments are evaluated while a tracer
-/// is attached to it.
+/// With the feature `usdt` the event is a static probe too. Its arguments are evaluated while a
+/// tracer is attached to it.
 macro_rules! trace {
     ($event:ident($($argument:expr),* $(,)?)) => {{
         // `untraced` removes the trace points; a benchmark compares with that.

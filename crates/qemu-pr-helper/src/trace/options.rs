@@ -1,8 +1,8 @@
 //! Values of `--trace`: `[[enable=]PATTERN][,events=FILE][,file=FILE]`.
 //!
-//! A value is a QEMU option string: commas separate its parts, and a doubled comma is a literal one.
-//! The first part can omit its key. If a key is repeated, its last value counts. As in QEMU, `enable`
-//! takes effect first, then `events`, then `file`.
+//! A value is a QEMU option string: commas separate its parts, and a doubled comma is a literal
+//! one. The first part can omit its key. If a key is repeated, its last value counts. As in QEMU,
+//! `enable` takes effect first, then `events`, then `file`.
 
 use std::fs;
 use std::io;
@@ -59,7 +59,7 @@ pub struct TraceSettings {
     pub backends: Vec<TraceBackend>,
     /// Absolute path of the file of `log` or `simple`, if any.
     pub file: Option<PathBuf>,
-    /// Whether lines begin with the thread ID and the time.
+    /// Set if lines begin with the thread ID and the time.
     pub timestamp: bool,
     /// Directory in which `simple` creates a file if `file` is `None`.
     pub dir: PathBuf,
@@ -116,10 +116,10 @@ pub fn apply(
 }
 
 /// Returns the names of all events, one per line.
-#[must_use]
-pub fn event_names() -> String {
-    let lines = ALL.iter().map(|event| format!("{}\n", event.name()));
-    lines.collect()
+pub(crate) fn event_names() -> String {
+    ALL.iter()
+        .map(|event| event.name().to_owned() + "\n")
+        .collect()
 }
 
 /// Keys of an option string, in the order in which they take effect.
@@ -147,8 +147,8 @@ fn parse(option: &str) -> Result<[Option<String>; 3], TraceError> {
     Ok(values)
 }
 
-/// Enables the events that match `pattern`, or disables them if it has a leading `-`. Warnings begin
-/// with `source`.
+/// Enables the events that match `pattern`, or disables them if it has a leading `-`. Warnings
+/// begin with `source`.
 ///
 /// Returns whether the pattern asks for the list of events instead.
 fn enable(pattern: &str, source: &str) -> bool {
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn last_value_selects_the_file() {
         let file = |values: &[&str], backend| {
-            let values: Vec<_> = values.iter().map(|value| (*value).to_owned()).collect();
+            let values: Vec<_> = values.iter().copied().map(String::from).collect();
             match apply(&values, &[backend], false) {
                 Ok(TraceAction::Start(settings)) => Ok(settings.file),
                 Ok(TraceAction::ListEvents) => panic!("the values do not ask for the list"),

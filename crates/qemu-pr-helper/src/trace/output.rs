@@ -51,11 +51,11 @@ pub(super) struct WriteResult {
 }
 
 impl Output {
-    /// Creates the file, or truncates it. A named pipe can be opened without a reader and then takes
-    /// some records in advance.
+    /// Creates the file, or truncates it. A named pipe can be opened without a reader and then
+    /// takes some records in advance.
     ///
-    /// Symbolic links are followed only in [`LINK_DIRS`], because another user who can write to a
-    /// directory must not redirect root to a different file.
+    /// Symbolic links are followed only in [`LINK_DIRS`]: in other directories, an unprivileged
+    /// user could redirect root to a different file.
     ///
     /// # Errors
     ///
@@ -68,16 +68,14 @@ impl Output {
             .is_some_and(|parent| LINK_DIRS.iter().any(|dir| parent == Path::new(dir)));
         let mut flags = OFlags::NONBLOCK;
         flags.set(OFlags::NOFOLLOW, !is_system_link);
-        let mut options = OpenOptions::new();
-        options.write(true).custom_flags(flags.bits().cast_signed());
-        // A pipe is opened for reading too. The open then succeeds without a reader, and readers can
-        // come and go.
-        let options = if is_pipe {
-            options.read(true)
-        } else {
-            options.create(true)
-        };
-        let file = options.open(path)?;
+        // A pipe is opened for reading too, so that the open succeeds without a reader, and readers
+        // can come and go.
+        let file = OpenOptions::new()
+            .read(is_pipe)
+            .write(true)
+            .create(!is_pipe)
+            .custom_flags(flags.bits().cast_signed())
+            .open(path)?;
         if !file.metadata()?.is_file() {
             let rest = Vec::new();
             return Ok(Self::Stream { file, rest });
@@ -88,8 +86,8 @@ impl Output {
         Ok(Self::File(file))
     }
 
-    /// Writes the header of a trace. The part that a pipe cannot take now is written before the first
-    /// record.
+    /// Writes the header of a trace. The part that a pipe cannot take now is written before the
+    /// first record.
     pub(super) fn write_header(&mut self, header: &[u8]) -> io::Result<()> {
         match self {
             Self::File(file) => file.write_all(header),
@@ -126,41 +124,34 @@ fn write_file(file: &File, batch: &Batch) -> WriteResult {
     WriteResult { records, error }
 }
 
-/// Writes records in pieces that a pipe takes completely or not at all, so that the pipe does not end
-/// with half a record when the helper has exited. Other streams can take a part of a record; its rest
-/// is kept in `rest` and written first by the next call.
+/// Writes records in pieces that a pipe takes completely or not at all, so that the pipe does not
+/// end with half a record when the helper has exited. Other streams can take a part of a record;
+/// its rest is kept in `rest` and written first by the next call.
 fn write_stream(
     file: &File,
     rest: &mut Vec<u8>,
     batch: &Batch,
     cancelled: &dyn Fn() -> bool,
 ) -> WriteResult {
-    let mut records = 0;
-    let (written, error) = write_until(file, rest, cancelled);
+    let (written, mut error) = write_until(file, rest, cancelled);
     rest.drain(..written);
-    if !rest.is_empty() {
-        return WriteResult { records, error };
-    }
-    while records < batch.len() {
+    let mut is_complete = rest.is_empty();
+    let mut records = 0;
+    while is_complete && records < batch.len() {
         let start = batch.length_of(records);
         let next = batch.complete_in(start + PIPE_BUF).max(records + 1);
         let end = batch.length_of(next);
-        let (written, error) = write_until(file, batch.bytes(start, end), cancelled);
+        let written;
+        (written, error) = write_until(file, batch.bytes(start, end), cancelled);
         let done = start + written;
-        if done < end {
-            records = batch.complete_in(done);
-            if done > batch.length_of(records) {
-                records += 1;
-                rest.extend_from_slice(batch.bytes(done, batch.length_of(records)));
-            }
-            return WriteResult { records, error };
+        is_complete = done == end;
+        records = batch.complete_in(done);
+        if done > batch.length_of(records) {
+            records += 1;
+            rest.extend_from_slice(batch.bytes(done, batch.length_of(records)));
         }
-        records = next;
     }
-    WriteResult {
-        records,
-        error: None,
-    }
+    WriteResult { records, error }
 }
 
 /// Writes `bytes` until all are written, an error occurs, or the file is blocked and `cancelled`
@@ -200,18 +191,14 @@ fn write_lines(batch: &Batch, cancelled: &dyn Fn() -> bool) -> WriteResult {
             wait_writable(io::stderr());
         }
     }
-    WriteResult {
-        records: batch.len(),
-        error: None,
-    }
+    let (records, error) = (batch.len(), None);
+    WriteResult { records, error }
 }
 
 fn wait_writable(file: impl AsFd) {
     // After an error the caller tries the write again, as after a timeout.
-    let _ = poll(
-        &mut [PollFd::new(&file, PollFlags::OUT)],
-        Some(&POLL_TIMEOUT),
-    );
+    let mut files = [PollFd::new(&file, PollFlags::OUT)];
+    let _ = poll(&mut files, Some(&POLL_TIMEOUT));
 }
 
 #[cfg(test)]

@@ -1,15 +1,18 @@
 //! Arguments of events for static probes: one machine word each, and texts by address.
 
+use std::cell::Cell;
 use std::ffi::CString;
 
 use super::argument::Value;
 
-/// Arguments of a probe. The addresses among the words are valid as long as the value lives.
+/// Arguments of a probe. The addresses among them are valid as long as the value lives.
 #[derive(Debug, Default)]
 pub(crate) struct ProbeArgs {
     words: Vec<isize>,
     /// Texts to which the addresses point.
     texts: Vec<CString>,
+    /// Number of arguments that [`Self::next`] has returned.
+    returned: Cell<usize>,
 }
 
 impl ProbeArgs {
@@ -33,33 +36,11 @@ impl ProbeArgs {
         }
         args
     }
-}
-
-/// Arguments that are made when the first one is needed.
-#[derive(Debug)]
-pub(crate) struct LazyProbeArgs<F> {
-    make: Option<F>,
-    args: ProbeArgs,
-    next: usize,
-}
-
-impl<F: FnOnce() -> ProbeArgs> LazyProbeArgs<F> {
-    pub(crate) fn new(make: F) -> Self {
-        Self {
-            make: Some(make),
-            args: ProbeArgs::default(),
-            next: 0,
-        }
-    }
 
     /// Returns the next argument, in the order in which the event declares them.
-    pub(crate) fn next(&mut self, _name: &str) -> isize {
-        if let Some(make) = self.make.take() {
-            self.args = make();
-        }
-        let word = self.args.words.get(self.next).copied();
-        self.next += 1;
-        word.unwrap_or_default()
+    pub(crate) fn next(&self, _name: &str) -> isize {
+        let index = self.returned.replace(self.returned.get() + 1);
+        self.words.get(index).copied().unwrap_or_default()
     }
 }
 
@@ -68,20 +49,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn probe_args_are_made_once_and_in_order() {
-        let mut made = 0;
+    fn probe_args_are_words_in_order() {
         let values = [
             Value::Number(7),
             Value::Number(u64::MAX),
             Value::Text("a\0b"),
         ];
-        let mut args = LazyProbeArgs::new(|| {
-            made += 1;
-            ProbeArgs::new(&values)
-        });
+        let args = ProbeArgs::new(&values);
         assert_eq!([args.next("one"), args.next("two")], [7, -1]);
         assert_ne!(args.next("three"), 0);
-        assert_eq!(args.args.texts, [CString::new("ab").unwrap()]);
-        assert_eq!(made, 1);
+        assert_eq!(args.texts, [CString::new("ab").unwrap()]);
     }
 }

@@ -2,25 +2,26 @@
 //!
 //! `simpletrace.py` needs such a file to decode the arguments in a binary trace.
 
-use super::TraceEvent;
 use super::argument::Parameter;
 use super::events::ALL;
 
 /// Returns the definitions of all events, one per line: `name(type argument, …) "format"`.
 pub(crate) fn definitions() -> String {
-    ALL.iter().map(|event| definition(event) + "\n").collect()
+    ALL.iter()
+        .map(|event| definition(event.name, event.parameters, event.format) + "\n")
+        .collect()
 }
 
-fn definition(event: &TraceEvent) -> String {
-    let parameters: Vec<_> = event.parameters.iter().map(declaration).collect();
-    let parameters = match parameters.as_slice() {
+fn definition(name: &str, parameters: &[Parameter], format: &str) -> String {
+    let declarations: Vec<_> = parameters.iter().map(declaration).collect();
+    let declarations = match declarations.as_slice() {
         [] => "void".to_owned(),
-        parameters => parameters.join(", "),
+        declarations => declarations.join(", "),
     };
-    let format = format!("\"{}\"", printf_format(event.format, event.parameters));
+    let format = format!("\"{}\"", printf_format(format, parameters));
     // If the format ends with a macro of <inttypes.h>, an empty literal follows it.
     let format = format.replace("64\"\"", "64");
-    format!("{}({parameters}) {format}", event.name)
+    format!("{name}({declarations}) {format}")
 }
 
 fn declaration(Parameter { name, kind }: &Parameter) -> String {
@@ -77,20 +78,17 @@ mod tests {
             parameter("fd", i32::KIND),
         ];
         let format = "ioc={ioc:p} text='{text}' status={status:#04x} fd={fd} key={key:#x}";
-        let event = TraceEvent::new(0, "an_event", PARAMETERS, format);
         assert_eq!(
-            definition(&event),
+            definition("an_event", PARAMETERS, format),
             "an_event(void *ioc, uint64_t key, const char *text, uint8_t status, int fd) \
              \"ioc=%p text='%s' status=0x%02x fd=%d key=0x%\"PRIx64"
         );
-        let event = TraceEvent::new(0, "empty", &[], "");
-        assert_eq!(definition(&event), "empty(void) \"\"");
+        assert_eq!(definition("empty", &[], ""), "empty(void) \"\"");
     }
 
     #[test]
     fn definition_of_each_event_prints_all_arguments() {
-        for event in ALL {
-            let definition = definition(event);
+        for (event, definition) in ALL.iter().zip(definitions().lines()) {
             let conversions = definition.matches('%').count();
             assert_eq!(conversions, event.parameters.len(), "{definition}");
             assert!(!definition.contains(['{', '}']), "{definition}");

@@ -1,4 +1,5 @@
-//! Sinks of events: each backend that the command line selects turns an event into a line or a record.
+//! Sinks of events: each backend that the command line selects turns an event into a line or a
+//! record.
 
 mod simple;
 mod text;
@@ -9,6 +10,7 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
@@ -140,10 +142,10 @@ impl Sinks {
         }
     }
 
-    fn writers(&self) -> impl Iterator<Item = &Writer> {
+    fn writers(&self) -> impl Iterator<Item = &Arc<Writer>> {
         let log = self.log.as_ref().map(|log| &log.writer);
-        log.into_iter()
-            .chain(self.simple.as_ref().map(|simple| &simple.writer))
+        let simple = self.simple.as_ref().map(|simple| &simple.writer);
+        log.into_iter().chain(simple)
     }
 }
 

@@ -2,17 +2,17 @@
 //!
 //! Numbers are in the byte order of the machine.
 //!
-//! | part | content |
-//! |---|---|
-//! | header | `u64` all ones, `u64` magic, `u64` version |
-//! | mapping, one for each event of the table | `u64` 0, `u64` event ID, `u32` length, name |
-//! | record, one for each event that occurred | `u64` 1, `u64` event ID, `u64` time in nanoseconds, `u32` length without the first `u64`, `u32` process ID, arguments |
-//! | drop marker, in the place of missing records | a record with the event ID [`DROPPED`] and their number in `u64` |
-//!
-//! A number takes `u64`; a text is preceded by its length in `u32`.
+//! * Header: `u64` all ones, `u64` magic, `u64` version.
+//! * Mapping, for each event of the table: `u64` 0, `u64` event ID, `u32` length, name.
+//! * Record, for each event that occurred: `u64` 1, `u64` event ID, `u64` time in nanoseconds,
+//!   `u32` length without the first word, `u32` process ID, arguments. An argument is a number in
+//!   `u64`, or a text after its length in `u32`.
+//! * Drop marker, in the place of missing records: a record with the event ID [`DROPPED`] and the
+//!   number of missing records as argument.
 
 use std::io;
 use std::process;
+use std::sync::Arc;
 
 use crate::trace::TraceEvent;
 use crate::trace::argument::Value;
@@ -40,7 +40,7 @@ const RECORD_HEADER_LEN: u32 = 24;
 
 #[derive(Debug)]
 pub(super) struct Simple {
-    pub(super) writer: Writer,
+    pub(super) writer: Arc<Writer>,
     process: u32,
 }
 
@@ -152,17 +152,13 @@ mod tests {
         assert_eq!(header.len(), 24 + names);
     }
 
-    #[cfg(target_endian = "little")]
     #[test]
     fn drop_marker_is_a_record_of_32_bytes() {
         let bytes = drop_marker(300);
         assert_eq!(bytes.len(), 8 + 32);
-        assert_eq!(
-            bytes[8..16],
-            [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]
-        );
-        assert_eq!(bytes[24..28], [32, 0, 0, 0]);
-        assert_eq!(bytes[32..], [0x2c, 1, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(bytes[8..16], 0xffff_ffff_ffff_fffe_u64.to_ne_bytes());
+        assert_eq!(bytes[24..28], 32_u32.to_ne_bytes());
+        assert_eq!(bytes[32..], 300_u64.to_ne_bytes());
     }
 
     #[test]

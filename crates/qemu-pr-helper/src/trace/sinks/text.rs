@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
 use std::process;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
@@ -21,7 +22,7 @@ use crate::trace::writer::{Writer, now, with_record};
 /// Backend `log`: lines in a file or on standard error.
 #[derive(Debug)]
 pub(super) struct Log {
-    pub(super) writer: Writer,
+    pub(super) writer: Arc<Writer>,
     timestamp: bool,
 }
 
@@ -85,7 +86,7 @@ impl Ftrace {
             if let Err(error) = (&self.marker).write(line)
                 && self.warning.should_log()
             {
-                ::log::warn!("trace dropped events: ftrace: {error}");
+                log::warn!("trace dropped events: ftrace: {error}");
             }
         });
     }
@@ -99,8 +100,8 @@ const SYSLOG_PRIORITY: u8 = 3 << 3 | 6;
 
 /// Backend `syslog`: lines in the system log.
 ///
-/// syslog(3) is not used, because it blocks while the receiver is slow. A line that cannot be sent at
-/// once is dropped. The lines have no time, because journald and rsyslog add their own.
+/// syslog(3) is not used, because it blocks while the receiver is slow. A line that cannot be sent
+/// at once is dropped. The lines have no time, because journald and rsyslog add their own.
 #[derive(Debug)]
 pub(super) struct Syslog {
     /// A socket that is not connected: a restarted syslogd has a new socket at the same path.
@@ -137,16 +138,16 @@ impl Syslog {
     /// Sends a line that stands for a number of `events`. On failure it counts them as dropped.
     fn send(&self, events: u64, text: fmt::Arguments<'_>) {
         with_record(|line| {
-            let process = process::id();
+            let pid = process::id();
             append(
                 line,
-                format_args!("<{SYSLOG_PRIORITY}>{PROGRAM}[{process}]: {text}"),
+                format_args!("<{SYSLOG_PRIORITY}>{PROGRAM}[{pid}]: {text}"),
             );
             let sent = sendto(&self.socket, line, SendFlags::NOSIGNAL, &self.address);
             if let Err(error) = sent {
                 self.dropped.fetch_add(events, Ordering::Relaxed);
                 if self.warning.should_log() {
-                    ::log::warn!("trace dropped events: {SYSLOG_SOCKET}: {error}");
+                    log::warn!("trace dropped events: {SYSLOG_SOCKET}: {error}");
                 }
             }
         });
