@@ -1,6 +1,7 @@
-//! Log lines of the real helper: what clients and files cannot do to them, and priorities for journald.
+//! Log lines of the real helper: rate limits, escaped control characters, and priorities for
+//! journald.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
 use std::env;
 use std::fs::{self, File};
@@ -20,16 +21,17 @@ use scsi_pr::{Status, TransportId};
 use soft_lun::store::{Lun, Port};
 use soft_lun::{Nexus, SupportedFeatures};
 
-/// Time for what has to happen; a machine under load is slow.
+/// Timeout for every expected event. It is long, because the machine can be under load.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Environment variable with a socket, by which this program is a client in a process of its own.
+/// Environment variable with the path of a socket. If it is set, [`client_process`] is a client in
+/// a process of its own.
 const CLIENT_OF: &str = "PR_TEST_CLIENT_OF";
 
-/// READ KEYS, with room for 8 bytes.
+/// READ KEYS with an allocation length of 8 bytes.
 const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
 
-/// A helper as a child process, which is killed with the value.
+/// A helper as a child process, which is killed when the value is dropped.
 struct Helper {
     child: Child,
     dir: tempfile::TempDir,
@@ -43,7 +45,7 @@ impl Drop for Helper {
 }
 
 impl Helper {
-    /// Starts a helper, to whose standard error `stderr` belongs, in `dir`.
+    /// Starts a helper in `dir`, with `stderr` as its standard error.
     fn start(dir: tempfile::TempDir, arguments: &[&str], stderr: Stdio, journal: &str) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"))
             .current_dir(&dir)
@@ -58,7 +60,7 @@ impl Helper {
         Self { child, dir }
     }
 
-    /// Starts a helper whose standard error is a file; see [`Self::stop`].
+    /// Starts a helper that logs to a file; see [`Self::stop`].
     fn start_logging(arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let log = File::create(dir.path().join("log")).unwrap();
@@ -69,7 +71,7 @@ impl Helper {
         self.dir.path().join("socket")
     }
 
-    /// Connects to the helper, which may still be starting.
+    /// Connects to the helper as soon as it has started.
     fn connect(&mut self) -> UnixStream {
         let end = Instant::now() + TIMEOUT;
         loop {
@@ -77,12 +79,12 @@ impl Helper {
                 Ok(client) => return client,
                 Err(error) => assert!(Instant::now() < end, "{error}"),
             }
-            assert_eq!(self.child.try_wait().unwrap(), None, "ended");
+            assert_eq!(self.child.try_wait().unwrap(), None, "the helper exited");
             sleep(Duration::from_millis(10));
         }
     }
 
-    /// Ends the helper when it has served all clients, and returns its log.
+    /// Stops the helper after it has served all clients, and returns its log.
     fn stop(&mut self) -> String {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
         assert!(self.child.wait().unwrap().success());
@@ -90,7 +92,8 @@ impl Helper {
     }
 }
 
-/// Sends a request with a foreign operation code, and waits until the helper has closed the connection.
+/// Sends a request with an unsupported operation code and waits until the helper has closed the
+/// connection.
 fn violate_protocol(mut client: UnixStream) {
     client.set_read_timeout(Some(TIMEOUT)).unwrap();
     client.read_exact(&mut [0; 4]).unwrap();
@@ -99,7 +102,8 @@ fn violate_protocol(mut client: UnixStream) {
     assert_eq!(client.read(&mut [0; 1]).unwrap_or_default(), 0);
 }
 
-/// A client process of [`rate_limits_are_per_process`]; a test that does nothing otherwise.
+/// Runs the client process of [`rate_limits_are_per_process`] if [`CLIENT_OF`] is set, and does
+/// nothing otherwise.
 #[test]
 fn client_process() {
     if let Some(socket) = env::var_os(CLIENT_OF) {
@@ -156,7 +160,7 @@ fn rate_limit_is_off_with_verbose() {
 #[test]
 fn soft_lun_error_is_one_line() {
     let dir = tempfile::tempdir().unwrap();
-    // Names of directories reach the trace.
+    // The trace contains the names of directories.
     let luns = dir.path().join("luns\npr_helper_stopped \x1b[2J");
     let lun = luns.join("lun");
     fs::create_dir(&luns).unwrap();
@@ -168,7 +172,7 @@ fn soft_lun_error_is_one_line() {
         },
     };
     Lun::create(&lun, vec![port], SupportedFeatures::default()).unwrap();
-    // The error text repeats the name of a field that is unknown.
+    // The error text contains the name of an unknown field.
     let forged = r#"{"x\nqemu-pr-helper: forged \u001b[2J\u009b\r": 1}"#;
     fs::write(lun.join("state.json"), forged).unwrap();
     let log = File::create(dir.path().join("log")).unwrap();
@@ -200,13 +204,13 @@ fn soft_lun_error_is_one_line() {
     }
 }
 
-/// Returns the lines of a helper with `arguments` that has rejected a client. Its standard error is a
-/// socket, as systemd makes it, and `name_of` makes `JOURNAL_STREAM` of the device and inode of that.
-fn journal_lines(arguments: &[&str], name_of: fn(u64, u64) -> String) -> Vec<String> {
+/// Returns the log lines of a helper that has rejected a client. Its standard error is a socket, as
+/// under systemd. `format_name` makes `JOURNAL_STREAM` from the device and the inode of the socket.
+fn journal_lines(arguments: &[&str], format_name: fn(u64, u64) -> String) -> Vec<String> {
     let (mut journal, stderr) = UnixStream::pair().unwrap();
     let stderr = OwnedFd::from(stderr);
-    let found = fstat(&stderr).unwrap();
-    let name = name_of(found.st_dev, found.st_ino);
+    let stat = fstat(&stderr).unwrap();
+    let name = format_name(stat.st_dev, stat.st_ino);
     let dir = tempfile::tempdir().unwrap();
     let mut helper = Helper::start(dir, arguments, stderr.into(), &name);
     violate_protocol(helper.connect());
@@ -234,12 +238,12 @@ fn journal_lines_have_priorities() {
 }
 
 #[test]
-fn journal_priority_of_an_error_is_3() {
+fn journal_priority_of_errors_is_3() {
     let (mut journal, stderr) = UnixStream::pair().unwrap();
     let stderr = OwnedFd::from(stderr);
-    let found = fstat(&stderr).unwrap();
-    let name = format!("{}:{}", found.st_dev, found.st_ino);
-    // A start that fails, and a command line that is wrong.
+    let stat = fstat(&stderr).unwrap();
+    let name = format!("{}:{}", stat.st_dev, stat.st_ino);
+    // The first argument makes the start fail, the second one is invalid.
     for argument in ["--soft-luns=/nonexistent", "--nonexistent"] {
         let dir = tempfile::tempdir().unwrap();
         let stderr = stderr.try_clone().unwrap();
@@ -259,7 +263,7 @@ fn journal_priority_of_an_error_is_3() {
 
 #[test]
 fn foreign_journal_stream_has_no_priorities() {
-    // The stream of another process: a service manager's, whose variable was inherited.
+    // `JOURNAL_STREAM` names another stream, such as the inherited one of a parent process.
     let lines = journal_lines(&["-vv"], |device, inode| format!("{device}:{}", inode + 1));
     assert!(!lines.is_empty());
     assert!(

@@ -1,13 +1,14 @@
-//! Reads what `--trace-events` prints: `name(type argument, …) "format"`, as `docs/devel/tracing.rst` has it.
+//! Parser of the output of `--trace-events`, which has the syntax of `docs/devel/tracing.rst`:
+//! `name(type argument, …) "format"`.
 
 use std::collections::BTreeMap;
 
-use crate::helper::printed;
+use crate::helper::helper_output;
 
-/// What an argument is in C.
+/// Type of an argument in C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// An unsigned number of so many bits.
+    /// Unsigned number with this number of bits.
     Unsigned(u32),
     /// `int`.
     Signed,
@@ -16,8 +17,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Whether a number in a record can be the value of such an argument.
-    pub(crate) fn holds(self, number: u64) -> bool {
+    /// Returns whether a number in a record is in the range of the type.
+    pub(crate) fn contains(self, number: u64) -> bool {
         match self {
             Self::Unsigned(64) | Self::Pointer => true,
             Self::Unsigned(bits) => number >> bits == 0,
@@ -27,33 +28,33 @@ impl Kind {
     }
 }
 
-/// A part of a format.
+/// Part of a format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
     Literal(String),
     Decimal,
-    /// With at least so many digits.
+    /// Hexadecimal with this minimum number of digits.
     Hexadecimal(usize),
     Pointer,
     Text,
 }
 
-/// An event.
+/// Definition of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Definition {
     pub(crate) name: String,
-    /// The arguments' names and types.
+    /// Names and types of the arguments.
     pub(crate) arguments: Vec<(String, Kind)>,
     pub(crate) format: Vec<Piece>,
 }
 
-/// All events, in their order.
+/// Definitions of all events, in order.
 pub(crate) struct Definitions(pub(crate) Vec<Definition>);
 
 impl Definitions {
-    /// Those of the helper.
-    pub(crate) fn of_helper() -> Self {
-        Self::parse(&printed("--trace-events")).unwrap()
+    /// Returns the definitions that the helper prints.
+    pub(crate) fn from_helper() -> Self {
+        Self::parse(&helper_output("--trace-events")).unwrap()
     }
 
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
@@ -61,7 +62,7 @@ impl Definitions {
         let lines = lines?;
         let names: BTreeMap<_, _> = lines.iter().map(|line| (&line.name, line)).collect();
         if names.len() != lines.len() {
-            return Err("a name is there twice".into());
+            return Err("duplicate name".into());
         }
         Ok(Self(lines))
     }
@@ -83,17 +84,18 @@ fn definition(line: &str) -> Result<Definition, String> {
         let definition = Definition {
             name: name.to_owned(),
             arguments: arguments?,
-            format: pieces(&unquoted(format)?)?,
+            format: pieces(&unquote(format)?)?,
         };
-        let is_good = !name.is_empty() && name.bytes().all(is_name) && definition.agrees();
-        is_good.then_some(definition)
+        let is_valid =
+            !name.is_empty() && name.bytes().all(is_name) && definition.has_valid_format();
+        is_valid.then_some(definition)
     };
-    parse().ok_or_else(|| format!("no definition: {line}"))
+    parse().ok_or_else(|| format!("malformed definition: {line}"))
 }
 
 impl Definition {
-    /// Whether the format's conversions are for arguments of these types.
-    fn agrees(&self) -> bool {
+    /// Returns whether the conversions in the format fit the arguments.
+    fn has_valid_format(&self) -> bool {
         let conversions = self.format.iter();
         let conversions: Vec<_> = conversions
             .filter(|piece| !matches!(piece, Piece::Literal(_)))
@@ -126,16 +128,16 @@ fn argument(text: &str) -> Option<(String, Kind)> {
         .copied()?;
     let name = text.strip_prefix(c_type)?;
     let is_name = |byte: u8| byte.is_ascii_lowercase() || byte == b'_';
-    let is_good = !name.is_empty() && name.bytes().all(is_name);
-    is_good.then(|| (name.to_owned(), kind))
+    let is_valid = !name.is_empty() && name.bytes().all(is_name);
+    is_valid.then(|| (name.to_owned(), kind))
 }
 
-/// The contents of string literals with the macros of `<inttypes.h>` between them.
-fn unquoted(format: &str) -> Option<String> {
+/// Joins string literals and the macros of `<inttypes.h>` between them into one format.
+fn unquote(format: &str) -> Option<String> {
     let mut text = String::new();
-    for (place, part) in format.split('"').enumerate() {
-        match (place % 2, part) {
-            // Between quotation marks.
+    for (index, part) in format.split('"').enumerate() {
+        match (index % 2, part) {
+            // The odd parts are between quotation marks.
             (1, part) => text += part,
             (_, "") => {}
             (_, "PRIu64") => text += "lu",
@@ -172,7 +174,7 @@ fn pieces(format: &str) -> Option<Vec<Piece>> {
 }
 
 #[test]
-fn definitions_are_taken_apart() {
+fn definition_is_parsed() {
     let line = "an_event(void *ioc, uint64_t key, const char *text, int fd) \
                 \"ioc=%p key=0x%\"PRIx64\" text='%s' fd=%d\"";
     let Definitions(definitions) = Definitions::parse(line).unwrap();
@@ -201,7 +203,7 @@ fn definitions_are_taken_apart() {
 }
 
 #[test]
-fn what_is_no_definition_is_an_error() {
+fn malformed_definition_is_an_error() {
     for line in [
         "name",
         "name(int a)",
@@ -219,11 +221,11 @@ fn what_is_no_definition_is_an_error() {
 }
 
 #[test]
-fn names_are_those_of_the_list() {
-    let Definitions(definitions) = Definitions::of_helper();
+fn definitions_have_the_names_of_the_list() {
+    let Definitions(definitions) = Definitions::from_helper();
     let names: String = definitions
         .iter()
         .map(|definition| format!("{}\n", definition.name))
         .collect();
-    assert_eq!(names, printed("-Thelp"));
+    assert_eq!(names, helper_output("-Thelp"));
 }

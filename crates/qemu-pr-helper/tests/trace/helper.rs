@@ -1,7 +1,9 @@
-//! A helper as a process, with clients that know which of them they are.
+//! A helper process and its clients.
 
+use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::Read as _;
+use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
@@ -15,106 +17,107 @@ use pr_helper_protocol::Response;
 use pr_helper_protocol::client::ClientError;
 use rustix::process::{Pid, Signal, kill_process};
 
-pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_qemu-pr-helper");
+pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_qemu-pr-helper");
 
-/// How long to wait for what has to happen; a machine under load is slow.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout for every expected event. It is long, because the machine can be under load.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Waits until `look` finds something.
-pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+/// Polls `condition` until it returns a value. `description` is for the panic message.
+pub(crate) fn wait_until<T>(description: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + TIMEOUT;
     loop {
-        if let Some(found) = look() {
-            return found;
+        if let Some(value) = condition() {
+            return value;
         }
-        assert!(Instant::now() < end, "waited in vain: {what}");
+        assert!(Instant::now() < end, "timed out: {description}");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// How a helper is to be started.
-pub(crate) struct Launch {
+/// Builder for a [`Helper`].
+pub(crate) struct HelperCommand {
     command: Command,
-    folder: PathBuf,
+    dir: PathBuf,
 }
 
-impl Launch {
-    /// In `folder`, where its socket will be, too.
-    pub(crate) fn new(folder: &Path) -> Self {
-        Self::under(folder, &[])
+impl HelperCommand {
+    /// Creates a command that runs the helper in `dir`, with its socket there.
+    pub(crate) fn new(dir: &Path) -> Self {
+        Self::with_wrapper(dir, &[])
     }
 
-    /// By another program, which gets the helper's command line behind its own arguments and becomes it.
-    pub(crate) fn under(folder: &Path, wrapper: &[&str]) -> Self {
+    /// Creates a command that runs `wrapper` with the helper's command line appended. The wrapper
+    /// must execute that command line in its own process.
+    pub(crate) fn with_wrapper(dir: &Path, wrapper: &[&str]) -> Self {
         let mut command = match wrapper {
-            [] => Command::new(PROGRAM),
+            [] => Command::new(HELPER),
             [program, arguments @ ..] => {
                 let mut command = Command::new(program);
-                command.args(arguments).arg(PROGRAM);
+                command.args(arguments).arg(HELPER);
                 command
             }
         };
-        command.current_dir(folder).stdin(Stdio::null());
-        command.arg("-k").arg(folder.join("socket"));
-        command.stderr(File::create(folder.join("stderr")).unwrap());
+        command.current_dir(dir).stdin(Stdio::null());
+        command.arg("-k").arg(dir.join("socket"));
+        command.stderr(File::create(dir.join("stderr")).unwrap());
         Self {
             command,
-            folder: folder.to_owned(),
+            dir: dir.to_owned(),
         }
     }
 
-    pub(crate) fn args<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+    pub(crate) fn args(mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         self.command.args(arguments);
         self
     }
 
-    /// Elsewhere than to the file `stderr`.
+    /// Redirects standard error, which is the file `stderr` by default.
     pub(crate) fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
         self.command.stderr(stderr);
         self
     }
 
-    /// Starts it, and waits until it has greeted client 1.
-    pub(crate) fn start(mut self) -> Running {
-        let mut running = Running {
+    /// Starts the helper and waits until client 1 has negotiated.
+    pub(crate) fn start(mut self) -> Helper {
+        let mut helper = Helper {
             child: self.command.spawn().unwrap(),
-            folder: self.folder,
+            dir: self.dir,
             connected: AtomicU64::new(0),
         };
-        // The command keeps its own copies of the streams.
+        // The command holds copies of the redirected streams.
         drop(self.command);
-        let socket = running.folder.join("socket");
-        let stream = wait_for("the socket", || {
-            let status = running.child.try_wait().unwrap();
-            assert_eq!(status, None, "{:?}", running.said());
+        let socket = helper.dir.join("socket");
+        let stream = wait_until("socket of the helper", || {
+            let status = helper.child.try_wait().unwrap();
+            assert_eq!(status, None, "{:?}", helper.stderr());
             UnixStream::connect(&socket).ok()
         });
-        running.greeted(stream).leave();
-        running
+        helper.negotiate(stream).disconnect();
+        helper
     }
 
-    /// Starts it, and waits until it has ended by itself. Its standard error is in the result.
+    /// Runs the helper until it exits by itself. Captures standard output and error.
     pub(crate) fn finish(mut self) -> Output {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
         self.command.spawn().unwrap().wait_with_output().unwrap()
     }
 }
 
-/// What a helper prints when it is asked to.
-pub(crate) fn printed(argument: &str) -> String {
-    let output = Command::new(PROGRAM).arg(argument).output().unwrap();
+/// Returns the standard output of the helper with this argument.
+pub(crate) fn helper_output(argument: &str) -> String {
+    let output = Command::new(HELPER).arg(argument).output().unwrap();
     assert!(output.status.success());
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A helper that serves. Killed with the value.
-pub(crate) struct Running {
+/// A running helper. It is killed when the value is dropped.
+pub(crate) struct Helper {
     child: Child,
-    folder: PathBuf,
+    dir: PathBuf,
     connected: AtomicU64,
 }
 
-impl Running {
+impl Helper {
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -123,13 +126,13 @@ impl Running {
         Pid::from_child(&self.child)
     }
 
-    /// The next client. Those that are made one after the other have their numbers in this order.
-    pub(crate) fn client(&self) -> Client {
-        self.greeted(UnixStream::connect(self.folder.join("socket")).unwrap())
+    /// Connects the next client. The helper numbers clients in the order of these calls.
+    pub(crate) fn connect(&self) -> Client {
+        self.negotiate(UnixStream::connect(self.dir.join("socket")).unwrap())
     }
 
-    fn greeted(&self, stream: UnixStream) -> Client {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    fn negotiate(&self, stream: UnixStream) -> Client {
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let number = self.connected.fetch_add(1, Ordering::SeqCst) + 1;
         Client {
             number,
@@ -139,20 +142,20 @@ impl Running {
         }
     }
 
-    /// How many clients there were.
+    /// Returns the number of clients so far.
     pub(crate) fn connected(&self) -> u64 {
         self.connected.load(Ordering::SeqCst)
     }
 
-    /// Ends it as a service manager does.
+    /// Sends SIGTERM, as a service manager does, and waits until the helper exits.
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         kill_process(self.process(), Signal::TERM).unwrap();
-        wait_for("the helper's end", || self.child.try_wait().unwrap())
+        wait_until("exit of the helper", || self.child.try_wait().unwrap())
     }
 
-    /// What it has written to the file `stderr`, without the warning that it may not do its work.
-    pub(crate) fn said(&self) -> String {
-        let text = fs::read_to_string(self.folder.join("stderr")).unwrap();
+    /// Returns the content of the file `stderr`, without the warning about the missing capability.
+    pub(crate) fn stderr(&self) -> String {
+        let text = fs::read_to_string(self.dir.join("stderr")).unwrap();
         let lines = text.split_inclusive('\n');
         lines
             .filter(|line| !line.contains("no CAP_SYS_RAWIO"))
@@ -160,28 +163,28 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for Helper {
     fn drop(&mut self) {
-        // It has ended, unless the test has failed.
+        // The helper still runs if the test has failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A client after the handshake.
+/// A client that has negotiated.
 pub(crate) struct Client {
-    /// What the helper calls it.
+    /// Number of the client in the log of the helper.
     pub(crate) number: u64,
     protocol: pr_helper_protocol::client::Client,
     stream: UnixStream,
 }
 
 impl Client {
-    pub(crate) fn ask(&mut self, request: &Request, devices: &Devices) -> Response {
-        self.try_ask(request, devices).unwrap()
+    pub(crate) fn execute(&mut self, request: &Request, devices: &Devices) -> Response {
+        self.try_execute(request, devices).unwrap()
     }
 
-    pub(crate) fn try_ask(
+    pub(crate) fn try_execute(
         &mut self,
         request: &Request,
         devices: &Devices,
@@ -191,17 +194,17 @@ impl Client {
             false => &devices.writable,
         };
         self.protocol
-            .execute(request.cdb(), device.as_fd(), &request.list())
+            .execute(request.cdb(), device.as_fd(), &request.parameter_list())
     }
 
-    /// Leaves, and waits until the helper has seen it.
-    pub(crate) fn leave(mut self) {
+    /// Disconnects and waits until the helper has closed the connection.
+    pub(crate) fn disconnect(mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
         assert_eq!(self.stream.read(&mut [0]).unwrap(), 0);
     }
 }
 
-/// `/dev/null`, in two ways: no device that knows reservations.
+/// File descriptors of `/dev/null`, a device without reservations.
 pub(crate) struct Devices {
     read_only: File,
     writable: File,
@@ -209,23 +212,23 @@ pub(crate) struct Devices {
 
 impl Devices {
     pub(crate) fn open() -> Self {
-        let mut both = OpenOptions::new();
-        both.read(true).write(true);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
         Self {
             read_only: File::open("/dev/null").unwrap(),
-            writable: both.open("/dev/null").unwrap(),
+            writable: options.open("/dev/null").unwrap(),
         }
     }
 }
 
-/// One request of a client.
+/// A request of a client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request {
     pub(crate) opcode: u8,
     pub(crate) action: u8,
     pub(crate) scope_type: u8,
     pub(crate) length: u16,
-    /// The two keys of OUT.
+    /// The two keys in the parameter list of PERSISTENT RESERVE OUT.
     pub(crate) keys: [u64; 2],
     pub(crate) is_read_only: bool,
 }
@@ -234,7 +237,8 @@ pub(crate) const IN: u8 = 0x5e;
 pub(crate) const OUT: u8 = 0x5f;
 
 impl Request {
-    /// The `index`th request of a client: of four kinds in turn, and like no other near it.
+    /// Returns the request number `index` of a client. The four kinds of requests take turns, and
+    /// keys and lengths tell apart requests that are close to each other.
     pub(crate) fn nth(client: u64, index: u64) -> Self {
         let request = Self {
             opcode: OUT,
@@ -244,20 +248,20 @@ impl Request {
             keys: [client << 32 | index, !index],
             is_read_only: false,
         };
-        let for_in = Self {
+        let request_in = Self {
             opcode: IN,
             length: 8 + u16::try_from(index % 8000).unwrap(),
             keys: [0; 2],
             ..request
         };
         match index % 4 {
-            0 => for_in,
+            0 => request_in,
             1 => request,
             2 => Self {
                 action: 2,
-                ..for_in
+                ..request_in
             },
-            // RESERVE, write exclusive, by a descriptor that cannot be written to.
+            // RESERVE, write exclusive, through a read-only descriptor.
             _ => Self {
                 action: 1,
                 scope_type: 1,
@@ -280,7 +284,7 @@ impl Request {
         ]
     }
 
-    fn list(&self) -> Vec<u8> {
+    fn parameter_list(&self) -> Vec<u8> {
         if self.opcode == IN {
             return Vec::new();
         }
@@ -291,9 +295,10 @@ impl Request {
     }
 }
 
-/// As many requests by each of so many clients at once, which all leave at the end. Their first number.
-pub(crate) fn load(running: &Running, clients: u64, requests: u64) -> u64 {
-    let clients: Vec<_> = (0..clients).map(|_| running.client()).collect();
+/// Runs a number of concurrent clients, each with a number of requests. Returns the number of the
+/// first client.
+pub(crate) fn run_load(helper: &Helper, clients: u64, requests: u64) -> u64 {
+    let clients: Vec<_> = (0..clients).map(|_| helper.connect()).collect();
     let first = clients.first().unwrap().number;
     thread::scope(|scope| {
         for mut client in clients {
@@ -301,12 +306,41 @@ pub(crate) fn load(running: &Running, clients: u64, requests: u64) -> u64 {
                 let devices = Devices::open();
                 for index in 0..requests {
                     let request = Request::nth(client.number, index);
-                    let answer = client.ask(&request, &devices);
-                    assert_eq!(answer.status.0, 2, "CHECK CONDITION is what /dev/null says");
+                    let answer = client.execute(&request, &devices);
+                    assert_eq!(answer.status.0, 2, "CHECK CONDITION");
                 }
-                client.leave();
+                client.disconnect();
             });
         }
     });
     first
+}
+
+/// Reports on standard error that a test is skipped; panics if `PR_COMPAT_STRICT` is set.
+pub(crate) fn skip(reason: &str) {
+    let is_strict = env::var_os("PR_COMPAT_STRICT").is_some();
+    assert!(!is_strict, "skipped: {reason}");
+    // The output of `eprintln!` is shown only if the test fails.
+    let _ = writeln!(io::stderr(), "trace: skipped: {reason}");
+}
+
+/// Returns a wrapper that runs a shell script, and then the helper, in a mount namespace of its
+/// own. Skips the test and returns `None` if that is not possible.
+pub(crate) fn mount_namespace(script: &str) -> Option<Vec<String>> {
+    // Without root, a user namespace is needed too. The user keeps its ID there.
+    let options = [&["-m"][..], &["-mc", "--keep-caps"]];
+    let works = |options: &&&[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(**options);
+        command.args(["mount", "-t", "tmpfs", "none", "/tmp"]);
+        command.stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    let Some(options) = options.iter().find(works) else {
+        skip("cannot create a mount namespace");
+        return None;
+    };
+    let script = format!("set -e; {script}; exec \"$0\" \"$@\"");
+    let words = [&["unshare"], *options, &["sh", "-c", &script]].concat();
+    Some(words.into_iter().map(str::to_owned).collect())
 }

@@ -1,63 +1,60 @@
-//! Many requests of many clients at once: each event is in the file, in its place, or counted as missing.
+//! High load: each event is in the trace, in its place, or counted as dropped.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use crate::account::{Account, expected, to_binary_file};
-use crate::contents;
-use crate::definitions::Definitions;
-use crate::helper::{Client, Devices, Launch, Request, load, wait_for};
-use crate::reader::{self, Item};
+use crate::binary_reader::{Item, read_file};
+use crate::client_records;
+use crate::event_counts::{EventCounts, binary_trace_args, expected_events};
+use crate::helper::{Client, Devices, HelperCommand, Request, run_load, wait_until};
 
 const CLIENTS: u64 = 16;
 const REQUESTS: u64 = 100_000 / CLIENTS;
 
 #[test]
-fn every_event_of_many_is_in_the_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let arguments = to_binary_file("trace");
-    let launch = Launch::new(folder.path()).args(arguments.iter().map(String::as_str));
-    let mut running = launch.start();
-    let first = load(&running, CLIENTS, REQUESTS);
-    assert!(running.terminate().success());
+fn load_events_are_written_or_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let command = HelperCommand::new(dir.path()).args(binary_trace_args("trace"));
+    let mut helper = command.start();
+    let first = run_load(&helper, CLIENTS, REQUESTS);
+    assert!(helper.terminate().success());
 
-    let bytes = fs::read(folder.path().join("trace")).unwrap();
-    let items = reader::read(&bytes, &Definitions::of_helper()).unwrap();
-    let account = Account::of(&items);
-    account.settle(&expected(running.connected(), &[(CLIENTS, REQUESTS)]));
-    contents::check(&items, running.pid(), first, CLIENTS, REQUESTS);
-    // What is missing was said, and nothing else was.
-    let said = running.said();
-    assert_eq!(account.dropped > 0, !said.is_empty(), "{said}");
+    let items = read_file(&dir.path().join("trace"));
+    let counts = EventCounts::new(&items);
+    counts.assert_complete(&expected_events(helper.connected(), &[(CLIENTS, REQUESTS)]));
+    client_records::check(&items, helper.pid(), first, CLIENTS, REQUESTS);
+    // Only dropped events cause warnings.
+    let stderr = helper.stderr();
+    assert_eq!(counts.dropped > 0, !stderr.is_empty(), "{stderr}");
     let is_expected = |line: &str| line.contains("warning: trace dropped ");
-    assert!(said.lines().all(is_expected), "{said}");
+    assert!(stderr.lines().all(is_expected), "{stderr}");
 }
 
 #[test]
-fn whatever_was_answered_before_the_end_is_in_the_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let arguments = to_binary_file("trace");
-    let launch = Launch::new(folder.path()).args(arguments.iter().map(String::as_str));
-    let mut running = launch.start();
-    let clients: Vec<_> = (0..CLIENTS).map(|_| running.client()).collect();
+fn answered_requests_are_in_the_trace_at_exit() {
+    let dir = tempfile::tempdir().unwrap();
+    let command = HelperCommand::new(dir.path()).args(binary_trace_args("trace"));
+    let mut helper = command.start();
+    let clients: Vec<_> = (0..CLIENTS).map(|_| helper.connect()).collect();
     let total = AtomicU64::new(0);
     let answered: Vec<_> = thread::scope(|scope| {
-        let all: Vec<_> = clients
+        let threads: Vec<_> = clients
             .into_iter()
-            .map(|client| scope.spawn(|| ask_to_the_end(client, &total)))
+            .map(|client| scope.spawn(|| execute_until_closed(client, &total)))
             .collect();
-        wait_for("many answers", || {
+        wait_until("many answers", || {
             (total.load(Ordering::SeqCst) > 2000).then_some(())
         });
-        assert!(running.terminate().success());
-        all.into_iter().map(|one| one.join().unwrap()).collect()
+        assert!(helper.terminate().success());
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
     });
 
-    let bytes = fs::read(folder.path().join("trace")).unwrap();
-    let items = reader::read(&bytes, &Definitions::of_helper()).unwrap();
-    let dropped = Account::of(&items).dropped;
+    let items = read_file(&dir.path().join("trace"));
+    let dropped = EventCounts::new(&items).dropped;
     let mut ends: BTreeMap<u64, u64> = BTreeMap::new();
     for item in &items {
         if let Item::Event(record) = item
@@ -68,7 +65,7 @@ fn whatever_was_answered_before_the_end_is_in_the_file() {
     }
     for (client, answered) in answered {
         let ends = ends.get(&client).copied().unwrap_or(0);
-        // The last answer may have gone to nobody.
+        // The client may not have received the last answer.
         assert!(ends <= answered + 1, "{ends}, {answered}");
         assert!(ends + dropped >= answered, "{ends}, {dropped}, {answered}");
     }
@@ -78,12 +75,13 @@ fn whatever_was_answered_before_the_end_is_in_the_file() {
     assert_eq!(last.name, "pr_helper_stopped");
 }
 
-/// Asks until there is no answer any more. Gives the client's number, and how many there were.
-fn ask_to_the_end(mut client: Client, total: &AtomicU64) -> (u64, u64) {
+/// Sends requests until the helper closes the connection. Returns the number of the client and the
+/// number of its answers.
+fn execute_until_closed(mut client: Client, total: &AtomicU64) -> (u64, u64) {
     let devices = Devices::open();
     let mut answered = 0;
     while client
-        .try_ask(&Request::nth(client.number, answered), &devices)
+        .try_execute(&Request::nth(client.number, answered), &devices)
         .is_ok()
     {
         answered += 1;

@@ -1,67 +1,73 @@
-//! The backend `log`: a line for each event.
+//! Backend `log`: lines in a file or on standard error, even if standard error is not read.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::account::{ALL_BUT_THREADS, expected};
-use crate::contents;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::binary_reader::{self, Item};
+use crate::client_records;
 use crate::definitions::Definitions;
-use crate::helper::{Launch, Running, load};
-use crate::reader::Item;
-use crate::text::read_all;
+use crate::event_counts::{ALL_BUT_THREAD_EVENTS, expected_events};
+use crate::helper::{Helper, HelperCommand, run_load, wait_until};
+use crate::text_reader::read_all;
 
 const CLIENTS: u64 = 4;
 const REQUESTS: u64 = 100;
 
-/// What a helper has written to `file` of its folder by its end.
-fn trace_of(arguments: &[&str], file: &str) -> (Running, u64, String) {
-    let folder = tempfile::tempdir().unwrap();
-    let launch = Launch::new(folder.path()).args(arguments.iter().copied());
-    let mut running = launch.start();
-    let first = load(&running, CLIENTS, REQUESTS);
-    assert!(running.terminate().success());
-    let text = fs::read_to_string(folder.path().join(file)).unwrap();
-    (running, first, text)
+/// Runs a helper under load until it exits. Returns the helper, the number of the first client, and
+/// the content of `file` in its directory.
+fn run(arguments: &[&str], file: &str) -> (Helper, u64, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let command = HelperCommand::new(dir.path()).args(arguments.iter().copied());
+    let mut helper = command.start();
+    let first = run_load(&helper, CLIENTS, REQUESTS);
+    assert!(helper.terminate().success());
+    let text = fs::read_to_string(dir.path().join(file)).unwrap();
+    (helper, first, text)
 }
 
-/// Checks everything about the lines. They have neither process nor time.
+/// Checks that the lines have all events. Lines have neither a process ID nor a time.
 fn check(text: &str, connections: u64, first: u64) {
-    let (records, account) = read_all(text, &Definitions::of_helper());
-    assert_eq!(account.dropped, 0);
-    account.settle(&expected(connections, &[(CLIENTS, REQUESTS)]));
+    let (records, counts) = read_all(text, &Definitions::from_helper());
+    assert_eq!(counts.dropped, 0);
+    counts.assert_complete(&expected_events(connections, &[(CLIENTS, REQUESTS)]));
     let items: Vec<_> = records.into_iter().map(Item::Event).collect();
-    contents::check(&items, 0, first, CLIENTS, REQUESTS);
+    client_records::check(&items, 0, first, CLIENTS, REQUESTS);
 }
 
 #[test]
-fn lines_go_to_standard_error() {
-    let (running, first, text) = trace_of(&ALL_BUT_THREADS, "stderr");
-    check(&text, running.connected(), first);
+fn log_writes_to_standard_error() {
+    let (helper, first, text) = run(&ALL_BUT_THREAD_EVENTS, "stderr");
+    check(&text, helper.connected(), first);
 }
 
 #[test]
-fn lines_go_to_a_file() {
+fn log_writes_to_a_file() {
     let arguments = ["-T*", "-T-pr_helper_thread_*,file=trace"];
-    let (running, first, text) = trace_of(&arguments, "trace");
+    let (helper, first, text) = run(&arguments, "trace");
     assert!(!text.contains("qemu-pr-helper: "));
-    check(&text, running.connected(), first);
+    check(&text, helper.connected(), first);
 }
 
 #[test]
-fn lines_can_begin_with_thread_and_time() {
+fn timestamps_have_thread_and_time() {
     let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let arguments = [
         "--trace-timestamp",
         "-T*",
         "-T-pr_helper_thread_*,file=trace",
     ];
-    let (running, first, text) = trace_of(&arguments, "trace");
+    let (helper, first, text) = run(&arguments, "trace");
     let after = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let mut threads: Vec<u32> = Vec::new();
     let mut plain = String::new();
     for line in text.lines() {
-        let (stamp, rest) = line.split_once(':').unwrap();
-        let (thread, time) = stamp.split_once('@').unwrap();
+        let (timestamp, rest) = line.split_once(':').unwrap();
+        let (thread, time) = timestamp.split_once('@').unwrap();
         let (seconds, microseconds) = time.split_once('.').unwrap();
         assert_eq!(microseconds.len(), 6, "{line}");
         let microseconds: u128 = microseconds.parse().unwrap();
@@ -73,18 +79,18 @@ fn lines_can_begin_with_thread_and_time() {
         threads.push(thread.parse().unwrap());
         plain += &format!("{rest}\n");
     }
-    check(&plain, running.connected(), first);
-    // The first thread starts and stops the helper, others serve.
-    let main = running.pid();
+    check(&plain, helper.connected(), first);
+    // The main thread starts and stops the helper. Other threads serve clients.
+    let main = helper.pid();
     assert_eq!(threads.first(), Some(&main));
     assert_eq!(threads.last(), Some(&main));
     assert!(threads.iter().any(|thread| *thread != main));
 }
 
 #[test]
-fn both_backends_say_the_same() {
-    let folder = tempfile::tempdir().unwrap();
-    let launch = Launch::new(folder.path()).args([
+fn log_and_simple_have_the_same_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let command = HelperCommand::new(dir.path()).args([
         "--trace-backend",
         "log",
         "--trace-backend",
@@ -92,13 +98,13 @@ fn both_backends_say_the_same() {
         "-Tpr_helper_in_*",
         "-Tpr_helper_out_*,file=trace",
     ]);
-    let mut running = launch.start();
-    load(&running, 1, 100);
-    assert!(running.terminate().success());
-    let definitions = Definitions::of_helper();
-    let (lines, _) = read_all(&running.said(), &definitions);
-    let bytes = fs::read(folder.path().join("trace")).unwrap();
-    let items = crate::reader::read(&bytes, &definitions).unwrap();
+    let mut helper = command.start();
+    run_load(&helper, 1, 100);
+    assert!(helper.terminate().success());
+    let definitions = Definitions::from_helper();
+    let (lines, _) = read_all(&helper.stderr(), &definitions);
+    let bytes = fs::read(dir.path().join("trace")).unwrap();
+    let items = binary_reader::read(&bytes, &definitions).unwrap();
     assert_eq!(lines.len(), 200);
     assert_eq!(items.len(), 200);
     for (line, item) in lines.iter().zip(&items) {
@@ -107,4 +113,68 @@ fn both_backends_say_the_same() {
         };
         assert_eq!((&line.name, &line.values), (&record.name, &record.values));
     }
+}
+
+#[test]
+fn closed_stderr_does_not_stop_the_helper() {
+    let dir = tempfile::tempdir().unwrap();
+    let wrapper = ["sh", "-c", "exec \"$0\" \"$@\" 2>&-"];
+    let command = HelperCommand::with_wrapper(dir.path(), &wrapper).args(ALL_BUT_THREAD_EVENTS);
+    let mut helper = command.start();
+    run_load(&helper, 4, 100);
+    assert!(helper.terminate().success());
+}
+
+#[test]
+fn broken_stderr_pipe_does_not_stop_the_helper() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    drop(reader);
+    let command = HelperCommand::new(dir.path()).args(ALL_BUT_THREAD_EVENTS);
+    let mut helper = command.stderr(writer).start();
+    run_load(&helper, 4, 100);
+    assert!(helper.terminate().success());
+}
+
+#[test]
+fn full_stderr_pipe_does_not_stop_the_helper() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let command = HelperCommand::new(dir.path()).args(ALL_BUT_THREAD_EVENTS);
+    let mut helper = command.stderr(writer).start();
+    run_load(&helper, 4, 1250);
+    assert!(helper.terminate().success());
+}
+
+#[test]
+fn late_stderr_reader_gets_a_drop_marker() {
+    let dir = tempfile::tempdir().unwrap();
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let command = HelperCommand::new(dir.path()).args(ALL_BUT_THREAD_EVENTS);
+    let mut helper = command.stderr(writer).start();
+    let (clients, requests) = (4, 5000);
+    run_load(&helper, clients, requests);
+    // The pipe is read from now on, and closed only when the broker has exited too.
+    let is_read = Arc::new(AtomicBool::new(false));
+    let has_read = Arc::clone(&is_read);
+    let thread = std::thread::spawn(move || {
+        let mut text = String::new();
+        for line in BufReader::new(File::from(reader)).lines() {
+            let line = line.unwrap();
+            has_read.store(true, Ordering::SeqCst);
+            text += &(line + "\n");
+        }
+        text
+    });
+    // At exit, the helper waits only a second for a writable pipe. On a busy host, a new thread may
+    // not run within a second, so the test waits for the reader first.
+    wait_until("reader thread", || {
+        is_read.load(Ordering::SeqCst).then_some(())
+    });
+    let connections = helper.connected();
+    assert!(helper.terminate().success());
+    let text = thread.join().unwrap();
+    let (_, counts) = read_all(&text, &Definitions::from_helper());
+    counts.assert_complete(&expected_events(connections, &[(clients, requests)]));
+    assert!(counts.dropped > 0);
 }

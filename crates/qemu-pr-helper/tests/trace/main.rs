@@ -1,30 +1,29 @@
-//! Traces of the real helper: what it writes is read by code of the tests' own, and every event is accounted for.
+//! Traces of the real helper. Independent readers parse them, and every event is accounted for.
 //!
-//! | module | job |
+//! | module | content |
 //! |---|---|
-//! | `helper` | a helper as a process, and its clients |
-//! | `definitions` | reads what `--trace-events` prints |
-//! | `reader` | reads binary traces |
-//! | `text` | reads lines |
-//! | `account` | how many events there must be |
-//! | `namespace` | a private view of the file system |
+//! | `helper` | a helper process and its clients |
+//! | `definitions` | a parser of the output of `--trace-events` |
+//! | `binary_reader`, `text_reader` | readers of binary traces and of lines |
+//! | `event_counts` | the expected number of events |
+//! | `client_records` | the expected records of each client |
 //! | all others | the tests |
 //!
-//! `probes` is there with `--features usdt`. Some want a mount namespace or root, and say so where they cannot have
-//! it; `PR_COMPAT_STRICT` makes that a failure.
+//! `probes` requires `--features usdt`. Some tests require root or a mount namespace and skip
+//! without; `PR_COMPAT_STRICT` turns a skip into a failure.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
-mod account;
-mod contents;
-mod daemon;
+mod binary_format;
+mod binary_reader;
+mod client_records;
 mod definitions;
-mod disk;
-mod golden;
+mod errors;
+mod event_counts;
+mod file;
 mod helper;
 mod load;
 mod log;
-mod namespace;
 mod pipe;
 #[cfg(all(
     feature = "usdt",
@@ -32,8 +31,5 @@ mod pipe;
     target_endian = "little"
 ))]
 mod probes;
-mod reader;
-mod refused;
-mod stderr;
 mod syslog;
-mod text;
+mod text_reader;

@@ -1,4 +1,4 @@
-//! A named pipe as trace file: with a reader that is slow, late, or not the only one; and without.
+//! Named pipe as trace file: without a reader, and with slow, late and changing readers.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -9,35 +9,36 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, Mode, mkfifoat};
 
-use crate::account::{Account, expected, to_binary_file};
-use crate::contents;
+use crate::binary_reader::{self, Item};
+use crate::client_records;
 use crate::definitions::Definitions;
-use crate::helper::{Launch, Running, load, wait_for};
-use crate::reader::{self, Item};
+use crate::event_counts::{EventCounts, binary_trace_args, expected_events};
+use crate::helper::{Helper, HelperCommand, run_load, wait_until};
 
 const CLIENTS: u64 = 16;
 
-/// A helper whose trace goes into the pipe `trace`.
-fn start(folder: &Path) -> Running {
-    mkfifoat(CWD, folder.join("trace"), Mode::RUSR | Mode::WUSR).unwrap();
-    let arguments = to_binary_file("trace");
-    let launch = Launch::new(folder).args(arguments.iter().map(String::as_str));
-    launch.start()
+/// Starts a helper that writes a binary trace to the named pipe `trace`.
+fn start(dir: &Path) -> Helper {
+    mkfifoat(CWD, dir.join("trace"), Mode::RUSR | Mode::WUSR).unwrap();
+    let command = HelperCommand::new(dir).args(binary_trace_args("trace"));
+    command.start()
 }
 
-/// Somebody who reads a pipe to its end, as fast as it is told.
+/// A reader of a pipe, slow at first.
 #[derive(Default)]
-struct Reader {
-    hurries: AtomicBool,
+struct PipeReader {
+    /// Set to read without delays.
+    is_fast: AtomicBool,
+    /// Number of bytes read so far in fast mode.
     count: AtomicUsize,
 }
 
-impl Reader {
-    /// Reads `piece` bytes at a time with a pause in between, or nothing at all if that is 0, until
-    /// there is a hurry.
+impl PipeReader {
+    /// Reads a pipe to its end. In slow mode it reads `piece` bytes every 2 ms, or nothing if
+    /// `piece` is 0.
     fn read(&self, mut pipe: File, piece: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
-        while !self.hurries.load(Ordering::SeqCst) {
+        while !self.is_fast.load(Ordering::SeqCst) {
             let mut buffer = vec![0; piece];
             let count = if piece > 0 {
                 pipe.read(&mut buffer).unwrap()
@@ -57,74 +58,76 @@ impl Reader {
         }
     }
 
-    /// Has it read on at once, and waits until nothing more comes.
-    fn hurry(&self) {
-        self.hurries.store(true, Ordering::SeqCst);
+    /// Switches to fast mode and waits until no more bytes arrive.
+    fn drain(&self) {
+        self.is_fast.store(true, Ordering::SeqCst);
         let mut before = 0;
-        wait_for("the end of what is kept", || {
-            // As long as the helper keeps records back, and longer.
+        wait_until("empty buffer of the helper", || {
+            // The delay exceeds the flush interval of the helper.
             thread::sleep(Duration::from_millis(300));
             let count = self.count.load(Ordering::SeqCst);
-            let is_all = count > 0 && count == before;
+            let is_drained = count > 0 && count == before;
             before = count;
-            is_all.then_some(())
+            is_drained.then_some(())
         });
     }
 }
 
-/// Puts a load on a helper whose trace is read like this. Gives how many events are missing.
-fn load_with_reader(piece: usize, requests: u64) -> u64 {
-    let folder = tempfile::tempdir().unwrap();
-    let mut running = start(folder.path());
-    let reader = Reader::default();
+/// Runs a load while a [`PipeReader`] reads the trace, and checks the trace. Returns the number of
+/// dropped events.
+fn run_load_with_reader(piece: usize, requests: u64) -> u64 {
+    let dir = tempfile::tempdir().unwrap();
+    let mut helper = start(dir.path());
+    let reader = PipeReader::default();
     let (first, bytes) = thread::scope(|scope| {
-        let pipe = File::open(folder.path().join("trace")).unwrap();
-        let reading = scope.spawn(|| reader.read(pipe, piece));
-        let first = load(&running, CLIENTS, requests);
-        reader.hurry();
-        assert!(running.terminate().success());
-        (first, reading.join().unwrap())
+        let pipe = File::open(dir.path().join("trace")).unwrap();
+        let thread = scope.spawn(|| reader.read(pipe, piece));
+        let first = run_load(&helper, CLIENTS, requests);
+        reader.drain();
+        assert!(helper.terminate().success());
+        (first, thread.join().unwrap())
     });
-    let items = reader::read(&bytes, &Definitions::of_helper()).unwrap();
-    let account = Account::of(&items);
-    account.settle(&expected(running.connected(), &[(CLIENTS, requests)]));
-    contents::check(&items, running.pid(), first, CLIENTS, requests);
+    let items = binary_reader::read(&bytes, &Definitions::from_helper()).unwrap();
+    let counts = EventCounts::new(&items);
+    counts.assert_complete(&expected_events(helper.connected(), &[(CLIENTS, requests)]));
+    client_records::check(&items, helper.pid(), first, CLIENTS, requests);
     assert_eq!(
-        running.said().contains("trace dropped"),
-        account.dropped > 0
+        helper.stderr().contains("trace dropped"),
+        counts.dropped > 0
     );
-    account.dropped
+    counts.dropped
 }
 
 #[test]
-fn what_a_slow_reader_misses_is_counted() {
-    // 16 bytes each 2 ms: far less than any machine produces meanwhile.
-    assert!(load_with_reader(16, 1500) > 0);
+fn slow_reader_gets_drop_markers() {
+    // 16 bytes every 2 ms are far less than what the load produces.
+    assert!(run_load_with_reader(16, 1500) > 0);
 }
 
 #[test]
-fn what_a_reader_misses_who_reads_at_the_end_is_counted() {
-    assert!(load_with_reader(0, 1500) > 0);
+fn late_reader_gets_drop_markers() {
+    assert!(run_load_with_reader(0, 1500) > 0);
 }
 
 #[test]
-fn without_a_reader_the_helper_serves_and_a_late_one_gets_the_beginning() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut running = start(folder.path());
+fn pipe_without_reader_keeps_the_first_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut helper = start(dir.path());
     let (clients, requests) = (4, 1250);
-    let first = load(&running, clients, requests);
+    let first = run_load(&helper, clients, requests);
 
-    let reader = Reader::default();
+    let reader = PipeReader::default();
     let bytes = thread::scope(|scope| {
-        let pipe = File::open(folder.path().join("trace")).unwrap();
-        let reading = scope.spawn(|| reader.read(pipe, 0));
-        reader.hurry();
-        assert!(running.terminate().success());
-        reading.join().unwrap()
+        let pipe = File::open(dir.path().join("trace")).unwrap();
+        let thread = scope.spawn(|| reader.read(pipe, 0));
+        reader.drain();
+        assert!(helper.terminate().success());
+        thread.join().unwrap()
     });
-    let items = reader::read(&bytes, &Definitions::of_helper()).unwrap();
-    Account::of(&items).settle(&expected(running.connected(), &[(clients, requests)]));
-    contents::check(&items, running.pid(), first, clients, requests);
+    let items = binary_reader::read(&bytes, &Definitions::from_helper()).unwrap();
+    EventCounts::new(&items)
+        .assert_complete(&expected_events(helper.connected(), &[(clients, requests)]));
+    client_records::check(&items, helper.pid(), first, clients, requests);
     let Some(Item::Event(first)) = items.first() else {
         panic!("{:?}", items.first());
     };
@@ -132,53 +135,53 @@ fn without_a_reader_the_helper_serves_and_a_late_one_gets_the_beginning() {
 }
 
 #[test]
-fn what_is_in_the_pipe_at_the_end_is_whole_and_the_rest_is_said() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut running = start(folder.path());
-    // Somebody who reads nothing before the helper has ended.
-    let mut pipe = File::open(folder.path().join("trace")).unwrap();
+fn full_pipe_at_exit_has_whole_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut helper = start(dir.path());
+    // This reader reads nothing before the helper has exited.
+    let mut pipe = File::open(dir.path().join("trace")).unwrap();
     let (clients, requests) = (4, 250);
-    load(&running, clients, requests);
-    assert!(running.terminate().success());
-    // In the log, unless there was just room for the number in the pipe.
-    let said = running.said();
-    let last = said.split_once("trace dropped its last ");
+    run_load(&helper, clients, requests);
+    assert!(helper.terminate().success());
+    // The log has the number of the last dropped events, unless the drop marker fit into the pipe.
+    let stderr = helper.stderr();
+    let last = stderr.split_once("trace dropped its last ");
     let last = last.map(|(_, rest)| rest.split_once(" events").unwrap().0);
     let last = last.map_or(0, |last| last.parse().unwrap());
 
     let mut bytes = Vec::new();
     pipe.read_to_end(&mut bytes).unwrap();
-    let items = reader::read(&bytes, &Definitions::of_helper()).unwrap();
-    let mut account = Account::of(&items);
-    account.dropped += last;
-    account.settle(&expected(running.connected(), &[(clients, requests)]));
-    assert!(account.dropped > 0);
+    let items = binary_reader::read(&bytes, &Definitions::from_helper()).unwrap();
+    let mut counts = EventCounts::new(&items);
+    counts.dropped += last;
+    counts.assert_complete(&expected_events(helper.connected(), &[(clients, requests)]));
+    assert!(counts.dropped > 0);
 }
 
 #[test]
-fn readers_come_and_go_and_the_next_goes_on_where_the_last_has_stopped() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut running = start(folder.path());
-    let path = folder.path().join("trace");
-    // Neither stops where a record ends, but by chance.
+fn next_reader_continues_after_the_previous_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut helper = start(dir.path());
+    let path = dir.path().join("trace");
+    // The first two readers most likely stop in the middle of a record.
     let mut bytes = vec![0; 999];
     File::open(&path).unwrap().read_exact(&mut bytes).unwrap();
-    load(&running, 4, 250);
+    run_load(&helper, 4, 250);
     let mut more = vec![0; 77_777];
     File::open(&path).unwrap().read_exact(&mut more).unwrap();
     bytes.extend(more);
-    load(&running, 4, 250);
+    run_load(&helper, 4, 250);
 
-    let reader = Reader::default();
+    let reader = PipeReader::default();
     let rest = thread::scope(|scope| {
         let pipe = File::open(&path).unwrap();
-        let reading = scope.spawn(|| reader.read(pipe, 0));
-        reader.hurry();
-        assert!(running.terminate().success());
-        reading.join().unwrap()
+        let thread = scope.spawn(|| reader.read(pipe, 0));
+        reader.drain();
+        assert!(helper.terminate().success());
+        thread.join().unwrap()
     });
     bytes.extend(rest);
-    let items = reader::read(&bytes, &Definitions::of_helper()).unwrap();
+    let items = binary_reader::read(&bytes, &Definitions::from_helper()).unwrap();
     let loads = [(4, 250), (4, 250)];
-    Account::of(&items).settle(&expected(running.connected(), &loads));
+    EventCounts::new(&items).assert_complete(&expected_events(helper.connected(), &loads));
 }

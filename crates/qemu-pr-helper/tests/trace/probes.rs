@@ -1,30 +1,30 @@
-//! Static probes: each event has one in the program, by its name, where tracers look for it.
+//! Static probes: the binary has a probe for each event.
 
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::helper::{PROGRAM, printed};
+use crate::helper::{HELPER, helper_output};
 
-/// The type of such a note.
-const PROBE: u32 = 3;
+/// Type of an ELF note with a probe.
+const NOTE_STAPSDT: u32 = 3;
 
-/// A little of ELF, 64 bits, little-endian.
+/// An ELF file with 64-bit little-endian fields.
 struct Elf(Vec<u8>);
 
 impl Elf {
-    fn number(&self, place: usize, size: usize) -> usize {
+    fn number(&self, offset: usize, size: usize) -> usize {
         let mut bytes = [0; 8];
-        bytes[..size].copy_from_slice(&self.0[place..place + size]);
+        bytes[..size].copy_from_slice(&self.0[offset..offset + size]);
         usize::try_from(u64::from_le_bytes(bytes)).unwrap()
     }
 
-    /// The text that ends with a zero byte.
-    fn text(&self, place: usize) -> &str {
-        let bytes = self.0[place..].split(|byte| *byte == 0).next().unwrap();
+    /// Reads a NUL-terminated text.
+    fn text(&self, offset: usize) -> &str {
+        let bytes = self.0[offset..].split(|byte| *byte == 0).next().unwrap();
         str::from_utf8(bytes).unwrap()
     }
 
-    /// Where a section's content begins and ends.
+    /// Returns the offsets of the start and the end of a section.
     fn section(&self, name: &str) -> Option<(usize, usize)> {
         let (headers, size) = (self.number(0x28, 8), self.number(0x3a, 2));
         let header = |number: usize| headers + number * size;
@@ -35,32 +35,32 @@ impl Elf {
         Some((start, start + self.number(found + 0x20, 8)))
     }
 
-    /// Providers, names and arguments of all probes.
+    /// Returns provider, name and arguments of each probe.
     fn probes(&self) -> Vec<[&str; 3]> {
-        let Some((mut place, end)) = self.section(".note.stapsdt") else {
+        let Some((mut offset, end)) = self.section(".note.stapsdt") else {
             return Vec::new();
         };
         let mut probes = Vec::new();
-        while place < end {
-            let (name, content) = (self.number(place, 4), self.number(place + 4, 4));
-            assert_eq!(self.number(place + 8, 4), PROBE.try_into().unwrap());
-            assert_eq!(self.text(place + 12), "stapsdt");
-            let start = place + 12 + name.next_multiple_of(4);
-            // Behind three addresses.
+        while offset < end {
+            let (name, content) = (self.number(offset, 4), self.number(offset + 4, 4));
+            assert_eq!(self.number(offset + 8, 4), NOTE_STAPSDT.try_into().unwrap());
+            assert_eq!(self.text(offset + 12), "stapsdt");
+            let start = offset + 12 + name.next_multiple_of(4);
+            // Three addresses precede the texts.
             let provider = self.text(start + 24);
             let name = self.text(start + 24 + provider.len() + 1);
             let arguments = self.text(start + 24 + provider.len() + 1 + name.len() + 1);
             probes.push([provider, name, arguments]);
-            place = start + content.next_multiple_of(4);
+            offset = start + content.next_multiple_of(4);
         }
         probes
     }
 }
 
 #[test]
-fn each_event_has_a_probe_with_its_arguments() {
-    let elf = Elf(fs::read(PROGRAM).unwrap());
-    let definitions = crate::definitions::Definitions::of_helper();
+fn probe_of_each_event_has_its_arguments() {
+    let elf = Elf(fs::read(HELPER).unwrap());
+    let definitions = crate::definitions::Definitions::from_helper();
     let mut found = BTreeSet::new();
     for [provider, name, arguments] in elf.probes() {
         assert_eq!(provider, "qemu_pr_helper");
@@ -69,6 +69,6 @@ fn each_event_has_a_probe_with_its_arguments() {
         assert_eq!(count, definition.arguments.len(), "{name}: {arguments}");
         found.insert(name);
     }
-    let names = printed("-Thelp");
+    let names = helper_output("-Thelp");
     assert_eq!(found, names.lines().collect());
 }

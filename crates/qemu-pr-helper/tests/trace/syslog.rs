@@ -1,4 +1,5 @@
-//! The backend `syslog`: a datagram to `/dev/log` for each event, which is the test's in the helper's view.
+//! Backend `syslog`: a datagram to `/dev/log` for each event. In the helper's mount namespace,
+//! `/dev/log` is a socket of the test.
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
@@ -9,43 +10,43 @@ use std::time::Duration;
 
 use rustix::io::ioctl_fionread;
 
-use crate::account::{ALL_BUT_THREADS, expected};
-use crate::contents;
+use crate::binary_reader::Item;
+use crate::client_records;
 use crate::definitions::Definitions;
-use crate::helper::{Launch, Running, load, wait_for};
-use crate::namespace;
-use crate::reader::Item;
-use crate::text::read_all;
+use crate::event_counts::{ALL_BUT_THREAD_EVENTS, expected_events};
+use crate::helper::{Helper, HelperCommand, mount_namespace, run_load, wait_until};
+use crate::text_reader::read_all;
 
-/// A folder for `/dev`, with no more in it than the socket `log` and what the helper itself needs.
+/// Shell script that replaces `/dev` by a directory with only `null` and the socket `log`.
 const DEV: &str = "mkdir dev; mount -t tmpfs none dev; touch dev/null dev/log; \
                    mount --bind /dev/null dev/null; mount --bind log dev/log; \
                    mount --rbind dev /dev";
 
-/// A helper with these events, whose `/dev/log` is the socket `log` of its folder. `None` where that cannot be had.
-fn start(folder: &Path, events: &[&str]) -> Option<Running> {
-    let wrapper = namespace::wrapper(DEV)?;
+/// Starts a helper with these events in a mount namespace where `/dev/log` is the socket `log` in
+/// `dir`. Returns `None` if the namespace cannot be created.
+fn start(dir: &Path, events: &[&str]) -> Option<Helper> {
+    let wrapper = mount_namespace(DEV)?;
     let wrapper: Vec<_> = wrapper.iter().map(String::as_str).collect();
-    let launch = Launch::under(folder, &wrapper).args(["--trace-backend", "syslog"]);
-    Some(launch.args(events.iter().copied()).start())
+    let command = HelperCommand::with_wrapper(dir, &wrapper).args(["--trace-backend", "syslog"]);
+    Some(command.args(events.iter().copied()).start())
 }
 
-/// Everything that comes until it is enough, and what is there then; as lines without what each has in
-/// front.
-fn receive(log: &UnixDatagram, helper: u32, is_enough: &AtomicBool) -> String {
-    let front = format!("<30>qemu-pr-helper[{helper}]: ");
+/// Receives datagrams until `is_done` is set and the queue is empty. Returns them as lines without
+/// their prefix.
+fn receive(log: &UnixDatagram, pid: u32, is_done: &AtomicBool) -> String {
+    let prefix = format!("<30>qemu-pr-helper[{pid}]: ");
     let mut text = String::new();
     let mut buffer = [0; 4096];
     log.set_read_timeout(Some(Duration::from_millis(100)))
         .unwrap();
     loop {
-        // Asked before there is nothing: what came in between is still read.
-        let is_last = is_enough.load(Ordering::SeqCst);
+        // The flag is read first, so that datagrams sent before it was set are still received.
+        let is_last = is_done.load(Ordering::SeqCst);
         match log.recv(&mut buffer) {
             Ok(length) => {
                 let line = str::from_utf8(&buffer[..length]).unwrap();
                 assert!(!line.contains('\n'), "{line}");
-                text += line.strip_prefix(&front).unwrap();
+                text += line.strip_prefix(&prefix).unwrap();
                 text.push('\n');
             }
             Err(error) => {
@@ -59,51 +60,51 @@ fn receive(log: &UnixDatagram, helper: u32, is_enough: &AtomicBool) -> String {
 }
 
 #[test]
-fn each_event_is_a_line_of_the_system_s_log() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = UnixDatagram::bind(folder.path().join("log")).unwrap();
-    let is_enough = AtomicBool::new(false);
+fn syslog_gets_a_line_for_each_event() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = UnixDatagram::bind(dir.path().join("log")).unwrap();
+    let is_done = AtomicBool::new(false);
     let (clients, requests) = (4, 50);
-    let Some(mut running) = start(folder.path(), &ALL_BUT_THREADS) else {
+    let Some(mut helper) = start(dir.path(), &ALL_BUT_THREAD_EVENTS) else {
         return;
     };
-    let helper = running.pid();
+    let pid = helper.pid();
     thread::scope(|scope| {
-        let receiving = scope.spawn(|| receive(&log, helper, &is_enough));
-        let first = load(&running, clients, requests);
-        // So that there is room for the last ones.
-        wait_for("an empty queue", || {
+        let thread = scope.spawn(|| receive(&log, pid, &is_done));
+        let first = run_load(&helper, clients, requests);
+        // The queue must have space for the last events.
+        wait_until("empty queue", || {
             (ioctl_fionread(&log).unwrap() == 0).then_some(())
         });
-        assert!(running.terminate().success());
-        is_enough.store(true, Ordering::SeqCst);
-        let text = receiving.join().unwrap();
-        let (records, account) = read_all(&text, &Definitions::of_helper());
-        account.settle(&expected(running.connected(), &[(clients, requests)]));
+        assert!(helper.terminate().success());
+        is_done.store(true, Ordering::SeqCst);
+        let text = thread.join().unwrap();
+        let (records, counts) = read_all(&text, &Definitions::from_helper());
+        counts.assert_complete(&expected_events(helper.connected(), &[(clients, requests)]));
         let mut items: Vec<_> = records.into_iter().map(Item::Event).collect();
-        // A queue of ten lines, which is what kernels have, is full now and then.
-        if account.dropped > 0 {
-            let (process, count) = (0, account.dropped);
+        // The default queue of ten datagrams can be full at times.
+        if counts.dropped > 0 {
+            let (process, count) = (0, counts.dropped);
             items.push(Item::Dropped { process, count });
         }
-        contents::check(&items, 0, first, clients, requests);
+        client_records::check(&items, 0, first, clients, requests);
     });
 }
 
 #[test]
-fn one_that_does_not_read_delays_nobody_and_gets_the_number_of_what_is_missing() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = UnixDatagram::bind(folder.path().join("log")).unwrap();
-    let Some(mut running) = start(folder.path(), &ALL_BUT_THREADS) else {
+fn late_syslog_reader_gets_a_drop_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = UnixDatagram::bind(dir.path().join("log")).unwrap();
+    let Some(mut helper) = start(dir.path(), &ALL_BUT_THREAD_EVENTS) else {
         return;
     };
     let (clients, requests) = (4, 1000);
-    load(&running, clients, requests);
-    // Room for the last two events, and the number in front of them.
-    let is_enough = AtomicBool::new(true);
-    let mut text = receive(&log, running.pid(), &is_enough);
-    assert!(running.terminate().success());
-    let last = receive(&log, running.pid(), &is_enough);
+    run_load(&helper, clients, requests);
+    // Empty the queue, so that it has space for a drop line and the last two events.
+    let is_done = AtomicBool::new(true);
+    let mut text = receive(&log, helper.pid(), &is_done);
+    assert!(helper.terminate().success());
+    let last = receive(&log, helper.pid(), &is_done);
     let lines: Vec<_> = last.lines().collect();
     let [
         dropped,
@@ -115,49 +116,48 @@ fn one_that_does_not_read_delays_nobody_and_gets_the_number_of_what_is_missing()
     };
     assert!(dropped.starts_with("dropped "), "{dropped}");
     text += &last;
-    let (_, account) = read_all(&text, &Definitions::of_helper());
-    account.settle(&expected(running.connected(), &[(clients, requests)]));
-    let said = running.said();
-    let lines: Vec<_> = said.lines().collect();
+    let (_, counts) = read_all(&text, &Definitions::from_helper());
+    counts.assert_complete(&expected_events(helper.connected(), &[(clients, requests)]));
+    let stderr = helper.stderr();
+    let lines: Vec<_> = stderr.lines().collect();
     let expected = "qemu-pr-helper: warning: trace dropped events: /dev/log: \
                     Resource temporarily unavailable (os error 11)";
     assert_eq!(lines, [expected]);
 }
 
 #[test]
-fn what_is_missing_is_said_at_the_end_if_no_event_comes_after_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = UnixDatagram::bind(folder.path().join("log")).unwrap();
-    let Some(mut running) = start(folder.path(), &["-Tpr_helper_sg_end"]) else {
+fn syslog_gets_a_drop_line_at_exit() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = UnixDatagram::bind(dir.path().join("log")).unwrap();
+    let Some(mut helper) = start(dir.path(), &["-Tpr_helper_sg_end"]) else {
         return;
     };
     let (clients, requests) = (4, 1000);
-    load(&running, clients, requests);
-    let is_enough = AtomicBool::new(true);
-    let mut text = receive(&log, running.pid(), &is_enough);
-    assert!(running.terminate().success());
-    let last = receive(&log, running.pid(), &is_enough);
+    run_load(&helper, clients, requests);
+    let is_done = AtomicBool::new(true);
+    let mut text = receive(&log, helper.pid(), &is_done);
+    assert!(helper.terminate().success());
+    let last = receive(&log, helper.pid(), &is_done);
     assert_eq!(last.lines().count(), 1, "{last}");
     assert!(last.starts_with("dropped "), "{last}");
     text += &last;
-    let (_, account) = read_all(&text, &Definitions::of_helper());
-    // Three of four requests get to the kernel.
+    let (_, counts) = read_all(&text, &Definitions::from_helper());
+    // Three of four requests reach the kernel.
     let name = "pr_helper_sg_end";
-    account.settle(&[(name, clients * requests * 3 / 4)].into());
+    counts.assert_complete(&[(name, clients * requests * 3 / 4)].into());
 }
 
 #[test]
-fn a_log_that_is_gone_is_only_a_warning() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = UnixDatagram::bind(folder.path().join("log")).unwrap();
-    let Some(mut running) = start(folder.path(), &ALL_BUT_THREADS) else {
+fn closed_syslog_socket_causes_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = UnixDatagram::bind(dir.path().join("log")).unwrap();
+    let Some(mut helper) = start(dir.path(), &ALL_BUT_THREAD_EVENTS) else {
         return;
     };
-    // Nobody is at the other end any more.
     drop(log);
-    load(&running, 2, 100);
-    assert!(running.terminate().success());
-    let said = running.said();
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.contains("Connection refused"), "{said}");
+    run_load(&helper, 2, 100);
+    assert!(helper.terminate().success());
+    let stderr = helper.stderr();
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains("Connection refused"), "{stderr}");
 }

@@ -1,18 +1,20 @@
-//! Reads binary traces, format "simple" version 4, and rejects whatever is not exactly right. Written from the
-//! format's description, not from the code that writes it.
+//! Reader of binary traces (format "simple", version 4). It rejects every deviation from the
+//! format, and was written from the description of the format, not from the code that writes it.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 use crate::definitions::{Definition, Definitions, Kind};
 
-/// An argument's value.
+/// Value of an argument.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
     Number(u64),
     Text(String),
 }
 
-/// An event that happened.
+/// Record of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) name: String,
@@ -37,11 +39,11 @@ impl Record {
     }
 }
 
-/// What a trace has.
+/// Part of a trace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Item {
     Event(Record),
-    /// So many events are missing here.
+    /// Drop marker: `count` events are missing here.
     Dropped {
         process: u32,
         count: u64,
@@ -51,11 +53,17 @@ pub(crate) enum Item {
 const MAPPING: u64 = 0;
 const RECORD: u64 = 1;
 const DROPPED: u64 = 0xffff_ffff_ffff_fffe;
-/// The fields of a record in front of its arguments, without the type.
-const FIELDS: usize = 8 + 8 + 4 + 4;
-const LONGEST_TEXT: usize = 512;
+/// Length of a record without its type and its arguments.
+const HEADER_LEN: usize = 8 + 8 + 4 + 4;
+const MAX_TEXT_LEN: usize = 512;
 
-/// All of a trace.
+/// Reads a trace that the helper has written to a file.
+pub(crate) fn read_file(path: &Path) -> Vec<Item> {
+    let bytes = fs::read(path).unwrap();
+    read(&bytes, &Definitions::from_helper()).unwrap()
+}
+
+/// Reads a complete trace.
 pub(crate) fn read(bytes: &[u8], definitions: &Definitions) -> Result<Vec<Item>, String> {
     let mut rest = Bytes(bytes);
     for word in [0xffff_ffff_ffff_ffff, 0xf2b1_77cb_0aa4_29b4, 4] {
@@ -70,22 +78,24 @@ pub(crate) fn read(bytes: &[u8], definitions: &Definitions) -> Result<Vec<Item>,
             MAPPING if items.is_empty() => {
                 let id = rest.u64()?;
                 let name = rest.text()?;
-                let definition = definitions.find(&name).ok_or("a mapping of no event")?;
+                let definition = definitions
+                    .find(&name)
+                    .ok_or("mapping of an unknown event")?;
                 if mappings.values().any(|known| *known == definition)
                     || mappings.insert(id, definition).is_some()
                 {
-                    return Err(format!("a second mapping of {id} or {name}"));
+                    return Err(format!("second mapping of {id} or {name}"));
                 }
             }
-            MAPPING => return Err("a mapping behind an event".into()),
+            MAPPING => return Err("mapping after a record".into()),
             RECORD => items.push(record(&mut rest, &mappings)?),
-            other => return Err(format!("a record of type {other:#x}")),
+            other => return Err(format!("record of type {other:#x}")),
         }
     }
     if mappings.len() == definitions.0.len() {
         Ok(items)
     } else {
-        Err("a mapping is missing".into())
+        Err("missing mapping".into())
     }
 }
 
@@ -94,16 +104,16 @@ fn record(rest: &mut Bytes<'_>, mappings: &BTreeMap<u64, &Definition>) -> Result
     let nanoseconds = rest.u64()?;
     let length = usize::try_from(rest.u32()?).unwrap();
     let process = rest.u32()?;
-    let length = length.checked_sub(FIELDS).ok_or("a length below 24")?;
+    let length = length.checked_sub(HEADER_LEN).ok_or("length below 24")?;
     let mut arguments = Bytes(rest.take(length)?);
     let item = if id == DROPPED {
         let count = arguments.u64()?;
         if count == 0 {
-            return Err("nothing is missing".into());
+            return Err("empty drop marker".into());
         }
         Item::Dropped { process, count }
     } else {
-        let definition = mappings.get(&id).ok_or("an unknown event")?;
+        let definition = mappings.get(&id).ok_or("unknown event")?;
         Item::Event(Record {
             name: definition.name.clone(),
             nanoseconds,
@@ -113,7 +123,7 @@ fn record(rest: &mut Bytes<'_>, mappings: &BTreeMap<u64, &Definition>) -> Result
     };
     match arguments.0 {
         [] => Ok(item),
-        more => Err(format!("{} bytes behind the arguments", more.len())),
+        more => Err(format!("{} bytes after the arguments", more.len())),
     }
 }
 
@@ -126,7 +136,7 @@ fn values(
             Value::Text(arguments.text()?)
         } else {
             let number = arguments.u64()?;
-            if !kind.holds(number) {
+            if !kind.contains(number) {
                 return Err(format!("{number:#x} as {name}"));
             }
             Value::Number(number)
@@ -136,7 +146,7 @@ fn values(
     values.collect()
 }
 
-/// What is left to be read.
+/// Bytes that are not read yet.
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
@@ -159,16 +169,16 @@ impl<'a> Bytes<'a> {
 
     fn text(&mut self) -> Result<String, String> {
         let length = usize::try_from(self.u32()?).unwrap();
-        if length > LONGEST_TEXT {
-            return Err(format!("a text of {length} bytes"));
+        if length > MAX_TEXT_LEN {
+            return Err(format!("text of {length} bytes"));
         }
         let text = self.take(length)?.to_vec();
         String::from_utf8(text).map_err(|error| error.to_string())
     }
 }
 
-/// What the reader itself takes and does not.
-mod itself {
+/// Tests of the reader itself.
+mod tests {
     use super::*;
 
     fn definitions() -> Definitions {
@@ -200,7 +210,7 @@ mod itself {
     }
 
     #[test]
-    fn a_trace_is_read() {
+    fn valid_trace_is_read() {
         let bytes = [
             start(),
             event(0, 32, &words(&[(-5_i64).cast_unsigned()])),
@@ -222,35 +232,38 @@ mod itself {
     }
 
     #[test]
-    fn what_is_not_exactly_right_is_rejected() {
-        let good = event(0, 32, &words(&[5]));
+    fn deviation_from_the_format_is_rejected() {
+        let valid = event(0, 32, &words(&[5]));
         let header = words(&[u64::MAX, 0xf2b1_77cb_0aa4_29b4, 4]);
         let with = |more: &[u8]| [&start(), more].concat();
-        for (bytes, why) in [
+        for (bytes, reason) in [
             (Vec::new(), "0 bytes are left"),
             (words(&[u64::MAX, 0xf2b1_77cb_0aa4_29b4, 3]), "no header"),
             (words(&[u64::MAX, 0, 4]), "no header"),
-            ([&header[..], &mapping(0, "one")].concat(), "missing"),
+            (
+                [&header[..], &mapping(0, "one")].concat(),
+                "missing mapping",
+            ),
             (with(&mapping(2, "one")), "second mapping"),
             (with(&mapping(1, "two")), "second mapping"),
-            (with(&mapping(2, "three")), "no event"),
-            (with(&[&good[..], &mapping(2, "two")].concat()), "behind"),
+            (with(&mapping(2, "three")), "mapping of an unknown event"),
+            (
+                with(&[&valid[..], &mapping(2, "two")].concat()),
+                "after a record",
+            ),
             (with(&event(2, 32, &words(&[5]))), "unknown event"),
-            (with(&event(0, 40, &words(&[5, 5]))), "8 bytes behind"),
+            (with(&event(0, 40, &words(&[5, 5]))), "8 bytes after"),
             (with(&event(0, 24, &[])), "0 bytes are left"),
             (with(&event(0, 23, &[])), "below 24"),
             (with(&event(0, 32, &words(&[1 << 31]))), "0x80000000 as a"),
-            (
-                with(&event(DROPPED, 32, &words(&[0]))),
-                "nothing is missing",
-            ),
+            (with(&event(DROPPED, 32, &words(&[0]))), "empty drop marker"),
             (with(&words(&[2])), "type 0x2"),
-            (with(&[&good[..], &[0]].concat()), "1 bytes are left"),
-            (with(&good[..39]), "7 bytes are left"),
+            (with(&[&valid[..], &[0]].concat()), "1 bytes are left"),
+            (with(&valid[..39]), "7 bytes are left"),
         ] {
             let error = read(&bytes, &definitions()).unwrap_err();
-            assert!(error.contains(why), "{error}, not {why}");
+            assert!(error.contains(reason), "{error}, not {reason}");
         }
-        assert_eq!(read(&with(&good), &definitions()).unwrap().len(), 1);
+        assert_eq!(read(&with(&valid), &definitions()).unwrap().len(), 1);
     }
 }

@@ -1,19 +1,19 @@
-//! Reads the lines of the text backends, and rejects those that no event prints.
+//! Reader of the lines of the text backends. It rejects lines that an event cannot print.
 
 use std::collections::BTreeMap;
 
-use crate::account::Account;
+use crate::binary_reader::{Record, Value};
 use crate::definitions::{Definitions, Kind, Piece};
-use crate::reader::{Record, Value};
+use crate::event_counts::EventCounts;
 
-/// What a line is.
+/// Content of a line.
 pub(crate) enum Line {
     Event(Record),
-    /// So many events are missing here.
+    /// Drop marker with the number of missing events.
     Dropped(u64),
 }
 
-/// Reads `name text`. What it makes of that prints as the same line again.
+/// Reads a line `name text`. Printing the result must give the same line again.
 pub(crate) fn read(line: &str, definitions: &Definitions) -> Result<Line, String> {
     let dropped = line.strip_prefix("dropped ");
     if let Some(count) = dropped.and_then(|rest| rest.strip_suffix(" events")) {
@@ -24,15 +24,15 @@ pub(crate) fn read(line: &str, definitions: &Definitions) -> Result<Line, String
     let mut values = BTreeMap::new();
     let mut arguments = definition.arguments.iter();
     let mut rest = text;
-    let mut again = String::new();
+    let mut printed_again = String::new();
     let mut pieces = definition.format.iter().peekable();
     while let Some(piece) = pieces.next() {
         if let Piece::Literal(literal) = piece {
             rest = rest.strip_prefix(literal.as_str()).ok_or(line)?;
-            again += literal;
+            printed_again += literal;
             continue;
         }
-        // Up to the literal that follows.
+        // The value ends at the next literal.
         let end = match pieces.peek() {
             Some(Piece::Literal(next)) if !next.is_empty() => rest.find(next).ok_or(line)?,
             _ => rest.len(),
@@ -41,11 +41,11 @@ pub(crate) fn read(line: &str, definitions: &Definitions) -> Result<Line, String
         rest = after;
         let (argument, kind) = arguments.next().unwrap();
         let value = value(piece, *kind, printed).ok_or(line)?;
-        again += &print(piece, *kind, &value);
+        printed_again += &print(piece, *kind, &value);
         values.insert(argument.clone(), value);
     }
-    if !rest.is_empty() || again != text {
-        return Err(format!("{line}: read as {again}"));
+    if !rest.is_empty() || printed_again != text {
+        return Err(format!("{line}: read as {printed_again}"));
     }
     Ok(Line::Event(Record {
         name: name.to_owned(),
@@ -63,10 +63,10 @@ fn value(piece: &Piece, kind: Kind, printed: &str) -> Option<Value> {
         _ if kind == Kind::Signed => printed.parse::<i64>().ok()?.cast_unsigned(),
         _ => printed.parse().ok()?,
     };
-    kind.holds(number).then_some(Value::Number(number))
+    kind.contains(number).then_some(Value::Number(number))
 }
 
-/// As printf does.
+/// Prints a value like printf.
 fn print(piece: &Piece, kind: Kind, value: &Value) -> String {
     match (piece, value) {
         (_, Value::Text(text)) => text.clone(),
@@ -77,31 +77,31 @@ fn print(piece: &Piece, kind: Kind, value: &Value) -> String {
     }
 }
 
-/// Reads all lines, but for what the helper says beside its trace.
-pub(crate) fn read_all(text: &str, definitions: &Definitions) -> (Vec<Record>, Account) {
+/// Reads all lines, except log lines of the helper.
+pub(crate) fn read_all(text: &str, definitions: &Definitions) -> (Vec<Record>, EventCounts) {
     let mut records = Vec::new();
-    let mut account = Account::default();
-    assert!(text.is_empty() || text.ends_with('\n'), "a line is torn");
+    let mut counts = EventCounts::default();
+    assert!(text.is_empty() || text.ends_with('\n'), "incomplete line");
     let lines = text.lines();
     for line in lines.filter(|line| !line.starts_with("qemu-pr-helper: ")) {
         match read(line, definitions).unwrap() {
             Line::Event(record) => {
-                account.add(&record.name);
+                counts.add(&record.name);
                 records.push(record);
             }
-            Line::Dropped(count) => account.dropped += count,
+            Line::Dropped(count) => counts.dropped += count,
         }
     }
-    (records, account)
+    (records, counts)
 }
 
 #[test]
-fn only_what_an_event_prints_is_read() {
+fn lines_that_no_event_prints_are_rejected() {
     let definitions =
         "one(int a, uint8_t b, const char *c) \"a=%d b=0x%02x c='%s'\"\ntwo(void *d) \"%p\"";
     let definitions = Definitions::parse(definitions).unwrap();
     let Ok(Line::Event(record)) = read("one a=-5 b=0x0f c='x y'", &definitions) else {
-        panic!("the line is good");
+        panic!("valid line");
     };
     assert_eq!(record.number("a").cast_signed(), -5);
     assert_eq!(record.number("b"), 15);

@@ -1,27 +1,27 @@
-//! What records say of each client: who it is, what it asked for and in which order, and what it was told.
+//! Records of each client: the content and the order of its events.
 
 use std::collections::BTreeMap;
 
 use rustix::process::geteuid;
 
+use crate::binary_reader::{Item, Record};
 use crate::helper::{IN, Request};
-use crate::reader::{Item, Record};
 
-/// What `/dev/null` is called.
+/// Name of `/dev/null` in events.
 const DEVICE: &str = "char 1:3";
-/// CHECK CONDITION.
+/// Status of all commands: CHECK CONDITION.
 const STATUS: u64 = 2;
 
-/// One event of a request, as far as it is not chance.
+/// Expected event, without the arguments that vary.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Event {
+struct ExpectedEvent {
     name: &'static str,
     numbers: Vec<(&'static str, u64)>,
     texts: Vec<(&'static str, &'static str)>,
 }
 
-impl Event {
-    fn is(&self, record: &Record) -> bool {
+impl ExpectedEvent {
+    fn matches(&self, record: &Record) -> bool {
         let has_number = |(name, number): &(&str, u64)| record.number(name) == *number;
         let has_text = |(name, text): &(&str, &str)| record.text(name) == *text;
         self.name == record.name
@@ -30,35 +30,34 @@ impl Event {
     }
 }
 
-/// Checks all records: everything about each client is what must have happened, in the order in which it must
-/// have. Where some are missing, what is there still is.
+/// Checks that the records of each client have the expected content and order. If the trace has
+/// drop markers, records can be missing.
 pub(crate) fn check(items: &[Item], process: u32, first: u64, clients: u64, requests: u64) {
-    let mut of_clients: BTreeMap<u64, Vec<&Record>> = BTreeMap::new();
+    let mut by_client: BTreeMap<u64, Vec<&Record>> = BTreeMap::new();
     let mut is_complete = true;
     for item in items {
         match item {
-            Item::Dropped { process: by, .. } => {
-                assert_eq!(*by, process);
+            Item::Dropped {
+                process: writer, ..
+            } => {
+                assert_eq!(*writer, process);
                 is_complete = false;
             }
             Item::Event(record) => {
                 assert_eq!(record.process, process);
-                check_kernel(record);
+                check_sg(record);
                 if let Some(client) = client(record) {
-                    of_clients.entry(client).or_default().push(record);
+                    by_client.entry(client).or_default().push(record);
                 }
             }
         }
     }
     for number in first..first + clients {
-        let records = of_clients.remove(&number).unwrap_or_default();
+        let records = by_client.remove(&number).unwrap_or_default();
         check_client(&records, number, requests, is_complete);
     }
-    // What is left is of the one that came to see whether the helper serves.
-    assert!(
-        of_clients.keys().all(|number| *number == 1),
-        "{of_clients:?}"
-    );
+    // Client 1 only waited for the helper to serve.
+    assert!(by_client.keys().all(|number| *number == 1), "{by_client:?}");
 }
 
 fn client(record: &Record) -> Option<u64> {
@@ -69,8 +68,8 @@ fn client(record: &Record) -> Option<u64> {
     record.values.get(name).map(|_| record.number(name))
 }
 
-/// Events that have no client.
-fn check_kernel(record: &Record) {
+/// Checks an event of `SG_IO`, which does not name the client.
+fn check_sg(record: &Record) {
     match record.name.as_str() {
         "pr_helper_sg_begin" => {
             assert!([0x5e, 0x5f].contains(&record.number("opcode")));
@@ -91,28 +90,29 @@ fn check_kernel(record: &Record) {
 fn check_client(records: &[&Record], number: u64, requests: u64, is_complete: bool) {
     let times: Vec<_> = records.iter().map(|record| record.nanoseconds).collect();
     assert!(times.is_sorted(), "client {number}");
-    let expected = events(number, requests);
+    let expected = client_events(number, requests);
     if is_complete {
         assert_eq!(records.len(), expected.len(), "client {number}");
     }
     let mut expected = expected.iter();
     for record in records {
-        // With gaps, the next one that it can be. Keys and lengths tell one request from the next.
+        // If records are missing, skip to the next expected event that matches. Keys and lengths
+        // tell requests apart.
         let found = match is_complete {
-            true => expected.next().is_some_and(|event| event.is(record)),
-            false => expected.any(|event| event.is(record)),
+            true => expected.next().is_some_and(|event| event.matches(record)),
+            false => expected.any(|event| event.matches(record)),
         };
-        assert!(found, "out of place, or not what happened: {record:?}");
+        assert!(found, "unexpected: {record:?}");
     }
 }
 
-/// Everything that has to happen with a client, in order.
-fn events(number: u64, requests: u64) -> Vec<Event> {
+/// Returns the expected events of a client.
+fn client_events(number: u64, requests: u64) -> Vec<ExpectedEvent> {
     let pid = u64::from(std::process::id());
     let uid = u64::from(geteuid().as_raw());
     let client = ("client", number);
-    let who = vec![client, ("pid", pid), ("uid", uid)];
-    let event = |name, numbers: Vec<_>, texts: Vec<_>| Event {
+    let identity = vec![client, ("pid", pid), ("uid", uid)];
+    let event = |name, numbers: Vec<_>, texts: Vec<_>| ExpectedEvent {
         name,
         numbers,
         texts,
@@ -123,7 +123,7 @@ fn events(number: u64, requests: u64) -> Vec<Event> {
             vec![("cioc", number)],
             vec![],
         ),
-        event("pr_helper_client_connected", who.clone(), vec![]),
+        event("pr_helper_client_connected", identity.clone(), vec![]),
         event(
             "pr_helper_client_negotiated",
             vec![client, ("features", 0)],
@@ -131,16 +131,21 @@ fn events(number: u64, requests: u64) -> Vec<Event> {
         ),
     ];
     let process = [client, ("pid", pid)];
-    events
-        .extend((0..requests).flat_map(|index| of_request(&Request::nth(number, index), &process)));
+    events.extend(
+        (0..requests).flat_map(|index| request_events(&Request::nth(number, index), &process)),
+    );
     let reason = ("reason", "closed by the client");
-    events.push(event("pr_helper_client_disconnected", who, vec![reason]));
+    events.push(event(
+        "pr_helper_client_disconnected",
+        identity,
+        vec![reason],
+    ));
     events
 }
 
-/// What happens with a request.
-fn of_request(request: &Request, who: &[(&'static str, u64)]) -> Vec<Event> {
-    let client = *who.first().unwrap();
+/// Returns the expected events of a request.
+fn request_events(request: &Request, process: &[(&'static str, u64)]) -> Vec<ExpectedEvent> {
+    let client = *process.first().unwrap();
     let length = ("length", u64::from(request.length));
     let [key, sa_key] = request.keys;
     let action = match (request.opcode, request.action) {
@@ -149,7 +154,7 @@ fn of_request(request: &Request, who: &[(&'static str, u64)]) -> Vec<Event> {
         (_, 0) => "REGISTER",
         (_, _) => "RESERVE",
     };
-    let what = vec![("device", DEVICE), ("action", action)];
+    let texts = vec![("device", DEVICE), ("action", action)];
     let out = [
         ("scope_type", u64::from(request.scope_type)),
         ("key", key),
@@ -165,12 +170,12 @@ fn of_request(request: &Request, who: &[(&'static str, u64)]) -> Vec<Event> {
         false => 0x0b_0006,
         true => 0x05_2000,
     };
-    let mut answer = [who, out, &[("status", STATUS), ("sense", sense)]].concat();
+    let mut answer = [process, out, &[("status", STATUS), ("sense", sense)]].concat();
     if request.opcode == IN {
-        // No data.
+        // The answer has no data.
         answer.push(("length", 0));
     }
-    let event = |name, numbers, texts| Event {
+    let event = |name, numbers, texts| ExpectedEvent {
         name,
         numbers,
         texts,
@@ -178,12 +183,12 @@ fn of_request(request: &Request, who: &[(&'static str, u64)]) -> Vec<Event> {
     let mut events = vec![event(
         begin,
         [&[client, length], out].concat(),
-        what.clone(),
+        texts.clone(),
     )];
     if request.is_read_only {
-        let why = vec![("device", DEVICE), ("reason", "open read-only")];
-        events.push(event("pr_helper_request_refused", vec![client], why));
+        let reason = vec![("device", DEVICE), ("reason", "open read-only")];
+        events.push(event("pr_helper_request_refused", vec![client], reason));
     }
-    events.push(event(end, answer, what));
+    events.push(event(end, answer, texts));
     events
 }

@@ -1,12 +1,12 @@
-//! A whole binary trace, byte for byte, as `simpletrace.py` has to find it.
+//! Binary format: a complete trace is compared byte by byte with what `simpletrace.py` expects.
 
 use std::fs;
 
 use rustix::process::geteuid;
 
-use crate::helper::{Devices, Launch, Request, printed};
+use crate::helper::{Devices, HelperCommand, Request, helper_output};
 
-/// Bytes, of which those of times can be any.
+/// Expected bytes; `None` stands for any byte.
 #[derive(Default)]
 struct Expected(Vec<Option<u8>>);
 
@@ -16,8 +16,8 @@ impl Expected {
         self
     }
 
-    /// A time.
-    fn any(mut self) -> Self {
+    /// Appends a time, which can have any value.
+    fn time(mut self) -> Self {
         self.0.extend([None; 8]);
         self
     }
@@ -30,16 +30,16 @@ impl Expected {
         self.bytes(&number.to_ne_bytes())
     }
 
-    /// What is in front of the arguments.
+    /// Appends a record up to its arguments.
     fn record(self, id: u64, length: u32, process: u32) -> Self {
-        self.u64(1).u64(id).any().u32(length).u32(process)
+        self.u64(1).u64(id).time().u32(length).u32(process)
     }
 }
 
 #[test]
-fn a_trace_is_these_bytes() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut running = Launch::new(folder.path())
+fn simple_trace_has_the_expected_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut helper = HelperCommand::new(dir.path())
         .args([
             "--trace-backend",
             "simple",
@@ -48,17 +48,17 @@ fn a_trace_is_these_bytes() {
             "-Tpr_helper_stopp*,file=trace",
         ])
         .start();
-    let mut client = running.client();
-    client.ask(&Request::nth(2, 3), &Devices::open());
-    client.leave();
-    assert!(running.terminate().success());
+    let mut client = helper.connect();
+    client.execute(&Request::nth(2, 3), &Devices::open());
+    client.disconnect();
+    assert!(helper.terminate().success());
 
-    let names = printed("-Thelp");
+    let names = helper_output("-Thelp");
     let id = |wanted: &str| {
-        let place = names.lines().position(|name| name == wanted);
-        u64::try_from(place.unwrap()).unwrap()
+        let index = names.lines().position(|name| name == wanted);
+        u64::try_from(index.unwrap()).unwrap()
     };
-    let (helper, pid) = (running.pid(), u64::from(std::process::id()));
+    let (helper, pid) = (helper.pid(), u64::from(std::process::id()));
     let uid = u64::from(geteuid().as_raw());
     let mut expected = Expected::default()
         .u64(0xffff_ffff_ffff_ffff)
@@ -69,11 +69,11 @@ fn a_trace_is_these_bytes() {
         expected = expected.u64(0).u64(id).u32(length).bytes(name.as_bytes());
     }
     for client in [1, 2] {
-        // 24, and three numbers.
+        // The length is 24 for the header and 8 for each number.
         expected = expected.record(id("pr_helper_client_connected"), 48, helper);
         expected = expected.u64(client).u64(pid).u64(uid);
     }
-    // 24, a number, and two texts with their lengths.
+    // The length of a text is 4 more than the text itself.
     expected = expected.record(id("pr_helper_request_refused"), 62, helper);
     expected = expected.u64(2).u32(8).bytes(b"char 1:3");
     expected = expected.u32(14).bytes(b"open read-only");
@@ -81,7 +81,7 @@ fn a_trace_is_these_bytes() {
     expected = expected.u32(7).bytes(b"SIGTERM");
     expected = expected.record(id("pr_helper_stopped"), 32, helper).u64(0);
 
-    let bytes = fs::read(folder.path().join("trace")).unwrap();
+    let bytes = fs::read(dir.path().join("trace")).unwrap();
     let Expected(expected) = expected;
     assert_eq!(bytes.len(), expected.len());
     let masked = bytes.iter().zip(&expected);
