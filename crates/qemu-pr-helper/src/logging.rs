@@ -132,20 +132,16 @@ fn write_line_to(file: impl AsFd, line: &str) -> rustix::io::Result<()> {
 
 /// Rate limiter that allows one message per minute.
 #[derive(Debug)]
-pub(crate) struct RateLimit {
-    last: Mutex<Option<Instant>>,
-}
+pub(crate) struct RateLimit(Mutex<Option<Instant>>);
 
 impl RateLimit {
     pub(crate) const fn new() -> Self {
-        Self {
-            last: Mutex::new(None),
-        }
+        Self(Mutex::new(None))
     }
 
     /// Returns whether the message may be logged now. If so, the next minute begins.
     pub(crate) fn should_log(&self) -> bool {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = last.is_none_or(|last| last.elapsed() >= INTERVAL);
         if is_due {
             *last = Some(Instant::now());
@@ -161,9 +157,7 @@ impl RateLimit {
 /// [`MAX_LINES_PER_MINUTE`] lines, so that many processes cannot fill the log. With `-v` it allows
 /// every line.
 #[derive(Debug)]
-pub(crate) struct KeyedRateLimit<K> {
-    lines: Mutex<RecentLines<K>>,
-}
+pub(crate) struct KeyedRateLimit<K>(Mutex<RecentLines<K>>);
 
 /// Lines of the last minute.
 #[derive(Debug)]
@@ -181,12 +175,10 @@ pub(crate) struct Suppressed(u64);
 
 impl<K> KeyedRateLimit<K> {
     pub(crate) const fn new() -> Self {
-        Self {
-            lines: Mutex::new(RecentLines {
-                allowed: VecDeque::new(),
-                suppressed: 0,
-            }),
-        }
+        Self(Mutex::new(RecentLines {
+            allowed: VecDeque::new(),
+            suppressed: 0,
+        }))
     }
 }
 
@@ -200,7 +192,7 @@ impl<K: Eq> KeyedRateLimit<K> {
     }
 
     fn should_log_at(&self, key: K, now: Instant) -> Option<Suppressed> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_old = |&(at, _): &(Instant, K)| now.duration_since(at) >= INTERVAL;
         while lines.allowed.pop_front_if(|line| is_old(line)).is_some() {}
         let is_known = lines.allowed.iter().any(|(_, known)| *known == key);
@@ -364,7 +356,7 @@ mod tests {
         let start = Instant::now();
         let lines = (0..10_000).filter_map(|key| limit.should_log_at(key, start));
         assert_eq!(lines.count(), MAX_LINES_PER_MINUTE);
-        let lines = limit.lines.lock().unwrap();
+        let lines = limit.0.lock().unwrap();
         assert!(lines.allowed.len() <= MAX_LINES_PER_MINUTE);
         drop(lines);
         let line = limit.should_log_at(0, start + INTERVAL).unwrap();

@@ -1,7 +1,7 @@
 //! Trace points: named events that can be enabled one by one. A disabled event costs a load and a
 //! branch.
 //!
-//! An enabled event takes this way and never waits on it:
+//! An enabled event passes these stages, and never blocks the thread that reports it:
 //!
 //! ```text
 //! trace!(event(arguments…)) → TraceEvent → each sink
@@ -114,7 +114,9 @@ pub(crate) fn start() -> Result<(), SinkError> {
 
 /// Waits a limited time until all events reported so far are written.
 pub(crate) fn flush() {
-    SINKS.get().inspect(|sinks| sinks.flush());
+    if let Some(sinks) = SINKS.get() {
+        sinks.flush();
+    }
 }
 
 /// Disables tracing in a forked child. The buffered records belong to the parent.
@@ -126,5 +128,7 @@ pub fn disable_in_child() {
 
 /// Writes the buffered events, and gives up after a limited time.
 pub(crate) fn finish() {
-    SINKS.get().inspect(|sinks| sinks.finish());
+    if let Some(sinks) = SINKS.get() {
+        sinks.finish();
+    }
 }
