@@ -135,14 +135,14 @@ fn out(input: &mut Input<'_>) -> ([u8; 10], Vec<u8>) {
 }
 
 fn access(unit: &mut LogicalUnit, sender: NexusId, input: &mut Input<'_>) {
-    let access = [Access::Test, Access::Read, Access::Write][input.below(3)];
+    let access = [Access::TestUnitReady, Access::Read, Access::Write][input.below(3)];
     let before = unit.clone();
     let answer = unit.access(sender, access);
     if !is_attention(&before, sender, &answer, unit) {
         let is_allowed = match access {
-            Access::Read => before.may_read(sender),
-            Access::Write => before.may_write(sender),
-            Access::Test => true,
+            Access::Read => before.can_read(sender),
+            Access::Write => before.can_write(sender),
+            Access::TestUnitReady => true,
         };
         assert_eq!(answer.status == Status::GOOD, is_allowed);
         assert!(*unit == before);
@@ -161,7 +161,7 @@ fn is_attention(
     };
     assert_eq!(answer.sense.unwrap().code, first.additional_sense());
     let mut expected = before.snapshot();
-    let waiting = &mut expected.attentions;
+    let waiting = &mut expected.unit_attentions;
     let place = waiting.iter().position(|(nexus, _)| *nexus == sender);
     waiting.remove(place.unwrap());
     assert!(after.snapshot() == expected);

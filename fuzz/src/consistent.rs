@@ -7,7 +7,7 @@ pub(crate) fn check(unit: &LogicalUnit) {
     let registrations = unit.registrations();
     for (place, one) in registrations.iter().enumerate() {
         assert!(!one.key.is_zero());
-        assert!(unit.nexus(one.nexus).is_some());
+        assert!(unit.nexuses().any(|(id, _)| id == one.nexus));
         let mut others = registrations.iter().skip(place + 1);
         assert!(others.all(|other| other.nexus != one.nexus));
     }
@@ -31,7 +31,7 @@ pub(crate) fn check(unit: &LogicalUnit) {
             assert!(!waiting[place + 1..].contains(one));
         }
         // Who may write may read, and a holder may do both.
-        assert!(unit.may_read(id) || !unit.may_write(id));
-        assert!(unit.may_write(id) || !unit.is_holder(id));
+        assert!(unit.can_read(id) || !unit.can_write(id));
+        assert!(unit.can_write(id) || !unit.is_holder(id));
     }
 }

@@ -76,6 +76,6 @@ pub(crate) fn description() -> LunConfig {
             port("c", "sas,0000000000000002", 1),
             port("d", "sas,0000000000000002", 2),
         ],
-        supported: SupportedFeatures::default(),
+        supported_features: SupportedFeatures::default(),
     }
 }

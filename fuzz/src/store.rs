@@ -31,7 +31,7 @@ pub fn run(bytes: &[u8]) {
         Ok(unit) => {
             let description = described.unwrap();
             assert_eq!(unit.nexuses().count(), description.ports.len());
-            assert_eq!(unit.supported_features(), description.supported);
+            assert_eq!(unit.supported_features(), description.supported_features);
             consistent::check(&unit);
         }
         Err(error) => assert!(!error.to_string().is_empty()),

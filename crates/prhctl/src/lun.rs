@@ -145,7 +145,7 @@ fn view(lun: &Lun) -> Result<View, StoreError> {
     Ok(View {
         path: lun.path().to_owned(),
         identity: description.identity,
-        supported: description.supported,
+        supported: description.supported_features,
         generation: unit.generation(),
         aptpl: unit.aptpl(),
         reservation: unit
@@ -162,8 +162,8 @@ fn port_view(lun: &Lun, unit: &LogicalUnit, port: &Port, nexus: NexusId) -> Port
         nexus: port.nexus.clone(),
         key: unit.key_of(nexus),
         holder: unit.is_holder(nexus),
-        may_read: unit.may_read(nexus),
-        may_write: unit.may_write(nexus),
+        may_read: unit.can_read(nexus),
+        may_write: unit.can_write(nexus),
         attentions: unit.unit_attentions(nexus).to_vec(),
     }
 }

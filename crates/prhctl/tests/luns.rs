@@ -204,11 +204,11 @@ fn errors_name_the_file_and_say_what_to_do() {
     play.good(&["lun", "create", "a"]);
     play.fails(
         &["lun", "create", "a"],
-        &["a is there already", "'prhctl lun show'"],
+        &["a already exists", "'prhctl lun show'"],
     );
     play.fails(
         &["lun", "create", ".b"],
-        &[".b cannot be the name of a soft LUN"],
+        &[".b is not a valid soft LUN name"],
     );
     play.fails(
         &["lun", "create", "no/b"],
@@ -219,14 +219,14 @@ fn errors_name_the_file_and_say_what_to_do() {
         (twice.status, twice.err.as_str()),
         (
             Some(1),
-            "prhctl: b: there can be no such soft LUN: two ports are named x\n"
+            "prhctl: b: invalid soft LUN configuration: two ports are named x\n"
         )
     );
     play.fails(&["lun", "create", "b", "--types", "2"], &["not a type"]);
     play.fails(&["lun", "show", "b"], &["cannot open b", "No such file"]);
     play.fails(
         &["lun", "show", "."],
-        &[". is no soft LUN: it has no lun.json", "lun list"],
+        &[". is not a soft LUN: it has no lun.json", "lun list"],
     );
     play.fails(&["lun", "list", "b"], &["cannot open b"]);
     let said = play.run(&["lun", "list", "a"]);

@@ -266,7 +266,7 @@ fn a_soft_lun_that_somebody_has_locked_is_busy() {
     good(&play.ask("luns/lun/ports/a", READ_KEYS, &[]));
     let said = play.said();
     assert!(
-        said.contains("answered with BUSY") && said.contains("lock is locked"),
+        said.contains("answered with BUSY") && said.contains("is locked by another process"),
         "{said}"
     );
 }
@@ -300,7 +300,7 @@ fn a_corrupt_state_is_a_hardware_error_and_a_line_that_names_it() {
         assert_eq!(refusal(&refused), (4, 0x44, 0));
     }
     let said = play.said();
-    assert!(said.contains("luns/other is no soft LUN"), "{said}");
+    assert!(said.contains("luns/other is not a soft LUN"), "{said}");
     let lines: Vec<_> = said
         .lines()
         .filter(|line| line.contains("state.json"))

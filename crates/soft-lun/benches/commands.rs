@@ -79,7 +79,7 @@ fn workloads() -> Vec<(&'static str, Workload, Workload)> {
         refused_write.clone(),
         (0, out(OutServiceAction::Preempt, KEYS[0], KEYS[1])),
         // Meets the unit attention.
-        (1, Command::Access(Access::Test)),
+        (1, Command::Access(Access::TestUnitReady)),
         register(1),
         release(),
     ];

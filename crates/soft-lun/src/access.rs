@@ -1,41 +1,42 @@
-//! What a reservation forbids.
+//! Commands that a reservation forbids.
 //!
 //! Source: SPC-4, 5.12, the tables of commands that are allowed in the presence of a persistent
-//! reservation; for reads and writes those of SBC say the same.
+//! reservation. For reads and writes, the tables of SBC are the same.
 
 use scsi_pr::OutServiceAction;
 
 use crate::nexus::NexusId;
-use crate::state::State;
+use crate::state::UnitState;
 
-/// What a command that is none of persistent reservations does to the unit.
+/// The effect on the unit of a command other than PERSISTENT RESERVE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Access {
-    /// Nothing that a reservation forbids: TEST UNIT READY (`ALLOW COMMANDS` says so).
-    Test,
-    /// It reads the medium.
+    /// TEST UNIT READY, which every reservation allows (`ALLOW COMMANDS` in REPORT CAPABILITIES).
+    TestUnitReady,
+    /// The command reads the medium.
     Read,
-    /// It writes it.
+    /// The command writes the medium.
     Write,
 }
 
-/// Whether a nexus may do this.
-pub(crate) fn is_allowed(state: &State, nexus: NexusId, access: Access) -> bool {
-    let Some(reservation) = state.reservation() else {
+/// Returns whether the reservation allows a nexus this access.
+pub(crate) fn is_allowed(state: &UnitState, nexus: NexusId, access: Access) -> bool {
+    let Some(reservation) = state.reservation else {
         return true;
     };
     let kind = reservation.kind();
-    let free = state.is_holder(nexus) || kind.allows_registrants() && state.is_registered(nexus);
+    let full = state.is_holder(nexus) || kind.allows_registrants() && state.is_registered(nexus);
     match access {
-        Access::Test => true,
-        Access::Read => free || kind.is_write_exclusive(),
-        Access::Write => free,
+        Access::TestUnitReady => true,
+        Access::Read => full || kind.is_write_exclusive(),
+        Access::Write => full,
     }
 }
 
-/// Whether the reservation of another nexus forbids a service action, whatever its parameters.
-pub(crate) fn conflicts(state: &State, sender: NexusId, action: OutServiceAction) -> bool {
-    if state.reservation().is_none() || state.is_holder(sender) {
+/// Returns whether the reservation of another nexus forbids a service action, whatever its
+/// parameters.
+pub(crate) fn conflicts(state: &UnitState, sender: NexusId, action: OutServiceAction) -> bool {
+    if state.reservation.is_none() || state.is_holder(sender) {
         return false;
     }
     match action {

@@ -1,4 +1,4 @@
-//! Nexuses: which initiator port reaches the unit through which target port.
+//! `I_T` nexuses: pairs of an initiator port and a target port.
 
 use scsi_pr::{RelativeTargetPort, TransportId};
 use thiserror::Error;
@@ -12,21 +12,21 @@ pub struct Nexus {
     pub target_port: RelativeTargetPort,
 }
 
-/// A nexus of a [`LogicalUnit`](crate::LogicalUnit), by its place in the list that the unit was
-/// made with.
+/// The index of a nexus in the list that a [`LogicalUnit`](crate::LogicalUnit) was created with.
 ///
-/// It means nothing to another unit, which answers LOGICAL UNIT NOT SUPPORTED if it has no such place.
+/// An identifier is valid for that unit only. A unit without such an index answers LOGICAL UNIT
+/// NOT SUPPORTED.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NexusId(pub(crate) usize);
 
-/// Why a list of nexuses is none of a logical unit.
+/// An invalid list of nexuses.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NexusError {
-    /// One is there twice.
-    #[error("I_T nexus {} at target port {} is there twice", .0.initiator, .0.target_port)]
+    /// The list contains a nexus twice.
+    #[error("duplicate I_T nexus {} at target port {}", .0.initiator, .0.target_port)]
     Duplicate(Nexus),
-    /// An iSCSI name without a session identifier is an initiator device, and no port of it.
-    #[error("{0} is no initiator port: it has no session identifier")]
+    /// An iSCSI name without a session identifier names an initiator device, not a port.
+    #[error("{0} is not an initiator port: it has no session identifier")]
     InitiatorDevice(TransportId),
     /// Relative target port 0 is reserved (SPC-4, 6.15.5).
     #[error("relative target port 0 is reserved")]
@@ -38,23 +38,16 @@ pub enum NexusError {
 pub(crate) struct Nexuses(Vec<Nexus>);
 
 impl Nexuses {
-    /// # Errors
-    ///
-    /// [`NexusError`]: one of them cannot be, or is there twice.
     pub(crate) fn new(nexuses: Vec<Nexus>) -> Result<Self, NexusError> {
-        for (place, nexus) in nexuses.iter().enumerate() {
+        for (index, nexus) in nexuses.iter().enumerate() {
             if is_device(&nexus.initiator) {
                 return Err(NexusError::InitiatorDevice(nexus.initiator.clone()));
             }
             if nexus.target_port == RelativeTargetPort::default() {
                 return Err(NexusError::TargetPortZero);
             }
-            if nexuses
-                .iter()
-                .skip(place)
-                .skip(1)
-                .any(|other| other == nexus)
-            {
+            let mut later = nexuses.iter().skip(index).skip(1);
+            if later.any(|other| other == nexus) {
                 return Err(NexusError::Duplicate(nexus.clone()));
             }
         }
@@ -70,105 +63,54 @@ impl Nexuses {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (NexusId, &Nexus)> {
-        self.0
-            .iter()
-            .enumerate()
-            .map(|(place, nexus)| (NexusId(place), nexus))
+        let nexuses = self.0.iter().enumerate();
+        nexuses.map(|(index, nexus)| (NexusId(index), nexus))
     }
 
     pub(crate) fn find(&self, wanted: &Nexus) -> Option<NexusId> {
-        self.iter()
-            .find_map(|(id, nexus)| (nexus == wanted).then_some(id))
+        self.0.iter().position(|nexus| nexus == wanted).map(NexusId)
     }
 
-    /// All of the same initiator port, `id` among them: what `ALL_TG_PT` is about.
+    /// Returns all nexuses of the initiator port of `id`, including `id` (`ALL_TG_PT`).
     pub(crate) fn of_same_initiator(&self, id: NexusId) -> Vec<NexusId> {
         let initiator = self.get(id).map(|nexus| &nexus.initiator);
-        self.ids(|nexus| Some(&nexus.initiator) == initiator)
+        self.filter(|nexus| Some(&nexus.initiator) == initiator)
     }
 
-    /// Those that a TransportID of `SPEC_I_PT` names at a target port, or, where it names none there, at
-    /// all target ports.
-    pub(crate) fn named(&self, name: &TransportId, port: RelativeTargetPort) -> Vec<NexusId> {
-        let here = self.ids(|nexus| nexus.target_port == port && names(name, &nexus.initiator));
-        match here.is_empty() {
-            true => self.named_anywhere(name),
-            false => here,
+    /// Returns the nexuses that a TransportID of `SPEC_I_PT` names: those at `port`, or, if there
+    /// are none or `port` is `None`, those at all target ports.
+    pub(crate) fn named(
+        &self,
+        name: &TransportId,
+        port: Option<RelativeTargetPort>,
+    ) -> Vec<NexusId> {
+        let names = |nexus: &Nexus| names(name, &nexus.initiator);
+        let at_port = self.filter(|nexus| Some(nexus.target_port) == port && names(nexus));
+        match at_port.is_empty() {
+            true => self.filter(names),
+            false => at_port,
         }
     }
 
-    /// Those that a TransportID names at all target ports.
-    pub(crate) fn named_anywhere(&self, name: &TransportId) -> Vec<NexusId> {
-        self.ids(|nexus| names(name, &nexus.initiator))
-    }
-
-    fn ids(&self, wanted: impl Fn(&Nexus) -> bool) -> Vec<NexusId> {
-        self.iter()
-            .filter(|(_, nexus)| wanted(nexus))
-            .map(|(id, _)| id)
-            .collect()
+    fn filter(&self, predicate: impl Fn(&Nexus) -> bool) -> Vec<NexusId> {
+        let nexuses = self.iter().filter(|(_, nexus)| predicate(nexus));
+        nexuses.map(|(id, _)| id).collect()
     }
 }
 
-/// Whether a TransportID is that of an initiator device: an iSCSI name without session identifier.
+/// Returns whether a TransportID names an initiator device: an iSCSI name without a session
+/// identifier.
 pub(crate) const fn is_device(id: &TransportId) -> bool {
     matches!(id, TransportId::Iscsi(iscsi) if iscsi.isid.is_none())
 }
 
-/// Whether `name` is `port`, or the initiator device that it belongs to (SPC-4, 7.6.4.6: an iSCSI
-/// initiator device TransportID stands for all initiator ports with that name).
+/// Returns whether `name` is `port` or the initiator device of `port` (SPC-4, 7.6.4.6: an iSCSI
+/// initiator device TransportID applies to all initiator ports with that name).
 fn names(name: &TransportId, port: &TransportId) -> bool {
     match (name, port) {
         (TransportId::Iscsi(device), TransportId::Iscsi(port)) if device.isid.is_none() => {
             device.name == port.name
         }
         _ => name == port,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn nexus(initiator: &str, port: u16) -> Nexus {
-        Nexus {
-            initiator: initiator.parse().expect("a TransportID"),
-            target_port: port.into(),
-        }
-    }
-
-    #[test]
-    fn a_nexus_is_there_once_and_is_one_of_ports() {
-        let sas = nexus("sas,5001405000000001", 1);
-        let device = nexus("iqn.2024-01.example:a", 1);
-        let zero = nexus("sas,5001405000000001", 0);
-        for (list, error) in [
-            (vec![sas.clone(), zero], NexusError::TargetPortZero),
-            (
-                vec![device.clone()],
-                NexusError::InitiatorDevice(device.initiator),
-            ),
-            (
-                vec![sas.clone(), nexus("sas,5001405000000002", 1), sas.clone()],
-                NexusError::Duplicate(sas),
-            ),
-        ] {
-            assert_eq!(Nexuses::new(list), Err(error));
-        }
-    }
-
-    #[test]
-    fn an_iscsi_name_stands_for_all_ports_of_the_device() {
-        let list = vec![
-            nexus("iqn.2024-01.example:a,i,0x000000000001", 1),
-            nexus("iqn.2024-01.example:a,i,0x000000000002", 1),
-            nexus("iqn.2024-01.example:a,i,0x000000000003", 2),
-            nexus("iqn.2024-01.example:b,i,0x000000000001", 1),
-        ];
-        let nexuses = Nexuses::new(list).expect("nexuses");
-        let name = nexus("iqn.2024-01.example:a", 1).initiator;
-        assert_eq!(nexuses.named(&name, 1.into()), [NexusId(0), NexusId(1)]);
-        assert_eq!(nexuses.named(&name, 2.into()), [NexusId(2)]);
-        assert_eq!(nexuses.named(&name, 9.into()).len(), 3);
     }
 }

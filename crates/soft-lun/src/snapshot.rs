@@ -1,135 +1,124 @@
-//! A unit's state in the open: for whoever keeps it, and for putting it back.
+//! Export and import of a unit's state.
 
 use scsi_pr::{PrGeneration, ReservationType};
 use thiserror::Error;
 
-use crate::attention::UnitAttention;
 use crate::nexus::{Nexus, NexusId, Nexuses};
-use crate::state::{Registration, Reservation, State};
-use crate::supported::SupportedFeatures;
+use crate::state::{Registration, Reservation, UnitAttention, UnitState};
+use crate::supported_features::SupportedFeatures;
 
-/// All that commands change. Nexuses are those of the unit that it is of.
+/// A copy of everything in a unit that commands change. Its nexuses are those of that unit.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Snapshot {
     /// The registrations, in the order in which they were made.
     pub registrations: Vec<Registration>,
     /// The reservation.
     pub reservation: Option<Reservation>,
-    /// How often registrations were changed.
+    /// PRgeneration.
     pub generation: PrGeneration,
-    /// Whether registrations and reservation outlast a loss of power.
+    /// `APTPL`: registrations and reservation persist through a power loss.
     pub aptpl: bool,
-    /// What is to be told; for each nexus, in the order in which it will be.
-    pub attentions: Vec<(NexusId, UnitAttention)>,
+    /// The pending unit attentions; for each nexus, oldest first.
+    pub unit_attentions: Vec<(NexusId, UnitAttention)>,
 }
 
-/// Why a snapshot is none of a unit: no command leads there.
+/// A snapshot that is not a valid state of the unit: no sequence of commands leads to it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum ImpossibleState {
-    /// The unit has no such nexus.
-    #[error("a nexus that the unit does not have")]
+pub enum SnapshotError {
+    /// The unit does not have this nexus.
+    #[error("unknown I_T nexus")]
     UnknownNexus(NexusId),
-    /// One nexus is registered twice.
+    /// A nexus has two registrations.
     #[error("{} is registered twice at target port {}", .0.initiator, .0.target_port)]
-    RegisteredTwice(Nexus),
-    /// Zero is no key.
-    #[error("{} is registered at target port {} with the key zero", .0.initiator, .0.target_port)]
-    KeyZero(Nexus),
-    /// The reservation has a holder that is not registered.
+    DuplicateRegistration(Nexus),
+    /// A registration has the key zero.
+    #[error("{} is registered with key zero at target port {}", .0.initiator, .0.target_port)]
+    ZeroKey(Nexus),
+    /// The holder of the reservation is not registered.
     #[error("the holder {} at target port {} is not registered", .0.initiator, .0.target_port)]
     HolderNotRegistered(Nexus),
-    /// One that all registrants hold has a holder, or another one none.
-    #[error("a reservation of type {0} that does not go with its holder")]
-    HolderOfType(ReservationType),
-    /// The unit does not support what is registered or reserved.
-    #[error("{0}, which the unit does not support")]
-    NotSupported(&'static str),
-    /// A unit attention waits for one nexus twice.
-    #[error("a unit attention waits twice for {} at target port {}", .0.initiator, .0.target_port)]
-    ToldTwice(Nexus),
-    /// All registrants hold the reservation, and there are none.
-    #[error("a reservation of all registrants without any")]
+    /// A reservation of an all registrants type has a holder, or one of another type has none.
+    #[error("the holder does not match reservation type {0}")]
+    HolderMismatch(ReservationType),
+    /// The snapshot uses a feature that the unit does not support.
+    #[error("the unit does not support {0}")]
+    Unsupported(&'static str),
+    /// A unit attention is pending twice for a nexus.
+    #[error("duplicate unit attention for {} at target port {}", .0.initiator, .0.target_port)]
+    DuplicateUnitAttention(Nexus),
+    /// The reservation has an all registrants type, but there are no registrations.
+    #[error("an all registrants reservation without registrations")]
     NoRegistrants,
 }
 
 impl Snapshot {
-    pub(crate) fn of(nexuses: &Nexuses, state: &State) -> Self {
-        let attentions = nexuses
-            .iter()
-            .flat_map(|(id, _)| state.attentions(id).iter().map(move |one| (id, *one)));
+    pub(crate) fn new(nexuses: &Nexuses, state: &UnitState) -> Self {
+        let unit_attentions = nexuses.iter().flat_map(|(id, _)| {
+            let queue = state.unit_attentions(id).iter();
+            queue.map(move |attention| (id, *attention))
+        });
         Snapshot {
             registrations: state.registrations().to_vec(),
-            reservation: state.reservation(),
-            generation: state.generation(),
-            aptpl: state.aptpl(),
-            attentions: attentions.collect(),
+            reservation: state.reservation,
+            generation: state.generation,
+            aptpl: state.aptpl,
+            unit_attentions: unit_attentions.collect(),
         }
     }
 
-    /// The state that this is of.
-    ///
-    /// # Errors
-    ///
-    /// [`ImpossibleState`].
     pub(crate) fn to_state(
         &self,
         nexuses: &Nexuses,
-        supported: &SupportedFeatures,
-    ) -> Result<State, ImpossibleState> {
-        self.check(supported)?;
-        let name = |id| {
+        features: &SupportedFeatures,
+    ) -> Result<UnitState, SnapshotError> {
+        self.check_features(features)?;
+        let get = |id| {
             let nexus = nexuses.get(id).cloned();
-            nexus.ok_or(ImpossibleState::UnknownNexus(id))
+            nexus.ok_or(SnapshotError::UnknownNexus(id))
         };
-        let mut state = State::new(nexuses.len());
+        let mut state = UnitState::new(nexuses.len());
         for registration in &self.registrations {
-            let nexus = name(registration.nexus)?;
+            let nexus = get(registration.nexus)?;
             if registration.key.is_zero() {
-                return Err(ImpossibleState::KeyZero(nexus));
+                return Err(SnapshotError::ZeroKey(nexus));
             }
             if state.is_registered(registration.nexus) {
-                return Err(ImpossibleState::RegisteredTwice(nexus));
+                return Err(SnapshotError::DuplicateRegistration(nexus));
             }
             state.register(*registration);
         }
-        if let Some(reservation) = self.reservation {
-            match reservation.holder() {
-                Some(holder) if !state.is_registered(holder) => {
-                    return Err(ImpossibleState::HolderNotRegistered(name(holder)?));
-                }
-                None if self.registrations.is_empty() => {
-                    return Err(ImpossibleState::NoRegistrants);
-                }
-                _ => state.reserve(reservation),
+        match self.reservation.map(|reservation| reservation.holder()) {
+            Some(Some(holder)) if !state.is_registered(holder) => {
+                return Err(SnapshotError::HolderNotRegistered(get(holder)?));
             }
+            Some(None) if self.registrations.is_empty() => {
+                return Err(SnapshotError::NoRegistrants);
+            }
+            _ => state.reservation = self.reservation,
         }
-        state.set_generation(self.generation);
-        state.set_aptpl(self.aptpl);
-        for (nexus, attention) in &self.attentions {
-            let name = name(*nexus)?;
-            if state.attentions(*nexus).contains(attention) {
-                return Err(ImpossibleState::ToldTwice(name));
+        state.generation = self.generation;
+        state.aptpl = self.aptpl;
+        for (id, attention) in &self.unit_attentions {
+            let nexus = get(*id)?;
+            if state.unit_attentions(*id).contains(attention) {
+                return Err(SnapshotError::DuplicateUnitAttention(nexus));
             }
-            state.establish(*attention, *nexus);
+            state.establish(*attention, *id);
         }
         Ok(state)
     }
 
-    /// # Errors
-    ///
-    /// [`ImpossibleState::NotSupported`].
-    fn check(&self, supported: &SupportedFeatures) -> Result<(), ImpossibleState> {
-        let kind = self.reservation.map(|held| held.kind());
+    fn check_features(&self, features: &SupportedFeatures) -> Result<(), SnapshotError> {
+        let kind = self.reservation.map(|reservation| reservation.kind());
         let all_tg_pt = self.registrations.iter().any(|one| one.all_tg_pt);
-        let not_supported = [
-            (self.aptpl && !supported.persist_through_power_loss, "APTPL"),
-            (all_tg_pt && !supported.all_target_ports, "ALL_TG_PT"),
-            (
-                kind.is_some_and(|kind| !supported.types.contains(kind)),
-                "a reservation of this type",
-            ),
-        ];
-        let first = not_supported.into_iter().find(|(is_so, _)| *is_so);
-        first.map_or(Ok(()), |(_, what)| Err(ImpossibleState::NotSupported(what)))
+        if self.aptpl && !features.persist_through_power_loss {
+            Err(SnapshotError::Unsupported("APTPL"))
+        } else if all_tg_pt && !features.all_target_ports {
+            Err(SnapshotError::Unsupported("ALL_TG_PT"))
+        } else if kind.is_some_and(|kind| !features.types.contains(kind)) {
+            Err(SnapshotError::Unsupported("the reservation type"))
+        } else {
+            Ok(())
+        }
     }
 }

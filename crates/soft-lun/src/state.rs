@@ -1,34 +1,69 @@
-//! What a unit remembers: registrations, the reservation, what is to be told to whom.
+//! The state of a unit: registrations, reservation, generation, pending unit attentions.
 //!
-//! The functions here keep the state consistent; when each may be called is the service actions'.
+//! Every function leaves the state consistent. The service actions decide when to call which.
 
-use scsi_pr::{PrGeneration, ReservationKey, ReservationType};
+use scsi_pr::{AdditionalSense, PrGeneration, ReservationKey, ReservationType};
 
-use crate::answer::CommandError;
-use crate::attention::{UnitAttention, UnitAttentionQueue};
 use crate::nexus::NexusId;
 
-/// The key of a nexus.
+/// A unit attention condition that this crate establishes.
+///
+/// Source: SAM-5, unit attention conditions; the codes are those of SPC-4, 5.12.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UnitAttention {
+    /// 29h/00h: the unit lost power since the last command.
+    PowerOn,
+    /// 2Ah/03h: another nexus cleared the unit.
+    ReservationsPreempted,
+    /// 2Ah/04h: a reservation of registrants was released, or its type changed.
+    ReservationsReleased,
+    /// 2Ah/05h: another nexus removed the registration of this nexus.
+    RegistrationsPreempted,
+}
+
+impl UnitAttention {
+    /// All unit attentions.
+    pub const ALL: [UnitAttention; 4] = [
+        UnitAttention::PowerOn,
+        UnitAttention::ReservationsPreempted,
+        UnitAttention::ReservationsReleased,
+        UnitAttention::RegistrationsPreempted,
+    ];
+
+    /// Returns the additional sense code that accompanies sense key UNIT ATTENTION.
+    #[must_use]
+    pub const fn additional_sense(self) -> AdditionalSense {
+        match self {
+            UnitAttention::PowerOn => AdditionalSense::POWER_ON_RESET_OR_BUS_DEVICE_RESET,
+            UnitAttention::ReservationsPreempted => AdditionalSense::RESERVATIONS_PREEMPTED,
+            UnitAttention::ReservationsReleased => AdditionalSense::RESERVATIONS_RELEASED,
+            UnitAttention::RegistrationsPreempted => AdditionalSense::REGISTRATIONS_PREEMPTED,
+        }
+    }
+}
+
+/// The registration of a nexus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Registration {
-    /// The nexus.
+    /// The registered nexus.
     pub nexus: NexusId,
-    /// Its key, never zero.
+    /// The reservation key, never zero.
     pub key: ReservationKey,
-    /// Whether it was made with `ALL_TG_PT`.
+    /// `ALL_TG_PT`: the registration was made for all target ports.
     pub all_tg_pt: bool,
 }
 
-/// A persistent reservation; its scope is always the logical unit.
+/// A persistent reservation. Its scope is always the logical unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Reservation {
     kind: ReservationType,
-    /// `None` where every registrant holds it.
+    /// `None` for an all registrants type, which every registrant holds.
     holder: Option<NexusId>,
 }
 
 impl Reservation {
-    /// One that `nexus` makes: all registrants hold it if it is of such a type.
+    /// Creates the reservation that `nexus` makes. For an all registrants type, every registrant
+    /// holds it.
     #[must_use]
     pub fn new(kind: ReservationType, nexus: NexusId) -> Self {
         Reservation {
@@ -37,48 +72,51 @@ impl Reservation {
         }
     }
 
-    /// One with this holder, or with none for a type that all registrants hold; `None` if type and
-    /// holder do not go together.
+    /// Creates a reservation with this holder. Returns `None` if an all registrants type has a
+    /// holder, or another type has none.
     #[must_use]
     pub fn with_holder(kind: ReservationType, holder: Option<NexusId>) -> Option<Self> {
         let reservation = Reservation { kind, holder };
         (kind.is_all_registrants() == holder.is_none()).then_some(reservation)
     }
 
-    /// Its type.
+    /// Returns the reservation type.
     #[must_use]
     pub const fn kind(&self) -> ReservationType {
         self.kind
     }
 
-    /// The nexus that holds it; `None` where every registrant does.
+    /// Returns the holder; `None` for an all registrants type.
     #[must_use]
     pub const fn holder(&self) -> Option<NexusId> {
         self.holder
     }
 }
 
-/// The changing part of a unit.
+/// The part of a unit that commands change.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct State {
-    /// In the order in which they were made, one for a nexus.
+pub(crate) struct UnitState {
+    /// In the order in which they were made, at most one for each nexus.
     registrations: Vec<Registration>,
-    reservation: Option<Reservation>,
-    generation: PrGeneration,
-    aptpl: bool,
-    /// One queue for each nexus.
-    attentions: Vec<UnitAttentionQueue>,
+    pub(crate) reservation: Option<Reservation>,
+    pub(crate) generation: PrGeneration,
+    /// The `APTPL` bit of the last registration, which applies to all registrations, including
+    /// those of other nexuses (SPC-4, 6.16.3).
+    pub(crate) aptpl: bool,
+    /// For each nexus, the pending unit attentions, oldest first. A queue contains each condition
+    /// at most once, which bounds the queue of a nexus that sends no commands.
+    unit_attentions: Vec<Vec<UnitAttention>>,
 }
 
-impl State {
-    /// No registrations, and nothing to tell.
+impl UnitState {
+    /// Creates the state of a unit without registrations and unit attentions.
     pub(crate) fn new(nexuses: usize) -> Self {
-        State {
+        UnitState {
             registrations: Vec::new(),
             reservation: None,
             generation: PrGeneration::default(),
             aptpl: false,
-            attentions: vec![UnitAttentionQueue::default(); nexuses],
+            unit_attentions: vec![Vec::new(); nexuses],
         }
     }
 
@@ -86,160 +124,99 @@ impl State {
         &self.registrations
     }
 
-    pub(crate) const fn reservation(&self) -> Option<Reservation> {
-        self.reservation
+    pub(crate) fn unit_attentions(&self, nexus: NexusId) -> &[UnitAttention] {
+        let queue = self.unit_attentions.get(nexus.0);
+        queue.map(Vec::as_slice).unwrap_or_default()
     }
 
-    pub(crate) const fn generation(&self) -> PrGeneration {
-        self.generation
-    }
-
-    pub(crate) const fn aptpl(&self) -> bool {
-        self.aptpl
-    }
-
-    pub(crate) fn attentions(&self, nexus: NexusId) -> &[UnitAttention] {
-        let queue = self.attentions.get(nexus.0);
-        queue.map(UnitAttentionQueue::as_slice).unwrap_or_default()
-    }
-
-    /// The key that a nexus is registered with.
+    /// Returns the key that a nexus is registered with.
     pub(crate) fn key_of(&self, nexus: NexusId) -> Option<ReservationKey> {
-        self.registrations
-            .iter()
-            .find(|registration| registration.nexus == nexus)
-            .map(|registration| registration.key)
+        let registration = self.registrations.iter().find(|one| one.nexus == nexus);
+        registration.map(|registration| registration.key)
     }
 
     pub(crate) fn is_registered(&self, nexus: NexusId) -> bool {
         self.key_of(nexus).is_some()
     }
 
-    /// Whether a nexus holds the reservation (SPC-4, 5.12, persistent reservation holder).
+    /// Returns whether a nexus holds the reservation (SPC-4, 5.12, persistent reservation holder).
     pub(crate) fn is_holder(&self, nexus: NexusId) -> bool {
-        self.reservation
-            .is_some_and(|reservation| match reservation.holder {
-                Some(holder) => holder == nexus,
-                None => self.is_registered(nexus),
-            })
-    }
-
-    /// The key of the one holder, if there is one.
-    pub(crate) fn holder_key(&self) -> Option<ReservationKey> {
-        self.reservation?
-            .holder
-            .and_then(|nexus| self.key_of(nexus))
-    }
-
-    /// SPC-4, 6.16.3, RESERVATION KEY: that of the sender, or RESERVATION CONFLICT; which one that is
-    /// not registered gets as well.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::Conflict`]: it is not.
-    pub(crate) fn check_key(
-        &self,
-        sender: NexusId,
-        key: ReservationKey,
-    ) -> Result<(), CommandError> {
-        match self.key_of(sender) == Some(key) {
-            true => Ok(()),
-            false => Err(CommandError::Conflict),
+        match self.reservation.map(|reservation| reservation.holder) {
+            None => false,
+            Some(Some(holder)) => holder == nexus,
+            Some(None) => self.is_registered(nexus),
         }
     }
 
-    /// Registers a nexus, or gives it another key.
+    /// Returns the key of the holder; `None` for an all registrants type.
+    pub(crate) fn holder_key(&self) -> Option<ReservationKey> {
+        self.key_of(self.reservation?.holder?)
+    }
+
+    /// Registers a nexus, or replaces its registration.
     pub(crate) fn register(&mut self, registration: Registration) {
-        let existing = self
-            .registrations
-            .iter_mut()
-            .find(|existing| existing.nexus == registration.nexus);
-        match existing {
+        let mut existing = self.registrations.iter_mut();
+        match existing.find(|existing| existing.nexus == registration.nexus) {
             Some(existing) => *existing = registration,
             None => self.registrations.push(registration),
         }
     }
 
-    /// Removes registrations, and with its last holder the reservation. Nobody is told.
-    pub(crate) fn unregister(&mut self, doomed: impl Fn(&Registration) -> bool) -> Unregistered {
-        let registrations = self.registrations.extract_if(.., |one| doomed(one));
-        let nexuses = registrations
-            .map(|registration| registration.nexus)
-            .collect();
+    /// Removes the selected registrations and returns their nexuses, in the order of registration.
+    /// The reservation is released with its last holder. Establishes no unit attentions.
+    pub(crate) fn unregister(&mut self, selected: impl Fn(&Registration) -> bool) -> Vec<NexusId> {
+        let removed = self.registrations.extract_if(.., |one| selected(one));
+        let nexuses = removed.map(|registration| registration.nexus).collect();
         let held = match self.reservation.map(|reservation| reservation.holder) {
             None => true,
             Some(Some(holder)) => self.is_registered(holder),
             Some(None) => !self.registrations.is_empty(),
         };
-        let reservation = if held { None } else { self.reservation.take() };
-        Unregistered {
-            nexuses,
-            reservation,
+        if !held {
+            self.reservation = None;
         }
+        nexuses
     }
 
-    pub(crate) fn reserve(&mut self, reservation: Reservation) {
-        self.reservation = Some(reservation);
-    }
-
-    pub(crate) fn release(&mut self) {
-        self.reservation = None;
-    }
-
-    /// Counts a command that the standard wants counted (SPC-4, 6.16.2).
+    /// Counts a command that changes PRgeneration (SPC-4, 6.16.2).
     pub(crate) fn bump_generation(&mut self) {
         self.generation = self.generation.next();
     }
 
-    pub(crate) fn set_generation(&mut self, generation: PrGeneration) {
-        self.generation = generation;
-    }
-
-    /// SPC-4, 6.16.3, `APTPL`: the last value governs all registrations, whoever sent it.
-    pub(crate) fn set_aptpl(&mut self, aptpl: bool) {
-        self.aptpl = aptpl;
-    }
-
+    /// Establishes a unit attention, unless it is pending already.
     pub(crate) fn establish(&mut self, attention: UnitAttention, nexus: NexusId) {
-        if let Some(queue) = self.attentions.get_mut(nexus.0) {
-            queue.establish(attention);
-        }
+        establish(&mut self.unit_attentions, attention, nexus);
     }
 
-    /// Tells every registrant but one.
+    /// Establishes a unit attention for every registrant except the sender.
     pub(crate) fn notify_other_registrants(&mut self, sender: NexusId, attention: UnitAttention) {
         let registrants = self.registrations.iter().map(|one| one.nexus);
         for nexus in registrants.filter(|nexus| *nexus != sender) {
-            if let Some(queue) = self.attentions.get_mut(nexus.0) {
-                queue.establish(attention);
-            }
+            establish(&mut self.unit_attentions, attention, nexus);
         }
     }
 
-    /// The oldest unit attention of a nexus, which is then delivered.
-    pub(crate) fn take_attention(&mut self, nexus: NexusId) -> Option<UnitAttention> {
-        self.attentions.get_mut(nexus.0)?.take()
+    /// Removes and returns the oldest unit attention of a nexus.
+    pub(crate) fn take_unit_attention(&mut self, nexus: NexusId) -> Option<UnitAttention> {
+        let queue = self.unit_attentions.get_mut(nexus.0)?;
+        (!queue.is_empty()).then(|| queue.remove(0))
     }
 
-    /// What a power loss leaves: see [`LogicalUnit::lose_power`](crate::LogicalUnit::lose_power).
+    /// Simulates a power loss, as described at
+    /// [`LogicalUnit::lose_power`](crate::LogicalUnit::lose_power).
     pub(crate) fn lose_power(&mut self) {
         if !self.aptpl {
             self.registrations.clear();
             self.reservation = None;
         }
         self.generation = PrGeneration::default();
-        for queue in &mut self.attentions {
-            queue.clear();
-            queue.establish(UnitAttention::PowerOn);
-        }
+        self.unit_attentions.fill(vec![UnitAttention::PowerOn]);
     }
 }
 
-/// What [`State::unregister`] has taken away.
-#[derive(Debug)]
-pub(crate) struct Unregistered {
-    /// Those that were registered, in the order in which they were.
-    pub(crate) nexuses: Vec<NexusId>,
-    /// The reservation that went with its last holder.
-    pub(crate) reservation: Option<Reservation>,
+fn establish(queues: &mut [Vec<UnitAttention>], attention: UnitAttention, nexus: NexusId) {
+    match queues.get_mut(nexus.0) {
+        Some(queue) if !queue.contains(&attention) => queue.push(attention),
+        _ => {}
+    }
 }

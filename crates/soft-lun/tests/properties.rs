@@ -84,7 +84,7 @@ proptest! {
         for (sender, cdb, parameters) in commands {
             // A waiting attention is delivered first, so that the answer is about the command.
             while !unit.unit_attentions(ids[sender]).is_empty() {
-                unit.access(ids[sender], Access::Test);
+                unit.access(ids[sender], Access::TestUnitReady);
             }
             let before = unit.clone();
             let answer = unit.execute(ids[sender], &cdb, &parameters);

@@ -54,10 +54,8 @@ fn soft_lun(error: &StoreError) -> Vec<String> {
             "'prhctl lun list' shows those in a folder, 'prhctl lun create' makes one."
         }
         // Of one that was to be made there is nothing to put right.
-        StoreError::Description { path, .. } if !path.is_file() => return Vec::new(),
-        StoreError::Malformed { .. }
-        | StoreError::State { .. }
-        | StoreError::Description { .. } => {
+        StoreError::Config { path, .. } if !path.is_file() => return Vec::new(),
+        StoreError::Malformed { .. } | StoreError::State { .. } | StoreError::Config { .. } => {
             "Put it right, or back from a copy. To begin anew, remove the soft LUN's folder and create \
              it again."
         }

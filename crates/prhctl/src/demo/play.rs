@@ -167,7 +167,7 @@ impl Scene {
                 .map(|held| (held.kind(), held.holder().and_then(node_of))),
             writers: nodes
                 .iter()
-                .filter(|(nexus, _)| unit.may_write(*nexus))
+                .filter(|(nexus, _)| unit.can_write(*nexus))
                 .map(|(_, node)| *node)
                 .collect(),
         }

@@ -79,7 +79,7 @@ impl SoftLuns {
         request: &Request,
         data: &mut [u8],
     ) -> Option<CommandResult> {
-        let open = match self.folder.port(descriptor) {
+        let open = match self.folder.find_port(descriptor) {
             Ok(port) => port?,
             Err(error) if error.is_transient() => {
                 return Some(CommandResult::from_status(Status::BUSY));

@@ -1,4 +1,4 @@
-//! What can be wrong with a soft LUN's files. Each error names the file.
+//! Errors of the store. Each error names the file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,82 +6,83 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use super::description::LunConfigError;
-use super::name::{Name, NameError};
-use super::record::StateFileError;
+use super::lun_config::{LunConfigError, Name, NameError};
+use super::state_file::StateFileError;
 
-/// Why a soft LUN cannot be used. `Display` says what failed on which file, the source says why.
+/// An error in the use of a soft LUN. `Display` names the operation and the file; the source is the
+/// cause.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The kernel refused something.
+    /// A system call failed.
     #[error("cannot {action} {}", path.display())]
     Io {
-        /// What was to be done, to follow "cannot".
+        /// The operation that failed, as a verb that follows "cannot".
         action: &'static str,
-        /// With which file.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// It cannot be called that.
-    #[error("{} cannot be the name of a soft LUN", path.display())]
+    /// The name of a new soft LUN is invalid.
+    #[error("{} is not a valid soft LUN name", path.display())]
     Name {
-        /// Where it was to be.
+        /// The path of the new soft LUN.
         path: PathBuf,
-        /// The rule.
+        /// The rule for names.
         source: NameError,
     },
-    /// Something is there already.
-    #[error("{} is there already", .0.display())]
+    /// The path of a new soft LUN exists.
+    #[error("{} already exists", .0.display())]
     Exists(PathBuf),
-    /// The folder has no `lun.json`.
-    #[error("{} is no soft LUN: it has no lun.json", .0.display())]
+    /// The directory has no `lun.json`.
+    #[error("{} is not a soft LUN: it has no lun.json", .0.display())]
     NoLun(PathBuf),
-    /// A file is longer than any of a soft LUN.
-    #[error("{} is longer than any file of a soft LUN", .0.display())]
+    /// A file is larger than any file of a soft LUN.
+    #[error("{} is too large for a file of a soft LUN", .0.display())]
     TooLong(PathBuf),
-    /// Others have held the lock for so long that one has given up.
-    #[error("{} is locked by somebody who does not let go of it", .0.display())]
+    /// The lock was not released within the timeout (5 s).
+    #[error("timed out waiting for {}: it is locked by another process", .0.display())]
     Busy(PathBuf),
-    /// The folder is no longer anywhere.
-    #[error("{} was removed, or replaced by another folder, while in use", .0.display())]
+    /// The directory has been removed.
+    #[error("{} was removed or replaced while in use", .0.display())]
     Removed(PathBuf),
-    /// A file is not what such a file looks like.
-    #[error("{} is corrupt, or not of a soft LUN of this version", path.display())]
+    /// A file has the wrong format.
+    #[error("{} is corrupt or has an unsupported version", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// Where, and what was expected.
+        /// The position, and what was expected there.
         source: serde_json::Error,
     },
-    /// There can be no such soft LUN.
-    #[error("{}: there can be no such soft LUN", path.display())]
-    Description {
-        /// `lun.json`, or the folder of one that was to be made.
+    /// The configuration is invalid.
+    #[error("{}: invalid soft LUN configuration", path.display())]
+    Config {
+        /// `lun.json`, or the directory of a new soft LUN.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: LunConfigError,
     },
-    /// The state is none of this soft LUN.
-    #[error("{} is not the state of this soft LUN", path.display())]
+    /// The state is not a valid state of this soft LUN.
+    #[error("{} is not a valid state of this soft LUN", path.display())]
     State {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: StateFileError,
     },
-    /// A command came through a port that there is not.
+    /// The soft LUN does not have the port that a command was sent through.
     #[error("soft LUN {} has no port {port}", path.display())]
-    NoPort {
-        /// The soft LUN's folder.
+    UnknownPort {
+        /// The directory of the soft LUN.
         path: PathBuf,
-        /// The port's name.
+        /// The name of the port.
         port: Name,
     },
 }
 
 impl StoreError {
-    /// Whether it may go by itself: a lock that others hold, descriptors or memory that they need.
+    /// Returns whether a retry can succeed: another process held the lock, or the system lacked
+    /// file descriptors or memory.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -94,12 +95,12 @@ impl StoreError {
         }
     }
 
-    /// Whether something is not there.
-    pub(super) fn is_missing(&self) -> bool {
+    /// Returns whether the error is that a file does not exist.
+    pub(super) fn is_not_found(&self) -> bool {
         matches!(self, StoreError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// What turns an error of the kernel into one that says what was to be done, with which file.
+    /// Returns a function that adds operation and file to an error of a system call.
     pub(super) fn io<E: Into<io::Error>>(
         action: &'static str,
         path: impl AsRef<Path>,

@@ -1,202 +1,226 @@
-//! One soft LUN: looked at, sent commands.
+//! A soft LUN in its directory: creation, inspection, and execution of commands.
 
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, Dev, Mode, openat, statat};
+use rustix::fs::{CWD, Dev, Mode, RenameFlags, renameat, renameat_with};
 use rustix::io::Errno;
 
-use super::description::LunConfig;
+use super::directory::{Directory, SyncMode};
 use super::error::StoreError;
-use super::file::{self, FOLDER, Sync};
-use super::name::Name;
-use super::record::StateFile;
+use super::lun_config::{LunConfig, LunId, Name, Port};
+use super::state_file::StateFile;
 use crate::access::Access;
-use crate::answer::Response;
 use crate::nexus::NexusId;
+use crate::response::Response;
+use crate::supported_features::SupportedFeatures;
 use crate::unit::LogicalUnit;
 
-/// The file that says what it is.
-pub(super) const DESCRIPTION: &str = "lun.json";
+/// The configuration file.
+const CONFIG: &str = "lun.json";
+/// The state file.
 const STATE: &str = "state.json";
 /// The file that is locked while the state changes.
-pub(super) const LOCK: &str = "lock";
-/// The folder of the ports.
+const LOCK: &str = "lock";
+/// Mode of the lock file: a process that can open the file can block all commands.
+const LOCK_MODE: Mode = Mode::from_raw_mode(0o600);
+/// The directory of the ports.
 pub(super) const PORTS: &str = "ports";
+/// Mode of a port.
+const PORT_MODE: Mode = Mode::from_raw_mode(0o660);
 
-/// Which start of the host this is: another text after each
+/// The boot ID of the host, which changes at every boot
 /// (`Documentation/admin-guide/sysctl/kernel.rst`).
-const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// A soft LUN in its folder.
+/// A soft LUN in its directory.
 ///
-/// Nothing of it is kept in memory: each call reads what is in the files, so any number of processes can
-/// use it at once.
+/// Nothing is cached: each call reads the files, so that any number of processes can use the soft
+/// LUN at the same time.
 #[derive(Debug)]
 pub struct Lun {
-    dir: OwnedFd,
-    /// For errors.
-    path: PathBuf,
+    pub(super) dir: Directory,
 }
 
-/// A port that somebody has open.
+/// A port that a file descriptor refers to.
 #[derive(Debug)]
 pub struct OpenPort {
-    /// The soft LUN that it is a port of.
+    /// The soft LUN that has the port.
     pub lun: Lun,
-    /// Which of its ports it is.
+    /// The name of the port.
     pub port: Name,
 }
 
-/// What has become of a command.
+/// The result of an executed command.
 #[derive(Debug)]
 pub struct Executed {
-    /// What the port gets for it.
+    /// The response.
     pub response: Response,
-    /// The unit as the command has left it, if that is not how it was before: a unit attention that was
-    /// delivered is a change too.
+    /// The unit after the command, if it changed. A reported unit attention is a change too.
     pub changed: Option<LogicalUnit>,
 }
 
 impl Lun {
-    /// The soft LUN in a folder.
+    /// Creates a soft LUN without registrations. On failure nothing is created.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: there is no such folder. Whether it is a soft LUN's is seen when it is used.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Self::open_at(CWD, path, path.to_path_buf())
-    }
-
-    pub(super) fn open_at(
-        parent: BorrowedFd<'_>,
-        name: &Path,
-        path: PathBuf,
+    /// * [`StoreError::Name`] if the last component of `path` is not a [`Name`].
+    /// * [`StoreError::Exists`] if `path` exists.
+    /// * [`StoreError::Config`] if the ports are invalid.
+    /// * [`StoreError::Io`] if the files cannot be created.
+    pub fn create(
+        path: &Path,
+        ports: Vec<Port>,
+        supported_features: SupportedFeatures,
     ) -> Result<Self, StoreError> {
-        match openat(parent, name, FOLDER, Mode::empty()) {
-            Ok(folder) => Ok(Lun { dir: folder, path }),
-            Err(error) => Err(StoreError::io("open", path)(error)),
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name: Name = name.parse().map_err(|source| StoreError::Name {
+            path: path.to_path_buf(),
+            source,
+        })?;
+        let config = LunConfig {
+            identity: LunId::random().map_err(StoreError::io("generate an identity for", path))?,
+            ports,
+            supported_features,
+        };
+        let unit = new_unit(&config, path)?;
+        let parent = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => Directory::open(parent)?,
+            _ => Directory::open(Path::new("."))?,
+        };
+        // A name that begins with a dot is not a soft LUN, and the identity makes it unique.
+        let temporary = path.with_file_name(format!(".{name}.{}", config.identity));
+        let created = populate(&temporary, &config, &unit).and_then(|()| publish(&temporary, path));
+        if let Err(error) = created {
+            // Report the first error and ignore an error of the cleanup.
+            let _ = fs::remove_dir_all(&temporary);
+            return Err(error);
         }
+        parent.sync()?;
+        Self::open(path)
     }
 
-    /// The folder.
+    /// Opens the directory of a soft LUN.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`StoreError::Io`] if the path is not a directory. The files in it are not checked
+    /// until the soft LUN is used.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let dir = Directory::open(path)?;
+        Ok(Lun { dir })
+    }
+
+    /// Returns the path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.dir.path()
     }
 
-    /// The file that stands for a port.
+    /// Returns the path of a port.
     #[must_use]
     pub fn port_path(&self, port: &Name) -> PathBuf {
-        self.path.join(PORTS).join(port.as_str())
+        self.path().join(PORTS).join(port.as_str())
     }
 
-    /// What it is.
+    /// Reads the configuration.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: `lun.json` is missing or wrong.
+    /// Returns [`StoreError::NoLun`] if there is no `lun.json`, and another [`StoreError`] if the
+    /// file cannot be read or parsed.
     pub fn config(&self) -> Result<LunConfig, StoreError> {
-        let path = self.path.join(DESCRIPTION);
-        let content = file::read(self.dir.as_fd(), DESCRIPTION, &path)?;
-        let content = content.ok_or_else(|| StoreError::NoLun(self.path.clone()))?;
-        LunConfig::from_json(&content).map_err(|source| StoreError::Malformed { path, source })
+        let content = self.dir.read(CONFIG)?;
+        let content = content.ok_or_else(|| StoreError::NoLun(self.path().to_path_buf()))?;
+        LunConfig::from_json(&content).map_err(|source| StoreError::Malformed {
+            path: self.path().join(CONFIG),
+            source,
+        })
     }
 
-    /// A copy of the unit as it is now. What is done to it has no effect here.
+    /// Reads the current state. Changes to the returned unit do not affect the soft LUN.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: one of the files is missing or wrong.
+    /// Returns [`StoreError`] if a file is missing or invalid.
     pub fn load(&self) -> Result<LogicalUnit, StoreError> {
         self.read_unit(&self.config()?, &boot_id()?)
     }
 
-    /// Does a PERSISTENT RESERVE command that came through a port: see [`LogicalUnit::execute`].
+    /// Executes a PERSISTENT RESERVE command from a port, like [`LogicalUnit::execute`].
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: the command was not done; or it was, and may not outlast a loss of power.
+    /// Returns [`StoreError`] if the command was not executed, or if it was, but may not persist
+    /// through a power loss because the sync failed.
     pub fn execute(&self, port: &Name, cdb: &[u8], list: &[u8]) -> Result<Executed, StoreError> {
         self.change(port, |unit, nexus| unit.execute(nexus, cdb, list))
     }
 
-    /// What becomes of another command that came through a port: see [`LogicalUnit::access`].
+    /// Checks another command from a port against the reservation, like [`LogicalUnit::access`].
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: it cannot be said.
+    /// Returns [`StoreError`] if a file is missing or invalid or cannot be replaced.
     pub fn access(&self, port: &Name, access: Access) -> Result<Response, StoreError> {
-        let done = self.change(port, |unit, nexus| unit.access(nexus, access))?;
-        Ok(done.response)
+        let executed = self.change(port, |unit, nexus| unit.access(nexus, access))?;
+        Ok(executed.response)
     }
 
-    /// Locks, reads, changes and writes the unit.
+    /// Locks the soft LUN, reads the unit, changes it, and writes it.
     fn change(
         &self,
         port: &Name,
         change: impl FnOnce(&mut LogicalUnit, NexusId) -> Response,
     ) -> Result<Executed, StoreError> {
-        let (description, boot) = (self.config()?, boot_id()?);
-        let nexus = description.nexus(port).ok_or_else(|| StoreError::NoPort {
-            path: self.path.clone(),
+        let (config, boot_id) = (self.config()?, boot_id()?);
+        let nexus = config.nexus(port).ok_or_else(|| StoreError::UnknownPort {
+            path: self.path().to_path_buf(),
             port: port.clone(),
         })?;
-        let _lock = file::lock(self.dir.as_fd(), LOCK, &self.path.join(LOCK))?;
-        let mut unit = self.read_unit(&description, &boot)?;
+        let _lock = self.dir.lock(LOCK)?;
+        let mut unit = self.read_unit(&config, &boot_id)?;
         let before = unit.clone();
-        let answer = change(&mut unit, nexus);
-        let has_changed = unit != before;
-        if has_changed {
-            // Also when it has just been switched off: a loss of power must not bring back what had it.
-            let durable = match before.aptpl() || unit.aptpl() {
-                true => Sync::DataAndDir,
-                false => Sync::Data,
+        let response = change(&mut unit, nexus);
+        let changed = unit != before;
+        if changed {
+            // If the command has just cleared APTPL, a power loss must not bring back the old
+            // state.
+            let sync = match before.aptpl() || unit.aptpl() {
+                true => SyncMode::DataAndDir,
+                false => SyncMode::Data,
             };
-            let of = (&description, &*boot);
-            save(self.dir.as_fd(), &self.path, of, &unit, durable)?;
+            save(&self.dir, (&config, &boot_id), &unit, sync)?;
         }
-        let changed = has_changed.then_some(unit);
         Ok(Executed {
-            response: answer,
-            changed,
+            response,
+            changed: changed.then_some(unit),
         })
     }
 
-    fn read_unit(&self, description: &LunConfig, boot: &str) -> Result<LogicalUnit, StoreError> {
-        let path = self.path.join(STATE);
-        let content = file::read(self.dir.as_fd(), STATE, &path)?;
+    fn read_unit(&self, config: &LunConfig, boot_id: &str) -> Result<LogicalUnit, StoreError> {
+        let path = self.path().join(STATE);
+        let content = self.dir.read(STATE)?;
         let content = content.ok_or_else(|| StoreError::io("open", &path)(Errno::NOENT))?;
-        let record = match StateFile::from_json(&content) {
-            Ok(record) => record,
+        let state = match StateFile::from_json(&content) {
+            Ok(state) => state,
             Err(source) => return Err(StoreError::Malformed { path, source }),
         };
-        let mut unit = self.unit(description)?;
-        match record.restore(description, boot, &mut unit) {
+        let mut unit = new_unit(config, &self.path().join(CONFIG))?;
+        match state.restore(config, boot_id, &mut unit) {
             Ok(()) => Ok(unit),
             Err(source) => Err(StoreError::State { path, source }),
         }
     }
 
-    fn unit(&self, description: &LunConfig) -> Result<LogicalUnit, StoreError> {
-        description
-            .unit()
-            .map_err(|source| StoreError::Description {
-                path: self.path.join(DESCRIPTION),
-                source,
-            })
-    }
-
-    /// The port whose file has this device and inode.
-    pub(super) fn port(self, wanted: (Dev, u64)) -> Result<Option<OpenPort>, StoreError> {
-        let path = self.path.join(PORTS);
-        let ports = openat(&self.dir, PORTS, FOLDER, Mode::empty());
-        let ports = ports.map_err(StoreError::io("open", &path))?;
-        for port in file::names_in(ports.as_fd(), &path)? {
-            let stat = statat(&ports, port.as_str(), AtFlags::SYMLINK_NOFOLLOW);
-            let stat = stat.map_err(StoreError::io("look at", path.join(port.as_str())))?;
-            if (stat.st_dev, stat.st_ino) == wanted {
+    /// Returns the port with this device and inode number.
+    pub(super) fn find_port(self, inode: (Dev, u64)) -> Result<Option<OpenPort>, StoreError> {
+        let ports = self.dir.open_dir(PORTS)?;
+        for port in ports.names()? {
+            let stat = ports.stat(port.as_str());
+            let stat = stat.map_err(StoreError::io("stat", ports.path().join(port.as_str())))?;
+            if (stat.st_dev, stat.st_ino) == inode {
                 return Ok(Some(OpenPort { lun: self, port }));
             }
         }
@@ -204,35 +228,67 @@ impl Lun {
     }
 }
 
-/// Puts the state of a description's unit in the place of the old one.
-///
-/// # Errors
-///
-/// [`StoreError`]: the old one is still there, unless the new one's name could not be brought to the disk.
-pub(super) fn save(
-    folder: BorrowedFd<'_>,
-    path: &Path,
-    (description, boot): (&LunConfig, &str),
+fn new_unit(config: &LunConfig, path: &Path) -> Result<LogicalUnit, StoreError> {
+    config.unit().map_err(|source| StoreError::Config {
+        path: path.to_path_buf(),
+        source,
+    })
+}
+
+/// Creates the directory with all files.
+fn populate(path: &Path, config: &LunConfig, unit: &LogicalUnit) -> Result<(), StoreError> {
+    let content = config.to_json().map_err(|source| StoreError::Malformed {
+        path: path.join(CONFIG),
+        source,
+    })?;
+    let boot_id = boot_id()?;
+    let dir = Directory::create(path)?;
+    dir.replace(CONFIG, &content, SyncMode::Data)?;
+    save(&dir, (config, &boot_id), unit, SyncMode::Data)?;
+    dir.create_file(LOCK, LOCK_MODE)?;
+    let ports = Directory::create(&path.join(PORTS))?;
+    for port in &config.ports {
+        ports.create_file(port.name.as_str(), PORT_MODE)?;
+    }
+    ports.sync()?;
+    dir.sync()
+}
+
+/// Renames the directory to its final name, unless the name is in use.
+fn publish(temporary: &Path, path: &Path) -> Result<(), StoreError> {
+    let renamed = match renameat_with(CWD, temporary, CWD, path, RenameFlags::NOREPLACE) {
+        // The file system does not support NOREPLACE. A plain rename of a directory replaces
+        // nothing but an empty directory.
+        Err(Errno::INVAL) => renameat(CWD, temporary, CWD, path),
+        renamed => renamed,
+    };
+    renamed.map_err(|error| match error {
+        Errno::EXIST | Errno::NOTEMPTY | Errno::NOTDIR => StoreError::Exists(path.to_path_buf()),
+        error => StoreError::io("create", path)(error),
+    })
+}
+
+/// Replaces the state file. On failure the old state file is unchanged, unless only the sync of the
+/// directory failed.
+fn save(
+    dir: &Directory,
+    (config, boot_id): (&LunConfig, &str),
     unit: &LogicalUnit,
-    durable: Sync,
+    sync: SyncMode,
 ) -> Result<(), StoreError> {
-    let path = path.join(STATE);
-    let record = match StateFile::from_unit(description, boot, unit) {
-        Ok(record) => record,
+    let path = dir.path().join(STATE);
+    let state = match StateFile::from_unit(config, boot_id, unit) {
+        Ok(state) => state,
         Err(source) => return Err(StoreError::State { path, source }),
     };
-    match record.to_json() {
-        Ok(content) => file::replace(folder, STATE, &path, &content, durable),
+    match state.to_json() {
+        Ok(content) => dir.replace(STATE, &content, sync),
         Err(source) => Err(StoreError::Malformed { path, source }),
     }
 }
 
-/// Which start of the host this is.
-///
-/// # Errors
-///
-/// [`StoreError`]: the kernel does not say.
-pub(super) fn boot_id() -> Result<String, StoreError> {
-    let boot = fs::read_to_string(BOOT).map_err(StoreError::io("read", BOOT))?;
-    Ok(boot.trim_end().to_owned())
+/// Returns the boot ID of the host.
+fn boot_id() -> Result<String, StoreError> {
+    let boot_id = fs::read_to_string(BOOT_ID).map_err(StoreError::io("read", BOOT_ID))?;
+    Ok(boot_id.trim_end().to_owned())
 }

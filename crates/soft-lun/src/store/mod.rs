@@ -1,44 +1,43 @@
-//! Soft LUNs in files: each is a folder.
+//! Soft LUNs on disk, each in its own directory.
 //!
 //! ```text
 //! shared0/
-//!   lun.json      what it is: identity, ports, what it supports. Written once
-//!   state.json    registrations, reservation, unit attentions. Replaced by each command that changes them
-//!   lock          held (flock) by whoever changes the state
+//!   lun.json      identity, ports and supported features; written once
+//!   state.json    registrations, reservation and unit attentions; replaced by each command that
+//!                 changes them
+//!   lock          locked (flock) while a process changes the state
 //!   ports/
-//!     node1       an initiator port, as /dev/sda is one: whoever has it open speaks through it.
-//!     node2       Made empty; a client can write to it, so nothing is read from it
+//!     node1       an initiator port, comparable to /dev/sda: a process that has the file open
+//!     node2       sends commands through this port. The file is created empty and its content
+//!                 is never read, because clients can write to it
 //! ```
 //!
-//! Both JSON files are for people too. Several processes can use a soft LUN at once: a command takes the
-//! lock, reads the state, changes it, and puts a complete new file in the old one's place. Whenever a
-//! process is killed, or a disk is full, the state is what it was before the command or after it.
+//! Both JSON files are also meant to be read by people. Several processes can use a soft LUN at the
+//! same time: a command takes the lock, reads the state, changes it, and replaces the state file
+//! with a complete new file. If a process is killed or the disk is full, the state is either that
+//! before the command or that after it.
 //!
-//! A new state is on the disk before it takes the name, so that a loss of power leaves no half of one.
-//! Where the standard wants registrations to outlast it (`APTPL`), the name is on the disk too before
-//! the command is answered. A restart of the host is a loss of power: what is not to outlast it is gone
-//! afterwards, and each port is told so (29h/00h).
+//! The content of a new state file is synced before the file is renamed, so that a power loss
+//! leaves no partial file. If registrations persist through a power loss (`APTPL`), the rename is
+//! synced too before the response is returned. A reboot of the host is a power loss: registrations
+//! without `APTPL` are removed, and each port gets the unit attention 29h/00h.
 //!
-//! The folder is for one host's processes: another host has been started at another time, which looks like
-//! a loss of power.
+//! Only processes of one host can share the directory, because another host has another boot ID,
+//! which is indistinguishable from a power loss.
 //!
-//! A file that is none of these, is of another soft LUN, or holds what no command leads to, is an
-//! error that names it. Nothing is ever repaired or reset.
+//! A file that has the wrong format, belongs to another soft LUN, or contains a state that no
+//! sequence of commands leads to, is an error that names the file. Nothing is repaired or reset.
 
-mod create;
-mod description;
+mod directory;
 mod error;
-mod file;
-mod folder;
+mod json;
 mod lun;
-mod name;
-mod record;
-mod text;
-mod type_text;
+mod lun_config;
+mod lun_directory;
+mod state_file;
 
-pub use description::{LunConfig, LunConfigError, LunId, LunIdError, Port};
 pub use error::StoreError;
-pub use folder::LunDirectory;
 pub use lun::{Executed, Lun, OpenPort};
-pub use name::{Name, NameError};
-pub use record::{StateFile, StateFileError};
+pub use lun_config::{LunConfig, LunConfigError, LunId, LunIdError, Name, NameError, Port};
+pub use lun_directory::LunDirectory;
+pub use state_file::{StateFile, StateFileError};

@@ -64,7 +64,7 @@ pub(crate) fn deliver_all(unit: &mut LogicalUnit) {
     let ids: Vec<_> = unit.nexuses().map(|(id, _)| id).collect();
     for id in ids {
         while !unit.unit_attentions(id).is_empty() {
-            unit.access(id, Access::Test);
+            unit.access(id, Access::TestUnitReady);
         }
     }
 }
@@ -125,7 +125,7 @@ fn access_is_that_of_the_table(unit: &LogicalUnit, view: &View) {
             Some(code) => panic!("type {code}"),
         };
         assert_eq!(
-            (unit.may_read(id), unit.may_write(id)),
+            (unit.can_read(id), unit.can_write(id)),
             (read, write),
             "{view:?}"
         );
@@ -197,7 +197,7 @@ fn what_is_stored_is_all_there_is(unit: &LogicalUnit) {
     let description = LunConfig {
         identity: "naa.3000000000000001".parse().unwrap(),
         ports: unit.nexuses().enumerate().map(port).collect(),
-        supported: unit.supported_features(),
+        supported_features: unit.supported_features(),
     };
     let stored = StateFile::from_unit(&description, "boot", unit)
         .unwrap()

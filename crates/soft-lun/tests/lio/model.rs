@@ -70,7 +70,7 @@ impl Model {
         let id = self.id(step.side);
         let unit = &mut model.unit;
         let answer = match &step.command {
-            Command::TestUnitReady => unit.access(id, Access::Test),
+            Command::TestUnitReady => unit.access(id, Access::TestUnitReady),
             Command::Read => unit.access(id, Access::Read),
             Command::Write => unit.access(id, Access::Write),
             command @ Command::In { .. } => unit.execute(id, &command.cdb(), &[]),

@@ -224,7 +224,7 @@ impl Play {
         for node in nodes {
             let id = self.id(*node);
             assert_eq!(self.unit.unit_attentions(id), [], "{node:?}");
-            assert_eq!(self.unit.access(id, Access::Test).status, Status::GOOD);
+            assert_eq!(self.unit.access(id, Access::TestUnitReady).status, Status::GOOD);
         }
     }
 

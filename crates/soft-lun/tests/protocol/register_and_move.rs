@@ -27,7 +27,7 @@ fn the_reservation_moves_to_a_new_registrant() {
         play.keys(2, &left);
         play.reservation(Some((KEY_B, WRITE_EXCLUSIVE)));
         play.ready(&[A, B, C]);
-        assert!(play.unit.may_write(play.id(B)) && !play.unit.may_write(play.id(A)));
+        assert!(play.unit.can_write(play.id(B)) && !play.unit.can_write(play.id(A)));
     }
 }
 

@@ -147,7 +147,7 @@ fn access_is_that_of_the_table() {
         let play = Play::held(ReservationType::from_code(code).unwrap());
         for (node, expected) in [(A, (true, true)), (B, registrant), (C, stranger)] {
             let id = play.id(node);
-            let may = (play.unit.may_read(id), play.unit.may_write(id));
+            let may = (play.unit.can_read(id), play.unit.can_write(id));
             assert_eq!(may, expected, "{code} {node:?}");
         }
     }
@@ -157,7 +157,7 @@ fn access_is_that_of_the_table() {
 fn without_a_reservation_all_may() {
     let mut play = Play::new();
     let id = play.id(A);
-    assert!(play.unit.may_read(id) && play.unit.may_write(id));
+    assert!(play.unit.can_read(id) && play.unit.can_write(id));
     assert_eq!(play.unit.access(id, Access::Write).status, Status::GOOD);
 }
 
@@ -166,7 +166,7 @@ fn a_stranger_may_test_the_unit_and_not_touch_it() {
     let mut play = Play::held(EXCLUSIVE);
     let id = play.id(C);
     for (access, status) in [
-        (Access::Test, Status::GOOD),
+        (Access::TestUnitReady, Status::GOOD),
         (Access::Read, Status::RESERVATION_CONFLICT),
         (Access::Write, Status::RESERVATION_CONFLICT),
     ] {
@@ -178,7 +178,7 @@ fn a_stranger_may_test_the_unit_and_not_touch_it() {
 #[test]
 fn whatever_comes_next_delivers_an_attention() {
     let mut play = Play::held(WRITE_REGISTRANTS);
-    for access in [Access::Test, Access::Read, Access::Write] {
+    for access in [Access::TestUnitReady, Access::Read, Access::Write] {
         play.good(A, &release(KEY_A, WRITE_REGISTRANTS));
         let id = play.id(B);
         assert_eq!(play.unit.access(id, access).status, Status::CHECK_CONDITION);

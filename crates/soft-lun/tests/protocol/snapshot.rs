@@ -1,7 +1,7 @@
 //! States that are put back.
 
 use scsi_pr::{ReservationKey, ReservationType};
-use soft_lun::{ImpossibleState, LogicalUnit, Registration, Reservation, Snapshot, UnitAttention};
+use soft_lun::{SnapshotError, LogicalUnit, Registration, Reservation, Snapshot, UnitAttention};
 
 use crate::play::{A, B, KEY_A, Play, WRITE_ALL, WRITE_EXCLUSIVE, clear, nexus, register, release};
 
@@ -51,25 +51,25 @@ fn impossible_states_are_refused() {
         ..Snapshot::default()
     };
     for (snapshot, error) in [
-        (of(&[with(0)], None), ImpossibleState::KeyZero(nexus(A))),
+        (of(&[with(0)], None), SnapshotError::ZeroKey(nexus(A))),
         (
             of(&[with(1), with(2)], None),
-            ImpossibleState::RegisteredTwice(nexus(A)),
+            SnapshotError::DuplicateRegistration(nexus(A)),
         ),
         (
             of(&[with(1)], Some(Reservation::new(WRITE_EXCLUSIVE, b))),
-            ImpossibleState::HolderNotRegistered(nexus(B)),
+            SnapshotError::HolderNotRegistered(nexus(B)),
         ),
         (
             of(&[], Some(Reservation::new(WRITE_ALL, a))),
-            ImpossibleState::NoRegistrants,
+            SnapshotError::NoRegistrants,
         ),
         (
             Snapshot {
-                attentions: vec![(a, UnitAttention::PowerOn); 2],
+                unit_attentions: vec![(a, UnitAttention::PowerOn); 2],
                 ..Snapshot::default()
             },
-            ImpossibleState::ToldTwice(nexus(A)),
+            SnapshotError::DuplicateUnitAttention(nexus(A)),
         ),
     ] {
         let before = play.unit.clone();
@@ -83,6 +83,6 @@ fn nexuses_of_another_unit_are_refused() {
     let mut play = Play::new();
     play.good(B, &register(0, KEY_A));
     let mut small = LogicalUnit::new(vec![nexus(A)]).unwrap();
-    let error = ImpossibleState::UnknownNexus(play.id(B));
+    let error = SnapshotError::UnknownNexus(play.id(B));
     assert_eq!(small.restore(&play.unit.snapshot()), Err(error));
 }

@@ -1,7 +1,7 @@
 //! A unit that supports less than everything says so, and refuses the rest.
 
 use scsi_pr::{BasicParameterList, InServiceAction, RegisterAndMove, ReservationType, TypeMask};
-use soft_lun::{ImpossibleState, LogicalUnit, SupportedFeatures};
+use soft_lun::{SnapshotError, LogicalUnit, SupportedFeatures};
 
 use crate::play::{
     A, B, C, EXCLUSIVE, KEY_A, KEY_B, Play, STALE, WRITE_EXCLUSIVE, ask, basic, moving, nexus,
@@ -111,7 +111,7 @@ fn what_is_not_supported_cannot_be_restored() {
     let refused = |play: &Play, what| {
         let mut nothing = supporting(NOTHING);
         let error = nothing.unit.restore(&play.unit.snapshot()).unwrap_err();
-        assert_eq!(error, ImpossibleState::NotSupported(what));
+        assert_eq!(error, SnapshotError::Unsupported(what));
         assert_eq!(nothing.unit, supporting(NOTHING).unit);
     };
     list.all_tg_pt = true;
@@ -121,7 +121,7 @@ fn what_is_not_supported_cannot_be_restored() {
     everything.good(B, &register_with(&list));
     refused(&everything, "APTPL");
     let mut everything = Play::held(EXCLUSIVE);
-    refused(&everything, "a reservation of this type");
+    refused(&everything, "the reservation type");
     everything.good(A, &release(KEY_A, EXCLUSIVE));
     let mut nothing = supporting(NOTHING);
     nothing.unit.restore(&everything.unit.snapshot()).unwrap();

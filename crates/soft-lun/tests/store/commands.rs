@@ -66,7 +66,7 @@ fn an_attention_is_delivered_once_whoever_asks() {
     scratch.good("a", &register(KEY_A, false));
     scratch.good("b", &register(KEY_B, false));
     scratch.good("b", &preempt(KEY_B, KEY_A, ReservationType::WriteExclusive));
-    let answer = scratch.lun.access(&name("a"), Access::Test).unwrap();
+    let answer = scratch.lun.access(&name("a"), Access::TestUnitReady).unwrap();
     assert_eq!(answer.sense.unwrap().key, SenseKey::UnitAttention);
     scratch.good("a", &read_keys());
 }
@@ -79,6 +79,6 @@ fn a_port_that_there_is_not_is_an_error() {
         .lun
         .execute(&other, &read_keys().0, &[])
         .unwrap_err();
-    assert!(matches!(error, StoreError::NoPort { .. }), "{error}");
+    assert!(matches!(error, StoreError::UnknownPort { .. }), "{error}");
     assert_eq!(scratch.lun.config().unwrap().ports, ports());
 }

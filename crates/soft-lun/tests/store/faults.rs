@@ -92,14 +92,14 @@ fn a_state_that_cannot_be_is_named() {
         (
             "\"holder\": \"a\"",
             "\"holder\": null",
-            "does not go with its holder",
+            "the holder does not match reservation type",
         ),
         (
             "\"port\": \"a\"",
             "\"port\": \"c\"",
-            "it speaks of port c, which there is not",
+            "unknown port c",
         ),
-        ("0xaaaa", "0x0", "with the key zero"),
+        ("0xaaaa", "0x0", "with key zero"),
     ] {
         edited("state.json", from, to, expected);
     }
@@ -125,7 +125,7 @@ fn the_state_of_another_one_is_foreign() {
     fs::copy(other.file("state.json"), scratch.file("state.json")).unwrap();
     let identity = |scratch: &Scratch| scratch.lun.config().unwrap().identity;
     let expected = format!(
-        "it is that of {}, and this one is {}",
+        "the state belongs to {}, but this soft LUN is {}",
         identity(&other),
         identity(&scratch)
     );
@@ -166,7 +166,7 @@ fn a_description_that_is_none_is_named() {
 fn a_folder_without_description_is_no_soft_lun() {
     let scratch = Scratch::new();
     fs::remove_file(scratch.file("lun.json")).unwrap();
-    assert!(complaint(&scratch.lun).ends_with("is no soft LUN: it has no lun.json"));
+    assert!(complaint(&scratch.lun).ends_with("is not a soft LUN: it has no lun.json"));
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_lock_that_nobody_lets_go_of_is_said() {
         .execute(&name("a"), &read_keys().0, &[])
         .unwrap_err();
     assert!(error.is_transient(), "{error}");
-    assert!(error.to_string().contains("lun/lock is locked"), "{error}");
+    assert!(error.to_string().contains("lun/lock: it is locked by another process"), "{error}");
     drop(held);
     scratch.good("a", &read_keys());
 }
@@ -256,7 +256,7 @@ fn a_state_that_the_soft_lun_does_not_support_is_named() {
     let complaint = complaint(&scratch.lun);
     assert!(complaint.contains("state.json"), "{complaint}");
     assert!(
-        complaint.ends_with("APTPL, which the unit does not support"),
+        complaint.ends_with("the unit does not support APTPL"),
         "{complaint}"
     );
 }
@@ -265,7 +265,7 @@ fn a_state_that_the_soft_lun_does_not_support_is_named() {
 fn files_without_end_are_not_read_to_the_end() {
     let scratch = Scratch::new();
     fs::write(scratch.file("state.json"), vec![b' '; 3 << 20]).unwrap();
-    assert!(complaint(&scratch.lun).ends_with("is longer than any file of a soft LUN"));
+    assert!(complaint(&scratch.lun).ends_with("is too large for a file of a soft LUN"));
 }
 
 #[test]

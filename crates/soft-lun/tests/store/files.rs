@@ -180,7 +180,7 @@ fn there_is_a_most_of_ports_and_all_of_them_fit() {
         )
     };
     let error = create("more", 1025).unwrap_err();
-    assert!(matches!(error, StoreError::Description { .. }), "{error}");
+    assert!(matches!(error, StoreError::Config { .. }), "{error}");
     let lun = create("most", 1024).unwrap();
     // Registered, all of them, and told what there is to be told.
     let description = lun.config().unwrap();
@@ -195,7 +195,7 @@ fn there_is_a_most_of_ports_and_all_of_them_fit() {
                 all_tg_pt: false,
             })
             .collect(),
-        attentions: nexuses
+        unit_attentions: nexuses
             .iter()
             .flat_map(|nexus| soft_lun::UnitAttention::ALL.map(|attention| (*nexus, attention)))
             .collect(),
@@ -219,7 +219,7 @@ fn what_it_supports_is_kept() {
         types: TypeMask::default().with(ReservationType::WriteExclusiveAllRegistrants),
     };
     let lun = Lun::create(&folder.path().join("x"), ports(), supported).unwrap();
-    assert_eq!(lun.config().unwrap().supported, supported);
+    assert_eq!(lun.config().unwrap().supported_features, supported);
     assert_eq!(lun.load().unwrap().supported_features(), supported);
 }
 
@@ -236,12 +236,12 @@ fn nothing_is_made_where_something_is_or_cannot_be() {
     let twice = vec![port("a", 1, 1), port("a", 2, 1)];
     assert!(matches!(
         create("twice", twice),
-        StoreError::Description { .. }
+        StoreError::Config { .. }
     ));
     let same = vec![port("a", 1, 1), port("b", 1, 1)];
     assert!(matches!(
         create("same", same),
-        StoreError::Description { .. }
+        StoreError::Config { .. }
     ));
     assert!(matches!(
         create("no/folder", ports()),

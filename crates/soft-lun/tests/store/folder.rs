@@ -9,7 +9,7 @@ use soft_lun::store::{Lun, LunDirectory};
 use crate::support::{Scratch, name, ports};
 
 fn found(folder: &LunDirectory, file: &File) -> Option<(String, String)> {
-    let port = folder.port(file.as_fd()).unwrap()?;
+    let port = folder.find_port(file.as_fd()).unwrap()?;
     let lun = port
         .lun
         .path()
@@ -105,7 +105,7 @@ fn a_descriptor_that_needs_no_permission_is_no_port() {
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
     let mode = rustix::fs::Mode::empty();
     let path = rustix::fs::open(scratch.file("ports/a"), flags, mode).unwrap();
-    assert!(folder.port(path.as_fd()).unwrap().is_none());
+    assert!(folder.find_port(path.as_fd()).unwrap().is_none());
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_folder_that_is_gone_is_said() {
     let port = File::open(scratch.file("ports/a")).unwrap();
     let folder = LunDirectory::open(scratch.folder.path()).unwrap();
     fs::remove_dir_all(scratch.folder.path()).unwrap();
-    let error = folder.port(port.as_fd()).unwrap_err().to_string();
+    let error = folder.find_port(port.as_fd()).unwrap_err().to_string();
     assert!(error.contains("was removed"), "{error}");
 }
 
@@ -131,5 +131,5 @@ fn one_that_cannot_be_looked_into_does_not_hide_the_others() {
     assert_eq!(found(&folder, &port), Some(("lun".into(), "a".into())));
     fs::write(path.join("file"), "").unwrap();
     let file = File::open(path.join("file")).unwrap();
-    assert!(folder.port(file.as_fd()).is_err());
+    assert!(folder.find_port(file.as_fd()).is_err());
 }

@@ -36,8 +36,8 @@ fn tell_released(unit: &mut Snapshot, sender: NexusId) {
 
 /// One that waits already is not established again.
 fn tell(unit: &mut Snapshot, nexus: NexusId, attention: UnitAttention) {
-    if !unit.attentions.contains(&(nexus, attention)) {
-        unit.attentions.push((nexus, attention));
+    if !unit.unit_attentions.contains(&(nexus, attention)) {
+        unit.unit_attentions.push((nexus, attention));
     }
 }
 
@@ -49,7 +49,7 @@ pub(super) fn attentions_dropped(s: &Situation<'_>) -> Option<Outcome> {
     let mut outcome = s.standard();
     outcome.model = outcome
         .model
-        .edited(|unit| unit.attentions.retain(|(nexus, _)| *nexus != me));
+        .edited(|unit| unit.unit_attentions.retain(|(nexus, _)| *nexus != me));
     Some(outcome)
 }
 
