@@ -1,6 +1,6 @@
 //! What is true of any bytes: nothing panics, nothing goes wrong by halves.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -5,7 +5,7 @@
 //!
 //! Run by hand, an argument chooses one of them, as with other tests.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
 mod durability;
 mod kills;

@@ -10,7 +10,7 @@
 //!
 //! `ALL_TG_PT` is not in here: each nexus has an initiator port of its own.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
 mod alphabet;
 mod state;

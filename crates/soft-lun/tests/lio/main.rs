@@ -15,7 +15,7 @@
 //! Compared are the status, every byte of the sense, and every byte of parameter data; of READ and WRITE,
 //! which are sent to see whether the reservation lets them through, the status and the sense.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
 mod campaign;
 mod command;

@@ -1,13 +1,14 @@
-//! What two nodes and a bystander see of one unit, rule by rule.
+//! Readable examples, one for each rule: the responses that two nodes and a third, usually
+//! unregistered node get from one unit. `tests/exhaustive` covers the rules for all states.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
 mod errors;
-mod play;
 mod preempt;
+mod read;
 mod register;
 mod register_and_move;
-mod report;
 mod reserve;
 mod snapshot;
-mod supported;
+mod supported_features;
+mod test_unit;

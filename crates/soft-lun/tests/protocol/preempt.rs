@@ -2,9 +2,9 @@
 
 use scsi_pr::ReservationType;
 
-use crate::play::{
-    A, B, C, EXCLUSIVE, KEY_A, KEY_B, Play, STALE, WRITE_ALL, WRITE_EXCLUSIVE, WRITE_REGISTRANTS,
-    other, preempt, preempt_and_abort, register, reserve, shown,
+use crate::test_unit::{
+    A, B, C, EXCLUSIVE_ACCESS, KEY_A, KEY_B, STALE, TestUnit, WRITE_ALL_REGISTRANTS, other_type,
+    preempt, preempt_and_abort, register, reported_key, reserve,
 };
 
 fn single_holder() -> impl Iterator<Item = ReservationType> {
@@ -20,147 +20,104 @@ fn all_registrants() -> impl Iterator<Item = ReservationType> {
 }
 
 #[test]
-fn the_holder_is_replaced_and_told() {
+fn preempt_of_holder_takes_over_reservation() {
     for kind in single_holder() {
         for send in [preempt, preempt_and_abort] {
-            let mut play = Play::held(kind);
-            play.good(B, &send(KEY_B, KEY_A, kind));
-            play.told(A, 0x2a, 0x05);
-            play.ready(&[A, B, C]);
-            play.keys(3, &[KEY_B]);
-            play.reservation(Some((KEY_B, kind)));
-            play.conflict(A, &reserve(KEY_A, kind));
+            let mut unit = TestUnit::reserved(kind);
+            unit.expect_good(B, &send(KEY_B, KEY_A, kind));
+            unit.expect_unit_attention(A, 0x2a, 0x05);
+            unit.expect_ready(&[A, B, C]);
+            unit.expect_keys(3, &[KEY_B]);
+            unit.expect_reservation(Some((KEY_B, kind)));
+            unit.expect_conflict(A, &reserve(KEY_A, kind));
         }
     }
 }
 
 #[test]
-fn the_new_type_may_be_another_and_the_rest_is_told() {
+fn preempt_with_new_type_notifies_registrants() {
     for kind in single_holder() {
         for new in ReservationType::ALL {
-            let mut play = Play::held(kind);
-            play.good(C, &register(0, STALE));
-            play.good(B, &preempt(KEY_B, KEY_A, new));
-            play.told(A, 0x2a, 0x05);
+            let mut unit = TestUnit::reserved(kind);
+            unit.expect_good(C, &register(0, STALE));
+            unit.expect_good(B, &preempt(KEY_B, KEY_A, new));
+            unit.expect_unit_attention(A, 0x2a, 0x05);
             if new != kind {
-                play.told(C, 0x2a, 0x04);
+                unit.expect_unit_attention(C, 0x2a, 0x04);
             }
-            play.ready(&[A, B, C]);
-            play.reservation(Some((shown(KEY_B, new), new)));
+            unit.expect_ready(&[A, B, C]);
+            unit.expect_reservation(Some((reported_key(KEY_B, new), new)));
         }
     }
 }
 
 #[test]
-fn a_holder_may_preempt_itself_to_change_the_type() {
+fn preempt_of_own_key_changes_type() {
     for kind in single_holder() {
-        let mut play = Play::held(kind);
-        play.good(A, &preempt(KEY_A, KEY_A, kind));
-        play.ready(&[A, B, C]);
-        play.good(A, &preempt(KEY_A, KEY_A, other(kind)));
-        play.told(B, 0x2a, 0x04);
-        play.ready(&[A, B, C]);
-        play.keys(4, &[KEY_A, KEY_B]);
-        play.reservation(Some((KEY_A, other(kind))));
+        let mut unit = TestUnit::reserved(kind);
+        unit.expect_good(A, &preempt(KEY_A, KEY_A, kind));
+        unit.expect_ready(&[A, B, C]);
+        unit.expect_good(A, &preempt(KEY_A, KEY_A, other_type(kind)));
+        unit.expect_unit_attention(B, 0x2a, 0x04);
+        unit.expect_ready(&[A, B, C]);
+        unit.expect_keys(4, &[KEY_A, KEY_B]);
+        unit.expect_reservation(Some((KEY_A, other_type(kind))));
     }
 }
 
 #[test]
-fn who_has_the_holder_s_key_too_survives_its_own_preempt() {
-    let mut play = Play::held(WRITE_EXCLUSIVE);
-    play.good(B, &register(KEY_B, KEY_A));
-    play.good(C, &register(0, KEY_A));
-    play.good(B, &preempt(KEY_A, KEY_A, WRITE_EXCLUSIVE));
-    play.told(A, 0x2a, 0x05);
-    play.told(C, 0x2a, 0x05);
-    play.keys(5, &[KEY_A]);
-    assert!(play.unit.is_holder(play.id(B)));
-}
-
-#[test]
-fn one_that_does_not_hold_loses_its_registration_alone() {
+fn preempt_of_registrant_ignores_scope_and_type() {
     for kind in ReservationType::ALL {
-        let mut play = Play::held(kind);
-        // Scope and type are ignored here.
-        let mut command = preempt(KEY_A, KEY_B, other(kind));
+        let mut unit = TestUnit::reserved(kind);
+        // The unit ignores scope and type, because it only removes registrations.
+        let mut command = preempt(KEY_A, KEY_B, other_type(kind));
         command.cdb[2] |= 0xf0;
-        play.good(A, &command);
-        play.told(B, 0x2a, 0x05);
-        play.ready(&[A, B, C]);
-        play.keys(3, &[KEY_A]);
-        play.reservation(Some((shown(KEY_A, kind), kind)));
+        unit.expect_good(A, &command);
+        unit.expect_unit_attention(B, 0x2a, 0x05);
+        unit.expect_ready(&[A, B, C]);
+        unit.expect_keys(3, &[KEY_A]);
+        unit.expect_reservation(Some((reported_key(KEY_A, kind), kind)));
     }
 }
 
 #[test]
-fn registrations_are_removed_without_a_reservation() {
-    let mut play = Play::new();
-    play.good(A, &register(0, KEY_A));
-    play.good(B, &register(0, KEY_B));
-    play.good(A, &preempt(KEY_A, KEY_B, WRITE_EXCLUSIVE));
-    play.told(B, 0x2a, 0x05);
-    play.keys(3, &[KEY_A]);
-    play.reservation(None);
-}
-
-#[test]
-fn one_s_own_key_is_removed_unless_it_is_the_holder_s() {
-    let mut play = Play::held(WRITE_REGISTRANTS);
-    play.good(B, &preempt(KEY_B, KEY_B, WRITE_EXCLUSIVE));
-    play.ready(&[A, B, C]);
-    play.keys(3, &[KEY_A]);
-    play.reservation(Some((KEY_A, WRITE_REGISTRANTS)));
-}
-
-#[test]
-fn all_registrants_are_removed_by_key_zero() {
+fn preempt_of_key_zero_removes_all_registrants() {
     for kind in all_registrants() {
         for new in ReservationType::ALL {
-            let mut play = Play::held(kind);
-            play.good(C, &register(0, STALE));
-            play.good(B, &preempt(KEY_B, 0, new));
-            play.told(A, 0x2a, 0x05);
-            play.told(C, 0x2a, 0x05);
-            play.ready(&[A, B, C]);
-            play.keys(4, &[KEY_B]);
-            play.reservation(Some((shown(KEY_B, new), new)));
+            let mut unit = TestUnit::reserved(kind);
+            unit.expect_good(C, &register(0, STALE));
+            unit.expect_good(B, &preempt(KEY_B, 0, new));
+            unit.expect_unit_attention(A, 0x2a, 0x05);
+            unit.expect_unit_attention(C, 0x2a, 0x05);
+            unit.expect_ready(&[A, B, C]);
+            unit.expect_keys(4, &[KEY_B]);
+            unit.expect_reservation(Some((reported_key(KEY_B, new), new)));
         }
     }
 }
 
 #[test]
-fn a_key_among_all_registrants_loses_its_registration_alone() {
+fn preempt_among_all_registrants_removes_key() {
     for kind in all_registrants() {
-        let mut play = Play::held(kind);
-        play.good(B, &preempt(KEY_B, KEY_A, EXCLUSIVE));
-        play.told(A, 0x2a, 0x05);
-        play.reservation(Some((0, kind)));
-        // And the last of them takes the reservation with it.
-        play.good(B, &preempt(KEY_B, KEY_B, EXCLUSIVE));
-        play.keys(4, &[]);
-        play.reservation(None);
-        play.ready(&[A, B, C]);
+        let mut unit = TestUnit::reserved(kind);
+        unit.expect_good(B, &preempt(KEY_B, KEY_A, EXCLUSIVE_ACCESS));
+        unit.expect_unit_attention(A, 0x2a, 0x05);
+        unit.expect_reservation(Some((0, kind)));
+        // The reservation is released with the last registration.
+        unit.expect_good(B, &preempt(KEY_B, KEY_B, EXCLUSIVE_ACCESS));
+        unit.expect_keys(4, &[]);
+        unit.expect_reservation(None);
+        unit.expect_ready(&[A, B, C]);
     }
 }
 
 #[test]
-fn key_zero_is_for_all_registrants_alone() {
+fn preempt_of_key_zero_is_otherwise_rejected() {
     for kind in single_holder() {
-        let mut play = Play::held(kind);
-        play.illegal(B, &preempt(KEY_B, 0, kind), 0x26, 0);
+        let mut unit = TestUnit::reserved(kind);
+        unit.expect_illegal(B, &preempt(KEY_B, 0, kind), 0x26, 0);
     }
-    let mut play = Play::new();
-    play.good(A, &register(0, KEY_A));
-    play.illegal(A, &preempt(KEY_A, 0, WRITE_ALL), 0x26, 0);
-}
-
-#[test]
-fn an_unknown_key_conflicts() {
-    for kind in ReservationType::ALL {
-        let mut play = Play::held(kind);
-        play.conflict(B, &preempt(KEY_B, STALE, kind));
-        play.conflict(B, &preempt_and_abort(KEY_B, STALE, kind));
-        play.conflict(B, &preempt(KEY_A, KEY_A, kind));
-        play.conflict(C, &preempt(0, KEY_A, kind));
-    }
+    let mut unit = TestUnit::new();
+    unit.expect_good(A, &register(0, KEY_A));
+    unit.expect_illegal(A, &preempt(KEY_A, 0, WRITE_ALL_REGISTRANTS), 0x26, 0);
 }

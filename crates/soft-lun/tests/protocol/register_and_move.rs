@@ -1,90 +1,65 @@
 //! REGISTER AND MOVE.
 
-use scsi_pr::{RegisterAndMove, ReservationType};
+use scsi_pr::RegisterAndMove;
 
-use crate::play::{
-    A, B, C, KEY_A, KEY_B, Play, STALE, WRITE_ALL, WRITE_EXCLUSIVE, moving, register, reserve, sas,
-    to,
+use crate::test_unit::{
+    A, B, C, KEY_A, KEY_B, TestUnit, WRITE_EXCLUSIVE, move_to, register, register_and_move,
+    reserve, sas,
 };
 
-/// A registered alone, and holding.
-fn holding() -> Play {
-    let mut play = Play::new();
-    play.good(A, &register(0, KEY_A));
-    play.good(A, &reserve(KEY_A, WRITE_EXCLUSIVE));
-    play
+/// Creates a unit that is registered and reserved by A only.
+fn reserved_by_a() -> TestUnit {
+    let mut unit = TestUnit::new();
+    unit.expect_good(A, &register(0, KEY_A));
+    unit.expect_good(A, &reserve(KEY_A, WRITE_EXCLUSIVE));
+    unit
 }
 
 #[test]
-fn the_reservation_moves_to_a_new_registrant() {
+fn move_to_new_registrant_moves_reservation() {
     for (unregister, left) in [(false, vec![KEY_A, KEY_B]), (true, vec![KEY_B])] {
-        let mut play = holding();
+        let mut unit = reserved_by_a();
         let list = RegisterAndMove {
             unregister,
-            ..to(B, KEY_A, KEY_B)
+            ..move_to(B, KEY_A, KEY_B)
         };
-        play.good(A, &moving(&list));
-        play.keys(2, &left);
-        play.reservation(Some((KEY_B, WRITE_EXCLUSIVE)));
-        play.ready(&[A, B, C]);
-        assert!(play.unit.can_write(play.id(B)) && !play.unit.can_write(play.id(A)));
+        unit.expect_good(A, &register_and_move(&list));
+        unit.expect_keys(2, &left);
+        unit.expect_reservation(Some((KEY_B, WRITE_EXCLUSIVE)));
+        unit.expect_ready(&[A, B, C]);
+        assert!(unit.inner.can_write(unit.id(B)) && !unit.inner.can_write(unit.id(A)));
     }
 }
 
 #[test]
-fn one_that_is_registered_gets_the_new_key() {
-    for kind in ReservationType::ALL {
-        let mut play = Play::held(kind);
-        if kind.is_all_registrants() {
-            play.conflict(A, &moving(&to(B, KEY_A, STALE)));
-            continue;
-        }
-        play.good(A, &moving(&to(B, KEY_A, STALE)));
-        play.keys(3, &[KEY_A, STALE]);
-        play.reservation(Some((STALE, kind)));
-        play.ready(&[A, B, C]);
-    }
-}
-
-#[test]
-fn aptpl_counts_here_too() {
-    let mut play = holding();
+fn move_with_aptpl_sets_aptpl() {
+    let mut unit = reserved_by_a();
     let list = RegisterAndMove {
         aptpl: true,
-        ..to(B, KEY_A, KEY_B)
+        ..move_to(B, KEY_A, KEY_B)
     };
-    play.good(A, &moving(&list));
-    assert!(play.unit.aptpl());
+    unit.expect_good(A, &register_and_move(&list));
+    assert!(unit.inner.aptpl());
 }
 
 #[test]
-fn who_does_not_hold_conflicts() {
-    let mut play = Play::held(WRITE_EXCLUSIVE);
-    play.conflict(B, &moving(&to(C, KEY_B, STALE)));
-    play.conflict(C, &moving(&to(B, 0, STALE)));
-    play.conflict(A, &moving(&to(B, STALE, KEY_B)));
-    let mut play = Play::held(WRITE_ALL);
-    play.conflict(A, &moving(&to(B, KEY_A, KEY_B)));
+fn move_without_reservation_is_rejected() {
+    let mut unit = TestUnit::new();
+    unit.expect_conflict(A, &register_and_move(&move_to(B, 0, KEY_B)));
+    unit.expect_good(A, &register(0, KEY_A));
+    unit.expect_illegal(A, &register_and_move(&move_to(B, KEY_A, KEY_B)), 0x24, 0);
 }
 
 #[test]
-fn nothing_to_move_is_a_wrong_command() {
-    let mut play = Play::new();
-    play.conflict(A, &moving(&to(B, 0, KEY_B)));
-    play.good(A, &register(0, KEY_A));
-    play.illegal(A, &moving(&to(B, KEY_A, KEY_B)), 0x24, 0);
-}
-
-#[test]
-fn the_destination_is_another_known_port() {
-    let mut play = holding();
-    let good = to(B, KEY_A, KEY_B);
+fn move_to_invalid_destination_is_rejected() {
+    let mut unit = reserved_by_a();
+    let good = move_to(B, KEY_A, KEY_B);
     for list in [
-        to(B, KEY_A, 0),
-        to(A, KEY_A, KEY_B),
+        move_to(B, KEY_A, 0),
+        move_to(A, KEY_A, KEY_B),
         RegisterAndMove {
             relative_target_port: 2.into(),
-            ..to(A, KEY_A, KEY_B)
+            ..move_to(A, KEY_A, KEY_B)
         },
         RegisterAndMove {
             relative_target_port: 99.into(),
@@ -99,6 +74,6 @@ fn the_destination_is_another_known_port() {
             ..good
         },
     ] {
-        play.illegal(A, &moving(&list), 0x26, 0);
+        unit.expect_illegal(A, &register_and_move(&list), 0x26, 0);
     }
 }

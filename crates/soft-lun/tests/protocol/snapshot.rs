@@ -1,33 +1,38 @@
-//! States that are put back.
+//! Export and import of the state.
 
 use scsi_pr::{ReservationKey, ReservationType};
-use soft_lun::{SnapshotError, LogicalUnit, Registration, Reservation, Snapshot, UnitAttention};
+use soft_lun::{LogicalUnit, Registration, Reservation, Snapshot, SnapshotError, UnitAttention};
 
-use crate::play::{A, B, KEY_A, Play, WRITE_ALL, WRITE_EXCLUSIVE, clear, nexus, register, release};
+use crate::test_unit::{
+    A, B, KEY_A, TestUnit, WRITE_ALL_REGISTRANTS, WRITE_EXCLUSIVE, clear, nexus, register, release,
+};
 
 #[test]
-fn what_was_there_is_there_again() {
+fn restore_returns_to_the_snapshot() {
     for kind in ReservationType::ALL {
-        let mut play = Play::held(kind);
-        play.good(A, &release(KEY_A, kind));
-        let mut other = Play::new();
-        other.unit.restore(&play.unit.snapshot()).unwrap();
-        assert_eq!(other.unit, play.unit);
+        let mut unit = TestUnit::reserved(kind);
+        unit.expect_good(A, &release(KEY_A, kind));
+        let mut other = TestUnit::new();
+        other.inner.restore(&unit.inner.snapshot()).unwrap();
+        assert_eq!(other.inner, unit.inner);
     }
 }
 
 #[test]
-fn nothing_of_before_is_left() {
-    let mut play = Play::held(WRITE_EXCLUSIVE);
-    play.good(A, &clear(KEY_A));
-    play.unit.restore(&Snapshot::default()).unwrap();
-    assert_eq!(play.unit, Play::new().unit);
+fn restore_of_default_clears_the_unit() {
+    let mut unit = TestUnit::reserved(WRITE_EXCLUSIVE);
+    unit.expect_good(A, &clear(KEY_A));
+    unit.inner.restore(&Snapshot::default()).unwrap();
+    assert_eq!(unit.inner, TestUnit::new().inner);
 }
 
 #[test]
-fn type_and_holder_go_together() {
-    let id = Play::new().id(A);
-    assert_eq!(Reservation::with_holder(WRITE_ALL, Some(id)), None);
+fn with_holder_checks_type_and_holder() {
+    let id = TestUnit::new().id(A);
+    assert_eq!(
+        Reservation::with_holder(WRITE_ALL_REGISTRANTS, Some(id)),
+        None
+    );
     assert_eq!(Reservation::with_holder(WRITE_EXCLUSIVE, None), None);
     for kind in ReservationType::ALL {
         let reservation = Reservation::new(kind, id);
@@ -37,9 +42,9 @@ fn type_and_holder_go_together() {
 }
 
 #[test]
-fn impossible_states_are_refused() {
-    let mut play = Play::new();
-    let (a, b) = (play.id(A), play.id(B));
+fn restore_of_invalid_snapshot_is_rejected() {
+    let mut unit = TestUnit::new();
+    let (a, b) = (unit.id(A), unit.id(B));
     let with = |key: u64| Registration {
         nexus: a,
         key: ReservationKey::new(key),
@@ -61,7 +66,7 @@ fn impossible_states_are_refused() {
             SnapshotError::HolderNotRegistered(nexus(B)),
         ),
         (
-            of(&[], Some(Reservation::new(WRITE_ALL, a))),
+            of(&[], Some(Reservation::new(WRITE_ALL_REGISTRANTS, a))),
             SnapshotError::NoRegistrants,
         ),
         (
@@ -72,17 +77,17 @@ fn impossible_states_are_refused() {
             SnapshotError::DuplicateUnitAttention(nexus(A)),
         ),
     ] {
-        let before = play.unit.clone();
-        assert_eq!(play.unit.restore(&snapshot), Err(error));
-        assert_eq!(play.unit, before);
+        let before = unit.inner.clone();
+        assert_eq!(unit.inner.restore(&snapshot), Err(error));
+        assert_eq!(unit.inner, before);
     }
 }
 
 #[test]
-fn nexuses_of_another_unit_are_refused() {
-    let mut play = Play::new();
-    play.good(B, &register(0, KEY_A));
+fn restore_with_unknown_nexus_is_rejected() {
+    let mut unit = TestUnit::new();
+    unit.expect_good(B, &register(0, KEY_A));
     let mut small = LogicalUnit::new(vec![nexus(A)]).unwrap();
-    let error = SnapshotError::UnknownNexus(play.id(B));
-    assert_eq!(small.restore(&play.unit.snapshot()), Err(error));
+    let error = SnapshotError::UnknownNexus(unit.id(B));
+    assert_eq!(small.restore(&unit.inner.snapshot()), Err(error));
 }

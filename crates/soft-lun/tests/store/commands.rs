@@ -66,7 +66,10 @@ fn an_attention_is_delivered_once_whoever_asks() {
     scratch.good("a", &register(KEY_A, false));
     scratch.good("b", &register(KEY_B, false));
     scratch.good("b", &preempt(KEY_B, KEY_A, ReservationType::WriteExclusive));
-    let answer = scratch.lun.access(&name("a"), Access::TestUnitReady).unwrap();
+    let answer = scratch
+        .lun
+        .access(&name("a"), Access::TestUnitReady)
+        .unwrap();
     assert_eq!(answer.sense.unwrap().key, SenseKey::UnitAttention);
     scratch.good("a", &read_keys());
 }

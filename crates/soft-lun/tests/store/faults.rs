@@ -94,11 +94,7 @@ fn a_state_that_cannot_be_is_named() {
             "\"holder\": null",
             "the holder does not match reservation type",
         ),
-        (
-            "\"port\": \"a\"",
-            "\"port\": \"c\"",
-            "unknown port c",
-        ),
+        ("\"port\": \"a\"", "\"port\": \"c\"", "unknown port c"),
         ("0xaaaa", "0x0", "with key zero"),
     ] {
         edited("state.json", from, to, expected);
@@ -219,7 +215,12 @@ fn a_lock_that_nobody_lets_go_of_is_said() {
         .execute(&name("a"), &read_keys().0, &[])
         .unwrap_err();
     assert!(error.is_transient(), "{error}");
-    assert!(error.to_string().contains("lun/lock: it is locked by another process"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("lun/lock: it is locked by another process"),
+        "{error}"
+    );
     drop(held);
     scratch.good("a", &read_keys());
 }

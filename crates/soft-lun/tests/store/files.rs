@@ -234,15 +234,9 @@ fn nothing_is_made_where_something_is_or_cannot_be() {
     assert!(matches!(create("lun", ports()), StoreError::Exists(_)));
     assert!(matches!(create(".lun", ports()), StoreError::Name { .. }));
     let twice = vec![port("a", 1, 1), port("a", 2, 1)];
-    assert!(matches!(
-        create("twice", twice),
-        StoreError::Config { .. }
-    ));
+    assert!(matches!(create("twice", twice), StoreError::Config { .. }));
     let same = vec![port("a", 1, 1), port("b", 1, 1)];
-    assert!(matches!(
-        create("same", same),
-        StoreError::Config { .. }
-    ));
+    assert!(matches!(create("same", same), StoreError::Config { .. }));
     assert!(matches!(
         create("no/folder", ports()),
         StoreError::Io { .. }

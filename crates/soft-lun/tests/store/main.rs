@@ -1,6 +1,6 @@
 //! Soft LUNs in files: what they hold, what they answer, what is wrong with them.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
 mod commands;
 mod faults;

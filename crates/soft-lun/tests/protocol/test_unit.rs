@@ -1,4 +1,4 @@
-//! Two nodes, A and B, that talk to one unit: what they send, and what they must get.
+//! A unit with the nodes A, B and C, the commands that they send, and assertions about responses.
 
 use scsi_pr::{
     AdditionalSense, BasicParameterList, Cdb, FullStatus, InServiceAction, Keys, OutServiceAction,
@@ -9,15 +9,17 @@ use soft_lun::{Access, LogicalUnit, Nexus, NexusId, Response};
 
 pub(crate) const KEY_A: u64 = 0xaaaa;
 pub(crate) const KEY_B: u64 = 0xbbbb;
+/// A key that no node is registered with, unless the test registers it for C.
 pub(crate) const STALE: u64 = 0x0bad;
 
 pub(crate) const WRITE_EXCLUSIVE: ReservationType = ReservationType::WriteExclusive;
-pub(crate) const EXCLUSIVE: ReservationType = ReservationType::ExclusiveAccess;
-pub(crate) const WRITE_REGISTRANTS: ReservationType =
+pub(crate) const EXCLUSIVE_ACCESS: ReservationType = ReservationType::ExclusiveAccess;
+pub(crate) const WRITE_REGISTRANTS_ONLY: ReservationType =
     ReservationType::WriteExclusiveRegistrantsOnly;
-pub(crate) const WRITE_ALL: ReservationType = ReservationType::WriteExclusiveAllRegistrants;
+pub(crate) const WRITE_ALL_REGISTRANTS: ReservationType =
+    ReservationType::WriteExclusiveAllRegistrants;
 
-/// A node's nexus, by its place in the list of the unit.
+/// The index of a node's nexus in the list of the unit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Node(usize);
 
@@ -25,7 +27,7 @@ pub(crate) const A: Node = Node(0);
 pub(crate) const B: Node = Node(1);
 pub(crate) const C: Node = Node(2);
 
-/// A command with its parameters.
+/// A CDB and its parameter list.
 #[derive(Clone, Debug)]
 pub(crate) struct Command {
     pub(crate) cdb: Vec<u8>,
@@ -96,8 +98,8 @@ pub(crate) fn preempt_and_abort(key: u64, victim: u64, kind: ReservationType) ->
     out(OutServiceAction::PreemptAndAbort, kind.code(), list)
 }
 
-/// REGISTER AND MOVE to a node with a key.
-pub(crate) fn to(node: Node, key: u64, new: u64) -> RegisterAndMove {
+/// Returns the parameter list that moves the reservation of the sender to a node.
+pub(crate) fn move_to(node: Node, key: u64, new: u64) -> RegisterAndMove {
     let nexus = nexus(node);
     RegisterAndMove {
         reservation_key: key.into(),
@@ -109,11 +111,11 @@ pub(crate) fn to(node: Node, key: u64, new: u64) -> RegisterAndMove {
     }
 }
 
-pub(crate) fn moving(list: &RegisterAndMove) -> Command {
+pub(crate) fn register_and_move(list: &RegisterAndMove) -> Command {
     out(OutServiceAction::RegisterAndMove, 0, list.encode())
 }
 
-pub(crate) fn ask(service_action: InServiceAction, allocation_length: u16) -> Command {
+pub(crate) fn reserve_in(service_action: InServiceAction, allocation_length: u16) -> Command {
     let cdb = Cdb::In(PersistentReserveIn {
         service_action,
         allocation_length,
@@ -131,7 +133,7 @@ pub(crate) fn sas(address: u64) -> TransportId {
     }
 }
 
-/// The nexus of a node: each has its own initiator port and target port.
+/// Returns the nexus of a node. Each node has its own initiator port and target port.
 pub(crate) fn nexus(node: Node) -> Nexus {
     let number = u16::try_from(node.0).unwrap() + 1;
     Nexus {
@@ -140,107 +142,115 @@ pub(crate) fn nexus(node: Node) -> Nexus {
     }
 }
 
-pub(crate) struct Play {
-    pub(crate) unit: LogicalUnit,
+/// A unit under test.
+pub(crate) struct TestUnit {
+    pub(crate) inner: LogicalUnit,
 }
 
-impl Play {
-    /// A, B and C, of which nobody is registered.
+impl TestUnit {
+    /// Creates a unit of A, B and C without registrations.
     pub(crate) fn new() -> Self {
-        Play::of([A, B, C].map(nexus).to_vec())
+        TestUnit::with_nexuses([A, B, C].map(nexus).to_vec())
     }
 
-    pub(crate) fn of(nexuses: Vec<Nexus>) -> Self {
-        Play {
-            unit: LogicalUnit::new(nexuses).unwrap(),
+    pub(crate) fn with_nexuses(nexuses: Vec<Nexus>) -> Self {
+        TestUnit {
+            inner: LogicalUnit::new(nexuses).unwrap(),
         }
     }
 
-    /// A and B registered, and A holding.
-    pub(crate) fn held(kind: ReservationType) -> Self {
-        let mut play = Play::new();
-        play.good(A, &register(0, KEY_A));
-        play.good(B, &register(0, KEY_B));
-        play.good(A, &reserve(KEY_A, kind));
-        play
+    /// Creates a unit with A and B registered, and reserved by A.
+    pub(crate) fn reserved(kind: ReservationType) -> Self {
+        let mut unit = TestUnit::new();
+        unit.expect_good(A, &register(0, KEY_A));
+        unit.expect_good(B, &register(0, KEY_B));
+        unit.expect_good(A, &reserve(KEY_A, kind));
+        unit
     }
 
     pub(crate) fn id(&self, node: Node) -> NexusId {
-        self.unit.nexuses().nth(node.0).unwrap().0
+        self.inner.nexuses().nth(node.0).unwrap().0
     }
 
     pub(crate) fn send(&mut self, node: Node, command: &Command) -> Response {
         let id = self.id(node);
-        self.unit.execute(id, &command.cdb, &command.parameters)
+        self.inner.execute(id, &command.cdb, &command.parameters)
     }
 
     #[track_caller]
-    pub(crate) fn good(&mut self, node: Node, command: &Command) -> Vec<u8> {
-        let answer = self.send(node, command);
-        assert_eq!((answer.status, answer.sense), (Status::GOOD, None));
-        answer.data
+    pub(crate) fn expect_good(&mut self, node: Node, command: &Command) -> Vec<u8> {
+        let response = self.send(node, command);
+        assert_eq!((response.status, response.sense), (Status::GOOD, None));
+        response.data
     }
 
     #[track_caller]
-    pub(crate) fn conflict(&mut self, node: Node, command: &Command) {
-        let before = self.unit.clone();
-        let answer = self.send(node, command);
-        assert_eq!(answer.status, Status::RESERVATION_CONFLICT, "{answer:?}");
-        assert_eq!((answer.sense, answer.data.len()), (None, 0));
-        assert_eq!(self.unit, before);
+    pub(crate) fn expect_conflict(&mut self, node: Node, command: &Command) {
+        let before = self.inner.clone();
+        let response = self.send(node, command);
+        assert_eq!(
+            response.status,
+            Status::RESERVATION_CONFLICT,
+            "{response:?}"
+        );
+        assert_eq!((response.sense, response.data.len()), (None, 0));
+        assert_eq!(self.inner, before);
     }
 
     #[track_caller]
-    pub(crate) fn illegal(&mut self, node: Node, command: &Command, asc: u8, ascq: u8) {
-        let before = self.unit.clone();
-        let answer = self.send(node, command);
+    pub(crate) fn expect_illegal(&mut self, node: Node, command: &Command, asc: u8, ascq: u8) {
+        let before = self.inner.clone();
+        let response = self.send(node, command);
         let code = AdditionalSense { asc, ascq };
         assert_eq!(
-            (answer.status, answer.sense, answer.data.len()),
+            (response.status, response.sense, response.data.len()),
             (
                 Status::CHECK_CONDITION,
                 Some(Sense::new(SenseKey::IllegalRequest, code)),
                 0
             )
         );
-        assert_eq!(self.unit, before);
+        assert_eq!(self.inner, before);
     }
 
-    /// The node's next command meets a unit attention, and the one after it does not meet it again.
+    /// Asserts that the next command of the node reports this unit attention.
     #[track_caller]
-    pub(crate) fn told(&mut self, node: Node, asc: u8, ascq: u8) {
-        let answer = self.send(node, &ask(InServiceAction::ReadKeys, 255));
+    pub(crate) fn expect_unit_attention(&mut self, node: Node, asc: u8, ascq: u8) {
+        let response = self.send(node, &reserve_in(InServiceAction::ReadKeys, 255));
         let code = AdditionalSense { asc, ascq };
         let sense = Sense::new(SenseKey::UnitAttention, code);
         assert_eq!(
-            (answer.status, answer.sense),
+            (response.status, response.sense),
             (Status::CHECK_CONDITION, Some(sense))
         );
     }
 
-    /// Nothing waits for these nodes.
+    /// Asserts that no unit attention is pending for these nodes.
     #[track_caller]
-    pub(crate) fn ready(&mut self, nodes: &[Node]) {
+    pub(crate) fn expect_ready(&mut self, nodes: &[Node]) {
         for node in nodes {
             let id = self.id(*node);
-            assert_eq!(self.unit.unit_attentions(id), [], "{node:?}");
-            assert_eq!(self.unit.access(id, Access::TestUnitReady).status, Status::GOOD);
+            assert_eq!(self.inner.unit_attentions(id), [], "{node:?}");
+            assert_eq!(
+                self.inner.access(id, Access::TestUnitReady).status,
+                Status::GOOD
+            );
         }
     }
 
-    /// Generation and keys, as C reads them.
+    /// Asserts PRgeneration and the keys that C reads.
     #[track_caller]
-    pub(crate) fn keys(&mut self, generation: u32, keys: &[u64]) {
-        let data = self.good(C, &ask(InServiceAction::ReadKeys, 255));
+    pub(crate) fn expect_keys(&mut self, generation: u32, keys: &[u64]) {
+        let data = self.expect_good(C, &reserve_in(InServiceAction::ReadKeys, 255));
         let read = Keys::decode(&data).unwrap().complete().unwrap();
         let values: Vec<u64> = read.keys.iter().map(|key| key.get()).collect();
         assert_eq!((read.generation.get(), &*values), (generation, keys));
     }
 
-    /// The reservation, as C reads it: the holder's key, and its type.
+    /// Asserts the reservation that C reads: the reported key and the type.
     #[track_caller]
-    pub(crate) fn reservation(&mut self, expected: Option<(u64, ReservationType)>) {
-        let data = self.good(C, &ask(InServiceAction::ReadReservation, 255));
+    pub(crate) fn expect_reservation(&mut self, expected: Option<(u64, ReservationType)>) {
+        let data = self.expect_good(C, &reserve_in(InServiceAction::ReadReservation, 255));
         let read = ReservationData::decode(&data).unwrap().reservation;
         let read = read.map(|held| (held.key.get(), held.scope_type));
         let expected = expected.map(|(key, kind)| (key, ScopeType::from(kind)));
@@ -248,22 +258,22 @@ impl Play {
     }
 
     #[track_caller]
-    pub(crate) fn full_status(&mut self) -> FullStatus {
-        let data = self.good(C, &ask(InServiceAction::ReadFullStatus, 8192));
+    pub(crate) fn read_full_status(&mut self) -> FullStatus {
+        let data = self.expect_good(C, &reserve_in(InServiceAction::ReadFullStatus, 8192));
         FullStatus::decode(&data).unwrap().complete().unwrap()
     }
 }
 
-/// The key that READ RESERVATION answers where `key` is that of the one who reserved.
-pub(crate) fn shown(key: u64, kind: ReservationType) -> u64 {
+/// Returns the key that READ RESERVATION reports if the node with `key` made the reservation.
+pub(crate) fn reported_key(key: u64, kind: ReservationType) -> u64 {
     if kind.is_all_registrants() { 0 } else { key }
 }
 
-/// Any other type.
-pub(crate) fn other(kind: ReservationType) -> ReservationType {
-    if kind == EXCLUSIVE {
+/// Returns another type.
+pub(crate) fn other_type(kind: ReservationType) -> ReservationType {
+    if kind == EXCLUSIVE_ACCESS {
         WRITE_EXCLUSIVE
     } else {
-        EXCLUSIVE
+        EXCLUSIVE_ACCESS
     }
 }
