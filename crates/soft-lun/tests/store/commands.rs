@@ -1,4 +1,4 @@
-//! A soft LUN answers as the unit in memory does, whoever looks at it in between.
+//! Commands through a port get the same responses as commands to a unit in memory.
 
 use proptest::prelude::*;
 use scsi_pr::{OutServiceAction, ReservationType, SenseKey, Status};
@@ -6,7 +6,8 @@ use soft_lun::Access;
 use soft_lun::store::{Lun, Name, StoreError};
 
 use crate::support::{
-    Command, KEY_A, KEY_B, Scratch, keys, name, out, ports, preempt, read_keys, register, reserve,
+    Command, Fixture, KEY_A, KEY_B, key_list, name, out, ports, preempt, read_keys, register,
+    reserve,
 };
 
 fn any_command() -> impl Strategy<Value = Command> {
@@ -15,7 +16,7 @@ fn any_command() -> impl Strategy<Value = Command> {
     let kind = prop::sample::select(ReservationType::ALL.to_vec());
     let command = (action, kind, keys_of.clone(), keys_of, any::<bool>()).prop_map(
         |(action, kind, key, action_key, flag)| {
-            let mut list = keys(key, action_key);
+            let mut list = key_list(key, action_key);
             list.aptpl = flag;
             out(action, kind.code(), &list)
         },
@@ -27,61 +28,61 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn files_and_memory_agree(
+    fn store_and_unit_in_memory_agree(
         commands in prop::collection::vec((any::<bool>(), any_command()), 1..40),
     ) {
-        let scratch = Scratch::new();
-        let description = scratch.lun.config().unwrap();
-        let mut unit = description.unit().unwrap();
+        let fixture = Fixture::new();
+        let config = fixture.lun.config().unwrap();
+        let mut unit = config.unit().unwrap();
         for (first, command) in commands {
             let port = if first { "a" } else { "b" };
-            let nexus = description.nexus(&name(port)).unwrap();
-            // Another process would open it anew.
-            let lun = Lun::open(scratch.lun.path()).unwrap();
-            let answer = lun
+            let nexus = config.nexus(&name(port)).unwrap();
+            // Open the soft LUN for each command, like separate processes.
+            let lun = Lun::open(fixture.lun.path()).unwrap();
+            let response = lun
                 .execute(&name(port), &command.0, &command.1)
                 .unwrap()
                 .response;
-            prop_assert_eq!(answer, unit.execute(nexus, &command.0, &command.1));
-            prop_assert_eq!(&scratch.lun.load().unwrap(), &unit);
+            prop_assert_eq!(response, unit.execute(nexus, &command.0, &command.1));
+            prop_assert_eq!(&fixture.lun.load().unwrap(), &unit);
         }
     }
 }
 
 #[test]
-fn access_follows_the_reservation() {
-    let scratch = Scratch::new();
+fn access_depends_on_reservation() {
+    let fixture = Fixture::new();
     let kind = ReservationType::WriteExclusive;
-    scratch.good("a", &register(KEY_A, false));
-    scratch.good("a", &reserve(KEY_A, kind));
-    let access = |port, access| scratch.lun.access(&name(port), access).unwrap().status;
+    fixture.expect_good("a", &register(KEY_A, false));
+    fixture.expect_good("a", &reserve(KEY_A, kind));
+    let access = |port, access| fixture.lun.access(&name(port), access).unwrap().status;
     assert_eq!(access("a", Access::Write), Status::GOOD);
     assert_eq!(access("b", Access::Read), Status::GOOD);
     assert_eq!(access("b", Access::Write), Status::RESERVATION_CONFLICT);
 }
 
 #[test]
-fn an_attention_is_delivered_once_whoever_asks() {
-    let scratch = Scratch::new();
-    scratch.good("a", &register(KEY_A, false));
-    scratch.good("b", &register(KEY_B, false));
-    scratch.good("b", &preempt(KEY_B, KEY_A, ReservationType::WriteExclusive));
-    let answer = scratch
+fn unit_attention_is_reported_once() {
+    let fixture = Fixture::new();
+    fixture.expect_good("a", &register(KEY_A, false));
+    fixture.expect_good("b", &register(KEY_B, false));
+    fixture.expect_good("b", &preempt(KEY_B, KEY_A, ReservationType::WriteExclusive));
+    let response = fixture
         .lun
         .access(&name("a"), Access::TestUnitReady)
         .unwrap();
-    assert_eq!(answer.sense.unwrap().key, SenseKey::UnitAttention);
-    scratch.good("a", &read_keys());
+    assert_eq!(response.sense.unwrap().key, SenseKey::UnitAttention);
+    fixture.expect_good("a", &read_keys());
 }
 
 #[test]
-fn a_port_that_there_is_not_is_an_error() {
-    let scratch = Scratch::new();
-    let other: Name = name("c");
-    let error = scratch
+fn execute_with_unknown_port_fails() {
+    let fixture = Fixture::new();
+    let unknown: Name = name("c");
+    let error = fixture
         .lun
-        .execute(&other, &read_keys().0, &[])
+        .execute(&unknown, &read_keys().0, &[])
         .unwrap_err();
     assert!(matches!(error, StoreError::UnknownPort { .. }), "{error}");
-    assert_eq!(scratch.lun.config().unwrap().ports, ports());
+    assert_eq!(fixture.lun.config().unwrap().ports, ports());
 }

@@ -1,11 +1,11 @@
-//! Soft LUNs in files: what they hold, what they answer, what is wrong with them.
+//! The store: file formats, commands, concurrency, errors.
 
 #![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
 mod commands;
-mod faults;
-mod files;
-mod folder;
-mod power;
-mod processes;
+mod concurrency;
+mod file_format;
+mod invalid_files;
+mod lun_directory;
+mod reboot;
 mod support;

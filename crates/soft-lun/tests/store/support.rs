@@ -1,4 +1,4 @@
-//! A soft LUN in a temporary folder, and commands for it.
+//! A soft LUN in a temporary directory, and commands for it.
 
 use std::fs;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ pub(crate) fn port(text: &str, sas_address: u64, target_port: u16) -> Port {
     }
 }
 
-/// The ports `a` and `b`.
+/// Returns the ports `a` and `b`.
 pub(crate) fn ports() -> Vec<Port> {
     vec![
         port("a", 0x3000_0000_0000_000a, 1),
@@ -36,7 +36,7 @@ pub(crate) fn ports() -> Vec<Port> {
     ]
 }
 
-/// Parameter list and CDB of a PERSISTENT RESERVE OUT.
+/// The CDB and the parameter list of a command.
 pub(crate) type Command = (Vec<u8>, Vec<u8>);
 
 pub(crate) fn out(action: OutServiceAction, kind: u8, list: &BasicParameterList) -> Command {
@@ -50,7 +50,7 @@ pub(crate) fn out(action: OutServiceAction, kind: u8, list: &BasicParameterList)
     (cdb.encode().to_vec(), list)
 }
 
-pub(crate) fn keys(key: u64, action_key: u64) -> BasicParameterList {
+pub(crate) fn key_list(key: u64, action_key: u64) -> BasicParameterList {
     BasicParameterList {
         reservation_key: key.into(),
         service_action_reservation_key: action_key.into(),
@@ -61,17 +61,21 @@ pub(crate) fn keys(key: u64, action_key: u64) -> BasicParameterList {
 pub(crate) fn register(key: u64, aptpl: bool) -> Command {
     let list = BasicParameterList {
         aptpl,
-        ..keys(0, key)
+        ..key_list(0, key)
     };
     out(OutServiceAction::RegisterAndIgnoreExistingKey, 0, &list)
 }
 
 pub(crate) fn reserve(key: u64, kind: ReservationType) -> Command {
-    out(OutServiceAction::Reserve, kind.code(), &keys(key, 0))
+    out(OutServiceAction::Reserve, kind.code(), &key_list(key, 0))
 }
 
 pub(crate) fn preempt(key: u64, victim: u64, kind: ReservationType) -> Command {
-    out(OutServiceAction::Preempt, kind.code(), &keys(key, victim))
+    out(
+        OutServiceAction::Preempt,
+        kind.code(),
+        &key_list(key, victim),
+    )
 }
 
 pub(crate) fn read_keys() -> Command {
@@ -84,17 +88,17 @@ pub(crate) fn read_keys() -> Command {
 }
 
 /// A soft LUN `lun` with the ports `a` and `b`.
-pub(crate) struct Scratch {
-    pub(crate) folder: TempDir,
+pub(crate) struct Fixture {
+    pub(crate) dir: TempDir,
     pub(crate) lun: Lun,
 }
 
-impl Scratch {
+impl Fixture {
     pub(crate) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lun");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lun");
         let lun = Lun::create(&path, ports(), SupportedFeatures::default()).unwrap();
-        Scratch { folder, lun }
+        Fixture { dir, lun }
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -110,8 +114,8 @@ impl Scratch {
     }
 
     #[track_caller]
-    pub(crate) fn good(&self, port: &str, command: &Command) {
-        let answer = self.send(port, command);
-        assert_eq!(answer.status, Status::GOOD, "{answer:?}");
+    pub(crate) fn expect_good(&self, port: &str, command: &Command) {
+        let response = self.send(port, command);
+        assert_eq!(response.status, Status::GOOD, "{response:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What the files look like, to the letter: people read them, and later versions must.
+//! The exact format of the files, which people and later versions must be able to read.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -7,40 +7,44 @@ use scsi_pr::{ReservationType, TypeMask};
 use soft_lun::SupportedFeatures;
 use soft_lun::store::{Lun, StoreError};
 
-use crate::support::{KEY_A, KEY_B, Scratch, port, ports, preempt, register, reserve};
+use crate::support::{Fixture, KEY_A, KEY_B, port, ports, preempt, register, reserve};
 
-fn boot() -> String {
+fn boot_id() -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     boot.trim_end().into()
 }
 
 #[test]
-fn a_new_one_has_these_files() {
-    let scratch = Scratch::new();
-    let mut names: Vec<_> = fs::read_dir(scratch.lun.path())
+fn create_makes_files_with_modes() {
+    let fixture = Fixture::new();
+    let mut names: Vec<_> = fs::read_dir(fixture.lun.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     names.sort();
     assert_eq!(names, ["lock", "lun.json", "ports", "state.json"]);
-    for (name, most) in [
+    for (name, max_mode) in [
         ("lock", 0o600),
         ("lun.json", 0o644),
         ("ports/a", 0o660),
         ("ports/b", 0o660),
     ] {
-        let metadata = fs::metadata(scratch.file(name)).unwrap();
-        assert_eq!(metadata.permissions().mode() & 0o777 & !most, 0, "{name}");
+        let metadata = fs::metadata(fixture.file(name)).unwrap();
+        assert_eq!(
+            metadata.permissions().mode() & 0o777 & !max_mode,
+            0,
+            "{name}"
+        );
         assert_eq!(metadata.len() == 0, name != "lun.json", "{name}");
     }
-    let left: Vec<_> = fs::read_dir(scratch.folder.path()).unwrap().collect();
+    let left: Vec<_> = fs::read_dir(fixture.dir.path()).unwrap().collect();
     assert_eq!(left.len(), 1, "{left:?}");
 }
 
 #[test]
-fn the_description_is_this_text() {
-    let scratch = Scratch::new();
-    let identity = scratch.lun.config().unwrap().identity;
+fn config_file_has_documented_format() {
+    let fixture = Fixture::new();
+    let identity = fixture.lun.config().unwrap().identity;
     let expected = format!(
         r#"{{
   "format": "soft-lun 1",
@@ -73,19 +77,19 @@ fn the_description_is_this_text() {
 }}
 "#
     );
-    assert_eq!(scratch.content("lun.json"), expected);
+    assert_eq!(fixture.content("lun.json"), expected);
     assert_eq!(identity.get() >> 60, 3);
 }
 
 #[test]
-fn the_state_is_this_text() {
-    let scratch = Scratch::new();
-    let identity = scratch.lun.config().unwrap().identity;
+fn state_file_has_documented_format() {
+    let fixture = Fixture::new();
+    let identity = fixture.lun.config().unwrap().identity;
     let kind = ReservationType::ExclusiveAccess;
-    scratch.good("a", &register(KEY_A, true));
-    scratch.good("b", &register(KEY_B, true));
-    scratch.good("a", &reserve(KEY_A, kind));
-    scratch.good("b", &preempt(KEY_B, KEY_A, kind));
+    fixture.expect_good("a", &register(KEY_A, true));
+    fixture.expect_good("b", &register(KEY_B, true));
+    fixture.expect_good("a", &reserve(KEY_A, kind));
+    fixture.expect_good("b", &preempt(KEY_B, KEY_A, kind));
     let expected = format!(
         r#"{{
   "format": "soft-lun-state 1",
@@ -112,59 +116,59 @@ fn the_state_is_this_text() {
   ]
 }}
 "#,
-        boot()
+        boot_id()
     );
-    assert_eq!(scratch.content("state.json"), expected);
+    assert_eq!(fixture.content("state.json"), expected);
 }
 
 #[test]
-fn a_state_is_replaced_and_never_written_over() {
-    let scratch = Scratch::new();
-    let inode = || fs::metadata(scratch.file("state.json")).unwrap().ino();
-    let before = (fs::File::open(scratch.file("state.json")).unwrap(), inode());
-    scratch.good("a", &register(KEY_A, false));
-    // The old file is still open, so its number is not used again.
+fn state_file_is_replaced_not_overwritten() {
+    let fixture = Fixture::new();
+    let inode = || fs::metadata(fixture.file("state.json")).unwrap().ino();
+    let before = (fs::File::open(fixture.file("state.json")).unwrap(), inode());
+    fixture.expect_good("a", &register(KEY_A, false));
+    // The old file is still open, so the file system cannot reuse its inode number.
     assert_ne!(inode(), before.1);
-    assert!(!scratch.file("state.json.new").exists());
+    assert!(!fixture.file("state.json.new").exists());
 }
 
 #[test]
-fn a_new_state_has_the_mode_of_the_old_one() {
-    let scratch = Scratch::new();
+fn replaced_state_file_keeps_mode() {
+    let fixture = Fixture::new();
     let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     for expected in [0o600, 0o664] {
         let permissions = fs::Permissions::from_mode(expected);
-        fs::set_permissions(scratch.file("state.json"), permissions).unwrap();
-        scratch.good("a", &register(u64::from(expected), false));
-        assert_eq!(mode(scratch.file("state.json")), expected);
+        fs::set_permissions(fixture.file("state.json"), permissions).unwrap();
+        fixture.expect_good("a", &register(u64::from(expected), false));
+        assert_eq!(mode(fixture.file("state.json")), expected);
     }
 }
 
 #[test]
-fn of_two_that_are_made_at_once_one_is_whole() {
-    let folder = tempfile::tempdir().unwrap();
+fn concurrent_create_makes_one_complete_lun() {
+    let dir = tempfile::tempdir().unwrap();
     for round in 0..50 {
-        let path = folder.path().join(format!("lun{round}"));
+        let path = dir.path().join(format!("lun{round}"));
         let create = || Lun::create(&path, ports(), SupportedFeatures::default());
-        let (one, other) = std::thread::scope(|scope| {
-            let other = scope.spawn(create);
-            (create(), other.join().unwrap())
+        let (first, second) = std::thread::scope(|scope| {
+            let second = scope.spawn(create);
+            (create(), second.join().unwrap())
         });
-        assert_eq!(u8::from(one.is_ok()) + u8::from(other.is_ok()), 1);
-        for refused in [one.as_ref().err(), other.as_ref().err()]
+        assert_eq!(u8::from(first.is_ok()) + u8::from(second.is_ok()), 1);
+        for error in [first.as_ref().err(), second.as_ref().err()]
             .into_iter()
             .flatten()
         {
-            assert!(matches!(refused, StoreError::Exists(_)), "{refused}");
+            assert!(matches!(error, StoreError::Exists(_)), "{error}");
         }
         Lun::open(&path).unwrap().load().unwrap();
     }
-    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 50);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 50);
 }
 
 #[test]
-fn there_is_a_most_of_ports_and_all_of_them_fit() {
-    let folder = tempfile::tempdir().unwrap();
+fn max_ports_fit_into_state_file() {
+    let dir = tempfile::tempdir().unwrap();
     let ports = |count: u16| -> Vec<_> {
         let port = |number: u16| {
             let name = format!("{number:064}");
@@ -174,7 +178,7 @@ fn there_is_a_most_of_ports_and_all_of_them_fit() {
     };
     let create = |name: &str, count| {
         Lun::create(
-            &folder.path().join(name),
+            &dir.path().join(name),
             ports(count),
             SupportedFeatures::default(),
         )
@@ -182,9 +186,9 @@ fn there_is_a_most_of_ports_and_all_of_them_fit() {
     let error = create("more", 1025).unwrap_err();
     assert!(matches!(error, StoreError::Config { .. }), "{error}");
     let lun = create("most", 1024).unwrap();
-    // Registered, all of them, and told what there is to be told.
-    let description = lun.config().unwrap();
-    let mut unit = description.unit().unwrap();
+    // All ports are registered, and all unit attentions are pending for each of them.
+    let config = lun.config().unwrap();
+    let mut unit = config.unit().unwrap();
     let nexuses: Vec<_> = unit.nexuses().map(|(nexus, _)| nexus).collect();
     let snapshot = soft_lun::Snapshot {
         registrations: nexuses
@@ -202,33 +206,36 @@ fn there_is_a_most_of_ports_and_all_of_them_fit() {
         ..soft_lun::Snapshot::default()
     };
     unit.restore(&snapshot).unwrap();
-    let record = soft_lun::store::StateFile::from_unit(&description, "boot", &unit).unwrap();
-    let content = String::from_utf8(record.to_json().unwrap()).unwrap();
-    let content = content.replace("\"boot\": \"boot\"", &format!("\"boot\": \"{}\"", boot()));
+    let state_file = soft_lun::store::StateFile::from_unit(&config, "boot", &unit).unwrap();
+    let content = String::from_utf8(state_file.to_json().unwrap()).unwrap();
+    let content = content.replace(
+        "\"boot\": \"boot\"",
+        &format!("\"boot\": \"{}\"", boot_id()),
+    );
     fs::write(lun.path().join("state.json"), content).unwrap();
     assert_eq!(lun.load().unwrap(), unit);
 }
 
 #[test]
-fn what_it_supports_is_kept() {
-    let folder = tempfile::tempdir().unwrap();
+fn supported_features_are_stored() {
+    let dir = tempfile::tempdir().unwrap();
     let supported = SupportedFeatures {
         persist_through_power_loss: false,
         specify_initiator_ports: true,
         all_target_ports: false,
         types: TypeMask::default().with(ReservationType::WriteExclusiveAllRegistrants),
     };
-    let lun = Lun::create(&folder.path().join("x"), ports(), supported).unwrap();
+    let lun = Lun::create(&dir.path().join("x"), ports(), supported).unwrap();
     assert_eq!(lun.config().unwrap().supported_features, supported);
     assert_eq!(lun.load().unwrap().supported_features(), supported);
 }
 
 #[test]
-fn nothing_is_made_where_something_is_or_cannot_be() {
-    let scratch = Scratch::new();
-    let state = scratch.content("state.json");
+fn failed_create_makes_nothing() {
+    let fixture = Fixture::new();
+    let state = fixture.content("state.json");
     let create = |name: &str, ports| {
-        let path = scratch.folder.path().join(name);
+        let path = fixture.dir.path().join(name);
         Lun::create(&path, ports, SupportedFeatures::default()).unwrap_err()
     };
     assert!(matches!(create("lun", ports()), StoreError::Exists(_)));
@@ -238,9 +245,9 @@ fn nothing_is_made_where_something_is_or_cannot_be() {
     let same = vec![port("a", 1, 1), port("b", 1, 1)];
     assert!(matches!(create("same", same), StoreError::Config { .. }));
     assert!(matches!(
-        create("no/folder", ports()),
+        create("missing/lun", ports()),
         StoreError::Io { .. }
     ));
-    assert_eq!(scratch.content("state.json"), state);
-    assert_eq!(fs::read_dir(scratch.folder.path()).unwrap().count(), 1);
+    assert_eq!(fixture.content("state.json"), state);
+    assert_eq!(fs::read_dir(fixture.dir.path()).unwrap().count(), 1);
 }
