@@ -2,8 +2,8 @@
 
 #![expect(dead_code, reason = "the search through all states is not in here")]
 
-#[path = "../../crates/soft-lun/tests/exhaustive/alphabet.rs"]
-pub(crate) mod alphabet;
+#[path = "../../crates/soft-lun/tests/exhaustive/commands.rs"]
+pub(crate) mod commands;
 #[path = "../../crates/soft-lun/tests/exhaustive/state.rs"]
 pub(crate) mod state;
 #[path = "../../crates/soft-lun/tests/exhaustive/transition.rs"]

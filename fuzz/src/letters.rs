@@ -5,18 +5,18 @@ use std::sync::OnceLock;
 
 use soft_lun::LogicalUnit;
 
-use crate::exhaustive::alphabet::{Letter, alphabet};
-use crate::exhaustive::state::{self, View};
+use crate::exhaustive::commands::{TestCommand, all_commands};
+use crate::exhaustive::state::{self, StateView};
 use crate::exhaustive::transition;
 
 /// A letter has two bytes. More than this many lead nowhere else.
 const MOST: usize = 64;
 
-fn clean() -> &'static (LogicalUnit, Vec<Letter>) {
-    static CLEAN: OnceLock<(LogicalUnit, Vec<Letter>)> = OnceLock::new();
+fn clean() -> &'static (LogicalUnit, Vec<TestCommand>) {
+    static CLEAN: OnceLock<(LogicalUnit, Vec<TestCommand>)> = OnceLock::new();
     CLEAN.get_or_init(|| {
-        let unit = state::clean(4);
-        let letters = alphabet(&unit, true);
+        let unit = state::new_unit(4);
+        let letters = all_commands(&unit, true);
         (unit, letters)
     })
 }
@@ -28,9 +28,9 @@ pub fn run(bytes: &[u8]) {
     let (places, _) = bytes.as_chunks::<2>();
     for place in places.iter().take(MOST) {
         let letter = &letters[usize::from(u16::from_be_bytes(*place)) % letters.len()];
-        let before = View::of(&unit);
+        let before = StateView::of(&unit);
         let original = unit.clone();
         transition::check(&original, &before, letter, &mut unit);
     }
-    state::check(&unit, &View::of(&unit));
+    state::check(&unit, &StateView::of(&unit));
 }

@@ -1,6 +1,7 @@
-//! Commands per second of a [`LogicalUnit`] in memory: decoded, done and answered.
+//! Commands per second of a [`LogicalUnit`] in memory: decoding, execution and response.
 //!
-//! Two nodes are registered, as many clusters have it. Each benchmark leaves the unit as it was.
+//! Two nodes are registered, as in many clusters. Each workload leaves the unit in its initial
+//! state.
 
 use std::hint::black_box;
 
@@ -14,16 +15,16 @@ use soft_lun::{Access, LogicalUnit, Nexus, NexusId, Response};
 const KEYS: [u64; 2] = [0xaaaa, 0xbbbb];
 const KIND: ReservationType = ReservationType::WriteExclusive;
 
-/// What a node sends.
+/// A command of a node.
 #[derive(Clone, Debug)]
 enum Command {
-    /// A command of persistent reservations: CDB and parameter list.
-    Reservation(Vec<u8>, Vec<u8>),
-    /// Another one.
+    /// A PERSISTENT RESERVE command: CDB and parameter list.
+    PersistentReserve(Vec<u8>, Vec<u8>),
+    /// Another command.
     Access(Access),
 }
 
-/// Commands in their order, with the number of the node that sends each.
+/// A sequence of commands, each with the index of the node that sends it.
 type Workload = Vec<(usize, Command)>;
 
 fn out(action: OutServiceAction, key: u64, action_key: u64) -> Command {
@@ -39,16 +40,16 @@ fn out(action: OutServiceAction, key: u64, action_key: u64) -> Command {
         parameter_list_length: u32::try_from(list.len()).expect("a short list"),
         control: 0,
     });
-    Command::Reservation(cdb.encode().to_vec(), list)
+    Command::PersistentReserve(cdb.encode().to_vec(), list)
 }
 
-fn ask(service_action: InServiceAction) -> Command {
+fn reserve_in(service_action: InServiceAction) -> Command {
     let cdb = Cdb::In(PersistentReserveIn {
         service_action,
         allocation_length: 8192,
         control: 0,
     });
-    Command::Reservation(cdb.encode().to_vec(), Vec::new())
+    Command::PersistentReserve(cdb.encode().to_vec(), Vec::new())
 }
 
 fn register(node: usize) -> (usize, Command) {
@@ -64,21 +65,21 @@ fn release() -> (usize, Command) {
     (0, out(OutServiceAction::Release, KEYS[0], 0))
 }
 
-/// The name of each workload, what it begins with, and what is measured.
+/// Returns the name, the setup and the measured commands of each workload.
 fn workloads() -> Vec<(&'static str, Workload, Workload)> {
-    let read_keys = (1, ask(InServiceAction::ReadKeys));
-    let read_full_status = (1, ask(InServiceAction::ReadFullStatus));
-    let refused_write = (1, Command::Access(Access::Write));
+    let read_keys = (1, reserve_in(InServiceAction::ReadKeys));
+    let read_full_status = (1, reserve_in(InServiceAction::ReadFullStatus));
+    let conflicting_write = (1, Command::Access(Access::Write));
     let mixed = vec![
         register(0),
         reserve(),
         read_keys.clone(),
-        (1, ask(InServiceAction::ReadReservation)),
+        (1, reserve_in(InServiceAction::ReadReservation)),
         read_full_status.clone(),
         (0, Command::Access(Access::Write)),
-        refused_write.clone(),
+        conflicting_write.clone(),
         (0, out(OutServiceAction::Preempt, KEYS[0], KEYS[1])),
-        // Meets the unit attention.
+        // Reports the unit attention.
         (1, Command::Access(Access::TestUnitReady)),
         register(1),
         release(),
@@ -88,7 +89,7 @@ fn workloads() -> Vec<(&'static str, Workload, Workload)> {
         ("reserve_release", vec![], vec![reserve(), release()]),
         ("read_keys", vec![], vec![read_keys]),
         ("read_full_status", vec![reserve()], vec![read_full_status]),
-        ("refused_write", vec![reserve()], vec![refused_write]),
+        ("refused_write", vec![reserve()], vec![conflicting_write]),
         ("mixed", vec![], mixed),
     ]
 }
@@ -99,12 +100,12 @@ fn send(
     (node, command): &(usize, Command),
 ) -> Response {
     match command {
-        Command::Reservation(cdb, list) => unit.execute(nexuses[*node], cdb, list),
+        Command::PersistentReserve(cdb, list) => unit.execute(nexuses[*node], cdb, list),
         Command::Access(access) => unit.access(nexuses[*node], *access),
     }
 }
 
-/// A unit of two nodes, both of which are registered.
+/// Creates a unit with two nodes, which are not registered.
 fn unit() -> LogicalUnit {
     let nexus = |number: u16| Nexus {
         initiator: TransportId::Sas {
@@ -118,10 +119,10 @@ fn unit() -> LogicalUnit {
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("commands");
-    for (name, before, measured) in workloads() {
+    for (name, setup, measured) in workloads() {
         let mut unit = unit();
         let nexuses: Vec<NexusId> = unit.nexuses().map(|(id, _)| id).collect();
-        for command in [register(0), register(1)].iter().chain(&before) {
+        for command in [register(0), register(1)].iter().chain(&setup) {
             send(&mut unit, &nexuses, command);
         }
         let commands = u64::try_from(measured.len()).expect("a short list");

@@ -1,4 +1,4 @@
-//! What is true of any bytes: nothing panics, nothing goes wrong by halves.
+//! Properties for arbitrary bytes: no panic, and no partial change by a failed command.
 
 #![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use scsi_pr::{Cdb, OutServiceAction, ParameterList, Status, TransportId};
 use soft_lun::{Access, LogicalUnit, Nexus, NexusId, Response};
 
-/// Two initiator ports; the first one also at a second target port.
+/// Creates a unit with two initiator ports, the first of them at two target ports.
 fn unit() -> LogicalUnit {
     let nexus = |sas_address, port: u16| Nexus {
         initiator: TransportId::Sas { sas_address },
@@ -20,7 +20,7 @@ fn ids(unit: &LogicalUnit) -> Vec<NexusId> {
     unit.nexuses().map(|(id, _)| id).collect()
 }
 
-/// A CDB: any bytes, or one of the two commands with any fields.
+/// Generates a CDB: arbitrary bytes, or a PERSISTENT RESERVE command with arbitrary fields.
 fn cdb() -> impl Strategy<Value = Vec<u8>> {
     let likely = (
         0x5e..=0x5f_u8,
@@ -36,7 +36,7 @@ fn cdb() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![1 => vec(any::<u8>(), 0..20), 8 => likely]
 }
 
-/// Parameters: any bytes, or those of a list with keys that may be registered.
+/// Generates parameters: arbitrary bytes, or a list with keys that other commands register.
 fn parameters() -> impl Strategy<Value = Vec<u8>> {
     let likely = (0..3_u8, 0..3_u8, 0..16_u8, vec(0..8_u8, 0..56)).prop_map(
         |(key, action_key, flags, tail)| {
@@ -49,7 +49,7 @@ fn parameters() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![1 => vec(any::<u8>(), 0..80), 8 => likely]
 }
 
-/// Whether these bytes are a command that this unit knows, with a list of its form.
+/// Returns whether the bytes are a supported command with a well-formed parameter list.
 fn is_command(cdb: &[u8], parameters: &[u8]) -> bool {
     match Cdb::decode(cdb) {
         Ok(Cdb::In(_)) => true,
@@ -65,31 +65,31 @@ fn is_command(cdb: &[u8], parameters: &[u8]) -> bool {
     }
 }
 
-fn is_well_formed(answer: &Response) -> bool {
-    match answer.status {
-        Status::GOOD => answer.sense.is_none(),
-        Status::RESERVATION_CONFLICT => answer.sense.is_none() && answer.data.is_empty(),
-        Status::CHECK_CONDITION => answer.sense.is_some() && answer.data.is_empty(),
+fn is_well_formed(response: &Response) -> bool {
+    match response.status {
+        Status::GOOD => response.sense.is_none(),
+        Status::RESERVATION_CONFLICT => response.sense.is_none() && response.data.is_empty(),
+        Status::CHECK_CONDITION => response.sense.is_some() && response.data.is_empty(),
         _ => false,
     }
 }
 
 proptest! {
     #[test]
-    fn a_command_is_done_or_changes_nothing(
+    fn failed_command_changes_nothing(
         commands in vec((0..3_usize, cdb(), parameters()), 0..60)
     ) {
         let mut unit = unit();
         let ids = ids(&unit);
         for (sender, cdb, parameters) in commands {
-            // A waiting attention is delivered first, so that the answer is about the command.
+            // Report pending unit attentions first, so that the response belongs to the command.
             while !unit.unit_attentions(ids[sender]).is_empty() {
                 unit.access(ids[sender], Access::TestUnitReady);
             }
             let before = unit.clone();
-            let answer = unit.execute(ids[sender], &cdb, &parameters);
-            prop_assert!(is_well_formed(&answer), "{answer:?}");
-            let good = answer.status == Status::GOOD;
+            let response = unit.execute(ids[sender], &cdb, &parameters);
+            prop_assert!(is_well_formed(&response), "{response:?}");
+            let good = response.status == Status::GOOD;
             prop_assert!(good || unit == before);
             prop_assert!(!good || is_command(&cdb, &parameters));
             prop_assert!(unit.reservation().is_none() || ids.iter().any(|id| unit.is_holder(*id)));
@@ -97,15 +97,15 @@ proptest! {
     }
 
     #[test]
-    fn a_unit_does_the_same_with_the_same(
+    fn equal_units_give_equal_responses(
         commands in vec((0..3_usize, cdb(), parameters()), 0..30)
     ) {
-        let (mut one, mut other) = (unit(), unit());
+        let (mut first, mut second) = (unit(), unit());
         for (sender, cdb, parameters) in commands {
-            let id = ids(&one)[sender];
-            let answer = one.execute(id, &cdb, &parameters);
-            prop_assert_eq!(answer, other.execute(id, &cdb, &parameters));
+            let id = ids(&first)[sender];
+            let response = first.execute(id, &cdb, &parameters);
+            prop_assert_eq!(response, second.execute(id, &cdb, &parameters));
         }
-        prop_assert_eq!(one, other);
+        prop_assert_eq!(first, second);
     }
 }

@@ -1,5 +1,7 @@
-//! A kill is no loss of power: what the kernel was given, it has. What a disk was given is seen in the system
-//! calls, whose order strace shows.
+//! Order of the system calls of a registration, as strace reports it.
+//!
+//! Killing a process does not simulate a power loss, because the kernel keeps the data that the
+//! process has written. The system calls show which data is on the disk, and when.
 
 use std::env;
 use std::fs;
@@ -7,21 +9,22 @@ use std::process::{Command, Stdio};
 
 use crate::writer;
 
-/// A complete content, on the disk before it has the name.
-const CONTENT: [&str; 3] = ["write", "fdatasync", "renameat"];
-/// And the name on the disk before the answer.
-const NAME: [&str; 4] = ["write", "fdatasync", "renameat", "fsync"];
+/// The content is on the disk before the file is renamed.
+const DATA: [&str; 3] = ["write", "fdatasync", "renameat"];
+/// The rename is on the disk too before the response.
+const DATA_AND_DIR: [&str; 4] = ["write", "fdatasync", "renameat", "fsync"];
 
-/// The test.
+/// Traces some registrations with strace.
 ///
 /// # Panics
 ///
-/// Also if there is no strace where `PR_COMPAT_STRICT` says that nothing may be skipped.
-pub(crate) fn look_at_system_calls() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("lun");
+/// Panics if the order is wrong, or if there is no strace although `PR_COMPAT_STRICT` forbids to
+/// skip tests.
+pub(crate) fn system_calls_are_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lun");
     writer::create(&path);
-    let trace = folder.path().join("trace");
+    let trace = dir.path().join("trace");
     let traced = Command::new("strace")
         .args([
             "-f",
@@ -47,19 +50,17 @@ pub(crate) fn look_at_system_calls() {
         }
     };
     if let Some(reason) = reason {
-        eprintln!(
-            "durability: skipped, strace cannot be used: {}",
-            reason.trim_end()
-        );
+        eprintln!("durability: skipped, strace failed: {}", reason.trim_end());
         return;
     }
     let steps = steps(&fs::read_to_string(&trace).unwrap());
-    // Without APTPL, with it, and when it has just been switched off.
-    assert_eq!(steps, [CONTENT.to_vec(), NAME.to_vec(), NAME.to_vec()]);
-    println!("durability: what APTPL promises is on the disk before the answer");
+    // Without APTPL, with APTPL, and with the command that clears APTPL.
+    let expected = [DATA.to_vec(), DATA_AND_DIR.to_vec(), DATA_AND_DIR.to_vec()];
+    assert_eq!(steps, expected);
+    println!("durability: state with APTPL is on the disk before the response");
 }
 
-/// The names of the system calls of each step, which ends with a word on standard output.
+/// Returns the names of the system calls of each step. A write to standard output ends a step.
 fn steps(trace: &str) -> Vec<Vec<&'static str>> {
     let mut steps = vec![Vec::new()];
     for line in trace.lines() {
@@ -69,7 +70,7 @@ fn steps(trace: &str) -> Vec<Vec<&'static str>> {
             steps.push(Vec::new());
             continue;
         }
-        let name = NAME.into_iter().find(|name| call.starts_with(name));
+        let name = DATA_AND_DIR.into_iter().find(|name| call.starts_with(name));
         steps.last_mut().unwrap().extend(name);
     }
     assert_eq!(steps.pop(), Some(Vec::new()));

@@ -1,7 +1,8 @@
-//! A thousand writers, killed at random moments.
+//! A thousand writers that are killed at random times.
 //!
-//! What is found then must be the state after the last acknowledged registration, or after the one that
-//! was in progress: nothing that was acknowledged is lost, and nothing in between is seen.
+//! After each kill, the state must be that after the last acknowledged registration, or that after
+//! the next registration, which was in progress. No acknowledged registration is lost, and no
+//! incomplete state is visible.
 
 use std::env;
 use std::fs;
@@ -18,21 +19,21 @@ use crate::writer;
 
 const KILLS: u32 = 1000;
 
-/// The test.
-pub(crate) fn kill_and_look() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("lun");
-    let began = Instant::now();
+/// Kills writers and checks the state that each of them leaves.
+pub(crate) fn registrations_survive_kills() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lun");
+    let start = Instant::now();
     let (mut finished, mut half_written, mut registrations) = (0_u32, 0_u32, 0);
     for kill in 0..KILLS {
-        // Now and then a new one: the expected state is made from the beginning.
+        // Start over from time to time, because `expected` repeats all registrations.
         if kill % 100 == 0 {
             let _ = fs::remove_dir_all(&path);
             writer::create(&path);
         }
         let lun = Lun::open(&path).unwrap();
         let before = u64::from(lun.load().unwrap().generation().get());
-        let acknowledged = killed_at_random(&path).unwrap_or(before);
+        let acknowledged = kill_at_random_time(&path).unwrap_or(before);
         half_written += u32::from(path.join("state.json.new").exists());
 
         let found = lun.load().unwrap();
@@ -47,16 +48,16 @@ pub(crate) fn kill_and_look() {
         registrations += number - before;
     }
     println!(
-        "{KILLS} kills in {:.1} s, {registrations} registrations, none lost; the one in progress was \
-         done {finished} times, and its new state not in its place yet {half_written} times",
-        began.elapsed().as_secs_f32()
+        "{KILLS} kills in {:.1} s, {registrations} registrations, none lost; the one in progress \
+         was complete {finished} times and left a temporary file {half_written} times",
+        start.elapsed().as_secs_f32()
     );
-    // Otherwise the moments were not random, and this has shown nothing.
+    // If one of these never happened, the kills were not spread over a whole registration.
     assert!(finished > 0 && half_written > 0);
 }
 
-/// Starts a writer, kills it, and says what was acknowledged last, if anything was.
-fn killed_at_random(path: &Path) -> Option<u64> {
+/// Starts a writer, kills it, and returns the number of the last acknowledged registration, if any.
+fn kill_at_random_time(path: &Path) -> Option<u64> {
     let mut writer = Command::new(env::current_exe().unwrap());
     let mut writer = writer.arg("--writer").arg(path);
     writer = writer.stdout(Stdio::piped());
@@ -64,20 +65,20 @@ fn killed_at_random(path: &Path) -> Option<u64> {
     let mut output = writer.stdout.take().unwrap();
     let mut random = [0; 3];
     getrandom(&mut random, GetRandomFlags::empty()).unwrap();
-    let [choice, moment @ ..] = random;
-    let mut all = Vec::new();
-    // Mostly from when it has begun, so that few are killed before they do anything.
+    let [choice, delay @ ..] = random;
+    let mut received = Vec::new();
+    // Usually wait for the first registration, so that few writers are killed before that.
     if !choice.is_multiple_of(4) {
-        all.resize(8, 0);
-        output.read_exact(&mut all).unwrap();
+        received.resize(8, 0);
+        output.read_exact(&mut received).unwrap();
     }
-    // Up to some commands' time: a few hundred microseconds in memory, milliseconds on a disk.
+    // Up to 4 ms: the duration of several commands on a file system in memory, or of one on a disk.
     thread::sleep(Duration::from_micros(
-        u64::from(u16::from_be_bytes(moment)) / 16,
+        u64::from(u16::from_be_bytes(delay)) / 16,
     ));
     writer.kill().unwrap();
     writer.wait().unwrap();
-    output.read_to_end(&mut all).unwrap();
-    let last = all.chunks_exact(8).next_back()?;
+    output.read_to_end(&mut received).unwrap();
+    let last = received.chunks_exact(8).next_back()?;
     Some(u64::from_be_bytes(last.try_into().unwrap()))
 }

@@ -1,9 +1,10 @@
-//! What outlasts the end of a process, and what is done so that it outlasts a loss of power.
+//! Persistence of the state when a process is killed, and the system calls that make it survive a
+//! power loss.
 //!
-//! * `crash`: a writer is killed while it registers, a thousand times.
-//! * `durability`: the system calls of a few registrations, in their order.
+//! * `crash` kills a writer while it registers, a thousand times.
+//! * `durability` checks the order of the system calls of some registrations.
 //!
-//! Run by hand, an argument chooses one of them, as with other tests.
+//! An argument selects one of the tests, as with other test programs.
 
 #![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
@@ -24,15 +25,15 @@ fn main() {
         return writer::write_steps(Path::new(path));
     }
     let tests: [(&str, fn()); 2] = [
-        ("crash", kills::kill_and_look),
-        ("durability", durability::look_at_system_calls),
+        ("crash", kills::registrations_survive_kills),
+        ("durability", durability::system_calls_are_in_order),
     ];
     if arguments.contains(&"--list") {
         return tests.iter().for_each(|(name, _)| println!("{name}: test"));
     }
     let filters: Vec<_> = arguments
         .iter()
-        .filter(|one| !one.starts_with('-'))
+        .filter(|argument| !argument.starts_with('-'))
         .collect();
     for (name, test) in tests {
         if filters.is_empty() || filters.iter().any(|filter| name.contains(**filter)) {

@@ -1,4 +1,4 @@
-//! The process that registers, and what it must leave behind.
+//! The process that registers, and the state that it must leave.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -10,7 +10,7 @@ use soft_lun::{LogicalUnit, Nexus, SupportedFeatures};
 /// REGISTER AND IGNORE EXISTING KEY, 24 bytes of parameters.
 const REGISTER: [u8; 10] = [0x5f, 0x06, 0, 0, 0, 0, 0, 0, 24, 0];
 
-/// A soft LUN with two ports.
+/// Creates a soft LUN with two ports.
 pub(crate) fn create(path: &Path) {
     let port = |name: &str, sas_address| Port {
         name: name.parse().unwrap(),
@@ -23,40 +23,40 @@ pub(crate) fn create(path: &Path) {
     Lun::create(path, ports, SupportedFeatures::default()).unwrap();
 }
 
-/// Registers with APTPL through the two ports in turn, each time with the next key, and says each number
-/// on standard output, as eight bytes, when it was acknowledged.
+/// Registers with APTPL through the two ports in turn, each time with the next key. Writes the
+/// number of each acknowledged registration to standard output as eight bytes.
 pub(crate) fn write_until_killed(path: &Path) {
     let lun = Lun::open(path).unwrap();
     let generation = u64::from(lun.load().unwrap().generation().get());
     for number in generation + 1.. {
         register(&lun, number, true);
-        say(&number.to_be_bytes());
+        write_stdout(&number.to_be_bytes());
     }
 }
 
-/// Registers without APTPL, with it, and without it again, and says "done" after each.
+/// Registers without APTPL, with it, and without it again, and writes "done" after each.
 pub(crate) fn write_steps(path: &Path) {
     let lun = Lun::open(path).unwrap();
     for (number, aptpl) in [(1, false), (2, true), (3, false)] {
         register(&lun, number, aptpl);
-        say(b"done");
+        write_stdout(b"done");
     }
 }
 
-fn say(bytes: &[u8]) {
+fn write_stdout(bytes: &[u8]) {
     let mut output = std::io::stdout();
     output.write_all(bytes).unwrap();
     output.flush().unwrap();
 }
 
 fn register(lun: &Lun, number: u64, aptpl: bool) {
-    let port = lun.config().unwrap().ports[place(number)].name.clone();
-    let answer = lun.execute(&port, &REGISTER, &registration(number, aptpl));
-    assert_eq!(answer.unwrap().response.status, Status::GOOD);
+    let port = lun.config().unwrap().ports[port_index(number)].name.clone();
+    let response = lun.execute(&port, &REGISTER, &parameter_list(number, aptpl));
+    assert_eq!(response.unwrap().response.status, Status::GOOD);
 }
 
-/// The registration that brings PRgeneration to `number`.
-fn registration(number: u64, aptpl: bool) -> Vec<u8> {
+/// Returns the parameter list of the registration that changes PRgeneration to `number`.
+fn parameter_list(number: u64, aptpl: bool) -> Vec<u8> {
     let list = BasicParameterList {
         service_action_reservation_key: number.into(),
         aptpl,
@@ -65,20 +65,20 @@ fn registration(number: u64, aptpl: bool) -> Vec<u8> {
     list.encode()
 }
 
-/// The place of the port that it goes through.
-fn place(number: u64) -> usize {
+/// Returns the index of the port that the registration uses.
+fn port_index(number: u64) -> usize {
     usize::from(number % 2 == 1)
 }
 
-/// The unit after `number` registrations with APTPL.
+/// Returns the unit after `number` registrations with APTPL.
 pub(crate) fn expected(lun: &Lun, number: u64) -> LogicalUnit {
     let mut unit = lun.config().unwrap().unit().unwrap();
     let nexuses: Vec<_> = unit.nexuses().map(|(id, _)| id).collect();
     for number in 1..=number {
         unit.execute(
-            nexuses[place(number)],
+            nexuses[port_index(number)],
             &REGISTER,
-            &registration(number, true),
+            &parameter_list(number, true),
         );
     }
     unit

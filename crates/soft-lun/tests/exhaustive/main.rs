@@ -1,18 +1,18 @@
-//! Every state that two and three nexuses with two keys can reach, and every command in each of them.
+//! Every state that two and three nexuses with two keys can reach, and every command in each state.
 //!
-//! PRgeneration is left out of what makes a state: nothing depends on it, so the states are finite. The
-//! commands are those of `alphabet.rs`. What must be true is in `state.rs` and `transition.rs`, each
-//! with the rule of the standard that it comes from.
+//! PRgeneration is not a part of the state, because no command depends on it. The number of states
+//! is therefore finite. `commands.rs` contains the commands. `state.rs` and `transition.rs` contain
+//! the checks, each with the rule of the standard that it implements.
 //!
-//! * Two nexuses: with unit attentions as a part of the state, and all commands.
-//! * Three nexuses: unit attentions are checked and delivered after each command, and PREEMPT AND ABORT
-//!   is not sent, since nothing here differs from PREEMPT.
+//! * Two nexuses: unit attentions are a part of the state, and all commands are sent.
+//! * Three nexuses: unit attentions are checked and reported after each command. PREEMPT AND ABORT
+//!   is not sent, because it is the same as PREEMPT here.
 //!
-//! `ALL_TG_PT` is not in here: each nexus has an initiator port of its own.
+//! `ALL_TG_PT` is not tested, because each nexus has its own initiator port.
 
 #![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
-mod alphabet;
+mod commands;
 mod state;
 mod transition;
 
@@ -20,54 +20,58 @@ use std::collections::HashSet;
 
 use soft_lun::LogicalUnit;
 
-use alphabet::{Letter, alphabet};
-use state::View;
+use commands::{TestCommand, all_commands};
+use state::StateView;
 
-/// How far a search came.
+/// The extent of a search.
 #[derive(Debug)]
 struct Visited {
     states: usize,
-    /// States, of which those that differ in unit attentions alone count as one.
-    states_but_for_attentions: usize,
+    /// The number of states that differ in more than unit attentions.
+    states_ignoring_unit_attentions: usize,
     transitions: usize,
 }
 
-/// Visits whatever can be reached from a clean unit.
-fn explore(clean: LogicalUnit, letters: &[Letter], keep_attentions: bool) -> Visited {
-    let mut seen = HashSet::from([View::of(&clean)]);
-    let mut left = vec![clean];
+/// Visits all states that can be reached from a new unit.
+fn explore(new_unit: LogicalUnit, commands: &[TestCommand], keep_unit_attentions: bool) -> Visited {
+    let mut seen = HashSet::from([StateView::of(&new_unit)]);
+    let mut pending = vec![new_unit];
     let mut transitions = 0;
-    while let Some(unit) = left.pop() {
-        let before = View::of(&unit);
+    while let Some(unit) = pending.pop() {
+        let before = StateView::of(&unit);
         state::check(&unit, &before);
-        for letter in letters {
-            if !letter.is_sent_in(&unit) {
+        for command in commands {
+            if !command.is_sent_to(&unit) {
                 continue;
             }
             transitions += 1;
             let mut after = unit.clone();
-            transition::check(&unit, &before, letter, &mut after);
-            if !keep_attentions {
-                state::deliver_all(&mut after);
+            transition::check(&unit, &before, command, &mut after);
+            if !keep_unit_attentions {
+                state::report_all_unit_attentions(&mut after);
             }
-            if after != unit && seen.insert(View::of(&after)) {
-                left.push(after);
+            if after != unit && seen.insert(StateView::of(&after)) {
+                pending.push(after);
             }
         }
     }
     let states = seen.len();
-    let quiet: HashSet<View> = seen.into_iter().map(View::without_attentions).collect();
+    let distinct: HashSet<StateView> = seen
+        .into_iter()
+        .map(StateView::without_unit_attentions)
+        .collect();
     Visited {
         states,
-        states_but_for_attentions: quiet.len(),
+        states_ignoring_unit_attentions: distinct.len(),
         transitions,
     }
 }
 
-/// How many states there can be with `nexuses` and two keys, but for unit attentions: registrations in
-/// any order; with some, no reservation, four types with one of them as the holder, or two types that all
-/// hold; and `APTPL` or not.
-fn conceivable(nexuses: usize) -> usize {
+/// Returns the number of possible states with `nexuses` and two keys, ignoring unit attentions.
+///
+/// The registrations are in any order. With registrations, there is no reservation, or one of four
+/// types held by a registrant, or one of two all registrants types. `APTPL` is set or not.
+fn state_count(nexuses: usize) -> usize {
     let mut lists = 1;
     let mut states = 1;
     for registered in 1..=nexuses {
@@ -78,22 +82,22 @@ fn conceivable(nexuses: usize) -> usize {
 }
 
 #[test]
-fn two_nexuses() {
-    let unit = state::clean(2);
-    let letters = alphabet(&unit, true);
-    let visited = explore(unit, &letters, true);
+fn two_nexuses_every_command_conforms() {
+    let unit = state::new_unit(2);
+    let commands = all_commands(&unit, true);
+    let visited = explore(unit, &commands, true);
     println!("two nexuses: {visited:?}");
-    assert_eq!(visited.states_but_for_attentions, conceivable(2));
+    assert_eq!(visited.states_ignoring_unit_attentions, state_count(2));
     assert!(visited.states > 5_000, "{visited:?}");
     assert!(visited.transitions > 1_000_000, "{visited:?}");
 }
 
 #[test]
-fn three_nexuses() {
-    let unit = state::clean(3);
-    let letters = alphabet(&unit, false);
-    let visited = explore(unit, &letters, false);
+fn three_nexuses_every_command_conforms() {
+    let unit = state::new_unit(3);
+    let commands = all_commands(&unit, false);
+    let visited = explore(unit, &commands, false);
     println!("three nexuses: {visited:?}");
-    assert_eq!(visited.states, conceivable(3));
+    assert_eq!(visited.states, state_count(3));
     assert!(visited.transitions > 1_000_000, "{visited:?}");
 }

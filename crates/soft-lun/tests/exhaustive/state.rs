@@ -1,4 +1,4 @@
-//! What must be true of every state.
+//! Checks of every state.
 
 use scsi_pr::{
     FullStatus, InServiceAction, Keys, PersistentReserveIn, ReservationData, ReservationKey,
@@ -7,30 +7,30 @@ use scsi_pr::{
 use soft_lun::store::{LunConfig, Port, StateFile};
 use soft_lun::{Access, LogicalUnit, Nexus, NexusId, Registration, Reservation, UnitAttention};
 
-/// A unit without its generation.
+/// The state of a unit without PRgeneration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct View {
+pub(crate) struct StateView {
     pub(crate) registrations: Vec<Registration>,
     pub(crate) reservation: Option<Reservation>,
     pub(crate) aptpl: bool,
-    pub(crate) attentions: Vec<Vec<UnitAttention>>,
+    pub(crate) unit_attentions: Vec<Vec<UnitAttention>>,
 }
 
-impl View {
+impl StateView {
     pub(crate) fn of(unit: &LogicalUnit) -> Self {
-        View {
+        StateView {
             registrations: unit.registrations().to_vec(),
             reservation: unit.reservation(),
             aptpl: unit.aptpl(),
-            attentions: unit
+            unit_attentions: unit
                 .nexuses()
                 .map(|(id, _)| unit.unit_attentions(id).to_vec())
                 .collect(),
         }
     }
 
-    pub(crate) fn without_attentions(mut self) -> Self {
-        self.attentions.clear();
+    pub(crate) fn without_unit_attentions(mut self) -> Self {
+        self.unit_attentions.clear();
         self
     }
 
@@ -39,8 +39,8 @@ impl View {
         all.find(|one| one.nexus == nexus).map(|one| one.key)
     }
 
-    /// SPC-4, 5.12, persistent reservation holder.
-    pub(crate) fn holds(&self, nexus: NexusId) -> bool {
+    /// Returns whether a nexus holds the reservation (SPC-4, 5.12, persistent reservation holder).
+    pub(crate) fn is_holder(&self, nexus: NexusId) -> bool {
         self.reservation.is_some_and(|held| match held.holder() {
             Some(holder) => holder == nexus,
             None => self.key_of(nexus).is_some(),
@@ -48,8 +48,8 @@ impl View {
     }
 }
 
-/// A unit with this many nexuses, each of an initiator port and a target port of its own.
-pub(crate) fn clean(nexuses: u16) -> LogicalUnit {
+/// Creates a unit with this many nexuses, each with its own initiator port and target port.
+pub(crate) fn new_unit(nexuses: u16) -> LogicalUnit {
     let nexus = |number: u16| Nexus {
         initiator: TransportId::Sas {
             sas_address: number.into(),
@@ -59,8 +59,8 @@ pub(crate) fn clean(nexuses: u16) -> LogicalUnit {
     LogicalUnit::new((1..=nexuses).map(nexus).collect()).unwrap()
 }
 
-/// Lets every nexus hear what there is for it.
-pub(crate) fn deliver_all(unit: &mut LogicalUnit) {
+/// Makes the unit report all pending unit attentions.
+pub(crate) fn report_all_unit_attentions(unit: &mut LogicalUnit) {
     let ids: Vec<_> = unit.nexuses().map(|(id, _)| id).collect();
     for id in ids {
         while !unit.unit_attentions(id).is_empty() {
@@ -70,27 +70,27 @@ pub(crate) fn deliver_all(unit: &mut LogicalUnit) {
 }
 
 /// Checks a state.
-pub(crate) fn check(unit: &LogicalUnit, view: &View) {
-    registrations_are_of_one_nexus_each(view);
-    holders_are_registrants(unit, view);
-    access_is_that_of_the_table(unit, view);
-    attentions_wait_once(view);
-    reports_agree(unit, view);
-    what_is_stored_is_all_there_is(unit);
+pub(crate) fn check(unit: &LogicalUnit, view: &StateView) {
+    check_registrations(view);
+    check_holders(unit, view);
+    check_access(unit, view);
+    check_unit_attention_queues(view);
+    check_parameter_data(unit, view);
+    check_snapshot_and_state_file(unit);
 }
 
-/// SPC-4, 5.12, registering: a nexus has one key, and zero is none.
-fn registrations_are_of_one_nexus_each(view: &View) {
-    for (place, one) in view.registrations.iter().enumerate() {
+/// SPC-4, 5.12, registering: a nexus has at most one key, which is not zero.
+fn check_registrations(view: &StateView) {
+    for (index, one) in view.registrations.iter().enumerate() {
         assert!(!one.key.is_zero(), "{view:?}");
-        let mut rest = view.registrations[place + 1..].iter();
+        let mut rest = view.registrations[index + 1..].iter();
         assert!(rest.all(|other| other.nexus != one.nexus), "{view:?}");
     }
 }
 
-/// SPC-4, 5.12, persistent reservation holder: it is registered; of all registrants types every
-/// registrant is one, of the others one nexus is.
-fn holders_are_registrants(unit: &LogicalUnit, view: &View) {
+/// SPC-4, 5.12, persistent reservation holder: holders are registered. All registrants hold a
+/// reservation of an all registrants type; one nexus holds a reservation of another type.
+fn check_holders(unit: &LogicalUnit, view: &StateView) {
     let holders = unit.nexuses().filter(|(id, _)| unit.is_holder(*id));
     let holders: Vec<NexusId> = holders.map(|(id, _)| id).collect();
     assert!(
@@ -112,14 +112,14 @@ fn holders_are_registrants(unit: &LogicalUnit, view: &View) {
     );
 }
 
-/// SPC-4, 5.12, the tables of allowed commands; by the numbers of the types.
-fn access_is_that_of_the_table(unit: &LogicalUnit, view: &View) {
+/// SPC-4, 5.12, the tables of allowed commands, by type code.
+fn check_access(unit: &LogicalUnit, view: &StateView) {
     for (id, _) in unit.nexuses() {
-        let (holds, registered) = (view.holds(id), view.key_of(id).is_some());
+        let (is_holder, registered) = (view.is_holder(id), view.key_of(id).is_some());
         let (read, write) = match view.reservation.map(|held| held.kind().code()) {
             None => (true, true),
-            Some(1) => (true, holds),
-            Some(3) => (holds, holds),
+            Some(1) => (true, is_holder),
+            Some(3) => (is_holder, is_holder),
             Some(5 | 7) => (true, registered),
             Some(6 | 8) => (registered, registered),
             Some(code) => panic!("type {code}"),
@@ -132,43 +132,46 @@ fn access_is_that_of_the_table(unit: &LogicalUnit, view: &View) {
     }
 }
 
-/// SAM-5, unit attentions: none is there twice, so that no more than three wait.
-fn attentions_wait_once(view: &View) {
-    for queue in &view.attentions {
-        for (place, one) in queue.iter().enumerate() {
-            assert!(!queue[place + 1..].contains(one), "{view:?}");
+/// SAM-5, unit attentions: a queue contains each unit attention at most once, which limits it to
+/// three here.
+fn check_unit_attention_queues(view: &StateView) {
+    for queue in &view.unit_attentions {
+        for (index, one) in queue.iter().enumerate() {
+            assert!(!queue[index + 1..].contains(one), "{view:?}");
             assert_ne!(*one, UnitAttention::PowerOn);
         }
     }
 }
 
-/// SPC-4, 6.15: READ KEYS, READ RESERVATION and READ FULL STATUS tell the same story.
-fn reports_agree(unit: &LogicalUnit, view: &View) {
+/// SPC-4, 6.15: READ KEYS, READ RESERVATION and READ FULL STATUS are consistent.
+fn check_parameter_data(unit: &LogicalUnit, view: &StateView) {
     let mut unit = unit.clone();
-    deliver_all(&mut unit);
-    let asker = unit.nexuses().next().unwrap().0;
-    let mut ask = |service_action| {
+    report_all_unit_attentions(&mut unit);
+    let reader = unit.nexuses().next().unwrap().0;
+    let mut reserve_in = |service_action| {
         let command = PersistentReserveIn {
             service_action,
             allocation_length: u16::MAX,
             control: 0,
         };
-        let answer = unit.execute(asker, &command.encode(), &[]);
-        assert_eq!(answer.status, Status::GOOD);
-        answer.data
+        let response = unit.execute(reader, &command.encode(), &[]);
+        assert_eq!(response.status, Status::GOOD);
+        response.data
     };
-    let keys = Keys::decode(&ask(InServiceAction::ReadKeys)).unwrap().value;
-    let data = ask(InServiceAction::ReadReservation);
+    let keys = Keys::decode(&reserve_in(InServiceAction::ReadKeys))
+        .unwrap()
+        .value;
+    let data = reserve_in(InServiceAction::ReadReservation);
     let reservation = ReservationData::decode(&data).unwrap();
-    let data = ask(InServiceAction::ReadFullStatus);
+    let data = reserve_in(InServiceAction::ReadFullStatus);
     let status = FullStatus::decode(&data).unwrap().value;
 
     assert_eq!(keys.generation, status.generation);
     assert_eq!(keys.generation, reservation.generation);
     let registered: Vec<_> = view.registrations.iter().map(|one| one.key).collect();
     assert_eq!(keys.keys, registered);
-    let shown: Vec<_> = status.descriptors.iter().map(|one| one.key).collect();
-    assert_eq!(shown, registered);
+    let reported: Vec<_> = status.descriptors.iter().map(|one| one.key).collect();
+    assert_eq!(reported, registered);
 
     let holders: Vec<_> = status.descriptors.iter().filter(|one| one.holder).collect();
     let Some(held) = reservation.reservation else {
@@ -184,27 +187,27 @@ fn reports_agree(unit: &LogicalUnit, view: &View) {
     }
 }
 
-/// What is kept of a state, and what a file holds of it, is that state.
-fn what_is_stored_is_all_there_is(unit: &LogicalUnit) {
-    let mut other = clean(u16::try_from(unit.nexuses().count()).unwrap());
+/// A snapshot and a state file contain the complete state.
+fn check_snapshot_and_state_file(unit: &LogicalUnit) {
+    let mut other = new_unit(u16::try_from(unit.nexuses().count()).unwrap());
     other.restore(&unit.snapshot()).unwrap();
     assert!(other == *unit);
 
-    let port = |(place, (_, nexus)): (usize, (NexusId, &Nexus))| Port {
-        name: format!("port{place}").parse().unwrap(),
+    let port = |(index, (_, nexus)): (usize, (NexusId, &Nexus))| Port {
+        name: format!("port{index}").parse().unwrap(),
         nexus: nexus.clone(),
     };
-    let description = LunConfig {
+    let config = LunConfig {
         identity: "naa.3000000000000001".parse().unwrap(),
         ports: unit.nexuses().enumerate().map(port).collect(),
         supported_features: unit.supported_features(),
     };
-    let stored = StateFile::from_unit(&description, "boot", unit)
+    let stored = StateFile::from_unit(&config, "boot", unit)
         .unwrap()
         .to_json()
         .unwrap();
-    let mut other = description.unit().unwrap();
-    let record = StateFile::from_json(&stored).unwrap();
-    record.restore(&description, "boot", &mut other).unwrap();
+    let mut other = config.unit().unwrap();
+    let state_file = StateFile::from_json(&stored).unwrap();
+    state_file.restore(&config, "boot", &mut other).unwrap();
     assert!(other == *unit);
 }

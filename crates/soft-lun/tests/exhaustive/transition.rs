@@ -1,84 +1,92 @@
-//! What must be true of every command in every state.
+//! Checks of every command in every state.
 
 use scsi_pr::{AdditionalSense, ReservationKey, SenseKey, Status};
 use soft_lun::{LogicalUnit, NexusId, Response, UnitAttention};
 
-use super::alphabet::{Letter, Meaning};
-use super::state::View;
+use super::commands::{Operation, TestCommand};
+use super::state::StateView;
 
 /// A command, and the state before and after it.
-struct Step<'a> {
-    before: &'a View,
-    after: View,
-    letter: &'a Letter,
+struct Transition<'a> {
+    before: &'a StateView,
+    after: StateView,
+    command: &'a TestCommand,
 }
 
-/// Executes a command on `unit`, which is `original`, and checks what became of it.
+/// Executes a command on `unit`, which equals `original`, and checks the result.
 pub(crate) fn check(
     original: &LogicalUnit,
-    before: &View,
-    letter: &Letter,
+    before: &StateView,
+    command: &TestCommand,
     unit: &mut LogicalUnit,
 ) {
-    let waiting = original.unit_attentions(letter.sender).first().copied();
-    let answer = unit.execute(letter.sender, &letter.cdb, &letter.parameters);
-    if let Some(attention) = waiting {
-        return delivered(before, letter, &answer, attention, unit);
+    let pending = original.unit_attentions(command.sender).first().copied();
+    let response = unit.execute(command.sender, &command.cdb, &command.parameters);
+    if let Some(attention) = pending {
+        return check_unit_attention(before, command, &response, attention, unit);
     }
     let generation = original.generation();
-    let ended = (answer.status, answer.sense.map(|sense| sense.code));
-    assert_eq!(ended, ending(before, letter), "{before:?} {letter:?}");
-    if answer.status != Status::GOOD {
-        // SPC-4, 6.16: a command that fails changes nothing, PRgeneration included.
-        assert!(unit == original, "{before:?} {letter:?}");
+    let result = (response.status, response.sense.map(|sense| sense.code));
+    assert_eq!(
+        result,
+        expected_result(before, command),
+        "{before:?} {command:?}"
+    );
+    if response.status != Status::GOOD {
+        // SPC-4, 6.16: a command that fails changes nothing, including PRgeneration.
+        assert!(unit == original, "{before:?} {command:?}");
         return;
     }
-    let step = Step {
+    let transition = Transition {
         before,
-        after: View::of(unit),
-        letter,
+        after: StateView::of(unit),
+        command,
     };
-    let counted = if step.is_counted() {
+    let expected_generation = if transition.changes_generation() {
         generation.next()
     } else {
         generation
     };
-    assert_eq!(unit.generation(), counted, "{before:?} {letter:?}");
-    assert!(
-        step.registrations_follow(),
-        "{before:?} {letter:?}\n{:?}",
-        step.after
+    assert_eq!(
+        unit.generation(),
+        expected_generation,
+        "{before:?} {command:?}"
     );
     assert!(
-        step.reservation_follows(),
-        "{before:?} {letter:?}\n{:?}",
-        step.after
+        transition.registrations_are_expected(),
+        "{before:?} {command:?}\n{:?}",
+        transition.after
     );
-    step.attentions_reach_those_they_must();
-    step.persistence_follows();
+    assert!(
+        transition.reservation_is_expected(),
+        "{before:?} {command:?}\n{:?}",
+        transition.after
+    );
+    transition.check_unit_attentions();
+    transition.check_aptpl();
 }
 
-/// SAM-5: the oldest unit attention is reported instead, once, and the command not done.
-fn delivered(
-    before: &View,
-    letter: &Letter,
-    answer: &Response,
+/// SAM-5: the unit reports the oldest unit attention once and does not execute the command.
+fn check_unit_attention(
+    before: &StateView,
+    command: &TestCommand,
+    response: &Response,
     attention: UnitAttention,
     unit: &LogicalUnit,
 ) {
-    assert_eq!(answer.status, Status::CHECK_CONDITION);
-    let sense = answer.sense.unwrap();
+    assert_eq!(response.status, Status::CHECK_CONDITION);
+    let sense = response.sense.unwrap();
     assert_eq!(sense.key, SenseKey::UnitAttention);
     assert_eq!(sense.code, code(attention));
     let mut expected = before.clone();
     let queues = unit
         .nexuses()
         .map(|(id, _)| id)
-        .zip(&mut expected.attentions);
-    for (_, queue) in queues.filter(|(id, _)| *id == letter.sender) {
+        .zip(&mut expected.unit_attentions);
+    for (_, queue) in queues.filter(|(id, _)| *id == command.sender) {
         queue.remove(0);
     }
-    assert_eq!(View::of(unit), expected);
+    assert_eq!(StateView::of(unit), expected);
 }
 
 fn code(attention: UnitAttention) -> AdditionalSense {
@@ -86,51 +94,58 @@ fn code(attention: UnitAttention) -> AdditionalSense {
         UnitAttention::ReservationsPreempted => 3,
         UnitAttention::ReservationsReleased => 4,
         UnitAttention::RegistrationsPreempted => 5,
-        UnitAttention::PowerOn => panic!("nobody lost power"),
+        UnitAttention::PowerOn => panic!("no power loss"),
     };
     AdditionalSense { asc: 0x2a, ascq }
 }
 
-/// How a command must end.
-fn ending(view: &View, letter: &Letter) -> (Status, Option<AdditionalSense>) {
+/// Returns the expected status and additional sense code of a command.
+fn expected_result(view: &StateView, command: &TestCommand) -> (Status, Option<AdditionalSense>) {
     let illegal = |asc, ascq| {
         let code = AdditionalSense { asc, ascq };
         (Status::CHECK_CONDITION, Some(code))
     };
     let good = (Status::GOOD, None);
     let conflict = (Status::RESERVATION_CONFLICT, None);
-    let (held, holds) = (view.reservation, view.holds(letter.sender));
-    match &letter.meaning {
-        _ if !may(view, letter) => conflict,
-        Meaning::In | Meaning::Clear(_) => good,
-        // 5.12, registering, table: a registered nexus names no others.
-        Meaning::Register { others, .. } => {
-            match !others.is_empty() && view.key_of(letter.sender).is_some() {
+    let (held, is_holder) = (view.reservation, view.is_holder(command.sender));
+    match &command.operation {
+        _ if !is_key_accepted(view, command) => conflict,
+        Operation::In | Operation::Clear(_) => good,
+        // 5.12, registering, table: a registered nexus cannot name others.
+        Operation::Register { others, .. } => {
+            match !others.is_empty() && view.key_of(command.sender).is_some() {
                 true => illegal(0x26, 0),
                 false => good,
             }
         }
-        // 5.12, reserving: a holder gets what it has, and nobody gets anything else.
-        Meaning::Reserve(_, kind) => match held.is_none_or(|held| holds && held.kind() == *kind) {
-            true => good,
-            false => conflict,
-        },
-        // 5.12, releasing: only a holder can be wrong about scope and type.
-        Meaning::Release(_, kind) => match holds && held.is_some_and(|held| held.kind() != *kind) {
-            true => illegal(0x26, 4),
-            false => good,
-        },
-        // 5.12, preempting, table; and removing registrations: the key must be somebody's.
-        Meaning::Preempt(_, victim, _) if takes_over(view, *victim) => good,
-        Meaning::Preempt(_, victim, _) if victim.is_zero() => illegal(0x26, 0),
-        Meaning::Preempt(_, victim, _) => {
+        // 5.12, reserving: a holder can repeat its own reservation only; other nexuses cannot
+        // reserve.
+        Operation::Reserve(_, kind) => {
+            match held.is_none_or(|held| is_holder && held.kind() == *kind) {
+                true => good,
+                false => conflict,
+            }
+        }
+        // 5.12, releasing: scope and type are checked for a holder only.
+        Operation::Release(_, kind) => {
+            match is_holder && held.is_some_and(|held| held.kind() != *kind) {
+                true => illegal(0x26, 4),
+                false => good,
+            }
+        }
+        // 5.12, preempting, table; and removing registrations: the victim's key must be
+        // registered.
+        Operation::Preempt(_, victim, _) if takes_over(view, *victim) => good,
+        Operation::Preempt(_, victim, _) if victim.is_zero() => illegal(0x26, 0),
+        Operation::Preempt(_, victim, _) => {
             match view.registrations.iter().any(|one| one.key == *victim) {
                 true => good,
                 false => conflict,
             }
         }
-        // 5.12, registering and moving: by the one holder, and with a key.
-        Meaning::Move { new, .. } => match held.map(|held| held.holder() == Some(letter.sender)) {
+        // 5.12, registering and moving: the sender is the single holder, and the key is not zero.
+        Operation::Move { new, .. } => match held.map(|held| held.holder() == Some(command.sender))
+        {
             Some(false) => conflict,
             _ if new.is_zero() => illegal(0x26, 0),
             Some(true) => good,
@@ -139,67 +154,68 @@ fn ending(view: &View, letter: &Letter) -> (Status, Option<AdditionalSense>) {
     }
 }
 
-/// Whether the sender may do this at all: it gives the key that it is registered with, or with
-/// REGISTER the key zero if it is not (SPC-4, 5.12, registering), or asks, or ignores its key. If not,
-/// it gets RESERVATION CONFLICT.
-fn may(view: &View, letter: &Letter) -> bool {
-    let own = view.key_of(letter.sender);
-    match &letter.meaning {
-        Meaning::In | Meaning::Register { ignore: true, .. } => true,
-        Meaning::Register { key, .. } => own.unwrap_or(ReservationKey::ZERO) == *key,
-        Meaning::Reserve(key, _)
-        | Meaning::Release(key, _)
-        | Meaning::Clear(key)
-        | Meaning::Preempt(key, ..)
-        | Meaning::Move { key, .. } => own == Some(*key),
+/// Returns whether the key is acceptable; otherwise the command gets RESERVATION CONFLICT. The key
+/// must be the key of the sender. With REGISTER, an unregistered sender sends the key zero (SPC-4,
+/// 5.12, registering). PERSISTENT RESERVE IN and REGISTER AND IGNORE EXISTING KEY need no key.
+fn is_key_accepted(view: &StateView, command: &TestCommand) -> bool {
+    let own = view.key_of(command.sender);
+    match &command.operation {
+        Operation::In | Operation::Register { ignore: true, .. } => true,
+        Operation::Register { key, .. } => own.unwrap_or(ReservationKey::ZERO) == *key,
+        Operation::Reserve(key, _)
+        | Operation::Release(key, _)
+        | Operation::Clear(key)
+        | Operation::Preempt(key, ..)
+        | Operation::Move { key, .. } => own == Some(*key),
     }
 }
 
-/// SPC-4, 5.12, preempting: whether the key is that of the holder, or zero where all registrants hold.
-fn takes_over(view: &View, victim: ReservationKey) -> bool {
+/// SPC-4, 5.12, preempting: returns whether the key is that of the holder, or zero with an all
+/// registrants type.
+fn takes_over(view: &StateView, victim: ReservationKey) -> bool {
     view.reservation.is_some_and(|held| match held.holder() {
         Some(holder) => view.key_of(holder) == Some(victim),
         None => victim.is_zero(),
     })
 }
 
-impl Step<'_> {
+impl Transition<'_> {
     fn sender(&self) -> NexusId {
-        self.letter.sender
+        self.command.sender
     }
 
-    /// SPC-4, 6.16.2: REGISTER, REGISTER AND IGNORE EXISTING KEY, CLEAR, PREEMPT and REGISTER AND MOVE
-    /// count, RESERVE and RELEASE do not; nor does a registration of nothing.
-    fn is_counted(&self) -> bool {
-        match &self.letter.meaning {
-            Meaning::In | Meaning::Reserve(..) | Meaning::Release(..) => false,
-            Meaning::Register { new, .. } => {
+    /// SPC-4, 6.16.2: REGISTER, REGISTER AND IGNORE EXISTING KEY, CLEAR, PREEMPT and REGISTER AND
+    /// MOVE change PRgeneration. RESERVE, RELEASE, and a registration without effect do not.
+    fn changes_generation(&self) -> bool {
+        match &self.command.operation {
+            Operation::In | Operation::Reserve(..) | Operation::Release(..) => false,
+            Operation::Register { new, .. } => {
                 !new.is_zero() || self.before.key_of(self.sender()).is_some()
             }
-            Meaning::Clear(_) | Meaning::Preempt(..) | Meaning::Move { .. } => true,
+            Operation::Clear(_) | Operation::Preempt(..) | Operation::Move { .. } => true,
         }
     }
 
-    /// Who is registered afterwards, and with which key, in any order.
-    fn registrations_follow(&self) -> bool {
+    /// Checks the registered nexuses and their keys, in any order.
+    fn registrations_are_expected(&self) -> bool {
         let (before, sender) = (self.before, self.sender());
         let key_of = |nexus| before.key_of(nexus);
         self.nexuses().all(|nexus| {
             let key = key_of(nexus);
-            let expected = match &self.letter.meaning {
-                Meaning::In | Meaning::Reserve(..) | Meaning::Release(..) => key,
-                Meaning::Register { new, .. } if nexus == sender => Some(*new),
-                Meaning::Register { new, others, .. } => {
+            let expected = match &self.command.operation {
+                Operation::In | Operation::Reserve(..) | Operation::Release(..) => key,
+                Operation::Register { new, .. } if nexus == sender => Some(*new),
+                Operation::Register { new, others, .. } => {
                     key.or_else(|| others.contains(&nexus).then_some(*new))
                 }
-                Meaning::Clear(_) => None,
-                Meaning::Preempt(_, victim, _) => key.filter(|key| {
-                    // The sender stays where it takes over a reservation, and goes otherwise.
-                    let hit = victim.is_zero() || key == victim;
-                    !hit || nexus == sender && takes_over(self.before, *victim)
+                Operation::Clear(_) => None,
+                Operation::Preempt(_, victim, _) => key.filter(|key| {
+                    // The sender keeps its registration if it takes over the reservation.
+                    let removed = victim.is_zero() || key == victim;
+                    !removed || nexus == sender && takes_over(self.before, *victim)
                 }),
-                Meaning::Move { new, to, .. } if nexus == *to => Some(*new),
-                Meaning::Move { unregister, .. } => {
+                Operation::Move { new, to, .. } if nexus == *to => Some(*new),
+                Operation::Move { unregister, .. } => {
                     key.filter(|_| !(*unregister && nexus == sender))
                 }
             };
@@ -207,100 +223,110 @@ impl Step<'_> {
         })
     }
 
-    /// Which reservation is there afterwards, and who holds it.
-    fn reservation_follows(&self) -> bool {
+    /// Checks the reservation and its holder.
+    fn reservation_is_expected(&self) -> bool {
         let (before, after, sender) = (self.before, &self.after, self.sender());
-        let (was, is) = (before.reservation, after.reservation);
-        let made = |kind| is.is_some_and(|held| held.kind() == kind) && after.holds(sender);
-        match &self.letter.meaning {
-            Meaning::In => is == was,
-            // Reserving: one at a time; again, the same by a holder.
-            Meaning::Reserve(_, kind) => match was {
-                None => made(*kind),
-                Some(held) => is == was && held.kind() == *kind && before.holds(sender),
+        let (old, new) = (before.reservation, after.reservation);
+        let reserved =
+            |kind| new.is_some_and(|held| held.kind() == kind) && after.is_holder(sender);
+        match &self.command.operation {
+            Operation::In => new == old,
+            // Reserving: there is one reservation, which its holder can repeat.
+            Operation::Reserve(_, kind) => match old {
+                None => reserved(*kind),
+                Some(held) => new == old && held.kind() == *kind && before.is_holder(sender),
             },
-            // Releasing: what the sender does not hold stays.
-            Meaning::Release(_, kind) => match was {
-                Some(held) if before.holds(sender) => is.is_none() && held.kind() == *kind,
-                _ => is == was,
+            // Releasing: a reservation that the sender does not hold does not change.
+            Operation::Release(_, kind) => match old {
+                Some(held) if before.is_holder(sender) => new.is_none() && held.kind() == *kind,
+                _ => new == old,
             },
-            Meaning::Clear(_) => is.is_none(),
-            Meaning::Preempt(_, victim, kind) if takes_over(self.before, *victim) => made(*kind),
-            // It goes with its last holder alone.
-            Meaning::Register { .. } | Meaning::Preempt(..) => match self.lost_its_holders() {
-                true => is.is_none(),
-                false => is == was,
-            },
-            Meaning::Move { to, .. } => {
-                let kind = is.map(|held| held.kind());
-                let moved = is.and_then(|held| held.holder()) == Some(*to);
-                moved && kind == was.map(|held| held.kind()) && before.holds(sender)
+            Operation::Clear(_) => new.is_none(),
+            Operation::Preempt(_, victim, kind) if takes_over(self.before, *victim) => {
+                reserved(*kind)
+            }
+            // The reservation is released with its last holder only.
+            Operation::Register { .. } | Operation::Preempt(..) => {
+                match self.holders_lost_registrations() {
+                    true => new.is_none(),
+                    false => new == old,
+                }
+            }
+            Operation::Move { to, .. } => {
+                let kind = new.map(|held| held.kind());
+                let moved = new.and_then(|held| held.holder()) == Some(*to);
+                moved && kind == old.map(|held| held.kind()) && before.is_holder(sender)
             }
         }
     }
 
-    /// Whether none of those who held the reservation is registered any more.
-    fn lost_its_holders(&self) -> bool {
-        let mut holders = self.nexuses().filter(|nexus| self.before.holds(*nexus));
+    /// Returns whether all holders of the reservation have lost their registrations.
+    fn holders_lost_registrations(&self) -> bool {
+        let mut holders = self.nexuses().filter(|nexus| self.before.is_holder(*nexus));
         holders.all(|nexus| self.after.key_of(nexus).is_none())
     }
 
-    /// A unit attention is established for exactly those whom the standard names, never the sender.
-    fn attentions_reach_those_they_must(&self) {
-        let queues = self.before.attentions.iter().zip(&self.after.attentions);
+    /// Checks that exactly the nexuses that the standard names get a unit attention, never the
+    /// sender.
+    fn check_unit_attentions(&self) {
+        let queues = self
+            .before
+            .unit_attentions
+            .iter()
+            .zip(&self.after.unit_attentions);
         for (nexus, (before, after)) in self.nexuses().zip(queues) {
             let mut expected = before.clone();
-            let established = self.established(nexus);
+            let expected_unit_attention = self.expected_unit_attention(nexus);
             expected.extend(
-                established
+                expected_unit_attention
                     .into_iter()
                     .filter(|attention| !before.contains(attention)),
             );
             assert_eq!(
                 *after, expected,
                 "{nexus:?} {:?} {:?}",
-                self.before, self.letter
+                self.before, self.command
             );
         }
     }
 
-    /// What the standard has for a nexus, by what it lost.
-    fn established(&self, nexus: NexusId) -> Option<UnitAttention> {
+    /// Returns the unit attention that the standard requires for a nexus.
+    fn expected_unit_attention(&self, nexus: NexusId) -> Option<UnitAttention> {
         if nexus == self.sender() || self.before.key_of(nexus).is_none() {
             return None;
         }
         let stays = self.after.key_of(nexus).is_some();
-        let was = self.before.reservation.map(|held| held.kind());
-        let is = self.after.reservation.map(|held| held.kind());
-        match &self.letter.meaning {
+        let old = self.before.reservation.map(|held| held.kind());
+        let new = self.after.reservation.map(|held| held.kind());
+        match &self.command.operation {
             // 5.12, clearing.
-            Meaning::Clear(_) => Some(UnitAttention::ReservationsPreempted),
-            // 5.12, preempting: who loses its registration; and, if the type changes, the others.
-            Meaning::Preempt(..) if !stays => Some(UnitAttention::RegistrationsPreempted),
-            Meaning::Preempt(_, victim, _) => (takes_over(self.before, *victim) && was != is)
+            Operation::Clear(_) => Some(UnitAttention::ReservationsPreempted),
+            // 5.12, preempting: a nexus that loses its registration; others if the type changes.
+            Operation::Preempt(..) if !stays => Some(UnitAttention::RegistrationsPreempted),
+            Operation::Preempt(_, victim, _) => (takes_over(self.before, *victim) && old != new)
                 .then_some(UnitAttention::ReservationsReleased),
-            // 5.12, releasing: types 5 to 8. Unregistering: types 5 and 6.
-            Meaning::Release(..) => (is.is_none() && was.is_some_and(|kind| kind.code() >= 5))
+            // 5.12, releasing: types 5 to 8; unregistering: types 5 and 6.
+            Operation::Release(..) => (new.is_none() && old.is_some_and(|kind| kind.code() >= 5))
                 .then_some(UnitAttention::ReservationsReleased),
-            Meaning::Register { .. } => (is.is_none()
-                && was.is_some_and(|kind| matches!(kind.code(), 5 | 6)))
+            Operation::Register { .. } => (new.is_none()
+                && old.is_some_and(|kind| matches!(kind.code(), 5 | 6)))
             .then_some(UnitAttention::ReservationsReleased),
-            Meaning::In | Meaning::Reserve(..) | Meaning::Move { .. } => None,
+            Operation::In | Operation::Reserve(..) | Operation::Move { .. } => None,
         }
     }
 
-    /// SPC-4, 6.16.3, `APTPL`: the last valid value governs.
-    fn persistence_follows(&self) {
-        let expected = match &self.letter.meaning {
-            Meaning::Register { aptpl, .. } if self.is_counted() => *aptpl,
-            Meaning::Move { .. } => false, // Its letters do not set the bit.
+    /// SPC-4, 6.16.3, `APTPL`: the last value applies.
+    fn check_aptpl(&self) {
+        let expected = match &self.command.operation {
+            Operation::Register { aptpl, .. } if self.changes_generation() => *aptpl,
+            Operation::Move { .. } => false, // The test commands do not set the bit.
             _ => self.before.aptpl,
         };
-        assert_eq!(self.after.aptpl, expected, "{:?}", self.letter);
+        assert_eq!(self.after.aptpl, expected, "{:?}", self.command);
     }
 
-    /// All nexuses, in the order of the queues.
+    /// Returns all nexuses, in the order of the unit attention queues.
     fn nexuses(&self) -> impl Iterator<Item = NexusId> {
-        self.letter.nexuses.iter().copied()
+        self.command.nexuses.iter().copied()
     }
 }

@@ -1,4 +1,4 @@
-//! The commands that are sent in each state.
+//! The commands that the tests send in each state.
 
 use scsi_pr::{
     BasicParameterList, InServiceAction, OutServiceAction, PersistentReserveIn,
@@ -11,19 +11,19 @@ const FIRST: u64 = 1;
 const SECOND: u64 = 2;
 const STALE: u64 = 3;
 
-/// Keys that can be registered, and zero.
-const REGISTRABLE: [u64; 3] = [NONE, FIRST, SECOND];
-const ALL: [u64; 4] = [NONE, FIRST, SECOND, STALE];
+/// Keys that nodes can be registered with, and zero.
+const NEW_KEYS: [u64; 3] = [NONE, FIRST, SECOND];
+const KEYS: [u64; 4] = [NONE, FIRST, SECOND, STALE];
 
-/// What a command says, for those who judge what became of it.
+/// The meaning of a command, for the checks.
 #[derive(Clone, Debug)]
-pub(crate) enum Meaning {
+pub(crate) enum Operation {
     In,
     Register {
         key: ReservationKey,
         new: ReservationKey,
         ignore: bool,
-        /// Other nexuses that the command names.
+        /// Other nexuses that `SPEC_I_PT` names.
         others: Vec<NexusId>,
         aptpl: bool,
     },
@@ -39,64 +39,71 @@ pub(crate) enum Meaning {
     },
 }
 
-/// A command through a nexus.
+/// A command and its sender.
 #[derive(Clone, Debug)]
-pub(crate) struct Letter {
+pub(crate) struct TestCommand {
     pub(crate) sender: NexusId,
     /// All nexuses of the unit.
     pub(crate) nexuses: Vec<NexusId>,
-    pub(crate) meaning: Meaning,
+    pub(crate) operation: Operation,
     pub(crate) cdb: [u8; 10],
     pub(crate) parameters: Vec<u8>,
-    /// Whether it is one of those few that are sent where a unit attention waits too.
-    meets_attentions: bool,
+    /// The command is also sent while a unit attention is pending for the sender.
+    sent_during_unit_attention: bool,
 }
 
-impl Letter {
-    /// A unit attention comes before all commands alike, so that a few of them show it.
-    pub(crate) fn is_sent_in(&self, unit: &LogicalUnit) -> bool {
-        self.meets_attentions || unit.unit_attentions(self.sender).is_empty()
+impl TestCommand {
+    /// Returns whether the command is sent in this state. A unit attention precedes every command
+    /// in the same way, so that a few commands suffice while one is pending.
+    pub(crate) fn is_sent_to(&self, unit: &LogicalUnit) -> bool {
+        self.sent_during_unit_attention || unit.unit_attentions(self.sender).is_empty()
     }
 }
 
-/// Builds the commands of one nexus.
+/// A builder of the commands of one nexus.
 struct Builder {
     sender: NexusId,
     nexuses: Vec<NexusId>,
-    letters: Vec<Letter>,
+    commands: Vec<TestCommand>,
 }
 
 impl Builder {
-    fn ask(&mut self, service_action: InServiceAction) {
-        let command = PersistentReserveIn {
+    fn reserve_in(&mut self, service_action: InServiceAction) {
+        let cdb = PersistentReserveIn {
             service_action,
             allocation_length: 8192,
             control: 0,
         };
-        self.letters.push(Letter {
+        self.commands.push(TestCommand {
             sender: self.sender,
             nexuses: self.nexuses.clone(),
-            meaning: Meaning::In,
-            cdb: command.encode(),
+            operation: Operation::In,
+            cdb: cdb.encode(),
             parameters: Vec::new(),
-            meets_attentions: service_action == InServiceAction::ReadKeys,
+            sent_during_unit_attention: service_action == InServiceAction::ReadKeys,
         });
     }
 
-    fn out(&mut self, action: OutServiceAction, code: u8, parameters: Vec<u8>, meaning: Meaning) {
-        let command = PersistentReserveOut {
+    fn out(
+        &mut self,
+        action: OutServiceAction,
+        code: u8,
+        parameters: Vec<u8>,
+        operation: Operation,
+    ) {
+        let cdb = PersistentReserveOut {
             service_action: action,
             scope_type: ScopeType(code),
             parameter_list_length: u32::try_from(parameters.len()).unwrap(),
             control: 0,
         };
-        self.letters.push(Letter {
+        self.commands.push(TestCommand {
             sender: self.sender,
             nexuses: self.nexuses.clone(),
-            meaning,
-            cdb: command.encode(),
+            operation,
+            cdb: cdb.encode(),
             parameters,
-            meets_attentions: action == OutServiceAction::Clear,
+            sent_during_unit_attention: action == OutServiceAction::Clear,
         });
     }
 
@@ -118,25 +125,25 @@ impl Builder {
             true => OutServiceAction::RegisterAndIgnoreExistingKey,
             false => OutServiceAction::Register,
         };
-        let meaning = Meaning::Register {
+        let operation = Operation::Register {
             key: key.into(),
             new: new.into(),
             ignore,
             others: others.iter().map(|(id, _)| *id).collect(),
             aptpl,
         };
-        self.out(action, 0, list.encode(), meaning);
+        self.out(action, 0, list.encode(), operation);
     }
 
     fn registrations(&mut self, others: &[(NexusId, Nexus)]) {
-        for key in ALL {
-            for new in REGISTRABLE {
+        for key in KEYS {
+            for new in NEW_KEYS {
                 self.register(key, new, false, false, &[]);
                 self.register(key, new, false, true, &[]);
                 self.register(key, new, false, false, others);
             }
         }
-        for new in REGISTRABLE {
+        for new in NEW_KEYS {
             self.register(STALE, new, true, false, &[]);
         }
     }
@@ -144,31 +151,36 @@ impl Builder {
     fn reservations(&mut self, key: u64) {
         for kind in ReservationType::ALL {
             let list = basic(key, 0).encode();
-            let meaning = Meaning::Reserve(key.into(), kind);
+            let operation = Operation::Reserve(key.into(), kind);
             self.out(
                 OutServiceAction::Reserve,
                 kind.code(),
                 list.clone(),
-                meaning,
+                operation,
             );
-            let meaning = Meaning::Release(key.into(), kind);
-            self.out(OutServiceAction::Release, kind.code(), list, meaning);
+            let operation = Operation::Release(key.into(), kind);
+            self.out(OutServiceAction::Release, kind.code(), list, operation);
         }
-        let meaning = Meaning::Clear(key.into());
-        self.out(OutServiceAction::Clear, 0, basic(key, 0).encode(), meaning);
+        let operation = Operation::Clear(key.into());
+        self.out(
+            OutServiceAction::Clear,
+            0,
+            basic(key, 0).encode(),
+            operation,
+        );
     }
 
     fn preempts(&mut self, action: OutServiceAction, key: u64) {
-        for victim in ALL {
+        for victim in KEYS {
             for kind in ReservationType::ALL {
-                let meaning = Meaning::Preempt(key.into(), victim.into(), kind);
-                self.out(action, kind.code(), basic(key, victim).encode(), meaning);
+                let operation = Operation::Preempt(key.into(), victim.into(), kind);
+                self.out(action, kind.code(), basic(key, victim).encode(), operation);
             }
         }
     }
 
     fn moves(&mut self, key: u64, (to, nexus): &(NexusId, Nexus)) {
-        for new in REGISTRABLE {
+        for new in NEW_KEYS {
             for unregister in [false, true] {
                 let list = RegisterAndMove {
                     reservation_key: key.into(),
@@ -178,13 +190,18 @@ impl Builder {
                     relative_target_port: nexus.target_port,
                     transport_id: nexus.initiator.clone(),
                 };
-                let meaning = Meaning::Move {
+                let operation = Operation::Move {
                     key: key.into(),
                     new: new.into(),
                     to: *to,
                     unregister,
                 };
-                self.out(OutServiceAction::RegisterAndMove, 0, list.encode(), meaning);
+                self.out(
+                    OutServiceAction::RegisterAndMove,
+                    0,
+                    list.encode(),
+                    operation,
+                );
             }
         }
     }
@@ -198,13 +215,13 @@ fn basic(key: u64, action_key: u64) -> BasicParameterList {
     }
 }
 
-/// All commands of all nexuses.
-pub(crate) fn alphabet(unit: &LogicalUnit, with_abort: bool) -> Vec<Letter> {
+/// Returns all commands of all nexuses.
+pub(crate) fn all_commands(unit: &LogicalUnit, with_preempt_and_abort: bool) -> Vec<TestCommand> {
     let nexuses: Vec<(NexusId, Nexus)> = unit
         .nexuses()
         .map(|(id, nexus)| (id, nexus.clone()))
         .collect();
-    let mut letters = Vec::new();
+    let mut commands = Vec::new();
     for (sender, _) in &nexuses {
         let others: Vec<_> = nexuses
             .iter()
@@ -214,21 +231,21 @@ pub(crate) fn alphabet(unit: &LogicalUnit, with_abort: bool) -> Vec<Letter> {
         let mut builder = Builder {
             sender: *sender,
             nexuses: nexuses.iter().map(|(id, _)| *id).collect(),
-            letters: Vec::new(),
+            commands: Vec::new(),
         };
         for action in InServiceAction::ALL {
-            builder.ask(action);
+            builder.reserve_in(action);
         }
         builder.registrations(&others);
-        for key in ALL {
+        for key in KEYS {
             builder.reservations(key);
             builder.preempts(OutServiceAction::Preempt, key);
-            if with_abort {
+            if with_preempt_and_abort {
                 builder.preempts(OutServiceAction::PreemptAndAbort, key);
             }
             others.iter().for_each(|other| builder.moves(key, other));
         }
-        letters.extend(builder.letters);
+        commands.extend(builder.commands);
     }
-    letters
+    commands
 }
