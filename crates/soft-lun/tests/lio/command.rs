@@ -1,6 +1,6 @@
-//! A command of a sequence as a value: its bytes, and its form as a line of text.
+//! A command of a sequence: its fields, its bytes, and its representation as a line of text.
 //!
-//! The text is exact, any bytes can be said in it, and what is left out has the value that is usual:
+//! The text can represent any bytes. A field that is missing in the text has its default value:
 //!
 //! ```text
 //! A out 0 action_key=aaaa rest=0000000001000000
@@ -16,51 +16,51 @@ use std::str::FromStr;
 use anyhow::{Context as _, Result, bail, ensure};
 use scsi_pr::{Cdb, OutServiceAction, ParameterList};
 
-/// Bytes of a parameter list without TransportIDs.
+/// Length in bytes of a parameter list without TransportIDs.
 pub(crate) const HEADER: usize = 24;
 
-/// Flags of byte 20 of the basic parameter list.
+/// Flags in byte 20 of the basic parameter list.
 pub(crate) const SPEC_I_PT: u8 = 0x08;
 pub(crate) const ALL_TG_PT: u8 = 0x04;
 pub(crate) const APTPL: u8 = 0x01;
-/// And one of byte 17 of that of REGISTER AND MOVE.
+/// A flag in byte 17 of the parameter list of REGISTER AND MOVE.
 pub(crate) const UNREG: u8 = 0x02;
 
-/// One of the two nexuses. Each has an initiator port and a target port of its own.
+/// A node with its nexus. Each of the two nexuses has its own initiator port and target port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Side {
+pub(crate) enum Node {
     A,
     B,
 }
 
-impl Side {
-    pub(crate) const BOTH: [Side; 2] = [Side::A, Side::B];
+impl Node {
+    pub(crate) const BOTH: [Node; 2] = [Node::A, Node::B];
 
-    pub(crate) fn other(self) -> Side {
+    pub(crate) fn other(self) -> Node {
         match self {
-            Side::A => Side::B,
-            Side::B => Side::A,
+            Node::A => Node::B,
+            Node::B => Node::A,
         }
     }
 
-    /// The SAS address of the initiator port.
+    /// Returns the SAS address of the initiator port.
     pub(crate) fn address(self) -> u64 {
         0x5001_4050_0000_0000 + u64::from(self.port())
     }
 
-    /// The relative identifier of the target port.
+    /// Returns the relative identifier of the target port.
     pub(crate) fn port(self) -> u16 {
         match self {
-            Side::A => 1,
-            Side::B => 2,
+            Node::A => 1,
+            Node::B => 2,
         }
     }
 }
 
-/// What is sent through which nexus.
+/// A command and its sender.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
-    pub(crate) side: Side,
+    pub(crate) node: Node,
     pub(crate) command: Command,
 }
 
@@ -81,7 +81,7 @@ pub(crate) enum Command {
     Out(Out),
 }
 
-/// PERSISTENT RESERVE OUT with any fields.
+/// PERSISTENT RESERVE OUT with arbitrary fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Out {
     /// SERVICE ACTION.
@@ -92,16 +92,17 @@ pub(crate) struct Out {
     pub(crate) key: u64,
     /// SERVICE ACTION RESERVATION KEY.
     pub(crate) action_key: u64,
-    /// Bytes 16 to 23 of the list, which differ from service action to service action.
+    /// Bytes 16 to 23 of the list, which depend on the service action.
     pub(crate) rest: [u8; 8],
-    /// What follows the first 24 bytes.
+    /// The bytes after the first 24.
     pub(crate) tail: Vec<u8>,
-    /// PARAMETER LIST LENGTH, if it is not that of all of this. So many bytes are sent.
+    /// PARAMETER LIST LENGTH and length of the sent list, if it is not the length of the fields
+    /// above.
     pub(crate) length: Option<u16>,
 }
 
 impl Out {
-    /// PARAMETER LIST LENGTH.
+    /// Returns PARAMETER LIST LENGTH.
     pub(crate) fn length(&self) -> usize {
         match self.length {
             Some(length) => length.into(),
@@ -109,7 +110,7 @@ impl Out {
         }
     }
 
-    /// The parameter list, cut off or filled up with zeros.
+    /// Returns the parameter list, truncated or padded with zeros to its length.
     pub(crate) fn list(&self) -> Vec<u8> {
         let mut list = self.key.to_be_bytes().to_vec();
         list.extend(self.action_key.to_be_bytes());
@@ -126,7 +127,7 @@ impl Out {
         cdb
     }
 
-    /// The flags of the basic parameter list.
+    /// Returns the flags of the basic parameter list.
     pub(crate) fn flags(&self) -> u8 {
         self.rest[4]
     }
@@ -140,7 +141,7 @@ impl Command {
     pub(crate) fn cdb(&self) -> Vec<u8> {
         match self {
             Command::TestUnitReady => vec![0; 6],
-            // A block beyond the partition table, which the kernel reads at the start.
+            // The kernel reads the partition table at the start. Block 100 is beyond it.
             Command::Read => vec![0x28, 0, 0, 0, 0, 100, 0, 0, 1, 0],
             Command::Write => vec![0x2a, 0, 0, 0, 0, 100, 0, 0, 1, 0],
             Command::In { action, length } => {
@@ -151,23 +152,23 @@ impl Command {
         }
     }
 
-    /// What the standard calls it, where it has a name for it.
-    fn meaning(&self) -> Option<String> {
+    /// Returns the description of the command, if it is a PERSISTENT RESERVE command.
+    fn describe(&self) -> Option<String> {
         let cdb = Cdb::decode(&self.cdb()).ok()?;
-        let mut meaning = cdb.to_string();
+        let mut description = cdb.to_string();
         if let (Command::Out(out), Cdb::Out(command)) = (self, cdb) {
             match ParameterList::decode(command.service_action, &out.list()) {
-                Ok(list) => write!(meaning, ": {list}").ok()?,
-                Err(error) => write!(meaning, ": {error}").ok()?,
+                Ok(list) => write!(description, ": {list}").ok()?,
+                Err(error) => write!(description, ": {error}").ok()?,
             }
         }
-        Some(meaning)
+        Some(description)
     }
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} ", self.side)?;
+        write!(f, "{:?} ", self.node)?;
         match &self.command {
             Command::TestUnitReady => f.write_str("test")?,
             Command::Read => f.write_str("read")?,
@@ -175,8 +176,8 @@ impl fmt::Display for Step {
             Command::In { action, length } => write!(f, "in {action} length={length}")?,
             Command::Out(out) => out.fmt(f)?,
         }
-        match self.command.meaning() {
-            Some(meaning) => write!(f, " # {meaning}"),
+        match self.command.describe() {
+            Some(description) => write!(f, " # {description}"),
             None => Ok(()),
         }
     }
@@ -212,9 +213,9 @@ impl FromStr for Step {
     fn from_str(line: &str) -> Result<Self> {
         let words = line.split('#').next().unwrap_or_default();
         let mut words = words.split_whitespace();
-        let side = match words.next() {
-            Some("A") => Side::A,
-            Some("B") => Side::B,
+        let node = match words.next() {
+            Some("A") => Node::A,
+            Some("B") => Node::B,
             _ => bail!("no nexus: {line}"),
         };
         let command = match words
@@ -236,11 +237,11 @@ impl FromStr for Step {
                     _ => bail!("no command: {line}"),
                 };
                 ensure!(fields.is_empty(), "unknown {fields:?}: {line}");
-                return Ok(Step { side, command });
+                return Ok(Step { node, command });
             }
         };
         ensure!(words.next().is_none(), "too much: {line}");
-        Ok(Step { side, command })
+        Ok(Step { node, command })
     }
 }
 
@@ -268,10 +269,13 @@ impl Out {
     }
 }
 
-/// The words `name=value`.
+/// Parses words of the form `name=value`.
 fn fields<'a>(words: impl Iterator<Item = &'a str>) -> Result<BTreeMap<&'a str, &'a str>> {
     words
-        .map(|word| word.split_once('=').with_context(|| format!("odd {word}")))
+        .map(|word| {
+            word.split_once('=')
+                .with_context(|| format!("not name=value: {word}"))
+        })
         .collect()
 }
 
@@ -287,8 +291,8 @@ pub(crate) fn bytes(text: &str) -> Result<Vec<u8>> {
         .collect()
 }
 
-/// The basic parameter list's commands, for whoever builds some.
-pub(crate) fn out(action: OutServiceAction, key: u64, action_key: u64) -> Out {
+/// Creates a command with the basic parameter list.
+pub(crate) fn basic_out(action: OutServiceAction, key: u64, action_key: u64) -> Out {
     Out {
         action: action.code(),
         key,

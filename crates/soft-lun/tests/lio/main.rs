@@ -1,40 +1,44 @@
-//! The same random sequences of commands to a [`soft_lun::LogicalUnit`] and to the kernel's own target,
-//! LIO: every answer has to be the same, but for the departures of `docs/lio-differences.md`.
+//! Comparison of [`soft_lun::LogicalUnit`] with LIO, the SCSI target of the Linux kernel: both get
+//! the same random sequences of commands, and all responses must be equal, except for the
+//! deviations in `docs/lio-differences.md`.
 //!
-//! * `PR_LIO_PORTS=/dev/sdX,/dev/sdY`: two ports of one unit of LIO, in the order of their SAS addresses
-//!   0x5001405000000001 and …2; the target ports have the relative identifiers 1 and 2. What is on it is
-//!   lost. Without, what needs LIO is left out.
-//! * `PR_LIO_SEQUENCES`: how many sequences, 2000 if it is not set.
-//! * `PR_LIO_SEED`: where the random numbers begin; otherwise the time says it.
+//! * `PR_LIO_PORTS=/dev/sdX,/dev/sdY`: two ports of one unit of LIO, in the order of their SAS
+//!   addresses 0x5001405000000001 and 0x5001405000000002. The target ports have the relative
+//!   identifiers 1 and 2. The data on the unit is lost. Without this variable, the test that needs
+//!   LIO is skipped.
+//! * `PR_LIO_SEQUENCES`: the number of sequences, 2000 by default.
+//! * `PR_LIO_SEED`: the seed of the random numbers, by default the time.
 //!
-//! A sequence with a difference is shrunk, and printed in the form of the files in `regressions`
-//! (`sequence.rs`), where it can be stored: from then on it is played first, and without LIO its answers
-//! are checked against soft-lun's and the departures'. A sequence whose last command is never answered
-//! is printed too (`watch.rs`); then only the end of the machine ends the run.
+//! A sequence with a difference is shrunk and printed in the format of the files in `regressions`
+//! (`sequence.rs`), where it can be stored. Stored sequences run first. Without LIO, their
+//! responses are compared with those of soft-lun and the deviations. If a command gets no response,
+//! its sequence is printed too (`observer.rs`); the run then cannot end before the machine is
+//! stopped.
 //!
-//! Compared are the status, every byte of the sense, and every byte of parameter data; of READ and WRITE,
-//! which are sent to see whether the reservation lets them through, the status and the sense.
+//! The comparison covers the status, every byte of the sense data, and every byte of parameter
+//! data. READ and WRITE are sent to test the access that the reservation allows; for them it covers
+//! the status and the sense data.
 
 #![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]
 
-mod campaign;
 mod command;
-mod compare;
-mod departures;
 mod generate;
+mod lio_deviations;
 mod model;
+mod observer;
 mod random;
+mod run_sequence;
 mod sequence;
 mod shrink;
 mod target;
-mod watch;
-mod without;
+mod with_lio;
+mod without_lio;
 
 use libtest_mimic::Arguments;
 
 fn main() {
     let arguments = Arguments::from_args();
-    let mut trials = without::trials();
-    trials.push(campaign::trial());
+    let mut trials = without_lio::trials();
+    trials.push(with_lio::trial());
     libtest_mimic::run(&arguments, trials).exit();
 }

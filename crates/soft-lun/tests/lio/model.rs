@@ -1,4 +1,4 @@
-//! What LIO is expected to be: a [`LogicalUnit`], and what LIO knows besides.
+//! The expected state of LIO: a [`LogicalUnit`], and the state that only LIO has.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -9,7 +9,7 @@ use scsi_pr::{
 };
 use soft_lun::{Access, LogicalUnit, Nexus, NexusId, Response, Snapshot};
 
-use crate::command::{Command, Side, Step, hex};
+use crate::command::{Command, Node, Step, hex};
 
 const MOVE: u8 = OutServiceAction::RegisterAndMove.code();
 const PREEMPT: u8 = OutServiceAction::Preempt.code();
@@ -18,29 +18,29 @@ const PREEMPT: u8 = OutServiceAction::Preempt.code();
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Model {
     pub(crate) unit: LogicalUnit,
-    /// With a reservation of all registrants, the one that LIO keeps as the holder: who reserved, and
-    /// after its registration the one that has been registered longest.
-    pub(crate) nominal: Option<Side>,
-    /// Registrations in which LIO has written the type in the place of the scope, as it does to the one
-    /// that a reservation is moved away from.
-    pub(crate) odd_scopes: BTreeSet<Side>,
+    /// With an all registrants type, the node that LIO records as the holder: the node that
+    /// reserved and, after its registration is removed, the node that has been registered longest.
+    pub(crate) nominal_holder: Option<Node>,
+    /// Registrations in which LIO has overwritten the scope with the type. LIO does so for the
+    /// registration that a reservation is moved away from.
+    pub(crate) corrupt_scopes: BTreeSet<Node>,
 }
 
-/// What a command leads to.
+/// The result of a command: the response and the state afterwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    pub(crate) answer: Response,
+    pub(crate) response: Response,
     pub(crate) model: Model,
 }
 
 impl Model {
-    /// Nobody is registered.
+    /// Creates a unit without registrations.
     pub(crate) fn empty(generation: PrGeneration) -> Self {
-        let nexuses = Side::BOTH.map(|side| Nexus {
+        let nexuses = Node::BOTH.map(|node| Nexus {
             initiator: TransportId::Sas {
-                sas_address: side.address(),
+                sas_address: node.address(),
             },
-            target_port: side.port().into(),
+            target_port: node.port().into(),
         });
         let mut unit = LogicalUnit::new(nexuses.to_vec()).unwrap();
         let snapshot = Snapshot {
@@ -50,38 +50,38 @@ impl Model {
         unit.restore(&snapshot).unwrap();
         Model {
             unit,
-            nominal: None,
-            odd_scopes: BTreeSet::new(),
+            nominal_holder: None,
+            corrupt_scopes: BTreeSet::new(),
         }
     }
 
-    pub(crate) fn id(&self, side: Side) -> NexusId {
-        self.unit.nexuses().nth(side as usize).unwrap().0
+    pub(crate) fn id(&self, node: Node) -> NexusId {
+        self.unit.nexuses().nth(node as usize).unwrap().0
     }
 
-    fn side(&self, id: NexusId) -> Side {
-        let all = Side::BOTH.into_iter();
-        all.into_iter().find(|side| self.id(*side) == id).unwrap()
+    fn node(&self, id: NexusId) -> Node {
+        let all = Node::BOTH.into_iter();
+        all.into_iter().find(|node| self.id(*node) == id).unwrap()
     }
 
-    /// What soft-lun makes of a command.
-    pub(crate) fn standard(&self, step: &Step) -> Outcome {
+    /// Returns the outcome of a command in soft-lun.
+    pub(crate) fn soft_lun_outcome(&self, step: &Step) -> Outcome {
         let mut model = self.clone();
-        let id = self.id(step.side);
+        let id = self.id(step.node);
         let unit = &mut model.unit;
-        let answer = match &step.command {
+        let response = match &step.command {
             Command::TestUnitReady => unit.access(id, Access::TestUnitReady),
             Command::Read => unit.access(id, Access::Read),
             Command::Write => unit.access(id, Access::Write),
             command @ Command::In { .. } => unit.execute(id, &command.cdb(), &[]),
             Command::Out(out) => unit.execute(id, &step.command.cdb(), &out.list()),
         };
-        model.follow(self, step);
-        Outcome { answer, model }
+        model.update_lio_state(self, step);
+        Outcome { response, model }
     }
 
-    /// The same, but for what is changed here.
-    pub(crate) fn edited(&self, edit: impl FnOnce(&mut Snapshot)) -> Self {
+    /// Returns the model with the given changes to its unit.
+    pub(crate) fn with_snapshot(&self, edit: impl FnOnce(&mut Snapshot)) -> Self {
         let mut snapshot = self.unit.snapshot();
         edit(&mut snapshot);
         let mut model = self.clone();
@@ -89,29 +89,29 @@ impl Model {
         model
     }
 
-    /// Finds what LIO knows besides, after a command that has changed the unit.
-    pub(crate) fn follow(&mut self, before: &Model, step: &Step) {
-        self.follow_holder(before, step.side);
-        self.follow_scopes(before, step);
+    /// Updates the state that only LIO has, after a command that has changed the unit.
+    pub(crate) fn update_lio_state(&mut self, before: &Model, step: &Step) {
+        self.update_nominal_holder(before, step.node);
+        self.update_corrupt_scopes(before, step);
     }
 
-    fn follow_holder(&mut self, before: &Model, sender: Side) {
+    fn update_nominal_holder(&mut self, before: &Model, sender: Node) {
         let first = self
             .unit
             .registrations()
             .first()
-            .map(|one| self.side(one.nexus));
-        self.nominal = match (self.all_registrants(), before.nominal) {
+            .map(|one| self.node(one.nexus));
+        self.nominal_holder = match (self.all_registrants(), before.nominal_holder) {
             (false, _) => None,
             (true, None) => Some(sender),
-            (true, Some(nominal)) => match self.key(nominal) {
-                Some(_) => Some(nominal),
+            (true, Some(nominal_holder)) => match self.key(nominal_holder) {
+                Some(_) => Some(nominal_holder),
                 None => first,
             },
         };
     }
 
-    fn follow_scopes(&mut self, before: &Model, step: &Step) {
+    fn update_corrupt_scopes(&mut self, before: &Model, step: &Step) {
         let (holder, was) = (self.lio_holder(), before.lio_holder());
         let done = before.unit.generation() != self.unit.generation();
         let out = match &step.command {
@@ -123,19 +123,20 @@ impl Model {
         let takes = out.is_some_and(|out| out.action == PREEMPT && Some(out.action_key) == victim);
 
         if moved {
-            self.odd_scopes.insert(step.side);
+            self.corrupt_scopes.insert(step.node);
         } else if takes || holder != was {
             let ends = [holder, was];
-            self.odd_scopes.retain(|side| !ends.contains(&Some(*side)));
+            self.corrupt_scopes
+                .retain(|node| !ends.contains(&Some(*node)));
         }
-        let keys = Side::BOTH.map(|side| self.key(side));
-        self.odd_scopes
-            .retain(|side| keys[*side as usize].is_some());
+        let keys = Node::BOTH.map(|node| self.key(node));
+        self.corrupt_scopes
+            .retain(|node| keys[*node as usize].is_some());
     }
 
-    /// The key that a nexus is registered with.
-    pub(crate) fn key(&self, side: Side) -> Option<u64> {
-        self.unit.key_of(self.id(side)).map(|key| key.get())
+    /// Returns the key that a nexus is registered with.
+    pub(crate) fn key(&self, node: Node) -> Option<u64> {
+        self.unit.key_of(self.id(node)).map(|key| key.get())
     }
 
     pub(crate) fn kind(&self) -> Option<ReservationType> {
@@ -146,25 +147,27 @@ impl Model {
         self.kind().is_some_and(|kind| kind.is_all_registrants())
     }
 
-    /// The one that LIO takes for the holder.
-    pub(crate) fn lio_holder(&self) -> Option<Side> {
+    /// Returns the node that LIO records as the holder.
+    pub(crate) fn lio_holder(&self) -> Option<Node> {
         let held = self.unit.reservation()?;
-        held.holder().map(|id| self.side(id)).or(self.nominal)
+        held.holder()
+            .map(|id| self.node(id))
+            .or(self.nominal_holder)
     }
 
-    /// Whether a nexus was registered with `ALL_TG_PT`.
-    pub(crate) fn all_tg_pt(&self, side: Side) -> bool {
-        let id = self.id(side);
+    /// Returns whether a nexus is registered with `ALL_TG_PT`.
+    pub(crate) fn all_tg_pt(&self, node: Node) -> bool {
+        let id = self.id(node);
         let registrations = self.unit.registrations();
         registrations
             .iter()
             .any(|one| one.nexus == id && one.all_tg_pt)
     }
 
-    /// The command changes nothing and is answered like this.
-    pub(crate) fn answering(&self, answer: Response) -> Outcome {
+    /// Returns the outcome of a command that has this response and changes nothing.
+    pub(crate) fn with_response(&self, response: Response) -> Outcome {
         Outcome {
-            answer,
+            response,
             model: self.clone(),
         }
     }
@@ -194,15 +197,15 @@ pub(crate) fn check_condition(key: SenseKey, code: AdditionalSense) -> Response 
     }
 }
 
-/// ILLEGAL REQUEST.
+/// Returns CHECK CONDITION with ILLEGAL REQUEST.
 pub(crate) fn illegal(code: AdditionalSense) -> Response {
     check_condition(SenseKey::IllegalRequest, code)
 }
 
-/// An answer as text: `good`, `good 0000…`, `conflict`, `5/24/00`.
-pub(crate) struct Shown<'a>(pub(crate) &'a Response);
+/// A response as text: `good`, `good 0000…`, `conflict`, `5/24/00`.
+pub(crate) struct DisplayResponse<'a>(pub(crate) &'a Response);
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for DisplayResponse<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Response {
             status,

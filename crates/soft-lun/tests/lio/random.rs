@@ -1,4 +1,4 @@
-//! Random numbers that are the same wherever the seed is.
+//! Reproducible pseudo-random numbers.
 
 /// `SplitMix64`: small, and good enough to choose commands.
 #[derive(Clone, Debug)]
@@ -17,23 +17,23 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    /// True so many times of a hundred.
+    /// Returns true with this probability in percent.
     pub(crate) fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// One of them.
-    pub(crate) fn of<T: Clone>(&mut self, choices: &[T]) -> T {
-        let place = self.below(u64::try_from(choices.len()).unwrap());
-        choices[usize::try_from(place).unwrap()].clone()
+    /// Returns one of the choices.
+    pub(crate) fn choose<T: Clone>(&mut self, choices: &[T]) -> T {
+        let index = self.below(u64::try_from(choices.len()).unwrap());
+        choices[usize::try_from(index).unwrap()].clone()
     }
 
-    /// One of them, each as often as the number beside it says.
+    /// Returns one of the choices, each with the probability of its weight.
     pub(crate) fn weighted<T: Clone>(&mut self, choices: &[(u64, T)]) -> T {
         let mut left = self.below(choices.iter().map(|(weight, _)| weight).sum());
         for (weight, choice) in choices {
@@ -45,7 +45,7 @@ impl Random {
         unreachable!("the number is below the sum of the weights")
     }
 
-    /// A number from one to the other.
+    /// Returns a number from `first` to `last`, inclusive.
     pub(crate) fn between<T: TryFrom<u64>>(&mut self, first: u64, last: u64) -> T {
         let number = first + self.below(last - first + 1);
         T::try_from(number).ok().expect("a number of this size")

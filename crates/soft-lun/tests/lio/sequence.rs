@@ -1,51 +1,52 @@
-//! A sequence as a text file, with its answers.
+//! A sequence as a text file, with its responses.
 //!
-//! A line for a command (`command.rs`), below it `= ` and what the standard wants as soft-lun does it, and
-//! below that, where LIO departs from it, `! `, the row and LIO's own answer. What follows a `#` is for the
-//! reader. The generation begins at zero.
+//! Each command has a line (`command.rs`). Below it, a line with `= ` contains the response of
+//! soft-lun, which follows the standard. If LIO deviates, a line with `! ` follows with the
+//! deviation and the response of LIO. The text after a `#` is a comment. PRgeneration counts from
+//! zero.
 
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::command::Step;
-use crate::departures::{avoided, predict};
-use crate::model::{Model, Shown};
+use crate::lio_deviations::{exclusion, predict};
+use crate::model::{DisplayResponse, Model};
 
-/// The steps with their answers.
+/// Returns the text of the steps with their responses.
 pub(crate) fn text(steps: &[Step]) -> String {
     let mut text = String::new();
     let mut model = Model::empty(0.into());
     for step in steps {
-        if avoided(&model, step).is_some() {
+        if exclusion(&model, step).is_some() {
             continue;
         }
-        let standard = model.standard(step).answer;
+        let standard = model.soft_lun_outcome(step).response;
         let prediction = predict(&model, step);
-        writeln!(text, "{step}\n= {}", Shown(&standard)).unwrap();
-        if let Some(row) = prediction.row {
-            let answer = &prediction.outcome.answer;
-            writeln!(text, "! {} {}", row.id(), Shown(answer)).unwrap();
+        writeln!(text, "{step}\n= {}", DisplayResponse(&standard)).unwrap();
+        if let Some(deviation) = prediction.deviation {
+            let response = &prediction.outcome.response;
+            writeln!(text, "! {} {}", deviation.id(), DisplayResponse(response)).unwrap();
         }
         model = prediction.outcome.model;
     }
     text
 }
 
-/// The steps of a file.
+/// Parses the steps of a file.
 pub(crate) fn steps(text: &str) -> Result<Vec<Step>> {
-    let lines = text.lines().map(meant);
+    let lines = text.lines().map(strip_comment);
     let commands = lines.filter(|line| line.starts_with(['A', 'B']));
     commands.map(str::parse).collect()
 }
 
-/// Checks that a file's answers are those that soft-lun and LIO are known to give.
+/// Checks that the responses in a file are the known responses of soft-lun and LIO.
 pub(crate) fn check(text: &str) -> Result<()> {
     let steps = steps(text)?;
     ensure!(!steps.is_empty(), "no commands");
     let known = self::text(&steps);
     let lines = |text: &str| -> Vec<String> {
-        let lines = text.lines().map(meant);
+        let lines = text.lines().map(strip_comment);
         let lines = lines.filter(|line| !line.is_empty());
         lines.map(ToOwned::to_owned).collect()
     };
@@ -58,19 +59,19 @@ pub(crate) fn check(text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A line without what is for the reader.
-fn meant(line: &str) -> &str {
+/// Returns a line without its comment.
+fn strip_comment(line: &str) -> &str {
     line.split('#').next().unwrap_or_default().trim()
 }
 
-/// The stored sequences: names and texts.
+/// Returns the names and texts of the stored sequences.
 pub(crate) fn stored() -> Result<Vec<(String, String)>> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lio/regressions");
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lio/regressions");
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).context(folder)? {
+    for entry in std::fs::read_dir(dir).context(dir)? {
         let path = entry?.path();
         let name = path.file_stem().and_then(|name| name.to_str());
-        let name = name.context("an odd name")?.to_owned();
+        let name = name.context("the file name is not UTF-8")?.to_owned();
         files.push((name, std::fs::read_to_string(&path)?));
     }
     files.sort();

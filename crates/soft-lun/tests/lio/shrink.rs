@@ -1,10 +1,10 @@
-//! Makes a sequence that fails as short and as plain as it can be while it fails.
+//! Reduction of a failing sequence to a minimal one.
 
 use anyhow::Result;
 
 use crate::command::{Command, Out, Step};
 
-/// The smallest sequence that was found. `fails` is asked whether a sequence still does.
+/// Returns the smallest failing sequence that was found. `fails` tests a sequence.
 pub(crate) fn shrink(
     steps: &[Step],
     mut fails: impl FnMut(&[Step]) -> Result<bool>,
@@ -20,7 +20,7 @@ pub(crate) fn shrink(
     }
 }
 
-/// Leaves out halves, quarters, and so on down to single steps.
+/// Removes halves, quarters, and so on down to single steps.
 fn shorten(steps: &mut Vec<Step>, fails: &mut impl FnMut(&[Step]) -> Result<bool>) -> Result<()> {
     let mut size = steps.len().div_ceil(2);
     while size > 0 {
@@ -38,43 +38,43 @@ fn shorten(steps: &mut Vec<Step>, fails: &mut impl FnMut(&[Step]) -> Result<bool
     Ok(())
 }
 
-/// Puts plainer commands in the place of odd ones.
+/// Simplifies the commands.
 fn simplify(steps: &mut [Step], fails: &mut impl FnMut(&[Step]) -> Result<bool>) -> Result<()> {
-    for place in 0..steps.len() {
+    for index in 0..steps.len() {
         for edit in EDITS {
-            let odd = steps[place].command.clone();
-            edit(&mut steps[place].command);
-            if steps[place].command != odd && !fails(steps)? {
-                steps[place].command = odd;
+            let original = steps[index].command.clone();
+            edit(&mut steps[index].command);
+            if steps[index].command != original && !fails(steps)? {
+                steps[index].command = original;
             }
         }
     }
     Ok(())
 }
 
-/// Each takes an oddity away, or does nothing. None undoes what another one has done.
+/// Simplifications of a command. No simplification reverts another one.
 const EDITS: [fn(&mut Command); 9] = [
     |command| {
         if let Command::In { length, .. } = command {
             *length = 255;
         }
     },
-    |command| change(command, |out| out.length = None),
+    |command| edit_out(command, |out| out.length = None),
     |command| {
-        change(command, |out| {
+        edit_out(command, |out| {
             out.rest = [0; 8];
             out.tail.clear();
         });
     },
-    |command| change(command, |out| out.tail.clear()),
-    |command| change(command, |out| out.rest = [0; 8]),
-    |command| change(command, |out| out.rest[0..2].fill(0)),
-    |command| change(command, |out| out.scope_type = 0),
-    |command| change(command, |out| out.scope_type &= 0x0f),
-    |command| change(command, |out| out.key = 0),
+    |command| edit_out(command, |out| out.tail.clear()),
+    |command| edit_out(command, |out| out.rest = [0; 8]),
+    |command| edit_out(command, |out| out.rest[0..2].fill(0)),
+    |command| edit_out(command, |out| out.scope_type = 0),
+    |command| edit_out(command, |out| out.scope_type &= 0x0f),
+    |command| edit_out(command, |out| out.key = 0),
 ];
 
-fn change(command: &mut Command, edit: impl FnOnce(&mut Out)) {
+fn edit_out(command: &mut Command, edit: impl FnOnce(&mut Out)) {
     if let Command::Out(out) = command {
         edit(out);
     }

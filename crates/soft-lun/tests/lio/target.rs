@@ -1,4 +1,4 @@
-//! The kernel's target, by `SG_IO` to its two ports.
+//! LIO, accessed with `SG_IO` through two ports.
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -10,32 +10,32 @@ use linux_util::sg_io::{Completion, Data, sg_io};
 use scsi_pr::{OutServiceAction, PrGeneration, Sense, Status};
 use soft_lun::Response;
 
-use crate::command::{ALL_TG_PT, Command, Side, Step, out};
-use crate::model::Shown;
-use crate::watch::Watch;
+use crate::command::{ALL_TG_PT, Command, Node, Step, basic_out};
+use crate::model::DisplayResponse;
+use crate::observer::HangObserver;
 
-/// How long a command may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Timeout of a command.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A memory page, which the kernel hands to LIO as it is.
+/// Size of a memory page, in bytes. The kernel maps the pages of the buffer for LIO.
 const PAGE: usize = 4096;
 
-/// Room for the longest answer.
-const ROOM: usize = 0x1_0000;
+/// Maximum length of parameter data, in bytes.
+const MAX_DATA_LEN: usize = 0x1_0000;
 
-/// The key that takes the unit for a moment to clean it.
-const CLEANER: u64 = 0xc1ea_0000_0000_0001;
+/// The key that is registered to reset the unit.
+const CLEANUP_KEY: u64 = 0xc1ea_0000_0000_0001;
 
-/// Unit attentions that may wait at most, when a unit is cleaned.
-const ATTENTIONS: usize = 20;
+/// Maximum number of unit attentions that can be pending before a reset.
+const MAX_UNIT_ATTENTIONS: usize = 20;
 
-/// Whatever answers commands.
+/// A device under test.
 pub(crate) trait Target {
-    /// Sends a command. What a READ has read is not part of the answer.
+    /// Sends a command. The response does not contain the data of a READ.
     fn send(&mut self, step: &Step) -> Result<Response>;
 
-    /// Makes the unit one that nobody is registered with and that has nothing to tell, and returns its
-    /// generation.
+    /// Removes all registrations, the reservation and the unit attentions, and returns
+    /// PRgeneration.
     fn reset(&mut self) -> Result<PrGeneration>;
 }
 
@@ -43,11 +43,11 @@ pub(crate) trait Target {
 pub(crate) struct Lio {
     ports: [File; 2],
     memory: Vec<u8>,
-    watch: Watch,
+    observer: HangObserver,
 }
 
 impl Lio {
-    /// Opens the ports, in the order of their SAS addresses.
+    /// Opens the ports, which must be in the order of their SAS addresses.
     pub(crate) fn open(ports: &str) -> Result<Self> {
         let open = |path| {
             let file = File::options().read(true).write(true).open(Path::new(path));
@@ -56,29 +56,29 @@ impl Lio {
         let (one, two) = ports.split_once(',').context("not two ports")?;
         Ok(Lio {
             ports: [open(one)?, open(two)?],
-            memory: vec![0; ROOM + 2 * PAGE],
-            watch: Watch::start(PATIENCE),
+            memory: vec![0; MAX_DATA_LEN + 2 * PAGE],
+            observer: HangObserver::start(COMMAND_TIMEOUT),
         })
     }
 
-    fn good(&mut self, side: Side, command: Command) -> Result<Vec<u8>> {
-        let step = Step { side, command };
-        let answer = self.send(&step)?;
+    fn expect_good(&mut self, node: Node, command: Command) -> Result<Vec<u8>> {
+        let step = Step { node, command };
+        let response = self.send(&step)?;
         ensure!(
-            answer.status == Status::GOOD,
+            response.status == Status::GOOD,
             "cleaning: {step}: {}",
-            Shown(&answer)
+            DisplayResponse(&response)
         );
-        Ok(answer.data)
+        Ok(response.data)
     }
 
-    /// Takes the unit attentions of both nexuses.
-    fn drain(&mut self) -> Result<()> {
-        'sides: for side in Side::BOTH {
-            for _ in 0..ATTENTIONS {
+    /// Makes the unit report all unit attentions of both nexuses.
+    fn drain_unit_attentions(&mut self) -> Result<()> {
+        'nodes: for node in Node::BOTH {
+            for _ in 0..MAX_UNIT_ATTENTIONS {
                 let command = Command::TestUnitReady;
-                if self.send(&Step { side, command })?.status == Status::GOOD {
-                    continue 'sides;
+                if self.send(&Step { node, command })?.status == Status::GOOD {
+                    continue 'nodes;
                 }
             }
             bail!("the unit does not get ready");
@@ -89,8 +89,9 @@ impl Lio {
 
 impl Target for Lio {
     fn send(&mut self, step: &Step) -> Result<Response> {
-        // LIO looks beyond the end of parameters that are too short, and writes beyond the end of a
-        // READ FULL STATUS that is: here is a page of zeros, and nothing else's memory.
+        // LIO reads beyond the end of a parameter list that is too short, and writes beyond the end
+        // of the data of READ FULL STATUS. A page of zeros follows the data, so that neither
+        // affects other memory.
         let start = self.memory.as_ptr().align_offset(PAGE);
         let memory = &mut self.memory[start..];
         memory[..PAGE].fill(0);
@@ -112,36 +113,40 @@ impl Target for Lio {
             }
         };
         let mut sense = [0; 96];
-        let port = &self.ports[step.side as usize];
+        let port = &self.ports[step.node as usize];
         let cdb = step.command.cdb();
-        self.watch.send(step);
-        let done = sg_io(port.as_fd(), &cdb, data, &mut sense, PATIENCE);
-        self.watch.answered();
-        let done = done.with_context(|| format!("SG_IO: {step}"))?;
-        ensure!(done.host_status == 0, "{step}: {done:?}");
+        self.observer.send(step);
+        let completion = sg_io(port.as_fd(), &cdb, data, &mut sense, COMMAND_TIMEOUT);
+        self.observer.complete();
+        let completion = completion.with_context(|| format!("SG_IO: {step}"))?;
+        ensure!(completion.host_status == 0, "{step}: {completion:?}");
         let data = match step.command {
-            Command::In { length, .. } if done.status == Status::GOOD.0 => {
-                let received = usize::from(length).checked_sub(done.residual);
+            Command::In { length, .. } if completion.status == Status::GOOD.0 => {
+                let received = usize::from(length).checked_sub(completion.residual);
                 memory[..received.context("a residual of more than there is")?].to_vec()
             }
             _ => Vec::new(),
         };
-        answer(&done, &sense, data).with_context(|| step.to_string())
+        decode_response(&completion, &sense, data).with_context(|| step.to_string())
     }
 
     fn reset(&mut self) -> Result<PrGeneration> {
-        self.drain()?;
-        // With ALL_TG_PT, which LIO wants again from a nexus that has used it.
-        let mut register = out(OutServiceAction::RegisterAndIgnoreExistingKey, 0, CLEANER);
+        self.drain_unit_attentions()?;
+        // With ALL_TG_PT, because LIO requires it from a nexus that has used it.
+        let mut register = basic_out(
+            OutServiceAction::RegisterAndIgnoreExistingKey,
+            0,
+            CLEANUP_KEY,
+        );
         register.set_flags(ALL_TG_PT);
-        self.good(Side::A, Command::Out(register))?;
-        let clear = out(OutServiceAction::Clear, CLEANER, 0);
-        self.good(Side::A, Command::Out(clear))?;
-        self.drain()?;
+        self.expect_good(Node::A, Command::Out(register))?;
+        let clear = basic_out(OutServiceAction::Clear, CLEANUP_KEY, 0);
+        self.expect_good(Node::A, Command::Out(clear))?;
+        self.drain_unit_attentions()?;
         let mut generation = None;
-        for (side, action) in [(Side::A, 0), (Side::B, 1)] {
-            let data = self.good(
-                side,
+        for (node, action) in [(Node::A, 0), (Node::B, 1)] {
+            let data = self.expect_good(
+                node,
                 Command::In {
                     action,
                     length: 255,
@@ -151,15 +156,15 @@ impl Target for Lio {
             ensure!(rest == [0; 4], "the unit is not empty: {data:02x?}");
             generation = Some(u32::from_be_bytes(*first));
         }
-        self.watch.begin();
+        self.observer.reset();
         generation.map(Into::into).context("nothing was read")
     }
 }
 
-/// Status and sense. All of the sense that LIO writes has to be what [`Sense`] makes of it, so that
-/// comparing two of these compares every byte.
-fn answer(done: &Completion, bytes: &[u8; 96], data: Vec<u8>) -> Result<Response> {
-    let status = Status(done.status);
+/// Returns status, sense and data. Checks that encoding the decoded [`Sense`] gives the bytes that
+/// LIO returned, so that comparing two [`Sense`] values compares every byte.
+fn decode_response(completion: &Completion, bytes: &[u8; 96], data: Vec<u8>) -> Result<Response> {
+    let status = Status(completion.status);
     let sense = match status {
         Status::CHECK_CONDITION => {
             let sense = Sense::decode(bytes)?;

@@ -1,101 +1,102 @@
-//! What a departure asks about the moment before a command.
+//! The state of a unit and a command, as the deviations query them.
 
 use scsi_pr::{AdditionalSense, OutServiceAction, ReservationType};
 use soft_lun::{Response, UnitAttention};
 
 use super::predict;
-use crate::command::{ALL_TG_PT, Command, HEADER, Out, SPEC_I_PT, Side, Step};
+use crate::command::{ALL_TG_PT, Command, HEADER, Node, Out, SPEC_I_PT, Step};
 use crate::model::{Model, Outcome, conflict, illegal};
 
-/// A unit, and a command that it gets.
-pub(super) struct Situation<'a> {
+/// A unit, and a command that it receives.
+pub(super) struct Case<'a> {
     pub(super) model: &'a Model,
     pub(super) step: &'a Step,
 }
 
-impl Situation<'_> {
-    pub(super) fn side(&self) -> Side {
-        self.step.side
+impl Case<'_> {
+    pub(super) fn node(&self) -> Node {
+        self.step.node
     }
 
-    /// What soft-lun does.
-    pub(super) fn standard(&self) -> Outcome {
-        self.model.standard(self.step)
+    /// Returns the outcome in soft-lun.
+    pub(super) fn soft_lun_outcome(&self) -> Outcome {
+        self.model.soft_lun_outcome(self.step)
     }
 
-    /// What LIO does with another command.
-    pub(super) fn outcome_of(&self, out: Out) -> Outcome {
+    /// Returns the outcome of another command in LIO.
+    pub(super) fn lio_outcome_of(&self, out: Out) -> Outcome {
         let step = Step {
-            side: self.side(),
+            node: self.node(),
             command: Command::Out(out),
         };
         predict(self.model, &step).outcome
     }
 
-    pub(super) fn attentions(&self) -> &[UnitAttention] {
-        self.model.unit.unit_attentions(self.model.id(self.side()))
+    pub(super) fn unit_attentions(&self) -> &[UnitAttention] {
+        self.model.unit.unit_attentions(self.model.id(self.node()))
     }
 
-    /// The key that the sender is registered with.
+    /// Returns the key that the sender is registered with.
     pub(super) fn own_key(&self) -> Option<u64> {
-        self.model.key(self.side())
+        self.model.key(self.node())
     }
 
     pub(super) fn is_holder(&self) -> bool {
-        self.model.unit.is_holder(self.model.id(self.side()))
+        self.model.unit.is_holder(self.model.id(self.node()))
     }
 
-    /// Nothing changes, and this is the answer.
-    pub(super) fn answer(&self, answer: Response) -> Option<Outcome> {
-        Some(self.model.answering(answer))
+    /// Returns the outcome of a command that has this response and changes nothing.
+    pub(super) fn respond(&self, response: Response) -> Option<Outcome> {
+        Some(self.model.with_response(response))
     }
 
     pub(super) fn illegal(&self, code: AdditionalSense) -> Option<Outcome> {
-        self.answer(illegal(code))
+        self.respond(illegal(code))
     }
 
     pub(super) fn conflict(&self) -> Option<Outcome> {
-        self.answer(conflict())
+        self.respond(conflict())
     }
 
-    /// The command, if it is a PERSISTENT RESERVE IN.
-    pub(super) fn question(&self) -> Option<(u8, usize)> {
+    /// Returns service action and allocation length of a PERSISTENT RESERVE IN.
+    pub(super) fn reserve_in(&self) -> Option<(u8, usize)> {
         match self.step.command {
             Command::In { action, length } => Some((action, length.into())),
             _ => None,
         }
     }
 
-    /// The command, if it is a PERSISTENT RESERVE OUT.
-    pub(super) fn out(&self) -> Option<&Out> {
+    /// Returns the command if it is a PERSISTENT RESERVE OUT.
+    pub(super) fn reserve_out(&self) -> Option<&Out> {
         match &self.step.command {
             Command::Out(out) => Some(out),
             _ => None,
         }
     }
 
-    /// The command, if it has one of these service actions, and neither another's reservation nor the
-    /// length of the list keeps it from being done in LIO.
-    pub(super) fn reaches(&self, actions: &[OutServiceAction]) -> Option<&Out> {
-        let out = self.out()?;
+    /// Returns the command if it has one of these service actions, and LIO rejects it neither for
+    /// the reservation of another nexus nor for the length of the list.
+    pub(super) fn passes_checks(&self, actions: &[OutServiceAction]) -> Option<&Out> {
+        let out = self.reserve_out()?;
         let known = actions.iter().any(|action| action.code() == out.action);
-        (known && !self.is_blocked(out) && form_error(out).is_none()).then_some(out)
+        (known && !self.conflicts(out) && form_error(out).is_none()).then_some(out)
     }
 
-    /// The same for a sender that is registered and says its own key.
-    pub(super) fn reaches_with_key(&self, actions: &[OutServiceAction]) -> Option<&Out> {
-        self.reaches(actions)
+    /// Like [`Self::passes_checks`], for a sender that is registered and sends its own key.
+    pub(super) fn passes_checks_with_key(&self, actions: &[OutServiceAction]) -> Option<&Out> {
+        self.passes_checks(actions)
             .filter(|out| self.own_key() == Some(out.key))
     }
 
-    /// Whether LIO answers RESERVATION CONFLICT before it looks at the parameter list: its table of
-    /// service actions that are allowed with a reservation that the sender does not hold. Of a
-    /// reservation of all registrants it takes one for the holder.
-    pub(super) fn is_blocked(&self, out: &Out) -> bool {
+    /// Returns whether LIO responds RESERVATION CONFLICT before it reads the parameter list,
+    /// according to its table of service actions that are allowed with a reservation that the
+    /// sender does not hold. With an all registrants type, LIO takes one of the registrants for the
+    /// holder.
+    pub(super) fn conflicts(&self, out: &Out) -> bool {
         let Some(kind) = self.model.kind() else {
             return false;
         };
-        if self.model.lio_holder() == Some(self.side()) {
+        if self.model.lio_holder() == Some(self.node()) {
             return false;
         }
         let registered = self.own_key().is_some();
@@ -105,16 +106,17 @@ impl Situation<'_> {
             None | Some(Action::ReplaceLostReservation) => true,
             Some(Action::Register | Action::RegisterAndIgnoreExistingKey) => false,
             Some(Action::Reserve | Action::RegisterAndMove) => {
-                !admitted && !self.passes_without_list(out)
+                !admitted && !self.bypasses_reservation(out)
             }
             Some(Action::Release | Action::Clear | Action::Preempt | Action::PreemptAndAbort) => {
-                !registered && !self.passes_without_list(out)
+                !registered && !self.bypasses_reservation(out)
             }
         }
     }
 
-    /// A command without data is no write to LIO, and so allowed by a Write Exclusive reservation.
-    pub(super) fn passes_without_list(&self, out: &Out) -> bool {
+    /// Returns whether LIO lets the command pass because it has no data: LIO does not consider such
+    /// a command a write, and a Write Exclusive reservation allows it.
+    pub(super) fn bypasses_reservation(&self, out: &Out) -> bool {
         let kind = self.model.kind();
         out.length() == 0
             && self.own_key().is_none()
@@ -122,8 +124,8 @@ impl Situation<'_> {
     }
 }
 
-/// What LIO finds wrong with the length of a list, or with `SPEC_I_PT` in it, before it looks at the
-/// service action.
+/// Returns the error that LIO finds in the length of a list, or in `SPEC_I_PT`, before it looks at
+/// the service action.
 pub(super) fn form_error(out: &Out) -> Option<AdditionalSense> {
     let length = out.length();
     let moves = out.action == OutServiceAction::RegisterAndMove.code();
@@ -146,7 +148,7 @@ pub(super) fn has_all_tg_pt(out: &Out) -> bool {
     out.flags() & ALL_TG_PT != 0
 }
 
-/// The length that a list says its TransportIDs have, and the bytes that are there.
+/// Returns the length of the TransportIDs according to the list, and the bytes that follow.
 pub(super) fn transport_ids(out: &Out) -> Option<(usize, Vec<u8>)> {
     let list = out.list();
     let (field, ids) = match out.action == OutServiceAction::RegisterAndMove.code() {
