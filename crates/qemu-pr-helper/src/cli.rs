@@ -1,4 +1,5 @@
-//! The command line: every option of QEMU's helper, in every form that `getopt_long` takes.
+//! The command line: every option of QEMU's helper, in every form that `getopt_long` accepts, and
+//! the options of this helper.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -6,22 +7,43 @@ use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
-use clap::{ArgAction, Parser, ValueHint};
+use clap::{ArgAction, Args, Parser, ValueHint, value_parser};
 use nix::unistd;
 
-use crate::limits::Limits;
 use crate::sandbox::Mode;
 use crate::trace::options::TraceBackend;
 
-/// Where the socket is unless `--socket` says otherwise.
-pub const DEFAULT_SOCKET: &str = "/var/run/qemu-pr-helper.sock";
-/// Where a daemon's PID file is unless `--pidfile` says otherwise.
-pub const DEFAULT_PIDFILE: &str = "/var/run/qemu-pr-helper.pid";
+/// Path of the socket without `--socket`.
+pub(crate) const DEFAULT_SOCKET: &str = "/var/run/qemu-pr-helper.sock";
 
-/// How long a device may take for a command: what QEMU gives a guest's other commands.
+/// Path of a daemon's PID file without `--pidfile`.
+const DEFAULT_PIDFILE: &str = "/var/run/qemu-pr-helper.pid";
+
+/// Default of `--io-timeout` in seconds: the timeout that QEMU sets for other commands of a guest.
 const DEFAULT_IO_TIMEOUT: u64 = 30;
-/// The kernel counts milliseconds in 32 bits.
-const LONGEST_IO_TIMEOUT: u64 = u32::MAX as u64 / 1000;
+
+/// Maximum of `--io-timeout` in seconds: the kernel has 32 bits for milliseconds.
+const MAX_IO_TIMEOUT: u64 = u32::MAX as u64 / 1000;
+
+/// Highest default of `--max-clients-per-process`. QEMU opens one connection for each
+/// `pr-manager-helper` object. A virtual machine needs one object. libvirt creates one for each
+/// disk if the operator starts the helpers.
+const DEFAULT_CLIENTS_PER_PROCESS: usize = 512;
+
+/// Number of processes that can connect even if each has its maximum of connections by default.
+const MIN_PROCESSES: usize = 4;
+
+/// Default of `--max-commands-per-device`. QEMU sends one command at a time, so only a cluster of
+/// more than 256 virtual machines on one host reaches it. Sixteen hung devices with this many
+/// commands each use up the threads of the helper.
+const DEFAULT_COMMANDS_PER_DEVICE: u32 = 256;
+
+/// Default of `--request-timeout` in seconds. QEMU writes a request in one or two parts. A longer
+/// delay between them means that QEMU was stopped, and it reconnects when it continues.
+const DEFAULT_REQUEST_TIMEOUT: u64 = 30;
+
+/// Maximum of `--request-timeout` in seconds: a day.
+const MAX_REQUEST_TIMEOUT: u64 = 86_400;
 
 /// Persistent reservation helper for QEMU.
 #[derive(Debug, Parser)]
@@ -29,135 +51,237 @@ const LONGEST_IO_TIMEOUT: u64 = u32::MAX as u64 / 1000;
     name = "qemu-pr-helper",
     version,
     override_usage = "qemu-pr-helper [OPTIONS]",
-    // As getopt_long does: `--sock` for `--socket`, and the last of two `-k` counts.
+    // As in getopt_long: `--sock` is `--socket`, and the last of two `-k` counts.
     infer_long_args = true,
     args_override_self = true,
     after_help = "\
-Without -d it stays in the foreground, as libvirt and systemd want it.
-Under systemd socket activation the socket is the unit's, and -k is refused.",
+Without -d, the helper runs in the foreground, as libvirt and systemd expect.
+Under systemd socket activation, the unit sets the socket, and -k is rejected.",
     max_term_width = 100
 )]
 pub struct Options {
     /// Run in the background, and create a PID file
+    ///
+    /// The command returns when the helper serves clients, or fails with the reason why it cannot
+    /// start. After that the helper logs nothing, because standard error is closed.
     #[arg(short, long)]
-    pub daemon: bool,
+    pub(crate) daemon: bool,
 
-    /// Say less: errors only. Wins over -v
+    /// Log errors only. Takes precedence over -v
     #[arg(short, long, action = ArgAction::Count)]
-    pub quiet: u8,
+    pub(crate) quiet: u8,
 
-    /// Say more: each connection, refused request and repeated warning; twice, each command
+    /// Log connections, rejected requests and repeated warnings too; -vv also logs each command
+    ///
+    /// Without -v, the helper logs each warning about a client process at most once a minute.
     #[arg(short, long, action = ArgAction::Count)]
-    pub verbose: u8,
+    pub(crate) verbose: u8,
 
-    /// PID file, no symbolic link [default with -d: /var/run/qemu-pr-helper.pid]
+    /// PID file, not a symbolic link [default with -d: /var/run/qemu-pr-helper.pid]
+    ///
+    /// The helper locks the file while it runs, and removes it when it exits. Without -d there is no
+    /// PID file by default.
     #[arg(
         short = 'f', long, value_name = "PATH", value_hint = ValueHint::FilePath,
         allow_hyphen_values = true
     )]
-    pub pidfile: Option<PathBuf>,
+    pub(crate) pidfile: Option<PathBuf>,
 
-    /// Unix socket, in a directory that is root's [default: /var/run/qemu-pr-helper.sock]
+    /// Unix socket to listen on, an absolute path [default: /var/run/qemu-pr-helper.sock]
+    ///
+    /// The directory must be owned by root, and only root must be able to write to it. Another user
+    /// with write access could keep the helper from starting, or receive the descriptors of all disks
+    /// through a socket of its own. The helper replaces a socket on which no process listens, and
+    /// does not start if a process listens on it.
     #[arg(
-        // Short for it before there were soft LUNs, and still.
-        short = 'k', long, aliases = ["s", "so"], value_name = "PATH", value_hint = ValueHint::FilePath,
-        allow_hyphen_values = true, value_parser = OsStringValueParser::new().try_map(absolute)
+        // The aliases were unambiguous abbreviations before --soft-luns and --sandbox existed.
+        short = 'k', long, aliases = ["s", "so"], value_name = "PATH",
+        value_hint = ValueHint::FilePath, allow_hyphen_values = true,
+        value_parser = OsStringValueParser::new().try_map(parse_socket)
     )]
-    pub socket: Option<PathBuf>,
+    pub(crate) socket: Option<PathBuf>,
 
-    /// Enable trace events; "-T help" lists them. Can be repeated
+    /// Enable the trace events that match PATTERN; "-T help" lists all events. Can be repeated
+    ///
+    /// In PATTERN, * matches any text and ? any character. A leading - disables the matching events.
+    /// events=FILE reads patterns from FILE, one per line. file=FILE writes the trace of the
+    /// backends log and simple to FILE.
     #[arg(
-        // Short for it before there were other options about traces, and still.
+        // The aliases were unambiguous abbreviations before the other trace options existed.
         short = 'T', long, aliases = ["t", "tr", "tra", "trac"],
         value_name = "[[enable=]PATTERN][,events=FILE][,file=FILE]",
         allow_hyphen_values = true, action = ArgAction::Append
     )]
-    pub trace: Vec<String>,
+    pub(crate) trace: Vec<String>,
 
-    /// Where traces go [default: log]. Can be repeated
+    /// Trace output [default: log]. Can be repeated
     #[arg(long, value_name = "BACKEND", action = ArgAction::Append, ignore_case = true)]
-    pub trace_backend: Vec<TraceBackend>,
+    pub(crate) trace_backend: Vec<Backend>,
 
-    /// Begin each line of the log backend with thread and time
+    /// Start each line of the log backend with thread ID and time
     #[arg(long)]
-    pub trace_timestamp: bool,
+    pub(crate) trace_timestamp: bool,
 
-    /// Print the definitions of all events, for readers of binary traces, and exit
+    /// Print the definitions of all trace events, which readers of binary traces need, and exit
     #[arg(long)]
-    pub trace_events: bool,
+    pub(crate) trace_events: bool,
 
-    /// User to drop privileges to, by name or number [default for root: the account qemu-pr-helper,
-    /// if there is one, unless -g or --soft-luns is given]. Not QEMU's own user: it could stop the
-    /// helper
-    #[arg(short, long, allow_hyphen_values = true, value_parser = user)]
-    pub user: Option<User>,
+    /// User to run as, by name or ID [default for root: the account qemu-pr-helper, if it exists]
+    ///
+    /// Do not use QEMU's own user: QEMU could then stop or kill the helper. The helper keeps only
+    /// CAP_SYS_RAWIO, whatever its user is. The default applies if /etc/passwd has the account and
+    /// neither -g nor --soft-luns is given; "-u root" keeps root.
+    #[arg(short, long, allow_hyphen_values = true, value_parser = parse_user)]
+    pub(crate) user: Option<User>,
 
-    /// Group to drop privileges to, by name or number [default: the user's own]
-    #[arg(short, long, allow_hyphen_values = true, value_parser = group)]
-    pub group: Option<unistd::Gid>,
+    /// Group to run as, by name or ID [default: primary group of the user of -u]
+    #[arg(short, long, allow_hyphen_values = true, value_parser = parse_group)]
+    pub(crate) group: Option<unistd::Gid>,
 
-    /// What the helper may still do while it serves
+    /// Restrictions on the helper while it serves clients
     #[arg(
         long,
         value_name = "MODE",
         default_value = "enforce",
         ignore_case = true
     )]
-    pub sandbox: Mode,
+    pub(crate) sandbox: Mode,
 
-    /// Seconds that a device may take for a command
+    /// Timeout of a command at a device, in seconds
+    ///
+    /// The kernel aborts the command after this time. Increase it if a failover of the storage array
+    /// takes longer.
     #[arg(
         long, value_name = "SECONDS", default_value_t = DEFAULT_IO_TIMEOUT,
-        value_parser = clap::value_parser!(u64).range(1..=LONGEST_IO_TIMEOUT)
+        value_parser = value_parser!(u64).range(1..=MAX_IO_TIMEOUT)
     )]
-    pub io_timeout: u64,
+    io_timeout: u64,
 
-    /// Folder of soft LUNs, for trials and tests: take files in it for ports
+    /// Directory of soft LUNs: emulated logical units, for tests
+    ///
+    /// The helper treats the files in DIR/NAME/ports as ports of the soft LUN NAME, instead of as
+    /// ordinary files. prhctl(1) creates soft LUNs.
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, allow_hyphen_values = true)]
-    pub soft_luns: Option<PathBuf>,
+    pub(crate) soft_luns: Option<PathBuf>,
 
-    // The last that help shows, as what follows would be under its heading.
-    /// How much of the helper a client can take.
+    // Last, because help prints options that follow under the heading of these.
+    /// Limits on clients.
     #[command(flatten)]
     pub limits: Limits,
 
-    /// Other arguments have no meaning, and never had: QEMU's helper takes and ignores them.
+    /// Positional arguments, which QEMU's helper also accepts and ignores.
     #[arg(hide = true)]
-    pub ignored: Vec<OsString>,
+    pub(crate) positional: Vec<OsString>,
 }
 
-/// Whom to become with `--user`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct User {
-    /// The user.
-    pub id: unistd::Uid,
-    /// The user's primary group, if the user has an account.
-    pub primary_group: Option<unistd::Gid>,
+/// Limits on clients.
+#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
+#[command(next_help_heading = "Limits")]
+pub struct Limits {
+    /// Maximum number of connected clients [default: as many as the file descriptor limit allows,
+    /// with one command in flight each]
+    ///
+    /// Further clients wait until one disconnects. The default is about a quarter of the hard limit
+    /// of file descriptors, and about a fifth with --soft-luns. Higher values are capped at that.
+    /// Raise the limit of file descriptors (LimitNOFILE= in a systemd unit) if the log says that new
+    /// clients have to wait.
+    #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u32).range(1..))]
+    max_clients: Option<u32>,
+
+    /// Maximum number of connections from one process [default: 512, or a quarter of --max-clients
+    /// if that is less]
+    ///
+    /// Further connections are closed. Processes in other PID namespaces are counted too; before
+    /// Linux 6.9, those of one user are counted together. Increase this if one process serves more
+    /// disks, with a pr-manager-helper object for each.
+    #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u32).range(1..))]
+    max_clients_per_process: Option<u32>,
+
+    /// Maximum number of commands in flight at one device
+    ///
+    /// Further commands get the status BUSY, and guests retry them. Increase this if more virtual
+    /// machines of one host share a disk.
+    #[arg(
+        long, value_name = "NUMBER", default_value_t = DEFAULT_COMMANDS_PER_DEVICE,
+        value_parser = value_parser!(u32).range(1..)
+    )]
+    max_commands_per_device: u32,
+
+    /// Time for a client to send a complete request, to answer the greeting, or to read a reply, in
+    /// seconds
+    ///
+    /// The helper then closes the connection. Idle connections do not time out.
+    #[arg(
+        long, value_name = "SECONDS", default_value_t = DEFAULT_REQUEST_TIMEOUT,
+        value_parser = value_parser!(u64).range(1..=MAX_REQUEST_TIMEOUT)
+    )]
+    request_timeout: u64,
+}
+
+impl Limits {
+    /// Returns the value of `--max-clients`.
+    pub(crate) fn max_clients(&self) -> Option<usize> {
+        self.max_clients.map(to_usize)
+    }
+
+    /// Returns the maximum number of connections from one process, if there are at most `clients`.
+    pub(crate) fn max_clients_per_process(&self, clients: usize) -> usize {
+        let default = (clients / MIN_PROCESSES).clamp(1, DEFAULT_CLIENTS_PER_PROCESS);
+        self.max_clients_per_process.map_or(default, to_usize)
+    }
+
+    pub(crate) fn max_commands_per_device(&self) -> usize {
+        to_usize(self.max_commands_per_device)
+    }
+
+    /// Returns the timeout of a request, of the answer to the greeting, and of unread replies.
+    pub(crate) const fn request_timeout(&self) -> Duration {
+        Duration::from_secs(self.request_timeout)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_clients: None,
+            max_clients_per_process: None,
+            max_commands_per_device: DEFAULT_COMMANDS_PER_DEVICE,
+            request_timeout: DEFAULT_REQUEST_TIMEOUT,
+        }
+    }
+}
+
+fn to_usize(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// Value of `--user`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct User {
+    pub(crate) id: unistd::Uid,
+    /// The user's primary group; `None` for an ID without an account.
+    pub(crate) primary_group: Option<unistd::Gid>,
 }
 
 impl Options {
-    /// How long a device may take for a command.
-    #[must_use]
-    pub const fn io_timeout(&self) -> Duration {
+    pub(crate) const fn io_timeout(&self) -> Duration {
         Duration::from_secs(self.io_timeout)
     }
 
-    /// The PID file, if there is to be one.
-    #[must_use]
-    pub fn pidfile(&self) -> Option<PathBuf> {
+    /// Returns the path of the PID file, if there is to be one.
+    pub(crate) fn pidfile(&self) -> Option<PathBuf> {
         let default = self.daemon.then(|| PathBuf::from(DEFAULT_PIDFILE));
         self.pidfile.clone().or(default)
     }
 }
 
-/// One line that says what is wrong with the command line.
-#[must_use]
-pub fn usage_error(error: &clap::Error) -> String {
+/// Returns the error of a command line as one line.
+pub(crate) fn usage_error(error: &clap::Error) -> String {
     let argument = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(argument)) => argument.as_str(),
         _ => "",
     };
-    // A value parser's own words are clear without what clap puts around them.
+    // The error of a value parser is clear without the text that clap adds.
     if let Some(source) = std::error::Error::source(error) {
         let option = argument.split_whitespace().next().unwrap_or_default();
         return format!("{option}: {source}");
@@ -171,24 +295,23 @@ pub fn usage_error(error: &clap::Error) -> String {
         .join(" ")
 }
 
-fn absolute(path: OsString) -> Result<PathBuf, &'static str> {
+fn parse_socket(path: OsString) -> Result<PathBuf, &'static str> {
     let path = PathBuf::from(path);
-    if path.is_absolute() {
-        Ok(path)
-    } else {
-        Err("socket path must be absolute")
+    match path.is_absolute() {
+        true => Ok(path),
+        false => Err("socket path must be absolute"),
     }
 }
 
-fn user(value: &str) -> Result<User, String> {
-    // Where accounts cannot be looked up, in an image without /etc/passwd, numbers do.
+fn parse_user(value: &str) -> Result<User, String> {
+    // In an image without /etc/passwd the lookup of a name fails, and only IDs work.
     if let Ok(Some(account)) = unistd::User::from_name(value) {
         return Ok(User {
             id: account.uid,
             primary_group: Some(account.gid),
         });
     }
-    let id = number(value).map(unistd::Uid::from_raw);
+    let id = parse_id(value).map(unistd::Uid::from_raw);
     let id = id.ok_or_else(|| format!("invalid user '{value}'"))?;
     let account = unistd::User::from_uid(id).ok().flatten();
     Ok(User {
@@ -197,18 +320,18 @@ fn user(value: &str) -> Result<User, String> {
     })
 }
 
-fn group(value: &str) -> Result<unistd::Gid, String> {
+fn parse_group(value: &str) -> Result<unistd::Gid, String> {
     if let Ok(Some(group)) = unistd::Group::from_name(value) {
         return Ok(group.gid);
     }
-    number(value)
+    parse_id(value)
         .map(unistd::Gid::from_raw)
         .ok_or_else(|| format!("invalid group '{value}'"))
 }
 
-/// A user or group id, after any blanks, as strtoul(3) has it. The highest number is not one: the
-/// kernel takes it as "leave unchanged".
-fn number(value: &str) -> Option<u32> {
+/// Parses a user or group ID after any blanks, as strtoul(3) does. Rejects `u32::MAX`, which means
+/// "unchanged" to the kernel.
+fn parse_id(value: &str) -> Option<u32> {
     value.trim_start().parse().ok().filter(|id| *id != u32::MAX)
 }
 
@@ -228,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn combined_and_attached_forms_are_taken() {
+    fn combined_and_attached_forms_are_accepted() {
         let options = parse(&["-dvqk/run/a.sock", "--sock=/run/b.sock", "-T", "-x*"]).unwrap();
         assert!(options.daemon);
         assert_eq!((options.verbose, options.quiet), (1, 1));
@@ -237,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn every_abbreviation_of_qemu_s_helper_means_the_same() {
+    fn abbreviations_of_qemu_are_accepted() {
         for option in ["--s", "--so", "--soc", "--sock", "--socke", "--socket"] {
             let options = parse(&[option, "/run/a.sock"]).unwrap();
             assert_eq!(options.socket, Some("/run/a.sock".into()), "{option}");
@@ -251,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_daemon_has_a_pid_file_unless_told_others_have_none() {
+    fn pidfile_has_a_default_with_daemon() {
         assert_eq!(
             parse(&["-d"]).unwrap().pidfile(),
             Some(DEFAULT_PIDFILE.into())
@@ -261,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn complaints_are_one_line_that_names_the_fault() {
+    fn usage_error_is_one_line() {
         for (arguments, expected) in [
             (&["-x"][..], "unexpected argument '-x' found"),
             (&["-k", "rel"], "--socket: socket path must be absolute"),
@@ -273,6 +396,38 @@ mod tests {
             ),
         ] {
             assert_eq!(parse(arguments).unwrap_err(), expected);
+        }
+    }
+
+    fn limits(arguments: &[&str]) -> Result<Limits, String> {
+        parse(arguments).map(|options| options.limits)
+    }
+
+    #[test]
+    fn limits_have_the_defaults_of_the_command_line() {
+        assert_eq!(limits(&[]).unwrap(), Limits::default());
+    }
+
+    #[test]
+    fn max_clients_per_process_has_a_default_share() {
+        for (clients, expected) in [(1, 1), (8, 2), (2047, 511), (1_000_000, 512)] {
+            let share = Limits::default().max_clients_per_process(clients);
+            assert_eq!(share, expected);
+        }
+        let limits = limits(&["--max-clients-per-process", "9"]).unwrap();
+        assert_eq!(limits.max_clients_per_process(8), 9);
+    }
+
+    #[test]
+    fn zero_limit_is_rejected() {
+        for option in [
+            "--max-clients",
+            "--max-clients-per-process",
+            "--max-commands-per-device",
+            "--request-timeout",
+        ] {
+            assert!(limits(&[option, "0"]).is_err(), "{option}");
+            assert!(limits(&[option, "1"]).is_ok(), "{option}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! From the command line to serving, and to the end: every step, in order.
+//! Start of the helper, from the command line to serving, and its shutdown: every step, in order.
 
 use std::fmt;
 use std::io;
@@ -18,86 +18,65 @@ use crate::backend::soft_lun::SoftLuns;
 use crate::cli::{DEFAULT_SOCKET, Options};
 use crate::multipath::Multipath;
 use crate::multipath::broker::{Broker, BrokerConfig, BrokerError};
-use crate::process::account::Account;
-use crate::process::activation::{self, ActivationError};
-use crate::process::created_file::{CreatedFile, Kind, Removal};
-use crate::process::daemonize::{Background, DaemonizeError, Starting, daemonize};
-use crate::process::notify::{self, ServiceManager};
+use crate::process::created_file::{CreatedFile, Removal};
+use crate::process::daemonize::{DaemonizeError, ForkSide, ReadyPipe, daemonize};
 use crate::process::pidfile::{PidFile, PidFileError};
 use crate::process::privileges::{self, Identity, PrivilegeError};
 use crate::process::signals::{Signals, Wake};
+use crate::process::systemd::{self, ActivationError, ServiceManager};
 use crate::sandbox::{self, AllowedAccess, SandboxError};
-use crate::server::listener::{ListenError, Listener, SocketFile};
+use crate::server::listener::{ListenError, Listener};
 use crate::server::{Server, ServerError};
 use crate::trace::options::{
     self as trace_options, TraceAction, TraceBackend, TraceError, TraceSettings,
 };
 use crate::trace::{self, SinkError, trace};
 
-/// How long commands in progress may take to end after a signal. libvirt waits 10 seconds before it
-/// kills; what a device has not answered by then will not be answered in time.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time for commands in flight to complete after a signal. It is shorter than the 10 seconds after
+/// which libvirt kills the helper.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why the helper does not start. `Display` says what failed, the sources say why.
+/// Error that keeps the helper from starting or from waiting for signals.
 #[derive(Debug, Error)]
-pub enum StartError {
-    /// A value of `--trace`.
+pub(crate) enum StartError {
     #[error(transparent)]
     Trace(#[from] TraceError),
-    /// Where the trace is to go.
     #[error(transparent)]
     Sink(#[from] SinkError),
-    /// `-k` under socket activation.
     #[error("Unix socket can't be set when using socket activation: remove -k, or the socket unit")]
     SocketTwice,
-    /// The socket of a service manager.
     #[error("socket activation failed")]
     Activation(#[from] ActivationError),
-    /// The socket.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The folder of soft LUNs.
     #[error(transparent)]
     SoftLuns(#[from] StoreError),
-    /// Going into the background.
     #[error(transparent)]
     Daemonize(#[from] DaemonizeError),
-    /// The PID file.
     #[error(transparent)]
     PidFile(#[from] PidFileError),
-    /// The process for multipath maps.
     #[error(transparent)]
     Broker(#[from] BrokerError),
-    /// Giving up privileges.
     #[error(transparent)]
     Privileges(#[from] PrivilegeError),
-    /// A descriptor more.
-    #[error("cannot open the folder of soft LUNs once more")]
-    Descriptor(#[source] io::Error),
-    /// Giving up what is not needed.
+    #[error("cannot duplicate the descriptor of the soft LUN directory")]
+    SoftLunDescriptor(#[source] io::Error),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
-    /// The threads.
     #[error(transparent)]
-    Engine(#[from] ServerError),
-    /// The signals that end the helper.
+    Server(#[from] ServerError),
     #[error("cannot block signals")]
     Signals(#[source] io::Error),
-    /// Waiting for one of them.
     #[error("cannot wait for signals")]
     Wait(#[source] io::Error),
 }
 
-/// Does what the options say, until a signal ends it.
-///
-/// # Errors
-///
-/// Why it did not start; whatever was made is removed again.
-pub fn run(options: &Options) -> Result<ExitCode, StartError> {
-    // Before anything is opened, which could get the number of a socket that was not passed after
-    // all, and before there is another process: the manager's variables name this one.
-    let passed = activation::take()?;
-    if passed.is_some() && options.socket.is_some() {
+/// Runs the helper with `options` until a signal ends it. On failure, all created files are removed.
+pub(crate) fn run(options: &Options) -> Result<ExitCode, StartError> {
+    // First, because a file that is opened before could get the number of a socket that was not
+    // passed, and because the variables of the service manager name this process, not a daemon.
+    let inherited_socket = systemd::inherited_socket()?;
+    if inherited_socket.is_some() && options.socket.is_some() {
         return Err(StartError::SocketTwice);
     }
     if options.trace_events {
@@ -116,107 +95,136 @@ pub fn run(options: &Options) -> Result<ExitCode, StartError> {
             return Ok(ExitCode::SUCCESS);
         }
     };
-    for argument in &options.ignored {
+    for argument in &options.positional {
         log::info!(
-            "argument '{}' has no meaning and is ignored",
+            "argument '{}' ignored: it has no meaning",
             argument.display()
         );
     }
-    // A relative path is one from here, not from where a daemon is.
+    // Before daemonize(), which changes the directory that a relative path starts from.
     let soft_luns = options.soft_luns.as_deref().map(SoftLuns::open);
     let soft_luns = soft_luns.transpose()?;
-    // Before there is another process: its variables name this one.
+    // Before daemonize(), because the variables name this process.
     let manager = ServiceManager::from_env();
-    let serve = |starting| serve(options, &tracing, manager, passed, soft_luns, starting);
+    let serve = |ready_pipe| {
+        serve(
+            options,
+            &tracing,
+            manager,
+            inherited_socket,
+            soft_luns,
+            ready_pipe,
+        )
+    };
     if !options.daemon {
         return serve(None);
     }
     match daemonize()? {
-        Background::Here(starting) => serve(Some(starting)),
-        Background::There(status) => Ok(ExitCode::from(status)),
+        ForkSide::Daemon(ready_pipe) => serve(Some(ready_pipe)),
+        ForkSide::Parent(status) => Ok(ExitCode::from(status)),
     }
 }
 
-/// Serves in this process, on the socket that was `passed` if there is one. A caller in the foreground
-/// is let go when `starting` is ready.
+/// Serves clients in this process until a signal or the end of the broker. The parent of a daemon
+/// exits when it reads from `ready_pipe`.
 fn serve(
     options: &Options,
     tracing: &TraceSettings,
     manager: ServiceManager,
-    passed: Option<OwnedFd>,
+    inherited_socket: Option<OwnedFd>,
     soft_luns: Option<SoftLuns>,
-    starting: Option<Starting>,
+    ready_pipe: Option<ReadyPipe>,
 ) -> Result<ExitCode, StartError> {
-    // In every thread to come, so that this one can wait for them.
+    // First, because threads inherit the blocked signals, which only this thread receives.
     let signals = Signals::block().map_err(StartError::Signals)?;
     trace::open(tracing)?;
-    let (listener, socket_file) = listen(options, passed)?;
-    let pid_file = options
-        .pidfile()
-        .map(|path| PidFile::create(&path))
-        .transpose()?;
-    let watchdog = manager.is_connected().then(notify::watchdog).flatten();
-    // The broker is forked before anything is opened that it must not inherit.
-    let patience = options.io_timeout();
+    let mut files = RuntimeFiles::default();
+    let listener = match inherited_socket {
+        Some(socket) => Listener::inherit(socket)?,
+        None => {
+            let path = options.socket.as_deref();
+            let (listener, file) = Listener::bind(path.unwrap_or(Path::new(DEFAULT_SOCKET)))?;
+            files.socket = Some(file);
+            listener
+        }
+    };
+    let pid_file = options.pidfile().map(|path| PidFile::create(&path));
+    files.pid_file = pid_file.transpose()?;
+    let watchdog = manager
+        .is_connected()
+        .then(systemd::watchdog_timeout)
+        .flatten();
+    // The broker is forked before this process opens anything that the broker must not inherit.
+    let io_timeout = options.io_timeout();
     let broker = Arc::new(Broker::start(BrokerConfig {
-        patience,
+        patience: io_timeout,
         is_daemon: options.daemon,
         sandbox: options.sandbox,
         has_manager: manager.is_connected(),
-        files: created_files(socket_file.as_ref(), pid_file.as_ref()),
+        files: files.list(),
     })?);
-    let mut files = RuntimeFiles::hand_over(&broker, socket_file, pid_file);
+    files.broker = Some(Arc::clone(&broker));
     let closer = broker.closer()?;
-    let multipath = Multipath::new(Arc::clone(&broker), patience);
-    let needs = needs(options, soft_luns.as_ref())?;
-    let backends = Backends::new(patience, soft_luns, Some(multipath));
+    let multipath = Multipath::new(Arc::clone(&broker), io_timeout);
+    let access = sandbox_access(options, soft_luns.as_ref())?;
+    let backends = Backends::new(io_timeout, soft_luns, Some(multipath));
     raise_limits();
-    // Everything that takes privileges is done, and nothing has read a client's byte yet.
+    // Every step that requires privileges is done, and no byte of a client has been read.
     privileges::drop_all(identity(options))?;
-    let engine = Arc::new(Server::new(
-        listener,
-        backends,
-        Some(closer),
-        &options.limits,
-    )?);
-    sandbox::enter(options.sandbox, &needs)?;
-    drop(needs);
-    engine.executor().check()?;
+    let server = Server::new(listener, backends, Some(closer), &options.limits)?;
+    let server = Arc::new(server);
+    sandbox::enter(options.sandbox, &access)?;
+    drop(access);
+    server.executor().check()?;
     trace::start()?;
-    // Before a byte of a client is read, as the socket must be closed by then; and before the
-    // caller ends, which a manager may have taken for the helper.
-    manager.ready(options.daemon, engine.load());
-    engine.start()?;
-    if let Some(starting) = starting {
-        // Then there is no standard error any more.
+    // Before the server starts, because this closes the socket of the service manager; and before
+    // the parent exits, which the service manager can take for the main process.
+    manager.ready(options.daemon, server.load());
+    server.start()?;
+    if let Some(ready_pipe) = ready_pipe {
+        // Standard error is closed after this.
         trace::flush();
-        starting.ready()?;
+        ready_pipe.ready()?;
     }
-
-    let end = wait(&signals, watchdog, &broker, &engine).map_err(StartError::Wait)?;
-    log::info!("{end}: ending");
-    trace!(pr_helper_stopping(end.as_str()));
-    broker.send_stopping();
-    files.remove_socket();
-    let left = engine.stop(PATIENCE);
-    trace!(pr_helper_stopped(u64::try_from(left).unwrap_or(u64::MAX)));
-    if left > 0 {
-        log::warn!("{left} clients get no answer: their devices have not answered either");
-    }
-    drop(files);
-    Ok(end.exit_code())
+    let reason = run_until_signal(&signals, watchdog, &broker, &server);
+    let reason = reason.map_err(StartError::Wait)?;
+    shut_down(reason, &server, &broker, files);
+    Ok(reason.exit_code())
 }
 
-/// Reason why the helper ends. `Display` is its name in the log.
+/// Stops the server, within [`SHUTDOWN_TIMEOUT`], and removes the created files.
+fn shut_down(
+    reason: ExitReason,
+    server: &Arc<Server<Backends>>,
+    broker: &Broker,
+    mut files: RuntimeFiles,
+) {
+    log::info!("{reason}: shutting down");
+    trace!(pr_helper_stopping(reason.as_str()));
+    broker.send_stopping();
+    files.remove_socket();
+    let unanswered = server.stop(SHUTDOWN_TIMEOUT);
+    trace!(pr_helper_stopped(
+        u64::try_from(unanswered).unwrap_or(u64::MAX)
+    ));
+    if unanswered > 0 {
+        let timeout = SHUTDOWN_TIMEOUT.as_secs();
+        log::warn!(
+            "{unanswered} clients get no reply: no answer from their devices in {timeout} s"
+        );
+    }
+}
+
+/// Reason why the helper exits. `Display` is its name in the log.
 #[derive(Clone, Copy, Debug)]
-enum End {
+enum ExitReason {
     Signal(Signal),
-    /// Without the broker there are no commands on multipath maps, no watchdog, and no way to start
-    /// it again: whatever has started the helper starts both.
+    /// Without the broker, the helper has no commands on multipath maps and no watchdog, and it
+    /// cannot start another broker. The service manager restarts both.
     BrokerEnded,
 }
 
-impl End {
+impl ExitReason {
     fn as_str(self) -> &'static str {
         match self {
             Self::Signal(signal) => signal.as_str(),
@@ -232,35 +240,35 @@ impl End {
     }
 }
 
-impl fmt::Display for End {
+impl fmt::Display for ExitReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
-/// Waits for a reason to end. Meanwhile the service manager is told that the helper is alive, as
-/// long as its threads and the broker are.
-fn wait(
+/// Waits for a reason to exit. Meanwhile has the broker send watchdog messages, as long as the
+/// threads of the server and the broker work.
+fn run_until_signal(
     signals: &Signals,
     watchdog: Option<Duration>,
     broker: &Broker,
-    engine: &Server<Backends>,
-) -> io::Result<End> {
-    // As sd_watchdog_enabled(3) recommends.
-    let period = watchdog.map(|limit| limit / 2);
+    server: &Server<Backends>,
+) -> io::Result<ExitReason> {
+    // Half the timeout, as sd_watchdog_enabled(3) recommends.
+    let period = watchdog.map(|timeout| timeout / 2);
     loop {
         match signals.wait(broker, period)? {
-            Wake::Signal(signal) => return Ok(End::Signal(signal)),
+            Wake::Signal(signal) => return Ok(ExitReason::Signal(signal)),
             Wake::HungUp => {
                 log::error!(
-                    "broker ended unexpectedly: the helper ends with status 1; restart it, unless \
+                    "broker ended unexpectedly: the helper exits with status 1; restart it, unless \
                      a service manager does"
                 );
-                return Ok(End::BrokerEnded);
+                return Ok(ExitReason::BrokerEnded);
             }
-            Wake::Timeout if engine.beat() => {
-                let load = engine.load();
-                // Without a watchdog this is a process that was stopped and goes on.
+            Wake::Timeout if server.beat() => {
+                let load = server.load();
+                // Without a watchdog, the process was stopped and continues.
                 if period.is_some() {
                     broker.send_alive(load.clients, load.commands);
                 }
@@ -272,35 +280,32 @@ fn wait(
     }
 }
 
-/// Socket and PID file, which the broker removes when this is dropped.
+/// Socket and PID file. Removed on drop: by the broker, or by this process before it runs.
+#[derive(Default)]
 struct RuntimeFiles {
-    broker: Arc<Broker>,
-    socket: Option<SocketFile>,
+    socket: Option<CreatedFile>,
     pid_file: Option<PidFile>,
+    broker: Option<Arc<Broker>>,
 }
 
 impl RuntimeFiles {
-    fn hand_over(
-        broker: &Arc<Broker>,
-        mut socket: Option<SocketFile>,
-        mut pid_file: Option<PidFile>,
-    ) -> Self {
-        if let Some(socket) = &mut socket {
-            socket.hand_over();
-        }
-        if let Some(pid_file) = &mut pid_file {
-            pid_file.hand_over();
-        }
-        Self {
-            broker: Arc::clone(broker),
-            socket,
-            pid_file,
+    /// Returns the files that this process has created, for the rest of its life.
+    fn list(&self) -> &'static [CreatedFile] {
+        let pid_file = self.pid_file.as_ref().map(PidFile::created);
+        let files = self.socket.iter().chain(pid_file).cloned();
+        files.collect::<Vec<_>>().leak()
+    }
+
+    fn remove(&self, file: &CreatedFile) -> Removal {
+        match &self.broker {
+            Some(broker) => broker.remove(file.kind()),
+            None => file.remove(),
         }
     }
 
     fn remove_socket(&mut self) {
-        if self.socket.take().is_some() {
-            self.broker.remove(Kind::Socket);
+        if let Some(socket) = self.socket.take() {
+            self.remove(&socket);
         }
     }
 }
@@ -308,94 +313,58 @@ impl RuntimeFiles {
 impl Drop for RuntimeFiles {
     fn drop(&mut self) {
         self.remove_socket();
-        if let Some(pid_file) = self.pid_file.take()
-            && self.broker.remove(Kind::PidFile) == Removal::Failed
-        {
-            pid_file.empty();
+        if let Some(pid_file) = self.pid_file.take() {
+            pid_file.remove_with(|file| self.remove(file));
         }
     }
 }
 
-/// Lists the files that this process has created, for as long as it lives.
-fn created_files(
-    socket: Option<&SocketFile>,
-    pid_file: Option<&PidFile>,
-) -> &'static [CreatedFile] {
-    let socket = socket.map(SocketFile::file);
-    let pid_file = pid_file.map(PidFile::created);
-    socket
-        .into_iter()
-        .chain(pid_file)
-        .cloned()
-        .collect::<Vec<_>>()
-        .leak()
-}
-
 /// Returns the identity to serve with: that of the command line, or else the default account.
 fn identity(options: &Options) -> Identity {
-    let chosen = Identity::Chosen {
+    let chosen = Identity {
         user: options.user.map(|user| user.id),
         group: options.group.or_else(|| options.user?.primary_group),
+        is_required: options.user.is_some() || options.group.is_some(),
     };
-    let is_chosen = options.user.is_some() || options.group.is_some();
-    // The directory of soft LUNs belongs to the user that has started the helper.
-    if is_chosen || options.soft_luns.is_some() || !geteuid().is_root() {
+    // The directory of soft LUNs belongs to the user that started the helper.
+    if chosen.is_required || options.soft_luns.is_some() || !geteuid().is_root() {
         return chosen;
     }
-    Account::default_account().map_or(chosen, Identity::Default)
+    Identity::default_account().unwrap_or(chosen)
 }
 
-/// The socket, and its file if that is this process's to remove.
-fn listen(
+/// Returns the access that the sandbox leaves because of the options.
+fn sandbox_access(
     options: &Options,
-    passed: Option<OwnedFd>,
-) -> Result<(Listener, Option<SocketFile>), StartError> {
-    if let Some(socket) = passed {
-        return Ok((Listener::inherit(socket)?, None));
-    }
-    let path = options
-        .socket
-        .as_deref()
-        .unwrap_or_else(|| Path::new(DEFAULT_SOCKET));
-    let (listener, file) = Listener::bind(path)?;
-    Ok((listener, Some(file)))
-}
-
-/// Returns what stays accessible in the sandbox.
-fn needs(options: &Options, soft_luns: Option<&SoftLuns>) -> Result<AllowedAccess, StartError> {
+    soft_luns: Option<&SoftLuns>,
+) -> Result<AllowedAccess, StartError> {
     let soft_luns = soft_luns.map(SoftLuns::folder).transpose();
     Ok(AllowedAccess {
-        soft_luns: soft_luns.map_err(StartError::Descriptor)?,
-        syslog: options.trace_backend.contains(&TraceBackend::Syslog),
+        soft_luns: soft_luns.map_err(StartError::SoftLunDescriptor)?,
+        syslog: options.trace_backend.contains(&Backend::Syslog),
     })
 }
 
 /// Raises the limits of this process as far as possible.
 ///
-/// The usual soft limit of 1024 descriptors is for programs that use select(2), and it limits the
-/// number of clients. The limit of processes is one for all threads of a user, so with a user for
-/// all helpers a helper could take the threads of another one.
+/// The usual soft limit of 1024 descriptors is for programs that use select(2), and it would limit
+/// the number of clients. The limit of processes counts the threads of all processes of a user, so
+/// helpers with the same user would take threads from each other.
 fn raise_limits() {
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    let descriptors = Rlimit {
-        current: maximum,
-        maximum,
+    let raise = |resource, limit| {
+        let limit = Rlimit {
+            current: limit,
+            maximum: limit,
+        };
+        setrlimit(resource, limit)
     };
-    if let Err(error) = setrlimit(Resource::Nofile, descriptors) {
+    let hard_limit = |resource| getrlimit(resource).maximum;
+    if let Err(error) = raise(Resource::Nofile, hard_limit(Resource::Nofile)) {
         log::info!("cannot raise the limit of file descriptors: {error}");
     }
-    let unlimited = Rlimit {
-        current: None,
-        maximum: None,
-    };
-    let maximum = getrlimit(Resource::Nproc).maximum;
-    let processes = Rlimit {
-        current: maximum,
-        maximum,
-    };
-    // The hard limit can be raised by root alone.
-    let raised = setrlimit(Resource::Nproc, unlimited);
-    if let Err(error) = raised.or_else(|_| setrlimit(Resource::Nproc, processes)) {
+    // Only root can raise a hard limit.
+    let raised = raise(Resource::Nproc, None);
+    if let Err(error) = raised.or_else(|_| raise(Resource::Nproc, hard_limit(Resource::Nproc))) {
         log::info!("cannot raise the limit of processes: {error}");
     }
 }

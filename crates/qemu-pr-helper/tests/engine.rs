@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use pr_helper_protocol::client::ClientError;
 use pr_helper_protocol::{Client, Request, Response, fd_passing};
+use qemu_pr_helper::cli::Limits;
 use qemu_pr_helper::command::executor::{CommandExecutor, CommandResult};
 use qemu_pr_helper::command::peer;
 use qemu_pr_helper::command::request_device::RequestDevice;
-use qemu_pr_helper::limits::Limits;
 use qemu_pr_helper::server::Server;
 use qemu_pr_helper::server::listener::Listener;
 use rustix::net::sockopt::set_socket_linger;
@@ -93,12 +93,10 @@ fn start() -> Running {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("s");
     let device = Device::default();
-    let (listener, file) = Listener::bind(&socket).unwrap();
+    let (listener, _) = Listener::bind(&socket).unwrap();
     let engine = Server::new(listener, device.clone(), None, &Limits::default());
     let engine = Arc::new(engine.unwrap());
     engine.start().unwrap();
-    // The folder goes, and the socket with it.
-    std::mem::forget(file);
     Running {
         engine,
         device,

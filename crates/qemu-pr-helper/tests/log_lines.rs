@@ -229,7 +229,7 @@ fn journal_lines_have_priorities() {
             "<4>qemu-pr-helper: warning: client 1 ",
         ),
         (": connected", "<6>qemu-pr-helper: info: client 1 "),
-        ("ending", "<6>qemu-pr-helper: info: SIGTERM"),
+        ("shutting down", "<6>qemu-pr-helper: info: SIGTERM"),
     ] {
         let line = lines.iter().find(|line| line.contains(text)).unwrap();
         assert!(line.starts_with(start), "{line}");

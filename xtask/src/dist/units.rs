@@ -109,7 +109,7 @@ fn the_helper_may_make_its_system_calls() {
         return println!("skipped: no systemd-analyze");
     };
     let allowed = allowed(Path::new(analyze.get_program()));
-    let listed = [syscalls::SERVING, syscalls::OLD, syscalls::SOFT_LUNS].concat();
+    let listed = [syscalls::BASE, syscalls::LEGACY, syscalls::SOFT_LUNS].concat();
     let names = listed.iter().map(|call| call.name);
     let missing: Vec<_> = names.filter(|name| !allowed.contains(*name)).collect();
     assert!(missing.is_empty(), "{missing:?}");
@@ -128,11 +128,11 @@ fn sysusers_creates_the_account() {
     sysusers.arg(Path::new(FOLDER).join("../sysusers/qemu-pr-helper.conf"));
     process::output(&mut sysusers).unwrap();
     let passwd = fs::read_to_string(root.path().join("etc/passwd")).unwrap();
-    let name = format!("{}:", qemu_pr_helper::process::account::NAME);
+    let name = format!("{}:", qemu_pr_helper::process::privileges::DEFAULT_ACCOUNT);
     let line = passwd.lines().find(|line| line.starts_with(&name));
     assert!(line.unwrap().ends_with(":/:/usr/sbin/nologin"), "{passwd}");
     let user = SERVICE.lines().find_map(|line| line.split_once(" -u "));
-    assert_eq!(user.unwrap().1, qemu_pr_helper::process::account::NAME);
+    assert_eq!(user.unwrap().1, qemu_pr_helper::process::privileges::DEFAULT_ACCOUNT);
 }
 
 #[test]

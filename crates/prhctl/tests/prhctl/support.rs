@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use qemu_pr_helper::backend::Backends;
 use qemu_pr_helper::backend::soft_lun::SoftLuns;
-use qemu_pr_helper::limits::Limits;
+use qemu_pr_helper::cli::Limits;
 use qemu_pr_helper::server::Server;
-use qemu_pr_helper::server::listener::{Listener, SocketFile};
+use qemu_pr_helper::server::listener::Listener;
 use scsi_pr::TransportId;
 use soft_lun::store::{Lun, Port};
 use soft_lun::{Nexus, SupportedFeatures};
@@ -84,7 +84,6 @@ pub(crate) fn program(folder: &Path, arguments: &str) -> Command {
 pub(crate) struct Helper {
     folder: TempDir,
     engine: Arc<Server<Backends>>,
-    _socket: SocketFile,
 }
 
 /// Initiator ports of the soft LUN, by the names of its ports.
@@ -117,7 +116,7 @@ impl Helper {
             let port = luns.join("lun/ports").join(name);
             std::os::unix::fs::symlink(port, folder.path().join(name)).unwrap();
         }
-        let (listener, socket) = Listener::bind(&folder.path().join("socket")).unwrap();
+        let (listener, _) = Listener::bind(&folder.path().join("socket")).unwrap();
         let backends = Backends::new(
             Duration::from_secs(10),
             Some(SoftLuns::open(&luns).unwrap()),
@@ -128,7 +127,6 @@ impl Helper {
         Helper {
             engine,
             folder,
-            _socket: socket,
         }
     }
 

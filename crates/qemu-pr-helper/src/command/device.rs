@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use linux_util::sg_io::supports_sg_io;
 use rustix::fs::{AtFlags, FileType, StatxFlags, makedev, statx};
 
-use crate::process::capability::WithoutRawIo;
+use crate::process::privileges::without_raw_io;
 
 /// The block major numbers of SCSI disks (`Documentation/admin-guide/devices.txt`). They are fixed,
 /// so these need no look at sysfs.
@@ -203,7 +203,7 @@ fn mapper_uuid(device: &Path) -> io::Result<Option<String>> {
 /// The kernel knows: it takes commands for a part of a disk from `CAP_SYS_RAWIO` alone, at each
 /// level of a stack of devices.
 fn covers_disk(descriptor: BorrowedFd<'_>) -> io::Result<bool> {
-    let without = WithoutRawIo::enter()?;
+    let without = without_raw_io()?;
     let is_taken = supports_sg_io(descriptor);
     drop(without);
     // A device that takes no commands from anyone is no part of a SCSI disk.

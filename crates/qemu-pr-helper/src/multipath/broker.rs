@@ -39,8 +39,8 @@ use super::message::{LONGEST_REPORT, Order, REFUSED, Reply};
 use super::worker;
 use super::workers::Workers;
 use crate::process::closer::{self, Closer, CloserQueue};
-use crate::process::created_file::{CreatedFile, Kind, OpenedFile, Removal};
-use crate::process::notify::ServiceManager;
+use crate::process::created_file::{CreatedFile, FileKind, OpenedFile, Removal};
+use crate::process::systemd::ServiceManager;
 use crate::sandbox::{self, Mode};
 use crate::server::Load;
 use crate::{process::daemonize, process::privileges, trace};
@@ -216,14 +216,14 @@ impl Broker {
     }
 
     /// Has the broker remove a file that was named at its start, and waits for that.
-    pub fn remove(&self, kind: Kind) -> Removal {
+    pub fn remove(&self, kind: FileKind) -> Removal {
         self.try_remove(kind).unwrap_or_else(|error| {
             log::warn!("{kind} not removed: broker: {error}; the next start replaces it");
             Removal::Failed
         })
     }
 
-    fn try_remove(&self, kind: Kind) -> io::Result<Removal> {
+    fn try_remove(&self, kind: FileKind) -> io::Result<Removal> {
         let end = Instant::now() + REMOVAL_TIMEOUT;
         while let Err(error) = self.send(Control::Remove(kind)) {
             // The queue is short, and its messages may be those of commands.
@@ -340,11 +340,11 @@ fn try_serve(control: &OwnedFd, settings: BrokerConfig) -> Result<(), Box<dyn Er
     };
     let files: Vec<_> = settings.files.iter().filter_map(open_dir).collect();
     let workers = Workers::new()?;
-    privileges::keep_only(KEPT, FOR_REMOVAL)?;
+    privileges::limit_to(KEPT, FOR_REMOVAL)?;
     sandbox::enter_as_broker(settings.sandbox, &files)?;
     send(control, &READY, SendFlags::NOSIGNAL)?;
     if settings.is_daemon {
-        daemonize::close_streams()?;
+        daemonize::detach_stdio()?;
     }
     let start = Start {
         broker: getpid(),
@@ -461,7 +461,7 @@ impl Serving<'_> {
                     .iter()
                     .find(|opened| opened.file().kind() == kind);
                 let removal = file.map_or(Removal::Failed, |file| {
-                    privileges::with(FOR_REMOVAL, || file.remove())
+                    privileges::with_raised(FOR_REMOVAL, || file.remove())
                 });
                 let reply = control::encode_removal(kind, removal);
                 let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;

@@ -5,13 +5,13 @@
 //! | kind | 1 |
 //! | two numbers, big-endian; zero if the kind has none | 4 each |
 //!
-//! The broker answers [`Control::Remove`] with two bytes: the [`Kind`] of file, and the
+//! The broker answers [`Control::Remove`] with two bytes: the [`FileKind`] of file, and the
 //! [`Removal`].
 //!
 //! The helper reads what clients send, so the broker trusts it no further than this form: it takes
 //! numbers and no text, paths or addresses.
 
-use crate::process::created_file::{Kind, Removal};
+use crate::process::created_file::{FileKind, Removal};
 
 /// Length of a control message in bytes.
 pub(super) const LEN: usize = 9;
@@ -33,7 +33,7 @@ pub(super) enum Control {
     /// The helper has begun to end.
     Stopping,
     /// Remove a file that the helper has created.
-    Remove(Kind),
+    Remove(FileKind),
 }
 
 impl Control {
@@ -44,8 +44,8 @@ impl Control {
             Self::CloseConnections => (b'c', 0, 0),
             Self::Alive { clients, commands } => (b'a', clients, commands),
             Self::Stopping => (b's', 0, 0),
-            Self::Remove(Kind::Socket) => (b'r', 0, 0),
-            Self::Remove(Kind::PidFile) => (b'r', 1, 0),
+            Self::Remove(FileKind::Socket) => (b'r', 0, 0),
+            Self::Remove(FileKind::PidFile) => (b'r', 1, 0),
         };
         let mut bytes = [kind; LEN];
         let numbers = [first.to_be_bytes(), second.to_be_bytes()];
@@ -66,8 +66,8 @@ impl Control {
             (b'c', (0, 0)) => Some(Self::CloseConnections),
             (b'a', (clients, commands)) => Some(Self::Alive { clients, commands }),
             (b's', (0, 0)) => Some(Self::Stopping),
-            (b'r', (0, 0)) => Some(Self::Remove(Kind::Socket)),
-            (b'r', (1, 0)) => Some(Self::Remove(Kind::PidFile)),
+            (b'r', (0, 0)) => Some(Self::Remove(FileKind::Socket)),
+            (b'r', (1, 0)) => Some(Self::Remove(FileKind::PidFile)),
             _ => None,
         }
     }
@@ -77,10 +77,10 @@ impl Control {
 pub(super) const REMOVAL_LEN: usize = 2;
 
 /// Encodes the broker's answer to [`Control::Remove`]: which file, and what came of it.
-pub(super) const fn encode_removal(kind: Kind, removal: Removal) -> [u8; REMOVAL_LEN] {
+pub(super) const fn encode_removal(kind: FileKind, removal: Removal) -> [u8; REMOVAL_LEN] {
     let kind = match kind {
-        Kind::Socket => 0,
-        Kind::PidFile => 1,
+        FileKind::Socket => 0,
+        FileKind::PidFile => 1,
     };
     let removal = match removal {
         Removal::Removed => b'r',
@@ -91,13 +91,13 @@ pub(super) const fn encode_removal(kind: Kind, removal: Removal) -> [u8; REMOVAL
 }
 
 /// Decodes the broker's answer to [`Control::Remove`]; `None` if it is malformed.
-pub(super) const fn decode_removal(bytes: &[u8]) -> Option<(Kind, Removal)> {
+pub(super) const fn decode_removal(bytes: &[u8]) -> Option<(FileKind, Removal)> {
     let [kind, removal] = bytes else {
         return None;
     };
     let kind = match kind {
-        0 => Kind::Socket,
-        1 => Kind::PidFile,
+        0 => FileKind::Socket,
+        1 => FileKind::PidFile,
         _ => return None,
     };
     let removal = match removal {
@@ -123,12 +123,12 @@ mod tests {
                 commands: 0x0102_0304,
             },
             Control::Stopping,
-            Control::Remove(Kind::Socket),
-            Control::Remove(Kind::PidFile),
+            Control::Remove(FileKind::Socket),
+            Control::Remove(FileKind::PidFile),
         ] {
             assert_eq!(Control::decode(&message.encode()), Some(message));
         }
-        for kind in [Kind::Socket, Kind::PidFile] {
+        for kind in [FileKind::Socket, FileKind::PidFile] {
             for removal in [Removal::Removed, Removal::Replaced, Removal::Failed] {
                 let bytes = encode_removal(kind, removal);
                 assert_eq!(decode_removal(&bytes), Some((kind, removal)));

@@ -53,7 +53,7 @@ fn try_run(socket: &OwnedFd, start: Start) -> io::Result<()> {
     if getppid() != Some(start.broker) {
         return Err(io::Error::other("the broker has ended"));
     }
-    privileges::give_up(FOR_REMOVAL)?;
+    privileges::drop_capabilities(FOR_REMOVAL)?;
     let (order, map) = receive_order(socket)?;
     let deadline = order.deadline.min(Deadline::after(start.patience));
     let request = PendingRequest::new(deadline, socket.try_clone()?);

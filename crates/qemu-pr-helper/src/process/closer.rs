@@ -1,12 +1,12 @@
-//! Closes rejected connections without blocking, in processes that end.
+//! Closes rejected connections without blocking, by handing them to processes that exit.
 //!
-//! What a client has sent over a connection is closed with the connection, and closing it can block
-//! for as long as the client likes. An accepted connection holds a permit until then; a rejected one
-//! has none, so nothing would limit the threads that are blocked. The helper therefore hands rejected
-//! connections to the broker. The broker passes them on to a process that ends, because the kernel
-//! does not wait for lingering sockets in a process that ends. What blocks such a process too, such
-//! as a file with data that a FUSE server does not take, blocks that process alone; the broker starts
-//! 64 at most.
+//! Closing a connection also closes the descriptors that the client has sent over it, which can
+//! block for as long as the client likes. An accepted connection holds a permit until it is closed.
+//! A rejected one does not, so nothing would limit the number of blocked threads. The helper
+//! therefore hands rejected connections to the broker, and the broker closes them by forking a
+//! process that holds them and exits, because the kernel does not wait for lingering sockets at the
+//! exit of a process. A descriptor that blocks even then, such as a file with unwritten data on a
+//! FUSE file system, blocks that process only. The broker limits the number of these processes.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,41 +20,37 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 use rustix::process::Pid;
 
-/// How long the helper waits for a broker that is behind.
+/// Time limit for handing a connection to the broker.
 const SEND_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The number of connections that one process closes.
+/// Maximum number of connections in the queue. One process closes them all.
 const MAX_BATCH: usize = 64;
 
-/// How long the broker waits for more connections before it closes those that it has: starting a
-/// process for each takes long.
+/// Time that the broker collects connections before it forks, because a fork for each is slow.
 const BATCH_DELAY: Duration = Duration::from_millis(5);
 
-/// How long the broker waits before it tries again to close connections.
+/// Delay after which the broker retries if it could not fork.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// The helper's end: takes connections that are to be closed.
+/// The helper's end.
 #[derive(Debug)]
 pub struct Closer(Mutex<OwnedFd>);
 
 /// The broker's end.
 #[derive(Debug)]
-pub struct CloserQueue {
+pub(crate) struct CloserQueue {
     socket: OwnedFd,
-    /// Connections that the helper may still have open. Its descriptor must not be the last one.
+    /// Connections that the helper has possibly still open. The helper must not close the last
+    /// descriptor of a connection, so these are kept.
     shared: Vec<OwnedFd>,
     /// Connections that the helper has closed.
     batch: Vec<OwnedFd>,
-    /// When to close the batch; none if it is empty.
+    /// Time to close the batch; `None` if it is empty.
     due: Option<Instant>,
 }
 
 /// Creates both ends: the helper's, and the socket of a [`CloserQueue`].
-///
-/// # Errors
-///
-/// Returns the errno of socketpair(2) or setsockopt(2).
-pub fn pair() -> io::Result<(Closer, OwnedFd)> {
+pub(crate) fn pair() -> io::Result<(Closer, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC;
     let (here, there) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     set_socket_timeout(&here, Timeout::Send, Some(SEND_TIMEOUT))?;
@@ -62,22 +58,22 @@ pub fn pair() -> io::Result<(Closer, OwnedFd)> {
 }
 
 impl Closer {
-    /// Hands over a connection, and closes it here, which does not block, because the broker does
-    /// not close its own descriptor before it is told that this one is closed.
+    /// Hands a connection to the broker and closes it here. Closing does not block, because the
+    /// broker keeps its own descriptor until it is notified that this one is closed.
     ///
     /// # Errors
     ///
-    /// Returns the connection, and the errno of sendmsg(2): `WouldBlock` if the broker is behind for
-    /// 100 ms, `EPIPE` if it has ended, `ETOOMANYREFS` if processes of the helper's user have more
-    /// descriptors on their way than the helper may have open.
-    pub fn close(&self, connection: OwnedFd) -> Result<(), (OwnedFd, io::Error)> {
-        // One at a time, so that the second message is about the first one.
+    /// Returns the connection and the error of sendmsg(2): `WouldBlock` if the broker does not read
+    /// for 100 ms, `EPIPE` if it has exited, `ETOOMANYREFS` if processes of the helper's user have
+    /// more descriptors in flight than `RLIMIT_NOFILE` allows.
+    pub(crate) fn close(&self, connection: OwnedFd) -> Result<(), (OwnedFd, io::Error)> {
+        // The lock keeps the two messages of a connection together.
         let socket = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = fd_passing::send(socket.as_fd(), &[0], connection.as_fd()) {
             return Err((connection, error));
         }
         drop(connection);
-        // If this fails, the next one tells the broker.
+        // If this message is lost, the next one covers this connection too.
         let _ = send(&*socket, &[0], SendFlags::NOSIGNAL);
         drop(socket);
         Ok(())
@@ -86,8 +82,7 @@ impl Closer {
 
 impl CloserQueue {
     /// Creates the broker's end from the socket that [`pair`] returned.
-    #[must_use]
-    pub const fn new(socket: OwnedFd) -> Self {
+    pub(crate) const fn new(socket: OwnedFd) -> Self {
         Self {
             socket,
             shared: Vec::new(),
@@ -96,32 +91,29 @@ impl CloserQueue {
         }
     }
 
-    /// Returns the time until the batch is to be closed; `None` if it is empty.
-    #[must_use]
-    pub fn time_left(&self) -> Option<Timespec> {
+    /// Returns the time until the batch is due; `None` if it is empty.
+    pub(crate) fn time_left(&self) -> Option<Timespec> {
         let left = self.due?.saturating_duration_since(Instant::now());
         left.try_into().ok()
     }
 
-    /// Returns whether the batch is to be closed now.
-    #[must_use]
-    pub fn is_due(&self) -> bool {
+    /// Returns whether the batch is due.
+    pub(crate) fn is_due(&self) -> bool {
         self.due.is_some_and(|due| due <= Instant::now())
     }
 
-    /// Has the batch closed later, because no process could be started.
-    pub fn retry_later(&mut self) {
+    /// Postpones the batch, because no process could be started.
+    pub(crate) fn retry_later(&mut self) {
         self.due = Some(Instant::now() + RETRY_DELAY);
     }
 
-    /// Returns whether there is no room for another connection before some are closed.
-    #[must_use]
-    pub const fn is_full(&self) -> bool {
+    /// Returns whether the queue takes no further connection.
+    pub(crate) const fn is_full(&self) -> bool {
         self.shared.len().saturating_add(self.batch.len()) >= MAX_BATCH
     }
 
-    /// Receives connections that have been handed over, as long as there is room.
-    pub fn receive(&mut self) {
+    /// Receives connections from the helper until the queue is full.
+    pub(crate) fn receive(&mut self) {
         while !self.is_full() {
             let socket = self.socket.as_fd();
             match fd_passing::receive(socket, &mut [0], ReceiveMode::NeverBlock) {
@@ -132,19 +124,15 @@ impl CloserQueue {
                 }
                 // The kernel could not pass the descriptor.
                 Ok((1, _)) => {}
-                // There is nothing more, or the helper has ended.
+                // There are no more messages, or the helper has exited.
                 Ok(_) | Err(_) => break,
             }
         }
     }
 
-    /// Closes the connections that the helper has closed, in a process that ends. Returns the process, which
-    /// is a child of this one. The connections stay in the queue if it cannot be started.
-    ///
-    /// # Errors
-    ///
-    /// Returns why no process can be started.
-    pub fn close_batch(&mut self) -> io::Result<Pid> {
+    /// Forks a process that closes the batch by exiting, and returns it. It is a child of this
+    /// process. On failure, the connections stay in the queue.
+    pub(crate) fn close_batch(&mut self) -> io::Result<Pid> {
         let holder = fork::hold(&self.batch)?;
         self.batch.clear();
         self.due = None;

@@ -1,29 +1,35 @@
-//! Socket and PID file: files that the helper has created and that are removed when it ends.
+//! Socket and PID file: files that the helper creates and that are removed when it exits.
 //!
 //! The broker removes them, because the helper, which reads what clients send, gives up the right
-//! to remove files. Before there is a broker, the helper does it itself.
+//! to remove files. Before the broker runs, the helper removes them itself.
 
 use std::fmt;
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, flock, openat, statat, unlinkat};
 use rustix::io::Errno;
 
-use super::dir_lock::DirLock;
+/// Time limit for the lock on a directory in which another instance starts.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Delay between attempts to lock a directory.
+const LOCK_RETRY_DELAY: Duration = Duration::from_millis(5);
 
 /// Kind of a created file. `Display` is its name in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FileKind {
     /// Socket that clients connect to.
     Socket,
     /// PID file.
     PidFile,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FileKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Socket => "socket",
@@ -35,7 +41,7 @@ impl fmt::Display for Kind {
 /// Result of an attempt to remove a created file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removal {
-    /// The file is gone.
+    /// The file is removed.
     Removed,
     /// Another file, or none, is at the path.
     Replaced,
@@ -46,16 +52,16 @@ pub enum Removal {
 /// File that the helper has created, by path, device and inode.
 #[derive(Clone, Debug)]
 pub struct CreatedFile {
-    kind: Kind,
+    kind: FileKind,
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
 impl CreatedFile {
-    /// Describes the file at `path`, whose metadata are `metadata`.
+    /// Creates the description of the file at `path` from its metadata.
     #[must_use]
-    pub fn new(kind: Kind, path: &Path, metadata: &Metadata) -> Self {
+    pub fn new(kind: FileKind, path: &Path, metadata: &Metadata) -> Self {
         Self {
             kind,
             path: path.into(),
@@ -64,21 +70,16 @@ impl CreatedFile {
         }
     }
 
-    /// Returns the path.
-    #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Returns the kind.
-    #[must_use]
-    pub const fn kind(&self) -> Kind {
+    pub(crate) const fn kind(&self) -> FileKind {
         self.kind
     }
 
-    /// Returns the directory of the file; the current one if the path names none.
-    #[must_use]
-    pub fn dir(&self) -> &Path {
+    /// Returns the directory of the file, which is the current one for a bare file name.
+    pub(crate) fn dir(&self) -> &Path {
         match self.path.parent() {
             Some(dir) if dir.as_os_str().is_empty() => Path::new("."),
             Some(dir) => dir,
@@ -90,11 +91,11 @@ impl CreatedFile {
     ///
     /// # Errors
     ///
-    /// The directory cannot be opened, or the path has no last component.
+    /// Returns the error of openat(2), or `InvalidInput` if the path has no file name.
     pub fn open_dir(&self) -> io::Result<OpenedFile> {
         let name = self.path.file_name();
         let name = name.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
-        // To be named is enough: a directory can allow changes and still not be readable.
+        // O_PATH, because the directory can be writable without being readable.
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = openat(CWD, self.dir(), flags, Mode::empty())?;
         Ok(OpenedFile {
@@ -105,7 +106,7 @@ impl CreatedFile {
     }
 
     /// Removes the file, if it is still this file.
-    pub fn remove(&self) -> Removal {
+    pub(crate) fn remove(&self) -> Removal {
         match self.open_dir() {
             Ok(opened) => opened.remove(),
             Err(error) => self.log_failure(&error),
@@ -114,7 +115,7 @@ impl CreatedFile {
 
     fn log_failure(&self, error: &io::Error) -> Removal {
         log::warn!(
-            "{} '{}' not removed: {error}; remove it by hand, or the next start replaces it",
+            "{} '{}' not removed: {error}; remove it, or the next start replaces it",
             self.kind,
             self.path.display()
         );
@@ -122,7 +123,7 @@ impl CreatedFile {
     }
 }
 
-/// Created file whose directory is open.
+/// Created file with its directory, which stays open.
 #[derive(Debug)]
 pub struct OpenedFile {
     file: CreatedFile,
@@ -131,24 +132,20 @@ pub struct OpenedFile {
 }
 
 impl OpenedFile {
-    /// Returns the file.
-    #[must_use]
-    pub const fn file(&self) -> &CreatedFile {
+    pub(crate) const fn file(&self) -> &CreatedFile {
         &self.file
     }
 
-    /// Returns the directory.
-    #[must_use]
-    pub const fn dir(&self) -> &File {
+    pub(crate) const fn dir(&self) -> &File {
         &self.dir
     }
 
     /// Removes the file, if it is still this file. A file that another process has put in its place
     /// stays.
     ///
-    /// Starting instances hold the same lock on the directory, so that none of them puts its own
-    /// socket there between check and removal.
-    pub fn remove(&self) -> Removal {
+    /// The lock on the directory keeps an instance that starts from creating its own socket between
+    /// the check and the removal.
+    pub(crate) fn remove(&self) -> Removal {
         let _lock = DirLock::acquire(&self.dir);
         let found = match statat(&self.dir, &self.name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(found) => Some(found),
@@ -169,6 +166,39 @@ impl OpenedFile {
     }
 }
 
+/// Lock on a directory, which instances hold while they create or remove a file in it. Released on
+/// drop.
+///
+/// The lock only protects an instance from another one that starts at the same time. A directory
+/// that cannot be opened, or that another program keeps locked, therefore does not prevent a start.
+#[derive(Debug)]
+pub(crate) struct DirLock {
+    _dir: File,
+}
+
+impl DirLock {
+    /// Locks the directory that contains `path`. Returns `None` after [`LOCK_TIMEOUT`], or if the
+    /// directory cannot be opened.
+    pub(crate) fn acquire_parent(path: &Path) -> Option<Self> {
+        Self::acquire(&File::open(path.parent()?).ok()?)
+    }
+
+    fn acquire(dir: &File) -> Option<Self> {
+        // The lock belongs to the open file description, so it needs one of its own.
+        let dir = openat(dir, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Some(Self { _dir: dir.into() }),
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                    thread::sleep(LOCK_RETRY_DELAY);
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,7 +207,7 @@ mod tests {
 
     fn created(path: &Path) -> CreatedFile {
         fs::write(path, "").unwrap();
-        CreatedFile::new(Kind::PidFile, path, &fs::metadata(path).unwrap())
+        CreatedFile::new(FileKind::PidFile, path, &fs::metadata(path).unwrap())
     }
 
     #[test]
@@ -223,7 +253,7 @@ mod tests {
             ("b", "."),
             ("a/b", "a"),
         ] {
-            let file = CreatedFile::new(Kind::Socket, Path::new(path), &metadata);
+            let file = CreatedFile::new(FileKind::Socket, Path::new(path), &metadata);
             assert_eq!(file.dir(), Path::new(dir));
         }
     }

@@ -1,115 +1,95 @@
-//! Into the background, with the caller waiting until the helper serves.
+//! Daemon mode: the process that the user started waits until the daemon serves clients.
 //!
-//! QEMU's helper lets its caller go at once, so that whatever goes wrong afterwards (the PID file is
-//! another's, the user cannot be changed) is lost. Here the first process stays until the second one
-//! is ready, passes on what it prints, and ends as it does.
+//! QEMU's helper exits in the foreground at once, so its caller does not learn of later errors, such
+//! as a PID file that is in use. Here the first process waits until the daemon is ready, and exits
+//! with the daemon's status if the daemon fails to start.
 
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
 
 use linux_util::fork::{Fork, fork};
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitOptions, chdir, setsid, waitpid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use thiserror::Error;
 
-/// The helper could not go into the background.
+/// Error of the change to daemon mode.
 #[derive(Debug, Error)]
 #[error("cannot run in the background")]
-pub struct DaemonizeError(#[source] io::Error);
+pub(crate) struct DaemonizeError(#[source] io::Error);
 
-/// In which process the caller is now.
+/// Process in which [`daemonize`] has returned.
 #[derive(Debug)]
-pub enum Background {
-    /// In the one that is to serve.
-    Here(Starting),
-    /// In the one that was started. The other is ready, or has ended; end with this status.
-    There(u8),
+pub(crate) enum ForkSide {
+    /// The daemon, which is to serve clients.
+    Daemon(ReadyPipe),
+    /// The process that the user started. The daemon is ready or has exited; this process exits
+    /// with the given status.
+    Parent(u8),
 }
 
-/// A background process that is starting. Dropped before [`Starting::ready`], the caller is told
-/// that the start has failed when the process ends.
+/// Pipe on which a daemon reports that it is ready. If it is dropped before, the parent waits until
+/// the daemon exits, and reports a failed start.
 #[derive(Debug)]
-pub struct Starting {
-    caller: OwnedFd,
-}
+pub(crate) struct ReadyPipe(OwnedFd);
 
-/// Goes on in a second process, in a session of its own and in the root directory, as daemon(3) does.
-/// Standard error stays open until it is [ready](Starting::ready).
-///
-/// # Errors
-///
-/// [`DaemonizeError`]; there is no second process then.
-pub fn daemonize() -> Result<Background, DaemonizeError> {
-    let start = || -> io::Result<Background> {
-        let (ready, caller) = pipe_with(PipeFlags::CLOEXEC)?;
+/// Continues in a second process, with a session of its own and in the root directory, as daemon(3)
+/// does. Standard error stays open until [`ReadyPipe::ready`].
+pub(crate) fn daemonize() -> Result<ForkSide, DaemonizeError> {
+    let start = || -> io::Result<ForkSide> {
+        let (ready, pipe) = pipe_with(PipeFlags::CLOEXEC)?;
         match fork()? {
-            Fork::Parent(child) => {
-                drop(caller);
-                Ok(Background::There(wait_for(&ready, child)?))
+            Fork::Parent(daemon) => {
+                drop(pipe);
+                Ok(ForkSide::Parent(wait_for_ready(&ready, daemon)?))
             }
             Fork::Child => {
                 setsid()?;
                 chdir("/")?;
-                Ok(Background::Here(Starting { caller }))
+                Ok(ForkSide::Daemon(ReadyPipe(pipe)))
             }
         }
     };
     start().map_err(DaemonizeError)
 }
 
-/// Waits until the child says that it is ready, or ends; gives the status to end with.
-fn wait_for(ready: &OwnedFd, child: Pid) -> io::Result<u8> {
-    let mut byte = [0];
-    if rustix::io::read(ready, &mut byte)? == 1 {
+/// Waits until the daemon is ready or exits. Returns the status to exit with.
+fn wait_for_ready(ready: &OwnedFd, daemon: Pid) -> io::Result<u8> {
+    if rustix::io::read(ready, &mut [0])? == 1 {
         return Ok(0);
     }
-    let status = waitpid(Some(child), WaitOptions::empty())?.map(|(_, status)| status);
+    let status = waitpid(Some(daemon), WaitOptions::empty())?.map(|(_, status)| status);
     if let Some(signal) = status.and_then(|status| status.terminating_signal()) {
         return Err(io::Error::other(format!(
             "killed by signal {signal} before it was ready"
         )));
     }
-    // It has said why itself. It never became ready: that is a failure whatever its status says.
-    let code = status.and_then(|status| status.exit_status());
-    Ok(code
-        .and_then(|code| u8::try_from(code).ok())
-        .filter(|code| *code != 0)
-        .unwrap_or(1))
+    // The daemon has printed the reason. It was never ready, so status 0 is a failure too.
+    let code = status.and_then(|status| u8::try_from(status.exit_status()?).ok());
+    Ok(code.filter(|code| *code != 0).unwrap_or(1))
 }
 
-impl Starting {
-    /// Lets the caller go, and standard input, output and error with it.
-    ///
-    /// # Errors
-    ///
-    /// [`DaemonizeError`] if `/dev/null` cannot be used.
-    pub fn ready(self) -> Result<(), DaemonizeError> {
-        let finish = || -> io::Result<()> {
-            close_streams()?;
-            match rustix::io::write(&self.caller, b"r") {
-                // Nobody waits any more: then nobody needs to know.
-                Err(rustix::io::Errno::PIPE) | Ok(_) => Ok(()),
-                Err(error) => Err(error.into()),
-            }
-        };
-        finish().map_err(DaemonizeError)
+impl ReadyPipe {
+    /// Closes standard input, output and error, and then lets the parent exit.
+    pub(crate) fn ready(self) -> Result<(), DaemonizeError> {
+        detach_stdio().map_err(DaemonizeError)?;
+        match rustix::io::write(&self.0, b"r") {
+            // EPIPE: the parent has exited, so it needs no answer.
+            Err(Errno::PIPE) | Ok(_) => Ok(()),
+            Err(error) => Err(DaemonizeError(error.into())),
+        }
     }
 }
 
-/// Lets go of standard input, output and error.
-///
-/// # Errors
-///
-/// That `/dev/null` cannot be used.
-pub fn close_streams() -> io::Result<()> {
+/// Replaces standard input, output and error with `/dev/null`.
+pub(crate) fn detach_stdio() -> io::Result<()> {
     let null = OpenOptions::new()
         .read(true)
         .write(true)
         .open("/dev/null")?;
     dup2_stdin(&null)?;
     dup2_stdout(&null)?;
-    dup2_stderr(&null)?;
-    Ok(())
+    Ok(dup2_stderr(&null)?)
 }

@@ -1,14 +1,10 @@
-//! The process around the server: its start, privileges, files, signals and service manager.
+//! The process around the server: privileges, files, signals, daemon mode and service manager.
 
-pub mod account;
-pub mod activation;
-pub(crate) mod capability;
-pub mod closer;
+pub(crate) mod closer;
 pub mod created_file;
-pub mod daemonize;
-pub(crate) mod dir_lock;
-pub(crate) mod exiting;
-pub mod notify;
-pub mod pidfile;
+pub(crate) mod daemonize;
+pub(crate) mod pidfile;
 pub mod privileges;
-pub mod signals;
+pub(crate) mod process_state;
+pub(crate) mod signals;
+pub(crate) mod systemd;

@@ -1,10 +1,12 @@
-//! From root, or whatever started us, to one capability.
+//! User, groups and capabilities of the process, and the account that it changes to by default.
 //!
-//! Sending PERSISTENT RESERVE to a disk takes `CAP_SYS_RAWIO` and nothing else: the descriptors come
-//! ready-made from the clients. So that is all that is kept, with `--user` and without. The broker for
-//! multipath maps, which reads nothing of the clients', keeps a little more.
+//! Sending PERSISTENT RESERVE to a disk requires `CAP_SYS_RAWIO` and nothing else, because clients
+//! pass open descriptors. The helper keeps only this capability, with `--user` and without. The
+//! broker for multipath maps, which reads nothing that clients send, keeps a little more.
 
+use std::fs;
 use std::io;
+use std::marker::PhantomData;
 use std::thread;
 use std::time::Duration;
 
@@ -18,61 +20,76 @@ use rustix::thread::{
 };
 use thiserror::Error;
 
-use crate::process::account::{self, Account};
 use crate::trace::trace;
 
-/// The time between two attempts to restore capabilities.
+/// Name of the default account, which the packages create.
+pub const DEFAULT_ACCOUNT: &str = "qemu-pr-helper";
+
+/// File with the system accounts. The C library would also look on the network for an account that
+/// does not exist, which can take long.
+const PASSWD: &str = "/etc/passwd";
+
+/// Delay between attempts to restore capabilities.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Why the privileges could not be given up.
+/// Error of a change of user, groups or capabilities.
 #[derive(Debug, Error)]
-pub enum PrivilegeError {
-    /// Ids and capabilities are changed for the one thread that there must be.
+pub(crate) enum PrivilegeError {
+    /// User and capabilities would change in the calling thread only.
     #[error("cannot drop privileges with {0} threads")]
     Threads(usize),
-    /// The threads could not be counted.
     #[error("cannot count threads")]
     CountThreads(#[source] io::Error),
-    /// The capabilities could not be read or set.
     #[error("cannot reduce capabilities")]
     Capabilities(#[source] io::Error),
-    /// The supplementary groups could not be left.
-    #[error("cannot leave supplementary groups")]
+    #[error("cannot clear supplementary groups")]
     Groups(#[source] io::Error),
-    /// The group could not be changed.
     #[error("cannot change to group {0}: start as root, or without -g")]
     Group(Gid, #[source] io::Error),
-    /// The user could not be changed.
     #[error("cannot change to user {0}: start as root, or without -u")]
     User(Uid, #[source] io::Error),
 }
 
-/// Identity that the helper gets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Identity {
-    /// The ids that the command line names; the others stay.
-    Chosen {
-        /// The user.
-        user: Option<Uid>,
-        /// The group.
-        group: Option<Gid>,
-    },
-    /// The default account, if this process may become it.
-    Default(Account),
+/// User and group to run as. `None` leaves the current one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Identity {
+    pub(crate) user: Option<Uid>,
+    pub(crate) group: Option<Gid>,
+    /// Whether a failed change is an error. Otherwise the process continues with its own identity.
+    pub(crate) is_required: bool,
 }
 
-/// Changes to `identity`, and keeps no more than `CAP_SYS_RAWIO`.
+impl Identity {
+    /// Returns the identity of [`DEFAULT_ACCOUNT`], if this host has the account.
+    pub(crate) fn default_account() -> Option<Self> {
+        let (user, group) = find_account(DEFAULT_ACCOUNT, &fs::read_to_string(PASSWD).ok()?)?;
+        Some(Self {
+            user: Some(user),
+            group: Some(group),
+            is_required: false,
+        })
+    }
+}
+
+/// Finds an account in a text of the form of passwd(5). Ignores an account with an ID of root.
+fn find_account(name: &str, passwd: &str) -> Option<(Uid, Gid)> {
+    passwd.lines().find_map(|line| {
+        let fields = line.strip_prefix(name)?.strip_prefix(':')?.split(':');
+        let mut ids = fields.skip(1).map(|field| field.parse().ok());
+        let (user, group) = (ids.next()??, ids.next()??);
+        let is_usable = |id: u32| id != 0 && id != u32::MAX;
+        (is_usable(user) && is_usable(group)).then(|| (Uid::from_raw(user), Gid::from_raw(group)))
+    })
+}
+
+/// Changes to `identity` and keeps at most `CAP_SYS_RAWIO`.
 ///
-/// Afterwards the permitted and effective sets hold it at most, the inheritable, ambient and bounding
-/// sets nothing, there are no supplementary groups, and `no_new_privs` is set. A process that was
-/// started without the privilege to empty its bounding set or its groups keeps those: it has nothing
-/// to lose by them.
-///
-/// # Errors
-///
-/// [`PrivilegeError`]; the process must then end.
-pub fn drop_all(identity: Identity) -> Result<(), PrivilegeError> {
-    let kept = reduce(identity, CapabilitySet::SYS_RAWIO, CapabilitySet::SYS_RAWIO)?;
+/// After that, the permitted and effective sets contain at most this capability, the inheritable,
+/// ambient and bounding sets are empty, the process has no supplementary groups, and `no_new_privs`
+/// is set. A process without the privilege to change its bounding set or its groups keeps them;
+/// they give such a process no rights. On failure, the process must exit.
+pub(crate) fn drop_all(identity: Identity) -> Result<(), PrivilegeError> {
+    let kept = drop_to(identity, CapabilitySet::SYS_RAWIO, CapabilitySet::SYS_RAWIO)?;
     trace!(pr_helper_privileges_dropped(
         unistd::geteuid().as_raw(),
         unistd::getegid().as_raw(),
@@ -80,58 +97,78 @@ pub fn drop_all(identity: Identity) -> Result<(), PrivilegeError> {
     ));
     if kept.is_empty() {
         log::warn!(
-            "no CAP_SYS_RAWIO: the kernel will refuse the guests' reservation commands; \
+            "no CAP_SYS_RAWIO: the kernel will reject the guests' reservation commands; \
              start as root, or with this capability"
         );
     }
     Ok(())
 }
 
-/// Keeps the ids, and no more than the capabilities `effective`; `permitted` ones are kept besides,
-/// to be used by [`with`]. All else is as in [`drop_all`].
-///
-/// # Errors
-///
-/// [`PrivilegeError`]; the process must then end.
-pub fn keep_only(effective: CapabilitySet, permitted: CapabilitySet) -> Result<(), PrivilegeError> {
-    let nothing = Identity::Chosen {
-        user: None,
-        group: None,
-    };
-    reduce(nothing, effective, effective | permitted).map(|_| ())
+/// Keeps user and group, and limits the capabilities to `effective`, and to `permitted` for
+/// [`with_raised`]. Otherwise like [`drop_all`].
+pub(crate) fn limit_to(
+    effective: CapabilitySet,
+    permitted: CapabilitySet,
+) -> Result<(), PrivilegeError> {
+    drop_to(Identity::default(), effective, effective | permitted).map(|_| ())
 }
 
-/// Runs `action` with capabilities that are permitted, and are effective meanwhile alone. Without
-/// the permission `action` runs as it is.
-pub fn with<T>(raised: CapabilitySet, action: impl FnOnce() -> T) -> T {
-    let before = capabilities(None).ok();
-    if let Some(before) = before {
-        let effective = before.effective | (before.permitted & raised);
-        // A failure leaves the sets as they are.
-        let _ = set_capabilities(
+/// Runs `action` with `raised` in the effective set, as far as the permitted set contains it.
+pub(crate) fn with_raised<T>(raised: CapabilitySet, action: impl FnOnce() -> T) -> T {
+    let effective = |sets: &CapabilitySets| sets.effective | (sets.permitted & raised);
+    // On failure, `action` runs without the capabilities.
+    let _guard = EffectiveSetGuard::replace(effective);
+    action()
+}
+
+/// Removes `CAP_SYS_RAWIO` from the effective set of the calling thread until the guard is dropped:
+/// the kernel then answers as it answers a client, which lacks the capability.
+pub(crate) fn without_raw_io() -> rustix::io::Result<EffectiveSetGuard> {
+    EffectiveSetGuard::replace(|sets| sets.effective - CapabilitySet::SYS_RAWIO)
+}
+
+/// Guard of a changed effective set of the calling thread. Its drop restores the previous set.
+#[derive(Debug)]
+pub(crate) struct EffectiveSetGuard {
+    before: CapabilitySets,
+    /// Capabilities belong to a thread, so the thread that created the guard must drop it.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl EffectiveSetGuard {
+    /// Replaces the effective set, and leaves the permitted one. Fails if the kernel lacks memory, or
+    /// if a security policy forbids capset(2).
+    fn replace(
+        effective: impl FnOnce(&CapabilitySets) -> CapabilitySet,
+    ) -> rustix::io::Result<Self> {
+        let before = capabilities(None)?;
+        let effective = effective(&before);
+        set_capabilities(
             None,
             CapabilitySets {
                 effective,
                 ..before
             },
-        );
+        )?;
+        Ok(Self {
+            before,
+            _not_send: PhantomData,
+        })
     }
-    let result = action();
-    if let Some(before) = before {
-        // A process that must not keep the capabilities in effect waits until the kernel has memory.
-        while set_capabilities(None, before).is_err() {
+}
+
+impl Drop for EffectiveSetGuard {
+    fn drop(&mut self) {
+        // The thread must not continue with the wrong set, so it retries. Only lack of kernel memory
+        // can make this fail after `replace` has succeeded.
+        while set_capabilities(None, self.before).is_err() {
             thread::sleep(RETRY_DELAY);
         }
     }
-    result
 }
 
-/// Gives up capabilities for good.
-///
-/// # Errors
-///
-/// The kernel refuses to read or set the capabilities.
-pub fn give_up(dropped: CapabilitySet) -> io::Result<()> {
+/// Removes capabilities from all sets of the calling thread.
+pub(crate) fn drop_capabilities(dropped: CapabilitySet) -> io::Result<()> {
     let before = capabilities(None)?;
     let left = CapabilitySets {
         effective: before.effective - dropped,
@@ -141,9 +178,9 @@ pub fn give_up(dropped: CapabilitySet) -> io::Result<()> {
     Ok(set_capabilities(None, left)?)
 }
 
-/// Changes to `identity`, and limits the capabilities to `effective` and `permitted`. Returns those
-/// that are left in the effective set.
-fn reduce(
+/// Changes to `identity`, and limits the capabilities to `effective` and `permitted`. Returns the
+/// effective set that is left.
+fn drop_to(
     identity: Identity,
     effective: CapabilitySet,
     permitted: CapabilitySet,
@@ -156,59 +193,29 @@ fn reduce(
     let before = capabilities(None).map_err(failed)?;
 
     if before.effective.contains(CapabilitySet::SETPCAP) {
-        empty_bounding_set().map_err(failed)?;
+        clear_bounding_set().map_err(failed)?;
     }
-    // Without this a change of user would take the capability along with the rest.
+    // Otherwise a change from root to another user clears the permitted set.
     set_keep_capabilities(true).map_err(failed)?;
-    let has_setgid = before.effective.contains(CapabilitySet::SETGID);
-    match identity {
-        Identity::Chosen { user, group } => {
-            if has_setgid {
-                leave_groups(user.is_some() || group.is_some())?;
-            }
-            change_ids(user, group)?;
-        }
-        Identity::Default(account) => {
-            if has_setgid {
-                leave_groups(false)?;
-            }
-            become_account(account);
-        }
+    if before.effective.contains(CapabilitySet::SETGID) {
+        clear_supplementary_groups(identity)?;
     }
+    change_identity(identity)?;
     let effective = before.permitted & effective;
-    set_capabilities(
-        None,
-        CapabilitySets {
-            effective,
-            permitted: before.permitted & permitted,
-            inheritable: CapabilitySet::empty(),
-        },
-    )
-    .map_err(failed)?;
+    let sets = CapabilitySets {
+        effective,
+        permitted: before.permitted & permitted,
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, sets).map_err(failed)?;
     set_keep_capabilities(false).map_err(failed)?;
     clear_ambient_capability_set().map_err(failed)?;
     set_no_new_privs(true).map_err(failed)?;
     Ok(effective)
 }
 
-/// Changes to the default account. The helper serves as it is where a container forbids that.
-fn become_account(account: Account) {
-    let before = unistd::getegid();
-    let changed = change_ids(Some(account.user), Some(account.group)).inspect_err(|_| {
-        // The group may have been changed already. Then this process may change it back.
-        let _ = unistd::setresgid(before, before, before);
-    });
-    if let Err(error) = changed {
-        log::info!(
-            "account {} not used: {}; the helper stays root, without root's capabilities",
-            account::NAME,
-            crate::error_chain(&error)
-        );
-    }
-}
-
-fn empty_bounding_set() -> rustix::io::Result<()> {
-    // The kernel may know more capabilities than the library: ask it, number by number.
+fn clear_bounding_set() -> rustix::io::Result<()> {
+    // The kernel can know more capabilities than the library, so this tries every number.
     for number in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << number);
         match capability_is_in_bounding_set(capability) {
@@ -222,25 +229,82 @@ fn empty_bounding_set() -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// Rootless containers and seccomp filters forbid it even with the capability. Who only wants fewer
-/// privileges can live with that, who wants to be somebody else cannot.
-fn leave_groups(is_required: bool) -> Result<(), PrivilegeError> {
+/// Clears the supplementary groups. Rootless containers and seccomp filters forbid that even with
+/// the capability, which is an error only if the identity must change.
+fn clear_supplementary_groups(identity: Identity) -> Result<(), PrivilegeError> {
     match unistd::setgroups(&[]) {
-        Err(nix::Error::EPERM) if !is_required => {
-            log::info!("the container does not let supplementary groups be left");
+        Err(nix::Error::EPERM) if !identity.is_required => {
+            log::info!("supplementary groups kept: the container forbids setgroups(2)");
             Ok(())
         }
         result => result.map_err(|error| PrivilegeError::Groups(error.into())),
     }
 }
 
-/// The group first: once the user is changed, the right to change it is gone.
-fn change_ids(user: Option<Uid>, group: Option<Gid>) -> Result<(), PrivilegeError> {
-    if let Some(id) = group {
+fn change_identity(identity: Identity) -> Result<(), PrivilegeError> {
+    let before = unistd::getegid();
+    match change_ids(identity) {
+        Err(error) if !identity.is_required => {
+            // Restores the group, in case only the change of the user has failed.
+            let _ = unistd::setresgid(before, before, before);
+            log::info!(
+                "account {DEFAULT_ACCOUNT} not used: {}; the helper stays root, without root's \
+                 capabilities",
+                crate::error_chain(&error)
+            );
+            Ok(())
+        }
+        result => result,
+    }
+}
+
+/// Changes the group first, because the change of the user removes the right to do so.
+fn change_ids(identity: Identity) -> Result<(), PrivilegeError> {
+    if let Some(id) = identity.group {
         unistd::setresgid(id, id, id).map_err(|error| PrivilegeError::Group(id, error.into()))?;
     }
-    if let Some(id) = user {
+    if let Some(id) = identity.user {
         unistd::setresuid(id, id, id).map_err(|error| PrivilegeError::User(id, error.into()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_io_is_removed_and_restored() {
+        let before = capabilities(None).unwrap();
+        let guard = without_raw_io().unwrap();
+        let during = capabilities(None).unwrap();
+        assert!(!during.effective.contains(CapabilitySet::SYS_RAWIO));
+        assert_eq!(during.permitted, before.permitted);
+        drop(guard);
+        assert_eq!(capabilities(None).unwrap(), before);
+    }
+
+    #[test]
+    fn account_is_found_by_its_name() {
+        let passwd = "root:x:0:0:root:/root:/bin/sh\nqemu-pr-helper-x:x:1:1::/:\n\
+                      qemu-pr-helper:x:991:990:Helper:/:/usr/sbin/nologin\n";
+        let (user, group) = find_account(DEFAULT_ACCOUNT, passwd).unwrap();
+        assert_eq!((user.as_raw(), group.as_raw()), (991, 990));
+    }
+
+    #[test]
+    fn unusable_account_is_ignored() {
+        for passwd in [
+            "",
+            "qemu-pr-helper",
+            "qemu-pr-helper:x:991",
+            "qemu-pr-helper:x:no:990::/:",
+            "qemu-pr-helper:x:0:990::/:",
+            "qemu-pr-helper:x:991:0::/:",
+            "qemu-pr-helper:x:4294967295:990::/:",
+            "+qemu-pr-helper:x:991:990::/:",
+        ] {
+            assert_eq!(find_account(DEFAULT_ACCOUNT, passwd), None, "{passwd}");
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! Files that can still be opened, created and removed. Open files stay open, and so do those that
-//! clients send.
+//! Files that a sandboxed process can still open, create and remove. Landlock does not restrict
+//! open files, so the process can use those that it had before, and those that clients send.
 
 use std::error::Error;
 use std::io;
@@ -14,87 +14,91 @@ use landlock::{
 use super::AllowedAccess;
 use crate::process::created_file::OpenedFile;
 
-/// Latest version of landlock that is used. An older kernel does as much of it as it can.
-const KNOWN: ABI = ABI::V6;
+/// Latest landlock ABI in use. An older kernel enforces what it supports of it.
+const SUPPORTED_ABI: ABI = ABI::V6;
 
-/// Directories of sysfs that tell a multipath map from a disk, and what a map lies on. The links in
-/// the first lead to all devices, but what is read of a device that is no map is a file that it
-/// does not have, which the kernel looks up without landlock.
+/// Directories of sysfs that distinguish a multipath map from a disk, and list the devices below a
+/// map. The links in the first lead to all devices. For a device that is not a map, the helper only
+/// looks up a file that does not exist, and landlock does not restrict lookups.
 const SYSFS: [&str; 2] = ["/sys/dev/block", "/sys/devices/virtual/block"];
-/// File that a daemon replaces its standard streams with.
-const NULL: &str = "/dev/null";
-/// File by which soft LUNs notice that the machine was started again.
-const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Directories that the broker's workers read: the nodes of paths, the paths of maps, their own
-/// threads and descriptors.
+/// File with which a daemon replaces its standard streams.
+const DEV_NULL: &str = "/dev/null";
+
+/// File by which soft LUNs detect a reboot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Directories that the workers read: device nodes, the paths of maps, and their own threads and
+/// descriptors.
 const WORKER_DIRS: [&str; 3] = ["/dev", "/sys", "/proc"];
 
-/// Restricts the helper to the files that it needs, and forbids every network.
-pub(super) fn restrict(needs: &AllowedAccess) -> Result<(), RulesetError> {
-    match tolerate(restrict_helper(needs))? {
+/// Restricts the helper to the files that it needs, and blocks all networks.
+pub(super) fn restrict(access: &AllowedAccess) -> Result<(), RulesetError> {
+    match restrict_helper(access) {
         Ok(RulesetStatus::FullyEnforced) => {}
-        Ok(RulesetStatus::PartiallyEnforced) => {
-            log::info!(
-                "this kernel knows a part of landlock: files are restricted, not everything else"
-            );
-        }
+        Ok(RulesetStatus::PartiallyEnforced) => log::info!(
+            "this kernel supports landlock only partially: file access is restricted, but not all \
+             of network, signals and abstract sockets"
+        ),
         Ok(RulesetStatus::NotEnforced) => {
-            log::warn!("this kernel has no landlock: files are not restricted");
+            log::warn!("file access not restricted: this kernel has no landlock");
         }
-        Err(error) => log::warn!("no landlock here, files are not restricted: {error}"),
+        Err(error) if is_unavailable(&error) => {
+            log::warn!("file access not restricted: landlock is not available: {error}");
+        }
+        Err(error) => return Err(error),
     }
     Ok(())
 }
 
-/// Restricts the broker and its workers to the files that they need. The helper logs what the
-/// kernel does not know, for both.
+/// Restricts the broker and its workers to the files that they need. Missing features of the kernel
+/// are not logged, because [`restrict`] logs them.
 pub(super) fn restrict_broker(files: &[OpenedFile]) -> Result<(), RulesetError> {
-    tolerate(try_restrict_broker(files)).map(drop)
-}
-
-/// Passes on errors that are no fault of the kernel or of a container.
-fn tolerate(
-    result: Result<RulesetStatus, RulesetError>,
-) -> Result<Result<RulesetStatus, RulesetError>, RulesetError> {
-    match result {
-        Ok(status) => Ok(Ok(status)),
-        Err(error) => match errno(&error) {
-            // A container that forbids part of it, or a process that is in too many such sandboxes already.
-            Some(libc::EPERM | libc::ENOSYS | libc::EOPNOTSUPP | libc::E2BIG) => Ok(Err(error)),
-            _ => Err(error),
-        },
+    match try_restrict_broker(files) {
+        Err(error) if !is_unavailable(&error) => Err(error),
+        _ => Ok(()),
     }
 }
 
-fn restrict_helper(needs: &AllowedAccess) -> Result<RulesetStatus, RulesetError> {
-    let writing = AccessFs::from_all(KNOWN) & !AccessFs::Execute;
-    let mut ruleset = ruleset(Scope::from_all(KNOWN))?;
-    if let Some(folder) = &needs.soft_luns {
-        // The folder that is open already: what leads to it may be barred by now.
-        let rule = PathBeneath::new(folder, writing & !special_files());
-        ruleset = ruleset.add_rule(rule)?;
-        ruleset = allow(ruleset, BOOT, reading())?;
+/// Returns whether landlock is missing, blocked by a container, or nested too deeply already.
+fn is_unavailable(error: &RulesetError) -> bool {
+    let error: &(dyn Error + 'static) = error;
+    let mut causes = std::iter::successors(Some(error), |&cause| cause.source());
+    let error = causes.find_map(|cause| cause.downcast_ref::<io::Error>());
+    matches!(
+        error.and_then(io::Error::raw_os_error),
+        Some(libc::EPERM | libc::ENOSYS | libc::EOPNOTSUPP | libc::E2BIG)
+    )
+}
+
+fn restrict_helper(access: &AllowedAccess) -> Result<RulesetStatus, RulesetError> {
+    let write = AccessFs::from_all(SUPPORTED_ABI) & !AccessFs::Execute;
+    let mut ruleset = ruleset(Scope::from_all(SUPPORTED_ABI))?;
+    if let Some(dir) = &access.soft_luns {
+        // By descriptor, because the helper's user possibly cannot reach the path.
+        ruleset = ruleset.add_rule(PathBeneath::new(dir, write & !special_files()))?;
+        ruleset = allow(ruleset, BOOT_ID, read_access())?;
     }
-    ruleset = allow(ruleset, NULL, AccessFs::ReadFile | AccessFs::WriteFile)?;
+    ruleset = allow(ruleset, DEV_NULL, AccessFs::ReadFile | AccessFs::WriteFile)?;
     for dir in SYSFS {
-        // No directory: with a descriptor of one, a client in a chroot(2) could walk out by `..`.
+        // Without ReadDir: a client in a chroot(2) could leave it through the descriptor of a
+        // directory.
         ruleset = allow(ruleset, dir, AccessFs::ReadFile)?;
     }
     Ok(ruleset.restrict_self()?.ruleset)
 }
 
 fn try_restrict_broker(files: &[OpenedFile]) -> Result<RulesetStatus, RulesetError> {
-    // Not the scope of abstract sockets: that is where multipathd listens.
+    // Without the scope of abstract sockets, because multipathd listens on one.
     let mut ruleset = ruleset(Scope::Signal.into())?;
     for dir in WORKER_DIRS {
-        ruleset = allow(ruleset, dir, reading() | AccessFs::IoctlDev)?;
+        ruleset = allow(ruleset, dir, read_access() | AccessFs::IoctlDev)?;
     }
-    ruleset = allow(ruleset, NULL, AccessFs::ReadFile | AccessFs::WriteFile)?;
+    ruleset = allow(ruleset, DEV_NULL, AccessFs::ReadFile | AccessFs::WriteFile)?;
     for opened in files {
-        // With all of the file system below it, the right to remove one file is too much.
+        // Removal below / would be removal of any file.
         if opened.file().dir() != Path::new("/") {
-            // To lock a directory takes opening it.
+            // The lock on the directory requires ReadDir.
             let access = AccessFs::RemoveFile | AccessFs::ReadDir;
             ruleset = ruleset.add_rule(PathBeneath::new(opened.dir(), access))?;
         }
@@ -102,16 +106,16 @@ fn try_restrict_broker(files: &[OpenedFile]) -> Result<RulesetStatus, RulesetErr
     Ok(ruleset.restrict_self()?.ruleset)
 }
 
-/// Creates a ruleset that forbids all access to files and to networks.
+/// Creates a ruleset that denies all access to files and networks.
 fn ruleset(scopes: BitFlags<Scope>) -> Result<RulesetCreated, RulesetError> {
     Ruleset::default()
-        .handle_access(AccessFs::from_all(KNOWN))?
-        .handle_access(AccessNet::from_all(KNOWN))?
+        .handle_access(AccessFs::from_all(SUPPORTED_ABI))?
+        .handle_access(AccessNet::from_all(SUPPORTED_ABI))?
         .scope(scopes)?
         .create()
 }
 
-/// Adds a rule for `path`, if that exists.
+/// Adds a rule for `path`, if it exists.
 fn allow(
     ruleset: RulesetCreated,
     path: &str,
@@ -120,23 +124,11 @@ fn allow(
     ruleset.add_rules(path_beneath_rules([path], access))
 }
 
-fn reading() -> BitFlags<AccessFs> {
-    AccessFs::from_read(KNOWN) & !AccessFs::Execute
+fn read_access() -> BitFlags<AccessFs> {
+    AccessFs::from_read(SUPPORTED_ABI) & !AccessFs::Execute
 }
 
-/// What the kernel said.
-fn errno(error: &RulesetError) -> Option<i32> {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.raw_os_error();
-        }
-        cause = error.source();
-    }
-    None
-}
-
-/// The kinds of files that no soft LUN is made of.
+/// Returns the access to kinds of files that soft LUNs do not use.
 fn special_files() -> BitFlags<AccessFs> {
     AccessFs::MakeChar
         | AccessFs::MakeBlock

@@ -1,13 +1,19 @@
-//! What the helper can no longer do once it serves: layers that hold even if a client finds a way to run code in it.
+//! Sandbox of the serving process: restrictions that hold even if a client finds a way to run code
+//! in it.
 //!
-//! | layer | what it takes away |
+//! | layer | leaves |
 //! |---|---|
-//! | seccomp | every system call but those in [`calls`]; `ioctl` but for `SG_IO` |
-//! | landlock | every file but those in `landlock.rs`, and every network |
+//! | seccomp | the system calls in [`syscalls`], with `SG_IO` as the only `ioctl` request |
+//! | landlock | the files in `landlock.rs`, and no network |
 //!
-//! A kernel or an architecture that lacks a layer does not stop the helper: one line says so.
+//! If the kernel or the architecture lacks a layer, the helper logs that and serves without it.
 
 mod landlock;
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64"
+))]
 mod seccomp;
 #[cfg(any(
     target_arch = "x86_64",
@@ -16,6 +22,26 @@ mod seccomp;
 ))]
 pub mod syscalls;
 
+/// Replacement on architectures without a list of system calls.
+#[cfg(not(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    target_arch = "riscv64"
+)))]
+mod seccomp {
+    use super::{AllowedAccess, Mode};
+    use seccompiler::Error;
+
+    pub(super) fn restrict(_: Mode, _: &AllowedAccess) -> Result<(), Error> {
+        log::warn!("system calls not restricted: no seccomp filter for this architecture");
+        Ok(())
+    }
+
+    pub(super) fn restrict_broker(_: Mode) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
 use std::os::fd::OwnedFd;
 
 use clap::ValueEnum;
@@ -23,68 +49,68 @@ use thiserror::Error;
 
 use crate::process::created_file::OpenedFile;
 
-/// How the sandbox is used.
+/// Mode of the sandbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// What is not allowed is refused
+    /// Block system calls and files that the helper does not need
     #[default]
     Enforce,
-    /// Foreign system calls are let through and noted in the kernel's log; files are not restricted
+    /// Allow all system calls, but record unexpected ones in the kernel log; do not restrict files
     Log,
-    /// There is none
+    /// No sandbox
     Off,
 }
 
-/// What the helper's options make necessary beyond what every helper needs.
+/// Access that depends on the options of the helper.
 #[derive(Debug, Default)]
 pub struct AllowedAccess {
-    /// The folder of soft LUNs, open, to be read and written.
+    /// Open directory of soft LUNs, which stays readable and writable.
     pub soft_luns: Option<OwnedFd>,
-    /// Whether lines are sent to syslog.
+    /// Whether the process can send datagrams to syslog.
     pub syslog: bool,
 }
 
-/// Why there is no sandbox where there could be one.
+/// Error of a sandbox that the kernel supports but cannot set up.
 #[derive(Debug, Error)]
 pub enum SandboxError {
-    /// The filter of system calls cannot be made or set.
+    /// The seccomp filters cannot be created or loaded.
     #[error("cannot restrict system calls: start with --sandbox=off to do without")]
     Seccomp(#[source] seccompiler::Error),
-    /// The rules for files cannot be made or set.
+    /// The landlock rules cannot be created or applied.
     #[error("cannot restrict files: start with --sandbox=off to do without")]
     Landlock(#[source] ::landlock::RulesetError),
 }
 
-/// Gives up for ever what the helper does not need. There must be one thread; those to come have the same
-/// restrictions. It takes `no_new_privs`.
+/// Restricts the calling thread, and the threads that it starts, for good. The process must have
+/// only this thread. Sets `no_new_privs`, which both layers require.
 ///
 /// # Errors
 ///
-/// [`SandboxError`]; the process must then end. It is none that the kernel does not know a layer.
-pub fn enter(mode: Mode, needs: &AllowedAccess) -> Result<(), SandboxError> {
+/// Returns [`SandboxError`] if a layer fails that the kernel supports. The process must then exit.
+pub fn enter(mode: Mode, access: &AllowedAccess) -> Result<(), SandboxError> {
     match mode {
         Mode::Off => return Ok(()),
         Mode::Log => {}
-        // First, as it takes system calls that there are none of afterwards.
-        Mode::Enforce => landlock::restrict(needs).map_err(SandboxError::Landlock)?,
+        // First, because seccomp blocks the system calls of landlock.
+        Mode::Enforce => landlock::restrict(access).map_err(SandboxError::Landlock)?,
     }
-    seccomp::restrict(mode, needs).map_err(SandboxError::Seccomp)
+    seccomp::restrict(mode, access).map_err(SandboxError::Seccomp)
 }
 
 /// Restricts the broker for multipath maps and its workers, for good.
 ///
-/// They have to open paths and to speak with multipathd, so they keep more than with [`enter`]:
-/// files below `/dev`, `/sys` and `/proc` can be read, `files` can be removed, and only hostile
-/// system calls are refused.
+/// They open paths and connect to multipathd, so they keep more than [`enter`] leaves: reading
+/// below `/dev`, `/sys` and `/proc`, the removal of `files`, and all system calls except hostile
+/// ones.
 ///
 /// # Errors
 ///
-/// [`SandboxError`]; the process must then end.
+/// Returns [`SandboxError`] if a layer fails that the kernel supports. The process must then exit.
 pub fn enter_as_broker(mode: Mode, files: &[OpenedFile]) -> Result<(), SandboxError> {
     match mode {
         Mode::Off => return Ok(()),
         Mode::Log => {}
         Mode::Enforce => landlock::restrict_broker(files).map_err(SandboxError::Landlock)?,
     }
-    seccomp::restrict_hostile(mode).map_err(SandboxError::Seccomp)
+    seccomp::restrict_broker(mode).map_err(SandboxError::Seccomp)
 }

@@ -1,81 +1,84 @@
-//! The system calls that the helper makes while it serves, each with its reason.
+//! System calls that the helper makes while it serves, each with its purpose.
 //!
-//! A test (`tests/sandbox/used.rs`) fails when one of them is not made by any of the things that the helper can do.
+//! `tests/sandbox/used.rs` fails if the helper makes a system call that is not listed, or never
+//! makes one that is listed as [`TestCoverage::Always`].
 
+use ArgMatch::{BitsClear, BitsSet, Equals, Null, OwnPid};
 use libc::c_long;
 
-/// A system call that is allowed.
+/// Rule that allows a system call.
 #[derive(Clone, Copy, Debug)]
-pub struct Call {
-    /// Its name, as strace has it.
+pub struct SyscallRule {
+    /// Name, as strace(1) prints it.
     pub name: &'static str,
-    /// Its number on this architecture.
+    /// Number on this architecture.
     pub number: c_long,
-    /// What the helper makes it for.
-    pub why: &'static str,
-    /// What its arguments have to be: all of one of these. Anything where there is none.
-    pub only: &'static [&'static [(u8, Is)]],
-    /// Whether every helper makes it, or only some.
-    pub seen: Seen,
+    /// Purpose of the call.
+    pub purpose: &'static str,
+    /// Alternatives of conditions on arguments, by argument index. The call is allowed if all
+    /// conditions of one alternative are met. Without alternatives, any arguments are allowed.
+    pub args: &'static [&'static [(u8, ArgMatch)]],
+    /// Whether the test sees the call on every machine.
+    pub coverage: TestCoverage,
 }
 
-/// What an argument of a system call has to be.
+/// Condition on an argument of a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Is {
-    /// This value, in 32 bits.
-    Value(u32),
-    /// No address.
+pub enum ArgMatch {
+    /// The low 32 bits have this value.
+    Equals(u32),
+    /// The argument is a null pointer.
     Null,
-    /// The number of the process itself.
-    ThisProcess,
-    /// A word in which none of these bits are set.
-    Without(u32),
-    /// A word in which all of these bits are set.
-    With(u32),
+    /// The argument is the process ID of the helper.
+    OwnPid,
+    /// None of these bits is set.
+    BitsClear(u32),
+    /// All of these bits are set.
+    BitsSet(u32),
 }
 
-/// Where a system call can be seen.
+/// Conditions under which the test sees a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// In the ordinary run of things, on any machine.
+pub enum TestCoverage {
+    /// On every machine.
     Always,
-    /// In circumstances that a test cannot bring about everywhere: another C library or architecture, a
-    /// multipath map, a crash.
+    /// Only in circumstances that the test cannot create everywhere: another C library or
+    /// architecture, a multipath map, a crash.
     Sometimes,
 }
 
-const fn call(name: &'static str, number: c_long, why: &'static str) -> Call {
-    Call {
+const fn used(name: &'static str, number: c_long, purpose: &'static str) -> SyscallRule {
+    SyscallRule {
         name,
         number,
-        why,
-        only: &[],
-        seen: Seen::Always,
+        purpose,
+        args: &[],
+        coverage: TestCoverage::Always,
     }
 }
 
-impl Call {
-    const fn only(self, only: &'static [&'static [(u8, Is)]]) -> Self {
-        Self { only, ..self }
+const fn rare(name: &'static str, number: c_long, purpose: &'static str) -> SyscallRule {
+    SyscallRule {
+        coverage: TestCoverage::Sometimes,
+        ..used(name, number, purpose)
     }
+}
 
-    const fn sometimes(self) -> Self {
-        Self {
-            seen: Seen::Sometimes,
-            ..self
-        }
+impl SyscallRule {
+    const fn only(self, args: &'static [&'static [(u8, ArgMatch)]]) -> Self {
+        Self { args, ..self }
     }
 }
 
 const SG_IO: u32 = 0x2285;
 const PROT_EXEC: u32 = libc::PROT_EXEC.cast_unsigned();
 const AF_UNIX: u32 = libc::AF_UNIX.cast_unsigned();
-const MESSAGES: u32 = (libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC).cast_unsigned();
+const SEQPACKET: u32 = (libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC).cast_unsigned();
 const SOL_SOCKET: u32 = libc::SOL_SOCKET.cast_unsigned();
 const SO_PEERCRED: u32 = libc::SO_PEERCRED.cast_unsigned();
 const SO_PEERPIDFD: u32 = libc::SO_PEERPIDFD.cast_unsigned();
 const SO_SNDBUF: u32 = libc::SO_SNDBUF.cast_unsigned();
-/// By its number of old and by that with 64-bit times (`include/uapi/asm-generic/socket.h`).
+/// The old option, and the one with 64-bit times (`include/uapi/asm-generic/socket.h`).
 const SO_RCVTIMEO: [u32; 2] = [20, 66];
 const PR_SET_NAME: u32 = libc::PR_SET_NAME.cast_unsigned();
 const CLONE_THREAD: u32 = libc::CLONE_THREAD.cast_unsigned();
@@ -85,124 +88,127 @@ const F_DUPFD_CLOEXEC: u32 = libc::F_DUPFD_CLOEXEC.cast_unsigned();
 const O_PATH: u32 = libc::O_PATH.cast_unsigned();
 const SIGABRT: u32 = libc::SIGABRT.cast_unsigned();
 
-/// Those of every helper.
-#[rustfmt::skip] // A line for each.
-pub const SERVING: &[Call] = &[
+/// System calls of every helper.
+#[rustfmt::skip] // One line for each.
+pub const BASE: &[SyscallRule] = &[
     // Clients and their requests.
-    call("accept4", libc::SYS_accept4, "takes in a client"),
-    call("setsockopt", libc::SYS_setsockopt, "how long a read from a client waits, how much is kept for it").only(&[
-        &[(1, Is::Value(SOL_SOCKET)), (2, Is::Value(SO_RCVTIMEO[0]))],
-        &[(1, Is::Value(SOL_SOCKET)), (2, Is::Value(SO_RCVTIMEO[1]))],
-        &[(1, Is::Value(SOL_SOCKET)), (2, Is::Value(SO_SNDBUF))],
+    used("accept4", libc::SYS_accept4, "accept a client"),
+    used("setsockopt", libc::SYS_setsockopt, "receive timeout and send buffer of a client").only(&[
+        &[(1, Equals(SOL_SOCKET)), (2, Equals(SO_RCVTIMEO[0]))],
+        &[(1, Equals(SOL_SOCKET)), (2, Equals(SO_RCVTIMEO[1]))],
+        &[(1, Equals(SOL_SOCKET)), (2, Equals(SO_SNDBUF))],
     ]),
-    call("getsockopt", libc::SYS_getsockopt, "which process a client is").only(&[
-        &[(1, Is::Value(SOL_SOCKET)), (2, Is::Value(SO_PEERCRED))],
-        &[(1, Is::Value(SOL_SOCKET)), (2, Is::Value(SO_PEERPIDFD))],
+    used("getsockopt", libc::SYS_getsockopt, "identify the process of a client").only(&[
+        &[(1, Equals(SOL_SOCKET)), (2, Equals(SO_PEERCRED))],
+        &[(1, Equals(SOL_SOCKET)), (2, Equals(SO_PEERPIDFD))],
     ]),
-    call("fstatfs", libc::SYS_fstatfs, "whether the kernel's process descriptors have unique numbers").sometimes(),
-    call("recvmsg", libc::SYS_recvmsg, "reads requests, and a worker's report"),
-    call("sendto", libc::SYS_sendto, "sends answers").only(&[&[(4, Is::Null)]]),
-    call("sendmsg", libc::SYS_sendmsg, "hands a map to a worker").sometimes(),
-    call("socketpair", libc::SYS_socketpair, "the way to a worker").only(&[&[(0, Is::Value(AF_UNIX)), (1, Is::Value(MESSAGES))]]).sometimes(),
-    call("shutdown", libc::SYS_shutdown, "ends half a request that takes too long; hears clients out at the end"),
-    call("epoll_ctl", libc::SYS_epoll_ctl, "waits for a client, or no more"),
-    call("epoll_pwait", libc::SYS_epoll_pwait, "waits for clients"),
-    call("timerfd_settime", libc::SYS_timerfd_settime, "looks for overdue requests, opens the door again"),
-    call("close", libc::SYS_close, "a client's device, a client"),
+    rare("fstatfs", libc::SYS_fstatfs, "check that pidfds have unique inode numbers"),
+    used("recvmsg", libc::SYS_recvmsg, "read requests, and the reply of a worker"),
+    used("sendto", libc::SYS_sendto, "send replies").only(&[&[(4, Null)]]),
+    rare("sendmsg", libc::SYS_sendmsg, "pass a map to a worker"),
+    rare("socketpair", libc::SYS_socketpair, "connection to a worker")
+        .only(&[&[(0, Equals(AF_UNIX)), (1, Equals(SEQPACKET))]]),
+    used("shutdown", libc::SYS_shutdown, "end a late request; stop reading at shutdown"),
+    used("epoll_ctl", libc::SYS_epoll_ctl, "start or stop waiting for a client"),
+    used("epoll_pwait", libc::SYS_epoll_pwait, "wait for clients"),
+    used("timerfd_settime", libc::SYS_timerfd_settime, "time out requests, resume accepting"),
+    used("close", libc::SYS_close, "close a device or a connection"),
     // Devices and their commands.
-    call("ioctl", libc::SYS_ioctl, "sends the command").only(&[&[(1, Is::Value(SG_IO))]]),
-    call("fstat", libc::SYS_fstat, "the kind of a soft LUN's file; of a directory, by the C library"),
-    call("fcntl", libc::SYS_fcntl, "whether a descriptor can be used, and written to").only(&[
-        &[(1, Is::Value(F_GETFL))],
-        &[(1, Is::Value(F_GETFD))],
-        &[(1, Is::Value(F_DUPFD_CLOEXEC))],
+    used("ioctl", libc::SYS_ioctl, "send a command").only(&[&[(1, Equals(SG_IO))]]),
+    used("fstat", libc::SYS_fstat, "file type of a soft LUN; directories, by the C library"),
+    used("fcntl", libc::SYS_fcntl, "check the access mode of a descriptor").only(&[
+        &[(1, Equals(F_GETFL))],
+        &[(1, Equals(F_GETFD))],
+        &[(1, Equals(F_DUPFD_CLOEXEC))],
     ]),
-    call("openat", libc::SYS_openat, "what sysfs says of a device; landlock says which files, but not with O_PATH").only(&[&[(2, Is::Without(O_PATH))]]),
-    call("read", libc::SYS_read, "the same"),
-    call("lseek", libc::SYS_lseek, "the same, by the standard library").sometimes(),
-    call("statx", libc::SYS_statx, "which device a descriptor is, whether sysfs has a device"),
-    call("newfstatat", libc::SYS_newfstatat, "the same, by the C library").sometimes(),
-    call("readlinkat", libc::SYS_readlinkat, "the name of a file that is no device, for the log; an sg node's disk").sometimes(),
-    // Only within the permitted set: a thread cannot gain a capability by it.
-    call("capget", libc::SYS_capget, "the thread's capabilities, to restore them").sometimes(),
-    call("capset", libc::SYS_capset, "asks the kernel as a client would whether a device covers its disk").sometimes(),
+    // Landlock restricts the files, but not with O_PATH.
+    used("openat", libc::SYS_openat, "read sysfs").only(&[&[(2, BitsClear(O_PATH))]]),
+    used("read", libc::SYS_read, "read sysfs"),
+    rare("lseek", libc::SYS_lseek, "read sysfs, by the standard library"),
+    used("statx", libc::SYS_statx, "device number of a descriptor; devices in sysfs"),
+    rare("newfstatat", libc::SYS_newfstatat, "the same, by the C library"),
+    rare("readlinkat", libc::SYS_readlinkat, "file name for the log; the disk of an sg node"),
+    // Limited to the permitted set, so a thread cannot gain a capability.
+    rare("capget", libc::SYS_capget, "save the capabilities of the thread"),
+    rare("capset", libc::SYS_capset, "check as a client would that a device covers its disk"),
     // Threads.
-    call("clone3", libc::SYS_clone3, "tried first, see `UNKNOWN`"),
-    call("clone", libc::SYS_clone, "starts a thread, and no process").only(&[&[(0, Is::With(CLONE_THREAD))]]),
-    call("set_robust_list", libc::SYS_set_robust_list, "a thread's start, by the C library"),
-    call("rseq", libc::SYS_rseq, "the same"),
-    call("rt_sigprocmask", libc::SYS_rt_sigprocmask, "the same"),
-    call("sigaltstack", libc::SYS_sigaltstack, "the same, by the standard library"),
-    call("sched_getaffinity", libc::SYS_sched_getaffinity, "the same"),
-    call("gettid", libc::SYS_gettid, "the same; for traces"),
-    call("prctl", libc::SYS_prctl, "a thread's name").only(&[&[(0, Is::Value(PR_SET_NAME))]]),
-    call("futex", libc::SYS_futex, "waits for locks, wakes threads"),
-    call("exit", libc::SYS_exit, "a thread's end"),
-    // Memory: a page that can be run is not to be had.
-    call("mmap", libc::SYS_mmap, "stacks, memory").only(&[&[(2, Is::Without(PROT_EXEC))]]),
-    call("mprotect", libc::SYS_mprotect, "the page that guards a stack, memory").only(&[&[(2, Is::Without(PROT_EXEC))]]),
-    call("munmap", libc::SYS_munmap, "gives memory back"),
-    call("madvise", libc::SYS_madvise, "gives a stack back"),
-    call("mremap", libc::SYS_mremap, "makes memory larger").sometimes(),
-    call("brk", libc::SYS_brk, "memory").sometimes(),
-    call("getrandom", libc::SYS_getrandom, "seeds of hash tables").sometimes(),
+    used("clone3", libc::SYS_clone3, "tried first; see `ENOSYS`"),
+    used("clone", libc::SYS_clone, "start a thread").only(&[&[(0, BitsSet(CLONE_THREAD))]]),
+    used("set_robust_list", libc::SYS_set_robust_list, "start of a thread, by the C library"),
+    used("rseq", libc::SYS_rseq, "the same"),
+    used("rt_sigprocmask", libc::SYS_rt_sigprocmask, "the same"),
+    used("sigaltstack", libc::SYS_sigaltstack, "the same, by the standard library"),
+    used("sched_getaffinity", libc::SYS_sched_getaffinity, "the same"),
+    used("gettid", libc::SYS_gettid, "the same; traces"),
+    used("prctl", libc::SYS_prctl, "name of a thread").only(&[&[(0, Equals(PR_SET_NAME))]]),
+    used("futex", libc::SYS_futex, "wait for locks, wake threads"),
+    used("exit", libc::SYS_exit, "end of a thread"),
+    // Memory, which cannot be executable.
+    used("mmap", libc::SYS_mmap, "stacks and heap").only(&[&[(2, BitsClear(PROT_EXEC))]]),
+    used("mprotect", libc::SYS_mprotect, "guard pages").only(&[&[(2, BitsClear(PROT_EXEC))]]),
+    used("munmap", libc::SYS_munmap, "free memory"),
+    used("madvise", libc::SYS_madvise, "free a stack"),
+    rare("mremap", libc::SYS_mremap, "grow memory"),
+    rare("brk", libc::SYS_brk, "heap"),
+    rare("getrandom", libc::SYS_getrandom, "seeds of hash tables"),
     // Log and trace.
-    call("write", libc::SYS_write, "lines of the log, a trace"),
-    call("ppoll", libc::SYS_ppoll, "whether a line can be written, whether a worker reports"),
-    call("ftruncate", libc::SYS_ftruncate, "half a record that the disk had no room for").sometimes(),
-    call("clock_gettime", libc::SYS_clock_gettime, "times, where the vDSO has no clock").sometimes(),
-    // The end, by a signal that is read.
-    call("clock_nanosleep", libc::SYS_clock_nanosleep, "waits for commands in progress").sometimes(),
-    call("exit_group", libc::SYS_exit_group, "ends"),
-    call("dup3", libc::SYS_dup3, "leaves the standard streams, as a daemon").sometimes(),
-    call("getpid", libc::SYS_getpid, "ends for a bug, with a core").sometimes(),
-    call("tgkill", libc::SYS_tgkill, "the same").only(&[&[(0, Is::ThisProcess), (2, Is::Value(SIGABRT))]]).sometimes(),
-    call("rt_sigaction", libc::SYS_rt_sigaction, "the same").sometimes(),
-    // What the kernel has a process call by itself.
-    call("rt_sigreturn", libc::SYS_rt_sigreturn, "comes back from a signal's handler").sometimes(),
-    call("restart_syscall", libc::SYS_restart_syscall, "goes on with a call after a stop").sometimes(),
+    used("write", libc::SYS_write, "log and trace"),
+    used("ppoll", libc::SYS_ppoll, "wait for room in the log, or for a worker"),
+    rare("ftruncate", libc::SYS_ftruncate, "remove a partial record after the disk was full"),
+    rare("clock_gettime", libc::SYS_clock_gettime, "time, if the vDSO has no clock"),
+    // Shutdown, after a signal that is read from a descriptor.
+    rare("clock_nanosleep", libc::SYS_clock_nanosleep, "wait for commands in flight"),
+    used("exit_group", libc::SYS_exit_group, "exit"),
+    rare("dup3", libc::SYS_dup3, "detach the standard streams of a daemon"),
+    rare("getpid", libc::SYS_getpid, "abort with a core dump after a bug"),
+    rare("tgkill", libc::SYS_tgkill, "the same").only(&[&[(0, OwnPid), (2, Equals(SIGABRT))]]),
+    rare("rt_sigaction", libc::SYS_rt_sigaction, "the same"),
+    // Calls that the kernel has a process make.
+    rare("rt_sigreturn", libc::SYS_rt_sigreturn, "return from a signal handler"),
+    rare("restart_syscall", libc::SYS_restart_syscall, "continue a call after a stop"),
 ];
 
-/// Those that only this architecture still has.
-#[rustfmt::skip] // A line for each.
+/// System calls that newer architectures do not have.
+#[rustfmt::skip] // One line for each.
 #[cfg(target_arch = "x86_64")]
-pub const OLD: &[Call] = &[
-    call("epoll_wait", libc::SYS_epoll_wait, "waits for clients").sometimes(),
-    call("poll", libc::SYS_poll, "whether a line can be written").sometimes(),
-    call("readlink", libc::SYS_readlink, "the name of a file that is no device, for the log; an sg node's disk"),
-    call("open", libc::SYS_open, "what sysfs says of a device").only(&[&[(1, Is::Without(O_PATH))]]).sometimes(),
-    call("stat", libc::SYS_stat, "whether sysfs has a device").sometimes(),
-    call("dup2", libc::SYS_dup2, "leaves the standard streams, as a daemon").sometimes(),
-    call("nanosleep", libc::SYS_nanosleep, "waits for commands in progress").sometimes(),
+pub const LEGACY: &[SyscallRule] = &[
+    rare("epoll_wait", libc::SYS_epoll_wait, "wait for clients"),
+    rare("poll", libc::SYS_poll, "wait for room in the log"),
+    used("readlink", libc::SYS_readlink, "file name for the log; the disk of an sg node"),
+    rare("open", libc::SYS_open, "read sysfs").only(&[&[(1, BitsClear(O_PATH))]]),
+    rare("stat", libc::SYS_stat, "devices in sysfs"),
+    rare("dup2", libc::SYS_dup2, "detach the standard streams of a daemon"),
+    rare("nanosleep", libc::SYS_nanosleep, "wait for commands in flight"),
 ];
 
-/// Those that only this architecture still has.
+/// System calls that newer architectures do not have.
 #[cfg(not(target_arch = "x86_64"))]
-pub const OLD: &[Call] = &[];
+pub const LEGACY: &[SyscallRule] = &[];
 
-/// Those of a helper that has soft LUNs.
-#[rustfmt::skip] // A line for each.
-pub const SOFT_LUNS: &[Call] = &[
-    call("flock", libc::SYS_flock, "one command at a time"),
-    call("getdents64", libc::SYS_getdents64, "whether the directory can be read").sometimes(),
-    call("fchmod", libc::SYS_fchmod, "a file that others may read"),
-    call("fdatasync", libc::SYS_fdatasync, "APTPL: a registration that outlasts a loss of power"),
-    call("fsync", libc::SYS_fsync, "APTPL: a registration that outlasts a loss of power").sometimes(),
+/// Further system calls of a helper with soft LUNs.
+#[rustfmt::skip] // One line for each.
+pub const SOFT_LUNS: &[SyscallRule] = &[
+    used("flock", libc::SYS_flock, "serialize commands"),
+    rare("getdents64", libc::SYS_getdents64, "check that the directory is readable"),
+    used("fchmod", libc::SYS_fchmod, "make a file readable by other users"),
+    used("fdatasync", libc::SYS_fdatasync, "APTPL: registrations survive a power loss"),
+    rare("fsync", libc::SYS_fsync, "APTPL: registrations survive a power loss"),
     #[cfg(not(target_arch = "riscv64"))]
-    call("renameat", libc::SYS_renameat, "a file is changed as a whole").sometimes(),
-    call("renameat2", libc::SYS_renameat2, "the same").sometimes(),
-    call("unlinkat", libc::SYS_unlinkat, "the new file of a change that did not end"),
+    rare("renameat", libc::SYS_renameat, "replace a file atomically"),
+    rare("renameat2", libc::SYS_renameat2, "the same"),
+    used("unlinkat", libc::SYS_unlinkat, "remove the new file of an incomplete change"),
 ];
 
-/// Those of a helper that traces to syslog: a datagram has an address.
-#[rustfmt::skip] // A line for each.
-pub const SYSLOG: &[Call] = &[
-    call("sendto", libc::SYS_sendto, "sends answers, and lines to syslog"),
-];
+/// Further system calls of a helper that traces to syslog, whose datagrams have an address.
+pub const SYSLOG: &[SyscallRule] = &[used(
+    "sendto",
+    libc::SYS_sendto,
+    "send replies, and lines to syslog",
+)];
 
-/// What only an intruder calls: it ends the process at once, where everything else that is not allowed fails with
-/// `EPERM`, as a new version of a library could call it.
-pub const HOSTILE: &[(&str, c_long)] = &[
+/// System calls that only an intruder makes, and that kill the process. All other calls that are
+/// not allowed fail with `EPERM`, because a new version of a library can make them.
+pub const KILL: &[(&str, c_long)] = &[
     ("execve", libc::SYS_execve),
     ("execveat", libc::SYS_execveat),
     ("ptrace", libc::SYS_ptrace),
@@ -219,6 +225,6 @@ pub const HOSTILE: &[(&str, c_long)] = &[
     ("io_uring_setup", libc::SYS_io_uring_setup),
 ];
 
-/// What the helper is told the kernel does not know (`ENOSYS`): the C library does it in an older way then, of
-/// which the arguments can be looked at.
-pub const UNKNOWN: &[(&str, c_long)] = &[("clone3", libc::SYS_clone3)];
+/// System calls that fail with `ENOSYS`, as if the kernel lacked them. The C library then uses an
+/// older call, whose arguments a filter can check.
+pub const ENOSYS: &[(&str, c_long)] = &[("clone3", libc::SYS_clone3)];

@@ -1,6 +1,6 @@
-//! The socket that clients connect to: made here, or handed over by a service manager.
+//! The socket that clients connect to: bound here, or passed by a service manager.
 
-use std::fs::{self, Metadata};
+use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
@@ -19,137 +19,128 @@ use rustix::net::{
 };
 use thiserror::Error;
 
-use crate::process::created_file::{CreatedFile, Kind};
-use crate::process::dir_lock::DirLock;
-use crate::process::exiting::{Holder, exiting_listener, holder};
-use crate::trace::argument::ObjectId;
+use crate::process::created_file::{CreatedFile, DirLock, FileKind};
+use crate::process::process_state::{ProcessState, exiting_listener, process_state};
+use crate::trace::argument::Address;
 use crate::trace::trace;
 
-/// How many clients can have connected and not be accepted yet. The kernel lowers it to
+/// Maximum number of connections that wait to be accepted. The kernel lowers it to
 /// `net.core.somaxconn`, which is 4096 since Linux 5.4.
 const BACKLOG: i32 = 4096;
 
-/// How long a read from a client waits that may wait: what a guest asks in a row comes within that.
-const PATIENCE: Duration = Duration::from_millis(10);
+/// Timeout of a blocking read from a client. The next request of a busy guest arrives within it.
+const CLIENT_RECV_TIMEOUT: Duration = Duration::from_millis(10);
 
-/// Bytes of replies that the kernel keeps for a client that does not read them (`SO_SNDBUF`; the
-/// kernel doubles it for its own overhead). One reply of the greatest length fits, so that an
-/// ordinary client never makes the helper wait.
+/// Bytes of replies that the kernel buffers for a client that does not read (`SO_SNDBUF`, which the
+/// kernel doubles for its own overhead). The longest reply fits, so the helper never waits for an
+/// ordinary client.
 const SEND_BUFFER: usize = 16 * 1024;
 
-/// How often a socket is probed whose process has ended between a connection and the look at it, and
-/// the pause between two probes.
+/// Maximum number of attempts to find the process that listens on a socket, for processes that exit
+/// between the connection and the lookup.
 const MAX_PROBES: u32 = 3;
+
+/// Delay between these attempts.
 const PROBE_DELAY: Duration = Duration::from_millis(10);
 
-/// Why there is no socket.
+/// Error of a [`Listener`].
 #[derive(Debug, Error)]
 pub enum ListenError {
     /// The path does not fit into a socket address.
     #[error("socket path '{path}' is too long, 107 bytes are the most", path = .0.display())]
     PathTooLong(PathBuf),
-    /// A helper, or something else, serves there.
+    /// A process listens on the socket.
     #[error(
         "socket '{path}' is in use by another process: stop it, or choose another path with -k",
         path = .0.display()
     )]
     InUse(PathBuf),
-    /// What is there is no socket, and may be somebody's file.
+    /// The file at the path is neither a socket nor a symbolic link.
     #[error("'{path}' exists and is not a socket: remove it, or choose another path with -k",
         path = .0.display())]
     NotASocket(PathBuf),
-    /// It cannot be found out whether somebody serves there.
-    #[error("cannot tell whether socket '{path}' is in use", path = .0.display())]
+    /// The connection that would show whether a process listens has failed.
+    #[error("cannot determine whether socket '{path}' is in use", path = .0.display())]
     Probe(PathBuf, #[source] io::Error),
-    /// What an instance that is gone has left cannot be removed.
+    /// A socket on which no process listens cannot be removed.
     #[error("cannot replace stale socket '{path}'", path = .0.display())]
     Replace(PathBuf, #[source] io::Error),
-    /// The socket cannot be made.
+    /// The socket cannot be created.
     #[error("cannot bind socket '{path}'", path = .0.display())]
     Bind(PathBuf, #[source] io::Error),
-    /// A socket that was handed over cannot be used.
+    /// The socket of a service manager cannot be configured.
     #[error("cannot use the socket that was passed")]
     Inherited(#[source] io::Error),
 }
 
-/// A listening socket. Accepting from it does not block.
+/// Nonblocking listening socket.
 #[derive(Debug)]
 pub struct Listener {
     socket: OwnedFd,
 }
 
-/// File of a socket that [`Listener::bind`] has created. Removed on drop, unless the broker is to
-/// remove it.
-#[derive(Debug)]
-pub struct SocketFile {
-    file: CreatedFile,
-    is_handed_over: bool,
-}
-
 impl Listener {
-    /// Makes a socket at `path`, with the mode that the umask leaves of 0777.
+    /// Creates a socket at `path`, with mode 0777 less the umask. The caller must remove the
+    /// returned file in the end.
     ///
-    /// The socket of an instance that is gone is replaced; one that somebody serves is left alone, and
-    /// so is any other file.
+    /// Replaces a socket on which no process listens, and a symbolic link unless it leads to a
+    /// socket on which a process listens.
     ///
     /// # Errors
     ///
-    /// [`ListenError`], with nothing changed.
-    pub fn bind(path: &Path) -> Result<(Self, SocketFile), ListenError> {
+    /// Returns [`ListenError`] if a process listens on the socket, if the path is another kind of
+    /// file, or if a system call fails.
+    pub fn bind(path: &Path) -> Result<(Self, CreatedFile), ListenError> {
         let failed = |error: Errno| ListenError::Bind(path.into(), error.into());
         let address =
             SocketAddrUnix::new(path).map_err(|_| ListenError::PathTooLong(path.into()))?;
-        // Two instances that start at once must not each take the other's socket for a stale one.
+        // Without the lock, two instances that start at once could each take the other's socket for
+        // a stale one.
         let _lock = DirLock::acquire_parent(path);
-        if let Some(found) = find(path)? {
-            make_way(path, &address, &found)?;
-        }
+        remove_stale_socket(path, &address)?;
         let socket = new_socket().map_err(failed)?;
         bind(&socket, &address).map_err(failed)?;
-        // At once: libvirt and KubeVirt let clients loose as soon as the path exists.
+        // Immediately, because libvirt and KubeVirt let clients connect as soon as the path exists.
         listen(&socket, BACKLOG).map_err(failed)?;
         trace!(socket_listen(BACKLOG));
-        let made =
+        let metadata =
             fs::symlink_metadata(path).map_err(|error| ListenError::Bind(path.into(), error))?;
-        let file = SocketFile {
-            file: CreatedFile::new(Kind::Socket, path, &made),
-            is_handed_over: false,
-        };
         let listener = Self { socket };
         trace!(qio_channel_socket_listen_complete(
             listener.address(),
             listener.socket.as_raw_fd(),
         ));
+        let file = CreatedFile::new(FileKind::Socket, path, &metadata);
         Ok((listener, file))
     }
 
-    /// Uses a listening socket that a service manager passed. It stays where it is at the end.
+    /// Uses the listening socket of a service manager, whose file stays.
     ///
     /// # Errors
     ///
-    /// [`ListenError::Inherited`].
+    /// Returns [`ListenError::Inherited`] if an option of the socket cannot be set.
     pub fn inherit(socket: OwnedFd) -> Result<Self, ListenError> {
         let set = || fcntl_setfl(&socket, fcntl_getfl(&socket)? | OFlags::NONBLOCK);
         set().map_err(|error: Errno| ListenError::Inherited(error.into()))?;
-        // A service manager may have asked for credentials (PassCredentials=). They would take the
-        // room that is meant for the device's descriptor.
+        // The unit can enable credentials (PassCredentials=), which would take the space in ancillary
+        // data that the device's descriptor needs.
         ancillary::disable_all(&socket).map_err(ListenError::Inherited)?;
         Ok(Self { socket })
     }
 
-    /// What events call it.
-    pub(crate) fn address(&self) -> ObjectId {
-        ObjectId(u64::try_from(self.socket.as_raw_fd()).unwrap_or_default())
+    /// Returns the identifier of the socket in trace events.
+    pub(crate) fn address(&self) -> Address {
+        Address(u64::try_from(self.socket.as_raw_fd()).unwrap_or_default())
     }
 
-    /// The next client that has connected. A read from it, if it is one that waits, waits a moment only.
+    /// Accepts a connection. A blocking read from it times out after 10 ms.
     ///
     /// # Errors
     ///
-    /// That of accept(2): `WouldBlock` if there is none.
+    /// Returns the error of accept(2), which is `WouldBlock` if no connection waits.
     pub fn accept(&self) -> io::Result<OwnedFd> {
         let (client, _) = acceptfrom_with(&self.socket, SocketFlags::CLOEXEC)?;
-        set_socket_timeout(&client, Timeout::Recv, Some(PATIENCE))?;
+        set_socket_timeout(&client, Timeout::Recv, Some(CLIENT_RECV_TIMEOUT))?;
         set_socket_send_buffer_size(&client, SEND_BUFFER)?;
         Ok(client)
     }
@@ -161,84 +152,61 @@ impl AsFd for Listener {
     }
 }
 
-impl SocketFile {
-    /// Returns the file.
-    #[must_use]
-    pub const fn file(&self) -> &CreatedFile {
-        &self.file
-    }
-
-    /// Leaves the removal to the broker.
-    pub const fn hand_over(&mut self) {
-        self.is_handed_over = true;
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if !self.is_handed_over {
-            self.file.remove();
-        }
-    }
-}
-
-fn find(path: &Path) -> Result<Option<Metadata>, ListenError> {
-    match fs::symlink_metadata(path) {
-        Ok(found) => Ok(Some(found)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(ListenError::Bind(path.into(), error)),
-    }
-}
-
-/// Removes `found` from `path` if it is a socket that no process serves, or a link.
+/// Removes `path` if it is a socket on which no process listens, or a symbolic link.
 ///
-/// A process that was killed and cannot end serves no client, but its socket still accepts connections.
-fn make_way(path: &Path, address: &SocketAddrUnix, found: &Metadata) -> Result<(), ListenError> {
-    if !found.file_type().is_socket() && !found.file_type().is_symlink() {
+/// A process that was killed and cannot exit serves no client, but its socket still accepts
+/// connections, so it is removed too.
+fn remove_stale_socket(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError> {
+    let file_type = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(ListenError::Bind(path.into(), error)),
+    };
+    if !file_type.is_socket() && !file_type.is_symlink() {
         return Err(ListenError::NotASocket(path.into()));
     }
     let proc = Path::new("/proc");
     for _ in 0..MAX_PROBES {
         let pid = match probe(address) {
             Ok(pid) => pid,
-            // The second: a link to nothing. Whatever a link leads to stays, only the link goes.
+            // ENOENT: a dangling symbolic link. The target of a link is never removed.
             Err(Errno::CONNREFUSED | Errno::NOENT) => return remove(path),
-            // The backlog is full, as clients can make it after the process was killed.
+            // The backlog is full. Clients can fill it after the process was killed.
             Err(Errno::AGAIN) => match exiting_listener(proc, path) {
                 Some(pid) => return replace(path, pid),
                 None => break,
             },
             Err(error) => return Err(ListenError::Probe(path.into(), error.into())),
         };
-        match holder(proc, pid) {
-            Holder::Alive => break,
-            Holder::Exiting => return replace(path, pid),
-            Holder::Gone => thread::sleep(PROBE_DELAY),
+        match process_state(proc, pid) {
+            ProcessState::Alive => break,
+            ProcessState::Exiting => return replace(path, pid),
+            ProcessState::Gone => thread::sleep(PROBE_DELAY),
         }
     }
     Err(ListenError::InUse(path.into()))
 }
 
-/// Removes the socket of a process that was killed and cannot end.
+/// Removes the socket of a process that was killed and cannot exit.
 fn replace(path: &Path, pid: i32) -> Result<(), ListenError> {
     let socket = path.display();
     log::warn!(
-        "socket '{socket}' replaced: process {pid}, which has it open, was killed and cannot end"
+        "socket '{socket}' replaced: process {pid}, which has it open, was killed and cannot exit"
     );
     remove(path)
 }
 
-/// Connects to `address`, and returns the process that listens there; 0 if that is in another PID
+fn remove(path: &Path) -> Result<(), ListenError> {
+    fs::remove_file(path).map_err(|error| ListenError::Replace(path.into(), error))
+}
+
+/// Connects to `address` and returns the process that listens there; 0 if it is in another PID
 /// namespace.
 fn probe(address: &SocketAddrUnix) -> rustix::io::Result<i32> {
     let socket = new_socket()?;
     connect(&socket, address)?;
     let listener = getsockopt(&socket, sockopt::PeerCredentials);
     Ok(listener.map_or(0, |listener| listener.pid()))
-}
-
-fn remove(path: &Path) -> Result<(), ListenError> {
-    fs::remove_file(path).map_err(|error| ListenError::Replace(path.into(), error))
 }
 
 fn new_socket() -> rustix::io::Result<OwnedFd> {
@@ -252,37 +220,37 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::{UnixListener, UnixStream};
 
-    fn path_in(folder: &tempfile::TempDir) -> PathBuf {
-        folder.path().join("s")
+    fn path_in(dir: &tempfile::TempDir) -> PathBuf {
+        dir.path().join("s")
     }
 
     #[test]
-    fn a_stale_socket_is_replaced_and_nothing_is_left_beside_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = path_in(&folder);
+    fn stale_socket_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path_in(&dir);
         drop(UnixListener::bind(&path).unwrap());
         let (listener, file) = Listener::bind(&path).unwrap();
         UnixStream::connect(&path).unwrap();
         listener.accept().unwrap();
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-        drop(file);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        file.remove();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
-    fn a_live_socket_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = path_in(&folder);
-        let (first, _file) = Listener::bind(&path).unwrap();
+    fn live_socket_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path_in(&dir);
+        let (first, _) = Listener::bind(&path).unwrap();
         assert!(matches!(Listener::bind(&path), Err(ListenError::InUse(_))));
         UnixStream::connect(&path).unwrap();
         first.accept().unwrap();
     }
 
     #[test]
-    fn a_live_socket_with_a_full_backlog_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = path_in(&folder);
+    fn live_socket_with_full_backlog_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path_in(&dir);
         let busy = new_socket().unwrap();
         let address = SocketAddrUnix::new(&path).unwrap();
         bind(&busy, &address).unwrap();
@@ -299,26 +267,26 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = path_in(&folder);
-        fs::write(&path, "somebody's").unwrap();
+    fn regular_file_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path_in(&dir);
+        fs::write(&path, "content").unwrap();
         assert!(matches!(
             Listener::bind(&path),
             Err(ListenError::NotASocket(_))
         ));
-        assert_eq!(fs::read_to_string(&path).unwrap(), "somebody's");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "content");
     }
 
     #[test]
-    fn a_link_is_replaced_unless_it_leads_to_a_live_socket() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = path_in(&folder);
-        let target = folder.path().join("target");
-        fs::write(&target, "somebody's").unwrap();
+    fn symlink_is_replaced_unless_its_target_is_live() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path_in(&dir);
+        let target = dir.path().join("target");
+        fs::write(&target, "content").unwrap();
         symlink(&target, &path).unwrap();
-        drop(Listener::bind(&path).unwrap());
-        assert_eq!(fs::read_to_string(&target).unwrap(), "somebody's");
+        Listener::bind(&path).unwrap().1.remove();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "content");
 
         fs::remove_file(&target).unwrap();
         let _live = UnixListener::bind(&target).unwrap();
@@ -327,13 +295,13 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_has_taken_our_place_is_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = path_in(&folder);
+    fn replaced_socket_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path_in(&dir);
         let (_first, file) = Listener::bind(&path).unwrap();
         fs::remove_file(&path).unwrap();
         let second = UnixListener::bind(&path).unwrap();
-        drop(file);
+        file.remove();
         UnixStream::connect(&path).unwrap();
         second.accept().unwrap();
     }

@@ -53,9 +53,9 @@ use linux_util::memory;
 use pr_helper_protocol::ReplyBuffer;
 use thiserror::Error;
 
+use crate::cli::Limits;
 use crate::command::executor::CommandExecutor;
 use crate::command::peer::ProcessKey;
-use crate::limits::Limits;
 use crate::logging::{KeyedRateLimit, RateLimit};
 use crate::process::closer::Closer;
 use crate::server::listener::Listener;

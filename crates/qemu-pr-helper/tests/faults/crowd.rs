@@ -81,9 +81,7 @@ impl Running {
         let most = MOST.to_string();
         let options = Options::parse_from(["helper", "--max-commands-per-device", &most]);
         let devices = Devices::default();
-        let (listener, file) = Listener::bind(&folder.path().join("socket")).unwrap();
-        // The folder goes, and the socket with it.
-        std::mem::forget(file);
+        let (listener, _) = Listener::bind(&folder.path().join("socket")).unwrap();
         let engine = Server::new(listener, devices.clone(), None, &options.limits);
         let engine = Arc::new(engine.unwrap());
         engine.start().unwrap();

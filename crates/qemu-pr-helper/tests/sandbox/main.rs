@@ -1,18 +1,21 @@
-//! The sandbox of the real helper: it lets everything through that the helper does, and has no entry that nothing
-//! needs; what a helper must not do fails.
+//! The sandbox of the real helper: it allows everything that the helper does, its list of system
+//! calls has no unused entry, and everything else fails.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::env;
 use std::io::{self, Write as _};
 
-mod refused;
+mod forbidden;
 mod status;
 mod used;
 
-/// Says that something was not tested, so that it is seen; and fails where nothing may be skipped.
-fn skipped(why: &str) {
-    assert!(env::var_os("PR_COMPAT_STRICT").is_none(), "skipped: {why}");
-    // Not with eprintln, which the test harness keeps to itself.
-    let _ = writeln!(io::stderr(), "sandbox: skipped: {why}");
+/// Prints that a test was skipped. Fails if `PR_COMPAT_STRICT` forbids that.
+fn skipped(reason: &str) {
+    assert!(
+        env::var_os("PR_COMPAT_STRICT").is_none(),
+        "skipped: {reason}"
+    );
+    // Not with eprintln, whose output the test harness captures.
+    let _ = writeln!(io::stderr(), "sandbox: skipped: {reason}");
 }

@@ -1,4 +1,4 @@
-//! What the kernel says of a helper that serves.
+//! Privileges and sandbox of a serving helper, as the kernel reports them.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use pr_helper_protocol::Client;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// `/proc/PID/status` of a helper with these options, once it serves.
+/// Returns `/proc/PID/status` of a serving helper with these options.
 fn status(options: &[&str]) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("socket");
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
     let mut helper = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"));
     helper
         .arg("-k")
@@ -20,9 +20,9 @@ fn status(options: &[&str]) -> String {
         .args(options)
         .stdin(Stdio::null());
     let mut helper = helper.spawn().unwrap();
-    let end = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while let Err(error) = Client::connect(&socket) {
-        assert!(Instant::now() < end, "{error}");
+        assert!(Instant::now() < deadline, "{error}");
         sleep(Duration::from_millis(10));
     }
     let status = fs::read_to_string(format!("/proc/{}/status", helper.id()));
@@ -37,7 +37,7 @@ fn field<'a>(status: &'a str, name: &str) -> &'a str {
 }
 
 #[test]
-fn a_helper_has_one_capability_and_a_filter() {
+fn helper_has_one_capability_and_a_filter() {
     let status = status(&[]);
     assert_eq!(field(&status, "NoNewPrivs"), "1");
     assert_eq!(field(&status, "Seccomp"), "2");
@@ -45,7 +45,7 @@ fn a_helper_has_one_capability_and_a_filter() {
         assert_eq!(field(&status, set), "0000000000000000", "{set}");
     }
     if !rustix::process::geteuid().is_root() {
-        return crate::skipped("not root: there are no capabilities to give up");
+        return crate::skipped("not root: there are no capabilities to drop");
     }
     assert_eq!(field(&status, "CapBnd"), "0000000000000000");
     for set in ["CapPrm", "CapEff"] {
@@ -54,7 +54,7 @@ fn a_helper_has_one_capability_and_a_filter() {
 }
 
 #[test]
-fn a_helper_can_do_without() {
+fn sandbox_can_be_off() {
     assert_eq!(field(&status(&["--sandbox", "off"]), "Seccomp"), "0");
     assert_eq!(field(&status(&["--sandbox=log"]), "Seccomp"), "2");
 }

@@ -16,7 +16,7 @@ use shuttle::rand::{Rng as _, thread_rng};
 
 use super::device::Device;
 use super::sync::thread::{Refused, refuse};
-use crate::limits::Limits;
+use crate::cli::Limits;
 use crate::server::Server;
 use crate::server::epoll::Poll;
 use crate::server::listener::Listener;
