@@ -1,4 +1,4 @@
-//! What the documents say of events is what there is.
+//! The documents name the events and tests that exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result, ensure};
 const SECURITY: &str = include_str!("../../../docs/security.md");
 const TRACING: &str = include_str!("../../../docs/tracing.md");
 
-/// What the helper prints with these options.
-fn printed(options: &[&str]) -> Result<String> {
+/// Returns the standard output of the helper with these options.
+fn stdout_of(options: &[&str]) -> Result<String> {
     let helper = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"))
         .args(options)
         .output()?;
@@ -19,7 +19,7 @@ fn printed(options: &[&str]) -> Result<String> {
     Ok(String::from_utf8(helper.stdout)?)
 }
 
-/// The rows of the table of events: names, and arguments in order.
+/// Returns the rows of the table of events: names, and arguments in order.
 fn rows() -> Result<Vec<(String, Vec<String>)>> {
     let (_, table) = TRACING
         .split_once("| event | arguments | when |")
@@ -41,7 +41,7 @@ fn rows() -> Result<Vec<(String, Vec<String>)>> {
     .collect()
 }
 
-/// A definition's name and arguments: `name(type argument, …) "format"`.
+/// Parses a definition, `name(type argument, …) "format"`, into its name and arguments.
 fn definition(line: &str) -> Result<(String, Vec<String>)> {
     let (name, rest) = line.split_once('(').context("no arguments")?;
     let (arguments, _) = rest.split_once(')').context("no end")?;
@@ -53,8 +53,8 @@ fn definition(line: &str) -> Result<(String, Vec<String>)> {
 }
 
 #[test]
-fn every_event_has_its_row_with_its_arguments() {
-    let defined = printed(&["--trace-events"]).unwrap();
+fn table_of_events_is_complete() {
+    let defined = stdout_of(&["--trace-events"]).unwrap();
     let defined: BTreeSet<_> = defined
         .lines()
         .map(|line| definition(line).unwrap())
@@ -65,20 +65,20 @@ fn every_event_has_its_row_with_its_arguments() {
 }
 
 #[test]
-fn the_list_is_that_of_the_definitions() {
-    let listed = printed(&["-T", "help"]).unwrap();
-    let defined = printed(&["--trace-events"]).unwrap();
+fn event_list_matches_the_definitions() {
+    let listed = stdout_of(&["-T", "help"]).unwrap();
+    let defined = stdout_of(&["--trace-events"]).unwrap();
     let names = defined.lines().map(|line| definition(line).unwrap().0);
     assert!(listed.lines().eq(names), "{listed}");
 }
 
-/// Each row of the table of threats names files and tests, and they exist.
+/// Each row of the table of threats names files and tests that exist.
 #[test]
-fn threats_name_tests_that_exist() {
+fn tests_of_threats_exist() {
     let (_, table) = SECURITY.split_once("| proved by |").unwrap();
     let rows = table.lines().skip(2);
     let rows: Vec<_> = rows.take_while(|line| line.starts_with('|')).collect();
-    assert!(rows.len() > 20, "the table of threats is not where it was");
+    assert!(rows.len() > 20, "no table of threats");
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     for row in rows {
         let cell = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap();
@@ -86,13 +86,13 @@ fn threats_name_tests_that_exist() {
         assert!(!words.is_empty(), "no test: {row}");
         for pair in words.chunks(2) {
             let [file, test] = pair else {
-                panic!("a file without a test: {row}");
+                panic!("file without a test: {row}");
             };
             let paths = [own.join(file), own.join("../..").join(file)];
             let text = paths.iter().find_map(|path| fs::read_to_string(path).ok());
-            let text = text.unwrap_or_else(|| panic!("no file {file}"));
-            let is_there = text.contains(&format!("fn {test}("));
-            assert!(is_there, "no test {test} in {file}");
+            let text = text.unwrap_or_else(|| panic!("missing file {file}"));
+            let exists = text.contains(&format!("fn {test}("));
+            assert!(exists, "missing test {test} in {file}");
         }
     }
 }

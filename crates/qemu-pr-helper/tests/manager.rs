@@ -1,6 +1,6 @@
-//! What a service manager hears of a helper.
+//! Messages of the helper to a service manager.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::ffi::OsStr;
 use std::fs;
@@ -18,9 +18,9 @@ use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::{Pid, Signal, kill_process};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Ends with the test, whatever that comes to.
+/// A helper, which is killed on drop.
 struct Helper(Child);
 
 impl Drop for Helper {
@@ -31,10 +31,10 @@ impl Drop for Helper {
 }
 
 impl Helper {
-    fn start(folder: &Path, manager: impl AsRef<OsStr>, watchdog: &[(&str, &str)]) -> Self {
+    fn start(dir: &Path, manager: impl AsRef<OsStr>, watchdog: &[(&str, &str)]) -> Self {
         let helper = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"))
             .arg("-k")
-            .arg(folder.join("socket"))
+            .arg(dir.join("socket"))
             .env("NOTIFY_SOCKET", manager)
             .envs(watchdog.iter().copied())
             .stdin(Stdio::null())
@@ -49,8 +49,8 @@ impl Helper {
     }
 }
 
-/// The lines of the next message.
-fn hear(manager: &UnixDatagram) -> Vec<String> {
+/// Returns the lines of the next message.
+fn receive(manager: &UnixDatagram) -> Vec<String> {
     let mut message = [0; 4096];
     let length = manager.recv(&mut message).unwrap();
     let text = String::from_utf8(message[..length].to_vec()).unwrap();
@@ -58,29 +58,29 @@ fn hear(manager: &UnixDatagram) -> Vec<String> {
 }
 
 #[test]
-fn it_serves_is_alive_and_ends() {
-    let folder = tempfile::tempdir().unwrap();
-    let address = folder.path().join("notify");
+fn helper_sends_ready_watchdog_and_stopping() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = dir.path().join("notify");
     let manager = UnixDatagram::bind(&address).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut helper = Helper::start(folder.path(), address, &[("WATCHDOG_USEC", "100000")]);
+    manager.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let mut helper = Helper::start(dir.path(), address, &[("WATCHDOG_USEC", "100000")]);
     let status = "STATUS=0 clients, 0 commands in progress";
-    assert_eq!(hear(&manager), ["READY=1", "NOTIFYACCESS=all", status]);
-    let client = Client::connect(&folder.path().join("socket")).unwrap();
-    let end = Instant::now() + PATIENCE;
+    assert_eq!(receive(&manager), ["READY=1", "NOTIFYACCESS=all", status]);
+    let client = Client::connect(&dir.path().join("socket")).unwrap();
+    let deadline = Instant::now() + TIMEOUT;
     loop {
-        let heard = hear(&manager);
-        assert_eq!(heard[0], "WATCHDOG=1");
-        if heard[1] == "STATUS=1 clients, 0 commands in progress" {
+        let message = receive(&manager);
+        assert_eq!(message[0], "WATCHDOG=1");
+        if message[1] == "STATUS=1 clients, 0 commands in progress" {
             break;
         }
-        assert!(Instant::now() < end, "{heard:?}");
+        assert!(Instant::now() < deadline, "{message:?}");
     }
     drop(client);
     helper.terminate();
-    let mut last = hear(&manager);
+    let mut last = receive(&manager);
     while last[0] == "WATCHDOG=1" {
-        last = hear(&manager);
+        last = receive(&manager);
     }
     assert_eq!(
         last,
@@ -89,53 +89,50 @@ fn it_serves_is_alive_and_ends() {
 }
 
 #[test]
-fn without_a_watchdog_nothing_is_said_in_between() {
-    let folder = tempfile::tempdir().unwrap();
+fn helper_without_watchdog_sends_no_ping() {
+    let dir = tempfile::tempdir().unwrap();
     let name = format!("pr-helper-test-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).unwrap();
     let manager = UnixDatagram::bind_addr(&address).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
-    let somebody_else = [("WATCHDOG_USEC", "1000"), ("WATCHDOG_PID", "1")];
-    let mut helper = Helper::start(folder.path(), format!("@{name}"), &somebody_else);
-    assert_eq!(hear(&manager)[0], "READY=1");
+    manager.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let other_process = [("WATCHDOG_USEC", "1000"), ("WATCHDOG_PID", "1")];
+    let mut helper = Helper::start(dir.path(), format!("@{name}"), &other_process);
+    assert_eq!(receive(&manager)[0], "READY=1");
     helper.terminate();
-    assert_eq!(hear(&manager)[0], "STOPPING=1");
+    assert_eq!(receive(&manager)[0], "STOPPING=1");
 }
 
 #[test]
-fn a_manager_that_is_not_there_is_no_reason_not_to_serve() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut helper = Helper::start(folder.path(), folder.path().join("nobody"), &[]);
-    let end = Instant::now() + PATIENCE;
-    while let Err(error) = Client::connect(&folder.path().join("socket")) {
-        assert!(Instant::now() < end, "{error}");
+fn helper_serves_without_its_service_manager() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut helper = Helper::start(dir.path(), dir.path().join("missing"), &[]);
+    let deadline = Instant::now() + TIMEOUT;
+    while let Err(error) = Client::connect(&dir.path().join("socket")) {
+        assert!(Instant::now() < deadline, "{error}");
         sleep(Duration::from_millis(10));
     }
     let mut stderr = helper.0.stderr.take().unwrap();
     helper.terminate();
-    let mut said = String::new();
-    stderr.read_to_string(&mut said).unwrap();
-    // An ordinary user's helper has more to log, such as the capability that it lacks.
-    let about_manager = said.lines().filter(|line| line.contains("service manager"));
+    let mut log = String::new();
+    stderr.read_to_string(&mut log).unwrap();
+    // The helper of an ordinary user also logs that it lacks the capability.
+    let about_manager = log.lines().filter(|line| line.contains("service manager"));
     let about_manager: Vec<&str> = about_manager.collect();
-    assert_eq!(about_manager.len(), 1, "{said}");
-    assert!(
-        about_manager[0].contains("cannot tell the service manager anything"),
-        "{said}"
-    );
+    assert_eq!(about_manager.len(), 1, "{log}");
+    assert!(about_manager[0].contains("cannot connect"), "{log}");
 }
 
 #[test]
-fn a_daemon_says_which_process_it_is_before_its_caller_ends() {
-    let folder = tempfile::tempdir().unwrap();
-    let address = folder.path().join("notify");
+fn daemon_sends_its_pid_before_its_parent_exits() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = dir.path().join("notify");
     let manager = UnixDatagram::bind(&address).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
-    let pid_file = folder.path().join("pid");
+    manager.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let pid_file = dir.path().join("pid");
     let status = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"))
         .arg("-d")
         .arg("-k")
-        .arg(folder.path().join("socket"))
+        .arg(dir.path().join("socket"))
         .arg("-f")
         .arg(&pid_file)
         .env("NOTIFY_SOCKET", address)
@@ -144,19 +141,19 @@ fn a_daemon_says_which_process_it_is_before_its_caller_ends() {
     let process = fs::read_to_string(pid_file).unwrap();
     let process = Pid::from_raw(process.trim().parse().unwrap()).unwrap();
     manager.set_nonblocking(true).unwrap();
-    let heard = hear(&manager);
+    let message = receive(&manager);
     kill_process(process, Signal::TERM).unwrap();
-    assert_eq!(heard[0], "READY=1");
-    assert_eq!(heard[1], format!("MAINPID={}", process.as_raw_nonzero()));
-    assert_eq!(heard[2], "NOTIFYACCESS=all");
+    assert_eq!(message[0], "READY=1");
+    assert_eq!(message[1], format!("MAINPID={}", process.as_raw_nonzero()));
+    assert_eq!(message[2], "NOTIFYACCESS=all");
 }
 
 #[test]
-fn a_manager_that_is_busy_hears_it_later() {
-    let folder = tempfile::tempdir().unwrap();
-    let address = folder.path().join("notify");
+fn ready_is_sent_when_the_queue_has_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let address = dir.path().join("notify");
     let manager = UnixDatagram::bind(&address).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    manager.set_read_timeout(Some(TIMEOUT)).unwrap();
     let others = UnixDatagram::unbound().unwrap();
     others.connect(&address).unwrap();
     others.set_nonblocking(true).unwrap();
@@ -164,12 +161,12 @@ fn a_manager_that_is_busy_hears_it_later() {
     while others.send(b"OTHER=1").is_ok() {
         waiting += 1;
     }
-    let _helper = Helper::start(folder.path(), address, &[]);
+    let _helper = Helper::start(dir.path(), address, &[]);
     sleep(Duration::from_millis(1500));
     for _ in 0..waiting {
-        assert_eq!(hear(&manager), ["OTHER=1"]);
+        assert_eq!(receive(&manager), ["OTHER=1"]);
     }
-    assert_eq!(hear(&manager)[0], "READY=1");
+    assert_eq!(receive(&manager)[0], "READY=1");
 }
 
 /// Returns the number of sockets that a process has open.
@@ -188,16 +185,16 @@ fn broker_of(helper: &Helper) -> Pid {
     Pid::from_raw(children.trim().parse().unwrap()).unwrap()
 }
 
-/// Binds the socket of a service manager that learns which process a message is from.
+/// Binds the socket of a service manager that receives the credentials of senders.
 fn manager_with_credentials(address: &Path) -> UnixDatagram {
     let manager = UnixDatagram::bind(address).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    manager.set_read_timeout(Some(TIMEOUT)).unwrap();
     set_socket_passcred(&manager, true).unwrap();
     manager
 }
 
-/// Receives a message, and returns its first line and the process that has sent it.
-fn hear_from(manager: &UnixDatagram) -> (String, Pid) {
+/// Receives a message. Returns its first line and the process that sent it.
+fn receive_from(manager: &UnixDatagram) -> (String, Pid) {
     let mut bytes = [0; 4096];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -213,22 +210,22 @@ fn hear_from(manager: &UnixDatagram) -> (String, Pid) {
 
 #[test]
 fn helper_that_serves_has_no_notify_socket() {
-    let folder = tempfile::tempdir().unwrap();
-    let address = folder.path().join("notify");
+    let dir = tempfile::tempdir().unwrap();
+    let address = dir.path().join("notify");
     let manager = manager_with_credentials(&address);
-    let mut helper = Helper::start(folder.path(), &address, &[("WATCHDOG_USEC", "100000")]);
+    let mut helper = Helper::start(dir.path(), &address, &[("WATCHDOG_USEC", "100000")]);
     let process = Pid::from_child(&helper.0);
-    assert_eq!(hear_from(&manager), ("READY=1".to_owned(), process));
-    drop(Client::connect(&folder.path().join("socket")).unwrap());
+    assert_eq!(receive_from(&manager), ("READY=1".to_owned(), process));
+    drop(Client::connect(&dir.path().join("socket")).unwrap());
     let broker = broker_of(&helper);
-    assert_eq!(hear_from(&manager), ("WATCHDOG=1".to_owned(), broker));
-    // As many sockets as a helper without a service manager. The connection of a client that has
-    // left may be there still.
+    assert_eq!(receive_from(&manager), ("WATCHDOG=1".to_owned(), broker));
+    // As many sockets as a helper without a service manager. The connection of the client can still
+    // be open for a moment.
     let other = tempfile::tempdir().unwrap();
     let unmanaged = Helper::start(other.path(), "", &[]);
-    let end = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while let Err(error) = Client::connect(&other.path().join("socket")) {
-        assert!(Instant::now() < end, "{error}");
+        assert!(Instant::now() < deadline, "{error}");
         sleep(Duration::from_millis(10));
     }
     loop {
@@ -236,37 +233,37 @@ fn helper_that_serves_has_no_notify_socket() {
         if numbers[0] == numbers[1] {
             break;
         }
-        assert!(Instant::now() < end, "{numbers:?}");
+        assert!(Instant::now() < deadline, "{numbers:?}");
         sleep(Duration::from_millis(10));
     }
     helper.terminate();
-    let mut last = hear_from(&manager);
+    let mut last = receive_from(&manager);
     while last.0 == "WATCHDOG=1" {
-        last = hear_from(&manager);
+        last = receive_from(&manager);
     }
     assert_eq!(last, ("STOPPING=1".to_owned(), broker));
 }
 
 #[test]
 fn stopped_broker_sends_no_watchdog_message() {
-    let folder = tempfile::tempdir().unwrap();
-    let address = folder.path().join("notify");
+    let dir = tempfile::tempdir().unwrap();
+    let address = dir.path().join("notify");
     let manager = UnixDatagram::bind(&address).unwrap();
-    manager.set_read_timeout(Some(PATIENCE)).unwrap();
-    let helper = Helper::start(folder.path(), &address, &[("WATCHDOG_USEC", "100000")]);
-    assert_eq!(hear(&manager)[0], "READY=1");
-    assert_eq!(hear(&manager)[0], "WATCHDOG=1");
+    manager.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let helper = Helper::start(dir.path(), &address, &[("WATCHDOG_USEC", "100000")]);
+    assert_eq!(receive(&manager)[0], "READY=1");
+    assert_eq!(receive(&manager)[0], "WATCHDOG=1");
     let broker = broker_of(&helper);
     kill_process(broker, Signal::STOP).unwrap();
-    // Messages that were sent before.
+    // Discards the messages from before the stop.
     sleep(Duration::from_millis(500));
     manager.set_nonblocking(true).unwrap();
     while manager.recv(&mut [0; 4096]).is_ok() {}
-    // Ten times the interval.
+    // Ten times the period of the messages.
     sleep(Duration::from_millis(500));
     let error = manager.recv(&mut [0; 4096]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     manager.set_nonblocking(false).unwrap();
     kill_process(broker, Signal::CONT).unwrap();
-    assert_eq!(hear(&manager)[0], "WATCHDOG=1");
+    assert_eq!(receive(&manager)[0], "WATCHDOG=1");
 }

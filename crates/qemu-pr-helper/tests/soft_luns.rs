@@ -1,6 +1,6 @@
-//! The real helper with a folder of soft LUNs: what it takes for a port, and what it answers then.
+//! The real helper with a directory of soft LUNs: which files it treats as ports, and its replies.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read as _;
@@ -21,22 +21,22 @@ const READ_KEYS: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0]
 const REGISTER: [u8; 16] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
 const RESERVE_EXCLUSIVE: [u8; 16] = [0x5f, 1, 3, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
 
-/// The parameter list of the service actions that have no more.
+/// Returns the basic parameter list of PERSISTENT RESERVE OUT.
 fn keys(key: u64, action_key: u64) -> Vec<u8> {
     let mut list = [key.to_be_bytes(), action_key.to_be_bytes()].concat();
     list.resize(24, 0);
     list
 }
 
-/// A folder with the soft LUN `lun` and its ports `a` and `b`, and a helper that may know it.
-struct Play {
-    folder: TempDir,
+/// A helper in a directory with the soft LUN `lun`, whose ports are `a` and `b`.
+struct Fixture {
+    dir: TempDir,
     helper: Child,
 }
 
-impl Play {
+impl Fixture {
     fn new(arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let port = |name: &str, sas_address| Port {
             name: name.parse().unwrap(),
             nexus: Nexus {
@@ -45,26 +45,26 @@ impl Play {
             },
         };
         let ports = vec![port("a", 0xa), port("b", 0xb)];
-        fs::create_dir(folder.path().join("luns")).unwrap();
+        fs::create_dir(dir.path().join("luns")).unwrap();
         Lun::create(
-            &folder.path().join("luns/lun"),
+            &dir.path().join("luns/lun"),
             ports,
             SupportedFeatures::default(),
         )
         .unwrap();
         let helper = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"))
-            .current_dir(folder.path())
+            .current_dir(dir.path())
             .arg("-k")
-            .arg(folder.path().join("socket"))
+            .arg(dir.path().join("socket"))
             .args(arguments)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        Play { folder, helper }
+        Fixture { dir, helper }
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.dir.path().join(name)
     }
 
     fn lun(&self) -> Lun {
@@ -72,34 +72,35 @@ impl Play {
     }
 
     fn send(&self, file: &File, cdb: [u8; 16], list: &[u8]) -> Response {
-        let began = Instant::now();
+        let start = Instant::now();
         let mut client = loop {
             match Client::connect(&self.path("socket")) {
                 Ok(client) => break client,
-                Err(error) => assert!(began.elapsed() < Duration::from_secs(60), "{error:?}"),
+                Err(error) => assert!(start.elapsed() < Duration::from_secs(60), "{error:?}"),
             }
             thread::sleep(Duration::from_millis(10));
         };
         client.execute(cdb, file.as_fd(), list).unwrap()
     }
 
-    /// Sends a command to a file that is opened for it.
-    fn ask(&self, name: &str, cdb: [u8; 16], list: &[u8]) -> Response {
+    /// Opens a file and sends a command to it.
+    fn execute(&self, name: &str, cdb: [u8; 16], list: &[u8]) -> Response {
         self.send(&open(&self.path(name)), cdb, list)
     }
 
-    /// Registers both ports and clears through one of them. Gives the other one.
-    fn has_something_to_be_told(&self) -> &'static str {
+    /// Registers both ports and clears through one of them. Returns the other one, which has a unit
+    /// attention then.
+    fn with_unit_attention(&self) -> &'static str {
         const CLEAR: [u8; 16] = [0x5f, 3, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
         let (a, b) = ("luns/lun/ports/a", "luns/lun/ports/b");
-        good(&self.ask(a, REGISTER, &keys(0, 0xaa)));
-        good(&self.ask(b, REGISTER, &keys(0, 0xbb)));
-        good(&self.ask(a, CLEAR, &keys(0xaa, 0)));
+        good(&self.execute(a, REGISTER, &keys(0, 0xaa)));
+        good(&self.execute(b, REGISTER, &keys(0, 0xbb)));
+        good(&self.execute(a, CLEAR, &keys(0xaa, 0)));
         b
     }
 
-    /// Ends the helper, and gives what it has said.
-    fn said(mut self) -> String {
+    /// Kills the helper and returns its log.
+    fn log(mut self) -> String {
         self.helper.kill().unwrap();
         let mut text = String::new();
         self.helper
@@ -113,9 +114,9 @@ impl Play {
     }
 }
 
-impl Drop for Play {
+impl Drop for Fixture {
     fn drop(&mut self) {
-        // It may have ended.
+        // Fails if the helper has exited.
         let _ = self.helper.kill();
         let _ = self.helper.wait();
     }
@@ -135,9 +136,9 @@ fn good(answer: &Response) -> &[u8] {
     &answer.data
 }
 
-/// Sense key, additional sense code and its qualifier of a CHECK CONDITION.
+/// Returns sense key, additional sense code and qualifier of a CHECK CONDITION.
 #[track_caller]
-fn refusal(answer: &Response) -> (u8, u8, u8) {
+fn sense(answer: &Response) -> (u8, u8, u8) {
     assert_eq!(
         (answer.status, answer.data.len()),
         (Status::CHECK_CONDITION, 0)
@@ -147,27 +148,27 @@ fn refusal(answer: &Response) -> (u8, u8, u8) {
 }
 
 #[test]
-fn ports_are_nexuses_of_one_unit() {
-    let play = Play::new(&["--soft-luns", "luns"]);
+fn ports_are_nexuses_of_one_logical_unit() {
+    let fixture = Fixture::new(&["--soft-luns", "luns"]);
     let (a, b) = ("luns/lun/ports/a", "luns/lun/ports/b");
     for (port, key) in [(a, 0xaa), (b, 0xbb)] {
-        let answer = play.ask(port, REGISTER, &keys(0, key));
+        let answer = fixture.execute(port, REGISTER, &keys(0, key));
         assert!(good(&answer).is_empty());
     }
-    good(&play.ask(a, RESERVE_EXCLUSIVE, &keys(0xaa, 0)));
-    let refused = play.ask(b, RESERVE_EXCLUSIVE, &keys(0xbb, 0));
-    assert_eq!(refused.status, Status::RESERVATION_CONFLICT);
-    assert_eq!(refused.sense, [0; 96]);
+    good(&fixture.execute(a, RESERVE_EXCLUSIVE, &keys(0xaa, 0)));
+    let rejected = fixture.execute(b, RESERVE_EXCLUSIVE, &keys(0xbb, 0));
+    assert_eq!(rejected.status, Status::RESERVATION_CONFLICT);
+    assert_eq!(rejected.sense, [0; 96]);
 
-    let read = play.ask(b, READ_KEYS, &[]);
+    let read = fixture.execute(b, READ_KEYS, &[]);
     let expected = [
         &[0, 0, 0, 2, 0, 0, 0, 16][..],
         &0xaa_u64.to_be_bytes(),
         &0xbb_u64.to_be_bytes(),
     ];
     assert_eq!(good(&read), expected.concat());
-    // What the helper was told is what others read in the files, and the other way round.
-    let unit = play.lun().load().unwrap();
+    // The state file has the registrations.
+    let unit = fixture.lun().load().unwrap();
     let keys: Vec<_> = unit
         .registrations()
         .iter()
@@ -177,153 +178,153 @@ fn ports_are_nexuses_of_one_unit() {
 }
 
 #[test]
-fn data_ends_at_the_allocation_length() {
-    let play = Play::new(&["--soft-luns", "luns"]);
+fn data_is_limited_by_allocation_length() {
+    let fixture = Fixture::new(&["--soft-luns", "luns"]);
     let port = "luns/lun/ports/a";
-    good(&play.ask(port, REGISTER, &keys(0, 0xaa)));
+    good(&fixture.execute(port, REGISTER, &keys(0, 0xaa)));
     for length in [0, 1, 7, 8, 15, 16, 17] {
         let mut cdb = READ_KEYS;
         cdb[8] = length;
-        let answer = play.ask(port, cdb, &[]);
+        let answer = fixture.execute(port, cdb, &[]);
         assert_eq!(good(&answer).len(), usize::from(length.min(16)));
     }
 }
 
 #[test]
-fn a_unit_attention_is_sense_data() {
-    let play = Play::new(&["--soft-luns", "luns"]);
-    let b = play.has_something_to_be_told();
-    assert_eq!(refusal(&play.ask(b, READ_KEYS, &[])), (6, 0x2a, 3));
-    good(&play.ask(b, READ_KEYS, &[]));
+fn unit_attention_is_sense_data() {
+    let fixture = Fixture::new(&["--soft-luns", "luns"]);
+    let b = fixture.with_unit_attention();
+    assert_eq!(sense(&fixture.execute(b, READ_KEYS, &[])), (6, 0x2a, 3));
+    good(&fixture.execute(b, READ_KEYS, &[]));
 }
 
 #[test]
-fn a_port_that_is_open_for_reading_alone_cannot_change_anything() {
-    let play = Play::new(&["--soft-luns", "luns"]);
-    let port = File::open(play.path("luns/lun/ports/a")).unwrap();
-    good(&play.send(&port, READ_KEYS, &[]));
-    let refused = play.send(&port, REGISTER, &keys(0, 0xaa));
-    assert_eq!(refusal(&refused), (5, 0x20, 0));
+fn change_through_a_read_only_port_is_rejected() {
+    let fixture = Fixture::new(&["--soft-luns", "luns"]);
+    let port = File::open(fixture.path("luns/lun/ports/a")).unwrap();
+    good(&fixture.send(&port, READ_KEYS, &[]));
+    let rejected = fixture.send(&port, REGISTER, &keys(0, 0xaa));
+    assert_eq!(sense(&rejected), (5, 0x20, 0));
 }
 
 #[test]
-fn any_other_file_is_what_it_was() {
-    let play = Play::new(&["--soft-luns", "luns"]);
-    fs::write(play.path("file"), "").unwrap();
+fn other_files_are_not_ports() {
+    let fixture = Fixture::new(&["--soft-luns", "luns"]);
+    fs::write(fixture.path("file"), "").unwrap();
     for name in ["file", "luns/lun/lun.json", "luns/lun/lock"] {
         assert_eq!(
-            refusal(&play.ask(name, READ_KEYS, &[])),
+            sense(&fixture.execute(name, READ_KEYS, &[])),
             (0xb, 0, 6),
             "{name}"
         );
     }
     assert_eq!(
-        refusal(&play.send(&open("/dev/null".as_ref()), READ_KEYS, &[])),
+        sense(&fixture.send(&open("/dev/null".as_ref()), READ_KEYS, &[])),
         (0xb, 0, 6)
     );
 }
 
 #[test]
-fn whoever_may_not_open_a_port_cannot_take_its_unit_attentions() {
-    let play = Play::new(&["--soft-luns", "luns"]);
-    let b = play.has_something_to_be_told();
-    // To be opened so a file's mode does not matter.
+fn o_path_descriptor_keeps_the_unit_attention() {
+    let fixture = Fixture::new(&["--soft-luns", "luns"]);
+    let b = fixture.with_unit_attention();
+    // O_PATH requires no permission on the file itself.
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
-    let path = rustix::fs::open(play.path(b), flags, rustix::fs::Mode::empty()).unwrap();
-    let refused = play.send(&File::from(path), READ_KEYS, &[]);
-    assert_eq!(refusal(&refused), (0xb, 0, 6));
-    assert_eq!(refusal(&play.ask(b, READ_KEYS, &[])), (6, 0x2a, 3));
+    let path = rustix::fs::open(fixture.path(b), flags, rustix::fs::Mode::empty()).unwrap();
+    let rejected = fixture.send(&File::from(path), READ_KEYS, &[]);
+    assert_eq!(sense(&rejected), (0xb, 0, 6));
+    assert_eq!(sense(&fixture.execute(b, READ_KEYS, &[])), (6, 0x2a, 3));
 }
 
 #[test]
-fn a_soft_lun_that_cannot_be_read_changes_nothing_for_other_files() {
-    let play = Play::new(&["--soft-luns", "luns"]);
-    // Too many links, which stop root too.
-    fs::create_dir(play.path("luns/a")).unwrap();
-    std::os::unix::fs::symlink("b", play.path("luns/b")).unwrap();
-    fs::write(play.path("file"), "").unwrap();
-    assert_eq!(refusal(&play.ask("file", READ_KEYS, &[])), (0xb, 0, 6));
-    good(&play.ask("luns/lun/ports/a", READ_KEYS, &[]));
-    let said = play.said();
+fn unreadable_soft_lun_leaves_other_files() {
+    let fixture = Fixture::new(&["--soft-luns", "luns"]);
+    // A symbolic link loop, which root cannot open either.
+    fs::create_dir(fixture.path("luns/a")).unwrap();
+    std::os::unix::fs::symlink("b", fixture.path("luns/b")).unwrap();
+    fs::write(fixture.path("file"), "").unwrap();
+    assert_eq!(sense(&fixture.execute("file", READ_KEYS, &[])), (0xb, 0, 6));
+    good(&fixture.execute("luns/lun/ports/a", READ_KEYS, &[]));
+    let log = fixture.log();
     assert!(
-        said.contains("cannot tell whether a file is a port"),
-        "{said}"
+        log.contains("cannot tell whether a file is a port"),
+        "{log}"
     );
     assert!(
-        said.contains("luns/b: Too many levels of symbolic links"),
-        "{said}"
+        log.contains("luns/b: Too many levels of symbolic links"),
+        "{log}"
     );
 }
 
 #[test]
-fn a_soft_lun_that_somebody_has_locked_is_busy() {
-    let play = Play::new(&["--soft-luns", "luns"]);
-    let lock = File::open(play.path("luns/lun/lock")).unwrap();
+fn locked_soft_lun_is_busy() {
+    let fixture = Fixture::new(&["--soft-luns", "luns"]);
+    let lock = File::open(fixture.path("luns/lun/lock")).unwrap();
     lock.lock().unwrap();
-    let answer = play.ask("luns/lun/ports/a", READ_KEYS, &[]);
+    let answer = fixture.execute("luns/lun/ports/a", READ_KEYS, &[]);
     assert_eq!(answer.status, Status::BUSY);
     drop(lock);
-    good(&play.ask("luns/lun/ports/a", READ_KEYS, &[]));
-    let said = play.said();
+    good(&fixture.execute("luns/lun/ports/a", READ_KEYS, &[]));
+    let log = fixture.log();
     assert!(
-        said.contains("answered with BUSY") && said.contains("is locked by another process"),
-        "{said}"
+        log.contains("answered with BUSY") && log.contains("lock is locked"),
+        "{log}"
     );
 }
 
 #[test]
-fn without_the_option_there_are_none() {
-    let play = Play::new(&[]);
-    let refused = play.ask("luns/lun/ports/a", READ_KEYS, &[]);
-    assert_eq!(refusal(&refused), (0xb, 0, 6));
+fn port_is_a_plain_file_without_the_option() {
+    let fixture = Fixture::new(&[]);
+    let rejected = fixture.execute("luns/lun/ports/a", READ_KEYS, &[]);
+    assert_eq!(sense(&rejected), (0xb, 0, 6));
 }
 
 #[test]
-fn a_corrupt_state_is_a_hardware_error_and_a_line_that_names_it() {
-    let play = Play::new(&["--soft-luns", "luns"]);
-    fs::write(play.path("luns/lun/state.json"), "{}").unwrap();
-    // What is wrong with one must not hide what is with another.
-    let ports = Lun::open(&play.path("luns/lun"))
+fn corrupt_state_is_a_logged_hardware_error() {
+    let fixture = Fixture::new(&["--soft-luns", "luns"]);
+    fs::write(fixture.path("luns/lun/state.json"), "{}").unwrap();
+    // The rate limit must not hide the error of another soft LUN.
+    let ports = Lun::open(&fixture.path("luns/lun"))
         .unwrap()
         .config()
         .unwrap()
         .ports;
     Lun::create(
-        &play.path("luns/other"),
+        &fixture.path("luns/other"),
         ports,
         SupportedFeatures::default(),
     )
     .unwrap();
-    fs::remove_file(play.path("luns/other/lun.json")).unwrap();
+    fs::remove_file(fixture.path("luns/other/lun.json")).unwrap();
     for port in ["lun/ports/a", "lun/ports/a", "other/ports/a"] {
-        let refused = play.ask(&format!("luns/{port}"), READ_KEYS, &[]);
-        assert_eq!(refusal(&refused), (4, 0x44, 0));
+        let rejected = fixture.execute(&format!("luns/{port}"), READ_KEYS, &[]);
+        assert_eq!(sense(&rejected), (4, 0x44, 0));
     }
-    let said = play.said();
-    assert!(said.contains("luns/other is not a soft LUN"), "{said}");
-    let lines: Vec<_> = said
+    let log = fixture.log();
+    assert!(log.contains("luns/other is no soft LUN"), "{log}");
+    let lines: Vec<_> = log
         .lines()
         .filter(|line| line.contains("state.json"))
         .collect();
-    let [line] = *lines else { panic!("{said}") };
+    let [line] = *lines else { panic!("{log}") };
     assert!(line.contains("luns/lun/state.json is corrupt"), "{line}");
     assert!(line.contains("missing field `format`"), "{line}");
 }
 
 #[test]
-fn a_folder_that_is_not_there_is_said_at_the_start() {
-    let folder = tempfile::tempdir().unwrap();
+fn missing_directory_fails_the_start() {
+    let dir = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"))
         .arg("-k")
-        .arg(folder.path().join("socket"))
-        .args(["--soft-luns", "/no/such/folder"])
+        .arg(dir.path().join("socket"))
+        .args(["--soft-luns", "/no/such/directory"])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8(output.stderr).unwrap();
+    let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(
-        said,
-        "qemu-pr-helper: cannot open /no/such/folder: No such file or directory (os error 2)\n"
+        log,
+        "qemu-pr-helper: cannot open /no/such/directory: No such file or directory (os error 2)\n"
     );
-    assert!(!folder.path().join("socket").exists());
+    assert!(!dir.path().join("socket").exists());
 }
