@@ -1,6 +1,12 @@
 //! The command line: every option of QEMU's helper, in every form that `getopt_long` accepts, and
 //! the options of this helper.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "--help prints the comments, without markup"
+)]
+
+use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,7 +26,7 @@ pub(crate) const DEFAULT_SOCKET: &str = "/var/run/qemu-pr-helper.sock";
 const DEFAULT_PIDFILE: &str = "/var/run/qemu-pr-helper.pid";
 
 /// Default of `--io-timeout` in seconds: the timeout that QEMU sets for other commands of a guest.
-const DEFAULT_IO_TIMEOUT: u64 = 30;
+const IO_TIMEOUT: u64 = 30;
 
 /// Maximum of `--io-timeout` in seconds: the kernel has 32 bits for milliseconds.
 const MAX_IO_TIMEOUT: u64 = u32::MAX as u64 / 1000;
@@ -28,22 +34,19 @@ const MAX_IO_TIMEOUT: u64 = u32::MAX as u64 / 1000;
 /// Highest default of `--max-clients-per-process`. QEMU opens one connection for each
 /// `pr-manager-helper` object. A virtual machine needs one object. libvirt creates one for each
 /// disk if the operator starts the helpers.
-const DEFAULT_CLIENTS_PER_PROCESS: usize = 512;
+const CLIENTS_PER_PROCESS: usize = 512;
 
 /// Number of processes that can connect even if each has its maximum of connections by default.
 const MIN_PROCESSES: usize = 4;
 
-/// Default of `--max-commands-per-device`. QEMU sends one command at a time, so only a cluster of
-/// more than 256 virtual machines on one host reaches it. Sixteen hung devices with this many
-/// commands each use up the threads of the helper.
-const DEFAULT_COMMANDS_PER_DEVICE: u32 = 256;
+/// Default of `--max-commands-per-device`. QEMU sends one command at a time, so a device reaches it
+/// only if more virtual machines share it than a cluster has nodes. Sixteen hung devices with this
+/// many commands each use up the threads of the helper.
+const COMMANDS_PER_DEVICE: u32 = 256;
 
 /// Default of `--request-timeout` in seconds. QEMU writes a request in one or two parts. A longer
 /// delay between them means that QEMU was stopped, and it reconnects when it continues.
-const DEFAULT_REQUEST_TIMEOUT: u64 = 30;
-
-/// Maximum of `--request-timeout` in seconds: a day.
-const MAX_REQUEST_TIMEOUT: u64 = 86_400;
+const REQUEST_TIMEOUT: u64 = 30;
 
 /// Persistent reservation helper for QEMU.
 #[derive(Debug, Parser)]
@@ -62,53 +65,53 @@ Under systemd socket activation, the unit sets the socket, and -k is rejected.",
 pub struct Options {
     /// Run in the background, and create a PID file
     ///
-    /// The command returns when the helper serves clients, or fails with the reason why it cannot
-    /// start. After that the helper logs nothing, because standard error is closed.
-    #[arg(short, long)]
+    /// The command returns when the helper serves clients, or fails with the reason why it
+    /// cannot start. After that the helper logs nothing, because standard error is closed.
+    #[arg(short, long, verbatim_doc_comment)]
     pub(crate) daemon: bool,
 
     /// Log errors only. Takes precedence over -v
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) quiet: u8,
 
-    /// Log connections, rejected requests and repeated warnings too; -vv also logs each command
+    /// Also log connections, rejected requests and repeated warnings; -vv: each command too
     ///
-    /// Without -v, the helper logs each warning about a client process at most once a minute.
-    #[arg(short, long, action = ArgAction::Count)]
+    /// Without -v, each warning about a client process is logged at most once a minute.
+    #[arg(short, long, action = ArgAction::Count, verbatim_doc_comment)]
     pub(crate) verbose: u8,
 
     /// PID file, not a symbolic link [default with -d: /var/run/qemu-pr-helper.pid]
     ///
-    /// The helper locks the file while it runs, and removes it when it exits. Without -d there is no
-    /// PID file by default.
+    /// The helper locks the file while it runs, and removes it when it exits. Without -d, there
+    /// is no PID file by default.
     #[arg(
-        short = 'f', long, value_name = "PATH", value_hint = ValueHint::FilePath,
-        allow_hyphen_values = true
+        short = 'f', long, verbatim_doc_comment, value_name = "PATH",
+        value_hint = ValueHint::FilePath, allow_hyphen_values = true
     )]
     pub(crate) pidfile: Option<PathBuf>,
 
     /// Unix socket to listen on, an absolute path [default: /var/run/qemu-pr-helper.sock]
     ///
-    /// The directory must be owned by root, and only root must be able to write to it. Another user
-    /// with write access could keep the helper from starting, or receive the descriptors of all disks
-    /// through a socket of its own. The helper replaces a socket on which no process listens, and
-    /// does not start if a process listens on it.
+    /// The directory must be owned by root and writable only by root: another user could keep
+    /// the helper from starting, or replace the socket and receive the descriptors of all disks.
+    /// The helper replaces a socket on which no process listens, and does not start if a process
+    /// listens on it.
     #[arg(
         // The aliases were unambiguous abbreviations before --soft-luns and --sandbox existed.
-        short = 'k', long, aliases = ["s", "so"], value_name = "PATH",
+        short = 'k', long, aliases = ["s", "so"], verbatim_doc_comment, value_name = "PATH",
         value_hint = ValueHint::FilePath, allow_hyphen_values = true,
         value_parser = OsStringValueParser::new().try_map(parse_socket)
     )]
     pub(crate) socket: Option<PathBuf>,
 
-    /// Enable the trace events that match PATTERN; "-T help" lists all events. Can be repeated
+    /// Enable trace events that match PATTERN; "-T help" lists all events. Can be repeated
     ///
-    /// In PATTERN, * matches any text and ? any character. A leading - disables the matching events.
-    /// events=FILE reads patterns from FILE, one per line. file=FILE writes the trace of the
-    /// backends log and simple to FILE.
+    /// In a pattern with *, each * matches any text and each ? any character. A leading - disables
+    /// the matching events. events=FILE reads patterns from FILE, one per line. file=FILE writes
+    /// the trace of the backends log and simple to FILE.
     #[arg(
         // The aliases were unambiguous abbreviations before the other trace options existed.
-        short = 'T', long, aliases = ["t", "tr", "tra", "trac"],
+        short = 'T', long, aliases = ["t", "tr", "tra", "trac"], verbatim_doc_comment,
         value_name = "[[enable=]PATTERN][,events=FILE][,file=FILE]",
         allow_hyphen_values = true, action = ArgAction::Append
     )]
@@ -122,16 +125,16 @@ pub struct Options {
     #[arg(long)]
     pub(crate) trace_timestamp: bool,
 
-    /// Print the definitions of all trace events, which readers of binary traces need, and exit
+    /// Print all event definitions, which readers of binary traces need, and exit
     #[arg(long)]
     pub(crate) trace_events: bool,
 
-    /// User to run as, by name or ID [default for root: the account qemu-pr-helper, if it exists]
+    /// User to run as, by name or ID [default for root: account qemu-pr-helper, if it exists]
     ///
     /// Do not use QEMU's own user: QEMU could then stop or kill the helper. The helper keeps only
-    /// CAP_SYS_RAWIO, whatever its user is. The default applies if /etc/passwd has the account and
-    /// neither -g nor --soft-luns is given; "-u root" keeps root.
-    #[arg(short, long, allow_hyphen_values = true, value_parser = parse_user)]
+    /// CAP_SYS_RAWIO, whatever its user is. The default applies if /etc/passwd has the account
+    /// and neither -g nor --soft-luns is given; "-u root" keeps root.
+    #[arg(short, long, verbatim_doc_comment, allow_hyphen_values = true, value_parser = parse_user)]
     pub(crate) user: Option<User>,
 
     /// Group to run as, by name or ID [default: primary group of the user of -u]
@@ -141,27 +144,31 @@ pub struct Options {
     /// Restrictions on the helper while it serves clients
     #[arg(
         long,
+        value_enum,
         value_name = "MODE",
-        default_value = "enforce",
+        default_value_t,
         ignore_case = true
     )]
     pub(crate) sandbox: Mode,
 
-    /// Timeout of a command at a device, in seconds
+    /// Time limit in seconds for a command at a device
     ///
-    /// The kernel aborts the command after this time. Increase it if a failover of the storage array
+    /// The kernel aborts the command then. Increase the limit if a failover of the storage array
     /// takes longer.
     #[arg(
-        long, value_name = "SECONDS", default_value_t = DEFAULT_IO_TIMEOUT,
+        long, verbatim_doc_comment, value_name = "SECONDS", default_value_t = IO_TIMEOUT,
         value_parser = value_parser!(u64).range(1..=MAX_IO_TIMEOUT)
     )]
     io_timeout: u64,
 
     /// Directory of soft LUNs: emulated logical units, for tests
     ///
-    /// The helper treats the files in DIR/NAME/ports as ports of the soft LUN NAME, instead of as
-    /// ordinary files. prhctl(1) creates soft LUNs.
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, allow_hyphen_values = true)]
+    /// The files in DIR/NAME/ports are then ports of the soft LUN NAME instead of ordinary files.
+    /// "prhctl lun create DIR/NAME" creates it.
+    #[arg(
+        long, verbatim_doc_comment, value_name = "DIR", value_hint = ValueHint::DirPath,
+        allow_hyphen_values = true
+    )]
     pub(crate) soft_luns: Option<PathBuf>,
 
     // Last, because help prints options that follow under the heading of these.
@@ -175,45 +182,50 @@ pub struct Options {
 }
 
 /// Limits on clients.
-#[derive(Args, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Args, Clone, Copy, Debug)]
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
-    /// Maximum number of connected clients [default: as many as the file descriptor limit allows,
-    /// with one command in flight each]
+    /// Maximum number of connected clients [default: as many as the file descriptor limit
+    /// allows, with one command in flight each]
     ///
-    /// Further clients wait until one disconnects. The default is about a quarter of the hard limit
-    /// of file descriptors, and about a fifth with --soft-luns. Higher values are capped at that.
-    /// Raise the limit of file descriptors (LimitNOFILE= in a systemd unit) if the log says that new
-    /// clients have to wait.
-    #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u32).range(1..))]
+    /// Further clients wait until one disconnects. The default is about a quarter of the hard
+    /// limit of file descriptors, and about a fifth with --soft-luns. Higher values are capped at
+    /// that. If the log says that new clients have to wait, raise the limit of file descriptors
+    /// (LimitNOFILE= in a systemd unit).
+    #[arg(
+        long, verbatim_doc_comment, value_name = "NUMBER",
+        value_parser = value_parser!(u32).range(1..)
+    )]
     max_clients: Option<u32>,
 
-    /// Maximum number of connections from one process [default: 512, or a quarter of --max-clients
-    /// if that is less]
+    /// Maximum number of connections from one process [default: 512, or a quarter of
+    /// --max-clients if that is less]
     ///
     /// Further connections are closed. Processes in other PID namespaces are counted too; before
-    /// Linux 6.9, those of one user are counted together. Increase this if one process serves more
-    /// disks, with a pr-manager-helper object for each.
-    #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u32).range(1..))]
+    /// Linux 6.9, those of one user are counted together. Increase the limit if one QEMU has a
+    /// pr-manager-helper object for each of more disks.
+    #[arg(
+        long, verbatim_doc_comment, value_name = "NUMBER",
+        value_parser = value_parser!(u32).range(1..)
+    )]
     max_clients_per_process: Option<u32>,
 
     /// Maximum number of commands in flight at one device
     ///
-    /// Further commands get the status BUSY, and guests retry them. Increase this if more virtual
-    /// machines of one host share a disk.
+    /// Further commands get the status BUSY, and guests retry them. Increase the limit if more
+    /// virtual machines on one host share a disk.
     #[arg(
-        long, value_name = "NUMBER", default_value_t = DEFAULT_COMMANDS_PER_DEVICE,
+        long, verbatim_doc_comment, value_name = "NUMBER", default_value_t = COMMANDS_PER_DEVICE,
         value_parser = value_parser!(u32).range(1..)
     )]
     max_commands_per_device: u32,
 
-    /// Time for a client to send a complete request, to answer the greeting, or to read a reply, in
-    /// seconds
+    /// Time limit in seconds for a client to send a request, answer the greeting, or read a reply
     ///
-    /// The helper then closes the connection. Idle connections do not time out.
+    /// The helper closes the connection then. Idle connections do not time out.
     #[arg(
-        long, value_name = "SECONDS", default_value_t = DEFAULT_REQUEST_TIMEOUT,
-        value_parser = value_parser!(u64).range(1..=MAX_REQUEST_TIMEOUT)
+        long, verbatim_doc_comment, value_name = "SECONDS", default_value_t = REQUEST_TIMEOUT,
+        value_parser = value_parser!(u64).range(1..=86_400)
     )]
     request_timeout: u64,
 }
@@ -226,7 +238,7 @@ impl Limits {
 
     /// Returns the maximum number of connections from one process, if there are at most `clients`.
     pub(crate) fn max_clients_per_process(&self, clients: usize) -> usize {
-        let default = (clients / MIN_PROCESSES).clamp(1, DEFAULT_CLIENTS_PER_PROCESS);
+        let default = (clients / MIN_PROCESSES).clamp(1, CLIENTS_PER_PROCESS);
         self.max_clients_per_process.map_or(default, to_usize)
     }
 
@@ -241,13 +253,9 @@ impl Limits {
 }
 
 impl Default for Limits {
+    /// Returns the limits of a command line without options.
     fn default() -> Self {
-        Self {
-            max_clients: None,
-            max_clients_per_process: None,
-            max_commands_per_device: DEFAULT_COMMANDS_PER_DEVICE,
-            request_timeout: DEFAULT_REQUEST_TIMEOUT,
-        }
+        Options::parse_from(["qemu-pr-helper"]).limits
     }
 }
 
@@ -277,14 +285,13 @@ impl Options {
 
 /// Returns the error of a command line as one line.
 pub(crate) fn usage_error(error: &clap::Error) -> String {
-    let argument = match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(argument)) => argument.as_str(),
-        _ => "",
-    };
     // The error of a value parser is clear without the text that clap adds.
-    if let Some(source) = std::error::Error::source(error) {
-        let option = argument.split_whitespace().next().unwrap_or_default();
-        return format!("{option}: {source}");
+    if let Some(source) = error.source() {
+        let option = match error.get(ContextKind::InvalidArg) {
+            Some(ContextValue::String(argument)) => argument.split_whitespace().next(),
+            _ => None,
+        };
+        return format!("{}: {source}", option.unwrap_or_default());
     }
     let rendered = error.render().to_string();
     let text = rendered.strip_prefix("error: ").unwrap_or(&rendered);
@@ -305,19 +312,13 @@ fn parse_socket(path: OsString) -> Result<PathBuf, &'static str> {
 
 fn parse_user(value: &str) -> Result<User, String> {
     // In an image without /etc/passwd the lookup of a name fails, and only IDs work.
-    if let Ok(Some(account)) = unistd::User::from_name(value) {
-        return Ok(User {
-            id: account.uid,
-            primary_group: Some(account.gid),
-        });
-    }
-    let id = parse_id(value).map(unistd::Uid::from_raw);
+    let account = unistd::User::from_name(value).ok().flatten();
+    let id = account.as_ref().map(|account| account.uid);
+    let id = id.or_else(|| parse_id(value).map(unistd::Uid::from_raw));
     let id = id.ok_or_else(|| format!("invalid user '{value}'"))?;
-    let account = unistd::User::from_uid(id).ok().flatten();
-    Ok(User {
-        id,
-        primary_group: account.map(|account| account.gid),
-    })
+    let account = account.or_else(|| unistd::User::from_uid(id).ok().flatten());
+    let primary_group = account.map(|account| account.gid);
+    Ok(User { id, primary_group })
 }
 
 fn parse_group(value: &str) -> Result<unistd::Gid, String> {
@@ -401,11 +402,6 @@ mod tests {
 
     fn limits(arguments: &[&str]) -> Result<Limits, String> {
         parse(arguments).map(|options| options.limits)
-    }
-
-    #[test]
-    fn limits_have_the_defaults_of_the_command_line() {
-        assert_eq!(limits(&[]).unwrap(), Limits::default());
     }
 
     #[test]

@@ -4,18 +4,8 @@
 //! over a Unix socket. The helper has the disk execute the command, and returns status, sense and
 //! data.
 //!
-//! | module | contents |
-//! |---|---|
-//! | [`cli`] | command line |
-//! | `startup` | start, from the command line to serving, and shutdown |
-//! | [`process`] | privileges, created files, signals, daemon mode, systemd |
-//! | [`sandbox`] | seccomp and landlock |
-//! | [`server`] | listener, connections and worker threads |
-//! | [`command`] | a command, its device, and its log and trace |
-//! | [`backend`] | execution of a command by a disk, a soft LUN or a multipath map |
-//! | [`multipath`] | execution on multipath maps: the broker, its workers, and the paths |
-//! | [`logging`] | log on standard error |
-//! | [`trace`] | trace events and their outputs |
+//! The [`server`] reads a request, finds out its device by [`command`], and has [`backend`] execute
+//! it: on a disk, on a soft LUN, or by a process of [`multipath`] on a multipath map.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing)]
@@ -61,7 +51,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let result = startup::run(&options);
     trace::finish();
     result.unwrap_or_else(|error| {
-        eprint_line(&error_chain(&error));
+        eprint_line(&error_chain(&*error));
         ExitCode::FAILURE
     })
 }

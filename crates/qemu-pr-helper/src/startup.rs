@@ -1,83 +1,55 @@
 //! Start of the helper, from the command line to serving, and its shutdown: every step, in order.
 
-use std::fmt;
+use std::error::Error;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
-use soft_lun::store::StoreError;
 use thiserror::Error;
 
 use crate::backend::Backends;
 use crate::backend::soft_lun::SoftLuns;
 use crate::cli::{DEFAULT_SOCKET, Options};
 use crate::multipath::Multipath;
-use crate::multipath::broker::{Broker, BrokerConfig, BrokerError};
+use crate::multipath::broker::{Broker, BrokerConfig};
 use crate::process::created_file::{CreatedFile, Removal};
-use crate::process::daemonize::{DaemonizeError, ForkSide, ReadyPipe, daemonize};
-use crate::process::pidfile::{PidFile, PidFileError};
-use crate::process::privileges::{self, Identity, PrivilegeError};
+use crate::process::daemonize::{ForkSide, ReadyPipe, daemonize};
+use crate::process::pidfile::PidFile;
+use crate::process::privileges::{self, Identity};
 use crate::process::signals::{Signals, Wake};
-use crate::process::systemd::{self, ActivationError, ServiceManager};
-use crate::sandbox::{self, AllowedAccess, SandboxError};
-use crate::server::listener::{ListenError, Listener};
-use crate::server::{Server, ServerError};
-use crate::trace::options::{
-    self as trace_options, TraceAction, TraceBackend, TraceError, TraceSettings,
-};
-use crate::trace::{self, SinkError, trace};
+use crate::process::systemd::{self, ServiceManager};
+use crate::sandbox::{self, AllowedAccess};
+use crate::server::Server;
+use crate::server::listener::Listener;
+use crate::trace::options::{self as trace_options, Next, TraceSettings};
+use crate::trace::{self, Backend, trace};
 
 /// Time for commands in flight to complete after a signal. It is shorter than the 10 seconds after
 /// which libvirt kills the helper.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Error that keeps the helper from starting or from waiting for signals.
-#[derive(Debug, Error)]
-pub(crate) enum StartError {
-    #[error(transparent)]
-    Trace(#[from] TraceError),
-    #[error(transparent)]
-    Sink(#[from] SinkError),
-    #[error("Unix socket can't be set when using socket activation: remove -k, or the socket unit")]
-    SocketTwice,
-    #[error("socket activation failed")]
-    Activation(#[from] ActivationError),
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-    #[error(transparent)]
-    SoftLuns(#[from] StoreError),
-    #[error(transparent)]
-    Daemonize(#[from] DaemonizeError),
-    #[error(transparent)]
-    PidFile(#[from] PidFileError),
-    #[error(transparent)]
-    Broker(#[from] BrokerError),
-    #[error(transparent)]
-    Privileges(#[from] PrivilegeError),
-    #[error("cannot duplicate the descriptor of the soft LUN directory")]
-    SoftLunDescriptor(#[source] io::Error),
-    #[error(transparent)]
-    Sandbox(#[from] SandboxError),
-    #[error(transparent)]
-    Server(#[from] ServerError),
-    #[error("cannot block signals")]
-    Signals(#[source] io::Error),
-    #[error("cannot wait for signals")]
-    Wait(#[source] io::Error),
-}
+/// Text of an error of daemon mode.
+const DAEMONIZE_FAILED: &str = "cannot run in the background";
 
-/// Runs the helper with `options` until a signal ends it. On failure, all created files are removed.
-pub(crate) fn run(options: &Options) -> Result<ExitCode, StartError> {
+/// Error of a step that has no error type of its own.
+#[derive(Debug, Error)]
+#[error("{0}")]
+struct StepError(&'static str, #[source] io::Error);
+
+/// Runs the helper with `options` until a signal ends it. Removes all created files on failure.
+pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     // First, because a file that is opened before could get the number of a socket that was not
     // passed, and because the variables of the service manager name this process, not a daemon.
     let inherited_socket = systemd::inherited_socket()?;
     if inherited_socket.is_some() && options.socket.is_some() {
-        return Err(StartError::SocketTwice);
+        return Err(
+            "Unix socket can't be set when using socket activation: remove -k, or the socket unit"
+                .into(),
+        );
     }
     if options.trace_events {
         crate::print_stdout(&trace::trace_events_file::definitions());
@@ -106,23 +78,20 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, StartError> {
     let soft_luns = soft_luns.transpose()?;
     // Before daemonize(), because the variables name this process.
     let manager = ServiceManager::from_env();
-    let serve = |ready_pipe| {
-        serve(
-            options,
-            &tracing,
-            manager,
-            inherited_socket,
-            soft_luns,
-            ready_pipe,
-        )
+    let ready_pipe = match options.daemon.then(daemonize).transpose() {
+        Ok(None) => None,
+        Ok(Some(ForkSide::Daemon(ready_pipe))) => Some(ready_pipe),
+        Ok(Some(ForkSide::Parent(status))) => return Ok(status.into()),
+        Err(error) => return Err(StepError(DAEMONIZE_FAILED, error).into()),
     };
-    if !options.daemon {
-        return serve(None);
-    }
-    match daemonize()? {
-        ForkSide::Daemon(ready_pipe) => serve(Some(ready_pipe)),
-        ForkSide::Parent(status) => Ok(ExitCode::from(status)),
-    }
+    serve(
+        options,
+        &tracing,
+        manager,
+        inherited_socket,
+        soft_luns,
+        ready_pipe,
+    )
 }
 
 /// Serves clients in this process until a signal or the end of the broker. The parent of a daemon
@@ -134,26 +103,26 @@ fn serve(
     inherited_socket: Option<OwnedFd>,
     soft_luns: Option<SoftLuns>,
     ready_pipe: Option<ReadyPipe>,
-) -> Result<ExitCode, StartError> {
+) -> Result<ExitCode, Box<dyn Error>> {
     // First, because threads inherit the blocked signals, which only this thread receives.
-    let signals = Signals::block().map_err(StartError::Signals)?;
+    let signals = Signals::block().map_err(|error| StepError("cannot block signals", error))?;
     trace::open(tracing)?;
     let mut files = RuntimeFiles::default();
     let listener = match inherited_socket {
         Some(socket) => Listener::inherit(socket)?,
         None => {
-            let path = options.socket.as_deref();
-            let (listener, file) = Listener::bind(path.unwrap_or(Path::new(DEFAULT_SOCKET)))?;
+            let path = options
+                .socket
+                .as_deref()
+                .unwrap_or_else(|| DEFAULT_SOCKET.as_ref());
+            let (listener, file) = Listener::bind(path)?;
             files.socket = Some(file);
             listener
         }
     };
     let pid_file = options.pidfile().map(|path| PidFile::create(&path));
     files.pid_file = pid_file.transpose()?;
-    let watchdog = manager
-        .is_connected()
-        .then(systemd::watchdog_timeout)
-        .flatten();
+    let watchdog = manager.watchdog_timeout();
     // The broker is forked before this process opens anything that the broker must not inherit.
     let io_timeout = options.io_timeout();
     let broker = Arc::new(Broker::start(BrokerConfig {
@@ -166,7 +135,13 @@ fn serve(
     files.broker = Some(Arc::clone(&broker));
     let closer = broker.closer()?;
     let multipath = Multipath::new(Arc::clone(&broker), io_timeout);
-    let access = sandbox_access(options, soft_luns.as_ref())?;
+    let soft_lun_dir = soft_luns.as_ref().map(SoftLuns::folder).transpose();
+    let soft_lun_dir = soft_lun_dir
+        .map_err(|error| StepError("cannot duplicate the descriptor of the soft LUNs", error))?;
+    let access = AllowedAccess {
+        soft_luns: soft_lun_dir,
+        syslog: options.trace_backend.contains(&Backend::Syslog),
+    };
     let backends = Backends::new(io_timeout, soft_luns, Some(multipath));
     raise_limits();
     // Every step that requires privileges is done, and no byte of a client has been read.
@@ -184,87 +159,59 @@ fn serve(
     if let Some(ready_pipe) = ready_pipe {
         // Standard error is closed after this.
         trace::flush();
-        ready_pipe.ready()?;
+        ready_pipe
+            .ready()
+            .map_err(|error| StepError(DAEMONIZE_FAILED, error))?;
     }
-    let reason = run_until_signal(&signals, watchdog, &broker, &server);
-    let reason = reason.map_err(StartError::Wait)?;
-    shut_down(reason, &server, &broker, files);
-    Ok(reason.exit_code())
+    let signal = run_until_signal(&signals, watchdog, &broker, &server)
+        .map_err(|error| StepError("cannot wait for signals", error))?;
+    Ok(shut_down(signal, &server, &broker, files))
 }
 
-/// Stops the server, within [`SHUTDOWN_TIMEOUT`], and removes the created files.
+/// Stops the server, within [`SHUTDOWN_TIMEOUT`], and removes the created files. Returns the exit
+/// status, which is 1 without a signal.
 fn shut_down(
-    reason: ExitReason,
+    signal: Option<Signal>,
     server: &Arc<Server<Backends>>,
     broker: &Broker,
     mut files: RuntimeFiles,
-) {
+) -> ExitCode {
+    let reason = signal.map_or("broker ended", Signal::as_str);
     log::info!("{reason}: shutting down");
-    trace!(pr_helper_stopping(reason.as_str()));
+    trace!(pr_helper_stopping(reason));
     broker.send_stopping();
     files.remove_socket();
     let unanswered = server.stop(SHUTDOWN_TIMEOUT);
-    trace!(pr_helper_stopped(
-        u64::try_from(unanswered).unwrap_or(u64::MAX)
-    ));
+    let count = u64::try_from(unanswered).unwrap_or(u64::MAX);
+    trace!(pr_helper_stopped(count));
     if unanswered > 0 {
-        let timeout = SHUTDOWN_TIMEOUT.as_secs();
-        log::warn!(
-            "{unanswered} clients get no reply: no answer from their devices in {timeout} s"
-        );
+        log::warn!("{unanswered} clients get no reply: their devices have not answered in time");
     }
+    ExitCode::from(u8::from(signal.is_none()))
 }
 
-/// Reason why the helper exits. `Display` is its name in the log.
-#[derive(Clone, Copy, Debug)]
-enum ExitReason {
-    Signal(Signal),
-    /// Without the broker, the helper has no commands on multipath maps and no watchdog, and it
-    /// cannot start another broker. The service manager restarts both.
-    BrokerEnded,
-}
-
-impl ExitReason {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Signal(signal) => signal.as_str(),
-            Self::BrokerEnded => "broker ended",
-        }
-    }
-
-    fn exit_code(self) -> ExitCode {
-        match self {
-            Self::Signal(_) => ExitCode::SUCCESS,
-            Self::BrokerEnded => ExitCode::FAILURE,
-        }
-    }
-}
-
-impl fmt::Display for ExitReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Waits for a reason to exit. Meanwhile has the broker send watchdog messages, as long as the
-/// threads of the server and the broker work.
+/// Waits for a signal. Meanwhile the broker sends watchdog messages, as long as the threads of the
+/// server and the broker work.
+///
+/// Returns `None` if the broker has ended. Without it, the helper has no commands on multipath maps
+/// and no watchdog, and it cannot start another broker. The service manager restarts both.
 fn run_until_signal(
     signals: &Signals,
     watchdog: Option<Duration>,
     broker: &Broker,
     server: &Server<Backends>,
-) -> io::Result<ExitReason> {
+) -> io::Result<Option<Signal>> {
     // Half the timeout, as sd_watchdog_enabled(3) recommends.
     let period = watchdog.map(|timeout| timeout / 2);
     loop {
         match signals.wait(broker, period)? {
-            Wake::Signal(signal) => return Ok(ExitReason::Signal(signal)),
+            Wake::Signal(signal) => return Ok(Some(signal)),
             Wake::HungUp => {
                 log::error!(
                     "broker ended unexpectedly: the helper exits with status 1; restart it, unless \
                      a service manager does"
                 );
-                return Ok(ExitReason::BrokerEnded);
+                return Ok(None);
             }
             Wake::Timeout if server.beat() => {
                 let load = server.load();
@@ -298,7 +245,7 @@ impl RuntimeFiles {
 
     fn remove(&self, file: &CreatedFile) -> Removal {
         match &self.broker {
-            Some(broker) => broker.remove(file.kind()),
+            Some(broker) => broker.remove(file.kind),
             None => file.remove(),
         }
     }
@@ -331,18 +278,6 @@ fn identity(options: &Options) -> Identity {
         return chosen;
     }
     Identity::default_account().unwrap_or(chosen)
-}
-
-/// Returns the access that the sandbox leaves because of the options.
-fn sandbox_access(
-    options: &Options,
-    soft_luns: Option<&SoftLuns>,
-) -> Result<AllowedAccess, StartError> {
-    let soft_luns = soft_luns.map(SoftLuns::folder).transpose();
-    Ok(AllowedAccess {
-        soft_luns: soft_luns.map_err(StartError::SoftLunDescriptor)?,
-        syslog: options.trace_backend.contains(&Backend::Syslog),
-    })
 }
 
 /// Raises the limits of this process as far as possible.

@@ -375,8 +375,8 @@ fn open_dir(file: &CreatedFile) -> Option<OpenedFile> {
     let opened = file.open_dir();
     opened
         .inspect_err(|error| {
-            let path = file.path().display();
-            log::warn!("{} '{path}' will not be removed: {error}", file.kind());
+            let path = file.path.display();
+            log::warn!("{} '{path}' will not be removed: {error}", file.kind);
         })
         .ok()
 }
@@ -456,10 +456,7 @@ impl Serving<'_> {
             }
             (Control::Stopping, _) => self.manager.stopping("waiting for commands in progress"),
             (Control::Remove(kind), _) => {
-                let file = self
-                    .files
-                    .iter()
-                    .find(|opened| opened.file().kind() == kind);
+                let file = self.files.iter().find(|opened| opened.file.kind == kind);
                 let removal = file.map_or(Removal::Failed, |file| {
                     privileges::with_raised(FOR_REMOVAL, || file.remove())
                 });

@@ -97,7 +97,6 @@ impl CloserQueue {
         left.try_into().ok()
     }
 
-    /// Returns whether the batch is due.
     pub(crate) fn is_due(&self) -> bool {
         self.due.is_some_and(|due| due <= Instant::now())
     }
@@ -107,7 +106,6 @@ impl CloserQueue {
         self.due = Some(Instant::now() + RETRY_DELAY);
     }
 
-    /// Returns whether the queue takes no further connection.
     pub(crate) const fn is_full(&self) -> bool {
         self.shared.len().saturating_add(self.batch.len()) >= MAX_BATCH
     }

@@ -52,15 +52,14 @@ pub enum Removal {
 /// File that the helper has created, by path, device and inode.
 #[derive(Clone, Debug)]
 pub struct CreatedFile {
-    kind: FileKind,
-    path: PathBuf,
+    pub(crate) kind: FileKind,
+    pub(crate) path: PathBuf,
     device: u64,
     inode: u64,
 }
 
 impl CreatedFile {
     /// Creates the description of the file at `path` from its metadata.
-    #[must_use]
     pub fn new(kind: FileKind, path: &Path, metadata: &Metadata) -> Self {
         Self {
             kind,
@@ -68,14 +67,6 @@ impl CreatedFile {
             device: metadata.dev(),
             inode: metadata.ino(),
         }
-    }
-
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(crate) const fn kind(&self) -> FileKind {
-        self.kind
     }
 
     /// Returns the directory of the file, which is the current one for a bare file name.
@@ -126,20 +117,12 @@ impl CreatedFile {
 /// Created file with its directory, which stays open.
 #[derive(Debug)]
 pub struct OpenedFile {
-    file: CreatedFile,
-    dir: File,
+    pub(crate) file: CreatedFile,
+    pub(crate) dir: File,
     name: PathBuf,
 }
 
 impl OpenedFile {
-    pub(crate) const fn file(&self) -> &CreatedFile {
-        &self.file
-    }
-
-    pub(crate) const fn dir(&self) -> &File {
-        &self.dir
-    }
-
     /// Removes the file, if it is still this file. A file that another process has put in its place
     /// stays.
     ///
@@ -215,7 +198,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = created(&dir.path().join("file"));
         assert_eq!(file.remove(), Removal::Removed);
-        assert!(!file.path().exists());
+        assert!(!file.path.exists());
         assert_eq!(file.remove(), Removal::Replaced);
     }
 
@@ -223,10 +206,10 @@ mod tests {
     fn replaced_file_stays() {
         let dir = tempfile::tempdir().unwrap();
         let file = created(&dir.path().join("file"));
-        fs::rename(file.path(), dir.path().join("moved")).unwrap();
-        symlink(dir.path().join("moved"), file.path()).unwrap();
+        fs::rename(&file.path, dir.path().join("moved")).unwrap();
+        symlink(dir.path().join("moved"), &file.path).unwrap();
         assert_eq!(file.remove(), Removal::Replaced);
-        assert!(file.path().exists());
+        assert!(file.path.exists());
     }
 
     #[test]
@@ -237,7 +220,7 @@ mod tests {
         fs::create_dir(&second).unwrap();
         let file = created(&first.join("file"));
         let opened = file.open_dir().unwrap();
-        fs::hard_link(file.path(), second.join("file")).unwrap();
+        fs::hard_link(file.path, second.join("file")).unwrap();
         fs::rename(&first, dir.path().join("moved")).unwrap();
         symlink(&second, &first).unwrap();
         assert_eq!(opened.remove(), Removal::Removed);

@@ -1,10 +1,10 @@
 //! Daemon mode: the process that the user started waits until the daemon serves clients.
 //!
-//! QEMU's helper exits in the foreground at once, so its caller does not learn of later errors, such
-//! as a PID file that is in use. Here the first process waits until the daemon is ready, and exits
-//! with the daemon's status if the daemon fails to start.
+//! QEMU's helper exits in the foreground at once, so its caller does not learn of later errors,
+//! such as a PID file that is in use. Here the first process waits until the daemon is ready, and
+//! exits with the daemon's status if the daemon fails to start.
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -13,12 +13,6 @@ use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitOptions, chdir, setsid, waitpid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
-use thiserror::Error;
-
-/// Error of the change to daemon mode.
-#[derive(Debug, Error)]
-#[error("cannot run in the background")]
-pub(crate) struct DaemonizeError(#[source] io::Error);
 
 /// Process in which [`daemonize`] has returned.
 #[derive(Debug)]
@@ -37,22 +31,19 @@ pub(crate) struct ReadyPipe(OwnedFd);
 
 /// Continues in a second process, with a session of its own and in the root directory, as daemon(3)
 /// does. Standard error stays open until [`ReadyPipe::ready`].
-pub(crate) fn daemonize() -> Result<ForkSide, DaemonizeError> {
-    let start = || -> io::Result<ForkSide> {
-        let (ready, pipe) = pipe_with(PipeFlags::CLOEXEC)?;
-        match fork()? {
-            Fork::Parent(daemon) => {
-                drop(pipe);
-                Ok(ForkSide::Parent(wait_for_ready(&ready, daemon)?))
-            }
-            Fork::Child => {
-                setsid()?;
-                chdir("/")?;
-                Ok(ForkSide::Daemon(ReadyPipe(pipe)))
-            }
+pub(crate) fn daemonize() -> io::Result<ForkSide> {
+    let (ready, pipe) = pipe_with(PipeFlags::CLOEXEC)?;
+    match fork()? {
+        Fork::Parent(daemon) => {
+            drop(pipe);
+            Ok(ForkSide::Parent(wait_for_ready(&ready, daemon)?))
         }
-    };
-    start().map_err(DaemonizeError)
+        Fork::Child => {
+            setsid()?;
+            chdir("/")?;
+            Ok(ForkSide::Daemon(ReadyPipe(pipe)))
+        }
+    }
 }
 
 /// Waits until the daemon is ready or exits. Returns the status to exit with.
@@ -73,22 +64,19 @@ fn wait_for_ready(ready: &OwnedFd, daemon: Pid) -> io::Result<u8> {
 
 impl ReadyPipe {
     /// Closes standard input, output and error, and then lets the parent exit.
-    pub(crate) fn ready(self) -> Result<(), DaemonizeError> {
-        detach_stdio().map_err(DaemonizeError)?;
+    pub(crate) fn ready(self) -> io::Result<()> {
+        detach_stdio()?;
         match rustix::io::write(&self.0, b"r") {
             // EPIPE: the parent has exited, so it needs no answer.
             Err(Errno::PIPE) | Ok(_) => Ok(()),
-            Err(error) => Err(DaemonizeError(error.into())),
+            Err(error) => Err(error.into()),
         }
     }
 }
 
 /// Replaces standard input, output and error with `/dev/null`.
 pub(crate) fn detach_stdio() -> io::Result<()> {
-    let null = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/null")?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
     dup2_stdin(&null)?;
     dup2_stdout(&null)?;
     Ok(dup2_stderr(&null)?)

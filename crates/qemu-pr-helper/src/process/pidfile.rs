@@ -1,14 +1,14 @@
 //! The PID file: created and locked at start, removed at exit.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, fcntl};
-use rustix::fs::{FlockOperation, OFlags, fcntl_lock};
+use rustix::fs::{FlockOperation, Mode, OFlags, fcntl_lock};
 use rustix::io::Errno;
 use thiserror::Error;
 
@@ -24,23 +24,17 @@ const RETRY_DELAY: Duration = Duration::from_millis(10);
 /// Error of [`PidFile::create`].
 #[derive(Debug, Error)]
 pub(crate) enum PidFileError {
-    #[error("cannot create PID file '{path}'", path = .0.display())]
+    #[error("cannot create PID file '{0}'")]
     Create(PathBuf, #[source] io::Error),
-    #[error(
-        "PID file '{path}' is a symbolic link: remove it, or choose another path with -f",
-        path = .0.display()
-    )]
+    #[error("PID file '{0}' is a symbolic link: remove it, or choose another path with -f")]
     SymbolicLink(PathBuf),
-    #[error(
-        "PID file '{path}' is not a regular file: choose another path with -f",
-        path = .0.display()
-    )]
+    #[error("PID file '{0}' is not a regular file: choose another path with -f")]
     NotAFile(PathBuf),
-    #[error("cannot lock PID file '{path}': another instance uses it", path = .0.display())]
+    #[error("cannot lock PID file '{0}': another instance uses it")]
     InUse(PathBuf),
-    #[error("cannot lock PID file '{path}'", path = .0.display())]
+    #[error("cannot lock PID file '{0}'")]
     Lock(PathBuf, #[source] io::Error),
-    #[error("cannot write PID file '{path}'", path = .0.display())]
+    #[error("cannot write PID file '{0}'")]
     Write(PathBuf, #[source] io::Error),
 }
 
@@ -100,7 +94,7 @@ impl PidFile {
         if remove(&self.created) == Removal::Failed
             && let Err(error) = self.file.set_len(0)
         {
-            let path = self.created.path().display();
+            let path = self.created.path.display();
             log::warn!(
                 "PID file '{path}' not emptied: {error}; it names a process that has exited"
             );
@@ -115,19 +109,14 @@ fn create_error(path: &Path) -> impl FnOnce(io::Error) -> PidFileError {
 /// Opens or creates the file. Does not follow a symbolic link, with which a user who can write to
 /// the directory could have root overwrite any file.
 fn open(path: &Path) -> Result<File, PidFileError> {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(flags.bits().cast_signed())
-        .open(path)
-        .map_err(|error| match error.raw_os_error() {
-            Some(libc::ELOOP) => PidFileError::SymbolicLink(path.into()),
-            Some(libc::ENXIO) => PidFileError::NotAFile(path.into()),
-            _ => PidFileError::Create(path.into(), error),
-        })?;
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR);
+    let file = File::from(file.map_err(|error| match error {
+        Errno::LOOP => PidFileError::SymbolicLink(path.into()),
+        Errno::NXIO => PidFileError::NotAFile(path.into()),
+        _ => PidFileError::Create(path.into(), error.into()),
+    })?);
     match file.metadata().map_err(create_error(path))?.is_file() {
         true => Ok(file),
         false => Err(PidFileError::NotAFile(path.into())),
@@ -162,8 +151,8 @@ fn remove_stale(file: &File, path: &Path) -> Result<(), PidFileError> {
     }
 }
 
-/// Returns the process that has locked the file: -1 if the lock belongs to an open file description,
-/// 0 if the process is in another PID namespace, and `None` if the file is not locked.
+/// Returns the process that has locked the file: -1 if the lock belongs to an open file
+/// description, 0 if the process is in another PID namespace, and `None` if the file is not locked.
 fn lock_holder(file: &File) -> io::Result<Option<i32>> {
     // rustix cannot represent -1.
     let mut lock = libc::flock {
@@ -192,10 +181,15 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn file_has_the_process_id_and_is_removed() {
+    fn pid_path() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("helper.pid");
+        (dir, path)
+    }
+
+    #[test]
+    fn file_has_the_process_id_and_is_removed() {
+        let (_dir, path) = pid_path();
         // A longer number, of which no digit may be left.
         fs::write(&path, "99999999999999\n").unwrap();
         let pid_file = PidFile::create(&path).unwrap();
@@ -207,8 +201,7 @@ mod tests {
 
     #[test]
     fn replaced_file_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("helper.pid");
+        let (_dir, path) = pid_path();
         let pid_file = PidFile::create(&path).unwrap();
         fs::remove_file(&path).unwrap();
         fs::write(&path, "1\n").unwrap();
@@ -218,8 +211,7 @@ mod tests {
 
     #[test]
     fn file_that_cannot_be_removed_is_emptied() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("helper.pid");
+        let (_dir, path) = pid_path();
         let pid_file = PidFile::create(&path).unwrap();
         pid_file.remove_with(|_| Removal::Failed);
         assert_eq!(fs::read_to_string(&path).unwrap(), "");

@@ -51,7 +51,7 @@ pub(crate) enum PrivilegeError {
 }
 
 /// User and group to run as. `None` leaves the current one.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) user: Option<Uid>,
     pub(crate) group: Option<Gid>,
@@ -62,23 +62,22 @@ pub(crate) struct Identity {
 impl Identity {
     /// Returns the identity of [`DEFAULT_ACCOUNT`], if this host has the account.
     pub(crate) fn default_account() -> Option<Self> {
-        let (user, group) = find_account(DEFAULT_ACCOUNT, &fs::read_to_string(PASSWD).ok()?)?;
-        Some(Self {
-            user: Some(user),
-            group: Some(group),
-            is_required: false,
-        })
+        find_account(DEFAULT_ACCOUNT, &fs::read_to_string(PASSWD).ok()?)
     }
 }
 
 /// Finds an account in a text of the form of passwd(5). Ignores an account with an ID of root.
-fn find_account(name: &str, passwd: &str) -> Option<(Uid, Gid)> {
+fn find_account(name: &str, passwd: &str) -> Option<Identity> {
     passwd.lines().find_map(|line| {
         let fields = line.strip_prefix(name)?.strip_prefix(':')?.split(':');
         let mut ids = fields.skip(1).map(|field| field.parse().ok());
         let (user, group) = (ids.next()??, ids.next()??);
         let is_usable = |id: u32| id != 0 && id != u32::MAX;
-        (is_usable(user) && is_usable(group)).then(|| (Uid::from_raw(user), Gid::from_raw(group)))
+        (is_usable(user) && is_usable(group)).then(|| Identity {
+            user: Some(Uid::from_raw(user)),
+            group: Some(Gid::from_raw(group)),
+            is_required: false,
+        })
     })
 }
 
@@ -136,8 +135,8 @@ pub(crate) struct EffectiveSetGuard {
 }
 
 impl EffectiveSetGuard {
-    /// Replaces the effective set, and leaves the permitted one. Fails if the kernel lacks memory, or
-    /// if a security policy forbids capset(2).
+    /// Replaces the effective set, and leaves the permitted one. Fails if the kernel lacks memory,
+    /// or if a security policy forbids capset(2).
     fn replace(
         effective: impl FnOnce(&CapabilitySets) -> CapabilitySet,
     ) -> rustix::io::Result<Self> {
@@ -159,8 +158,8 @@ impl EffectiveSetGuard {
 
 impl Drop for EffectiveSetGuard {
     fn drop(&mut self) {
-        // The thread must not continue with the wrong set, so it retries. Only lack of kernel memory
-        // can make this fail after `replace` has succeeded.
+        // The thread must not continue with the wrong set, so it retries. Only lack of kernel
+        // memory can make this fail after `replace` has succeeded.
         while set_capabilities(None, self.before).is_err() {
             thread::sleep(RETRY_DELAY);
         }
@@ -288,8 +287,9 @@ mod tests {
     fn account_is_found_by_its_name() {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nqemu-pr-helper-x:x:1:1::/:\n\
                       qemu-pr-helper:x:991:990:Helper:/:/usr/sbin/nologin\n";
-        let (user, group) = find_account(DEFAULT_ACCOUNT, passwd).unwrap();
-        assert_eq!((user.as_raw(), group.as_raw()), (991, 990));
+        let account = find_account(DEFAULT_ACCOUNT, passwd).unwrap();
+        assert_eq!(account.user, Some(Uid::from_raw(991)));
+        assert_eq!(account.group, Some(Gid::from_raw(990)));
     }
 
     #[test]

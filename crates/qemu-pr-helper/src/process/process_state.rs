@@ -1,9 +1,9 @@
 //! The state of another process: alive, gone, or killed and unable to exit.
 //!
-//! A killed process cannot exit while one of its threads is stuck in the kernel. Its main thread is a
-//! zombie already, but the process keeps its files open: its listening socket accepts connections
-//! into the backlog, and its file locks are held. A device that does not answer can keep a helper in
-//! this state for hours, and another helper must be able to start meanwhile.
+//! A killed process cannot exit while one of its threads is stuck in the kernel. Its main thread is
+//! a zombie already, but the process keeps its files open: its listening socket accepts connections
+//! into the backlog, and its file locks are held. A device that does not answer can keep a helper
+//! in this state for hours, and another helper must be able to start meanwhile.
 
 use std::fs;
 use std::io;
@@ -19,16 +19,17 @@ const SO_ACCEPTCON: u32 = 1 << 16;
 /// `PF_EXITING` of the kernel's `sched.h`, in the flags of `/proc/PID/stat`.
 const PF_EXITING: u64 = 0x4;
 
-/// State of a process that holds a socket or a lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// State of a process that holds a socket or a lock, or of a thread. The state of a process is the
+/// highest one of its threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ProcessState {
-    /// The process runs or can run, or is not visible from here.
-    Alive,
-    /// Every thread has exited or is exiting, and at least one has not exited yet.
-    Exiting,
     /// No thread is left, so the process holds nothing. Another process can have inherited the
     /// socket.
     Gone,
+    /// Every thread has exited or is exiting, and at least one has not exited yet.
+    Exiting,
+    /// The process runs or can run, or is not visible from here.
+    Alive,
 }
 
 /// Returns the state of process `pid` from the procfs that is mounted at `proc`.
@@ -43,18 +44,11 @@ pub(crate) fn process_state(proc: &Path, pid: i32) -> ProcessState {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return ProcessState::Gone,
         Err(_) => return ProcessState::Alive,
     };
-    let mut state = ProcessState::Gone;
-    for thread in threads {
-        let Ok(thread) = thread else {
-            return ProcessState::Alive;
-        };
-        match thread_state(&thread.path()) {
-            ProcessState::Gone => {}
-            ProcessState::Exiting => state = ProcessState::Exiting,
-            ProcessState::Alive => return ProcessState::Alive,
-        }
-    }
-    state
+    let states = threads.map(|thread| match thread {
+        Ok(thread) => thread_state(&thread.path()),
+        Err(_) => ProcessState::Alive,
+    });
+    states.max().unwrap_or(ProcessState::Gone)
 }
 
 /// Returns the process that listens on the socket at `path`, if it is
@@ -103,7 +97,8 @@ fn listener_inode(line: &[u8], path: &Path) -> Option<u64> {
 }
 
 /// Returns whether `process`, a directory of procfs, has one of `links` open; `None` without the
-/// permission to read that. A main thread that has exited has no files, so all threads are searched.
+/// permission to read that. A main thread that has exited has no files, so all threads are
+/// searched.
 fn has_open(process: &Path, links: &[PathBuf]) -> Option<bool> {
     for thread in entries(&process.join("task"))? {
         for file in entries(&thread.join("fd"))? {
@@ -156,7 +151,8 @@ fn thread_state(dir: &Path) -> ProcessState {
 /// Returns whether the kernel is ending the thread.
 fn is_exiting(dir: &Path) -> bool {
     let stat = fs::read_to_string(dir.join("stat")).unwrap_or_default();
-    // The name, in parentheses, can contain any character. The flags are the seventh field after it.
+    // The name, in parentheses, can contain any character. The flags are the seventh field after
+    // it.
     let flags = stat
         .rsplit_once(')')
         .and_then(|(_, fields)| fields.split_ascii_whitespace().nth(6)?.parse().ok());

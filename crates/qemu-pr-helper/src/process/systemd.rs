@@ -5,7 +5,7 @@
 //! the service manager would kill that process. The broker sends all other messages.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -35,14 +35,14 @@ const RETRY_DELAY: Duration = Duration::from_millis(10);
 /// Error of a socket that a service manager passed.
 #[derive(Debug, Error)]
 pub(crate) enum ActivationError {
-    #[error("LISTEN_FDS is {0}, one socket is supported: use one ListenStream= line")]
-    SocketCount(i64),
-    #[error("invalid file descriptor fd = {}", listen_fds::LISTEN_FDS_START)]
-    NotOpen(#[source] io::Error),
     #[error(
-        "file descriptor {} is not a listening Unix stream socket",
-        listen_fds::LISTEN_FDS_START
+        "socket activation failed: LISTEN_FDS is {0}, one socket is supported: use one \
+         ListenStream= line"
     )]
+    SocketCount(i64),
+    #[error("socket activation failed: invalid file descriptor fd = 3")]
+    NotOpen(#[source] io::Error),
+    #[error("socket activation failed: file descriptor 3 is not a listening Unix stream socket")]
     NotListening,
 }
 
@@ -69,43 +69,39 @@ pub(crate) fn inherited_socket() -> Result<Option<OwnedFd>, ActivationError> {
     }
 }
 
-/// Returns the watchdog timeout: `WATCHDOG_USEC`, if it applies to this process
-/// (`sd_watchdog_enabled(3)`).
-pub(crate) fn watchdog_timeout() -> Option<Duration> {
-    let number = |name| -> Option<u64> { env::var(name).ok()?.parse().ok() };
-    let is_for_this_process = env::var_os("WATCHDOG_PID").is_none()
-        || number("WATCHDOG_PID") == Some(process::id().into());
-    number("WATCHDOG_USEC")
-        .filter(|microseconds| is_for_this_process && *microseconds > 0)
-        .map(Duration::from_micros)
-}
-
 /// Connection to a service manager, if the environment names one.
 #[derive(Debug, Default)]
-pub(crate) struct ServiceManager {
-    socket: Option<OwnedFd>,
-}
+pub(crate) struct ServiceManager(Option<OwnedFd>);
 
 impl ServiceManager {
     /// Connects to the service manager that `NOTIFY_SOCKET` names. Logs a failure, which does not
     /// prevent the start.
     pub(crate) fn from_env() -> Self {
-        let Some(address) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
-            return Self::default();
+        let address = env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty());
+        let connect = |address: OsString| {
+            let socket = connect_to(&address).inspect_err(|error| {
+                let address = address.display();
+                log::warn!("cannot connect to the service manager at '{address}': {error}");
+            });
+            socket.ok()
         };
-        let socket = open(&address).inspect_err(|error| {
-            log::warn!(
-                "cannot connect to the service manager at '{}': {error}; it gets no notifications",
-                address.display()
-            );
-        });
-        Self {
-            socket: socket.ok(),
-        }
+        Self(address.and_then(connect))
     }
 
     pub(crate) const fn is_connected(&self) -> bool {
-        self.socket.is_some()
+        self.0.is_some()
+    }
+
+    /// Returns the watchdog timeout: `WATCHDOG_USEC`, if it applies to this process
+    /// (`sd_watchdog_enabled(3)`).
+    pub(crate) fn watchdog_timeout(&self) -> Option<Duration> {
+        self.0.as_ref()?;
+        let number = |name| -> Option<u64> { env::var(name).ok()?.parse().ok() };
+        let is_for_this_process = env::var_os("WATCHDOG_PID").is_none()
+            || number("WATCHDOG_PID") == Some(process::id().into());
+        number("WATCHDOG_USEC")
+            .filter(|microseconds| is_for_this_process && *microseconds > 0)
+            .map(Duration::from_micros)
     }
 
     /// Sends READY=1 and closes the connection. With `is_daemon`, the message names this process
@@ -114,26 +110,22 @@ impl ServiceManager {
     /// NOTIFYACCESS=all lets the broker send the other messages: by default, a service manager
     /// accepts them from the main process only. systemd 254 and later honour it in a message.
     pub(crate) fn ready(self, is_daemon: bool, status: impl Display) {
-        let main_pid = match is_daemon {
-            true => format!("MAINPID={}\n", process::id()),
-            false => String::new(),
-        };
+        let main_pid = is_daemon.then(|| format!("MAINPID={}\n", process::id()));
+        let main_pid = main_pid.unwrap_or_default();
         let message = format!("READY=1\n{main_pid}NOTIFYACCESS=all\nSTATUS={status}");
         self.send(&message, READY_TIMEOUT);
     }
 
-    /// Sends WATCHDOG=1.
     pub(crate) fn watchdog_ping(&self, status: impl Display) {
         self.send(&format!("WATCHDOG=1\nSTATUS={status}"), SEND_TIMEOUT);
     }
 
-    /// Sends STOPPING=1.
     pub(crate) fn stopping(&self, status: impl Display) {
         self.send(&format!("STOPPING=1\nSTATUS={status}"), SEND_TIMEOUT);
     }
 
     fn send(&self, message: &str, timeout: Duration) {
-        let Some(socket) = &self.socket else {
+        let Some(socket) = &self.0 else {
             return;
         };
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
@@ -151,7 +143,7 @@ impl ServiceManager {
 }
 
 /// Connects to `address`: a path, or `@` and an abstract name.
-fn open(address: &OsStr) -> rustix::io::Result<OwnedFd> {
+fn connect_to(address: &OsStr) -> rustix::io::Result<OwnedFd> {
     let address = match address.as_bytes().strip_prefix(b"@") {
         Some(name) => SocketAddrUnix::new_abstract_name(name)?,
         None => SocketAddrUnix::new(address)?,

@@ -75,8 +75,11 @@ fn restrict_helper(access: &AllowedAccess) -> Result<RulesetStatus, RulesetError
     let write = AccessFs::from_all(SUPPORTED_ABI) & !AccessFs::Execute;
     let mut ruleset = ruleset(Scope::from_all(SUPPORTED_ABI))?;
     if let Some(dir) = &access.soft_luns {
+        // Kinds of files that soft LUNs do not use.
+        let special = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeSock;
+        let special = special | AccessFs::MakeFifo | AccessFs::IoctlDev;
         // By descriptor, because the helper's user possibly cannot reach the path.
-        ruleset = ruleset.add_rule(PathBeneath::new(dir, write & !special_files()))?;
+        ruleset = ruleset.add_rule(PathBeneath::new(dir, write & !special))?;
         ruleset = allow(ruleset, BOOT_ID, read_access())?;
     }
     ruleset = allow(ruleset, DEV_NULL, AccessFs::ReadFile | AccessFs::WriteFile)?;
@@ -97,10 +100,10 @@ fn try_restrict_broker(files: &[OpenedFile]) -> Result<RulesetStatus, RulesetErr
     ruleset = allow(ruleset, DEV_NULL, AccessFs::ReadFile | AccessFs::WriteFile)?;
     for opened in files {
         // Removal below / would be removal of any file.
-        if opened.file().dir() != Path::new("/") {
+        if opened.file.dir() != Path::new("/") {
             // The lock on the directory requires ReadDir.
             let access = AccessFs::RemoveFile | AccessFs::ReadDir;
-            ruleset = ruleset.add_rule(PathBeneath::new(opened.dir(), access))?;
+            ruleset = ruleset.add_rule(PathBeneath::new(&opened.dir, access))?;
         }
     }
     Ok(ruleset.restrict_self()?.ruleset)
@@ -126,13 +129,4 @@ fn allow(
 
 fn read_access() -> BitFlags<AccessFs> {
     AccessFs::from_read(SUPPORTED_ABI) & !AccessFs::Execute
-}
-
-/// Returns the access to kinds of files that soft LUNs do not use.
-fn special_files() -> BitFlags<AccessFs> {
-    AccessFs::MakeChar
-        | AccessFs::MakeBlock
-        | AccessFs::MakeSock
-        | AccessFs::MakeFifo
-        | AccessFs::IoctlDev
 }

@@ -30,14 +30,13 @@ pub mod syscalls;
 )))]
 mod seccomp {
     use super::{AllowedAccess, Mode};
-    use seccompiler::Error;
 
-    pub(super) fn restrict(_: Mode, _: &AllowedAccess) -> Result<(), Error> {
+    pub(super) fn restrict(_: Mode, _: &AllowedAccess) -> Result<(), seccompiler::Error> {
         log::warn!("system calls not restricted: no seccomp filter for this architecture");
         Ok(())
     }
 
-    pub(super) fn restrict_broker(_: Mode) -> Result<(), Error> {
+    pub(super) fn restrict_broker(_: Mode) -> Result<(), seccompiler::Error> {
         Ok(())
     }
 }
@@ -55,7 +54,7 @@ pub enum Mode {
     /// Block system calls and files that the helper does not need
     #[default]
     Enforce,
-    /// Allow all system calls, but record unexpected ones in the kernel log; do not restrict files
+    /// Allow everything, but record unexpected system calls in the kernel log
     Log,
     /// No sandbox
     Off,
@@ -89,10 +88,10 @@ pub enum SandboxError {
 /// Returns [`SandboxError`] if a layer fails that the kernel supports. The process must then exit.
 pub fn enter(mode: Mode, access: &AllowedAccess) -> Result<(), SandboxError> {
     match mode {
-        Mode::Off => return Ok(()),
-        Mode::Log => {}
         // First, because seccomp blocks the system calls of landlock.
         Mode::Enforce => landlock::restrict(access).map_err(SandboxError::Landlock)?,
+        Mode::Log => {}
+        Mode::Off => return Ok(()),
     }
     seccomp::restrict(mode, access).map_err(SandboxError::Seccomp)
 }
@@ -108,9 +107,9 @@ pub fn enter(mode: Mode, access: &AllowedAccess) -> Result<(), SandboxError> {
 /// Returns [`SandboxError`] if a layer fails that the kernel supports. The process must then exit.
 pub fn enter_as_broker(mode: Mode, files: &[OpenedFile]) -> Result<(), SandboxError> {
     match mode {
-        Mode::Off => return Ok(()),
-        Mode::Log => {}
         Mode::Enforce => landlock::restrict_broker(files).map_err(SandboxError::Landlock)?,
+        Mode::Log => {}
+        Mode::Off => return Ok(()),
     }
     seccomp::restrict_broker(mode).map_err(SandboxError::Seccomp)
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::env::consts::ARCH;
 use std::process;
 
+use libc::c_int;
 use seccompiler::{
     BpfProgram, Error, SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Operator,
     SeccompCondition, SeccompFilter, SeccompRule, apply_filter,
@@ -23,12 +24,10 @@ const X32: i64 = 0x4000_0000;
 
 /// Restricts the helper to the listed system calls.
 pub(super) fn restrict(mode: Mode, access: &AllowedAccess) -> Result<(), Error> {
-    let (other, enosys) = match mode {
-        Mode::Log => (SeccompAction::Log, SeccompAction::Log),
-        Mode::Enforce | Mode::Off => (errno(libc::EPERM), errno(libc::ENOSYS)),
-    };
+    let enosys = action(mode, errno(libc::ENOSYS));
+    let other = action(mode, errno(libc::EPERM));
     load(&[
-        filter(unconditional(KILL), SeccompAction::Allow, kill_action(mode))?,
+        kill_filter(mode)?,
         filter(unconditional(ENOSYS), SeccompAction::Allow, enosys)?,
         // Last, because it blocks the system call that loads filters.
         filter(allowed(access)?, other, SeccompAction::Allow)?,
@@ -37,17 +36,19 @@ pub(super) fn restrict(mode: Mode, access: &AllowedAccess) -> Result<(), Error> 
 
 /// Blocks only hostile system calls.
 pub(super) fn restrict_broker(mode: Mode) -> Result<(), Error> {
-    load(&[filter(
-        unconditional(KILL),
-        SeccompAction::Allow,
-        kill_action(mode),
-    )?])
+    load(&[kill_filter(mode)?])
 }
 
-const fn kill_action(mode: Mode) -> SeccompAction {
+fn kill_filter(mode: Mode) -> Result<BpfProgram, Error> {
+    let kill = action(mode, SeccompAction::KillProcess);
+    filter(unconditional(KILL), SeccompAction::Allow, kill)
+}
+
+/// Returns `enforced`, unless the mode only logs.
+fn action(mode: Mode, enforced: SeccompAction) -> SeccompAction {
     match mode {
         Mode::Log => SeccompAction::Log,
-        Mode::Enforce | Mode::Off => SeccompAction::KillProcess,
+        Mode::Enforce | Mode::Off => enforced,
     }
 }
 
@@ -81,9 +82,9 @@ fn filter(
 }
 
 /// Returns rules that match these system calls with any arguments.
-fn unconditional(calls: &[(&str, i64)]) -> Rules {
+fn unconditional(numbers: &[i64]) -> Rules {
     let mut rules = Rules::new();
-    for (_, number) in calls {
+    for number in numbers {
         rules.insert(*number, Vec::new());
         // To the filter, calls by x32 numbers belong to the same architecture.
         if cfg!(target_arch = "x86_64") {
@@ -108,12 +109,13 @@ fn allowed(access: &AllowedAccess) -> Result<Rules, Error> {
 /// Returns a rule that matches if all conditions do.
 fn rule(conditions: &[(u8, ArgMatch)]) -> Result<SeccompRule, Error> {
     let conditions = conditions.iter().map(|(index, expected)| {
-        let (length, operator, value) = match expected {
-            ArgMatch::Equals(value) => (Length::Dword, Operator::Eq, *value),
+        let masked = |bits: c_int| Operator::MaskedEq(bits.cast_unsigned().into());
+        let (length, operator, value) = match *expected {
+            ArgMatch::Equals(value) => (Length::Dword, Operator::Eq, value.cast_unsigned()),
             ArgMatch::Null => (Length::Qword, Operator::Eq, 0),
             ArgMatch::OwnPid => (Length::Dword, Operator::Eq, process::id()),
-            ArgMatch::BitsClear(bits) => (Length::Dword, Operator::MaskedEq((*bits).into()), 0),
-            ArgMatch::BitsSet(bits) => (Length::Dword, Operator::MaskedEq((*bits).into()), *bits),
+            ArgMatch::BitsClear(bits) => (Length::Dword, masked(bits), 0),
+            ArgMatch::BitsSet(bits) => (Length::Dword, masked(bits), bits.cast_unsigned()),
         };
         SeccompCondition::new(*index, length, operator, value.into())
     });

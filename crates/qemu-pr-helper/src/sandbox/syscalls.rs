@@ -4,7 +4,10 @@
 //! makes one that is listed as [`TestCoverage::Always`].
 
 use ArgMatch::{BitsClear, BitsSet, Equals, Null, OwnPid};
-use libc::c_long;
+use libc::{
+    AF_UNIX, CLONE_THREAD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, O_PATH, PR_SET_NAME, PROT_EXEC,
+    SIGABRT, SO_PEERCRED, SO_PEERPIDFD, SO_SNDBUF, SOL_SOCKET, c_int, c_long,
+};
 
 /// Rule that allows a system call.
 #[derive(Clone, Copy, Debug)]
@@ -26,15 +29,15 @@ pub struct SyscallRule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArgMatch {
     /// The low 32 bits have this value.
-    Equals(u32),
+    Equals(c_int),
     /// The argument is a null pointer.
     Null,
     /// The argument is the process ID of the helper.
     OwnPid,
     /// None of these bits is set.
-    BitsClear(u32),
+    BitsClear(c_int),
     /// All of these bits are set.
-    BitsSet(u32),
+    BitsSet(c_int),
 }
 
 /// Conditions under which the test sees a system call.
@@ -70,23 +73,10 @@ impl SyscallRule {
     }
 }
 
-const SG_IO: u32 = 0x2285;
-const PROT_EXEC: u32 = libc::PROT_EXEC.cast_unsigned();
-const AF_UNIX: u32 = libc::AF_UNIX.cast_unsigned();
-const SEQPACKET: u32 = (libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC).cast_unsigned();
-const SOL_SOCKET: u32 = libc::SOL_SOCKET.cast_unsigned();
-const SO_PEERCRED: u32 = libc::SO_PEERCRED.cast_unsigned();
-const SO_PEERPIDFD: u32 = libc::SO_PEERPIDFD.cast_unsigned();
-const SO_SNDBUF: u32 = libc::SO_SNDBUF.cast_unsigned();
+const SG_IO: c_int = 0x2285;
+const SEQPACKET: c_int = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
 /// The old option, and the one with 64-bit times (`include/uapi/asm-generic/socket.h`).
-const SO_RCVTIMEO: [u32; 2] = [20, 66];
-const PR_SET_NAME: u32 = libc::PR_SET_NAME.cast_unsigned();
-const CLONE_THREAD: u32 = libc::CLONE_THREAD.cast_unsigned();
-const F_GETFL: u32 = libc::F_GETFL.cast_unsigned();
-const F_GETFD: u32 = libc::F_GETFD.cast_unsigned();
-const F_DUPFD_CLOEXEC: u32 = libc::F_DUPFD_CLOEXEC.cast_unsigned();
-const O_PATH: u32 = libc::O_PATH.cast_unsigned();
-const SIGABRT: u32 = libc::SIGABRT.cast_unsigned();
+const SO_RCVTIMEO: [c_int; 2] = [20, 66];
 
 /// System calls of every helper.
 #[rustfmt::skip] // One line for each.
@@ -200,7 +190,7 @@ pub const SOFT_LUNS: &[SyscallRule] = &[
 ];
 
 /// Further system calls of a helper that traces to syslog, whose datagrams have an address.
-pub const SYSLOG: &[SyscallRule] = &[used(
+pub(super) const SYSLOG: &[SyscallRule] = &[used(
     "sendto",
     libc::SYS_sendto,
     "send replies, and lines to syslog",
@@ -208,23 +198,14 @@ pub const SYSLOG: &[SyscallRule] = &[used(
 
 /// System calls that only an intruder makes, and that kill the process. All other calls that are
 /// not allowed fail with `EPERM`, because a new version of a library can make them.
-pub const KILL: &[(&str, c_long)] = &[
-    ("execve", libc::SYS_execve),
-    ("execveat", libc::SYS_execveat),
-    ("ptrace", libc::SYS_ptrace),
-    ("process_vm_readv", libc::SYS_process_vm_readv),
-    ("process_vm_writev", libc::SYS_process_vm_writev),
-    ("bpf", libc::SYS_bpf),
-    ("mount", libc::SYS_mount),
-    ("unshare", libc::SYS_unshare),
-    ("setns", libc::SYS_setns),
-    ("init_module", libc::SYS_init_module),
-    ("finit_module", libc::SYS_finit_module),
-    ("kexec_load", libc::SYS_kexec_load),
-    ("open_by_handle_at", libc::SYS_open_by_handle_at),
-    ("io_uring_setup", libc::SYS_io_uring_setup),
+#[rustfmt::skip] // Several in a line.
+pub(super) const KILL: &[c_long] = &[
+    libc::SYS_execve, libc::SYS_execveat, libc::SYS_ptrace, libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev, libc::SYS_bpf, libc::SYS_mount, libc::SYS_unshare,
+    libc::SYS_setns, libc::SYS_init_module, libc::SYS_finit_module, libc::SYS_kexec_load,
+    libc::SYS_open_by_handle_at, libc::SYS_io_uring_setup,
 ];
 
 /// System calls that fail with `ENOSYS`, as if the kernel lacked them. The C library then uses an
 /// older call, whose arguments a filter can check.
-pub const ENOSYS: &[(&str, c_long)] = &[("clone3", libc::SYS_clone3)];
+pub(super) const ENOSYS: &[c_long] = &[libc::SYS_clone3];

@@ -47,26 +47,22 @@ const PROBE_DELAY: Duration = Duration::from_millis(10);
 #[derive(Debug, Error)]
 pub enum ListenError {
     /// The path does not fit into a socket address.
-    #[error("socket path '{path}' is too long, 107 bytes are the most", path = .0.display())]
+    #[error("socket path '{0}' is too long, 107 bytes are the most")]
     PathTooLong(PathBuf),
     /// A process listens on the socket.
-    #[error(
-        "socket '{path}' is in use by another process: stop it, or choose another path with -k",
-        path = .0.display()
-    )]
+    #[error("socket '{0}' is in use by another process: stop it, or choose another path with -k")]
     InUse(PathBuf),
     /// The file at the path is neither a socket nor a symbolic link.
-    #[error("'{path}' exists and is not a socket: remove it, or choose another path with -k",
-        path = .0.display())]
+    #[error("'{0}' exists and is not a socket: remove it, or choose another path with -k")]
     NotASocket(PathBuf),
     /// The connection that would show whether a process listens has failed.
-    #[error("cannot determine whether socket '{path}' is in use", path = .0.display())]
+    #[error("cannot determine whether socket '{0}' is in use")]
     Probe(PathBuf, #[source] io::Error),
     /// A socket on which no process listens cannot be removed.
-    #[error("cannot replace stale socket '{path}'", path = .0.display())]
+    #[error("cannot replace stale socket '{0}'")]
     Replace(PathBuf, #[source] io::Error),
     /// The socket cannot be created.
-    #[error("cannot bind socket '{path}'", path = .0.display())]
+    #[error("cannot bind socket '{0}'")]
     Bind(PathBuf, #[source] io::Error),
     /// The socket of a service manager cannot be configured.
     #[error("cannot use the socket that was passed")]
@@ -75,9 +71,7 @@ pub enum ListenError {
 
 /// Nonblocking listening socket.
 #[derive(Debug)]
-pub struct Listener {
-    socket: OwnedFd,
-}
+pub struct Listener(OwnedFd);
 
 impl Listener {
     /// Creates a socket at `path`, with mode 0777 less the umask. The caller must remove the
@@ -105,10 +99,10 @@ impl Listener {
         trace!(socket_listen(BACKLOG));
         let metadata =
             fs::symlink_metadata(path).map_err(|error| ListenError::Bind(path.into(), error))?;
-        let listener = Self { socket };
+        let listener = Self(socket);
         trace!(qio_channel_socket_listen_complete(
             listener.address(),
-            listener.socket.as_raw_fd(),
+            listener.0.as_raw_fd(),
         ));
         let file = CreatedFile::new(FileKind::Socket, path, &metadata);
         Ok((listener, file))
@@ -122,15 +116,15 @@ impl Listener {
     pub fn inherit(socket: OwnedFd) -> Result<Self, ListenError> {
         let set = || fcntl_setfl(&socket, fcntl_getfl(&socket)? | OFlags::NONBLOCK);
         set().map_err(|error: Errno| ListenError::Inherited(error.into()))?;
-        // The unit can enable credentials (PassCredentials=), which would take the space in ancillary
+        // A unit can enable credentials (PassCredentials=), which would take the space in ancillary
         // data that the device's descriptor needs.
         ancillary::disable_all(&socket).map_err(ListenError::Inherited)?;
-        Ok(Self { socket })
+        Ok(Self(socket))
     }
 
     /// Returns the identifier of the socket in trace events.
     pub(crate) fn address(&self) -> Address {
-        Address(u64::try_from(self.socket.as_raw_fd()).unwrap_or_default())
+        Address(u64::try_from(self.0.as_raw_fd()).unwrap_or_default())
     }
 
     /// Accepts a connection. A blocking read from it times out after 10 ms.
@@ -139,7 +133,7 @@ impl Listener {
     ///
     /// Returns the error of accept(2), which is `WouldBlock` if no connection waits.
     pub fn accept(&self) -> io::Result<OwnedFd> {
-        let (client, _) = acceptfrom_with(&self.socket, SocketFlags::CLOEXEC)?;
+        let (client, _) = acceptfrom_with(&self.0, SocketFlags::CLOEXEC)?;
         set_socket_timeout(&client, Timeout::Recv, Some(CLIENT_RECV_TIMEOUT))?;
         set_socket_send_buffer_size(&client, SEND_BUFFER)?;
         Ok(client)
@@ -148,7 +142,7 @@ impl Listener {
 
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.0.as_fd()
     }
 }
 
@@ -220,14 +214,15 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::{UnixListener, UnixStream};
 
-    fn path_in(dir: &tempfile::TempDir) -> PathBuf {
-        dir.path().join("s")
+    fn socket_path() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        (dir, path)
     }
 
     #[test]
     fn stale_socket_is_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = path_in(&dir);
+        let (dir, path) = socket_path();
         drop(UnixListener::bind(&path).unwrap());
         let (listener, file) = Listener::bind(&path).unwrap();
         UnixStream::connect(&path).unwrap();
@@ -239,8 +234,7 @@ mod tests {
 
     #[test]
     fn live_socket_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = path_in(&dir);
+        let (_dir, path) = socket_path();
         let (first, _) = Listener::bind(&path).unwrap();
         assert!(matches!(Listener::bind(&path), Err(ListenError::InUse(_))));
         UnixStream::connect(&path).unwrap();
@@ -249,8 +243,7 @@ mod tests {
 
     #[test]
     fn live_socket_with_full_backlog_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = path_in(&dir);
+        let (_dir, path) = socket_path();
         let busy = new_socket().unwrap();
         let address = SocketAddrUnix::new(&path).unwrap();
         bind(&busy, &address).unwrap();
@@ -268,8 +261,7 @@ mod tests {
 
     #[test]
     fn regular_file_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = path_in(&dir);
+        let (_dir, path) = socket_path();
         fs::write(&path, "content").unwrap();
         assert!(matches!(
             Listener::bind(&path),
@@ -280,8 +272,7 @@ mod tests {
 
     #[test]
     fn symlink_is_replaced_unless_its_target_is_live() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = path_in(&dir);
+        let (dir, path) = socket_path();
         let target = dir.path().join("target");
         fs::write(&target, "content").unwrap();
         symlink(&target, &path).unwrap();
@@ -296,8 +287,7 @@ mod tests {
 
     #[test]
     fn replaced_socket_stays() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = path_in(&dir);
+        let (_dir, path) = socket_path();
         let (_first, file) = Listener::bind(&path).unwrap();
         fs::remove_file(&path).unwrap();
         let second = UnixListener::bind(&path).unwrap();

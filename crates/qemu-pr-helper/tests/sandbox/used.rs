@@ -113,7 +113,8 @@ fn connect<T, E: std::fmt::Display>(connect: impl Fn() -> Result<T, E>) -> T {
     }
 }
 
-/// Returns the lines of `log` that the helper causes inside its sandbox, without those of the broker.
+/// Returns the lines of `log` that the helper causes inside its sandbox, without those of the
+/// broker.
 fn sandboxed(log: &str) -> impl Iterator<Item = &str> {
     let thread = |line: &str| line.split_whitespace().next().map(str::to_owned);
     let broker = log

@@ -25,10 +25,11 @@ pub(super) fn section(command: &Command) -> String {
 }
 
 fn entry(argument: &Arg) -> String {
-    let help = argument.get_help().map(ToString::to_string);
-    let help = help.unwrap_or_default();
-    // Whoever reads this has found more than --help.
+    let help = argument.get_long_help().or_else(|| argument.get_help());
+    let help = help.map(ToString::to_string).unwrap_or_default();
+    // clap's own text about the two forms of help.
     let help = help.replace(" (see more with '--help')", "");
+    let help = help.replace(" (see a summary with '-h')", "");
     let mut help = flowed(&help);
     if let Some(default) = default(argument) {
         let default = format!(" [default: {}]\n", escaped(&default));
