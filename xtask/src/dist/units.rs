@@ -132,7 +132,10 @@ fn sysusers_creates_the_account() {
     let line = passwd.lines().find(|line| line.starts_with(&name));
     assert!(line.unwrap().ends_with(":/:/usr/sbin/nologin"), "{passwd}");
     let user = SERVICE.lines().find_map(|line| line.split_once(" -u "));
-    assert_eq!(user.unwrap().1, qemu_pr_helper::process::privileges::DEFAULT_ACCOUNT);
+    assert_eq!(
+        user.unwrap().1,
+        qemu_pr_helper::process::privileges::DEFAULT_ACCOUNT
+    );
 }
 
 #[test]

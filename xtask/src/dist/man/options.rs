@@ -30,11 +30,16 @@ fn entry(argument: &Arg) -> String {
     // clap's own text about the two forms of help.
     let help = help.replace(" (see more with '--help')", "");
     let help = help.replace(" (see a summary with '-h')", "");
-    let mut help = flowed(&help);
+    let mut paragraphs = help.split("\n\n").map(flowed);
+    let mut help = paragraphs.next().unwrap_or_default();
     if let Some(default) = default(argument) {
         let default = format!(" [default: {}]\n", escaped(&default));
         help.truncate(help.trim_end().len());
         help += &default;
+    }
+    for paragraph in paragraphs {
+        help += ".IP\n";
+        help += &paragraph;
     }
     format!(".TP\n{}\n{help}{}", name(argument), values(argument))
 }
