@@ -1,12 +1,13 @@
 #!/bin/sh
-# The container's process: KubeVirt starts it with "-k SOCKET". It becomes the helper, so that signals reach that.
+# Entry point of the container, which KubeVirt starts with "-k SOCKET". Replaces itself with the
+# helper, so that the helper gets the signals.
 set -eu
 
-# KubeVirt puts the socket of the node's multipathd into the helper's folder; clients of multipathd look elsewhere.
-# What is there already, from an earlier start or mounted by somebody, is left alone.
+# KubeVirt mounts the socket of the node's multipathd in the helper's directory, but clients expect
+# it at another path. A socket that exists there, from an earlier start or a mount, stays.
 multipathd=${MULTIPATH_SOCKET_NAME:-/run/multipathd.socket}
 case $multipathd in
-    @*) ;; # an abstract name, which is no file
+    @*) ;; # an abstract name, not a file
     *)
         if [ ! -S "$multipathd" ]; then
             mkdir -p "$(dirname "$multipathd")"
