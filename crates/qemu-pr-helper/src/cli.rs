@@ -202,8 +202,8 @@ pub struct Limits {
     /// --max-clients if that is less]
     ///
     /// Further connections are closed. Processes in other PID namespaces are counted too; before
-    /// Linux 6.9, those of one user are counted together. Increase the limit if one QEMU has a
-    /// pr-manager-helper object for each of more disks.
+    /// Linux 6.9, those of one user are counted together. Increase the limit if one QEMU process
+    /// has more pr-manager-helper objects, such as one for each disk.
     #[arg(
         long, verbatim_doc_comment, value_name = "NUMBER",
         value_parser = value_parser!(u32).range(1..)

@@ -32,9 +32,6 @@ use crate::trace::{self, Backend, trace};
 /// which libvirt kills the helper.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Text of an error of daemon mode.
-const DAEMONIZE_FAILED: &str = "cannot run in the background";
-
 /// Error of a step that has no error type of its own.
 #[derive(Debug, Error)]
 #[error("{0}")]
@@ -46,10 +43,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     // passed, and because the variables of the service manager name this process, not a daemon.
     let inherited_socket = systemd::inherited_socket()?;
     if inherited_socket.is_some() && options.socket.is_some() {
-        return Err(
-            "Unix socket can't be set when using socket activation: remove -k, or the socket unit"
-                .into(),
-        );
+        return Err("-k conflicts with socket activation: remove -k, or the socket unit".into());
     }
     if options.trace_events {
         crate::print_stdout(&trace::trace_events_file::definitions());
@@ -82,7 +76,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         Ok(None) => None,
         Ok(Some(ForkSide::Daemon(ready_pipe))) => Some(ready_pipe),
         Ok(Some(ForkSide::Parent(status))) => return Ok(status.into()),
-        Err(error) => return Err(StepError(DAEMONIZE_FAILED, error).into()),
+        Err(error) => return Err(StepError("cannot run in the background", error).into()),
     };
     serve(
         options,
@@ -161,7 +155,7 @@ fn serve(
         trace::flush();
         ready_pipe
             .ready()
-            .map_err(|error| StepError(DAEMONIZE_FAILED, error))?;
+            .map_err(|error| StepError("cannot run in the background", error))?;
     }
     let signal = run_until_signal(&signals, watchdog, &broker, &server)
         .map_err(|error| StepError("cannot wait for signals", error))?;

@@ -28,7 +28,7 @@ fn keys(key: u64, action_key: u64) -> Vec<u8> {
     list
 }
 
-/// A helper in a directory with the soft LUN `lun`, whose ports are `a` and `b`.
+/// A helper in a directory with the soft LUN `lun` and its ports `a` and `b`.
 struct Fixture {
     dir: TempDir,
     helper: Child,

@@ -1,12 +1,12 @@
 //! Closes rejected connections without blocking, by handing them to processes that exit.
 //!
 //! Closing a connection also closes the descriptors that the client has sent over it, which can
-//! block for as long as the client likes. An accepted connection holds a permit until it is closed.
-//! A rejected one does not, so nothing would limit the number of blocked threads. The helper
-//! therefore hands rejected connections to the broker, and the broker closes them by forking a
-//! process that holds them and exits, because the kernel does not wait for lingering sockets at the
-//! exit of a process. A descriptor that blocks even then, such as a file with unwritten data on a
-//! FUSE file system, blocks that process only. The broker limits the number of these processes.
+//! block without limit. An accepted connection holds a permit until it is closed. A rejected one
+//! does not, so nothing would limit the number of blocked threads. The helper therefore hands
+//! rejected connections to the broker, and the broker closes them by forking a process that holds
+//! them and exits, because the kernel does not wait for lingering sockets at the exit of a process.
+//! A descriptor that blocks even then, such as a file with unwritten data on a FUSE file system,
+//! blocks that process only. The broker runs at most 64 of these processes.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -40,8 +40,8 @@ pub struct Closer(Mutex<OwnedFd>);
 #[derive(Debug)]
 pub(crate) struct CloserQueue {
     socket: OwnedFd,
-    /// Connections that the helper has possibly still open. The helper must not close the last
-    /// descriptor of a connection, so these are kept.
+    /// Connections that the helper can still have open. The helper must not close the last
+    /// descriptor of a connection, so the queue keeps one.
     shared: Vec<OwnedFd>,
     /// Connections that the helper has closed.
     batch: Vec<OwnedFd>,
@@ -128,8 +128,8 @@ impl CloserQueue {
         }
     }
 
-    /// Forks a process that closes the batch by exiting, and returns it. It is a child of this
-    /// process. On failure, the connections stay in the queue.
+    /// Forks a process that closes the batch by exiting, and returns this child. On failure, the
+    /// connections stay in the queue.
     pub(crate) fn close_batch(&mut self) -> io::Result<Pid> {
         let holder = fork::hold(&self.batch)?;
         self.batch.clear();

@@ -106,8 +106,8 @@ fn create_error(path: &Path) -> impl FnOnce(io::Error) -> PidFileError {
     |error| PidFileError::Create(path.into(), error)
 }
 
-/// Opens or creates the file. Does not follow a symbolic link, with which a user who can write to
-/// the directory could have root overwrite any file.
+/// Opens or creates the file. Does not follow a symbolic link: a user with write access to the
+/// directory could otherwise have root overwrite any file.
 fn open(path: &Path) -> Result<File, PidFileError> {
     let flags =
         OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;

@@ -55,7 +55,7 @@ pub(crate) enum PrivilegeError {
 pub(crate) struct Identity {
     pub(crate) user: Option<Uid>,
     pub(crate) group: Option<Gid>,
-    /// Whether a failed change is an error. Otherwise the process continues with its own identity.
+    /// Makes a failed change an error. Without it, the process keeps its own identity then.
     pub(crate) is_required: bool,
 }
 
@@ -66,7 +66,7 @@ impl Identity {
     }
 }
 
-/// Finds an account in a text of the form of passwd(5). Ignores an account with an ID of root.
+/// Finds an account in the text of passwd(5). Ignores an account with an ID of 0 or `u32::MAX`.
 fn find_account(name: &str, passwd: &str) -> Option<Identity> {
     passwd.lines().find_map(|line| {
         let fields = line.strip_prefix(name)?.strip_prefix(':')?.split(':');
@@ -85,8 +85,8 @@ fn find_account(name: &str, passwd: &str) -> Option<Identity> {
 ///
 /// After that, the permitted and effective sets contain at most this capability, the inheritable,
 /// ambient and bounding sets are empty, the process has no supplementary groups, and `no_new_privs`
-/// is set. A process without the privilege to change its bounding set or its groups keeps them;
-/// they give such a process no rights. On failure, the process must exit.
+/// is set. A process that was started without the privilege to change its bounding set or its
+/// groups keeps them. On failure, the process must exit.
 pub(crate) fn drop_all(identity: Identity) -> Result<(), PrivilegeError> {
     let kept = drop_to(identity, CapabilitySet::SYS_RAWIO, CapabilitySet::SYS_RAWIO)?;
     trace!(pr_helper_privileges_dropped(

@@ -54,9 +54,9 @@ pub(crate) fn process_state(proc: &Path, pid: i32) -> ProcessState {
 /// Returns the process that listens on the socket at `path`, if it is
 /// [exiting](ProcessState::Exiting) and no other process has the socket open.
 ///
-/// This function searches all processes. It is for a socket whose backlog is full, to which a
-/// connection that would identify the process is not possible. Returns `None` if this process lacks
-/// the permission to read the descriptors of a process.
+/// This function searches all processes. It is for a socket with a full backlog, on which no
+/// connection can be made that would identify the process. Returns `None` if this process lacks the
+/// permission to read the descriptors of a process.
 pub(crate) fn exiting_listener(proc: &Path, path: &Path) -> Option<i32> {
     let sockets = fs::read(proc.join("net/unix")).ok()?;
     let lines = sockets.split(|byte| *byte == b'\n');

@@ -26,7 +26,7 @@ use thiserror::Error;
 /// the helper.
 const READY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time limit for every other message. The broker serves no command on a multipath map meanwhile.
+/// Time limit for every other message. Commands on multipath maps wait meanwhile.
 const SEND_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Delay between attempts to send to a service manager that does not read.
@@ -35,10 +35,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(10);
 /// Error of a socket that a service manager passed.
 #[derive(Debug, Error)]
 pub(crate) enum ActivationError {
-    #[error(
-        "socket activation failed: LISTEN_FDS is {0}, one socket is supported: use one \
-         ListenStream= line"
-    )]
+    #[error("socket activation failed: LISTEN_FDS is {0}, not 1: use one ListenStream= line")]
     SocketCount(i64),
     #[error("socket activation failed: invalid file descriptor fd = 3")]
     NotOpen(#[source] io::Error),

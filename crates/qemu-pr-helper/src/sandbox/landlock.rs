@@ -78,7 +78,7 @@ fn restrict_helper(access: &AllowedAccess) -> Result<RulesetStatus, RulesetError
         // Kinds of files that soft LUNs do not use.
         let special = AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeSock;
         let special = special | AccessFs::MakeFifo | AccessFs::IoctlDev;
-        // By descriptor, because the helper's user possibly cannot reach the path.
+        // By descriptor, because the helper's user can lack access to the path.
         ruleset = ruleset.add_rule(PathBeneath::new(dir, write & !special))?;
         ruleset = allow(ruleset, BOOT_ID, read_access())?;
     }

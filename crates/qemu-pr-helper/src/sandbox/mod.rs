@@ -65,7 +65,7 @@ pub enum Mode {
 pub struct AllowedAccess {
     /// Open directory of soft LUNs, which stays readable and writable.
     pub soft_luns: Option<OwnedFd>,
-    /// Whether the process can send datagrams to syslog.
+    /// Permission to send datagrams to syslog.
     pub syslog: bool,
 }
 

@@ -21,7 +21,7 @@ pub struct SyscallRule {
     /// Alternatives of conditions on arguments, by argument index. The call is allowed if all
     /// conditions of one alternative are met. Without alternatives, any arguments are allowed.
     pub args: &'static [&'static [(u8, ArgMatch)]],
-    /// Whether the test sees the call on every machine.
+    /// Expectation of the test.
     pub coverage: TestCoverage,
 }
 
@@ -189,12 +189,11 @@ pub const SOFT_LUNS: &[SyscallRule] = &[
     used("unlinkat", libc::SYS_unlinkat, "remove the new file of an incomplete change"),
 ];
 
-/// Further system calls of a helper that traces to syslog, whose datagrams have an address.
-pub(super) const SYSLOG: &[SyscallRule] = &[used(
-    "sendto",
-    libc::SYS_sendto,
-    "send replies, and lines to syslog",
-)];
+/// Further system calls of a helper that traces to syslog: its datagrams have an address.
+#[rustfmt::skip] // One line for each.
+pub(super) const SYSLOG: &[SyscallRule] = &[
+    used("sendto", libc::SYS_sendto, "send replies, and lines to syslog"),
+];
 
 /// System calls that only an intruder makes, and that kill the process. All other calls that are
 /// not allowed fail with `EPERM`, because a new version of a library can make them.
@@ -207,5 +206,5 @@ pub(super) const KILL: &[c_long] = &[
 ];
 
 /// System calls that fail with `ENOSYS`, as if the kernel lacked them. The C library then uses an
-/// older call, whose arguments a filter can check.
+/// older call, and the filter can check the arguments of that call.
 pub(super) const ENOSYS: &[c_long] = &[libc::SYS_clone3];

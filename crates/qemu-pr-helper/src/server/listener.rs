@@ -108,7 +108,7 @@ impl Listener {
         Ok((listener, file))
     }
 
-    /// Uses the listening socket of a service manager, whose file stays.
+    /// Uses the listening socket of a service manager. Its file stays.
     ///
     /// # Errors
     ///

@@ -16,6 +16,6 @@ fn skipped(reason: &str) {
         env::var_os("PR_COMPAT_STRICT").is_none(),
         "skipped: {reason}"
     );
-    // Not with eprintln, whose output the test harness captures.
+    // Not with eprintln, because the test harness captures its output.
     let _ = writeln!(io::stderr(), "sandbox: skipped: {reason}");
 }
