@@ -124,10 +124,7 @@ impl Helper {
         );
         let engine = Arc::new(Server::new(listener, backends, None, &Limits::default()).unwrap());
         engine.start().unwrap();
-        Helper {
-            engine,
-            folder,
-        }
+        Helper { engine, folder }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
