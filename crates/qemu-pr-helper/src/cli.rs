@@ -119,7 +119,7 @@ pub struct Options {
 
     /// Trace output [default: log]. Can be repeated
     #[arg(long, value_name = "BACKEND", action = ArgAction::Append, ignore_case = true)]
-    pub(crate) trace_backend: Vec<Backend>,
+    pub(crate) trace_backend: Vec<TraceBackend>,
 
     /// Start each line of the log backend with thread ID and time
     #[arg(long)]

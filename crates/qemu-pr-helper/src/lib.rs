@@ -13,7 +13,7 @@
 pub mod backend;
 pub mod cli;
 pub mod command;
-pub mod logging;
+mod logging;
 pub mod multipath;
 pub mod process;
 pub mod sandbox;

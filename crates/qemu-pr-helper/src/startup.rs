@@ -25,8 +25,8 @@ use crate::process::systemd::{self, ServiceManager};
 use crate::sandbox::{self, AllowedAccess};
 use crate::server::Server;
 use crate::server::listener::Listener;
-use crate::trace::options::{self as trace_options, Next, TraceSettings};
-use crate::trace::{self, Backend, trace};
+use crate::trace::options::{self as trace_options, TraceAction, TraceBackend, TraceSettings};
+use crate::trace::{self, trace};
 
 /// Time for commands in flight to complete after a signal. It is shorter than the 10 seconds after
 /// which libvirt kills the helper.
@@ -134,7 +134,7 @@ fn serve(
         .map_err(|error| StepError("cannot duplicate the descriptor of the soft LUNs", error))?;
     let access = AllowedAccess {
         soft_luns: soft_lun_dir,
-        syslog: options.trace_backend.contains(&Backend::Syslog),
+        syslog: options.trace_backend.contains(&TraceBackend::Syslog),
     };
     let backends = Backends::new(io_timeout, soft_luns, Some(multipath));
     raise_limits();

@@ -267,7 +267,7 @@ fn locked_soft_lun_is_busy() {
     good(&fixture.execute("luns/lun/ports/a", READ_KEYS, &[]));
     let log = fixture.log();
     assert!(
-        log.contains("answered with BUSY") && log.contains("lock is locked"),
+        log.contains("answered with BUSY") && log.contains("is locked by another process"),
         "{log}"
     );
 }
@@ -301,7 +301,7 @@ fn corrupt_state_is_a_logged_hardware_error() {
         assert_eq!(sense(&rejected), (4, 0x44, 0));
     }
     let log = fixture.log();
-    assert!(log.contains("luns/other is no soft LUN"), "{log}");
+    assert!(log.contains("luns/other is not a soft LUN"), "{log}");
     let lines: Vec<_> = log
         .lines()
         .filter(|line| line.contains("state.json"))

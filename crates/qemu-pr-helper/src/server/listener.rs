@@ -21,7 +21,7 @@ use thiserror::Error;
 
 use crate::process::created_file::{CreatedFile, DirLock, FileKind};
 use crate::process::process_state::{ProcessState, exiting_listener, process_state};
-use crate::trace::argument::Address;
+use crate::trace::argument::ObjectId;
 use crate::trace::trace;
 
 /// Maximum number of connections that wait to be accepted. The kernel lowers it to
@@ -123,8 +123,8 @@ impl Listener {
     }
 
     /// Returns the identifier of the socket in trace events.
-    pub(crate) fn address(&self) -> Address {
-        Address(u64::try_from(self.0.as_raw_fd()).unwrap_or_default())
+    pub(crate) fn address(&self) -> ObjectId {
+        ObjectId(u64::try_from(self.0.as_raw_fd()).unwrap_or_default())
     }
 
     /// Accepts a connection. A blocking read from it times out after 10 ms.
