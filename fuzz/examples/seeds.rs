@@ -12,8 +12,8 @@ use pr_helper_protocol::Command;
 use pr_helper_protocol::wire::pad_cdb;
 use qemu_pr_helper::command::executor::CommandResult;
 use qemu_pr_helper::multipath::deadline::Deadline;
-use qemu_pr_helper::multipath::message::{Order, Report};
-use qemu_pr_helper::multipath::worker_trace::Step;
+use qemu_pr_helper::multipath::message::{CommandReport, WorkerRequest};
+use qemu_pr_helper::multipath::worker_trace::TraceStep;
 use scsi_pr::{
     AdditionalSense, BasicParameterList, Capabilities, FieldPointer, FullStatus,
     FullStatusDescriptor, InServiceAction, Keys, OutServiceAction, PersistentReserveIn,
@@ -220,17 +220,17 @@ fn streams() -> Result<()> {
 
 fn messages() -> Result<()> {
     let list = basic(None);
-    let order = Order {
+    let order = WorkerRequest {
         deadline: Deadline::from_millis(1500),
         is_traced: true,
         command: Command::new(pad_cdb(&out(OutServiceAction::Register, &list)?))?,
-        list,
+        parameter_list: list,
     };
     write("message", "order", &[&order.encode()])?;
     let key = SenseKey::NotReady;
     let mut outcome = CommandResult::check_condition(key, AdditionalSense::MEDIUM_NOT_PRESENT);
     outcome.data_len = 2;
-    let by_path = Step::Path {
+    let by_path = TraceStep::Path {
         path: "sda".to_owned(),
         opcode: 0x5f,
         action: 3,
@@ -239,17 +239,17 @@ fn messages() -> Result<()> {
         sense: 0x02_3a_00,
         microseconds: 12,
     };
-    let told = Step::Daemon {
+    let told = TraceStep::Multipathd {
         request: "getprkey map dm-0".to_owned(),
         reply: "none".to_owned(),
         microseconds: 7,
     };
     write("message", "path", &[by_path.encode().as_bytes()])?;
-    let report = Report {
-        outcome,
+    let report = CommandReport {
+        result: outcome,
         data: vec![8, 9],
-        remarks: vec!["one".to_owned(), "two".to_owned()],
-        steps: vec![by_path, told],
+        warnings: vec!["one".to_owned(), "two".to_owned()],
+        trace: vec![by_path, told],
     };
     write("message", "report", &[&report.encode()])
 }

@@ -1,35 +1,35 @@
 //! What the multipath broker's workers are told, and what they say: no more is believed than is there.
 
 use pr_helper_protocol::Direction;
-use qemu_pr_helper::multipath::message::{LONGEST_REPORT, Order, Report};
-use qemu_pr_helper::multipath::worker_trace::Step;
+use qemu_pr_helper::multipath::message::{CommandReport, MAX_REPLY_LEN, WorkerRequest};
+use qemu_pr_helper::multipath::worker_trace::TraceStep;
 
 /// An order, a report, and a line of its end.
 pub fn run(bytes: &[u8]) {
-    if let Some(order) = Order::decode(bytes) {
+    if let Some(order) = WorkerRequest::decode(bytes) {
         let wanted = match order.command.direction() {
             Direction::In => 0,
             Direction::Out => order.command.transfer_length(),
         };
-        assert_eq!(order.list.len(), wanted);
+        assert_eq!(order.parameter_list.len(), wanted);
         let mut expected = bytes.to_vec();
         expected[8] = u8::from(bytes[8] != 0);
         assert_eq!(order.encode(), expected);
     }
-    if let Some(report) = Report::decode(bytes) {
-        assert_eq!(report.outcome.data_len, report.data.len());
+    if let Some(report) = CommandReport::decode(bytes) {
+        assert_eq!(report.result.data_len, report.data.len());
         let encoded = report.encode();
-        assert!(encoded.len() <= LONGEST_REPORT);
+        assert!(encoded.len() <= MAX_REPLY_LEN);
         assert_eq!(
             encoded[..99 + report.data.len()],
             bytes[..99 + report.data.len()]
         );
-        let again = Report::decode(&encoded).unwrap();
-        assert_eq!((again.outcome, again.data), (report.outcome, report.data));
+        let again = CommandReport::decode(&encoded).unwrap();
+        assert_eq!((again.result, again.data), (report.result, report.data));
     }
     if let Ok(line) = str::from_utf8(bytes)
-        && let Some(step @ Step::Path { .. }) = Step::decode(line)
+        && let Some(step @ TraceStep::Path { .. }) = TraceStep::decode(line)
     {
-        assert_eq!(Step::decode(&step.encode()), Some(step));
+        assert_eq!(TraceStep::decode(&step.encode()), Some(step));
     }
 }

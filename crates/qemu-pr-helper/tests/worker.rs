@@ -254,7 +254,7 @@ fn worker_opens_its_paths_in_the_sandbox() {
     setup.execute(&mut client, &RESERVE);
     let log = setup.stderr();
     // The node was opened, and is a file.
-    assert!(log.contains("it is not device 8:0"), "{log}");
+    assert!(log.contains("the node is not device 8:0"), "{log}");
 }
 
 /// Prints that something was not tested; fails where nothing may be skipped.

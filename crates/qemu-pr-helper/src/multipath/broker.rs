@@ -1,20 +1,20 @@
-//! Privileged broker: starts a worker for each command on a multipath map, and does for the helper
-//! what the helper has given up the rights for.
+//! Broker: the privileged process that starts a worker for each command on a multipath map.
 //!
-//! To reach the paths of a map takes the rights of root: their nodes, and multipathd, which obeys
-//! root alone. The process that reads what clients send does not keep them. So before it gives them
-//! up it starts another one, the broker, and for each command sends it one end of a new pair of
-//! sockets. The broker forks a worker on it, which executes the command and ends.
+//! Access to the paths of a map requires root's rights: their nodes belong to root, and multipathd
+//! accepts commands only from root. The helper reads what clients send, so it gives these rights
+//! up. Before that, it forks the broker. For each command, the helper creates a socket pair, sends
+//! the request to one end, and passes the other end to the broker. The broker forks a worker on it,
+//! which executes the command and exits.
 //!
 //! ```text
 //! helper ── control messages, a socket for each command ──> broker ── fork ──> worker
-//!    └────────────── order, map ── report ── that pair of sockets ──────────────┘
+//!    └────────────── request, map ── reply ── that socket pair ─────────────────┘
 //! ```
 //!
-//! The broker also removes socket and PID file at the end, and tells the service manager that the
-//! helper is alive. It reads nothing but control messages of a fixed form. When the helper ends, by
-//! SIGKILL too, the broker reads the end of the control socket and ends; the kernel then kills its
-//! workers.
+//! The broker also closes connections that the helper has rejected, removes the socket and the PID
+//! file when the helper exits, and sends messages to the service manager. It reads nothing but
+//! control messages of a fixed form. When the helper exits, even by SIGKILL, the broker reads end
+//! of file from the control socket and exits; the kernel then kills the workers.
 
 use std::error::Error;
 use std::ffi::CStr;
@@ -26,17 +26,18 @@ use std::time::{Duration, Instant};
 
 use linux_util::fork;
 use pr_helper_protocol::fd_passing::{self, ReceiveMode, ReceivedFds};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
-use rustix::process::{Pid, getpid};
+use rustix::net::{SendFlags, send};
+use rustix::process::getpid;
 use rustix::thread::{CapabilitySet, set_name};
 use thiserror::Error;
 
+use super::channel::{self, REPLY_GRACE, WorkerError};
 use super::control::{self, Control};
-use super::message::{LONGEST_REPORT, Order, REFUSED, Reply};
-use super::worker;
+use super::message::{WorkerReply, WorkerRequest};
+use super::worker::{REMOVAL_CAPABILITY, WorkerContext};
 use super::workers::Workers;
 use crate::process::closer::{self, Closer, CloserQueue};
 use crate::process::created_file::{CreatedFile, FileKind, OpenedFile, Removal};
@@ -46,146 +47,101 @@ use crate::server::Load;
 use crate::{process::daemonize, process::privileges, trace};
 
 /// Capabilities that the broker and its workers use: `CAP_SYS_RAWIO` for SCSI commands, and
-/// `CAP_DAC_READ_SEARCH` for the nodes of disks that belong to other users than root.
-const KEPT: CapabilitySet = CapabilitySet::SYS_RAWIO.union(CapabilitySet::DAC_READ_SEARCH);
-
-/// Capability that the broker holds, but uses only to remove socket and PID file: their directory
-/// can belong to another user. Workers give it up.
-pub(super) const FOR_REMOVAL: CapabilitySet = CapabilitySet::DAC_OVERRIDE;
+/// `CAP_DAC_READ_SEARCH` for the nodes of disks that belong to users other than root.
+const CAPABILITIES: CapabilitySet = CapabilitySet::SYS_RAWIO.union(CapabilitySet::DAC_READ_SEARCH);
 
 /// Delay between attempts to send to a broker whose queue is full.
-const RETRY_DELAY: Duration = Duration::from_millis(10);
+const SEND_RETRY_DELAY: Duration = Duration::from_millis(10);
+
+/// Delay after a failed attempt to read from the control socket.
+const RECEIVE_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Time limit for the removal of a file.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long it may take to start.
-const START: Duration = Duration::from_secs(10);
+/// Time limit for the start of the broker.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How the broker's processes are named (`ps -e`, `/proc/PID/comm`).
-const NAME: &CStr = c"pr-broker";
+/// Name of the broker process (`ps -e`, `/proc/PID/comm`).
+const PROCESS_NAME: &CStr = c"pr-broker";
 
-/// Between two looks at a control socket that cannot be read for a moment.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// What the broker says once it has started.
+/// Message from the broker to the helper once it has started.
 const READY: [u8; 1] = *b"r";
 
-/// What the broker and its workers have to know.
+/// Configuration of the broker and its workers.
 #[derive(Clone, Copy, Debug)]
-pub struct BrokerConfig {
-    /// How long a command may take.
-    pub patience: Duration,
-    /// Whether the helper goes into the background, where nobody reads what it says.
-    pub is_daemon: bool,
-    /// How the sandbox is used.
-    pub sandbox: Mode,
-    /// Whether there is a service manager to be told that the helper is alive.
-    pub has_manager: bool,
-    /// Files that the helper has created, and that the broker removes when it is asked to.
-    pub files: &'static [CreatedFile],
+pub(crate) struct BrokerConfig {
+    /// Time limit for a command.
+    pub(crate) command_timeout: Duration,
+    /// Whether the helper is a daemon, whose standard streams are closed.
+    pub(crate) is_daemon: bool,
+    /// Use of the sandbox.
+    pub(crate) sandbox: Mode,
+    /// Whether a service manager expects watchdog messages.
+    pub(crate) has_manager: bool,
+    /// Files that the helper has created, and that the broker removes on request.
+    pub(crate) files: &'static [CreatedFile],
 }
 
-/// What the worker begins with.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Start {
-    /// The broker, without which the worker is not to be.
-    pub(super) broker: Pid,
-    /// How long the command may take.
-    pub(super) patience: Duration,
-}
-
-/// The broker could not be started.
+/// Failure to start the broker.
 #[derive(Debug, Error)]
 #[error("cannot start the broker for multipath maps")]
 pub struct BrokerError(#[source] io::Error);
 
-/// Why there is no report of a worker.
-#[derive(Debug, Error)]
-pub enum WorkerError {
-    /// This process lacks something: descriptors, memory.
-    #[error("cannot ask for a worker")]
-    Ask(#[source] io::Error),
-    /// The broker has ended.
-    #[error("the broker has ended; the helper ends too")]
-    NoBroker,
-    /// The broker starts no worker at the moment.
-    #[error("the broker has started no worker")]
-    Refused,
-    /// The worker has ended before it could report.
-    #[error("the worker ended without a report: it crashed or was killed")]
-    Ended,
-    /// The worker does not report.
-    #[error("the worker gave no report within {} s", .0.as_secs())]
-    Silent(Duration),
-    /// What it sent is no report.
-    #[error("the worker's report cannot be read")]
-    Nonsense,
-}
-
-/// The way to the broker.
+/// Client of the broker process, in the helper.
 #[derive(Debug)]
-pub struct Broker {
+pub(crate) struct Broker {
     control: OwnedFd,
 }
 
 impl Broker {
-    /// Starts the broker. There must be one thread, with the privileges that the broker is to have.
-    ///
-    /// # Errors
-    ///
-    /// [`BrokerError`].
-    pub fn start(settings: BrokerConfig) -> Result<Self, BrokerError> {
+    /// Starts the broker. This process must have one thread, and the privileges of the broker.
+    pub(crate) fn start(config: BrokerConfig) -> Result<Self, BrokerError> {
         let start = || -> io::Result<OwnedFd> {
-            let (here, there) = pair()?;
-            fork::spawn_isolated(&there, settings, serve)?;
-            // With both ends open this process would not see the broker's end closed.
-            drop(there);
-            if !wait(&here, START)? {
-                return Err(io::Error::other("it does not get ready"));
+            let (control, broker_end) = channel::pair()?;
+            fork::spawn_isolated(&broker_end, config, run)?;
+            // With both ends open, the helper would not see the broker close its end.
+            drop(broker_end);
+            if !channel::wait_readable(&control, START_TIMEOUT)? {
+                return Err(io::Error::other("it timed out"));
             }
-            // A broker that is stopped must not stop the helper.
-            fcntl_setfl(&here, OFlags::NONBLOCK)?;
-            match fd_passing::receive(here.as_fd(), &mut [0], ReceiveMode::NoWait)? {
-                (0, _) => Err(io::Error::other("it ended at its start")),
-                _ => Ok(here),
+            // A broker that is stopped must not block the helper.
+            fcntl_setfl(&control, OFlags::NONBLOCK)?;
+            match fd_passing::receive(control.as_fd(), &mut [0], ReceiveMode::NoWait)? {
+                (0, _) => Err(io::Error::other("it exited at startup")),
+                _ => Ok(control),
             }
         };
         let control = start().map_err(BrokerError)?;
         Ok(Self { control })
     }
 
-    /// Has a worker execute a command on a map, and waits for its report.
-    ///
-    /// # Errors
-    ///
-    /// [`WorkerError`]. What has become of the command is not known then.
-    pub fn execute(&self, map: impl AsFd, order: &Order) -> Result<Reply, WorkerError> {
-        let (here, there) = pair().map_err(WorkerError::Ask)?;
-        let message = order.encode();
-        fd_passing::send(here.as_fd(), &message, map.as_fd()).map_err(WorkerError::Ask)?;
+    /// Executes a command on a map in a worker, and waits for the reply. After an error, it is
+    /// unknown whether the command was executed.
+    pub(super) fn execute(
+        &self,
+        map: impl AsFd,
+        request: &WorkerRequest,
+    ) -> Result<WorkerReply, WorkerError> {
+        let (socket, worker_end) = channel::pair().map_err(WorkerError::Io)?;
+        let message = request.encode();
+        fd_passing::send(socket.as_fd(), &message, map.as_fd()).map_err(WorkerError::Io)?;
         let control = Control::StartWorker.encode();
-        fd_passing::send(self.control.as_fd(), &control, there.as_fd()).map_err(|error| {
+        fd_passing::send(self.control.as_fd(), &control, worker_end.as_fd()).map_err(|error| {
             match Errno::from_io_error(&error) {
-                Some(Errno::PIPE | Errno::CONNRESET) => WorkerError::NoBroker,
-                _ => WorkerError::Ask(error),
+                Some(Errno::PIPE | Errno::CONNRESET) => WorkerError::BrokerGone,
+                _ => WorkerError::Io(error),
             }
         })?;
-        // With both ends open this process would not see the worker's end closed.
-        drop(there);
-        // The worker has the deadline too, and needs time to report that it got no answer.
-        report(
-            &here,
-            order.deadline.time_left().saturating_add(worker::GRACE),
-        )
+        // With both ends open, the helper would not see the worker close its end.
+        drop(worker_end);
+        // The worker observes the deadline too, and then needs time to report that.
+        let timeout = request.deadline.time_left().saturating_add(REPLY_GRACE);
+        channel::receive_reply(&socket, timeout)
     }
 
-    /// Has the broker close the connections that are handed to the returned value.
-    ///
-    /// # Errors
-    ///
-    /// Returns [`BrokerError`] if no pair of sockets can be created, or the broker has ended.
-    pub fn closer(&self) -> Result<Closer, BrokerError> {
+    /// Creates a [`Closer`], whose connections the broker closes.
+    pub(crate) fn closer(&self) -> Result<Closer, BrokerError> {
         let start = || -> io::Result<Closer> {
             let (closer, queue) = closer::pair()?;
             let message = Control::CloseConnections.encode();
@@ -195,28 +151,28 @@ impl Broker {
         start().map_err(BrokerError)
     }
 
-    /// Has the broker tell the service manager that the helper is alive. A broker that is stopped
-    /// is not waited for: the service manager then restarts both.
-    pub fn send_alive(&self, clients: usize, commands: usize) {
+    /// Has the broker send a watchdog message to the service manager. This does not wait for a
+    /// broker that is stopped: the service manager then restarts both processes.
+    pub(crate) fn send_alive(&self, clients: usize, commands: usize) {
         let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
         let message = Control::Alive {
             clients: number(clients),
             commands: number(commands),
         };
         if let Err(error) = self.send(message) {
-            log::warn!("service manager not told that the helper is alive: broker: {error}");
+            log::warn!("watchdog message not sent: broker: {error}");
         }
     }
 
-    /// Has the broker tell the service manager that the helper ends.
-    pub fn send_stopping(&self) {
+    /// Has the broker notify the service manager that the helper is stopping.
+    pub(crate) fn send_stopping(&self) {
         if let Err(error) = self.send(Control::Stopping) {
-            log::info!("service manager not told that the helper ends: broker: {error}");
+            log::info!("service manager not notified of the stop: broker: {error}");
         }
     }
 
-    /// Has the broker remove a file that was named at its start, and waits for that.
-    pub fn remove(&self, kind: FileKind) -> Removal {
+    /// Has the broker remove a file of its configuration, and waits for the result.
+    pub(crate) fn remove(&self, kind: Kind) -> Removal {
         self.try_remove(kind).unwrap_or_else(|error| {
             log::warn!("{kind} not removed: broker: {error}; the next start replaces it");
             Removal::Failed
@@ -226,14 +182,15 @@ impl Broker {
     fn try_remove(&self, kind: FileKind) -> io::Result<Removal> {
         let end = Instant::now() + REMOVAL_TIMEOUT;
         while let Err(error) = self.send(Control::Remove(kind)) {
-            // The queue is short, and its messages may be those of commands.
+            // The queue is short, and can be full of requests to start workers.
             if error.kind() != io::ErrorKind::WouldBlock || Instant::now() >= end {
                 return Err(error);
             }
-            sleep(RETRY_DELAY);
+            sleep(SEND_RETRY_DELAY);
         }
         loop {
-            if !wait(&self.control, end.saturating_duration_since(Instant::now()))? {
+            let time_left = end.saturating_duration_since(Instant::now());
+            if !channel::wait_readable(&self.control, time_left)? {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             let mut reply = [0; control::REMOVAL_LEN];
@@ -241,7 +198,7 @@ impl Broker {
                 fd_passing::receive(self.control.as_fd(), &mut reply, ReceiveMode::NoWait)?;
             match reply.get(..length).and_then(control::decode_removal) {
                 Some((other, removal)) if other == kind => return Ok(removal),
-                // The answer to an earlier request, which was not waited for any longer.
+                // The reply to an earlier request that timed out.
                 Some(_) => {}
                 None => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
@@ -249,128 +206,69 @@ impl Broker {
     }
 
     fn send(&self, message: Control) -> io::Result<()> {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        send(&self.control, &message.encode(), flags)?;
-        Ok(())
+        channel::try_send(&self.control, &message.encode())
     }
 }
 
-/// The kernel reports a hang-up of this descriptor when the broker has ended.
+/// The kernel reports a hang-up of this descriptor when the broker has exited.
 impl AsFd for Broker {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.control.as_fd()
     }
 }
 
-/// Waits for a worker's report.
-fn report(socket: &OwnedFd, patience: Duration) -> Result<Reply, WorkerError> {
-    if !wait(socket, patience).map_err(WorkerError::Ask)? {
-        return Err(WorkerError::Silent(patience));
-    }
-    let mut buffer = vec![0; LONGEST_REPORT];
-    let mut received = fd_passing::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait);
-    if is_reset(&received) {
-        // The other end was closed with the order unread. What it has sent before comes after that.
-        received = fd_passing::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait);
-    }
-    match received {
-        Ok((0, _)) => Err(WorkerError::Ended),
-        Ok((length, _)) => match buffer.get(..length) {
-            Some(bytes) if bytes == REFUSED => Err(WorkerError::Refused),
-            Some(bytes) => Reply::decode(bytes).ok_or(WorkerError::Nonsense),
-            None => Err(WorkerError::Nonsense),
-        },
-        Err(error) => Err(WorkerError::Ask(error)),
-    }
-}
-
-fn is_reset<T>(result: &io::Result<T>) -> bool {
-    let error = result.as_ref().err();
-    error.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
-}
-
-/// Two ends of a connection that keeps messages apart.
-fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?)
-}
-
-/// Waits until there is something to read, or the other end is closed. False after `patience`.
-pub(super) fn wait(socket: &OwnedFd, patience: Duration) -> io::Result<bool> {
-    let end = Instant::now().checked_add(patience);
-    loop {
-        let left = end.map_or(Duration::MAX, |end| {
-            end.saturating_duration_since(Instant::now())
-        });
-        let left = Timespec::try_from(left).ok();
-        match poll(&mut [PollFd::new(socket, PollFlags::IN)], left.as_ref()) {
-            Ok(ready) => return Ok(ready > 0),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
-/// The broker's whole life. SIGTERM and its like are blocked since before: a service manager sends them to
-/// all processes, and the helper may still have commands in progress.
-fn serve(control: &OwnedFd, settings: BrokerConfig) -> u8 {
-    match try_serve(control, settings) {
+/// Runs the broker process. Signals such as SIGTERM are blocked since before the fork: a service
+/// manager sends them to all processes, and the helper can still have commands in progress.
+fn run(control: &OwnedFd, config: BrokerConfig) -> u8 {
+    match try_run(control, config) {
         Ok(()) => 0,
         Err(error) => {
-            log::error!(
-                "the broker for multipath maps ends: {}",
-                crate::error_chain(&*error)
-            );
+            log::error!("broker exits: {}", crate::error_chain(&*error));
             1
         }
     }
 }
 
-fn try_serve(control: &OwnedFd, settings: BrokerConfig) -> Result<(), Box<dyn Error>> {
-    // The helper itself says what becomes of commands on maps.
+fn try_run(control: &OwnedFd, config: BrokerConfig) -> Result<(), Box<dyn Error>> {
+    // The helper itself traces the results of commands on maps.
     trace::disable_in_child();
-    set_name(NAME)?;
-    let manager = match settings.has_manager {
+    set_name(PROCESS_NAME)?;
+    let manager = match config.has_manager {
         true => ServiceManager::from_env(),
         false => ServiceManager::default(),
     };
-    let files: Vec<_> = settings.files.iter().filter_map(open_dir).collect();
+    let files: Vec<_> = config.files.iter().filter_map(open_dir).collect();
     let workers = Workers::new()?;
-    privileges::limit_to(KEPT, FOR_REMOVAL)?;
-    sandbox::enter_as_broker(settings.sandbox, &files)?;
+    privileges::keep_only(CAPABILITIES, REMOVAL_CAPABILITY)?;
+    sandbox::enter_as_broker(config.sandbox, &files)?;
     send(control, &READY, SendFlags::NOSIGNAL)?;
-    if settings.is_daemon {
-        daemonize::detach_stdio()?;
+    if config.is_daemon {
+        daemonize::close_streams()?;
     }
-    let start = Start {
-        broker: getpid(),
-        patience: settings.patience,
-    };
-    let mut serving = Serving {
+    let mut process = BrokerProcess {
         control,
         manager,
         files,
         workers,
         rejected: None,
-        start,
+        context: WorkerContext {
+            broker: getpid(),
+            timeout: config.command_timeout,
+        },
     };
     let result = loop {
-        match serving.serve_next() {
+        match process.handle_events() {
             Ok(true) => {}
             Ok(false) => break Ok(()),
             Err(error) => break Err(error.into()),
         }
     };
-    // The process ends now. Closing rejected connections before that could block.
-    mem::forget(serving);
+    // The process exits now. Dropping this value would close rejected connections, which can block.
+    mem::forget(process);
     result
 }
 
-/// Opens the directory of a file that is to be removed.
+/// Opens the directory of a file that the broker removes later.
 fn open_dir(file: &CreatedFile) -> Option<OpenedFile> {
     let opened = file.open_dir();
     opened
@@ -381,22 +279,23 @@ fn open_dir(file: &CreatedFile) -> Option<OpenedFile> {
         .ok()
 }
 
-/// Broker that serves.
-struct Serving<'a> {
+/// State of the broker process.
+struct BrokerProcess<'a> {
     control: &'a OwnedFd,
     manager: ServiceManager,
     files: Vec<OpenedFile>,
     workers: Workers,
     /// Connections that the helper has rejected.
     rejected: Option<CloserQueue>,
-    start: Start,
+    context: WorkerContext,
 }
 
-impl Serving<'_> {
-    /// Waits for the helper or for workers. Returns false when the helper has ended.
-    fn serve_next(&mut self) -> io::Result<bool> {
+impl BrokerProcess<'_> {
+    /// Waits for events, and handles them. Returns false when the helper has exited.
+    fn handle_events(&mut self) -> io::Result<bool> {
         let rejected = self.rejected.as_ref();
-        // A process closes what has come within a moment: starting one for each connection takes long.
+        // One process closes the connections that arrive within a short time, because starting a
+        // process for each takes long.
         let timeout = rejected.and_then(CloserQueue::time_left);
         let has_room = rejected.filter(|queue| !queue.is_full());
         let closing = has_room.map_or_else(|| self.control.as_fd(), AsFd::as_fd);
@@ -409,8 +308,9 @@ impl Serving<'_> {
             Err(Errno::INTR) => return Ok(true),
             result => result?,
         };
-        let [has_ended, has_message, has_rejected] = ready.map(|ready| !ready.revents().is_empty());
-        if has_ended {
+        let [has_exited, has_message, has_rejected] =
+            ready.map(|ready| !ready.revents().is_empty());
+        if has_exited {
             self.workers.reap();
         }
         if let Some(queue) = &mut self.rejected {
@@ -432,8 +332,8 @@ impl Serving<'_> {
                     self.execute(message, descriptors);
                 }
             }
-            // Lack of memory, or a spurious wake-up; neither lasts.
-            Err(_) => sleep(PAUSE),
+            // Lack of memory or a spurious wake-up, which are temporary.
+            Err(_) => sleep(RECEIVE_RETRY_DELAY),
         }
         Ok(true)
     }
@@ -441,10 +341,10 @@ impl Serving<'_> {
     fn execute(&mut self, message: Control, descriptors: ReceivedFds) {
         match (message, descriptors) {
             (Control::StartWorker, ReceivedFds::One(socket)) => {
-                self.workers.start(&socket, self.start);
+                self.workers.start(&socket, self.context);
             }
             (Control::CloseConnections, ReceivedFds::One(socket)) => {
-                // Only once: dropping a queue closes what is in it.
+                // Only the first one counts: dropping a queue closes its connections.
                 self.rejected
                     .get_or_insert_with(|| CloserQueue::new(socket));
             }
@@ -456,14 +356,13 @@ impl Serving<'_> {
             }
             (Control::Stopping, _) => self.manager.stopping("waiting for commands in progress"),
             (Control::Remove(kind), _) => {
-                let file = self.files.iter().find(|opened| opened.file.kind == kind);
+                let mut files = self.files.iter();
+                let file = files.find(|opened| opened.file().kind() == kind);
                 let removal = file.map_or(Removal::Failed, |file| {
-                    privileges::with_raised(FOR_REMOVAL, || file.remove())
+                    privileges::with(REMOVAL_CAPABILITY, || file.remove())
                 });
-                let reply = control::encode_removal(kind, removal);
-                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-                // The helper waits for a while only.
-                let _ = send(self.control, &reply, flags);
+                // The helper waits only for a limited time, so a reply can be lost.
+                let _ = channel::try_send(self.control, &control::encode_removal(kind, removal));
             }
         }
     }

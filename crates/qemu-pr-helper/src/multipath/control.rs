@@ -5,11 +5,11 @@
 //! | kind | 1 |
 //! | two numbers, big-endian; zero if the kind has none | 4 each |
 //!
-//! The broker answers [`Control::Remove`] with two bytes: the [`FileKind`] of file, and the
+//! The broker replies to [`Control::Remove`] with two bytes: the [`Kind`] of the file, and the
 //! [`Removal`].
 //!
-//! The helper reads what clients send, so the broker trusts it no further than this form: it takes
-//! numbers and no text, paths or addresses.
+//! The helper reads what clients send, so the broker does not trust it beyond this form: the broker
+//! accepts numbers, but no text, paths or addresses.
 
 use crate::process::created_file::{FileKind, Removal};
 
@@ -19,18 +19,18 @@ pub(super) const LEN: usize = 9;
 /// Control message from the helper to the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Control {
-    /// Start a worker on the socket that comes with the message.
+    /// Start a worker on the socket that is passed with the message.
     StartWorker,
-    /// Close the connections that arrive on the socket that comes with the message.
+    /// Close the connections that arrive on the socket that is passed with the message.
     CloseConnections,
-    /// The helper's threads work.
+    /// Send a watchdog message to the service manager, because the helper's threads work.
     Alive {
         /// Connected clients.
         clients: u32,
         /// Commands in progress.
         commands: u32,
     },
-    /// The helper has begun to end.
+    /// Notify the service manager that the helper is stopping.
     Stopping,
     /// Remove a file that the helper has created.
     Remove(FileKind),
@@ -44,8 +44,7 @@ impl Control {
             Self::CloseConnections => (b'c', 0, 0),
             Self::Alive { clients, commands } => (b'a', clients, commands),
             Self::Stopping => (b's', 0, 0),
-            Self::Remove(FileKind::Socket) => (b'r', 0, 0),
-            Self::Remove(FileKind::PidFile) => (b'r', 1, 0),
+            Self::Remove(kind) => (b'r', encode_kind(kind).into(), 0),
         };
         let mut bytes = [kind; LEN];
         let numbers = [first.to_be_bytes(), second.to_be_bytes()];
@@ -73,40 +72,33 @@ impl Control {
     }
 }
 
-/// Length of the broker's answer to [`Control::Remove`] in bytes.
+/// Length of the broker's reply to [`Control::Remove`] in bytes.
 pub(super) const REMOVAL_LEN: usize = 2;
 
-/// Encodes the broker's answer to [`Control::Remove`]: which file, and what came of it.
-pub(super) const fn encode_removal(kind: FileKind, removal: Removal) -> [u8; REMOVAL_LEN] {
-    let kind = match kind {
-        FileKind::Socket => 0,
-        FileKind::PidFile => 1,
-    };
+const fn encode_kind(kind: Kind) -> u8 {
+    match kind {
+        Kind::Socket => 0,
+        Kind::PidFile => 1,
+    }
+}
+
+/// Encodes the broker's reply to [`Control::Remove`]: the kind of file, and the result.
+pub(super) const fn encode_removal(kind: Kind, removal: Removal) -> [u8; REMOVAL_LEN] {
     let removal = match removal {
         Removal::Removed => b'r',
         Removal::Replaced => b'o',
         Removal::Failed => b'f',
     };
-    [kind, removal]
+    [encode_kind(kind), removal]
 }
 
-/// Decodes the broker's answer to [`Control::Remove`]; `None` if it is malformed.
-pub(super) const fn decode_removal(bytes: &[u8]) -> Option<(FileKind, Removal)> {
-    let [kind, removal] = bytes else {
-        return None;
-    };
-    let kind = match kind {
-        0 => FileKind::Socket,
-        1 => FileKind::PidFile,
-        _ => return None,
-    };
-    let removal = match removal {
-        b'r' => Removal::Removed,
-        b'o' => Removal::Replaced,
-        b'f' => Removal::Failed,
-        _ => return None,
-    };
-    Some((kind, removal))
+/// Decodes the broker's reply to [`Control::Remove`]; `None` if it is malformed.
+pub(super) fn decode_removal(bytes: &[u8]) -> Option<(Kind, Removal)> {
+    let removals = [Removal::Removed, Removal::Replaced, Removal::Failed];
+    [Kind::Socket, Kind::PidFile]
+        .into_iter()
+        .flat_map(|kind| removals.map(|removal| (kind, removal)))
+        .find(|(kind, removal)| encode_removal(*kind, *removal) == bytes)
 }
 
 #[cfg(test)]
@@ -114,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_survive_encoding_and_decoding() {
+    fn control_messages_round_trip() {
         for message in [
             Control::StartWorker,
             Control::CloseConnections,

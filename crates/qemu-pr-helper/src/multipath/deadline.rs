@@ -10,33 +10,29 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// Point in time in milliseconds of `CLOCK_MONOTONIC`, which all processes of a host share.
 ///
-/// A time span would start again in each process that reads the request, however late that process
-/// runs. A point in time stays the same.
+/// A time span would start again in each process that reads the request, no matter how late that
+/// process runs. A point in time stays the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(u64);
 
 impl Deadline {
     /// Returns the deadline that is `timeout` from now.
-    #[must_use]
     pub fn after(timeout: Duration) -> Self {
         let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         Self(now().saturating_add(timeout))
     }
 
     /// Creates a deadline from milliseconds of `CLOCK_MONOTONIC`.
-    #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
     /// Returns the milliseconds of `CLOCK_MONOTONIC`.
-    #[must_use]
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
     /// Returns the time until the deadline; zero once it has passed.
-    #[must_use]
     pub fn time_left(self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(now()))
     }
@@ -49,17 +45,16 @@ fn now() -> u64 {
     seconds.saturating_mul(1000).saturating_add(millis)
 }
 
-/// Request that a worker executes, as far as the helper still waits for the reply.
+/// Deadline of the request that a worker executes, and the connection to the helper.
 #[derive(Clone, Debug)]
-pub struct PendingRequest {
+pub(super) struct PendingRequest {
     deadline: Deadline,
     helper: Arc<OwnedFd>,
 }
 
 impl PendingRequest {
-    /// Creates a request with `deadline`, whose reply goes to the peer of the socket `helper`.
-    #[must_use]
-    pub fn new(deadline: Deadline, helper: OwnedFd) -> Self {
+    /// Creates a request with `deadline`. `helper` is the socket for its reply.
+    pub(super) fn new(deadline: Deadline, helper: OwnedFd) -> Self {
         Self {
             deadline,
             helper: Arc::new(helper),
@@ -67,17 +62,15 @@ impl PendingRequest {
     }
 
     /// Returns the deadline.
-    #[must_use]
-    pub const fn deadline(&self) -> Deadline {
+    pub(super) const fn deadline(&self) -> Deadline {
         self.deadline
     }
 
     /// Returns whether the deadline is ahead and the helper has not closed its end of the socket.
     ///
-    /// A guest that was told that its command failed must not see it executed later, so a worker
-    /// asks this before each command that changes something.
-    #[must_use]
-    pub fn is_pending(&self) -> bool {
+    /// A command must not be executed after the guest has been informed that it failed, so a worker
+    /// checks this before each command that changes something.
+    pub(super) fn is_pending(&self) -> bool {
         !self.deadline.time_left().is_zero() && !self.is_hung_up()
     }
 
@@ -88,7 +81,7 @@ impl PendingRequest {
         };
         let mut sockets = [PollFd::new(&*self.helper, PollFlags::empty())];
         let result = poll(&mut sockets, Some(&immediately));
-        // The kernel reports a hang-up whether or not it was asked for.
+        // poll(2) reports a hang-up even if no events are requested.
         result.is_err() || sockets.iter().any(|socket| !socket.revents().is_empty())
     }
 }
@@ -96,13 +89,11 @@ impl PendingRequest {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use crate::multipath::channel;
 
-    /// Creates a request with a minute left, and the helper's end of its socket.
+    /// Creates a request with a timeout of 60 s, and the helper's end of its socket.
     pub(crate) fn pending() -> (PendingRequest, OwnedFd) {
-        let flags = SocketFlags::CLOEXEC;
-        let (helper, worker) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let (helper, worker) = channel::pair().unwrap();
         let deadline = Deadline::after(Duration::from_secs(60));
         (PendingRequest::new(deadline, worker), helper)
     }

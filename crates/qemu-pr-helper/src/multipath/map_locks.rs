@@ -1,4 +1,5 @@
-//! One change at a time on a map. Two at once could leave its paths with different keys.
+//! Locks that let one command at a time change a map. Two concurrent changes could leave the paths
+//! of the map with different keys.
 
 use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -6,43 +7,41 @@ use std::time::Duration;
 
 use crate::command::device::DeviceId;
 
-/// Who is at work.
+/// The maps that commands are changing.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
-    taken: Mutex<BTreeSet<DeviceId>>,
-    given_back: Condvar,
+pub(super) struct MapLocks {
+    locked: Mutex<BTreeSet<DeviceId>>,
+    released: Condvar,
 }
 
-/// The right to change a map, until it is dropped.
+/// Right to change a map, released on drop.
 #[derive(Debug)]
-pub(super) struct Turn<'a> {
-    turns: &'a Turns,
+pub(super) struct MapGuard<'a> {
+    locks: &'a MapLocks,
     map: DeviceId,
 }
 
-impl Turns {
-    /// Waits until nobody else changes this map; `None` if that takes longer than `patience`.
-    pub(super) fn take(&self, map: DeviceId, patience: Duration) -> Option<Turn<'_>> {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut taken, waited) = self
-            .given_back
-            .wait_timeout_while(taken, patience, |taken| taken.contains(&map))
+impl MapLocks {
+    /// Waits until no other command changes the map; `None` if that takes longer than `timeout`.
+    pub(super) fn lock_timeout(&self, map: DeviceId, timeout: Duration) -> Option<MapGuard<'_>> {
+        let locked = self.locked.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut locked, wait) = self
+            .released
+            .wait_timeout_while(locked, timeout, |locked| locked.contains(&map))
             .unwrap_or_else(PoisonError::into_inner);
-        // Not `then_some`: a turn that is made is one that is given back.
-        (!waited.timed_out() && taken.insert(map)).then(|| Turn { turns: self, map })
+        // `then_some` would create, drop and so release a guard even if the map is not locked.
+        (!wait.timed_out() && locked.insert(map)).then(|| MapGuard { locks: self, map })
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for MapGuard<'_> {
     fn drop(&mut self) {
-        let mut taken = self
-            .turns
-            .taken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        taken.remove(&self.map);
-        // All, as those who wait for another map do not count.
-        self.turns.given_back.notify_all();
+        let locked = self.locks.locked.lock();
+        locked
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.map);
+        // Wake all waiting threads, because some wait for other maps.
+        self.locks.released.notify_all();
     }
 }
 
@@ -52,17 +51,20 @@ mod tests {
     use std::thread;
 
     #[test]
-    fn a_map_is_changed_by_one_at_a_time_and_others_do_not_matter() {
-        let turns = Turns::default();
+    fn lock_excludes_the_same_map_only() {
+        let locks = MapLocks::default();
         let (map, other) = (DeviceId::Block(253, 0), DeviceId::Block(253, 1));
-        let first = turns.take(map, Duration::ZERO).unwrap();
-        assert!(turns.take(map, Duration::from_millis(10)).is_none());
-        assert!(turns.take(other, Duration::ZERO).is_some());
+        let first = locks.lock_timeout(map, Duration::ZERO).unwrap();
+        assert!(locks.lock_timeout(map, Duration::from_millis(10)).is_none());
+        assert!(locks.lock_timeout(other, Duration::ZERO).is_some());
         thread::scope(|scope| {
-            let second = scope.spawn(|| turns.take(map, Duration::from_secs(60)).is_some());
+            let second = scope.spawn(|| {
+                let guard = locks.lock_timeout(map, Duration::from_secs(60));
+                guard.is_some()
+            });
             drop(first);
             assert!(second.join().unwrap());
         });
-        assert!(turns.take(map, Duration::ZERO).is_some());
+        assert!(locks.lock_timeout(map, Duration::ZERO).is_some());
     }
 }

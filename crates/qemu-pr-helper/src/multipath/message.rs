@@ -1,10 +1,10 @@
-//! What goes between the helper and a worker: one order, one report, each a message of a socket that keeps
-//! messages apart (`SOCK_SEQPACKET`).
+//! Messages between the helper and a worker: one request and one reply, each a message of a
+//! `SOCK_SEQPACKET` socket. Numbers are big-endian.
 //!
-//! | order, with the map's descriptor | bytes |
+//! | request, with the map's descriptor | bytes |
 //! |---|---|
-//! | deadline in milliseconds of `CLOCK_MONOTONIC`, big-endian | 8 |
-//! | 1 if the steps are wanted, else 0 | 1 |
+//! | deadline in milliseconds of `CLOCK_MONOTONIC` | 8 |
+//! | 1 if the reply is to contain the trace, else 0 | 1 |
 //! | CDB | 16 |
 //! | parameter list | the rest |
 //!
@@ -12,132 +12,130 @@
 //! |---|---|
 //! | status | 1 |
 //! | sense | 96 |
-//! | length of the data, big-endian | 2 |
-//! | data | that many |
-//! | remarks, a line each; a zero byte; steps, a line each | the rest |
+//! | length of the data | 2 |
+//! | data | as the length says |
+//! | warnings, a line each; a zero byte; steps of the trace, a line each | the rest |
 //!
-//! The broker replies with [`REFUSED`] instead of a report if it does not start a worker. A worker
-//! replies with the kind of the device if that is another device-mapper device than a multipath map:
+//! If the device is a device-mapper device other than a multipath map, the worker replies with the
+//! kind of the device instead:
 //!
 //! | kind | bytes |
 //! |---|---|
-//! | `s` a whole disk, `p` a part of one, `m` on a multipath map | 1 |
-//! | for `m` major and minor number of the map, big-endian, else zero | 4 each |
+//! | `s` for a whole disk, `p` for a part of one, `m` for a device on a multipath map | 1 |
+//! | major and minor number of the map for `m`, else zero | 4 each |
 //!
-//! The worker is the one with privileges: it believes the order no more than the helper believes a guest.
+//! If the broker does not start a worker, it replies with [`NOT_STARTED`].
+//!
+//! The worker is privileged: it treats the request as untrusted input, as the helper treats the
+//! bytes of a guest.
 
 use pr_helper_protocol::wire::{CDB_SIZE, MAX_TRANSFER, SENSE_SIZE};
 use pr_helper_protocol::{Command, Direction};
 use scsi_pr::Status;
 
 use super::deadline::Deadline;
-use super::worker_trace::Step;
+use super::worker_trace::TraceStep;
 use crate::command::device::{DeviceId, DeviceKind};
 use crate::command::executor::CommandResult;
 
-/// Bytes of the longest order.
-pub const LONGEST_ORDER: usize = size_of::<u64>() + 1 + CDB_SIZE + MAX_TRANSFER;
+/// Maximum length of a request in bytes.
+pub(super) const MAX_REQUEST_LEN: usize = size_of::<u64>() + 1 + CDB_SIZE + MAX_TRANSFER;
 
-/// Bytes of the longest report. What is beyond that is cut off.
-pub const LONGEST_REPORT: usize = 32 * 1024;
+/// Maximum length of a reply in bytes. A longer report is truncated.
+pub const MAX_REPLY_LEN: usize = 32 * 1024;
 
 /// Reply of the broker if it does not start a worker. A report is longer.
-pub const REFUSED: [u8; 1] = [0];
+pub(super) const NOT_STARTED: [u8; 1] = [0];
 
-/// Bytes of the reply that has the kind of a device. A report is longer.
-const KIND_LEN: usize = 9;
+/// Length in bytes of a reply with the kind of a device. A report is longer.
+const KIND_REPLY_LEN: usize = 9;
 
-/// What a worker is to do.
+/// Request to execute a command on a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
+pub struct WorkerRequest {
     /// Time after which the command must not be executed any more.
     pub deadline: Deadline,
-    /// Whether the report is to have the steps.
+    /// Whether the report is to contain the trace.
     pub is_traced: bool,
     /// The command.
     pub command: Command,
-    /// Its parameter list; empty for PERSISTENT RESERVE IN.
-    pub list: Vec<u8>,
+    /// The parameter list of the command; empty for PERSISTENT RESERVE IN.
+    pub parameter_list: Vec<u8>,
 }
 
-impl Order {
-    /// Its bytes.
-    #[must_use]
+impl WorkerRequest {
+    /// Encodes the request.
     pub fn encode(&self) -> Vec<u8> {
         [
             self.deadline.as_millis().to_be_bytes().as_slice(),
             &[u8::from(self.is_traced)],
             self.command.cdb().as_slice(),
-            &self.list,
+            &self.parameter_list,
         ]
         .concat()
     }
 
-    /// Reads one; `None` if the bytes are none.
-    #[must_use]
+    /// Decodes a request; `None` if it is malformed.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (deadline, rest) = bytes.split_first_chunk()?;
         let ([is_traced], rest) = rest.split_first_chunk()?;
-        let (cdb, list) = rest.split_first_chunk::<CDB_SIZE>()?;
+        let (cdb, parameter_list) = rest.split_first_chunk::<CDB_SIZE>()?;
         let command = Command::new(*cdb).ok()?;
         let expected = match command.direction() {
             Direction::In => 0,
             Direction::Out => command.transfer_length(),
         };
-        (list.len() == expected).then(|| Order {
+        (parameter_list.len() == expected).then(|| Self {
             deadline: Deadline::from_millis(u64::from_be_bytes(*deadline)),
             is_traced: *is_traced != 0,
             command,
-            list: list.to_owned(),
+            parameter_list: parameter_list.to_owned(),
         })
     }
 }
 
-/// What a worker has done.
+/// Report of a worker on a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// Status and sense. Its length is that of `data`.
-    pub outcome: CommandResult,
-    /// What the logical unit gave.
+pub struct CommandReport {
+    /// Result for the guest. Its `data_len` is the length of `data`.
+    pub result: CommandResult,
+    /// Data from the logical unit.
     pub data: Vec<u8>,
-    /// What the operator has to know.
-    pub remarks: Vec<String>,
-    /// What was done, if that was asked for.
-    pub steps: Vec<Step>,
+    /// Warnings for the log.
+    pub warnings: Vec<String>,
+    /// Steps of the worker, if the request asks for them.
+    pub trace: Vec<TraceStep>,
 }
 
-impl Report {
-    /// One without data, remarks or steps.
-    #[must_use]
-    pub const fn of(outcome: CommandResult) -> Self {
+impl CommandReport {
+    /// Creates a report without data, warnings and trace.
+    pub const fn from_result(result: CommandResult) -> Self {
         Self {
-            outcome,
+            result,
             data: Vec::new(),
-            remarks: Vec::new(),
-            steps: Vec::new(),
+            warnings: Vec::new(),
+            trace: Vec::new(),
         }
     }
 
-    /// Its bytes, at most [`LONGEST_REPORT`] of them.
-    #[must_use]
+    /// Encodes the report, truncated to [`MAX_REPLY_LEN`].
     pub fn encode(&self) -> Vec<u8> {
         let length = u16::try_from(self.data.len()).unwrap_or(u16::MAX);
-        let mut bytes = vec![self.outcome.status.0];
-        bytes.extend(self.outcome.sense);
+        let mut bytes = vec![self.result.status.0];
+        bytes.extend(self.result.sense);
         bytes.extend(length.to_be_bytes());
         bytes.extend(self.data.iter().take(length.into()));
-        bytes.extend(self.remarks.join("\n").bytes());
+        bytes.extend(self.warnings.join("\n").bytes());
         bytes.push(0);
-        for step in &self.steps {
+        for step in &self.trace {
             bytes.extend(step.encode().bytes());
             bytes.push(b'\n');
         }
-        bytes.truncate(LONGEST_REPORT);
+        bytes.truncate(MAX_REPLY_LEN);
         bytes
     }
 
-    /// Reads one; `None` if the bytes are none.
-    #[must_use]
+    /// Decodes a report; `None` if it is malformed.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let ([status], rest) = bytes.split_first_chunk()?;
         let (sense, rest) = rest.split_first_chunk::<SENSE_SIZE>()?;
@@ -145,67 +143,60 @@ impl Report {
         let length = u16::from_be_bytes(*length).into();
         let (data, rest) = rest.split_at_checked(length)?;
         let text = String::from_utf8_lossy(rest);
-        let (remarks, steps) = text.split_once('\0').unwrap_or((&text, ""));
+        let (warnings, trace) = text.split_once('\0').unwrap_or((&text, ""));
         Some(Self {
-            outcome: CommandResult {
+            result: CommandResult {
                 status: Status(*status),
                 sense: *sense,
                 data_len: length,
             },
             data: data.to_owned(),
-            remarks: remarks.lines().map(str::to_owned).collect(),
-            steps: steps.lines().filter_map(Step::decode).collect(),
+            warnings: warnings.lines().map(str::to_owned).collect(),
+            trace: trace.lines().filter_map(TraceStep::decode).collect(),
         })
     }
 }
 
 /// Reply of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reply {
-    /// The command was executed, or refused.
-    Report(Report),
-    /// The device is no multipath map, and the worker has done nothing: [`Kind::Single`],
-    /// [`Kind::Part`] or [`Kind::OnMultipath`].
-    Kind(DeviceKind),
+pub(super) enum WorkerReply {
+    /// The command was executed or rejected.
+    Report(CommandReport),
+    /// The device is not a multipath map, and the worker has done nothing. The kind is
+    /// [`DeviceKind::Passthrough`], [`DeviceKind::Partition`] or [`DeviceKind::OnMultipath`].
+    NotMultipath(DeviceKind),
 }
 
-impl Reply {
+impl WorkerReply {
     /// Encodes the reply.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let (code, number) = match self {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let (code, major, minor): (u8, u32, u32) = match self {
             Self::Report(report) => return report.encode(),
-            Self::Kind(DeviceKind::Partition) => (b'p', (0, 0)),
-            Self::Kind(DeviceKind::OnMultipath(DeviceId::Block(major, minor))) => {
-                (b'm', (*major, *minor))
+            Self::NotMultipath(DeviceKind::Passthrough) => (b's', 0, 0),
+            Self::NotMultipath(DeviceKind::Partition) => (b'p', 0, 0),
+            Self::NotMultipath(DeviceKind::OnMultipath(DeviceId::Block(major, minor))) => {
+                (b'm', *major, *minor)
             }
-            Self::Kind(DeviceKind::Passthrough) => (b's', (0, 0)),
-            // Not for a reply; decoding rejects it.
-            Self::Kind(_) => (b'?', (0, 0)),
+            // A worker does not send other kinds; decoding rejects them.
+            Self::NotMultipath(_) => (b'?', 0, 0),
         };
-        let (major, minor): (u32, u32) = number;
         [&[code][..], &major.to_be_bytes(), &minor.to_be_bytes()].concat()
     }
 
     /// Decodes a reply; `None` if it is malformed.
-    #[must_use]
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let Ok([code, a, b, c, d, e, f, g, h]) = <[u8; KIND_LEN]>::try_from(bytes) else {
-            return Report::decode(bytes).map(Self::Report);
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let Ok([code, a, b, c, d, e, f, g, h]) = <[u8; KIND_REPLY_LEN]>::try_from(bytes) else {
+            return CommandReport::decode(bytes).map(Self::Report);
         };
-        let number = (
-            u32::from_be_bytes([a, b, c, d]),
-            u32::from_be_bytes([e, f, g, h]),
-        );
-        match (code, number) {
-            (b's', (0, 0)) => Some(Self::Kind(DeviceKind::Passthrough)),
-            (b'p', (0, 0)) => Some(Self::Kind(DeviceKind::Partition)),
-            (b'm', (major, minor)) => {
-                let map = DeviceId::Block(major, minor);
-                Some(Self::Kind(DeviceKind::OnMultipath(map)))
-            }
-            _ => None,
-        }
+        let major = u32::from_be_bytes([a, b, c, d]);
+        let minor = u32::from_be_bytes([e, f, g, h]);
+        let kind = match (code, major, minor) {
+            (b's', 0, 0) => DeviceKind::Passthrough,
+            (b'p', 0, 0) => DeviceKind::Partition,
+            (b'm', major, minor) => DeviceKind::OnMultipath(DeviceId::Block(major, minor)),
+            _ => return None,
+        };
+        Some(Self::NotMultipath(kind))
     }
 }
 
@@ -216,75 +207,76 @@ mod tests {
     use scsi_pr::{AdditionalSense, SenseKey};
 
     #[test]
-    fn what_is_encoded_is_decoded() {
+    fn request_and_report_round_trip() {
         let command = Command::new(pad_cdb(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 3, 0])).unwrap();
         let deadline = Deadline::from_millis(1500);
         for is_traced in [false, true] {
-            let order = Order {
+            let request = WorkerRequest {
                 deadline,
                 is_traced,
                 command,
-                list: vec![1, 2, 3],
+                parameter_list: vec![1, 2, 3],
             };
-            assert_eq!(Order::decode(&order.encode()), Some(order));
+            assert_eq!(WorkerRequest::decode(&request.encode()), Some(request));
         }
 
         let key = SenseKey::IllegalRequest;
-        let mut outcome =
-            CommandResult::check_condition(key, AdditionalSense::INVALID_FIELD_IN_CDB);
-        outcome.data_len = 2;
-        let report = Report {
-            outcome,
+        let mut result = CommandResult::check_condition(key, AdditionalSense::INVALID_FIELD_IN_CDB);
+        result.data_len = 2;
+        let report = CommandReport {
+            result,
             data: vec![8, 9],
-            remarks: vec!["one".to_owned(), "two".to_owned()],
-            steps: vec![Step::Daemon {
+            warnings: vec!["one".to_owned(), "two".to_owned()],
+            trace: vec![TraceStep::Multipathd {
                 request: "a".to_owned(),
                 reply: "b".to_owned(),
                 microseconds: 1,
             }],
         };
-        assert_eq!(Report::decode(&report.encode()), Some(report));
-        let report = Report::of(CommandResult::from_status(Status::GOOD));
-        assert_eq!(Report::decode(&report.encode()), Some(report));
+        assert_eq!(CommandReport::decode(&report.encode()), Some(report));
+        let report = CommandReport::from_result(CommandResult::from_status(Status::GOOD));
+        assert_eq!(CommandReport::decode(&report.encode()), Some(report));
     }
 
     #[test]
-    fn kinds_survive_encoding_and_decoding() {
+    fn replies_round_trip() {
         let map = DeviceKind::OnMultipath(DeviceId::Block(253, 70_000));
         for kind in [DeviceKind::Passthrough, DeviceKind::Partition, map] {
-            let reply = Reply::Kind(kind);
-            assert_eq!(Reply::decode(&reply.encode()), Some(reply));
+            let reply = WorkerReply::NotMultipath(kind);
+            assert_eq!(WorkerReply::decode(&reply.encode()), Some(reply));
         }
-        let report = Reply::Report(Report::of(CommandResult::from_status(Status::GOOD)));
-        assert_eq!(Reply::decode(&report.encode()), Some(report));
+        let report = CommandReport::from_result(CommandResult::from_status(Status::GOOD));
+        let reply = WorkerReply::Report(report);
+        assert_eq!(WorkerReply::decode(&reply.encode()), Some(reply));
         for bytes in [
             &[b'x', 0, 0, 0, 0, 0, 0, 0, 0][..],
             &[b's', 0, 0, 0, 0, 0, 0, 0, 1],
         ] {
-            assert_eq!(Reply::decode(bytes), None);
+            assert_eq!(WorkerReply::decode(bytes), None);
         }
     }
 
     #[test]
-    fn what_is_no_message_is_none() {
+    fn malformed_messages_are_rejected() {
         let cdb = |opcode| pad_cdb(&[opcode, 0, 0, 0, 0, 0, 0, 0, 3, 0]);
         for bytes in [
             &[][..],
             &[0x5f; 15],
-            // A list that is too short, one too long, one that does not belong there.
+            // A parameter list that is too short, one that is too long, one for a READ.
             &[cdb(0x5f).as_slice(), &[0; 2]].concat(),
             &[cdb(0x5f).as_slice(), &[0; 4]].concat(),
             &[cdb(0x5e).as_slice(), &[0; 3]].concat(),
             &cdb(0x2a),
         ] {
-            assert_eq!(Order::decode(&[&[0; 9], bytes].concat()), None);
+            assert_eq!(WorkerRequest::decode(&[&[0; 9], bytes].concat()), None);
         }
-        assert_eq!(Order::decode(&[0; 7]), None);
-        let report = Report::of(CommandResult::from_status(Status::GOOD)).encode();
-        assert_eq!(Report::decode(&report[..98]), None);
-        assert_eq!(Report::decode(&REFUSED), None);
+        assert_eq!(WorkerRequest::decode(&[0; 7]), None);
+        let result = CommandResult::from_status(Status::GOOD);
+        let report = CommandReport::from_result(result).encode();
+        assert_eq!(CommandReport::decode(&report[..98]), None);
+        assert_eq!(CommandReport::decode(&NOT_STARTED), None);
         let mut longer = report;
         longer[98] = 2;
-        assert_eq!(Report::decode(&longer), None);
+        assert_eq!(CommandReport::decode(&longer), None);
     }
 }

@@ -1,27 +1,28 @@
-//! Multipath maps: a logical unit that several paths lead to.
+//! PERSISTENT RESERVE commands on multipath maps: logical units that several paths lead to.
 //!
-//! | module | job |
+//! | module | contents |
 //! |---|---|
-//! | [`broker`] | the process with the rights that this takes, and how it is asked |
+//! | [`broker`] | privileged process that starts a worker for each command, and its client |
 //! | `control` | control messages from the helper to the broker |
-//! | [`deadline`] | the deadline of a command, and the check that the helper still waits |
-//! | [`message`] | what is said to a worker and what it says |
-//! | `workers` | start, number and end of worker processes |
-//! | `worker` | one command, in a process of its own |
-//! | [`spread`] | the command on all paths, so that it is as on one |
-//! | [`path`] | a path, and the patience with it |
-//! | [`trail`] | what was done, step by step |
-//! | [`multipathd`] | who registers paths that come back |
-//! | `turns` | one change at a time on a map |
+//! | `workers` | child processes of the broker |
+//! | `worker` | process that executes one command |
+//! | `channel` | socket pair between the helper and a worker |
+//! | [`message`] | format of a worker's request and reply |
+//! | [`deadline`] | deadline of a command, and the check that the helper still waits |
+//! | [`pr_out`] | PERSISTENT RESERVE OUT over all paths |
+//! | `paths` | paths of a map, with a time limit for each |
+//! | `multipathd` | client of multipathd, which registers paths that return |
+//! | [`worker_trace`] | trace of a worker's steps |
+//! | `map_locks` | serialization of the changes to a map |
 
-pub mod broker;
+pub(crate) mod broker;
+mod channel;
 mod control;
 pub mod deadline;
 mod map_locks;
 pub mod message;
-pub mod multipathd;
-mod multipathd_socket;
-pub mod path;
+mod multipathd;
+mod paths;
 pub mod pr_out;
 mod worker;
 pub mod worker_trace;
@@ -42,158 +43,155 @@ use crate::error_chain;
 use crate::logging::KeyedRateLimit;
 use crate::trace::{event_enabled, trace};
 
-use broker::{Broker, WorkerError};
+use broker::Broker;
+use channel::WorkerError;
 use deadline::Deadline;
-use map_locks::{Turn, Turns};
-use message::{Order, Reply};
+use map_locks::{MapGuard, MapLocks};
+use message::{WorkerReply, WorkerRequest};
 
-/// How many descriptors a command takes at most beside the map's: the pair of sockets to its worker.
-pub const DESCRIPTORS: u64 = 2;
+/// Maximum number of descriptors that a command takes beside the map's: the socket pair to its
+/// worker.
+pub(crate) const FDS_PER_COMMAND: u64 = 2;
 
-/// How many characters of a worker's remark tell what kind it is.
-const KIND: usize = 24;
+/// Number of leading characters that identify the kind of a warning. Keys, which a guest chooses,
+/// come later in the text, so that a guest cannot fill the log.
+const WARNING_KIND_LEN: usize = 24;
 
-/// What executes commands on multipath maps.
+/// Executor of commands on multipath maps.
 #[derive(Debug)]
 pub struct Multipath {
     broker: Arc<Broker>,
-    turns: Turns,
-    patience: Duration,
-    /// By the client, the map and their kind: the same is not logged again and again.
-    remarks: KeyedRateLimit<(ProcessKey, DeviceId, String)>,
+    map_locks: MapLocks,
+    timeout: Duration,
+    /// Rate limit of the warnings, by client process, map and kind of warning.
+    warnings: KeyedRateLimit<(ProcessKey, DeviceId, String)>,
 }
 
 impl Multipath {
-    /// One with this broker, which gives a command `patience`.
-    #[must_use]
-    pub fn new(broker: Arc<Broker>, patience: Duration) -> Self {
+    /// Creates an executor that uses `broker` and gives each command `timeout`.
+    pub(crate) fn new(broker: Arc<Broker>, timeout: Duration) -> Self {
         Self {
             broker,
-            turns: Turns::default(),
-            patience,
-            remarks: KeyedRateLimit::new(),
+            map_locks: MapLocks::default(),
+            timeout,
+            warnings: KeyedRateLimit::new(),
         }
     }
 
-    /// Executes a request on the map that `descriptor` refers to.
-    ///
-    /// # Errors
-    ///
-    /// Returns the kind of the device if it is another device-mapper device; nothing was executed.
-    pub fn execute(
+    /// Executes a request on the map that `descriptor` refers to. Returns the kind of the device if
+    /// it is another device-mapper device; in that case nothing was executed.
+    pub(crate) fn execute(
         &self,
         client: &Peer,
         descriptor: BorrowedFd<'_>,
-        number: DeviceId,
+        map: DeviceId,
         request: &Request,
         data: &mut [u8],
     ) -> Result<CommandResult, DeviceKind> {
-        let deadline = Deadline::after(self.patience);
-        let turn = match request.command.direction() {
+        let deadline = Deadline::after(self.timeout);
+        let guard = match request.command.direction() {
             Direction::In => None,
-            Direction::Out => match self.take_turn(client, number) {
+            Direction::Out => match self.lock(client, map) {
                 None => return Ok(CommandResult::from_status(Status::BUSY)),
-                turn => turn,
+                guard => guard,
             },
         };
-        let order = Order {
+        let request = WorkerRequest {
             deadline,
             is_traced: event_enabled!(pr_helper_path, pr_helper_multipathd),
             command: request.command,
-            list: request.parameters.clone(),
+            parameter_list: request.parameters.clone(),
         };
-        let report = self.ask_worker(client, number, descriptor, &order);
-        drop(turn);
-        let report = match report {
-            Ok(Reply::Report(report)) => report,
-            Ok(Reply::Kind(kind)) => return Err(kind),
-            Err(error) => return Ok(self.no_report(client, number, &error)),
+        let reply = self.execute_in_worker(client, map, descriptor, &request);
+        drop(guard);
+        let report = match reply {
+            Ok(WorkerReply::Report(report)) => report,
+            Ok(WorkerReply::NotMultipath(kind)) => return Err(kind),
+            Err(error) => return Ok(self.worker_failed(client, map, &error)),
         };
-        for remark in report.remarks {
-            // What a guest has made up, keys, stands further behind: it must not fill the log.
-            let kind = remark.chars().take(KIND).collect();
-            self.say(client, number, kind, &remark);
+        for warning in report.warnings {
+            let kind = warning.chars().take(WARNING_KIND_LEN).collect();
+            self.warn(client, map, kind, &warning);
         }
-        let mut outcome = report.outcome;
-        outcome.data_len = data
+        let mut result = report.result;
+        result.data_len = data
             .iter_mut()
             .zip(&report.data)
             .map(|(to, from)| *to = *from)
             .count();
-        Ok(outcome)
+        Ok(result)
     }
 
-    /// Waits until nobody else changes the map.
-    fn take_turn(&self, client: &Peer, number: DeviceId) -> Option<Turn<'_>> {
+    /// Waits until no other command changes the map; `None` if the wait times out.
+    fn lock(&self, client: &Peer, map: DeviceId) -> Option<MapGuard<'_>> {
         let start = Instant::now();
-        let turn = self.turns.take(number, self.patience);
+        let guard = self.map_locks.lock_timeout(map, self.timeout);
         trace!(pr_helper_map_turn(
             client.connection_id(),
-            &number.to_string(),
-            u8::from(turn.is_some()),
+            &map.to_string(),
+            u8::from(guard.is_some()),
             command_log::microseconds(start.elapsed()),
         ));
-        turn
+        guard
     }
 
-    fn ask_worker(
+    fn execute_in_worker(
         &self,
         client: &Peer,
-        number: DeviceId,
-        map: BorrowedFd<'_>,
-        order: &Order,
-    ) -> Result<Reply, WorkerError> {
+        map: DeviceId,
+        descriptor: BorrowedFd<'_>,
+        request: &WorkerRequest,
+    ) -> Result<WorkerReply, WorkerError> {
         trace!(pr_helper_worker_begin(
             client.connection_id(),
-            &number.to_string(),
-            &command_log::service_action_name(&order.command),
+            &map.to_string(),
+            &command_log::service_action_name(&request.command),
         ));
         let start = Instant::now();
-        let answer = self.broker.execute(map, order);
+        let reply = self.broker.execute(descriptor, request);
         let took = command_log::microseconds(start.elapsed());
-        if let Ok(Reply::Report(report)) = &answer {
-            for step in &report.steps {
-                step.tell(client.connection_id(), &number.to_string());
+        if let Ok(WorkerReply::Report(report)) = &reply {
+            for step in &report.trace {
+                step.emit(client.connection_id(), &map.to_string());
             }
         }
         trace!(pr_helper_worker_end(
             client.connection_id(),
-            &number.to_string(),
-            &answer
+            &map.to_string(),
+            &reply
                 .as_ref()
                 .map_or_else(|error| error_chain(error), |_| "reported".to_owned()),
             took,
         ));
-        answer
+        reply
     }
 
-    fn no_report(&self, client: &Peer, number: DeviceId, error: &WorkerError) -> CommandResult {
+    /// Logs that a worker sent no reply, and returns the result for the client.
+    fn worker_failed(&self, client: &Peer, map: DeviceId, error: &WorkerError) -> CommandResult {
         let code = match error {
-            WorkerError::Ask(_) | WorkerError::Refused => None,
-            WorkerError::Silent(_) => Some(AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING),
-            WorkerError::NoBroker | WorkerError::Ended | WorkerError::Nonsense => {
+            WorkerError::Io(_) | WorkerError::NotStarted => None,
+            WorkerError::Timeout(_) => Some(AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING),
+            WorkerError::BrokerGone | WorkerError::Exited | WorkerError::InvalidReply => {
                 Some(AdditionalSense::IO_PROCESS_TERMINATED)
             }
         };
-        let outcome = match code {
+        let result = match code {
             None => CommandResult::from_status(Status::BUSY),
             Some(code) => CommandResult::check_condition(SenseKey::AbortedCommand, code),
         };
-        let remark = format!(
-            "command answered with {}: {}",
-            outcome.status,
+        let warning = format!(
+            "command failed with {}: {}",
+            result.status,
             error_chain(error)
         );
-        self.say(client, number, remark.clone(), &remark);
-        outcome
+        self.warn(client, map, warning.clone(), &warning);
+        result
     }
 
-    fn say(&self, client: &Peer, number: DeviceId, kind: String, remark: &str) {
-        if let Some(suppressed) = self
-            .remarks
-            .should_log((client.process_key(), number, kind))
-        {
-            log::warn!("{client}: multipath map {number}: {remark}{suppressed}");
+    fn warn(&self, client: &Peer, map: DeviceId, kind: String, warning: &str) {
+        let key = (client.process_key(), map, kind);
+        if let Some(suppressed) = self.warnings.should_log(key) {
+            log::warn!("{client}: multipath map {map}: {warning}{suppressed}");
         }
     }
 }

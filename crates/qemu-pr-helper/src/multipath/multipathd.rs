@@ -1,105 +1,130 @@
-//! multipathd, by its socket: which key a map is registered with, so that it registers paths that come
-//! back.
+//! Client of multipathd. multipathd stores the key that a map is registered with, and registers
+//! paths that return.
 //!
-//! The verbs and replies are those of multipath-tools 0.8 to 0.14 (`multipathd/cli_handlers.c`); where versions differ
-//! there is a remark. A map is named `dm-N`, which all versions understand, and the verb comes first.
+//! A command is its length as a `size_t` and the text with a zero byte; so is the reply. The
+//! commands and replies are those of multipath-tools 0.8 to 0.14 (`multipathd/cli_handlers.c`);
+//! comments note where versions differ. A map is named `dm-N`, which all versions understand, and
+//! the verb comes first.
 
-use std::io;
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::geteuid;
+
 use super::deadline::PendingRequest;
-use super::multipathd_socket::Sockets;
-use super::path::Budget;
-use super::pr_out::{Keeper, KeeperError, Kept};
-use super::worker_trace::{Step, Trail};
+use super::paths::TimeBudget;
+use super::pr_out::{PrKey, PrKeyStore, PrKeyStoreError};
+use super::worker_trace::{TraceStep, WorkerTrace};
 use crate::command::command_log;
 
-/// What multipathd itself gives a command (`uxsock_timeout`), and a little more.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit for a command: that of multipathd itself (`uxsock_timeout`, 4 s), and a little more.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long multipathd may take to be told what it need not know.
-const ADVICE: Duration = Duration::from_millis(500);
+/// Time limit for a command whose result does not matter.
+const BEST_EFFORT_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How often multipathd is asked that is busy: with paths that have just gone away, most likely.
-const ATTEMPTS: usize = 3;
+/// Number of attempts if multipathd is busy, most likely with paths that have just failed.
+const MAX_ATTEMPTS: usize = 3;
 
 /// Start of the commands that change nothing.
 const QUERY: &str = "get";
 
-/// What every success begins with.
+/// Start of every reply that reports success.
 const OK: &str = "ok";
 
-/// The suffix of a key that was registered with APTPL.
+/// Suffix of a key that was registered with APTPL.
 const APTPL: &str = ":aptpl";
 
-/// multipathd, and the map that it is asked about.
+/// Environment variable with the name of the only socket to use. A leading `@` denotes the abstract
+/// namespace.
+const SOCKET_VARIABLE: &str = "MULTIPATH_SOCKET_NAME";
+
+/// Default sockets. multipathd listens on the first since 0.12, and on the second in all versions.
+const DEFAULT_SOCKETS: [&str; 2] = [
+    "/run/multipathd.socket",
+    "@/org/kernel/linux/storage/multipathd",
+];
+
+/// Maximum length of a reply that is read, in bytes. multipathd may reply to an unknown verb with a
+/// page of help.
+const MAX_REPLY_LEN: usize = 64 * 1024;
+
+/// multipathd's record of one map.
 #[derive(Debug)]
-pub struct Multipathd {
+pub(super) struct Multipathd {
     map: String,
-    sockets: Sockets,
-    budget: Budget,
-    request: PendingRequest,
-    trail: Trail,
+    sockets: SocketNames,
+    budget: TimeBudget,
+    pending: PendingRequest,
+    trace: WorkerTrace,
 }
 
 impl Multipathd {
-    /// The one that environment or custom names. `map` is the kernel's name, `dm-N`.
-    #[must_use]
-    pub fn new(map: String, budget: Budget, request: PendingRequest, trail: Trail) -> Self {
+    /// Creates a client for the map with the kernel's name `map` (`dm-N`).
+    pub(super) fn new(
+        map: String,
+        budget: TimeBudget,
+        pending: PendingRequest,
+        trace: WorkerTrace,
+    ) -> Self {
         Self {
             map,
-            sockets: Sockets::of_environment(),
+            sockets: SocketNames::from_env(),
             budget,
-            request,
-            trail,
+            pending,
+            trace,
         }
     }
 
-    /// Has multipathd obey `VERB map dm-N WORDS`.
-    fn ask(&self, verb: &str, words: &str) -> Result<String, KeeperError> {
+    /// Sends `VERB map dm-N WORDS` and returns the reply. Retries while multipathd is busy.
+    fn command(&self, verb: &str, words: &str) -> Result<String, PrKeyStoreError> {
         let space = if words.is_empty() { "" } else { " " };
         let command = format!("{verb} map {}{space}{words}", self.map);
-        let mut reply = self.exchange(&command, PATIENCE);
-        for _ in 1..ATTEMPTS {
-            // One that says nothing at all does not work; it would take all the time there is.
+        let mut reply = self.exchange(&command, COMMAND_TIMEOUT);
+        for _ in 1..MAX_ATTEMPTS {
+            // Do not retry if there is no reply: multipathd does not work, and further attempts
+            // would take all the time that is left.
             match &reply {
                 Ok(text) if is_timeout(text) => {}
                 _ => break,
             }
-            reply = self.exchange(&command, PATIENCE);
+            reply = self.exchange(&command, COMMAND_TIMEOUT);
         }
         let reply = reply.map_err(|error| {
-            KeeperError(format!(
-                "multipathd does not answer ({error}): start it; it is in the package multipath-tools \
-                 or device-mapper-multipath"
+            PrKeyStoreError(format!(
+                "multipathd does not answer: {error}; start it (package multipath-tools or \
+                 device-mapper-multipath)"
             ))
         })?;
         match reply.contains("permission deny") {
-            true => Err(KeeperError(
-                "multipathd obeys root alone: start the helper as root, it gives its rights up by itself"
+            true => Err(PrKeyStoreError(
+                "multipathd denied permission: it accepts this command only from root; start the \
+                 helper as root, it drops its privileges itself"
                     .to_owned(),
             )),
             false => Ok(reply),
         }
     }
 
-    fn exchange(&self, command: &str, patience: Duration) -> io::Result<String> {
+    fn exchange(&self, command: &str, timeout: Duration) -> io::Result<String> {
         let start = Instant::now();
-        // Zero would be for ever.
-        let patience = self
-            .budget
-            .turn()
-            .min(patience)
-            .max(Duration::from_millis(1));
-        let is_query = command.starts_with(QUERY);
-        let reply = match is_query || self.request.is_pending() {
-            true => self.sockets.exchange(command, patience),
+        let timeout = self.budget.path_timeout().min(timeout);
+        // A socket timeout of zero would mean no timeout.
+        let timeout = timeout.max(Duration::from_millis(1));
+        let reply = match command.starts_with(QUERY) || self.pending.is_pending() {
+            true => self.sockets.exchange(command, timeout),
             false => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                "not asked: the command's time is up",
+                "not sent: the request timed out",
             )),
         };
-        self.trail.add(|| Step::Daemon {
+        self.trace.record(|| TraceStep::Multipathd {
             request: command.to_owned(),
             reply: match &reply {
                 Ok(text) => text.clone(),
@@ -110,96 +135,172 @@ impl Multipathd {
         reply
     }
 
-    fn must(&self, verb: &str) -> Result<(), KeeperError> {
-        let reply = self.ask(verb, "")?;
+    /// Sends a command that must succeed.
+    fn command_ok(&self, verb: &str) -> Result<(), PrKeyStoreError> {
+        let reply = self.command(verb, "")?;
         match reply.starts_with(OK) {
             true => Ok(()),
-            false => Err(self.refusal(verb, &reply)),
+            false => Err(self.unexpected_reply(verb, &reply)),
         }
     }
 
-    fn refusal(&self, verb: &str, reply: &str) -> KeeperError {
-        let first = reply.lines().last().unwrap_or_default();
-        KeeperError(format!(
-            "multipathd refuses '{verb} map {}': {first:?}; does it know the map? see 'multipathd show maps'",
+    fn unexpected_reply(&self, verb: &str, reply: &str) -> PrKeyStoreError {
+        let last = reply.lines().last().unwrap_or_default();
+        PrKeyStoreError(format!(
+            "multipathd rejected '{verb} map {}': {last:?}; check that 'multipathd show maps' \
+             lists the map",
             self.map
         ))
     }
 
-    /// The key that multipathd has, registered or not.
-    fn key(&self) -> Result<Option<Kept>, KeeperError> {
-        let reply = self.ask("getprkey", "")?;
+    /// Returns the key that multipathd stores, whether or not it registers it.
+    fn stored_key(&self) -> Result<Option<PrKey>, PrKeyStoreError> {
+        let reply = self.command("getprkey", "")?;
         match reply.as_str() {
             "none" => Ok(None),
-            text => key(text)
+            text => parse_key(text)
                 .map(Some)
-                .ok_or_else(|| self.refusal("getprkey", text)),
+                .ok_or_else(|| self.unexpected_reply("getprkey", text)),
         }
     }
 }
 
-/// It could not get at its own state in time.
+/// Returns whether multipathd could not lock its own state in time.
 fn is_timeout(reply: &str) -> bool {
     reply.lines().last() == Some("timeout")
 }
 
-/// `0x1234`, or `0x1234:aptpl`.
-fn key(text: &str) -> Option<Kept> {
+/// Parses `0x1234` or `0x1234:aptpl`.
+fn parse_key(text: &str) -> Option<PrKey> {
     let (digits, aptpl) = match text.strip_suffix(APTPL) {
         Some(digits) => (digits, true),
         None => (text, false),
     };
     let key = u64::from_str_radix(digits.strip_prefix("0x")?, 16).ok()?;
-    Some(Kept {
+    Some(PrKey {
         key: key.into(),
         aptpl,
     })
 }
 
-impl Keeper for Multipathd {
-    fn kept(&mut self) -> Result<Option<Kept>, KeeperError> {
-        // A number, and since 0.9.5 a word; "unknown" is before it has looked.
-        match self.ask("getprstatus", "")?.as_str() {
+impl PrKeyStore for Multipathd {
+    fn key(&mut self) -> Result<Option<PrKey>, PrKeyStoreError> {
+        // The reply is a number, and since 0.9.5 a word. "unknown" means that multipathd has not
+        // checked yet.
+        match self.command("getprstatus", "")?.as_str() {
             "0" | "unset" => Ok(None),
-            "1" | "set" | "unknown" => self.key(),
-            reply => Err(self.refusal("getprstatus", reply)),
+            "1" | "set" | "unknown" => self.stored_key(),
+            reply => Err(self.unexpected_reply("getprstatus", reply)),
         }
     }
 
-    fn keep(&mut self, kept: Kept) -> Result<(), KeeperError> {
-        let suffix = if kept.aptpl { APTPL } else { "" };
-        let words = format!("key {:#x}{suffix}", kept.key.get());
-        if self.ask("setprkey", &words)?.starts_with(OK) {
+    fn set_key(&mut self, key: PrKey) -> Result<(), PrKeyStoreError> {
+        let suffix = if key.aptpl { APTPL } else { "" };
+        let words = format!("key {:#x}{suffix}", key.key.get());
+        if self.command("setprkey", &words)?.starts_with(OK) {
             return Ok(());
         }
-        let configured = self.key()?;
-        // It has written the key down before it saw that it is not to use it.
-        self.ask("unsetprkey", "")?;
+        let configured = self.stored_key()?;
+        // multipathd stores the key before it finds that it must not use the key.
+        self.command("unsetprkey", "")?;
         let found = match configured {
             None => "no reservation_key".to_owned(),
             Some(fixed) => format!("the fixed reservation_key {}", fixed.key),
         };
-        Err(KeeperError(format!(
-            "multipathd has {found} for it: put 'reservation_key file' into section defaults of \
-             multipath.conf, then 'multipathd reconfigure'"
+        Err(PrKeyStoreError(format!(
+            "multipathd has {found} for the map; set 'reservation_key file' in section defaults of \
+             multipath.conf and run 'multipathd reconfigure'"
         )))
     }
 
-    fn begin(&mut self) -> Result<(), KeeperError> {
-        self.must("setprstatus")
+    fn enable(&mut self) -> Result<(), PrKeyStoreError> {
+        self.command_ok("setprstatus")
     }
 
-    fn forget(&mut self) -> Result<(), KeeperError> {
-        self.must("unsetprstatus")?;
-        // Of a key that is fixed in multipath.conf it says that it cannot; it is not used any more.
-        self.ask("unsetprkey", "").map(|_| ())
+    fn disable(&mut self) -> Result<(), PrKeyStoreError> {
+        self.command_ok("unsetprstatus")?;
+        // multipathd replies with a failure if multipath.conf fixes the key, but does not use that
+        // key any more.
+        self.command("unsetprkey", "").map(|_| ())
     }
 
-    fn hold(&mut self, is_held: bool) {
-        // Since 0.13, for those who use libmpathpersist beside us. Older ones refuse it, which is as good.
-        let verb = if is_held { "setprhold" } else { "unsetprhold" };
-        let _ = self.exchange(&format!("{verb} map {}", self.map), ADVICE);
+    fn set_holding(&mut self, is_holder: bool) {
+        // Supported since 0.13, for programs that use libmpathpersist beside the helper. Older
+        // versions reject the command, which is harmless.
+        let verb = if is_holder {
+            "setprhold"
+        } else {
+            "unsetprhold"
+        };
+        let _ = self.exchange(&format!("{verb} map {}", self.map), BEST_EFFORT_TIMEOUT);
     }
+}
+
+/// Names of sockets; the first one that accepts a connection is used.
+#[derive(Debug)]
+struct SocketNames(Vec<OsString>);
+
+impl SocketNames {
+    /// Returns the name in the environment, or the default names.
+    fn from_env() -> Self {
+        Self(match env::var_os(SOCKET_VARIABLE) {
+            Some(name) => vec![name],
+            None => DEFAULT_SOCKETS.map(OsString::from).to_vec(),
+        })
+    }
+
+    /// Sends a command and waits for the reply, each for at most `timeout`.
+    fn exchange(&self, command: &str, timeout: Duration) -> io::Result<String> {
+        let mut socket = self.connect(timeout)?;
+        socket.set_read_timeout(Some(timeout))?;
+        let length = command.len().saturating_add(1);
+        let mut message = length.to_ne_bytes().to_vec();
+        message.extend(command.bytes());
+        message.push(0);
+        // Write the message at once: multipathd drops a client whose length arrives in parts.
+        socket.write_all(&message)?;
+        let mut length = [0; size_of::<usize>()];
+        socket.read_exact(&mut length)?;
+        let length = usize::from_ne_bytes(length).min(MAX_REPLY_LEN);
+        let mut reply = vec![0; length];
+        socket.read_exact(&mut reply)?;
+        let text = reply.split(|byte| *byte == 0).next().unwrap_or_default();
+        Ok(String::from_utf8_lossy(text).trim_end().to_owned())
+    }
+
+    fn connect(&self, timeout: Duration) -> io::Result<UnixStream> {
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        for name in &self.0 {
+            match connect(name.as_bytes(), timeout) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => {
+                    last = io::Error::new(error.kind(), format!("{}: {error}", name.display()));
+                }
+            }
+        }
+        Err(last)
+    }
+}
+
+/// Connects to a socket on which root listens. While multipathd is not running, any user can bind
+/// the abstract name.
+fn connect(name: &[u8], timeout: Duration) -> io::Result<UnixStream> {
+    let address = match name.strip_prefix(b"@") {
+        Some(name) => SocketAddrUnix::new_abstract_name(name)?,
+        None => SocketAddrUnix::new(name)?,
+    };
+    let flags = SocketFlags::CLOEXEC;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // Set the timeout before connecting: connect(2) blocks if the listener is stopped and its
+    // backlog is full.
+    sockopt::set_socket_timeout(&socket, Timeout::Send, Some(timeout))?;
+    net::connect(&socket, &address)?;
+    let owner = sockopt::socket_peercred(&socket)?.uid;
+    if !owner.is_root() && owner != geteuid() {
+        let text = format!("the listener is user {}, not root", owner.as_raw());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    Ok(UnixStream::from(socket))
 }
 
 #[cfg(test)]
@@ -207,16 +308,15 @@ mod tests {
     use super::super::deadline::tests::pending;
     use super::*;
     use scsi_pr::ReservationKey;
-    use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixListener;
     use std::path::Path;
     use std::thread::{self, JoinHandle};
 
-    /// A multipathd that is asked as many things as there are replies. Gives what it was asked.
-    fn replying(path: &Path, replies: &'static [&str]) -> JoinHandle<Vec<String>> {
+    /// Starts a multipathd that sends one reply to each command. Returns the commands.
+    fn spawn_multipathd(path: &Path, replies: &'static [&str]) -> JoinHandle<Vec<String>> {
         let listener = UnixListener::bind(path).unwrap();
         thread::spawn(move || {
-            let mut asked = Vec::new();
+            let mut commands = Vec::new();
             for reply in replies {
                 let mut socket = listener.accept().unwrap().0;
                 let mut length = [0; size_of::<usize>()];
@@ -224,100 +324,108 @@ mod tests {
                 let mut command = vec![0; usize::from_ne_bytes(length)];
                 socket.read_exact(&mut command).unwrap();
                 assert_eq!(command.pop(), Some(0));
-                asked.push(String::from_utf8(command).unwrap());
+                commands.push(String::from_utf8(command).unwrap());
                 let length = reply.len() + 1;
                 socket.write_all(&length.to_ne_bytes()).unwrap();
                 socket.write_all(reply.as_bytes()).unwrap();
                 socket.write_all(&[0]).unwrap();
             }
-            asked
+            commands
         })
     }
 
-    /// What comes of it, and what multipathd was asked.
-    fn with<T>(
-        replies: &'static [&str],
-        ask: impl FnOnce(&mut Multipathd) -> T,
-    ) -> (T, Vec<String>) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("socket");
-        let daemon = replying(&path, replies);
-        let (request, _helper) = pending();
-        let mut client = Multipathd {
+    fn client(sockets: Vec<OsString>, pending: PendingRequest) -> Multipathd {
+        Multipathd {
             map: "dm-3".to_owned(),
-            sockets: Sockets(vec!["/nowhere".into(), path.into()]),
-            budget: Budget::new(Duration::from_secs(30), 2),
-            request,
-            trail: Trail::default(),
-        };
-        let result = ask(&mut client);
-        (result, daemon.join().unwrap())
+            sockets: SocketNames(sockets),
+            budget: TimeBudget::new(Duration::from_secs(30), 2),
+            pending,
+            trace: WorkerTrace::default(),
+        }
     }
 
-    const KEPT: Kept = Kept {
+    /// Returns the result of `run`, and the commands that multipathd received.
+    fn with_replies<T>(
+        replies: &'static [&str],
+        run: impl FnOnce(&mut Multipathd) -> T,
+    ) -> (T, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let multipathd = spawn_multipathd(&path, replies);
+        let (pending, _helper) = pending();
+        let mut client = client(vec!["/nowhere".into(), path.into()], pending);
+        let result = run(&mut client);
+        (result, multipathd.join().unwrap())
+    }
+
+    const KEY: PrKey = PrKey {
         key: ReservationKey::new(0xc3),
         aptpl: true,
     };
 
     #[test]
-    fn what_it_keeps_is_read_as_all_versions_say_it() {
-        let kept = |replies| with(replies, |client| client.kept().unwrap()).0;
-        assert_eq!(kept(&["0"]), None);
-        assert_eq!(kept(&["unset\n"]), None);
-        assert_eq!(kept(&["1", "none\n"]), None);
-        assert_eq!(kept(&["set\n", "0xc3:aptpl\n"]), Some(KEPT));
-        let plain = Kept {
+    fn key_is_parsed_from_the_replies_of_all_versions() {
+        let key = |replies| with_replies(replies, |client| client.key().unwrap()).0;
+        assert_eq!(key(&["0"]), None);
+        assert_eq!(key(&["unset\n"]), None);
+        assert_eq!(key(&["1", "none\n"]), None);
+        assert_eq!(key(&["set\n", "0xc3:aptpl\n"]), Some(KEY));
+        let plain = PrKey {
             aptpl: false,
-            ..KEPT
+            ..KEY
         };
-        assert_eq!(kept(&["unknown\n", "0xc3\n"]), Some(plain));
+        assert_eq!(key(&["unknown\n", "0xc3\n"]), Some(plain));
     }
 
     #[test]
-    fn a_key_is_told_with_its_flag() {
-        let (result, asked) = with(&["ok\n", "ok\n"], |client| {
-            client.keep(KEPT).and_then(|()| client.begin())
+    fn key_is_sent_with_aptpl() {
+        let (result, commands) = with_replies(&["ok\n", "ok\n"], |client| {
+            client.set_key(KEY).and_then(|()| client.enable())
         });
         result.unwrap();
         assert_eq!(
-            asked,
+            commands,
             ["setprkey map dm-3 key 0xc3:aptpl", "setprstatus map dm-3"]
         );
     }
 
     #[test]
-    fn a_key_that_it_does_not_keep_is_taken_back_and_the_setting_is_named() {
-        let (result, asked) = with(&["fail\n", "none\n", "ok\n"], |client| client.keep(KEPT));
-        let error = result.unwrap_err().to_string();
+    fn rejected_key_is_unset_and_the_setting_named() {
+        let set_key = |replies| {
+            let (result, commands) = with_replies(replies, |client| client.set_key(KEY));
+            (result.unwrap_err().to_string(), commands)
+        };
+        let (error, commands) = set_key(&["fail\n", "none\n", "ok\n"]);
         assert!(error.contains("'reservation_key file'"), "{error}");
         assert!(error.contains("no reservation_key"), "{error}");
-        assert_eq!(asked.last().unwrap(), "unsetprkey map dm-3");
+        assert_eq!(commands.last().unwrap(), "unsetprkey map dm-3");
 
-        let (result, _) = with(&["fail\n", "0x77\n", "fail\n"], |client| client.keep(KEPT));
-        let error = result.unwrap_err().to_string();
+        let (error, _) = set_key(&["fail\n", "0x77\n", "fail\n"]);
         assert!(error.contains("the fixed reservation_key 0x77"), "{error}");
     }
 
     #[test]
-    fn who_is_not_root_is_told() {
-        let (result, _) = with(&["permission deny: need to be root"], |client| {
-            client.begin()
+    fn denied_permission_is_explained() {
+        let (result, _) = with_replies(&["permission deny: need to be root"], |client| {
+            client.enable()
         });
-        assert!(result.unwrap_err().to_string().contains("obeys root alone"));
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("only from root"), "{error}");
     }
 
     #[test]
-    fn one_that_is_busy_is_asked_again() {
-        let (result, asked) = with(&["timeout\n", "fail\ntimeout\n", "ok\n"], |client| {
-            client.begin()
-        });
+    fn timeout_reply_is_retried() {
+        let (result, commands) =
+            with_replies(&["timeout\n", "fail\ntimeout\n", "ok\n"], |client| {
+                client.enable()
+            });
         result.unwrap();
-        assert_eq!(asked.len(), 3);
+        assert_eq!(commands.len(), 3);
     }
 
     #[test]
-    fn a_map_that_it_does_not_know_is_named() {
-        let (result, _) = with(&["fail\ndevice not found\n"], |client| client.kept());
+    fn unknown_map_is_named() {
+        let (result, _) = with_replies(&["fail\ndevice not found\n"], |client| client.key());
         let error = result.unwrap_err().to_string();
         assert!(
             error.contains("'getprstatus map dm-3': \"device not found\""),
@@ -326,41 +434,35 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_not_there_is_to_be_started() {
-        let (request, _helper) = pending();
-        let mut client = Multipathd {
-            map: "dm-3".to_owned(),
-            sockets: Sockets(vec!["@no such socket".into()]),
-            budget: Budget::new(Duration::from_secs(1), 2),
-            request,
-            trail: Trail::default(),
-        };
-        let error = client.kept().unwrap_err().to_string();
+    fn absent_multipathd_is_reported() {
+        let (pending, _helper) = pending();
+        let mut client = client(vec!["@no such socket".into()], pending);
+        let error = client.key().unwrap_err().to_string();
         assert!(error.contains("start it"), "{error}");
         assert!(error.contains("@no such socket"), "{error}");
     }
 
     #[test]
     fn change_is_not_sent_after_the_helper_hangs_up() {
-        let (result, asked) = with(&["set\n", "0xc3\n"], |client| {
-            let (request, helper) = pending();
+        let (result, commands) = with_replies(&["set\n", "0xc3\n"], |client| {
+            let (pending, helper) = pending();
             drop(helper);
-            client.request = request;
-            let kept = client.kept();
-            (kept, client.keep(KEPT), client.forget())
+            client.pending = pending;
+            let key = client.key();
+            (key, client.set_key(KEY), client.disable())
         });
         result.0.unwrap();
         let error = result.1.unwrap_err().to_string();
-        assert!(error.contains("time is up"), "{error}");
+        assert!(error.contains("timed out"), "{error}");
         result.2.unwrap_err();
-        assert_eq!(asked, ["getprstatus map dm-3", "getprkey map dm-3"]);
+        assert_eq!(commands, ["getprstatus map dm-3", "getprkey map dm-3"]);
     }
 
     #[test]
-    fn a_page_of_help_is_no_success() {
+    fn page_of_help_is_not_success() {
         const HELP: &[&str] = &["multipath-tools v0.8.0\nCLI commands reference:\n list paths\n"];
-        let (result, _) = with(HELP, |client| client.begin());
+        let (result, _) = with_replies(HELP, |client| client.enable());
         result.unwrap_err();
-        with(HELP, |client| client.hold(true));
+        with_replies(HELP, |client| client.set_holding(true));
     }
 }

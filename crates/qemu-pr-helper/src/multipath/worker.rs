@@ -1,189 +1,190 @@
-//! One command on a multipath map, in a process of its own, which ends with it.
+//! Worker: a process that executes one command on a multipath map, and exits.
+//!
+//! The worker is privileged and treats the request as untrusted input: it executes only PERSISTENT
+//! RESERVE commands, only on a multipath map, and PERSISTENT RESERVE OUT only if the map is open
+//! for writing.
 
 use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path as FilePath;
+use std::path::Path;
 use std::time::Duration;
 
 use linux_util::sg_io::Data;
 use linux_util::signals;
 use nix::unistd::alarm;
 use pr_helper_protocol::Direction;
-use pr_helper_protocol::fd_passing::{self, ReceiveMode, ReceivedFds};
 use rustix::net::{SendFlags, send};
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
-use rustix::thread::set_name;
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+use rustix::thread::{CapabilitySet, set_name};
 use scsi_pr::{AdditionalSense, SenseKey};
 
-use super::broker::{FOR_REMOVAL, Start, wait};
+use super::channel;
 use super::deadline::{Deadline, PendingRequest};
-use super::message::{LONGEST_ORDER, Order, Reply, Report};
+use super::message::{CommandReport, WorkerReply, WorkerRequest};
 use super::multipathd::Multipathd;
-use super::path::{Budget, Path, paths_of};
-use super::pr_out::{self, Path as _};
-use super::worker_trace::Trail;
+use super::paths::{MapPath, TimeBudget, discover_paths};
+use super::pr_out::{self, PrPath as _};
+use super::worker_trace::WorkerTrace;
 use crate::command::device::{self, DeviceId, DeviceKind};
 use crate::command::executor::CommandResult;
 use crate::command::request_device::FdAccess;
 use crate::command::sg::TransportOutcome;
 use crate::process::privileges;
 
-/// What a worker has beyond the command's own time, to say how it ended.
-pub(super) const GRACE: Duration = Duration::from_secs(2);
+/// Capability that the broker holds, but uses only to remove the socket and the PID file, whose
+/// directory can belong to another user. Workers drop it.
+pub(super) const REMOVAL_CAPABILITY: CapabilitySet = CapabilitySet::DAC_OVERRIDE;
 
-const NAME: &CStr = c"pr-worker";
+/// Name of a worker process (`ps -e`, `/proc/PID/comm`).
+const PROCESS_NAME: &CStr = c"pr-worker";
 
-/// How long an order may take to come: it has been sent before the worker is there.
-const ORDER: Duration = Duration::from_secs(1);
+/// Data that the broker passes to a worker.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WorkerContext {
+    /// The broker. The worker must not outlive it.
+    pub(super) broker: Pid,
+    /// Time limit for the command.
+    pub(super) timeout: Duration,
+}
 
-/// A worker's whole life: from the order to the report.
-pub(super) fn run(socket: &OwnedFd, start: Start) -> u8 {
-    match try_run(socket, start) {
+/// Runs a worker process, from the request to the reply.
+pub(super) fn run(socket: &OwnedFd, context: WorkerContext) -> u8 {
+    match try_run(socket, context) {
         Ok(()) => 0,
-        // The helper says for which client nothing came of it.
+        // The helper logs that there is no reply, because it knows the client.
         Err(_) => 1,
     }
 }
 
-fn try_run(socket: &OwnedFd, start: Start) -> io::Result<()> {
-    set_name(NAME)?;
+fn try_run(socket: &OwnedFd, context: WorkerContext) -> io::Result<()> {
+    set_name(PROCESS_NAME)?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    if getppid() != Some(start.broker) {
-        return Err(io::Error::other("the broker has ended"));
+    if getppid() != Some(context.broker) {
+        return Err(io::Error::other("the broker has exited"));
     }
-    privileges::drop_capabilities(FOR_REMOVAL)?;
-    let (order, map) = receive_order(socket)?;
-    let deadline = order.deadline.min(Deadline::after(start.patience));
-    let request = PendingRequest::new(deadline, socket.try_clone()?);
-    if !request.is_pending() {
-        return Err(io::Error::from(io::ErrorKind::TimedOut));
+    privileges::give_up(REMOVAL_CAPABILITY)?;
+    let (request, map) = channel::receive_request(socket)?;
+    let deadline = request.deadline.min(Deadline::after(context.timeout));
+    let pending = PendingRequest::new(deadline, socket.try_clone()?);
+    if !pending.is_pending() {
+        return Err(io::ErrorKind::TimedOut.into());
     }
-    // The alarm ends a worker that hangs, so that it executes nothing after the helper gave up.
+    // The alarm kills a worker that hangs, so that it executes nothing after the helper gave up.
     signals::reset_sigalrm()?;
     let seconds = deadline.time_left().as_millis().div_ceil(1000);
     alarm::set(u32::try_from(seconds.saturating_add(1)).unwrap_or(u32::MAX));
 
     let mut paths = Vec::new();
-    let trail = Trail::new(order.is_traced);
-    let reply = execute(&order, map, &request, &mut paths, &trail);
+    let trace = WorkerTrace::new(request.is_traced);
+    let reply = execute(&request, map, &pending, &mut paths, &trace);
     let mut reply = reply.unwrap_or_else(|error| {
-        Reply::Report(Report {
-            remarks: vec![format!("command refused: {error}")],
-            ..Report::of(terminated())
+        WorkerReply::Report(CommandReport {
+            warnings: vec![format!("command rejected: {error}")],
+            ..CommandReport::from_result(aborted())
         })
     });
-    if let Reply::Report(report) = &mut reply {
-        report.steps = trail.take();
+    if let WorkerReply::Report(report) = &mut reply {
+        report.trace = trace.take_steps();
     }
     send(socket, &reply.encode(), SendFlags::NOSIGNAL)?;
-    // To close a path can hang as well: not before the report.
+    // Drop the paths after the reply, because closing a path can hang too.
     drop(paths);
     Ok(())
 }
 
-/// Receives a request and the map's descriptor.
-fn receive_order(socket: &OwnedFd) -> io::Result<(Order, OwnedFd)> {
-    wait(socket, ORDER)?;
-    let mut buffer = vec![0; LONGEST_ORDER];
-    let (length, descriptors) =
-        fd_passing::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait)?;
-    let order = buffer.get(..length).and_then(Order::decode);
-    match (order, descriptors) {
-        (Some(order), ReceivedFds::One(map)) => Ok((order, map)),
-        _ => Err(io::Error::other("the helper sent a malformed request")),
-    }
-}
-
-/// The command was not done.
-fn terminated() -> CommandResult {
+/// Returns the result of a command that was not executed.
+fn aborted() -> CommandResult {
     CommandResult::check_condition(
         SenseKey::AbortedCommand,
         AdditionalSense::IO_PROCESS_TERMINATED,
     )
 }
 
-/// The helper has looked at the descriptor already. That counts for nothing here: it is the helper who
-/// reads what guests send.
+/// Checks the descriptor and executes the command. The helper has checked the descriptor already,
+/// but the worker does not rely on that, because the helper reads what guests send.
 fn execute(
-    order: &Order,
+    request: &WorkerRequest,
     map: OwnedFd,
-    request: &PendingRequest,
-    paths: &mut Vec<Path>,
-    trail: &Trail,
-) -> io::Result<Reply> {
-    let number = device::device_id(map.as_fd());
-    let DeviceId::Block(major, minor) = number else {
-        return Err(io::Error::other(format!("{number} is no map")));
+    pending: &PendingRequest,
+    paths: &mut Vec<MapPath>,
+    trace: &WorkerTrace,
+) -> io::Result<WorkerReply> {
+    let id = device::device_id(map.as_fd());
+    let DeviceId::Block(major, minor) = id else {
+        return Err(io::Error::other(format!("not a block device: {id}")));
     };
     let access = FdAccess::from_fd(map.as_fd());
     if access == FdAccess::PathOnly {
-        return Err(io::Error::other("the map is not open, only named (O_PATH)"));
+        return Err(io::Error::other("the map was opened with O_PATH"));
     }
-    match device::kind(map.as_fd(), number)? {
+    match device::kind(map.as_fd(), id)? {
         DeviceKind::Multipath => {}
-        DeviceKind::Mapped => return device::mapped_kind(map.as_fd(), number).map(Reply::Kind),
-        _ => return Err(io::Error::other(format!("{number} is no multipath map"))),
+        DeviceKind::Mapped => {
+            return device::mapped_kind(map.as_fd(), id).map(WorkerReply::NotMultipath);
+        }
+        _ => return Err(io::Error::other(format!("not a multipath map: {id}"))),
     }
-    let folder = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"))?;
-    *paths = paths_of(&folder, request, trail)?;
-    match order.command.direction() {
+    let sysfs_dir = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"))?;
+    *paths = discover_paths(&sysfs_dir, pending, trace)?;
+    match request.command.direction() {
         Direction::In => {
-            let time_left = request.deadline().time_left();
-            let budget = Budget::new(time_left, paths.len().saturating_add(1));
-            paths.insert(0, Path::map(map, number, budget, request, trail));
-            Ok(Reply::Report(read(order, paths)))
+            let time_left = pending.deadline().time_left();
+            let budget = TimeBudget::new(time_left, paths.len().saturating_add(1));
+            paths.insert(0, MapPath::map(map, id, budget, pending, trace));
+            Ok(WorkerReply::Report(execute_in(request, paths)))
         }
         Direction::Out if access != FdAccess::Writable => {
-            Err(io::Error::other("the map is open for reading alone"))
+            Err(io::Error::other("the map is open read-only"))
         }
         Direction::Out => {
-            let report = write(order, &folder, paths, request, trail);
-            Ok(Reply::Report(report))
+            let report = execute_out(request, &sysfs_dir, paths, pending, trace);
+            Ok(WorkerReply::Report(report))
         }
     }
 }
 
-/// PERSISTENT RESERVE IN: by the map, where the kernel chooses a path, but does not try a second one.
-fn read(order: &Order, paths: &mut [Path]) -> Report {
-    let mut data = vec![0; order.command.transfer_length()];
+/// Executes PERSISTENT RESERVE IN. The first of `paths` is the map itself: the kernel chooses a
+/// path for the command, but does not try a second one, so the single paths follow.
+fn execute_in(request: &WorkerRequest, paths: &mut [MapPath]) -> CommandReport {
+    let mut data = vec![0; request.command.transfer_length()];
     let mut last = None;
     for path in paths {
-        match path.send(order.command.cdb(), Data::FromDevice(&mut data)) {
-            TransportOutcome::Completed(outcome) => {
-                data.truncate(outcome.data_len);
-                return Report {
+        match path.send(request.command.cdb(), Data::FromDevice(&mut data)) {
+            TransportOutcome::Completed(result) => {
+                data.truncate(result.data_len);
+                return CommandReport {
                     data,
-                    ..Report::of(outcome)
+                    ..CommandReport::from_result(result)
                 };
             }
-            TransportOutcome::NotDelivered(outcome) | TransportOutcome::Unknown(outcome) => {
-                last = Some(outcome);
+            TransportOutcome::NotDelivered(result) | TransportOutcome::Unknown(result) => {
+                last = Some(result);
             }
         }
     }
-    Report::of(last.unwrap_or_else(terminated))
+    CommandReport::from_result(last.unwrap_or_else(aborted))
 }
 
-/// PERSISTENT RESERVE OUT: by all paths.
-fn write(
-    order: &Order,
-    folder: &FilePath,
-    paths: &mut [Path],
-    request: &PendingRequest,
-    trail: &Trail,
-) -> Report {
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let budget = Budget::new(request.deadline().time_left(), paths.len());
+/// Executes PERSISTENT RESERVE OUT over all paths.
+fn execute_out(
+    request: &WorkerRequest,
+    sysfs_dir: &Path,
+    paths: &mut [MapPath],
+    pending: &PendingRequest,
+    trace: &WorkerTrace,
+) -> CommandReport {
+    let name = sysfs_dir.file_name().unwrap_or_default().to_string_lossy();
     let name = name.into_owned();
-    let mut multipathd = Multipathd::new(name, budget, request.clone(), trail.clone());
-    let cdb = order.command.cdb();
-    let done = pr_out::execute(paths, &mut multipathd, cdb, &order.list);
-    let mut remarks = done.remarks;
-    remarks.extend(paths.iter().filter_map(Path::trouble));
-    Report {
-        remarks,
-        ..Report::of(done.outcome)
+    let budget = TimeBudget::new(pending.deadline().time_left(), paths.len());
+    let mut multipathd = Multipathd::new(name, budget, pending.clone(), trace.clone());
+    let cdb = request.command.cdb();
+    let done = pr_out::execute(paths, &mut multipathd, cdb, &request.parameter_list);
+    let mut warnings = done.warnings;
+    warnings.extend(paths.iter().filter_map(MapPath::open_error));
+    CommandReport {
+        warnings,
+        ..CommandReport::from_result(done.result)
     }
 }

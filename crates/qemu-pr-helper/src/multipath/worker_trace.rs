@@ -1,4 +1,5 @@
-//! What a worker has done, step by step, for the helper's trace: the worker itself writes none.
+//! Trace of a worker's steps. The worker writes no trace itself: it sends the steps to the helper,
+//! each as a line of fields separated by tabs, and the helper emits them.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -9,75 +10,65 @@ use crate::command::command_log;
 use crate::command::sg::TransportOutcome;
 use crate::trace::trace;
 
-/// Between the fields of a step. No field has one in it.
-const SEPARATOR: char = '\t';
-
-/// What begins a step that was taken by a path.
-const PATH: &str = "path";
-/// What begins a step that was taken by multipathd.
-const DAEMON: &str = "multipathd";
-
-/// Something that took time.
+/// Step of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// A command that was sent by a path.
+pub enum TraceStep {
+    /// Command that was sent over a path.
     Path {
-        /// Its name.
+        /// Name of the path.
         path: String,
-        /// The command's operation code.
+        /// Operation code.
         opcode: u8,
-        /// Its service action, if it is one that has them.
+        /// Second byte of the CDB, which contains the service action.
         action: u8,
-        /// Whether it was `answered`, `unsent` or `lost`.
+        /// `answered`, `unsent` or `lost`.
         result: String,
-        /// The status that it ended with.
+        /// Status.
         status: u8,
-        /// The sense: key, code, qualifier.
+        /// Sense key, additional sense code and qualifier, as bytes 2 to 0.
         sense: u32,
-        /// How long it took.
+        /// Duration.
         microseconds: u64,
     },
-    /// Something that multipathd was told.
-    Daemon {
-        /// What.
+    /// Command that was sent to multipathd.
+    Multipathd {
+        /// The command.
         request: String,
-        /// What it said.
+        /// The reply, or the error.
         reply: String,
-        /// How long it took.
+        /// Duration.
         microseconds: u64,
     },
 }
 
-impl Step {
-    /// A command that `path` was sent, and what came of it.
-    #[must_use]
-    pub fn path(
+impl TraceStep {
+    /// Creates the step of a command that was sent over `path`.
+    pub(super) fn from_path(
         path: &str,
         cdb: &[u8; CDB_SIZE],
-        delivery: &TransportOutcome,
+        outcome: &TransportOutcome,
         microseconds: u64,
     ) -> Self {
         let [opcode, action, ..] = *cdb;
-        let (result, outcome) = match delivery {
-            TransportOutcome::Completed(outcome) => ("answered", outcome),
-            TransportOutcome::NotDelivered(outcome) => ("unsent", outcome),
-            TransportOutcome::Unknown(outcome) => ("lost", outcome),
+        let (name, result) = match outcome {
+            TransportOutcome::Completed(result) => ("answered", result),
+            TransportOutcome::NotDelivered(result) => ("unsent", result),
+            TransportOutcome::Unknown(result) => ("lost", result),
         };
         Self::Path {
             path: path.to_owned(),
             opcode,
             action,
-            result: result.to_owned(),
-            status: outcome.status.0,
-            sense: command_log::packed_sense(outcome),
+            result: name.to_owned(),
+            status: result.status.0,
+            sense: command_log::packed_sense(result),
             microseconds,
         }
     }
 
-    /// One line, without its end.
-    #[must_use]
+    /// Encodes the step as a line, without its end.
     pub fn encode(&self) -> String {
-        let fields = match self {
+        match self {
             Self::Path {
                 path,
                 opcode,
@@ -86,37 +77,26 @@ impl Step {
                 status,
                 sense,
                 microseconds,
-            } => vec![
-                PATH.to_owned(),
-                path.clone(),
-                opcode.to_string(),
-                action.to_string(),
-                result.clone(),
-                status.to_string(),
-                sense.to_string(),
-                microseconds.to_string(),
-            ],
-            Self::Daemon {
+            } => format!(
+                "path\t{path}\t{opcode}\t{action}\t{result}\t{status}\t{sense}\t{microseconds}"
+            ),
+            Self::Multipathd {
                 request,
                 reply,
                 microseconds,
-            } => vec![
-                DAEMON.to_owned(),
-                request.escape_default().to_string(),
-                reply.escape_default().to_string(),
-                microseconds.to_string(),
-            ],
-        };
-        fields.join(&SEPARATOR.to_string())
+            } => {
+                let (request, reply) = (request.escape_default(), reply.escape_default());
+                format!("multipathd\t{request}\t{reply}\t{microseconds}")
+            }
+        }
     }
 
-    /// Reads one; `None` if the line is none.
-    #[must_use]
+    /// Decodes a line; `None` if it is malformed.
     pub fn decode(line: &str) -> Option<Self> {
-        let fields: Vec<_> = line.split(SEPARATOR).collect();
+        let fields: Vec<_> = line.split('\t').collect();
         match fields.as_slice() {
             [
-                PATH,
+                "path",
                 path,
                 opcode,
                 action,
@@ -133,7 +113,7 @@ impl Step {
                 sense: sense.parse().ok()?,
                 microseconds: microseconds.parse().ok()?,
             }),
-            [DAEMON, request, reply, microseconds] => Some(Self::Daemon {
+            ["multipathd", request, reply, microseconds] => Some(Self::Multipathd {
                 request: (*request).to_owned(),
                 reply: (*reply).to_owned(),
                 microseconds: microseconds.parse().ok()?,
@@ -142,8 +122,8 @@ impl Step {
         }
     }
 
-    /// Reports it as an event, of a command of this client on this map.
-    pub fn tell(&self, client: u64, map: &str) {
+    /// Emits the trace event of a step for a client's command on `map`.
+    pub(super) fn emit(&self, client: u64, map: &str) {
         match self {
             Self::Path {
                 path,
@@ -153,56 +133,58 @@ impl Step {
                 status,
                 sense,
                 microseconds,
-            } => trace!(pr_helper_path(
-                client,
-                map,
-                path,
-                *opcode,
-                *action,
-                result,
-                *status,
-                *sense,
-                *microseconds,
-            )),
-            Self::Daemon {
+            } => {
+                trace!(pr_helper_path(
+                    client,
+                    map,
+                    path,
+                    *opcode,
+                    *action,
+                    result,
+                    *status,
+                    *sense,
+                    *microseconds
+                ));
+            }
+            Self::Multipathd {
                 request,
                 reply,
                 microseconds,
-            } => trace!(pr_helper_multipathd(
-                client,
-                map,
-                request,
-                reply,
-                *microseconds
-            )),
+            } => {
+                trace!(pr_helper_multipathd(
+                    client,
+                    map,
+                    request,
+                    reply,
+                    *microseconds
+                ));
+            }
         }
     }
 }
 
-/// Steps, in the order in which they ended; or nothing, if nobody wants to know. Clones share them.
+/// Steps in the order in which they ended, if the request asks for them. Clones share the steps.
 #[derive(Clone, Debug, Default)]
-pub struct Trail(Option<Rc<RefCell<Vec<Step>>>>);
+pub(super) struct WorkerTrace(Option<Rc<RefCell<Vec<TraceStep>>>>);
 
-impl Trail {
-    /// One that keeps steps if that is `wanted`.
-    #[must_use]
-    pub fn new(wanted: bool) -> Self {
-        Self(wanted.then(Rc::default))
+impl WorkerTrace {
+    /// Creates a trace, which records steps only if `is_enabled`.
+    pub(super) fn new(is_enabled: bool) -> Self {
+        Self(is_enabled.then(Rc::default))
     }
 
-    /// Keeps a step, which is made if somebody wants it.
-    pub fn add(&self, step: impl FnOnce() -> Step) {
+    /// Records a step. `step` is not called if the trace is disabled.
+    pub(super) fn record(&self, step: impl FnOnce() -> TraceStep) {
         if let Some(steps) = &self.0 {
             steps.borrow_mut().push(step());
         }
     }
 
-    /// The steps so far.
-    #[must_use]
-    pub fn take(&self) -> Vec<Step> {
+    /// Removes and returns the recorded steps.
+    pub(super) fn take_steps(&self) -> Vec<TraceStep> {
         self.0
             .as_ref()
-            .map(|steps| std::mem::take(&mut *steps.borrow_mut()))
+            .map(|steps| steps.take())
             .unwrap_or_default()
     }
 }
@@ -214,24 +196,24 @@ mod tests {
     use scsi_pr::{AdditionalSense, SenseKey};
 
     #[test]
-    fn steps_are_read_as_they_were_written() {
-        let outcome =
+    fn steps_round_trip() {
+        let result =
             CommandResult::check_condition(SenseKey::NotReady, AdditionalSense::MEDIUM_NOT_PRESENT);
         let cdb = [0x5f, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        let by_path = Step::path("sda", &cdb, &TransportOutcome::Unknown(outcome), 12);
-        assert_eq!(by_path.encode(), "path\tsda\t95\t3\tlost\t2\t145920\t12");
-        let told = Step::Daemon {
+        let path = TraceStep::from_path("sda", &cdb, &TransportOutcome::Unknown(result), 12);
+        assert_eq!(path.encode(), "path\tsda\t95\t3\tlost\t2\t145920\t12");
+        let multipathd = TraceStep::Multipathd {
             request: "getprkey map dm-0".to_owned(),
             reply: "none".to_owned(),
             microseconds: 7,
         };
-        for step in [by_path, told] {
-            assert_eq!(Step::decode(&step.encode()), Some(step));
+        for step in [path, multipathd] {
+            assert_eq!(TraceStep::decode(&step.encode()), Some(step));
         }
     }
 
     #[test]
-    fn what_is_no_step_is_none() {
+    fn malformed_steps_are_rejected() {
         for line in [
             "",
             "path",
@@ -239,20 +221,24 @@ mod tests {
             "multipathd\ta\tb\tc",
             "other\ta\tb\t1",
         ] {
-            assert_eq!(Step::decode(line), None, "{line:?}");
+            assert_eq!(TraceStep::decode(line), None, "{line:?}");
         }
-        let torn = Step::Daemon {
+    }
+
+    #[test]
+    fn separators_in_a_field_are_escaped() {
+        let step = TraceStep::Multipathd {
             request: "a\tb\nc".to_owned(),
             reply: String::new(),
             microseconds: 0,
         };
-        assert_eq!(torn.encode(), "multipathd\ta\\tb\\nc\t\t0");
+        assert_eq!(step.encode(), "multipathd\ta\\tb\\nc\t\t0");
     }
 
     #[test]
-    fn nobody_keeps_what_nobody_wants() {
-        let trail = Trail::new(false);
-        trail.add(|| panic!("it is not wanted"));
-        assert_eq!(trail.take(), []);
+    fn disabled_trace_records_nothing() {
+        let trace = WorkerTrace::new(false);
+        trace.record(|| panic!("the trace is disabled"));
+        assert_eq!(trace.take_steps(), []);
     }
 }

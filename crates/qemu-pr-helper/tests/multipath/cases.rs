@@ -1,61 +1,69 @@
-//! Paths that go away, that differ, that do not follow; and multipathd.
+//! Paths that fail, that have different keys, or that do not follow; and failures of the key store.
 
-use qemu_pr_helper::multipath::pr_out::{Done, Kept, execute};
+use qemu_pr_helper::multipath::pr_out::{PrKey, PrOutResult, execute};
 use scsi_pr::{OutServiceAction, ReservationType, Status};
 
-use crate::map::{Map, Memory, Out, State, TestPath, show, single};
+use crate::map::{
+    Map, PathState, TestCommand, TestKeyStore, TestPath, execute_on_nexus, format_result,
+};
 
 const WERO: ReservationType = ReservationType::WriteExclusiveRegistrantsOnly;
 
-pub(crate) const fn register(key: u64, new: u64) -> Out {
-    Out::new(OutServiceAction::Register, key, new)
+pub(crate) const fn register(key: u64, new: u64) -> TestCommand {
+    TestCommand::new(OutServiceAction::Register, key, new)
 }
 
-const fn reserve(key: u64) -> Out {
-    Out::new(OutServiceAction::Reserve, key, 0).of(WERO)
+const fn reserve(key: u64) -> TestCommand {
+    TestCommand::new(OutServiceAction::Reserve, key, 0).with_type(WERO)
 }
 
-const fn release(key: u64) -> Out {
-    Out::new(OutServiceAction::Release, key, 0).of(WERO)
+const fn release(key: u64) -> TestCommand {
+    TestCommand::new(OutServiceAction::Release, key, 0).with_type(WERO)
 }
 
-/// A map that is registered with key 1, and holds the reservation by its first path, which is gone.
-fn held_by_lost_path() -> Map {
+/// Creates a map that is registered with key 1, and whose first path holds the reservation and is
+/// down.
+fn held_by_down_path() -> Map {
     let mut map = Map::new(2);
     assert_eq!(map.status(&register(0, 1)), Status::GOOD);
-    assert_eq!(map.other(&register(0, 9)).status, Status::GOOD);
+    assert_eq!(map.execute_b(&register(0, 9)).status, Status::GOOD);
     assert_eq!(map.status(&reserve(1)), Status::GOOD);
     map.toggle(0);
     map
 }
 
-/// What the operator was told, in one text.
-fn told(done: &Done) -> String {
-    done.remarks.join("\n")
+/// Returns the warnings, one a line.
+fn warnings(done: &PrOutResult) -> String {
+    done.warnings.join("\n")
 }
 
 #[test]
-fn who_holds_by_a_lost_path_may_reserve_again() {
-    let mut map = held_by_lost_path();
+fn holder_on_a_down_path_can_reserve_again() {
+    let mut map = held_by_down_path();
     assert_eq!(map.status(&reserve(1)), Status::GOOD);
-    let other = Out::new(OutServiceAction::Reserve, 1, 0).of(ReservationType::WriteExclusive);
+    let other = TestCommand::new(OutServiceAction::Reserve, 1, 0)
+        .with_type(ReservationType::WriteExclusive);
     assert_eq!(map.status(&other), Status::RESERVATION_CONFLICT);
-    assert_eq!(map.other(&reserve(9)).status, Status::RESERVATION_CONFLICT);
+    assert_eq!(
+        map.execute_b(&reserve(9)).status,
+        Status::RESERVATION_CONFLICT
+    );
 }
 
 #[test]
-fn what_a_lost_path_holds_is_released() {
-    let mut map = held_by_lost_path();
-    let wrong = Out::new(OutServiceAction::Release, 1, 0).of(ReservationType::WriteExclusive);
+fn reservation_of_a_down_path_is_released() {
+    let mut map = held_by_down_path();
+    let wrong = TestCommand::new(OutServiceAction::Release, 1, 0)
+        .with_type(ReservationType::WriteExclusive);
     assert_eq!(
-        show(&map.execute(&wrong).outcome),
+        format_result(&map.execute(&wrong).result),
         "CHECK CONDITION ILLEGAL REQUEST, INVALID RELEASE OF PERSISTENT RESERVATION (5/26/04)"
     );
     assert_eq!(map.reserved(), Some(WERO));
     let done = map.execute(&release(1));
-    assert_eq!((done.outcome.status, done.remarks), (Status::GOOD, vec![]));
+    assert_eq!((done.result.status, done.warnings), (Status::GOOD, vec![]));
     assert_eq!(map.reserved(), None);
-    // B is as it was, and multipathd can register the path again.
+    // B keeps its registration, and multipathd can register the path again.
     assert_eq!(map.unit.borrow().key_of(map.b), Some(9.into()));
     assert_eq!(map.keys(), [0, 1]);
     map.toggle(0);
@@ -63,31 +71,31 @@ fn what_a_lost_path_holds_is_released() {
 }
 
 #[test]
-fn a_new_key_goes_with_the_reservation_of_a_lost_path() {
-    let mut map = held_by_lost_path();
+fn new_key_takes_over_the_reservation_of_a_down_path() {
+    let mut map = held_by_down_path();
     assert_eq!(map.status(&register(1, 2)), Status::GOOD);
     assert!(map.is_holder(2));
     assert_eq!(map.reserved(), Some(WERO));
 }
 
 #[test]
-fn who_gives_up_his_registration_gives_up_that_of_a_lost_path() {
-    let mut map = held_by_lost_path();
+fn unregister_removes_the_key_of_a_down_path() {
+    let mut map = held_by_down_path();
     let done = map.execute(&register(1, 0));
-    assert_eq!((done.outcome.status, done.remarks), (Status::GOOD, vec![]));
+    assert_eq!((done.result.status, done.warnings), (Status::GOOD, vec![]));
     assert_eq!((map.keys(), map.reserved()), (vec![0, 0], None));
     assert_eq!(map.unit.borrow().key_of(map.b), Some(9.into()));
-    assert_eq!(map.kept(), None);
+    assert_eq!(map.stored_key(), None);
 }
 
 #[test]
-fn a_key_that_others_have_too_is_not_preempted() {
-    let mut map = held_by_lost_path();
-    assert_eq!(map.other(&register(9, 1)).status, Status::GOOD);
+fn key_shared_with_another_host_is_not_preempted() {
+    let mut map = held_by_down_path();
+    assert_eq!(map.execute_b(&register(9, 1)).status, Status::GOOD);
     let done = map.execute(&register(1, 0));
-    assert_eq!(done.outcome.status, Status::GOOD);
+    assert_eq!(done.result.status, Status::GOOD);
     assert!(
-        told(&done).contains("there are registrations with its key"),
+        warnings(&done).contains("registrations with key"),
         "{done:?}"
     );
     assert_eq!(map.keys(), [1, 0]);
@@ -95,156 +103,166 @@ fn a_key_that_others_have_too_is_not_preempted() {
 }
 
 #[test]
-fn a_path_with_a_key_of_its_own_makes_a_conflict_and_none_is_left_registered() {
+fn path_with_another_key_is_a_conflict() {
     let mut map = Map::new(2);
-    single(&map.unit, map.paths[1].nexus, &register(0, 7));
+    execute_on_nexus(&map.unit, map.paths[1].nexus, &register(0, 7));
     let done = map.execute(&register(0, 1));
-    assert_eq!(done.outcome.status, Status::RESERVATION_CONFLICT);
-    assert_eq!(done.remarks, Vec::<String>::new());
-    assert_eq!((map.keys(), map.kept()), (vec![0, 7], None));
-    // As with a single path, it can be ignored.
-    let ignore = Out::new(OutServiceAction::RegisterAndIgnoreExistingKey, 0, 1);
+    assert_eq!(done.result.status, Status::RESERVATION_CONFLICT);
+    assert_eq!(done.warnings, Vec::<String>::new());
+    assert_eq!((map.keys(), map.stored_key()), (vec![0, 7], None));
+    // As on a single path, REGISTER AND IGNORE EXISTING KEY succeeds.
+    let ignore = TestCommand::new(OutServiceAction::RegisterAndIgnoreExistingKey, 0, 1);
     assert_eq!(map.status(&ignore), Status::GOOD);
-    assert_eq!((map.keys(), map.kept()), (vec![1, 1], Some(1)));
+    assert_eq!((map.keys(), map.stored_key()), (vec![1, 1], Some(1)));
 }
 
 #[test]
-fn what_was_broken_off_is_finished_by_the_next() {
+fn interrupted_registration_is_completed_by_retry() {
     let mut map = Map::new(2);
     assert_eq!(map.status(&register(0, 1)), Status::GOOD);
-    // A worker was killed when it had given one path the new key.
-    single(&map.unit, map.paths[0].nexus, &register(1, 2));
+    // A worker was killed after it had registered one path with the new key.
+    execute_on_nexus(&map.unit, map.paths[0].nexus, &register(1, 2));
     assert_eq!(map.status(&register(1, 2)), Status::GOOD);
     assert_eq!(map.keys(), [2, 2]);
-    // A path came back when multipathd was not there.
-    single(&map.unit, map.paths[0].nexus, &register(2, 0));
+    // A path returned while multipathd was not running.
+    execute_on_nexus(&map.unit, map.paths[0].nexus, &register(2, 0));
     assert_eq!(map.status(&register(2, 3)), Status::GOOD);
     assert_eq!(map.keys(), [3, 3]);
 }
 
 #[test]
-fn a_path_that_does_not_follow_takes_all_back() {
+fn rejection_by_one_path_rolls_back_all() {
     for before in [0, 1] {
         let mut map = Map::new(2);
         map.status(&register(0, before));
-        map.paths[1].state = State::Busy;
+        map.paths[1].state = PathState::Busy;
         let done = map.execute(&register(before, 2));
-        assert_eq!(done.outcome.status, Status::BUSY);
+        assert_eq!(done.result.status, Status::BUSY);
         assert_eq!(map.keys(), [before, before]);
-        assert_eq!(map.kept(), (before != 0).then_some(before));
+        assert_eq!(map.stored_key(), (before != 0).then_some(before));
     }
 }
 
 #[test]
-fn without_multipathd_nothing_is_registered_but_can_be_given_up() {
+fn without_multipathd_only_unregister_succeeds() {
     let mut map = Map::new(2);
-    map.memory.is_away = true;
+    map.key_store.is_away = true;
     let done = map.execute(&register(0, 1));
     assert_eq!(
-        show(&done.outcome),
+        format_result(&done.result),
         "CHECK CONDITION ABORTED COMMAND, LOGICAL UNIT COMMUNICATION FAILURE (b/08/00)"
     );
-    assert!(told(&done).contains("registration refused"), "{done:?}");
+    assert!(
+        warnings(&done).contains("registration rejected"),
+        "{done:?}"
+    );
     assert_eq!(map.paths.iter().map(|path| path.sent).sum::<usize>(), 0);
 
-    map.memory.is_away = false;
+    map.key_store.is_away = false;
     assert_eq!(map.status(&register(0, 1)), Status::GOOD);
-    map.memory.is_away = true;
+    map.key_store.is_away = true;
     let done = map.execute(&register(1, 0));
-    assert_eq!(done.outcome.status, Status::GOOD);
+    assert_eq!(done.result.status, Status::GOOD);
     assert_eq!(map.keys(), [0, 0]);
-    assert!(told(&done).contains("may be"), "{done:?}");
+    assert!(warnings(&done).contains("may register paths"), "{done:?}");
 }
 
 #[test]
-fn a_key_that_multipathd_does_not_keep_is_not_registered() {
+fn key_rejected_by_multipathd_is_not_registered() {
     let mut map = Map::new(2);
-    map.memory.refuses = true;
+    map.key_store.rejects = true;
     let done = map.execute(&register(0, 1));
-    assert_eq!(done.outcome.status, Status::CHECK_CONDITION);
-    assert_eq!((map.keys(), map.kept()), (vec![0, 0], None));
+    assert_eq!(done.result.status, Status::CHECK_CONDITION);
+    assert_eq!((map.keys(), map.stored_key()), (vec![0, 0], None));
 }
 
 #[test]
-fn without_a_path_there_is_sense_and_nothing_changes() {
+fn without_a_path_nothing_changes() {
     for command in [register(0, 1), reserve(1), release(1)] {
         let mut map = Map::new(2);
         map.toggle(0);
         map.toggle(1);
         let done = map.execute(&command);
         assert_eq!(
-            show(&done.outcome),
+            format_result(&done.result),
             "CHECK CONDITION ABORTED COMMAND, I_T NEXUS LOSS OCCURRED (b/29/07)"
         );
-        assert_eq!((map.keys(), map.kept()), (vec![0, 0], None));
+        assert_eq!((map.keys(), map.stored_key()), (vec![0, 0], None));
     }
-    let done = execute::<TestPath, _>(&mut [], &mut Memory::default(), &[0x5f; 16], &[]);
-    assert_eq!(done.outcome.status, Status::CHECK_CONDITION);
+    let done = execute::<TestPath, _>(&mut [], &mut TestKeyStore::default(), &[0x5f; 16], &[]);
+    assert_eq!(done.result.status, Status::CHECK_CONDITION);
 }
 
 #[test]
-fn multipathd_is_told_who_holds() {
+fn multipathd_receives_the_holder() {
     let mut map = Map::new(2);
     map.status(&register(0, 1));
     map.status(&reserve(1));
-    assert!(map.memory.holds);
+    assert!(map.key_store.is_holder);
     map.status(&release(1));
-    assert!(!map.memory.holds);
-    map.other(&register(0, 9));
-    map.other(&reserve(9));
-    map.status(&Out::new(OutServiceAction::Preempt, 1, 9).of(WERO));
-    assert!(map.memory.holds);
+    assert!(!map.key_store.is_holder);
+    map.execute_b(&register(0, 9));
+    map.execute_b(&reserve(9));
+    map.status(&TestCommand::new(OutServiceAction::Preempt, 1, 9).with_type(WERO));
+    assert!(map.key_store.is_holder);
 }
 
-/// The kernel's target: who holds nothing may release with any key, and who holds is refused if key or type
-/// is another one.
+/// LIO completes RELEASE with GOOD on a nexus that holds nothing, even with a wrong key, and with
+/// RESERVATION CONFLICT on the holder if the key or the type is wrong.
 #[test]
-fn a_holder_that_refuses_to_release_is_heard() {
+fn release_rejected_by_the_holder_is_rejected() {
     use OutServiceAction as Action;
     let kind = ReservationType::WriteExclusive;
-    let reserve = Out::new(Action::Reserve, 1, 0).of(kind);
-    let wrong_key = Out::new(Action::Release, 7, 0).of(kind);
-    let wrong_type = Out::new(Action::Release, 1, 0).of(ReservationType::ExclusiveAccess);
+    let reserve = TestCommand::new(Action::Reserve, 1, 0).with_type(kind);
+    let wrong_key = TestCommand::new(Action::Release, 7, 0).with_type(kind);
+    let wrong_type =
+        TestCommand::new(Action::Release, 1, 0).with_type(ReservationType::ExclusiveAccess);
     for release in [wrong_key, wrong_type] {
         let mut map = Map::new(2);
-        assert_eq!(map.status(&Out::new(Action::Register, 0, 1)), Status::GOOD);
-        map.paths[0].state = State::Releases(Status::RESERVATION_CONFLICT);
-        map.paths[1].state = State::Releases(Status::GOOD);
-        // Nothing is reserved: the one that refuses is not registered with the key.
+        assert_eq!(
+            map.status(&TestCommand::new(Action::Register, 0, 1)),
+            Status::GOOD
+        );
+        map.paths[0].state = PathState::RejectRelease(Status::RESERVATION_CONFLICT);
+        map.paths[1].state = PathState::RejectRelease(Status::GOOD);
+        // Nothing is reserved: the path that rejects RELEASE is not registered with the key.
         assert_eq!(map.status(&release), Status::GOOD);
         assert_eq!(map.status(&reserve), Status::GOOD);
         assert_eq!(map.status(&release), Status::RESERVATION_CONFLICT);
     }
-    // What B holds is not ours to release.
+    // A cannot release the reservation of B.
     let mut map = Map::new(2);
-    assert_eq!(map.status(&Out::new(Action::Register, 0, 1)), Status::GOOD);
-    map.other(&Out::new(Action::Register, 0, 2));
-    map.other(&Out::new(Action::Reserve, 2, 0).of(kind));
-    map.paths[0].state = State::Releases(Status::RESERVATION_CONFLICT);
-    map.paths[1].state = State::Releases(Status::GOOD);
-    let release = Out::new(Action::Release, 1, 0).of(kind);
+    assert_eq!(
+        map.status(&TestCommand::new(Action::Register, 0, 1)),
+        Status::GOOD
+    );
+    map.execute_b(&TestCommand::new(Action::Register, 0, 2));
+    map.execute_b(&TestCommand::new(Action::Reserve, 2, 0).with_type(kind));
+    map.paths[0].state = PathState::RejectRelease(Status::RESERVATION_CONFLICT);
+    map.paths[1].state = PathState::RejectRelease(Status::GOOD);
+    let release = TestCommand::new(Action::Release, 1, 0).with_type(kind);
     assert_eq!(map.status(&release), Status::GOOD);
 }
 
-const fn ignore(new: u64) -> Out {
-    Out::new(OutServiceAction::RegisterAndIgnoreExistingKey, 0, new)
+const fn ignore(new: u64) -> TestCommand {
+    TestCommand::new(OutServiceAction::RegisterAndIgnoreExistingKey, 0, new)
 }
 
-const fn preempt(key: u64, victim: u64) -> Out {
-    Out::new(OutServiceAction::Preempt, key, victim).of(WERO)
+const fn preempt(key: u64, victim: u64) -> TestCommand {
+    TestCommand::new(OutServiceAction::Preempt, key, victim).with_type(WERO)
 }
 
-/// A is registered with key 1 by both paths, B with key 9.
+/// Creates a map on which A is registered with key 1 on both paths, and B with key 9.
 fn registered() -> Map {
     let mut map = Map::new(2);
     assert_eq!(map.status(&register(0, 1)), Status::GOOD);
-    assert_eq!(map.other(&register(0, 9)).status, Status::GOOD);
+    assert_eq!(map.execute_b(&register(0, 9)).status, Status::GOOD);
     map
 }
 
 #[test]
-fn who_is_fenced_between_two_paths_is_fenced() {
-    let clear = Out::new(OutServiceAction::Clear, 9, 0);
+fn fencing_between_two_paths_fences_both() {
+    let clear = TestCommand::new(OutServiceAction::Clear, 9, 0);
     for (command, fence) in [
         (register(1, 1), preempt(9, 1)),
         (ignore(1), preempt(9, 1)),
@@ -253,31 +271,31 @@ fn who_is_fenced_between_two_paths_is_fenced() {
         (register(1, 2), clear),
     ] {
         let mut map = registered();
-        // The second path is read from, the first one does it, and then:
-        let (done, fenced) = map.execute_while(&command, 3, fence.clone());
+        // Command 1 reads from the second path, command 2 changes the first one.
+        let (done, fenced) = map.execute_interrupted(&command, 3, fence.clone());
         assert_eq!(fenced, Some(Status::GOOD), "{command:?} {fence:?}");
         assert_eq!(map.keys(), [0, 0], "{command:?} {fence:?} {done:?}");
-        assert_eq!(map.kept(), None);
+        assert_eq!(map.stored_key(), None);
     }
 }
 
 #[test]
-fn a_path_that_misses_a_command_gets_it_again() {
+fn undelivered_command_is_retried() {
     let mut map = Map::new(2);
-    map.paths[1].state = State::Misses;
+    map.paths[1].state = PathState::FailOnce;
     let done = map.execute(&register(0, 1));
-    assert_eq!((done.outcome.status, done.remarks), (Status::GOOD, vec![]));
+    assert_eq!((done.result.status, done.warnings), (Status::GOOD, vec![]));
     assert_eq!(map.keys(), [1, 1]);
 }
 
 #[test]
-fn a_path_that_stays_away_is_named() {
+fn unreachable_path_is_named() {
     let mut map = Map::new(2);
     map.toggle(1);
     let done = map.execute(&register(0, 1));
-    assert_eq!(done.outcome.status, Status::GOOD);
+    assert_eq!(done.result.status, Status::GOOD);
     assert!(
-        told(&done).contains("path NexusId(1) cannot be reached"),
+        warnings(&done).contains("path NexusId(1) unreachable"),
         "{done:?}"
     );
     map.toggle(1);
@@ -285,79 +303,79 @@ fn a_path_that_stays_away_is_named() {
 }
 
 #[test]
-fn what_may_have_been_done_is_no_conflict() {
-    for command in [preempt(1, 9), Out::new(OutServiceAction::Clear, 1, 0)] {
+fn lost_reply_is_not_reported_as_a_conflict() {
+    for command in [
+        preempt(1, 9),
+        TestCommand::new(OutServiceAction::Clear, 1, 0),
+    ] {
         let mut map = registered();
-        map.paths[0].state = State::Mute;
+        map.paths[0].state = PathState::LoseReply;
         let done = map.execute(&command);
-        assert_eq!(done.outcome.status, Status::CHECK_CONDITION, "{command:?}");
+        assert_eq!(done.result.status, Status::CHECK_CONDITION, "{command:?}");
         assert_eq!(map.unit.borrow().key_of(map.b), None);
     }
 }
 
 #[test]
-fn the_old_key_of_a_path_that_is_away_is_fenced_with_the_new_one() {
+fn old_key_of_a_down_path_is_removed() {
     let mut map = registered();
     map.toggle(0);
     assert_eq!(map.status(&register(1, 2)), Status::GOOD);
-    while map.other(&preempt(9, 2)).status != Status::GOOD {}
-    map.paths[0].state = State::Up;
+    while map.execute_b(&preempt(9, 2)).status != Status::GOOD {}
+    map.paths[0].state = PathState::Up;
     assert_eq!(map.keys(), [0, 0]);
 }
 
 #[test]
-fn a_registration_that_a_busy_path_keeps_is_not_said_to_be_gone() {
+fn unregister_on_a_busy_path_is_busy() {
     let mut map = registered();
-    map.paths[1].state = State::Busy;
+    map.paths[1].state = PathState::Busy;
     assert_eq!(map.status(&register(1, 0)), Status::BUSY);
-    map.paths[1].state = State::Up;
-    // The guest tries again.
+    map.paths[1].state = PathState::Up;
+    // The guest retries.
     assert_eq!(map.status(&register(1, 0)), Status::GOOD);
     assert_eq!(map.keys(), [0, 0]);
 }
 
 #[test]
-fn what_a_removed_path_has_left_is_named() {
+fn state_of_a_removed_path_is_named() {
     let mut map = registered();
     assert_eq!(map.status(&reserve(1)), Status::GOOD);
     let first = map.paths.remove(0);
     let done = map.execute(&release(1));
-    assert!(
-        told(&done).contains("a path that is not there any more"),
-        "{done:?}"
-    );
+    assert!(warnings(&done).contains("removed path"), "{done:?}");
     let done = map.execute(&register(1, 0));
-    assert!(
-        told(&done).contains("paths that are not there any more"),
-        "{done:?}"
-    );
+    assert!(warnings(&done).contains("removed paths"), "{done:?}");
     assert_eq!(map.unit.borrow().key_of(first.nexus), Some(1.into()));
 }
 
 #[test]
-fn nobody_is_preempted_because_of_what_multipathd_says() {
+fn key_of_multipathd_causes_no_preemption() {
     let mut map = registered();
     let key = 9.into();
-    map.memory.kept = Some(Kept { key, aptpl: false });
+    map.key_store.key = Some(PrKey { key, aptpl: false });
     map.toggle(0);
     let done = map.execute(&ignore(0));
-    assert!(told(&done).contains("may still be registered"), "{done:?}");
+    assert!(
+        warnings(&done).contains("may still be registered"),
+        "{done:?}"
+    );
     assert_eq!(map.unit.borrow().key_of(map.b), Some(key));
 }
 
 #[test]
-fn a_refused_registration_changes_neither_reservation_nor_aptpl() {
+fn failed_registration_keeps_reservation_and_aptpl() {
     let mut map = Map::new(2);
     let mut command = register(0, 1);
     command.aptpl = true;
     assert_eq!(map.status(&command), Status::GOOD);
     assert_eq!(map.status(&reserve(1)), Status::GOOD);
-    map.paths[1].state = State::Busy;
+    map.paths[1].state = PathState::Busy;
     assert_eq!(map.status(&register(1, 2)), Status::BUSY);
     let done = map.execute(&ignore(2));
-    assert_eq!(done.outcome.status, Status::BUSY);
+    assert_eq!(done.result.status, Status::BUSY);
     assert!(
-        told(&done).contains("is registered with key 0x2, although"),
+        warnings(&done).contains("is registered with key 0x2 although"),
         "{done:?}"
     );
     assert_eq!(map.reserved(), Some(WERO));
@@ -365,36 +383,36 @@ fn a_refused_registration_changes_neither_reservation_nor_aptpl() {
 }
 
 #[test]
-fn to_register_nothing_is_not_to_give_up() {
+fn register_of_key_zero_by_key_zero_is_no_change() {
     let mut map = registered();
-    single(&map.unit, map.paths[0].nexus, &register(1, 0));
+    execute_on_nexus(&map.unit, map.paths[0].nexus, &register(1, 0));
     assert_eq!(map.status(&register(0, 0)), Status::GOOD);
-    assert_eq!((map.keys(), map.kept()), (vec![0, 1], Some(1)));
+    assert_eq!((map.keys(), map.stored_key()), (vec![0, 1], Some(1)));
 }
 
 #[test]
-fn a_path_that_is_not_registered_yet_does_not_decide() {
+fn unregistered_path_does_not_decide() {
     let mut map = registered();
-    map.paths[0].state = State::NotRegistered;
+    map.paths[0].state = PathState::NotRegistered;
     assert_eq!(map.status(&reserve(1)), Status::GOOD);
     assert_eq!(map.status(&release(1)), Status::GOOD);
     assert_eq!(map.reserved(), None);
-    // If none is, that is the answer.
-    map.paths[1].state = State::NotRegistered;
+    // If no path is registered, the guest gets their result.
+    map.paths[1].state = PathState::NotRegistered;
     assert_eq!(
-        show(&map.execute(&reserve(1)).outcome),
+        format_result(&map.execute(&reserve(1)).result),
         "CHECK CONDITION NOT READY, LOGICAL UNIT COMMUNICATION FAILURE (2/08/00)"
     );
 }
 
 #[test]
-fn what_we_have_preempted_ourselves_is_no_fence() {
+fn own_preemption_is_not_fencing() {
     let mut map = registered();
     map.toggle(1);
-    // Takes the old key away from the path that is away, which is told so when it is back.
+    // This preempts the old key of the down path, which reports that when it returns.
     assert_eq!(map.status(&register(1, 2)), Status::GOOD);
-    map.paths[1].state = State::Up;
+    map.paths[1].state = PathState::Up;
     assert_eq!(map.keys(), [2, 0]);
     assert_eq!(map.status(&register(2, 1)), Status::GOOD);
-    assert_eq!((map.keys(), map.kept()), (vec![1, 1], Some(1)));
+    assert_eq!((map.keys(), map.stored_key()), (vec![1, 1], Some(1)));
 }

@@ -1,4 +1,4 @@
-//! Logical units in software, and paths to them that can be taken away.
+//! Logical units in software, and paths to them that can fail.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -8,54 +8,56 @@ use linux_util::sg_io::Data;
 use pr_helper_protocol::wire::{CDB_SIZE, SENSE_SIZE, pad_cdb};
 use qemu_pr_helper::command::executor::CommandResult;
 use qemu_pr_helper::command::sg::TransportOutcome;
-use qemu_pr_helper::multipath::pr_out::{Done, Keeper, KeeperError, Kept, Path, execute};
+use qemu_pr_helper::multipath::pr_out::{
+    PrKey, PrKeyStore, PrKeyStoreError, PrOutResult, PrPath, execute,
+};
 use scsi_pr::{
     AdditionalSense, BasicParameterList, OutServiceAction, PersistentReserveOut, RegisterAndMove,
     ReservationType, ScopeType, Sense, SenseKey, Status, TransportId,
 };
 use soft_lun::{LogicalUnit, Nexus, NexusId, Response};
 
-/// A logical unit that several paths lead to.
+/// Logical unit that several paths lead to.
 pub(crate) type Shared = Rc<RefCell<LogicalUnit>>;
 
-/// What a path is doing.
+/// State of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum PathState {
     Up,
-    /// Commands do not get there.
+    /// Commands are not delivered.
     Down,
-    /// Busy, for good.
+    /// All commands complete with BUSY.
     Busy,
-    /// One command does not get there; then it is up.
-    Misses,
-    /// One command is done, and the answer does not get back; then it is up.
-    Mute,
-    /// Has come back and is not registered yet, which LIO says like this to RESERVE and RELEASE.
+    /// The next command is not delivered. Then the path is up.
+    FailOnce,
+    /// The next command is executed, but its result is lost. Then the path is up.
+    LoseReply,
+    /// The path has returned and is not registered yet: RESERVE and RELEASE complete as on LIO.
     NotRegistered,
-    /// Answers RELEASE so, and has not done it.
-    Releases(Status),
+    /// RELEASE completes with this status and is not executed.
+    RejectRelease(Status),
 }
 
 pub(crate) struct TestPath {
     pub(crate) unit: Shared,
     pub(crate) nexus: NexusId,
-    pub(crate) state: State,
+    pub(crate) state: PathState,
     pub(crate) sent: usize,
-    meanwhile: Meanwhile,
+    interruption: SharedInterruption,
 }
 
-/// What somebody else does while a command of A is in progress.
+/// Command of another initiator while a command of A is in progress.
 struct Interruption {
-    /// B; or multipathd, by one of A's paths.
-    by: NexusId,
-    /// How many commands to paths there still are before it.
+    /// B's nexus; or the nexus of one of A's paths, for a command of multipathd.
+    nexus: NexusId,
+    /// Number of A's command before which this one is sent, counted down to zero.
     before: usize,
-    command: Out,
-    /// What the answer was.
+    command: TestCommand,
+    /// Status of the command, once it was sent.
     status: Option<Status>,
 }
 
-type Meanwhile = Rc<RefCell<Option<Interruption>>>;
+type SharedInterruption = Rc<RefCell<Option<Interruption>>>;
 
 impl fmt::Display for TestPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,120 +65,122 @@ impl fmt::Display for TestPath {
     }
 }
 
-impl Path for TestPath {
+impl PrPath for TestPath {
     fn send(&mut self, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> TransportOutcome {
         self.sent += 1;
-        if let Some(due) = self.meanwhile.borrow_mut().as_mut() {
+        if let Some(due) = self.interruption.borrow_mut().as_mut() {
             if due.before == 1 {
-                due.status = Some(single(&self.unit, due.by, &due.command).status);
+                due.status = Some(execute_on_nexus(&self.unit, due.nexus, &due.command).status);
             }
             due.before = due.before.saturating_sub(1);
         }
         match self.state {
-            State::Down => TransportOutcome::NotDelivered(gone()),
-            State::Misses => {
-                self.state = State::Up;
-                TransportOutcome::NotDelivered(gone())
+            PathState::Down => TransportOutcome::NotDelivered(nexus_loss()),
+            PathState::FailOnce => {
+                self.state = PathState::Up;
+                TransportOutcome::NotDelivered(nexus_loss())
             }
-            State::Mute => {
-                self.state = State::Up;
-                ask(&self.unit, self.nexus, cdb, data);
-                TransportOutcome::Unknown(gone())
+            PathState::LoseReply => {
+                self.state = PathState::Up;
+                execute_on_unit(&self.unit, self.nexus, cdb, data);
+                TransportOutcome::Unknown(nexus_loss())
             }
-            State::Busy => TransportOutcome::Completed(CommandResult::from_status(Status::BUSY)),
-            State::NotRegistered if matches!(cdb[..2], [0x5f, 1 | 2]) => {
+            PathState::Busy => {
+                TransportOutcome::Completed(CommandResult::from_status(Status::BUSY))
+            }
+            PathState::NotRegistered if matches!(cdb[..2], [0x5f, 1 | 2]) => {
                 TransportOutcome::Completed(CommandResult::check_condition(
                     SenseKey::NotReady,
                     AdditionalSense::LOGICAL_UNIT_COMMUNICATION_FAILURE,
                 ))
             }
-            State::Releases(status) if cdb[..2] == [0x5f, 2] => {
+            PathState::RejectRelease(status) if cdb[..2] == [0x5f, 2] => {
                 TransportOutcome::Completed(CommandResult::from_status(status))
             }
-            State::Up | State::NotRegistered | State::Releases(_) => {
-                TransportOutcome::Completed(ask(&self.unit, self.nexus, cdb, data))
+            PathState::Up | PathState::NotRegistered | PathState::RejectRelease(_) => {
+                TransportOutcome::Completed(execute_on_unit(&self.unit, self.nexus, cdb, data))
             }
         }
     }
 
-    fn pause(&self) {}
+    fn wait_before_retry(&self) {}
 }
 
-fn gone() -> CommandResult {
+fn nexus_loss() -> CommandResult {
     CommandResult::check_condition(
         SenseKey::AbortedCommand,
         AdditionalSense::I_T_NEXUS_LOSS_OCCURRED,
     )
 }
 
-pub(crate) fn ask(unit: &Shared, nexus: NexusId, cdb: &[u8], data: Data<'_>) -> CommandResult {
+fn execute_on_unit(unit: &Shared, nexus: NexusId, cdb: &[u8], data: Data<'_>) -> CommandResult {
     match data {
-        Data::FromDevice(room) => {
-            let answer = unit.borrow_mut().execute(nexus, cdb, &[]);
-            for (to, from) in room.iter_mut().zip(&answer.data) {
+        Data::FromDevice(buffer) => {
+            let response = unit.borrow_mut().execute(nexus, cdb, &[]);
+            for (to, from) in buffer.iter_mut().zip(&response.data) {
                 *to = *from;
             }
-            outcome(&answer)
+            to_result(&response)
         }
-        Data::ToDevice(list) => outcome(&unit.borrow_mut().execute(nexus, cdb, list)),
-        Data::None => outcome(&unit.borrow_mut().execute(nexus, cdb, &[])),
+        Data::ToDevice(list) => to_result(&unit.borrow_mut().execute(nexus, cdb, list)),
+        Data::None => to_result(&unit.borrow_mut().execute(nexus, cdb, &[])),
     }
 }
 
-pub(crate) fn outcome(answer: &Response) -> CommandResult {
-    let mut outcome = match &answer.sense {
-        Some(sense) => CommandResult::with_sense(answer.status, sense),
-        None => CommandResult::from_status(answer.status),
+fn to_result(response: &Response) -> CommandResult {
+    let mut result = match &response.sense {
+        Some(sense) => CommandResult::with_sense(response.status, sense),
+        None => CommandResult::from_status(response.status),
     };
-    outcome.data_len = answer.data.len();
-    outcome
+    result.data_len = response.data.len();
+    result
 }
 
-/// A multipathd that remembers, or will not.
+/// Key store that can reject keys, or be away.
 #[derive(Default)]
-pub(crate) struct Memory {
-    pub(crate) kept: Option<Kept>,
-    pub(crate) refuses: bool,
+pub(crate) struct TestKeyStore {
+    pub(crate) key: Option<PrKey>,
+    pub(crate) rejects: bool,
     pub(crate) is_away: bool,
-    pub(crate) holds: bool,
+    pub(crate) is_holder: bool,
 }
 
-impl Memory {
-    fn answer<T>(&self, is_refused: bool, value: T) -> Result<T, KeeperError> {
-        match self.is_away || is_refused {
-            true => Err(KeeperError("no".to_owned())),
+impl TestKeyStore {
+    fn reply<T>(&self, is_rejected: bool, value: T) -> Result<T, PrKeyStoreError> {
+        match self.is_away || is_rejected {
+            true => Err(PrKeyStoreError("no".to_owned())),
             false => Ok(value),
         }
     }
 }
 
-impl Keeper for Memory {
-    fn kept(&mut self) -> Result<Option<Kept>, KeeperError> {
-        self.answer(false, self.kept)
+impl PrKeyStore for TestKeyStore {
+    fn key(&mut self) -> Result<Option<PrKey>, PrKeyStoreError> {
+        self.reply(false, self.key)
     }
 
-    fn keep(&mut self, kept: Kept) -> Result<(), KeeperError> {
-        self.answer(self.refuses, ())?;
-        self.kept = Some(kept);
+    fn set_key(&mut self, key: PrKey) -> Result<(), PrKeyStoreError> {
+        self.reply(self.rejects, ())?;
+        self.key = Some(key);
         Ok(())
     }
 
-    fn begin(&mut self) -> Result<(), KeeperError> {
-        self.answer(self.kept.is_none(), ())
+    fn enable(&mut self) -> Result<(), PrKeyStoreError> {
+        self.reply(self.key.is_none(), ())
     }
 
-    fn forget(&mut self) -> Result<(), KeeperError> {
-        self.answer(false, ())?;
-        self.kept = None;
+    fn disable(&mut self) -> Result<(), PrKeyStoreError> {
+        self.reply(false, ())?;
+        self.key = None;
         Ok(())
     }
 
-    fn hold(&mut self, is_held: bool) {
-        self.holds = is_held;
+    fn set_holding(&mut self, is_holder: bool) {
+        self.is_holder = is_holder;
     }
 }
 
-/// The initiator ports: A's first and second, and B's.
+/// SAS addresses of the initiator ports: A's first and second, and B's.
 pub(crate) const A1: u64 = 1;
 pub(crate) const A2: u64 = 11;
 pub(crate) const B: u64 = 2;
@@ -193,102 +197,106 @@ pub(crate) fn ids(unit: &Shared) -> Vec<NexusId> {
     unit.borrow().nexuses().map(|(id, _)| id).collect()
 }
 
-/// A unit with two paths of A, and one of B.
+/// Logical unit with two paths of A, and one of B.
 pub(crate) struct Map {
     pub(crate) unit: Shared,
     pub(crate) paths: Vec<TestPath>,
     pub(crate) b: NexusId,
-    pub(crate) memory: Memory,
-    meanwhile: Meanwhile,
+    pub(crate) key_store: TestKeyStore,
+    interruption: SharedInterruption,
 }
 
 impl Map {
-    /// The second path leads to this target port.
+    /// Creates a map whose first path leads to target port 1 and whose second to `second`.
     pub(crate) fn new(second: u16) -> Self {
         let unit = unit(&[(A1, 1), (A2, second), (B, 1)]);
         let ids = ids(&unit);
-        let meanwhile = Meanwhile::default();
+        let interruption = SharedInterruption::default();
         let path = |nexus| TestPath {
             unit: Rc::clone(&unit),
             nexus,
-            state: State::Up,
+            state: PathState::Up,
             sent: 0,
-            meanwhile: Rc::clone(&meanwhile),
+            interruption: Rc::clone(&interruption),
         };
         Map {
             paths: vec![path(ids[0]), path(ids[1])],
             b: ids[2],
-            memory: Memory::default(),
-            meanwhile: Rc::clone(&meanwhile),
+            key_store: TestKeyStore::default(),
+            interruption: Rc::clone(&interruption),
             unit,
         }
     }
 
-    pub(crate) fn execute(&mut self, command: &Out) -> Done {
+    pub(crate) fn execute(&mut self, command: &TestCommand) -> PrOutResult {
         let (cdb, list) = command.encode();
-        execute(&mut self.paths, &mut self.memory, &cdb, &list)
+        execute(&mut self.paths, &mut self.key_store, &cdb, &list)
     }
 
-    pub(crate) fn status(&mut self, command: &Out) -> Status {
-        self.execute(command).outcome.status
+    pub(crate) fn status(&mut self, command: &TestCommand) -> Status {
+        self.execute(command).result.status
     }
 
-    /// As `execute`, with a command of B before the command to a path with this number, from 1, and its answer.
-    pub(crate) fn execute_while(
+    /// Executes a command, and `other` as B before the path command with this number, counted from
+    /// 1. Returns the status of `other`, if it was sent.
+    pub(crate) fn execute_interrupted(
         &mut self,
-        command: &Out,
+        command: &TestCommand,
         number: usize,
-        other: Out,
-    ) -> (Done, Option<Status>) {
-        self.execute_while_by(self.b, command, number, other)
+        other: TestCommand,
+    ) -> (PrOutResult, Option<Status>) {
+        self.execute_interrupted_by(self.b, command, number, other)
     }
 
-    /// The same with a command that is not B's.
-    pub(crate) fn execute_while_by(
+    /// As [`Map::execute_interrupted`], with the nexus that sends `other`.
+    pub(crate) fn execute_interrupted_by(
         &mut self,
-        by: NexusId,
-        command: &Out,
+        nexus: NexusId,
+        command: &TestCommand,
         number: usize,
-        other: Out,
-    ) -> (Done, Option<Status>) {
-        *self.meanwhile.borrow_mut() = Some(Interruption {
-            by,
+        other: TestCommand,
+    ) -> (PrOutResult, Option<Status>) {
+        *self.interruption.borrow_mut() = Some(Interruption {
+            nexus,
             before: number,
             command: other,
             status: None,
         });
         let done = self.execute(command);
-        let interruption = self.meanwhile.borrow_mut().take();
+        let interruption = self.interruption.borrow_mut().take();
         (done, interruption.and_then(|done| done.status))
     }
 
-    /// B's.
-    pub(crate) fn other(&self, command: &Out) -> CommandResult {
-        single(&self.unit, self.b, command)
+    /// Executes a command as B.
+    pub(crate) fn execute_b(&self, command: &TestCommand) -> CommandResult {
+        execute_on_nexus(&self.unit, self.b, command)
     }
 
-    /// Takes a path away, or gives it back. multipathd registers it then, if somebody still has the key.
+    /// Takes a path down, or up again. multipathd then registers it if the key is still registered.
     pub(crate) fn toggle(&mut self, path: usize) {
         let path = &mut self.paths[path];
-        if path.state == State::Up {
-            path.state = State::Down;
+        if path.state == PathState::Up {
+            path.state = PathState::Down;
             return;
         }
-        path.state = State::Up;
+        path.state = PathState::Up;
         let mut unit = self.unit.borrow_mut();
-        let Some(kept) = self.memory.kept else { return };
-        if unit.registrations().iter().any(|one| one.key == kept.key) {
-            let register = Out::new(
+        let Some(stored) = self.key_store.key else {
+            return;
+        };
+        if unit.registrations().iter().any(|one| one.key == stored.key) {
+            let register = TestCommand::new(
                 OutServiceAction::RegisterAndIgnoreExistingKey,
                 0,
-                kept.key.get(),
+                stored.key.get(),
             );
             let (cdb, list) = register.encode();
             while unit.execute(path.nexus, &cdb, &list).status != Status::GOOD {}
         }
     }
 
-    /// Whether a path of A that has this key holds the reservation, and is not one of all registrants.
+    /// Returns whether a path of A with this key is the holder. Always false for the types that
+    /// make all registrants holders.
     pub(crate) fn is_holder(&self, key: u64) -> bool {
         let unit = self.unit.borrow();
         let holder = unit.reservation().and_then(|held| held.holder());
@@ -297,7 +305,7 @@ impl Map {
         })
     }
 
-    /// The keys of A's paths.
+    /// Returns the keys of A's paths; zero stands for no registration.
     pub(crate) fn keys(&self) -> Vec<u64> {
         let unit = self.unit.borrow();
         self.paths
@@ -306,8 +314,8 @@ impl Map {
             .collect()
     }
 
-    pub(crate) fn kept(&self) -> Option<u64> {
-        self.memory.kept.map(|kept| kept.key.get())
+    pub(crate) fn stored_key(&self) -> Option<u64> {
+        self.key_store.key.map(|stored| stored.key.get())
     }
 
     pub(crate) fn reserved(&self) -> Option<ReservationType> {
@@ -315,30 +323,34 @@ impl Map {
     }
 }
 
-pub(crate) fn single(unit: &Shared, nexus: NexusId, command: &Out) -> CommandResult {
+pub(crate) fn execute_on_nexus(
+    unit: &Shared,
+    nexus: NexusId,
+    command: &TestCommand,
+) -> CommandResult {
     let (cdb, list) = command.encode();
-    ask(unit, nexus, &cdb, Data::ToDevice(&list))
+    execute_on_unit(unit, nexus, &cdb, Data::ToDevice(&list))
 }
 
-/// A PERSISTENT RESERVE OUT command.
+/// PERSISTENT RESERVE OUT command.
 #[derive(Clone, Debug)]
-pub(crate) struct Out {
+pub(crate) struct TestCommand {
     pub(crate) action: OutServiceAction,
     pub(crate) kind: u8,
     pub(crate) key: u64,
     pub(crate) action_key: u64,
     pub(crate) aptpl: bool,
     pub(crate) all_tg_pt: bool,
-    /// Initiator ports that are named with it; REGISTER AND MOVE names one.
+    /// Initiator port of `SPEC_I_PT`, or the destination of REGISTER AND MOVE.
     pub(crate) named: Option<u64>,
     pub(crate) unregister: bool,
-    /// One that is wrong is not the list's.
+    /// Length of the parameter list in bytes, if it differs from the encoded one.
     pub(crate) length: Option<u8>,
 }
 
-impl Out {
+impl TestCommand {
     pub(crate) const fn new(action: OutServiceAction, key: u64, action_key: u64) -> Self {
-        Out {
+        TestCommand {
             action,
             kind: 0,
             key,
@@ -351,7 +363,7 @@ impl Out {
         }
     }
 
-    pub(crate) const fn of(mut self, kind: ReservationType) -> Self {
+    pub(crate) const fn with_type(mut self, kind: ReservationType) -> Self {
         self.kind = kind.code();
         self
     }
@@ -392,9 +404,9 @@ impl Out {
     }
 }
 
-pub(crate) fn show(outcome: &CommandResult) -> String {
-    match Sense::decode(&outcome.sense) {
-        Ok(sense) if outcome.sense != [0; SENSE_SIZE] => format!("{} {sense}", outcome.status),
-        _ => outcome.status.to_string(),
+pub(crate) fn format_result(result: &CommandResult) -> String {
+    match Sense::decode(&result.sense) {
+        Ok(sense) if result.sense != [0; SENSE_SIZE] => format!("{} {sense}", result.status),
+        _ => result.status.to_string(),
     }
 }

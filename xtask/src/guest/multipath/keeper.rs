@@ -39,7 +39,7 @@ fn absent(lab: Lab<'_>) -> Result<Lab<'_>> {
         &register(KEY, NEW),
         UNREACHABLE,
     )?;
-    lab.said_once(&["registration refused: multipathd does not answer"])?;
+    lab.said_once(&["registration rejected: multipathd does not answer"])?;
     lab.sees("multipathd absent: READ KEYS", &[KEY; 2])?;
     lab.done("multipathd absent: unregister", &register(KEY, 0))?;
     lab.keys(&[])?;
@@ -71,7 +71,7 @@ fn stopped(lab: Lab<'_>) -> Result<Lab<'_>> {
         &register(0, KEY),
         UNREACHABLE,
     )?;
-    lab.said_once(&["registration refused: multipathd does not answer"])?;
+    lab.said_once(&["registration rejected: multipathd does not answer"])?;
     lab.stage.multipathd.thaw()?;
     lab.keys(&[])?;
     lab.done("multipathd goes on: REGISTER", &register(0, KEY))?;
@@ -94,7 +94,7 @@ fn unconfigured(lab: Lab<'_>) -> Result<Lab<'_>> {
         UNREACHABLE,
     )?;
     lab.said_once(&[
-        "registration refused",
+        "registration rejected",
         "'reservation_key file'",
         "multipath.conf",
     ])?;

@@ -103,7 +103,7 @@ fn worker_killed(lab: &mut Lab<'_>) -> Result<()> {
     let case = "worker killed in mid-command";
     let reply = lab.note(case, reply, time, AT_ONCE)?;
     expect_sense(case, &reply, TERMINATED)?;
-    lab.said_once(&["the worker ended without a report"])?;
+    lab.said_once(&["the worker exited without a reply"])?;
     lab.keys(&[])?;
     lab.done("next command: REGISTER", &register(0, KEY))?;
     lab.keys(&[KEY; 2])?;
@@ -121,7 +121,7 @@ fn worker_stopped(lab: &mut Lab<'_>) -> Result<()> {
     let case = "worker stopped in mid-command";
     let reply = lab.note(case, reply, time, TIMEOUT + GRACE)?;
     expect_sense(case, &reply, TIMED_OUT)?;
-    lab.said_once(&["the worker gave no report"])?;
+    lab.said_once(&["the worker timed out"])?;
     lab.done("next command: REGISTER", &register(0, KEY))?;
     // Its time is up: it must not do the command after all.
     kill_process(worker, Signal::CONT)?;

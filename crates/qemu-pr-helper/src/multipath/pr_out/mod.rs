@@ -1,19 +1,22 @@
-//! One PERSISTENT RESERVE OUT command over all paths to a logical unit, so that it has the effect and the
-//! answer that it has on a single path.
+//! One PERSISTENT RESERVE OUT command over all paths to a logical unit, with the effect and the
+//! result that it has on a single path.
 //!
-//! A reservation is kept by `I_T` nexus, and each path is one. A guest knows of one disk and thinks that it
-//! is one nexus. So:
+//! A reservation belongs to an `I_T` nexus, and each path is a nexus of its own. A guest sees one
+//! disk and assumes one nexus. Therefore:
 //!
-//! * The command goes, as it came, to one path after another until one does it. What that path answers is
-//!   the answer. A path that says RESERVATION CONFLICT does not decide yet: another one may be the one that
-//!   is registered, or that holds the reservation.
-//! * What is done by one nexus for itself alone is then done for the others: a registration
-//!   (`register`), a release (`release`), and what a PREEMPT or a CLEAR has done to them.
-//! * Unit attentions that this makes on the other paths are for other initiators. They are read here.
-//! * multipathd is told the key, so that it registers a path that comes back.
+//! * The command is sent unchanged to one path after another until one completes it. The result of
+//!   that path is the result for the guest. RESERVATION CONFLICT from one path is not final,
+//!   because another path may be the one that is registered, or that holds the reservation.
+//! * Effects that the command has only on its own nexus are then repeated on the other paths: a
+//!   registration ([`register`]), a release ([`release`]), and the effects of PREEMPT and CLEAR on
+//!   the registrations of these paths.
+//! * This establishes unit attentions on the other paths, which are meant for other initiators.
+//!   They are read and dropped here.
+//! * multipathd receives the key, so that it registers a path that returns.
 //!
-//! A path that cannot be reached is left out, and what it leaves behind is seen to (`absent`). Nothing here
-//! knows of sockets, processes or devices: it is tested on logical units in software.
+//! A path that cannot be reached is skipped, and the state that it leaves on the logical unit is
+//! cleaned up ([`unreachable`]). This module does not depend on sockets, processes or devices: its
+//! tests use logical units in software.
 
 mod register;
 mod release;
@@ -34,99 +37,119 @@ use thiserror::Error;
 use crate::command::executor::CommandResult;
 use crate::command::sg::TransportOutcome;
 
-/// UNREG and APTPL, in byte 17 of the parameter list of REGISTER AND MOVE (SPC-4, 6.16.4).
-const MOVE_FLAGS: (usize, u8, u8) = (17, 0x02, 0x01);
+pub(super) use send::decode_sense;
 
-/// A path to the logical unit. `Display` is its name.
-pub trait Path: Display {
-    /// Sends a command and waits for its end, for a while.
+/// Index of the byte with the flags in the parameter list of REGISTER AND MOVE (SPC-4, 6.16.4).
+const MOVE_FLAGS: usize = 17;
+
+/// The bits UNREG and APTPL in [`MOVE_FLAGS`].
+const MOVE_UNREG: u8 = 0x02;
+const MOVE_APTPL: u8 = 0x01;
+
+/// Path to the logical unit. `Display` is its name.
+pub trait PrPath: Display {
+    /// Sends a command and waits a limited time for its completion.
     fn send(&mut self, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> TransportOutcome;
 
-    /// Waits a moment, before it is asked again.
-    fn pause(&self);
+    /// Waits a moment before a command is sent to this path again.
+    fn wait_before_retry(&self);
 }
 
-/// The key that a map is registered with, as multipathd knows it.
+/// Key that a map is registered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct PrKey {
     /// The key.
     pub key: ReservationKey,
-    /// Whether it was registered to outlast a loss of power (APTPL).
+    /// Whether the registration persists through power loss (APTPL).
     pub aptpl: bool,
 }
 
-/// Who registers a path that comes back: multipathd.
-pub trait Keeper {
-    /// The key that it would register, if any.
-    ///
-    /// # Errors
-    ///
-    /// That it cannot be asked.
-    fn kept(&mut self) -> Result<Option<Kept>, KeeperError>;
+/// Store of the key of a map, which registers paths that return: multipathd.
+///
+/// # Errors
+///
+/// All methods return an error if the store cannot be reached or rejects the request.
+#[expect(clippy::missing_errors_doc, reason = "the trait documents them")]
+pub trait PrKeyStore {
+    /// Returns the key that the store registers returning paths with; `None` if it registers none.
+    fn key(&mut self) -> Result<Option<PrKey>, PrKeyStoreError>;
 
-    /// Tells it the key.
-    ///
-    /// # Errors
-    ///
-    /// That it will not keep it.
-    fn keep(&mut self, kept: Kept) -> Result<(), KeeperError>;
+    /// Stores a key.
+    fn set_key(&mut self, key: PrKey) -> Result<(), PrKeyStoreError>;
 
-    /// Has it register the key that it keeps from now on: the paths are registered.
-    ///
-    /// # Errors
-    ///
-    /// That it will not.
-    fn begin(&mut self) -> Result<(), KeeperError>;
+    /// Starts to register returning paths with the stored key, because the other paths are
+    /// registered.
+    fn enable(&mut self) -> Result<(), PrKeyStoreError>;
 
-    /// Has it register nothing any more.
-    ///
-    /// # Errors
-    ///
-    /// That it goes on.
-    fn forget(&mut self) -> Result<(), KeeperError>;
+    /// Stops registering paths, and removes the key.
+    fn disable(&mut self) -> Result<(), PrKeyStoreError>;
 
-    /// Tells it whether the map holds the reservation, if it wants to know.
-    fn hold(&mut self, is_held: bool);
+    /// Records whether the map holds the reservation, if the store supports that.
+    fn set_holding(&mut self, is_holder: bool);
 }
 
-/// What multipathd could not do, and what the operator can, in a sentence.
+/// Failure of a [`PrKeyStore`], with a remedy for the operator, in one sentence.
 #[derive(Debug, Error)]
 #[error("{0}")]
-pub struct KeeperError(pub String);
+pub struct PrKeyStoreError(pub String);
 
-/// How a command ended, and what the operator has to know about it.
+/// Result of a command, and warnings for the operator.
 #[derive(Debug)]
-pub struct Done {
-    /// The answer to the guest.
-    pub outcome: CommandResult,
+pub struct PrOutResult {
+    /// Result for the guest.
+    pub result: CommandResult,
     /// Sentences for the log.
-    pub remarks: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
-/// A PERSISTENT RESERVE OUT command.
-struct Order {
+/// PERSISTENT RESERVE OUT command.
+struct PrOutCommand {
     cdb: [u8; CDB_SIZE],
-    list: Vec<u8>,
+    parameter_list: Vec<u8>,
 }
 
-impl Order {
+impl PrOutCommand {
     fn new(action: OutServiceAction, scope_type: ScopeType, list: &BasicParameterList) -> Self {
-        let list = list.encode();
+        let parameter_list = list.encode();
         let cdb = PersistentReserveOut {
             service_action: action,
             scope_type,
-            // 24: it names no initiator ports.
-            parameter_list_length: u32::try_from(list.len()).unwrap_or(u32::MAX),
+            // The length is 24, because the list contains no TransportIDs.
+            parameter_list_length: u32::try_from(parameter_list.len()).unwrap_or(u32::MAX),
             control: 0,
         };
         Self {
             cdb: pad_cdb(&cdb.encode()),
-            list,
+            parameter_list,
         }
     }
 
-    /// Whether it can be sent twice: done already, it is answered as if it had not been.
-    fn can_be_repeated(&self) -> bool {
+    /// Creates a PREEMPT of all registrations with the key `victim`, sent by a nexus that is
+    /// registered with `own`.
+    fn preempt(own: ReservationKey, victim: ReservationKey, scope_type: ScopeType) -> Self {
+        let list = BasicParameterList {
+            reservation_key: own,
+            service_action_reservation_key: victim,
+            ..BasicParameterList::default()
+        };
+        Self::new(OutServiceAction::Preempt, scope_type, &list)
+    }
+
+    /// Creates a REGISTER of `new` on a nexus that is registered with `old`; zero stands for a
+    /// nexus that is not registered. `flags` supplies the other fields.
+    fn register(old: ReservationKey, new: ReservationKey, flags: &BasicParameterList) -> Self {
+        let list = BasicParameterList {
+            reservation_key: old,
+            service_action_reservation_key: new,
+            spec_i_pt: None,
+            ..*flags
+        };
+        Self::new(OutServiceAction::Register, ScopeType(0), &list)
+    }
+
+    /// Returns whether the command can be sent twice: the logical unit responds to the repetition
+    /// as if the first one had not been executed.
+    fn is_idempotent(&self) -> bool {
         use OutServiceAction as Action;
         let action = match Cdb::decode(&self.cdb) {
             Ok(Cdb::Out(command)) => command.service_action,
@@ -140,197 +163,191 @@ impl Order {
                 | Action::Release
         )
     }
-
-    /// A PREEMPT of all who have the key `victim`, by one who has the key `own`.
-    fn preempt(own: ReservationKey, victim: ReservationKey, kind: ScopeType) -> Self {
-        let list = BasicParameterList {
-            reservation_key: own,
-            service_action_reservation_key: victim,
-            ..BasicParameterList::default()
-        };
-        Self::new(OutServiceAction::Preempt, kind, &list)
-    }
-
-    /// One that registers `new` for a nexus that is registered with `old`, or not at all if that is zero.
-    fn registration(old: ReservationKey, new: ReservationKey, flags: &BasicParameterList) -> Self {
-        let list = BasicParameterList {
-            reservation_key: old,
-            service_action_reservation_key: new,
-            spec_i_pt: None,
-            ..*flags
-        };
-        Self::new(OutServiceAction::Register, ScopeType(0), &list)
-    }
 }
 
-/// The paths and multipathd, during one command.
-struct Spread<'a, P, K> {
+/// Execution of one command over all paths.
+struct PrOut<'a, P, S> {
     paths: &'a mut [P],
-    /// Which of them could not be reached when they were asked last.
-    lost: Vec<bool>,
-    /// Whether the path that was asked last had a unit attention that its registration was preempted.
+    /// For each path, whether the last command could not be delivered or got no reply.
+    unreachable: Vec<bool>,
+    /// Whether the last [`PrOut::send_with_retry`] found a unit attention that the registration of
+    /// the path was preempted.
     was_preempted: bool,
-    /// Whether another host has taken our registrations away during this command.
+    /// Whether another host has removed the registrations of these paths during this command.
     was_fenced: bool,
-    keeper: &'a mut K,
-    remarks: Vec<String>,
+    key_store: &'a mut S,
+    warnings: Vec<String>,
 }
 
-/// Executes a PERSISTENT RESERVE OUT command on the logical unit behind `paths`: all there are, whether
-/// or not they can be reached.
-pub fn execute<P: Path, K: Keeper>(
+/// Executes a PERSISTENT RESERVE OUT command on the logical unit behind `paths`, which are all
+/// paths of the map, including those that cannot be reached.
+pub fn execute<P: PrPath, S: PrKeyStore>(
     paths: &mut [P],
-    keeper: &mut K,
+    key_store: &mut S,
     cdb: &[u8; CDB_SIZE],
-    list: &[u8],
-) -> Done {
-    let mut spread = Spread {
-        lost: vec![false; paths.len()],
+    parameter_list: &[u8],
+) -> PrOutResult {
+    let mut pr_out = PrOut {
+        unreachable: vec![false; paths.len()],
         was_preempted: false,
         was_fenced: false,
         paths,
-        keeper,
-        remarks: Vec::new(),
+        key_store,
+        warnings: Vec::new(),
     };
-    let order = Order {
+    let command = PrOutCommand {
         cdb: *cdb,
-        list: list.to_owned(),
+        parameter_list: parameter_list.to_owned(),
     };
-    Done {
-        outcome: spread.execute(&order),
-        remarks: spread.remarks,
+    PrOutResult {
+        result: pr_out.execute(&command),
+        warnings: pr_out.warnings,
     }
 }
 
-impl<P: Path, K: Keeper> Spread<'_, P, K> {
-    fn execute(&mut self, order: &Order) -> CommandResult {
+impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
+    fn execute(&mut self, command: &PrOutCommand) -> CommandResult {
         use OutServiceAction as Action;
-        // What cannot be read is for the logical unit to refuse.
-        let command = match Cdb::decode(&order.cdb) {
-            Ok(Cdb::Out(command)) => Some(command),
+        let decoded = match Cdb::decode(&command.cdb) {
+            Ok(Cdb::Out(cdb)) => BasicParameterList::without_ids(&command.parameter_list)
+                .map(|list| (cdb.service_action, cdb.scope_type, list)),
             _ => None,
         };
-        let known = command.zip(BasicParameterList::without_ids(&order.list));
-        let Some((command, list)) = known else {
-            return self.by_one(order).1;
+        let Some((action, scope_type, list)) = decoded else {
+            // The logical unit rejects a malformed command.
+            return self.first_success(command).1;
         };
-        match command.service_action {
+        match action {
             Action::Register | Action::RegisterAndIgnoreExistingKey => {
-                self.register(order, command.service_action, &list)
+                self.register(command, action, &list)
             }
-            Action::Release => self.release(order, command.scope_type, &list),
-            Action::Reserve => self.reserve(order, command.scope_type, &list),
-            Action::Clear => self.clear(order),
-            Action::Preempt | Action::PreemptAndAbort => self.preempt(order, &list),
-            Action::RegisterAndMove => self.register_and_move(order, &list),
-            Action::ReplaceLostReservation => self.replace_lost_reservation(order, &list),
+            Action::Release => self.release(command, scope_type, &list),
+            Action::Reserve => self.reserve(command, scope_type, &list),
+            Action::Clear => self.clear(command),
+            Action::Preempt | Action::PreemptAndAbort => self.preempt(command, &list),
+            Action::RegisterAndMove => self.register_and_move(command, &list),
+            Action::ReplaceLostReservation => self.replace_lost_reservation(command, &list),
         }
     }
 
-    /// Who holds the reservation already may reserve again. If that is a path that is gone, the others
-    /// see somebody else's reservation.
+    /// Executes RESERVE. The holder may reserve again with the same scope and type. If an
+    /// unreachable path is the holder, the other paths get RESERVATION CONFLICT, and this returns
+    /// GOOD in its place.
     fn reserve(
         &mut self,
-        order: &Order,
-        kind: ScopeType,
+        command: &PrOutCommand,
+        scope_type: ScopeType,
         list: &BasicParameterList,
     ) -> CommandResult {
-        let (done, outcome) = self.by_one(order);
-        let is_refused = outcome.status == Status::RESERVATION_CONFLICT;
-        if is_refused && self.held_by_absent(list.reservation_key) == Some(kind) {
+        let (path, result) = self.first_success(command);
+        let is_conflict = result.status == Status::RESERVATION_CONFLICT;
+        if is_conflict
+            && self.reservation_held_by_unreachable(list.reservation_key) == Some(scope_type)
+        {
             return CommandResult::from_status(Status::GOOD);
         }
-        if done.is_some() {
-            self.keeper.hold(true);
+        if path.is_some() {
+            self.key_store.set_holding(true);
         }
-        outcome
+        result
     }
 
-    fn clear(&mut self, order: &Order) -> CommandResult {
-        let (done, outcome) = self.by_one(order);
-        if let Some(path) = done {
-            self.forget();
-            self.read_attentions(Some(path));
+    fn clear(&mut self, command: &PrOutCommand) -> CommandResult {
+        let (path, result) = self.first_success(command);
+        if path.is_some() {
+            self.disable_key_store();
+            self.drain_unit_attentions(path);
         }
-        outcome
+        result
     }
 
-    /// Preempted are all who have a key, our own paths too if it is ours. The one that sends the command may
-    /// stay: then the others are to stay as well.
-    fn preempt(&mut self, order: &Order, list: &BasicParameterList) -> CommandResult {
-        let (own, preempted) = (list.reservation_key, list.service_action_reservation_key);
-        let (done, outcome) = self.by_one(order);
-        if let Some(path) = done {
-            if preempted == own || preempted.is_zero() {
-                let flags = self.flags();
-                match self.has(path, own, &flags) {
-                    Some(false) => self.forget(),
-                    _ => self.register_others(path, own, &flags),
-                }
-            }
-            self.read_attentions(Some(path));
-            if self.reservation().is_some_and(|held| held.key == own) {
-                self.keeper.hold(true);
-            }
-        }
-        outcome
-    }
-
-    fn register_and_move(&mut self, order: &Order, list: &BasicParameterList) -> CommandResult {
-        let (done, outcome) = self.by_one(order);
+    /// Executes PREEMPT and PREEMPT AND ABORT. All registrations with the victim's key are removed,
+    /// including those of the other paths if it is the guest's own key. If the sending path keeps
+    /// its registration, the other paths must keep theirs.
+    fn preempt(&mut self, command: &PrOutCommand, list: &BasicParameterList) -> CommandResult {
+        let (own, victim) = (list.reservation_key, list.service_action_reservation_key);
+        let (done, result) = self.first_success(command);
         let Some(path) = done else {
-            return outcome;
+            return result;
         };
-        let (byte, unreg, aptpl) = MOVE_FLAGS;
-        let flags = order.list.get(byte).copied().unwrap_or_default();
-        if flags & unreg != 0 {
-            self.forget();
+        if victim == own || victim.is_zero() {
+            let flags = self.current_flags();
+            match self.is_registered_with(path, own, &flags) {
+                Some(false) => self.disable_key_store(),
+                _ => self.register_others(path, own, &flags),
+            }
+        }
+        self.drain_unit_attentions(done);
+        if self.reservation().is_some_and(|held| held.key == own) {
+            self.key_store.set_holding(true);
+        }
+        result
+    }
+
+    fn register_and_move(
+        &mut self,
+        command: &PrOutCommand,
+        list: &BasicParameterList,
+    ) -> CommandResult {
+        let (done, result) = self.first_success(command);
+        let Some(path) = done else {
+            return result;
+        };
+        let flags = command.parameter_list.get(MOVE_FLAGS);
+        let flags = flags.copied().unwrap_or_default();
+        if flags & MOVE_UNREG != 0 {
+            self.disable_key_store();
             let own = list.reservation_key;
             let flags = BasicParameterList {
-                aptpl: flags & aptpl != 0,
+                aptpl: flags & MOVE_APTPL != 0,
                 ..BasicParameterList::default()
             };
-            let order = Order::registration(own, ReservationKey::ZERO, &flags);
-            if let Err(outcome) = self.unregister_others(path, &order) {
-                return outcome;
+            let unregister = PrOutCommand::register(own, ReservationKey::ZERO, &flags);
+            if let Err(result) = self.unregister_others(path, &unregister) {
+                return result;
             }
         }
-        self.keeper.hold(false);
-        self.read_attentions(Some(path));
-        outcome
+        self.key_store.set_holding(false);
+        self.drain_unit_attentions(done);
+        result
     }
 
     fn replace_lost_reservation(
         &mut self,
-        order: &Order,
+        command: &PrOutCommand,
         list: &BasicParameterList,
     ) -> CommandResult {
-        let key = list.service_action_reservation_key;
-        let (done, outcome) = self.by_one(order);
-        if let Some(path) = done {
-            let kept = Kept {
-                key,
-                aptpl: list.aptpl,
-            };
-            self.register_others(path, key, list);
-            if let Err(error) = self.keeper.keep(kept).and_then(|()| self.keeper.begin()) {
-                self.remarks.push(error.to_string());
-            }
-            self.read_attentions(Some(path));
+        let (done, result) = self.first_success(command);
+        let Some(path) = done else {
+            return result;
+        };
+        let key = PrKey {
+            key: list.service_action_reservation_key,
+            aptpl: list.aptpl,
+        };
+        self.register_others(path, key.key, list);
+        if let Err(error) = self.set_and_enable(key) {
+            self.warnings.push(error.to_string());
         }
-        outcome
+        self.drain_unit_attentions(done);
+        result
     }
 
-    fn forget(&mut self) {
-        if let Err(error) = self.keeper.forget() {
-            self.remarks.push(format!(
-                "it is not registered any more, but a path that comes back may be: {error}"
+    fn set_and_enable(&mut self, key: PrKey) -> Result<(), PrKeyStoreError> {
+        self.key_store.set_key(key)?;
+        self.key_store.enable()
+    }
+
+    fn disable_key_store(&mut self) {
+        if let Err(error) = self.key_store.disable() {
+            self.warnings.push(format!(
+                "unregistered, but multipathd may register paths that return: {error}"
             ));
         }
     }
 }
 
-/// No path has taken the command.
+/// Returns the result of a command that no path accepted.
 fn unreachable_unit() -> CommandResult {
     CommandResult::check_condition(
         SenseKey::AbortedCommand,

@@ -1,38 +1,37 @@
-//! Registrations: each path has one of its own, and all are to have the same key.
+//! Registrations: each path has its own, and all must have the same key.
 
 use scsi_pr::{
     AdditionalSense, BasicParameterList, OutServiceAction, ReservationKey, ScopeType, Status,
 };
 
-use super::send::{is_good, sense};
-use super::{Keeper, KeeperError, Kept, Order, Path, Spread, unreachable_unit};
+use super::send::{completed, decode_sense, is_success};
+use super::{PrKey, PrKeyStore, PrKeyStoreError, PrOut, PrOutCommand, PrPath, unreachable_unit};
 use crate::command::executor::CommandResult;
-use crate::command::sg::TransportOutcome;
 
-/// `SPEC_I_PT`, in byte 20 of the parameter list (SPC-4, 6.16.3).
+/// Index of the byte with `SPEC_I_PT` in the parameter list, and the bit (SPC-4, 6.16.3).
 const SPEC_I_PT: (usize, u8) = (20, 0x08);
 
-/// A path that has the new key, and the one that it had before: zero stands for none. REGISTER AND IGNORE
-/// EXISTING KEY does not tell.
-type Registered = (usize, Option<ReservationKey>);
+/// Path that has the new key, and its key before that. Zero stands for no registration; `None`
+/// means that the key is unknown, because REGISTER AND IGNORE EXISTING KEY does not name it.
+type RegisteredPath = (usize, Option<ReservationKey>);
 
-/// What came of a path that was to follow.
-enum Followed {
-    /// It has the new key.
+/// Result of registering one more path.
+enum PathRegistration {
+    /// The path has the new key. Before, it had this one.
     Registered(Option<ReservationKey>),
-    /// It cannot be reached.
-    Lost,
-    /// It refused.
-    Refused(CommandResult),
-    /// Somebody has preempted its old key in this very moment.
+    /// The path cannot be reached.
+    Unreachable,
+    /// The path rejected the command.
+    Rejected(CommandResult),
+    /// Another initiator has preempted the old key of the path during this command.
     Fenced(CommandResult),
 }
 
-impl<P: Path, K: Keeper> Spread<'_, P, K> {
-    /// REGISTER, and REGISTER AND IGNORE EXISTING KEY.
+impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
+    /// Executes REGISTER and REGISTER AND IGNORE EXISTING KEY.
     pub(super) fn register(
         &mut self,
-        order: &Order,
+        command: &PrOutCommand,
         action: OutServiceAction,
         list: &BasicParameterList,
     ) -> CommandResult {
@@ -40,76 +39,74 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         let old = (action == OutServiceAction::Register).then_some(list.reservation_key);
         if new.is_zero() {
             return match old {
-                // Whoever is not registered may say that it stays so.
-                Some(ReservationKey::ZERO) => self.by_one(order).1,
-                _ => self.unregister(order, action, old, list),
+                // A nexus that is not registered remains unregistered.
+                Some(ReservationKey::ZERO) => self.first_success(command).1,
+                _ => self.unregister(command, action, old, list),
             };
         }
-        let before = match self.keeper.kept() {
-            Ok(kept) => kept,
-            Err(error) => return self.cannot_keep(&error),
+        let before = match self.key_store.key() {
+            Ok(key) => key,
+            Err(error) => return self.key_store_failed(&error),
         };
-        let kept = Kept {
+        let key = PrKey {
             key: new,
             aptpl: list.aptpl,
         };
-        // Clusters register the same key again and again.
-        let is_new = before != Some(kept);
-        // Before the paths: what it refuses is then nowhere.
-        if is_new && let Err(error) = self.keeper.keep(kept) {
-            self.keep_again(before);
-            return self.cannot_keep(&error);
+        // Clusters register the same key repeatedly.
+        let is_changed = before != Some(key);
+        // Send multipathd the key first: if it rejects the key, no path has been changed yet.
+        if is_changed && let Err(error) = self.key_store.set_key(key) {
+            self.restore_key(before);
+            return self.key_store_failed(&error);
         }
-        let result = self.register_paths(order, old, before, list);
-        if is_new && !self.was_fenced {
+        let result = self.register_paths(command, old, before, list);
+        if is_changed && !self.was_fenced {
             match &result {
-                Ok(_) => self.begin(),
-                Err(_) => self.keep_again(before),
+                Ok(_) => self.enable_key_store(),
+                Err(_) => self.restore_key(before),
             }
         }
-        let (Ok(outcome) | Err(outcome)) = result;
-        outcome
+        let (Ok(result) | Err(result)) = result;
+        result
     }
 
-    /// Registers one path after another.
-    ///
-    /// # Errors
-    ///
-    /// The answer, if it is no success. The paths have the keys that they had before.
+    /// Registers one path after another. After an error, which is the result for the guest, the
+    /// paths have the keys that they had before.
     fn register_paths(
         &mut self,
-        order: &Order,
+        command: &PrOutCommand,
         old: Option<ReservationKey>,
-        before: Option<Kept>,
+        before: Option<PrKey>,
         list: &BasicParameterList,
     ) -> Result<CommandResult, CommandResult> {
         let new = list.service_action_reservation_key;
-        // What a path has to tell from before, of our own PREEMPT while it was away too, must not be taken
-        // for somebody who preempts us now. What the first one has to tell is the guest's.
-        self.read_attentions(Some(0));
-        let (first, outcome) = match self.by_one(order) {
-            (Some(path), outcome) => (path, outcome),
-            (None, outcome) => match self.registered_meanwhile(&outcome, old, before, list) {
+        // A path can have a pending unit attention of a PREEMPT that this host sent while the path
+        // was unreachable. Drop it, so that it is not taken for a preemption by another host now.
+        // The unit attention of the first path is for the guest.
+        self.drain_unit_attentions(Some(0));
+        let (first, result) = match self.first_success(command) {
+            (Some(path), result) => (path, result),
+            (None, result) => match self.find_path_with_new_key(&result, old, before, list) {
                 Some(path) => (path, CommandResult::from_status(Status::GOOD)),
-                None => return Err(outcome),
+                None => return Err(result),
             },
         };
-        let mut done = vec![(first, old)];
-        for path in self.others(first) {
-            match self.follow(path, order, old, list) {
-                Followed::Registered(old) => done.push((path, old)),
-                Followed::Lost => self.remark_on(
+        let mut registered = vec![(first, old)];
+        for path in self.other_paths(first) {
+            match self.register_path(path, command, old, list) {
+                PathRegistration::Registered(old) => registered.push((path, old)),
+                PathRegistration::Unreachable => self.warn_path(
                     path,
-                    "cannot be reached and is not registered: multipathd does it when it is back",
+                    "unreachable and not registered: multipathd registers it when it returns",
                 ),
-                Followed::Refused(outcome) => {
-                    self.undo(&done, order, before, list);
-                    return Err(outcome);
+                PathRegistration::Rejected(result) => {
+                    self.roll_back(&registered, command, before, list);
+                    return Err(result);
                 }
-                Followed::Fenced(outcome) => {
+                PathRegistration::Fenced(result) => {
                     self.unregister_fenced(first, new, list);
-                    self.insist(first, &Order::registration(new, ReservationKey::ZERO, list));
-                    return Err(outcome);
+                    self.send_register(first, new, ReservationKey::ZERO, list);
+                    return Err(result);
                 }
             }
         }
@@ -118,95 +115,91 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
             Some(old) if old != new => self.preempt_old_key(first, old, new),
             _ => {}
         }
-        Ok(outcome)
+        Ok(result)
     }
 
-    /// A path may refuse the old key because it has the new one already, and the path that has the old one is
-    /// gone. The guest has registered the old key, as multipathd knows it; since then it was multipathd who
-    /// registered a path that had come back, or an answer to the guest was lost. Gives such a path, if no other one
-    /// says that it lacks the new key: it may have lost the old one to another host, who has fenced the guest.
-    fn registered_meanwhile(
+    /// Returns a path that already has the new key, after all paths rejected the command.
+    ///
+    /// A path can reject the old key because it already has the new one, while the path with the
+    /// old key is gone. If multipathd's key proves that the guest registered the old key, either
+    /// multipathd has registered a returning path since then, or a reply to the guest was lost. If
+    /// any path does not have the new key, the result is `None`: that path may have lost the old
+    /// key to another host, which has fenced the guest.
+    fn find_path_with_new_key(
         &mut self,
-        refusal: &CommandResult,
+        result: &CommandResult,
         old: Option<ReservationKey>,
-        before: Option<Kept>,
+        before: Option<PrKey>,
         list: &BasicParameterList,
     ) -> Option<usize> {
         let new = list.service_action_reservation_key;
         let was_old = before.is_some_and(|before| Some(before.key) == old && before.key != new);
-        let is_conflict = refusal.status == Status::RESERVATION_CONFLICT;
-        if !is_conflict || !was_old {
+        if result.status != Status::RESERVATION_CONFLICT || !was_old {
             return None;
         }
-        let paths = 0..self.paths.len();
-        let has: Vec<_> = paths.map(|path| self.has(path, new, list)).collect();
-        match has.contains(&Some(false)) {
+        let has_new: Vec<_> = (0..self.paths.len())
+            .map(|path| self.is_registered_with(path, new, list))
+            .collect();
+        match has_new.contains(&Some(false)) {
             true => None,
-            false => has.iter().position(|has| *has == Some(true)),
+            false => has_new.iter().position(|has_new| *has_new == Some(true)),
         }
     }
 
-    /// Registers a path as the first one was. That one had the `old` key.
+    /// Registers a path as the first one, whose key was `old`.
     ///
-    /// A path may refuse the old key because it has the new one already: from an attempt that was broken
-    /// off, or because the logical unit makes no difference between ports (`ALL_TG_PT`). Or it may have
-    /// lost the old one: it was away, and nobody registered it again.
-    fn follow(
+    /// A path can reject the old key because it already has the new one: from an attempt that was
+    /// interrupted, or because the logical unit does not distinguish ports (`ALL_TG_PT`). Or the
+    /// path has lost the old key: it was gone, and multipathd did not register it again.
+    fn register_path(
         &mut self,
         path: usize,
-        order: &Order,
+        command: &PrOutCommand,
         old: Option<ReservationKey>,
         list: &BasicParameterList,
-    ) -> Followed {
+    ) -> PathRegistration {
         let new = list.service_action_reservation_key;
-        let mut delivery = self.insist(path, order);
+        let mut outcome = self.send_with_retry(path, command);
         let was_preempted = self.was_preempted;
-        match delivery {
-            // The first path has registered the ports that are named: this one leads to the same target
-            // port.
-            TransportOutcome::Completed(outcome) if names_ports(order) && is_bad_list(&outcome) => {
-                let old = old.unwrap_or_default();
-                delivery = self.insist(path, &Order::registration(old, new, list));
-            }
-            _ => {}
+        // The first path has registered the named initiator ports, and this path leads to the same
+        // target port. So register this path alone.
+        if names_initiator_ports(command)
+            && completed(outcome).is_some_and(|result| is_invalid_parameter_list(&result))
+        {
+            outcome = self.send_register(path, old.unwrap_or_default(), new, list);
         }
         let mut known = old;
-        // A guest that takes a path for not registered has to hear that it is.
-        let others = [new, ReservationKey::ZERO];
-        let others = others.into_iter().filter(|guess| Some(*guess) != old);
-        // Between two of these multipathd may have registered it.
+        // Try the keys that the path can have instead of `old`. A guest that names no old key
+        // although the path has another key must get the conflict.
+        let guesses = [new, ReservationKey::ZERO];
+        let guesses = guesses.into_iter().filter(|guess| Some(*guess) != old);
+        // Then try again, because multipathd may have registered the path between two commands.
         let again = old.filter(|old| !old.is_zero());
         let again = again.into_iter().flat_map(|old| [old, new]);
-        for guess in others.chain(again) {
-            let outcome = match delivery {
-                TransportOutcome::Completed(outcome)
-                    if outcome.status == Status::RESERVATION_CONFLICT =>
-                {
-                    outcome
-                }
+        for guess in guesses.chain(again) {
+            let conflict = match completed(outcome) {
+                Some(result) if result.status == Status::RESERVATION_CONFLICT => result,
                 _ => break,
             };
             if old.is_some() && guess.is_zero() && was_preempted {
-                return Followed::Fenced(outcome);
+                return PathRegistration::Fenced(conflict);
             }
             known = Some(guess);
-            delivery = self.insist(path, &Order::registration(guess, new, list));
+            outcome = self.send_register(path, guess, new, list);
         }
-        match delivery {
-            TransportOutcome::NotDelivered(_) | TransportOutcome::Unknown(_) => Followed::Lost,
-            TransportOutcome::Completed(outcome) if outcome.status == Status::GOOD => {
-                Followed::Registered(known)
-            }
-            TransportOutcome::Completed(outcome) => Followed::Refused(outcome),
+        match completed(outcome) {
+            None => PathRegistration::Unreachable,
+            Some(result) if result.status == Status::GOOD => PathRegistration::Registered(known),
+            Some(result) => PathRegistration::Rejected(result),
         }
     }
 
-    /// Gives the paths the keys back that they had before, where that is known.
-    fn undo(
+    /// Restores the previous keys of the paths, as far as they are known.
+    fn roll_back(
         &mut self,
-        done: &[Registered],
-        order: &Order,
-        before: Option<Kept>,
+        registered: &[RegisteredPath],
+        command: &PrOutCommand,
+        before: Option<PrKey>,
         list: &BasicParameterList,
     ) {
         let new = list.service_action_reservation_key;
@@ -214,119 +207,117 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
             aptpl: before.map_or(list.aptpl, |before| before.aptpl),
             ..list.clone()
         };
-        for &(path, old) in done {
-            let is_undone = match old {
-                Some(old) if old == new => true,
-                Some(old) => is_good(&self.insist(path, &Order::registration(new, old, &flags))),
+        for &(path, old) in registered {
+            let is_restored = match old {
+                Some(old) => old == new || is_success(self.send_register(path, new, old, &flags)),
                 None => false,
             };
-            if !is_undone {
-                let text = format!("is registered with key {new}, although that was refused");
-                self.remark_on(path, &text);
+            if !is_restored {
+                let text = format!("is registered with key {new} although the command failed");
+                self.warn_path(path, &text);
             }
         }
-        if names_ports(order) {
-            self.remarks.push(format!(
-                "initiator ports that a refused command named (SPEC_I_PT) may be registered with key {new}"
+        if names_initiator_ports(command) {
+            self.warnings.push(format!(
+                "initiator ports named by a failed command (SPEC_I_PT) may be registered with key \
+                 {new}"
             ));
         }
     }
 
-    fn begin(&mut self) {
-        if let Err(error) = self.keeper.begin() {
-            self.remarks.push(format!(
-                "registered, but paths that come back will not be: {error}"
+    fn enable_key_store(&mut self) {
+        if let Err(error) = self.key_store.enable() {
+            self.warnings.push(format!(
+                "registered, but multipathd will not register paths that return: {error}"
             ));
         }
     }
 
-    fn keep_again(&mut self, before: Option<Kept>) {
+    fn restore_key(&mut self, before: Option<PrKey>) {
         let result = match before {
-            Some(kept) => self.keeper.keep(kept).and_then(|()| self.keeper.begin()),
-            None => self.keeper.forget(),
+            Some(key) => self.set_and_enable(key),
+            None => self.key_store.disable(),
         };
         if let Err(error) = result {
-            self.remarks.push(format!(
-                "multipathd may keep a key that was refused: {error}"
+            self.warnings.push(format!(
+                "multipathd may still store a rejected key: {error}"
             ));
         }
     }
 
-    /// Without multipathd a path that comes back would not be registered, and writes by it fail.
-    fn cannot_keep(&mut self, error: &KeeperError) -> CommandResult {
-        self.remarks.push(format!("registration refused: {error}"));
+    /// Rejects a registration. Without multipathd, a path that returns would not be registered, and
+    /// writes over it would fail.
+    fn key_store_failed(&mut self, error: &PrKeyStoreError) -> CommandResult {
+        self.warnings
+            .push(format!("registration rejected: {error}"));
         unreachable_unit()
     }
 
-    /// Takes all registrations away. That needs nobody's help.
+    /// Removes all registrations. This does not require multipathd.
     fn unregister(
         &mut self,
-        order: &Order,
+        command: &PrOutCommand,
         action: OutServiceAction,
         old: Option<ReservationKey>,
         list: &BasicParameterList,
     ) -> CommandResult {
-        let (first, outcome) = match self.by_one(order) {
-            (Some(path), outcome) => (path, outcome),
-            (None, outcome) => return outcome,
+        let (first, result) = match self.first_success(command) {
+            (Some(path), result) => (path, result),
+            (None, result) => return result,
         };
-        self.forget();
-        let order = Order::new(action, ScopeType(0), list);
-        if let Err(outcome) = self.unregister_others(first, &order) {
-            return outcome;
+        self.disable_key_store();
+        let command = PrOutCommand::new(action, ScopeType(0), list);
+        if let Err(result) = self.unregister_others(first, &command) {
+            return result;
         }
-        self.unregister_absent(first, old, list);
-        outcome
+        self.unregister_unreachable(first, old, list);
+        result
     }
 
-    /// Takes the registrations of all paths but one away, with this command.
+    /// Sends a command that removes the registration to all paths except `first`.
     ///
-    /// # Errors
-    ///
-    /// The answer of a path that keeps its registration. When the guest tries again, it is the first.
+    /// Returns the result of a path that keeps its registration as an error. When the guest tries
+    /// again, that path is the first one.
     pub(super) fn unregister_others(
         &mut self,
         first: usize,
-        order: &Order,
+        command: &PrOutCommand,
     ) -> Result<(), CommandResult> {
-        for path in self.others(first) {
-            match self.insist(path, order) {
-                TransportOutcome::NotDelivered(_) | TransportOutcome::Unknown(_) => {}
-                TransportOutcome::Completed(outcome) => match outcome.status {
-                    Status::GOOD => {}
-                    // It may have been without one already.
-                    Status::RESERVATION_CONFLICT => {
-                        if self.has_none(path) == Some(false) {
-                            self.remark_on(path, "stays registered: it has another key");
-                        }
+        for path in self.other_paths(first) {
+            let Some(result) = completed(self.send_with_retry(path, command)) else {
+                continue;
+            };
+            match result.status {
+                Status::GOOD => {}
+                // The path may have been unregistered already.
+                Status::RESERVATION_CONFLICT => {
+                    if self.is_unregistered(path) == Some(false) {
+                        self.warn_path(path, "remains registered: it has another key");
                     }
-                    _ => return Err(outcome),
-                },
+                }
+                _ => return Err(result),
             }
         }
         Ok(())
     }
 
-    /// Registers all paths but one with `key`, which some of them have.
+    /// Registers all paths except `first` with `key`, which some of them have already.
     pub(super) fn register_others(
         &mut self,
         first: usize,
         key: ReservationKey,
         flags: &BasicParameterList,
     ) {
-        for path in self.others(first) {
-            let mut delivery = self.insist(path, &Order::registration(key, key, flags));
-            if matches!(delivery, TransportOutcome::Completed(_)) && !is_good(&delivery) {
-                let order = Order::registration(ReservationKey::ZERO, key, flags);
-                delivery = self.insist(path, &order);
+        for path in self.other_paths(first) {
+            let mut result = completed(self.send_register(path, key, key, flags));
+            if result.is_some_and(|result| result.status != Status::GOOD) {
+                result = completed(self.send_register(path, ReservationKey::ZERO, key, flags));
             }
-            // One that is away is multipathd's.
-            if let TransportOutcome::Completed(outcome) = delivery
-                && outcome.status != Status::GOOD
+            // multipathd registers an unreachable path.
+            if let Some(CommandResult { status, .. }) = result
+                && status != Status::GOOD
             {
-                let status = outcome.status;
-                let text = format!("could not be registered again with key {key}: {status}");
-                self.remark_on(path, &text);
+                self.warn_path(path, &format!("not re-registered with key {key}: {status}"));
             }
         }
         if self.is_fenced(first, key, flags) {
@@ -334,59 +325,61 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         }
     }
 
-    /// Whether somebody has taken the first path's registration away while the others got theirs.
+    /// Returns whether another initiator has removed the registration of the first path while the
+    /// other paths were being registered.
     fn is_fenced(&mut self, first: usize, key: ReservationKey, flags: &BasicParameterList) -> bool {
-        self.paths.len() > 1 && self.has(first, key, flags) == Some(false)
+        self.paths.len() > 1 && self.is_registered_with(first, key, flags) == Some(false)
     }
 
-    /// Takes the new registrations of the other paths away.
+    /// Removes the new registrations of the other paths.
     ///
-    /// Who preempts us means all of us, and has been told that it is done. Paths that were registered a
-    /// moment later would be the host that everybody believes to be fenced.
+    /// A host that preempts the key of this host means all of its paths, and its command has
+    /// succeeded. If paths were registered after that, this host could write although all other
+    /// hosts consider it fenced.
     fn unregister_fenced(&mut self, first: usize, key: ReservationKey, flags: &BasicParameterList) {
         self.was_fenced = true;
-        self.forget();
-        for path in self.others(first) {
-            self.insist(path, &Order::registration(key, ReservationKey::ZERO, flags));
+        self.disable_key_store();
+        for path in self.other_paths(first) {
+            self.send_register(path, key, ReservationKey::ZERO, flags);
         }
     }
 
-    /// Whether a path is registered with `key`, if it says: only then may it be registered with it again.
-    pub(super) fn has(
+    /// Returns whether a path is registered with `key`; `None` if it does not answer. This
+    /// registers the same key again, which only succeeds if the path has it.
+    pub(super) fn is_registered_with(
         &mut self,
         path: usize,
         key: ReservationKey,
         flags: &BasicParameterList,
     ) -> Option<bool> {
-        match self.insist(path, &Order::registration(key, key, flags)) {
-            TransportOutcome::Completed(outcome) => match outcome.status {
-                Status::GOOD => Some(true),
-                Status::RESERVATION_CONFLICT => Some(false),
-                _ => None,
-            },
-            TransportOutcome::NotDelivered(_) | TransportOutcome::Unknown(_) => None,
+        match completed(self.send_register(path, key, key, flags))?.status {
+            Status::GOOD => Some(true),
+            Status::RESERVATION_CONFLICT => Some(false),
+            _ => None,
         }
     }
 
-    /// Whether a path is not registered: only then may it take nothing away.
-    fn has_none(&mut self, path: usize) -> Option<bool> {
-        self.has(path, ReservationKey::ZERO, &BasicParameterList::default())
+    /// Returns whether a path is not registered; `None` if it does not answer.
+    fn is_unregistered(&mut self, path: usize) -> Option<bool> {
+        self.is_registered_with(path, ReservationKey::ZERO, &BasicParameterList::default())
     }
 
-    pub(super) fn remark_on(&mut self, path: usize, text: &str) {
+    pub(super) fn warn_path(&mut self, path: usize, text: &str) {
         if let Some(path) = self.paths.get(path) {
-            self.remarks.push(format!("path {path} {text}"));
+            self.warnings.push(format!("path {path} {text}"));
         }
     }
 }
 
-fn names_ports(order: &Order) -> bool {
+fn names_initiator_ports(command: &PrOutCommand) -> bool {
     let (byte, bit) = SPEC_I_PT;
-    order.list.get(byte).is_some_and(|flags| flags & bit != 0)
+    let flags = command.parameter_list.get(byte);
+    flags.is_some_and(|flags| flags & bit != 0)
 }
 
-/// INVALID FIELD IN PARAMETER LIST: what a logical unit says to a port that is registered already.
-fn is_bad_list(outcome: &CommandResult) -> bool {
-    sense(outcome)
+/// Returns whether the result is INVALID FIELD IN PARAMETER LIST, which a logical unit sends if a
+/// named port is registered already.
+fn is_invalid_parameter_list(result: &CommandResult) -> bool {
+    decode_sense(result)
         .is_some_and(|sense| sense.code == AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST)
 }

@@ -1,101 +1,95 @@
-//! RELEASE: only the nexus that holds a reservation can end it, and the others may not know who that is.
+//! RELEASE: only the nexus that holds a reservation can end it, and it is not known which path that
+//! is.
 
 use scsi_pr::{AdditionalSense, BasicParameterList, ReservationKey, ScopeType, SenseKey, Status};
 
-use super::send::is_refusal;
-use super::{Keeper, Order, Path, Spread, unreachable_unit};
+use super::send::is_not_registered;
+use super::{PrKeyStore, PrOut, PrOutCommand, PrPath, unreachable_unit};
 use crate::command::executor::CommandResult;
 use crate::command::sg::TransportOutcome;
 
-/// What the paths that were asked have said.
-#[derive(Default)]
-struct Answers {
-    /// GOOD: released, or nothing to release.
-    good: Option<CommandResult>,
-    /// This path is not registered with that key.
-    refused: Option<CommandResult>,
-    /// No answer.
-    lost: Option<CommandResult>,
-}
-
-impl<P: Path, K: Keeper> Spread<'_, P, K> {
-    /// RELEASE, by every path: to who is registered and holds nothing, it does nothing and is GOOD.
+impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
+    /// Sends RELEASE to every path. On a nexus that is registered and holds nothing, the command
+    /// has no effect and its status is GOOD.
     pub(super) fn release(
         &mut self,
-        order: &Order,
-        kind: ScopeType,
+        command: &PrOutCommand,
+        scope_type: ScopeType,
         list: &BasicParameterList,
     ) -> CommandResult {
-        let mut answers = Answers::default();
+        let key = list.reservation_key;
+        let (mut good, mut rejected, mut unreachable) = (None, None, None);
         for path in 0..self.paths.len() {
-            // Until one has answered, a unit attention is for the guest.
-            let delivery = match answers.good.or(answers.refused) {
-                None => self.send(path, order),
-                Some(_) => self.insist(path, order),
+            // Until one path has answered, a unit attention is for the guest.
+            let outcome = match good.or(rejected) {
+                None => self.send(path, command),
+                Some(_) => self.send_with_retry(path, command),
             };
-            match delivery {
-                TransportOutcome::Completed(outcome) => match outcome.status {
-                    Status::GOOD => answers.good = Some(outcome),
-                    _ if is_refusal(&outcome) => answers.refused = Some(outcome),
-                    // Above all: the holder says that scope or type is another one.
-                    _ => return outcome,
+            match outcome {
+                TransportOutcome::Completed(result) => match result.status {
+                    // The path released the reservation, or held none.
+                    Status::GOOD => good = Some(result),
+                    _ if is_not_registered(&result) => rejected = Some(result),
+                    // Usually the holder reports that the scope or the type is wrong.
+                    _ => return result,
                 },
-                TransportOutcome::NotDelivered(outcome) | TransportOutcome::Unknown(outcome) => {
-                    answers.lost = Some(outcome);
+                TransportOutcome::NotDelivered(result) | TransportOutcome::Unknown(result) => {
+                    unreachable = Some(result);
                 }
             }
         }
-        let Some(good) = answers.good else {
-            let answer = answers.refused.or(answers.lost);
-            return answer.unwrap_or_else(unreachable_unit);
+        let Some(good) = good else {
+            let result = rejected.or(unreachable);
+            return result.unwrap_or_else(unreachable_unit);
         };
-        if let Some(refused) = answers.refused
-            && self.is_holder_among_us(list.reservation_key)
+        if let Some(rejected) = rejected
+            && self.is_own_reservation(key)
         {
-            return refused;
+            return rejected;
         }
-        match self.held_by_absent(list.reservation_key) {
+        match self.reservation_held_by_unreachable(key) {
             None => {}
-            Some(held) if held != kind => {
+            Some(held) if held != scope_type => {
                 return CommandResult::check_condition(
                     SenseKey::IllegalRequest,
                     AdditionalSense::INVALID_RELEASE_OF_PERSISTENT_RESERVATION,
                 );
             }
             Some(_) => {
-                if let Err(outcome) = self.release_for_absent(order, kind, list.reservation_key) {
-                    return outcome;
+                if let Err(result) = self.release_unreachable(command, scope_type, key) {
+                    return result;
                 }
             }
         }
-        self.read_attentions(None);
-        self.keeper.hold(false);
-        self.look_for_other_holder(list.reservation_key);
+        self.drain_unit_attentions(None);
+        self.key_store.set_holding(false);
+        self.warn_if_still_reserved(key);
         good
     }
 
-    /// A path that was removed from the map leaves its reservation behind. It could be preempted, but there is
-    /// no telling it from another host that has the same key.
-    fn look_for_other_holder(&mut self, key: ReservationKey) {
+    /// Warns about a reservation of a path that was removed from the map. A preemption could end
+    /// it, but it cannot be distinguished from that of another host with the same key.
+    fn warn_if_still_reserved(&mut self, key: ReservationKey) {
         if !key.is_zero() && self.reservation().is_some_and(|held| held.key == key) {
-            self.remarks.push(format!(
-                "released, but there is a reservation with its key {key}: of a path that is not there any \
-                 more, or of another host"
+            self.warnings.push(format!(
+                "released, but a reservation with key {key} remains, held by a removed path or by \
+                 another host"
             ));
         }
     }
 
-    /// Whether it was the holder who has refused. LIO answers a holder who is wrong about key or type with
-    /// RESERVATION CONFLICT, and who holds nothing with GOOD, whatever the key. A path that refuses may also
-    /// be one that has come back and is not registered yet; then what is reserved is somebody else's.
-    fn is_holder_among_us(&mut self, key: ReservationKey) -> bool {
-        if self.lost.contains(&true) {
+    /// Returns whether the path that rejected RELEASE is the holder. LIO replies to a holder with a
+    /// wrong key or type with RESERVATION CONFLICT, and to a nexus that holds nothing with GOOD,
+    /// even if the key is wrong. A path that rejects RELEASE can also be one that has returned and
+    /// is not registered yet; in that case, the reservation belongs to another initiator.
+    fn is_own_reservation(&mut self, key: ReservationKey) -> bool {
+        if self.unreachable.contains(&true) {
             return false;
         }
         let Some(held) = self.reservation() else {
             return false;
         };
-        let kept = self.keeper.kept().ok().flatten();
-        held.key == key || kept.is_some_and(|kept| kept.key == held.key)
+        let stored = self.key_store.key().ok().flatten();
+        held.key == key || stored.is_some_and(|stored| stored.key == held.key)
     }
 }

@@ -1,105 +1,133 @@
-//! How paths are asked: in turn until one does it, with insistence where one has to follow, and what they say
-//! of the logical unit.
+//! Transmission of commands: to one path after another until one succeeds, or with retries to one
+//! path; and the classification of results.
 
 use linux_util::sg_io::Data;
 use pr_helper_protocol::wire::{CDB_SIZE, pad_cdb};
-use scsi_pr::{AdditionalSense, InServiceAction, PersistentReserveIn, Sense, SenseKey, Status};
+use scsi_pr::{
+    AdditionalSense, BasicParameterList, InServiceAction, PersistentReserveIn, ReservationKey,
+    Sense, SenseKey, Status,
+};
 
-use super::{Keeper, Order, Path, Spread, unreachable_unit};
+use super::{PrKeyStore, PrOut, PrOutCommand, PrPath, unreachable_unit};
 use crate::command::executor::CommandResult;
 use crate::command::sg::TransportOutcome;
 
-/// How often a path is asked again that has a unit attention to tell, or is busy. A nexus has a handful of
-/// unit attentions at most.
-const ATTEMPTS: usize = 8;
+/// Maximum number of attempts at a path that reports a unit attention or is busy. A nexus has only
+/// a handful of pending unit attentions.
+const MAX_ATTEMPTS: usize = 8;
 
-/// How often one is asked again that cannot be reached. multipathd registers a path that was away, but one
-/// that only missed a command it does not miss.
-const LOST_ATTEMPTS: usize = 3;
+/// Maximum number of attempts at a path that cannot be reached. multipathd registers a path that
+/// was gone, but does not notice a path that missed only one command.
+const MAX_UNREACHABLE_ATTEMPTS: usize = 3;
 
-/// Room for any answer to READ RESERVATION.
-const RESERVATION_LENGTH: u16 = 24;
+/// Allocation length for READ RESERVATION in bytes, sufficient for every reply.
+pub(super) const RESERVATION_LENGTH: u16 = 24;
 
-impl<P: Path, K: Keeper> Spread<'_, P, K> {
-    /// Asks one path after another until one does it, or refuses it for a reason that all would have. Gives
-    /// the path that has done it, and the answer.
-    pub(super) fn by_one(&mut self, order: &Order) -> (Option<usize>, CommandResult) {
-        let (mut refused, mut unsent, mut lost) = (None, None, None);
+impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
+    /// Sends a command to one path after another until one executes it, or rejects it for a reason
+    /// that applies to all paths. Returns the path that executed the command, and the result.
+    pub(super) fn first_success(
+        &mut self,
+        command: &PrOutCommand,
+    ) -> (Option<usize>, CommandResult) {
+        let (mut rejected, mut not_delivered, mut unknown) = (None, None, None);
         for path in 0..self.paths.len() {
-            // A unit attention is for the guest, unless it gets another path's answer.
-            let delivery = match refused {
-                None => self.send(path, order),
-                Some(_) => self.insist(path, order),
+            // A unit attention is for the guest, unless the guest gets another path's result.
+            let outcome = match rejected {
+                None => self.send(path, command),
+                Some(_) => self.send_with_retry(path, command),
             };
-            match delivery {
-                TransportOutcome::Completed(outcome) => match outcome.status {
-                    Status::GOOD => return (Some(path), outcome),
-                    _ if is_refusal(&outcome) => refused = Some(outcome),
-                    _ => return (None, outcome),
+            match outcome {
+                TransportOutcome::Completed(result) => match result.status {
+                    Status::GOOD => return (Some(path), result),
+                    _ if is_not_registered(&result) => rejected = Some(result),
+                    _ => return (None, result),
                 },
-                TransportOutcome::NotDelivered(outcome) => unsent = Some(outcome),
-                TransportOutcome::Unknown(outcome) => lost = Some(outcome),
+                TransportOutcome::NotDelivered(result) => not_delivered = Some(result),
+                TransportOutcome::Unknown(result) => unknown = Some(result),
             }
         }
-        let answer = match order.can_be_repeated() {
-            true => refused.or(lost),
-            // A conflict may be what comes of doing it twice.
-            false => lost.or(refused),
+        let result = match command.is_idempotent() {
+            true => rejected.or(unknown),
+            // A conflict can be the consequence of executing the command twice.
+            false => unknown.or(rejected),
         };
-        (None, answer.or(unsent).unwrap_or_else(unreachable_unit))
+        (
+            None,
+            result.or(not_delivered).unwrap_or_else(unreachable_unit),
+        )
     }
 
     /// Sends a command to a path.
-    pub(super) fn send(&mut self, path: usize, order: &Order) -> TransportOutcome {
-        self.send_with(path, &order.cdb, Data::ToDevice(&order.list))
+    pub(super) fn send(&mut self, path: usize, command: &PrOutCommand) -> TransportOutcome {
+        let data = Data::ToDevice(&command.parameter_list);
+        self.send_data(path, &command.cdb, data)
     }
 
-    fn send_with(&mut self, path: usize, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> TransportOutcome {
-        let (Some(route), Some(lost)) = (self.paths.get_mut(path), self.lost.get_mut(path)) else {
+    fn send_data(&mut self, path: usize, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> TransportOutcome {
+        let path_state = self.paths.get_mut(path).zip(self.unreachable.get_mut(path));
+        let Some((path, is_unreachable)) = path_state else {
             return TransportOutcome::NotDelivered(unreachable_unit());
         };
-        let delivery = route.send(cdb, data);
-        *lost = !matches!(delivery, TransportOutcome::Completed(_));
-        delivery
+        let outcome = path.send(cdb, data);
+        *is_unreachable = completed(outcome).is_none();
+        outcome
     }
 
-    /// Sends a command to a path that is to follow another one: neither a unit attention nor a bad moment
-    /// must make it stay behind.
-    pub(super) fn insist(&mut self, path: usize, order: &Order) -> TransportOutcome {
+    /// Sends a command to a path that must follow another one. Retries after unit attentions and
+    /// temporary failures, so that the path does not fall behind.
+    pub(super) fn send_with_retry(
+        &mut self,
+        path: usize,
+        command: &PrOutCommand,
+    ) -> TransportOutcome {
         self.was_preempted = false;
-        let mut delivery = self.send(path, order);
-        for attempt in 1..ATTEMPTS {
-            match delivery {
-                TransportOutcome::Completed(outcome) if is_unit_attention(&outcome) => {
-                    self.was_preempted |= is_preemption(&outcome);
+        let mut outcome = self.send(path, command);
+        for attempt in 1..MAX_ATTEMPTS {
+            match outcome {
+                TransportOutcome::Completed(result) if is_unit_attention(&result) => {
+                    self.was_preempted |= is_preemption(&result);
                 }
-                TransportOutcome::Completed(outcome) if is_busy(&outcome) => self.pause(path),
-                // The driver of a path tries nothing again by itself.
+                TransportOutcome::Completed(result) if is_busy(&result) => {
+                    self.wait_before_retry(path);
+                }
+                // The driver of a path does not retry by itself.
                 TransportOutcome::NotDelivered(_) | TransportOutcome::Unknown(_)
-                    if attempt < LOST_ATTEMPTS =>
+                    if attempt < MAX_UNREACHABLE_ATTEMPTS =>
                 {
-                    self.pause(path);
+                    self.wait_before_retry(path);
                 }
                 _ => break,
             }
-            delivery = self.send(path, order);
+            outcome = self.send(path, command);
         }
-        delivery
+        outcome
     }
 
-    fn pause(&self, path: usize) {
+    /// Sends a REGISTER with retries, as [`PrOutCommand::register`] creates it.
+    pub(super) fn send_register(
+        &mut self,
+        path: usize,
+        old: ReservationKey,
+        new: ReservationKey,
+        flags: &BasicParameterList,
+    ) -> TransportOutcome {
+        self.send_with_retry(path, &PrOutCommand::register(old, new, flags))
+    }
+
+    fn wait_before_retry(&self, path: usize) {
         if let Some(path) = self.paths.get(path) {
-            path.pause();
+            path.wait_before_retry();
         }
     }
 
-    /// The numbers of the paths but one.
-    pub(super) fn others(&self, path: usize) -> impl Iterator<Item = usize> + use<P, K> {
+    /// Returns the indices of all paths except `path`.
+    pub(super) fn other_paths(&self, path: usize) -> impl Iterator<Item = usize> + use<P, S> {
         (0..self.paths.len()).filter(move |other| *other != path)
     }
 
-    /// Reads the unit attentions of all paths but one.
-    pub(super) fn read_attentions(&mut self, except: Option<usize>) {
+    /// Reads the unit attentions of all paths except `except`, which drops them.
+    pub(super) fn drain_unit_attentions(&mut self, except: Option<usize>) {
         for path in 0..self.paths.len() {
             if Some(path) != except {
                 self.read_from(path, InServiceAction::ReadReservation, RESERVATION_LENGTH);
@@ -107,17 +135,12 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         }
     }
 
-    /// What the logical unit says to PERSISTENT RESERVE IN by the first path that gives an answer.
+    /// Returns the reply to PERSISTENT RESERVE IN from the first path that sends one.
     pub(super) fn read(&mut self, action: InServiceAction, length: u16) -> Option<Vec<u8>> {
         (0..self.paths.len()).find_map(|path| self.read_from(path, action, length))
     }
 
-    pub(super) fn read_from(
-        &mut self,
-        path: usize,
-        action: InServiceAction,
-        length: u16,
-    ) -> Option<Vec<u8>> {
+    fn read_from(&mut self, path: usize, action: InServiceAction, length: u16) -> Option<Vec<u8>> {
         let command = PersistentReserveIn {
             service_action: action,
             allocation_length: length,
@@ -125,11 +148,12 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
         };
         let cdb = pad_cdb(&command.encode());
         let mut data = vec![0; length.into()];
-        for _ in 0..ATTEMPTS {
-            match self.send_with(path, &cdb, Data::FromDevice(&mut data)) {
-                TransportOutcome::Completed(outcome) if is_unit_attention(&outcome) => {}
-                TransportOutcome::Completed(outcome) if outcome.status == Status::GOOD => {
-                    data.truncate(outcome.data_len);
+        for _ in 0..MAX_ATTEMPTS {
+            let outcome = self.send_data(path, &cdb, Data::FromDevice(&mut data));
+            match completed(outcome) {
+                Some(result) if is_unit_attention(&result) => {}
+                Some(result) if result.status == Status::GOOD => {
+                    data.truncate(result.data_len);
                     return Some(data);
                 }
                 _ => break,
@@ -139,23 +163,33 @@ impl<P: Path, K: Keeper> Spread<'_, P, K> {
     }
 }
 
-pub(super) fn is_unit_attention(outcome: &CommandResult) -> bool {
-    sense(outcome).is_some_and(|sense| sense.key == SenseKey::UnitAttention)
+/// Returns the result if the logical unit, or the kernel in its place, sent one.
+pub(super) const fn completed(outcome: TransportOutcome) -> Option<CommandResult> {
+    match outcome {
+        TransportOutcome::Completed(result) => Some(result),
+        TransportOutcome::NotDelivered(_) | TransportOutcome::Unknown(_) => None,
+    }
 }
 
-/// What a nexus hears that is not registered, or not with that key; another one may be. LIO has words of its
-/// own for RESERVE and RELEASE by one that is not: NOT READY, LOGICAL UNIT COMMUNICATION FAILURE.
-pub(super) fn is_refusal(outcome: &CommandResult) -> bool {
-    outcome.status == Status::RESERVATION_CONFLICT
-        || sense(outcome).is_some_and(|sense| {
+fn is_unit_attention(result: &CommandResult) -> bool {
+    decode_sense(result).is_some_and(|sense| sense.key == SenseKey::UnitAttention)
+}
+
+/// Returns whether the nexus is not registered, or not with the key of the command. Another nexus
+/// may be. To RESERVE and RELEASE from a nexus that is not registered, LIO replies with NOT READY,
+/// LOGICAL UNIT COMMUNICATION FAILURE.
+pub(super) fn is_not_registered(result: &CommandResult) -> bool {
+    result.status == Status::RESERVATION_CONFLICT
+        || decode_sense(result).is_some_and(|sense| {
             sense.key == SenseKey::NotReady
                 && sense.code == AdditionalSense::LOGICAL_UNIT_COMMUNICATION_FAILURE
         })
 }
 
-/// Somebody has taken this nexus's registration, or all of them (SPC-4, 5.12.11).
-fn is_preemption(outcome: &CommandResult) -> bool {
-    sense(outcome).is_some_and(|sense| {
+/// Returns whether another nexus has removed this nexus's registration, or all registrations
+/// (SPC-4, 5.12.11).
+fn is_preemption(result: &CommandResult) -> bool {
+    decode_sense(result).is_some_and(|sense| {
         matches!(
             sense.code,
             AdditionalSense::RESERVATIONS_PREEMPTED | AdditionalSense::REGISTRATIONS_PREEMPTED
@@ -163,17 +197,18 @@ fn is_preemption(outcome: &CommandResult) -> bool {
     })
 }
 
-pub(super) fn is_good(delivery: &TransportOutcome) -> bool {
-    matches!(delivery, TransportOutcome::Completed(outcome) if outcome.status == Status::GOOD)
+pub(super) fn is_success(outcome: TransportOutcome) -> bool {
+    completed(outcome).is_some_and(|result| result.status == Status::GOOD)
 }
 
-pub(super) fn is_busy(outcome: &CommandResult) -> bool {
-    matches!(outcome.status, Status::BUSY | Status::TASK_SET_FULL)
+fn is_busy(result: &CommandResult) -> bool {
+    matches!(result.status, Status::BUSY | Status::TASK_SET_FULL)
 }
 
-pub(super) fn sense(outcome: &CommandResult) -> Option<Sense> {
-    match outcome.status {
-        Status::CHECK_CONDITION => Sense::decode(&outcome.sense).ok(),
+/// Decodes the sense data of a result with CHECK CONDITION.
+pub(in crate::multipath) fn decode_sense(result: &CommandResult) -> Option<Sense> {
+    match result.status {
+        Status::CHECK_CONDITION => Sense::decode(&result.sense).ok(),
         _ => None,
     }
 }

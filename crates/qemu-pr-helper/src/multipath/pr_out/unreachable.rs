@@ -1,175 +1,178 @@
-//! Paths that cannot be reached, and what they leave behind on the logical unit: registrations, and perhaps
-//! the reservation.
+//! Paths that cannot be reached, and the state that they leave on the logical unit: registrations,
+//! and possibly the reservation.
 //!
-//! Only a nexus itself can give these up. Others can preempt them, and that is by key: it hits everybody who
-//! has it. So it is done only where the guest has shown that the key is its own, and where no more
-//! registrations are left with it than paths are away. What is left otherwise, the log says.
+//! Only the nexus itself can give up this state. Other paths can preempt it, but a preemption
+//! selects registrations by key and removes all that have it. So a path preempts only if the guest
+//! has proved that the key is its own, and if there are no more registrations with it than
+//! unreachable paths. In all other cases, the log names the state that remains.
 
 use scsi_pr::{
     BasicParameterList, Capabilities, InServiceAction, Keys, ReservationData,
     ReservationDescriptor, ReservationKey, ScopeType, Status,
 };
 
-use super::send::is_good;
-use super::{Keeper, Order, Path, Spread};
+use super::send::{RESERVATION_LENGTH, is_success};
+use super::{PrKeyStore, PrOut, PrOutCommand, PrPath};
 use crate::command::executor::CommandResult;
 
-/// Bytes that READ RESERVATION gives.
-const RESERVATION_LENGTH: u16 = 24;
-
-/// Bytes for READ KEYS: as many keys as the protocol with QEMU has room for.
+/// Allocation length for READ KEYS in bytes: the maximum of the protocol with QEMU.
 const KEYS_LENGTH: u16 = 8192;
 
-/// Bytes that REPORT CAPABILITIES gives.
+/// Length of the reply to REPORT CAPABILITIES in bytes.
 const CAPABILITIES_LENGTH: u16 = 8;
 
-/// A type for a PREEMPT that finds no reservation: Write Exclusive - Registrants Only of the logical unit.
+/// Type for a PREEMPT that finds no reservation: Write Exclusive - Registrants Only, scope logical
+/// unit.
 const UNUSED_TYPE: ScopeType = ScopeType(0x05);
 
-impl<P: Path, K: Keeper> Spread<'_, P, K> {
-    /// Scope and type of the reservation that a path with `key` holds which cannot be reached.
-    pub(super) fn held_by_absent(&mut self, key: ReservationKey) -> Option<ScopeType> {
-        if key.is_zero() || self.absent() == 0 {
+impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
+    /// Returns scope and type of the reservation if an unreachable path with `key` holds it.
+    pub(super) fn reservation_held_by_unreachable(
+        &mut self,
+        key: ReservationKey,
+    ) -> Option<ScopeType> {
+        if key.is_zero() || self.unreachable_count() == 0 {
             return None;
         }
         let held = self.reservation().filter(|held| held.key == key)?;
-        let registered = self.registrations(key)?;
+        let registered = self.registration_count(key)?;
         (registered <= self.paths.len()).then_some(held.scope_type)
     }
 
-    /// Ends a reservation that a path holds which cannot be reached.
+    /// Ends a reservation that an unreachable path holds.
     ///
-    /// A path that can be reached preempts it, which makes it the holder, and releases. The standard has
-    /// no other way that leaves other initiators' registrations alone. It costs the registrations of our
-    /// other paths, which are made anew; those that are away are multipathd's to make.
+    /// A reachable path preempts it, which makes that path the holder, and releases it. The
+    /// standard has no other way that preserves the registrations of other initiators. The
+    /// preemption removes the registrations of the other paths of this map. Reachable ones are
+    /// registered again here; multipathd registers the others when they return.
     ///
-    /// # Errors
-    ///
-    /// The answer of a path that has refused.
-    pub(super) fn release_for_absent(
+    /// Returns the result of a path that rejected a command as an error.
+    pub(super) fn release_unreachable(
         &mut self,
-        release: &Order,
-        kind: ScopeType,
+        release: &PrOutCommand,
+        scope_type: ScopeType,
         key: ReservationKey,
     ) -> Result<(), CommandResult> {
-        let flags = self.flags();
-        let (holder, outcome) = self.by_one(&Order::preempt(key, key, kind));
-        let holder = holder.ok_or(outcome)?;
-        let released = self.insist(holder, release);
-        if !is_good(&released) {
-            // Somebody else was faster, and means us.
+        let flags = self.current_flags();
+        let (holder, result) = self.first_success(&PrOutCommand::preempt(key, key, scope_type));
+        let holder = holder.ok_or(result)?;
+        let released = self.send_with_retry(holder, release);
+        if !is_success(released) {
+            // Another initiator has preempted this path between PREEMPT and RELEASE.
             return Err(released.into_result());
         }
         self.register_others(holder, key, &flags);
         Ok(())
     }
 
-    /// Takes the registrations of paths away that cannot be reached, and with them a reservation that one
-    /// of them holds. For that, the first path registers once more with the same key, which a REGISTER has
-    /// named: `None` after a REGISTER AND IGNORE EXISTING KEY.
-    pub(super) fn unregister_absent(
+    /// Removes the registrations of unreachable paths, and with them a reservation that one of
+    /// these paths holds. For that, the path `first` registers once more with the same key. `key`
+    /// is the key that a REGISTER has named; `None` after REGISTER AND IGNORE EXISTING KEY.
+    pub(super) fn unregister_unreachable(
         &mut self,
         first: usize,
         key: Option<ReservationKey>,
         flags: &BasicParameterList,
     ) {
-        let absent = self.absent();
+        let unreachable = self.unreachable_count();
         let Some(key) = key else {
-            if absent > 0 {
-                self.remarks.push(format!(
-                    "{absent} of its paths cannot be reached, and may still be registered"
+            if unreachable > 0 {
+                self.warnings.push(format!(
+                    "{unreachable} unreachable paths may still be registered"
                 ));
             }
             return;
         };
-        let left = self.registrations(key);
+        let left = self.registration_count(key);
         if left == Some(0) {
             return;
         }
-        let is_ours = left.is_some_and(|left| left <= absent);
-        if !is_ours || !self.preempt_absent(first, key, flags) {
-            self.remarks.push(format!(
-                "unregistered, but there are registrations with its key {key}: of paths that cannot be \
-                 reached ({absent}), of paths that are not there any more, or of other hosts"
+        let is_own = left.is_some_and(|left| left <= unreachable);
+        if !is_own || !self.preempt_unreachable(first, key, flags) {
+            self.warnings.push(format!(
+                "unregistered, but registrations with key {key} remain: of unreachable paths \
+                 ({unreachable}), of removed paths, or of other hosts"
             ));
         }
     }
 
-    fn preempt_absent(
+    fn preempt_unreachable(
         &mut self,
         first: usize,
         key: ReservationKey,
         flags: &BasicParameterList,
     ) -> bool {
-        let kind = self.type_for_preempt();
-        let register = Order::registration(ReservationKey::ZERO, key, flags);
-        if !is_good(&self.insist(first, &register)) {
+        let scope_type = self.current_scope_type();
+        if !is_success(self.send_register(first, ReservationKey::ZERO, key, flags)) {
             return false;
         }
-        let preempted = self.insist(first, &Order::preempt(key, key, kind));
-        let unregister = Order::registration(key, ReservationKey::ZERO, flags);
-        // It may have been preempted with the others.
-        let outcome = self.insist(first, &unregister).into_result();
-        if !matches!(outcome.status, Status::GOOD | Status::RESERVATION_CONFLICT) {
-            let text = format!("is registered with key {key}, although it was to be unregistered");
-            self.remark_on(first, &text);
+        let preempt = PrOutCommand::preempt(key, key, scope_type);
+        let preempted = self.send_with_retry(first, &preempt);
+        let unregistered = self.send_register(first, key, ReservationKey::ZERO, flags);
+        // RESERVATION CONFLICT: the PREEMPT has removed this registration too.
+        let status = unregistered.into_result().status;
+        if !matches!(status, Status::GOOD | Status::RESERVATION_CONFLICT) {
+            let text = format!("is registered with key {key} although it was to be unregistered");
+            self.warn_path(first, &text);
         }
-        is_good(&preempted)
+        is_success(preempted)
     }
 
-    /// The guest has a new key, and paths that cannot be reached have the old one. They must not keep it:
-    /// whoever fences this host preempts the key that he sees in use, and one of them may hold the
-    /// reservation, which then could not be released.
+    /// Removes the old key from unreachable paths after the guest has registered a new key.
+    ///
+    /// These paths must not keep the old key: a host that fences this one preempts the key that it
+    /// sees in use. And one of these paths may hold the reservation, which could not be released
+    /// then.
     pub(super) fn preempt_old_key(
         &mut self,
         first: usize,
         old: ReservationKey,
         new: ReservationKey,
     ) {
-        let absent = self.absent();
-        if old.is_zero() || absent == 0 {
+        let unreachable = self.unreachable_count();
+        if old.is_zero() || unreachable == 0 {
             return;
         }
-        let left = self.registrations(old);
+        let left = self.registration_count(old);
         if left == Some(0) {
             return;
         }
-        let kind = self.type_for_preempt();
-        let is_ours = left.is_some_and(|left| left <= absent);
-        if !is_ours || !is_good(&self.insist(first, &Order::preempt(new, old, kind))) {
-            self.remarks.push(format!(
-                "{absent} of its paths cannot be reached, and may still be registered with the old key {old}"
+        let preempt = PrOutCommand::preempt(new, old, self.current_scope_type());
+        let is_own = left.is_some_and(|left| left <= unreachable);
+        if !is_own || !is_success(self.send_with_retry(first, &preempt)) {
+            self.warnings.push(format!(
+                "{unreachable} unreachable paths may still be registered with the old key {old}"
             ));
         }
     }
 
-    /// How many paths cannot be reached.
-    fn absent(&self) -> usize {
-        self.lost.iter().filter(|lost| **lost).count()
+    fn unreachable_count(&self) -> usize {
+        self.unreachable.iter().filter(|lost| **lost).count()
     }
 
-    /// A PREEMPT makes a reservation of this type if it finds one; then it is to stay as it is.
-    fn type_for_preempt(&mut self) -> ScopeType {
+    /// Returns the scope and type for a PREEMPT. If there is a reservation, the PREEMPT replaces it
+    /// with one of this scope and type, so they must be the current ones.
+    fn current_scope_type(&mut self) -> ScopeType {
         self.reservation()
             .map_or(UNUSED_TYPE, |held| held.scope_type)
     }
 
-    /// The reservation, if there is one and a path to ask.
+    /// Returns the reservation; `None` if there is none or no path can be reached.
     pub(super) fn reservation(&mut self) -> Option<ReservationDescriptor> {
         let data = self.read(InServiceAction::ReadReservation, RESERVATION_LENGTH)?;
         ReservationData::decode(&data).ok()?.reservation
     }
 
-    /// How many registrations there are with `key`.
-    fn registrations(&mut self, key: ReservationKey) -> Option<usize> {
+    /// Returns the number of registrations with `key`; `None` if it cannot be determined.
+    fn registration_count(&mut self, key: ReservationKey) -> Option<usize> {
         let data = self.read(InServiceAction::ReadKeys, KEYS_LENGTH)?;
         let keys = Keys::decode(&data).ok()?.complete()?;
         Some(keys.keys.iter().filter(|other| **other == key).count())
     }
 
-    /// What a registration that is made again says beside the key: what the logical unit does already. The
-    /// last one that it gets decides for all.
-    pub(super) fn flags(&mut self) -> BasicParameterList {
+    /// Returns the flags for a repeated registration. They must match the current setting of the
+    /// logical unit, because the last REGISTER decides for all registrations.
+    pub(super) fn current_flags(&mut self) -> BasicParameterList {
         let data = self.read(InServiceAction::ReportCapabilities, CAPABILITIES_LENGTH);
         let capabilities = data.and_then(|data| Capabilities::decode(&data).ok());
         BasicParameterList {

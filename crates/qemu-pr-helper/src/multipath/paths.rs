@@ -1,0 +1,333 @@
+//! Paths of a map, as sysfs lists them, with a time limit for each. A command that hangs costs its
+//! path, but the other paths can still complete the request.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use linux_util::sg_io::Data;
+use pr_helper_protocol::wire::CDB_SIZE;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use scsi_pr::{AdditionalSense, SenseKey, Status};
+
+use super::deadline::PendingRequest;
+use super::pr_out::{PrPath, decode_sense};
+use super::worker_trace::{TraceStep, WorkerTrace};
+use crate::command::command_log;
+use crate::command::device::{self, DeviceId};
+use crate::command::executor::CommandResult;
+use crate::command::sg::{self, TransportOutcome};
+
+/// The additional sense code of LOGICAL UNIT NOT READY, for all qualifiers.
+const NOT_READY: u8 = 0x04;
+
+/// Delay between two attempts at a path that is busy, or that could not be reached.
+const RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// Time budget of a command, and the share of each path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TimeBudget {
+    end: Instant,
+    share: Duration,
+}
+
+impl TimeBudget {
+    /// Creates the budget of a command with `timeout` that may try `paths` paths, none of which may
+    /// answer. One more share is left for the work after that.
+    pub(super) fn new(timeout: Duration, paths: usize) -> Self {
+        let shares = u32::try_from(paths.saturating_add(1)).unwrap_or(u32::MAX);
+        let now = Instant::now();
+        Self {
+            // A timeout that exceeds the range of the clock leaves no time.
+            end: now.checked_add(timeout).unwrap_or(now),
+            share: timeout.checked_div(shares).unwrap_or(timeout),
+        }
+    }
+
+    /// Returns the time limit for one reply: a path's share, or the time left if that is shorter.
+    pub(super) fn path_timeout(&self) -> Duration {
+        let left = self.end.saturating_duration_since(Instant::now());
+        left.min(self.share)
+    }
+}
+
+/// Path of a map, or the map itself. `Display` is its name.
+#[derive(Debug)]
+pub(super) struct MapPath {
+    name: String,
+    device: PathDevice,
+    budget: TimeBudget,
+    /// Whether a command got no reply in time. No further commands are sent then.
+    timed_out: bool,
+    trace: WorkerTrace,
+}
+
+/// Device of a path, opened on first use. Threads that hang share it.
+#[derive(Clone, Debug)]
+struct PathDevice {
+    node: PathBuf,
+    id: DeviceId,
+    file: Arc<OnceLock<File>>,
+    /// Reason why the node cannot be opened, unless the device is gone.
+    open_error: Arc<OnceLock<String>>,
+    pending: PendingRequest,
+}
+
+impl PathDevice {
+    /// Opens the device read-only, which is sufficient with `CAP_SYS_RAWIO`: udev probes a disk
+    /// again each time that a process with write access closes it.
+    fn open(&self) -> io::Result<&File> {
+        if let Some(file) = self.file.get() {
+            return Ok(file);
+        }
+        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(&self.node)?;
+        if device::device_id(file.as_fd()) != self.id {
+            let text = format!("the node is not device {}", self.id);
+            return Err(io::Error::other(text));
+        }
+        Ok(self.file.get_or_init(|| file))
+    }
+
+    /// Sends a command, unless the reply would be too late or a change has no waiting helper.
+    ///
+    /// Opening the device can take longer than `timeout`. By then the path has been given up, and a
+    /// command that changes something must not be executed after its request has failed.
+    fn execute(&self, cdb: &[u8; CDB_SIZE], data: Data<'_>, timeout: Duration) -> TransportOutcome {
+        let start = Instant::now();
+        let file = match self.open() {
+            Ok(file) => file,
+            Err(error) => {
+                let errno = Errno::from_io_error(&error);
+                if !matches!(errno, Some(Errno::NXIO | Errno::NODEV)) {
+                    self.open_error.get_or_init(|| error.to_string());
+                }
+                return not_delivered(AdditionalSense::IO_PROCESS_TERMINATED);
+            }
+        };
+        let left = timeout.saturating_sub(start.elapsed());
+        let is_change = !matches!(data, Data::FromDevice(_));
+        if left.is_zero() || (is_change && !self.pending.is_pending()) {
+            return not_delivered(AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING);
+        }
+        match sg::execute_sg_io(file.as_fd(), cdb, data, left) {
+            TransportOutcome::Completed(result) if is_unavailable(&result) => {
+                TransportOutcome::NotDelivered(result)
+            }
+            outcome => outcome,
+        }
+    }
+}
+
+impl MapPath {
+    /// Creates the pseudo-path of the map itself: the kernel chooses a path for each command.
+    pub(super) fn map(
+        descriptor: OwnedFd,
+        id: DeviceId,
+        budget: TimeBudget,
+        pending: &PendingRequest,
+        trace: &WorkerTrace,
+    ) -> Self {
+        let map = Self::new("map".to_owned(), PathBuf::new(), id, budget, pending, trace);
+        map.device.file.get_or_init(|| File::from(descriptor));
+        map
+    }
+
+    fn new(
+        name: String,
+        node: PathBuf,
+        id: DeviceId,
+        budget: TimeBudget,
+        pending: &PendingRequest,
+        trace: &WorkerTrace,
+    ) -> Self {
+        Self {
+            name,
+            device: PathDevice {
+                node,
+                id,
+                file: Arc::default(),
+                open_error: Arc::default(),
+                pending: pending.clone(),
+            },
+            budget,
+            timed_out: false,
+            trace: trace.clone(),
+        }
+    }
+
+    /// Returns a warning if a command found that the node cannot be opened, for a reason other than
+    /// that the device is gone.
+    pub(super) fn open_error(&self) -> Option<String> {
+        let error = self.device.open_error.get()?;
+        let node = self.device.node.display();
+        Some(format!("path {self} unusable: cannot open {node}: {error}"))
+    }
+
+    /// Sends a command in a thread of its own, and waits for the reply within the time budget. A
+    /// thread that hangs in the kernel cannot be cancelled; it ends with the process.
+    fn execute(&mut self, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> TransportOutcome {
+        const TIMEOUT: AdditionalSense = AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING;
+        if self.timed_out {
+            return unknown(TIMEOUT);
+        }
+        let (device, cdb, timeout) = (self.device.clone(), *cdb, self.budget.path_timeout());
+        // Nothing waits for the reply any more, so the command must not be executed.
+        if timeout.is_zero() {
+            return not_delivered(TIMEOUT);
+        }
+        let (sender, receiver) = channel();
+        let execute = move |data: Data<'_>| device.execute(&cdb, data, timeout);
+        let builder = thread::Builder::new();
+        let spawned = match &data {
+            Data::FromDevice(buffer) => {
+                let mut buffer = vec![0; buffer.len()];
+                builder.spawn(move || {
+                    let outcome = execute(Data::FromDevice(&mut buffer));
+                    sender.send((outcome, buffer))
+                })
+            }
+            Data::ToDevice(list) => {
+                let list = list.to_vec();
+                builder.spawn(move || sender.send((execute(Data::ToDevice(&list)), Vec::new())))
+            }
+            Data::None => builder.spawn(move || sender.send((execute(Data::None), Vec::new()))),
+        };
+        if spawned.is_err() {
+            return TransportOutcome::Completed(CommandResult::from_status(Status::BUSY));
+        }
+        let Ok((outcome, bytes)) = receiver.recv_timeout(timeout) else {
+            self.timed_out = true;
+            return unknown(TIMEOUT);
+        };
+        if let Data::FromDevice(buffer) = data {
+            buffer.copy_from_slice(&bytes);
+        }
+        outcome
+    }
+}
+
+impl PrPath for MapPath {
+    fn send(&mut self, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> TransportOutcome {
+        let start = Instant::now();
+        let outcome = self.execute(cdb, data);
+        let took = command_log::microseconds(start.elapsed());
+        self.trace
+            .record(|| TraceStep::from_path(&self.name, cdb, &outcome, took));
+        outcome
+    }
+
+    fn wait_before_retry(&self) {
+        // After a timeout, `send` returns at once.
+        if !self.timed_out {
+            thread::sleep(RETRY_DELAY);
+        }
+    }
+}
+
+impl fmt::Display for MapPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// Returns whether the logical unit is not ready or not present on this path: its target port is in
+/// standby, or its controller is starting. Another path may give a better answer; if none does,
+/// this is the answer.
+fn is_unavailable(result: &CommandResult) -> bool {
+    decode_sense(result).is_some_and(|sense| {
+        sense.key == SenseKey::NotReady && sense.code.asc == NOT_READY
+            || sense.code == AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED
+    })
+}
+
+fn not_delivered(code: AdditionalSense) -> TransportOutcome {
+    TransportOutcome::NotDelivered(CommandResult::check_condition(
+        SenseKey::AbortedCommand,
+        code,
+    ))
+}
+
+fn unknown(code: AdditionalSense) -> TransportOutcome {
+    TransportOutcome::Unknown(CommandResult::check_condition(
+        SenseKey::AbortedCommand,
+        code,
+    ))
+}
+
+/// Returns the paths of the map at `sysfs_dir`, sorted by name. Paths that the SCSI layer has given
+/// up come last.
+pub(super) fn discover_paths(
+    sysfs_dir: &Path,
+    pending: &PendingRequest,
+    trace: &WorkerTrace,
+) -> io::Result<Vec<MapPath>> {
+    let mut found = Vec::new();
+    for slave in fs::read_dir(sysfs_dir.join("slaves"))? {
+        let slave = slave?;
+        // The path was removed after the directory was read.
+        let Ok(id) = device::device_id_from_sysfs(&slave.path()) else {
+            continue;
+        };
+        let state = fs::read_to_string(slave.path().join("device/state"));
+        let is_running = state.is_ok_and(|state| state.trim_end() == "running");
+        let name = slave.file_name().to_string_lossy().into_owned();
+        found.push((!is_running, name, id));
+    }
+    found.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
+    let budget = TimeBudget::new(pending.deadline().time_left(), found.len());
+    let path = |(_, name, id): (bool, String, DeviceId)| {
+        let node = Path::new("/dev").join(&name);
+        MapPath::new(name, node, id, budget, pending, trace)
+    };
+    Ok(found.into_iter().map(path).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::deadline::tests::pending;
+    use super::*;
+
+    #[test]
+    fn path_executes_no_change_after_the_helper_hangs_up() {
+        let (pending, helper) = pending();
+        let budget = TimeBudget::new(Duration::from_secs(60), 1);
+        let file = tempfile::tempfile().unwrap();
+        let mut path = MapPath::map(
+            file.into(),
+            DeviceId::Unknown,
+            budget,
+            &pending,
+            &WorkerTrace::default(),
+        );
+        let cdb = [0x5f; CDB_SIZE];
+        // A regular file does not support SG_IO, so the kernel answers.
+        let outcome = path.send(&cdb, Data::ToDevice(&[]));
+        assert!(
+            matches!(outcome, TransportOutcome::Completed(_)),
+            "{outcome:?}"
+        );
+        drop(helper);
+        let outcome = path.send(&cdb, Data::ToDevice(&[]));
+        assert!(
+            matches!(outcome, TransportOutcome::NotDelivered(_)),
+            "{outcome:?}"
+        );
+        let outcome = path.send(&cdb, Data::FromDevice(&mut [0; 8]));
+        assert!(
+            matches!(outcome, TransportOutcome::Completed(_)),
+            "{outcome:?}"
+        );
+    }
+}
