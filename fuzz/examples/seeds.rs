@@ -13,7 +13,6 @@ use pr_helper_protocol::wire::pad_cdb;
 use qemu_pr_helper::command::executor::CommandResult;
 use qemu_pr_helper::multipath::deadline::Deadline;
 use qemu_pr_helper::multipath::message::{CommandReport, WorkerRequest};
-use qemu_pr_helper::multipath::worker_trace::TraceStep;
 use scsi_pr::{
     AdditionalSense, BasicParameterList, Capabilities, FieldPointer, FullStatus,
     FullStatusDescriptor, InServiceAction, Keys, OutServiceAction, PersistentReserveIn,
@@ -230,26 +229,14 @@ fn messages() -> Result<()> {
     let key = SenseKey::NotReady;
     let mut outcome = CommandResult::check_condition(key, AdditionalSense::MEDIUM_NOT_PRESENT);
     outcome.data_len = 2;
-    let by_path = TraceStep::Path {
-        path: "sda".to_owned(),
-        opcode: 0x5f,
-        action: 3,
-        result: "lost".to_owned(),
-        status: 2,
-        sense: 0x02_3a_00,
-        microseconds: 12,
-    };
-    let told = TraceStep::Multipathd {
-        request: "getprkey map dm-0".to_owned(),
-        reply: "none".to_owned(),
-        microseconds: 7,
-    };
-    write("message", "path", &[by_path.encode().as_bytes()])?;
+    let by_path = "path\tsda\t95\t3\tlost\t2\t145920\t12";
+    let told = "multipathd\tgetprkey map dm-0\tnone\t7";
+    write("message", "path", &[by_path.as_bytes()])?;
     let report = CommandReport {
         result: outcome,
         data: vec![8, 9],
         warnings: vec!["one".to_owned(), "two".to_owned()],
-        trace: vec![by_path, told],
+        trace: vec![by_path.to_owned(), told.to_owned()],
     };
     write("message", "report", &[&report.encode()])
 }

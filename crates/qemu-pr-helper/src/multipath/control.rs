@@ -46,12 +46,8 @@ impl Control {
             Self::Stopping => (b's', 0, 0),
             Self::Remove(kind) => (b'r', encode_kind(kind).into(), 0),
         };
-        let mut bytes = [kind; LEN];
-        let numbers = [first.to_be_bytes(), second.to_be_bytes()];
-        for (to, from) in bytes.iter_mut().skip(1).zip(numbers.concat()) {
-            *to = from;
-        }
-        bytes
+        let ([a, b, c, d], [e, f, g, h]) = (u32::to_be_bytes(first), u32::to_be_bytes(second));
+        [kind, a, b, c, d, e, f, g, h]
     }
 
     /// Decodes a message; `None` if it is malformed.

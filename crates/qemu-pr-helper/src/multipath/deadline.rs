@@ -75,12 +75,8 @@ impl PendingRequest {
     }
 
     fn is_hung_up(&self) -> bool {
-        let immediately = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
         let mut sockets = [PollFd::new(&*self.helper, PollFlags::empty())];
-        let result = poll(&mut sockets, Some(&immediately));
+        let result = poll(&mut sockets, Some(&Timespec::default()));
         // poll(2) reports a hang-up even if no events are requested.
         result.is_err() || sockets.iter().any(|socket| !socket.revents().is_empty())
     }
@@ -88,8 +84,8 @@ impl PendingRequest {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::channel;
     use super::*;
-    use crate::multipath::channel;
 
     /// Creates a request with a timeout of 60 s, and the helper's end of its socket.
     pub(crate) fn pending() -> (PendingRequest, OwnedFd) {

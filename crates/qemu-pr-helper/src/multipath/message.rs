@@ -14,7 +14,7 @@
 //! | sense | 96 |
 //! | length of the data | 2 |
 //! | data | as the length says |
-//! | warnings, a line each; a zero byte; steps of the trace, a line each | the rest |
+//! | warnings, a line each; a zero byte; the trace, a line each step | the rest |
 //!
 //! If the device is a device-mapper device other than a multipath map, the worker replies with the
 //! kind of the device instead:
@@ -34,7 +34,6 @@ use pr_helper_protocol::{Command, Direction};
 use scsi_pr::Status;
 
 use super::deadline::Deadline;
-use super::worker_trace::TraceStep;
 use crate::command::device::{DeviceId, DeviceKind};
 use crate::command::executor::CommandResult;
 
@@ -103,8 +102,8 @@ pub struct CommandReport {
     pub data: Vec<u8>,
     /// Warnings for the log.
     pub warnings: Vec<String>,
-    /// Steps of the worker, if the request asks for them.
-    pub trace: Vec<TraceStep>,
+    /// Lines of the trace, if the request asks for them.
+    pub trace: Vec<String>,
 }
 
 impl CommandReport {
@@ -127,8 +126,8 @@ impl CommandReport {
         bytes.extend(self.data.iter().take(length.into()));
         bytes.extend(self.warnings.join("\n").bytes());
         bytes.push(0);
-        for step in &self.trace {
-            bytes.extend(step.encode().bytes());
+        for line in &self.trace {
+            bytes.extend(line.bytes());
             bytes.push(b'\n');
         }
         bytes.truncate(MAX_REPLY_LEN);
@@ -152,7 +151,7 @@ impl CommandReport {
             },
             data: data.to_owned(),
             warnings: warnings.lines().map(str::to_owned).collect(),
-            trace: trace.lines().filter_map(TraceStep::decode).collect(),
+            trace: trace.lines().map(str::to_owned).collect(),
         })
     }
 }
@@ -227,11 +226,7 @@ mod tests {
             result,
             data: vec![8, 9],
             warnings: vec!["one".to_owned(), "two".to_owned()],
-            trace: vec![TraceStep::Multipathd {
-                request: "a".to_owned(),
-                reply: "b".to_owned(),
-                microseconds: 1,
-            }],
+            trace: vec!["multipathd\ta\tb\t1".to_owned()],
         };
         assert_eq!(CommandReport::decode(&report.encode()), Some(report));
         let report = CommandReport::from_result(CommandResult::from_status(Status::GOOD));

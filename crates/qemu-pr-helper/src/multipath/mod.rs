@@ -151,8 +151,8 @@ impl Multipath {
         let reply = self.broker.execute(descriptor, request);
         let took = command_log::microseconds(start.elapsed());
         if let Ok(WorkerReply::Report(report)) = &reply {
-            for step in &report.trace {
-                step.emit(client.connection_id(), &map.to_string());
+            for line in &report.trace {
+                worker_trace::emit(line, client.connection_id(), &map.to_string());
             }
         }
         trace!(pr_helper_worker_end(

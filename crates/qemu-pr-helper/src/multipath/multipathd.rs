@@ -20,7 +20,7 @@ use rustix::process::geteuid;
 use super::deadline::PendingRequest;
 use super::paths::TimeBudget;
 use super::pr_out::{PrKey, PrKeyStore, PrKeyStoreError};
-use super::worker_trace::{TraceStep, WorkerTrace};
+use super::worker_trace::WorkerTrace;
 use crate::command::command_log;
 
 /// Time limit for a command: that of multipathd itself (`uxsock_timeout`, 4 s), and a little more.
@@ -124,14 +124,14 @@ impl Multipathd {
                 "not sent: the request timed out",
             )),
         };
-        self.trace.record(|| TraceStep::Multipathd {
-            request: command.to_owned(),
-            reply: match &reply {
-                Ok(text) => text.clone(),
-                Err(error) => error.to_string(),
-            },
-            microseconds: command_log::microseconds(start.elapsed()),
-        });
+        let took = command_log::microseconds(start.elapsed());
+        match &reply {
+            Ok(text) => self.trace.record_multipathd(command, text, took),
+            Err(error) => {
+                let error = error.to_string();
+                self.trace.record_multipathd(command, &error, took);
+            }
+        }
         reply
     }
 

@@ -20,7 +20,7 @@ use scsi_pr::{AdditionalSense, SenseKey, Status};
 
 use super::deadline::PendingRequest;
 use super::pr_out::{PrPath, decode_sense};
-use super::worker_trace::{TraceStep, WorkerTrace};
+use super::worker_trace::WorkerTrace;
 use crate::command::command_log;
 use crate::command::device::{self, DeviceId};
 use crate::command::executor::CommandResult;
@@ -63,21 +63,22 @@ impl TimeBudget {
 #[derive(Debug)]
 pub(super) struct MapPath {
     name: String,
-    device: PathDevice,
+    /// Shared with threads that hang.
+    device: Arc<PathDevice>,
     budget: TimeBudget,
     /// Whether a command got no reply in time. No further commands are sent then.
     timed_out: bool,
     trace: WorkerTrace,
 }
 
-/// Device of a path, opened on first use. Threads that hang share it.
-#[derive(Clone, Debug)]
+/// Device of a path, opened on first use.
+#[derive(Debug)]
 struct PathDevice {
     node: PathBuf,
     id: DeviceId,
-    file: Arc<OnceLock<File>>,
+    file: OnceLock<File>,
     /// Reason why the node cannot be opened, unless the device is gone.
-    open_error: Arc<OnceLock<String>>,
+    open_error: OnceLock<String>,
     pending: PendingRequest,
 }
 
@@ -154,13 +155,13 @@ impl MapPath {
     ) -> Self {
         Self {
             name,
-            device: PathDevice {
+            device: Arc::new(PathDevice {
                 node,
                 id,
-                file: Arc::default(),
-                open_error: Arc::default(),
+                file: OnceLock::new(),
+                open_error: OnceLock::new(),
                 pending: pending.clone(),
-            },
+            }),
             budget,
             timed_out: false,
             trace: trace.clone(),
@@ -182,7 +183,7 @@ impl MapPath {
         if self.timed_out {
             return unknown(TIMEOUT);
         }
-        let (device, cdb, timeout) = (self.device.clone(), *cdb, self.budget.path_timeout());
+        let (device, cdb, timeout) = (Arc::clone(&self.device), *cdb, self.budget.path_timeout());
         // Nothing waits for the reply any more, so the command must not be executed.
         if timeout.is_zero() {
             return not_delivered(TIMEOUT);
@@ -223,8 +224,7 @@ impl PrPath for MapPath {
         let start = Instant::now();
         let outcome = self.execute(cdb, data);
         let took = command_log::microseconds(start.elapsed());
-        self.trace
-            .record(|| TraceStep::from_path(&self.name, cdb, &outcome, took));
+        self.trace.record_path(&self.name, cdb, outcome, took);
         outcome
     }
 

@@ -86,7 +86,7 @@ fn try_run(socket: &OwnedFd, context: WorkerContext) -> io::Result<()> {
         })
     });
     if let WorkerReply::Report(report) = &mut reply {
-        report.trace = trace.take_steps();
+        report.trace = trace.take_lines();
     }
     send(socket, &reply.encode(), SendFlags::NOSIGNAL)?;
     // Drop the paths after the reply, because closing a path can hang too.

@@ -1,5 +1,5 @@
-//! Trace of a worker's steps. The worker writes no trace itself: it sends the steps to the helper,
-//! each as a line of fields separated by tabs, and the helper emits them.
+//! Trace of a worker's steps. The worker emits no events itself: it records each step as a line of
+//! fields separated by tabs, and the helper emits the event of each line in the report.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,162 +10,10 @@ use crate::command::command_log;
 use crate::command::sg::TransportOutcome;
 use crate::trace::trace;
 
-/// Step of a worker.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TraceStep {
-    /// Command that was sent over a path.
-    Path {
-        /// Name of the path.
-        path: String,
-        /// Operation code.
-        opcode: u8,
-        /// Second byte of the CDB, which contains the service action.
-        action: u8,
-        /// `answered`, `unsent` or `lost`.
-        result: String,
-        /// Status.
-        status: u8,
-        /// Sense key, additional sense code and qualifier, as bytes 2 to 0.
-        sense: u32,
-        /// Duration.
-        microseconds: u64,
-    },
-    /// Command that was sent to multipathd.
-    Multipathd {
-        /// The command.
-        request: String,
-        /// The reply, or the error.
-        reply: String,
-        /// Duration.
-        microseconds: u64,
-    },
-}
-
-impl TraceStep {
-    /// Creates the step of a command that was sent over `path`.
-    pub(super) fn from_path(
-        path: &str,
-        cdb: &[u8; CDB_SIZE],
-        outcome: &TransportOutcome,
-        microseconds: u64,
-    ) -> Self {
-        let [opcode, action, ..] = *cdb;
-        let (name, result) = match outcome {
-            TransportOutcome::Completed(result) => ("answered", result),
-            TransportOutcome::NotDelivered(result) => ("unsent", result),
-            TransportOutcome::Unknown(result) => ("lost", result),
-        };
-        Self::Path {
-            path: path.to_owned(),
-            opcode,
-            action,
-            result: name.to_owned(),
-            status: result.status.0,
-            sense: command_log::packed_sense(result),
-            microseconds,
-        }
-    }
-
-    /// Encodes the step as a line, without its end.
-    pub fn encode(&self) -> String {
-        match self {
-            Self::Path {
-                path,
-                opcode,
-                action,
-                result,
-                status,
-                sense,
-                microseconds,
-            } => format!(
-                "path\t{path}\t{opcode}\t{action}\t{result}\t{status}\t{sense}\t{microseconds}"
-            ),
-            Self::Multipathd {
-                request,
-                reply,
-                microseconds,
-            } => {
-                let (request, reply) = (request.escape_default(), reply.escape_default());
-                format!("multipathd\t{request}\t{reply}\t{microseconds}")
-            }
-        }
-    }
-
-    /// Decodes a line; `None` if it is malformed.
-    pub fn decode(line: &str) -> Option<Self> {
-        let fields: Vec<_> = line.split('\t').collect();
-        match fields.as_slice() {
-            [
-                "path",
-                path,
-                opcode,
-                action,
-                result,
-                status,
-                sense,
-                microseconds,
-            ] => Some(Self::Path {
-                path: (*path).to_owned(),
-                opcode: opcode.parse().ok()?,
-                action: action.parse().ok()?,
-                result: (*result).to_owned(),
-                status: status.parse().ok()?,
-                sense: sense.parse().ok()?,
-                microseconds: microseconds.parse().ok()?,
-            }),
-            ["multipathd", request, reply, microseconds] => Some(Self::Multipathd {
-                request: (*request).to_owned(),
-                reply: (*reply).to_owned(),
-                microseconds: microseconds.parse().ok()?,
-            }),
-            _ => None,
-        }
-    }
-
-    /// Emits the trace event of a step for a client's command on `map`.
-    pub(super) fn emit(&self, client: u64, map: &str) {
-        match self {
-            Self::Path {
-                path,
-                opcode,
-                action,
-                result,
-                status,
-                sense,
-                microseconds,
-            } => {
-                trace!(pr_helper_path(
-                    client,
-                    map,
-                    path,
-                    *opcode,
-                    *action,
-                    result,
-                    *status,
-                    *sense,
-                    *microseconds
-                ));
-            }
-            Self::Multipathd {
-                request,
-                reply,
-                microseconds,
-            } => {
-                trace!(pr_helper_multipathd(
-                    client,
-                    map,
-                    request,
-                    reply,
-                    *microseconds
-                ));
-            }
-        }
-    }
-}
-
-/// Steps in the order in which they ended, if the request asks for them. Clones share the steps.
+/// Lines of the steps in the order in which they ended, if the request asks for them. Clones share
+/// the lines.
 #[derive(Clone, Debug, Default)]
-pub(super) struct WorkerTrace(Option<Rc<RefCell<Vec<TraceStep>>>>);
+pub(super) struct WorkerTrace(Option<Rc<RefCell<Vec<String>>>>);
 
 impl WorkerTrace {
     /// Creates a trace, which records steps only if `is_enabled`.
@@ -173,20 +21,82 @@ impl WorkerTrace {
         Self(is_enabled.then(Rc::default))
     }
 
-    /// Records a step. `step` is not called if the trace is disabled.
-    pub(super) fn record(&self, step: impl FnOnce() -> TraceStep) {
-        if let Some(steps) = &self.0 {
-            steps.borrow_mut().push(step());
+    /// Records a command that was sent over `path`.
+    pub(super) fn record_path(
+        &self,
+        path: &str,
+        cdb: &[u8; CDB_SIZE],
+        outcome: TransportOutcome,
+        microseconds: u64,
+    ) {
+        let [opcode, action, ..] = cdb;
+        let name = match outcome {
+            TransportOutcome::Completed(_) => "answered",
+            TransportOutcome::NotDelivered(_) => "unsent",
+            TransportOutcome::Unknown(_) => "lost",
+        };
+        self.record(|| {
+            let result = outcome.into_result();
+            let (status, sense) = (result.status.0, command_log::packed_sense(&result));
+            format!("path\t{path}\t{opcode}\t{action}\t{name}\t{status}\t{sense}\t{microseconds}")
+        });
+    }
+
+    /// Records a command that was sent to multipathd, and the reply or the error.
+    pub(super) fn record_multipathd(&self, request: &str, reply: &str, microseconds: u64) {
+        self.record(|| {
+            let (request, reply) = (request.escape_default(), reply.escape_default());
+            format!("multipathd\t{request}\t{reply}\t{microseconds}")
+        });
+    }
+
+    fn record(&self, line: impl FnOnce() -> String) {
+        if let Some(lines) = &self.0 {
+            lines.borrow_mut().push(line());
         }
     }
 
-    /// Removes and returns the recorded steps.
-    pub(super) fn take_steps(&self) -> Vec<TraceStep> {
-        self.0
-            .as_ref()
-            .map(|steps| steps.take())
-            .unwrap_or_default()
+    /// Removes and returns the recorded lines.
+    pub(super) fn take_lines(&self) -> Vec<String> {
+        let lines = self.0.as_ref().map(|lines| lines.take());
+        lines.unwrap_or_default()
     }
+}
+
+/// Emits the event of a recorded line, for a command of the client `client` on `map`; `None` if the
+/// line is malformed.
+pub fn emit(line: &str, client: u64, map: &str) -> Option<()> {
+    let fields: Vec<_> = line.split('\t').collect();
+    let (microseconds, fields) = fields.split_last()?;
+    let microseconds = microseconds.parse().ok()?;
+    match *fields {
+        ["path", path, opcode, action, result, status, sense] => {
+            let (opcode, action) = (opcode.parse().ok()?, action.parse().ok()?);
+            let (status, sense) = (status.parse().ok()?, sense.parse().ok()?);
+            trace!(pr_helper_path(
+                client,
+                map,
+                path,
+                opcode,
+                action,
+                result,
+                status,
+                sense,
+                microseconds,
+            ));
+        }
+        ["multipathd", request, reply] => {
+            trace!(pr_helper_multipathd(
+                client,
+                map,
+                request,
+                reply,
+                microseconds
+            ));
+        }
+        _ => return None,
+    }
+    Some(())
 }
 
 #[cfg(test)]
@@ -196,49 +106,47 @@ mod tests {
     use scsi_pr::{AdditionalSense, SenseKey};
 
     #[test]
-    fn steps_round_trip() {
+    fn recorded_lines_have_events() {
+        let trace = WorkerTrace::new(true);
         let result =
             CommandResult::check_condition(SenseKey::NotReady, AdditionalSense::MEDIUM_NOT_PRESENT);
         let cdb = [0x5f, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        let path = TraceStep::from_path("sda", &cdb, &TransportOutcome::Unknown(result), 12);
-        assert_eq!(path.encode(), "path\tsda\t95\t3\tlost\t2\t145920\t12");
-        let multipathd = TraceStep::Multipathd {
-            request: "getprkey map dm-0".to_owned(),
-            reply: "none".to_owned(),
-            microseconds: 7,
-        };
-        for step in [path, multipathd] {
-            assert_eq!(TraceStep::decode(&step.encode()), Some(step));
+        trace.record_path("sda", &cdb, TransportOutcome::Unknown(result), 12);
+        trace.record_multipathd("getprkey map dm-0", "none", 7);
+        // The separator in a field is escaped.
+        trace.record_multipathd("a\tb\nc", "", 0);
+        let lines = trace.take_lines();
+        assert_eq!(
+            lines,
+            [
+                "path\tsda\t95\t3\tlost\t2\t145920\t12",
+                "multipathd\tgetprkey map dm-0\tnone\t7",
+                "multipathd\ta\\tb\\nc\t\t0",
+            ]
+        );
+        for line in lines {
+            assert_eq!(emit(&line, 1, "253:0"), Some(()), "{line:?}");
         }
     }
 
     #[test]
-    fn malformed_steps_are_rejected() {
+    fn malformed_lines_have_no_event() {
         for line in [
             "",
             "path",
             "path\tsda",
+            "path\tsda\t256\t3\tlost\t2\t145920\t12",
             "multipathd\ta\tb\tc",
             "other\ta\tb\t1",
         ] {
-            assert_eq!(TraceStep::decode(line), None, "{line:?}");
+            assert_eq!(emit(line, 1, "253:0"), None, "{line:?}");
         }
-    }
-
-    #[test]
-    fn separators_in_a_field_are_escaped() {
-        let step = TraceStep::Multipathd {
-            request: "a\tb\nc".to_owned(),
-            reply: String::new(),
-            microseconds: 0,
-        };
-        assert_eq!(step.encode(), "multipathd\ta\\tb\\nc\t\t0");
     }
 
     #[test]
     fn disabled_trace_records_nothing() {
         let trace = WorkerTrace::new(false);
         trace.record(|| panic!("the trace is disabled"));
-        assert_eq!(trace.take_steps(), []);
+        assert!(trace.take_lines().is_empty());
     }
 }

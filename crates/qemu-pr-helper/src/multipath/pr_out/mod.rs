@@ -151,19 +151,57 @@ impl PrOutCommand {
     /// as if the first one had not been executed.
     fn is_idempotent(&self) -> bool {
         use OutServiceAction as Action;
-        let action = match Cdb::decode(&self.cdb) {
-            Ok(Cdb::Out(command)) => command.service_action,
-            _ => return true,
-        };
-        matches!(
-            action,
-            Action::Register
-                | Action::RegisterAndIgnoreExistingKey
-                | Action::Reserve
-                | Action::Release
+        !matches!(
+            Cdb::decode(&self.cdb),
+            Ok(Cdb::Out(PersistentReserveOut {
+                service_action: Action::Clear
+                    | Action::Preempt
+                    | Action::PreemptAndAbort
+                    | Action::RegisterAndMove
+                    | Action::ReplaceLostReservation,
+                ..
+            }))
         )
     }
 }
+
+/// Command of the guest, with its decoded fields.
+struct GuestCommand<'a> {
+    command: &'a PrOutCommand,
+    action: OutServiceAction,
+    scope_type: ScopeType,
+    list: BasicParameterList,
+}
+
+impl<'a> GuestCommand<'a> {
+    /// Decodes a command; `None` if it is malformed.
+    fn decode(command: &'a PrOutCommand) -> Option<Self> {
+        let Ok(Cdb::Out(cdb)) = Cdb::decode(&command.cdb) else {
+            return None;
+        };
+        Some(Self {
+            command,
+            action: cdb.service_action,
+            scope_type: cdb.scope_type,
+            list: BasicParameterList::without_ids(&command.parameter_list)?,
+        })
+    }
+
+    /// Returns the key that a registration command names as the current one; `None` for REGISTER AND
+    /// IGNORE EXISTING KEY.
+    fn old_key(&self) -> Option<ReservationKey> {
+        (self.action == OutServiceAction::Register).then_some(self.list.reservation_key)
+    }
+
+    /// Returns the key that the command registers.
+    const fn new_key(&self) -> ReservationKey {
+        self.list.service_action_reservation_key
+    }
+}
+
+/// Result for the guest: `Ok` if the command was executed, which can leave some paths behind, and
+/// `Err` if it was not.
+type Completion = Result<CommandResult, CommandResult>;
 
 /// Execution of one command over all paths.
 struct PrOut<'a, P, S> {
@@ -199,77 +237,64 @@ pub fn execute<P: PrPath, S: PrKeyStore>(
         cdb: *cdb,
         parameter_list: parameter_list.to_owned(),
     };
+    let (Ok(result) | Err(result)) = pr_out.execute(&command);
     PrOutResult {
-        result: pr_out.execute(&command),
+        result,
         warnings: pr_out.warnings,
     }
 }
 
 impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
-    fn execute(&mut self, command: &PrOutCommand) -> CommandResult {
+    fn execute(&mut self, command: &PrOutCommand) -> Completion {
         use OutServiceAction as Action;
-        let decoded = match Cdb::decode(&command.cdb) {
-            Ok(Cdb::Out(cdb)) => BasicParameterList::without_ids(&command.parameter_list)
-                .map(|list| (cdb.service_action, cdb.scope_type, list)),
-            _ => None,
-        };
-        let Some((action, scope_type, list)) = decoded else {
+        let Some(guest) = GuestCommand::decode(command) else {
             // The logical unit rejects a malformed command.
-            return self.first_success(command).1;
+            return self.first_success(command).map(|(_, result)| result);
         };
-        match action {
-            Action::Register | Action::RegisterAndIgnoreExistingKey => {
-                self.register(command, action, &list)
-            }
-            Action::Release => self.release(command, scope_type, &list),
-            Action::Reserve => self.reserve(command, scope_type, &list),
-            Action::Clear => self.clear(command),
-            Action::Preempt | Action::PreemptAndAbort => self.preempt(command, &list),
-            Action::RegisterAndMove => self.register_and_move(command, &list),
-            Action::ReplaceLostReservation => self.replace_lost_reservation(command, &list),
+        match guest.action {
+            Action::Register | Action::RegisterAndIgnoreExistingKey => self.register(&guest),
+            Action::Release => self.release(&guest),
+            Action::Reserve => self.reserve(&guest),
+            Action::Clear => self.clear(&guest),
+            Action::Preempt | Action::PreemptAndAbort => self.preempt(&guest),
+            Action::RegisterAndMove => self.register_and_move(&guest),
+            Action::ReplaceLostReservation => self.replace_lost_reservation(&guest),
         }
     }
 
     /// Executes RESERVE. The holder may reserve again with the same scope and type. If an
     /// unreachable path is the holder, the other paths get RESERVATION CONFLICT, and this returns
     /// GOOD in its place.
-    fn reserve(
-        &mut self,
-        command: &PrOutCommand,
-        scope_type: ScopeType,
-        list: &BasicParameterList,
-    ) -> CommandResult {
-        let (path, result) = self.first_success(command);
-        let is_conflict = result.status == Status::RESERVATION_CONFLICT;
-        if is_conflict
-            && self.reservation_held_by_unreachable(list.reservation_key) == Some(scope_type)
-        {
-            return CommandResult::from_status(Status::GOOD);
+    fn reserve(&mut self, guest: &GuestCommand<'_>) -> Completion {
+        match self.first_success(guest.command) {
+            Ok((_, result)) => {
+                self.key_store.set_holding(true);
+                Ok(result)
+            }
+            Err(result) => {
+                let key = guest.list.reservation_key;
+                let is_conflict = result.status == Status::RESERVATION_CONFLICT;
+                match is_conflict && self.held_by_unreachable(key) == Some(guest.scope_type) {
+                    true => Ok(CommandResult::from_status(Status::GOOD)),
+                    false => Err(result),
+                }
+            }
         }
-        if path.is_some() {
-            self.key_store.set_holding(true);
-        }
-        result
     }
 
-    fn clear(&mut self, command: &PrOutCommand) -> CommandResult {
-        let (path, result) = self.first_success(command);
-        if path.is_some() {
-            self.disable_key_store();
-            self.drain_unit_attentions(path);
-        }
-        result
+    fn clear(&mut self, guest: &GuestCommand<'_>) -> Completion {
+        let (path, result) = self.first_success(guest.command)?;
+        self.disable_key_store();
+        self.drain_unit_attentions(Some(path));
+        Ok(result)
     }
 
     /// Executes PREEMPT and PREEMPT AND ABORT. All registrations with the victim's key are removed,
     /// including those of the other paths if it is the guest's own key. If the sending path keeps
     /// its registration, the other paths must keep theirs.
-    fn preempt(&mut self, command: &PrOutCommand, list: &BasicParameterList) -> CommandResult {
-        let (own, victim) = (list.reservation_key, list.service_action_reservation_key);
-        let (done, result) = self.first_success(command);
-        let Some(path) = done else {
-            return result;
-        };
+    fn preempt(&mut self, guest: &GuestCommand<'_>) -> Completion {
+        let (own, victim) = (guest.list.reservation_key, guest.new_key());
+        let (path, result) = self.first_success(guest.command)?;
         if victim == own || victim.is_zero() {
             let flags = self.current_flags();
             match self.is_registered_with(path, own, &flags) {
@@ -277,60 +302,44 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                 _ => self.register_others(path, own, &flags),
             }
         }
-        self.drain_unit_attentions(done);
+        self.drain_unit_attentions(Some(path));
         if self.reservation().is_some_and(|held| held.key == own) {
             self.key_store.set_holding(true);
         }
-        result
+        Ok(result)
     }
 
-    fn register_and_move(
-        &mut self,
-        command: &PrOutCommand,
-        list: &BasicParameterList,
-    ) -> CommandResult {
-        let (done, result) = self.first_success(command);
-        let Some(path) = done else {
-            return result;
-        };
-        let flags = command.parameter_list.get(MOVE_FLAGS);
+    fn register_and_move(&mut self, guest: &GuestCommand<'_>) -> Completion {
+        let (path, result) = self.first_success(guest.command)?;
+        let flags = guest.command.parameter_list.get(MOVE_FLAGS);
         let flags = flags.copied().unwrap_or_default();
         if flags & MOVE_UNREG != 0 {
             self.disable_key_store();
-            let own = list.reservation_key;
+            let own = guest.list.reservation_key;
             let flags = BasicParameterList {
                 aptpl: flags & MOVE_APTPL != 0,
                 ..BasicParameterList::default()
             };
             let unregister = PrOutCommand::register(own, ReservationKey::ZERO, &flags);
-            if let Err(result) = self.unregister_others(path, &unregister) {
-                return result;
-            }
+            self.unregister_others(path, &unregister)?;
         }
         self.key_store.set_holding(false);
-        self.drain_unit_attentions(done);
-        result
+        self.drain_unit_attentions(Some(path));
+        Ok(result)
     }
 
-    fn replace_lost_reservation(
-        &mut self,
-        command: &PrOutCommand,
-        list: &BasicParameterList,
-    ) -> CommandResult {
-        let (done, result) = self.first_success(command);
-        let Some(path) = done else {
-            return result;
-        };
+    fn replace_lost_reservation(&mut self, guest: &GuestCommand<'_>) -> Completion {
+        let (path, result) = self.first_success(guest.command)?;
+        self.register_others(path, guest.new_key(), &guest.list);
         let key = PrKey {
-            key: list.service_action_reservation_key,
-            aptpl: list.aptpl,
+            key: guest.new_key(),
+            aptpl: guest.list.aptpl,
         };
-        self.register_others(path, key.key, list);
         if let Err(error) = self.set_and_enable(key) {
             self.warnings.push(error.to_string());
         }
-        self.drain_unit_attentions(done);
-        result
+        self.drain_unit_attentions(Some(path));
+        Ok(result)
     }
 
     fn set_and_enable(&mut self, key: PrKey) -> Result<(), PrKeyStoreError> {

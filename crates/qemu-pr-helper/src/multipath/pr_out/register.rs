@@ -1,11 +1,12 @@
 //! Registrations: each path has its own, and all must have the same key.
 
-use scsi_pr::{
-    AdditionalSense, BasicParameterList, OutServiceAction, ReservationKey, ScopeType, Status,
-};
+use scsi_pr::{AdditionalSense, BasicParameterList, ReservationKey, ScopeType, Status};
 
 use super::send::{completed, decode_sense, is_success};
-use super::{PrKey, PrKeyStore, PrKeyStoreError, PrOut, PrOutCommand, PrPath, unreachable_unit};
+use super::{
+    Completion, GuestCommand, PrKey, PrKeyStore, PrKeyStoreError, PrOut, PrOutCommand, PrPath,
+    unreachable_unit,
+};
 use crate::command::executor::CommandResult;
 
 /// Index of the byte with `SPEC_I_PT` in the parameter list, and the bit (SPC-4, 6.16.3).
@@ -29,78 +30,62 @@ enum PathRegistration {
 
 impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// Executes REGISTER and REGISTER AND IGNORE EXISTING KEY.
-    pub(super) fn register(
-        &mut self,
-        command: &PrOutCommand,
-        action: OutServiceAction,
-        list: &BasicParameterList,
-    ) -> CommandResult {
-        let new = list.service_action_reservation_key;
-        let old = (action == OutServiceAction::Register).then_some(list.reservation_key);
-        if new.is_zero() {
-            return match old {
+    pub(super) fn register(&mut self, guest: &GuestCommand<'_>) -> Completion {
+        if guest.new_key().is_zero() {
+            return match guest.old_key() {
                 // A nexus that is not registered remains unregistered.
-                Some(ReservationKey::ZERO) => self.first_success(command).1,
-                _ => self.unregister(command, action, old, list),
+                Some(ReservationKey::ZERO) => {
+                    self.first_success(guest.command).map(|(_, result)| result)
+                }
+                _ => self.unregister(guest),
             };
         }
-        let before = match self.key_store.key() {
-            Ok(key) => key,
-            Err(error) => return self.key_store_failed(&error),
-        };
+        let before = self.key_store.key();
+        let before = before.map_err(|error| self.key_store_failed(&error))?;
         let key = PrKey {
-            key: new,
-            aptpl: list.aptpl,
+            key: guest.new_key(),
+            aptpl: guest.list.aptpl,
         };
         // Clusters register the same key repeatedly.
         let is_changed = before != Some(key);
         // Send multipathd the key first: if it rejects the key, no path has been changed yet.
         if is_changed && let Err(error) = self.key_store.set_key(key) {
             self.restore_key(before);
-            return self.key_store_failed(&error);
+            return Err(self.key_store_failed(&error));
         }
-        let result = self.register_paths(command, old, before, list);
+        let result = self.register_paths(guest, before);
         if is_changed && !self.was_fenced {
-            match &result {
+            match result {
                 Ok(_) => self.enable_key_store(),
                 Err(_) => self.restore_key(before),
             }
         }
-        let (Ok(result) | Err(result)) = result;
         result
     }
 
-    /// Registers one path after another. After an error, which is the result for the guest, the
-    /// paths have the keys that they had before.
-    fn register_paths(
-        &mut self,
-        command: &PrOutCommand,
-        old: Option<ReservationKey>,
-        before: Option<PrKey>,
-        list: &BasicParameterList,
-    ) -> Result<CommandResult, CommandResult> {
-        let new = list.service_action_reservation_key;
+    /// Registers one path after another. After an error, the paths have the keys that they had
+    /// before.
+    fn register_paths(&mut self, guest: &GuestCommand<'_>, before: Option<PrKey>) -> Completion {
+        let (old, new, list) = (guest.old_key(), guest.new_key(), &guest.list);
         // A path can have a pending unit attention of a PREEMPT that this host sent while the path
-        // was unreachable. Drop it, so that it is not taken for a preemption by another host now.
-        // The unit attention of the first path is for the guest.
+        // was unreachable. Drop it, so that it is not taken for a preemption by another host now. The
+        // unit attention of the first path is for the guest.
         self.drain_unit_attentions(Some(0));
-        let (first, result) = match self.first_success(command) {
-            (Some(path), result) => (path, result),
-            (None, result) => match self.find_path_with_new_key(&result, old, before, list) {
-                Some(path) => (path, CommandResult::from_status(Status::GOOD)),
-                None => return Err(result),
-            },
-        };
+        let (first, result) = self.first_success(guest.command).or_else(|result| {
+            let path = self.find_path_with_new_key(guest, &result, before);
+            let path = path.ok_or(result)?;
+            Ok((path, CommandResult::from_status(Status::GOOD)))
+        })?;
         let mut registered = vec![(first, old)];
         for path in self.other_paths(first) {
-            match self.register_path(path, command, old, list) {
+            match self.register_path(path, guest) {
                 PathRegistration::Registered(old) => registered.push((path, old)),
                 PathRegistration::Unreachable => self.warn_path(
                     path,
                     "unreachable and not registered: multipathd registers it when it returns",
                 ),
                 PathRegistration::Rejected(result) => {
-                    self.roll_back(&registered, command, before, list);
+                    self.roll_back(&registered, guest, before);
                     return Err(result);
                 }
                 PathRegistration::Fenced(result) => {
@@ -120,25 +105,24 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
 
     /// Returns a path that already has the new key, after all paths rejected the command.
     ///
-    /// A path can reject the old key because it already has the new one, while the path with the
-    /// old key is gone. If multipathd's key proves that the guest registered the old key, either
+    /// A path can reject the old key because it already has the new one, while the path with the old
+    /// key is gone. If multipathd's key proves that the guest registered the old key, either
     /// multipathd has registered a returning path since then, or a reply to the guest was lost. If
-    /// any path does not have the new key, the result is `None`: that path may have lost the old
-    /// key to another host, which has fenced the guest.
+    /// any path does not have the new key, the result is `None`: that path may have lost the old key
+    /// to another host, which has fenced the guest.
     fn find_path_with_new_key(
         &mut self,
+        guest: &GuestCommand<'_>,
         result: &CommandResult,
-        old: Option<ReservationKey>,
         before: Option<PrKey>,
-        list: &BasicParameterList,
     ) -> Option<usize> {
-        let new = list.service_action_reservation_key;
+        let (old, new) = (guest.old_key(), guest.new_key());
         let was_old = before.is_some_and(|before| Some(before.key) == old && before.key != new);
         if result.status != Status::RESERVATION_CONFLICT || !was_old {
             return None;
         }
         let has_new: Vec<_> = (0..self.paths.len())
-            .map(|path| self.is_registered_with(path, new, list))
+            .map(|path| self.is_registered_with(path, new, &guest.list))
             .collect();
         match has_new.contains(&Some(false)) {
             true => None,
@@ -146,31 +130,25 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         }
     }
 
-    /// Registers a path as the first one, whose key was `old`.
+    /// Registers a path after the first one.
     ///
     /// A path can reject the old key because it already has the new one: from an attempt that was
-    /// interrupted, or because the logical unit does not distinguish ports (`ALL_TG_PT`). Or the
-    /// path has lost the old key: it was gone, and multipathd did not register it again.
-    fn register_path(
-        &mut self,
-        path: usize,
-        command: &PrOutCommand,
-        old: Option<ReservationKey>,
-        list: &BasicParameterList,
-    ) -> PathRegistration {
-        let new = list.service_action_reservation_key;
-        let mut outcome = self.send_with_retry(path, command);
+    /// interrupted, or because the logical unit does not distinguish ports (`ALL_TG_PT`). Or the path
+    /// has lost the old key: it was gone, and multipathd did not register it again.
+    fn register_path(&mut self, path: usize, guest: &GuestCommand<'_>) -> PathRegistration {
+        let (old, new, list) = (guest.old_key(), guest.new_key(), &guest.list);
+        let mut outcome = self.send_with_retry(path, guest.command);
         let was_preempted = self.was_preempted;
         // The first path has registered the named initiator ports, and this path leads to the same
         // target port. So register this path alone.
-        if names_initiator_ports(command)
+        if names_initiator_ports(guest.command)
             && completed(outcome).is_some_and(|result| is_invalid_parameter_list(&result))
         {
             outcome = self.send_register(path, old.unwrap_or_default(), new, list);
         }
         let mut known = old;
-        // Try the keys that the path can have instead of `old`. A guest that names no old key
-        // although the path has another key must get the conflict.
+        // Try the keys that the path can have instead of `old`. A guest that names no old key although
+        // the path has another key must get the conflict.
         let guesses = [new, ReservationKey::ZERO];
         let guesses = guesses.into_iter().filter(|guess| Some(*guess) != old);
         // Then try again, because multipathd may have registered the path between two commands.
@@ -198,26 +176,24 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     fn roll_back(
         &mut self,
         registered: &[RegisteredPath],
-        command: &PrOutCommand,
+        guest: &GuestCommand<'_>,
         before: Option<PrKey>,
-        list: &BasicParameterList,
     ) {
-        let new = list.service_action_reservation_key;
+        let new = guest.new_key();
         let flags = BasicParameterList {
-            aptpl: before.map_or(list.aptpl, |before| before.aptpl),
-            ..list.clone()
+            aptpl: before.map_or(guest.list.aptpl, |before| before.aptpl),
+            ..guest.list.clone()
         };
         for &(path, old) in registered {
-            let is_restored = match old {
-                Some(old) => old == new || is_success(self.send_register(path, new, old, &flags)),
-                None => false,
-            };
+            let is_restored = old.is_some_and(|old| {
+                old == new || is_success(self.send_register(path, new, old, &flags))
+            });
             if !is_restored {
                 let text = format!("is registered with key {new} although the command failed");
                 self.warn_path(path, &text);
             }
         }
-        if names_initiator_ports(command) {
+        if names_initiator_ports(guest.command) {
             self.warnings.push(format!(
                 "initiator ports named by a failed command (SPEC_I_PT) may be registered with key \
                  {new}"
@@ -254,24 +230,13 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     }
 
     /// Removes all registrations. This does not require multipathd.
-    fn unregister(
-        &mut self,
-        command: &PrOutCommand,
-        action: OutServiceAction,
-        old: Option<ReservationKey>,
-        list: &BasicParameterList,
-    ) -> CommandResult {
-        let (first, result) = match self.first_success(command) {
-            (Some(path), result) => (path, result),
-            (None, result) => return result,
-        };
+    fn unregister(&mut self, guest: &GuestCommand<'_>) -> Completion {
+        let (first, result) = self.first_success(guest.command)?;
         self.disable_key_store();
-        let command = PrOutCommand::new(action, ScopeType(0), list);
-        if let Err(result) = self.unregister_others(first, &command) {
-            return result;
-        }
-        self.unregister_unreachable(first, old, list);
-        result
+        let command = PrOutCommand::new(guest.action, ScopeType(0), &guest.list);
+        self.unregister_others(first, &command)?;
+        self.unregister_unreachable(first, guest.old_key(), &guest.list);
+        Ok(result)
     }
 
     /// Sends a command that removes the registration to all paths except `first`.

@@ -1,29 +1,24 @@
 //! RELEASE: only the nexus that holds a reservation can end it, and it is not known which path that
 //! is.
 
-use scsi_pr::{AdditionalSense, BasicParameterList, ReservationKey, ScopeType, SenseKey, Status};
+use scsi_pr::{AdditionalSense, ReservationKey, SenseKey, Status};
 
 use super::send::is_not_registered;
-use super::{PrKeyStore, PrOut, PrOutCommand, PrPath, unreachable_unit};
+use super::{Completion, GuestCommand, PrKeyStore, PrOut, PrPath, unreachable_unit};
 use crate::command::executor::CommandResult;
 use crate::command::sg::TransportOutcome;
 
 impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
-    /// Sends RELEASE to every path. On a nexus that is registered and holds nothing, the command
-    /// has no effect and its status is GOOD.
-    pub(super) fn release(
-        &mut self,
-        command: &PrOutCommand,
-        scope_type: ScopeType,
-        list: &BasicParameterList,
-    ) -> CommandResult {
-        let key = list.reservation_key;
+    /// Sends RELEASE to every path. On a nexus that is registered and holds nothing, the command has
+    /// no effect and its status is GOOD.
+    pub(super) fn release(&mut self, guest: &GuestCommand<'_>) -> Completion {
+        let key = guest.list.reservation_key;
         let (mut good, mut rejected, mut unreachable) = (None, None, None);
         for path in 0..self.paths.len() {
             // Until one path has answered, a unit attention is for the guest.
             let outcome = match good.or(rejected) {
-                None => self.send(path, command),
-                Some(_) => self.send_with_retry(path, command),
+                None => self.send(path, guest.command),
+                Some(_) => self.send_with_retry(path, guest.command),
             };
             match outcome {
                 TransportOutcome::Completed(result) => match result.status {
@@ -31,7 +26,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                     Status::GOOD => good = Some(result),
                     _ if is_not_registered(&result) => rejected = Some(result),
                     // Usually the holder reports that the scope or the type is wrong.
-                    _ => return result,
+                    _ => return Err(result),
                 },
                 TransportOutcome::NotDelivered(result) | TransportOutcome::Unknown(result) => {
                     unreachable = Some(result);
@@ -39,32 +34,27 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             }
         }
         let Some(good) = good else {
-            let result = rejected.or(unreachable);
-            return result.unwrap_or_else(unreachable_unit);
+            return Err(rejected.or(unreachable).unwrap_or_else(unreachable_unit));
         };
         if let Some(rejected) = rejected
             && self.is_own_reservation(key)
         {
-            return rejected;
+            return Err(rejected);
         }
-        match self.reservation_held_by_unreachable(key) {
+        match self.held_by_unreachable(key) {
             None => {}
-            Some(held) if held != scope_type => {
-                return CommandResult::check_condition(
+            Some(held) if held != guest.scope_type => {
+                return Err(CommandResult::check_condition(
                     SenseKey::IllegalRequest,
                     AdditionalSense::INVALID_RELEASE_OF_PERSISTENT_RESERVATION,
-                );
+                ));
             }
-            Some(_) => {
-                if let Err(result) = self.release_unreachable(command, scope_type, key) {
-                    return result;
-                }
-            }
+            Some(_) => self.release_unreachable(guest)?,
         }
         self.drain_unit_attentions(None);
         self.key_store.set_holding(false);
         self.warn_if_still_reserved(key);
-        good
+        Ok(good)
     }
 
     /// Warns about a reservation of a path that was removed from the map. A preemption could end

@@ -29,7 +29,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     pub(super) fn first_success(
         &mut self,
         command: &PrOutCommand,
-    ) -> (Option<usize>, CommandResult) {
+    ) -> Result<(usize, CommandResult), CommandResult> {
         let (mut rejected, mut not_delivered, mut unknown) = (None, None, None);
         for path in 0..self.paths.len() {
             // A unit attention is for the guest, unless the guest gets another path's result.
@@ -39,9 +39,9 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             };
             match outcome {
                 TransportOutcome::Completed(result) => match result.status {
-                    Status::GOOD => return (Some(path), result),
+                    Status::GOOD => return Ok((path, result)),
                     _ if is_not_registered(&result) => rejected = Some(result),
-                    _ => return (None, result),
+                    _ => return Err(result),
                 },
                 TransportOutcome::NotDelivered(result) => not_delivered = Some(result),
                 TransportOutcome::Unknown(result) => unknown = Some(result),
@@ -52,10 +52,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             // A conflict can be the consequence of executing the command twice.
             false => unknown.or(rejected),
         };
-        (
-            None,
-            result.or(not_delivered).unwrap_or_else(unreachable_unit),
-        )
+        Err(result.or(not_delivered).unwrap_or_else(unreachable_unit))
     }
 
     /// Sends a command to a path.

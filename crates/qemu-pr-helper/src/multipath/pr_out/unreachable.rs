@@ -12,7 +12,7 @@ use scsi_pr::{
 };
 
 use super::send::{RESERVATION_LENGTH, is_success};
-use super::{PrKeyStore, PrOut, PrOutCommand, PrPath};
+use super::{GuestCommand, PrKeyStore, PrOut, PrOutCommand, PrPath};
 use crate::command::executor::CommandResult;
 
 /// Allocation length for READ KEYS in bytes: the maximum of the protocol with QEMU.
@@ -27,10 +27,7 @@ const UNUSED_TYPE: ScopeType = ScopeType(0x05);
 
 impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// Returns scope and type of the reservation if an unreachable path with `key` holds it.
-    pub(super) fn reservation_held_by_unreachable(
-        &mut self,
-        key: ReservationKey,
-    ) -> Option<ScopeType> {
+    pub(super) fn held_by_unreachable(&mut self, key: ReservationKey) -> Option<ScopeType> {
         if key.is_zero() || self.unreachable_count() == 0 {
             return None;
         }
@@ -41,22 +38,19 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
 
     /// Ends a reservation that an unreachable path holds.
     ///
-    /// A reachable path preempts it, which makes that path the holder, and releases it. The
-    /// standard has no other way that preserves the registrations of other initiators. The
-    /// preemption removes the registrations of the other paths of this map. Reachable ones are
-    /// registered again here; multipathd registers the others when they return.
-    ///
-    /// Returns the result of a path that rejected a command as an error.
+    /// A reachable path preempts it, which makes that path the holder, and releases it. The standard
+    /// has no other way that preserves the registrations of other initiators. The preemption removes
+    /// the registrations of the other paths of this map. Reachable ones are registered again here;
+    /// multipathd registers the others when they return.
     pub(super) fn release_unreachable(
         &mut self,
-        release: &PrOutCommand,
-        scope_type: ScopeType,
-        key: ReservationKey,
+        release: &GuestCommand<'_>,
     ) -> Result<(), CommandResult> {
+        let key = release.list.reservation_key;
         let flags = self.current_flags();
-        let (holder, result) = self.first_success(&PrOutCommand::preempt(key, key, scope_type));
-        let holder = holder.ok_or(result)?;
-        let released = self.send_with_retry(holder, release);
+        let preempt = PrOutCommand::preempt(key, key, release.scope_type);
+        let (holder, _) = self.first_success(&preempt)?;
+        let released = self.send_with_retry(holder, release.command);
         if !is_success(released) {
             // Another initiator has preempted this path between PREEMPT and RELEASE.
             return Err(released.into_result());
