@@ -1,9 +1,9 @@
-//! Deadline of a command on a multipath map, and the check that the helper still waits for its
-//! reply.
+//! Deadline of a command on a multipath map, the check that the helper still waits for its reply,
+//! and the division of the time among paths.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
@@ -61,11 +61,6 @@ impl PendingRequest {
         }
     }
 
-    /// Returns the deadline.
-    pub(super) const fn deadline(&self) -> Deadline {
-        self.deadline
-    }
-
     /// Returns whether the deadline is ahead and the helper has not closed its end of the socket.
     ///
     /// A command must not be executed after the guest has been informed that it failed, so a worker
@@ -79,6 +74,40 @@ impl PendingRequest {
         let result = poll(&mut sockets, Some(&Timespec::default()));
         // poll(2) reports a hang-up even if no events are requested.
         result.is_err() || sockets.iter().any(|socket| !socket.revents().is_empty())
+    }
+}
+
+/// Division of the time of a request among paths.
+#[derive(Clone, Debug)]
+pub(super) struct TimeBudget {
+    pending: PendingRequest,
+    end: Instant,
+    share: Duration,
+}
+
+impl TimeBudget {
+    /// Creates the budget of a request that may try `paths` paths, none of which may answer. One
+    /// more share is left for the work after that.
+    pub(super) fn new(pending: &PendingRequest, paths: usize) -> Self {
+        let (now, time_left) = (Instant::now(), pending.deadline.time_left());
+        let shares = u32::try_from(paths.saturating_add(1)).unwrap_or(u32::MAX);
+        Self {
+            pending: pending.clone(),
+            // A deadline beyond the range of the clock leaves no time.
+            end: now.checked_add(time_left).unwrap_or(now),
+            share: time_left.checked_div(shares).unwrap_or(time_left),
+        }
+    }
+
+    /// Returns the time limit for one reply: a path's share, or the time left if that is shorter.
+    pub(super) fn path_timeout(&self) -> Duration {
+        let left = self.end.saturating_duration_since(Instant::now());
+        left.min(self.share)
+    }
+
+    /// Returns [`PendingRequest::is_pending`].
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending.is_pending()
     }
 }
 

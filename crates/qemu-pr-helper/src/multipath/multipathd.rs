@@ -17,8 +17,7 @@ use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::geteuid;
 
-use super::deadline::PendingRequest;
-use super::paths::TimeBudget;
+use super::deadline::TimeBudget;
 use super::pr_out::{PrKey, PrKeyStore, PrKeyStoreError};
 use super::worker_trace::WorkerTrace;
 use crate::command::command_log;
@@ -61,23 +60,16 @@ pub(super) struct Multipathd {
     map: String,
     sockets: SocketNames,
     budget: TimeBudget,
-    pending: PendingRequest,
     trace: WorkerTrace,
 }
 
 impl Multipathd {
     /// Creates a client for the map with the kernel's name `map` (`dm-N`).
-    pub(super) fn new(
-        map: String,
-        budget: TimeBudget,
-        pending: PendingRequest,
-        trace: WorkerTrace,
-    ) -> Self {
+    pub(super) fn new(map: String, budget: TimeBudget, trace: WorkerTrace) -> Self {
         Self {
             map,
             sockets: SocketNames::from_env(),
             budget,
-            pending,
             trace,
         }
     }
@@ -117,7 +109,7 @@ impl Multipathd {
         let timeout = self.budget.path_timeout().min(timeout);
         // A socket timeout of zero would mean no timeout.
         let timeout = timeout.max(Duration::from_millis(1));
-        let reply = match command.starts_with(QUERY) || self.pending.is_pending() {
+        let reply = match command.starts_with(QUERY) || self.budget.is_pending() {
             true => self.sockets.exchange(command, timeout),
             false => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
@@ -305,7 +297,7 @@ fn connect(name: &[u8], timeout: Duration) -> io::Result<UnixStream> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::deadline::tests::pending;
+    use super::super::deadline::{PendingRequest, tests::pending};
     use super::*;
     use scsi_pr::ReservationKey;
     use std::os::unix::net::UnixListener;
@@ -334,12 +326,11 @@ mod tests {
         })
     }
 
-    fn client(sockets: Vec<OsString>, pending: PendingRequest) -> Multipathd {
+    fn client(sockets: Vec<OsString>, pending: &PendingRequest) -> Multipathd {
         Multipathd {
             map: "dm-3".to_owned(),
             sockets: SocketNames(sockets),
-            budget: TimeBudget::new(Duration::from_secs(30), 2),
-            pending,
+            budget: TimeBudget::new(pending, 2),
             trace: WorkerTrace::default(),
         }
     }
@@ -353,7 +344,7 @@ mod tests {
         let path = dir.path().join("socket");
         let multipathd = spawn_multipathd(&path, replies);
         let (pending, _helper) = pending();
-        let mut client = client(vec!["/nowhere".into(), path.into()], pending);
+        let mut client = client(vec!["/nowhere".into(), path.into()], &pending);
         let result = run(&mut client);
         (result, multipathd.join().unwrap())
     }
@@ -436,7 +427,7 @@ mod tests {
     #[test]
     fn absent_multipathd_is_reported() {
         let (pending, _helper) = pending();
-        let mut client = client(vec!["@no such socket".into()], pending);
+        let mut client = client(vec!["@no such socket".into()], &pending);
         let error = client.key().unwrap_err().to_string();
         assert!(error.contains("start it"), "{error}");
         assert!(error.contains("@no such socket"), "{error}");
@@ -447,7 +438,7 @@ mod tests {
         let (result, commands) = with_replies(&["set\n", "0xc3\n"], |client| {
             let (pending, helper) = pending();
             drop(helper);
-            client.pending = pending;
+            client.budget = TimeBudget::new(&pending, 2);
             let key = client.key();
             (key, client.set_key(KEY), client.disable())
         });

@@ -18,7 +18,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use scsi_pr::{AdditionalSense, SenseKey, Status};
 
-use super::deadline::PendingRequest;
+use super::deadline::{PendingRequest, TimeBudget};
 use super::pr_out::{PrPath, decode_sense};
 use super::worker_trace::WorkerTrace;
 use crate::command::command_log;
@@ -32,40 +32,12 @@ const NOT_READY: u8 = 0x04;
 /// Delay between two attempts at a path that is busy, or that could not be reached.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Time budget of a command, and the share of each path.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TimeBudget {
-    end: Instant,
-    share: Duration,
-}
-
-impl TimeBudget {
-    /// Creates the budget of a command with `timeout` that may try `paths` paths, none of which may
-    /// answer. One more share is left for the work after that.
-    pub(super) fn new(timeout: Duration, paths: usize) -> Self {
-        let shares = u32::try_from(paths.saturating_add(1)).unwrap_or(u32::MAX);
-        let now = Instant::now();
-        Self {
-            // A timeout that exceeds the range of the clock leaves no time.
-            end: now.checked_add(timeout).unwrap_or(now),
-            share: timeout.checked_div(shares).unwrap_or(timeout),
-        }
-    }
-
-    /// Returns the time limit for one reply: a path's share, or the time left if that is shorter.
-    pub(super) fn path_timeout(&self) -> Duration {
-        let left = self.end.saturating_duration_since(Instant::now());
-        left.min(self.share)
-    }
-}
-
 /// Path of a map, or the map itself. `Display` is its name.
 #[derive(Debug)]
 pub(super) struct MapPath {
     name: String,
     /// Shared with threads that hang.
     device: Arc<PathDevice>,
-    budget: TimeBudget,
     /// Whether a command got no reply in time. No further commands are sent then.
     timed_out: bool,
     trace: WorkerTrace,
@@ -76,10 +48,10 @@ pub(super) struct MapPath {
 struct PathDevice {
     node: PathBuf,
     id: DeviceId,
+    budget: TimeBudget,
     file: OnceLock<File>,
     /// Reason why the node cannot be opened, unless the device is gone.
     open_error: OnceLock<String>,
-    pending: PendingRequest,
 }
 
 impl PathDevice {
@@ -114,13 +86,17 @@ impl PathDevice {
                 if !matches!(errno, Some(Errno::NXIO | Errno::NODEV)) {
                     self.open_error.get_or_init(|| error.to_string());
                 }
-                return not_delivered(AdditionalSense::IO_PROCESS_TERMINATED);
+                return TransportOutcome::NotDelivered(aborted(
+                    AdditionalSense::IO_PROCESS_TERMINATED,
+                ));
             }
         };
         let left = timeout.saturating_sub(start.elapsed());
         let is_change = !matches!(data, Data::FromDevice(_));
-        if left.is_zero() || (is_change && !self.pending.is_pending()) {
-            return not_delivered(AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING);
+        if left.is_zero() || (is_change && !self.budget.is_pending()) {
+            return TransportOutcome::NotDelivered(aborted(
+                AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING,
+            ));
         }
         match sg::execute_sg_io(file.as_fd(), cdb, data, left) {
             TransportOutcome::Completed(result) if is_unavailable(&result) => {
@@ -133,36 +109,28 @@ impl PathDevice {
 
 impl MapPath {
     /// Creates the pseudo-path of the map itself: the kernel chooses a path for each command.
-    pub(super) fn map(
-        descriptor: OwnedFd,
-        id: DeviceId,
-        budget: TimeBudget,
-        pending: &PendingRequest,
-        trace: &WorkerTrace,
-    ) -> Self {
-        let map = Self::new("map".to_owned(), PathBuf::new(), id, budget, pending, trace);
-        map.device.file.get_or_init(|| File::from(descriptor));
-        map
+    pub(super) fn map(map: OwnedFd, id: DeviceId, budget: TimeBudget, trace: &WorkerTrace) -> Self {
+        let file = OnceLock::from(File::from(map));
+        Self::new("map".to_owned(), id, file, budget, trace)
     }
 
     fn new(
         name: String,
-        node: PathBuf,
         id: DeviceId,
+        file: OnceLock<File>,
         budget: TimeBudget,
-        pending: &PendingRequest,
         trace: &WorkerTrace,
     ) -> Self {
+        let device = PathDevice {
+            node: Path::new("/dev").join(&name),
+            id,
+            budget,
+            file,
+            open_error: OnceLock::new(),
+        };
         Self {
             name,
-            device: Arc::new(PathDevice {
-                node,
-                id,
-                file: OnceLock::new(),
-                open_error: OnceLock::new(),
-                pending: pending.clone(),
-            }),
-            budget,
+            device: Arc::new(device),
             timed_out: false,
             trace: trace.clone(),
         }
@@ -181,12 +149,16 @@ impl MapPath {
     fn execute(&mut self, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> TransportOutcome {
         const TIMEOUT: AdditionalSense = AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING;
         if self.timed_out {
-            return unknown(TIMEOUT);
+            return TransportOutcome::Unknown(aborted(TIMEOUT));
         }
-        let (device, cdb, timeout) = (Arc::clone(&self.device), *cdb, self.budget.path_timeout());
+        let (device, cdb, timeout) = (
+            Arc::clone(&self.device),
+            *cdb,
+            self.device.budget.path_timeout(),
+        );
         // Nothing waits for the reply any more, so the command must not be executed.
         if timeout.is_zero() {
-            return not_delivered(TIMEOUT);
+            return TransportOutcome::NotDelivered(aborted(TIMEOUT));
         }
         let (sender, receiver) = channel();
         let execute = move |data: Data<'_>| device.execute(&cdb, data, timeout);
@@ -210,7 +182,7 @@ impl MapPath {
         }
         let Ok((outcome, bytes)) = receiver.recv_timeout(timeout) else {
             self.timed_out = true;
-            return unknown(TIMEOUT);
+            return TransportOutcome::Unknown(aborted(TIMEOUT));
         };
         if let Data::FromDevice(buffer) = data {
             buffer.copy_from_slice(&bytes);
@@ -252,18 +224,9 @@ fn is_unavailable(result: &CommandResult) -> bool {
     })
 }
 
-fn not_delivered(code: AdditionalSense) -> TransportOutcome {
-    TransportOutcome::NotDelivered(CommandResult::check_condition(
-        SenseKey::AbortedCommand,
-        code,
-    ))
-}
-
-fn unknown(code: AdditionalSense) -> TransportOutcome {
-    TransportOutcome::Unknown(CommandResult::check_condition(
-        SenseKey::AbortedCommand,
-        code,
-    ))
+/// Returns the result of a command that ended without an answer from the logical unit.
+pub(super) fn aborted(code: AdditionalSense) -> CommandResult {
+    CommandResult::check_condition(SenseKey::AbortedCommand, code)
 }
 
 /// Returns the paths of the map at `sysfs_dir`, sorted by name. Paths that the SCSI layer has given
@@ -286,10 +249,9 @@ pub(super) fn discover_paths(
         found.push((!is_running, name, id));
     }
     found.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
-    let budget = TimeBudget::new(pending.deadline().time_left(), found.len());
+    let budget = TimeBudget::new(pending, found.len());
     let path = |(_, name, id): (bool, String, DeviceId)| {
-        let node = Path::new("/dev").join(&name);
-        MapPath::new(name, node, id, budget, pending, trace)
+        MapPath::new(name, id, OnceLock::new(), budget.clone(), trace)
     };
     Ok(found.into_iter().map(path).collect())
 }
@@ -302,15 +264,10 @@ mod tests {
     #[test]
     fn path_executes_no_change_after_the_helper_hangs_up() {
         let (pending, helper) = pending();
-        let budget = TimeBudget::new(Duration::from_secs(60), 1);
+        let budget = TimeBudget::new(&pending, 1);
         let file = tempfile::tempfile().unwrap();
-        let mut path = MapPath::map(
-            file.into(),
-            DeviceId::Unknown,
-            budget,
-            &pending,
-            &WorkerTrace::default(),
-        );
+        let trace = WorkerTrace::default();
+        let mut path = MapPath::map(file.into(), DeviceId::Unknown, budget, &trace);
         let cdb = [0x5f; CDB_SIZE];
         // A regular file does not support SG_IO, so the kernel answers.
         let outcome = path.send(&cdb, Data::ToDevice(&[]));

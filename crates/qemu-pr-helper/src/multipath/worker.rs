@@ -18,17 +18,16 @@ use pr_helper_protocol::Direction;
 use rustix::net::{SendFlags, send};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::{CapabilitySet, set_name};
-use scsi_pr::{AdditionalSense, SenseKey};
+use scsi_pr::AdditionalSense;
 
 use super::channel;
-use super::deadline::{Deadline, PendingRequest};
+use super::deadline::{Deadline, PendingRequest, TimeBudget};
 use super::message::{CommandReport, WorkerReply, WorkerRequest};
 use super::multipathd::Multipathd;
-use super::paths::{MapPath, TimeBudget, discover_paths};
+use super::paths::{MapPath, aborted, discover_paths};
 use super::pr_out::{self, PrPath as _};
 use super::worker_trace::WorkerTrace;
 use crate::command::device::{self, DeviceId, DeviceKind};
-use crate::command::executor::CommandResult;
 use crate::command::request_device::FdAccess;
 use crate::command::sg::TransportOutcome;
 use crate::process::privileges;
@@ -82,7 +81,7 @@ fn try_run(socket: &OwnedFd, context: WorkerContext) -> io::Result<()> {
     let mut reply = reply.unwrap_or_else(|error| {
         WorkerReply::Report(CommandReport {
             warnings: vec![format!("command rejected: {error}")],
-            ..CommandReport::from_result(aborted())
+            ..CommandReport::from_result(aborted(AdditionalSense::IO_PROCESS_TERMINATED))
         })
     });
     if let WorkerReply::Report(report) = &mut reply {
@@ -92,14 +91,6 @@ fn try_run(socket: &OwnedFd, context: WorkerContext) -> io::Result<()> {
     // Drop the paths after the reply, because closing a path can hang too.
     drop(paths);
     Ok(())
-}
-
-/// Returns the result of a command that was not executed.
-fn aborted() -> CommandResult {
-    CommandResult::check_condition(
-        SenseKey::AbortedCommand,
-        AdditionalSense::IO_PROCESS_TERMINATED,
-    )
 }
 
 /// Checks the descriptor and executes the command. The helper has checked the descriptor already,
@@ -130,9 +121,8 @@ fn execute(
     *paths = discover_paths(&sysfs_dir, pending, trace)?;
     match request.command.direction() {
         Direction::In => {
-            let time_left = pending.deadline().time_left();
-            let budget = TimeBudget::new(time_left, paths.len().saturating_add(1));
-            paths.insert(0, MapPath::map(map, id, budget, pending, trace));
+            let budget = TimeBudget::new(pending, paths.len().saturating_add(1));
+            paths.insert(0, MapPath::map(map, id, budget, trace));
             Ok(WorkerReply::Report(execute_in(request, paths)))
         }
         Direction::Out if access != FdAccess::Writable => {
@@ -164,7 +154,9 @@ fn execute_in(request: &WorkerRequest, paths: &mut [MapPath]) -> CommandReport {
             }
         }
     }
-    CommandReport::from_result(last.unwrap_or_else(aborted))
+    CommandReport::from_result(
+        last.unwrap_or_else(|| aborted(AdditionalSense::IO_PROCESS_TERMINATED)),
+    )
 }
 
 /// Executes PERSISTENT RESERVE OUT over all paths.
@@ -177,8 +169,8 @@ fn execute_out(
 ) -> CommandReport {
     let name = sysfs_dir.file_name().unwrap_or_default().to_string_lossy();
     let name = name.into_owned();
-    let budget = TimeBudget::new(pending.deadline().time_left(), paths.len());
-    let mut multipathd = Multipathd::new(name, budget, pending.clone(), trace.clone());
+    let budget = TimeBudget::new(pending, paths.len());
+    let mut multipathd = Multipathd::new(name, budget, trace.clone());
     let cdb = request.command.cdb();
     let done = pr_out::execute(paths, &mut multipathd, cdb, &request.parameter_list);
     let mut warnings = done.warnings;

@@ -102,6 +102,25 @@ pub struct PrOutResult {
     pub warnings: Vec<String>,
 }
 
+/// Registration of a path: its key, and the flags of the command that makes it. The key zero stands
+/// for no registration.
+#[derive(Clone, Copy, Default)]
+struct Registration {
+    key: ReservationKey,
+    all_tg_pt: bool,
+    aptpl: bool,
+}
+
+impl Registration {
+    /// Returns no registration, to be made with the same flags.
+    fn removed(self) -> Self {
+        Self {
+            key: ReservationKey::ZERO,
+            ..self
+        }
+    }
+}
+
 /// PERSISTENT RESERVE OUT command.
 struct PrOutCommand {
     cdb: [u8; CDB_SIZE],
@@ -109,10 +128,24 @@ struct PrOutCommand {
 }
 
 impl PrOutCommand {
-    fn new(action: OutServiceAction, scope_type: ScopeType, list: &BasicParameterList) -> Self {
+    /// Creates a command of a nexus that is registered with `key`. `new` supplies the service action
+    /// reservation key and the flags.
+    fn new(
+        service_action: OutServiceAction,
+        scope_type: ScopeType,
+        key: ReservationKey,
+        new: Registration,
+    ) -> Self {
+        let list = BasicParameterList {
+            reservation_key: key,
+            service_action_reservation_key: new.key,
+            spec_i_pt: None,
+            all_tg_pt: new.all_tg_pt,
+            aptpl: new.aptpl,
+        };
         let parameter_list = list.encode();
         let cdb = PersistentReserveOut {
-            service_action: action,
+            service_action,
             scope_type,
             // The length is 24, because the list contains no TransportIDs.
             parameter_list_length: u32::try_from(parameter_list.len()).unwrap_or(u32::MAX),
@@ -127,24 +160,17 @@ impl PrOutCommand {
     /// Creates a PREEMPT of all registrations with the key `victim`, sent by a nexus that is
     /// registered with `own`.
     fn preempt(own: ReservationKey, victim: ReservationKey, scope_type: ScopeType) -> Self {
-        let list = BasicParameterList {
-            reservation_key: own,
-            service_action_reservation_key: victim,
-            ..BasicParameterList::default()
+        let victim = Registration {
+            key: victim,
+            ..Registration::default()
         };
-        Self::new(OutServiceAction::Preempt, scope_type, &list)
+        Self::new(OutServiceAction::Preempt, scope_type, own, victim)
     }
 
-    /// Creates a REGISTER of `new` on a nexus that is registered with `old`; zero stands for a
-    /// nexus that is not registered. `flags` supplies the other fields.
-    fn register(old: ReservationKey, new: ReservationKey, flags: &BasicParameterList) -> Self {
-        let list = BasicParameterList {
-            reservation_key: old,
-            service_action_reservation_key: new,
-            spec_i_pt: None,
-            ..*flags
-        };
-        Self::new(OutServiceAction::Register, ScopeType(0), &list)
+    /// Creates a REGISTER of `new` on a nexus that is registered with `old`; zero stands for a nexus
+    /// that is not registered.
+    fn register(old: ReservationKey, new: Registration) -> Self {
+        Self::new(OutServiceAction::Register, ScopeType(0), old, new)
     }
 
     /// Returns whether the command can be sent twice: the logical unit responds to the repetition
@@ -170,7 +196,10 @@ struct GuestCommand<'a> {
     command: &'a PrOutCommand,
     action: OutServiceAction,
     scope_type: ScopeType,
-    list: BasicParameterList,
+    /// Reservation key: the key that the guest is registered with.
+    key: ReservationKey,
+    /// Service action reservation key, and flags.
+    new: Registration,
 }
 
 impl<'a> GuestCommand<'a> {
@@ -179,23 +208,32 @@ impl<'a> GuestCommand<'a> {
         let Ok(Cdb::Out(cdb)) = Cdb::decode(&command.cdb) else {
             return None;
         };
+        let list = BasicParameterList::without_ids(&command.parameter_list)?;
         Some(Self {
             command,
             action: cdb.service_action,
             scope_type: cdb.scope_type,
-            list: BasicParameterList::without_ids(&command.parameter_list)?,
+            key: list.reservation_key,
+            new: Registration {
+                key: list.service_action_reservation_key,
+                all_tg_pt: list.all_tg_pt,
+                aptpl: list.aptpl,
+            },
         })
     }
 
-    /// Returns the key that a registration command names as the current one; `None` for REGISTER AND
-    /// IGNORE EXISTING KEY.
+    /// Returns the key before a registration; `None` for REGISTER AND IGNORE EXISTING KEY, which does
+    /// not name it.
     fn old_key(&self) -> Option<ReservationKey> {
-        (self.action == OutServiceAction::Register).then_some(self.list.reservation_key)
+        (self.action == OutServiceAction::Register).then_some(self.key)
     }
 
-    /// Returns the key that the command registers.
-    const fn new_key(&self) -> ReservationKey {
-        self.list.service_action_reservation_key
+    /// Returns the key for the key store.
+    const fn pr_key(&self) -> PrKey {
+        PrKey {
+            key: self.new.key,
+            aptpl: self.new.aptpl,
+        }
     }
 }
 
@@ -272,9 +310,8 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                 Ok(result)
             }
             Err(result) => {
-                let key = guest.list.reservation_key;
                 let is_conflict = result.status == Status::RESERVATION_CONFLICT;
-                match is_conflict && self.held_by_unreachable(key) == Some(guest.scope_type) {
+                match is_conflict && self.held_by_unreachable(guest.key) == Some(guest.scope_type) {
                     true => Ok(CommandResult::from_status(Status::GOOD)),
                     false => Err(result),
                 }
@@ -293,17 +330,16 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// including those of the other paths if it is the guest's own key. If the sending path keeps
     /// its registration, the other paths must keep theirs.
     fn preempt(&mut self, guest: &GuestCommand<'_>) -> Completion {
-        let (own, victim) = (guest.list.reservation_key, guest.new_key());
         let (path, result) = self.first_success(guest.command)?;
-        if victim == own || victim.is_zero() {
-            let flags = self.current_flags();
-            match self.is_registered_with(path, own, &flags) {
+        if guest.new.key == guest.key || guest.new.key.is_zero() {
+            let registration = self.current_registration(guest.key);
+            match self.is_registered_with(path, registration) {
                 Some(false) => self.disable_key_store(),
-                _ => self.register_others(path, own, &flags),
+                _ => self.register_others(path, registration),
             }
         }
         self.drain_unit_attentions(Some(path));
-        if self.reservation().is_some_and(|held| held.key == own) {
+        if self.reservation().is_some_and(|held| held.key == guest.key) {
             self.key_store.set_holding(true);
         }
         Ok(result)
@@ -315,12 +351,11 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         let flags = flags.copied().unwrap_or_default();
         if flags & MOVE_UNREG != 0 {
             self.disable_key_store();
-            let own = guest.list.reservation_key;
-            let flags = BasicParameterList {
+            let removed = Registration {
                 aptpl: flags & MOVE_APTPL != 0,
-                ..BasicParameterList::default()
+                ..Registration::default()
             };
-            let unregister = PrOutCommand::register(own, ReservationKey::ZERO, &flags);
+            let unregister = PrOutCommand::register(guest.key, removed);
             self.unregister_others(path, &unregister)?;
         }
         self.key_store.set_holding(false);
@@ -330,12 +365,8 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
 
     fn replace_lost_reservation(&mut self, guest: &GuestCommand<'_>) -> Completion {
         let (path, result) = self.first_success(guest.command)?;
-        self.register_others(path, guest.new_key(), &guest.list);
-        let key = PrKey {
-            key: guest.new_key(),
-            aptpl: guest.list.aptpl,
-        };
-        if let Err(error) = self.set_and_enable(key) {
+        self.register_others(path, guest.new);
+        if let Err(error) = self.set_and_enable(guest.pr_key()) {
             self.warnings.push(error.to_string());
         }
         self.drain_unit_attentions(Some(path));

@@ -1,11 +1,11 @@
 //! Registrations: each path has its own, and all must have the same key.
 
-use scsi_pr::{AdditionalSense, BasicParameterList, ReservationKey, ScopeType, Status};
+use scsi_pr::{AdditionalSense, ReservationKey, ScopeType, Status};
 
 use super::send::{completed, decode_sense, is_success};
 use super::{
     Completion, GuestCommand, PrKey, PrKeyStore, PrKeyStoreError, PrOut, PrOutCommand, PrPath,
-    unreachable_unit,
+    Registration, unreachable_unit,
 };
 use crate::command::executor::CommandResult;
 
@@ -31,7 +31,7 @@ enum PathRegistration {
 impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// Executes REGISTER and REGISTER AND IGNORE EXISTING KEY.
     pub(super) fn register(&mut self, guest: &GuestCommand<'_>) -> Completion {
-        if guest.new_key().is_zero() {
+        if guest.new.key.is_zero() {
             return match guest.old_key() {
                 // A nexus that is not registered remains unregistered.
                 Some(ReservationKey::ZERO) => {
@@ -42,10 +42,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         }
         let before = self.key_store.key();
         let before = before.map_err(|error| self.key_store_failed(&error))?;
-        let key = PrKey {
-            key: guest.new_key(),
-            aptpl: guest.list.aptpl,
-        };
+        let key = guest.pr_key();
         // Clusters register the same key repeatedly.
         let is_changed = before != Some(key);
         // Send multipathd the key first: if it rejects the key, no path has been changed yet.
@@ -66,7 +63,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// Registers one path after another. After an error, the paths have the keys that they had
     /// before.
     fn register_paths(&mut self, guest: &GuestCommand<'_>, before: Option<PrKey>) -> Completion {
-        let (old, new, list) = (guest.old_key(), guest.new_key(), &guest.list);
+        let (old, new) = (guest.old_key(), guest.new);
         // A path can have a pending unit attention of a PREEMPT that this host sent while the path
         // was unreachable. Drop it, so that it is not taken for a preemption by another host now. The
         // unit attention of the first path is for the guest.
@@ -89,15 +86,15 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                     return Err(result);
                 }
                 PathRegistration::Fenced(result) => {
-                    self.unregister_fenced(first, new, list);
-                    self.send_register(first, new, ReservationKey::ZERO, list);
+                    self.unregister_fenced(first, new);
+                    self.send_register(first, new.key, new.removed());
                     return Err(result);
                 }
             }
         }
         match old {
-            _ if self.is_fenced(first, new, list) => self.unregister_fenced(first, new, list),
-            Some(old) if old != new => self.preempt_old_key(first, old, new),
+            _ if self.is_fenced(first, new) => self.unregister_fenced(first, new),
+            Some(old) if old != new.key => self.preempt_old_key(first, old, new.key),
             _ => {}
         }
         Ok(result)
@@ -116,13 +113,13 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         result: &CommandResult,
         before: Option<PrKey>,
     ) -> Option<usize> {
-        let (old, new) = (guest.old_key(), guest.new_key());
-        let was_old = before.is_some_and(|before| Some(before.key) == old && before.key != new);
+        let (old, new) = (guest.old_key(), guest.new);
+        let was_old = before.is_some_and(|before| Some(before.key) == old && before.key != new.key);
         if result.status != Status::RESERVATION_CONFLICT || !was_old {
             return None;
         }
         let has_new: Vec<_> = (0..self.paths.len())
-            .map(|path| self.is_registered_with(path, new, &guest.list))
+            .map(|path| self.is_registered_with(path, new))
             .collect();
         match has_new.contains(&Some(false)) {
             true => None,
@@ -136,7 +133,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// interrupted, or because the logical unit does not distinguish ports (`ALL_TG_PT`). Or the path
     /// has lost the old key: it was gone, and multipathd did not register it again.
     fn register_path(&mut self, path: usize, guest: &GuestCommand<'_>) -> PathRegistration {
-        let (old, new, list) = (guest.old_key(), guest.new_key(), &guest.list);
+        let (old, new) = (guest.old_key(), guest.new);
         let mut outcome = self.send_with_retry(path, guest.command);
         let was_preempted = self.was_preempted;
         // The first path has registered the named initiator ports, and this path leads to the same
@@ -144,16 +141,16 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         if names_initiator_ports(guest.command)
             && completed(outcome).is_some_and(|result| is_invalid_parameter_list(&result))
         {
-            outcome = self.send_register(path, old.unwrap_or_default(), new, list);
+            outcome = self.send_register(path, old.unwrap_or_default(), new);
         }
         let mut known = old;
         // Try the keys that the path can have instead of `old`. A guest that names no old key although
         // the path has another key must get the conflict.
-        let guesses = [new, ReservationKey::ZERO];
+        let guesses = [new.key, ReservationKey::ZERO];
         let guesses = guesses.into_iter().filter(|guess| Some(*guess) != old);
         // Then try again, because multipathd may have registered the path between two commands.
         let again = old.filter(|old| !old.is_zero());
-        let again = again.into_iter().flat_map(|old| [old, new]);
+        let again = again.into_iter().flat_map(|old| [old, new.key]);
         for guess in guesses.chain(again) {
             let conflict = match completed(outcome) {
                 Some(result) if result.status == Status::RESERVATION_CONFLICT => result,
@@ -163,7 +160,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                 return PathRegistration::Fenced(conflict);
             }
             known = Some(guess);
-            outcome = self.send_register(path, guess, new, list);
+            outcome = self.send_register(path, guess, new);
         }
         match completed(outcome) {
             None => PathRegistration::Unreachable,
@@ -179,14 +176,16 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         guest: &GuestCommand<'_>,
         before: Option<PrKey>,
     ) {
-        let new = guest.new_key();
-        let flags = BasicParameterList {
-            aptpl: before.map_or(guest.list.aptpl, |before| before.aptpl),
-            ..guest.list.clone()
-        };
+        let new = guest.new.key;
+        let aptpl = before.map_or(guest.new.aptpl, |before| before.aptpl);
         for &(path, old) in registered {
-            let is_restored = old.is_some_and(|old| {
-                old == new || is_success(self.send_register(path, new, old, &flags))
+            let is_restored = old.is_some_and(|key| {
+                let restored = Registration {
+                    key,
+                    aptpl,
+                    ..guest.new
+                };
+                key == new || is_success(self.send_register(path, new, restored))
             });
             if !is_restored {
                 let text = format!("is registered with key {new} although the command failed");
@@ -233,9 +232,9 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     fn unregister(&mut self, guest: &GuestCommand<'_>) -> Completion {
         let (first, result) = self.first_success(guest.command)?;
         self.disable_key_store();
-        let command = PrOutCommand::new(guest.action, ScopeType(0), &guest.list);
+        let command = PrOutCommand::new(guest.action, ScopeType(0), guest.key, guest.new);
         self.unregister_others(first, &command)?;
-        self.unregister_unreachable(first, guest.old_key(), &guest.list);
+        self.unregister_unreachable(first, guest);
         Ok(result)
     }
 
@@ -256,7 +255,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                 Status::GOOD => {}
                 // The path may have been unregistered already.
                 Status::RESERVATION_CONFLICT => {
-                    if self.is_unregistered(path) == Some(false) {
+                    if self.is_registered_with(path, Registration::default()) == Some(false) {
                         self.warn_path(path, "remains registered: it has another key");
                     }
                 }
@@ -266,17 +265,13 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         Ok(())
     }
 
-    /// Registers all paths except `first` with `key`, which some of them have already.
-    pub(super) fn register_others(
-        &mut self,
-        first: usize,
-        key: ReservationKey,
-        flags: &BasicParameterList,
-    ) {
+    /// Registers all paths except `first`, some of which may be registered already.
+    pub(super) fn register_others(&mut self, first: usize, registration: Registration) {
+        let key = registration.key;
         for path in self.other_paths(first) {
-            let mut result = completed(self.send_register(path, key, key, flags));
+            let mut result = completed(self.send_register(path, key, registration));
             if result.is_some_and(|result| result.status != Status::GOOD) {
-                result = completed(self.send_register(path, ReservationKey::ZERO, key, flags));
+                result = completed(self.send_register(path, ReservationKey::ZERO, registration));
             }
             // multipathd registers an unreachable path.
             if let Some(CommandResult { status, .. }) = result
@@ -285,15 +280,15 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                 self.warn_path(path, &format!("not re-registered with key {key}: {status}"));
             }
         }
-        if self.is_fenced(first, key, flags) {
-            self.unregister_fenced(first, key, flags);
+        if self.is_fenced(first, registration) {
+            self.unregister_fenced(first, registration);
         }
     }
 
     /// Returns whether another initiator has removed the registration of the first path while the
     /// other paths were being registered.
-    fn is_fenced(&mut self, first: usize, key: ReservationKey, flags: &BasicParameterList) -> bool {
-        self.paths.len() > 1 && self.is_registered_with(first, key, flags) == Some(false)
+    fn is_fenced(&mut self, first: usize, registration: Registration) -> bool {
+        self.paths.len() > 1 && self.is_registered_with(first, registration) == Some(false)
     }
 
     /// Removes the new registrations of the other paths.
@@ -301,32 +296,26 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// A host that preempts the key of this host means all of its paths, and its command has
     /// succeeded. If paths were registered after that, this host could write although all other
     /// hosts consider it fenced.
-    fn unregister_fenced(&mut self, first: usize, key: ReservationKey, flags: &BasicParameterList) {
+    fn unregister_fenced(&mut self, first: usize, registration: Registration) {
         self.was_fenced = true;
         self.disable_key_store();
         for path in self.other_paths(first) {
-            self.send_register(path, key, ReservationKey::ZERO, flags);
+            self.send_register(path, registration.key, registration.removed());
         }
     }
 
-    /// Returns whether a path is registered with `key`; `None` if it does not answer. This
-    /// registers the same key again, which only succeeds if the path has it.
+    /// Returns whether a path has a registration; `None` if it does not answer. This registers the
+    /// same key again, which only succeeds if the path has it.
     pub(super) fn is_registered_with(
         &mut self,
         path: usize,
-        key: ReservationKey,
-        flags: &BasicParameterList,
+        registration: Registration,
     ) -> Option<bool> {
-        match completed(self.send_register(path, key, key, flags))?.status {
+        match completed(self.send_register(path, registration.key, registration))?.status {
             Status::GOOD => Some(true),
             Status::RESERVATION_CONFLICT => Some(false),
             _ => None,
         }
-    }
-
-    /// Returns whether a path is not registered; `None` if it does not answer.
-    fn is_unregistered(&mut self, path: usize) -> Option<bool> {
-        self.is_registered_with(path, ReservationKey::ZERO, &BasicParameterList::default())
     }
 
     pub(super) fn warn_path(&mut self, path: usize, text: &str) {

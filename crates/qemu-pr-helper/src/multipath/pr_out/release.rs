@@ -12,7 +12,6 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// Sends RELEASE to every path. On a nexus that is registered and holds nothing, the command has
     /// no effect and its status is GOOD.
     pub(super) fn release(&mut self, guest: &GuestCommand<'_>) -> Completion {
-        let key = guest.list.reservation_key;
         let (mut good, mut rejected, mut unreachable) = (None, None, None);
         for path in 0..self.paths.len() {
             // Until one path has answered, a unit attention is for the guest.
@@ -37,11 +36,11 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             return Err(rejected.or(unreachable).unwrap_or_else(unreachable_unit));
         };
         if let Some(rejected) = rejected
-            && self.is_own_reservation(key)
+            && self.is_own_reservation(guest.key)
         {
             return Err(rejected);
         }
-        match self.held_by_unreachable(key) {
+        match self.held_by_unreachable(guest.key) {
             None => {}
             Some(held) if held != guest.scope_type => {
                 return Err(CommandResult::check_condition(
@@ -53,7 +52,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         }
         self.drain_unit_attentions(None);
         self.key_store.set_holding(false);
-        self.warn_if_still_reserved(key);
+        self.warn_if_still_reserved(guest.key);
         Ok(good)
     }
 

@@ -4,11 +4,10 @@
 use linux_util::sg_io::Data;
 use pr_helper_protocol::wire::{CDB_SIZE, pad_cdb};
 use scsi_pr::{
-    AdditionalSense, BasicParameterList, InServiceAction, PersistentReserveIn, ReservationKey,
-    Sense, SenseKey, Status,
+    AdditionalSense, InServiceAction, PersistentReserveIn, ReservationKey, Sense, SenseKey, Status,
 };
 
-use super::{PrKeyStore, PrOut, PrOutCommand, PrPath, unreachable_unit};
+use super::{PrKeyStore, PrOut, PrOutCommand, PrPath, Registration, unreachable_unit};
 use crate::command::executor::CommandResult;
 use crate::command::sg::TransportOutcome;
 
@@ -106,10 +105,9 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         &mut self,
         path: usize,
         old: ReservationKey,
-        new: ReservationKey,
-        flags: &BasicParameterList,
+        new: Registration,
     ) -> TransportOutcome {
-        self.send_with_retry(path, &PrOutCommand::register(old, new, flags))
+        self.send_with_retry(path, &PrOutCommand::register(old, new))
     }
 
     fn wait_before_retry(&self, path: usize) {

@@ -7,12 +7,12 @@
 //! unreachable paths. In all other cases, the log names the state that remains.
 
 use scsi_pr::{
-    BasicParameterList, Capabilities, InServiceAction, Keys, ReservationData,
-    ReservationDescriptor, ReservationKey, ScopeType, Status,
+    Capabilities, InServiceAction, Keys, ReservationData, ReservationDescriptor, ReservationKey,
+    ScopeType, Status,
 };
 
 use super::send::{RESERVATION_LENGTH, is_success};
-use super::{GuestCommand, PrKeyStore, PrOut, PrOutCommand, PrPath};
+use super::{GuestCommand, PrKeyStore, PrOut, PrOutCommand, PrPath, Registration};
 use crate::command::executor::CommandResult;
 
 /// Allocation length for READ KEYS in bytes: the maximum of the protocol with QEMU.
@@ -46,30 +46,24 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         &mut self,
         release: &GuestCommand<'_>,
     ) -> Result<(), CommandResult> {
-        let key = release.list.reservation_key;
-        let flags = self.current_flags();
-        let preempt = PrOutCommand::preempt(key, key, release.scope_type);
+        let registration = self.current_registration(release.key);
+        let preempt = PrOutCommand::preempt(release.key, release.key, release.scope_type);
         let (holder, _) = self.first_success(&preempt)?;
         let released = self.send_with_retry(holder, release.command);
         if !is_success(released) {
             // Another initiator has preempted this path between PREEMPT and RELEASE.
             return Err(released.into_result());
         }
-        self.register_others(holder, key, &flags);
+        self.register_others(holder, registration);
         Ok(())
     }
 
-    /// Removes the registrations of unreachable paths, and with them a reservation that one of
-    /// these paths holds. For that, the path `first` registers once more with the same key. `key`
-    /// is the key that a REGISTER has named; `None` after REGISTER AND IGNORE EXISTING KEY.
-    pub(super) fn unregister_unreachable(
-        &mut self,
-        first: usize,
-        key: Option<ReservationKey>,
-        flags: &BasicParameterList,
-    ) {
+    /// Removes the registrations of unreachable paths, and with them a reservation that one of these
+    /// paths holds. For that, the path `first` registers once more with the key that REGISTER has
+    /// named; REGISTER AND IGNORE EXISTING KEY names none.
+    pub(super) fn unregister_unreachable(&mut self, first: usize, guest: &GuestCommand<'_>) {
         let unreachable = self.unreachable_count();
-        let Some(key) = key else {
+        let Some(key) = guest.old_key() else {
             if unreachable > 0 {
                 self.warnings.push(format!(
                     "{unreachable} unreachable paths may still be registered"
@@ -82,7 +76,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             return;
         }
         let is_own = left.is_some_and(|left| left <= unreachable);
-        if !is_own || !self.preempt_unreachable(first, key, flags) {
+        if !is_own || !self.preempt_unreachable(first, Registration { key, ..guest.new }) {
             self.warnings.push(format!(
                 "unregistered, but registrations with key {key} remain: of unreachable paths \
                  ({unreachable}), of removed paths, or of other hosts"
@@ -90,19 +84,15 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         }
     }
 
-    fn preempt_unreachable(
-        &mut self,
-        first: usize,
-        key: ReservationKey,
-        flags: &BasicParameterList,
-    ) -> bool {
+    fn preempt_unreachable(&mut self, first: usize, registration: Registration) -> bool {
+        let key = registration.key;
         let scope_type = self.current_scope_type();
-        if !is_success(self.send_register(first, ReservationKey::ZERO, key, flags)) {
+        if !is_success(self.send_register(first, ReservationKey::ZERO, registration)) {
             return false;
         }
         let preempt = PrOutCommand::preempt(key, key, scope_type);
         let preempted = self.send_with_retry(first, &preempt);
-        let unregistered = self.send_register(first, key, ReservationKey::ZERO, flags);
+        let unregistered = self.send_register(first, key, registration.removed());
         // RESERVATION CONFLICT: the PREEMPT has removed this registration too.
         let status = unregistered.into_result().status;
         if !matches!(status, Status::GOOD | Status::RESERVATION_CONFLICT) {
@@ -164,15 +154,16 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         Some(keys.keys.iter().filter(|other| **other == key).count())
     }
 
-    /// Returns the flags for a repeated registration. They must match the current setting of the
-    /// logical unit, because the last REGISTER decides for all registrations.
-    pub(super) fn current_flags(&mut self) -> BasicParameterList {
+    /// Returns a registration to be repeated with `key`. Its flags must match the current setting of
+    /// the logical unit, because the last REGISTER decides for all registrations.
+    pub(super) fn current_registration(&mut self, key: ReservationKey) -> Registration {
         let data = self.read(InServiceAction::ReportCapabilities, CAPABILITIES_LENGTH);
         let capabilities = data.and_then(|data| Capabilities::decode(&data).ok());
-        BasicParameterList {
+        Registration {
+            key,
+            all_tg_pt: false,
             aptpl: capabilities
                 .is_some_and(|capabilities| capabilities.persist_through_power_loss_active),
-            ..BasicParameterList::default()
         }
     }
 }
