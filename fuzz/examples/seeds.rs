@@ -220,7 +220,7 @@ fn streams() -> Result<()> {
 fn messages() -> Result<()> {
     let list = basic(None);
     let order = WorkerRequest {
-        deadline: Deadline::from_millis(1500),
+        deadline: Deadline(1500),
         is_traced: true,
         command: Command::new(pad_cdb(&out(OutServiceAction::Register, &list)?))?,
         parameter_list: list,

@@ -27,19 +27,14 @@ pub(super) enum WorkerError {
     /// The helper lacks a resource, such as descriptors or memory.
     #[error("cannot communicate with a worker")]
     Io(#[source] io::Error),
-    /// The broker has exited.
     #[error("the broker exited; the helper exits too")]
     BrokerGone,
-    /// The broker starts no worker at the moment.
     #[error("the broker did not start a worker")]
     NotStarted,
-    /// The worker exited before it sent a reply.
     #[error("the worker exited without a reply: it crashed or was killed")]
     Exited,
-    /// The worker sent no reply in time.
     #[error("the worker timed out after {} s", .0.as_secs())]
     Timeout(Duration),
-    /// The reply is malformed.
     #[error("the worker sent a malformed reply")]
     InvalidReply,
 }

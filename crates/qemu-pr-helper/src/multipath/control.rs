@@ -37,7 +37,6 @@ pub(super) enum Control {
 }
 
 impl Control {
-    /// Encodes the message.
     pub(super) fn encode(self) -> [u8; LEN] {
         let (kind, first, second) = match self {
             Self::StartWorker => (b'w', 0, 0),

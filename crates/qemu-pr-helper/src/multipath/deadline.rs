@@ -13,27 +13,17 @@ use rustix::time::{ClockId, clock_gettime};
 /// A time span would start again in each process that reads the request, no matter how late that
 /// process runs. A point in time stays the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Deadline(u64);
+pub struct Deadline(pub u64);
 
 impl Deadline {
     /// Returns the deadline that is `timeout` from now.
-    pub fn after(timeout: Duration) -> Self {
+    pub(super) fn after(timeout: Duration) -> Self {
         let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         Self(now().saturating_add(timeout))
     }
 
-    /// Creates a deadline from milliseconds of `CLOCK_MONOTONIC`.
-    pub const fn from_millis(millis: u64) -> Self {
-        Self(millis)
-    }
-
-    /// Returns the milliseconds of `CLOCK_MONOTONIC`.
-    pub const fn as_millis(self) -> u64 {
-        self.0
-    }
-
     /// Returns the time until the deadline; zero once it has passed.
-    pub fn time_left(self) -> Duration {
+    pub(super) fn time_left(self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(now()))
     }
 }
@@ -127,9 +117,8 @@ pub(super) mod tests {
     fn deadline_that_has_passed_leaves_no_time() {
         assert!(Deadline::after(Duration::from_secs(60)).time_left() > Duration::from_secs(50));
         assert!(Deadline::after(Duration::ZERO).time_left().is_zero());
-        assert!(Deadline::from_millis(0).time_left().is_zero());
-        let latest = Deadline::after(Duration::MAX);
-        assert_eq!(latest.as_millis(), u64::MAX);
+        assert!(Deadline(0).time_left().is_zero());
+        assert_eq!(Deadline::after(Duration::MAX), Deadline(u64::MAX));
     }
 
     #[test]
@@ -137,7 +126,7 @@ pub(super) mod tests {
         let (request, _helper) = pending();
         assert!(request.is_pending());
         let expired = PendingRequest {
-            deadline: Deadline::from_millis(0),
+            deadline: Deadline(0),
             ..request
         };
         assert!(!expired.is_pending());

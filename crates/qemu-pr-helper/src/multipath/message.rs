@@ -66,7 +66,7 @@ impl WorkerRequest {
     /// Encodes the request.
     pub fn encode(&self) -> Vec<u8> {
         [
-            self.deadline.as_millis().to_be_bytes().as_slice(),
+            self.deadline.0.to_be_bytes().as_slice(),
             &[u8::from(self.is_traced)],
             self.command.cdb().as_slice(),
             &self.parameter_list,
@@ -85,7 +85,7 @@ impl WorkerRequest {
             Direction::Out => command.transfer_length(),
         };
         (parameter_list.len() == expected).then(|| Self {
-            deadline: Deadline::from_millis(u64::from_be_bytes(*deadline)),
+            deadline: Deadline(u64::from_be_bytes(*deadline)),
             is_traced: *is_traced != 0,
             command,
             parameter_list: parameter_list.to_owned(),
@@ -167,7 +167,6 @@ pub(super) enum WorkerReply {
 }
 
 impl WorkerReply {
-    /// Encodes the reply.
     pub(super) fn encode(&self) -> Vec<u8> {
         let (code, major, minor): (u8, u32, u32) = match self {
             Self::Report(report) => return report.encode(),
@@ -208,7 +207,7 @@ mod tests {
     #[test]
     fn request_and_report_round_trip() {
         let command = Command::new(pad_cdb(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 3, 0])).unwrap();
-        let deadline = Deadline::from_millis(1500);
+        let deadline = Deadline(1500);
         for is_traced in [false, true] {
             let request = WorkerRequest {
                 deadline,

@@ -58,7 +58,8 @@ const MAX_REPLY_LEN: usize = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Multipathd {
     map: String,
-    sockets: SocketNames,
+    /// Names of sockets; the first one that accepts a connection is used.
+    sockets: Vec<OsString>,
     budget: TimeBudget,
     trace: WorkerTrace,
 }
@@ -66,9 +67,13 @@ pub(super) struct Multipathd {
 impl Multipathd {
     /// Creates a client for the map with the kernel's name `map` (`dm-N`).
     pub(super) fn new(map: String, budget: TimeBudget, trace: WorkerTrace) -> Self {
+        let sockets = match env::var_os(SOCKET_VARIABLE) {
+            Some(name) => vec![name],
+            None => DEFAULT_SOCKETS.map(OsString::from).to_vec(),
+        };
         Self {
             map,
-            sockets: SocketNames::from_env(),
+            sockets,
             budget,
             trace,
         }
@@ -110,7 +115,7 @@ impl Multipathd {
         // A socket timeout of zero would mean no timeout.
         let timeout = timeout.max(Duration::from_millis(1));
         let reply = match command.starts_with(QUERY) || self.budget.is_pending() {
-            true => self.sockets.exchange(command, timeout),
+            true => exchange(&self.sockets, command, timeout),
             false => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 "not sent: the request timed out",
@@ -228,50 +233,37 @@ impl PrKeyStore for Multipathd {
     }
 }
 
-/// Names of sockets; the first one that accepts a connection is used.
-#[derive(Debug)]
-struct SocketNames(Vec<OsString>);
+/// Sends a command to the first of `sockets` that accepts a connection, and waits for the reply,
+/// each for at most `timeout`.
+fn exchange(sockets: &[OsString], command: &str, timeout: Duration) -> io::Result<String> {
+    let mut socket = connect_first(sockets, timeout)?;
+    socket.set_read_timeout(Some(timeout))?;
+    let length = command.len().saturating_add(1);
+    let mut message = length.to_ne_bytes().to_vec();
+    message.extend(command.bytes());
+    message.push(0);
+    // Write the message at once: multipathd drops a client whose length arrives in parts.
+    socket.write_all(&message)?;
+    let mut length = [0; size_of::<usize>()];
+    socket.read_exact(&mut length)?;
+    let length = usize::from_ne_bytes(length).min(MAX_REPLY_LEN);
+    let mut reply = vec![0; length];
+    socket.read_exact(&mut reply)?;
+    let text = reply.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(text).trim_end().to_owned())
+}
 
-impl SocketNames {
-    /// Returns the name in the environment, or the default names.
-    fn from_env() -> Self {
-        Self(match env::var_os(SOCKET_VARIABLE) {
-            Some(name) => vec![name],
-            None => DEFAULT_SOCKETS.map(OsString::from).to_vec(),
-        })
-    }
-
-    /// Sends a command and waits for the reply, each for at most `timeout`.
-    fn exchange(&self, command: &str, timeout: Duration) -> io::Result<String> {
-        let mut socket = self.connect(timeout)?;
-        socket.set_read_timeout(Some(timeout))?;
-        let length = command.len().saturating_add(1);
-        let mut message = length.to_ne_bytes().to_vec();
-        message.extend(command.bytes());
-        message.push(0);
-        // Write the message at once: multipathd drops a client whose length arrives in parts.
-        socket.write_all(&message)?;
-        let mut length = [0; size_of::<usize>()];
-        socket.read_exact(&mut length)?;
-        let length = usize::from_ne_bytes(length).min(MAX_REPLY_LEN);
-        let mut reply = vec![0; length];
-        socket.read_exact(&mut reply)?;
-        let text = reply.split(|byte| *byte == 0).next().unwrap_or_default();
-        Ok(String::from_utf8_lossy(text).trim_end().to_owned())
-    }
-
-    fn connect(&self, timeout: Duration) -> io::Result<UnixStream> {
-        let mut last = io::Error::from(io::ErrorKind::NotFound);
-        for name in &self.0 {
-            match connect(name.as_bytes(), timeout) {
-                Ok(socket) => return Ok(socket),
-                Err(error) => {
-                    last = io::Error::new(error.kind(), format!("{}: {error}", name.display()));
-                }
+fn connect_first(sockets: &[OsString], timeout: Duration) -> io::Result<UnixStream> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for name in sockets {
+        match connect(name.as_bytes(), timeout) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => {
+                last = io::Error::new(error.kind(), format!("{}: {error}", name.display()));
             }
         }
-        Err(last)
     }
+    Err(last)
 }
 
 /// Connects to a socket on which root listens. While multipathd is not running, any user can bind
@@ -329,7 +321,7 @@ mod tests {
     fn client(sockets: Vec<OsString>, pending: &PendingRequest) -> Multipathd {
         Multipathd {
             map: "dm-3".to_owned(),
-            sockets: SocketNames(sockets),
+            sockets,
             budget: TimeBudget::new(pending, 2),
             trace: WorkerTrace::default(),
         }

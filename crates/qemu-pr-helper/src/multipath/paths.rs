@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -35,7 +35,6 @@ const RETRY_DELAY: Duration = Duration::from_millis(50);
 /// Path of a map, or the map itself. `Display` is its name.
 #[derive(Debug)]
 pub(super) struct MapPath {
-    name: String,
     /// Shared with threads that hang.
     device: Arc<PathDevice>,
     /// Whether a command got no reply in time. No further commands are sent then.
@@ -46,11 +45,11 @@ pub(super) struct MapPath {
 /// Device of a path, opened on first use.
 #[derive(Debug)]
 struct PathDevice {
-    node: PathBuf,
+    name: String,
     id: DeviceId,
     budget: TimeBudget,
     file: OnceLock<File>,
-    /// Reason why the node cannot be opened, unless the device is gone.
+    /// Reason why the device cannot be opened, unless it is gone.
     open_error: OnceLock<String>,
 }
 
@@ -65,7 +64,7 @@ impl PathDevice {
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(flags)
-            .open(&self.node)?;
+            .open(Path::new("/dev").join(&self.name))?;
         if device::device_id(file.as_fd()) != self.id {
             let text = format!("the node is not device {}", self.id);
             return Err(io::Error::other(text));
@@ -86,17 +85,13 @@ impl PathDevice {
                 if !matches!(errno, Some(Errno::NXIO | Errno::NODEV)) {
                     self.open_error.get_or_init(|| error.to_string());
                 }
-                return TransportOutcome::NotDelivered(aborted(
-                    AdditionalSense::IO_PROCESS_TERMINATED,
-                ));
+                return not_delivered(AdditionalSense::IO_PROCESS_TERMINATED);
             }
         };
         let left = timeout.saturating_sub(start.elapsed());
         let is_change = !matches!(data, Data::FromDevice(_));
         if left.is_zero() || (is_change && !self.budget.is_pending()) {
-            return TransportOutcome::NotDelivered(aborted(
-                AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING,
-            ));
+            return not_delivered(AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING);
         }
         match sg::execute_sg_io(file.as_fd(), cdb, data, left) {
             TransportOutcome::Completed(result) if is_unavailable(&result) => {
@@ -110,38 +105,32 @@ impl PathDevice {
 impl MapPath {
     /// Creates the pseudo-path of the map itself: the kernel chooses a path for each command.
     pub(super) fn map(map: OwnedFd, id: DeviceId, budget: TimeBudget, trace: &WorkerTrace) -> Self {
-        let file = OnceLock::from(File::from(map));
-        Self::new("map".to_owned(), id, file, budget, trace)
+        let path = Self::new("map".to_owned(), id, budget, trace);
+        path.device.file.get_or_init(|| File::from(map));
+        path
     }
 
-    fn new(
-        name: String,
-        id: DeviceId,
-        file: OnceLock<File>,
-        budget: TimeBudget,
-        trace: &WorkerTrace,
-    ) -> Self {
-        let device = PathDevice {
-            node: Path::new("/dev").join(&name),
-            id,
-            budget,
-            file,
-            open_error: OnceLock::new(),
-        };
+    fn new(name: String, id: DeviceId, budget: TimeBudget, trace: &WorkerTrace) -> Self {
         Self {
-            name,
-            device: Arc::new(device),
+            device: Arc::new(PathDevice {
+                name,
+                id,
+                budget,
+                file: OnceLock::new(),
+                open_error: OnceLock::new(),
+            }),
             timed_out: false,
             trace: trace.clone(),
         }
     }
 
-    /// Returns a warning if a command found that the node cannot be opened, for a reason other than
-    /// that the device is gone.
+    /// Returns a warning if a command found that the device cannot be opened, for a reason other
+    /// than that it is gone.
     pub(super) fn open_error(&self) -> Option<String> {
         let error = self.device.open_error.get()?;
-        let node = self.device.node.display();
-        Some(format!("path {self} unusable: cannot open {node}: {error}"))
+        Some(format!(
+            "path {self} unusable: cannot open /dev/{self}: {error}"
+        ))
     }
 
     /// Sends a command in a thread of its own, and waits for the reply within the time budget. A
@@ -158,7 +147,7 @@ impl MapPath {
         );
         // Nothing waits for the reply any more, so the command must not be executed.
         if timeout.is_zero() {
-            return TransportOutcome::NotDelivered(aborted(TIMEOUT));
+            return not_delivered(TIMEOUT);
         }
         let (sender, receiver) = channel();
         let execute = move |data: Data<'_>| device.execute(&cdb, data, timeout);
@@ -196,7 +185,8 @@ impl PrPath for MapPath {
         let start = Instant::now();
         let outcome = self.execute(cdb, data);
         let took = command_log::microseconds(start.elapsed());
-        self.trace.record_path(&self.name, cdb, outcome, took);
+        self.trace
+            .record_path(&self.device.name, cdb, outcome, took);
         outcome
     }
 
@@ -210,7 +200,7 @@ impl PrPath for MapPath {
 
 impl fmt::Display for MapPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
+        f.write_str(&self.device.name)
     }
 }
 
@@ -227,6 +217,10 @@ fn is_unavailable(result: &CommandResult) -> bool {
 /// Returns the result of a command that ended without an answer from the logical unit.
 pub(super) fn aborted(code: AdditionalSense) -> CommandResult {
     CommandResult::check_condition(SenseKey::AbortedCommand, code)
+}
+
+fn not_delivered(code: AdditionalSense) -> TransportOutcome {
+    TransportOutcome::NotDelivered(aborted(code))
 }
 
 /// Returns the paths of the map at `sysfs_dir`, sorted by name. Paths that the SCSI layer has given
@@ -250,9 +244,8 @@ pub(super) fn discover_paths(
     }
     found.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
     let budget = TimeBudget::new(pending, found.len());
-    let path = |(_, name, id): (bool, String, DeviceId)| {
-        MapPath::new(name, id, OnceLock::new(), budget.clone(), trace)
-    };
+    let path =
+        |(_, name, id): (bool, String, DeviceId)| MapPath::new(name, id, budget.clone(), trace);
     Ok(found.into_iter().map(path).collect())
 }
 
@@ -269,22 +262,12 @@ mod tests {
         let trace = WorkerTrace::default();
         let mut path = MapPath::map(file.into(), DeviceId::Unknown, budget, &trace);
         let cdb = [0x5f; CDB_SIZE];
+        let is_completed = |outcome| matches!(outcome, TransportOutcome::Completed(_));
         // A regular file does not support SG_IO, so the kernel answers.
-        let outcome = path.send(&cdb, Data::ToDevice(&[]));
-        assert!(
-            matches!(outcome, TransportOutcome::Completed(_)),
-            "{outcome:?}"
-        );
+        assert!(is_completed(path.send(&cdb, Data::ToDevice(&[]))));
         drop(helper);
         let outcome = path.send(&cdb, Data::ToDevice(&[]));
-        assert!(
-            matches!(outcome, TransportOutcome::NotDelivered(_)),
-            "{outcome:?}"
-        );
-        let outcome = path.send(&cdb, Data::FromDevice(&mut [0; 8]));
-        assert!(
-            matches!(outcome, TransportOutcome::Completed(_)),
-            "{outcome:?}"
-        );
+        assert!(matches!(outcome, TransportOutcome::NotDelivered(_)));
+        assert!(is_completed(path.send(&cdb, Data::FromDevice(&mut [0; 8]))));
     }
 }

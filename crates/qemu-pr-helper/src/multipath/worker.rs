@@ -50,11 +50,8 @@ pub(super) struct WorkerContext {
 
 /// Runs a worker process, from the request to the reply.
 pub(super) fn run(socket: &OwnedFd, context: WorkerContext) -> u8 {
-    match try_run(socket, context) {
-        Ok(()) => 0,
-        // The helper logs that there is no reply, because it knows the client.
-        Err(_) => 1,
-    }
+    // The helper logs an error, because it knows the client.
+    try_run(socket, context).is_err().into()
 }
 
 fn try_run(socket: &OwnedFd, context: WorkerContext) -> io::Result<()> {

@@ -128,8 +128,8 @@ struct PrOutCommand {
 }
 
 impl PrOutCommand {
-    /// Creates a command of a nexus that is registered with `key`. `new` supplies the service action
-    /// reservation key and the flags.
+    /// Creates a command of a nexus that is registered with `key`. `new` supplies the service
+    /// action reservation key and the flags.
     fn new(
         service_action: OutServiceAction,
         scope_type: ScopeType,
@@ -167,8 +167,8 @@ impl PrOutCommand {
         Self::new(OutServiceAction::Preempt, scope_type, own, victim)
     }
 
-    /// Creates a REGISTER of `new` on a nexus that is registered with `old`; zero stands for a nexus
-    /// that is not registered.
+    /// Creates a REGISTER of `new` on a nexus that is registered with `old`; zero stands for a
+    /// nexus that is not registered.
     fn register(old: ReservationKey, new: Registration) -> Self {
         Self::new(OutServiceAction::Register, ScopeType(0), old, new)
     }
@@ -222,8 +222,8 @@ impl<'a> GuestCommand<'a> {
         })
     }
 
-    /// Returns the key before a registration; `None` for REGISTER AND IGNORE EXISTING KEY, which does
-    /// not name it.
+    /// Returns the key before a registration; `None` for REGISTER AND IGNORE EXISTING KEY, which
+    /// does not name it.
     fn old_key(&self) -> Option<ReservationKey> {
         (self.action == OutServiceAction::Register).then_some(self.key)
     }

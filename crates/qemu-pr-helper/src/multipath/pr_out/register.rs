@@ -65,8 +65,8 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     fn register_paths(&mut self, guest: &GuestCommand<'_>, before: Option<PrKey>) -> Completion {
         let (old, new) = (guest.old_key(), guest.new);
         // A path can have a pending unit attention of a PREEMPT that this host sent while the path
-        // was unreachable. Drop it, so that it is not taken for a preemption by another host now. The
-        // unit attention of the first path is for the guest.
+        // was unreachable. Drop it, so that it is not taken for a preemption by another host now.
+        // The unit attention of the first path is for the guest.
         self.drain_unit_attentions(Some(0));
         let (first, result) = self.first_success(guest.command).or_else(|result| {
             let path = self.find_path_with_new_key(guest, &result, before);
@@ -102,11 +102,11 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
 
     /// Returns a path that already has the new key, after all paths rejected the command.
     ///
-    /// A path can reject the old key because it already has the new one, while the path with the old
-    /// key is gone. If multipathd's key proves that the guest registered the old key, either
+    /// A path can reject the old key because it already has the new one, while the path with the
+    /// old key is gone. If multipathd's key proves that the guest registered the old key, either
     /// multipathd has registered a returning path since then, or a reply to the guest was lost. If
-    /// any path does not have the new key, the result is `None`: that path may have lost the old key
-    /// to another host, which has fenced the guest.
+    /// any path does not have the new key, the result is `None`: that path may have lost the old
+    /// key to another host, which has fenced the guest.
     fn find_path_with_new_key(
         &mut self,
         guest: &GuestCommand<'_>,
@@ -130,8 +130,8 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// Registers a path after the first one.
     ///
     /// A path can reject the old key because it already has the new one: from an attempt that was
-    /// interrupted, or because the logical unit does not distinguish ports (`ALL_TG_PT`). Or the path
-    /// has lost the old key: it was gone, and multipathd did not register it again.
+    /// interrupted, or because the logical unit does not distinguish ports (`ALL_TG_PT`). Or the
+    /// path has lost the old key: it was gone, and multipathd did not register it again.
     fn register_path(&mut self, path: usize, guest: &GuestCommand<'_>) -> PathRegistration {
         let (old, new) = (guest.old_key(), guest.new);
         let mut outcome = self.send_with_retry(path, guest.command);
@@ -144,8 +144,8 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             outcome = self.send_register(path, old.unwrap_or_default(), new);
         }
         let mut known = old;
-        // Try the keys that the path can have instead of `old`. A guest that names no old key although
-        // the path has another key must get the conflict.
+        // Try the keys that the path can have instead of `old`. A guest that names no old key
+        // although the path has another key must get the conflict.
         let guesses = [new.key, ReservationKey::ZERO];
         let guesses = guesses.into_iter().filter(|guess| Some(*guess) != old);
         // Then try again, because multipathd may have registered the path between two commands.

@@ -9,8 +9,8 @@ use crate::command::executor::CommandResult;
 use crate::command::sg::TransportOutcome;
 
 impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
-    /// Sends RELEASE to every path. On a nexus that is registered and holds nothing, the command has
-    /// no effect and its status is GOOD.
+    /// Sends RELEASE to every path. On a nexus that is registered and holds nothing, the command
+    /// has no effect and its status is GOOD.
     pub(super) fn release(&mut self, guest: &GuestCommand<'_>) -> Completion {
         let (mut good, mut rejected, mut unreachable) = (None, None, None);
         for path in 0..self.paths.len() {

@@ -38,10 +38,10 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
 
     /// Ends a reservation that an unreachable path holds.
     ///
-    /// A reachable path preempts it, which makes that path the holder, and releases it. The standard
-    /// has no other way that preserves the registrations of other initiators. The preemption removes
-    /// the registrations of the other paths of this map. Reachable ones are registered again here;
-    /// multipathd registers the others when they return.
+    /// A reachable path preempts it, which makes that path the holder, and releases it. The
+    /// standard has no other way that preserves the registrations of other initiators. The
+    /// preemption removes the registrations of the other paths of this map. Reachable ones are
+    /// registered again here; multipathd registers the others when they return.
     pub(super) fn release_unreachable(
         &mut self,
         release: &GuestCommand<'_>,
@@ -58,9 +58,9 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         Ok(())
     }
 
-    /// Removes the registrations of unreachable paths, and with them a reservation that one of these
-    /// paths holds. For that, the path `first` registers once more with the key that REGISTER has
-    /// named; REGISTER AND IGNORE EXISTING KEY names none.
+    /// Removes the registrations of unreachable paths, and with them a reservation that one of
+    /// these paths holds. For that, the path `first` registers once more with the key that REGISTER
+    /// has named; REGISTER AND IGNORE EXISTING KEY names none.
     pub(super) fn unregister_unreachable(&mut self, first: usize, guest: &GuestCommand<'_>) {
         let unreachable = self.unreachable_count();
         let Some(key) = guest.old_key() else {
@@ -154,8 +154,8 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         Some(keys.keys.iter().filter(|other| **other == key).count())
     }
 
-    /// Returns a registration to be repeated with `key`. Its flags must match the current setting of
-    /// the logical unit, because the last REGISTER decides for all registrations.
+    /// Returns a registration to be repeated with `key`. Its flags must match the current setting
+    /// of the logical unit, because the last REGISTER decides for all registrations.
     pub(super) fn current_registration(&mut self, key: ReservationKey) -> Registration {
         let data = self.read(InServiceAction::ReportCapabilities, CAPABILITIES_LENGTH);
         let capabilities = data.and_then(|data| Capabilities::decode(&data).ok());
