@@ -1,4 +1,5 @@
-//! The broker for multipath maps: there while the helper is, with nothing of the helper's, and gone with it.
+//! Broker for multipath maps: it runs as long as the helper, inherits nothing from it, and exits
+//! with it.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
@@ -17,42 +18,42 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_qemu-pr-helper");
+const BINARY: &str = env!("CARGO_BIN_EXE_qemu-pr-helper");
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Waits until `look` finds something.
-fn wait_for<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+/// Calls `poll` until it returns a value. `what` names the event in a failure.
+fn wait_for<T>(what: &str, poll: impl Fn() -> Option<T>) -> T {
+    let end = Instant::now() + TIMEOUT;
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = poll() {
             return found;
         }
-        assert!(Instant::now() < end, "waited in vain: {what}");
+        assert!(Instant::now() < end, "timed out: {what}");
         sleep(Duration::from_millis(10));
     }
 }
 
-/// A helper that serves, and its broker.
+/// Helper that accepts clients, and its broker.
 struct Running {
     helper: Child,
     broker: u32,
 }
 
 impl Running {
-    fn start(folder: &Path) -> Self {
-        let socket = folder.join("socket");
-        let helper = Command::new(PROGRAM)
+    fn start(dir: &Path) -> Self {
+        let socket = dir.join("socket");
+        let helper = Command::new(BINARY)
             .arg("-k")
             .arg(&socket)
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
-        Self::once_it_serves(helper, &socket)
+        Self::wait_until_ready(helper, &socket)
     }
 
-    fn once_it_serves(helper: Child, socket: &Path) -> Self {
-        // The greeting comes after everything has been done that takes privileges.
+    fn wait_until_ready(helper: Child, socket: &Path) -> Self {
+        // The helper sends the greeting after it has dropped its privileges.
         let mut client = wait_for("the socket", || UnixStream::connect(socket).ok());
         client.read_exact(&mut [0; 4]).unwrap();
         let broker = child_of(helper.id()).unwrap();
@@ -62,7 +63,7 @@ impl Running {
     fn end(mut self, signal: Signal) {
         kill_process(Pid::from_child(&self.helper), signal).unwrap();
         self.helper.wait().unwrap();
-        wait_for("the broker's end", || {
+        wait_for("exit of the broker", || {
             (!is_running(self.broker)).then_some(())
         });
     }
@@ -70,12 +71,12 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended, unless the test has failed.
+        // The helper has exited already, unless the test failed.
         let _ = self.helper.kill();
     }
 }
 
-/// The only child of a process.
+/// Returns the only child of a process.
 fn child_of(process: u32) -> Option<u32> {
     let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap();
     let mut children = children.split_whitespace();
@@ -84,7 +85,7 @@ fn child_of(process: u32) -> Option<u32> {
     Some(child)
 }
 
-/// Whether a process is there and not dead. Who takes the dead away is not ours to say.
+/// Returns whether a process runs. A zombie does not: reaping it is the task of another process.
 fn is_running(process: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{process}/status"));
     status.is_ok_and(|status| !status.contains("\nState:\tZ"))
@@ -97,13 +98,13 @@ fn status(process: u32, name: &str) -> String {
     line.unwrap().1.to_owned()
 }
 
-/// What a process has open, by number.
+/// Returns the open files of a process, sorted by descriptor number.
 fn open_files(process: u32) -> Vec<(i32, String)> {
-    let folder = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
-    let mut files: Vec<_> = folder
+    let dir = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    let mut files: Vec<_> = dir
         .filter_map(|entry| {
             let entry = entry.unwrap();
-            // The helper closes the connection of a client that has gone while we look.
+            // The helper may have closed the connection of a disconnected client by now.
             let link = fs::read_link(entry.path()).ok()?;
             let number = entry.file_name().into_string().unwrap().parse().unwrap();
             Some((number, link.to_string_lossy().into_owned()))
@@ -114,18 +115,18 @@ fn open_files(process: u32) -> Vec<(i32, String)> {
 }
 
 #[test]
-fn it_ends_with_the_helper_however_that_ends() {
+fn broker_exits_when_the_helper_exits_or_is_killed() {
     for signal in [Signal::TERM, Signal::KILL] {
-        let folder = tempfile::tempdir().unwrap();
-        Running::start(folder.path()).end(signal);
+        let dir = tempfile::tempdir().unwrap();
+        Running::start(dir.path()).end(signal);
     }
 }
 
 #[test]
-fn it_is_not_ended_by_what_asks_the_helper_to_end() {
-    let folder = tempfile::tempdir().unwrap();
-    let running = Running::start(folder.path());
-    // As a service manager does, which signals all processes of a service.
+fn broker_ignores_termination_signals() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path());
+    // A service manager signals all processes of a service.
     let broker = Pid::from_raw(running.broker.try_into().unwrap()).unwrap();
     for signal in [Signal::TERM, Signal::HUP, Signal::INT] {
         kill_process(broker, signal).unwrap();
@@ -136,11 +137,11 @@ fn it_is_not_ended_by_what_asks_the_helper_to_end() {
 
 #[test]
 fn broker_uses_two_capabilities_and_gets_none() {
-    let folder = tempfile::tempdir().unwrap();
-    let running = Running::start(folder.path());
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path());
     // CAP_DAC_READ_SEARCH is number 2, CAP_SYS_RAWIO number 17.
     let used: u64 = 1 << 2 | 1 << 17;
-    // CAP_DAC_OVERRIDE, effective only while a file is removed.
+    // CAP_DAC_OVERRIDE is number 1, and effective only while the broker removes a file.
     let kept = used | 1 << 1;
     for (set, allowed) in [("CapPrm", kept), ("CapEff", used)] {
         let held = u64::from_str_radix(&status(running.broker, set), 16).unwrap();
@@ -155,20 +156,20 @@ fn broker_uses_two_capabilities_and_gets_none() {
 }
 
 #[test]
-fn it_has_nothing_open_but_its_streams_and_the_way_to_the_helper() {
-    let folder = tempfile::tempdir().unwrap();
-    // What libvirt does: it takes the helper for gone once the lock is.
-    let lock = File::create(folder.path().join("lock")).unwrap();
+fn broker_has_no_inherited_files_open() {
+    let dir = tempfile::tempdir().unwrap();
+    // libvirt passes a lock to the helper, and considers the helper gone once the lock is released.
+    let lock = File::create(dir.path().join("lock")).unwrap();
     flock(&lock, FlockOperation::LockExclusive).unwrap();
     fcntl_setfd(&lock, FdFlags::empty()).unwrap();
-    let running = Running::start(folder.path());
+    let running = Running::start(dir.path());
     let helper = open_files(running.helper.id());
     assert!(helper.iter().any(|(number, _)| *number == lock.as_raw_fd()));
 
-    // The directory of the socket, and the signals of ended workers.
-    let own = [folder.path().to_str().unwrap(), "anon_inode:[signalfd]"];
-    // To the helper, one socket for messages and one for rejected connections, which the broker
-    // receives after its start.
+    // The directory of the socket, and the signalfd for workers that have exited.
+    let own = [dir.path().to_str().unwrap(), "anon_inode:[signalfd]"];
+    // The broker has one socket for messages of the helper and one for rejected connections, which
+    // it receives after its start.
     let others = wait_for("two sockets", || {
         let files = open_files(running.broker).into_iter();
         let others = files.filter(|(number, file)| *number > 2 && !own.contains(&&**file));
@@ -177,7 +178,7 @@ fn it_has_nothing_open_but_its_streams_and_the_way_to_the_helper() {
     });
     assert!(others.iter().all(|(_, file)| file.starts_with("socket:")));
     let sockets: BTreeSet<_> = helper.iter().map(|(_, file)| file).collect();
-    // Neither the listener nor the other end.
+    // These are neither the listener nor the helper's ends.
     assert!(
         others.iter().all(|(_, file)| !sockets.contains(file)),
         "{others:?}"
@@ -187,9 +188,9 @@ fn it_has_nothing_open_but_its_streams_and_the_way_to_the_helper() {
 
 #[test]
 fn helper_fails_when_its_broker_is_killed() {
-    let folder = tempfile::tempdir().unwrap();
-    let (socket, pid_file) = (folder.path().join("socket"), folder.path().join("pid"));
-    let helper = Command::new(PROGRAM)
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, pid_file) = (dir.path().join("socket"), dir.path().join("pid"));
+    let helper = Command::new(BINARY)
         .arg("-k")
         .arg(&socket)
         .arg("-f")
@@ -197,7 +198,7 @@ fn helper_fails_when_its_broker_is_killed() {
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .spawn();
-    let mut running = Running::once_it_serves(helper.unwrap(), &socket);
+    let mut running = Running::wait_until_ready(helper.unwrap(), &socket);
     let broker = Pid::from_raw(running.broker.try_into().unwrap()).unwrap();
     kill_process(broker, Signal::KILL).unwrap();
     assert_eq!(running.helper.wait().unwrap().code(), Some(1));
@@ -205,9 +206,9 @@ fn helper_fails_when_its_broker_is_killed() {
     let mut stderr = running.helper.stderr.take().unwrap();
     stderr.read_to_string(&mut log).unwrap();
     assert!(log.contains("broker ended unexpectedly"), "{log}");
-    // The helper may not remove files, but it can empty the one that it holds.
+    // The helper cannot remove files, but it can truncate the one that it has open.
     assert_eq!(fs::read_to_string(&pid_file).unwrap(), "");
-    Running::start(folder.path()).end(Signal::TERM);
+    Running::start(dir.path()).end(Signal::TERM);
 }
 
 #[test]
@@ -215,9 +216,9 @@ fn broker_removes_the_files_of_a_user_s_helper() {
     if !geteuid().is_root() {
         return skipped("not root");
     }
-    let folder = tempfile::tempdir().unwrap();
-    let (socket, pid_file) = (folder.path().join("socket"), folder.path().join("pid"));
-    let helper = Command::new(PROGRAM)
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, pid_file) = (dir.path().join("socket"), dir.path().join("pid"));
+    let helper = Command::new(BINARY)
         .arg("-k")
         .arg(&socket)
         .arg("-f")
@@ -225,18 +226,18 @@ fn broker_removes_the_files_of_a_user_s_helper() {
         .args(["-u", "54321", "-g", "54321"])
         .stdin(Stdio::null())
         .spawn();
-    let running = Running::once_it_serves(helper.unwrap(), &socket);
+    let running = Running::wait_until_ready(helper.unwrap(), &socket);
     assert!(pid_file.exists());
     running.end(Signal::TERM);
-    assert!(!socket.exists(), "the socket is left");
-    assert!(!pid_file.exists(), "the PID file is left");
+    assert!(!socket.exists(), "socket not removed");
+    assert!(!pid_file.exists(), "PID file not removed");
 }
 
 #[test]
 fn files_that_were_replaced_stay() {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("socket");
-    let running = Running::start(folder.path());
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
+    let running = Running::start(dir.path());
     fs::remove_file(&socket).unwrap();
     fs::write(&socket, "another's").unwrap();
     running.end(Signal::TERM);
@@ -244,9 +245,9 @@ fn files_that_were_replaced_stay() {
 }
 
 #[test]
-fn stopped_broker_delays_the_end_by_seconds_at_most() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut running = Running::start(folder.path());
+fn stopped_broker_delays_exit_only_briefly() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut running = Running::start(dir.path());
     let broker = Pid::from_raw(running.broker.try_into().unwrap()).unwrap();
     kill_process(broker, Signal::STOP).unwrap();
     kill_process(Pid::from_child(&running.helper), Signal::TERM).unwrap();
@@ -254,25 +255,25 @@ fn stopped_broker_delays_the_end_by_seconds_at_most() {
     assert!(running.helper.wait().unwrap().success());
     assert!(start.elapsed() < Duration::from_secs(30));
     kill_process(broker, Signal::CONT).unwrap();
-    wait_for("the broker's end", || {
+    wait_for("exit of the broker", || {
         (!is_running(running.broker)).then_some(())
     });
 }
 
-/// Prints that something was not tested; fails where nothing may be skipped.
+/// Prints why the test is skipped; skipping is a failure if `PR_COMPAT_STRICT` is set.
 fn skipped(why: &str) {
     assert!(env::var_os("PR_COMPAT_STRICT").is_none(), "skipped: {why}");
-    // Not with eprintln, which the test harness keeps to itself.
+    // Not with eprintln, because the test harness captures that.
     let _ = writeln!(io::stderr(), "broker: skipped: {why}");
 }
 
 #[test]
-fn it_lets_go_of_a_daemon_s_caller() {
-    let folder = tempfile::tempdir().unwrap();
-    let pid_file = folder.path().join("pid");
-    let mut caller = Command::new(PROGRAM)
+fn daemon_closes_the_streams_of_its_caller() {
+    let dir = tempfile::tempdir().unwrap();
+    let pid_file = dir.path().join("pid");
+    let mut caller = Command::new(BINARY)
         .arg("-dk")
-        .arg(folder.path().join("socket"))
+        .arg(dir.path().join("socket"))
         .arg("-f")
         .arg(&pid_file)
         .stdout(Stdio::piped())
@@ -280,10 +281,10 @@ fn it_lets_go_of_a_daemon_s_caller() {
         .spawn()
         .unwrap();
     assert!(caller.wait().unwrap().success());
-    // Ends only when nobody has the other ends any more.
-    let mut said = String::new();
-    caller.stdout.unwrap().read_to_string(&mut said).unwrap();
-    caller.stderr.unwrap().read_to_string(&mut said).unwrap();
+    // Reading ends only when all processes have closed the other ends.
+    let mut output = String::new();
+    caller.stdout.unwrap().read_to_string(&mut output).unwrap();
+    caller.stderr.unwrap().read_to_string(&mut output).unwrap();
     let helper: u32 = fs::read_to_string(pid_file)
         .unwrap()
         .trim()
@@ -296,5 +297,5 @@ fn it_lets_go_of_a_daemon_s_caller() {
         Signal::KILL,
     )
     .unwrap();
-    wait_for("the broker's end", || (!is_running(broker)).then_some(()));
+    wait_for("exit of the broker", || (!is_running(broker)).then_some(()));
 }

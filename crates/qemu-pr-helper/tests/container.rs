@@ -1,4 +1,4 @@
-//! KubeVirt's container without a cluster: what its entry point does, and what virt-handler sees of the socket.
+//! KubeVirt's container without a cluster: its entry point, and the socket as virt-handler sees it.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
@@ -19,12 +19,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The user of KubeVirt's launchers.
+/// User ID of KubeVirt's launchers.
 const LAUNCHER: u32 = 107;
 
-/// Ends with the test, whatever that comes to.
+/// Process that is killed on drop.
 struct Running(Child);
 
 impl Drop for Running {
@@ -48,7 +48,7 @@ impl Running {
 }
 
 fn client(socket: &Path) -> Client {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         match Client::connect(socket) {
             Ok(client) => return client,
@@ -58,45 +58,45 @@ fn client(socket: &Path) -> Client {
     }
 }
 
-/// What virt-handler does: look at the folder.
+/// Watch on a directory, as virt-handler sets it.
 struct Watch {
     events: OwnedFd,
-    /// Those that came together with one that was asked for.
-    more: VecDeque<(ReadFlags, String)>,
+    /// Events that arrived together with an earlier one.
+    pending: VecDeque<(ReadFlags, String)>,
 }
 
 impl Watch {
-    fn of(folder: &Path) -> Self {
+    fn new(dir: &Path) -> Self {
         let events = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap();
         let kinds = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE;
-        inotify::add_watch(&events, folder, kinds).unwrap();
-        let more = VecDeque::new();
-        Self { events, more }
+        inotify::add_watch(&events, dir, kinds).unwrap();
+        let pending = VecDeque::new();
+        Self { events, pending }
     }
 
-    /// The next event: what, and to which file.
+    /// Returns the next event, and the name of its file.
     fn next(&mut self) -> (ReadFlags, String) {
-        if self.more.is_empty() {
-            let patience = Timespec::try_from(PATIENCE).unwrap();
+        if self.pending.is_empty() {
+            let timeout = Timespec::try_from(TIMEOUT).unwrap();
             let mut ready = [PollFd::new(&self.events, PollFlags::IN)];
-            let ready = poll(&mut ready, Some(&patience)).unwrap();
-            assert_eq!(ready, 1, "nothing happened");
+            let ready = poll(&mut ready, Some(&timeout)).unwrap();
+            assert_eq!(ready, 1, "timed out: no event");
         }
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(&self.events, &mut buffer);
         while let Ok(event) = reader.next() {
             let name = event.file_name().unwrap().to_str().unwrap();
-            self.more.push_back((event.events(), name.to_owned()));
+            self.pending.push_back((event.events(), name.to_owned()));
         }
-        self.more.pop_front().unwrap()
+        self.pending.pop_front().unwrap()
     }
 }
 
 #[test]
-fn the_socket_is_created_by_one_event_and_removed_by_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("pr-helper.sock");
-    let mut watch = Watch::of(folder.path());
+fn socket_creation_and_removal_are_one_event_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("pr-helper.sock");
+    let mut watch = Watch::new(dir.path());
     let created = (ReadFlags::CREATE, "pr-helper.sock".to_owned());
     let removed = (ReadFlags::DELETE, "pr-helper.sock".to_owned());
     let mut helper = Running::helper(&socket, &[]);
@@ -105,7 +105,7 @@ fn the_socket_is_created_by_one_event_and_removed_by_one() {
     helper.terminate();
     assert_eq!(watch.next(), removed);
 
-    // One that was killed leaves it to the next one, which makes another.
+    // A killed helper leaves the socket behind; the next one replaces it.
     let mut helper = Running::helper(&socket, &[]);
     assert_eq!(watch.next(), created);
     client(&socket);
@@ -120,17 +120,17 @@ fn the_socket_is_created_by_one_event_and_removed_by_one() {
 }
 
 #[test]
-fn the_launchers_user_serves_and_removes_what_was_given_to_it() {
+fn launcher_user_removes_a_socket_it_was_given() {
     if !geteuid().is_root() {
         return skipped("not root");
     }
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("pr-helper.sock");
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("pr-helper.sock");
     let user = LAUNCHER.to_string();
     let mut helper = Running::helper(&socket, &["-u", &user, "-g", &user]);
     client(&socket);
-    // As virt-handler does when it sees the socket.
-    for path in [folder.path(), &socket] {
+    // virt-handler changes the owner when it sees the socket.
+    for path in [dir.path(), &socket] {
         chown(path, Some(LAUNCHER), Some(LAUNCHER)).unwrap();
     }
     client(&socket);
@@ -139,27 +139,28 @@ fn the_launchers_user_serves_and_removes_what_was_given_to_it() {
 }
 
 #[test]
-fn root_serves_in_a_folder_that_was_given_away_and_comes_back_there() {
+fn root_serves_in_a_directory_of_another_user() {
     if !geteuid().is_root() {
         return skipped("not root");
     }
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("pr-helper.sock");
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("pr-helper.sock");
     for _ in 0..2 {
         let mut helper = Running::helper(&socket, &[]);
         client(&socket);
-        for path in [folder.path(), &socket] {
+        for path in [dir.path(), &socket] {
             chown(path, Some(LAUNCHER), Some(LAUNCHER)).unwrap();
         }
         client(&socket);
         helper.terminate();
-        assert!(!socket.exists(), "the socket is left");
+        assert!(!socket.exists(), "socket not removed");
     }
 }
 
-/// The entry point with a file system of its own, twice: a container that is started again keeps what it has made.
+/// Runs the entry point twice in one file system, because a container that is restarted keeps its
+/// files.
 #[test]
-fn the_entry_point_becomes_the_helper_again_and_again() {
+fn entry_point_executes_the_helper_twice() {
     const SCRIPT: &str = r#"
         set -eu
         mount -t tmpfs tmpfs /run
@@ -169,7 +170,7 @@ fn the_entry_point_becomes_the_helper_again_and_again() {
     "#;
     let usable = Path::new("/usr/bin/qemu-pr-helper").exists() && geteuid().is_root();
     if !usable || !can_unshare() {
-        return skipped("it takes root, a mount namespace, and a file /usr/bin/qemu-pr-helper");
+        return skipped("requires root, a mount namespace, and a file /usr/bin/qemu-pr-helper");
     }
     let entry_point = fs::canonicalize("../../dist/kubevirt/entrypoint.sh").unwrap();
     let script = Command::new("unshare")
@@ -180,7 +181,7 @@ fn the_entry_point_becomes_the_helper_again_and_again() {
         .stdin(Stdio::null())
         .spawn();
     let mut container = Running(script.unwrap());
-    // Its files, as it sees them.
+    // Root directory of the container.
     let root = format!("/proc/{}/root", container.0.id());
     let root = Path::new(&root);
     client(&root.join("run/here/a socket"));
@@ -192,7 +193,7 @@ fn the_entry_point_becomes_the_helper_again_and_again() {
         target
     );
 
-    // Again, beside the first, with the link that is there and leads nowhere.
+    // Run it again beside the first one, with the dangling link that the first run created.
     let again = Command::new("nsenter")
         .arg(format!("--mount=/proc/{}/ns/mnt", container.0.id()))
         .arg(&entry_point)
@@ -211,9 +212,9 @@ fn can_unshare() -> bool {
     output.is_ok_and(|output| output.status.success())
 }
 
-/// Says that something was not tested, so that it is seen; and fails where nothing may be skipped.
+/// Prints why the test is skipped; skipping is a failure if `PR_COMPAT_STRICT` is set.
 fn skipped(why: &str) {
     assert!(env::var_os("PR_COMPAT_STRICT").is_none(), "skipped: {why}");
-    // Not with eprintln, which the test harness keeps to itself.
+    // Not with eprintln, because the test harness captures that.
     let _ = writeln!(io::stderr(), "container: skipped: {why}");
 }

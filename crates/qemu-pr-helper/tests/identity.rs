@@ -1,4 +1,4 @@
-//! User that a helper becomes which root has started without `-u`.
+//! User and group of a helper that root starts, with and without `-u` and `-g`.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
@@ -17,14 +17,14 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const USER: u32 = 54_321;
 const GROUP: u32 = 54_322;
 
-/// Gives this machine an account in a mount namespace, and becomes the helper.
+/// Adds the account `qemu-pr-helper` in a mount namespace, and executes the helper.
 const SCRIPT: &str = r#"
     set -eu
     mount --bind "$PASSWD" /etc/passwd
     exec $PREFIX "$@"
 "#;
 
-/// Helper that serves on a machine with the account.
+/// Helper that accepts clients on a host with the account.
 struct Running {
     dir: tempfile::TempDir,
     helper: Child,
@@ -38,17 +38,17 @@ impl Drop for Running {
 }
 
 impl Running {
-    /// Starts a helper; `None` if that is not possible here, which is printed.
+    /// Starts a helper. Prints the reason and returns `None` if this host does not support that.
     fn start(prefix: &str, options: &[&str]) -> Option<Self> {
         let unshare = Command::new("unshare").args(["--mount", "true"]).output();
         let can_unshare = unshare.is_ok_and(|output| output.status.success());
         if !can_unshare || !geteuid().is_root() {
-            skipped("it takes root and a mount namespace");
+            skipped("requires root and a mount namespace");
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
-        let own = format!("qemu-pr-helper:x:{USER}:{GROUP}::/:/usr/sbin/nologin\n");
-        let passwd = own + &fs::read_to_string("/etc/passwd").unwrap();
+        let account = format!("qemu-pr-helper:x:{USER}:{GROUP}::/:/usr/sbin/nologin\n");
+        let passwd = account + &fs::read_to_string("/etc/passwd").unwrap();
         fs::write(dir.path().join("passwd"), passwd).unwrap();
         fs::create_dir(dir.path().join("luns")).unwrap();
         let socket = dir.path().join("socket");
@@ -137,9 +137,9 @@ fn soft_luns_are_served_as_root() {
     assert_eq!(running.ids(), (0, 0));
 }
 
-/// A container can forbid a change of ids.
+/// A container can lack the capabilities to change IDs.
 #[test]
-fn root_without_setuid_stays_root_and_says_so() {
+fn root_without_setuid_stays_root_and_logs_it() {
     for capabilities in ["-setuid", "-setgid", "-setuid,-setgid"] {
         let prefix = format!("setpriv --bounding-set={capabilities} --inh-caps={capabilities}");
         let Some(running) = Running::start(&prefix, &["-v"]) else {
@@ -151,9 +151,9 @@ fn root_without_setuid_stays_root_and_says_so() {
     }
 }
 
-/// Prints that something was not tested; fails where nothing may be skipped.
+/// Prints why the test is skipped; skipping is a failure if `PR_COMPAT_STRICT` is set.
 fn skipped(why: &str) {
     assert!(env::var_os("PR_COMPAT_STRICT").is_none(), "skipped: {why}");
-    // Not with eprintln, which the test harness keeps to itself.
+    // Not with eprintln, because the test harness captures that.
     let _ = writeln!(io::stderr(), "identity: skipped: {why}");
 }

@@ -1,8 +1,8 @@
-//! A partition of a disk: the helper must not act on the disk for a client that has the partition
-//! alone.
+//! Partitions: the helper must not send commands to a disk for a client that has only opened a
+//! partition of it.
 //!
-//! The disk is a loop device, which has no reservations, but is asked for them. A SCSI disk with
-//! device-mapper devices on it is in tests/compat, for a machine that has one.
+//! The disk is a loop device, which does not support reservations, but gets the commands.
+//! tests/compat tests a SCSI disk with device-mapper devices, on hosts that have one.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
@@ -26,18 +26,18 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
 const REGISTER: [u8; 10] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
 
-/// Bytes of the loop device, and the sectors of its partition.
+/// Size of the loop device in bytes, and start and length of its partition in sectors.
 const SIZE: u64 = 8 << 20;
 const PARTITION: [&str; 2] = ["2048", "4096"];
 
 /// Prints why the test is skipped; skipping is a failure if `PR_COMPAT_STRICT` is set.
 fn skipped(why: &str) {
     assert!(env::var_os("PR_COMPAT_STRICT").is_none(), "skipped: {why}");
-    // Not with eprintln, which the test harness keeps to itself.
+    // Not with eprintln, because the test harness captures that.
     let _ = writeln!(io::stderr(), "partition: skipped: {why}");
 }
 
-/// A loop device with a partition, until the value is dropped.
+/// Loop device with a partition, removed on drop.
 struct Loop(String);
 
 impl Loop {
@@ -55,7 +55,7 @@ impl Loop {
         Ok(device)
     }
 
-    /// Opens the disk or its partition, by a node of the test's own.
+    /// Opens the disk, or the partition with this suffix, through a node in `dir`.
     fn open(&self, suffix: &str, dir: &Path) -> Result<File, String> {
         let disk = Path::new(&self.0).file_name().unwrap().to_str().unwrap();
         let number = PathBuf::from(format!("/sys/class/block/{disk}{suffix}/dev"));
@@ -64,22 +64,22 @@ impl Loop {
         let device = makedev(major.parse().unwrap(), minor.parse().unwrap());
         let node = dir.join(format!("disk{suffix}"));
         mknodat(CWD, &node, FileType::BlockDevice, Mode::RUSR, device)
-            .map_err(|error| format!("a node cannot be made: {error}"))?;
+            .map_err(|error| format!("cannot create a device node: {error}"))?;
         let mut options = File::options();
         let file = options.read(true).write(true).open(node);
-        file.map_err(|error| format!("a block device cannot be opened: {error}"))
+        file.map_err(|error| format!("cannot open a block device: {error}"))
     }
 }
 
 impl Drop for Loop {
     fn drop(&mut self) {
-        // The partition does not go with the image.
+        // Detaching the image does not remove the partition.
         let _ = Command::new("delpart").args([&self.0, "1"]).output();
         let _ = Command::new("losetup").args(["--detach", &self.0]).output();
     }
 }
 
-/// Runs a command and returns what it prints.
+/// Runs a command and returns its standard output.
 fn output(command: &mut Command) -> Result<String, String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command
@@ -94,7 +94,7 @@ fn output(command: &mut Command) -> Result<String, String> {
     }
 }
 
-/// A helper, killed with the value.
+/// Helper process, killed on drop.
 struct Helper(Child);
 
 impl Helper {
@@ -153,9 +153,9 @@ fn partition_is_rejected_and_its_disk_is_not() {
     );
     for (cdb, parameters) in [(&READ_KEYS, &[][..]), (&REGISTER, &[0; 24])] {
         assert_eq!(sense(cdb, parameters, &partition), rejected);
-        // The kernel's loop driver does not know the command, and the helper asks it.
+        // The command reaches the loop driver, which does not support it.
         assert_ne!(sense(cdb, parameters, &disk), rejected);
     }
-    let said = fs::read_to_string(dir.path().join("stderr")).unwrap();
-    assert_eq!(said.matches("it is a part of a disk").count(), 1, "{said}");
+    let log = fs::read_to_string(dir.path().join("stderr")).unwrap();
+    assert_eq!(log.matches("it is a part of a disk").count(), 1, "{log}");
 }

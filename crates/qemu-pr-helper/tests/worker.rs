@@ -1,5 +1,5 @@
-//! Workers of a real helper, on a multipath map that sysfs is made to show: a loop device with one
-//! path, whose node is a file. A worker that executes a command opens that file.
+//! Workers of a real helper on a fake multipath map: a loop device that a fake sysfs shows as a map
+//! with one path. The node of the path is a regular file. A worker opens it to execute a command.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
@@ -26,7 +26,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
 const RESERVE: [u8; 10] = [0x5f, 1, 5, 0, 0, 0, 0, 0, 24, 0];
 
-/// Mounts a /dev and a sysfs of its own, and becomes the helper.
+/// Mounts a private `/dev` and a fake `/sys/dev/block`, and executes the helper.
 const SCRIPT: &str = r#"
     set -eu
     mount -t tmpfs tmpfs /dev
@@ -36,7 +36,7 @@ const SCRIPT: &str = r#"
     exec "$HELPER" -k "$SOCKET" --io-timeout 3
 "#;
 
-/// Helper that takes a loop device for a map with the path `prtest`.
+/// Helper for which a loop device is a map with the path `prtest`.
 struct Setup {
     dir: tempfile::TempDir,
     helper: Child,
@@ -51,7 +51,7 @@ impl Drop for Setup {
 }
 
 impl Setup {
-    /// Starts the helper; `None` if that is not possible here, which is printed.
+    /// Starts the helper. Prints the reason and returns `None` if this host does not support that.
     fn start() -> Option<Self> {
         let unshare = Command::new("unshare").args(["--mount", "true"]).output();
         let can_unshare = unshare.is_ok_and(|output| output.status.success());
@@ -59,7 +59,7 @@ impl Setup {
         let open = |path: String| File::options().read(true).write(true).open(path).ok();
         let (Some(map), true, true) = (devices.find_map(open), can_unshare, geteuid().is_root())
         else {
-            skipped("it takes root, a mount namespace, and a loop device");
+            skipped("requires root, a mount namespace, and a loop device");
             return None;
         };
         let dir = tempfile::tempdir().unwrap();
@@ -88,7 +88,7 @@ impl Setup {
 
     fn client(&self) -> Client {
         let socket = self.dir.path().join("socket");
-        wait_for("the helper", || Client::connect(&socket).ok())
+        wait_for("start of the helper", || Client::connect(&socket).ok())
     }
 
     fn execute(&self, client: &mut Client, cdb: &[u8]) -> Response {
@@ -104,15 +104,15 @@ impl Setup {
         }
     }
 
-    /// Waits until no worker is left.
+    /// Waits until all workers have exited.
     fn wait_for_workers(&self) {
         let broker = self.broker();
-        wait_for("the end of all workers", || {
+        wait_for("exit of all workers", || {
             children(broker).is_empty().then_some(())
         });
     }
 
-    /// Returns the node of the path, as the helper sees it.
+    /// Returns the node of the path in the mount namespace of the helper.
     fn node(&self) -> PathBuf {
         format!("/proc/{}/root/dev/prtest", self.helper.id()).into()
     }
@@ -122,7 +122,7 @@ impl Setup {
     }
 }
 
-/// Counter of the times that a file was opened.
+/// Counter of the opens of the path's node.
 struct Opens(OwnedFd);
 
 impl Opens {
@@ -132,7 +132,7 @@ impl Opens {
         Self(events)
     }
 
-    /// Returns the number of times since the last call. The kernel merges equal events in a row.
+    /// Returns the number of opens since the last call. The kernel merges consecutive equal events.
     fn count(&self) -> usize {
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut reader = inotify::Reader::new(&self.0, &mut buffer);
@@ -149,10 +149,11 @@ fn children(process: Pid) -> Vec<Pid> {
         .collect()
 }
 
-fn wait_for<T>(what: &str, look: impl Fn() -> Option<T>) -> T {
+/// Calls `poll` until it returns a value. `what` names the event in a failure.
+fn wait_for<T>(what: &str, poll: impl Fn() -> Option<T>) -> T {
     let end = Instant::now() + TIMEOUT;
     loop {
-        if let Some(found) = look() {
+        if let Some(found) = poll() {
             return found;
         }
         assert!(Instant::now() < end, "timed out: {what}");
@@ -165,7 +166,7 @@ fn code(response: &Response) -> AdditionalSense {
     Sense::decode(&response.sense).unwrap().code
 }
 
-/// A command that the guest was told has failed must not be executed when the broker goes on.
+/// A command must not be executed after it was reported as failed, even if the broker resumes.
 #[test]
 fn request_is_not_executed_after_its_deadline() {
     let Some(setup) = Setup::start() else {
@@ -184,19 +185,20 @@ fn request_is_not_executed_after_its_deadline() {
         AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING
     );
     kill_process(setup.broker(), Signal::CONT).unwrap();
-    // The answer to a later request, by which the broker has taken the earlier one.
+    // The broker handles requests in order, so the reply to this one means that it has handled the
+    // one before.
     setup.execute(&mut client, &READ_KEYS);
     setup.wait_for_workers();
     let executed_again = opens.count();
-    // READ KEYS goes to the map, and to the path if the map does not answer.
+    // READ KEYS goes to the map, and to the path only if the map does not answer.
     assert_eq!(executed_again, 0, "{}", setup.stderr());
     setup.execute(&mut client, &RESERVE);
     setup.wait_for_workers();
     assert_eq!(opens.count(), 1, "{}", setup.stderr());
 }
 
-/// Attaches strace to the broker, so that it cannot fork.
-fn without_fork(broker: Pid) -> Option<Child> {
+/// Attaches strace to the broker, which makes fork fail. Returns `None` if strace is not installed.
+fn inject_fork_failure(broker: Pid) -> Option<Child> {
     let strace = Command::new("strace")
         .args(["-qq", "-o", "/dev/null"])
         .args(["-e", "inject=clone,clone3:error=EAGAIN"])
@@ -220,11 +222,11 @@ fn refused_worker_is_answered_with_busy() {
         setup.execute(&mut client, &READ_KEYS).status,
         Status::CHECK_CONDITION
     );
-    let Some(mut strace) = without_fork(setup.broker()) else {
-        return skipped("there is no strace");
+    let Some(mut strace) = inject_fork_failure(setup.broker()) else {
+        return skipped("strace is not installed");
     };
     let tracer = format!("/proc/{}/status", setup.broker().as_raw_nonzero());
-    wait_for("strace", || {
+    wait_for("attachment of strace", || {
         let status = fs::read_to_string(&tracer).unwrap();
         (!status.contains("TracerPid:\t0\n")).then_some(())
     });
@@ -244,7 +246,7 @@ fn refused_worker_is_answered_with_busy() {
     setup.wait_for_workers();
 }
 
-/// The kernel refuses the files of the host to a worker, but not those that it needs.
+/// The sandbox denies a worker the files of the host, but not the nodes of the paths.
 #[test]
 fn worker_opens_its_paths_in_the_sandbox() {
     let Some(setup) = Setup::start() else {
@@ -253,13 +255,13 @@ fn worker_opens_its_paths_in_the_sandbox() {
     let mut client = setup.client();
     setup.execute(&mut client, &RESERVE);
     let log = setup.stderr();
-    // The node was opened, and is a file.
+    // The worker has opened the node, which is a regular file.
     assert!(log.contains("the node is not device 8:0"), "{log}");
 }
 
-/// Prints that something was not tested; fails where nothing may be skipped.
+/// Prints why the test is skipped; skipping is a failure if `PR_COMPAT_STRICT` is set.
 fn skipped(why: &str) {
     assert!(env::var_os("PR_COMPAT_STRICT").is_none(), "skipped: {why}");
-    // Not with eprintln, which the test harness keeps to itself.
+    // Not with eprintln, because the test harness captures that.
     let _ = writeln!(io::stderr(), "worker: skipped: {why}");
 }

@@ -50,7 +50,7 @@ use crate::{process::daemonize, process::privileges, trace};
 /// `CAP_DAC_READ_SEARCH` for the nodes of disks that belong to users other than root.
 const CAPABILITIES: CapabilitySet = CapabilitySet::SYS_RAWIO.union(CapabilitySet::DAC_READ_SEARCH);
 
-/// Delay between attempts to send to a broker whose queue is full.
+/// Delay between attempts to send to a broker with a full queue.
 const SEND_RETRY_DELAY: Duration = Duration::from_millis(10);
 
 /// Delay after a failed attempt to read from the control socket.
@@ -73,11 +73,11 @@ const READY: [u8; 1] = *b"r";
 pub(crate) struct BrokerConfig {
     /// Time limit for a command.
     pub(crate) command_timeout: Duration,
-    /// Whether the helper is a daemon, whose standard streams are closed.
+    /// True if the helper is a daemon; the broker then closes its standard streams.
     pub(crate) is_daemon: bool,
     /// Use of the sandbox.
     pub(crate) sandbox: Mode,
-    /// Whether a service manager expects watchdog messages.
+    /// True if a service manager expects messages.
     pub(crate) has_manager: bool,
     /// Files that the helper has created, and that the broker removes on request.
     pub(crate) files: &'static [CreatedFile],
@@ -140,7 +140,7 @@ impl Broker {
         channel::receive_reply(&socket, timeout)
     }
 
-    /// Creates a [`Closer`], whose connections the broker closes.
+    /// Creates a [`Closer`] that hands connections over to the broker.
     pub(crate) fn closer(&self) -> Result<Closer, BrokerError> {
         let start = || -> io::Result<Closer> {
             let (closer, queue) = closer::pair()?;

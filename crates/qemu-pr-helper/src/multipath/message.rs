@@ -54,7 +54,7 @@ const KIND_REPLY_LEN: usize = 9;
 pub struct WorkerRequest {
     /// Time after which the command must not be executed any more.
     pub deadline: Deadline,
-    /// Whether the report is to contain the trace.
+    /// True if the report is to contain the trace.
     pub is_traced: bool,
     /// The command.
     pub command: Command,

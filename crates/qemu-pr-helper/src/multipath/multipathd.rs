@@ -25,7 +25,7 @@ use crate::command::command_log;
 /// Time limit for a command: that of multipathd itself (`uxsock_timeout`, 4 s), and a little more.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time limit for a command whose result does not matter.
+/// Time limit for a command that may fail.
 const BEST_EFFORT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Number of attempts if multipathd is busy, most likely with paths that have just failed.
@@ -242,7 +242,7 @@ fn exchange(sockets: &[OsString], command: &str, timeout: Duration) -> io::Resul
     let mut message = length.to_ne_bytes().to_vec();
     message.extend(command.bytes());
     message.push(0);
-    // Write the message at once: multipathd drops a client whose length arrives in parts.
+    // Write the message at once: multipathd drops a client if the length arrives in parts.
     socket.write_all(&message)?;
     let mut length = [0; size_of::<usize>()];
     socket.read_exact(&mut length)?;

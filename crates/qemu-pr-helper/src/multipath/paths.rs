@@ -37,7 +37,7 @@ const RETRY_DELAY: Duration = Duration::from_millis(50);
 pub(super) struct MapPath {
     /// Shared with threads that hang.
     device: Arc<PathDevice>,
-    /// Whether a command got no reply in time. No further commands are sent then.
+    /// True after a command that got no reply in time. No further commands are sent then.
     timed_out: bool,
     trace: WorkerTrace,
 }

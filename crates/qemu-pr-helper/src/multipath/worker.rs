@@ -32,8 +32,8 @@ use crate::command::request_device::FdAccess;
 use crate::command::sg::TransportOutcome;
 use crate::process::privileges;
 
-/// Capability that the broker holds, but uses only to remove the socket and the PID file, whose
-/// directory can belong to another user. Workers drop it.
+/// Capability that the broker holds, but uses only to remove the socket and the PID file, because
+/// their directory can belong to another user. Workers drop it.
 pub(super) const REMOVAL_CAPABILITY: CapabilitySet = CapabilitySet::DAC_OVERRIDE;
 
 /// Name of a worker process (`ps -e`, `/proc/PID/comm`).

@@ -21,8 +21,7 @@ const fn release(key: u64) -> TestCommand {
     TestCommand::new(OutServiceAction::Release, key, 0).with_type(WERO)
 }
 
-/// Creates a map that is registered with key 1, and whose first path holds the reservation and is
-/// down.
+/// Creates a map that is registered with key 1. Its first path holds the reservation and is down.
 fn held_by_down_path() -> Map {
     let mut map = Map::new(2);
     assert_eq!(map.status(&register(0, 1)), Status::GOOD);

@@ -207,7 +207,7 @@ pub(crate) struct Map {
 }
 
 impl Map {
-    /// Creates a map whose first path leads to target port 1 and whose second to `second`.
+    /// Creates a map with paths to target ports 1 and `second`.
     pub(crate) fn new(second: u16) -> Self {
         let unit = unit(&[(A1, 1), (A2, second), (B, 1)]);
         let ids = ids(&unit);
@@ -248,7 +248,7 @@ impl Map {
         self.execute_interrupted_by(self.b, command, number, other)
     }
 
-    /// As [`Map::execute_interrupted`], with the nexus that sends `other`.
+    /// Executes a command as [`Map::execute_interrupted`], and `other` on `nexus`.
     pub(crate) fn execute_interrupted_by(
         &mut self,
         nexus: NexusId,

@@ -53,14 +53,15 @@ proptest! {
                 false => (execute_on_nexus(&one, b, command), map.execute_b(command)),
             };
             let host = if *is_a { "A" } else { "B" };
-            prop_assert_eq!(format_result(&expected), format_result(&got), "{} {:?}", host, command);
+            let case = format!("{host} {command:?}");
+            prop_assert_eq!(format_result(&expected), format_result(&got), "{}", case);
             let key = one.borrow().key_of(a).unwrap_or_default().get();
-            prop_assert_eq!(map.keys(), [key, key], "{} {:?}", host, command);
+            prop_assert_eq!(map.keys(), [key, key], "{}", case);
             prop_assert_eq!(one.borrow().reservation().map(|held| held.kind()), map.reserved());
             let (one, two) = (one.borrow(), map.unit.borrow());
-            prop_assert_eq!(one.key_of(b), two.key_of(map.b), "{} {:?}", host, command);
-            prop_assert_eq!(one.unit_attentions(b), two.unit_attentions(map.b), "{} {:?}", host, command);
-            prop_assert_eq!(one.aptpl(), two.aptpl(), "{} {:?}", host, command);
+            prop_assert_eq!(one.key_of(b), two.key_of(map.b), "{}", case);
+            prop_assert_eq!(one.unit_attentions(b), two.unit_attentions(map.b), "{}", case);
+            prop_assert_eq!(one.aptpl(), two.aptpl(), "{}", case);
         }
     }
 }
@@ -132,7 +133,10 @@ fn event() -> impl Strategy<Value = Event> {
         2 => command().prop_map(|mut command| {
             // Hosts have different keys.
             command.key += if command.key == 0 { 0 } else { 10 };
-            let changes = [OutServiceAction::Register, OutServiceAction::RegisterAndIgnoreExistingKey];
+            let changes = [
+                OutServiceAction::Register,
+                OutServiceAction::RegisterAndIgnoreExistingKey,
+            ];
             if changes.contains(&command.action) && command.action_key != 0 {
                 command.action_key += 10;
             }
@@ -154,8 +158,9 @@ proptest! {
                 Event::A(command) => {
                     let before = Before { keys: map.keys(), b: map.unit.borrow().key_of(map.b) };
                     let done = map.execute(command);
-                    check_result(&map, &before, command, &done)
-                        .map_err(|error| TestCaseError::fail(format!("{command:?}: {error}, {done:?}")))?;
+                    check_result(&map, &before, command, &done).map_err(|error| {
+                        TestCaseError::fail(format!("{command:?}: {error}, {done:?}"))
+                    })?;
                 }
                 Event::B(command) => {
                     map.execute_b(command);

@@ -1,5 +1,5 @@
-//! One PERSISTENT RESERVE OUT command over all paths to a logical unit, with the effect and the
-//! result that it has on a single path.
+//! Execution of a PERSISTENT RESERVE OUT command over all paths to a logical unit, with the effect
+//! and the result that it has on a single path.
 //!
 //! A reservation belongs to an `I_T` nexus, and each path is a nexus of its own. A guest sees one
 //! disk and assumes one nexus. Therefore:
@@ -60,7 +60,7 @@ pub trait PrPath: Display {
 pub struct PrKey {
     /// The key.
     pub key: ReservationKey,
-    /// Whether the registration persists through power loss (APTPL).
+    /// True if the registration persists through power loss (APTPL).
     pub aptpl: bool,
 }
 
@@ -246,10 +246,10 @@ struct PrOut<'a, P, S> {
     paths: &'a mut [P],
     /// For each path, whether the last command could not be delivered or got no reply.
     unreachable: Vec<bool>,
-    /// Whether the last [`PrOut::send_with_retry`] found a unit attention that the registration of
-    /// the path was preempted.
+    /// True if the last [`PrOut::send_with_retry`] found a unit attention that the registration of the
+    /// path was preempted.
     was_preempted: bool,
-    /// Whether another host has removed the registrations of these paths during this command.
+    /// True if another host has removed the registrations of these paths during this command.
     was_fenced: bool,
     key_store: &'a mut S,
     warnings: Vec<String>,
