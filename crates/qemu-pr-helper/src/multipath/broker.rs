@@ -56,13 +56,10 @@ const SEND_RETRY_DELAY: Duration = Duration::from_millis(10);
 /// Delay after a failed attempt to read from the control socket.
 const RECEIVE_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Time limit for the removal of a file.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Time limit for the start of the broker.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Name of the broker process (`ps -e`, `/proc/PID/comm`).
+/// Name in `ps -e` and `/proc/PID/comm`.
 const PROCESS_NAME: &CStr = c"pr-broker";
 
 /// Message from the broker to the helper once it has started.
@@ -151,8 +148,8 @@ impl Broker {
         start().map_err(BrokerError)
     }
 
-    /// Has the broker send a watchdog message to the service manager. This does not wait for a
-    /// broker that is stopped: the service manager then restarts both processes.
+    /// Has the broker send a watchdog message to the service manager. This does not wait for a broker
+    /// that is stopped, so that the service manager restarts both processes.
     pub(crate) fn send_alive(&self, clients: usize, commands: usize) {
         let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
         let message = Control::Alive {
@@ -268,7 +265,6 @@ fn try_run(control: &OwnedFd, config: BrokerConfig) -> Result<(), Box<dyn Error>
     result
 }
 
-/// Opens the directory of a file that the broker removes later.
 fn open_dir(file: &CreatedFile) -> Option<OpenedFile> {
     let opened = file.open_dir();
     opened
@@ -279,7 +275,6 @@ fn open_dir(file: &CreatedFile) -> Option<OpenedFile> {
         .ok()
 }
 
-/// State of the broker process.
 struct BrokerProcess<'a> {
     control: &'a OwnedFd,
     manager: ServiceManager,
@@ -300,7 +295,7 @@ impl BrokerProcess<'_> {
         let has_room = rejected.filter(|queue| !queue.is_full());
         let closing = has_room.map_or_else(|| self.control.as_fd(), AsFd::as_fd);
         let mut ready = [
-            PollFd::new(&self.workers, PollFlags::IN),
+            PollFd::new(&self.workers.sigchld, PollFlags::IN),
             PollFd::new(self.control, PollFlags::IN),
             PollFd::from_borrowed_fd(closing, PollFlags::IN),
         ];

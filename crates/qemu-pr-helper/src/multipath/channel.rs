@@ -41,12 +41,8 @@ pub(super) enum WorkerError {
 
 /// Creates a pair of connected sockets that keep messages apart.
 pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    Ok(socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?)
+    let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
+    Ok(socketpair(AddressFamily::UNIX, kind, flags, None)?)
 }
 
 /// Sends a message without waiting for room in the queue.
@@ -72,7 +68,6 @@ pub(super) fn wait_readable(socket: &OwnedFd, timeout: Duration) -> io::Result<b
     }
 }
 
-/// Receives a request and the map's descriptor.
 pub(super) fn receive_request(socket: &OwnedFd) -> io::Result<(WorkerRequest, OwnedFd)> {
     wait_readable(socket, REQUEST_TIMEOUT)?;
     let mut buffer = vec![0; MAX_REQUEST_LEN];

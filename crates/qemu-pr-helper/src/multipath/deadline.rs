@@ -70,7 +70,7 @@ impl PendingRequest {
 /// Division of the time of a request among paths.
 #[derive(Clone, Debug)]
 pub(super) struct TimeBudget {
-    pending: PendingRequest,
+    pub(super) pending: PendingRequest,
     end: Instant,
     share: Duration,
 }
@@ -93,11 +93,6 @@ impl TimeBudget {
     pub(super) fn path_timeout(&self) -> Duration {
         let left = self.end.saturating_duration_since(Instant::now());
         left.min(self.share)
-    }
-
-    /// Returns [`PendingRequest::is_pending`].
-    pub(super) fn is_pending(&self) -> bool {
-        self.pending.is_pending()
     }
 }
 

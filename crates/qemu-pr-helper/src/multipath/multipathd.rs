@@ -25,7 +25,7 @@ use crate::command::command_log;
 /// Time limit for a command: that of multipathd itself (`uxsock_timeout`, 4 s), and a little more.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Time limit for a command that may fail.
+/// Time limit for a command if the result does not matter.
 const BEST_EFFORT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Number of attempts if multipathd is busy, most likely with paths that have just failed.
@@ -54,7 +54,7 @@ const DEFAULT_SOCKETS: [&str; 2] = [
 /// page of help.
 const MAX_REPLY_LEN: usize = 64 * 1024;
 
-/// multipathd's record of one map.
+/// Client of multipathd for one map.
 #[derive(Debug)]
 pub(super) struct Multipathd {
     map: String,
@@ -114,7 +114,7 @@ impl Multipathd {
         let timeout = self.budget.path_timeout().min(timeout);
         // A socket timeout of zero would mean no timeout.
         let timeout = timeout.max(Duration::from_millis(1));
-        let reply = match command.starts_with(QUERY) || self.budget.is_pending() {
+        let reply = match command.starts_with(QUERY) || self.budget.pending.is_pending() {
             true => exchange(&self.sockets, command, timeout),
             false => Err(io::Error::new(
                 io::ErrorKind::TimedOut,

@@ -72,7 +72,7 @@ impl PathDevice {
         Ok(self.file.get_or_init(|| file))
     }
 
-    /// Sends a command, unless the reply would be too late or a change has no waiting helper.
+    /// Sends a command, unless no time is left or the helper no longer waits for a change.
     ///
     /// Opening the device can take longer than `timeout`. By then the path has been given up, and a
     /// command that changes something must not be executed after its request has failed.
@@ -90,7 +90,7 @@ impl PathDevice {
         };
         let left = timeout.saturating_sub(start.elapsed());
         let is_change = !matches!(data, Data::FromDevice(_));
-        if left.is_zero() || (is_change && !self.budget.is_pending()) {
+        if left.is_zero() || (is_change && !self.budget.pending.is_pending()) {
             return not_delivered(AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING);
         }
         match sg::execute_sg_io(file.as_fd(), cdb, data, left) {

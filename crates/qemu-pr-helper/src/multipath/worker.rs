@@ -8,7 +8,6 @@ use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::time::Duration;
 
 use linux_util::sg_io::Data;
@@ -36,7 +35,7 @@ use crate::process::privileges;
 /// their directory can belong to another user. Workers drop it.
 pub(super) const REMOVAL_CAPABILITY: CapabilitySet = CapabilitySet::DAC_OVERRIDE;
 
-/// Name of a worker process (`ps -e`, `/proc/PID/comm`).
+/// Name in `ps -e` and `/proc/PID/comm`.
 const PROCESS_NAME: &CStr = c"pr-worker";
 
 /// Data that the broker passes to a worker.
@@ -126,7 +125,10 @@ fn execute(
             Err(io::Error::other("the map is open read-only"))
         }
         Direction::Out => {
-            let report = execute_out(request, &sysfs_dir, paths, pending, trace);
+            let name = sysfs_dir.file_name().unwrap_or_default().to_string_lossy();
+            let budget = TimeBudget::new(pending, paths.len());
+            let multipathd = Multipathd::new(name.into_owned(), budget, trace.clone());
+            let report = execute_out(request, paths, multipathd);
             Ok(WorkerReply::Report(report))
         }
     }
@@ -159,15 +161,9 @@ fn execute_in(request: &WorkerRequest, paths: &mut [MapPath]) -> CommandReport {
 /// Executes PERSISTENT RESERVE OUT over all paths.
 fn execute_out(
     request: &WorkerRequest,
-    sysfs_dir: &Path,
     paths: &mut [MapPath],
-    pending: &PendingRequest,
-    trace: &WorkerTrace,
+    mut multipathd: Multipathd,
 ) -> CommandReport {
-    let name = sysfs_dir.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.into_owned();
-    let budget = TimeBudget::new(pending, paths.len());
-    let mut multipathd = Multipathd::new(name, budget, trace.clone());
     let cdb = request.command.cdb();
     let done = pr_out::execute(paths, &mut multipathd, cdb, &request.parameter_list);
     let mut warnings = done.warnings;

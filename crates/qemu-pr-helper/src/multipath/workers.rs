@@ -1,7 +1,7 @@
 //! Child processes of the broker: workers, and processes that close connections by exiting.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use linux_util::{fork, signals};
 use nix::sys::signal::{SigSet, Signal};
@@ -26,8 +26,7 @@ const MAX_CLOSING: usize = 64;
 #[derive(Debug)]
 pub(super) struct Workers {
     /// Readable when a child has exited.
-    sigchld: SignalFd,
-    /// Number of workers.
+    pub(super) sigchld: SignalFd,
     running: usize,
     /// Processes that close connections, which do not count as workers.
     closing: Vec<Pid>,
@@ -91,7 +90,6 @@ impl Workers {
         }
     }
 
-    /// Reaps the children that have exited.
     pub(super) fn reap(&mut self) {
         // One signal can stand for several children.
         while let Ok(Some(_)) = self.sigchld.read_signal() {}
@@ -118,12 +116,6 @@ impl Workers {
 
 fn limit_reached(processes: usize) -> io::Error {
     io::Error::other(format!("the limit of {processes} processes is reached"))
-}
-
-impl AsFd for Workers {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.sigchld.as_fd()
-    }
 }
 
 #[cfg(test)]

@@ -77,8 +77,7 @@ pub trait PrKeyStore {
     /// Stores a key.
     fn set_key(&mut self, key: PrKey) -> Result<(), PrKeyStoreError>;
 
-    /// Starts to register returning paths with the stored key, because the other paths are
-    /// registered.
+    /// Starts to register returning paths with the stored key.
     fn enable(&mut self) -> Result<(), PrKeyStoreError>;
 
     /// Stops registering paths, and removes the key.
@@ -246,8 +245,8 @@ struct PrOut<'a, P, S> {
     paths: &'a mut [P],
     /// For each path, whether the last command could not be delivered or got no reply.
     unreachable: Vec<bool>,
-    /// True if the last [`PrOut::send_with_retry`] found a unit attention that the registration of the
-    /// path was preempted.
+    /// True if the last [`PrOut::send_with_retry`] found a unit attention that the registration of
+    /// the path was preempted.
     was_preempted: bool,
     /// True if another host has removed the registrations of these paths during this command.
     was_fenced: bool,
@@ -333,7 +332,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         let (path, result) = self.first_success(guest.command)?;
         if guest.new.key == guest.key || guest.new.key.is_zero() {
             let registration = self.current_registration(guest.key);
-            match self.is_registered_with(path, registration) {
+            match self.has_registration(path, registration) {
                 Some(false) => self.disable_key_store(),
                 _ => self.register_others(path, registration),
             }

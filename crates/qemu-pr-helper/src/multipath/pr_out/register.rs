@@ -119,7 +119,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             return None;
         }
         let has_new: Vec<_> = (0..self.paths.len())
-            .map(|path| self.is_registered_with(path, new))
+            .map(|path| self.has_registration(path, new))
             .collect();
         match has_new.contains(&Some(false)) {
             true => None,
@@ -255,7 +255,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                 Status::GOOD => {}
                 // The path may have been unregistered already.
                 Status::RESERVATION_CONFLICT => {
-                    if self.is_registered_with(path, Registration::default()) == Some(false) {
+                    if self.has_registration(path, Registration::default()) == Some(false) {
                         self.warn_path(path, "remains registered: it has another key");
                     }
                 }
@@ -288,7 +288,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// Returns whether another initiator has removed the registration of the first path while the
     /// other paths were being registered.
     fn is_fenced(&mut self, first: usize, registration: Registration) -> bool {
-        self.paths.len() > 1 && self.is_registered_with(first, registration) == Some(false)
+        self.paths.len() > 1 && self.has_registration(first, registration) == Some(false)
     }
 
     /// Removes the new registrations of the other paths.
@@ -306,7 +306,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
 
     /// Returns whether a path has a registration; `None` if it does not answer. This registers the
     /// same key again, which only succeeds if the path has it.
-    pub(super) fn is_registered_with(
+    pub(super) fn has_registration(
         &mut self,
         path: usize,
         registration: Registration,
