@@ -24,7 +24,7 @@
 //! | `s` for a whole disk, `p` for a part of one, `m` for a device on a multipath map | 1 |
 //! | major and minor number of the map for `m`, else zero | 4 each |
 //!
-//! If the broker does not start a worker, it replies with [`NOT_STARTED`].
+//! If the broker does not start a worker, it replies with a zero byte.
 //!
 //! The worker is privileged: it treats the request as untrusted input, as the helper treats the
 //! bytes of a guest.

@@ -2,7 +2,7 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`broker`] | privileged process that starts a worker for each command, and its client |
+//! | `broker` | privileged process that starts a worker for each command, and its client |
 //! | `control` | control messages from the helper to the broker |
 //! | `workers` | child processes of the broker |
 //! | `worker` | process that executes one command |

@@ -157,14 +157,17 @@ impl MapPath {
                 let mut buffer = vec![0; buffer.len()];
                 builder.spawn(move || {
                     let outcome = execute(Data::FromDevice(&mut buffer));
-                    sender.send((outcome, buffer))
+                    drop(sender.send((outcome, buffer)));
                 })
             }
             Data::ToDevice(list) => {
                 let list = list.to_vec();
-                builder.spawn(move || sender.send((execute(Data::ToDevice(&list)), Vec::new())))
+                builder
+                    .spawn(move || drop(sender.send((execute(Data::ToDevice(&list)), Vec::new()))))
             }
-            Data::None => builder.spawn(move || sender.send((execute(Data::None), Vec::new()))),
+            Data::None => {
+                builder.spawn(move || drop(sender.send((execute(Data::None), Vec::new()))))
+            }
         };
         if spawned.is_err() {
             return TransportOutcome::Completed(CommandResult::from_status(Status::BUSY));

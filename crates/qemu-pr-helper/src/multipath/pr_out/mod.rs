@@ -8,14 +8,14 @@
 //!   that path is the result for the guest. RESERVATION CONFLICT from one path is not final,
 //!   because another path may be the one that is registered, or that holds the reservation.
 //! * Effects that the command has only on its own nexus are then repeated on the other paths: a
-//!   registration ([`register`]), a release ([`release`]), and the effects of PREEMPT and CLEAR on
-//!   the registrations of these paths.
+//!   registration (`register.rs`), a release (`release.rs`), and the effects of PREEMPT and CLEAR
+//!   on the registrations of these paths.
 //! * This establishes unit attentions on the other paths, which are meant for other initiators.
 //!   They are read and dropped here.
 //! * multipathd receives the key, so that it registers a path that returns.
 //!
 //! A path that cannot be reached is skipped, and the state that it leaves on the logical unit is
-//! cleaned up ([`unreachable`]). This module does not depend on sockets, processes or devices: its
+//! cleaned up (`unreachable.rs`). This module does not depend on sockets, processes or devices: its
 //! tests use logical units in software.
 
 mod register;
