@@ -142,8 +142,8 @@ fn broker_uses_two_capabilities_and_gets_none() {
     // CAP_DAC_READ_SEARCH is number 2, CAP_SYS_RAWIO number 17.
     let used: u64 = 1 << 2 | 1 << 17;
     // CAP_DAC_OVERRIDE is number 1, and effective only while the broker removes a file.
-    let kept = used | 1 << 1;
-    for (set, allowed) in [("CapPrm", kept), ("CapEff", used)] {
+    let permitted = used | 1 << 1;
+    for (set, allowed) in [("CapPrm", permitted), ("CapEff", used)] {
         let held = u64::from_str_radix(&status(running.broker, set), 16).unwrap();
         assert_eq!(held & !allowed, 0, "{set} {held:#x}");
     }
@@ -214,7 +214,7 @@ fn helper_fails_when_its_broker_is_killed() {
 #[test]
 fn broker_removes_the_files_of_a_user_s_helper() {
     if !geteuid().is_root() {
-        return skipped("not root");
+        return skip("not root");
     }
     let dir = tempfile::tempdir().unwrap();
     let (socket, pid_file) = (dir.path().join("socket"), dir.path().join("pid"));
@@ -261,10 +261,13 @@ fn stopped_broker_delays_exit_only_briefly() {
 }
 
 /// Prints why the test is skipped; skipping is a failure if `PR_COMPAT_STRICT` is set.
-fn skipped(why: &str) {
-    assert!(env::var_os("PR_COMPAT_STRICT").is_none(), "skipped: {why}");
+fn skip(reason: &str) {
+    assert!(
+        env::var_os("PR_COMPAT_STRICT").is_none(),
+        "skipped: {reason}"
+    );
     // Not with eprintln, because the test harness captures that.
-    let _ = writeln!(io::stderr(), "broker: skipped: {why}");
+    let _ = writeln!(io::stderr(), "broker: skipped: {reason}");
 }
 
 #[test]

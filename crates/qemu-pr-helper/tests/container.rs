@@ -122,7 +122,7 @@ fn socket_creation_and_removal_are_one_event_each() {
 #[test]
 fn launcher_user_removes_a_socket_it_was_given() {
     if !geteuid().is_root() {
-        return skipped("not root");
+        return skip("not root");
     }
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("pr-helper.sock");
@@ -141,7 +141,7 @@ fn launcher_user_removes_a_socket_it_was_given() {
 #[test]
 fn root_serves_in_a_directory_of_another_user() {
     if !geteuid().is_root() {
-        return skipped("not root");
+        return skip("not root");
     }
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("pr-helper.sock");
@@ -170,7 +170,7 @@ fn entry_point_executes_the_helper_twice() {
     "#;
     let usable = Path::new("/usr/bin/qemu-pr-helper").exists() && geteuid().is_root();
     if !usable || !can_unshare() {
-        return skipped("requires root, a mount namespace, and a file /usr/bin/qemu-pr-helper");
+        return skip("requires root, a mount namespace, and a file /usr/bin/qemu-pr-helper");
     }
     let entry_point = fs::canonicalize("../../dist/kubevirt/entrypoint.sh").unwrap();
     let script = Command::new("unshare")
@@ -213,8 +213,11 @@ fn can_unshare() -> bool {
 }
 
 /// Prints why the test is skipped; skipping is a failure if `PR_COMPAT_STRICT` is set.
-fn skipped(why: &str) {
-    assert!(env::var_os("PR_COMPAT_STRICT").is_none(), "skipped: {why}");
+fn skip(reason: &str) {
+    assert!(
+        env::var_os("PR_COMPAT_STRICT").is_none(),
+        "skipped: {reason}"
+    );
     // Not with eprintln, because the test harness captures that.
-    let _ = writeln!(io::stderr(), "container: skipped: {why}");
+    let _ = writeln!(io::stderr(), "container: skipped: {reason}");
 }

@@ -43,7 +43,7 @@ impl Running {
         let unshare = Command::new("unshare").args(["--mount", "true"]).output();
         let can_unshare = unshare.is_ok_and(|output| output.status.success());
         if !can_unshare || !geteuid().is_root() {
-            skipped("requires root and a mount namespace");
+            skip("requires root and a mount namespace");
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
@@ -152,8 +152,11 @@ fn root_without_setuid_stays_root_and_logs_it() {
 }
 
 /// Prints why the test is skipped; skipping is a failure if `PR_COMPAT_STRICT` is set.
-fn skipped(why: &str) {
-    assert!(env::var_os("PR_COMPAT_STRICT").is_none(), "skipped: {why}");
+fn skip(reason: &str) {
+    assert!(
+        env::var_os("PR_COMPAT_STRICT").is_none(),
+        "skipped: {reason}"
+    );
     // Not with eprintln, because the test harness captures that.
-    let _ = writeln!(io::stderr(), "identity: skipped: {why}");
+    let _ = writeln!(io::stderr(), "identity: skipped: {reason}");
 }

@@ -31,10 +31,13 @@ const SIZE: u64 = 8 << 20;
 const PARTITION: [&str; 2] = ["2048", "4096"];
 
 /// Prints why the test is skipped; skipping is a failure if `PR_COMPAT_STRICT` is set.
-fn skipped(why: &str) {
-    assert!(env::var_os("PR_COMPAT_STRICT").is_none(), "skipped: {why}");
+fn skip(reason: &str) {
+    assert!(
+        env::var_os("PR_COMPAT_STRICT").is_none(),
+        "skipped: {reason}"
+    );
     // Not with eprintln, because the test harness captures that.
-    let _ = writeln!(io::stderr(), "partition: skipped: {why}");
+    let _ = writeln!(io::stderr(), "partition: skipped: {reason}");
 }
 
 /// Loop device with a partition, removed on drop.
@@ -136,7 +139,7 @@ fn partition_is_rejected_and_its_disk_is_not() {
     });
     let (_device, [disk, partition]) = match files {
         Ok(files) => files,
-        Err(why) => return skipped(&why),
+        Err(reason) => return skip(&reason),
     };
     let _helper = Helper::start(dir.path());
     let mut client = connect(&dir.path().join("socket"));

@@ -59,7 +59,7 @@ impl Setup {
         let open = |path: String| File::options().read(true).write(true).open(path).ok();
         let (Some(map), true, true) = (devices.find_map(open), can_unshare, geteuid().is_root())
         else {
-            skipped("requires root, a mount namespace, and a loop device");
+            skip("requires root, a mount namespace, and a loop device");
             return None;
         };
         let dir = tempfile::tempdir().unwrap();
@@ -223,7 +223,7 @@ fn refused_worker_is_answered_with_busy() {
         Status::CHECK_CONDITION
     );
     let Some(mut strace) = inject_fork_failure(setup.broker()) else {
-        return skipped("strace is not installed");
+        return skip("strace is not installed");
     };
     let tracer = format!("/proc/{}/status", setup.broker().as_raw_nonzero());
     wait_for("attachment of strace", || {
@@ -260,8 +260,11 @@ fn worker_opens_its_paths_in_the_sandbox() {
 }
 
 /// Prints why the test is skipped; skipping is a failure if `PR_COMPAT_STRICT` is set.
-fn skipped(why: &str) {
-    assert!(env::var_os("PR_COMPAT_STRICT").is_none(), "skipped: {why}");
+fn skip(reason: &str) {
+    assert!(
+        env::var_os("PR_COMPAT_STRICT").is_none(),
+        "skipped: {reason}"
+    );
     // Not with eprintln, because the test harness captures that.
-    let _ = writeln!(io::stderr(), "worker: skipped: {why}");
+    let _ = writeln!(io::stderr(), "worker: skipped: {reason}");
 }

@@ -3,7 +3,7 @@
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::time::{ClockId, clock_gettime};
@@ -71,7 +71,6 @@ impl PendingRequest {
 #[derive(Clone, Debug)]
 pub(super) struct TimeBudget {
     pub(super) pending: PendingRequest,
-    end: Instant,
     share: Duration,
 }
 
@@ -79,20 +78,17 @@ impl TimeBudget {
     /// Creates the budget of a request that may try `paths` paths, none of which may answer. One
     /// more share is left for the work after that.
     pub(super) fn new(pending: &PendingRequest, paths: usize) -> Self {
-        let (now, time_left) = (Instant::now(), pending.deadline.time_left());
         let shares = u32::try_from(paths.saturating_add(1)).unwrap_or(u32::MAX);
+        let time_left = pending.deadline.time_left();
         Self {
             pending: pending.clone(),
-            // A deadline beyond the range of the clock leaves no time.
-            end: now.checked_add(time_left).unwrap_or(now),
             share: time_left.checked_div(shares).unwrap_or(time_left),
         }
     }
 
     /// Returns the time limit for one reply: a path's share, or the time left if that is shorter.
     pub(super) fn path_timeout(&self) -> Duration {
-        let left = self.end.saturating_duration_since(Instant::now());
-        left.min(self.share)
+        self.pending.deadline.time_left().min(self.share)
     }
 }
 

@@ -389,19 +389,16 @@ mod tests {
 
     #[test]
     fn denied_permission_is_explained() {
-        let (result, _) = with_replies(&["permission deny: need to be root"], |client| {
-            client.enable()
-        });
+        const DENIED: &[&str] = &["permission deny: need to be root"];
+        let (result, _) = with_replies(DENIED, |client| client.enable());
         let error = result.unwrap_err().to_string();
         assert!(error.contains("only from root"), "{error}");
     }
 
     #[test]
     fn timeout_reply_is_retried() {
-        let (result, commands) =
-            with_replies(&["timeout\n", "fail\ntimeout\n", "ok\n"], |client| {
-                client.enable()
-            });
+        const REPLIES: &[&str] = &["timeout\n", "fail\ntimeout\n", "ok\n"];
+        let (result, commands) = with_replies(REPLIES, |client| client.enable());
         result.unwrap();
         assert_eq!(commands.len(), 3);
     }
@@ -410,10 +407,8 @@ mod tests {
     fn unknown_map_is_named() {
         let (result, _) = with_replies(&["fail\ndevice not found\n"], |client| client.key());
         let error = result.unwrap_err().to_string();
-        assert!(
-            error.contains("'getprstatus map dm-3': \"device not found\""),
-            "{error}"
-        );
+        let expected = "'getprstatus map dm-3': \"device not found\"";
+        assert!(error.contains(expected), "{error}");
     }
 
     #[test]

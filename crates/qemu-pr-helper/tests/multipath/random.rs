@@ -38,8 +38,8 @@ proptest! {
         commands in vec((any::<bool>(), command()), 0..40),
         second in 1..3_u16,
     ) {
-        let one = unit(&[(A1, 1), (B, 1)]);
-        let [a, b] = ids(&one).try_into().unwrap();
+        let single = unit(&[(A1, 1), (B, 1)]);
+        let [a, b] = ids(&single).try_into().unwrap();
         let mut map = Map::new(second);
         for (is_a, command) in &commands {
             let (expected, got) = match is_a {
@@ -48,20 +48,20 @@ proptest! {
                     // In this test, hosts can have the same key.
                     let unexpected = |warning: &&String| !warning.contains("other host");
                     prop_assert_eq!(done.warnings.iter().find(unexpected), None);
-                    (execute_on_nexus(&one, a, command), done.result)
+                    (execute_on_nexus(&single, a, command), done.result)
                 }
-                false => (execute_on_nexus(&one, b, command), map.execute_b(command)),
+                false => (execute_on_nexus(&single, b, command), map.execute_b(command)),
             };
             let host = if *is_a { "A" } else { "B" };
             let case = format!("{host} {command:?}");
             prop_assert_eq!(format_result(&expected), format_result(&got), "{}", case);
-            let key = one.borrow().key_of(a).unwrap_or_default().get();
+            let key = single.borrow().key_of(a).unwrap_or_default().get();
             prop_assert_eq!(map.keys(), [key, key], "{}", case);
-            prop_assert_eq!(one.borrow().reservation().map(|held| held.kind()), map.reserved());
-            let (one, two) = (one.borrow(), map.unit.borrow());
-            prop_assert_eq!(one.key_of(b), two.key_of(map.b), "{}", case);
-            prop_assert_eq!(one.unit_attentions(b), two.unit_attentions(map.b), "{}", case);
-            prop_assert_eq!(one.aptpl(), two.aptpl(), "{}", case);
+            prop_assert_eq!(single.borrow().reservation().map(|held| held.kind()), map.reserved());
+            let (single, multi) = (single.borrow(), map.unit.borrow());
+            prop_assert_eq!(single.key_of(b), multi.key_of(map.b), "{}", case);
+            prop_assert_eq!(single.unit_attentions(b), multi.unit_attentions(map.b), "{}", case);
+            prop_assert_eq!(single.aptpl(), multi.aptpl(), "{}", case);
         }
     }
 }

@@ -378,10 +378,14 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     }
 
     fn disable_key_store(&mut self) {
-        if let Err(error) = self.key_store.disable() {
-            self.warnings.push(format!(
-                "unregistered, but multipathd may register paths that return: {error}"
-            ));
+        let result = self.key_store.disable();
+        let warning = "unregistered, but multipathd may register paths that return";
+        self.warn_on_error(result, warning);
+    }
+
+    fn warn_on_error(&mut self, result: Result<(), PrKeyStoreError>, warning: &str) {
+        if let Err(error) = result {
+            self.warnings.push(format!("{warning}: {error}"));
         }
     }
 }

@@ -201,11 +201,9 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     }
 
     fn enable_key_store(&mut self) {
-        if let Err(error) = self.key_store.enable() {
-            self.warnings.push(format!(
-                "registered, but multipathd will not register paths that return: {error}"
-            ));
-        }
+        let result = self.key_store.enable();
+        let warning = "registered, but multipathd will not register paths that return";
+        self.warn_on_error(result, warning);
     }
 
     fn restore_key(&mut self, before: Option<PrKey>) {
@@ -213,11 +211,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             Some(key) => self.set_and_enable(key),
             None => self.key_store.disable(),
         };
-        if let Err(error) = result {
-            self.warnings.push(format!(
-                "multipathd may still store a rejected key: {error}"
-            ));
-        }
+        self.warn_on_error(result, "multipathd may still store a rejected key");
     }
 
     /// Rejects a registration. Without multipathd, a path that returns would not be registered, and
