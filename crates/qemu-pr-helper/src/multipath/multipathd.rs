@@ -122,13 +122,10 @@ impl Multipathd {
             )),
         };
         let took = command_log::microseconds(start.elapsed());
-        match &reply {
-            Ok(text) => self.trace.record_multipathd(command, text, took),
-            Err(error) => {
-                let error = error.to_string();
-                self.trace.record_multipathd(command, &error, took);
-            }
-        }
+        let text = reply
+            .as_ref()
+            .map_or_else(ToString::to_string, Clone::clone);
+        self.trace.record_multipathd(command, &text, took);
         reply
     }
 
@@ -205,8 +202,8 @@ impl PrKeyStore for Multipathd {
             Some(fixed) => format!("the fixed reservation_key {}", fixed.key),
         };
         Err(PrKeyStoreError(format!(
-            "multipathd has {found} for the map; set 'reservation_key file' in section defaults of \
-             multipath.conf and run 'multipathd reconfigure'"
+            "multipathd has {found} for the map; set 'reservation_key file' in the defaults section \
+             of multipath.conf and run 'multipathd reconfigure'"
         )))
     }
 

@@ -140,34 +140,26 @@ impl MapPath {
         if self.timed_out {
             return TransportOutcome::Unknown(aborted(TIMEOUT));
         }
-        let (device, cdb, timeout) = (
-            Arc::clone(&self.device),
-            *cdb,
-            self.device.budget.path_timeout(),
-        );
+        let (device, cdb) = (Arc::clone(&self.device), *cdb);
+        let timeout = device.budget.path_timeout();
         // Nothing waits for the reply any more, so the command must not be executed.
         if timeout.is_zero() {
             return not_delivered(TIMEOUT);
         }
         let (sender, receiver) = channel();
-        let execute = move |data: Data<'_>| device.execute(&cdb, data, timeout);
+        let run = move |data: Data<'_>| device.execute(&cdb, data, timeout);
+        let reply = move |outcome, bytes: Vec<u8>| drop(sender.send((outcome, bytes)));
         let builder = thread::Builder::new();
         let spawned = match &data {
             Data::FromDevice(buffer) => {
                 let mut buffer = vec![0; buffer.len()];
-                builder.spawn(move || {
-                    let outcome = execute(Data::FromDevice(&mut buffer));
-                    drop(sender.send((outcome, buffer)));
-                })
+                builder.spawn(move || reply(run(Data::FromDevice(&mut buffer)), buffer))
             }
             Data::ToDevice(list) => {
                 let list = list.to_vec();
-                builder
-                    .spawn(move || drop(sender.send((execute(Data::ToDevice(&list)), Vec::new()))))
+                builder.spawn(move || reply(run(Data::ToDevice(&list)), Vec::new()))
             }
-            Data::None => {
-                builder.spawn(move || drop(sender.send((execute(Data::None), Vec::new()))))
-            }
+            Data::None => builder.spawn(move || reply(run(Data::None), Vec::new())),
         };
         if spawned.is_err() {
             return TransportOutcome::Completed(CommandResult::from_status(Status::BUSY));
