@@ -148,8 +148,8 @@ impl Broker {
         start().map_err(BrokerError)
     }
 
-    /// Has the broker send a watchdog message to the service manager. This does not wait for a broker
-    /// that is stopped, so that the service manager restarts both processes.
+    /// Has the broker send a watchdog message to the service manager. This does not wait for a
+    /// broker that is stopped, so that the service manager restarts both processes.
     pub(crate) fn send_alive(&self, clients: usize, commands: usize) {
         let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
         let message = Control::Alive {

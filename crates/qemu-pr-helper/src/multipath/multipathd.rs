@@ -202,8 +202,8 @@ impl PrKeyStore for Multipathd {
             Some(fixed) => format!("the fixed reservation_key {}", fixed.key),
         };
         Err(PrKeyStoreError(format!(
-            "multipathd has {found} for the map; set 'reservation_key file' in the defaults section \
-             of multipath.conf and run 'multipathd reconfigure'"
+            "multipathd has {found} for the map; set 'reservation_key file' in the defaults \
+             section of multipath.conf and run 'multipathd reconfigure'"
         )))
     }
 
