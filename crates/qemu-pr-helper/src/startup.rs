@@ -120,7 +120,7 @@ fn serve(
     // The broker is forked before this process opens anything that the broker must not inherit.
     let io_timeout = options.io_timeout();
     let broker = Arc::new(Broker::start(BrokerConfig {
-        command_timeout: patience,
+        command_timeout: io_timeout,
         is_daemon: options.daemon,
         sandbox: options.sandbox,
         has_manager: manager.is_connected(),

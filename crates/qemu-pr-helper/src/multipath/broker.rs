@@ -83,7 +83,7 @@ pub(crate) struct BrokerConfig {
 /// Failure to start the broker.
 #[derive(Debug, Error)]
 #[error("cannot start the broker for multipath maps")]
-pub struct BrokerError(#[source] io::Error);
+pub(crate) struct BrokerError(#[source] io::Error);
 
 /// Client of the broker process, in the helper.
 #[derive(Debug)]
@@ -169,7 +169,7 @@ impl Broker {
     }
 
     /// Has the broker remove a file of its configuration, and waits for the result.
-    pub(crate) fn remove(&self, kind: Kind) -> Removal {
+    pub(crate) fn remove(&self, kind: FileKind) -> Removal {
         self.try_remove(kind).unwrap_or_else(|error| {
             log::warn!("{kind} not removed: broker: {error}; the next start replaces it");
             Removal::Failed
@@ -236,11 +236,11 @@ fn try_run(control: &OwnedFd, config: BrokerConfig) -> Result<(), Box<dyn Error>
     };
     let files: Vec<_> = config.files.iter().filter_map(open_dir).collect();
     let workers = Workers::new()?;
-    privileges::keep_only(CAPABILITIES, REMOVAL_CAPABILITY)?;
+    privileges::limit_to(CAPABILITIES, REMOVAL_CAPABILITY)?;
     sandbox::enter_as_broker(config.sandbox, &files)?;
     send(control, &READY, SendFlags::NOSIGNAL)?;
     if config.is_daemon {
-        daemonize::close_streams()?;
+        daemonize::detach_stdio()?;
     }
     let mut process = BrokerProcess {
         control,
@@ -352,9 +352,9 @@ impl BrokerProcess<'_> {
             (Control::Stopping, _) => self.manager.stopping("waiting for commands in progress"),
             (Control::Remove(kind), _) => {
                 let mut files = self.files.iter();
-                let file = files.find(|opened| opened.file().kind() == kind);
+                let file = files.find(|opened| opened.file.kind == kind);
                 let removal = file.map_or(Removal::Failed, |file| {
-                    privileges::with(REMOVAL_CAPABILITY, || file.remove())
+                    privileges::with_raised(REMOVAL_CAPABILITY, || file.remove())
                 });
                 // The helper waits only for a limited time, so a reply can be lost.
                 let _ = channel::try_send(self.control, &control::encode_removal(kind, removal));

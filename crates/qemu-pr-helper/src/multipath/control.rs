@@ -5,7 +5,7 @@
 //! | kind | 1 |
 //! | two numbers, big-endian; zero if the kind has none | 4 each |
 //!
-//! The broker replies to [`Control::Remove`] with two bytes: the [`Kind`] of the file, and the
+//! The broker replies to [`Control::Remove`] with two bytes: the [`FileKind`] of the file, and the
 //! [`Removal`].
 //!
 //! The helper reads what clients send, so the broker does not trust it beyond this form: the broker
@@ -70,15 +70,15 @@ impl Control {
 /// Length of the broker's reply to [`Control::Remove`] in bytes.
 pub(super) const REMOVAL_LEN: usize = 2;
 
-const fn encode_kind(kind: Kind) -> u8 {
+const fn encode_kind(kind: FileKind) -> u8 {
     match kind {
-        Kind::Socket => 0,
-        Kind::PidFile => 1,
+        FileKind::Socket => 0,
+        FileKind::PidFile => 1,
     }
 }
 
 /// Encodes the broker's reply to [`Control::Remove`]: the kind of file, and the result.
-pub(super) const fn encode_removal(kind: Kind, removal: Removal) -> [u8; REMOVAL_LEN] {
+pub(super) const fn encode_removal(kind: FileKind, removal: Removal) -> [u8; REMOVAL_LEN] {
     let removal = match removal {
         Removal::Removed => b'r',
         Removal::Replaced => b'o',
@@ -88,9 +88,9 @@ pub(super) const fn encode_removal(kind: Kind, removal: Removal) -> [u8; REMOVAL
 }
 
 /// Decodes the broker's reply to [`Control::Remove`]; `None` if it is malformed.
-pub(super) fn decode_removal(bytes: &[u8]) -> Option<(Kind, Removal)> {
+pub(super) fn decode_removal(bytes: &[u8]) -> Option<(FileKind, Removal)> {
     let removals = [Removal::Removed, Removal::Replaced, Removal::Failed];
-    [Kind::Socket, Kind::PidFile]
+    [FileKind::Socket, FileKind::PidFile]
         .into_iter()
         .flat_map(|kind| removals.map(|removal| (kind, removal)))
         .find(|(kind, removal)| encode_removal(*kind, *removal) == bytes)

@@ -59,7 +59,7 @@ fn try_run(socket: &OwnedFd, context: WorkerContext) -> io::Result<()> {
     if getppid() != Some(context.broker) {
         return Err(io::Error::other("the broker has exited"));
     }
-    privileges::give_up(REMOVAL_CAPABILITY)?;
+    privileges::drop_capabilities(REMOVAL_CAPABILITY)?;
     let (request, map) = channel::receive_request(socket)?;
     let deadline = request.deadline.min(Deadline::after(context.timeout));
     let pending = PendingRequest::new(deadline, socket.try_clone()?);
