@@ -8,6 +8,7 @@ mod dist;
 mod fuzz;
 mod guest;
 mod instructions;
+mod module_cycles;
 mod process;
 mod supply;
 mod verdict;
@@ -32,6 +33,8 @@ enum Task {
     Bench(bench::Options),
     #[command(flatten)]
     BenchPart(bench::Part),
+    /// Checks that modules do not depend on each other in cycles
+    Cycles,
     /// Makes man pages, completions and packages in target/dist
     Dist(dist::Options),
     /// Looks for bytes that the project's parts do not do with what they say
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
     let result: Result<()> = match Arguments::parse().task {
         Task::Bench(options) => bench::run(&options),
         Task::BenchPart(part) => part.run(),
+        Task::Cycles => module_cycles::run(),
         Task::Dist(options) => dist::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Instructions(options) => instructions::run(&options),
