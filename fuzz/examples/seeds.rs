@@ -1,6 +1,6 @@
-//! Makes the seeds in `corpus`: real encodings, from which a fuzzer begins.
+//! Generates the seeds in `corpus`: valid encodings, from which a fuzzer starts.
 //!
-//! `cargo run --package fuzz --example seeds`, after something was encoded in another way.
+//! Run `cargo run --package fuzz --example seeds` after a change of an encoding.
 
 #![forbid(unsafe_code)]
 
@@ -40,8 +40,8 @@ const TYPE: ReservationType = ReservationType::WriteExclusiveRegistrantsOnly;
 fn main() -> Result<()> {
     transport_ids()?;
     senses()?;
-    lists()?;
-    answers()?;
+    parameter_lists()?;
+    pr_in_data()?;
     streams()?;
     messages()?;
     soft_luns()?;
@@ -57,7 +57,7 @@ fn write(target: &str, name: &str, parts: &[&[u8]]) -> Result<()> {
     fs::write(folder.join(name), parts.concat()).with_context(|| format!("cannot write {name}"))
 }
 
-/// The same for `prhctl decode`, as text and as JSON, where the second byte says what it is.
+/// Writes seeds for `prhctl decode` with text and JSON output; the second byte selects the kind.
 fn write_explained(kind: u8, name: &str, bytes: &[u8]) -> Result<()> {
     write("decode", &format!("text-{name}"), &[&[0, kind], bytes])?;
     write("decode", &format!("json-{name}"), &[&[1, kind], bytes])
@@ -71,11 +71,11 @@ fn ids() -> Result<Vec<TransportId>> {
 }
 
 fn transport_ids() -> Result<()> {
-    for (place, id) in ids()?.iter().enumerate() {
-        write("transport_id", &format!("bytes-{place}"), &[&id.encode()])?;
+    for (index, id) in ids()?.iter().enumerate() {
+        write("transport_id", &format!("bytes-{index}"), &[&id.encode()])?;
         write(
             "transport_id",
-            &format!("text-{place}"),
+            &format!("text-{index}"),
             &[id.to_string().as_bytes()],
         )?;
     }
@@ -84,7 +84,7 @@ fn transport_ids() -> Result<()> {
 }
 
 fn senses() -> Result<()> {
-    let pointed = Sense::new(
+    let with_pointer = Sense::new(
         SenseKey::IllegalRequest,
         AdditionalSense::INVALID_FIELD_IN_CDB,
     )
@@ -93,12 +93,12 @@ fn senses() -> Result<()> {
         byte: 2,
         bit: Some(3),
     });
-    let informed = Sense {
+    let with_information = Sense {
         information: Some(0x1234),
         deferred: true,
         ..Sense::new(SenseKey::NotReady, AdditionalSense::MEDIUM_NOT_PRESENT)
     };
-    for (name, sense) in [("pointed", pointed), ("informed", informed)] {
+    for (name, sense) in [("pointed", with_pointer), ("informed", with_information)] {
         write("sense", &format!("fixed-{name}"), &[&sense.to_fixed()])?;
         write(
             "sense",
@@ -121,8 +121,8 @@ fn basic(spec_i_pt: Option<Vec<TransportId>>) -> Vec<u8> {
     list.encode()
 }
 
-/// A command with this parameter list.
-fn out(service_action: OutServiceAction, list: &[u8]) -> Result<[u8; 10]> {
+/// Returns a CDB for this parameter list.
+fn pr_out_cdb(service_action: OutServiceAction, list: &[u8]) -> Result<[u8; 10]> {
     let command = PersistentReserveOut {
         service_action,
         scope_type: ScopeType::from(TYPE),
@@ -132,7 +132,7 @@ fn out(service_action: OutServiceAction, list: &[u8]) -> Result<[u8; 10]> {
     Ok(command.encode())
 }
 
-fn lists() -> Result<()> {
+fn parameter_lists() -> Result<()> {
     let moved = RegisterAndMove {
         reservation_key: ReservationKey::new(1),
         service_action_reservation_key: ReservationKey::new(2),
@@ -152,14 +152,14 @@ fn lists() -> Result<()> {
         ("preempt", OutServiceAction::Preempt, basic(None)),
         ("move", OutServiceAction::RegisterAndMove, moved.encode()),
     ] {
-        write("out", name, &[&out(action, &list)?, &list])?;
-        let whole = [&out(action, &list)?, list.as_slice()].concat();
+        write("pr_out", name, &[&pr_out_cdb(action, &list)?, &list])?;
+        let whole = [&pr_out_cdb(action, &list)?, list.as_slice()].concat();
         write_explained(1, name, &whole)?;
     }
     write_explained(8, "list-of-move", &moved.encode())
 }
 
-fn answers() -> Result<()> {
+fn pr_in_data() -> Result<()> {
     let descriptor = |id: TransportId| FullStatusDescriptor {
         key: ReservationKey::new(1),
         all_tg_pt: false,
@@ -188,33 +188,42 @@ fn answers() -> Result<()> {
         generation: 3.into(),
         descriptors: ids()?.into_iter().map(descriptor).collect(),
     };
-    let answers = [
+    let pr_in_data = [
         ("keys", keys.encode()),
         ("reservation", reservation.encode()),
         ("capabilities", capabilities.encode().to_vec()),
         ("full-status", status.encode()),
     ];
-    for (kind, (name, bytes)) in (0..).zip(answers) {
-        write("data", name, &[&[kind, 0, 20], &bytes])?;
+    for (kind, (name, bytes)) in (0..).zip(pr_in_data) {
+        write("pr_in_data", name, &[&[kind, 0, 20], &bytes])?;
         write_explained(kind + 3, name, &bytes)?;
     }
     Ok(())
 }
 
 fn streams() -> Result<()> {
-    let ask = PersistentReserveIn {
+    let read_keys = PersistentReserveIn {
         service_action: InServiceAction::ReadKeys,
         allocation_length: 8192,
         control: 0,
     };
-    let ask = pad_cdb(&ask.encode());
+    let read_keys = pad_cdb(&read_keys.encode());
     let list = basic(None);
-    let register = pad_cdb(&out(OutServiceAction::Register, &list)?);
-    let stream = [[0; 4].as_slice(), &ask, &register, &list].concat();
-    // Cuts of 8 and 30 bytes, descriptors with the first bytes of both CDBs; and one that was lost.
-    write("inbox", "requests", &[&[2, 7, 29, 2, 0, 4, 0, 20], &stream])?;
-    write("inbox", "lost", &[&[0, 2, 0xc0, 4, 0, 20], &stream])?;
-    write("inbox", "several", &[&[0, 1, 0xe0, 4], &stream])
+    let register = pad_cdb(&pr_out_cdb(OutServiceAction::Register, &list)?);
+    let stream = [[0; 4].as_slice(), &read_keys, &register, &list].concat();
+    // Pieces of 8 and 30 bytes, descriptors with the first bytes of both CDBs; and a truncated
+    // descriptor list.
+    write(
+        "request_decoder",
+        "requests",
+        &[&[2, 7, 29, 2, 0, 4, 0, 20], &stream],
+    )?;
+    write(
+        "request_decoder",
+        "truncated",
+        &[&[0, 2, 0xc0, 4, 0, 20], &stream],
+    )?;
+    write("request_decoder", "many", &[&[0, 1, 0xe0, 4], &stream])
 }
 
 fn messages() -> Result<()> {
@@ -222,8 +231,8 @@ fn messages() -> Result<()> {
     let order = WorkerRequest {
         deadline: Deadline(1500),
         is_traced: true,
-        command: Command::new(pad_cdb(&out(OutServiceAction::Register, &list)?))?,
-        parameter_list: list,
+        command: Command::new(pad_cdb(&pr_out_cdb(OutServiceAction::Register, &list)?))?,
+        list,
     };
     write("message", "order", &[&order.encode()])?;
     let key = SenseKey::NotReady;
@@ -262,28 +271,16 @@ fn soft_luns() -> Result<()> {
         SupportedFeatures::default(),
     )?;
     let (first, second) = ("a".parse()?, "b".parse()?);
-    let read = |name: &str| -> Result<Vec<u8>> {
-        let text = fs::read_to_string(lun.path().join(name))?;
-        let identity = lun.config()?.identity.to_string();
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-        let text = text.replace(&identity, "naa.3000000000000001");
-        Ok(text.replace(boot.trim(), "boot").into_bytes())
-    };
-    write(
-        "store",
-        "clean",
-        &[&read("lun.json")?, &[0], &read("state.json")?],
-    )?;
-    write("record", "clean", &[&read("state.json")?])?;
+    write_lun(&lun, "clean")?;
 
     let zero = BasicParameterList {
         service_action_reservation_key: ReservationKey::new(1),
         aptpl: true,
         ..BasicParameterList::default()
     };
-    let register = out(OutServiceAction::Register, &zero.encode())?;
+    let register = pr_out_cdb(OutServiceAction::Register, &zero.encode())?;
     for port in [&first, &second] {
-        // Behind the unit attention.
+        // The first command returns a unit attention.
         lun.execute(port, &register, &zero.encode())?;
         lun.execute(port, &register, &zero.encode())?;
     }
@@ -292,33 +289,46 @@ fn soft_luns() -> Result<()> {
         ..BasicParameterList::default()
     };
     for action in [OutServiceAction::Reserve, OutServiceAction::Clear] {
-        lun.execute(&first, &out(action, &own.encode())?, &own.encode())?;
+        lun.execute(&first, &pr_out_cdb(action, &own.encode())?, &own.encode())?;
         let name = if action == OutServiceAction::Clear {
-            "told"
+            "attention"
         } else {
             "held"
         };
-        write("record", name, &[&read("state.json")?])?;
-        write(
-            "store",
-            name,
-            &[&read("lun.json")?, &[0], &read("state.json")?],
-        )?;
+        write_lun(&lun, name)?;
     }
-    told_twice(&String::from_utf8(read("state.json")?)?)
+    duplicate_attention(&String::from_utf8(stored(&lun, "state.json")?)?)
 }
 
-/// What cannot be, made from a state in which somebody is told something.
-fn told_twice(told: &str) -> Result<()> {
-    let (head, attention) = told
+/// Writes the files of a soft LUN as seeds.
+fn write_lun(lun: &Lun, name: &str) -> Result<()> {
+    let state = stored(lun, "state.json")?;
+    write("lun_state", name, &[&state])?;
+    write("store", name, &[&stored(lun, "lun.json")?, &[0], &state])
+}
+
+/// Returns a file of a soft LUN with a fixed identity and boot ID.
+fn stored(lun: &Lun, name: &str) -> Result<Vec<u8>> {
+    let text = fs::read_to_string(lun.path().join(name))?;
+    let identity = lun.config()?.identity.to_string();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    let text = text.replace(&identity, "naa.3000000000000001");
+    Ok(text.replace(boot.trim(), "boot").into_bytes())
+}
+
+/// Writes an invalid state: a unit attention that is pending twice.
+fn duplicate_attention(state: &str) -> Result<()> {
+    let (head, attention) = state
         .split_once("\"attentions\": [")
-        .context("nobody is told anything")?;
-    let (attention, tail) = attention.split_once("\n  ]").context("no end")?;
+        .context("the state has no unit attention")?;
+    let (attention, tail) = attention
+        .split_once("\n  ]")
+        .context("the list of unit attentions has no end")?;
     let twice = format!("{head}\"attentions\": [{attention},{attention}\n  ]{tail}");
-    write("record", "told-twice", &[twice.as_bytes()])
+    write("lun_state", "duplicate-attention", &[twice.as_bytes()])
 }
 
-/// Commands to a soft LUN: sender, kind, service action, type, keys, flags.
+/// Writes commands to a soft LUN: sender, kind, service action, type, keys, flags.
 fn sequences() -> Result<()> {
     let failover = [
         [0, 4, 0, 0, 0x04, 1],
@@ -334,7 +344,11 @@ fn sequences() -> Result<()> {
     write("commands", "moved", &[&[0], &moved])?;
     let named = [0, 4, 0, 0, 0x04, 0x2c, 4, 1, 3, 3, 3, 1, 0, 1, 1, 0, 2];
     write("commands", "named", &[&[0], &named])?;
-    write("letters", "some", &[&[0, 10, 0, 60, 1, 120, 2, 200, 3, 9]])
+    write(
+        "exhaustive_commands",
+        "some",
+        &[&[0, 10, 0, 60, 1, 120, 2, 200, 3, 9]],
+    )
 }
 
 fn traces() -> Result<()> {

@@ -1,11 +1,11 @@
-//! `prhctl decode`: it explains bytes, or says that it cannot.
+//! `prhctl decode` of arbitrary bytes: it must not panic.
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
 
 use crate::input::Input;
 
-/// What bytes can be said to be.
+/// Arguments that select the kind of the bytes.
 const KINDS: [&[&str]; 10] = [
     &[],
     &["--as", "cdb"],
@@ -19,7 +19,7 @@ const KINDS: [&[&str]; 10] = [
     &["--service-action", "preempt"],
 ];
 
-/// Text or JSON, what the bytes are said to be, and the rest is the bytes.
+/// Input: text or JSON, kind, and the bytes.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (is_json, kind) = (input.below(2) == 1, KINDS[input.below(10)]);
@@ -27,14 +27,14 @@ pub fn run(bytes: &[u8]) {
         let _ = write!(text, "{byte:02x}");
         text
     });
-    // Without bytes it would read standard input.
+    // Without bytes, prhctl would read stdin.
     if hex.is_empty() {
         return;
     }
-    let mut words = vec!["prhctl"];
-    words.extend(is_json.then_some("--json"));
-    words.push("decode");
-    words.extend(kind);
-    words.push(&hex);
-    let _ = prhctl::run(words.into_iter().map(OsString::from));
+    let mut arguments = vec!["prhctl"];
+    arguments.extend(is_json.then_some("--json"));
+    arguments.push("decode");
+    arguments.extend(kind);
+    arguments.push(&hex);
+    let _ = prhctl::run(arguments.into_iter().map(OsString::from));
 }

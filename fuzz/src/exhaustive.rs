@@ -1,6 +1,6 @@
-//! The tables by which `soft-lun`'s exhaustive test judges a command: its own files.
+//! The transition tables of `soft-lun`'s exhaustive test, from its own files.
 
-#![expect(dead_code, reason = "the search through all states is not in here")]
+#![expect(dead_code, reason = "the state search of the test is not used")]
 
 #[path = "../../crates/soft-lun/tests/exhaustive/commands.rs"]
 pub(crate) mod commands;

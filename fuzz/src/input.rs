@@ -1,6 +1,6 @@
-//! A fuzzer's bytes, taken apart: numbers off the front, and the rest.
+//! Splits a fuzzer's bytes into numbers and byte strings.
 
-/// Bytes of which none are left without an end: from there on all numbers are zero.
+/// The rest of the input. Numbers after its end are 0.
 #[derive(Clone, Debug)]
 pub(crate) struct Input<'a> {
     rest: &'a [u8],
@@ -21,7 +21,7 @@ impl<'a> Input<'a> {
         *byte
     }
 
-    /// One of the numbers below `end`.
+    /// Returns a number below `end`.
     pub(crate) fn below(&mut self, end: u8) -> usize {
         usize::from(self.byte() % end)
     }
@@ -30,7 +30,7 @@ impl<'a> Input<'a> {
         u16::from_be_bytes([self.byte(), self.byte()])
     }
 
-    /// As many bytes as the first of them says, and as there are.
+    /// Reads a length byte and that number of bytes, or as many as there are.
     pub(crate) fn bytes(&mut self) -> &'a [u8] {
         let length = usize::from(self.byte()).min(self.rest.len());
         let (bytes, rest) = self.rest.split_at(length);
@@ -43,7 +43,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Two texts or files in one: what is before and what is behind the first zero byte.
+/// Splits two texts or files at the first zero byte.
 pub(crate) fn halves(bytes: &[u8]) -> (&[u8], &[u8]) {
     let mut halves = bytes.splitn(2, |byte| *byte == 0);
     (

@@ -1,66 +1,68 @@
-//! What must be true of any bytes, for a fuzzer to disprove.
+//! Fuzz targets: properties that must hold for arbitrary bytes.
 //!
-//! Each module is a target: a function that takes bytes and panics if one of the project's parts does not do
-//! with them what it says. `cargo xtask fuzz` has libFuzzer look for such bytes; `cargo test` runs the targets
-//! over those in `corpus`.
+//! Each module is a target: a function that takes bytes and panics if a component violates its
+//! contract. `cargo xtask fuzz` runs the targets with libFuzzer; `cargo test` runs them over the
+//! inputs in `corpus`.
 //!
-//! | target | what has to withstand the bytes |
+//! | target | component |
 //! |---|---|
-//! | [`inbox`] | requests on a socket, cut anywhere, beside a reader of the whole stream |
-//! | [`out`] | PERSISTENT RESERVE OUT: CDB and parameter list, decoded and encoded |
-//! | [`transport_id`] | TransportIDs, one, a list, and as text |
+//! | [`request_decoder`] | requests on a socket in arbitrary pieces, compared with a reader of the
+//! complete stream |
+//! | [`pr_out`] | PERSISTENT RESERVE OUT: CDB and parameter list, decoded and encoded |
+//! | [`transport_id`] | TransportIDs: one, a list, and as text |
 //! | [`sense`] | sense data of both formats |
-//! | [`data`] | what PERSISTENT RESERVE IN answers, whole and cut off |
-//! | [`commands`] | any commands in any order to a soft LUN |
-//! | [`letters`] | well-formed ones, each judged by the tables of `soft-lun`'s exhaustive test |
-//! | [`record`] | a soft LUN's `state.json` |
-//! | [`store`] | both of its files, in a folder |
-//! | [`trace`] | the values of `--trace` and files of events, beside a second reader |
-//! | [`message`] | what the multipath broker's workers are told, and what they say |
+//! | [`pr_in_data`] | data of PERSISTENT RESERVE IN, complete and truncated |
+//! | [`commands`] | arbitrary commands in arbitrary order to a soft LUN |
+//! | [`exhaustive_commands`] | well-formed commands, checked with the tables of `soft-lun`'s
+//! exhaustive test |
+//! | [`lun_state`] | a soft LUN's `state.json` |
+//! | [`store`] | both files of a soft LUN, in a directory |
+//! | [`trace`] | the values of `--trace` and event files, compared with a second reader |
+//! | [`message`] | messages to and from the multipath broker's workers |
 //! | [`decode`] | `prhctl decode` |
 
 #![forbid(unsafe_code)]
 #![expect(
     clippy::missing_panics_doc,
     clippy::unwrap_used,
-    reason = "to panic is how a target says that something is wrong"
+    reason = "targets report failures by panicking"
 )]
 
 pub mod commands;
-mod consistent;
-pub mod data;
 pub mod decode;
 mod exhaustive;
-pub mod inbox;
+pub mod exhaustive_commands;
 mod input;
-pub mod letters;
+mod invariants;
+pub mod lun_state;
 pub mod message;
-pub mod out;
-pub mod record;
+pub mod pr_in_data;
+pub mod pr_out;
+pub mod request_decoder;
 pub mod sense;
 pub mod store;
 pub mod trace;
 pub mod transport_id;
 
-/// Something that bytes can disprove.
+/// A fuzz target.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// What it is called, on the command line and as a folder of `corpus`.
+    /// Name on the command line, and of the directory in `corpus`.
     pub name: &'static str,
-    /// Panics if they do.
+    /// Panics if the bytes violate a property.
     pub run: fn(&[u8]),
 }
 
-/// All of them.
+/// All targets.
 pub const TARGETS: [Target; 12] = [
     target("commands", commands::run),
-    target("data", data::run),
+    target("pr_in_data", pr_in_data::run),
     target("decode", decode::run),
-    target("inbox", inbox::run),
-    target("letters", letters::run),
+    target("request_decoder", request_decoder::run),
+    target("exhaustive_commands", exhaustive_commands::run),
     target("message", message::run),
-    target("out", out::run),
-    target("record", record::run),
+    target("pr_out", pr_out::run),
+    target("lun_state", lun_state::run),
     target("sense", sense::run),
     target("store", store::run),
     target("trace", trace::run),
@@ -71,7 +73,7 @@ const fn target(name: &'static str, run: fn(&[u8])) -> Target {
     Target { name, run }
 }
 
-/// The target of that name.
+/// Returns the target with this name.
 #[must_use]
 pub fn find(name: &str) -> Option<Target> {
     TARGETS.into_iter().find(|target| target.name == name)

@@ -1,8 +1,8 @@
-//! Runs targets: over files, or, built with `--cfg fuzzing`, over what libFuzzer thinks of.
+//! Runs a target over files, or, with `--cfg fuzzing`, under libFuzzer.
 
 #![cfg_attr(fuzzing, no_main)]
 
-/// Which target a fuzzer is to run; its command line is libFuzzer's.
+/// Environment variable that selects the target; libFuzzer uses the command line.
 #[cfg(fuzzing)]
 const VARIABLE: &str = "PR_FUZZ_TARGET";
 
@@ -13,12 +13,12 @@ static TARGET: std::sync::OnceLock<fuzz::Target> = std::sync::OnceLock::new();
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let target = TARGET.get_or_init(|| {
         let name = std::env::var(VARIABLE).unwrap_or_default();
-        fuzz::find(&name).unwrap_or_else(|| panic!("{VARIABLE} names no target"))
+        fuzz::find(&name).unwrap_or_else(|| panic!("{VARIABLE} is not the name of a target"))
     });
     (target.run)(bytes);
 });
 
-/// `fuzz TARGET FILE…`: a folder stands for the files in it.
+/// Runs `fuzz TARGET FILE…`; a directory stands for its files.
 #[cfg(not(fuzzing))]
 fn main() -> std::io::Result<()> {
     use std::io::Error;

@@ -1,10 +1,11 @@
-//! What the multipath broker's workers are told, and what they say: no more is believed than is there.
+//! Messages between the multipath broker's workers and the helper: decoding accepts only what
+//! encoding produces.
 
 use pr_helper_protocol::Direction;
 use qemu_pr_helper::multipath::message::{CommandReport, MAX_REPLY_LEN, WorkerRequest};
 use qemu_pr_helper::multipath::worker_trace;
 
-/// An order, a report, and a line of its end.
+/// Input: a request, a reply, or a line of a reply's trace.
 pub fn run(bytes: &[u8]) {
     if let Some(order) = WorkerRequest::decode(bytes) {
         let wanted = match order.command.direction() {

@@ -1,8 +1,8 @@
-//! Sense data: what was read can be written in both formats, and reads the same.
+//! Sense data: decoded sense data can be encoded in both formats and decodes to the same value.
 
 use scsi_pr::Sense;
 
-/// Sense data, as a device sends it.
+/// Input: sense data of a device.
 pub fn run(bytes: &[u8]) {
     let sense = match Sense::decode(bytes) {
         Ok(sense) => sense,
@@ -20,13 +20,14 @@ pub fn run(bytes: &[u8]) {
     };
     let fixed = sense.to_fixed();
     assert_eq!(Sense::decode(&fixed), Ok(narrow));
-    // What comes behind it, as in QEMU's protocol, changes nothing.
+    // Bytes after the sense data, as in QEMU's protocol, are ignored.
     for encoded in [descriptors, fixed.to_vec()] {
         let mut padded = encoded.clone();
         padded.resize(96, 0xff);
         assert_eq!(Sense::decode(&padded), Sense::decode(&encoded));
     }
-    // Cut off by a host adapter it says less, and nothing else.
+    // Sense data that a host adapter has truncated can lack fields, but its other fields are the
+    // same.
     for length in 8..bytes.len().min(64) {
         let cut = Sense::decode(&bytes[..length]).unwrap();
         assert_eq!((cut.key, cut.deferred), (sense.key, sense.deferred));

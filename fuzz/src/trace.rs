@@ -1,4 +1,4 @@
-//! The values of `--trace`, and files of events: what they enable, a second reader finds too.
+//! The values of `--trace` and event files, compared with a second reader.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,12 +12,12 @@ use tempfile::TempDir;
 
 use crate::input::halves;
 
-/// The one file of events that there is.
+/// The only event file that exists.
 const EVENTS: &str = "e";
 
-/// How a value is read.
+/// Result of reading values.
 #[derive(Debug, PartialEq)]
-enum End {
+enum Outcome {
     Start(Option<PathBuf>),
     List,
     Key(String),
@@ -26,15 +26,15 @@ enum End {
     File,
 }
 
-/// Values of `--trace`, a line each; a zero byte; a file of events. Of the first byte a bit says whether
-/// the backend is one that takes a file.
+/// Input: a byte (its lowest bit selects a backend with or without a file), values of `--trace` in
+/// a line each, a zero byte, and an event file.
 pub fn run(bytes: &[u8]) {
     let (backend, bytes) = bytes.split_first().unwrap_or((&0, &[]));
     let (values, events) = halves(bytes);
     let Ok(values) = str::from_utf8(values) else {
         return;
     };
-    // No file is read but that one.
+    // Only that file is read.
     if values.contains('/') || values.contains("..") {
         return;
     }
@@ -43,19 +43,19 @@ pub fn run(bytes: &[u8]) {
     } else {
         TraceBackend::Ftrace
     };
-    let folder = folder();
+    let dir = work_dir();
     if values.contains("events") {
-        fs::write(folder.join(EVENTS), events).unwrap();
+        fs::write(dir.join(EVENTS), events).unwrap();
     }
     let values: Vec<String> = values.split('\n').map(str::to_owned).collect();
     disable_in_child();
     let found = match apply(&values, &[backend], false) {
-        Ok(TraceAction::Start(settings)) => End::Start(settings.file),
-        Ok(TraceAction::ListEvents) => End::List,
-        Err(TraceError::UnknownKey(key)) => End::Key(key),
-        Err(TraceError::MissingValue(key)) => End::NoValue(key),
-        Err(TraceError::EventsFile(path, _)) => End::Events(path),
-        Err(TraceError::UnsupportedFile) => End::File,
+        Ok(Next::Start(settings)) => Outcome::Start(settings.file),
+        Ok(Next::ListEvents) => Outcome::List,
+        Err(TraceError::Key(key)) => Outcome::Key(key),
+        Err(TraceError::NoValue(key)) => Outcome::NoValue(key),
+        Err(TraceError::Events(path, _)) => Outcome::Events(path),
+        Err(TraceError::File) => Outcome::File,
     };
     let enabled: BTreeSet<_> = ALL
         .iter()
@@ -70,32 +70,32 @@ pub fn run(bytes: &[u8]) {
     };
     let end = match reader.read_all(&values) {
         Err(end) => end,
-        Ok(()) if reader.file.is_some() && backend == TraceBackend::Ftrace => End::File,
-        Ok(()) => End::Start(reader.file.map(|file| match file.is_empty() {
-            // To open it will fail.
+        Ok(()) if reader.file.is_some() && backend == Backend::Ftrace => Outcome::File,
+        Ok(()) => Outcome::Start(reader.file.map(|file| match file.is_empty() {
+            // Opening it would fail.
             true => PathBuf::new(),
-            false => folder.join(file),
+            false => dir.join(file),
         })),
     };
     assert_eq!(found, end);
     assert_eq!(enabled, reader.enabled);
 }
 
-/// The folder that this process is in from now on.
-fn folder() -> &'static PathBuf {
-    static FOLDER: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = FOLDER.get_or_init(|| {
-        let folder = TempDir::new_in("/dev/shm")
+/// Changes to a temporary directory and returns its path.
+fn work_dir() -> &'static PathBuf {
+    static DIR: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = DIR.get_or_init(|| {
+        let dir = TempDir::new_in("/dev/shm")
             .or_else(|_| TempDir::new())
             .unwrap();
-        env::set_current_dir(folder.path()).unwrap();
+        env::set_current_dir(dir.path()).unwrap();
         let path = env::current_dir().unwrap();
-        (folder, path)
+        (dir, path)
     });
     path
 }
 
-/// One that goes through the characters one by one.
+/// A reader that processes characters one by one.
 struct Reader {
     events: String,
     enabled: BTreeSet<&'static str>,
@@ -103,7 +103,7 @@ struct Reader {
 }
 
 impl Reader {
-    fn read_all(&mut self, values: &[String]) -> Result<(), End> {
+    fn read_all(&mut self, values: &[String]) -> Result<(), Outcome> {
         for value in values {
             self.file = None;
             let [enable, events, file] = keys(value)?;
@@ -112,7 +112,7 @@ impl Reader {
             }
             if let Some(path) = events {
                 if path != EVENTS {
-                    return Err(End::Events(path.into()));
+                    return Err(Outcome::Events(path.into()));
                 }
                 for line in self.events.clone().split('\n') {
                     if !line.is_empty() && !line.starts_with('#') {
@@ -125,15 +125,15 @@ impl Reader {
         Ok(())
     }
 
-    fn enable(&mut self, text: &str) -> Result<(), End> {
+    fn enable(&mut self, text: &str) -> Result<(), Outcome> {
         if matches!(text, "help" | "?") {
-            return Err(End::List);
+            return Err(Outcome::List);
         }
         let pattern = text.strip_prefix('-').unwrap_or(text);
         let characters: Vec<char> = pattern.chars().collect();
         for event in ALL {
             let name: Vec<char> = event.name().chars().collect();
-            if fits(&characters, &name) {
+            if matches_pattern(&characters, &name) {
                 match text.starts_with('-') {
                     true => self.enabled.remove(event.name()),
                     false => self.enabled.insert(event.name()),
@@ -147,27 +147,27 @@ impl Reader {
     }
 }
 
-/// The last value of each of the three keys.
-fn keys(value: &str) -> Result<[Option<String>; 3], End> {
+/// Returns the last value of each of the three keys.
+fn keys(value: &str) -> Result<[Option<String>; 3], Outcome> {
     let mut found = [None, None, None];
-    for (place, part) in split(value).into_iter().enumerate() {
+    for (index, part) in split(value).into_iter().enumerate() {
         let (key, value) = match part.split_once('=') {
             Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-            None if place == 0 => ("enable".to_owned(), Some(part)),
+            None if index == 0 => ("enable".to_owned(), Some(part)),
             None => (part, None),
         };
-        let Some(place) = ["enable", "events", "file"]
+        let Some(index) = ["enable", "events", "file"]
             .iter()
             .position(|known| **known == key)
         else {
-            return Err(End::Key(key));
+            return Err(Outcome::Key(key));
         };
-        found[place] = Some(value.ok_or(End::NoValue(key))?);
+        found[index] = Some(value.ok_or(Outcome::NoValue(key))?);
     }
     Ok(found)
 }
 
-/// What is between commas that stand alone; of two, the second is a part of the text.
+/// Splits at single commas; of two commas, the second is a part of the text.
 fn split(value: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut characters = value.chars().peekable();
@@ -178,34 +178,34 @@ fn split(value: &str) -> Vec<String> {
             parts.last_mut().unwrap().push(character);
         }
     }
-    // Behind the last comma, and in an empty value, there need be nothing.
+    // An empty part after the last comma, and an empty value, are ignored.
     if parts.last().is_some_and(String::is_empty) {
         parts.pop();
     }
     parts
 }
 
-/// Whether a name fits a pattern: greedily, and back to the last star where that goes wrong.
-fn fits(pattern: &[char], name: &[char]) -> bool {
-    let (mut at, mut place, mut star) = (0, 0, None);
-    while place < name.len() {
-        match pattern.get(at) {
+/// Returns whether a name matches a pattern, by backtracking to the last star.
+fn matches_pattern(pattern: &[char], name: &[char]) -> bool {
+    let (mut offset, mut index, mut star) = (0, 0, None);
+    while index < name.len() {
+        match pattern.get(offset) {
             Some('*') => {
-                star = Some((at + 1, place));
-                at += 1;
+                star = Some((offset + 1, index));
+                offset += 1;
             }
-            Some(wanted) if *wanted == '?' || *wanted == name[place] => {
-                at += 1;
-                place += 1;
+            Some(character) if *character == '?' || *character == name[index] => {
+                offset += 1;
+                index += 1;
             }
             _ => match star {
                 Some((after, from)) => {
-                    (at, place) = (after, from + 1);
+                    (offset, index) = (after, from + 1);
                     star = Some((after, from + 1));
                 }
                 None => return false,
             },
         }
     }
-    pattern[at..].iter().all(|wanted| *wanted == '*')
+    pattern[offset..].iter().all(|character| *character == '*')
 }

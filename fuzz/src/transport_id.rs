@@ -1,8 +1,8 @@
-//! TransportIDs: bytes, value and text are the same name.
+//! TransportIDs: bytes, value and text can be converted into each other.
 
 use scsi_pr::{TransportId, TransportIds};
 
-/// As one, as a list, and as text.
+/// Input: a TransportID or a list of them in bytes, or a TransportID as text.
 pub fn run(bytes: &[u8]) {
     if let Ok((id, length)) = TransportId::decode_first(bytes) {
         assert_eq!(TransportId::decode(&bytes[..length]), Ok(id.clone()));
@@ -32,42 +32,42 @@ fn check(id: &TransportId) {
 }
 
 fn check_list(bytes: &[u8]) {
-    let mut at = 0;
+    let mut offset = 0;
     for id in TransportIds::new(bytes) {
         match id {
             Ok(id) => {
-                let (first, length) = TransportId::decode_first(&bytes[at..]).unwrap();
+                let (first, length) = TransportId::decode_first(&bytes[offset..]).unwrap();
                 assert_eq!(id, first);
-                at += length;
+                offset += length;
             }
             Err(error) => {
-                assert_eq!(error.offset, at);
-                let _ = error.to_string();
+                assert_eq!(error.offset, offset);
+                let _ = (error.to_string(), error.additional_sense());
                 return;
             }
         }
     }
-    assert_eq!(at, bytes.len());
+    assert_eq!(offset, bytes.len());
 }
 
-/// A TransportID of 24 bytes, with zeros in all places where its protocol (SPC-4, 7.6.4) has no field.
+/// Returns a TransportID of 24 bytes with zeros wherever its protocol (SPC-4, 7.6.4) has no field.
 fn without_reserved(bytes: &[u8]) -> Vec<u8> {
     let protocol = bytes[0] & 0x0f;
-    let is_field = |place| match protocol {
-        0 | 3 => matches!(place, 8..16),
-        1 => matches!(place, 2..4 | 6..8),
-        4 => matches!(place, 8..24),
-        6 => matches!(place, 4..12),
-        0xa => matches!(place, 2..4),
+    let is_field = |index| match protocol {
+        0 | 3 => matches!(index, 8..16),
+        1 => matches!(index, 2..4 | 6..8),
+        4 => matches!(index, 8..24),
+        6 => matches!(index, 4..12),
+        0xa => matches!(index, 2..4),
         _ => true,
     };
-    let mut kept = bytes.to_vec();
-    for (place, byte) in kept.iter_mut().enumerate() {
-        *byte = match (place, is_field(place)) {
+    let mut masked = bytes.to_vec();
+    for (index, byte) in masked.iter_mut().enumerate() {
+        *byte = match (index, is_field(index)) {
             (_, true) => *byte,
             (0, false) => protocol,
             _ => 0,
         };
     }
-    kept
+    masked
 }

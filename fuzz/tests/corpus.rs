@@ -1,32 +1,33 @@
-//! The targets over what is in `corpus`: seeds, and what a fuzzer has found in the past.
+//! Runs the targets over the inputs in `corpus`: seeds, and earlier findings of the fuzzer.
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A process each: one that says something says it to nobody, and a folder that one goes to is its own.
+/// Each target runs in a process of its own, so that its output is discarded and a change of its
+/// working directory affects only itself.
 #[test]
-fn what_is_known_is_withstood() {
+fn corpus_inputs_pass() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
     for target in fuzz::TARGETS {
-        let folder = corpus.join(target.name);
-        assert!(fs::read_dir(&folder).unwrap().next().is_some());
+        let dir = corpus.join(target.name);
+        assert!(fs::read_dir(&dir).unwrap().next().is_some());
         let output = Command::new(env!("CARGO_BIN_EXE_fuzz"))
             .arg(target.name)
-            .arg(folder)
+            .arg(dir)
             .stdin(Stdio::null())
             .output()
             .unwrap();
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{}: {complaint}", target.name);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {stderr}", target.name);
     }
 }
 
 #[test]
-fn each_folder_is_a_targets() {
+fn each_directory_belongs_to_a_target() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    for folder in fs::read_dir(corpus).unwrap() {
-        let name = folder.unwrap().file_name();
+    for dir in fs::read_dir(corpus).unwrap() {
+        let name = dir.unwrap().file_name();
         assert!(fuzz::find(name.to_str().unwrap()).is_some(), "{name:?}");
     }
 }

@@ -1,29 +1,30 @@
-//! `state.json` of a soft LUN: an error, or a state that can be and is written as it was read.
+//! `state.json` of a soft LUN: reading it is an error, or results in a valid state that is written
+//! in the same way.
 
 use soft_lun::store::{LunConfig, Port, StateFile};
 use soft_lun::{LogicalUnit, Nexus, SupportedFeatures};
 
-use crate::consistent;
+use crate::invariants;
 
-/// The start of the host at which the unit is restored.
+/// Boot ID of the restored unit.
 pub(crate) const BOOT: &str = "boot";
 
-/// The content of the file.
+/// Input: the content of the file.
 pub fn run(bytes: &[u8]) {
-    let Ok(record) = StateFile::from_json(bytes) else {
+    let Ok(state) = StateFile::from_json(bytes) else {
         return;
     };
-    let text = record.to_json().unwrap();
+    let text = state.to_json().unwrap();
     let again = StateFile::from_json(&text).unwrap().to_json().unwrap();
     assert_eq!(text, again);
 
-    let description = description();
-    let clean = description.unit().unwrap();
+    let config = lun_config();
+    let clean = config.unit().unwrap();
     let mut unit = clean.clone();
-    match record.restore(&description, BOOT, &mut unit) {
+    match state.restore(&config, BOOT, &mut unit) {
         Ok(()) => {
-            let stored = check(&description, &unit);
-            // After a loss of power it is another one.
+            let stored = check(&config, &unit);
+            // With another boot ID, the restored state is that after a power loss.
             if lines(&text).contains(&format!("\"boot\": \"{BOOT}\"").as_str()) {
                 assert_eq!(lines(&stored), lines(&text));
             }
@@ -35,7 +36,7 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// The lines in an order of their own: unit attentions are sorted by ports when they are written.
+/// Returns the sorted lines, because unit attentions are sorted by ports when they are written.
 fn lines(text: &[u8]) -> Vec<&str> {
     let lines = str::from_utf8(text).unwrap().lines();
     let mut lines: Vec<_> = lines
@@ -45,22 +46,23 @@ fn lines(text: &[u8]) -> Vec<&str> {
     lines
 }
 
-/// What is stored of a state that was restored.
-fn check(description: &LunConfig, unit: &LogicalUnit) -> Vec<u8> {
-    consistent::check(unit);
-    let stored = StateFile::from_unit(description, BOOT, unit)
+/// Checks a restored state and returns its stored form.
+fn check(config: &LunConfig, unit: &LogicalUnit) -> Vec<u8> {
+    invariants::check(unit);
+    let stored = StateFile::from_unit(config, BOOT, unit)
         .unwrap()
         .to_json()
         .unwrap();
-    let mut other = description.unit().unwrap();
-    let record = StateFile::from_json(&stored).unwrap();
-    record.restore(description, BOOT, &mut other).unwrap();
+    let mut other = config.unit().unwrap();
+    let state = StateFile::from_json(&stored).unwrap();
+    state.restore(config, BOOT, &mut other).unwrap();
     assert!(other == *unit);
     stored
 }
 
-/// A soft LUN with ports `a` to `d`, the last two of one initiator port.
-pub(crate) fn description() -> LunConfig {
+/// Returns a soft LUN with the ports `a` to `d`, of which the last two have the same initiator
+/// port.
+pub(crate) fn lun_config() -> LunConfig {
     let port = |name: &str, initiator: &str, port: u16| Port {
         name: name.parse().unwrap(),
         nexus: Nexus {

@@ -1,11 +1,12 @@
-//! PERSISTENT RESERVE OUT: what was read is written as it came, but for what does not count.
+//! PERSISTENT RESERVE OUT: decoded commands and parameter lists are encoded to the same bytes,
+//! except for reserved fields.
 
 use scsi_pr::{BasicParameterList, Cdb, OutServiceAction, ParameterList, TransportId};
 
-/// Bytes of either list before its TransportIDs.
-const HEADER: usize = 24;
+/// Length of a parameter list before its TransportIDs.
+const HEADER_SIZE: usize = 24;
 
-/// The CDB, and behind its ten bytes the parameter list.
+/// Input: a CDB of ten bytes and a parameter list.
 pub fn run(bytes: &[u8]) {
     let decoded = Cdb::decode(bytes);
     let _ = decoded.map(|cdb| cdb.to_string());
@@ -27,7 +28,7 @@ pub fn run(bytes: &[u8]) {
 
 fn check_list(action: OutServiceAction, bytes: &[u8]) {
     let header = BasicParameterList::without_ids(bytes);
-    assert_eq!(header.is_some(), bytes.len() >= HEADER);
+    assert_eq!(header.is_some(), bytes.len() >= HEADER_SIZE);
     let list = match ParameterList::decode(action, bytes) {
         Ok(list) => list,
         Err(error) => {
@@ -39,7 +40,7 @@ fn check_list(action: OutServiceAction, bytes: &[u8]) {
     let encoded = list.encode();
     assert_eq!(ParameterList::decode(action, &encoded).as_ref(), Ok(&list));
 
-    let mut expected = bytes[..HEADER].to_vec();
+    let mut expected = bytes[..HEADER_SIZE].to_vec();
     let ids: Vec<u8> = match &list {
         ParameterList::Basic(basic) => {
             let header = header.unwrap();

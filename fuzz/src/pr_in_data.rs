@@ -1,4 +1,5 @@
-//! What PERSISTENT RESERVE IN answers: what was read is written as it came, and what is cut off is its front.
+//! Data of PERSISTENT RESERVE IN: decoded data is encoded to the same bytes, and truncated data
+//! decodes to a prefix.
 
 use scsi_pr::{
     Capabilities, FullStatus, Keys, ParameterDataError, ReservationData, Truncatable, truncate,
@@ -6,7 +7,7 @@ use scsi_pr::{
 
 use crate::input::Input;
 
-/// Which answer, where to cut it off, and the rest is the answer.
+/// Input: kind, length of the truncated data, and the data.
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (kind, cut) = (input.below(4), input.word());
@@ -20,21 +21,21 @@ pub fn run(bytes: &[u8]) {
     }
 }
 
-/// How long a list says it is.
+/// Returns the length in the header of a list.
 fn declared(bytes: &[u8]) -> usize {
     let length = bytes[4..8].try_into().unwrap();
     u32::from_be_bytes(length).try_into().unwrap()
 }
 
-/// What is there of a list that begins with a generation and its length, and what is missing, is all of it.
+/// Checks the number of missing bytes of a list with a generation and a length.
 fn check_missing<T>(bytes: &[u8], list: &Truncatable<T>) {
-    let there = (bytes.len() - 8).min(declared(bytes));
-    assert_eq!(there + list.missing, declared(bytes));
+    let present = (bytes.len() - 8).min(declared(bytes));
+    assert_eq!(present + list.missing, declared(bytes));
     assert_eq!(list.is_complete(), list.missing == 0);
 }
 
 fn keys(whole: &[u8], short: &[u8]) {
-    let Some(read) = said(Keys::decode(whole)) else {
+    let Some(read) = format_and_unwrap(Keys::decode(whole)) else {
         return;
     };
     check_missing(whole, &read);
@@ -52,7 +53,7 @@ fn keys(whole: &[u8], short: &[u8]) {
 }
 
 fn reservation(whole: &[u8], short: &[u8]) {
-    let Some(read) = said(ReservationData::decode(whole)) else {
+    let Some(read) = format_and_unwrap(ReservationData::decode(whole)) else {
         return;
     };
     let encoded = read.encode();
@@ -62,13 +63,13 @@ fn reservation(whole: &[u8], short: &[u8]) {
         assert_eq!(held.key.get().to_be_bytes(), whole[8..16]);
         assert_eq!(held.scope_type.0, whole[21]);
     }
-    // Half of an answer never looks like a whole one.
+    // Truncated data must not be accepted as complete.
     let cut = ReservationData::decode(short);
     assert_eq!(cut.ok(), (short.len() >= encoded.len()).then_some(read));
 }
 
 fn capabilities(whole: &[u8], short: &[u8]) {
-    let Some(read) = said(Capabilities::decode(whole)) else {
+    let Some(read) = format_and_unwrap(Capabilities::decode(whole)) else {
         return;
     };
     let encoded = read.encode();
@@ -86,7 +87,7 @@ fn capabilities(whole: &[u8], short: &[u8]) {
 }
 
 fn full_status(whole: &[u8], short: &[u8]) {
-    let Some(read) = said(FullStatus::decode(whole)) else {
+    let Some(read) = format_and_unwrap(FullStatus::decode(whole)) else {
         return;
     };
     check_missing(whole, &read);
@@ -99,8 +100,8 @@ fn full_status(whole: &[u8], short: &[u8]) {
     }
 }
 
-/// The value, which is able to show itself, or nothing if the bytes are none.
-fn said<T: std::fmt::Display>(decoded: Result<T, ParameterDataError>) -> Option<T> {
+/// Returns the decoded value, after formatting the value or the error.
+fn format_and_unwrap<T: std::fmt::Display>(decoded: Result<T, ParameterDataError>) -> Option<T> {
     let _ = decoded
         .as_ref()
         .map_or_else(ToString::to_string, ToString::to_string);

@@ -1,5 +1,5 @@
-//! Well-formed commands to a soft LUN with four nexuses, which are too many to visit all its states; each
-//! judged by the tables of `soft-lun`'s exhaustive test.
+//! Well-formed commands to a soft LUN with four nexuses. Their state space is too large for an
+//! exhaustive test; the tables of `soft-lun`'s exhaustive test check each command.
 
 use std::sync::OnceLock;
 
@@ -9,8 +9,8 @@ use crate::exhaustive::commands::{TestCommand, all_commands};
 use crate::exhaustive::state::{self, StateView};
 use crate::exhaustive::transition;
 
-/// A letter has two bytes. More than this many lead nowhere else.
-const MOST: usize = 64;
+/// Maximum number of commands, each of two bytes; more reach no further states.
+const MAX_COMMANDS: usize = 64;
 
 fn clean() -> &'static (LogicalUnit, Vec<TestCommand>) {
     static CLEAN: OnceLock<(LogicalUnit, Vec<TestCommand>)> = OnceLock::new();
@@ -21,14 +21,14 @@ fn clean() -> &'static (LogicalUnit, Vec<TestCommand>) {
     })
 }
 
-/// Letters, by their places in the alphabet.
+/// Input: commands, by their indices in the list of all commands.
 pub fn run(bytes: &[u8]) {
     let (unit, letters) = clean();
     let mut unit = unit.clone();
-    let (places, _) = bytes.as_chunks::<2>();
-    for place in places.iter().take(MOST) {
-        let letter = &letters[usize::from(u16::from_be_bytes(*place)) % letters.len()];
-        let before = StateView::of(&unit);
+    let (indices, _) = bytes.as_chunks::<2>();
+    for index in indices.iter().take(MAX_COMMANDS) {
+        let letter = &letters[usize::from(u16::from_be_bytes(*index)) % letters.len()];
+        let before = View::of(&unit);
         let original = unit.clone();
         transition::check(&original, &before, letter, &mut unit);
     }
