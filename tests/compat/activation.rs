@@ -1,4 +1,4 @@
-//! The socket that a service manager hands over.
+//! Socket activation.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -9,14 +9,14 @@ use std::os::unix::net::UnixListener;
 use anyhow::{Result, ensure};
 
 use crate::case::Case;
-use crate::client::{Client, DEADLINE};
+use crate::client::{Client, TIMEOUT};
 use crate::differences::Row;
 use crate::helper::Helper;
-use crate::process::{Launch, wait_until};
+use crate::process::{HelperCommand, wait_until};
 use crate::scratch::Scratch;
 
-/// Environments in which the socket is taken.
-const TAKEN: [(&str, &str); 6] = [
+/// Environments with which the socket is used.
+const VALID: [(&str, &str); 6] = [
     ("one_descriptor", "LISTEN_PID=$$ LISTEN_FDS=1"),
     (
         "named_descriptor",
@@ -28,7 +28,7 @@ const TAKEN: [(&str, &str); 6] = [
     ("number_with_blank", "LISTEN_PID=$$ LISTEN_FDS=' 1'"),
 ];
 
-/// Environments that are taken as no activation at all.
+/// Environments that are not an activation.
 const IGNORED: [(&str, &str); 14] = [
     ("other_pid", "LISTEN_PID=1 LISTEN_FDS=1"),
     ("no_pid", "LISTEN_FDS=1"),
@@ -48,10 +48,10 @@ const IGNORED: [(&str, &str); 14] = [
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (name, environment) in TAKEN {
+    for (name, environment) in VALID {
         cases.push(Case::new(format!("{name}_is_served"), move |helper| {
             let scratch = Scratch::new()?;
-            let mut running = activated(helper, &scratch, environment)?.start()?;
+            let mut running = launch_activated(helper, &scratch, environment)?.start()?;
             running.client()?;
             ensure!(running.terminate()?.success());
             Ok(())
@@ -75,21 +75,21 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("closed_descriptor_is_refused", closed_descriptor),
         Case::new("regular_file_is_refused", regular_file),
         Case::new("network_socket", network_socket).row(Row::ActivationSocket),
-        Case::new("absurd_numbers_are_not_served", absurd_numbers),
+        Case::new("invalid_numbers_are_not_served", invalid_numbers),
         Case::new("other_descriptors_stay_open", other_descriptors),
     ]);
     cases
 }
 
-/// A helper that finds a listening socket at descriptor 3, and is told so by `environment`.
-pub(crate) fn activated<'a>(
+/// Prepares a helper that has a listening socket at descriptor 3, with `environment`.
+pub(crate) fn launch_activated<'a>(
     helper: &'a Helper,
     scratch: &'a Scratch,
     environment: &str,
-) -> Result<Launch<'a>> {
+) -> Result<HelperCommand<'a>> {
     let listener = UnixListener::bind(scratch.path("given"))?;
     let launch = with_descriptor(helper, scratch, listener, environment);
-    Ok(launch.listening_at(scratch.path("given")))
+    Ok(launch.connect_to(scratch.path("given")))
 }
 
 fn with_descriptor<'a>(
@@ -97,19 +97,22 @@ fn with_descriptor<'a>(
     scratch: &'a Scratch,
     descriptor: impl Into<OwnedFd>,
     environment: &str,
-) -> Launch<'a> {
-    let prelude = format!("exec 3<&0 0</dev/null; export {environment};");
-    helper.bare(scratch).stdin(descriptor).prelude(&prelude)
+) -> HelperCommand<'a> {
+    let pre_exec_shell = format!("exec 3<&0 0</dev/null; export {environment};");
+    helper
+        .launch(scratch)
+        .stdin(descriptor)
+        .pre_exec_shell(&pre_exec_shell)
 }
 
-/// An environment in which a helper takes the socket.
-pub(crate) const RIGHT: &str = TAKEN[0].1;
+/// An environment with which the helper uses the socket.
+pub(crate) const ACTIVATED: &str = VALID[0].1;
 
 fn is_ignored(helper: &Helper, environment: &str) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = activated(helper, &scratch, environment)?;
+    let launch = launch_activated(helper, &scratch, environment)?;
     let launch = launch.arg("-k").arg(scratch.socket());
-    let mut running = launch.listening_at(scratch.socket()).start()?;
+    let mut running = launch.connect_to(scratch.socket()).start()?;
     ensure!(running.terminate()?.success());
     ensure!(scratch.names()? == ["given"], "{:?}", scratch.names()?);
     Ok(())
@@ -117,16 +120,16 @@ fn is_ignored(helper: &Helper, environment: &str) -> Result<()> {
 
 fn socket_stays(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut running = activated(helper, &scratch, RIGHT)?.start()?;
+    let mut running = launch_activated(helper, &scratch, ACTIVATED)?.start()?;
     ensure!(running.terminate()?.success());
     ensure!(scratch.names()? == ["given"], "{:?}", scratch.names()?);
     Ok(())
 }
 
-/// Managers start the helper because there is a client.
+/// A client can connect before the helper starts, as with socket activation.
 fn waiting_client(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = activated(helper, &scratch, RIGHT)?;
+    let launch = launch_activated(helper, &scratch, ACTIVATED)?;
     let mut client = Client::connect(&scratch.path("given"))?;
     client.send(&[0; 4])?;
     let _running = launch.spawn()?;
@@ -136,33 +139,33 @@ fn waiting_client(helper: &Helper) -> Result<()> {
 
 fn socket_option(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = activated(helper, &scratch, RIGHT)?;
+    let launch = launch_activated(helper, &scratch, ACTIVATED)?;
     let finished = launch.arg("-k").arg(scratch.socket()).finish()?;
-    finished.refused("socket activation")?;
+    finished.expect_failure("socket activation")?;
     ensure!(scratch.names()? == ["given"], "{:?}", scratch.names()?);
     Ok(())
 }
 
 fn relative_socket_option(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = activated(helper, &scratch, RIGHT)?;
+    let launch = launch_activated(helper, &scratch, ACTIVATED)?;
     launch
         .args(["-k", "relative"])
         .finish()?
-        .refused("absolute")
+        .expect_failure("absolute")
 }
 
 fn version(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    activated(helper, &scratch, RIGHT)?
+    launch_activated(helper, &scratch, ACTIVATED)?
         .arg("-V")
         .finish()?
-        .succeeded()
+        .expect_success()
 }
 
 fn pidfile(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = activated(helper, &scratch, RIGHT)?.args(["-f", "pid"]);
+    let launch = launch_activated(helper, &scratch, ACTIVATED)?.args(["-f", "pid"]);
     let running = launch.start()?;
     let content = fs::read_to_string(scratch.path("pid"))?;
     ensure!(content == format!("{}\n", running.pid()), "{content:?}");
@@ -172,35 +175,35 @@ fn pidfile(helper: &Helper) -> Result<()> {
 fn two_descriptors(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let environment = "LISTEN_PID=$$ LISTEN_FDS=2; exec 4<&3";
-    let finished = activated(helper, &scratch, environment)?.finish()?;
-    finished.refused("activation")
+    let finished = launch_activated(helper, &scratch, environment)?.finish()?;
+    finished.expect_failure("activation")
 }
 
 fn closed_second(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let environment = "LISTEN_PID=$$ LISTEN_FDS=2; exec 4<&-";
-    activated(helper, &scratch, environment)?
+    launch_activated(helper, &scratch, environment)?
         .finish()?
-        .refused("activation")
+        .expect_failure("activation")
 }
 
 fn closed_descriptor(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let environment = "LISTEN_PID=$$ LISTEN_FDS=1; exec 3<&-";
-    activated(helper, &scratch, environment)?
+    launch_activated(helper, &scratch, environment)?
         .finish()?
-        .refused("activation")
+        .expect_failure("activation")
 }
 
 fn regular_file(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let file = File::create(scratch.path("file"))?;
-    let launch = with_descriptor(helper, &scratch, file, RIGHT);
-    launch.finish()?.refused("activation")
+    let launch = with_descriptor(helper, &scratch, file, ACTIVATED);
+    launch.finish()?.expect_failure("activation")
 }
 
-/// Numbers beyond all sense: how the helper fails is its own affair.
-fn absurd_numbers(helper: &Helper) -> Result<()> {
+/// Invalid numbers. The exact failure is not specified.
+fn invalid_numbers(helper: &Helper) -> Result<()> {
     for number in ["-1", "99999999999"] {
         let scratch = Scratch::new()?;
         let environment = format!("LISTEN_PID=$$ LISTEN_FDS={number}");
@@ -215,26 +218,26 @@ fn absurd_numbers(helper: &Helper) -> Result<()> {
 
 fn other_descriptors(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let environment = format!("{RIGHT}; exec 7>kept");
-    let running = activated(helper, &scratch, &environment)?.start()?;
+    let environment = format!("{ACTIVATED}; exec 7>kept");
+    let running = launch_activated(helper, &scratch, &environment)?.start()?;
     let link = format!("/proc/{}/fd/7", running.pid());
     wait_until("the descriptor", || {
         Ok(fs::read_link(&link)? == scratch.path("kept"))
     })
 }
 
-/// A unit with a port number where a path should be would offer the helper to the network.
+/// A unit with a port number instead of a path would expose the helper to the network.
 fn network_socket(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    let launch = with_descriptor(helper, &scratch, listener, RIGHT);
+    let launch = with_descriptor(helper, &scratch, listener, ACTIVATED);
     if helper.differs(Row::ActivationSocket) {
-        return launch.finish()?.refused("Unix");
+        return launch.finish()?.expect_failure("Unix");
     }
     let _running = launch.spawn()?;
     let mut client = TcpStream::connect(address)?;
-    client.set_read_timeout(Some(DEADLINE))?;
+    client.set_read_timeout(Some(TIMEOUT))?;
     let mut greeting = [0xff; 4];
     client.read_exact(&mut greeting)?;
     ensure!(greeting == [0; 4]);

@@ -1,4 +1,4 @@
-//! The suite's own client of the helper protocol, able to send what no honest client would.
+//! The suite's own protocol client, which can also violate the protocol.
 
 use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;
@@ -11,16 +11,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-/// How long anything may take before it counts as never. Emulated machines are slow.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+/// Timeout of every operation. Emulated machines are slow.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The most descriptors that a case sends in one message.
-const DESCRIPTORS: usize = 32;
+/// Maximum number of descriptors in one message.
+const MAX_FDS: usize = 32;
 
-/// A command descriptor block as it travels.
+/// A command descriptor block, padded to 16 bytes.
 pub(crate) type Cdb = [u8; 16];
 
-/// PERSISTENT RESERVE IN.
+/// Returns a PERSISTENT RESERVE IN CDB.
 pub(crate) fn pr_in(action: u8, allocation: u16) -> Cdb {
     let [high, low] = allocation.to_be_bytes();
     let mut cdb = [0; 16];
@@ -31,7 +31,7 @@ pub(crate) fn pr_in(action: u8, allocation: u16) -> Cdb {
     cdb
 }
 
-/// PERSISTENT RESERVE OUT.
+/// Returns a PERSISTENT RESERVE OUT CDB.
 pub(crate) fn pr_out(action: u8, scope_and_type: u8, length: u16) -> Cdb {
     let mut cdb = pr_in(action, length);
     cdb[0] = 0x5f;
@@ -39,16 +39,16 @@ pub(crate) fn pr_out(action: u8, scope_and_type: u8, length: u16) -> Cdb {
     cdb
 }
 
-/// What the helper says to a command.
+/// The helper's response to a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u32,
     pub(crate) sense: Vec<u8>,
     pub(crate) data: Vec<u8>,
 }
 
-impl Answer {
-    /// Sense key, additional sense code and its qualifier, of either sense format.
+impl Response {
+    /// Returns sense key, ASC and ASCQ of sense data in either format.
     pub(crate) fn sense_code(&self) -> (u8, u8, u8) {
         match self.sense[0] & 0x7f {
             0x72 | 0x73 => (self.sense[1] & 0xf, self.sense[2], self.sense[3]),
@@ -64,15 +64,15 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Connects, and neither reads nor writes.
+    /// Connects without a handshake.
     pub(crate) fn connect(path: &Path) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(DEADLINE))?;
-        stream.set_write_timeout(Some(DEADLINE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
         Ok(Self { stream })
     }
 
-    /// Reads the helper's features and offers none in return.
+    /// Receives the helper's features and sends no features.
     pub(crate) fn handshake(&mut self) -> Result<()> {
         let features = self.receive(4)?;
         ensure!(features == [0; 4], "the helper offers {features:02x?}");
@@ -83,7 +83,7 @@ impl Client {
         self.send_with(bytes, &[])
     }
 
-    /// Sends all of `bytes`, the descriptors with the first of them.
+    /// Sends all of `bytes`, the descriptors with the first byte.
     pub(crate) fn send_with(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<()> {
         let mut rest = bytes;
         let mut descriptors = descriptors;
@@ -95,17 +95,17 @@ impl Client {
         Ok(())
     }
 
-    /// Sends what fits at once.
+    /// Sends as much as possible with one call.
     pub(crate) fn send_some(
         &self,
         bytes: &[u8],
         descriptors: &[BorrowedFd<'_>],
         flags: SendFlags,
     ) -> io::Result<usize> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
         let mut control = SendAncillaryBuffer::new(&mut space);
         if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
-            return Err(io::Error::other("too many descriptors for a message"));
+            return Err(io::Error::other("too many descriptors in a message"));
         }
         let data = [IoSlice::new(bytes)];
         Ok(sendmsg(&self.stream, &data, &mut control, flags)?)
@@ -119,44 +119,44 @@ impl Client {
         Ok(bytes)
     }
 
-    /// The next answer of the helper.
-    pub(crate) fn answer(&mut self) -> Result<Answer> {
+    /// Receives a response.
+    pub(crate) fn receive_response(&mut self) -> Result<Response> {
         let status = self.receive_u32()?;
         let size = usize::try_from(self.receive_u32()?)?;
         let sense = self.receive(96)?;
-        ensure!(size <= 8192, "the helper announces {size} bytes of data");
+        ensure!(size <= 8192, "the response announces {size} bytes of data");
         let data = self.receive(size)?;
-        Ok(Answer {
+        Ok(Response {
             status,
             sense,
             data,
         })
     }
 
-    /// Sends a command as QEMU does, and returns the answer to it.
+    /// Sends a command like QEMU and returns its response.
     pub(crate) fn command(
         &mut self,
         cdb: &Cdb,
         parameters: &[u8],
         device: impl AsFd,
-    ) -> Result<Answer> {
+    ) -> Result<Response> {
         self.send_with(cdb, &[device.as_fd()])?;
         self.send(parameters)?;
-        self.answer()
+        self.receive_response()
     }
 
-    /// Says that nothing more will be sent.
+    /// Shuts down the sending direction.
     pub(crate) fn finish(&self) -> Result<()> {
         Ok(self.stream.shutdown(Shutdown::Write)?)
     }
 
-    /// Waits until the helper has closed the connection without another byte.
-    pub(crate) fn closed(&mut self) -> Result<()> {
+    /// Waits until the helper has closed the connection without sending another byte.
+    pub(crate) fn expect_closed(&mut self) -> Result<()> {
         let mut byte = [0];
         match self.stream.read(&mut byte) {
             Ok(0) => Ok(()),
             Ok(_) => bail!("the helper sent {byte:02x?} and did not close the connection"),
-            // It closed with bytes of ours unread.
+            // The helper closed the socket before it had read all data.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
             Err(error) => Err(error).context("waiting for the connection to be closed"),
         }
@@ -166,7 +166,7 @@ impl Client {
         let mut bytes = [0; 4];
         self.stream
             .read_exact(&mut bytes)
-            .context("waiting for an answer")?;
+            .context("waiting for a response")?;
         Ok(u32::from_be_bytes(bytes))
     }
 }

@@ -6,20 +6,21 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::case::{Case, Need};
+use crate::case::Case;
 use crate::client::Client;
 use crate::differences::Row;
 use crate::helper::Helper;
-use crate::pidfile::lockable;
+use crate::need::Need;
+use crate::pidfile::can_lock;
 use crate::process::{Finished, wait_until};
 use crate::scratch::Scratch;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case::new("parent_ends_well_and_the_child_serves", serves),
+        Case::new("parent_exits_with_0_and_child_serves", serves),
         Case::new("long_form_serves_too", long_form),
         Case::new("has_a_session_of_its_own", own_session),
-        Case::new("works_in_the_root_folder", root_folder),
+        Case::new("works_in_the_root_directory", root_directory),
         Case::new("standard_streams_are_the_null_device", standard_streams),
         Case::new("pidfile_names_the_child_and_is_locked", pidfile),
         Case::new("inherited_descriptors_stay_open", inherited),
@@ -34,27 +35,35 @@ pub(crate) fn cases() -> Vec<Case> {
     ]
 }
 
-/// A helper in the background. Killed with the value.
+/// A helper in the background, which is killed when the value is dropped.
 pub(crate) struct Daemon {
     pid: Pid,
 }
 
 impl Daemon {
-    /// Starts one whose pidfile is `pid` and whose socket is `socket` in the case's folder.
-    fn start(helper: &Helper, scratch: &Scratch, option: &str, prelude: &str) -> Result<Self> {
-        let launch = helper.serving(scratch).arg(option);
-        let launch = launch.arg("-f").arg(scratch.path("pid")).prelude(prelude);
+    /// Starts a daemon with the pidfile `pid` and the socket `socket` in the case's directory.
+    fn start(
+        helper: &Helper,
+        scratch: &Scratch,
+        option: &str,
+        pre_exec_shell: &str,
+    ) -> Result<Self> {
+        let launch = helper.launch_serving(scratch).arg(option);
+        let launch = launch
+            .arg("-f")
+            .arg(scratch.path("pid"))
+            .pre_exec_shell(pre_exec_shell);
         let finished = launch.finish()?;
         ensure!(finished.status.success(), "{finished:?}");
-        let daemon = Self::of(&scratch.path("pid"))?;
-        finished.succeeded()?;
-        // The pidfile is there before signals are handled; the greeting comes after.
+        let daemon = Self::from_pidfile(&scratch.path("pid"))?;
+        finished.expect_success()?;
+        // The pidfile is written before signals are handled; the greeting is sent afterwards.
         Client::connect(&scratch.socket())?.handshake()?;
         Ok(daemon)
     }
 
-    /// The one that wrote a pidfile.
-    pub(crate) fn of(pidfile: &Path) -> Result<Self> {
+    /// Returns the daemon that wrote a pidfile.
+    pub(crate) fn from_pidfile(pidfile: &Path) -> Result<Self> {
         let mut pid = None;
         wait_until("the child's pidfile", || {
             let content = fs::read_to_string(pidfile).unwrap_or_default();
@@ -69,14 +78,14 @@ impl Daemon {
         Ok(Self { pid })
     }
 
-    fn file(&self, name: &str) -> String {
+    fn proc_path(&self, name: &str) -> String {
         format!("/proc/{}/{name}", self.pid)
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // It may have ended; its number is not used again so soon.
+        // The process can have exited; its ID is not reused that soon.
         let _ = kill_process(self.pid, Signal::KILL);
     }
 }
@@ -96,7 +105,7 @@ fn long_form(helper: &Helper) -> Result<()> {
 fn own_session(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let daemon = Daemon::start(helper, &scratch, "-d", "")?;
-    let session = session_of(&daemon.file("stat"))?;
+    let session = session_of(&daemon.proc_path("stat"))?;
     ensure!(
         session != 0 && session != session_of("/proc/self/stat")?,
         "{session}"
@@ -104,21 +113,23 @@ fn own_session(helper: &Helper) -> Result<()> {
     Ok(())
 }
 
-/// The session of a process: 0 where its leader is outside this PID namespace, as it may be for these
-/// tests in a container. (The number of a process is never 0, so getsid's wrappers do not expect it.)
+/// Returns the session of a process. It is 0 if the session leader is outside of this PID
+/// namespace, which is possible for tests in a container. (getsid's wrappers do not expect 0,
+/// because a process ID is never 0.)
 fn session_of(stat: &str) -> Result<u32> {
     let stat = fs::read_to_string(stat)?;
-    // proc(5): pid, (name), state, parent, group, session. A name may hold anything, a bracket too.
+    // proc(5): pid, (name), state, parent, group, session. A name can contain any character,
+    // including `)`.
     let (_, fields) = stat.rsplit_once(')').context("no name")?;
     let session = fields.split_whitespace().nth(3).context("no session")?;
     Ok(session.parse()?)
 }
 
-fn root_folder(helper: &Helper) -> Result<()> {
+fn root_directory(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let daemon = Daemon::start(helper, &scratch, "-d", "")?;
-    let folder = fs::read_link(daemon.file("cwd"))?;
-    ensure!(folder == Path::new("/"), "{}", folder.display());
+    let dir = fs::read_link(daemon.proc_path("cwd"))?;
+    ensure!(dir == Path::new("/"), "{}", dir.display());
     Ok(())
 }
 
@@ -126,7 +137,7 @@ fn standard_streams(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let daemon = Daemon::start(helper, &scratch, "-d", "")?;
     for number in 0..3 {
-        let file = fs::read_link(daemon.file(&format!("fd/{number}")))?;
+        let file = fs::read_link(daemon.proc_path(&format!("fd/{number}")))?;
         ensure!(
             file == Path::new("/dev/null"),
             "{number}: {}",
@@ -139,14 +150,14 @@ fn standard_streams(helper: &Helper) -> Result<()> {
 fn pidfile(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let _daemon = Daemon::start(helper, &scratch, "-d", "")?;
-    ensure!(!lockable(&scratch.path("pid"))?);
+    ensure!(!can_lock(&scratch.path("pid"))?);
     Ok(())
 }
 
 fn inherited(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let daemon = Daemon::start(helper, &scratch, "-d", "exec 7>kept;")?;
-    let file = fs::read_link(daemon.file("fd/7"))?;
+    let file = fs::read_link(daemon.proc_path("fd/7"))?;
     ensure!(file == scratch.path("kept"), "{}", file.display());
     Ok(())
 }
@@ -156,33 +167,36 @@ fn sigterm(helper: &Helper) -> Result<()> {
     let daemon = Daemon::start(helper, &scratch, "-d", "")?;
     kill_process(daemon.pid, Signal::TERM)?;
     wait_until("the socket's removal", || Ok(!scratch.socket().exists()))?;
-    wait_until("the daemon's end", || {
-        lockable(&scratch.path("pid")).or(Ok(true))
+    wait_until("the daemon's exit", || {
+        can_lock(&scratch.path("pid")).or(Ok(true))
     })
 }
 
 fn unreachable_socket(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = helper
-        .bare(&scratch)
-        .args(["-d", "-k", "/no/such/folder/s"]);
+    let launch = helper.launch(&scratch).args(["-d", "-k", "/no/such/dir/s"]);
     let finished = launch.arg("-f").arg(scratch.path("pid")).finish()?;
-    finished.refused("/no/such/folder/s")?;
+    finished.expect_failure("/no/such/dir/s")?;
     ensure!(scratch.names()?.is_empty(), "{:?}", scratch.names()?);
     Ok(())
 }
 
-/// A relative pidfile is opened after the change of folder.
+/// A relative pidfile is opened after the change to the root directory.
 fn relative_pidfile(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let unique = scratch.folder().file_name().context("no name")?;
+    let unique = scratch.dir().file_name().context("no name")?;
     let pidfile = Path::new("/").join(unique);
-    let launch = helper.serving(&scratch).arg("-d").arg("-f").arg(unique);
+    let launch = helper
+        .launch_serving(&scratch)
+        .arg("-d")
+        .arg("-f")
+        .arg(unique);
     let finished = launch.finish()?;
-    // The guard first: whatever is wrong, no daemon and no file in the root folder stay behind.
-    let daemon = Daemon::of(&pidfile);
+    // Create the guard first, so that no daemon and no file in the root directory remain after an
+    // error.
+    let daemon = Daemon::from_pidfile(&pidfile);
     let removed = fs::remove_file(&pidfile);
-    finished.succeeded()?;
+    finished.expect_success()?;
     let _daemon = daemon?;
     removed?;
     ensure!(!scratch.path(&unique.to_string_lossy()).exists());
@@ -191,8 +205,11 @@ fn relative_pidfile(helper: &Helper) -> Result<()> {
 
 fn locked_pidfile(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let first = helper.serving(&scratch).args(["-f", "pid"]).start()?;
-    let launch = helper.bare(&scratch).arg("-k").arg(scratch.path("other"));
+    let first = helper
+        .launch_serving(&scratch)
+        .args(["-f", "pid"])
+        .start()?;
+    let launch = helper.launch(&scratch).arg("-k").arg(scratch.path("other"));
     let finished = launch
         .arg("-d")
         .arg("-f")
@@ -207,15 +224,15 @@ fn locked_pidfile(helper: &Helper) -> Result<()> {
 fn unwritable_pidfile(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let launch = helper
-        .serving(&scratch)
-        .args(["-d", "-f", "/no/such/folder/p"]);
-    late_error(helper, &launch.finish()?, "/no/such/folder/p")
+        .launch_serving(&scratch)
+        .args(["-d", "-f", "/no/such/dir/p"]);
+    late_error(helper, &launch.finish()?, "/no/such/dir/p")
 }
 
-/// What the parent of a daemon says that cannot have its pidfile.
+/// Checks the output of the parent of a daemon that cannot create its pidfile.
 fn late_error(helper: &Helper, finished: &Finished, word: &str) -> Result<()> {
     if helper.differs(Row::DaemonErrorLost) {
-        return finished.refused(word);
+        return finished.expect_failure(word);
     }
-    finished.succeeded()
+    finished.expect_success()
 }

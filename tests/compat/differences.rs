@@ -1,11 +1,11 @@
-//! The intended differences: the rows of `docs/compatibility.md`, and the check that both agree.
+//! The intended differences, which are the rows of `docs/compatibility.md`, and a check of both.
 
 use std::collections::BTreeSet;
 
-/// The table's text.
+/// Text of the document.
 const TABLE: &str = include_str!("../../docs/compatibility.md");
 
-/// One intended difference between the original and ours.
+/// An intended difference between the original and our helper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Row {
     SocketTheft,
@@ -28,7 +28,7 @@ pub(crate) enum Row {
     OnMultipath,
     ShortForm,
     LastEvent,
-    EventsFolder,
+    EventsDirectory,
     TracePipe,
     PartOfDisk,
     ControlCharacters,
@@ -60,7 +60,7 @@ impl Row {
         Self::OnMultipath,
         Self::ShortForm,
         Self::LastEvent,
-        Self::EventsFolder,
+        Self::EventsDirectory,
         Self::TracePipe,
         Self::PartOfDisk,
         Self::ControlCharacters,
@@ -70,7 +70,7 @@ impl Row {
         Self::SocketOfUserLeft,
     ];
 
-    /// The id in the table's first column.
+    /// Returns the ID in the table's first column.
     fn id(self) -> &'static str {
         match self {
             Self::SocketTheft => "D01",
@@ -93,7 +93,7 @@ impl Row {
             Self::OnMultipath => "D18",
             Self::ShortForm => "D19",
             Self::LastEvent => "D20",
-            Self::EventsFolder => "D21",
+            Self::EventsDirectory => "D21",
             Self::TracePipe => "D22",
             Self::PartOfDisk => "D23",
             Self::ControlCharacters => "D24",
@@ -105,7 +105,7 @@ impl Row {
     }
 }
 
-/// Checks that the table and [`Row`] have the same ids, and that each is in `used`.
+/// Checks that the table and [`Row`] have the same IDs, and that all of them are in `used`.
 pub(crate) fn check(used: &[Row]) -> Result<(), String> {
     let known: BTreeSet<&str> = Row::ALL.iter().map(|row| row.id()).collect();
     let documented: BTreeSet<&str> = TABLE.lines().filter_map(documented_id).collect();
@@ -115,12 +115,12 @@ pub(crate) fn check(used: &[Row]) -> Result<(), String> {
         ));
     }
     match Row::ALL.iter().find(|row| !used.contains(row)) {
-        Some(row) => Err(format!("no case asks about {row:?}")),
+        Some(row) => Err(format!("no case depends on {row:?}")),
         None => Ok(()),
     }
 }
 
-/// The id of a table row: `| D01 | … |`.
+/// Returns the ID of a table row: `| D01 | … |`.
 fn documented_id(line: &str) -> Option<&str> {
     let id = line.strip_prefix('|')?.split('|').next()?.trim();
     let number = id.strip_prefix('D')?;

@@ -1,14 +1,14 @@
-//! The programs under test: which there are, and where.
+//! The helpers under test.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::case::Need;
 use crate::differences::Row;
+use crate::need::Need;
 
-/// The releases of the C helper that the cases were tried on.
+/// Releases of the C helper that the cases were verified with.
 const VERIFIED: [&str; 1] = ["10.0.2"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) struct Helper {
 }
 
 impl Helper {
-    /// The original and ours, also those that cannot be run here.
+    /// Returns the original and our helper, even if they cannot run here.
     pub(crate) fn find_all() -> Vec<Self> {
         vec![
             Self::new(
@@ -46,8 +46,8 @@ impl Helper {
     fn new(kind: Kind, chosen: Option<OsString>, default: &str) -> Self {
         let path = chosen.map_or_else(|| PathBuf::from(default), PathBuf::from);
         let unusable = match kind {
-            Kind::Ours => (!path.exists()).then(|| format!("no {}", path.display())),
-            Kind::Original => not_verified(&path),
+            Kind::Ours => (!path.exists()).then(|| format!("{} does not exist", path.display())),
+            Kind::Original => unverified_reason(&path),
         };
         Self {
             kind,
@@ -57,15 +57,15 @@ impl Helper {
         }
     }
 
-    /// The same helper for a case that may ask about `rows`.
-    pub(crate) fn allowing(&self, rows: &[Row]) -> Self {
+    /// Returns the helper for a case that can query `rows`.
+    pub(crate) fn with_rows(&self, rows: &[Row]) -> Self {
         Self {
             rows: rows.to_vec(),
             ..self.clone()
         }
     }
 
-    /// The first part of the trials' names.
+    /// Returns the first part of the trials' names.
     pub(crate) fn name(&self) -> &'static str {
         match self.kind {
             Kind::Ours => "ours",
@@ -77,14 +77,15 @@ impl Helper {
         &self.path
     }
 
-    /// Why no case can be run on this helper, if none can.
+    /// Returns why the helper cannot run; `None` if it can.
     pub(crate) fn unusable(&self) -> Option<&str> {
         self.unusable.as_deref()
     }
 
-    /// Whether this helper behaves as the table says of ours; `false` is the original's behaviour.
+    /// Returns whether this helper has our behaviour in the table's row; `false` means the
+    /// original's.
     ///
-    /// A case names its rows when it is registered, so that the check of the table sees them.
+    /// A case names its rows when it is registered, so that the table can be checked.
     pub(crate) fn differs(&self, row: Row) -> bool {
         assert!(
             self.rows.contains(&row),
@@ -94,11 +95,11 @@ impl Helper {
     }
 }
 
-/// Why `path` is not a C helper that the cases are known to be true of.
-fn not_verified(path: &Path) -> Option<String> {
+/// Returns why `path` is not a verified C helper; `None` if it is.
+fn unverified_reason(path: &Path) -> Option<String> {
     if let Some(missing) = Need::Root.missing() {
         return Some(format!(
-            "it gives up where it has no privileges to drop: {missing}"
+            "it does not start without privileges that it can drop: {missing}"
         ));
     }
     let output = Command::new(path)

@@ -1,12 +1,12 @@
-//! The compatibility suite: one set of cases, each of which is true of the C helper and of ours.
+//! Compatibility suite: cases that hold for both the C helper and our helper.
 //!
-//! It reads the wire with a client of its own and shares no code with the daemon but `SG_IO` itself, so
-//! a mistake in the project's idea of the protocol cannot hide here. Where the two helpers differ on purpose, the
-//! case names the row of `docs/compatibility.md` and asserts both behaviours.
+//! The suite has a protocol client of its own and shares only `SG_IO` with the daemon, so a wrong
+//! interpretation of the protocol in the project is detected. If the helpers differ intentionally,
+//! the case names the row of `docs/compatibility.md` and asserts both behaviours.
 //!
-//! Environment: `PR_HELPER` replaces our binary, `PR_HELPER_ORIGINAL` the C one. `PR_COMPAT_STRICT`
-//! makes it a failure that something is skipped, except in the areas that it names. The cases of the
-//! area `device` want root and devices; `device/lun.rs` names their variables.
+//! Environment: `PR_HELPER` replaces our binary and `PR_HELPER_ORIGINAL` the C helper. With
+//! `PR_COMPAT_STRICT`, skipped cases fail, except in the areas that it lists. The area `device`
+//! needs root and devices; `device/lun.rs` lists their variables.
 
 mod activation;
 mod case;
@@ -16,6 +16,7 @@ mod daemon;
 mod device;
 mod differences;
 mod helper;
+mod need;
 mod pidfile;
 mod privileges;
 mod process;
@@ -29,7 +30,7 @@ use libtest_mimic::{Arguments, Trial};
 use crate::case::{Area, trials};
 use crate::helper::Helper;
 
-/// Every area, in the order of the list that `--list` prints.
+/// Returns all areas, in the order of `--list`.
 fn areas() -> Vec<Area> {
     vec![
         Area::new("command_line", command_line::cases()),
@@ -48,9 +49,9 @@ fn main() {
     let arguments = Arguments::from_args();
     let areas = areas();
     let rows = areas.iter().flat_map(Area::rows).collect::<Vec<_>>();
-    let mut all = vec![Trial::test("differences::table_is_complete", move || {
+    let mut list = vec![Trial::test("differences::table_is_complete", move || {
         differences::check(&rows).map_err(Into::into)
     })];
-    all.extend(trials(&areas, &Helper::find_all()));
-    libtest_mimic::run(&arguments, all).exit();
+    list.extend(trials(&areas, &Helper::find_all()));
+    libtest_mimic::run(&arguments, list).exit();
 }

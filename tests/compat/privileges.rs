@@ -1,20 +1,21 @@
-//! What is left of root once the helper serves.
+//! Privileges of the serving helper.
 
 use std::fs;
 
 use anyhow::{Result, ensure};
 
-use crate::case::{Case, Need};
+use crate::case::Case;
 use crate::client::{Client, pr_in};
 use crate::differences::Row;
 use crate::helper::Helper;
+use crate::need::Need;
 use crate::scratch::Scratch;
 
-/// `CAP_SYS_RAWIO`, which lets a process send any command to a SCSI device.
+/// `CAP_SYS_RAWIO`, with which a process can send any command to a SCSI device.
 const RAWIO: u64 = 1 << 17;
 
-/// Options that choose identities, and the ids to be seen: user, group. A group of `None` is the
-/// subject of a case of its own.
+/// Options that select identities, and the expected user and group IDs. A group of `None` has a
+/// case of its own.
 const IDENTITIES: [(&str, &[&str], u32, Option<u32>); 8] = [
     ("of_root", &["-u", "root", "-g", "root"], 0, Some(0)),
     ("of_a_user", &["-u", "nobody"], 65534, None),
@@ -51,7 +52,7 @@ pub(crate) fn cases() -> Vec<Case> {
             capabilities(helper, arguments)
         }));
         cases.push(Case::new(
-            format!("groups_{name}_are_gone"),
+            format!("groups_{name}_are_dropped"),
             move |helper| groups(helper, arguments),
         ));
     }
@@ -67,7 +68,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("group_of_a_user_alone", group_of_a_user).row(Row::GroupKept),
         Case::new("no_new_privileges", no_new_privileges).row(Row::NoNewPrivs),
         Case::new("ids_without_options", ids_without_options).row(Row::DefaultAccount),
-        Case::new("socket_of_a_user_at_the_end", socket_of_a_user).row(Row::SocketOfUserLeft),
+        Case::new("socket_of_a_user_after_exit", socket_of_a_user).row(Row::SocketOfUserLeft),
     ]);
     cases
         .into_iter()
@@ -77,7 +78,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn ids(helper: &Helper, arguments: &[&str], user: u32, group: Option<u32>) -> Result<()> {
     let scratch = Scratch::new()?;
-    let running = helper.serving(&scratch).args(arguments).start()?;
+    let running = helper.launch_serving(&scratch).args(arguments).start()?;
     let all = |id: u32| format!("{id}\t{id}\t{id}\t{id}");
     let seen = running.status_line("Uid")?;
     ensure!(seen == all(user), "user ids {seen}");
@@ -90,7 +91,7 @@ fn ids(helper: &Helper, arguments: &[&str], user: u32, group: Option<u32>) -> Re
 
 fn capabilities(helper: &Helper, arguments: &[&str]) -> Result<()> {
     let scratch = Scratch::new()?;
-    let running = helper.serving(&scratch).args(arguments).start()?;
+    let running = helper.launch_serving(&scratch).args(arguments).start()?;
     for (name, expected) in [
         ("CapPrm", RAWIO),
         ("CapEff", RAWIO),
@@ -106,17 +107,17 @@ fn capabilities(helper: &Helper, arguments: &[&str]) -> Result<()> {
 
 fn groups(helper: &Helper, arguments: &[&str]) -> Result<()> {
     let scratch = Scratch::new()?;
-    let running = helper.serving(&scratch).args(arguments).start()?;
+    let running = helper.launch_serving(&scratch).args(arguments).start()?;
     let seen = running.status_line("Groups")?;
     ensure!(seen.is_empty(), "groups {seen}");
     Ok(())
 }
 
-/// Looked at after a command has made the helper start its threads. The lines are those that the
-/// original has for one of its threads, and ours for none.
-fn every_thread(helper: &Helper, arguments: &[&str], kept: &str) -> Result<()> {
+/// Runs after a command, for which the helper has started its threads. One thread of the original
+/// has the capabilities in this line, and no thread of our helper does.
+fn every_thread(helper: &Helper, arguments: &[&str], line_name: &str) -> Result<()> {
     let scratch = Scratch::new()?;
-    let running = helper.serving(&scratch).args(arguments).start()?;
+    let running = helper.launch_serving(&scratch).args(arguments).start()?;
     let mut client: Client = running.client()?;
     client.command(&pr_in(0, 8), &[], fs::File::open("/dev/null")?)?;
     let mut threads_with = 0;
@@ -124,7 +125,7 @@ fn every_thread(helper: &Helper, arguments: &[&str], kept: &str) -> Result<()> {
         let Ok(status) = fs::read_to_string(thread?.path().join("status")) else {
             continue; // The thread has ended.
         };
-        let line = status.lines().find(|line| line.starts_with(kept));
+        let line = status.lines().find(|line| line.starts_with(line_name));
         let bits = line
             .and_then(|line| line.split_whitespace().nth(1))
             .unwrap_or("");
@@ -133,14 +134,17 @@ fn every_thread(helper: &Helper, arguments: &[&str], kept: &str) -> Result<()> {
     let expected = usize::from(!helper.differs(Row::ThreadsKeepPrivileges));
     ensure!(
         threads_with == expected,
-        "{threads_with} threads have more in {kept}"
+        "{threads_with} threads have additional capabilities in {line_name}"
     );
     Ok(())
 }
 
 fn group_of_a_user(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let running = helper.serving(&scratch).args(["-u", "nobody"]).start()?;
+    let running = helper
+        .launch_serving(&scratch)
+        .args(["-u", "nobody"])
+        .start()?;
     let group = if helper.differs(Row::GroupKept) {
         65534
     } else {
@@ -153,7 +157,7 @@ fn group_of_a_user(helper: &Helper) -> Result<()> {
 
 fn no_new_privileges(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let running = helper.serving(&scratch).start()?;
+    let running = helper.launch_serving(&scratch).start()?;
     let expected = if helper.differs(Row::NoNewPrivs) {
         "1"
     } else {
@@ -164,7 +168,7 @@ fn no_new_privileges(helper: &Helper) -> Result<()> {
     Ok(())
 }
 
-/// The machine has the account or not. `tests/identity.rs` starts ours on one that has it.
+/// The machine need not have the account. `tests/identity.rs` runs our helper on a machine with it.
 fn ids_without_options(helper: &Helper) -> Result<()> {
     let passwd = fs::read_to_string("/etc/passwd")?;
     let account = passwd.lines().find_map(|line| {
@@ -177,7 +181,7 @@ fn ids_without_options(helper: &Helper) -> Result<()> {
         false => root(),
     };
     let scratch = Scratch::new()?;
-    let running = helper.serving(&scratch).start()?;
+    let running = helper.launch_serving(&scratch).start()?;
     for (name, id) in [("Uid", user), ("Gid", group)] {
         let seen = running.status_line(name)?;
         ensure!(seen == [&*id; 4].join("\t"), "{name} is {seen}");
@@ -187,13 +191,13 @@ fn ids_without_options(helper: &Helper) -> Result<()> {
 
 fn socket_of_a_user(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = helper.serving(&scratch).args(["-u", "nobody"]);
+    let launch = helper.launch_serving(&scratch).args(["-u", "nobody"]);
     let mut running = launch.start()?;
     ensure!(running.terminate()?.success());
-    let left = running.socket().exists();
+    let exists = running.socket().exists();
     ensure!(
-        left != helper.differs(Row::SocketOfUserLeft),
-        "left: {left}"
+        exists != helper.differs(Row::SocketOfUserLeft),
+        "exists: {exists}"
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A helper as a process: start it in a case's own surroundings, look at it, end it.
+//! A helper process: start in a case's environment, inspection, stop.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -11,58 +11,58 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::case::may_send_commands;
-use crate::client::{Client, DEADLINE};
+use crate::client::{Client, TIMEOUT};
 use crate::helper::Helper;
+use crate::need::has_rawio;
 use crate::scratch::Scratch;
 
-/// Between two looks at something that has no wake-up.
-const PAUSE: Duration = Duration::from_millis(3);
+/// Delay between two polls.
+const POLL_INTERVAL: Duration = Duration::from_millis(3);
 
-/// Looks until `ready` says so.
+/// Polls until `ready` returns true.
 pub(crate) fn wait_until(what: &str, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
     let start = Instant::now();
     while !ready()? {
-        ensure!(start.elapsed() < DEADLINE, "waited in vain: {what}");
-        thread::sleep(PAUSE);
+        ensure!(start.elapsed() < TIMEOUT, "timed out waiting for {what}");
+        thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }
 
-/// A helper that is about to be started.
+/// A helper that has not been started yet.
 #[derive(Debug)]
-pub(crate) struct Launch<'a> {
+pub(crate) struct HelperCommand<'a> {
     helper: &'a Helper,
     scratch: &'a Scratch,
     socket: PathBuf,
     arguments: Vec<OsString>,
-    prelude: String,
+    pre_exec_shell: String,
     stdin: Option<OwnedFd>,
-    folder: Option<PathBuf>,
+    dir: Option<PathBuf>,
 }
 
 impl Helper {
-    /// Prepares a start with exactly the arguments that are added.
-    pub(crate) fn bare<'a>(&'a self, scratch: &'a Scratch) -> Launch<'a> {
-        Launch {
+    /// Prepares a start without arguments.
+    pub(crate) fn launch<'a>(&'a self, scratch: &'a Scratch) -> HelperCommand<'a> {
+        HelperCommand {
             helper: self,
             scratch,
             socket: scratch.socket(),
             arguments: Vec::new(),
-            prelude: String::new(),
+            pre_exec_shell: String::new(),
             stdin: None,
-            folder: None,
+            dir: None,
         }
     }
 
-    /// Prepares a start with a socket in the case's folder.
-    pub(crate) fn serving<'a>(&'a self, scratch: &'a Scratch) -> Launch<'a> {
+    /// Prepares a start with a socket in the case's directory.
+    pub(crate) fn launch_serving<'a>(&'a self, scratch: &'a Scratch) -> HelperCommand<'a> {
         let socket = scratch.socket();
-        self.bare(scratch).arg("-k").arg(socket)
+        self.launch(scratch).arg("-k").arg(socket)
     }
 }
 
-impl Launch<'_> {
+impl HelperCommand<'_> {
     pub(crate) fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
         self.arguments.push(argument.as_ref().to_owned());
         self
@@ -72,49 +72,45 @@ impl Launch<'_> {
         arguments.into_iter().fold(self, Self::arg)
     }
 
-    /// Shell commands to be run in the process before it becomes the helper.
-    pub(crate) fn prelude(mut self, commands: &str) -> Self {
-        self.prelude = commands.to_owned();
+    /// Sets shell commands that run in the process before it executes the helper.
+    pub(crate) fn pre_exec_shell(mut self, commands: &str) -> Self {
+        self.pre_exec_shell = commands.to_owned();
         self
     }
 
-    /// What the prelude finds as its standard input.
+    /// Sets the standard input of the shell commands.
     pub(crate) fn stdin(mut self, descriptor: impl Into<OwnedFd>) -> Self {
         self.stdin = Some(descriptor.into());
         self
     }
 
-    pub(crate) fn current_folder(mut self, folder: &Path) -> Self {
-        self.folder = Some(folder.to_owned());
+    pub(crate) fn current_dir(mut self, dir: &Path) -> Self {
+        self.dir = Some(dir.to_owned());
         self
     }
 
-    /// Where the helper will listen, if not at the usual place.
-    pub(crate) fn listening_at(mut self, socket: PathBuf) -> Self {
+    /// Sets the socket that clients connect to, if it is not the default one.
+    pub(crate) fn connect_to(mut self, socket: PathBuf) -> Self {
         self.socket = socket;
         self
     }
 
-    /// Starts the helper and does not wait for anything.
+    /// Starts the helper without waiting.
     pub(crate) fn spawn(self) -> Result<Running> {
         let errors = tempfile::NamedTempFile::new()?;
         let output = tempfile::NamedTempFile::new()?;
-        let mut command = if self.prelude.is_empty() {
+        let mut command = if self.pre_exec_shell.is_empty() {
             Command::new(self.helper.path())
         } else {
             let mut shell = Command::new("/bin/sh");
             shell.arg("-c");
-            shell.arg(format!("{} exec \"$0\" \"$@\"", self.prelude));
+            shell.arg(format!("{} exec \"$0\" \"$@\"", self.pre_exec_shell));
             shell.arg(self.helper.path());
             shell
         };
         command.args(&self.arguments).env_clear();
         command.env("PATH", "/usr/bin:/bin");
-        command.current_dir(
-            self.folder
-                .as_deref()
-                .unwrap_or_else(|| self.scratch.folder()),
-        );
+        command.current_dir(self.dir.as_deref().unwrap_or_else(|| self.scratch.dir()));
         command.stdin(self.stdin.map_or_else(Stdio::null, Stdio::from));
         command.stdout(File::create(output.path())?);
         command.stderr(File::create(errors.path())?);
@@ -136,7 +132,7 @@ impl Launch<'_> {
         Ok(running)
     }
 
-    /// Starts the helper and waits until it ends by itself.
+    /// Starts the helper and waits until it exits by itself.
     pub(crate) fn finish(self) -> Result<Finished> {
         let mut running = self.spawn()?;
         let status = running.wait()?;
@@ -148,7 +144,7 @@ impl Launch<'_> {
     }
 }
 
-/// A helper that has ended.
+/// A helper that has exited.
 #[derive(Debug)]
 pub(crate) struct Finished {
     pub(crate) status: ExitStatus,
@@ -157,10 +153,13 @@ pub(crate) struct Finished {
 }
 
 impl Finished {
-    /// Checks that it gave up as it should: status 1, and a line that begins with its name and has
-    /// `word` in it, in whatever case.
-    pub(crate) fn refused(&self, word: &str) -> Result<()> {
-        ensure!(self.status.code() == Some(1), "not status 1: {self:?}");
+    /// Checks that the helper failed: status 1, and a line of stderr that begins with its name;
+    /// stderr contains `word` in upper or lower case.
+    pub(crate) fn expect_failure(&self, word: &str) -> Result<()> {
+        ensure!(
+            self.status.code() == Some(1),
+            "the status is not 1: {self:?}"
+        );
         let mut lines = self.stderr.lines();
         let named = lines.any(|line| {
             let program = line.split(':').next().unwrap_or_default();
@@ -175,15 +174,15 @@ impl Finished {
         Ok(())
     }
 
-    /// Checks that it ended well and wrote nothing to stderr.
-    pub(crate) fn succeeded(&self) -> Result<()> {
+    /// Checks that the helper exited with status 0 and wrote nothing to stderr.
+    pub(crate) fn expect_success(&self) -> Result<()> {
         ensure!(self.status.success(), "{self:?}");
         ensure!(self.stderr.is_empty(), "{self:?}");
         Ok(())
     }
 }
 
-/// A helper process. Killed with the value.
+/// A helper process, which is killed when the value is dropped.
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
@@ -201,15 +200,15 @@ impl Running {
         &self.socket
     }
 
-    /// A client after the handshake.
+    /// Connects a client and does the handshake.
     pub(crate) fn client(&self) -> Result<Client> {
-        let mut client = self.stranger()?;
+        let mut client = self.connect()?;
         client.handshake()?;
         Ok(client)
     }
 
-    /// A client before the handshake.
-    pub(crate) fn stranger(&self) -> Result<Client> {
+    /// Connects a client without a handshake.
+    pub(crate) fn connect(&self) -> Result<Client> {
         Client::connect(&self.socket)
             .with_context(|| format!("cannot connect to {}", self.socket.display()))
     }
@@ -218,27 +217,26 @@ impl Running {
         Ok(kill_process(self.pid(), signal)?)
     }
 
-    /// Ends the helper as a service manager does.
+    /// Stops the helper with SIGTERM, like a service manager.
     pub(crate) fn terminate(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         self.wait()
     }
 
-    /// Waits for the helper's end.
+    /// Waits for the helper's exit.
     pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
-        wait_until("the helper's end", || Ok(self.child.try_wait()?.is_some()))?;
+        wait_until("the helper's exit", || Ok(self.child.try_wait()?.is_some()))?;
         Ok(self.child.wait()?)
     }
 
-    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+    pub(crate) fn has_exited(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_some())
     }
 
-    /// What it has written to stderr, but for the warning that ours gives where it is started without
-    /// the capability that it is for.
+    /// Returns the helper's stderr without the warning of our helper about a missing capability.
     pub(crate) fn stderr(&self) -> Result<String> {
         let text = fs::read_to_string(self.errors.path())?;
-        if may_send_commands() {
+        if has_rawio() {
             return Ok(text);
         }
         let expected = |line: &&str| !line.contains("no CAP_SYS_RAWIO");
@@ -246,7 +244,7 @@ impl Running {
     }
 
     /// Waits for a text on the helper's stderr.
-    pub(crate) fn says(&self, text: &str) -> Result<()> {
+    pub(crate) fn wait_for_stderr(&self, text: &str) -> Result<()> {
         wait_until(&format!("`{text}` on stderr"), || {
             Ok(self.stderr()?.contains(text))
         })
@@ -256,13 +254,13 @@ impl Running {
         let socket = self.socket.clone();
         wait_until("the helper's greeting", || {
             if let Some(status) = self.child.try_wait()? {
-                bail!("the helper ended with {status}: {}", self.stderr()?);
+                bail!("the helper exited with {status}: {}", self.stderr()?);
             }
             Ok(Client::connect(&socket).is_ok_and(|mut client| client.handshake().is_ok()))
         })
     }
 
-    /// The value of a line of `/proc/PID/status`, without the blanks around it.
+    /// Returns the trimmed value of a line of `/proc/PID/status`.
     pub(crate) fn status_line(&self, name: &str) -> Result<String> {
         let text = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
         text.lines()
@@ -271,16 +269,16 @@ impl Running {
             .with_context(|| format!("no {name} in the status of {}", self.pid()))
     }
 
-    /// How many descriptors the helper has open.
+    /// Returns the number of the helper's open descriptors.
     pub(crate) fn descriptors(&self) -> Result<usize> {
-        let folder = format!("/proc/{}/fd", self.pid());
-        Ok(fs::read_dir(folder)?.count())
+        let dir = format!("/proc/{}/fd", self.pid());
+        Ok(fs::read_dir(dir)?.count())
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only if it has ended and was waited for.
+        // Both calls fail only if the process has been reaped.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

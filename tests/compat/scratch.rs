@@ -1,4 +1,4 @@
-//! A folder for one case, short enough for a socket's path.
+//! A temporary directory for a case, with a path that is short enough for sockets.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -6,43 +6,43 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tempfile::TempDir;
 
-/// Longest folder for which the sockets' paths still fit `sun_path`.
-const LONGEST: usize = 60;
+/// Maximum length of the parent directory, with which the sockets' paths fit `sun_path`.
+const MAX_PARENT_LEN: usize = 60;
 
-/// A temporary folder, removed with the value.
+/// A temporary directory, which is removed when the value is dropped.
 #[derive(Debug)]
 pub(crate) struct Scratch(TempDir);
 
 impl Scratch {
     pub(crate) fn new() -> Result<Self> {
         let mut parent = env::temp_dir();
-        if parent.as_os_str().len() > LONGEST {
+        if parent.as_os_str().len() > MAX_PARENT_LEN {
             parent = PathBuf::from("/tmp");
         }
         tempfile::Builder::new()
             .prefix("compat-")
             .tempdir_in(&parent)
             .map(Self)
-            .with_context(|| format!("no folder in {}", parent.display()))
+            .with_context(|| format!("cannot create a directory in {}", parent.display()))
     }
 
-    pub(crate) fn folder(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         self.0.path()
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder().join(name)
+        self.dir().join(name)
     }
 
-    /// Where the helper's socket goes unless a case chooses another place.
+    /// Returns the default path of the helper's socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.path("socket")
     }
 
-    /// The names of the files in the folder, sorted.
+    /// Returns the sorted names of the files in the directory.
     pub(crate) fn names(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
-        for entry in self.folder().read_dir()? {
+        for entry in self.dir().read_dir()? {
             names.push(entry?.file_name().to_string_lossy().into_owned());
         }
         names.sort();

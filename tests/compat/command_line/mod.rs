@@ -1,15 +1,16 @@
-//! What the options mean, and how a wrong one is refused.
+//! Options, and the rejection of invalid ones.
 
 use std::fs;
 
 use anyhow::{Result, ensure};
 
-use crate::case::{Case, Need};
+use crate::case::Case;
 use crate::differences::Row;
 use crate::helper::Helper;
+use crate::need::Need;
 use crate::scratch::Scratch;
 
-/// Arguments that end with the help text and status 0.
+/// Arguments that print the help text and exit with status 0.
 const HELP: [(&str, &[&str]); 9] = [
     ("short", &["-h"]),
     ("long", &["--help"]),
@@ -25,7 +26,7 @@ const HELP: [(&str, &[&str]); 9] = [
     ("after_positional_arguments", &["one", "two", "-h"]),
 ];
 
-/// Arguments that end with the version and status 0.
+/// Arguments that print the version and exit with status 0.
 const VERSION: [(&str, &[&str]); 5] = [
     ("short", &["-V"]),
     ("long", &["--version"]),
@@ -34,7 +35,7 @@ const VERSION: [(&str, &[&str]); 5] = [
     ("before_help", &["-Vh"]),
 ];
 
-/// Arguments that are refused, and a word of the reason.
+/// Arguments that are rejected, and a word of the message.
 const REFUSED: [(&str, &[&str], &str); 30] = [
     ("unknown_short_option", &["-Z"], "Z"),
     ("unknown_long_option", &["--bogus"], "--bogus"),
@@ -95,12 +96,12 @@ const REFUSED: [(&str, &[&str], &str); 30] = [
     ),
     (
         "unreachable_socket",
-        &["-k", "/no/such/folder/s"],
-        "/no/such/folder/s",
+        &["-k", "/no/such/dir/s"],
+        "/no/such/dir/s",
     ),
 ];
 
-/// User and group ids that are none.
+/// Invalid user and group IDs.
 const BAD_IDS: [(&str, &str); 6] = [
     ("negative", "-1"),
     ("with_a_letter", "1x"),
@@ -125,9 +126,9 @@ pub(crate) fn cases() -> Vec<Case> {
     for (name, arguments, word) in REFUSED {
         cases.push(Case::new(format!("{name}_is_refused"), move |helper| {
             let scratch = Scratch::new()?;
-            let finished = helper.bare(&scratch).args(arguments).finish()?;
+            let finished = helper.launch(&scratch).args(arguments).finish()?;
             ensure!(finished.stdout.is_empty(), "{finished:?}");
-            finished.refused(word)
+            finished.expect_failure(word)
         }));
     }
     for (name, id) in BAD_IDS {
@@ -135,9 +136,9 @@ pub(crate) fn cases() -> Vec<Case> {
             let name = format!("{word}_id_{name}_is_refused");
             cases.push(Case::new(name, move |helper| {
                 let scratch = Scratch::new()?;
-                let launch = helper.serving(&scratch).args([option, id]);
-                launch.finish()?.refused(word)?;
-                ensure!(scratch.names()?.is_empty(), "a socket is left");
+                let launch = helper.launch_serving(&scratch).args([option, id]);
+                launch.finish()?.expect_failure(word)?;
+                ensure!(scratch.names()?.is_empty(), "a socket was not removed");
                 Ok(())
             }));
         }
@@ -158,13 +159,13 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// The number that setresuid(2) and setresgid(2) take as "leave unchanged".
+/// The value that setresuid(2) and setresgid(2) interpret as "leave unchanged".
 fn highest_id(helper: &Helper, option: &str) -> Result<()> {
     const HIGHEST: &str = "4294967295";
     let scratch = Scratch::new()?;
-    let launch = helper.serving(&scratch).args([option, HIGHEST]);
+    let launch = helper.launch_serving(&scratch).args([option, HIGHEST]);
     if helper.differs(Row::HighestId) {
-        return launch.finish()?.refused(HIGHEST);
+        return launch.finish()?.expect_failure(HIGHEST);
     }
     let running = launch.start()?;
     ensure!(running.status_line("Uid")?.starts_with("0\t"));
@@ -172,7 +173,7 @@ fn highest_id(helper: &Helper, option: &str) -> Result<()> {
     Ok(())
 }
 
-/// Ways to name the socket, each followed by a served client.
+/// Ways to specify the socket; a client must be served.
 fn served() -> Vec<Case> {
     const FORMS: [(&str, &[&str]); 10] = [
         ("short_socket", &["-k", "{}"]),
@@ -196,7 +197,7 @@ fn served() -> Vec<Case> {
                 let scratch = Scratch::new()?;
                 let socket = scratch.socket().display().to_string();
                 let arguments = form.iter().map(|argument| argument.replace("{}", &socket));
-                let mut running = helper.bare(&scratch).args(arguments).start()?;
+                let mut running = helper.launch(&scratch).args(arguments).start()?;
                 ensure!(running.terminate()?.success());
                 Ok(())
             })
@@ -206,7 +207,7 @@ fn served() -> Vec<Case> {
         for (option, word) in [("-u", "user"), ("-g", "group")] {
             let case = Case::new(format!("{word}_id_{name}_is_served"), move |helper| {
                 let scratch = Scratch::new()?;
-                let mut running = helper.serving(&scratch).args([option, id]).start()?;
+                let mut running = helper.launch_serving(&scratch).args([option, id]).start()?;
                 ensure!(running.status_line("Uid")?.starts_with("0\t"));
                 ensure!(running.status_line("Gid")?.starts_with("0\t"));
                 ensure!(running.terminate()?.success());
@@ -218,37 +219,40 @@ fn served() -> Vec<Case> {
     cases
 }
 
-/// Checks that the arguments end well with `text` on stdout.
+/// Checks that the helper exits with status 0 and prints `text` to stdout.
 fn prints(helper: &Helper, arguments: &[&str], text: &str) -> Result<()> {
     let scratch = Scratch::new()?;
-    let finished = helper.bare(&scratch).args(arguments).finish()?;
-    finished.succeeded()?;
+    let finished = helper.launch(&scratch).args(arguments).finish()?;
+    finished.expect_success()?;
     ensure!(finished.stdout.contains(text), "{finished:?}");
     Ok(())
 }
 
 fn socket_path_too_long(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    // 108 bytes without a zero still fit `sun_path`; the original takes them.
-    let longest = scratch.path(&"s".repeat(107 - scratch.folder().as_os_str().len()));
-    let launch = helper.bare(&scratch).arg("-k").arg(&longest);
-    let running = launch.listening_at(longest.clone()).spawn()?;
-    crate::process::wait_until("a socket with the longest path", || Ok(longest.exists()))?;
-    // Killed, since the original forgets a SIGTERM that comes before it serves, and no client can
-    // say that it does: there is no room for the path that ends with a zero.
+    // A path of 107 bytes fits `sun_path` with its terminating zero. The original even accepts 108
+    // bytes.
+    let longest_path = scratch.path(&"s".repeat(107 - scratch.dir().as_os_str().len()));
+    let launch = helper.launch(&scratch).arg("-k").arg(&longest_path);
+    let running = launch.connect_to(longest_path.clone()).spawn()?;
+    crate::process::wait_until("a socket with the longest path", || {
+        Ok(longest_path.exists())
+    })?;
+    // Killed, because the original ignores a SIGTERM that arrives before it serves, and no client
+    // can detect that it serves: a client has no room for the terminating zero of the path.
     drop(running);
-    fs::remove_file(longest)?;
+    fs::remove_file(longest_path)?;
 
-    let too_long = scratch.path(&"s".repeat(108 - scratch.folder().as_os_str().len()));
-    let launch = helper.bare(&scratch).arg("-k").arg(too_long);
-    launch.finish()?.refused("too long")?;
+    let too_long = scratch.path(&"s".repeat(108 - scratch.dir().as_os_str().len()));
+    let launch = helper.launch(&scratch).arg("-k").arg(too_long);
+    launch.finish()?.expect_failure("too long")?;
     ensure!(scratch.names()?.is_empty());
     Ok(())
 }
 
 fn help_lists(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let text = helper.bare(&scratch).arg("--help").finish()?.stdout;
+    let text = helper.launch(&scratch).arg("--help").finish()?.stdout;
     for option in ["-h", "-V", "-d", "-f", "-k", "-T", "-u", "-g"] {
         ensure!(text.contains(&format!("{option}, --")), "{option}: {text}");
     }
@@ -272,7 +276,7 @@ fn help_lists(helper: &Helper) -> Result<()> {
 
 fn version_begins(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let text = helper.bare(&scratch).arg("--version").finish()?.stdout;
+    let text = helper.launch(&scratch).arg("--version").finish()?.stdout;
     let first = text.lines().next().unwrap_or("");
     let mut words = first.split(' ');
     let name = words.next().unwrap_or("");
@@ -290,20 +294,21 @@ fn version_begins(helper: &Helper) -> Result<()> {
     Ok(())
 }
 
-/// getopt has no `-k=PATH`: the equals sign belongs to the path, which is then relative.
+/// getopt does not support `-k=PATH`: the equals sign belongs to the path, which is therefore
+/// relative.
 fn equals_sign(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let argument = format!("-k={}", scratch.socket().display());
-    let launch = helper.bare(&scratch).arg(argument);
+    let launch = helper.launch(&scratch).arg(argument);
     if helper.differs(Row::EqualsSign) {
         ensure!(launch.start()?.terminate()?.success());
     } else {
-        launch.finish()?.refused("absolute")?;
+        launch.finish()?.expect_failure("absolute")?;
     }
-    let launch = helper.bare(&scratch).arg("-T=help");
+    let launch = helper.launch(&scratch).arg("-T=help");
     if helper.differs(Row::EqualsSign) {
-        launch.finish()?.succeeded()
+        launch.finish()?.expect_success()
     } else {
-        launch.finish()?.refused("parameter")
+        launch.finish()?.expect_failure("parameter")
     }
 }

@@ -1,6 +1,6 @@
-//! What a reservation that the helper made does to reads and writes past it.
+//! Effect of a reservation on reads and writes that bypass the helper.
 
-use super::step::{A, B, KEY_A, KEY_B, play, read, ready, register, release, reserve, write};
+use super::step::{A, B, KEY_A, KEY_B, read, ready, register, release, reserve, run_steps, write};
 use super::wire::{TYPES, Type};
 use crate::case::Case;
 
@@ -22,7 +22,7 @@ fn access(kind: Type, registered: bool) -> Case {
     };
     let name = format!("access_of_{state}_port_under_{}", kind.name);
     Case::new(name, move |helper| {
-        let let_in = registered && kind.registrants_allowed;
+        let has_access = registered && kind.registrants_allowed;
         let key = if registered { KEY_B } else { 0 };
         let mut steps = vec![
             register(A, 0, KEY_A),
@@ -30,15 +30,15 @@ fn access(kind: Type, registered: bool) -> Case {
             reserve(A, KEY_A, kind),
             read(A),
             write(A),
-            read(B).allowed(let_in || kind.reads_allowed),
-            write(B).allowed(let_in),
+            read(B).allowed(has_access || kind.reads_allowed),
+            write(B).allowed(has_access),
             ready(B),
             release(A, KEY_A, kind),
         ];
-        if let_in {
+        if has_access {
             steps.push(ready(B).sense(6, 0x2a, 4));
         }
         steps.extend([read(B), write(B)]);
-        play(helper, &steps)
+        run_steps(helper, &steps)
     })
 }

@@ -1,4 +1,4 @@
-//! Commands that the unit refuses, and descriptors that may only read.
+//! Commands that the unit rejects, and read-only descriptors.
 
 use std::fs::File;
 
@@ -6,7 +6,7 @@ use anyhow::ensure;
 
 use super::lun::{self, Lun};
 use super::step::{
-    A, B, KEY_A, Step, action, out, play, read_keys, read_reservation, register, reserve,
+    A, B, KEY_A, Step, action, out, read_keys, read_reservation, register, reserve, run_steps,
 };
 use super::wire::{TYPES, WRITE_EXCLUSIVE, basic, keys, reservation};
 use crate::case::Case;
@@ -14,8 +14,8 @@ use crate::client::{pr_in, pr_out};
 use crate::helper::Helper;
 use crate::scratch::Scratch;
 
-/// Service actions with a list of 24 bytes, the type of theirs, and whether the target takes one from
-/// an unregistered port for a conflict also where there is no reservation, as SPC-4 has it.
+/// Service actions with a parameter list of 24 bytes, their type, and whether the target returns a
+/// conflict to an unregistered port also without a reservation, as SPC-4 requires.
 const ACTIONS: [(&str, u8, u8, bool); 5] = [
     ("reserve", 1, 1, false),
     ("release", 2, 1, false),
@@ -27,26 +27,28 @@ const ACTIONS: [(&str, u8, u8, bool); 5] = [
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for code in [8, 9, 15, 16, 31] {
-        cases.push(refused(
+        cases.push(expect_failure(
             &format!("reserved_action_{code}"),
             (5, 0x24, 0),
             move || action(A, code, 0, basic(KEY_A, 0, 0)),
         ));
     }
     for length in [0, 1, 23, 25, 32, 8192] {
-        cases.push(refused(
+        cases.push(expect_failure(
             &format!("list_of_{length}_bytes"),
             (5, 0x1a, 0),
             move || out(A, pr_out(1, 1, length), vec![0; usize::from(length)]),
         ));
     }
     for code in [0, 2, 4, 9, 15] {
-        cases.push(refused(&format!("type_{code}"), (5, 0x24, 0), move || {
-            action(A, 1, code, basic(KEY_A, 0, 0))
-        }));
+        cases.push(expect_failure(
+            &format!("type_{code}"),
+            (5, 0x24, 0),
+            move || action(A, 1, code, basic(KEY_A, 0, 0)),
+        ));
     }
     for scope in [1, 2, 15] {
-        cases.push(refused(
+        cases.push(expect_failure(
             &format!("scope_{scope}"),
             (5, 0x26, 0),
             move || action(A, 1, scope << 4 | 1, basic(KEY_A, 0, 0)),
@@ -56,7 +58,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases.push(preempt_of_key_zero());
     cases.push(ignored_fields());
     cases.push(Case::new(
-        "read_only_descriptor_may_ask_but_not_act",
+        "read_only_descriptor_can_read_but_not_change",
         read_only,
     ));
     cases
@@ -68,7 +70,7 @@ fn unregistered() -> Vec<Case> {
         cases.push(Case::new(
             format!("{name}_by_an_unregistered_port"),
             move |helper| {
-                play(
+                run_steps(
                     helper,
                     &[
                         register(A, 0, KEY_A),
@@ -84,7 +86,7 @@ fn unregistered() -> Vec<Case> {
             format!("{name}_of_a_clean_unit"),
             move |helper| {
                 let step = action(A, code, kind, basic(KEY_A, KEY_A, 0));
-                play(
+                run_steps(
                     helper,
                     &[
                         if conflicts {
@@ -101,14 +103,14 @@ fn unregistered() -> Vec<Case> {
     cases
 }
 
-/// A step that is refused and changes nothing.
-fn refused(
+/// Returns a case with a step that is rejected and changes nothing.
+fn expect_failure(
     name: &str,
     (key, code, qualifier): (u8, u8, u8),
     step: impl Fn() -> Step + Send + Sync + 'static,
 ) -> Case {
     Case::new(format!("{name}_is_refused"), move |helper| {
-        play(
+        run_steps(
             helper,
             &[
                 register(A, 0, KEY_A),
@@ -122,7 +124,7 @@ fn refused(
 
 fn preempt_of_key_zero() -> Case {
     Case::new("preempt_of_key_zero_is_refused", |helper| {
-        play(
+        run_steps(
             helper,
             &[
                 register(A, 0, KEY_A),
@@ -134,7 +136,8 @@ fn preempt_of_key_zero() -> Case {
     })
 }
 
-/// Obsolete and reserved fields of the list, and the service action key where it has no meaning.
+/// Obsolete and reserved fields of the list, and the service action key in actions that do not use
+/// it.
 fn ignored_fields() -> Case {
     Case::new("fields_without_meaning_are_ignored", |helper| {
         let steps = TYPES.into_iter().flat_map(|kind| {
@@ -149,26 +152,26 @@ fn ignored_fields() -> Case {
         });
         let mut all = vec![register(A, 0, KEY_A)];
         all.extend(steps);
-        play(helper, &all)
+        run_steps(helper, &all)
     })
 }
 
 fn read_only(helper: &Helper) -> anyhow::Result<()> {
-    let _lun = Lun::take(lun::PORTS)?;
+    let _lun = Lun::lock(lun::PORTS)?;
     let paths = lun::devices(lun::PORTS)?;
     let device = File::open(&paths[0])?;
     let scratch = Scratch::new()?;
-    let running = helper.serving(&scratch).start()?;
+    let running = helper.launch_serving(&scratch).start()?;
     let mut client = running.client()?;
-    let answer = client.command(&pr_out(0, 0, 24), &basic(0, KEY_A, 0), &device)?;
+    let response = client.command(&pr_out(0, 0, 24), &basic(0, KEY_A, 0), &device)?;
     ensure!(
-        answer.status == 2 && answer.sense_code() == (5, 0x20, 0),
-        "{answer:?}"
+        response.status == 2 && response.sense_code() == (5, 0x20, 0),
+        "{response:?}"
     );
-    let answer = client.command(&pr_in(0, 255), &[], &device)?;
+    let response = client.command(&pr_in(0, 255), &[], &device)?;
     ensure!(
-        answer.status == 0 && answer.data[4..] == [0; 4],
-        "{answer:?}"
+        response.status == 0 && response.data[4..] == [0; 4],
+        "{response:?}"
     );
     Ok(())
 }

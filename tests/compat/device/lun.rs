@@ -1,18 +1,19 @@
-//! The logical unit that the cases share, one at a time and each from a clean start.
+//! The logical unit that the cases share. Only one case uses it at a time, and each starts without
+//! registrations.
 //!
 //! * `PR_COMPAT_PORTS=/dev/sdX,/dev/sdY`: two initiator ports of one unit, in the order of their
-//!   SAS addresses 0x5001405000000001 and …2; the target ports have the relative identifiers 1 and 2.
-//!   What is on it is lost.
-//! * `PR_COMPAT_SG=/dev/sgX,/dev/sgY`: the same two as character devices.
+//!   SAS addresses 0x5001405000000001 and …2; the target ports have the relative identifiers 1 and
+//!   2. The data of the unit is lost.
+//! * `PR_COMPAT_SG=/dev/sgX,/dev/sgY`: the SCSI generic devices of the same ports.
 //! * `PR_COMPAT_SECOND`: another unit, with one port.
-//! * `PR_COMPAT_LINEAR`, `PR_COMPAT_STACK`: a linear map over the whole of the first port, and a
-//!   linear map over the whole of that map.
+//! * `PR_COMPAT_LINEAR`, `PR_COMPAT_STACK`: a linear map over all of the first port, and a linear
+//!   map over all of that map.
 //! * `PR_COMPAT_PARTITION`: a partition of the first port.
-//! * `PR_COMPAT_PARTS`: device-mapper devices over a part of the first port, directly and by other
-//!   devices.
-//! * `PR_COMPAT_MPATH`, `PR_COMPAT_MPATH_PART`: a multipath map over both ports, and a map that is a
-//!   partition of it.
-//! * `PR_COMPAT_MULTIPATHD`: set where multipathd runs and knows that map.
+//! * `PR_COMPAT_PARTS`: device-mapper devices over a part of the first port, directly and through
+//!   other devices.
+//! * `PR_COMPAT_MPATH`, `PR_COMPAT_MPATH_PART`: a multipath map over both ports, and a map that is
+//!   a partition of it.
+//! * `PR_COMPAT_MULTIPATHD`: set if multipathd manages that map.
 
 use std::env;
 use std::fs::File;
@@ -24,7 +25,7 @@ use linux_util::sg_io::{Data, sg_io};
 use rustix::fs::{FlockOperation, flock};
 
 use super::wire;
-use crate::client::{Answer, DEADLINE, pr_in, pr_out};
+use crate::client::{Response, TIMEOUT, pr_in, pr_out};
 
 pub(super) const PORTS: &str = "PR_COMPAT_PORTS";
 pub(super) const SG: &str = "PR_COMPAT_SG";
@@ -37,16 +38,10 @@ pub(super) const MPATH: &str = "PR_COMPAT_MPATH";
 pub(super) const MPATH_PART: &str = "PR_COMPAT_MPATH_PART";
 pub(super) const MULTIPATHD: &str = "PR_COMPAT_MULTIPATHD";
 
-/// The SAS addresses of the two initiator ports.
-pub(super) const INITIATORS: [u64; 2] = [0x5001_4050_0000_0001, 0x5001_4050_0000_0002];
-
-/// The relative identifiers of the target ports that they are connected to.
-pub(super) const TARGETS: [u16; 2] = [1, 2];
-
 /// A key that no case uses.
 const CLEANER: u64 = 0xc1ea_0000_0000_0001;
 
-/// The paths in a variable, which are separated by commas.
+/// Returns the comma-separated paths of a variable.
 pub(super) fn devices(variable: &str) -> Result<Vec<PathBuf>> {
     let value = env::var(variable).with_context(|| format!("{variable} is not set"))?;
     Ok(value.split(',').map(PathBuf::from).collect())
@@ -58,38 +53,39 @@ pub(super) fn open(path: &Path) -> Result<File> {
     file.with_context(|| format!("cannot open {}", path.display()))
 }
 
-/// A unit without registrations and unit attentions, this process's alone until it is dropped.
+/// A unit without registrations and unit attentions, which this process uses exclusively until the
+/// value is dropped.
 pub(super) struct Lun {
     ports: Vec<File>,
-    /// The value of `PRgeneration` at the start.
+    /// `PRgeneration` at the start.
     generation: u32,
-    /// Locked as long as nobody else may use the unit.
-    _turn: File,
+    /// Holds the lock of the unit.
+    _lock: File,
 }
 
 impl Lun {
-    /// Takes the unit that `variable` names the ports of.
-    pub(super) fn take(variable: &str) -> Result<Self> {
+    /// Locks the unit of the ports in `variable`.
+    pub(super) fn lock(variable: &str) -> Result<Self> {
         let paths = devices(variable)?;
         let ports = paths
             .iter()
             .map(|path| open(path))
             .collect::<Result<Vec<_>>>()?;
-        // The character devices are other nodes of the same unit.
-        let turn = if variable == SG { PORTS } else { variable };
-        let turn = devices(turn)?.into_iter().next();
-        let turn = open(&turn.with_context(|| format!("{variable} is empty"))?)?;
-        flock(&turn, FlockOperation::LockExclusive)?;
+        // The SCSI generic devices belong to the same unit, so they have the same lock.
+        let lock_file = if variable == SG { PORTS } else { variable };
+        let lock_file = devices(lock_file)?.into_iter().next();
+        let lock_file = open(&lock_file.with_context(|| format!("{variable} is empty"))?)?;
+        flock(&lock_file, FlockOperation::LockExclusive)?;
         let mut lun = Self {
             ports,
             generation: 0,
-            _turn: turn,
+            _lock: lock_file,
         };
         lun.generation = lun.clean()?;
         Ok(lun)
     }
 
-    /// Adds the device of another variable, which is left as it is.
+    /// Adds the devices of another variable without changing their state.
     pub(super) fn add(&mut self, variable: &str) -> Result<()> {
         for path in devices(variable)? {
             self.ports.push(open(&path)?);
@@ -105,7 +101,7 @@ impl Lun {
         self.generation
     }
 
-    /// Removes every registration and returns the generation.
+    /// Removes all registrations and returns PRgeneration.
     fn clean(&self) -> Result<u32> {
         self.drain()?;
         let first = self.port(0)?;
@@ -113,36 +109,36 @@ impl Lun {
             let list = wire::basic(0, CLEANER, flags);
             send(first, &pr_out(6, 0, 24), &list)
         };
-        // The target wants the flag again from a port that has used it.
+        // The target requires ALL_TG_PT from a port that has registered with it.
         if register(0)?.status != 0 {
-            good(&register(wire::ALL_TG_PT)?)?;
+            expect_good(&register(wire::ALL_TG_PT)?)?;
         }
-        good(&send(
+        expect_good(&send(
             first,
             &pr_out(3, 0, 24),
             &wire::basic(CLEANER, 0, 0),
         )?)?;
         self.drain()?;
         let keys = self.keys()?;
-        ensure!(keys.is_empty(), "registrations are left: {keys:x?}");
+        ensure!(keys.is_empty(), "registrations remain: {keys:x?}");
         let header = receive(first, &pr_in(0, 8), 8)?;
-        good(&header)?;
+        expect_good(&header)?;
         Ok(u32::from_be_bytes(header.data[..4].try_into()?))
     }
 
-    /// The keys that are registered, read from the first port past the helper.
+    /// Returns the registered keys, which are read from the first port without the helper.
     pub(super) fn keys(&self) -> Result<Vec<u64>> {
-        let answer = receive(self.port(0)?, &pr_in(0, 255), 255)?;
-        good(&answer)?;
-        let length = u32::from_be_bytes(answer.data[4..8].try_into()?);
-        let keys = answer.data[8..]
+        let response = receive(self.port(0)?, &pr_in(0, 255), 255)?;
+        expect_good(&response)?;
+        let length = u32::from_be_bytes(response.data[4..8].try_into()?);
+        let keys = response.data[8..]
             .chunks_exact(8)
             .take(usize::try_from(length)? / 8);
         keys.map(|key| Ok(u64::from_be_bytes(key.try_into()?)))
             .collect()
     }
 
-    /// Reads the unit attentions of every port.
+    /// Consumes the unit attentions of all ports.
     fn drain(&self) -> Result<()> {
         'ports: for port in &self.ports {
             for _ in 0..20 {
@@ -150,47 +146,47 @@ impl Lun {
                     continue 'ports;
                 }
             }
-            bail!("the unit does not get ready");
+            bail!("the unit is still not ready");
         }
         Ok(())
     }
 }
 
-fn good(answer: &Answer) -> Result<()> {
-    let sense = answer.sense_code();
-    ensure!(answer.status == 0, "cleaning: {sense:02x?}");
+fn expect_good(response: &Response) -> Result<()> {
+    let sense = response.sense_code();
+    ensure!(response.status == 0, "cleanup: {sense:02x?}");
     Ok(())
 }
 
-/// Sends a command with data to a device, without a helper.
-pub(super) fn send(device: &File, cdb: &[u8], bytes: &[u8]) -> Result<Answer> {
-    run(device, cdb, Data::ToDevice(bytes)).map(|(answer, _)| answer)
+/// Sends a command with data to a device, without the helper.
+pub(super) fn send(device: &File, cdb: &[u8], bytes: &[u8]) -> Result<Response> {
+    run(device, cdb, Data::ToDevice(bytes)).map(|(response, _)| response)
 }
 
-/// Sends a command to a device that answers with up to `length` bytes, without a helper.
-pub(super) fn receive(device: &File, cdb: &[u8], length: usize) -> Result<Answer> {
+/// Sends a command that returns up to `length` bytes to a device, without the helper.
+pub(super) fn receive(device: &File, cdb: &[u8], length: usize) -> Result<Response> {
     let mut bytes = vec![0; length];
     let data = if length == 0 {
         Data::None
     } else {
         Data::FromDevice(&mut bytes)
     };
-    let (mut answer, residual) = run(device, cdb, data)?;
-    // With any other status there are none, whatever the adapter says.
+    let (mut response, residual) = run(device, cdb, data)?;
+    // With another status there is no data, whatever residual the adapter reports.
     let received = length - residual.min(length);
-    bytes.truncate(if answer.status == 0 { received } else { 0 });
-    answer.data = bytes;
-    Ok(answer)
+    bytes.truncate(if response.status == 0 { received } else { 0 });
+    response.data = bytes;
+    Ok(response)
 }
 
-fn run(device: &File, cdb: &[u8], data: Data<'_>) -> Result<(Answer, usize)> {
+fn run(device: &File, cdb: &[u8], data: Data<'_>) -> Result<(Response, usize)> {
     let mut sense = vec![0; 96];
-    let done = sg_io(device.as_fd(), cdb, data, &mut sense, DEADLINE)?;
+    let done = sg_io(device.as_fd(), cdb, data, &mut sense, TIMEOUT)?;
     ensure!(done.host_status == 0, "{cdb:02x?}: {done:?}");
-    let answer = Answer {
+    let response = Response {
         status: u32::from(done.status),
         sense,
         data: Vec::new(),
     };
-    Ok((answer, done.residual))
+    Ok((response, done.residual))
 }

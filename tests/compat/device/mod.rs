@@ -1,7 +1,7 @@
-//! Commands that reach a real logical unit: a kernel target with two initiator ports.
+//! Commands to a real logical unit: a LIO target with two initiator ports.
 //!
-//! A case is a transcript (`step.rs`) that begins with a clean unit (`lun.rs`). Expectations follow
-//! SPC-4, and the kernel's target where it does otherwise.
+//! A case is a transcript (`step.rs`) that starts with a clean unit (`lun.rs`). Expectations follow
+//! SPC-4, or LIO's behaviour if it deviates.
 
 mod access;
 mod errors;
@@ -14,7 +14,8 @@ mod step;
 mod transport;
 mod wire;
 
-use crate::case::{Case, Need};
+use crate::case::Case;
+use crate::need::Need;
 
 pub(crate) fn cases() -> Vec<Case> {
     let on_ports = read::cases()

@@ -1,4 +1,4 @@
-//! Other kinds of node: character devices, maps, partitions, and another unit.
+//! Other device nodes: SCSI generic devices, maps, partitions, and another unit.
 
 use std::env;
 use std::fs::File;
@@ -8,21 +8,22 @@ use rustix::fs::{Mode, OFlags};
 
 use super::lun::{self, Lun};
 use super::step::{
-    A, B, KEY_A, KEY_B, OTHER, Step, ask, clear, play_beside, play_on, preempt, read_keys,
-    read_reservation, register, register_and_ignore, release, reserve,
+    A, B, KEY_A, KEY_B, OTHER, Step, ask, clear, preempt, read_keys, read_reservation, register,
+    register_and_ignore, release, reserve, run_steps_on, run_steps_with_device,
 };
 use super::wire::{TYPES, WRITE_EXCLUSIVE, WRITE_REGISTRANTS, basic, keys, reservation};
-use crate::case::{Case, Need};
+use crate::case::Case;
 use crate::client::{pr_in, pr_out};
 use crate::differences::Row;
 use crate::helper::Helper;
+use crate::need::Need;
 use crate::scratch::Scratch;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = sg_cases();
     for (name, variable) in [("linear_map", lun::LINEAR), ("map_on_a_map", lun::STACK)] {
         let case = Case::new(format!("{name}_is_the_port_below"), move |helper| {
-            play_beside(helper, variable, &on_the_port_below())
+            run_steps_with_device(helper, variable, &port_below_steps())
         });
         cases.push(
             case.needs(Need::Variable(lun::PORTS))
@@ -51,15 +52,15 @@ pub(super) fn cases() -> Vec<Case> {
     }
     for (name, variable) in [("disk", lun::PORTS), ("multipath_map", lun::MPATH)] {
         let name = format!("o_path_descriptor_of_a_{name}_is_refused");
-        let case = Case::new(name, move |helper| path_only(helper, variable));
+        let case = Case::new(name, move |helper| o_path(helper, variable));
         cases.push(
             case.needs(Need::Variable(lun::PORTS))
                 .needs(Need::Variable(variable)),
         );
     }
-    let second = Case::new("reservation_of_one_unit_is_not_another_s", |helper| {
-        let _second = Lun::take(lun::SECOND)?;
-        play_beside(helper, lun::SECOND, &on_another_unit())
+    let second = Case::new("reservation_affects_one_unit_only", |helper| {
+        let _second = Lun::lock(lun::SECOND)?;
+        run_steps_with_device(helper, lun::SECOND, &other_unit_steps())
     });
     cases.push(
         second
@@ -69,13 +70,13 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-/// Commands of each type of reservation to the sg nodes of the ports.
+/// Sends commands for each reservation type to the sg nodes of the ports.
 fn sg_cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for kind in TYPES {
         let name = format!("sg_nodes_take_{}", kind.name);
         let case = Case::new(name, move |helper| {
-            play_on(
+            run_steps_on(
                 helper,
                 lun::SG,
                 &[
@@ -99,8 +100,8 @@ fn sg_cases() -> Vec<Case> {
     cases
 }
 
-/// What is done through another node of the first port shows on both ports.
-fn on_the_port_below() -> Vec<Step> {
+/// Commands through another node of the first port have effects on both ports.
+fn port_below_steps() -> Vec<Step> {
     vec![
         register(OTHER, 0, KEY_A),
         register(B, 0, KEY_B),
@@ -118,7 +119,7 @@ fn on_the_port_below() -> Vec<Step> {
     ]
 }
 
-fn on_another_unit() -> Vec<Step> {
+fn other_unit_steps() -> Vec<Step> {
     vec![
         register(A, 0, KEY_A),
         reserve(A, KEY_A, WRITE_EXCLUSIVE),
@@ -132,24 +133,24 @@ fn on_another_unit() -> Vec<Step> {
     ]
 }
 
-/// A registration that only one path knows does not protect anything: ours makes it on both, or on none if
-/// multipathd would not make it again on a path that comes back.
+/// A registration on only one path protects nothing. Our helper registers on both paths, or on none
+/// if multipathd would not register a path that returns.
 fn multipath(helper: &Helper) -> Result<()> {
-    let mut lun = Lun::take(lun::PORTS)?;
+    let mut lun = Lun::lock(lun::PORTS)?;
     lun.add(lun::MPATH)?;
     let map = lun.port(OTHER)?;
     let scratch = Scratch::new()?;
-    let running = helper.serving(&scratch).start()?;
+    let running = helper.launch_serving(&scratch).start()?;
     let mut client = running.client()?;
     let register = client.command(&pr_out(6, 0, 24), &basic(0, KEY_A, 0), map)?;
-    // Past the helper, and past the map.
+    // Read without the helper and without the map.
     let on_the_paths = lun.keys()?;
     let ask = client.command(&pr_in(0, 255), &[], map)?;
-    let beside = lun::receive(lun.port(A)?, &pr_in(0, 255), 255)?;
-    let seen = ask.status == 0 && ask.data == beside.data;
-    ensure!(seen, "{ask:?} {beside:?}");
-    let is_kept = env::var_os(lun::MULTIPATHD).is_some();
-    match (helper.differs(Row::Multipath), is_kept) {
+    let direct = lun::receive(lun.port(A)?, &pr_in(0, 255), 255)?;
+    let seen = ask.status == 0 && ask.data == direct.data;
+    ensure!(seen, "{ask:?} {direct:?}");
+    let has_multipathd = env::var_os(lun::MULTIPATHD).is_some();
+    match (helper.differs(Row::Multipath), has_multipathd) {
         (false, _) => {
             ensure!(register.status == 0, "{register:?}");
             ensure!(on_the_paths == [KEY_A], "{on_the_paths:x?}");
@@ -163,63 +164,65 @@ fn multipath(helper: &Helper) -> Result<()> {
             let sense = register.sense_code();
             ensure!(sense == (0x0b, 0x08, 0), "{sense:02x?}");
             ensure!(on_the_paths.is_empty(), "{on_the_paths:x?}");
-            running.says("multipathd")?;
+            running.wait_for_stderr("multipathd")?;
         }
     }
     if helper.differs(Row::Multipath) {
         let unregister = client.command(&pr_out(6, 0, 24), &basic(0, 0, 0), map)?;
         ensure!(unregister.status == 0, "{unregister:?}");
-        let left = lun.keys()?;
-        ensure!(left.is_empty(), "{left:x?}");
+        let remaining = lun.keys()?;
+        ensure!(remaining.is_empty(), "{remaining:x?}");
     }
     Ok(())
 }
 
-/// Sends commands with descriptors that take no permission on the device, which is not touched.
-fn path_only(helper: &Helper, variable: &str) -> Result<()> {
-    let lun = Lun::take(lun::PORTS)?;
+/// Sends commands with `O_PATH` descriptors, which prove no access permission. The device must not
+/// get a command.
+fn o_path(helper: &Helper, variable: &str) -> Result<()> {
+    let lun = Lun::lock(lun::PORTS)?;
     let scratch = Scratch::new()?;
-    let running = helper.serving(&scratch).start()?;
+    let running = helper.launch_serving(&scratch).start()?;
     let mut client = running.client()?;
     for path in lun::devices(variable)? {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let device = File::from(rustix::fs::open(&path, flags, Mode::empty())?);
         let register = client.command(&pr_out(6, 0, 24), &basic(0, KEY_A, 0), &device)?;
         let ask = client.command(&pr_in(0, 8), &[], &device)?;
-        for (answer, expected) in [(register, (5, 0x20, 0)), (ask, (0x0b, 0, 6))] {
-            let seen = (answer.status, answer.sense_code());
-            ensure!(seen == (2, expected), "{}: {answer:?}", path.display());
+        for (response, expected) in [(register, (5, 0x20, 0)), (ask, (0x0b, 0, 6))] {
+            let seen = (response.status, response.sense_code());
+            ensure!(seen == (2, expected), "{}: {response:?}", path.display());
         }
     }
     let keys = lun.keys()?;
     ensure!(keys.is_empty(), "{keys:x?}");
     if helper.name() == "ours" {
-        // The helper says so, and not a worker, which would have been forked for a map.
-        running.says("was opened with O_PATH")?;
+        // The message must be the helper's, not that of a worker, which would have been forked for
+        // a map.
+        running.wait_for_stderr("was opened with O_PATH")?;
     }
     Ok(())
 }
 
-/// Sends commands to each device of `variable`, a part of the unit. The original lets them act on
-/// the whole unit; ours refuses them.
+/// Sends commands to each device of `variable`, a part of the unit. The original applies them to
+/// the whole unit; our helper rejects them.
 fn part(helper: &Helper, variable: &str, row: Row) -> Result<()> {
-    let mut lun = Lun::take(lun::PORTS)?;
+    let mut lun = Lun::lock(lun::PORTS)?;
     lun.add(variable)?;
     let scratch = Scratch::new()?;
-    let running = helper.serving(&scratch).start()?;
+    let running = helper.launch_serving(&scratch).start()?;
     let mut client = running.client()?;
     for (number, path) in (OTHER..).zip(lun::devices(variable)?) {
         let device = lun.port(number)?;
         let register = client.command(&pr_out(6, 0, 24), &basic(0, KEY_A, 0), device)?;
         let ask = client.command(&pr_in(0, 8), &[], device)?;
-        // Past the helper, and past the part.
+        // Read without the helper and without the part.
         let keys = lun.keys()?;
         let seen = format!("{}: {register:?} {ask:?} {keys:x?}", path.display());
         if helper.differs(row) {
-            for answer in [register, ask] {
-                ensure!(answer.status == 2 && answer.data.is_empty(), "{seen}");
+            for response in [register, ask] {
+                ensure!(response.status == 2 && response.data.is_empty(), "{seen}");
                 ensure!(
-                    answer.sense[..14] == [0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x20, 0],
+                    response.sense[..14] == [0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x20, 0],
                     "{seen}"
                 );
             }
@@ -232,8 +235,8 @@ fn part(helper: &Helper, variable: &str, row: Row) -> Result<()> {
         }
     }
     match (helper.differs(row), row) {
-        (true, Row::OnMultipath) => running.says("multipath"),
-        (true, _) => running.says("a part of a disk"),
+        (true, Row::OnMultipath) => running.wait_for_stderr("multipath"),
+        (true, _) => running.wait_for_stderr("a part of a disk"),
         (false, _) => Ok(()),
     }
 }

@@ -1,10 +1,10 @@
-//! PERSISTENT RESERVE IN: every service action at every length that matters.
+//! PERSISTENT RESERVE IN: every service action with significant allocation lengths.
 
-use super::step::{A, B, KEY_A, KEY_B, Step, ask, play, read_keys, register, reserve};
+use super::step::{A, B, KEY_A, KEY_B, Step, ask, read_keys, register, reserve, run_steps};
 use super::wire::{Registration, WRITE_EXCLUSIVE, full_status, keys, reservation};
 use crate::case::Case;
 
-/// Around the length of the header, of a key, of a registration, and of all there is.
+/// Lengths around those of the header, a key, a registration, and all data.
 const LENGTHS: [u16; 20] = [
     0, 1, 4, 5, 7, 8, 9, 15, 16, 21, 22, 23, 24, 32, 56, 71, 72, 104, 255, 8192,
 ];
@@ -12,7 +12,7 @@ const LENGTHS: [u16; 20] = [
 /// Service actions that SPC-4 does not define.
 const RESERVED: [u8; 6] = [4, 5, 8, 15, 16, 31];
 
-/// What the kernel's target is capable of.
+/// Capabilities of LIO.
 const CAPABILITIES: [u8; 8] = [0, 8, 0x1d, 0x90, 0xea, 0x01, 0, 0];
 
 pub(super) fn cases() -> Vec<Case> {
@@ -27,26 +27,26 @@ pub(super) fn cases() -> Vec<Case> {
             let name = format!("read_{name}_with_allocation_{length}");
             cases.push(Case::new(name, move |helper| {
                 let mut steps = prepared();
-                let question = ask(B, code, length);
+                let step = ask(B, code, length);
                 steps.push(if length < least {
-                    question.sense(5, 0x24, 0)
+                    step.sense(5, 0x24, 0)
                 } else {
                     let mut data = data.clone();
                     data.truncate(usize::from(length));
-                    question.data(data)
+                    step.data(data)
                 });
-                play(helper, &steps)
+                run_steps(helper, &steps)
             }));
         }
     }
     for code in RESERVED {
         let name = format!("read_reserved_action_{code}_is_refused");
         cases.push(Case::new(name, move |helper| {
-            play(helper, &[ask(A, code, 255).sense(5, 0x24, 0)])
+            run_steps(helper, &[ask(A, code, 255).sense(5, 0x24, 0)])
         }));
     }
     cases.push(Case::new("read_of_a_clean_unit", |helper| {
-        play(
+        run_steps(
             helper,
             &[
                 read_keys(A).data(keys(0, &[])),
@@ -59,7 +59,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-/// Both ports registered, the first one holding.
+/// Returns steps after which both ports are registered and the first one holds a reservation.
 fn prepared() -> Vec<Step> {
     vec![
         register(A, 0, KEY_A),
@@ -69,7 +69,8 @@ fn prepared() -> Vec<Step> {
     ]
 }
 
-/// The keys after [`prepared`]: the target leaves zeros for a key that does not fit as a whole.
+/// Returns the keys after [`prepared`]. The target writes zeros for a key that does not fit
+/// completely.
 fn whole_keys(length: u16) -> Vec<u8> {
     let mut data = keys(3, &[KEY_A, KEY_B]);
     let whole = usize::from(length) / 8 * 8;
@@ -77,7 +78,7 @@ fn whole_keys(length: u16) -> Vec<u8> {
     data
 }
 
-/// The reservation after [`prepared`]: the target leaves zeros for one that does not fit.
+/// Returns the reservation after [`prepared`]. The target writes zeros if it does not fit.
 fn whole_reservation(length: u16) -> Vec<u8> {
     let mut data = reservation(3, Some((KEY_A, WRITE_EXCLUSIVE)));
     if length < 22 {
@@ -86,8 +87,8 @@ fn whole_reservation(length: u16) -> Vec<u8> {
     data
 }
 
-/// The full status after [`prepared`]: the target counts and sends those registrations for which
-/// there is room beyond 24 bytes, of the 48 that each has.
+/// Returns the full status after [`prepared`]. The target counts and sends a registration of 48
+/// bytes if 24 bytes remain for it.
 fn whole_registrations(length: u16) -> Vec<u8> {
     let one = |key, held, port| Registration {
         key,

@@ -1,10 +1,10 @@
-//! Registrations: made, changed, removed, and what they do to a reservation.
+//! Registrations: creation, change, removal, and effects on a reservation.
 //!
-//! The kernel's target does not count the removal of a registration in `PRgeneration`.
+//! LIO does not count the removal of a registration in `PRgeneration`.
 
 use super::step::{
-    A, B, KEY_A, KEY_B, action, ask, clear, play, read_full_status, read_keys, read_reservation,
-    ready, register, register_and_ignore, reserve,
+    A, B, KEY_A, KEY_B, action, ask, clear, read_full_status, read_keys, read_reservation, ready,
+    register, register_and_ignore, reserve, run_steps,
 };
 use super::wire::{
     ALL_TG_PT, APTPL, Registration, TYPES, Type, WRITE_EXCLUSIVE, basic, full_status, keys,
@@ -36,7 +36,7 @@ pub(super) fn cases() -> Vec<Case> {
 
 fn made_and_changed() -> Case {
     Case::new("register_makes_and_changes_a_key", |helper| {
-        play(
+        run_steps(
             helper,
             &[
                 register(A, 0, KEY_A),
@@ -51,7 +51,7 @@ fn made_and_changed() -> Case {
 
 fn wrong_keys() -> Case {
     Case::new("register_with_a_wrong_key_conflicts", |helper| {
-        play(
+        run_steps(
             helper,
             &[
                 register(A, OTHER_KEY, KEY_A).conflict(),
@@ -69,7 +69,7 @@ fn wrong_keys() -> Case {
 
 fn key_zero() -> Case {
     Case::new("register_of_key_zero_changes_nothing", |helper| {
-        play(
+        run_steps(
             helper,
             &[
                 register(A, 0, 0),
@@ -83,7 +83,7 @@ fn key_zero() -> Case {
 
 fn ignoring() -> Case {
     Case::new("register_and_ignore_takes_any_old_key", |helper| {
-        play(
+        run_steps(
             helper,
             &[
                 register_and_ignore(A, OTHER_KEY, KEY_A),
@@ -98,8 +98,8 @@ fn ignoring() -> Case {
 }
 
 fn same_key_twice() -> Case {
-    Case::new("two_ports_may_have_the_same_key", |helper| {
-        play(
+    Case::new("two_ports_can_have_the_same_key", |helper| {
+        run_steps(
             helper,
             &[
                 register(A, 0, KEY_A),
@@ -111,8 +111,8 @@ fn same_key_twice() -> Case {
 }
 
 fn largest_key() -> Case {
-    Case::new("key_of_all_ones_is_a_key", |helper| {
-        play(
+    Case::new("key_of_all_ones_is_valid", |helper| {
+        run_steps(
             helper,
             &[
                 register(A, 0, u64::MAX),
@@ -126,7 +126,7 @@ fn largest_key() -> Case {
 
 fn generation() -> Case {
     Case::new("generation_counts_registrations_alone", |helper| {
-        play(
+        run_steps(
             helper,
             &[
                 register(A, 0, KEY_A),
@@ -147,7 +147,7 @@ fn generation() -> Case {
 
 fn unregister() -> Case {
     Case::new("unregister_removes_one_port", |helper| {
-        play(
+        run_steps(
             helper,
             &[
                 register(A, 0, KEY_A),
@@ -165,8 +165,8 @@ fn unregister() -> Case {
 }
 
 fn register_after_clear() -> Case {
-    Case::new("register_after_clear_starts_anew", |helper| {
-        play(
+    Case::new("register_after_clear_creates_registration", |helper| {
+        run_steps(
             helper,
             &[
                 register(A, 0, KEY_A),
@@ -179,13 +179,13 @@ fn register_after_clear() -> Case {
     })
 }
 
-/// Byte 3 of the capabilities has the bit that says so.
+/// `PTPL_A` is a bit of byte 3 of the capabilities.
 fn persistence() -> Case {
     let capabilities = |bit: u8| vec![0, 8, 0x1d, 0x90 | bit, 0xea, 0x01, 0, 0];
     Case::new(
         "register_through_power_loss_shows_in_capabilities",
         move |helper| {
-            play(
+            run_steps(
                 helper,
                 &[
                     action(A, 0, 0, basic(0, KEY_A, APTPL)),
@@ -209,7 +209,7 @@ fn all_target_ports() -> Case {
                 held: None,
                 port: A,
             };
-            play(
+            run_steps(
                 helper,
                 &[
                     action(A, 0, 0, basic(0, KEY_A, ALL_TG_PT)),
@@ -223,7 +223,8 @@ fn all_target_ports() -> Case {
     )
 }
 
-/// The reservation goes with its holder, and with the last one where everyone holds it.
+/// The reservation is released when its holder unregisters; for "all registrants" types, when the
+/// last registrant does.
 fn holder_unregisters(kind: Type) -> Case {
     let name = format!("unregister_by_the_holder_of_{}", kind.name);
     Case::new(name, move |helper| {
@@ -243,14 +244,14 @@ fn holder_unregisters(kind: Type) -> Case {
             register(B, KEY_B, 0),
             read_reservation(B).data(reservation(2, None)),
         ]);
-        play(helper, &steps)
+        run_steps(helper, &steps)
     })
 }
 
 fn holder_changes_its_key(kind: Type) -> Case {
     let name = format!("new_key_of_the_holder_keeps_{}", kind.name);
     Case::new(name, move |helper| {
-        play(
+        run_steps(
             helper,
             &[
                 register(A, 0, KEY_A),
@@ -267,7 +268,7 @@ fn holder_changes_its_key(kind: Type) -> Case {
 fn other_unregisters(kind: Type) -> Case {
     let name = format!("unregister_by_another_keeps_{}", kind.name);
     Case::new(name, move |helper| {
-        play(
+        run_steps(
             helper,
             &[
                 register(A, 0, KEY_A),

@@ -1,8 +1,9 @@
-//! Reservations of every type: made, refused, released, preempted, cleared, and who is told of it.
+//! Reservations of every type: reserve, conflict, release, preempt, clear, and the resulting unit
+//! attentions.
 
 use super::step::{
-    A, B, KEY_A, KEY_B, Step, clear, play, preempt, preempt_and_abort, read_keys, read_reservation,
-    ready, register, release, reserve,
+    A, B, KEY_A, KEY_B, Step, clear, preempt, preempt_and_abort, read_keys, read_reservation,
+    ready, register, release, reserve, run_steps,
 };
 use super::wire::{EXCLUSIVE, TYPES, Type, WRITE_EXCLUSIVE, keys, reservation};
 use crate::case::Case;
@@ -30,7 +31,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-/// Any other type.
+/// Returns another type.
 fn other(kind: Type) -> Type {
     if kind == EXCLUSIVE {
         WRITE_EXCLUSIVE
@@ -39,7 +40,8 @@ fn other(kind: Type) -> Type {
     }
 }
 
-/// Both registered, the first one holding. The generation is 2 afterwards.
+/// Returns steps after which both ports are registered and the first one holds a reservation.
+/// PRgeneration is 2.
 fn held(kind: Type) -> Vec<Step> {
     vec![
         register(A, 0, KEY_A),
@@ -52,7 +54,7 @@ fn case(name: &str, kind: Type, rest: impl Fn() -> Vec<Step> + Send + Sync + 'st
     Case::new(format!("{name}_{}", kind.name), move |helper| {
         let mut steps = held(kind);
         steps.extend(rest());
-        play(helper, &steps)
+        run_steps(helper, &steps)
     })
 }
 
@@ -94,13 +96,13 @@ fn reserved_by_another(kind: Type) -> Case {
 fn reserved_with_a_wrong_key(kind: Type) -> Case {
     let name = format!("reserve_with_a_wrong_key_{}", kind.name);
     Case::new(name, move |helper| {
-        play(
+        run_steps(
             helper,
             &[
                 register(A, 0, KEY_A),
                 reserve(A, KEY_B, kind).conflict(),
                 reserve(A, 0, kind).conflict(),
-                // SPC-4 has RESERVATION CONFLICT for a port that is not registered.
+                // SPC-4 requires RESERVATION CONFLICT for a port that is not registered.
                 reserve(B, KEY_A, kind).sense(2, 8, 0),
                 reserve(B, 0, kind).sense(2, 8, 0),
                 read_reservation(A).data(reservation(1, None)),
@@ -109,7 +111,7 @@ fn reserved_with_a_wrong_key(kind: Type) -> Case {
     })
 }
 
-/// Only where registered initiators were let in is the other one told.
+/// The other port gets a unit attention only for types that give access to registrants.
 fn released(kind: Type) -> Case {
     case("release", kind, move || {
         let mut steps = vec![release(A, KEY_A, kind)];
@@ -133,8 +135,8 @@ fn released_by_another(kind: Type) -> Case {
         if kind.all_hold {
             steps.push(read_reservation(A).sense(6, 0x2a, 4));
         }
-        let left = (!kind.all_hold).then_some((KEY_A, kind));
-        steps.push(read_reservation(A).data(reservation(2, left)));
+        let remaining = (!kind.all_hold).then_some((KEY_A, kind));
+        steps.push(read_reservation(A).data(reservation(2, remaining)));
         steps
     })
 }
@@ -144,7 +146,7 @@ fn released_wrongly(kind: Type) -> Case {
         vec![
             release(A, KEY_B, kind).conflict(),
             release(A, 0, kind).conflict(),
-            // SPC-4 has ILLEGAL REQUEST, invalid release of persistent reservation.
+            // SPC-4 requires ILLEGAL REQUEST, INVALID RELEASE OF PERSISTENT RESERVATION.
             release(A, KEY_A, other(kind)).conflict(),
             read_reservation(A).data(reservation(2, holds(KEY_A, kind))),
         ]
@@ -192,7 +194,7 @@ fn victim_that_does_not_hold(kind: Type) -> Case {
     })
 }
 
-/// What QEMU does on the destination of a migration.
+/// QEMU sends this on the destination of a migration.
 fn own_key_preempted(kind: Type) -> Case {
     case("preempt_of_the_own_key_by_the_holder_of", kind, move || {
         vec![
@@ -203,9 +205,9 @@ fn own_key_preempted(kind: Type) -> Case {
     })
 }
 
-/// PREEMPT AND ABORT of a registered victim is not here. Over the loopback fabric Linux 6.12 never ends
-/// it: the worker that executes the command waits for all submitted work, its own included
-/// (`core_tmr_lun_reset` in `target_queued_submit_work`).
+/// PREEMPT AND ABORT of a registered victim is not tested. Over the loopback fabric, Linux 6.12
+/// never completes it: the worker that executes the command waits for all submitted work, including
+/// its own (`core_tmr_lun_reset` in `target_queued_submit_work`).
 fn unknown_key_preempted(kind: Type) -> Case {
     case("preempt_of_an_unknown_key", kind, move || {
         vec![

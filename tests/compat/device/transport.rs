@@ -1,17 +1,16 @@
-//! Registrations for other initiator ports, which `TransportIDs` name.
+//! Registrations for other initiator ports by their `TransportIDs`.
 
-use super::lun::{INITIATORS, TARGETS};
 use super::step::{
-    A, B, KEY_A, KEY_B, Step, action, play, read_full_status, read_keys, read_reservation,
-    register, release, reserve, write,
+    A, B, KEY_A, KEY_B, Step, action, read_full_status, read_keys, read_reservation, register,
+    release, reserve, run_steps, write,
 };
 use super::wire::{
-    Registration, SPEC_I_PT, Type, WRITE_EXCLUSIVE, WRITE_REGISTRANTS, basic, full_status, keys,
-    moving, reservation, sas, with_transport_ids,
+    INITIATORS, Registration, SPEC_I_PT, TARGETS, Type, WRITE_EXCLUSIVE, WRITE_REGISTRANTS, basic,
+    full_status, keys, moving, reservation, sas, with_transport_ids,
 };
 use crate::case::Case;
 
-const STRANGER: u64 = 0x5001_4050_dead_beef;
+const UNKNOWN_PORT: u64 = 0x5001_4050_dead_beef;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![
@@ -30,7 +29,7 @@ fn specified(ids: &[Vec<u8>]) -> Step {
 
 fn registers_the_other() -> Case {
     Case::new("register_of_a_named_port", |helper| {
-        play(
+        run_steps(
             helper,
             &[
                 specified(&[sas(INITIATORS[1])]),
@@ -43,12 +42,15 @@ fn registers_the_other() -> Case {
 }
 
 fn registers_the_sender_too() -> Case {
-    Case::new("register_of_no_named_port_is_a_plain_one", |helper| {
-        play(
-            helper,
-            &[specified(&[]), read_keys(B).data(keys(1, &[KEY_A]))],
-        )
-    })
+    Case::new(
+        "register_with_an_empty_list_registers_the_sender",
+        |helper| {
+            run_steps(
+                helper,
+                &[specified(&[]), read_keys(B).data(keys(1, &[KEY_A]))],
+            )
+        },
+    )
 }
 
 fn registration(port: usize, key: u64, held: Option<Type>) -> Registration {
@@ -62,7 +64,7 @@ fn registration(port: usize, key: u64, held: Option<Type>) -> Registration {
 
 fn full_status_of_both() -> Case {
     Case::new("full_status_names_the_ports", |helper| {
-        play(
+        run_steps(
             helper,
             &[
                 register(B, 0, KEY_B),
@@ -80,7 +82,7 @@ fn full_status_of_both() -> Case {
     })
 }
 
-/// Lists that are refused, and register nobody.
+/// Lists that are rejected and register no port.
 fn bad_lists() -> Vec<Case> {
     let mut short = with_transport_ids(0, KEY_A, &[sas(INITIATORS[1])]);
     short.truncate(40);
@@ -88,20 +90,23 @@ fn bad_lists() -> Vec<Case> {
     length_too_large[27] = 0xff;
     let mut other_protocol = sas(INITIATORS[1]);
     other_protocol[0] = 0x00;
-    let many = vec![sas(STRANGER); 33];
-    let most = vec![sas(STRANGER); 340];
+    let many = vec![sas(UNKNOWN_PORT); 33];
+    let maximum = vec![sas(UNKNOWN_PORT); 340];
     let lists = [
         (
-            "of_a_stranger",
-            with_transport_ids(0, KEY_A, &[sas(STRANGER)]),
+            "of_an_unknown_port",
+            with_transport_ids(0, KEY_A, &[sas(UNKNOWN_PORT)]),
         ),
-        ("of_33_strangers", with_transport_ids(0, KEY_A, &many)),
-        ("of_340_strangers", with_transport_ids(0, KEY_A, &most)),
+        ("of_33_unknown_ports", with_transport_ids(0, KEY_A, &many)),
+        (
+            "of_340_unknown_ports",
+            with_transport_ids(0, KEY_A, &maximum),
+        ),
         (
             "of_another_protocol",
             with_transport_ids(0, KEY_A, &[other_protocol]),
         ),
-        ("that_is_cut_off", short),
+        ("that_is_truncated", short),
         ("with_too_large_a_length", length_too_large),
         ("without_a_length", basic(0, KEY_A, SPEC_I_PT)),
     ];
@@ -109,7 +114,7 @@ fn bad_lists() -> Vec<Case> {
         .into_iter()
         .map(|(name, list)| {
             Case::new(format!("register_list_{name}_is_refused"), move |helper| {
-                play(
+                run_steps(
                     helper,
                     &[
                         action(A, 0, 0, list.clone()).sense(5, 0x26, 0),
@@ -121,13 +126,13 @@ fn bad_lists() -> Vec<Case> {
         .collect();
     cases.push(Case::new("register_and_ignore_takes_no_list", |helper| {
         let list = with_transport_ids(0, KEY_A, &[sas(INITIATORS[1])]);
-        play(helper, &[action(A, 6, 0, list).sense(5, 0x26, 0)])
+        run_steps(helper, &[action(A, 6, 0, list).sense(5, 0x26, 0)])
     }));
     cases.push(Case::new(
         "register_list_by_a_registered_port_is_refused",
         |helper| {
             let list = with_transport_ids(KEY_A, KEY_A, &[sas(INITIATORS[1])]);
-            play(
+            run_steps(
                 helper,
                 &[
                     register(A, 0, KEY_A),
@@ -140,7 +145,7 @@ fn bad_lists() -> Vec<Case> {
     cases
 }
 
-/// The first port registered and holding.
+/// Returns steps after which the first port holds a reservation.
 fn holding() -> Vec<Step> {
     vec![register(A, 0, KEY_A), reserve(A, KEY_A, WRITE_EXCLUSIVE)]
 }
@@ -149,15 +154,16 @@ fn moved(list: Vec<u8>) -> Step {
     action(A, 7, 0, list)
 }
 
-/// REGISTER AND MOVE from the first port to the second, with a key and its new one.
+/// Returns REGISTER AND MOVE from the first port to the second, with the sender's key and the new
+/// key.
 fn to_b(key: u64, new: u64, flags: u8) -> Step {
     moved(moving(key, new, flags, TARGETS[B], &sas(INITIATORS[B])))
 }
 
 fn moves() -> Vec<Case> {
     let mut cases = moves_that_are_refused();
-    // Bit 1 is UNREG: the sender's registration goes with its reservation.
-    for (name, flags, left) in [
+    // Bit 1 is UNREG: the sender is unregistered by the move.
+    for (name, flags, remaining_keys) in [
         ("keeps_the_sender_registered", 0, vec![KEY_A, KEY_B]),
         ("unregisters_the_sender", 2, vec![KEY_B]),
     ] {
@@ -168,13 +174,13 @@ fn moves() -> Vec<Case> {
                 write(B).conflict(),
                 to_b(KEY_A, KEY_B, flags),
                 read_reservation(B).data(reservation(2, Some((KEY_B, WRITE_EXCLUSIVE)))),
-                read_keys(B).data(keys(2, &left)),
+                read_keys(B).data(keys(2, &remaining_keys)),
                 write(A).conflict(),
                 write(B),
                 release(B, KEY_B, WRITE_EXCLUSIVE),
                 read_reservation(B).data(reservation(2, None)),
             ]);
-            play(helper, &steps)
+            run_steps(helper, &steps)
         }));
     }
     cases
@@ -184,12 +190,12 @@ fn moves_that_are_refused() -> Vec<Case> {
     let to = |new, target, initiator| moving(KEY_A, new, 0, target, &sas(initiator));
     let lists = [
         ("with_key_zero", to(0, TARGETS[B], INITIATORS[B])),
-        ("to_a_stranger", to(KEY_B, TARGETS[B], STRANGER)),
+        ("to_an_unknown_port", to(KEY_B, TARGETS[B], UNKNOWN_PORT)),
         ("to_itself", to(KEY_B, TARGETS[A], INITIATORS[A])),
         ("to_an_unknown_target_port", to(KEY_B, 99, INITIATORS[B])),
         ("without_a_list", moving(KEY_A, KEY_B, 0, TARGETS[B], &[])),
     ];
-    let refused = lists.into_iter().map(|(name, list)| {
+    let expect_failure = lists.into_iter().map(|(name, list)| {
         Case::new(format!("move_{name}_is_refused"), move |helper| {
             let mut steps = holding();
             steps.extend([
@@ -197,24 +203,24 @@ fn moves_that_are_refused() -> Vec<Case> {
                 read_reservation(B).data(reservation(1, Some((KEY_A, WRITE_EXCLUSIVE)))),
                 read_keys(B).data(keys(1, &[KEY_A])),
             ]);
-            play(helper, &steps)
+            run_steps(helper, &steps)
         })
     });
     let conflicts = [
         Case::new("move_with_a_wrong_key_conflicts", |helper| {
             let mut steps = holding();
             steps.push(to_b(KEY_B, KEY_B, 0).conflict());
-            play(helper, &steps)
+            run_steps(helper, &steps)
         }),
-        Case::new("move_by_one_that_does_not_hold_conflicts", |helper| {
+        Case::new("move_by_a_non_holder_conflicts", |helper| {
             let steps = [
                 register(A, 0, KEY_A),
                 register(B, 0, KEY_B),
                 reserve(B, KEY_B, WRITE_EXCLUSIVE),
                 to_b(KEY_A, KEY_B, 0).conflict(),
             ];
-            play(helper, &steps)
+            run_steps(helper, &steps)
         }),
     ];
-    refused.chain(conflicts).collect()
+    expect_failure.chain(conflicts).collect()
 }

@@ -1,17 +1,21 @@
-//! Parameter lists and parameter data of persistent reservations, built by hand from SPC-4.
+//! Parameter lists and parameter data of persistent reservations, encoded by hand from SPC-4.
 
-use super::lun::{INITIATORS, TARGETS};
+/// The SAS addresses of the two initiator ports.
+pub(super) const INITIATORS: [u64; 2] = [0x5001_4050_0000_0001, 0x5001_4050_0000_0002];
 
-/// A reservation type, by its code in the low half of byte 2 of the CDB.
+/// The relative identifiers of the target ports that they are connected to.
+pub(super) const TARGETS: [u16; 2] = [1, 2];
+
+/// A reservation type; its code is in the low half of byte 2 of the CDB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Type {
     pub(super) name: &'static str,
     pub(super) code: u8,
-    /// Whether only writes are kept from others, and not reads.
+    /// Others can read.
     pub(super) reads_allowed: bool,
-    /// Whether registered initiators are let in.
+    /// Registrants can read and write.
     pub(super) registrants_allowed: bool,
-    /// Whether every registered initiator holds the reservation.
+    /// All registrants hold the reservation.
     pub(super) all_hold: bool,
 }
 
@@ -49,7 +53,7 @@ pub(super) const APTPL: u8 = 0x01;
 pub(super) const ALL_TG_PT: u8 = 0x04;
 pub(super) const SPEC_I_PT: u8 = 0x08;
 
-/// The basic parameter list of PERSISTENT RESERVE OUT.
+/// Returns the basic parameter list of PERSISTENT RESERVE OUT.
 pub(super) fn basic(key: u64, action_key: u64, flags: u8) -> Vec<u8> {
     let mut list = Vec::with_capacity(24);
     list.extend(key.to_be_bytes());
@@ -58,7 +62,8 @@ pub(super) fn basic(key: u64, action_key: u64, flags: u8) -> Vec<u8> {
     list
 }
 
-/// The list of REGISTER with `SPEC_I_PT`: the transport IDs, and their length before them.
+/// Returns the list of REGISTER with `SPEC_I_PT`: the length of the TransportIDs, and the
+/// TransportIDs.
 pub(super) fn with_transport_ids(key: u64, action_key: u64, ids: &[Vec<u8>]) -> Vec<u8> {
     let mut list = basic(key, action_key, SPEC_I_PT);
     list.extend(length_of(&ids.concat()));
@@ -66,7 +71,7 @@ pub(super) fn with_transport_ids(key: u64, action_key: u64, ids: &[Vec<u8>]) -> 
     list
 }
 
-/// The list of REGISTER AND MOVE. Flags: bit 1 unregisters the sender, bit 0 is `APTPL`.
+/// Returns the list of REGISTER AND MOVE. Flags: bit 1 unregisters the sender, bit 0 is `APTPL`.
 pub(super) fn moving(key: u64, action_key: u64, flags: u8, port: u16, id: &[u8]) -> Vec<u8> {
     let mut list = Vec::with_capacity(24 + id.len());
     list.extend(key.to_be_bytes());
@@ -78,7 +83,7 @@ pub(super) fn moving(key: u64, action_key: u64, flags: u8, port: u16, id: &[u8])
     list
 }
 
-/// The `TransportID` of a SAS initiator port.
+/// Returns the `TransportID` of a SAS initiator port.
 pub(super) fn sas(address: u64) -> Vec<u8> {
     let mut id = vec![0; 24];
     id[0] = 0x06;
@@ -90,13 +95,14 @@ fn length_of(bytes: &[u8]) -> [u8; 4] {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes()
 }
 
-/// The data of READ KEYS.
+/// Returns the data of READ KEYS.
 pub(super) fn keys(generation: u32, keys: &[u64]) -> Vec<u8> {
     let body: Vec<u8> = keys.iter().flat_map(|key| key.to_be_bytes()).collect();
     with_header(generation, &body)
 }
 
-/// The data of READ RESERVATION: the holder's key and the type, if there is a reservation.
+/// Returns the data of READ RESERVATION, with the holder's key and the type if there is a
+/// reservation.
 pub(super) fn reservation(generation: u32, held: Option<(u64, Type)>) -> Vec<u8> {
     let mut body = Vec::new();
     if let Some((key, kind)) = held {
@@ -107,27 +113,31 @@ pub(super) fn reservation(generation: u32, held: Option<(u64, Type)>) -> Vec<u8>
     with_header(generation, &body)
 }
 
-/// One registration in the data of READ FULL STATUS.
+/// A registration in the data of READ FULL STATUS.
 pub(super) struct Registration {
     pub(super) key: u64,
     pub(super) all_ports: bool,
     pub(super) held: Option<Type>,
-    /// Whose it is.
+    /// Index of its initiator port.
     pub(super) port: usize,
 }
 
-/// The data of READ FULL STATUS.
+/// Returns the data of READ FULL STATUS.
 pub(super) fn full_status(generation: u32, registrations: &[Registration]) -> Vec<u8> {
     let mut body = Vec::new();
-    for one in registrations {
-        let id = sas(INITIATORS[one.port]);
-        body.extend(one.key.to_be_bytes());
+    for registration in registrations {
+        let id = sas(INITIATORS[registration.port]);
+        body.extend(registration.key.to_be_bytes());
         body.extend([0; 4]);
-        body.push(u8::from(one.all_ports) << 1 | u8::from(one.held.is_some()));
-        body.push(one.held.map_or(0, |kind| kind.code));
+        body.push(u8::from(registration.all_ports) << 1 | u8::from(registration.held.is_some()));
+        body.push(registration.held.map_or(0, |kind| kind.code));
         body.extend([0; 4]);
-        // With all of them there is none to name.
-        let target = if one.all_ports { 0 } else { TARGETS[one.port] };
+        // The identifier is 0 for a registration on all target ports.
+        let target = if registration.all_ports {
+            0
+        } else {
+            TARGETS[registration.port]
+        };
         body.extend(target.to_be_bytes());
         body.extend(length_of(&id));
         body.extend(id);

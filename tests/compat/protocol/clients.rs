@@ -1,4 +1,4 @@
-//! Many clients at once, and clients that are in nobody's way.
+//! Many clients at the same time, and clients that must not affect others.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -7,91 +7,91 @@ use anyhow::{Result, ensure};
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Signal;
 
-use super::{Bench, is_no_scsi, null, send_cdb};
+use super::{TestServer, expect_not_scsi, null, send_cdb};
 use crate::case::Case;
 use crate::client::{pr_in, pr_out};
 use crate::differences::Row;
 use crate::helper::Helper;
 
-/// As many as a large host has virtual machines.
+/// Number of virtual machines on a large host.
 const MANY: usize = 200;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
         Case::new("two_hundred_clients_are_served", two_hundred),
-        Case::new("two_hundred_clients_come_and_go", come_and_go),
-        Case::new("half_sent_handshake_blocks_nobody", |helper| {
-            blocks_nobody(helper, &[0; 3])
+        Case::new("two_hundred_clients_connect_and_disconnect", reconnect),
+        Case::new("partial_handshake_blocks_no_other_client", |helper| {
+            blocks_no_other(helper, &[0; 3])
         }),
-        Case::new("half_sent_cdb_blocks_nobody", |helper| {
-            blocks_nobody(helper, &[0, 0, 0, 0, 0x5e, 0])
+        Case::new("partial_cdb_blocks_no_other_client", |helper| {
+            blocks_no_other(helper, &[0, 0, 0, 0, 0x5e, 0])
         }),
-        Case::new("silent_client_blocks_nobody", |helper| {
-            blocks_nobody(helper, &[])
+        Case::new("silent_client_blocks_no_other_client", |helper| {
+            blocks_no_other(helper, &[])
         }),
-        Case::new("half_sent_parameters_block_nobody", half_sent_parameters),
-        Case::new("client_that_never_reads_blocks_nobody", never_reads),
         Case::new(
-            "client_that_leaves_before_its_answer_harms_nobody",
-            leaves_early,
+            "partial_parameters_block_no_other_client",
+            partial_parameters,
         ),
+        Case::new("client_that_never_reads_blocks_no_other", never_reads),
+        Case::new("early_disconnect_affects_no_other_client", early_disconnect),
         Case::new("clients_at_once_before_accept", at_once).row(Row::Backlog),
     ]
 }
 
 fn two_hundred(helper: &Helper) -> Result<()> {
-    let bench = Bench::start(helper)?;
+    let server = TestServer::start(helper)?;
     let mut clients = Vec::new();
     for _ in 0..MANY {
-        clients.push(bench.client()?);
+        clients.push(server.client()?);
     }
     for client in &clients {
         send_cdb(client, &pr_in(0, 8))?;
     }
     for client in &mut clients {
-        is_no_scsi(&client.answer()?)?;
+        expect_not_scsi(&client.receive_response()?)?;
     }
     drop(clients);
-    bench.is_well()
+    server.check_healthy()
 }
 
-fn come_and_go(helper: &Helper) -> Result<()> {
-    let bench = Bench::start(helper)?;
+fn reconnect(helper: &Helper) -> Result<()> {
+    let server = TestServer::start(helper)?;
     for _ in 0..MANY {
-        let mut client = bench.client()?;
-        is_no_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)?;
+        let mut client = server.client()?;
+        expect_not_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)?;
     }
-    bench.is_well()
+    server.check_healthy()
 }
 
-fn blocks_nobody(helper: &Helper, sent: &[u8]) -> Result<()> {
-    let bench = Bench::start(helper)?;
-    let mut slow = bench.running.stranger()?;
+fn blocks_no_other(helper: &Helper, sent: &[u8]) -> Result<()> {
+    let server = TestServer::start(helper)?;
+    let mut slow = server.running.connect()?;
     slow.receive(4)?;
     slow.send(sent)?;
-    let mut other = bench.client()?;
-    is_no_scsi(&other.command(&pr_in(0, 8), &[], null()?)?)?;
+    let mut other = server.client()?;
+    expect_not_scsi(&other.command(&pr_in(0, 8), &[], null()?)?)?;
     drop((slow, other));
-    bench.is_well()
+    server.check_healthy()
 }
 
-fn half_sent_parameters(helper: &Helper) -> Result<()> {
-    let bench = Bench::start(helper)?;
-    let mut slow = bench.client()?;
+fn partial_parameters(helper: &Helper) -> Result<()> {
+    let server = TestServer::start(helper)?;
+    let mut slow = server.client()?;
     send_cdb(&slow, &pr_out(0, 0, 24))?;
     slow.send(&[0; 20])?;
-    let mut other = bench.client()?;
-    is_no_scsi(&other.command(&pr_out(0, 0, 24), &[0; 24], null()?)?)?;
+    let mut other = server.client()?;
+    expect_not_scsi(&other.command(&pr_out(0, 0, 24), &[0; 24], null()?)?)?;
     slow.send(&[0; 4])?;
-    is_no_scsi(&slow.answer()?)?;
+    expect_not_scsi(&slow.receive_response()?)?;
     drop((slow, other));
-    bench.is_well()
+    server.check_healthy()
 }
 
-/// Sends requests until the helper takes no more of them, since it cannot get rid of its answers.
+/// Sends requests until the helper stops reading them, because it cannot send its responses.
 fn never_reads(helper: &Helper) -> Result<()> {
-    let bench = Bench::start(helper)?;
-    let full = bench.client()?;
+    let server = TestServer::start(helper)?;
+    let full = server.client()?;
     let device = null()?;
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     let mut sent = 0;
@@ -102,30 +102,30 @@ fn never_reads(helper: &Helper) -> Result<()> {
             Err(error) => return Err(error.into()),
         }
         sent += 1;
-        ensure!(sent < 100_000, "the helper takes requests without end");
+        ensure!(sent < 100_000, "the helper reads requests without limit");
     }
-    let mut other = bench.client()?;
-    is_no_scsi(&other.command(&pr_in(0, 8), &[], null()?)?)?;
+    let mut other = server.client()?;
+    expect_not_scsi(&other.command(&pr_in(0, 8), &[], null()?)?)?;
     drop((full, other));
-    bench.is_well()
+    server.check_healthy()
 }
 
-fn leaves_early(helper: &Helper) -> Result<()> {
-    let bench = Bench::start(helper)?;
+fn early_disconnect(helper: &Helper) -> Result<()> {
+    let server = TestServer::start(helper)?;
     for _ in 0..20 {
-        let client = bench.client()?;
+        let client = server.client()?;
         send_cdb(&client, &pr_in(0, 8))?;
     }
-    bench.is_well()
+    server.check_healthy()
 }
 
-/// Connections that are made while the helper is stopped, by sockets that do not wait.
+/// Connects with non-blocking sockets while the helper is stopped.
 fn at_once(helper: &Helper) -> Result<()> {
-    let bench = Bench::start(helper)?;
-    let address = SocketAddrUnix::new(bench.running.socket())?;
-    bench.running.signal(Signal::STOP)?;
+    let server = TestServer::start(helper)?;
+    let address = SocketAddrUnix::new(server.running.socket())?;
+    server.running.signal(Signal::STOP)?;
     crate::process::wait_until("the helper's stop", || {
-        Ok(bench.running.status_line("State")?.starts_with('T'))
+        Ok(server.running.status_line("State")?.starts_with('T'))
     })?;
     let mut connected = Vec::new();
     for _ in 0..MANY {
@@ -137,17 +137,17 @@ fn at_once(helper: &Helper) -> Result<()> {
             Err(error) => ensure!(error == rustix::io::Errno::AGAIN, "{error}"),
         }
     }
-    bench.running.signal(Signal::CONT)?;
+    server.running.signal(Signal::CONT)?;
     if helper.differs(Row::Backlog) {
-        ensure!(connected.len() == MANY, "{} were taken", connected.len());
+        ensure!(connected.len() == MANY, "{} were accepted", connected.len());
     } else {
-        ensure!(connected.len() == 2, "{} were taken", connected.len());
+        ensure!(connected.len() == 2, "{} were accepted", connected.len());
     }
     for socket in connected {
         rustix::io::ioctl_fionbio(&socket, false)?;
         let mut client = crate::client::Client::from(std::os::unix::net::UnixStream::from(socket));
         client.handshake()?;
-        is_no_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)?;
+        expect_not_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)?;
     }
-    bench.is_well()
+    server.check_healthy()
 }

@@ -1,10 +1,10 @@
-//! With which bytes of a request the descriptor may come, and how many there may be.
+//! Position and number of the descriptors of a request.
 
 use std::os::fd::AsFd;
 
 use anyhow::{Result, ensure};
 
-use super::{is_no_scsi, null, send_cdb, with_client};
+use super::{expect_not_scsi, null, send_cdb, with_client};
 use crate::case::Case;
 use crate::client::{Client, pr_in, pr_out};
 use crate::differences::Row;
@@ -22,7 +22,7 @@ pub(crate) fn cases() -> Vec<Case> {
     for count in [2, 3, 16, 17, 32] {
         let name = format!("{count}_descriptors_in_a_message_close");
         cases.push(Case::new(name, move |helper| {
-            with_client(helper, |client| several(client, count))
+            with_client(helper, |client| several_fds(client, count))
         }));
     }
     cases.extend([
@@ -31,7 +31,7 @@ pub(crate) fn cases() -> Vec<Case> {
             client.send(&pr_out(0, 0, 24))
         }),
         closing("no_descriptor_for_a_second_request_closes", |client| {
-            is_no_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)?;
+            expect_not_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)?;
             client.send(&pr_in(0, 8))
         }),
         closing("descriptors_in_two_messages_close", |client| {
@@ -52,67 +52,60 @@ pub(crate) fn cases() -> Vec<Case> {
                 client.send_with(&both, &[null()?.as_fd(), null()?.as_fd()])
             },
         ),
-        closing(
-            "foreign_operation_code_without_descriptor_closes",
-            |client| client.send(&[0xff; 16]),
-        ),
+        closing("other_operation_code_without_descriptor_closes", |client| {
+            client.send(&[0xff; 16])
+        }),
     ]);
-    cases.extend(strays());
+    cases.extend(stray_descriptors());
     cases
 }
 
 /// Descriptors that belong to no command.
-fn strays() -> Vec<Case> {
+fn stray_descriptors() -> Vec<Case> {
     vec![
-        Case::new(
-            "descriptor_left_behind_by_a_dead_client_is_closed",
-            |helper| {
-                with_client(helper, |client| {
-                    client.send_with(&pr_out(0, 0, 24)[..3], &[null()?.as_fd()])
-                })
-            },
-        ),
-        Case::new(
-            "descriptor_left_behind_amid_parameters_is_closed",
-            |helper| {
-                with_client(helper, |client| {
-                    send_cdb(client, &pr_out(0, 0, 24))?;
-                    client.send(&[0; 7])
-                })
-            },
-        ),
-        Case::new("missing_descriptor_is_said_once", said_once),
+        Case::new("descriptor_of_a_disconnected_client_is_closed", |helper| {
+            with_client(helper, |client| {
+                client.send_with(&pr_out(0, 0, 24)[..3], &[null()?.as_fd()])
+            })
+        }),
+        Case::new("descriptor_of_a_partial_list_is_closed", |helper| {
+            with_client(helper, |client| {
+                send_cdb(client, &pr_out(0, 0, 24))?;
+                client.send(&[0; 7])
+            })
+        }),
+        Case::new("missing_descriptor_is_logged_once", logged_once),
         Case::new("descriptor_with_the_parameters", |helper| {
             with_parameters(helper, 0)
         })
         .row(Row::StrayDescriptor),
-        Case::new("descriptor_amid_the_parameters", |helper| {
+        Case::new("descriptor_within_the_parameters", |helper| {
             with_parameters(helper, 10)
         })
         .row(Row::StrayDescriptor),
     ]
 }
 
-/// The operator is told why a connection was closed, in one line.
-fn said_once(helper: &Helper) -> Result<()> {
+/// The log has one line with the reason of a closed connection.
+fn logged_once(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut running = helper.serving(&scratch).start()?;
+    let mut running = helper.launch_serving(&scratch).start()?;
     let mut client = running.client()?;
     client.send(&pr_in(0, 8))?;
-    client.closed()?;
-    running.says("file descriptor in request")?;
+    client.expect_closed()?;
+    running.wait_for_stderr("file descriptor in request")?;
     ensure!(running.terminate()?.success());
-    let said = running.stderr()?;
-    ensure!(said.lines().count() == 1, "{said}");
+    let stderr = running.stderr()?;
+    ensure!(stderr.lines().count() == 1, "{stderr}");
     Ok(())
 }
 
-/// A case in which the helper closes the connection without an answer.
-fn closing(name: &str, talk: fn(&mut Client) -> Result<()>) -> Case {
+/// Returns a case in which the helper closes the connection without a response.
+fn closing(name: &str, exchange: fn(&mut Client) -> Result<()>) -> Case {
     Case::new(name, move |helper| {
         with_client(helper, |client| {
-            talk(client)?;
-            client.closed()
+            exchange(client)?;
+            client.expect_closed()
         })
     })
 }
@@ -122,13 +115,13 @@ fn at_byte(client: &mut Client, at: usize) -> Result<()> {
     client.send(&cdb[..at])?;
     client.send_with(&cdb[at..=at], &[null()?.as_fd()])?;
     client.send(&cdb[at + 1..])?;
-    is_no_scsi(&client.answer()?)
+    expect_not_scsi(&client.receive_response()?)
 }
 
-fn several(client: &mut Client, count: usize) -> Result<()> {
+fn several_fds(client: &mut Client, count: usize) -> Result<()> {
     let file = null()?;
     client.send_with(&pr_in(0, 8), &vec![file.as_fd(); count])?;
-    client.closed()
+    client.expect_closed()
 }
 
 fn with_parameters(helper: &Helper, before: usize) -> Result<()> {
@@ -137,9 +130,9 @@ fn with_parameters(helper: &Helper, before: usize) -> Result<()> {
         client.send(&vec![0; before])?;
         client.send_with(&vec![0; 24 - before], &[null()?.as_fd()])?;
         if helper.differs(Row::StrayDescriptor) {
-            return client.closed();
+            return client.expect_closed();
         }
-        is_no_scsi(&client.answer()?)?;
-        is_no_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)
+        expect_not_scsi(&client.receive_response()?)?;
+        expect_not_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)
     })
 }

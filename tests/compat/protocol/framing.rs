@@ -1,10 +1,10 @@
-//! Requests cut into pieces, requests in a row, and requests that end too early.
+//! Requests in pieces, consecutive requests, and incomplete requests.
 
 use std::os::fd::AsFd;
 
 use anyhow::Result;
 
-use super::{is_no_scsi, null, send_cdb, with_client};
+use super::{expect_not_scsi, null, send_cdb, with_client};
 use crate::case::Case;
 use crate::client::{Client, pr_in, pr_out};
 use crate::helper::Helper;
@@ -23,7 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
             with_client(helper, |client| {
                 client.send_with(&pr_in(0, 8)[..length], &[null()?.as_fd()])?;
                 client.finish()?;
-                client.closed()
+                client.expect_closed()
             })
         }));
     }
@@ -34,7 +34,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 send_cdb(client, &pr_out(0, 0, 8192))?;
                 client.send(&vec![0; length])?;
                 client.finish()?;
-                client.closed()
+                client.expect_closed()
             })
         }));
     }
@@ -63,12 +63,12 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// The descriptor comes with the first piece.
+/// The descriptor is sent with the first piece.
 fn cut_cdb(client: &mut Client, cut: usize) -> Result<()> {
     let cdb = pr_in(0, 8);
     client.send_with(&cdb[..cut], &[null()?.as_fd()])?;
     client.send(&cdb[cut..])?;
-    is_no_scsi(&client.answer()?)
+    expect_not_scsi(&client.receive_response()?)
 }
 
 fn byte_by_byte(client: &mut Client) -> Result<()> {
@@ -77,7 +77,7 @@ fn byte_by_byte(client: &mut Client) -> Result<()> {
     for byte in &cdb[1..] {
         client.send(&[*byte])?;
     }
-    is_no_scsi(&client.answer()?)
+    expect_not_scsi(&client.receive_response()?)
 }
 
 fn pieces(client: &mut Client, size: usize) -> Result<()> {
@@ -86,17 +86,17 @@ fn pieces(client: &mut Client, size: usize) -> Result<()> {
     for piece in vec![0; usize::from(length)].chunks(size) {
         client.send(piece)?;
     }
-    is_no_scsi(&client.answer()?)
+    expect_not_scsi(&client.receive_response()?)
 }
 
 fn one_message(client: &mut Client) -> Result<()> {
     let mut bytes = pr_out(0, 0, 24).to_vec();
     bytes.extend([0; 24]);
     client.send_with(&bytes, &[null()?.as_fd()])?;
-    is_no_scsi(&client.answer()?)
+    expect_not_scsi(&client.receive_response()?)
 }
 
-/// A read-only descriptor in the middle shows by its sense that the order is kept.
+/// The sense data for a read-only descriptor in the middle shows that the order is kept.
 fn pipelined(helper: &Helper) -> Result<()> {
     let read_only = std::fs::File::open("/dev/null")?;
     with_client(helper, |client| {
@@ -104,9 +104,9 @@ fn pipelined(helper: &Helper) -> Result<()> {
         client.send_with(&pr_out(0, 0, 24), &[read_only.as_fd()])?;
         client.send(&[0; 24])?;
         send_cdb(client, &pr_in(0, 8))?;
-        is_no_scsi(&client.answer()?)?;
-        super::is_sense(&client.answer()?, (5, 0x20, 0))?;
-        is_no_scsi(&client.answer()?)
+        expect_not_scsi(&client.receive_response()?)?;
+        super::expect_sense(&client.receive_response()?, (5, 0x20, 0))?;
+        expect_not_scsi(&client.receive_response()?)
     })
 }
 
@@ -117,21 +117,21 @@ fn pipelined_and_end(helper: &Helper) -> Result<()> {
         }
         client.finish()?;
         for _ in 0..5 {
-            is_no_scsi(&client.answer()?)?;
+            expect_not_scsi(&client.receive_response()?)?;
         }
-        client.closed()
+        client.expect_closed()
     })
 }
 
 fn hundreds(helper: &Helper) -> Result<()> {
     with_client(helper, |client| {
         for turn in 0..300 {
-            let answer = if turn % 2 == 0 {
+            let response = if turn % 2 == 0 {
                 client.command(&pr_in(0, 8), &[], null()?)?
             } else {
                 client.command(&pr_out(0, 0, 24), &[0; 24], null()?)?
             };
-            is_no_scsi(&answer)?;
+            expect_not_scsi(&response)?;
         }
         Ok(())
     })
@@ -141,15 +141,15 @@ fn second_cdb(helper: &Helper) -> Result<()> {
     with_client(helper, |client| {
         let bytes = [pr_in(0, 8), pr_in(0, 8)].concat();
         client.send_with(&bytes, &[null()?.as_fd()])?;
-        is_no_scsi(&client.answer()?)?;
-        client.closed()
+        expect_not_scsi(&client.receive_response()?)?;
+        client.expect_closed()
     })
 }
 
 fn end_after_an_answer(helper: &Helper) -> Result<()> {
     with_client(helper, |client| {
-        is_no_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)?;
+        expect_not_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)?;
         client.finish()?;
-        client.closed()
+        client.expect_closed()
     })
 }

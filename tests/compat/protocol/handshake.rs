@@ -1,16 +1,16 @@
-//! The features that both sides exchange before the first command.
+//! Negotiation of features before the first command.
 
 use std::os::fd::AsFd;
 
 use anyhow::{Result, ensure};
 
-use super::{Bench, is_no_scsi, null};
+use super::{TestServer, expect_not_scsi, null};
 use crate::case::Case;
 use crate::client::pr_in;
 use crate::differences::Row;
 use crate::helper::Helper;
 
-/// Features that no helper has, as they travel.
+/// Feature bits that no helper has, in wire format.
 const UNKNOWN: [(&str, [u8; 4]); 5] = [
     ("lowest_bit", [0, 0, 0, 1]),
     ("lowest_bit_in_the_wrong_order", [1, 0, 0, 0]),
@@ -24,31 +24,31 @@ pub(crate) fn cases() -> Vec<Case> {
     for (name, features) in UNKNOWN {
         let name = format!("unknown_feature_{name}_closes");
         cases.push(Case::new(name, move |helper| {
-            let bench = Bench::start(helper)?;
-            let mut client = bench.running.stranger()?;
+            let server = TestServer::start(helper)?;
+            let mut client = server.running.connect()?;
             client.receive(4)?;
             client.send(&features)?;
-            client.closed()?;
-            bench.is_well()
+            client.expect_closed()?;
+            server.check_healthy()
         }));
     }
     for length in 0..4 {
         let name = format!("end_after_{length}_bytes_of_features_closes");
         cases.push(Case::new(name, move |helper| {
-            let bench = Bench::start(helper)?;
-            let mut client = bench.running.stranger()?;
+            let server = TestServer::start(helper)?;
+            let mut client = server.running.connect()?;
             client.receive(4)?;
             client.send(&vec![0; length])?;
             client.finish()?;
-            client.closed()?;
-            bench.is_well()
+            client.expect_closed()?;
+            server.check_healthy()
         }));
     }
     cases.extend([
-        Case::new("greeting_comes_unasked", greeting),
-        Case::new("features_byte_by_byte_are_taken", byte_by_byte),
+        Case::new("greeting_is_sent_first", greeting),
+        Case::new("features_byte_by_byte_are_accepted", byte_by_byte),
         Case::new(
-            "features_before_the_greeting_are_taken",
+            "features_before_the_greeting_are_accepted",
             before_the_greeting,
         ),
         Case::new("features_and_cdb_in_one_message", features_and_cdb),
@@ -59,61 +59,61 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 fn greeting(helper: &Helper) -> Result<()> {
-    let bench = Bench::start(helper)?;
-    let mut client = bench.running.stranger()?;
+    let server = TestServer::start(helper)?;
+    let mut client = server.running.connect()?;
     let features = client.receive(4)?;
     ensure!(features == [0; 4], "{features:02x?}");
     Ok(())
 }
 
 fn byte_by_byte(helper: &Helper) -> Result<()> {
-    let bench = Bench::start(helper)?;
-    let mut client = bench.running.stranger()?;
+    let server = TestServer::start(helper)?;
+    let mut client = server.running.connect()?;
     client.receive(4)?;
     for _ in 0..4 {
         client.send(&[0])?;
     }
-    is_no_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)
+    expect_not_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)
 }
 
 fn before_the_greeting(helper: &Helper) -> Result<()> {
-    let bench = Bench::start(helper)?;
-    let mut client = bench.running.stranger()?;
+    let server = TestServer::start(helper)?;
+    let mut client = server.running.connect()?;
     client.send(&[0; 4])?;
     client.receive(4)?;
-    is_no_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)
+    expect_not_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)
 }
 
-/// The descriptor travels with the features, which is too early for both: the command has none.
+/// The descriptor is sent with the features, before the command, so the command has none.
 fn features_and_cdb(helper: &Helper) -> Result<()> {
-    let bench = Bench::start(helper)?;
-    let mut client = bench.running.stranger()?;
+    let server = TestServer::start(helper)?;
+    let mut client = server.running.connect()?;
     client.receive(4)?;
     let mut bytes = vec![0; 4];
     bytes.extend(pr_in(0, 8));
     client.send_with(&bytes, &[null()?.as_fd()])?;
-    client.closed()?;
-    bench.is_well()
+    client.expect_closed()?;
+    server.check_healthy()
 }
 
 fn end_after(helper: &Helper) -> Result<()> {
-    let bench = Bench::start(helper)?;
-    let mut client = bench.client()?;
+    let server = TestServer::start(helper)?;
+    let mut client = server.client()?;
     client.finish()?;
-    client.closed()?;
-    bench.is_well()
+    client.expect_closed()?;
+    server.check_healthy()
 }
 
 fn with_descriptor(helper: &Helper) -> Result<()> {
-    let bench = Bench::start(helper)?;
-    let mut client = bench.running.stranger()?;
+    let server = TestServer::start(helper)?;
+    let mut client = server.running.connect()?;
     client.receive(4)?;
     client.send_with(&[0; 4], &[null()?.as_fd()])?;
     if helper.differs(Row::StrayDescriptor) {
-        client.closed()?;
+        client.expect_closed()?;
     } else {
-        is_no_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)?;
+        expect_not_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)?;
     }
     drop(client);
-    bench.is_well()
+    server.check_healthy()
 }

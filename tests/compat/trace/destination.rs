@@ -1,4 +1,4 @@
-//! Where the log goes: stderr or a file, and when that file is made.
+//! Destination of the log: stderr or a file, and the creation of the file.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,17 +7,19 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 
 use super::{
-    ACCEPT, LISTEN, LISTEN_COMPLETE, SHARED, fired, has_fired, stderr_of, text_of, tracing,
+    ACCEPT, LISTEN, LISTEN_COMPLETE, SHARED, expect_events, launch_traced, logged_events,
+    read_or_empty, run_traced,
 };
-use crate::case::{Case, Need};
+use crate::case::Case;
 use crate::client::Client;
 use crate::daemon::Daemon;
 use crate::differences::Row;
 use crate::helper::Helper;
+use crate::need::Need;
 use crate::process::wait_until;
 use crate::scratch::Scratch;
 
-/// Values, the file that there is then, and the events that it has lines of.
+/// Values, the resulting file, and the events that it contains.
 const FILES: [(&str, &[&str], &str, &[&str]); 9] = [
     ("without_events", &["file={}/log"], "log", &[]),
     (
@@ -84,20 +86,20 @@ const RESET: [(&str, &[&str], &[&str]); 3] = [
         &[LISTEN],
     ),
     (
-        "another_option_though_it_could_not_be_made",
+        "another_option_after_an_invalid_file",
         &["socket_listen,file={}/none/log", ""],
         &[LISTEN],
     ),
 ];
 
-/// Arguments behind `-T file=log` with which nothing is started.
+/// Arguments after `-T file=log` with which the helper does not start.
 const NOT_STARTED: [(&str, &[&str]); 3] = [
     ("version", &["-V"]),
     ("help", &["-h"]),
     ("a_relative_socket", &["-k", "relative"]),
 ];
 
-/// A mask of the start, and the mode of the file.
+/// A umask, and the resulting mode of the file.
 const MODES: [(&str, u32); 3] = [("000", 0o666), ("022", 0o644), ("077", 0o600)];
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -105,30 +107,27 @@ pub(crate) fn cases() -> Vec<Case> {
     for (name, values, file, events) in FILES {
         cases.push(Case::new(format!("file_{name}"), move |helper| {
             let scratch = Scratch::new()?;
-            let stderr = stderr_of(helper, &scratch, values)?;
+            let stderr = run_traced(helper, &scratch, values)?;
             ensure!(stderr.is_empty(), "{stderr}");
-            has_fired(&fs::read_to_string(scratch.path(file))?, events)?;
+            expect_events(&fs::read_to_string(scratch.path(file))?, events)?;
             ensure!(scratch.names()? == [file], "{:?}", scratch.names()?);
             Ok(())
         }));
     }
     for (name, values, events) in RESET {
-        cases.push(Case::new(
-            format!("file_forgotten_by_{name}"),
-            move |helper| {
-                let scratch = Scratch::new()?;
-                has_fired(&stderr_of(helper, &scratch, values)?, events)?;
-                ensure!(scratch.names()?.is_empty(), "{:?}", scratch.names()?);
-                Ok(())
-            },
-        ));
+        cases.push(Case::new(format!("file_reset_by_{name}"), move |helper| {
+            let scratch = Scratch::new()?;
+            expect_events(&run_traced(helper, &scratch, values)?, events)?;
+            ensure!(scratch.names()?.is_empty(), "{:?}", scratch.names()?);
+            Ok(())
+        }));
     }
     for (name, arguments) in NOT_STARTED {
         cases.push(Case::new(
-            format!("file_not_made_for_{name}"),
+            format!("file_not_created_for_{name}"),
             move |helper| {
                 let scratch = Scratch::new()?;
-                let launch = helper.bare(&scratch).args(["-T", "file=log"]);
+                let launch = helper.launch(&scratch).args(["-T", "file=log"]);
                 launch.args(arguments).finish()?;
                 ensure!(scratch.names()?.is_empty(), "{:?}", scratch.names()?);
                 Ok(())
@@ -140,13 +139,13 @@ pub(crate) fn cases() -> Vec<Case> {
         cases.push(Case::new(name, move |helper| mode_of(helper, mask, mode)));
     }
     cases.extend([
-        Case::new("file_is_made_before_anything_is_logged", made_at_start),
-        Case::new("file_is_emptied", emptied),
+        Case::new("file_is_created_before_the_first_event", created_at_start),
+        Case::new("file_is_truncated", truncated),
         Case::new("file_that_is_a_link", link).row(Row::TraceLink),
         Case::new("file_that_is_a_link_of_the_system", system_link),
-        Case::new("file_with_the_number_of_the_process", numbered),
-        Case::new("file_that_is_full_is_no_end", full),
-        Case::new("file_is_for_root_alone", for_root).needs(Need::Root),
+        Case::new("file_with_the_process_id", with_pid),
+        Case::new("full_file_system_does_not_stop_the_helper", full),
+        Case::new("file_is_accessible_by_root_only", root_only).needs(Need::Root),
         Case::new("file_of_a_daemon", daemon),
         Case::new("daemon_without_a_file", daemon_without_file),
     ]);
@@ -155,34 +154,34 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn mode_of(helper: &Helper, mask: &str, mode: u32) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = tracing(helper, &scratch, &["file=log"]);
-    let _running = launch.prelude(&format!("umask {mask};")).start()?;
+    let launch = launch_traced(helper, &scratch, &["file=log"]);
+    let _running = launch.pre_exec_shell(&format!("umask {mask};")).start()?;
     let found = fs::metadata(scratch.path("log"))?.permissions().mode() & 0o7777;
     ensure!(found == mode, "{found:o}");
     Ok(())
 }
 
-fn made_at_start(helper: &Helper) -> Result<()> {
+fn created_at_start(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let value = "qio_channel_socket_accept,file=log";
-    let running = tracing(helper, &scratch, &[value]).spawn()?;
-    // No client yet: nothing that could be logged has happened.
+    let running = launch_traced(helper, &scratch, &[value]).spawn()?;
+    // No client has connected, so nothing has been logged.
     wait_until("the socket", || Ok(scratch.socket().exists()))?;
     ensure!(fs::read(scratch.path("log"))?.is_empty());
     drop(running);
     Ok(())
 }
 
-fn emptied(helper: &Helper) -> Result<()> {
+fn truncated(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     fs::write(scratch.path("log"), "old\n".repeat(1000))?;
-    stderr_of(helper, &scratch, &["socket_listen,file=log"])?;
+    run_traced(helper, &scratch, &["socket_listen,file=log"])?;
     let log = fs::read_to_string(scratch.path("log"))?;
     ensure!(log.lines().count() == 1, "{log}");
-    has_fired(&log, &[LISTEN])
+    expect_events(&log, &[LISTEN])
 }
 
-/// A link to a file that does not exist, and to one that has content.
+/// A link to a file that does not exist, and a link to a file with content.
 fn link(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let (target, log) = (scratch.path("target"), scratch.path("log"));
@@ -190,34 +189,34 @@ fn link(helper: &Helper) -> Result<()> {
     let value = "socket_listen,file=log";
     if helper.differs(Row::TraceLink) {
         let reason = format!("'{}' is a symbolic link", log.display());
-        let launch = || tracing(helper, &scratch, &[value]);
-        launch().finish()?.refused(&reason)?;
+        let launch = || launch_traced(helper, &scratch, &[value]);
+        launch().finish()?.expect_failure(&reason)?;
         ensure!(!target.exists());
         fs::write(&target, "content\n")?;
-        launch().finish()?.refused(&reason)?;
+        launch().finish()?.expect_failure(&reason)?;
         let content = fs::read_to_string(target)?;
         ensure!(content == "content\n", "{content:?}");
         return Ok(());
     }
-    stderr_of(helper, &scratch, &[value])?;
-    has_fired(&fs::read_to_string(target)?, &[LISTEN])
+    run_traced(helper, &scratch, &[value])?;
+    expect_events(&fs::read_to_string(target)?, &[LISTEN])
 }
 
-/// Links that the system makes in `/dev`.
+/// Links of the system in `/dev`.
 fn system_link(helper: &Helper) -> Result<()> {
     for name in ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"] {
         let scratch = Scratch::new()?;
         let value = format!("socket_listen,file={name}");
-        has_fired(&stderr_of(helper, &scratch, &[&value])?, &[LISTEN])?;
+        expect_events(&run_traced(helper, &scratch, &[&value])?, &[LISTEN])?;
     }
     Ok(())
 }
 
-/// `%d` in the name is the number of the process that opens it.
-fn numbered(helper: &Helper) -> Result<()> {
+/// `%d` in the name is replaced with the ID of the process that opens the file.
+fn with_pid(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let value = "socket_listen,file={}/log-%d.txt";
-    let mut running = tracing(helper, &scratch, &[value]).start()?;
+    let mut running = launch_traced(helper, &scratch, &[value]).start()?;
     let name = format!("log-{}.txt", running.pid());
     ensure!(running.terminate()?.success());
     ensure!(
@@ -225,56 +224,56 @@ fn numbered(helper: &Helper) -> Result<()> {
         "{:?}",
         scratch.names()?
     );
-    has_fired(&fs::read_to_string(scratch.path(&name))?, &[LISTEN])
+    expect_events(&fs::read_to_string(scratch.path(&name))?, &[LISTEN])
 }
 
 fn full(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut running = tracing(helper, &scratch, &["*,file=/dev/full"]).start()?;
+    let mut running = launch_traced(helper, &scratch, &["*,file=/dev/full"]).start()?;
     running.client()?;
     ensure!(running.terminate()?.success());
     Ok(())
 }
 
-/// Waits for these events in a file: a helper may serve somebody before it writes about it.
-fn comes_to_have(path: &Path, events: &[&str]) -> Result<()> {
+/// Waits for these events in a file. A helper can serve a client before it writes the events.
+fn wait_for_events(path: &Path, events: &[&str]) -> Result<()> {
     wait_until(&format!("{events:?} in the file"), || {
-        Ok(fired(&text_of(path)) == events)
+        Ok(logged_events(&read_or_empty(path)) == events)
     })
 }
 
-/// Opened before the privileges go, and written to after that.
-fn for_root(helper: &Helper) -> Result<()> {
+/// The file is opened before the privileges are dropped, and written afterwards.
+fn root_only(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    fs::set_permissions(scratch.folder(), fs::Permissions::from_mode(0o700))?;
-    let launch = tracing(helper, &scratch, &["*,file=log"]).prelude("umask 077;");
+    fs::set_permissions(scratch.dir(), fs::Permissions::from_mode(0o700))?;
+    let launch = launch_traced(helper, &scratch, &["*,file=log"]).pre_exec_shell("umask 077;");
     let running = launch.args(["-u", "65534", "-g", "65534"]).start()?;
     ensure!(running.status_line("Uid")?.starts_with("65534\t"));
-    comes_to_have(&scratch.path("log"), &SHARED)
+    wait_for_events(&scratch.path("log"), &SHARED)
 }
 
-/// A relative name is below the folder of the start, and the child goes on writing.
+/// A relative name is relative to the start directory, and the child continues to write.
 fn daemon(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = tracing(helper, &scratch, &["*,file=log"]);
+    let launch = launch_traced(helper, &scratch, &["*,file=log"]);
     let launch = launch.arg("-d").arg("-f").arg(scratch.path("pid"));
     let finished = launch.finish()?;
-    let _daemon = Daemon::of(&scratch.path("pid"))?;
-    finished.succeeded()?;
+    let _daemon = Daemon::from_pidfile(&scratch.path("pid"))?;
+    finished.expect_success()?;
     let log = scratch.path("log");
-    comes_to_have(&log, &[LISTEN, LISTEN_COMPLETE])?;
+    wait_for_events(&log, &[LISTEN, LISTEN_COMPLETE])?;
     Client::connect(&scratch.socket())?.handshake()?;
-    comes_to_have(&log, &SHARED)
+    wait_for_events(&log, &SHARED)
 }
 
-/// The parent's stderr has what happened before the child went into the background.
+/// The parent's stderr has the events before the child went into the background.
 fn daemon_without_file(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = tracing(helper, &scratch, &["*socket_*"]);
+    let launch = launch_traced(helper, &scratch, &["*socket_*"]);
     let launch = launch.arg("-d").arg("-f").arg(scratch.path("pid"));
     let finished = launch.finish()?;
-    let _daemon = Daemon::of(&scratch.path("pid"))?;
+    let _daemon = Daemon::from_pidfile(&scratch.path("pid"))?;
     ensure!(finished.status.success(), "{finished:?}");
-    has_fired(&finished.stderr, &[LISTEN, LISTEN_COMPLETE])?;
+    expect_events(&finished.stderr, &[LISTEN, LISTEN_COMPLETE])?;
     Client::connect(&scratch.socket())?.handshake()
 }

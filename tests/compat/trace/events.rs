@@ -1,19 +1,19 @@
-//! The events that both helpers have: when each of them happens, and what its line says.
+//! The events that both helpers have: their occurrence and their lines.
 
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    ACCEPT, ACCEPT_COMPLETE, LISTEN, LISTEN_COMPLETE, SHARED, has_fired, lines_of, stderr_of,
-    tracing,
+    ACCEPT, ACCEPT_COMPLETE, LISTEN, LISTEN_COMPLETE, SHARED, expect_events, launch_traced,
+    lines_of, run_traced,
 };
-use crate::activation::{RIGHT, activated};
+use crate::activation::{ACTIVATED, launch_activated};
 use crate::case::Case;
 use crate::differences::Row;
 use crate::helper::Helper;
 use crate::process::{Running, wait_until};
 use crate::scratch::Scratch;
 
-/// The lines of the events about channels, without the values, which mean something inside a helper.
+/// Lines of the events about channels, without the values, which are specific to a helper.
 const CHANNEL: [(&str, &str); 3] = [
     (
         LISTEN_COMPLETE,
@@ -28,7 +28,7 @@ const CHANNEL: [(&str, &str); 3] = [
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = vec![
-        Case::new("events_come_at_start_and_with_each_client", moments),
+        Case::new("events_occur_at_start_and_for_each_client", occurrence),
         Case::new("events_of_an_activated_socket", activation),
         Case::new("line_of_socket_listen", listen_line).row(Row::Backlog),
     ];
@@ -40,15 +40,15 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-fn moments(helper: &Helper) -> Result<()> {
+fn occurrence(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let running = tracing(helper, &scratch, &["*socket_*"]).spawn()?;
-    // Until somebody connects there is only the start.
-    comes_to_count(&running, [1, 1, 0, 0])?;
+    let running = launch_traced(helper, &scratch, &["*socket_*"]).spawn()?;
+    // Without a client, there are only the events of the start.
+    wait_for_counts(&running, [1, 1, 0, 0])?;
     let _first = running.client()?;
-    comes_to_count(&running, [1, 1, 1, 1])?;
+    wait_for_counts(&running, [1, 1, 1, 1])?;
     let _second = running.client()?;
-    comes_to_count(&running, [1, 1, 2, 2])?;
+    wait_for_counts(&running, [1, 1, 2, 2])?;
 
     let log = running.stderr()?;
     let shared: Vec<&str> = log
@@ -65,27 +65,25 @@ fn moments(helper: &Helper) -> Result<()> {
     Ok(())
 }
 
-/// Waits for so many lines of each shared event: a helper may serve somebody before it writes about it.
-fn comes_to_count(running: &Running, expected: [usize; 4]) -> Result<()> {
+/// Waits for these numbers of lines of the shared events. A helper can serve a client before it
+/// writes the events.
+fn wait_for_counts(running: &Running, expected: [usize; 4]) -> Result<()> {
     wait_until(&format!("{expected:?} lines"), || {
         let log = running.stderr()?;
         let counts = SHARED.map(|event| lines_of(&log, event).len());
-        let beyond = counts
-            .iter()
-            .zip(expected)
-            .any(|(count, most)| *count > most);
-        ensure!(!beyond, "{counts:?}, not {expected:?}: {log}");
+        let exceeds = counts.iter().zip(expected).any(|(count, max)| *count > max);
+        ensure!(!exceeds, "{counts:?}, not {expected:?}: {log}");
         Ok(counts == expected)
     })
 }
 
-/// It listens already.
+/// An inherited socket is already listening.
 fn activation(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = activated(helper, &scratch, RIGHT)?;
+    let launch = launch_activated(helper, &scratch, ACTIVATED)?;
     let mut running = launch.args(["-T", "*socket_*"]).start()?;
     ensure!(running.terminate()?.success());
-    has_fired(&running.stderr()?, &[ACCEPT, ACCEPT_COMPLETE])
+    expect_events(&running.stderr()?, &[ACCEPT, ACCEPT_COMPLETE])
 }
 
 fn listen_line(helper: &Helper) -> Result<()> {
@@ -114,10 +112,10 @@ fn channel_line(helper: &Helper, event: &str, shape: &str) -> Result<()> {
     Ok(())
 }
 
-/// What there is on stderr if one event is enabled: its line, once.
+/// Returns the only line on stderr with one enabled event.
 fn only_line(helper: &Helper, event: &str) -> Result<String> {
     let scratch = Scratch::new()?;
-    let stderr = stderr_of(helper, &scratch, &[event])?;
+    let stderr = run_traced(helper, &scratch, &[event])?;
     ensure!(stderr.lines().count() == 1, "{stderr}");
     ensure!(stderr.ends_with('\n'), "{stderr}");
     Ok(stderr.trim_end_matches('\n').to_owned())

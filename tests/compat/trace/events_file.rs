@@ -1,23 +1,23 @@
-//! The file of names and patterns: what a line of it is.
+//! Event files with names and patterns.
 
 use std::fs;
 
 use anyhow::{Result, ensure};
 
 use super::options::lists_events;
-use super::{LISTEN, SHARED, has_fired, has_warned, stderr_of, tracing};
+use super::{LISTEN, SHARED, expect_events, expect_warnings, launch_traced, run_traced};
 use crate::case::Case;
 use crate::differences::Row;
 use crate::helper::Helper;
 use crate::scratch::Scratch;
 
-/// What a case has in its folder as `events`, and names to the helper.
+/// The value for the file `events` in the case's directory.
 const VALUE: &str = "events={}/events";
 
-/// The number of a line and the name in it that no event has.
+/// A line number and an unknown event name in that line.
 type Unknown = (u32, &'static str);
 
-/// A case's name, the file's text, the events that it brings forth, and what is warned of.
+/// Case name, text of the file, enabled events, and unknown names.
 type Content = (
     &'static str,
     &'static [u8],
@@ -38,7 +38,7 @@ const FILES: [Content; 16] = [
     ),
     ("comment", b"#socket_listen\n# x\n", &[], &[]),
     (
-        "comment_that_is_no_utf8",
+        "comment_that_is_not_utf8",
         b"# caf\xe9\nsocket_listen\n",
         &[LISTEN],
         &[],
@@ -74,7 +74,7 @@ const FILES: [Content; 16] = [
         &[(1, " socket_listen")],
     ),
     (
-        "blank_behind_a_name",
+        "blank_after_a_name",
         b"socket_listen \n",
         &[],
         &[(1, "socket_listen ")],
@@ -89,7 +89,7 @@ const FILES: [Content; 16] = [
     ("dash", b"-\n", &[], &[(1, "")]),
 ];
 
-/// Texts whose lines print the list of events.
+/// Texts with a line that prints the list of events.
 const HELP: [(&str, &str); 2] = [("help", "help\n"), ("question_mark", "?\n")];
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -98,7 +98,7 @@ pub(crate) fn cases() -> Vec<Case> {
         let name = format!("events_file_with_{name}");
         cases.push(Case::new(name, move |helper| {
             let scratch = Scratch::new()?;
-            reads(helper, &scratch, text, events, unknown)
+            check_file(helper, &scratch, text, events, unknown)
         }));
     }
     for (name, text) in HELP {
@@ -106,20 +106,20 @@ pub(crate) fn cases() -> Vec<Case> {
         cases.push(Case::new(name, move |helper| help(helper, text)));
     }
     cases.extend([
-        Case::new("events_file_is_relative_to_the_start", relative),
+        Case::new("events_file_is_relative_to_the_start_directory", relative),
         Case::new("events_file_with_carriage_return", carriage_return).row(Row::ControlCharacters),
         Case::new("events_file_twice_is_read_twice", twice),
         Case::new("events_file_is_the_null_device", null),
-        Case::new("events_file_that_is_missing_is_one_line", missing),
-        Case::new("events_file_that_is_a_folder", folder).row(Row::EventsFolder),
-        Case::new("events_file_whose_last_line_does_not_end", unended).row(Row::LastEvent),
+        Case::new("missing_events_file_is_one_line", missing),
+        Case::new("events_file_that_is_a_directory", directory).row(Row::EventsDirectory),
+        Case::new("events_file_without_a_final_newline", no_final_newline).row(Row::LastEvent),
         Case::new("events_file_with_one_byte_more", one_byte_more).row(Row::LastEvent),
     ]);
     cases
 }
 
-/// Checks what a file of this text does.
-fn reads(
+/// Checks the effects of a file with this text.
+fn check_file(
     helper: &Helper,
     scratch: &Scratch,
     text: &[u8],
@@ -128,26 +128,26 @@ fn reads(
 ) -> Result<()> {
     let path = scratch.path("events");
     fs::write(&path, text)?;
-    let stderr = stderr_of(helper, scratch, &[VALUE])?;
-    has_fired(&stderr, events)?;
-    let place = |line| format!("{}:{line}:", path.display());
+    let stderr = run_traced(helper, scratch, &[VALUE])?;
+    expect_events(&stderr, events)?;
+    let location = |line| format!("{}:{line}:", path.display());
     let expected: Vec<_> = unknown
         .iter()
-        .map(|(line, name)| (place(line), *name))
+        .map(|(line, name)| (location(line), *name))
         .collect();
-    has_warned(&stderr, &expected)
+    expect_warnings(&stderr, &expected)
 }
 
-/// Control characters in a name, such as those of a file with the line ends of another system.
+/// Control characters in a name, such as those of a file with CR LF line endings.
 fn carriage_return(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let text = b"socket_listen\r\n\r\n";
     if helper.differs(Row::ControlCharacters) {
         let unknown = [(1, r"socket_listen\r"), (2, r"\r")];
-        return reads(helper, &scratch, text, &[], &unknown);
+        return check_file(helper, &scratch, text, &[], &unknown);
     }
     let unknown = [(1, "socket_listen\r"), (2, "\r")];
-    reads(helper, &scratch, text, &[], &unknown)
+    check_file(helper, &scratch, text, &[], &unknown)
 }
 
 fn help(helper: &Helper, text: &str) -> Result<()> {
@@ -157,10 +157,10 @@ fn help(helper: &Helper, text: &str) -> Result<()> {
         format!("no_such_event\n{text}later\n"),
     )?;
     let value = format!("{VALUE},file={{}}/log");
-    let finished = tracing(helper, &scratch, &[value]).finish()?;
+    let finished = launch_traced(helper, &scratch, &[value]).finish()?;
     lists_events(&finished)?;
-    let place = format!("{}:1:", scratch.path("events").display());
-    has_warned(&finished.stderr, &[(place, "no_such_event")])?;
+    let location = format!("{}:1:", scratch.path("events").display());
+    expect_warnings(&finished.stderr, &[(location, "no_such_event")])?;
     ensure!(scratch.names()? == ["events"], "{:?}", scratch.names()?);
     Ok(())
 }
@@ -168,42 +168,42 @@ fn help(helper: &Helper, text: &str) -> Result<()> {
 fn relative(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     fs::write(scratch.path("events"), "socket_listen\nno_such_event\n")?;
-    let stderr = stderr_of(helper, &scratch, &["events=events"])?;
-    has_fired(&stderr, &[LISTEN])?;
-    has_warned(&stderr, &[("events:2:".to_owned(), "no_such_event")])
+    let stderr = run_traced(helper, &scratch, &["events=events"])?;
+    expect_events(&stderr, &[LISTEN])?;
+    expect_warnings(&stderr, &[("events:2:".to_owned(), "no_such_event")])
 }
 
 fn twice(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     fs::write(scratch.path("events"), "no_such_event\n")?;
-    let stderr = stderr_of(helper, &scratch, &["events=events", "events=events"])?;
+    let stderr = run_traced(helper, &scratch, &["events=events", "events=events"])?;
     let warning = ("events:1:".to_owned(), "no_such_event");
-    has_warned(&stderr, &[warning.clone(), warning])
+    expect_warnings(&stderr, &[warning.clone(), warning])
 }
 
 fn null(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let stderr = stderr_of(helper, &scratch, &["events=/dev/null"])?;
+    let stderr = run_traced(helper, &scratch, &["events=/dev/null"])?;
     ensure!(stderr.is_empty(), "{stderr}");
     Ok(())
 }
 
 fn missing(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let finished = tracing(helper, &scratch, &["events={}/none"]).finish()?;
-    finished.refused(&scratch.path("none").display().to_string())?;
-    finished.refused("No such file or directory")?;
+    let finished = launch_traced(helper, &scratch, &["events={}/none"]).finish()?;
+    finished.expect_failure(&scratch.path("none").display().to_string())?;
+    finished.expect_failure("No such file or directory")?;
     ensure!(finished.stderr.lines().count() == 1, "{finished:?}");
     Ok(())
 }
 
-fn folder(helper: &Helper) -> Result<()> {
+fn directory(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = tracing(helper, &scratch, &["events={}"]);
-    if helper.differs(Row::EventsFolder) {
+    let launch = launch_traced(helper, &scratch, &["events={}"]);
+    if helper.differs(Row::EventsDirectory) {
         let finished = launch.finish()?;
-        finished.refused(&scratch.folder().display().to_string())?;
-        return finished.refused("directory");
+        finished.expect_failure(&scratch.dir().display().to_string())?;
+        return finished.expect_failure("directory");
     }
     let mut running = launch.start()?;
     ensure!(running.terminate()?.success());
@@ -211,22 +211,22 @@ fn folder(helper: &Helper) -> Result<()> {
     Ok(())
 }
 
-fn unended(helper: &Helper) -> Result<()> {
+fn no_final_newline(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let text = b"no_such_event\nsocket_listen";
     if helper.differs(Row::LastEvent) {
-        return reads(helper, &scratch, text, &[LISTEN], &[(1, "no_such_event")]);
+        return check_file(helper, &scratch, text, &[LISTEN], &[(1, "no_such_event")]);
     }
     let unknown = [(1, "no_such_event"), (2, "socket_liste")];
-    reads(helper, &scratch, text, &[], &unknown)
+    check_file(helper, &scratch, text, &[], &unknown)
 }
 
-/// What the original takes for the whole name.
+/// The original drops the last byte.
 fn one_byte_more(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let text = b"socket_listenX";
     if helper.differs(Row::LastEvent) {
-        return reads(helper, &scratch, text, &[], &[(1, "socket_listenX")]);
+        return check_file(helper, &scratch, text, &[], &[(1, "socket_listenX")]);
     }
-    reads(helper, &scratch, text, &[LISTEN], &[])
+    check_file(helper, &scratch, text, &[LISTEN], &[])
 }

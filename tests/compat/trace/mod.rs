@@ -1,7 +1,7 @@
-//! The trace option: what the cases about it share.
+//! The option `--trace`.
 //!
-//! Both helpers have events of their own. The cases look at the four that are in both, and pass over
-//! every other line.
+//! The helpers also have events of their own. The cases check the four events that both have and
+//! ignore all other lines.
 
 mod destination;
 mod events;
@@ -17,7 +17,7 @@ use anyhow::{Result, ensure};
 
 use crate::case::Case;
 use crate::helper::Helper;
-use crate::process::Launch;
+use crate::process::HelperCommand;
 use crate::scratch::Scratch;
 
 const LISTEN: &str = "socket_listen";
@@ -25,7 +25,7 @@ const LISTEN_COMPLETE: &str = "qio_channel_socket_listen_complete";
 const ACCEPT: &str = "qio_channel_socket_accept";
 const ACCEPT_COMPLETE: &str = "qio_channel_socket_accept_complete";
 
-/// The events that both helpers have, in the order in which a start and a client bring them about.
+/// The events that both helpers have, in their order at the start and for a client.
 const SHARED: [&str; 4] = [LISTEN, LISTEN_COMPLETE, ACCEPT, ACCEPT_COMPLETE];
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -38,48 +38,55 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// A start with an option `-T` for each value. `{}` in a value is the case's folder.
-fn tracing<'a>(helper: &'a Helper, scratch: &'a Scratch, values: &[impl AsRef<str>]) -> Launch<'a> {
-    let folder = scratch.folder().display().to_string();
-    let mut launch = helper.serving(scratch);
+/// Prepares a start with an option `-T` for each value. `{}` in a value is the case's directory.
+fn launch_traced<'a>(
+    helper: &'a Helper,
+    scratch: &'a Scratch,
+    values: &[impl AsRef<str>],
+) -> HelperCommand<'a> {
+    let dir = scratch.dir().display().to_string();
+    let mut launch = helper.launch_serving(scratch);
     for value in values {
-        let value = value.as_ref().replace("{}", &folder);
+        let value = value.as_ref().replace("{}", &dir);
         launch = launch.arg("-T").arg(value);
     }
     launch
 }
 
-/// What a helper writes to stderr that is started with these values, serves a client, and ends.
-fn stderr_of(helper: &Helper, scratch: &Scratch, values: &[impl AsRef<str>]) -> Result<String> {
-    let mut running = tracing(helper, scratch, values).start()?;
+/// Starts a helper with these values, serves a client, and stops it; returns its stderr.
+fn run_traced(helper: &Helper, scratch: &Scratch, values: &[impl AsRef<str>]) -> Result<String> {
+    let mut running = launch_traced(helper, scratch, values).start()?;
     ensure!(running.terminate()?.success());
     running.stderr()
 }
 
-/// The shared events of which a log has lines.
-fn fired(log: &str) -> Vec<&'static str> {
+/// Returns the shared events that a log contains.
+fn logged_events(log: &str) -> Vec<&'static str> {
     let has = |event: &&str| !lines_of(log, event).is_empty();
     SHARED.into_iter().filter(has).collect()
 }
 
-/// The lines of one event in a log.
+/// Returns the lines of an event in a log.
 fn lines_of<'a>(log: &'a str, event: &str) -> Vec<&'a str> {
     log.lines()
         .filter(|line| line.split(' ').next() == Some(event))
         .collect()
 }
 
-/// Checks that a log has lines of these shared events and of no other.
-fn has_fired(log: &str, expected: &[&str]) -> Result<()> {
-    let fired = fired(log);
-    ensure!(fired == expected, "{fired:?}, not {expected:?}: {log}");
+/// Checks that a log contains these shared events and no other ones.
+fn expect_events(log: &str, expected: &[&str]) -> Result<()> {
+    let logged_events = logged_events(log);
+    ensure!(
+        logged_events == expected,
+        "{logged_events:?}, not {expected:?}: {log}"
+    );
     Ok(())
 }
 
-/// Checks that there is one warning for each name of no event, in this order, and no other.
+/// Checks that stderr has one warning for each unknown name, in this order, and no other warnings.
 ///
-/// Each comes with the place that stands between the program's name and the warning.
-fn has_warned(stderr: &str, expected: &[(String, &str)]) -> Result<()> {
+/// Each name comes with the location between the program's name and the warning.
+fn expect_warnings(stderr: &str, expected: &[(String, &str)]) -> Result<()> {
     let warnings: Vec<&str> = stderr
         .lines()
         .filter(|line| line.contains("warning: "))
@@ -88,16 +95,16 @@ fn has_warned(stderr: &str, expected: &[(String, &str)]) -> Result<()> {
         warnings.len() == expected.len(),
         "not {expected:?}: {warnings:?}"
     );
-    for (line, (place, name)) in warnings.iter().zip(expected) {
+    for (line, (location, name)) in warnings.iter().zip(expected) {
         let (program, rest) = line.split_once(':').unwrap_or_default();
         ensure!(program.ends_with("qemu-pr-helper"), "{line}");
-        ensure!(rest.starts_with(&format!("{place} warning: ")), "{line}");
+        ensure!(rest.starts_with(&format!("{location} warning: ")), "{line}");
         ensure!(rest.contains(&format!("'{name}'")), "no '{name}': {line}");
     }
     Ok(())
 }
 
-/// The text of a file that may not be there yet.
-fn text_of(path: &Path) -> String {
+/// Returns the text of a file; empty if it does not exist yet.
+fn read_or_empty(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }

@@ -1,18 +1,19 @@
-//! What a name or a pattern switches on and off, and which names are warned of.
+//! Event names and patterns that enable and disable events, and warnings about unknown names.
 
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    ACCEPT, ACCEPT_COMPLETE, LISTEN, LISTEN_COMPLETE, SHARED, has_fired, has_warned, stderr_of,
+    ACCEPT, ACCEPT_COMPLETE, LISTEN, LISTEN_COMPLETE, SHARED, expect_events, expect_warnings,
+    run_traced,
 };
 use crate::case::Case;
 use crate::helper::Helper;
 use crate::scratch::Scratch;
 
-/// What fits two events, and has no asterisk that would make it a pattern.
+/// Matches two events, but is not a pattern, because it has no asterisk.
 const AMBIGUOUS: &str = "qio_channel_socket_??????_complete";
 
-/// Values, and the events that they bring forth, without a warning.
+/// Values without a warning, and the enabled events.
 const SILENT: [(&str, &[&str], &[&str]); 26] = [
     ("name_of_listen", &[LISTEN], &[LISTEN]),
     (
@@ -45,12 +46,12 @@ const SILENT: [(&str, &[&str], &[&str]); 26] = [
         &[ACCEPT, ACCEPT_COMPLETE],
     ),
     (
-        "asterisks_for_nothing",
+        "asterisks_that_match_nothing",
         &["*socket*_listen*"],
         &[LISTEN, LISTEN_COMPLETE],
     ),
     (
-        "asterisk_twice_tried",
+        "asterisk_with_backtracking",
         &["*_*_complete"],
         &[LISTEN_COMPLETE, ACCEPT_COMPLETE],
     ),
@@ -67,7 +68,7 @@ const SILENT: [(&str, &[&str], &[&str]); 26] = [
         &["qio_channel_socket_??????_c*"],
         &[LISTEN_COMPLETE, ACCEPT_COMPLETE],
     ),
-    ("question_mark_wants_a_character", &["socket_listen?*"], &[]),
+    ("question_mark_needs_a_character", &["socket_listen?*"], &[]),
     ("question_marks_in_a_name", &["socket_l??ten"], &[LISTEN]),
     (
         "disabled_name",
@@ -98,7 +99,7 @@ const SILENT: [(&str, &[&str], &[&str]); 26] = [
     ),
 ];
 
-/// Values, and the names that they warn of while the helper serves.
+/// Values with unknown names, about which the helper warns.
 const WARNED: [(&str, &[&str], &[&str]); 19] = [
     ("unknown_name", &["no_such_event"], &["no_such_event"]),
     (
@@ -124,7 +125,7 @@ const WARNED: [(&str, &[&str], &[&str]); 19] = [
         &[" socket_listen"],
     ),
     (
-        "blank_behind_a_name",
+        "blank_after_a_name",
         &["socket_listen "],
         &["socket_listen "],
     ),
@@ -137,7 +138,7 @@ const WARNED: [(&str, &[&str], &[&str]); 19] = [
     ("two_dashes", &["--socket_listen"], &["-socket_listen"]),
     ("last_of_two_names", &["enable=one,enable=two"], &["two"]),
     ("key_as_a_name", &["file"], &["file"]),
-    // No value at all is no name, but a part without a name is one that no event has.
+    // An empty value has no name, but an empty name is an unknown name.
     ("empty_name", &["enable="], &[""]),
     ("dash", &["-"], &[""]),
 ];
@@ -150,9 +151,10 @@ pub(crate) fn cases() -> Vec<Case> {
         }));
     }
     for (name, values, unknown) in WARNED {
-        cases.push(Case::new(format!("{name}_is_warned_of"), move |helper| {
-            served(helper, values, &[], unknown)
-        }));
+        cases.push(Case::new(
+            format!("{name}_causes_a_warning"),
+            move |helper| served(helper, values, &[], unknown),
+        ));
     }
     cases.push(Case::new(
         "question_marks_in_a_name_find_one_event",
@@ -163,26 +165,30 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn served(helper: &Helper, values: &[&str], events: &[&str], unknown: &[&str]) -> Result<()> {
     let scratch = Scratch::new()?;
-    let stderr = stderr_of(helper, &scratch, values)?;
-    has_fired(&stderr, events)?;
+    let stderr = run_traced(helper, &scratch, values)?;
+    expect_events(&stderr, events)?;
     let expected: Vec<_> = unknown.iter().map(|name| (String::new(), *name)).collect();
-    has_warned(&stderr, &expected)?;
+    expect_warnings(&stderr, &expected)?;
     let silent = events.is_empty() && unknown.is_empty();
     ensure!(!silent || stderr.is_empty(), "{stderr}");
     Ok(())
 }
 
-/// Without an asterisk it is the name of one event: the first in the list that fits.
+/// Without an asterisk, it is the name of one event: the first match in the list.
 fn first_match(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let list = helper.bare(&scratch).args(["-T", "help"]).finish()?.stdout;
+    let list = helper
+        .launch(&scratch)
+        .args(["-T", "help"])
+        .finish()?
+        .stdout;
     let both = [LISTEN_COMPLETE, ACCEPT_COMPLETE];
     let first = list.lines().find(|line| both.contains(line));
-    let first = first.context("neither is in the list")?;
-    has_fired(&stderr_of(helper, &scratch, &[AMBIGUOUS])?, &[first])?;
+    let first = first.context("neither event is in the list")?;
+    expect_events(&run_traced(helper, &scratch, &[AMBIGUOUS])?, &[first])?;
 
     let others: Vec<&str> = SHARED.into_iter().filter(|event| *event != first).collect();
     ensure!(others.len() == 3, "{others:?}");
     let disabled = format!("-{AMBIGUOUS}");
-    has_fired(&stderr_of(helper, &scratch, &["*", &disabled])?, &others)
+    expect_events(&run_traced(helper, &scratch, &["*", &disabled])?, &others)
 }

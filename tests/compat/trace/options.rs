@@ -1,17 +1,17 @@
-//! The option's values: their keys, which of them are refused, and the list of the events.
+//! Values of the option: keys, rejected values, and the list of events.
 
 use std::fs;
 
 use anyhow::{Result, ensure};
 
-use super::{ACCEPT, LISTEN, SHARED, has_fired, has_warned, stderr_of, tracing};
+use super::{ACCEPT, LISTEN, SHARED, expect_events, expect_warnings, launch_traced, run_traced};
 use crate::case::Case;
 use crate::differences::Row;
 use crate::helper::Helper;
 use crate::process::Finished;
 use crate::scratch::Scratch;
 
-/// Arguments that end with the list of events and status 0.
+/// Arguments that print the list of events and exit with status 0.
 const HELP: [(&str, &[&str]); 11] = [
     ("short", &["-T", "help"]),
     ("attached", &["-Thelp"]),
@@ -26,7 +26,7 @@ const HELP: [(&str, &[&str]); 11] = [
     ("before_a_file", &["-T", "help,file=log"]),
 ];
 
-/// Values that are refused, and a word of the reason. `{}` is the case's folder.
+/// Values that are rejected, and a word of the message. `{}` is the case's directory.
 const REFUSED: [(&str, &[&str], &str); 19] = [
     ("unknown_key", &["bad=1"], "'bad'"),
     ("unknown_key_after_help", &["help,bad=1"], "'bad'"),
@@ -39,7 +39,7 @@ const REFUSED: [(&str, &[&str], &str); 19] = [
         "'bad'",
     ),
     (
-        "unknown_key_behind_file",
+        "unknown_key_after_a_file_option",
         &["file={}/log", "bad=1"],
         "'bad'",
     ),
@@ -53,11 +53,11 @@ const REFUSED: [(&str, &[&str], &str); 19] = [
     ),
     ("empty_events_file_name", &["events="], "No such file"),
     (
-        "file_in_a_missing_folder",
+        "file_in_a_missing_directory",
         &["file={}/none/log"],
         "none/log",
     ),
-    ("file_that_is_a_folder", &["file={}"], "directory"),
+    ("file_that_is_a_directory", &["file={}"], "directory"),
     ("empty_file_name", &["x*,file="], "No such file"),
     ("file_with_a_percent_sign", &["file={}/log%"], "/log%"),
     (
@@ -69,7 +69,7 @@ const REFUSED: [(&str, &[&str], &str); 19] = [
     ("file_with_another_letter", &["file={}/log%s"], "/log%s"),
 ];
 
-/// Values, and the events that they bring forth.
+/// Values, and the enabled events.
 const KEYS: [(&str, &[&str], &[&str]); 8] = [
     ("nothing", &[""], &[]),
     ("enable", &["enable=socket_listen"], &[LISTEN]),
@@ -101,7 +101,7 @@ const KEYS: [(&str, &[&str], &[&str]); 8] = [
     ),
 ];
 
-/// Words without an equals sign: the value, and what the original then does.
+/// Words without an equals sign, and the original's interpretation.
 const SHORT_FORMS: [(&str, &str, Short); 4] = [
     ("file", "no_such_event,file", Short::File("on")),
     ("no_file", "no_such_event,nofile", Short::File("off")),
@@ -109,12 +109,12 @@ const SHORT_FORMS: [(&str, &str, Short); 4] = [
     ("no_enable", "socket_listen,noenable", Short::Event("off")),
 ];
 
-/// What the original makes of a word without an equals sign.
+/// The original's interpretation of a word without an equals sign.
 #[derive(Clone, Copy, Debug)]
 enum Short {
-    /// The log goes to a file of this name.
+    /// The name of the log file.
     File(&'static str),
-    /// It looks for an event of this name.
+    /// The name of an event.
     Event(&'static str),
 }
 
@@ -128,8 +128,8 @@ pub(crate) fn cases() -> Vec<Case> {
     for (name, values, word) in REFUSED {
         cases.push(Case::new(format!("{name}_is_refused"), move |helper| {
             let scratch = Scratch::new()?;
-            let finished = tracing(helper, &scratch, values).finish()?;
-            finished.refused(word)?;
+            let finished = launch_traced(helper, &scratch, values).finish()?;
+            finished.expect_failure(word)?;
             ensure!(finished.stdout.is_empty(), "{finished:?}");
             ensure!(scratch.names()?.is_empty(), "{:?}", scratch.names()?);
             Ok(())
@@ -138,9 +138,9 @@ pub(crate) fn cases() -> Vec<Case> {
     for (name, values, events) in KEYS {
         cases.push(Case::new(format!("{name}_is_served"), move |helper| {
             let scratch = Scratch::new()?;
-            let stderr = stderr_of(helper, &scratch, values)?;
-            has_fired(&stderr, events)?;
-            has_warned(&stderr, &[])
+            let stderr = run_traced(helper, &scratch, values)?;
+            expect_events(&stderr, events)?;
+            expect_warnings(&stderr, &[])
         }));
     }
     for (name, value, short) in SHORT_FORMS {
@@ -150,11 +150,11 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     cases.extend([
         Case::new("events_without_an_equals_sign_is_refused", short_events),
-        Case::new("option_before_a_wrong_one_is_applied", in_order),
-        Case::new("parts_act_in_an_order_of_their_own", parts_in_order),
+        Case::new("option_before_an_invalid_one_is_applied", in_order),
+        Case::new("keys_are_processed_in_fixed_order", keys_in_order),
         Case::new("help_lists_the_shared_events_once", lists_shared),
         Case::new("help_after_an_unknown_event", help_after_unknown),
-        Case::new("help_before_a_relative_path", before_a_mistake).row(Row::OptionsInOrder),
+        Case::new("help_before_a_relative_path", before_an_error).row(Row::OptionsInOrder),
         Case::new("mistake_before_version", before_version).row(Row::OptionsInOrder),
     ]);
     cases
@@ -162,17 +162,17 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn help(helper: &Helper, arguments: &[&str]) -> Result<()> {
     let scratch = Scratch::new()?;
-    let finished = helper.serving(&scratch).args(arguments).finish()?;
+    let finished = helper.launch_serving(&scratch).args(arguments).finish()?;
     lists_events(&finished)?;
-    finished.succeeded()?;
+    finished.expect_success()?;
     ensure!(scratch.names()?.is_empty(), "{:?}", scratch.names()?);
     Ok(())
 }
 
-/// Checks that it ended well and has printed names, one in a line, and nothing else.
+/// Checks that the helper exited with status 0 and printed only names, one in a line.
 pub(crate) fn lists_events(finished: &Finished) -> Result<()> {
     ensure!(finished.status.success(), "{finished:?}");
-    ensure!(!finished.stdout.is_empty(), "no event is listed");
+    ensure!(!finished.stdout.is_empty(), "the list has no event");
     ensure!(finished.stdout.ends_with('\n'), "{finished:?}");
     for line in finished.stdout.lines() {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
@@ -186,7 +186,7 @@ pub(crate) fn lists_events(finished: &Finished) -> Result<()> {
 
 fn lists_shared(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let finished = helper.bare(&scratch).args(["-T", "help"]).finish()?;
+    let finished = helper.launch(&scratch).args(["-T", "help"]).finish()?;
     for event in SHARED {
         let count = finished.stdout.lines().filter(|line| *line == event);
         ensure!(count.count() == 1, "{event}: {}", finished.stdout);
@@ -197,86 +197,90 @@ fn lists_shared(helper: &Helper) -> Result<()> {
 fn help_after_unknown(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let values = ["no_such_event", "help"];
-    let finished = tracing(helper, &scratch, &values).finish()?;
+    let finished = launch_traced(helper, &scratch, &values).finish()?;
     lists_events(&finished)?;
-    has_warned(&finished.stderr, &[(String::new(), "no_such_event")])
+    expect_warnings(&finished.stderr, &[(String::new(), "no_such_event")])
 }
 
 fn short_form(helper: &Helper, value: &str, short: Short) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = tracing(helper, &scratch, &[value]);
+    let launch = launch_traced(helper, &scratch, &[value]);
     if helper.differs(Row::ShortForm) {
         let (_, word) = value.split_once(',').unwrap_or_default();
-        launch.finish()?.refused(word)?;
+        launch.finish()?.expect_failure(word)?;
         ensure!(scratch.names()?.is_empty(), "{:?}", scratch.names()?);
         return Ok(());
     }
     let mut running = launch.start()?;
     ensure!(running.terminate()?.success());
-    running.says("deprecated")?;
+    running.wait_for_stderr("deprecated")?;
     match short {
         Short::File(name) => ensure!(scratch.names()? == [name], "{:?}", scratch.names()?),
-        Short::Event(name) => running.says(&format!("'{name}'"))?,
+        Short::Event(name) => running.wait_for_stderr(&format!("'{name}'"))?,
     }
     Ok(())
 }
 
-/// Refused by both: the original does not find a file `on`.
+/// Both helpers reject it: the original does not find a file `on`.
 fn short_events(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = tracing(helper, &scratch, &["socket_listen,events"]);
-    launch.finish()?.refused("events")
+    let launch = launch_traced(helper, &scratch, &["socket_listen,events"]);
+    launch.finish()?.expect_failure("events")
 }
 
-/// The warning of the first occurrence comes although the second is an error.
+/// The first value causes a warning although the second is an error.
 fn in_order(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let finished = tracing(helper, &scratch, &["no_such_event", "bad=1"]).finish()?;
-    finished.refused("'bad'")?;
-    has_warned(&finished.stderr, &[(String::new(), "no_such_event")])
+    let finished = launch_traced(helper, &scratch, &["no_such_event", "bad=1"]).finish()?;
+    finished.expect_failure("'bad'")?;
+    expect_warnings(&finished.stderr, &[(String::new(), "no_such_event")])
 }
 
-/// First enable, then events, then file, however they are written.
-fn parts_in_order(helper: &Helper) -> Result<()> {
+/// The keys are processed in the order enable, events, file, regardless of their order in the
+/// value.
+fn keys_in_order(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let list = scratch.path("events");
     fs::write(&list, "second\n")?;
     let value = "file={}/none/log,events={}/events,enable=first";
-    let finished = tracing(helper, &scratch, &[value]).finish()?;
-    finished.refused("none/log")?;
-    let place = format!("{}:1:", list.display());
-    has_warned(
+    let finished = launch_traced(helper, &scratch, &[value]).finish()?;
+    finished.expect_failure("none/log")?;
+    let location = format!("{}:1:", list.display());
+    expect_warnings(
         &finished.stderr,
-        &[(String::new(), "first"), (place, "second")],
+        &[(String::new(), "first"), (location, "second")],
     )?;
     let last = finished.stderr.lines().last().unwrap_or_default();
     ensure!(last.contains("none/log"), "{finished:?}");
 
     fs::write(&list, "socket_listen\n")?;
     let value = "events={}/events,enable=-socket_listen";
-    has_fired(&stderr_of(helper, &scratch, &[value])?, &[LISTEN])
+    expect_events(&run_traced(helper, &scratch, &[value])?, &[LISTEN])
 }
 
-fn before_a_mistake(helper: &Helper) -> Result<()> {
+fn before_an_error(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let arguments = ["-T", "help", "-k", "relative"];
-    let finished = helper.bare(&scratch).args(arguments).finish()?;
+    let finished = helper.launch(&scratch).args(arguments).finish()?;
     if helper.differs(Row::OptionsInOrder) {
-        return finished.refused("absolute");
+        return finished.expect_failure("absolute");
     }
     lists_events(&finished)?;
-    finished.succeeded()
+    finished.expect_success()
 }
 
 fn before_version(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let finished = helper.bare(&scratch).args(["-T", "bad=1", "-V"]).finish()?;
+    let finished = helper
+        .launch(&scratch)
+        .args(["-T", "bad=1", "-V"])
+        .finish()?;
     if !helper.differs(Row::OptionsInOrder) {
-        return finished.refused("'bad'");
+        return finished.expect_failure("'bad'");
     }
     ensure!(
         finished.stdout.starts_with("qemu-pr-helper "),
         "{finished:?}"
     );
-    finished.succeeded()
+    finished.expect_success()
 }

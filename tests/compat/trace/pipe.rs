@@ -1,4 +1,4 @@
-//! A FIFO as the log's file: readers that are not there, come, and leave.
+//! A FIFO as the log file: no reader, and readers that open, close, or do not read.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read};
@@ -12,25 +12,25 @@ use anyhow::{Result, ensure};
 use rustix::fs::OFlags;
 use rustix::pipe::fcntl_setpipe_size;
 
-use super::{ACCEPT_COMPLETE, LISTEN, lines_of, tracing};
+use super::{ACCEPT_COMPLETE, LISTEN, launch_traced, lines_of};
 use crate::case::Case;
-use crate::client::DEADLINE;
+use crate::client::TIMEOUT;
 use crate::differences::Row;
 use crate::helper::Helper;
 use crate::process::wait_until;
 use crate::scratch::Scratch;
 use crate::socket::make_fifo;
 
-/// More clients than a small pipe has room for the lines of.
+/// Number of clients; their events exceed the capacity of a small pipe.
 const CLIENTS: usize = 200;
 
-/// How long a helper is looked at that should not go on.
-const STILL: Duration = Duration::from_millis(500);
+/// Observation time of a helper that must block.
+const OBSERVATION_TIME: Duration = Duration::from_millis(500);
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case::new("pipe_has_the_log", read_from_the_start),
-        Case::new("pipe_whose_reader_leaves_is_no_end", reader_leaves),
+        Case::new("pipe_receives_the_log", read_from_the_start),
+        Case::new("reader_that_closes_does_not_stop_the_helper", reader_closes),
         Case::new("pipe_without_a_reader", no_reader).row(Row::TracePipe),
         Case::new("pipe_that_is_full", full).row(Row::TracePipe),
     ]
@@ -43,7 +43,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Opens it without waiting for a writer.
+    /// Opens the FIFO without waiting for a writer.
     fn open(path: &Path) -> Result<Self> {
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         let file = File::options().read(true).custom_flags(flags).open(path)?;
@@ -54,11 +54,11 @@ impl Reader {
     }
 
     /// Waits for a line of an event.
-    fn sees(&mut self, event: &str) -> Result<()> {
+    fn wait_for_event(&mut self, event: &str) -> Result<()> {
         wait_until(&format!("`{event}` in the pipe"), || {
             let mut bytes = [0; 4096];
             match self.file.read(&mut bytes) {
-                // None while there is no writer.
+                // Length 0 while there is no writer.
                 Ok(length) => self.text += &String::from_utf8_lossy(&bytes[..length]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Err(error.into()),
@@ -73,20 +73,20 @@ fn read_from_the_start(helper: &Helper) -> Result<()> {
     make_fifo(&scratch.path("pipe"))?;
     let mut reader = Reader::open(&scratch.path("pipe"))?;
     let value = "*socket_*,file=pipe";
-    let mut running = tracing(helper, &scratch, &[value]).start()?;
-    reader.sees(LISTEN)?;
-    reader.sees(ACCEPT_COMPLETE)?;
+    let mut running = launch_traced(helper, &scratch, &[value]).start()?;
+    reader.wait_for_event(LISTEN)?;
+    reader.wait_for_event(ACCEPT_COMPLETE)?;
     ensure!(running.terminate()?.success());
     ensure!(running.stderr()?.is_empty(), "{}", running.stderr()?);
     Ok(())
 }
 
-fn reader_leaves(helper: &Helper) -> Result<()> {
+fn reader_closes(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     make_fifo(&scratch.path("pipe"))?;
     let reader = Reader::open(&scratch.path("pipe"))?;
     let value = "*socket_*,file=pipe";
-    let mut running = tracing(helper, &scratch, &[value]).start()?;
+    let mut running = launch_traced(helper, &scratch, &[value]).start()?;
     drop(reader);
     for _ in 0..3 {
         running.client()?;
@@ -98,24 +98,27 @@ fn reader_leaves(helper: &Helper) -> Result<()> {
 fn no_reader(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     make_fifo(&scratch.path("pipe"))?;
-    // The warning comes before the file is opened.
+    // The warning is written before the file is opened.
     let values = ["no_such_event", "*socket_*,file=pipe"];
-    let launch = tracing(helper, &scratch, &values);
+    let launch = launch_traced(helper, &scratch, &values);
     let mut running = launch.spawn()?;
-    running.says("'no_such_event'")?;
+    running.wait_for_stderr("'no_such_event'")?;
     let mut reader;
     if helper.differs(Row::TracePipe) {
         running.wait_until_ready()?;
         reader = Reader::open(&scratch.path("pipe"))?;
     } else {
-        thread::sleep(STILL);
-        ensure!(!running.has_ended()?);
-        ensure!(!scratch.socket().exists(), "it started without a reader");
+        thread::sleep(OBSERVATION_TIME);
+        ensure!(!running.has_exited()?);
+        ensure!(
+            !scratch.socket().exists(),
+            "the helper started without a reader"
+        );
         reader = Reader::open(&scratch.path("pipe"))?;
         running.wait_until_ready()?;
     }
     running.client()?;
-    reader.sees(ACCEPT_COMPLETE)?;
+    reader.wait_for_event(ACCEPT_COMPLETE)?;
     ensure!(running.terminate()?.success());
     Ok(())
 }
@@ -127,28 +130,32 @@ fn full(helper: &Helper) -> Result<()> {
     let reader = Reader::open(&scratch.path("pipe"))?;
     fcntl_setpipe_size(&reader.file, 4096)?;
     let value = "*socket_*,file=pipe";
-    let mut running = tracing(helper, &scratch, &[value]).start()?;
-    let goes_on = helper.differs(Row::TracePipe);
-    let patience = if goes_on { DEADLINE } else { STILL };
+    let mut running = launch_traced(helper, &scratch, &[value]).start()?;
+    let keeps_serving = helper.differs(Row::TracePipe);
+    let timeout = if keeps_serving {
+        TIMEOUT
+    } else {
+        OBSERVATION_TIME
+    };
     let mut greeted = 0;
-    while greeted < CLIENTS && is_greeted(running.socket(), patience) {
+    while greeted < CLIENTS && is_greeted(running.socket(), timeout) {
         greeted += 1;
     }
-    if goes_on {
+    if keeps_serving {
         ensure!(greeted == CLIENTS, "{greeted} clients were greeted");
         ensure!(running.terminate()?.success());
         return Ok(());
     }
-    ensure!(greeted < CLIENTS, "nobody had to wait");
-    ensure!(!running.has_ended()?);
+    ensure!(greeted < CLIENTS, "no client had to wait");
+    ensure!(!running.has_exited()?);
     Ok(())
 }
 
-/// Whether a client gets a word from the helper before its patience is at an end.
-fn is_greeted(socket: &Path, patience: Duration) -> bool {
+/// Returns whether a client is greeted before the timeout.
+fn is_greeted(socket: &Path, timeout: Duration) -> bool {
     let greeting = || {
         let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(patience))?;
+        stream.set_read_timeout(Some(timeout))?;
         stream.read_exact(&mut [0; 4])
     };
     greeting().is_ok()

@@ -1,4 +1,4 @@
-//! What is said about descriptors that are no SCSI devices, byte by byte.
+//! Exact responses for descriptors that are not SCSI devices.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -11,78 +11,82 @@ use anyhow::{Result, bail};
 use linux_util::sg_io::{Data, sg_io};
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, memfd_create, openat};
 
-use super::{NO_SCSI, is_sense, with_client};
+use super::{NOT_SCSI, expect_sense, with_client};
 use crate::case::Case;
 use crate::client::{pr_in, pr_out};
 use crate::helper::Helper;
 
-/// ILLEGAL REQUEST, invalid command operation code: not for a descriptor that cannot be written.
+/// ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE: response for a descriptor without write access.
 const READ_ONLY: (u8, u8, u8) = (5, 0x20, 0);
 
-/// Something to send as a device.
-struct Thing {
+/// A file that is sent as a device.
+struct TestFile {
     name: &'static str,
     open: fn() -> Result<OwnedFd>,
-    /// The sense that PERSISTENT RESERVE OUT earns.
+    /// Sense data of PERSISTENT RESERVE OUT.
     out: (u8, u8, u8),
 }
 
-impl Thing {
+impl TestFile {
     const fn new(name: &'static str, open: fn() -> Result<OwnedFd>, out: (u8, u8, u8)) -> Self {
         Self { name, open, out }
     }
 }
 
-const THINGS: [Thing; 15] = [
-    Thing::new("null_device", || null(OFlags::RDWR), NO_SCSI),
-    Thing::new("null_device_read_only", || null(OFlags::RDONLY), READ_ONLY),
-    Thing::new("null_device_write_only", || null(OFlags::WRONLY), NO_SCSI),
-    Thing::new("null_device_as_a_path", || null(OFlags::PATH), READ_ONLY),
-    Thing::new(
+const FILES: [TestFile; 15] = [
+    TestFile::new("null_device", || null(OFlags::RDWR), NOT_SCSI),
+    TestFile::new("null_device_read_only", || null(OFlags::RDONLY), READ_ONLY),
+    TestFile::new("null_device_write_only", || null(OFlags::WRONLY), NOT_SCSI),
+    TestFile::new("null_device_as_a_path", || null(OFlags::PATH), READ_ONLY),
+    TestFile::new(
         "null_device_in_append_mode",
         || null(OFlags::RDWR | OFlags::APPEND),
-        NO_SCSI,
+        NOT_SCSI,
     ),
-    Thing::new(
+    TestFile::new(
         "zero_device",
         || Ok(open("/dev/zero", OFlags::RDWR)?),
-        NO_SCSI,
+        NOT_SCSI,
     ),
-    Thing::new(
+    TestFile::new(
         "terminal",
         || Ok(open("/dev/ptmx", OFlags::RDWR | OFlags::NOCTTY)?),
-        NO_SCSI,
+        NOT_SCSI,
     ),
-    Thing::new("regular_file", || Ok(tempfile::tempfile()?.into()), NO_SCSI),
-    Thing::new(
+    TestFile::new(
+        "regular_file",
+        || Ok(tempfile::tempfile()?.into()),
+        NOT_SCSI,
+    ),
+    TestFile::new(
         "regular_file_read_only",
         || Ok(open("/proc/self/exe", OFlags::RDONLY)?),
         READ_ONLY,
     ),
-    Thing::new(
+    TestFile::new(
         "memory_file",
-        || Ok(memfd_create("thing", MemfdFlags::empty())?),
-        NO_SCSI,
+        || Ok(memfd_create("test", MemfdFlags::empty())?),
+        NOT_SCSI,
     ),
-    Thing::new("folder", || Ok(File::open("/")?.into()), READ_ONLY),
-    Thing::new("pipe_to_read", || Ok(rustix::pipe::pipe()?.0), READ_ONLY),
-    Thing::new("pipe_to_write", || Ok(rustix::pipe::pipe()?.1), NO_SCSI),
-    Thing::new("unix_socket", || Ok(UnixStream::pair()?.0.into()), NO_SCSI),
-    Thing::new(
+    TestFile::new("directory", || Ok(File::open("/")?.into()), READ_ONLY),
+    TestFile::new("pipe_to_read", || Ok(rustix::pipe::pipe()?.0), READ_ONLY),
+    TestFile::new("pipe_to_write", || Ok(rustix::pipe::pipe()?.1), NOT_SCSI),
+    TestFile::new("unix_socket", || Ok(UnixStream::pair()?.0.into()), NOT_SCSI),
+    TestFile::new(
         "listening_socket",
         || Ok(TcpListener::bind("127.0.0.1:0")?.into()),
-        NO_SCSI,
+        NOT_SCSI,
     ),
 ];
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for Thing { name, open, out } in THINGS {
+    for TestFile { name, open, out } in FILES {
         cases.push(Case::new(
             format!("in_to_{name}_is_answered"),
             move |helper| {
                 with_client(helper, |client| {
-                    is_sense(&client.command(&pr_in(0, 8192), &[], open()?)?, NO_SCSI)
+                    expect_sense(&client.command(&pr_in(0, 8192), &[], open()?)?, NOT_SCSI)
                 })
             },
         ));
@@ -90,15 +94,15 @@ pub(crate) fn cases() -> Vec<Case> {
             format!("out_to_{name}_is_answered"),
             move |helper| {
                 with_client(helper, |client| {
-                    is_sense(&client.command(&pr_out(0, 0, 24), &[0; 24], open()?)?, out)?;
-                    // The connection is good for more.
-                    is_sense(&client.command(&pr_in(0, 8), &[], open()?)?, NO_SCSI)
+                    expect_sense(&client.command(&pr_out(0, 0, 24), &[0; 24], open()?)?, out)?;
+                    // The connection must still work.
+                    expect_sense(&client.command(&pr_in(0, 8), &[], open()?)?, NOT_SCSI)
                 })
             },
         ));
     }
     cases.push(Case::new(
-        "answer_follows_the_errno_of_the_device",
+        "sense_follows_the_errno_of_the_device",
         follows_errno,
     ));
     for action in [0, 1, 6, 7, 31] {
@@ -106,11 +110,11 @@ pub(crate) fn cases() -> Vec<Case> {
         cases.push(Case::new(name, move |helper| {
             with_client(helper, |client| {
                 let device = null(OFlags::RDONLY)?;
-                is_sense(
+                expect_sense(
                     &client.command(&pr_out(action, 5, 24), &[0; 24], &device)?,
                     READ_ONLY,
                 )?;
-                is_sense(
+                expect_sense(
                     &client.command(&pr_out(action, 5, 0), &[], device)?,
                     READ_ONLY,
                 )
@@ -128,19 +132,20 @@ fn null(flags: OFlags) -> Result<OwnedFd> {
     Ok(open("/dev/null", flags)?)
 }
 
-/// Kernels differ in what an event queue says to an unknown ioctl, and so does the sense.
+/// The error of an event queue for an unknown ioctl differs between kernels, and so does the sense
+/// data.
 fn follows_errno(helper: &Helper) -> Result<()> {
     use rustix::event::epoll::{CreateFlags, create};
     let queue = create(CreateFlags::CLOEXEC)?;
     let none = Duration::ZERO;
     let expected = match sg_io(queue.as_fd(), &pr_in(0, 8), Data::None, &mut [], none) {
         Err(error) if error.kind() == ErrorKind::InvalidInput => (5, 0x24, 0),
-        Err(_) => NO_SCSI,
-        Ok(done) => bail!("an event queue took a command: {done:?}"),
+        Err(_) => NOT_SCSI,
+        Ok(done) => bail!("an event queue accepted a command: {done:?}"),
     };
     with_client(helper, |client| {
-        is_sense(&client.command(&pr_in(0, 8), &[], &queue)?, expected)?;
-        is_sense(
+        expect_sense(&client.command(&pr_in(0, 8), &[], &queue)?, expected)?;
+        expect_sense(
             &client.command(&pr_out(0, 0, 24), &[0; 24], &queue)?,
             expected,
         )
