@@ -1,4 +1,4 @@
-//! Builds what machines and benchmarks run, and asks cargo where the results are.
+//! Builds programs with cargo and returns the paths of the executables.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,37 +11,36 @@ use crate::process;
 
 /// A program that cargo built.
 pub(crate) struct Program {
-    /// The binary.
+    /// Path of the executable.
     pub(crate) executable: PathBuf,
-    /// The folder of its package, where `cargo test` would run it.
-    pub(crate) folder: PathBuf,
+    /// Directory of its package, which is the working directory of `cargo test`.
+    pub(crate) dir: PathBuf,
 }
 
-/// Cargo's target folder, wherever the configuration or `CARGO_TARGET_DIR` puts it.
-pub(crate) fn target_folder() -> Result<PathBuf> {
+/// Returns cargo's target directory, which the configuration or `CARGO_TARGET_DIR` can move.
+pub(crate) fn target_dir() -> Result<PathBuf> {
     let answer: Value = metadata(&["--no-deps"])?;
     answer["target_directory"]
         .as_str()
         .map(PathBuf::from)
-        .context("cargo metadata did not name the target folder")
+        .context("cargo metadata did not print the target directory")
 }
 
-/// What cargo says of the workspace.
+/// Returns the output of `cargo metadata`.
 pub(crate) fn metadata<T: DeserializeOwned>(arguments: &[&str]) -> Result<T> {
     let mut command = cargo();
     command
         .args(["metadata", "--format-version=1"])
         .args(arguments);
     let answer = process::output(&mut command)?;
-    serde_json::from_slice(&answer).context("cargo metadata did not print what it should")
+    serde_json::from_slice(&answer).context("cargo metadata printed unexpected JSON")
 }
 
-/// What the compiler calls this machine.
+/// Returns the target triple of this machine.
 pub(crate) fn host() -> Result<String> {
     let version = process::text(Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
-    host.map(str::to_owned)
-        .context("rustc did not say what it compiles for")
+    host.map(str::to_owned).context("rustc -vV printed no host")
 }
 
 /// Builds the helper.
@@ -54,13 +53,13 @@ pub(crate) fn helper() -> Result<PathBuf> {
     Ok(built.executable)
 }
 
-/// Builds the operator's client.
+/// Builds `prhctl`.
 pub(crate) fn prhctl() -> Result<PathBuf> {
     let built = build(&["build", "--bin=prhctl", "--package=prhctl"], "prhctl")?;
     Ok(built.executable)
 }
 
-/// Builds a program of the workspace as it is installed; its package has the same name.
+/// Builds the release version of a program; its package has the same name.
 pub(crate) fn release(name: &str) -> Result<PathBuf> {
     let built = build(
         &[
@@ -74,32 +73,33 @@ pub(crate) fn release(name: &str) -> Result<PathBuf> {
     Ok(built.executable)
 }
 
-/// Builds the helper as it is installed, but without trace points, in a target folder of its own.
+/// Builds the release version of the helper without trace points, in a target directory of its own.
 pub(crate) fn untraced() -> Result<PathBuf> {
     let mut command = cargo();
     command
         .env("RUSTFLAGS", "--cfg untraced")
-        .env("CARGO_TARGET_DIR", target_folder()?.join("untraced"))
+        .env("CARGO_TARGET_DIR", target_dir()?.join("untraced"))
         .args(["build", "--release", "--package=qemu-pr-helper"]);
-    Ok(built_by(command, "qemu-pr-helper")?.executable)
+    Ok(run_build(command, "qemu-pr-helper")?.executable)
 }
 
-/// The programs that are installed.
+/// The installed programs.
 pub(crate) struct Installed {
     /// The helper.
     pub(crate) helper: PathBuf,
-    /// The operator's client.
+    /// Path of `prhctl`.
     pub(crate) prhctl: PathBuf,
 }
 
-/// Builds what packages have in them: both programs as they are released, with static probes, without symbols and
-/// without the paths of this machine, so that others build the same. In a target folder of its own.
+/// Builds the programs of the packages: release builds with static probes, without symbols and
+/// without paths of this machine, so that the build is reproducible. They have a target directory
+/// of their own.
 pub(crate) fn packaged() -> Result<Installed> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
-    let home = home.context("there is neither CARGO_HOME nor HOME")?;
+    let home = home.context("neither CARGO_HOME nor HOME is set")?;
     let sources = root().canonicalize()?;
-    // The last that fits counts.
+    // The last matching prefix is used.
     let flags = [
         (home.as_path(), "cargo"),
         (sources.as_path(), "qemu-pr-helper"),
@@ -109,13 +109,13 @@ pub(crate) fn packaged() -> Result<Installed> {
     command
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
-        .env("CARGO_TARGET_DIR", target_folder()?.join("packaged"))
+        .env("CARGO_TARGET_DIR", target_dir()?.join("packaged"))
         .args(["build", "--release", "--locked", "--package=qemu-pr-helper"])
         .args(["--package=prhctl", "--features=qemu-pr-helper/usdt"]);
-    let messages = messages_of(&mut command)?;
+    let messages = build_messages(&mut command)?;
     let program = |name| {
-        let program = executable(&messages, name);
-        let program = program.with_context(|| format!("cargo built no {name}"))?;
+        let program = find_executable(&messages, name);
+        let program = program.with_context(|| format!("cargo did not build {name}"))?;
         Ok::<_, anyhow::Error>(program.executable)
     };
     Ok(Installed {
@@ -124,17 +124,17 @@ pub(crate) fn packaged() -> Result<Installed> {
     })
 }
 
-/// Asks cargo something that it answers with text.
-pub(crate) fn ask(arguments: &[&str]) -> Result<String> {
+/// Returns the output of a cargo command.
+pub(crate) fn cargo_output(arguments: &[&str]) -> Result<String> {
     process::text(cargo().args(arguments))
 }
 
-/// The folder of the sources.
+/// Returns the directory of the workspace.
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The code generator's part of libFuzzer: counters for edges, and what is compared with what.
+/// Code generation options for libFuzzer: edge counters and traced comparisons.
 const COVERAGE: [&str; 5] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
@@ -143,24 +143,25 @@ const COVERAGE: [&str; 5] = [
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
 
-/// Where the fuzzer is built, and what it keeps.
-pub(crate) fn fuzzing_folder() -> Result<PathBuf> {
-    Ok(target_folder()?.join("fuzz"))
+/// Returns the directory where the fuzzer is built and keeps its files.
+pub(crate) fn fuzzing_dir() -> Result<PathBuf> {
+    Ok(target_dir()?.join("fuzz"))
 }
 
-/// Builds the targets with libFuzzer.
+/// Builds the fuzz targets with libFuzzer.
 pub(crate) fn fuzzer() -> Result<PathBuf> {
     let mut command = cargo();
     command
         .env("RUSTFLAGS", format!("--cfg fuzzing {}", COVERAGE.join(" ")))
-        .env("CARGO_TARGET_DIR", fuzzing_folder()?)
+        .env("CARGO_TARGET_DIR", fuzzing_dir()?)
         .args(["build", "--profile=fuzz", "--package=fuzz", "--bin=fuzz"])
-        // With its name, for else macros and build scripts are built in this way too, and cannot be linked.
+        // With an explicit target, the flags do not apply to macros and build scripts, which could
+        // not be linked.
         .arg(format!("--target={}", host()?));
-    Ok(built_by(command, "fuzz")?.executable)
+    Ok(run_build(command, "fuzz")?.executable)
 }
 
-/// Builds what counts the instructions of a package, as it is released.
+/// Builds the cases of a package for `cargo xtask instructions`.
 pub(crate) fn instructions(package: &str) -> Result<PathBuf> {
     let name = "instructions";
     let package = format!("--package={package}");
@@ -174,14 +175,14 @@ pub(crate) fn compat() -> Result<Program> {
     build(&["test", "--no-run", "--test=compat", package], "compat")
 }
 
-/// Builds the comparison of the software logical unit with the kernel's target.
+/// Builds the comparison of `soft-lun` with LIO.
 pub(crate) fn lio() -> Result<Program> {
     let package = "--package=soft-lun";
     build(&["test", "--no-run", "--test=lio", package], "lio")
 }
 
 fn cargo() -> Command {
-    // Set by the cargo that runs us; the fallback is for a binary that was started by hand.
+    // Cargo sets the variable; the fallback is for a binary that was started by hand.
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(program);
     command.current_dir(root());
@@ -191,26 +192,26 @@ fn cargo() -> Command {
 fn build(arguments: &[&str], name: &str) -> Result<Program> {
     let mut command = cargo();
     command.args(arguments);
-    built_by(command, name)
+    run_build(command, name)
 }
 
-fn built_by(mut command: Command, name: &str) -> Result<Program> {
-    let messages = messages_of(&mut command)?;
-    executable(&messages, name)
-        .with_context(|| format!("{} built no {name}", process::shown(&command)))
+fn run_build(mut command: Command, name: &str) -> Result<Program> {
+    let messages = build_messages(&mut command)?;
+    find_executable(&messages, name)
+        .with_context(|| format!("{} did not build {name}", process::command_line(&command)))
 }
 
-/// What cargo says of what it builds.
-fn messages_of(command: &mut Command) -> Result<String> {
+/// Runs a cargo command and returns its JSON messages.
+fn build_messages(command: &mut Command) -> Result<String> {
     command
         .arg("--message-format=json-render-diagnostics")
-        // Progress and compiler messages are for the person who waits.
+        // Show progress and compiler messages on the terminal.
         .stderr(Stdio::inherit());
     process::text(command)
 }
 
-/// Finds the program in cargo's messages, which are one JSON object a line.
-fn executable(messages: &str, name: &str) -> Option<Program> {
+/// Finds an executable in cargo's messages, of which each is one JSON object in a line.
+fn find_executable(messages: &str, name: &str) -> Option<Program> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
@@ -218,7 +219,7 @@ fn executable(messages: &str, name: &str) -> Option<Program> {
         .find_map(|message| {
             Some(Program {
                 executable: message["executable"].as_str()?.into(),
-                folder: Path::new(message["manifest_path"].as_str()?)
+                dir: Path::new(message["manifest_path"].as_str()?)
                     .parent()?
                     .into(),
             })
@@ -230,20 +231,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_executable_is_found_among_other_messages() {
+    fn executable_is_found_among_other_messages() {
         let messages = concat!(
             r#"{"reason":"compiler-artifact","target":{"name":"compat"},"executable":null}"#,
             "\n",
             r#"{"reason":"compiler-artifact","target":{"name":"other"},"executable":"/t/other"}"#,
             "\nnot JSON\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"compat"},"executable":"/t/compat-1","#,
-            r#""manifest_path":"/p/Cargo.toml"}"#,
+            r#"{"reason":"compiler-artifact","target":{"name":"compat"},"#,
+            r#""executable":"/t/compat-1","manifest_path":"/p/Cargo.toml"}"#,
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );
-        let program = executable(messages, "compat").unwrap();
+        let program = find_executable(messages, "compat").unwrap();
         assert_eq!(program.executable, Path::new("/t/compat-1"));
-        assert_eq!(program.folder, Path::new("/p"));
-        assert!(executable(messages, "absent").is_none());
+        assert_eq!(program.dir, Path::new("/p"));
+        assert!(find_executable(messages, "absent").is_none());
     }
 }

@@ -1,8 +1,8 @@
-//! `cargo xtask fuzz`: libFuzzer looks for bytes that disprove what the targets of the package `fuzz` say.
+//! `cargo xtask fuzz`: runs the targets of the package `fuzz` with libFuzzer.
 //!
-//! It runs with the stable compiler and without `cargo fuzz`: all it takes is LLVM's pass for coverage, and
-//! libFuzzer itself, which `libfuzzer-sys` brings and a C++ compiler builds. What it finds of interest stays in
-//! `target/fuzz/corpus` for the next run; what disproves something, in `target/fuzz/findings`.
+//! It uses the stable compiler and does not need `cargo fuzz`, but only LLVM's coverage pass and
+//! libFuzzer, which `libfuzzer-sys` contains and a C++ compiler builds. New inputs are kept in
+//! `target/fuzz/corpus` for the next run, and failing inputs in `target/fuzz/findings`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,18 +16,18 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
 use crate::{build, process};
 
-/// The package, beside this one.
+/// Name and directory of the package.
 const PACKAGE: &str = "fuzz";
 
-/// The variable by which the fuzzer is told its target.
+/// Environment variable that selects the target.
 const VARIABLE: &str = "PR_FUZZ_TARGET";
 
-/// How long a target runs if nothing is said.
-const SECONDS: u64 = 10;
+/// Default duration of a target.
+const DEFAULT_SECONDS: u64 = 10;
 
-/// What libFuzzer is told in any case. Nothing that is read is longer than a few fields, so that long inputs only
-/// take long; and what a target prints is printed again for a finding alone.
-const ALWAYS: [&str; 5] = [
+/// Fixed arguments of libFuzzer. The decoders read short fields only, so longer inputs would only
+/// cost time. The output of a target is discarded and printed again for a finding.
+const FIXED_ARGUMENTS: [&str; 5] = [
     "-max_len=1024",
     "-timeout=10",
     "-rss_limit_mb=1024",
@@ -38,18 +38,18 @@ const ALWAYS: [&str; 5] = [
 /// Arguments of `cargo xtask fuzz`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Which targets to run [default: all], by their folders in fuzz/corpus
+    /// Targets to run, named after their directories in fuzz/corpus [default: all]
     targets: Vec<String>,
-    /// How long each of them runs [default: 10, and without an end with --runs]
+    /// Duration of each target [default: 10, or unlimited with --runs]
     #[arg(long)]
     seconds: Option<u64>,
-    /// How many inputs each of them is given at most
+    /// Maximum number of inputs for each target
     #[arg(long)]
     runs: Option<u64>,
-    /// Where the random numbers begin [default: the time]
+    /// Seed of the random numbers [default: the time]
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     seed: u32,
-    /// How many targets run at a time [default: one for each core]
+    /// Number of targets that run at the same time [default: one for each core]
     #[arg(long)]
     jobs: Option<usize>,
 }
@@ -57,7 +57,7 @@ pub(crate) struct Options {
 impl Options {
     fn arguments(&self) -> Vec<String> {
         let seconds = match (self.seconds, self.runs) {
-            (None, None) => Some(SECONDS),
+            (None, None) => Some(DEFAULT_SECONDS),
             (seconds, _) => seconds,
         };
         let seconds = seconds.map(|seconds| format!("-max_total_time={seconds}"));
@@ -67,89 +67,89 @@ impl Options {
     }
 }
 
-/// What became of a target.
+/// Result of a target.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Report {
     target: String,
     executions: u64,
     per_second: u64,
-    /// Edges that the inputs came to that were there before, and that all came to.
+    /// Edges covered by the corpus at the start, and at the end.
     edges: [Option<u64>; 2],
     new_inputs: u64,
-    /// The file that disproves something.
+    /// The failing input file.
     finding: Option<String>,
 }
 
-/// Runs the targets; fails if one of them is disproved.
+/// Runs the targets; fails if one of them fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("..")
         .join(PACKAGE)
         .canonicalize()
-        .context("there is no package of targets")?;
-    let all = names(&folder.join("corpus"))?;
+        .context("cannot find the package of the targets")?;
+    let known = sorted_names(&dir.join("corpus"))?;
     for target in &options.targets {
-        let known = all.join(", ");
+        let known = known.join(", ");
         ensure!(
-            all.contains(target),
-            "no target {target}: there are {known}"
+            known.contains(target),
+            "there is no target {target}; the targets are {known}"
         );
     }
     let targets = match options.targets.as_slice() {
-        [] => &all,
+        [] => &known,
         targets => targets,
     };
     let fuzzer = Fuzzer {
         program: process::timed("building the fuzzer", build::fuzzer)?,
-        folder,
-        kept: build::fuzzing_folder()?,
+        dir,
+        data_dir: build::fuzzing_dir()?,
         arguments: options.arguments(),
     };
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let reports = fuzzer.run_all(targets, options.jobs.unwrap_or(cores).max(1))?;
     print(&reports);
-    let found: Vec<_> = reports
+    let failed: Vec<_> = reports
         .iter()
         .filter_map(|report| Some((&report.target, report.finding.as_ref()?)))
         .collect();
-    for (target, file) in &found {
-        fuzzer.explain(target, file)?;
+    for (target, file) in &failed {
+        fuzzer.print_finding(target, file)?;
     }
     ensure!(
-        found.is_empty(),
-        "{} of {} targets are disproved",
-        found.len(),
+        failed.is_empty(),
+        "{} of {} targets failed",
+        failed.len(),
         reports.len()
     );
     Ok(())
 }
 
-/// What a folder has, sorted.
-fn names(folder: &Path) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| format!("no {}", folder.display()))? {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
+/// Returns the sorted names in a directory.
+fn sorted_names(dir: &Path) -> Result<Vec<String>> {
+    let mut sorted_names = Vec::new();
+    for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
+        sorted_names.push(entry?.file_name().to_string_lossy().into_owned());
     }
-    names.sort();
-    Ok(names)
+    sorted_names.sort();
+    Ok(sorted_names)
 }
 
-/// The fuzzer, and all that it is given.
+/// The fuzzer and its arguments.
 struct Fuzzer {
     program: PathBuf,
-    /// That of the package.
-    folder: PathBuf,
-    /// Where what it finds is kept.
-    kept: PathBuf,
+    /// Directory of the package.
+    dir: PathBuf,
+    /// Directory of the files that it keeps.
+    data_dir: PathBuf,
     arguments: Vec<String>,
 }
 
 impl Fuzzer {
-    /// Runs targets, so many at a time.
+    /// Runs targets, at most `jobs` at the same time.
     fn run_all(&self, targets: &[String], jobs: usize) -> Result<Vec<Report>> {
-        let left = Mutex::new(targets.iter());
+        let queue = Mutex::new(targets.iter());
         let work = || -> Result<Vec<Report>> {
-            let next = || left.lock().map_or(None, |mut left| left.next());
+            let next = || queue.lock().map_or(None, |mut queue| queue.next());
             std::iter::from_fn(next)
                 .map(|target| self.run(target))
                 .collect()
@@ -158,7 +158,7 @@ impl Fuzzer {
         thread::scope(|scope| -> Result<()> {
             let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
             for worker in workers {
-                let done = worker.join().ok().context("a thread has panicked")?;
+                let done = worker.join().ok().context("a thread panicked")?;
                 reports.extend(done?);
             }
             Ok(())
@@ -168,19 +168,16 @@ impl Fuzzer {
     }
 
     fn run(&self, target: &str) -> Result<Report> {
-        let corpus = self.kept.join("corpus").join(target);
-        let findings = self.kept.join("findings");
-        for folder in [&corpus, &findings] {
-            fs::create_dir_all(folder).context("cannot keep what the fuzzer finds")?;
+        let corpus = self.data_dir.join("corpus").join(target);
+        let findings = self.data_dir.join("findings");
+        for dir in [&corpus, &findings] {
+            fs::create_dir_all(dir).context("cannot create the fuzzer's directories")?;
         }
-        let dictionary = self
-            .folder
-            .join("dictionaries")
-            .join(format!("{target}.dict"));
+        let dictionary = self.dir.join("dictionaries").join(format!("{target}.dict"));
         let prefix = findings.join(format!("{target}-"));
         let mut command = self.command(target);
         command
-            .args(ALWAYS)
+            .args(FIXED_ARGUMENTS)
             .args(&self.arguments)
             .arg(format!("-artifact_prefix={}", prefix.display()))
             .args(
@@ -189,13 +186,13 @@ impl Fuzzer {
                     .then(|| format!("-dict={}", dictionary.display())),
             )
             .arg(corpus)
-            .arg(self.folder.join("corpus").join(target));
+            .arg(self.dir.join("corpus").join(target));
         let Output { status, stderr, .. } = command.output().context("cannot start the fuzzer")?;
-        let said = String::from_utf8_lossy(&stderr);
-        let report = Report::read(target, &said);
+        let output = String::from_utf8_lossy(&stderr);
+        let report = Report::read(target, &output);
         ensure!(
             status.success() || report.finding.is_some(),
-            "{target}: the fuzzer ended with {status} and without a finding: {said}"
+            "{target}: the fuzzer failed with {status} and without a finding: {output}"
         );
         Ok(report)
     }
@@ -206,36 +203,36 @@ impl Fuzzer {
         command
     }
 
-    /// Runs a target once more over what disproves it, and says how to do so again.
-    fn explain(&self, target: &str, file: &str) -> Result<()> {
+    /// Runs a target again with the failing input, and prints the command to reproduce it.
+    fn print_finding(&self, target: &str, file: &str) -> Result<()> {
         let output = self.command(target).arg(file).output();
         let Output { stderr, .. } = output.context("cannot start the fuzzer")?;
-        println!("\n{target} is disproved by {file}:");
-        let said = String::from_utf8_lossy(&stderr);
-        for line in said
+        println!("\n{target} fails with {file}:");
+        let output = String::from_utf8_lossy(&stderr);
+        for line in output
             .lines()
             .skip_while(|line| !line.contains("panicked at"))
             .take(8)
         {
             println!("    {line}");
         }
-        println!("  again: cargo run --package {PACKAGE} {target} {file}");
+        println!("  reproduce: cargo run --package {PACKAGE} {target} {file}");
         println!(
-            "  for `cargo test` to know it, once it is mended: cp {file} {PACKAGE}/corpus/{target}/"
+            "  once it is fixed, add it to `cargo test`: cp {file} {PACKAGE}/corpus/{target}/"
         );
         Ok(())
     }
 }
 
 impl Report {
-    /// From what libFuzzer has said.
-    fn read(target: &str, said: &str) -> Self {
+    /// Parses the output of libFuzzer.
+    fn read(target: &str, output: &str) -> Self {
         let statistic = |name: &str| {
-            let line = said.lines().find_map(|line| line.strip_prefix(name));
+            let line = output.lines().find_map(|line| line.strip_prefix(name));
             line.and_then(|rest| rest.trim().parse().ok()).unwrap_or(0)
         };
-        let mut edges = said.lines().filter_map(edges_in);
-        let finding = said
+        let mut edges = output.lines().filter_map(parse_edges);
+        let finding = output
             .lines()
             .find_map(|line| line.split_once("Test unit written to "));
         Self {
@@ -249,8 +246,8 @@ impl Report {
     }
 }
 
-/// From `#2 INITED cov: 9 ft: 9 corp: 1/1b exec/s: 0 rss: 27Mb`.
-fn edges_in(line: &str) -> Option<u64> {
+/// Parses `#2 INITED cov: 9 ft: 9 corp: 1/1b exec/s: 0 rss: 27Mb`.
+fn parse_edges(line: &str) -> Option<u64> {
     let (_, rest) = line.strip_prefix('#')?.split_once(" cov: ")?;
     rest.split(' ').next()?.parse().ok()
 }
@@ -263,9 +260,9 @@ fn print(reports: &[Report]) {
         .set_header([
             "target",
             "executions",
-            "a second",
+            "per second",
             "edges",
-            "of them new",
+            "new edges",
             "new inputs",
             "result",
         ]);
@@ -281,7 +278,7 @@ fn print(reports: &[Report]) {
         let mut row = vec![Cell::new(&report.target)];
         row.extend(numbers.map(|number| Cell::new(number).set_alignment(CellAlignment::Right)));
         row.push(Cell::new(
-            report.finding.as_ref().map_or("holds", |_| "DISPROVED"),
+            report.finding.as_ref().map_or("passed", |_| "FAILED"),
         ));
         table.add_row(row);
     }
@@ -295,10 +292,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_libfuzzer_says_is_read() {
-        let said = "INFO: Seed: 7\n\
+    fn libfuzzer_output_is_parsed() {
+        let output = "INFO: Seed: 7\n\
             #3\tINITED cov: 9 ft: 9 corp: 1/1b exec/s: 0 rss: 27Mb\n\
-            #90\tNEW    cov: 11 ft: 12 corp: 2/5b lim: 4 exec/s: 0 rss: 27Mb L: 4/4 MS: 1 ChangeByte-\n\
+            #90\tNEW    cov: 11 ft: 12 corp: 2/5b lim: 4 exec/s: 0 rss: 27Mb \
+            L: 4/4 MS: 1 ChangeByte-\n\
             #99\tDONE   cov: 12 ft: 13 corp: 2/5b lim: 4096 exec/s: 33 rss: 27Mb\n\
             stat::number_of_executed_units: 99\n\
             stat::average_exec_per_sec:     33\n\
@@ -311,10 +309,10 @@ mod tests {
             new_inputs: 1,
             finding: None,
         };
-        assert_eq!(Report::read("a", said), expected);
-        let said = "artifact_prefix='/f/a-'; Test unit written to /f/a-crash-1\nBase64: Cg==\n";
+        assert_eq!(Report::read("a", output), expected);
+        let output = "artifact_prefix='/f/a-'; Test unit written to /f/a-crash-1\nBase64: Cg==\n";
         assert_eq!(
-            Report::read("a", said).finding.as_deref(),
+            Report::read("a", output).finding.as_deref(),
             Some("/f/a-crash-1")
         );
     }

@@ -1,8 +1,9 @@
-//! `cargo xtask instructions`: how many instructions the codecs take, which is the same on a busy machine too.
+//! `cargo xtask instructions`: counts the instructions of the codecs, which do not depend on the
+//! load of the machine.
 //!
-//! Each case runs a thousand times and two thousand times under callgrind. The difference is that of a thousand,
-//! with whatever a process does at its start taken away; nothing has to be found by the name of a function, which
-//! the compiler may have made a part of another one.
+//! Callgrind runs each case with a thousand and with two thousand iterations. The difference of the
+//! two counts excludes the start of the process, and needs no function names, which inlining can
+//! remove.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,40 +14,41 @@ use clap::Args;
 
 use crate::{build, process};
 
-/// The packages that have cases.
+/// Packages that have cases.
 const PACKAGES: [&str; 2] = ["scsi-pr", "pr-helper-protocol"];
 
-/// How often a case runs, and how often more.
+/// Iterations of the first run, and additional iterations of the second.
 const COUNT: u64 = 1000;
 
-/// Of a hundred instructions a bound has so many more: other compilers make other ones.
-const ROOM: u64 = 12;
+/// Margin of new bounds in percent, for other compiler versions.
+const MARGIN_PERCENT: u64 = 12;
 
-/// Where the bounds are, in this package.
+/// File of the bounds, in this package.
 const FILE: &str = "instructions.txt";
 
-/// What the file begins with.
+/// First lines of the file.
 const HEADER: &str = "\
-# The most instructions that a case may take on x86-64, as `cargo xtask instructions` counts them. After a change that
-# is worth it, or with a new compiler: `cargo xtask instructions --renew`, which leaves 12 % of room.
+# Maximum instructions of each case on x86-64, counted by `cargo xtask instructions`. After an
+# intended change, or with a new compiler, run `cargo xtask instructions --renew`, which sets the
+# bounds to the counts plus 12 %.
 ";
 
 /// Arguments of `cargo xtask instructions`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Make what is counted now, and 12 % more, the new bounds
+    /// Set new bounds: the current counts plus 12 %
     #[arg(long)]
     renew: bool,
 }
 
-/// A case, and its instructions: those that it takes, or those that it may take.
+/// A case, with its instruction count or its bound.
 #[derive(Debug, PartialEq, Eq)]
 struct Line {
     case: String,
     instructions: u64,
 }
 
-/// Counts the instructions of all cases; fails if one takes more than it may.
+/// Counts the instructions of all cases; fails if one exceeds its bound.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut counted = Vec::new();
     for package in PACKAGES {
@@ -54,7 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
     if options.renew {
-        return fs::write(&path, with_room(&counted)).context("cannot write the bounds");
+        return fs::write(&path, with_margin(&counted)).context("cannot write the bounds");
     }
     let text =
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -65,14 +67,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         println!("{case:44}{instructions:>8}{bound:>8}");
     }
     if !cfg!(target_arch = "x86_64") {
-        println!("xtask: the bounds are for x86-64: nothing is judged");
+        println!("xtask: bounds not checked: they are for x86-64 only");
         return Ok(());
     }
-    let complaints = complaints(&counted, &bounds);
+    let errors = errors(&counted, &bounds);
     ensure!(
-        complaints.is_empty(),
-        "{}; if that is meant: cargo xtask instructions --renew",
-        complaints.join("; ")
+        errors.is_empty(),
+        "{}; if this is intended, run cargo xtask instructions --renew",
+        errors.join("; ")
     );
     Ok(())
 }
@@ -94,22 +96,27 @@ fn count_case(cases: &PathBuf, name: &str) -> Result<u64> {
     Ok(twice.saturating_sub(once) / COUNT)
 }
 
-/// The instructions of a whole run.
+/// Returns the instruction count of a whole run.
 fn collected(cases: &PathBuf, name: &str, count: u64) -> Result<u64> {
     let mut valgrind = process::command("valgrind");
     valgrind
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        // Else it says what it counts on standard error.
+        // Valgrind's default log file is stderr.
         .arg("--log-fd=1")
         .arg(cases)
         .args([name, &count.to_string()]);
-    let said = process::text(&mut valgrind)?;
-    number_in(&said).with_context(|| format!("{} counted nothing", process::shown(&valgrind)))
+    let output = process::text(&mut valgrind)?;
+    collected_number(&output).with_context(|| {
+        format!(
+            "{} printed no instruction count",
+            process::command_line(&valgrind)
+        )
+    })
 }
 
-/// From `==1== Collected : 343133`.
-fn number_in(said: &str) -> Option<u64> {
-    let line = said.lines().find(|line| line.contains("Collected :"))?;
+/// Parses `==1== Collected : 343133`.
+fn collected_number(output: &str) -> Option<u64> {
+    let line = output.lines().find(|line| line.contains("Collected :"))?;
     line.rsplit(' ').next()?.parse().ok()
 }
 
@@ -132,27 +139,27 @@ fn bound(bounds: &[Line], case: &str) -> Option<u64> {
     Some(line.instructions)
 }
 
-/// What is wrong: cases that take too much, and those that are in one of the two lists only.
-fn complaints(counted: &[Line], bounds: &[Line]) -> Vec<String> {
-    let of_case = |Line { case, instructions }: &Line| match bound(bounds, case) {
+/// Returns the errors: cases above their bound, cases without a bound, and bounds without a case.
+fn errors(counted: &[Line], bounds: &[Line]) -> Vec<String> {
+    let error_of = |Line { case, instructions }: &Line| match bound(bounds, case) {
         None => Some(format!("`{case}` has no bound")),
-        Some(bound) if *instructions > bound => {
-            Some(format!("`{case}` takes {instructions}, may take {bound}"))
-        }
+        Some(bound) if *instructions > bound => Some(format!(
+            "`{case}` takes {instructions} instructions, its bound is {bound}"
+        )),
         Some(_) => None,
     };
-    let is_gone = |line: &&Line| bound(counted, &line.case).is_none();
-    let gone = bounds.iter().filter(is_gone);
+    let has_no_case = |line: &&Line| bound(counted, &line.case).is_none();
+    let unused = bounds.iter().filter(has_no_case);
     counted
         .iter()
-        .filter_map(of_case)
-        .chain(gone.map(|line| format!("`{}` is a bound of no case", line.case)))
+        .filter_map(error_of)
+        .chain(unused.map(|line| format!("the bound `{}` has no case", line.case)))
         .collect()
 }
 
-fn with_room(counted: &[Line]) -> String {
+fn with_margin(counted: &[Line]) -> String {
     let lines = counted.iter().map(|Line { case, instructions }| {
-        let bound = (instructions * (100 + ROOM)).div_ceil(100);
+        let bound = (instructions * (100 + MARGIN_PERCENT)).div_ceil(100);
         format!("{case}: {bound}\n")
     });
     [HEADER.to_owned()].into_iter().chain(lines).collect()
@@ -168,31 +175,31 @@ mod tests {
     }
 
     #[test]
-    fn the_count_is_found_in_what_valgrind_says() {
-        let said =
+    fn count_is_parsed_from_valgrind_output() {
+        let output =
             "==7== Callgrind, a profiler\n==7== Events    : Ir\n==7== Collected : 343133\n==7==\n";
-        assert_eq!(number_in(said), Some(343_133));
-        assert_eq!(number_in("valgrind: wrong option\n"), None);
+        assert_eq!(collected_number(output), Some(343_133));
+        assert_eq!(collected_number("valgrind: wrong option\n"), None);
     }
 
     #[test]
-    fn bounds_are_read_as_they_are_written() {
-        let text = with_room(&[line("a: list, long", 100), line("b: x", 41)]);
+    fn bounds_are_read_as_written() {
+        let text = with_margin(&[line("a: list, long", 100), line("b: x", 41)]);
         let bounds = bounds(&text).unwrap();
         assert_eq!(bounds, [line("a: list, long", 112), line("b: x", 46)]);
         assert!(super::bounds("a: b\n").is_err());
     }
 
     #[test]
-    fn too_much_and_unknown_is_complained_of() {
+    fn exceeded_and_missing_bounds_are_errors() {
         let counted = [line("a", 10), line("b", 11), line("c", 1)];
-        let found = complaints(&counted, &[line("a", 10), line("b", 10), line("d", 1)]);
+        let found = errors(&counted, &[line("a", 10), line("b", 10), line("d", 1)]);
         assert_eq!(
             found,
             [
-                "`b` takes 11, may take 10",
+                "`b` takes 11 instructions, its bound is 10",
                 "`c` has no bound",
-                "`d` is a bound of no case"
+                "the bound `d` has no case"
             ]
         );
     }

@@ -5,13 +5,13 @@
 mod bench;
 mod build;
 mod dist;
+mod exit_status;
 mod fuzz;
 mod guest;
 mod instructions;
 mod module_cycles;
 mod process;
 mod supply;
-mod verdict;
 mod vm;
 
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-/// The project's own tools.
+/// Development tools of the project
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 struct Arguments {
@@ -29,25 +29,25 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Measures the helper beside QEMU's and beside the least that a helper must do
+    /// Compares the helper with QEMU's and with a minimal server
     Bench(bench::Options),
     #[command(flatten)]
-    BenchPart(bench::Part),
+    BenchRole(bench::Role),
     /// Checks that modules do not depend on each other in cycles
     Cycles,
-    /// Makes man pages, completions and packages in target/dist
+    /// Builds man pages, completions and packages in target/dist
     Dist(dist::Options),
-    /// Looks for bytes that the project's parts do not do with what they say
+    /// Fuzzes the parsers and state machines
     Fuzz(fuzz::Options),
-    /// Counts the instructions of decoding and encoding, and holds them against bounds
+    /// Counts the instructions of decoding and encoding, and checks them against bounds
     Instructions(instructions::Options),
-    /// Prints what is in the programs that are installed, as a CycloneDX document
+    /// Prints the components of the installed programs as a CycloneDX document
     Sbom,
-    /// Holds the licences, versions and sources of all crates against deny.toml
+    /// Checks the licences, versions and sources of all crates against deny.toml
     Supply,
-    /// Boots virtual machines with a real SCSI target and runs scenarios inside them
+    /// Boots virtual machines with a real SCSI target and runs scenarios in them
     Vm(vm::Options),
-    /// What runs inside such a machine, as its first process
+    /// Runs a scenario as the first process of such a machine
     #[command(hide = true)]
     GuestInit(guest::Options),
 }
@@ -55,7 +55,7 @@ enum Task {
 fn main() -> ExitCode {
     let result: Result<()> = match Arguments::parse().task {
         Task::Bench(options) => bench::run(&options),
-        Task::BenchPart(part) => part.run(),
+        Task::BenchRole(role) => role.run(),
         Task::Cycles => module_cycles::run(),
         Task::Dist(options) => dist::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),

@@ -2,12 +2,13 @@
 //!
 //! A module depends on another one if a `use` tree or a path names it with `crate` or `super`.
 //! Dependencies between a module and its descendants do not count. Modules and imports for tests or
-//! for shuttle only are left out, and so are modules whose file is in another crate.
+//! for shuttle only are left out, and so are modules with a file in another crate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::mem;
 use std::path::Path;
+use std::slice;
 
 use anyhow::{Context as _, Result, ensure};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
@@ -68,9 +69,9 @@ impl ModuleTree {
         Ok(tree)
     }
 
-    /// Adds the module in `file`, whose child modules are in `dir`.
+    /// Adds the module in `file`, which has its child modules in `dir`.
     fn add_file(&mut self, module: &[String], file: &Path, dir: &Path) -> Result<()> {
-        let parse = || Some(fs::read_to_string(file).ok()?.parse().ok()?);
+        let parse = || fs::read_to_string(file).ok()?.parse().ok();
         let tokens = parse().with_context(|| format!("cannot parse {}", file.display()))?;
         self.add_tokens(module, tokens, &[], dir)
     }
@@ -99,7 +100,7 @@ impl ModuleTree {
                         .next()
                         .context("a module without a name")?
                         .to_string();
-                    let child = [module, &[name.clone()]].concat();
+                    let child = [module, slice::from_ref(&name)].concat();
                     let child_dir = dir.join(&name);
                     if let Some(TokenTree::Group(content)) = tokens.next() {
                         self.add_tokens(&child, content.stream(), &[], &child_dir)?;

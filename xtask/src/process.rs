@@ -1,4 +1,4 @@
-//! Runs other programs and makes their failures readable.
+//! Runs other programs and returns readable errors.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -7,87 +7,94 @@ use std::{env, thread};
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Where a program is: in `PATH`, in the folders for administrators, which an ordinary user's `PATH`
-/// lacks on Debian, or at its own place if `program` is an absolute path.
+/// Finds a program in `PATH` and in `/usr/sbin` and `/sbin`, which an ordinary user's `PATH` lacks
+/// on Debian. An absolute path is returned if it is a file.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|folder| folder.join(program))
+        .map(|dir| dir.join(program))
         .find(|candidate| candidate.is_file())
 }
 
-/// A command for a program that [`find`] looks up.
+/// Returns a command for a program that [`find`] looks up.
 pub(crate) fn command(program: &str) -> Command {
     Command::new(find(program).unwrap_or_else(|| PathBuf::from(program)))
 }
 
-/// Runs a command to its end; what it says goes to our own output.
+/// Runs a command to its end; its output goes to our own.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command
         .stdin(Stdio::null())
         .status()
-        .with_context(|| format!("cannot start {}", shown(command)))?;
-    ensure!(status.success(), "{} ended with {status}", shown(command));
+        .with_context(|| format!("cannot start {}", command_line(command)))?;
+    ensure!(
+        status.success(),
+        "{} failed with {status}",
+        command_line(command)
+    );
     Ok(())
 }
 
-/// Runs a command to its end and takes its standard output; its complaints are part of the error.
+/// Runs a command to its end and returns its standard output; its standard error is part of an
+/// error.
 pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
     let output = command
         .stdin(Stdio::null())
         .output()
-        .with_context(|| format!("cannot start {}", shown(command)))?;
-    let complaint = String::from_utf8_lossy(&output.stderr);
+        .with_context(|| format!("cannot start {}", command_line(command)))?;
+    let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(
         output.status.success(),
-        "{} ended with {}{}{}",
-        shown(command),
+        "{} failed with {}{}{}",
+        command_line(command),
         output.status,
-        if complaint.is_empty() { "" } else { ": " },
-        complaint.trim()
+        if stderr.is_empty() { "" } else { ": " },
+        stderr.trim()
     );
     Ok(output.stdout)
 }
 
-/// [`output`] of a command that prints text.
+/// Like [`output`], for a command that prints text.
 pub(crate) fn text(command: &mut Command) -> Result<String> {
     String::from_utf8(output(command)?)
-        .with_context(|| format!("{} printed what is not UTF-8", shown(command)))
+        .with_context(|| format!("the output of {} is not UTF-8", command_line(command)))
 }
 
-/// The command as somebody would type it to try it again.
-pub(crate) fn shown(command: &Command) -> String {
-    let words = [command.get_program()]
+/// Formats the command line as a user would type it.
+pub(crate) fn command_line(command: &Command) -> String {
+    let arguments = [command.get_program()]
         .into_iter()
         .chain(command.get_args());
-    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
-    words.join(" ")
+    let arguments: Vec<_> = arguments
+        .map(|argument| argument.to_string_lossy())
+        .collect();
+    arguments.join(" ")
 }
 
-/// Waits for a process at most so long; `None` if it is still running then.
-pub(crate) fn wait_for_end(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+/// Waits for a process for at most `limit`; `None` if it is still running then.
+pub(crate) fn wait_timeout(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
     poll(limit, || {
         child.try_wait().context("cannot wait for a process")
     })
 }
 
-/// Asks again and again until there is an answer, or the time is over (`None`).
+/// Calls `attempt` repeatedly until it returns a value, or for at most `limit` (`None`).
 pub(crate) fn poll<T>(
     limit: Duration,
-    mut ask: impl FnMut() -> Result<Option<T>>,
+    mut attempt: impl FnMut() -> Result<Option<T>>,
 ) -> Result<Option<T>> {
     let end = Instant::now() + limit;
     loop {
-        let answer = ask()?;
-        if answer.is_some() || Instant::now() >= end {
-            return Ok(answer);
+        let value = attempt()?;
+        if value.is_some() || Instant::now() >= end {
+            return Ok(value);
         }
         thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// Does a piece of work and prints how long it took.
+/// Runs `work` and prints the time it took.
 pub(crate) fn timed<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let start = Instant::now();
     let result = work();

@@ -1,46 +1,41 @@
-//! Which cores contestants and clients run on, where they are to be kept apart.
+//! CPU pinning of subjects and clients (`--pin-cpus`).
 //!
-//! Whether the kernel puts a client on its helper's core or on another one changes the time of a request
-//! several times over, and it does either for seconds. Kept apart, everybody has the same.
+//! The time of a request changes several times over with the kernel's choice whether a client runs
+//! on its helper's core or on another one, and that choice persists for seconds. Pinning makes it
+//! the same for all subjects.
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-/// A division of the cores.
+/// CPU sets of subjects and clients.
 pub(super) struct Cores {
-    contestants: CpuSet,
+    subjects: CpuSet,
     clients: CpuSet,
 }
 
 impl Cores {
-    /// Gives contestants the first core and clients the others. What this thread starts is a client's
-    /// from now on.
-    pub(super) fn divide() -> Result<Self> {
-        let all = sched_getaffinity(None).context("cannot ask for the cores")?;
-        let (contestants, clients) = divided(&all);
-        ensure!(
-            clients.count() > 0,
-            "there is one core, which cannot be divided"
-        );
-        let cores = Self {
-            contestants,
-            clients,
-        };
-        keep_to(&cores.clients)?;
+    /// Assigns the first core to subjects and the others to clients, and pins this thread to those
+    /// of clients. Children inherit the affinity.
+    pub(super) fn split() -> Result<Self> {
+        let all = sched_getaffinity(None).context("cannot read the CPU affinity")?;
+        let (subjects, clients) = split_set(&all);
+        ensure!(clients.count() > 0, "--pin-cpus needs at least two cores");
+        let cores = Self { subjects, clients };
+        pin_to(&cores.clients)?;
         Ok(cores)
     }
 
-    /// Has `start` start a contestant.
-    pub(super) fn for_contestant<T>(&self, start: impl FnOnce() -> Result<T>) -> Result<T> {
-        keep_to(&self.contestants)?;
+    /// Calls `start` with the affinity of subjects.
+    pub(super) fn with_subject_affinity<T>(&self, start: impl FnOnce() -> Result<T>) -> Result<T> {
+        pin_to(&self.subjects)?;
         let started = start();
-        keep_to(&self.clients)?;
+        pin_to(&self.clients)?;
         started
     }
 }
 
-/// The first core, and the others.
-fn divided(all: &CpuSet) -> (CpuSet, CpuSet) {
+/// Returns the first core and the others.
+fn split_set(all: &CpuSet) -> (CpuSet, CpuSet) {
     let mut cores = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core));
     let mut first = CpuSet::new();
     cores.by_ref().take(1).for_each(|core| first.set(core));
@@ -49,8 +44,8 @@ fn divided(all: &CpuSet) -> (CpuSet, CpuSet) {
     (first, others)
 }
 
-fn keep_to(cores: &CpuSet) -> Result<()> {
-    sched_setaffinity(None, cores).context("cannot choose cores")
+fn pin_to(cores: &CpuSet) -> Result<()> {
+    sched_setaffinity(None, cores).context("cannot set the CPU affinity")
 }
 
 #[cfg(test)]
@@ -58,12 +53,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_core_is_the_contestants() {
+    fn first_core_is_for_subjects() {
         let mut all = CpuSet::new();
         for core in [2, 3, 5] {
             all.set(core);
         }
-        let (first, others) = divided(&all);
+        let (first, others) = split_set(&all);
         assert!(first.is_set(2) && first.count() == 1);
         assert!(others.is_set(3) && others.is_set(5) && others.count() == 2);
     }

@@ -1,4 +1,4 @@
-//! Where and when it was measured: figures mean nothing without.
+//! Description of the machine, which the results depend on.
 
 use std::fs;
 use std::process::Command;
@@ -6,22 +6,22 @@ use std::process::Command;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::contestant::Contestant;
+use super::subject::Subject;
 use crate::process;
 
-/// The machine, the date, and what competed, as JSON.
-pub(super) fn describe(contestants: &[Contestant]) -> Result<Value> {
+/// Returns the machine, the date, and the subjects as JSON.
+pub(super) fn describe(subjects: &[Subject]) -> Result<Value> {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let uname = rustix::system::uname();
     let commit = process::text(Command::new("git").args(["describe", "--always", "--dirty"]));
-    let competitors: Vec<_> = contestants
+    let descriptions: Vec<_> = subjects
         .iter()
-        .map(|contestant| {
+        .map(|subject| {
             json!({
-                "name": contestant.name,
-                "program": contestant.program,
-                "arguments": contestant.arguments,
-                "version": version(contestant),
+                "name": subject.name,
+                "program": subject.program,
+                "arguments": subject.arguments,
+                "version": version(subject),
             })
         })
         .collect();
@@ -31,17 +31,18 @@ pub(super) fn describe(contestants: &[Contestant]) -> Result<Value> {
         "cores": std::thread::available_parallelism()?.get(),
         "kernel": uname.release().to_string_lossy(),
         "commit": commit.ok().map(|commit| commit.trim().to_owned()),
-        "contestants": competitors,
+        "contestants": descriptions,
     }))
 }
 
-/// The first line that it says of its version, if it says anything.
-fn version(contestant: &Contestant) -> Option<String> {
-    let text = process::text(Command::new(&contestant.program).arg("--version")).ok()?;
+/// Returns the first line of the output of `--version`; `None` if the program fails or prints
+/// nothing.
+fn version(subject: &Subject) -> Option<String> {
+    let text = process::text(Command::new(&subject.program).arg("--version")).ok()?;
     text.lines().next().map(str::to_owned)
 }
 
-/// The processor's name; not every architecture has one there.
+/// Returns the processor's model name; some architectures have none in `/proc/cpuinfo`.
 fn model(processors: &str) -> Option<&str> {
     let line = processors
         .lines()
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_model_is_that_of_the_first_processor() {
+    fn model_is_that_of_first_processor() {
         let text = "processor\t: 0\nmodel name\t: Some CPU @ 2.1GHz\n\nprocessor\t: 1\n";
         assert_eq!(model(text), Some("Some CPU @ 2.1GHz"));
         assert_eq!(model("processor : 0\n"), None);

@@ -1,20 +1,20 @@
-//! `cargo xtask bench`: the helper beside QEMU's own, and beside the least that a helper must do.
+//! `cargo xtask bench`: compares the helper with QEMU's and with a minimal server, the floor.
 //!
-//! Each contestant and each part of the benchmark is a process of its own, so that what one takes is not
-//! taken for another's; the parts are this program, built as it is released.
+//! Each subject and each role of the benchmark is a process of its own, so that its resource use
+//! can be measured separately. The roles are hidden subcommands of this program's release build.
 
 mod chart;
-mod contestant;
+mod context;
 mod cores;
-mod figure;
-mod lab;
 mod machine;
-mod part;
+mod metric;
 mod results;
+mod role;
 mod rounds;
 mod scenario;
 mod server;
 mod statistics;
+mod subject;
 mod table;
 mod usage;
 mod worker;
@@ -28,78 +28,79 @@ use clap::{Args, ValueEnum as _};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Map, Value, json};
 
-use self::contestant::Contestant;
+use self::context::BenchContext;
 use self::cores::Cores;
-use self::lab::Lab;
 use self::results::Results;
 use self::scenario::Scenario;
+use self::subject::Subject;
 use crate::build;
 use crate::process::timed;
 
-pub(crate) use self::part::Part;
+pub(crate) use self::role::Role;
 pub(crate) use self::scenario::Disks;
 
-/// In a virtual machine, which may be emulated: for how long each point is measured, and how often.
+/// Measuring time of each point in a virtual machine, which can be emulated.
 const IN_MACHINE: Duration = Duration::from_secs(3);
 const ROUNDS_IN_MACHINE: usize = 5;
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Which scenarios to run [default: all]
+    /// Scenarios to run [default: all]
     scenarios: Vec<Scenario>,
-    /// How many rounds count
+    /// Number of rounds that count
     #[arg(long, value_name = "NUMBER", default_value_t = 7,
         value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
-    /// For how long each point is measured
+    /// Measuring time of each point
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     seconds: f64,
-    /// Only these contestants
+    /// Run these subjects only
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
-    /// One more contestant: a helper, to which -k and a socket are appended
+    /// Add a subject: the command line of a helper, to which -k and a socket are appended
     #[arg(long, value_name = "NAME=COMMAND")]
-    also: Vec<Contestant>,
-    /// Keep contestants on one core and clients on the others, to tell small differences apart
+    also: Vec<Subject>,
+    /// Pin subjects to one CPU and clients to the others, to show small differences
     #[arg(long)]
-    apart: bool,
+    pin_cpus: bool,
     /// Write every value of every round to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Draw the figures that say most: of the scenarios overhead, hung and idle, as SVG
+    /// Draw the main metrics of the scenarios overhead, hung and idle as SVG
     #[arg(long, value_name = "FILE")]
     chart: Option<PathBuf>,
-    /// Draw what an earlier run has written with --json, and measure nothing
-    #[arg(long, value_name = "JSON", requires = "chart", conflicts_with_all = ["scenarios", "json"])]
+    /// Draw the chart from a file that an earlier run wrote with --json; measure nothing
+    #[arg(long, value_name = "JSON", requires = "chart",
+        conflicts_with_all = ["scenarios", "json"])]
     from: Option<PathBuf>,
 }
 
-/// Runs the scenarios one after another; one that fails does not stop the others.
+/// Runs the scenarios one after another. A failed scenario does not stop the others.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if let (Some(from), Some(chart)) = (&options.from, &options.chart) {
         return chart::redraw(from, chart);
     }
     let length = Duration::try_from_secs_f64(options.seconds).context("--seconds")?;
     raise_limit()?;
-    let parts = build::release("xtask")?;
-    let mut contestants = contestant::find(&options.only, &options.also, &parts)?;
-    let machine = machine::describe(&contestants)?;
-    let cores = options.apart.then(Cores::divide).transpose()?;
-    let lab = Lab::new(parts, length, cores)?;
+    let xtask = build::release("xtask")?;
+    let mut subjects = subject::find(&options.only, &options.also, &xtask)?;
+    let machine = machine::describe(&subjects)?;
+    let cores = options.pin_cpus.then(Cores::split).transpose()?;
+    let context = BenchContext::new(xtask, length, cores)?;
     let scenarios = match options.scenarios.as_slice() {
         [] => Scenario::value_variants(),
         named => named,
     };
     if scenarios.contains(&Scenario::Trace) {
-        contestants.extend(contestant::find_traced(&options.only, &lab.trace())?);
+        subjects.extend(subject::find_traced(&options.only, &context.trace())?);
     }
-    let (report, failed) = run_all(scenarios, &lab, &contestants, options.rounds.into());
+    let (report, failed) = run_all(scenarios, &context, &subjects, options.rounds.into());
     let report = json!({
         "machine": machine,
         "rounds": options.rounds,
         "seconds": options.seconds,
-        "apart": options.apart,
+        "apart": options.pin_cpus,
         "scenarios": report,
     });
     if let Some(path) = &options.json {
@@ -115,35 +116,35 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// In a virtual machine: ours and QEMU's helper, with disks that answer.
+/// Compares our helper with QEMU's on real disks, in a virtual machine.
 pub(crate) fn with_disks(
-    parts: &Path,
+    xtask: &Path,
     ours: &Path,
     original: &Path,
     disks: &Disks<'_>,
 ) -> Result<()> {
     raise_limit()?;
-    let lab = Lab::new(parts.to_owned(), IN_MACHINE, None)?;
-    let contestants = [
-        Contestant::new(contestant::OURS, ours),
-        Contestant::new(contestant::ORIGINAL, original),
+    let context = BenchContext::new(xtask.to_owned(), IN_MACHINE, None)?;
+    let subjects = [
+        Subject::new(subject::OURS, ours),
+        Subject::new(subject::ORIGINAL, original),
     ];
     let mut results = Results::default();
     rounds::run(
-        &contestants.each_ref(),
+        &subjects.each_ref(),
         ROUNDS_IN_MACHINE,
         &mut results,
-        |contestant| scenario::disk::measure(&lab, contestant, disks),
+        |subject| scenario::disk::measure(&context, subject, disks),
     )?;
-    table::print(&results, &[contestant::OURS, contestant::ORIGINAL]);
+    table::print(&results, &[subject::OURS, subject::ORIGINAL]);
     Ok(())
 }
 
-/// The results of each scenario by its name, and the names of those that have failed.
+/// Returns the results of each scenario by its name, and the names of the failed scenarios.
 fn run_all(
     scenarios: &[Scenario],
-    lab: &Lab,
-    contestants: &[Contestant],
+    context: &BenchContext,
+    subjects: &[Subject],
     rounds: usize,
 ) -> (Map<String, Value>, Vec<String>) {
     let mut report = Map::new();
@@ -153,7 +154,7 @@ fn run_all(
             .to_possible_value()
             .map_or_else(String::new, |name| name.get_name().to_owned());
         println!("xtask: {name}");
-        let run = || run_one(*scenario, lab, contestants, rounds);
+        let run = || run_one(*scenario, context, subjects, rounds);
         match timed(&name, run) {
             Ok(results) => {
                 report.insert(name, results.json());
@@ -169,32 +170,33 @@ fn run_all(
 
 fn run_one(
     scenario: Scenario,
-    lab: &Lab,
-    contestants: &[Contestant],
+    context: &BenchContext,
+    subjects: &[Subject],
     rounds: usize,
 ) -> Result<Results> {
-    let admitted: Vec<_> = contestants
+    let admitted: Vec<_> = subjects
         .iter()
-        .filter(|contestant| scenario.admits(contestant))
+        .filter(|subject| scenario.applies_to(subject))
         .collect();
     let mut results = Results::default();
-    rounds::run(&admitted, rounds, &mut results, |contestant| {
-        scenario.measure(lab, contestant)
+    rounds::run(&admitted, rounds, &mut results, |subject| {
+        scenario.measure(context, subject)
     })?;
     let names: Vec<_> = admitted
         .iter()
-        .map(|contestant| contestant.name.as_str())
+        .map(|subject| subject.name.as_str())
         .collect();
     table::print(&results, &names);
     Ok(results)
 }
 
-/// Contestants that do not raise their limit of descriptors themselves get what there is.
+/// Raises the soft limit of open files to the hard limit. Subjects that do not raise it themselves
+/// inherit it.
 fn raise_limit() -> Result<()> {
     let maximum = getrlimit(Resource::Nofile).maximum;
     let limit = Rlimit {
         current: maximum,
         maximum,
     };
-    setrlimit(Resource::Nofile, limit).context("cannot raise the limit of descriptors")
+    setrlimit(Resource::Nofile, limit).context("cannot raise the limit of open files")
 }

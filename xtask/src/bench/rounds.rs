@@ -1,23 +1,22 @@
-//! Rounds: everybody in turn, in another order each time, so that nobody always has the quiet moments.
+//! Rounds: the subjects take turns, in another order each time, so that background load hits all of
+//! them.
 
 use anyhow::{Context as _, Result};
 
-use super::contestant::Contestant;
 use super::results::{Measured, Results};
+use super::subject::Subject;
 
-/// Has `measure` done for each contestant in each round. The first round warms caches and is not
-/// counted.
+/// Calls `measure` for each subject in each round. The first round warms caches and is not counted.
 pub(super) fn run(
-    contestants: &[&Contestant],
+    subjects: &[&Subject],
     rounds: usize,
     results: &mut Results,
-    mut measure: impl FnMut(&Contestant) -> Result<Measured>,
+    mut measure: impl FnMut(&Subject) -> Result<Measured>,
 ) -> Result<()> {
     for round in 0..=rounds {
-        for contestant in order(contestants, round) {
-            let name = &contestant.name;
-            let measured =
-                measure(contestant).with_context(|| format!("{name} in round {round}"))?;
+        for subject in order(subjects, round) {
+            let name = &subject.name;
+            let measured = measure(subject).with_context(|| format!("{name} in round {round}"))?;
             if round > 0 {
                 results.add(name, measured);
             }
@@ -27,7 +26,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// The order of a round: each next one begins with the next one.
+/// Returns the order of a round: each round starts with the next subject.
 fn order<T>(all: &[T], round: usize) -> impl Iterator<Item = &T> {
     all.iter()
         .cycle()
@@ -40,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_is_first_once() {
+    fn each_subject_is_first_once() {
         let rounds: Vec<Vec<_>> = (0..4)
             .map(|round| order(&["a", "b", "c"], round).copied().collect())
             .collect();

@@ -1,4 +1,4 @@
-//! A contestant that runs.
+//! A running subject.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -10,53 +10,53 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::contestant::Contestant;
 use super::cores::Cores;
-use super::part::connect;
-use crate::process::wait_for_end;
+use super::role::connect;
+use super::subject::Subject;
+use crate::process::wait_timeout;
 
-/// How long it may take to start and to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Maximum time to start and to exit.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Between two attempts to connect: short, as the time to start is measured by them.
-const PAUSE: Duration = Duration::from_micros(50);
+/// Delay between two attempts to connect. It limits the precision of the start time.
+const CONNECT_RETRY_DELAY: Duration = Duration::from_micros(50);
 
-/// The process.
+/// The process of a subject.
 pub(super) struct Server {
     process: Child,
     pub(super) socket: PathBuf,
-    /// From before the process was made until a client had been greeted.
+    /// Time from before the spawn until the first client received its greeting.
     pub(super) start_time: Duration,
 }
 
 impl Server {
-    /// Starts a contestant by `command`, which gets its arguments and more of them, with its socket and
-    /// what it says in `folder`.
+    /// Spawns `command` with the subject's arguments and `arguments`. Its socket and its stderr are
+    /// in `folder`.
     pub(super) fn start(
         mut command: Command,
-        contestant: &Contestant,
+        subject: &Subject,
         arguments: &[OsString],
-        folder: &Path,
+        dir: &Path,
         cores: Option<&Cores>,
     ) -> Result<Self> {
-        let socket = folder.join(format!("{}.sock", contestant.name));
-        let complaints = folder.join(format!("{}.stderr", contestant.name));
+        let socket = dir.join(format!("{}.sock", subject.name));
+        let stderr = dir.join(format!("{}.stderr", subject.name));
         command
-            .args(&contestant.arguments)
+            .args(&subject.arguments)
             .args(arguments)
-            .arg(contestant.socket_option)
+            .arg(subject.socket_option)
             .arg(&socket)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&complaints).context("cannot keep a contestant's stderr")?);
+            .stderr(File::create(&stderr).context("cannot create a file for a subject's stderr")?);
         let start = Instant::now();
         let mut spawn = || {
             command
                 .spawn()
-                .with_context(|| format!("cannot start {}", contestant.name))
+                .with_context(|| format!("cannot start {}", subject.name))
         };
         let process = match cores {
-            Some(cores) => cores.for_contestant(spawn)?,
+            Some(cores) => cores.with_subject_affinity(spawn)?,
             None => spawn()?,
         };
         let mut server = Self {
@@ -64,12 +64,12 @@ impl Server {
             socket,
             start_time: Duration::ZERO,
         };
-        while connect(&server.socket, PATIENCE).is_err() {
-            if start.elapsed() > PATIENCE || server.process.try_wait()?.is_some() {
-                let complaints = fs::read_to_string(&complaints).unwrap_or_default();
-                bail!("{} does not serve: {}", contestant.name, complaints.trim());
+        while connect(&server.socket, TIMEOUT).is_err() {
+            if start.elapsed() > TIMEOUT || server.process.try_wait()?.is_some() {
+                let stderr = fs::read_to_string(&stderr).unwrap_or_default();
+                bail!("{} did not start serving: {}", subject.name, stderr.trim());
             }
-            thread::sleep(PAUSE);
+            thread::sleep(CONNECT_RETRY_DELAY);
         }
         server.start_time = start.elapsed();
         Ok(server)
@@ -83,12 +83,15 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         let _already_gone = kill_process(Pid::from_child(&self.process), Signal::TERM);
-        if !matches!(wait_for_end(&mut self.process, PATIENCE), Ok(Some(_))) {
-            eprintln!("xtask: process {} does not end, it is killed", self.id());
+        if !matches!(wait_timeout(&mut self.process, TIMEOUT), Ok(Some(_))) {
+            eprintln!(
+                "xtask: process {} did not exit after SIGTERM; killing it",
+                self.id()
+            );
             let _already_gone = self.process.kill();
             let _already_gone = self.process.wait();
         }
-        // Some leave it; the next one of the name begins without.
+        // Some subjects leave their socket; the next start must not find it.
         let _already_gone = fs::remove_file(&self.socket);
     }
 }

@@ -1,8 +1,8 @@
-//! What a figure's values come to: median, spread, and the ratio of two contestants.
+//! Statistics of a metric's values: median, spread, and the ratio of two subjects.
 
 use serde::{Deserialize, Serialize};
 
-/// The middle of the values and how far they are apart.
+/// Median, minimum and maximum of some values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Summary {
     pub(super) median: f64,
@@ -11,7 +11,7 @@ pub(super) struct Summary {
 }
 
 impl Summary {
-    /// `None` if there are no values.
+    /// Returns `None` if there are no values.
     pub(super) fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
@@ -23,10 +23,10 @@ impl Summary {
     }
 }
 
-/// The ratio of one contestant to another: the median of what it was in each round.
+/// Returns the ratio of one subject to another: the median of the ratios of all rounds.
 ///
-/// What two contestants did in one round they did next to each other. A machine that is slower in
-/// one round than in another one so does not come into it.
+/// The two values of a round were measured right after each other, so a machine that is slower in
+/// one round than in another does not affect the ratio.
 pub(super) fn ratio(ours: &[f64], others: &[f64]) -> Option<f64> {
     let mut ratios: Vec<f64> = ours
         .iter()
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_or_between_the_two() {
+    fn median_is_middle_value_or_midpoint() {
         let median = |values: &[f64]| Summary::of(values).map(|summary| summary.median);
         assert_eq!(median(&[]), None);
         assert_eq!(median(&[3.0]), Some(3.0));
@@ -58,13 +58,13 @@ mod tests {
     }
 
     #[test]
-    fn the_spread_is_the_least_and_the_most() {
+    fn spread_is_minimum_and_maximum() {
         let summary = Summary::of(&[4.0, 2.0, 9.0]).unwrap();
         assert_eq!((summary.least, summary.most), (2.0, 9.0));
     }
 
     #[test]
-    fn a_ratio_is_that_of_values_of_the_same_round() {
+    fn ratio_compares_values_of_same_round() {
         // The second round was ten times slower for both. The ratio of the medians would be 0.2.
         assert_eq!(ratio(&[1.0, 10.0, 1.0], &[2.0, 20.0, 50.0]), Some(0.5));
         assert_eq!(ratio(&[], &[1.0]), None);

@@ -1,26 +1,26 @@
-//! The results as a table for a terminal.
+//! Results as a table for a terminal.
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
-use super::contestant::OURS;
 use super::results::Results;
 use super::statistics::Summary;
+use super::subject::OURS;
 
-/// Prints the results of `contestants`, each with median and spread, and ratios to the first of them:
-/// ours, if it is among them.
-pub(super) fn print(results: &Results, contestants: &[&str]) {
-    let base = contestants
+/// Prints the results of `contestants` with median and spread, and the ratios of the first of them
+/// to the others. Our helper is the first if it is among them.
+pub(super) fn print(results: &Results, subjects: &[&str]) {
+    let base = subjects
         .iter()
         .find(|name| **name == OURS)
-        .or_else(|| contestants.first());
+        .or_else(|| subjects.first());
     let Some(&base) = base else { return };
-    let others: Vec<&str> = contestants
+    let others: Vec<&str> = subjects
         .iter()
         .copied()
         .filter(|name| *name != base)
         .collect();
 
-    let mut header = vec!["figure".to_owned()];
+    let mut header = vec!["metric".to_owned()];
     header.push(base.to_owned());
     header.extend(others.iter().map(|name| (*name).to_owned()));
     header.extend(others.iter().map(|name| format!("{base} / {name}")));
@@ -30,16 +30,16 @@ pub(super) fn print(results: &Results, contestants: &[&str]) {
         .load_style(presets::ASCII_MARKDOWN)
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(header);
-    for figure in results.figures() {
-        let mut row = vec![Cell::new(format!("{}, {}", figure.name, figure.unit))];
+    for metric in results.metrics() {
+        let mut row = vec![Cell::new(format!("{}, {}", metric.name, metric.unit))];
         let values = [base].into_iter().chain(others.iter().copied());
-        row.extend(values.map(|name| right(summary(results.values(figure, name)))));
-        let ratios = others.iter().map(|name| results.ratio(figure, base, name));
+        row.extend(values.map(|name| right(summary(results.values(metric, name)))));
+        let ratios = others.iter().map(|name| results.ratio(metric, base, name));
         row.extend(
             ratios
                 .map(|ratio| right(ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")))),
         );
-        let (goals, met) = figure.verdict(results);
+        let (goals, met) = results.goal_results(metric);
         row.extend([Cell::new(goals), Cell::new(met)]);
         table.add_row(row);
     }
@@ -57,7 +57,7 @@ fn summary(values: &[f64]) -> String {
     })
 }
 
-/// A number with three digits that say something, or all in front of its point.
+/// Formats a number with three significant digits, or all digits before the point.
 pub(super) fn three_digits(value: f64) -> String {
     let decimals = match value.abs() {
         100.0.. => 0,
@@ -73,9 +73,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_as_long_as_they_are_exact() {
-        let shown = [0.0124, 2.71, 27.18, 271.8, 27182.8].map(three_digits);
-        assert_eq!(shown, ["0.012", "2.71", "27.2", "272", "27183"]);
+    fn numbers_have_three_significant_digits() {
+        let command_line = [0.0124, 2.71, 27.18, 271.8, 27182.8].map(three_digits);
+        assert_eq!(command_line, ["0.012", "2.71", "27.2", "272", "27183"]);
         assert_eq!(summary(&[1.0, 3.0, 2.0]), "2.00 (1.00..3.00)");
         assert_eq!(summary(&[]), "");
     }

@@ -1,4 +1,4 @@
-//! What a process takes: processor time, memory and threads, as the kernel counts them.
+//! Resource use of a process as the kernel counts it: processor time, memory and threads.
 
 use std::fs;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result};
 use nix::time::ClockId;
 use nix::unistd::Pid;
 
-/// The processor time that a process has used so far: all of its threads, those that have ended too, in
-/// nanoseconds.
+/// Returns the processor time that a process has used, including all of its threads, also exited
+/// ones. Resolution: nanoseconds.
 pub(super) fn processor_time(process: u32) -> Result<Duration> {
     let process = Pid::from_raw(i32::try_from(process)?);
     ClockId::pid_cpu_clock_id(process)
@@ -17,10 +17,10 @@ pub(super) fn processor_time(process: u32) -> Result<Duration> {
         .with_context(|| format!("cannot read the processor time of process {process}"))
 }
 
-/// The proportional set size of a process and its children in KiB: what would be free without them.
+/// Returns the proportional set size of a process and its children, in KiB.
 pub(super) fn memory(process: u32) -> Result<u64> {
     let mut sum = 0;
-    for process in family(process)? {
+    for process in with_children(process)? {
         let path = format!("/proc/{process}/smaps_rollup");
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
         sum += number(&text, "Pss:").with_context(|| format!("{path} has no Pss"))?;
@@ -28,31 +28,31 @@ pub(super) fn memory(process: u32) -> Result<u64> {
     Ok(sum)
 }
 
-/// How many threads a process has.
+/// Returns the number of threads of a process.
 pub(super) fn threads(process: u32) -> Result<u64> {
     let path = format!("/proc/{process}/status");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     number(&text, "Threads:").with_context(|| format!("{path} has no Threads"))
 }
 
-/// A process and its children.
-fn family(process: u32) -> Result<Vec<u32>> {
-    let mut family = vec![process];
+/// Returns a process and its children.
+fn with_children(process: u32) -> Result<Vec<u32>> {
+    let mut with_children = vec![process];
     for entry in fs::read_dir("/proc").context("cannot list /proc")? {
         let name = entry.context("cannot list /proc")?.file_name();
         let Some(other) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        // One that has ended meanwhile is nobody's child any more.
+        // The file does not exist if the process has exited meanwhile.
         let status = fs::read_to_string(format!("/proc/{other}/status")).unwrap_or_default();
         if number(&status, "PPid:") == Some(process.into()) {
-            family.push(other);
+            with_children.push(other);
         }
     }
-    Ok(family)
+    Ok(with_children)
 }
 
-/// The number behind `name` at the beginning of a line.
+/// Returns the number after `name` at the start of a line.
 fn number(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
@@ -66,7 +66,7 @@ mod tests {
     use std::time::Instant;
 
     #[test]
-    fn numbers_are_found_by_the_whole_name() {
+    fn number_is_found_by_whole_name() {
         let rollup = "5581-7ffd ---p 00000000 00:00 0    [rollup]\n\
                       Rss:    1044 kB\nPss:     181 kB\nPss_Dirty:   76 kB\n";
         assert_eq!(number(rollup, "Pss:"), Some(181));
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_threads_that_have_ended_counts() {
+    fn processor_time_includes_exited_threads() {
         let before = processor_time(process::id()).unwrap();
         let work = || {
             let start = Instant::now();
@@ -87,12 +87,12 @@ mod tests {
     }
 
     #[test]
-    fn a_child_is_family() {
+    fn children_are_included() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let found = family(process::id()).unwrap();
+        let result = with_children(process::id()).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(found.contains(&process::id()) && found.contains(&child.id()));
+        assert!(result.contains(&process::id()) && result.contains(&child.id()));
         assert!(memory(process::id()).unwrap() > 0);
         assert!(threads(process::id()).unwrap() > 0);
     }

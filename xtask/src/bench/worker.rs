@@ -1,4 +1,4 @@
-//! A part of the benchmark in a process of its own, seen from here.
+//! The controlling end of a role's process.
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -9,71 +9,76 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde::de::DeserializeOwned;
 
-use crate::process::{shown, wait_for_end};
+use crate::process::{command_line, wait_timeout};
 
-/// How long a part may take to leave once it is told so.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Maximum time for the process to exit after its stdin was closed.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The process.
+/// The process of a role.
 pub(super) struct Worker {
     process: Child,
     command: String,
-    /// Taken when it is to leave.
+    /// `None` once the process was told to exit.
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
 }
 
 impl Worker {
-    /// Starts `program` for a part and waits until it is ready.
-    pub(super) fn start(program: &Path, words: &[OsString]) -> Result<Self> {
+    /// Starts `program` with the arguments of a role and waits until it is ready.
+    pub(super) fn start(program: &Path, arguments: &[OsString]) -> Result<Self> {
         let mut command = Command::new(program);
         command
-            .args(words)
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        let shown = shown(&command);
+        let command_line = command_line(&command);
         let mut process = command
             .spawn()
-            .with_context(|| format!("cannot start {shown}"))?;
-        let output = process.stdout.take().context("a part has no output")?;
+            .with_context(|| format!("cannot start {command_line}"))?;
+        let output = process.stdout.take().context("the role has no stdout")?;
         let mut worker = Self {
             input: process.stdin.take(),
             output: BufReader::new(output),
             process,
-            command: shown,
+            command: command_line,
         };
-        let line = worker.line()?;
-        ensure!(line == "ready\n", "{} failed", worker.command);
+        let read_line = worker.read_line()?;
+        ensure!(read_line == "ready\n", "{} failed", worker.command);
         Ok(worker)
     }
 
-    /// Has it begin.
+    /// Sends the start signal.
     pub(super) fn begin(&mut self) -> Result<()> {
-        let input = self.input.as_mut().context("a part has no input")?;
-        input.write_all(b"\n").context("cannot speak to a part")
+        let input = self.input.as_mut().context("the role has no stdin")?;
+        input
+            .write_all(b"\n")
+            .context("cannot write to the role's stdin")
     }
 
-    /// What it has found.
-    pub(super) fn found<T: DeserializeOwned>(&mut self) -> Result<T> {
-        let line = self.line()?;
-        serde_json::from_str(&line).with_context(|| format!("{} failed", self.command))
+    /// Reads the result.
+    pub(super) fn result<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let read_line = self.read_line()?;
+        serde_json::from_str(&read_line).with_context(|| format!("{} failed", self.command))
     }
 
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
+    fn read_line(&mut self) -> Result<String> {
+        let mut read_line = String::new();
         self.output
-            .read_line(&mut line)
-            .context("cannot listen to a part")?;
-        Ok(line)
+            .read_line(&mut read_line)
+            .context("cannot read the role's stdout")?;
+        Ok(read_line)
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
         self.input = None;
-        let ended = wait_for_end(&mut self.process, PATIENCE);
+        let ended = wait_timeout(&mut self.process, EXIT_TIMEOUT);
         if !matches!(ended, Ok(Some(_))) {
-            eprintln!("xtask: {} does not leave, it is killed", self.command);
+            eprintln!(
+                "xtask: {} did not exit after its stdin was closed; killing it",
+                self.command
+            );
             let _already_gone = self.process.kill();
             let _already_gone = self.process.wait();
         }

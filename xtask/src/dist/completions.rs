@@ -1,20 +1,20 @@
-//! What shells complete of both command lines.
+//! Shell completions of both command lines.
 
 use clap::{Command, CommandFactory as _};
 use clap_complete::{Shell, generate};
 use qemu_pr_helper::cli::Options;
 
-/// A file of completions.
+/// A completion script.
 pub(crate) struct Script {
-    /// For which shell.
+    /// Shell that the script is for.
     pub(crate) shell: Shell,
-    /// The program.
+    /// Program that it completes the command line of.
     pub(crate) program: &'static str,
-    /// The script.
+    /// Content of the script.
     pub(crate) text: Vec<u8>,
 }
 
-/// Those for each shell and program.
+/// Returns the scripts for each shell and program.
 pub(crate) fn scripts() -> Vec<Script> {
     let shells = [Shell::Bash, Shell::Zsh, Shell::Fish];
     let both = shells.map(|shell| {

@@ -1,4 +1,4 @@
-//! A package for Debian: an archive of two archives (`deb(5)`).
+//! Builds Debian packages: an `ar` archive of two tar archives (`deb(5)`).
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
@@ -8,11 +8,12 @@ use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
 use tar::{Builder, EntryType, Header};
 
-use super::contents::{File, Kind, NAME, RELEASE};
-use super::edition::{Edition, VERSION};
+use super::file::{File, Kind};
 use super::libraries;
+use super::package_files::{NAME, RELEASE};
+use super::source_date::{SourceDate, VERSION};
 
-/// What runs when it is installed and removed.
+/// Maintainer scripts.
 const SCRIPTS: [(&str, &str); 4] = [
     ("preinst", include_str!("../../../dist/deb/preinst")),
     ("postinst", include_str!("../../../dist/deb/postinst")),
@@ -20,7 +21,7 @@ const SCRIPTS: [(&str, &str); 4] = [
     ("postrm", include_str!("../../../dist/deb/postrm")),
 ];
 
-/// How Debian calls an architecture that Rust has a name for.
+/// Returns Debian's name of the architecture.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -29,23 +30,27 @@ fn architecture() -> &'static str {
     }
 }
 
-/// The name that the file is to have.
+/// Returns the file name of the package.
 pub(crate) fn name() -> String {
     format!("{NAME}_{VERSION}-{RELEASE}_{}.deb", architecture())
 }
 
-/// The package of these files.
-pub(crate) fn package(files: &[File], edition: &Edition, maintainer: &str) -> Result<Vec<u8>> {
-    let control = control_archive(files, edition, maintainer)?;
-    let data = data_archive(files, edition)?;
+/// Returns a package of these files.
+pub(crate) fn package(
+    files: &[File],
+    source_date: &SourceDate,
+    maintainer: &str,
+) -> Result<Vec<u8>> {
+    let control = control_archive(files, source_date, maintainer)?;
+    let data = data_archive(files, source_date)?;
     let mut package = b"!<arch>\n".to_vec();
     for (name, content) in [
         ("debian-binary", b"2.0\n".as_slice()),
         ("control.tar.gz", &control),
         ("data.tar.gz", &data),
     ] {
-        let (time, size) = (edition.time, content.len());
-        // Name, time, user, group, mode, size; a member begins at an even place.
+        let (time, size) = (source_date.time, content.len());
+        // Name, time, user, group, mode, size. A member starts at an even offset.
         writeln!(
             package,
             "{name:<16}{time:<12}0     0     100644  {size:<10}`"
@@ -56,16 +61,16 @@ pub(crate) fn package(files: &[File], edition: &Edition, maintainer: &str) -> Re
     Ok(package)
 }
 
-fn control_archive(files: &[File], edition: &Edition, maintainer: &str) -> Result<Vec<u8>> {
-    let mut archive = Archive::new(edition);
-    archive.folder("./")?;
+fn control_archive(files: &[File], source_date: &SourceDate, maintainer: &str) -> Result<Vec<u8>> {
+    let mut archive = Archive::new(source_date);
+    archive.dir("./")?;
     archive.file("./control", 0o644, control(files, maintainer)?.as_bytes())?;
-    let configuration: String = files
+    let conffiles: String = files
         .iter()
         .filter(|file| file.kind == Kind::Configuration)
         .map(|file| format!("{}\n", file.path))
         .collect();
-    archive.file("./conffiles", 0o644, configuration.as_bytes())?;
+    archive.file("./conffiles", 0o644, conffiles.as_bytes())?;
     for (name, script) in SCRIPTS {
         archive.file(&format!("./{name}"), 0o755, script.as_bytes())?;
     }
@@ -74,7 +79,7 @@ fn control_archive(files: &[File], edition: &Edition, maintainer: &str) -> Resul
 
 fn control(files: &[File], maintainer: &str) -> Result<String> {
     let programs = files.iter().filter(|file| file.mode == 0o755);
-    let library = libraries::c_library(programs.map(|file| file.content.as_slice()))?;
+    let library = libraries::min_glibc_minor(programs.map(|file| file.content.as_slice()))?;
     let size: usize = files
         .iter()
         .map(|file| file.content.len().div_ceil(1024))
@@ -87,14 +92,14 @@ fn control(files: &[File], maintainer: &str) -> Result<String> {
         .replace("%LIBC%", &format!("2.{library}")))
 }
 
-fn data_archive(files: &[File], edition: &Edition) -> Result<Vec<u8>> {
-    let mut archive = Archive::new(edition);
-    let mut folders = BTreeSet::new();
+fn data_archive(files: &[File], source_date: &SourceDate) -> Result<Vec<u8>> {
+    let mut archive = Archive::new(source_date);
+    let mut dirs = BTreeSet::new();
     for file in files {
-        let ends = file.path.match_indices('/');
-        for folder in ends.filter_map(|(at, _)| file.path.get(..=at)) {
-            if folders.insert(folder) {
-                archive.folder(&format!(".{folder}"))?;
+        let slashes = file.path.match_indices('/');
+        for dir in slashes.filter_map(|(at, _)| file.path.get(..=at)) {
+            if dirs.insert(dir) {
+                archive.dir(&format!(".{dir}"))?;
             }
         }
         archive.file(&format!(".{}", file.path), file.mode, &file.content)?;
@@ -102,24 +107,24 @@ fn data_archive(files: &[File], edition: &Edition) -> Result<Vec<u8>> {
     archive.finish()
 }
 
-/// An archive of files that are all root's and of one time.
+/// A compressed tar archive. Its entries belong to root and have the same time.
 struct Archive {
     builder: Builder<GzEncoder<Vec<u8>>>,
     time: u64,
 }
 
 impl Archive {
-    fn new(edition: &Edition) -> Self {
+    fn new(source_date: &SourceDate) -> Self {
         let compressed = GzBuilder::new()
             .mtime(0)
             .write(Vec::new(), Compression::best());
         Self {
             builder: Builder::new(compressed),
-            time: edition.time,
+            time: source_date.time,
         }
     }
 
-    fn folder(&mut self, path: &str) -> Result<()> {
+    fn dir(&mut self, path: &str) -> Result<()> {
         self.append(path, EntryType::Directory, 0o755, &[])
     }
 

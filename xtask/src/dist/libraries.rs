@@ -1,24 +1,25 @@
-//! What programs need of the system they are installed on.
+//! Library dependencies of the programs.
 
 use anyhow::{Context as _, Result};
 
-/// The oldest GNU C library that has what these programs use of it: the number behind `2.`.
+/// Returns the minor version of the oldest GNU C library 2.x that has all symbols of these
+/// programs.
 ///
-/// Each symbol that a program takes from it has a version, whose name is in the program.
-pub(crate) fn c_library<'a>(programs: impl IntoIterator<Item = &'a [u8]>) -> Result<u32> {
+/// Each imported symbol has a version, and the program contains the version's name.
+pub(crate) fn min_glibc_minor<'a>(programs: impl IntoIterator<Item = &'a [u8]>) -> Result<u32> {
     const NAME: &[u8] = b"GLIBC_2.";
     let programs = programs.into_iter();
     let newest = programs.flat_map(|program| {
-        let places = program.windows(NAME.len()).enumerate();
-        let places = places.filter(|(_, window)| *window == NAME);
-        places.filter_map(|(at, _)| number(program.get(at + NAME.len()..)?))
+        let offsets = program.windows(NAME.len()).enumerate();
+        let offsets = offsets.filter(|(_, window)| *window == NAME);
+        offsets.filter_map(|(at, _)| leading_number(program.get(at + NAME.len()..)?))
     });
     newest
         .max()
         .context("the programs are not linked to the GNU C library")
 }
 
-fn number(bytes: &[u8]) -> Option<u32> {
+fn leading_number(bytes: &[u8]) -> Option<u32> {
     let digits: String = bytes
         .iter()
         .map(|&byte| char::from(byte))
@@ -32,12 +33,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_version_counts() {
+    fn newest_symbol_version_is_returned() {
         let programs: [&[u8]; 2] = [
             b"..\0GLIBC_2.2.5\0GLIBC_2.34\0GLIBC_2.9\0",
             b"GLIBC_2.17\0GLIBC_2.",
         ];
-        assert_eq!(c_library(programs).unwrap(), 34);
-        assert!(c_library([b"nothing".as_slice()]).is_err());
+        assert_eq!(min_glibc_minor(programs).unwrap(), 34);
+        assert!(min_glibc_minor([b"nothing".as_slice()]).is_err());
     }
 }

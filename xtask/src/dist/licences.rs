@@ -1,4 +1,4 @@
-//! Which crates of others are in the programs, and what they have to say of their licences.
+//! Third-party crates in the programs, and their licence files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,10 +7,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::contents::File;
+use super::file::File;
 use crate::build;
 
-/// A crate of somebody else's.
+/// A third-party crate.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Crate {
     name: String,
@@ -18,9 +18,9 @@ pub(crate) struct Crate {
     licence: String,
 }
 
-/// Those that are in the programs.
+/// Returns the third-party crates in the programs.
 pub(crate) fn crates() -> Result<BTreeSet<Crate>> {
-    let tree = build::ask(&[
+    let tree = build::cargo_output(&[
         "tree",
         "--locked",
         "--package=qemu-pr-helper",
@@ -31,15 +31,18 @@ pub(crate) fn crates() -> Result<BTreeSet<Crate>> {
         "--format={p}|{l}",
     ])?;
     let lines = tree.lines().filter(|line| !line.is_empty());
-    lines.filter_map(|line| read(line).transpose()).collect()
+    lines
+        .filter_map(|line| parse_crate(line).transpose())
+        .collect()
 }
 
-/// `name v1.2.3|licence`. Not what works at build time alone, nor what is ours: those have a word in brackets.
-fn read(line: &str) -> Result<Option<Crate>> {
+/// Parses `name v1.2.3|licence`. Returns `None` for procedural macros and for crates of this
+/// workspace: cargo prints a word in brackets after their version.
+fn parse_crate(line: &str) -> Result<Option<Crate>> {
     let parts = line.trim_end_matches(" (*)").split_once('|');
-    let (package, licence) = parts.context("cargo tree prints no licences")?;
-    let words = package.split_once(" v");
-    let (name, version) = words.context("cargo tree prints no versions")?;
+    let (package, licence) = parts.context("cargo tree did not print a licence")?;
+    let prefixes = package.split_once(" v");
+    let (name, version) = prefixes.context("cargo tree did not print a version")?;
     if version.contains(' ') {
         return Ok(None);
     }
@@ -50,7 +53,7 @@ fn read(line: &str) -> Result<Option<Crate>> {
     }))
 }
 
-/// A line for each crate.
+/// Returns a line for each crate.
 pub(crate) fn listing(crates: &BTreeSet<Crate>) -> String {
     let lines = crates.iter().map(|entry| {
         let Crate {
@@ -63,20 +66,21 @@ pub(crate) fn listing(crates: &BTreeSet<Crate>) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// The files in which the crates say it, below `folder`.
-pub(crate) fn files(crates: &BTreeSet<Crate>, folder: &str) -> Result<Vec<File>> {
-    let sources = sources()?;
+/// Returns the licence files of the crates, in directories below `folder`.
+pub(crate) fn files(crates: &BTreeSet<Crate>, dir: &str) -> Result<Vec<File>> {
+    let manifests = manifests()?;
     let mut files = Vec::new();
     for entry in crates {
-        let source = sources.get(&(entry.name.clone(), entry.version.clone()));
-        let source = source.with_context(|| format!("cargo has no source of {}", entry.name))?;
-        let source = Path::new(source)
+        let manifest = manifests.get(&(entry.name.clone(), entry.version.clone()));
+        let manifest =
+            manifest.with_context(|| format!("cargo has no sources of {}", entry.name))?;
+        let manifest = Path::new(manifest)
             .parent()
-            .context("a manifest lies in a folder")?;
-        for file in fs::read_dir(source)? {
+            .context("a manifest has a parent directory")?;
+        for file in fs::read_dir(manifest)? {
             let file = file?;
             let name = file.file_name().to_string_lossy().into_owned();
-            let words = [
+            let prefixes = [
                 "LICENSE",
                 "LICENCE",
                 "COPYING",
@@ -85,32 +89,35 @@ pub(crate) fn files(crates: &BTreeSet<Crate>, folder: &str) -> Result<Vec<File>>
                 "UNLICENSE",
             ];
             let upper = name.to_uppercase();
-            if !words.iter().any(|word| upper.starts_with(word)) || !file.file_type()?.is_file() {
+            if !prefixes.iter().any(|prefix| upper.starts_with(prefix))
+                || !file.file_type()?.is_file()
+            {
                 continue;
             }
-            let path = format!("{folder}/{}-{}/{name}", entry.name, entry.version);
+            let path = format!("{dir}/{}-{}/{name}", entry.name, entry.version);
             files.push(File::document(path, fs::read(file.path())?));
         }
     }
     Ok(files)
 }
 
-/// The manifest of each crate, by name and version.
-fn sources() -> Result<BTreeMap<(String, String), String>> {
-    let answer = build::ask(&[
+/// Returns the path of each crate's manifest, by name and version.
+fn manifests() -> Result<BTreeMap<(String, String), String>> {
+    let metadata = build::cargo_output(&[
         "metadata",
         "--locked",
         "--all-features",
         "--format-version=1",
     ])?;
-    let answer: Value = serde_json::from_str(&answer).context("cargo metadata is no JSON")?;
-    let packages = answer["packages"]
+    let metadata: Value =
+        serde_json::from_str(&metadata).context("cargo metadata did not print JSON")?;
+    let packages = metadata["packages"]
         .as_array()
         .context("cargo metadata has no packages")?;
     let text = |package: &Value, key: &str| package[key].as_str().map(str::to_owned);
-    let sources = packages.iter().filter_map(|package| {
+    let manifests = packages.iter().filter_map(|package| {
         let name = (text(package, "name")?, text(package, "version")?);
         Some((name, text(package, "manifest_path")?))
     });
-    Ok(sources.collect())
+    Ok(manifests.collect())
 }

@@ -1,16 +1,17 @@
-//! `cargo xtask dist`: what a distribution gets: man pages, completions, packages.
+//! `cargo xtask dist`: builds man pages, completions and packages.
 
 mod completions;
-mod contents;
 mod deb;
-mod edition;
+mod file;
 mod libraries;
 mod licences;
 mod man;
+mod package_files;
 mod rpm;
+mod source_date;
 
 #[cfg(test)]
-mod options_everywhere;
+mod option_coverage;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -23,19 +24,19 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::build::{self, Installed};
-use contents::Family;
-use edition::Edition;
+use package_files::Family;
+use source_date::SourceDate;
 
-/// Who stands behind packages unless it is said.
-const MAINTAINER: &str = "Whoever built this package <root@localhost>";
+/// Default maintainer of the packages.
+const MAINTAINER: &str = "Local build <root@localhost>";
 
 /// Arguments of `cargo xtask dist`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Only man pages and completions, which takes no build
+    /// Build man pages and completions only, which needs no release build
     #[arg(long)]
     texts: bool,
-    /// Whom the packages name for questions about them
+    /// Maintainer that the packages name
     #[arg(
         long,
         value_name = "NAME <ADDRESS>",
@@ -44,58 +45,58 @@ pub(crate) struct Options {
     maintainer: String,
 }
 
-/// Makes all of it in `target/dist`.
+/// Builds everything in `target/dist`.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let folder = build::target_folder()?.join("dist");
-    let edition = Edition::of_sources()?;
-    texts(&folder, &edition)?;
+    let dir = build::target_dir()?.join("dist");
+    let source_date = SourceDate::from_environment()?;
+    texts(&dir, &source_date)?;
     if !options.texts {
-        packages(&folder, &edition, &options.maintainer)?;
+        packages(&dir, &source_date, &options.maintainer)?;
     }
-    println!("xtask: made {}", folder.display());
+    println!("xtask: built {}", dir.display());
     Ok(())
 }
 
-fn texts(folder: &Path, edition: &Edition) -> Result<()> {
-    for page in man::pages(edition) {
-        write(&folder.join("man").join(page.name), page.text.as_bytes())?;
+fn texts(dir: &Path, source_date: &SourceDate) -> Result<()> {
+    for page in man::pages(source_date) {
+        write(&dir.join("man").join(page.name), page.text.as_bytes())?;
     }
     for script in completions::scripts() {
         let name = format!("completions/{}/{}", script.shell, script.program);
-        write(&folder.join(name), &script.text)?;
+        write(&dir.join(name), &script.text)?;
     }
     Ok(())
 }
 
-fn packages(folder: &Path, edition: &Edition, maintainer: &str) -> Result<()> {
+fn packages(dir: &Path, source_date: &SourceDate, maintainer: &str) -> Result<()> {
     let programs = build::packaged()?;
-    debian(folder, edition, maintainer, &programs)?;
-    let files = contents::files(&programs, edition, Family::Fedora, maintainer)?;
-    let package = rpm::package(&files, edition, maintainer)?;
-    write(&folder.join(rpm::name()), &package)
+    debian(dir, source_date, maintainer, &programs)?;
+    let files = package_files::files(&programs, source_date, Family::Fedora, maintainer)?;
+    let package = rpm::package(&files, source_date, maintainer)?;
+    write(&dir.join(rpm::name()), &package)
 }
 
-/// Makes Debian's package alone, and says where it is.
+/// Builds only Debian's package and returns its path.
 pub(crate) fn debian_package() -> Result<PathBuf> {
-    let folder = build::target_folder()?.join("dist");
-    let edition = Edition::of_sources()?;
-    debian(&folder, &edition, MAINTAINER, &build::packaged()?)
+    let dir = build::target_dir()?.join("dist");
+    let source_date = SourceDate::from_environment()?;
+    debian(&dir, &source_date, MAINTAINER, &build::packaged()?)
 }
 
 fn debian(
-    folder: &Path,
-    edition: &Edition,
+    dir: &Path,
+    source_date: &SourceDate,
     maintainer: &str,
     programs: &Installed,
 ) -> Result<PathBuf> {
-    let files = contents::files(programs, edition, Family::Debian, maintainer)?;
-    let path = folder.join(deb::name());
-    write(&path, &deb::package(&files, edition, maintainer)?)?;
+    let files = package_files::files(programs, source_date, Family::Debian, maintainer)?;
+    let path = dir.join(deb::name());
+    write(&path, &deb::package(&files, source_date, maintainer)?)?;
     Ok(path)
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<()> {
-    let folder = path.parent().context("a file lies in a folder")?;
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let dir = path.parent().context("a file has a parent directory")?;
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     fs::write(path, content).with_context(|| format!("cannot write {}", path.display()))
 }

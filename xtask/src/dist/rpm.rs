@@ -1,23 +1,28 @@
-//! A package for Fedora, RHEL and SUSE.
+//! Builds packages for Fedora, RHEL and SUSE.
 
 use anyhow::Result;
 use rpm::{BuildConfig, CompressionWithLevel, Dependency, FileOptions, PackageBuilder};
 
-use super::contents::{self, File, Kind, NAME, RELEASE};
-use super::edition::{Edition, VERSION};
+use super::file::{File, Kind};
 use super::libraries;
+use super::package_files::{self, NAME, RELEASE};
+use super::source_date::{SourceDate, VERSION};
 
-/// What it takes the place of, by the name that others ask for it.
+/// Name of the distribution's package, which this package conflicts with and provides.
 const ORIGINAL: &str = "qemu-pr-helper";
 
-/// The name that the file is to have.
+/// Returns the file name of the package.
 pub(crate) fn name() -> String {
     format!("{NAME}-{VERSION}-{RELEASE}.{}.rpm", std::env::consts::ARCH)
 }
 
-/// The package of these files.
-pub(crate) fn package(files: &[File], edition: &Edition, maintainer: &str) -> Result<Vec<u8>> {
-    let time = u32::try_from(edition.time)?;
+/// Returns a package of these files.
+pub(crate) fn package(
+    files: &[File],
+    source_date: &SourceDate,
+    maintainer: &str,
+) -> Result<Vec<u8>> {
+    let time = u32::try_from(source_date.time)?;
     let config = BuildConfig::v4()
         .source_date(time)
         .compression(CompressionWithLevel::Gzip(9));
@@ -35,15 +40,16 @@ pub(crate) fn package(files: &[File], edition: &Edition, maintainer: &str) -> Re
         .packager(maintainer)
         .build_host("localhost")
         .description(include_str!("../../../dist/rpm/description"))
-        // Both have the same paths, and of rpm's ways only this one leaves the choice to the administrator:
-        // alternatives would need the distribution's package to take part.
+        // Both packages install the same paths. A conflict is rpm's only mechanism that leaves the
+        // choice to the administrator: alternatives would need support in the distribution's
+        // package.
         .conflicts(Dependency::any(ORIGINAL))
         .provides(Dependency::eq(ORIGINAL, format!("{VERSION}-{RELEASE}")))
         .post_install_script(include_str!("../../../dist/rpm/post"))
         .pre_uninstall_script(include_str!("../../../dist/rpm/preun"))
         .post_uninstall_script(include_str!("../../../dist/rpm/postun"));
-    for needed in libraries(files)? {
-        builder.requires(Dependency::any(needed));
+    for requirement in libraries(files)? {
+        builder.requires(Dependency::any(requirement));
     }
     for file in files {
         let options = FileOptions::new(file.path.as_str())
@@ -55,19 +61,19 @@ pub(crate) fn package(files: &[File], edition: &Edition, maintainer: &str) -> Re
         };
         builder.with_file_contents(file.content.as_slice(), options)?;
     }
-    // What no other package has goes with this one.
-    for folder in contents::own_folders(files) {
-        builder.with_dir_entry(FileOptions::dir(folder))?;
+    // Remove the directories of this package together with it.
+    for dir in package_files::own_dirs(files) {
+        builder.with_dir_entry(FileOptions::dir(dir))?;
     }
     let mut package = Vec::new();
     builder.build()?.write(&mut package)?;
     Ok(package)
 }
 
-/// As rpm finds them in programs.
+/// Returns the library dependencies in rpm's notation.
 fn libraries(files: &[File]) -> Result<[String; 2]> {
     let programs = files.iter().filter(|file| file.mode == 0o755);
-    let library = libraries::c_library(programs.map(|file| file.content.as_slice()))?;
+    let library = libraries::min_glibc_minor(programs.map(|file| file.content.as_slice()))?;
     let bits = if cfg!(target_pointer_width = "64") {
         "(64bit)"
     } else {

@@ -1,22 +1,22 @@
-//! Both packages as the distributions' own tools read them, where they are installed.
+//! Tests that read both packages with the distributions' tools, if these are installed.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::contents::File;
+use super::file::File;
 use super::*;
 use crate::process;
 
-const MAINTAINER: &str = "Somebody <somebody@example.com>";
-const EDITION: Edition = Edition {
+const MAINTAINER: &str = "Packager <packager@example.com>";
+const EDITION: SourceDate = SourceDate {
     time: 1_772_323_199,
 };
 
-/// What packages have in them, with programs that are none.
+/// Returns the files of a package with fake programs.
 fn files(family: Family) -> Vec<File> {
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let program = |name| {
-        let path = folder.path().join(name);
+        let path = dir.path().join(name);
         fs::write(&path, b"\0GLIBC_2.34\0").unwrap();
         path
     };
@@ -24,13 +24,13 @@ fn files(family: Family) -> Vec<File> {
         helper: program("qemu-pr-helper"),
         prhctl: program("prhctl"),
     };
-    contents::files(&programs, &EDITION, family, MAINTAINER).unwrap()
+    package_files::files(&programs, &EDITION, family, MAINTAINER).unwrap()
 }
 
-/// What a tool prints of a package, or `None` if there is no such tool.
-fn printed(tool: &str, options: &[&str], package: &Path) -> Option<String> {
+/// Returns the output of a tool for a package; `None` if the tool is not installed.
+fn tool_output(tool: &str, options: &[&str], package: &Path) -> Option<String> {
     if process::find(tool).is_none() {
-        println!("skipped: no {tool}");
+        println!("skipped: {tool} is not installed");
         return None;
     }
     Some(process::text(process::command(tool).args(options).arg(package)).unwrap())
@@ -41,7 +41,7 @@ fn paths(files: &[File]) -> BTreeSet<String> {
 }
 
 #[test]
-fn packages_have_what_an_administrator_looks_for() {
+fn packages_have_the_main_files() {
     for family in [Family::Debian, Family::Fedora] {
         let files = files(family);
         let paths = paths(&files);
@@ -72,14 +72,14 @@ fn packages_have_what_an_administrator_looks_for() {
 }
 
 #[test]
-fn dpkg_finds_the_files_in_the_package() {
+fn dpkg_lists_the_files_of_the_package() {
     let files = files(Family::Debian);
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("package.deb");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("package.deb");
     let package = deb::package(&files, &EDITION, MAINTAINER).unwrap();
     assert_eq!(package, deb::package(&files, &EDITION, MAINTAINER).unwrap());
     write(&path, &package).unwrap();
-    let Some(listing) = printed("dpkg-deb", &["--contents"], &path) else {
+    let Some(listing) = tool_output("dpkg-deb", &["--contents"], &path) else {
         return;
     };
     let listed = listing.lines().filter(|line| line.starts_with('-'));
@@ -100,10 +100,10 @@ fn dpkg_finds_the_files_in_the_package() {
         listing.contains("-rwxr-xr-x root/root        12 2026-02-28"),
         "{listing}"
     );
-    let control = printed("dpkg-deb", &["--field"], &path).unwrap();
+    let control = tool_output("dpkg-deb", &["--field"], &path).unwrap();
     for line in [
         "Package: qemu-pr-helper-rs",
-        "Maintainer: Somebody <somebody@example.com>",
+        "Maintainer: Packager <packager@example.com>",
         "Depends: libc6 (>= 2.34), libgcc-s1, passwd",
     ] {
         assert!(control.lines().any(|other| other == line), "{control}");
@@ -112,37 +112,40 @@ fn dpkg_finds_the_files_in_the_package() {
 }
 
 #[test]
-fn rpm_finds_the_files_in_the_package() {
+fn rpm_lists_the_files_of_the_package() {
     let files = files(Family::Fedora);
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("package.rpm");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("package.rpm");
     let package = rpm::package(&files, &EDITION, MAINTAINER).unwrap();
     assert_eq!(package, rpm::package(&files, &EDITION, MAINTAINER).unwrap());
     write(&path, &package).unwrap();
-    let Some(listing) = printed("rpm", &["-qpl"], &path) else {
+    let Some(listing) = tool_output("rpm", &["-qpl"], &path) else {
         return;
     };
     let listed: BTreeSet<_> = listing.lines().map(str::to_owned).collect();
     let missing: Vec<_> = paths(&files).difference(&listed).cloned().collect();
     assert!(missing.is_empty(), "{missing:?}");
-    let configuration = printed("rpm", &["-qpc"], &path).unwrap();
+    let configuration = tool_output("rpm", &["-qpc"], &path).unwrap();
     assert_eq!(configuration.trim(), "/etc/apparmor.d/qemu-pr-helper");
     assert_eq!(
-        printed("rpm", &["-qp", "--conflicts"], &path)
+        tool_output("rpm", &["-qp", "--conflicts"], &path)
             .unwrap()
             .trim(),
         "qemu-pr-helper"
     );
-    let provided = printed("rpm", &["-qp", "--provides"], &path).unwrap();
+    let provided = tool_output("rpm", &["-qp", "--provides"], &path).unwrap();
     assert!(provided.contains("\nqemu-pr-helper = 0"), "{provided}");
-    let needed = printed("rpm", &["-qp", "--requires"], &path).unwrap();
-    assert!(needed.contains("libc.so.6(GLIBC_2.34)(64bit)"), "{needed}");
-    printed("rpm", &["-K"], &path);
+    let requirements = tool_output("rpm", &["-qp", "--requires"], &path).unwrap();
+    assert!(
+        requirements.contains("libc.so.6(GLIBC_2.34)(64bit)"),
+        "{requirements}"
+    );
+    tool_output("rpm", &["-K"], &path);
 }
 
 #[test]
-fn scripts_are_ones_that_the_smallest_shell_takes() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../dist");
+fn maintainer_scripts_are_posix_shell() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../dist");
     for name in [
         "deb/preinst",
         "deb/postinst",
@@ -155,7 +158,7 @@ fn scripts_are_ones_that_the_smallest_shell_takes() {
         process::output(
             process::command("sh")
                 .arg("-n")
-                .arg(Path::new(folder).join(name)),
+                .arg(Path::new(dir).join(name)),
         )
         .unwrap();
     }

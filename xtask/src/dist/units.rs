@@ -1,4 +1,5 @@
-//! The units for systemd, as systemd itself judges them where it is installed.
+//! Tests of the systemd units, the system account and the profile for `AppArmor` with the tools
+//! that load them, if these are installed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,66 +14,67 @@ const SOCKET: &str = include_str!("../../../dist/systemd/qemu-pr-helper.socket")
 const SERVICE: &str = include_str!("../../../dist/systemd/qemu-pr-helper.service");
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../dist/systemd");
 
-/// What `systemd-analyze security` may say at most, in tenths; docs/security.md has what it says.
+/// Maximum exposure level of `systemd-analyze security`, in tenths. docs/security.md states the
+/// level.
 const EXPOSURE: &str = "22";
 
-/// `systemd-analyze`, if there is one that knows `security --offline` (systemd 250).
+/// Returns `systemd-analyze` if it is installed and supports `security --offline` (systemd 250).
 fn analyze() -> Option<Command> {
     let program = process::find("systemd-analyze")?;
     let version = process::text(Command::new(&program).arg("--version")).ok()?;
     let version: u32 = version.split_whitespace().nth(1)?.parse().ok()?;
     if version < 250 {
-        println!("skipped: systemd {version}");
+        println!("skipped: systemd {version} is older than 250");
         return None;
     }
     Some(Command::new(program))
 }
 
 #[test]
-fn systemd_takes_every_line() {
+fn systemd_verifies_the_units() {
     let Some(mut analyze) = analyze() else {
-        return println!("skipped: no systemd-analyze");
+        return println!("skipped: systemd-analyze is not installed");
     };
-    // Where the program is not installed, its path is no mistake of the unit's.
-    let folder = tempfile::tempdir().unwrap();
+    // A missing program is not an error of the unit.
+    let dir = tempfile::tempdir().unwrap();
     let service = SERVICE.replace("/usr/bin/qemu-pr-helper", "/bin/true");
     let units = [("socket", SOCKET), ("service", &service)].map(|(kind, text)| {
-        let path = folder.path().join(format!("qemu-pr-helper.{kind}"));
+        let path = dir.path().join(format!("qemu-pr-helper.{kind}"));
         fs::write(&path, text).unwrap();
         path
     });
     let output = analyze.args(["verify", "--man=no"]).args(units);
     let output = output.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said: Vec<_> = said
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let stderr: Vec<_> = stderr
         .lines()
         .filter(|line| line.contains("qemu-pr-helper"))
         .collect();
-    assert!(said.is_empty() && output.status.success(), "{said:#?}");
+    assert!(stderr.is_empty() && output.status.success(), "{stderr:#?}");
 }
 
 #[test]
-fn the_service_is_no_more_exposed_than_the_documents_say() {
+fn service_exposure_is_as_documented() {
     let Some(mut analyze) = analyze() else {
-        return println!("skipped: no systemd-analyze");
+        return println!("skipped: systemd-analyze is not installed");
     };
     analyze.args(["security", "--offline=true", "--no-pager"]);
     analyze.arg(format!("--threshold={EXPOSURE}"));
     analyze.arg(Path::new(FOLDER).join("qemu-pr-helper.service"));
     process::output(&mut analyze).unwrap();
     let (whole, tenths) = EXPOSURE.split_at(1);
-    let words = format!("exposure level {whole}.{tenths}");
-    assert!(include_str!("../../../docs/security.md").contains(&words));
+    let level = format!("exposure level {whole}.{tenths}");
+    assert!(include_str!("../../../docs/security.md").contains(&level));
 }
 
-/// Sets of system calls that the service may make, expanded by systemd.
+/// Returns the system calls that the service may make; systemd expands the sets.
 fn allowed(analyze: &Path) -> BTreeSet<String> {
     let mut allowed = BTreeSet::new();
     for filter in SERVICE
         .lines()
         .filter_map(|line| line.strip_prefix("SystemCallFilter="))
     {
-        let (names, is_taken) = match filter.strip_prefix('~') {
+        let (names, is_denied) = match filter.strip_prefix('~') {
             Some(names) => (names, true),
             None => (filter, false),
         };
@@ -80,7 +82,7 @@ fn allowed(analyze: &Path) -> BTreeSet<String> {
             .split_whitespace()
             .flat_map(|name| members(analyze, name))
         {
-            if is_taken {
+            if is_denied {
                 allowed.remove(&name);
             } else {
                 allowed.insert(name);
@@ -90,7 +92,7 @@ fn allowed(analyze: &Path) -> BTreeSet<String> {
     allowed
 }
 
-/// A set's calls, those of sets in it too; a name that is no set is a call.
+/// Returns the calls of a set and of the sets in it. A name without `@` is a call.
 fn members(analyze: &Path, name: &str) -> Vec<String> {
     if !name.starts_with('@') {
         return vec![name.to_owned()];
@@ -104,9 +106,9 @@ fn members(analyze: &Path, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_helper_may_make_its_system_calls() {
+fn service_allows_the_helpers_system_calls() {
     let Some(analyze) = analyze() else {
-        return println!("skipped: no systemd-analyze");
+        return println!("skipped: systemd-analyze is not installed");
     };
     let allowed = allowed(Path::new(analyze.get_program()));
     let listed = [syscalls::BASE, syscalls::LEGACY, syscalls::SOFT_LUNS].concat();
@@ -115,11 +117,12 @@ fn the_helper_may_make_its_system_calls() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
-/// Creates the account below a directory of its own, as the packages do on the host.
+/// Creates the account below a temporary root directory, with the tool that the packages use on the
+/// host.
 #[test]
 fn sysusers_creates_the_account() {
     let Some(program) = process::find("systemd-sysusers") else {
-        return println!("skipped: no systemd-sysusers");
+        return println!("skipped: systemd-sysusers is not installed");
     };
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("etc")).unwrap();
@@ -139,9 +142,9 @@ fn sysusers_creates_the_account() {
 }
 
 #[test]
-fn apparmor_takes_the_profile() {
+fn apparmor_parses_the_profile() {
     if process::find("apparmor_parser").is_none() {
-        return println!("skipped: no apparmor_parser");
+        return println!("skipped: apparmor_parser is not installed");
     }
     let mut parser = process::command("apparmor_parser");
     parser.args(["--skip-kernel-load", "--skip-cache"]);

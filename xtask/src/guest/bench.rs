@@ -1,48 +1,48 @@
-//! Scenario `bench`: ours and QEMU's helper, with a disk of the kernel's own SCSI target and with a map that
-//! multipathd has made.
+//! Scenario `bench`: compares our helper and QEMU's on a disk of a LIO target and on a multipath
+//! map.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
 
-use super::lio::Target;
-use super::multipath::Stage;
+use super::lio_target::Target;
+use super::multipath::MapFixture;
 use super::{Modules, uptime};
 use crate::bench::{self, Disks};
 use crate::process::timed;
 
-/// What the host has built for this scenario.
+/// Programs of the host for this scenario.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// This program as it is released, which puts the load on
+    /// Release build of this program, which generates the load
     #[arg(long)]
-    parts: PathBuf,
-    /// The helper under test, as it is released
+    xtask: PathBuf,
+    /// Release build of the helper under test
     #[arg(long)]
     helper: PathBuf,
-    /// QEMU's own helper
+    /// QEMU's helper
     #[arg(long)]
     original: PathBuf,
 }
 
-/// Sets the target up and measures.
+/// Sets up the target and runs the benchmark.
 pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
     let mut target = Target::start(modules)?;
-    let ports = target.unit::<2>()?;
-    let [single] = target.unit::<1>()?;
-    let stage = timed("udevd, multipathd and its map", || {
-        Stage::set(modules, &ports, &[&single])
+    let ports = target.create_unit::<2>()?;
+    let [single] = target.create_unit::<1>()?;
+    let fixture = timed("udevd, multipathd and its map", || {
+        MapFixture::create(modules, &ports, &[&single])
     })?;
     println!("guest: target and map ready after {} s", uptime()?);
     timed("benchmark", || {
         bench::with_disks(
-            &options.parts,
+            &options.xtask,
             &options.helper,
             &options.original,
             &Disks {
                 one_path: &single.block,
-                map: stage.disk(),
+                map: fixture.disk(),
             },
         )
     })

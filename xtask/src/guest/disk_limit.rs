@@ -1,5 +1,5 @@
-//! `--max-commands-per-device` on a real disk: an sg node counts with its disk, and another path
-//! does not.
+//! Test of `--max-commands-per-device` on a real disk: an sg node and its disk share a limit, and
+//! another path has its own.
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -13,18 +13,19 @@ use pr_helper_protocol::Client;
 use pr_helper_protocol::wire::pad_cdb;
 
 use super::helper::{Helper, SOCKET};
-use super::lio::Port;
+use super::lio_target::Port;
 use super::strace;
-use crate::process::wait_for_end;
+use crate::process::wait_timeout;
 
-/// One command may be in progress at a disk, for a helper of an unprivileged user.
+/// Limits the helper to one command in flight for each device, and makes it serve as an
+/// unprivileged user.
 const ARGUMENTS: [&str; 4] = ["-u", "nobody", "--max-commands-per-device", "1"];
 
-/// Each command takes five seconds, so that the second one comes while the first one is in
-/// progress.
+/// Delays each command by five seconds, so that the second one arrives while the first is in
+/// flight.
 const DELAY: &str = "inject=ioctl:delay_enter=5000000";
 
-/// The time in which a command must be answered, and in which `strace` must end.
+/// Timeout for a response and for the exit of `strace`.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
@@ -32,7 +33,7 @@ const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
 const GOOD: u8 = 0;
 const BUSY: u8 = 8;
 
-/// Sends two commands at a time, to two nodes of one disk and to nodes of two.
+/// Sends two commands at the same time to two nodes of one disk, and to nodes of two disks.
 pub(super) fn run(program: &Path, ports: &[Port; 2]) -> Result<()> {
     let helper = Helper::start_with(program, &ARGUMENTS, &[])?;
     let mut tracer = strace::attach(helper.id(), DELAY)?;
@@ -42,29 +43,36 @@ pub(super) fn run(program: &Path, ports: &[Port; 2]) -> Result<()> {
         ([&first.generic, &first.generic], [GOOD, BUSY]),
         ([&first.block, &second.generic], [GOOD, GOOD]),
     ] {
-        let found = ask_both(nodes)?;
-        ensure!(found == expected, "{nodes:?} have {found:x?}");
+        let statuses = send_to_both(nodes)?;
+        ensure!(
+            statuses == expected,
+            "{nodes:?} returned the statuses {statuses:x?}"
+        );
     }
     helper.stop()?;
-    wait_for_end(&mut tracer, TIMEOUT)?.context("strace did not end with the helper")?;
-    println!("guest: an sg node and its disk have one limit");
+    wait_timeout(&mut tracer, TIMEOUT)?.context("strace did not exit with the helper")?;
+    println!("guest: an sg node and its disk share a limit");
     Ok(())
 }
 
 /// Sends READ KEYS to both nodes at the same time. Returns the statuses, the lower one first.
-fn ask_both(nodes: [&impl AsRef<Path>; 2]) -> Result<[u8; 2]> {
+fn send_to_both(nodes: [&impl AsRef<Path>; 2]) -> Result<[u8; 2]> {
     let threads = nodes.map(|node| {
         let node = node.as_ref().to_owned();
-        thread::spawn(move || ask(&node))
+        thread::spawn(move || send_read_keys(&node))
     });
-    let answers = threads.map(|thread| thread.join().map_err(|_| anyhow!("a client panicked")));
-    let [one, other] = answers;
+    let results = threads.map(|thread| {
+        thread
+            .join()
+            .map_err(|_| anyhow!("a client thread panicked"))
+    });
+    let [one, other] = results;
     let mut statuses = [one??, other??];
     statuses.sort_unstable();
     Ok(statuses)
 }
 
-fn ask(node: &Path) -> Result<u8> {
+fn send_read_keys(node: &Path) -> Result<u8> {
     let socket = UnixStream::connect(SOCKET).context("cannot connect to the helper")?;
     socket.set_read_timeout(Some(TIMEOUT))?;
     let mut client = Client::negotiate(socket)?;

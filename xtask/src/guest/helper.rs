@@ -1,4 +1,4 @@
-//! The helper under test, as a service of the virtual machine.
+//! The helper under test, running in the virtual machine.
 
 use std::fs::{self, File};
 use std::os::unix::fs::chown;
@@ -10,18 +10,18 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::process::{poll, wait_for_end};
+use crate::process::{poll, wait_timeout};
 
-/// Where it listens: in a folder that is its user's, so that it can remove the socket.
+/// Socket of the helper. Its user owns the directory, so that it can remove the socket.
 pub(crate) const SOCKET: &str = "/run/pr/helper.sock";
 
-const FOLDER: &str = "/run/pr";
-const NOBODY: u32 = 65534;
+const DIR: &str = "/run/pr";
+const NOBODY_UID: u32 = 65534;
 
-const COMPLAINTS: &str = "/run/helper.stderr";
+const STDERR: &str = "/run/helper.stderr";
 
-/// How long it may take to start and to stop.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Maximum time to start and to exit.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running helper.
 pub(crate) struct Helper {
@@ -35,73 +35,76 @@ impl Helper {
         Self::start_with(program, &[], &[])
     }
 
-    /// The same with more arguments and variables.
+    /// Like [`Self::start`], with additional arguments and environment variables.
     pub(crate) fn start_with(
         program: &Path,
         arguments: &[&str],
         variables: &[(&str, &str)],
     ) -> Result<Self> {
-        fs::create_dir_all(FOLDER).with_context(|| format!("cannot create {FOLDER}"))?;
+        fs::create_dir_all(DIR).with_context(|| format!("cannot create {DIR}"))?;
         let user = if arguments.contains(&"nobody") {
-            NOBODY
+            NOBODY_UID
         } else {
             0
         };
-        chown(FOLDER, Some(user), Some(user))
-            .with_context(|| format!("cannot give {FOLDER} away"))?;
+        chown(DIR, Some(user), Some(user))
+            .with_context(|| format!("cannot change the owner of {DIR}"))?;
         let process = Command::new(program)
             .args(["-k", SOCKET])
             .args(arguments)
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
-            .stderr(File::create(COMPLAINTS).context("cannot keep the helper's stderr")?)
+            .stderr(File::create(STDERR).context("cannot create the file for the helper's stderr")?)
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
         let helper = Self {
             program: program.to_owned(),
             process,
         };
-        // One that was killed has left a socket behind, that nobody listens on.
-        let listening = poll(PATIENCE, || Ok(UnixStream::connect(SOCKET).ok()))?;
+        // A killed helper has left a socket that refuses connections.
+        let listening = poll(TIMEOUT, || Ok(UnixStream::connect(SOCKET).ok()))?;
         ensure!(
             listening.is_some(),
             "{} does not listen on {SOCKET}; its stderr: {}",
             helper.program.display(),
-            complaints()
+            helper_stderr()
         );
         Ok(helper)
     }
 
-    /// The process that serves clients.
+    /// Returns the process that serves clients.
     pub(crate) fn id(&self) -> Pid {
         Pid::from_child(&self.process)
     }
 
-    /// Ends it as the kernel does that is out of memory, and removes what it could not.
+    /// Kills the helper with SIGKILL, like the kernel's OOM killer, and removes its socket.
     pub(crate) fn kill(mut self) -> Result<()> {
         kill_process(self.id(), Signal::KILL).context("cannot kill the helper")?;
-        let ended = wait_for_end(&mut self.process, PATIENCE)?;
-        ended.context("the helper did not end on SIGKILL")?;
+        let exited = wait_timeout(&mut self.process, TIMEOUT)?;
+        exited.context("the helper did not exit after SIGKILL")?;
         fs::remove_file(SOCKET).with_context(|| format!("cannot remove {SOCKET}"))
     }
 
-    /// Asks the helper to end, which must be with status 0 and without a socket left behind.
+    /// Stops the helper with SIGTERM. It must exit with status 0 and remove its socket.
     pub(crate) fn stop(mut self) -> Result<()> {
         let program = self.program.display();
         kill_process(self.id(), Signal::TERM).with_context(|| format!("cannot stop {program}"))?;
-        let status = wait_for_end(&mut self.process, PATIENCE)?
-            .with_context(|| format!("{program} did not end on SIGTERM"))?;
-        ensure!(status.success(), "{program} ended with {status} on SIGTERM");
+        let status = wait_timeout(&mut self.process, TIMEOUT)?
+            .with_context(|| format!("{program} did not exit after SIGTERM"))?;
+        ensure!(
+            status.success(),
+            "{program} exited with {status} after SIGTERM"
+        );
         ensure!(
             !Path::new(SOCKET).exists(),
-            "{program} left its socket {SOCKET} behind"
+            "{program} did not remove its socket {SOCKET}"
         );
-        println!("guest: {program} ended with status 0 on SIGTERM, its socket is gone");
+        println!("guest: {program} exited with status 0 after SIGTERM and removed its socket");
         Ok(())
     }
 }
 
-/// What the helper has said so far.
-pub(crate) fn complaints() -> String {
-    fs::read_to_string(COMPLAINTS).unwrap_or_else(|error| format!("({COMPLAINTS}: {error})"))
+/// Returns the helper's stderr so far.
+pub(crate) fn helper_stderr() -> String {
+    fs::read_to_string(STDERR).unwrap_or_else(|error| format!("({STDERR}: {error})"))
 }

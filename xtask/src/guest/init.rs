@@ -1,8 +1,7 @@
-//! The first process of the virtual machine: it starts the scenario as a process of its own, takes the status of
-//! whatever ends without a parent, and ends the machine with the verdict.
+//! The first process of the virtual machine: starts the scenario in a child process, reaps orphans,
+//! and ends the machine with the scenario's result.
 //!
-//! libvirt starts its helpers so that they have no parent, and takes them for alive as long as nobody has taken
-//! their status.
+//! libvirt starts its helpers as orphans, and considers a helper alive until it is reaped.
 
 use std::env;
 use std::process::Command;
@@ -14,56 +13,57 @@ use rustix::process::{Pid, WaitOptions, wait};
 use rustix::system::{RebootCommand, reboot};
 use rustix::termios::tcdrain;
 
-use super::{mount_new, pulse};
-use crate::verdict::Verdict;
+use super::{heartbeat, mount_new};
+use crate::exit_status::ScenarioResult;
 
-/// Set for the scenario's process: outside of such a machine nobody is to run one by mistake.
-const MARK: &str = "PR_GUEST_SCENARIO";
+/// Set in the environment of the scenario's process, so that a scenario does not run outside of a
+/// virtual machine by mistake.
+const SCENARIO_VARIABLE: &str = "PR_GUEST_SCENARIO";
 
-/// Whether this process is the scenario's.
-pub(super) fn is_parent() -> bool {
+/// Returns whether this process is the scenario's.
+pub(super) fn is_scenario_process() -> bool {
     let parent = rustix::process::getppid();
-    parent.is_some_and(Pid::is_init) && env::var_os(MARK).is_some()
+    parent.is_some_and(Pid::is_init) && env::var_os(SCENARIO_VARIABLE).is_some()
 }
 
-/// Runs the scenario and ends the machine. Comes back only where the machine cannot be ended.
+/// Runs the scenario and ends the machine. Returns only if the machine cannot be ended.
 pub(super) fn run() -> Result<()> {
-    let verdict = match scenario() {
-        Ok(()) => Verdict::Success,
+    let result = match scenario() {
+        Ok(()) => ScenarioResult::Success,
         Err(error) => {
             eprintln!("FAILED: {error:#}");
-            Verdict::Failure
+            ScenarioResult::Failure
         }
     };
-    // The last of the output is to be on the wire before the machine is gone.
+    // Write all output to the console before the machine ends.
     tcdrain(std::io::stdout())?;
-    verdict.report()?;
-    // QEMU acts on it a moment later. If it does not, a machine without a verdict is a failure.
+    result.report()?;
+    // QEMU exits a moment later. If it does not, the host reports the missing result as a failure.
     thread::sleep(Duration::from_secs(10));
     reboot(RebootCommand::PowerOff).context("cannot power off")
 }
 
 fn scenario() -> Result<()> {
-    for folder in ["/run", "/dev/shm"] {
-        mount_new("tmpfs", folder)?;
+    for dir in ["/run", "/dev/shm"] {
+        mount_new("tmpfs", dir)?;
     }
     mount_new("devpts", "/dev/pts")?;
-    pulse::start()?;
-    let me = env::current_exe().context("cannot find this program's own path")?;
-    let scenario = Command::new(me)
+    heartbeat::start()?;
+    let executable = env::current_exe().context("cannot find this program's own path")?;
+    let scenario = Command::new(executable)
         .args(env::args_os().skip(1))
-        .env(MARK, "1")
+        .env(SCENARIO_VARIABLE, "1")
         .spawn()
         .context("cannot start the scenario")?;
     loop {
-        let ended = wait(WaitOptions::empty()).context("cannot wait for processes")?;
-        let Some((process, status)) = ended else {
+        let exited = wait(WaitOptions::empty()).context("cannot wait for processes")?;
+        let Some((process, status)) = exited else {
             continue;
         };
         if process == Pid::from_child(&scenario) {
             ensure!(
                 status.exit_status() == Some(0),
-                "the scenario ended with {status:?}"
+                "the scenario exited with {status:?}"
             );
             return Ok(());
         }

@@ -1,54 +1,54 @@
-//! A machine that sends commands to the logical unit, and what has to come of them.
+//! An initiator that runs commands on the logical unit, and checks of their results.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::lio::Port;
+use super::lio_target::Port;
 use crate::process::command;
 
-/// Somebody who can run a command line next to the disk.
+/// A machine that can run a command line with the disk.
 pub(crate) trait Initiator {
-    /// The name for messages.
+    /// Returns the name for messages.
     fn name(&self) -> &'static str;
 
-    /// The disk as this one sees it.
+    /// Returns the path of the disk on this machine.
     fn disk(&self) -> String;
 
-    /// Runs a shell's command line: its exit status, and all that it printed.
+    /// Runs a shell command line; returns its exit status and output.
     fn execute(&mut self, line: &str) -> Result<(i32, String)>;
 
-    /// Runs a command line and prints what it was and how it ended.
-    fn run(&mut self, line: &str) -> Result<Outcome> {
-        let who = self.name();
+    /// Runs a command line and prints it with its exit status.
+    fn run(&mut self, line: &str) -> Result<CommandOutput> {
+        let name = self.name();
         let start = Instant::now();
         let (code, output) = self
             .execute(line)
-            .with_context(|| format!("{who}: {line}"))?;
-        println!("{who}: {line} -> {code} ({})", seconds(start.elapsed()));
-        Ok(Outcome {
-            step: format!("{who}: {line}"),
+            .with_context(|| format!("{name}: {line}"))?;
+        println!("{name}: {line} -> {code} ({})", seconds(start.elapsed()));
+        Ok(CommandOutput {
+            step: format!("{name}: {line}"),
             code,
             output,
         })
     }
 
     /// Runs `sg_persist` on the disk.
-    fn persist(&mut self, arguments: &str) -> Result<Outcome> {
+    fn persist(&mut self, arguments: &str) -> Result<CommandOutput> {
         let disk = self.disk();
         self.run(&format!("sg_persist --no-inquiry {arguments} {disk}"))
     }
 
-    /// Writes a block to the disk, past the cache.
-    fn write_block(&mut self) -> Result<Outcome> {
+    /// Writes a block to the disk with direct I/O.
+    fn write_block(&mut self) -> Result<CommandOutput> {
         let disk = self.disk();
         self.run(&format!(
             "dd if=/dev/zero of={disk} bs=4096 count=1 oflag=direct"
         ))
     }
 
-    /// Reads a block from the disk, past the cache.
-    fn read_block(&mut self) -> Result<Outcome> {
+    /// Reads a block from the disk with direct I/O.
+    fn read_block(&mut self) -> Result<CommandOutput> {
         let disk = self.disk();
         self.run(&format!(
             "dd if={disk} of=/dev/null bs=4096 count=1 iflag=direct"
@@ -56,20 +56,20 @@ pub(crate) trait Initiator {
     }
 }
 
-/// How a command line ended, to be checked against what is right.
-pub(crate) struct Outcome {
+/// Result of a command line.
+pub(crate) struct CommandOutput {
     step: String,
     code: i32,
     output: String,
 }
 
-impl Outcome {
-    /// Whether it has this exit status.
-    pub(crate) fn is(&self, code: i32) -> bool {
+impl CommandOutput {
+    /// Returns whether the exit status is `code`.
+    pub(crate) fn has_code(&self, code: i32) -> bool {
         self.code == code
     }
 
-    /// The exit status must be this one.
+    /// Fails if the exit status is another one.
     pub(crate) fn expect_code(self, code: i32) -> Result<Self> {
         ensure!(
             self.code == code,
@@ -81,7 +81,7 @@ impl Outcome {
         Ok(self)
     }
 
-    /// The output must have this in it.
+    /// Fails if the output does not contain `text`.
     pub(crate) fn expect_contains(self, text: &str) -> Result<Self> {
         ensure!(
             self.output.contains(text),
@@ -92,7 +92,7 @@ impl Outcome {
         Ok(self)
     }
 
-    /// The output must not have this in it.
+    /// Fails if the output contains `text`.
     pub(crate) fn expect_lacks(self, text: &str) -> Result<Self> {
         ensure!(
             !self.output.contains(text),
@@ -104,7 +104,7 @@ impl Outcome {
     }
 }
 
-/// A port of the target that the virtual machine itself uses, without a helper.
+/// A port of the target that the virtual machine uses without a helper.
 pub(crate) struct DirectPort<'a>(pub(crate) &'a Port);
 
 impl Initiator for DirectPort<'_> {
@@ -117,13 +117,13 @@ impl Initiator for DirectPort<'_> {
     }
 
     fn execute(&mut self, line: &str) -> Result<(i32, String)> {
-        // One pipe for both streams keeps them in order.
+        // Both streams share a pipe, which keeps their order.
         let output = command("sh")
             .arg("-c")
             .arg(format!("exec 2>&1; {line}"))
             .output()
             .context("cannot start sh")?;
-        let code = output.status.code().context("ended by a signal")?;
+        let code = output.status.code().context("killed by a signal")?;
         Ok((code, String::from_utf8_lossy(&output.stdout).into_owned()))
     }
 }

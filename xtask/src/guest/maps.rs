@@ -1,33 +1,33 @@
-//! Device-mapper maps over the target's ports, without the help of multipathd or udev.
+//! Device-mapper maps over the target's ports, without multipathd or udev.
 //!
-//! The table lines are those of `Documentation/admin-guide/device-mapper/` of the kernel.
+//! The tables follow `Documentation/admin-guide/device-mapper/` of the kernel.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::lio::Port;
+use super::lio_target::Port;
 use super::{Modules, read};
 use crate::process::{command, run};
 
-/// The maps that the compatibility suite is given.
+/// Maps for the compatibility suite.
 pub(crate) struct Maps {
-    /// Multipath over the two ports of one unit.
+    /// Multipath map over the two ports of one unit.
     pub(crate) multipath: PathBuf,
-    /// A partition of that map, as kpartx makes it.
+    /// A partition of that map, as kpartx creates it.
     pub(crate) partition: PathBuf,
-    /// A linear map over the first of the ports alone.
+    /// A linear map over all of the first port.
     pub(crate) linear: PathBuf,
-    /// A linear map over the whole of that map.
+    /// A linear map over all of `linear`.
     pub(crate) stack: PathBuf,
-    /// Linear maps over a part of the first port, directly and by other devices.
+    /// Linear maps over a part of the first port, directly and through other maps.
     pub(crate) parts: Vec<PathBuf>,
-    /// Whether multipathd knows the multipath map.
-    pub(crate) in_daemon: bool,
+    /// Set if multipathd manages the multipath map.
+    pub(crate) has_multipathd: bool,
 }
 
-/// Makes the maps over the two ports of one unit. They can share a port: to the kernel all maps are
-/// one user of it.
+/// Creates the maps over the two ports of one unit. Maps can share a port, because the kernel
+/// counts device-mapper as one exclusive user.
 pub(crate) fn create(modules: &Modules, ports: &[Port; 2]) -> Result<Maps> {
     for module in ["dm_mod", "dm_multipath", "dm_service_time"] {
         modules.load(module)?;
@@ -51,18 +51,17 @@ pub(crate) fn create(modules: &Modules, ports: &[Port; 2]) -> Result<Maps> {
         linear: whole,
         stack,
         parts,
-        in_daemon: false,
+        has_multipathd: false,
     })
 }
 
-/// Makes maps over a part of `port`: directly, on the map over the `whole` of it, and on such a
-/// part.
+/// Creates maps over a part of `port`: directly, on the `whole` map, and on the direct one.
 fn parts(port: &Port, whole: &Path) -> Result<Vec<PathBuf>> {
     let half = sectors(&port.block)? / 2;
-    let part = map("linpart", "lin-part", &linear(half, &port.block))?;
+    let direct = map("linpart", "lin-part", &linear(half, &port.block))?;
     let of_map = map("linpart-map", "lin-part-map", &linear(half, whole))?;
-    let stack = map("linpart-stack", "lin-part-stack", &linear(half, &part))?;
-    Ok(vec![part, of_map, stack])
+    let stack = map("linpart-stack", "lin-part-stack", &linear(half, &direct))?;
+    Ok(vec![direct, of_map, stack])
 }
 
 fn map(name: &str, uuid: &str, table: &str) -> Result<PathBuf> {
@@ -80,8 +79,8 @@ pub(super) fn linear(sectors: u64, device: &Path) -> String {
 pub(super) fn sectors(block: &Path) -> Result<u64> {
     let name = block
         .file_name()
-        .with_context(|| format!("{} is no device", block.display()))?;
+        .with_context(|| format!("{} is not a device", block.display()))?;
     let size = read(&Path::new("/sys/class/block").join(name).join("size"))?;
     size.parse()
-        .with_context(|| format!("{} has an odd size: {size}", block.display()))
+        .with_context(|| format!("{} has an invalid size: {size}", block.display()))
 }

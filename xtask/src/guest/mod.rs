@@ -1,25 +1,25 @@
-//! The guest side: what runs in the virtual machine, one scenario at a time.
+//! Scenarios inside the virtual machine; this is the guest's side of `cargo xtask vm`.
 
 mod bench;
-mod comparison;
+mod compat;
 mod disk_limit;
+mod guest_reservations;
+pub(crate) mod heartbeat;
 mod helper;
 mod init;
 mod initiator;
 mod libvirt;
-mod lio;
+mod lio_comparison;
+mod lio_target;
 mod maps;
 mod multipath;
-mod nested;
-mod operator;
+mod nested_guest;
 mod packages;
+mod prhctl;
 mod process_table;
-pub(crate) mod pulse;
-mod reservations;
 mod restart;
 pub(crate) mod serial;
 mod strace;
-mod suite;
 mod tracing;
 
 use std::fs;
@@ -36,7 +36,7 @@ pub(crate) use multipath::UDEVD;
 /// Arguments of the hidden `guest-init`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The folder that the kernel package was unpacked into
+    /// Directory of the unpacked kernel package
     #[arg(long)]
     modules: PathBuf,
     #[command(subcommand)]
@@ -46,41 +46,41 @@ pub(crate) struct Options {
 #[derive(Subcommand)]
 enum Scenario {
     Bench(bench::Options),
-    Sg(suite::Options),
-    Guest(reservations::Options),
-    Lio(comparison::Options),
+    Sg(compat::Options),
+    Guest(guest_reservations::Options),
+    Lio(lio_comparison::Options),
     Multipath(multipath::Options),
     Libvirt(libvirt::Options),
     Restart(restart::Options),
     Packages(packages::Options),
 }
 
-/// Loads kernel modules from where the package was unpacked.
+/// Kernel modules of the unpacked package.
 pub(crate) struct Modules(PathBuf);
 
 impl Modules {
-    /// Loads a module and what it needs.
+    /// Loads a module and its dependencies.
     pub(crate) fn load(&self, name: &str) -> Result<()> {
         run_command(command("modprobe").arg("--dirname").arg(&self.0).arg(name))
     }
 }
 
-/// The first process starts itself again; that one runs the scenario.
+/// Runs the scenario. The first process starts this program again for it.
 pub(crate) fn run(options: &Options) -> Result<()> {
     if rustix::process::getpid().is_init() {
         return init::run();
     }
     ensure!(
-        init::is_parent(),
-        "guest-init is for the first process of a machine that cargo xtask vm boots"
+        init::is_scenario_process(),
+        "guest-init can only run as the first process of a machine of cargo xtask vm"
     );
     let modules = Modules(options.modules.clone());
     println!("guest: up after {} s", uptime()?);
     match &options.scenario {
         Scenario::Bench(options) => bench::run(options, &modules),
-        Scenario::Sg(options) => suite::run(options, &modules),
-        Scenario::Guest(options) => reservations::run(options, &modules),
-        Scenario::Lio(options) => comparison::run(options, &modules),
+        Scenario::Sg(options) => compat::run(options, &modules),
+        Scenario::Guest(options) => guest_reservations::run(options, &modules),
+        Scenario::Lio(options) => lio_comparison::run(options, &modules),
         Scenario::Multipath(options) => multipath::run(options, &modules),
         Scenario::Libvirt(options) => libvirt::run(options, &modules),
         Scenario::Restart(options) => restart::run(options, &modules),
@@ -88,27 +88,27 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
 }
 
-/// Mounts a file system that has no source, on a folder that is made if it is not there.
+/// Mounts a file system without a source on a directory, which is created if necessary.
 fn mount_new(kind: &str, on: &str) -> Result<()> {
     fs::create_dir_all(on).with_context(|| format!("cannot create {on}"))?;
     mount(kind, on, kind, MountFlags::empty(), None)
         .with_context(|| format!("cannot mount {kind} on {on}"))
 }
 
-/// How long the kernel has been running, in seconds.
+/// Returns the kernel's uptime in seconds.
 fn uptime() -> Result<String> {
     let text = read(Path::new("/proc/uptime"))?;
     Ok(text.split(' ').next().unwrap_or_default().to_owned())
 }
 
-/// Reads one of the kernel's files, without the line end.
+/// Reads a file of procfs, sysfs or configfs without the trailing newline.
 fn read(path: &Path) -> Result<String> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     Ok(text.trim_end().to_owned())
 }
 
-/// Writes to one of the kernel's files.
+/// Writes to such a file.
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {text:?} to {}", path.display()))
 }

@@ -1,5 +1,5 @@
-//! Scenario `packages`: Debian's package is installed beside the distribution's, upgraded, removed and purged, on a
-//! root folder that is this machine's own and of which nothing lasts.
+//! Scenario `packages`: installs Debian's package beside the distribution's, upgrades, removes and
+//! purges it, on a root directory that discards all changes at the end.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,12 +14,13 @@ use crate::process::{command, output, run as run_command, text, timed};
 
 const NAME: &str = "qemu-pr-helper-rs";
 
-/// Where the distribution's helper is, and then ours.
+/// Path of the distribution's helper, and of ours after the installation.
 const HELPER: &str = "/usr/bin/qemu-pr-helper";
-/// What enabling the socket makes.
+/// Link that exists if the socket is enabled.
 const ENABLED: &str = "/etc/systemd/system/sockets.target.wants/qemu-pr-helper.socket";
 
-/// Files that step aside: what the distribution's packages have at paths of ours, or may come to have.
+/// Diverted files: paths of our package that the distribution's packages have, or could have in the
+/// future.
 const DIVERTED: [&str; 4] = [
     HELPER,
     "/usr/lib/systemd/system/qemu-pr-helper.service",
@@ -27,7 +28,7 @@ const DIVERTED: [&str; 4] = [
     "/usr/share/man/man8/qemu-pr-helper.8.gz",
 ];
 
-/// What the host has built for this scenario.
+/// Programs of the host for this scenario.
 #[derive(Args)]
 pub(crate) struct Options {
     /// The package
@@ -35,7 +36,7 @@ pub(crate) struct Options {
     deb: PathBuf,
 }
 
-/// Installs and removes it.
+/// Installs, upgrades and removes the package.
 pub(crate) fn run(options: &Options) -> Result<()> {
     println!("guest: ready after {} s", uptime()?);
     let before = Originals::read();
@@ -44,12 +45,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "the distribution's helper is not installed"
     );
     timed("install", || install(&options.deb))?;
-    let ours = text(command("dpkg").args(["--listfiles", NAME]))?;
+    let files = text(command("dpkg").args(["--listfiles", NAME]))?;
     timed("upgrade", || install(&options.deb))?;
-    timed("remove", || remove(&before, &ours))
+    timed("remove", || remove(&before, &files))
 }
 
-/// Without what other packages do then: an index of all manual pages takes minutes here.
+/// Triggers of other packages are skipped; rebuilding the index of all manual pages takes minutes
+/// here.
 fn dpkg(action: &str) -> Command {
     let mut dpkg = command("dpkg");
     dpkg.args(["--no-triggers", action]);
@@ -61,67 +63,70 @@ fn install(package: &Path) -> Result<()> {
     let version = text(command(HELPER).arg("--version"))?;
     ensure!(version.starts_with("qemu-pr-helper 0"), "{version}");
     text(command("prhctl").arg("--version"))?;
-    let aside = format!("{HELPER}.distrib");
-    let version = text(command(&aside).arg("--version"))?;
-    ensure!(version.contains("QEMU"), "{aside} says {version}");
-    // It prints what is not as it was in the package.
+    let diverted = format!("{HELPER}.distrib");
+    let version = text(command(&diverted).arg("--version"))?;
+    ensure!(version.contains("QEMU"), "{diverted} printed {version}");
+    // dpkg prints the files that differ from the package.
     let changed = text(command("dpkg").args(["--verify", NAME]))?;
     ensure!(changed.is_empty(), "{changed}");
     ensure!(
         !Path::new(ENABLED).exists(),
-        "the socket is enabled by itself"
+        "the package enabled the socket"
     );
     Ok(())
 }
 
-fn remove(before: &Originals, ours: &str) -> Result<()> {
+fn remove(before: &Originals, files: &str) -> Result<()> {
     output(command("systemctl").args(["enable", "qemu-pr-helper.socket"]))?;
     ensure!(
         fs::symlink_metadata(ENABLED).is_ok(),
         "the socket is not enabled"
     );
     run_command(dpkg("--remove").arg(NAME))?;
-    before.are_back()?;
-    ensure!(fs::symlink_metadata(ENABLED).is_err(), "{ENABLED} is left");
+    before.expect_restored()?;
+    ensure!(
+        fs::symlink_metadata(ENABLED).is_err(),
+        "{ENABLED} was not removed"
+    );
     run_command(dpkg("--purge").arg(NAME))?;
-    before.are_back()?;
-    let left: Vec<_> = ours
+    before.expect_restored()?;
+    let left: Vec<_> = files
         .lines()
         .filter(|path| Path::new(path).exists() && !before.has(path))
-        // Folders that others have too stay.
+        // Directories shared with other packages stay.
         .filter(|path| !Path::new(path).is_dir() || path.contains(NAME))
         .collect();
-    ensure!(left.is_empty(), "left behind: {left:?}");
+    ensure!(left.is_empty(), "not removed: {left:?}");
     let diversions = text(command("dpkg-divert").args(["--list", "*qemu-pr-helper*"]))?;
     ensure!(diversions.is_empty(), "{diversions}");
     Ok(())
 }
 
-/// The distribution's files, as they are without our package.
+/// Files of the distribution's packages without our package.
 struct Originals(BTreeMap<&'static str, Vec<u8>>);
 
 impl Originals {
     fn read() -> Self {
-        let there = DIVERTED.map(|path| Some((path, fs::read(path).ok()?)));
-        Self(there.into_iter().flatten().collect())
+        let contents = DIVERTED.map(|path| Some((path, fs::read(path).ok()?)));
+        Self(contents.into_iter().flatten().collect())
     }
 
     fn has(&self, path: &str) -> bool {
         self.0.contains_key(path)
     }
 
-    fn are_back(&self) -> Result<()> {
+    fn expect_restored(&self) -> Result<()> {
         let now = Self::read();
         ensure!(
             now.0.keys().eq(self.0.keys()),
-            "instead of {:?} there are {:?}",
+            "the distribution's files were {:?} and are {:?}",
             self.0.keys(),
             now.0.keys()
         );
         ensure!(now.0 == self.0, "the distribution's files have changed");
-        let aside = DIVERTED.map(|path| format!("{path}.distrib"));
-        let aside = aside.iter().find(|path| Path::new(path).exists());
-        ensure!(aside.is_none(), "{aside:?} is left");
+        let diverted = DIVERTED.map(|path| format!("{path}.distrib"));
+        let diverted = diverted.iter().find(|path| Path::new(path).exists());
+        ensure!(diverted.is_none(), "{diverted:?} was not removed");
         let version =
             text(command(HELPER).arg("--version")).context("the distribution's helper")?;
         ensure!(version.contains("QEMU"), "{version}");

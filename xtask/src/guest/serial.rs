@@ -1,6 +1,6 @@
-//! The nested guest's serial console as a way to run commands in it: both ends of the protocol.
+//! Command execution in the nested guest over its serial console: both ends of the protocol.
 //!
-//! The host's side sends a line; the guest's init runs it and prints what it prints, and then a mark
+//! The machine sends a line; the guest's init executes it, prints its output, and then a marker
 //! with the exit status.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-/// The rest of the nested guest's init. The first mark says that it is ready.
+/// The last part of the nested guest's init. The first marker means that it is ready.
 pub(crate) const GUEST_SCRIPT: &str = "\
 exec </dev/ttyS0 >/dev/ttyS0 2>&1
 stty -echo -onlcr
@@ -22,19 +22,20 @@ while read -r line; do
 done
 ";
 
-const MARK: &str = "@@exit ";
+const MARKER: &str = "@@exit ";
 
-/// The near end of the console.
+/// The machine's end of the console.
 pub(crate) struct Console<W> {
     input: W,
     lines: Receiver<String>,
 }
 
 impl<W: Write> Console<W> {
-    /// Takes what leads to the guest and what comes from it.
+    /// Creates a console from both directions of the serial line.
     pub(crate) fn new(input: W, output: impl Read + Send + 'static) -> Self {
         let (sender, lines) = channel();
-        // A read cannot be given a time limit, a channel can. The thread ends with the guest.
+        // A channel has receive timeouts, which a blocking read has not. The thread ends with the
+        // guest.
         thread::spawn(move || {
             for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).trim_end().to_owned();
@@ -46,39 +47,41 @@ impl<W: Write> Console<W> {
         Self { input, lines }
     }
 
-    /// Runs a command line: its exit status, and what it printed.
+    /// Runs a command line; returns its exit status and output.
     pub(crate) fn run(&mut self, line: &str, limit: Duration) -> Result<(i32, String)> {
         self.send(line)?;
-        self.answer(limit)
+        self.read_result(limit)
     }
 
-    /// Sends a command line that is not answered, because it ends the guest.
+    /// Sends a command line that ends the guest, so that no result follows.
     pub(crate) fn send(&mut self, line: &str) -> Result<()> {
         writeln!(self.input, "{line}")
             .and_then(|()| self.input.flush())
-            .context("the guest's console takes no input")
+            .context("cannot write to the guest's console")
     }
 
-    /// Waits for the next mark: the exit status in it, and what came before.
-    pub(crate) fn answer(&self, limit: Duration) -> Result<(i32, String)> {
+    /// Waits for the next marker; returns its exit status and the output before it.
+    pub(crate) fn read_result(&self, limit: Duration) -> Result<(i32, String)> {
         let end = Instant::now() + limit;
         let mut output = String::new();
         loop {
             let left = end.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
-                // What was printed last need not have ended its line.
-                Ok(line) => match line.split_once(MARK) {
+                // The last line of the output need not end with a newline.
+                Ok(line) => match line.split_once(MARKER) {
                     Some((rest, code)) => {
-                        let code = code.parse().with_context(|| format!("odd mark: {line}"))?;
+                        let code = code
+                            .parse()
+                            .with_context(|| format!("invalid marker: {line}"))?;
                         return Ok((code, output + rest));
                     }
                     None => output += &(line + "\n"),
                 },
                 Err(RecvTimeoutError::Timeout) => {
-                    bail!("no answer in {} s, but:\n{output}", limit.as_secs())
+                    bail!("timed out after {} s; output:\n{output}", limit.as_secs())
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    bail!("the guest has gone, its last words:\n{output}")
+                    bail!("the guest exited; its last output:\n{output}")
                 }
             }
         }
@@ -92,11 +95,14 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(10);
 
     #[test]
-    fn an_answer_is_what_comes_before_the_mark() {
+    fn result_is_the_output_before_the_marker() {
         let output = &b"noise\r\n@@exit 0\none\ntwo\n@@exit 24\nno line end@@exit 1\n"[..];
         let mut sent = Vec::new();
         let mut console = Console::new(&mut sent, output);
-        assert_eq!(console.answer(LIMIT).unwrap(), (0, "noise\n".to_owned()));
+        assert_eq!(
+            console.read_result(LIMIT).unwrap(),
+            (0, "noise\n".to_owned())
+        );
         assert_eq!(
             console.run("first", LIMIT).unwrap(),
             (24, "one\ntwo\n".to_owned())
@@ -105,8 +111,8 @@ mod tests {
             console.run("second", LIMIT).unwrap(),
             (1, "no line end".to_owned())
         );
-        let gone = console.answer(LIMIT).unwrap_err().to_string();
-        assert!(gone.contains("has gone"), "{gone}");
+        let error = console.read_result(LIMIT).unwrap_err().to_string();
+        assert!(error.contains("exited"), "{error}");
         assert_eq!(sent, b"first\nsecond\n");
     }
 }

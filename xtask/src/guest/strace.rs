@@ -1,5 +1,4 @@
-//! `strace` on a helper that runs: it delays or fails system calls, as a slow device or a full
-//! machine does.
+//! Runs `strace` on a helper, to delay system calls or make them fail.
 
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -7,14 +6,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Pid;
 
-use super::process_table::of;
+use super::process_table::proc_path;
 use super::read;
 use crate::process::{command, poll};
 
-/// The time in which `strace` must have attached to all threads.
+/// Maximum time until `strace` has attached to all threads.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Attaches to each thread of `process`, those to come included, with `strace -e EXPRESSION`.
+/// Attaches to each current and future thread of `process` with `strace -e EXPRESSION`.
 pub(super) fn attach(process: Pid, expression: &str) -> Result<Child> {
     let mut tracer = command("strace")
         .args(["-f", "-qq", "-o", "/run/strace.out", "-e", expression, "-p"])
@@ -23,7 +22,7 @@ pub(super) fn attach(process: Pid, expression: &str) -> Result<Child> {
         .spawn()
         .context("cannot start strace")?;
     let is_traced = || -> Result<bool> {
-        for task in std::fs::read_dir(of(process, "task"))? {
+        for task in std::fs::read_dir(proc_path(process, "task"))? {
             let status = read(&task?.path().join("status"))?;
             if status.lines().any(|line| line == "TracerPid:\t0") {
                 return Ok(false);
@@ -32,10 +31,10 @@ pub(super) fn attach(process: Pid, expression: &str) -> Result<Child> {
         Ok(true)
     };
     let attached = poll(TIMEOUT, || {
-        let ended = tracer.try_wait()?;
-        ensure!(ended.is_none(), "strace has ended");
+        let status = tracer.try_wait()?;
+        ensure!(status.is_none(), "strace exited");
         Ok(is_traced()?.then_some(()))
     })?;
-    attached.context("strace does not attach to the helper")?;
+    attached.context("timed out waiting for strace to attach to the helper")?;
     Ok(tracer)
 }

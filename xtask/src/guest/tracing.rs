@@ -1,5 +1,5 @@
-//! The kernel's own trace: what the helper says there of a fencing stands between what the kernel says of the
-//! same commands.
+//! Test of the ftrace backend: the helper's events of a preemption are in the right order among the
+//! kernel's events of the same commands.
 
 use std::fs;
 use std::path::Path;
@@ -8,15 +8,15 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use rustix::mount::{MountFlags, mount};
 
-use super::helper::{Helper, SOCKET, complaints};
-use super::lio::Port;
+use super::helper::{Helper, SOCKET, helper_stderr};
+use super::lio_target::Port;
 use super::write;
-use crate::process::shown;
+use crate::process::command_line;
 
-/// Where tracefs belongs (`Documentation/trace/ftrace.rst`).
+/// Mount point of tracefs (`Documentation/trace/ftrace.rst`).
 const TRACEFS: &str = "/sys/kernel/tracing";
 
-/// As an unprivileged user: the trace is opened before the privileges go.
+/// The helper serves as an unprivileged user; it opens the trace before it drops its privileges.
 const ARGUMENTS: [&str; 6] = [
     "-u",
     "nobody",
@@ -26,26 +26,26 @@ const ARGUMENTS: [&str; 6] = [
     "pr_helper_*",
 ];
 
-/// Exit status of `prhctl` on RESERVATION CONFLICT.
+/// Exit status of `prhctl` for RESERVATION CONFLICT.
 const CONFLICT: i32 = 24;
 
 /// Keys of the two ports.
 const KEYS: [&str; 2] = ["0x2001", "0x2002"];
 
-/// One port fences the other, and the trace says which.
+/// Has one port preempt the other, and checks the trace.
 pub(crate) fn run(prhctl: &Path, helper: &Path, ports: &[Port; 2]) -> Result<()> {
     mount("tracefs", TRACEFS, "tracefs", MountFlags::empty(), None)
         .with_context(|| format!("cannot mount {TRACEFS}"))?;
     let file = |name: &str| Path::new(TRACEFS).join(name);
     write(&file("events/scsi/enable"), "1")?;
     let running = Helper::start_with(helper, &ARGUMENTS, &[])?;
-    fence(prhctl, ports).with_context(|| format!("the helper said: {}", complaints()))?;
+    fence(prhctl, ports).with_context(|| format!("the helper's stderr: {}", helper_stderr()))?;
     running.stop()?;
     write(&file("events/scsi/enable"), "0")?;
     let trace = fs::read_to_string(file("trace")).context("cannot read the kernel's trace")?;
     check(&trace, ports).with_context(|| format!("the kernel's trace:\n{trace}"))?;
     println!(
-        "guest: the kernel's trace has {} lines of the helper's",
+        "guest: the kernel's trace has {} events of the helper",
         trace.matches(" pr_helper_").count()
     );
     Ok(())
@@ -59,11 +59,11 @@ fn fence(prhctl: &Path, ports: &[Port; 2]) -> Result<()> {
             .arg(&ports[port].block);
         program.args(options).stdin(Stdio::null());
         let output = program.output();
-        let output = output.with_context(|| format!("cannot start {}", shown(&program)))?;
+        let output = output.with_context(|| format!("cannot start {}", command_line(&program)))?;
         ensure!(
             output.status.code() == Some(status),
-            "{} ended with {}",
-            shown(&program),
+            "{} exited with {}",
+            command_line(&program),
             output.status
         );
         Ok(())
@@ -79,20 +79,20 @@ fn fence(prhctl: &Path, ports: &[Port; 2]) -> Result<()> {
     run("unregister", 1, &["--key", second], 0)
 }
 
-/// What a line has to have, each in this order.
+/// Checks that the trace has the expected lines in this order.
 fn check(trace: &str, ports: &[Port; 2]) -> Result<()> {
-    let number = |port: &Port| -> Result<String> {
-        let name = port.block.file_name().context("a port without name")?;
+    let device_number = |port: &Port| -> Result<String> {
+        let name = port.block.file_name().context("a port without a name")?;
         let file = Path::new("/sys/block").join(name).join("dev");
         super::read(&file)
     };
-    let devices = [number(&ports[0])?, number(&ports[1])?];
-    let end = |port: usize, action: &str, key: &str, of: &str, status: &str| {
+    let devices = [device_number(&ports[0])?, device_number(&ports[1])?];
+    let end = |port: usize, action: &str, key: &str, sa_key: &str, status: &str| {
         let device = &devices[port];
         vec![
             " pr_helper_out_end client=".to_owned(),
             format!("device='{device}' action='{action}'"),
-            format!(" key={key} sa_key={of} status={status} sense=0x000000"),
+            format!(" key={key} sa_key={sa_key} status={status} sense=0x000000"),
         ]
     };
     let [first, second] = KEYS;
@@ -104,7 +104,7 @@ fn check(trace: &str, ports: &[Port; 2]) -> Result<()> {
         ]),
         end(0, "REGISTER", "0x0", first, "0x00"),
         end(1, "REGISTER", "0x0", second, "0x00"),
-        // What the kernel does comes between what the helper says of it.
+        // The kernel's events are between the helper's begin and end.
         words([" pr_helper_sg_begin ", "opcode=0x5f action=0x01"]),
         words(["scsi_dispatch_cmd_start: ", "PERSISTENT_RESERVE_OUT"]),
         words(["scsi_dispatch_cmd_done: ", "PERSISTENT_RESERVE_OUT"]),
@@ -116,10 +116,10 @@ fn check(trace: &str, ports: &[Port; 2]) -> Result<()> {
     ];
     let mut lines = trace.lines();
     for words in expected {
-        let is_it = |line: &str| words.iter().all(|word| line.contains(word));
+        let has_all = |line: &str| words.iter().all(|word| line.contains(word));
         ensure!(
-            lines.any(is_it),
-            "there is no line, or not there, with {words:?}"
+            lines.any(has_all),
+            "the trace lacks a line with {words:?}, or it is out of order"
         );
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Crates, and which needs which, as cargo says.
+//! The dependency graph of the workspace, from `cargo metadata`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,10 +8,10 @@ use serde::Deserialize;
 
 use crate::build;
 
-/// The programs that are installed.
+/// The installed programs.
 const PROGRAMS: [&str; 2] = ["qemu-pr-helper", "prhctl"];
 
-/// A crate; of this workspace if it has no source.
+/// A crate. Crates of this workspace have no source.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Package {
     pub(super) id: String,
@@ -27,7 +27,7 @@ impl fmt::Display for Package {
     }
 }
 
-/// What cargo metadata prints, as far as it matters.
+/// The parts of the output of `cargo metadata` that are used.
 #[derive(Debug, Deserialize)]
 pub(super) struct Graph {
     pub(super) packages: Vec<Package>,
@@ -57,47 +57,48 @@ struct Kind {
 }
 
 impl Graph {
-    /// All of Cargo.lock.
-    pub(super) fn whole() -> Result<Self> {
+    /// Returns the graph of all crates in Cargo.lock.
+    pub(super) fn all() -> Result<Self> {
         build::metadata(&["--locked"])
     }
 
-    /// What the programs are made of on this machine's platform, tests left out.
-    pub(super) fn of_programs() -> Result<Self> {
+    /// Returns the crates that the programs consist of on this platform, without development
+    /// dependencies.
+    pub(super) fn for_programs() -> Result<Self> {
         let platform = format!("--filter-platform={}", build::host()?);
         let mut graph: Self = build::metadata(&["--locked", &platform])?;
         let is_program = |package: &&Package| PROGRAMS.contains(&package.name.as_str());
         let programs = graph.packages.iter().filter(is_program);
-        let mut left: Vec<String> = programs.map(|package| package.id.clone()).collect();
+        let mut pending: Vec<String> = programs.map(|package| package.id.clone()).collect();
         let mut kept = BTreeSet::new();
-        while let Some(id) = left.pop() {
+        while let Some(id) = pending.pop() {
             if kept.insert(id.clone()) {
-                left.extend(graph.needed_by(&id).map(str::to_owned));
+                pending.extend(graph.dependencies_of(&id).map(str::to_owned));
             }
         }
         graph.packages.retain(|package| kept.contains(&package.id));
         Ok(graph)
     }
 
-    /// The ids of what a crate needs, but for its tests.
-    pub(super) fn needed_by(&self, id: &str) -> impl Iterator<Item = &str> {
-        let is_needed = |edge: &&Edge| {
+    /// Returns the IDs of a crate's dependencies, without development dependencies.
+    pub(super) fn dependencies_of(&self, id: &str) -> impl Iterator<Item = &str> {
+        let is_not_dev = |edge: &&Edge| {
             let mut kinds = edge.dep_kinds.iter();
             kinds.any(|one| one.kind.as_deref() != Some("dev"))
         };
         let node = self.resolve.nodes.iter().find(move |node| node.id == id);
         let edges = node.into_iter().flat_map(|node| &node.deps);
-        edges.filter(is_needed).map(|edge| edge.pkg.as_str())
+        edges.filter(is_not_dev).map(|edge| edge.pkg.as_str())
     }
 
-    /// The crate with this id.
+    /// Returns the crate with this ID.
     pub(super) fn package(&self, id: &str) -> Result<&Package> {
         let mut packages = self.packages.iter();
         let found = packages.find(|package| package.id == id);
-        found.with_context(|| format!("cargo does not know {id}"))
+        found.with_context(|| format!("cargo metadata has no package {id}"))
     }
 
-    /// The programs among the crates.
+    /// Returns whether a crate is an installed program.
     pub(super) fn is_program(package: &Package) -> bool {
         package.source.is_none() && PROGRAMS.contains(&package.name.as_str())
     }

@@ -1,67 +1,69 @@
-//! SPDX licence expressions: which choice they leave.
+//! SPDX licence expressions.
 
-/// The licences of the first choice among `allowed`; `None` if there is none.
+/// Returns the licences of the first choice that `allowed` contains completely; `None` if there is
+/// none.
 ///
-/// `/` is what crates once wrote for OR.
+/// Old crates use `/` for OR.
 pub(super) fn choose(expression: &str, allowed: &[String]) -> Option<Vec<String>> {
     let spaced = expression
         .replace('/', " OR ")
         .replace('(', " ( ")
         .replace(')', " ) ");
-    let mut words = Words {
-        left: spaced.split_whitespace().peekable(),
+    let mut parser = Parser {
+        tokens: spaced.split_whitespace().peekable(),
         allowed,
     };
-    let choice = words.any()?;
-    match words.left.next() {
+    let choice = parser.parse_or()?;
+    match parser.tokens.next() {
         None => choice.0,
         Some(_) => None,
     }
 }
 
-/// What a part of an expression comes to; `None` where it asks for what is not allowed.
+/// Result of a subexpression; `None` if no choice is allowed.
 struct Choice(Option<Vec<String>>);
 
-struct Words<'a, I: Iterator<Item = &'a str>> {
-    left: std::iter::Peekable<I>,
+struct Parser<'a, I: Iterator<Item = &'a str>> {
+    tokens: std::iter::Peekable<I>,
     allowed: &'a [String],
 }
 
-impl<'a, I: Iterator<Item = &'a str>> Words<'a, I> {
-    /// Parts with OR between them. `None`, as in the others: it is no expression.
-    fn any(&mut self) -> Option<Choice> {
-        let mut choice = self.all()?;
-        while self.left.next_if_eq(&"OR").is_some() {
-            let other = self.all()?;
+impl<'a, I: Iterator<Item = &'a str>> Parser<'a, I> {
+    /// Parses terms separated by OR. Like the other functions, it returns `None` for a syntax
+    /// error.
+    fn parse_or(&mut self) -> Option<Choice> {
+        let mut choice = self.parse_and()?;
+        while self.tokens.next_if_eq(&"OR").is_some() {
+            let other = self.parse_and()?;
             choice = Choice(choice.0.or(other.0));
         }
         Some(choice)
     }
 
-    /// Parts with AND between them, which binds more.
-    fn all(&mut self) -> Option<Choice> {
-        let mut choice = self.one()?;
-        while self.left.next_if_eq(&"AND").is_some() {
-            let other = self.one()?;
+    /// Parses factors separated by AND, which binds tighter.
+    fn parse_and(&mut self) -> Option<Choice> {
+        let mut choice = self.parse_factor()?;
+        while self.tokens.next_if_eq(&"AND").is_some() {
+            let other = self.parse_factor()?;
             choice = Choice(
                 choice
                     .0
                     .zip(other.0)
-                    .map(|(one, other)| [one, other].concat()),
+                    .map(|(parse_factor, other)| [parse_factor, other].concat()),
             );
         }
         Some(choice)
     }
 
-    fn one(&mut self) -> Option<Choice> {
-        let word = self.left.next()?;
+    fn parse_factor(&mut self) -> Option<Choice> {
+        let word = self.tokens.next()?;
         if word == "(" {
-            let choice = self.any()?;
-            return (self.left.next() == Some(")")).then_some(choice);
+            let choice = self.parse_or()?;
+            return (self.tokens.next() == Some(")")).then_some(choice);
         }
         let mut licence = word.to_owned();
-        if self.left.next_if_eq(&"WITH").is_some() {
-            licence = format!("{licence} WITH {}", self.left.next()?);
+        if self.tokens.next_if_eq(&"WITH").is_some() {
+            licence = format!("{licence} WITH {}", self.tokens.next()?);
         }
         Some(Choice(
             self.allowed.contains(&licence).then(|| vec![licence]),
@@ -74,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_choice_has_to_be_allowed() {
+    fn first_allowed_choice_is_returned() {
         let allowed = ["MIT", "NCSA"].map(str::to_owned);
         for (expression, chosen) in [
             ("MIT", Some(&["MIT"][..])),
@@ -89,7 +91,12 @@ mod tests {
             ("MIT OR", None),
             ("", None),
         ] {
-            let chosen = chosen.map(|chosen| chosen.iter().map(|one| (*one).to_owned()).collect());
+            let chosen = chosen.map(|chosen| {
+                chosen
+                    .iter()
+                    .map(|parse_factor| (*parse_factor).to_owned())
+                    .collect()
+            });
             assert_eq!(choose(expression, &allowed), chosen, "{expression}");
         }
     }

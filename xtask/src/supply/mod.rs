@@ -1,8 +1,8 @@
-//! `cargo xtask supply` and `cargo xtask sbom`: what the project takes from others.
+//! `cargo xtask supply` and `cargo xtask sbom`: the third-party crates of the project.
 //!
-//! The rules are those of `deny.toml`, which is cargo-deny's. That program itself is not used where each change is
-//! checked: on a bare machine it has to be built, from more crates than there are here, which takes minutes; and its
-//! advisories come from the network.
+//! The rules are in `deny.toml`, in cargo-deny's format. cargo-deny itself does not run in CI,
+//! because a bare machine would have to build it from more crates than this workspace has, which
+//! takes minutes, and because it downloads advisories.
 
 mod graph;
 mod licence;
@@ -16,34 +16,34 @@ use anyhow::{Result, ensure};
 use graph::{Graph, Package};
 use rules::Rules;
 
-/// Holds licences, duplicates and sources against the rules; fails if there is a complaint.
+/// Checks licences, duplicates and sources against the rules; fails if there is a violation.
 pub(crate) fn check() -> Result<()> {
-    let graph = Graph::whole()?;
-    let complaints = complaints(&graph.packages, &Rules::read()?);
-    for complaint in &complaints {
-        println!("{complaint}");
+    let graph = Graph::all()?;
+    let violations = violations(&graph.packages, &Rules::read()?);
+    for violation in &violations {
+        println!("{violation}");
     }
     ensure!(
-        complaints.is_empty(),
-        "{} complaints by deny.toml",
-        complaints.len()
+        violations.is_empty(),
+        "{} violations of deny.toml",
+        violations.len()
     );
     println!(
-        "{} crates: licences, versions and sources are as deny.toml has them",
+        "{} crates: licences, versions and sources comply with deny.toml",
         graph.packages.len()
     );
     Ok(())
 }
 
-/// Prints a CycloneDX document of what is in the programs that are installed.
+/// Prints a CycloneDX document of the installed programs.
 pub(crate) fn print_sbom() -> Result<()> {
-    let document = sbom::document(&Graph::of_programs()?)?;
+    let document = sbom::document(&Graph::for_programs()?)?;
     println!("{}", serde_json::to_string_pretty(&document)?);
     Ok(())
 }
 
-/// What is not as the rules have it; a rule that nothing needs is one of them.
-fn complaints(packages: &[Package], rules: &Rules) -> Vec<String> {
+/// Returns the violations, including rules that no crate needs.
+fn violations(packages: &[Package], rules: &Rules) -> Vec<String> {
     let mut found = Vec::new();
     let mut needed = Vec::new();
     for package in packages {
@@ -75,20 +75,20 @@ fn duplicates(packages: &[Package], skipped: &[String]) -> Vec<String> {
     let mut found = Vec::new();
     let mut used = Vec::new();
     for (name, packages) in versions {
-        let (skipped, left): (Vec<_>, Vec<_>) = packages
+        let (skipped, rest): (Vec<_>, Vec<_>) = packages
             .into_iter()
             .partition(|package| skipped.contains(&package.to_string()));
-        if left.len() > 1 || left.is_empty() {
-            let all: Vec<_> = left
+        if rest.len() > 1 || rest.is_empty() {
+            let all: Vec<_> = rest
                 .iter()
                 .map(|package| package.version.as_str())
                 .collect();
-            found.push(format!("{name}: several versions, {}", all.join(", ")));
+            found.push(format!("{name}: multiple versions: {}", all.join(", ")));
         }
         used.extend(skipped.iter().map(ToString::to_string));
     }
     let unused = skipped.iter().filter(|one| !used.contains(*one));
-    found.extend(unused.map(|one| format!("deny.toml: there is no {one}")));
+    found.extend(unused.map(|one| format!("deny.toml: no crate {one}")));
     found
 }
 
@@ -116,40 +116,40 @@ mod tests {
     }
 
     #[test]
-    fn what_is_as_the_rules_have_it_is_not_complained_of() {
+    fn compliant_crates_have_no_violations() {
         let packages = [
             package("a", "1.0.0", "MIT"),
             package("b", "1.0.0", "MIT"),
             package("b", "2.0.0", "MIT OR GPL-3.0"),
         ];
-        assert!(complaints(&packages, &rules(&["MIT"], &["b@1.0.0"])).is_empty());
+        assert!(violations(&packages, &rules(&["MIT"], &["b@1.0.0"])).is_empty());
     }
 
     #[test]
-    fn everything_else_is() {
+    fn each_violation_is_reported() {
         let mut packages = [
             package("a", "1.0.0", "GPL-3.0"),
             package("b", "1.0.0", "MIT"),
             package("b", "2.0.0", "MIT"),
         ];
         packages[0].source = Some("git+https://r".to_owned());
-        let found = complaints(&packages, &rules(&["MIT", "NCSA"], &["c@1.0.0"]));
+        let found = violations(&packages, &rules(&["MIT", "NCSA"], &["c@1.0.0"]));
         assert_eq!(
             found,
             [
                 "a@1.0.0: licence \"GPL-3.0\"",
                 "a@1.0.0: source git+https://r",
                 "deny.toml: no crate needs the licence NCSA",
-                "b: several versions, 1.0.0, 2.0.0",
-                "deny.toml: there is no c@1.0.0",
+                "b: multiple versions: 1.0.0, 2.0.0",
+                "deny.toml: no crate c@1.0.0",
             ]
         );
     }
 
     #[test]
-    fn the_last_version_of_a_crate_is_not_skipped() {
+    fn skipping_the_only_version_is_a_violation() {
         let packages = [package("a", "1.0.0", "MIT")];
-        let found = complaints(&packages, &rules(&["MIT"], &["a@1.0.0"]));
-        assert_eq!(found, ["a: several versions, "]);
+        let found = violations(&packages, &rules(&["MIT"], &["a@1.0.0"]));
+        assert_eq!(found, ["a: multiple versions: "]);
     }
 }

@@ -1,18 +1,18 @@
-//! `deny.toml`, as far as it is held against anything here: three lists.
+//! The lists of `deny.toml` that are checked.
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-/// What may be.
+/// The rules.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rules {
-    /// Licences that one may choose.
+    /// Allowed licences.
     pub(super) licences: Vec<String>,
-    /// Versions beside which there may be another one: `name@version`.
+    /// Versions that are not counted as duplicates: `name@version`.
     pub(super) skipped: Vec<String>,
-    /// Where crates may come from.
+    /// Allowed registries.
     pub(super) registries: Vec<String>,
 }
 
@@ -34,7 +34,8 @@ impl Rules {
     }
 }
 
-/// The texts of a list, each on a line of its own. Not TOML, but as much of it as the file takes.
+/// Parses a list of strings with one string a line. It supports the subset of TOML that the file
+/// uses, and returns `None` for anything else.
 fn list(text: &str, section: &str, key: &str) -> Option<Vec<String>> {
     let first = format!("{key} = [");
     let mut lines = text.lines().skip_while(|line| *line != section).skip(1);
@@ -73,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_not_taken_for_nothing() {
+    fn unsupported_syntax_is_rejected() {
         for text in [
             "[bans]\n[licenses]\nskip = [\n]\n",
             "[bans]\nskip = [\n    { name = \"x\" },\n]\n",

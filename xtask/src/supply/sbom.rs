@@ -1,5 +1,5 @@
-//! What is in the programs, as a CycloneDX document (1.5, JSON). It has no time and no number of its own: the same
-//! sources give the same document.
+//! The components of the programs as a CycloneDX document (1.5, JSON). It has neither a timestamp
+//! nor a serial number, so the same sources produce the same document.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub(super) fn document(graph: &Graph) -> Result<Value> {
         .iter()
         .map(|package| component(package, &lock));
     let dependency = |package: &Package| -> Result<Value> {
-        let needed = graph.needed_by(&package.id);
+        let needed = graph.dependencies_of(&package.id);
         let needed = needed.map(|id| Ok(reference(graph.package(id)?)));
         Ok(json!({
             "ref": reference(package),
@@ -34,7 +34,7 @@ pub(super) fn document(graph: &Graph) -> Result<Value> {
     }))
 }
 
-/// How other parts of the document call a crate: its package URL.
+/// Returns the identifier of a crate within the document: its package URL.
 fn reference(package: &Package) -> String {
     format!("pkg:cargo/{package}")
 }
@@ -47,7 +47,7 @@ fn component(package: &Package, lock: &str) -> Value {
         "version": package.version,
         "purl": reference(package),
     });
-    // In SPDX's words: crates once wrote a slash for OR.
+    // Old crates use a slash for OR, which is not valid SPDX.
     if let Some(license) = &package.license {
         component["licenses"] = json!([{ "expression": license.replace('/', " OR ") }]);
     }
@@ -57,7 +57,7 @@ fn component(package: &Package, lock: &str) -> Value {
     component
 }
 
-/// That of the file that the crate comes in; crates of this workspace have none.
+/// Returns the checksum of a crate's archive; crates of this workspace have none.
 fn checksum<'a>(package: &Package, lock: &'a str) -> Option<&'a str> {
     let Package { name, version, .. } = package;
     let head = format!("name = \"{name}\"\nversion = \"{version}\"\n");
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_crate_has_its_own_checksum() {
+    fn checksum_is_that_of_the_same_version() {
         let lock = "[[package]]\nname = \"a\"\nversion = \"1.0.0\"\n\n\
             [[package]]\nname = \"a\"\nversion = \"2.0.0\"\nsource = \"r\"\nchecksum = \"12\"\n";
         let package = |version: &str| Package {

@@ -1,50 +1,50 @@
-//! Writes an archive in the format that the kernel unpacks as its first root folder.
+//! Writes cpio archives in the format of the kernel's initramfs.
 //!
 //! Source: `Documentation/driver-api/early-userspace/buffer-format.rst` of the kernel ("newc").
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
-const DIRECTORY: u32 = 0o040_755;
-const PROGRAM: u32 = 0o100_755;
-const LINK: u32 = 0o120_777;
+const DIRECTORY_MODE: u32 = 0o040_755;
+const PROGRAM_MODE: u32 = 0o100_755;
+const LINK_MODE: u32 = 0o120_777;
 
-/// The name of the entry that ends every archive.
+/// Name of the last entry of every archive.
 const TRAILER: &str = "TRAILER!!!";
 
-/// An archive in the making. Paths are absolute; the folders above an entry come by themselves.
+/// An archive under construction. Paths are absolute; parent directories are added automatically.
 #[derive(Default)]
 pub(crate) struct Archive {
     bytes: Vec<u8>,
     entries: u32,
-    folders: BTreeSet<String>,
+    dirs: BTreeSet<String>,
 }
 
 impl Archive {
-    /// Adds an empty folder, unless it is there.
-    pub(crate) fn folder(&mut self, path: &str) {
+    /// Adds an empty directory, unless it exists.
+    pub(crate) fn dir(&mut self, path: &str) {
         let name = path.trim_start_matches('/');
-        if name.is_empty() || self.folders.contains(name) {
+        if name.is_empty() || self.dirs.contains(name) {
             return;
         }
         self.parents(path);
-        self.entry(name, DIRECTORY, &[]);
-        self.folders.insert(name.to_owned());
+        self.entry(name, DIRECTORY_MODE, &[]);
+        self.dirs.insert(name.to_owned());
     }
 
-    /// Adds a file that may be executed: nothing in these archives needs another mode.
+    /// Adds an executable file; the archives need no other mode.
     pub(crate) fn file(&mut self, path: &str, content: &[u8]) {
         self.parents(path);
-        self.entry(path.trim_start_matches('/'), PROGRAM, content);
+        self.entry(path.trim_start_matches('/'), PROGRAM_MODE, content);
     }
 
     /// Adds a symbolic link.
     pub(crate) fn link(&mut self, path: &str, target: &str) {
         self.parents(path);
-        self.entry(path.trim_start_matches('/'), LINK, target.as_bytes());
+        self.entry(path.trim_start_matches('/'), LINK_MODE, target.as_bytes());
     }
 
-    /// Ends the archive.
+    /// Completes the archive.
     pub(crate) fn finish(mut self) -> Vec<u8> {
         self.entry(TRAILER, 0, &[]);
         self.bytes
@@ -52,13 +52,13 @@ impl Archive {
 
     fn parents(&mut self, path: &str) {
         if let Some(parent) = Path::new(path).parent().and_then(Path::to_str) {
-            self.folder(parent);
+            self.dir(parent);
         }
     }
 
     fn entry(&mut self, name: &str, mode: u32, content: &[u8]) {
         self.entries += 1;
-        let links = if mode == DIRECTORY { 2 } else { 1 };
+        let links = if mode == DIRECTORY_MODE { 2 } else { 1 };
         let fields = [
             self.entries, // inode
             mode,
@@ -85,7 +85,7 @@ impl Archive {
         self.pad();
     }
 
-    /// Header with name, and content, each end at a multiple of four.
+    /// Pads the header with its name, or the content, to a multiple of four bytes.
     fn pad(&mut self) {
         let padded = self.bytes.len().next_multiple_of(4);
         self.bytes.resize(padded, 0);
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_as_the_format_says() {
+    fn bytes_match_the_format() {
         let mut archive = Archive::default();
         archive.file("/init", b"hello");
         let bytes = archive.finish();
@@ -110,18 +110,19 @@ mod tests {
             0000000500000000000000000000000000000000\
             0000000500000000";
         assert_eq!(&bytes[..110], header.as_bytes());
-        // Name and content begin at multiples of four; the zero that ends a name counts with it.
+        // Name and content start at multiples of four. The length of a name includes its
+        // terminating zero.
         assert_eq!(&bytes[110..124], b"init\0\0hello\0\0\0");
         assert_eq!(&bytes[124..130], b"070701");
         assert!(bytes.ends_with(b"TRAILER!!!\0\0\0\0"));
     }
 
     #[test]
-    fn folders_above_an_entry_come_first_and_once() {
+    fn parent_directories_come_first_and_once() {
         let mut archive = Archive::default();
         archive.file("/a/b/one", b"");
         archive.link("/a/b/two", "one");
-        archive.folder("/a");
+        archive.dir("/a");
         let text = String::from_utf8(archive.finish()).unwrap();
         let names: Vec<_> = text
             .split("070701")

@@ -1,4 +1,5 @@
-//! Fetches Debian's kernel package and unpacks it below the target folder; nothing is installed.
+//! Downloads Debian's kernel package and unpacks it below the target directory, without installing
+//! it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,12 +8,13 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::process::{command, output, run, text};
 
-/// The long-term series that Debian 12 has in its security and backports suites and Debian 13 has as
-/// its own.
+/// Kernel series with long-term support, which is in the security and backports suites of Debian 12
+/// and in Debian 13.
 const SERIES: &str = "linux-image-6.12.";
 
-/// How many versions to try: package lists may name some that the archive no longer has.
-const TRIES: usize = 5;
+/// Maximum number of versions to try, because package lists can name versions that the archive has
+/// removed.
+const MAX_VERSIONS: usize = 5;
 
 /// An unpacked kernel with its modules.
 pub(crate) struct Kernel {
@@ -21,24 +23,24 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// The folder that the package was unpacked into, as `modprobe -d` takes it.
+    /// Returns the directory of the unpacked package, for `modprobe -d`.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// What `uname -r` says when it runs.
+    /// Returns the release, as `uname -r` prints it.
     pub(crate) fn release(&self) -> &str {
         &self.release
     }
 
-    /// The image to boot.
+    /// Returns the path of the boot image.
     pub(crate) fn image(&self) -> PathBuf {
         self.root
             .join("boot")
             .join(format!("vmlinuz-{}", self.release))
     }
 
-    /// The compressed files of these modules and of all that they need, in the order to load them.
+    /// Returns the compressed files of modules and their dependencies, in load order.
     pub(crate) fn modules(&self, names: &[&str]) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for name in names {
@@ -48,7 +50,7 @@ impl Kernel {
                 "--show-depends",
                 name,
             ]))?;
-            for file in files_of_plan(&plan) {
+            for file in insmod_files(&plan) {
                 if !files.contains(&file) {
                     files.push(file);
                 }
@@ -64,21 +66,21 @@ impl Kernel {
             .ok()
             .flatten()
             .and_then(|entry| entry.file_name().into_string().ok())
-            .with_context(|| format!("there is no kernel in {}", modules.display()))?;
+            .with_context(|| format!("{} has no kernel", modules.display()))?;
         let kernel = Self { root, release };
         let image = kernel.image();
-        ensure!(image.exists(), "there is no {}", image.display());
+        ensure!(image.exists(), "{} does not exist", image.display());
         Ok(kernel)
     }
 }
 
-/// The kernel of an earlier run, or a new one.
-pub(crate) fn get(folder: &Path) -> Result<Kernel> {
-    let complete = folder.join("kernel");
+/// Returns the kernel of an earlier run, or downloads one.
+pub(crate) fn get_kernel(dir: &Path) -> Result<Kernel> {
+    let complete = dir.join("kernel");
     if !complete.exists() {
-        let unfinished = folder.join("kernel.unfinished");
-        fetch(&unfinished).context("cannot get a kernel")?;
-        // The name says that it is complete, so it is given last.
+        let unfinished = dir.join("kernel.unfinished");
+        fetch(&unfinished).context("cannot fetch a kernel")?;
+        // Rename the directory last, so that the final name means that it is complete.
         fs::rename(&unfinished, &complete)
             .with_context(|| format!("cannot create {}", complete.display()))?;
     }
@@ -86,60 +88,61 @@ pub(crate) fn get(folder: &Path) -> Result<Kernel> {
         .with_context(|| format!("remove {} and try again", complete.display()))
 }
 
-fn fetch(folder: &Path) -> Result<()> {
-    if folder.exists() {
-        fs::remove_dir_all(folder)
-            .with_context(|| format!("cannot remove {}", folder.display()))?;
+fn fetch(dir: &Path) -> Result<()> {
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
     }
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let package = download(folder)?;
-    run(command("dpkg").arg("--extract").arg(&package).arg(folder))?;
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let package = download(dir)?;
+    run(command("dpkg").arg("--extract").arg(&package).arg(dir))?;
     fs::remove_file(&package).with_context(|| format!("cannot remove {}", package.display()))?;
-    let kernel = Kernel::open(folder.to_owned())?;
+    let kernel = Kernel::open(dir.to_owned())?;
     run(command("depmod")
         .arg("--basedir")
-        .arg(folder)
+        .arg(dir)
         .arg(kernel.release()))
 }
 
-/// Downloads the newest package that there is and says where it is.
-fn download(folder: &Path) -> Result<PathBuf> {
-    let known = text(command("apt-cache").args(["pkgnames", SERIES]))?;
-    let mut failure = anyhow!(
-        "apt knows no package {SERIES}*-amd64: run apt-get update, and on Debian 12 have \
-         bookworm-security or bookworm-backports among the sources"
+/// Downloads the newest available package and returns its path.
+fn download(dir: &Path) -> Result<PathBuf> {
+    let names = text(command("apt-cache").args(["pkgnames", SERIES]))?;
+    let mut last_error = anyhow!(
+        "apt finds no package {SERIES}*-amd64: run apt-get update, and on Debian 12 add \
+         bookworm-security or bookworm-backports to the sources"
     );
-    for package in newest_first(&known).into_iter().take(TRIES) {
+    for package in newest_first(&names).into_iter().take(MAX_VERSIONS) {
         println!("xtask: downloading {package}");
         let result = output(
             command("apt-get")
-                .current_dir(folder)
-                // As root apt would change to a user who cannot write here, and complain.
+                .current_dir(dir)
+                // As root, apt would switch to a user without write permission in this directory,
+                // and print a warning.
                 .args(["--quiet", "--option=APT::Sandbox::User=root", "download"])
                 .arg(package),
         );
         match result {
-            Ok(_) => return downloaded(folder, package),
-            Err(error) => failure = error.context("run apt-get update if apt's lists are old"),
+            Ok(_) => return find_package(dir, package),
+            Err(error) => last_error = error.context("download failed; run apt-get update"),
         }
     }
-    Err(failure)
+    Err(last_error)
 }
 
-fn downloaded(folder: &Path, package: &str) -> Result<PathBuf> {
+fn find_package(dir: &Path, package: &str) -> Result<PathBuf> {
     let start = format!("{package}_");
-    fs::read_dir(folder)?
+    fs::read_dir(dir)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| {
             let name = path.file_name().and_then(|name| name.to_str());
             name.is_some_and(|name| name.starts_with(&start))
         })
-        .with_context(|| format!("apt-get left no {start}*.deb in {}", folder.display()))
+        .with_context(|| format!("apt-get did not write {start}*.deb to {}", dir.display()))
 }
 
-/// The plain amd64 kernels among package names, the newest first.
+/// Returns the plain amd64 kernels among package names, newest first.
 ///
-/// The other flavours have a dash in what is the version here: `cloud` lacks the target modules.
+/// Other flavours have a dash in the version part. The flavour `cloud` lacks the modules of the
+/// SCSI target.
 fn newest_first(names: &str) -> Vec<&str> {
     let mut versions: Vec<_> = names
         .lines()
@@ -152,7 +155,7 @@ fn newest_first(names: &str) -> Vec<&str> {
     versions.into_iter().map(|(_, name)| name).collect()
 }
 
-/// The numbers in a version: 117 and 12 in `117+deb12`.
+/// Returns the numbers in a version: 117 and 12 for `117+deb12`.
 fn numbers(version: &str) -> Vec<u32> {
     version
         .split(|character: char| !character.is_ascii_digit())
@@ -160,8 +163,8 @@ fn numbers(version: &str) -> Vec<u32> {
         .collect()
 }
 
-/// The files in `modprobe --show-depends`'s answer, which also names what is built in.
-fn files_of_plan(plan: &str) -> Vec<PathBuf> {
+/// Returns the files in the output of `modprobe --show-depends`, which also lists built-in modules.
+fn insmod_files(plan: &str) -> Vec<PathBuf> {
     plan.lines()
         .filter_map(|line| line.strip_prefix("insmod "))
         .map(|file| PathBuf::from(file.trim_end()))
@@ -173,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_newest_plain_kernel_comes_first() {
+    fn newest_plain_kernel_comes_first() {
         let names = "linux-image-6.12.95+deb12-amd64\n\
             linux-image-6.12.117+deb12-cloud-amd64\n\
             linux-image-6.12.90+deb12.1-amd64\n\
@@ -193,10 +196,10 @@ mod tests {
     }
 
     #[test]
-    fn what_is_built_in_needs_no_file() {
+    fn builtin_modules_have_no_file() {
         let plan = "builtin virtio_pci\ninsmod /k/scsi_mod.ko.xz \ninsmod /k/sg.ko.xz \n";
         assert_eq!(
-            files_of_plan(plan),
+            insmod_files(plan),
             [Path::new("/k/scsi_mod.ko.xz"), Path::new("/k/sg.ko.xz")]
         );
     }

@@ -1,4 +1,4 @@
-//! The host side of `cargo xtask vm`: what one run is, in order.
+//! `cargo xtask vm`: runs scenarios in virtual machines; this is the host's side.
 
 mod cpio;
 mod initramfs;
@@ -16,77 +16,81 @@ use clap::{Args, ValueEnum};
 
 use crate::build;
 use crate::dist;
+use crate::exit_status::ScenarioResult;
 use crate::process::timed;
-use crate::verdict::Verdict;
 use kernel::Kernel;
 use qemu::{End, Machine};
 
-/// QEMU's own helper, where Debian's package qemu-system-common puts it.
+/// Path of QEMU's helper in Debian's package qemu-system-common.
 const ORIGINAL_HELPER: &str = "/usr/bin/qemu-pr-helper";
 
-/// How often a machine is booted that stands still. That is a fault of the emulation and says nothing of
-/// what runs in it: QEMU's emulation of AMD's virtualisation (10.0.2) has stopped one machine in some
-/// dozens while it entered a nested guest. More than one in a row is a fault of ours.
+/// Maximum number of boots if the machine hangs. A single hang is a fault of the emulation and not
+/// of the scenario: QEMU's emulation of AMD's virtualisation (10.0.2) has hung in one of some
+/// dozens of machines when it entered a nested guest. More than one hang in a row is our fault.
 const ATTEMPTS: u32 = 3;
 
 /// Arguments of `cargo xtask vm`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Which scenarios to run [default: all but bench]
+    /// Scenarios to run [default: all but bench and packages]
     scenarios: Vec<Scenario>,
-    /// Keep the kernel's own messages on the console
+    /// Show the kernel's messages on the console
     #[arg(long)]
     keep_console: bool,
-    /// How many minutes the machine of `sg` may take
+    /// Time limit of the machine of `sg`
     #[arg(long, value_name = "MINUTES", default_value_t = 15)]
     sg_limit: u64,
-    /// How many minutes the machine of `guest` may take
+    /// Time limit of the machine of `guest`
     #[arg(long, value_name = "MINUTES", default_value_t = 10)]
     guest_limit: u64,
-    /// How many minutes the machine of `multipath` may take
+    /// Time limit of the machine of `multipath`
     #[arg(long, value_name = "MINUTES", default_value_t = 10)]
     multipath_limit: u64,
-    /// How many minutes the machine of `lio` may take
+    /// Time limit of the machine of `lio`
     #[arg(long, value_name = "MINUTES", default_value_t = 10)]
     lio_limit: u64,
-    /// How many minutes the machine of `libvirt` may take
+    /// Time limit of the machine of `libvirt`
     #[arg(long, value_name = "MINUTES", default_value_t = 10)]
     libvirt_limit: u64,
-    /// How many minutes the machine of `restart` may take
+    /// Time limit of the machine of `restart`
     #[arg(long, value_name = "MINUTES", default_value_t = 10)]
     restart_limit: u64,
-    /// How many minutes the machine of `bench` may take
+    /// Time limit of the machine of `bench`
     #[arg(long, value_name = "MINUTES", default_value_t = 15)]
     bench_limit: u64,
-    /// How many minutes the machine of `packages` may take
+    /// Time limit of the machine of `packages`
     #[arg(long, value_name = "MINUTES", default_value_t = 10)]
     packages_limit: u64,
-    /// How many sequences `lio` sends
+    /// Number of command sequences that `lio` sends
     #[arg(long, value_name = "NUMBER", default_value_t = 2000)]
     lio_sequences: u64,
-    /// Where the random numbers of `lio` begin [default: the time]
+    /// Seed of the random numbers of `lio` [default: the time]
     #[arg(long, value_name = "NUMBER")]
     lio_seed: Option<u64>,
 }
 
-/// One boot of a virtual machine and what happens in it.
+/// A boot of a virtual machine and a test in it.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Scenario {
     /// The compatibility suite and prhctl on a real SCSI target with two initiator ports
     Sg,
-    /// A nested QEMU guest that reserves a disk of that target, and a map, through the helper
+    /// A nested QEMU guest that reserves a disk of that target, and a multipath map, through the
+    /// helper
     Guest,
-    /// Maps that multipathd has made over that target: commands and faults, beside a single path
+    /// Multipath maps of that target under multipathd: commands and faults, compared with a single
+    /// path
     Multipath,
-    /// Random sequences of commands to that target and to the software logical unit
+    /// Random command sequences to that target and to `soft-lun`
     Lio,
-    /// Debian's libvirt, with machines that reserve a disk of that target through helpers of its own and of ours
+    /// Debian's libvirt: domains that reserve a disk of that target through helpers that libvirt
+    /// starts and through ours
     Libvirt,
-    /// A helper that is killed again and again under load, while its socket stays open
+    /// A helper that is killed repeatedly under load, while its socket stays open
     Restart,
-    /// Commands for a disk of that target, through the helper and QEMU's, and for such a map: how many, how fast
+    /// Throughput and latency of commands to a disk of that target and a map, for our helper and
+    /// QEMU's
     Bench,
-    /// Debian's package beside the distribution's: installed, upgraded, removed, purged
+    /// Debian's package beside the distribution's: installation, upgrade, removal, purge
     Packages,
 }
 
@@ -107,9 +111,9 @@ impl Scenario {
     fn processors(self) -> u8 {
         match self {
             Self::Sg | Self::Multipath | Self::Lio | Self::Bench | Self::Packages => 2,
-            // With two, QEMU's emulation of AMD's virtualisation does not seem sound (10.0.2): 3 of
-            // 18 nested guests died, one with the whole machine. With one, none of 27 did, and they
-            // were not slower.
+            // With two processors, QEMU's emulation of AMD's virtualisation (10.0.2) seems to be
+            // faulty: 3 of 18 nested guests crashed, one together with the machine. With one
+            // processor, none of 27 crashed, and they were not slower.
             Self::Guest | Self::Libvirt | Self::Restart => 1,
         }
     }
@@ -129,10 +133,10 @@ impl Scenario {
     }
 }
 
-/// Runs the scenarios one after another; the first one that fails does not stop the others.
+/// Runs the scenarios one after another. A failed scenario does not stop the others.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let scenarios = match options.scenarios.as_slice() {
-        // Those that judge.
+        // The scenarios that need no manual evaluation.
         [] => &[
             Scenario::Sg,
             Scenario::Guest,
@@ -144,15 +148,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         named => named,
     };
     tools::check(scenarios)?;
-    let folder = build::target_folder()?.join("vm");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let kernel = timed("kernel", || kernel::get(&folder))?;
+    let dir = build::target_dir()?.join("vm");
+    fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let kernel = timed("kernel", || kernel::get_kernel(&dir))?;
     println!("xtask: Linux {}", kernel.release());
 
     let mut failed = Vec::new();
     for &scenario in scenarios {
         let name = scenario.name();
-        if let Err(error) = run_one(scenario, &folder, &kernel, options) {
+        if let Err(error) = run_one(scenario, &dir, &kernel, options) {
             eprintln!("xtask: {name} FAILED: {error:#}");
             failed.push(name);
         }
@@ -163,26 +167,26 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn run_one(scenario: Scenario, folder: &Path, kernel: &Kernel, options: &Options) -> Result<()> {
+fn run_one(scenario: Scenario, dir: &Path, kernel: &Kernel, options: &Options) -> Result<()> {
     let name = scenario.name();
     println!("xtask: {name}");
-    let words = timed("build", || match scenario {
-        Scenario::Sg => sg_words(),
-        Scenario::Multipath => multipath_words(),
-        Scenario::Guest => guest_words(folder, kernel),
-        Scenario::Lio => lio_words(options),
-        Scenario::Libvirt | Scenario::Restart => released_words(name, folder, kernel),
-        Scenario::Packages => packages_words(),
-        Scenario::Bench => bench_words(),
+    let args = timed("build", || match scenario {
+        Scenario::Sg => sg_args(),
+        Scenario::Multipath => multipath_args(),
+        Scenario::Guest => guest_args(dir, kernel),
+        Scenario::Lio => lio_args(options),
+        Scenario::Libvirt | Scenario::Restart => release_args(name, dir, kernel),
+        Scenario::Packages => packages_args(),
+        Scenario::Bench => bench_args(),
     })?;
-    let initramfs = folder.join(format!("{name}.initramfs"));
-    initramfs::for_host_root(kernel, &guest_command(kernel, words)?, &initramfs)?;
-    let log = folder.join(format!("{name}.log"));
+    let initramfs = dir.join(format!("{name}.initramfs"));
+    initramfs::for_host_root(kernel, &guest_command(kernel, args)?, &initramfs)?;
+    let log = dir.join(format!("{name}.log"));
     let machine = Machine {
         kernel: &kernel.image(),
         initramfs: &initramfs,
         log: &log,
-        pulse: &folder.join(format!("{name}.pulse")),
+        heartbeat: &dir.join(format!("{name}.pulse")),
         processors: scenario.processors(),
         limit: scenario.limit(options),
         keep_console: options.keep_console,
@@ -191,79 +195,79 @@ fn run_one(scenario: Scenario, folder: &Path, kernel: &Kernel, options: &Options
     let log = log.display();
     let status = loop {
         let Some(attempt) = attempts.next() else {
-            bail!("the machine stood still in each of {ATTEMPTS} attempts; see the end of {log}");
+            bail!("the machine hung in each of {ATTEMPTS} attempts; see the end of {log}");
         };
         match timed("virtual machine", || machine.run())? {
-            End::Ended(status) => break status,
-            End::StoodStill => {
-                eprintln!("xtask: {name}: the machine stood still, attempt {attempt}");
+            End::Exited(status) => break status,
+            End::Hung => {
+                eprintln!("xtask: {name}: the machine hung in attempt {attempt}");
             }
         }
     };
-    match Verdict::of_machine(status) {
-        Some(Verdict::Success) => println!("xtask: {name} passed; its console is kept in {log}"),
-        Some(Verdict::Failure) => bail!("the scenario found a fault; its console is kept in {log}"),
+    match ScenarioResult::from_exit_status(status) {
+        Some(ScenarioResult::Success) => println!("xtask: {name} passed; console log: {log}"),
+        Some(ScenarioResult::Failure) => bail!("the scenario failed; console log: {log}"),
         None => {
-            bail!("the machine died without a verdict (QEMU: {status}); see the end of {log}")
+            bail!("the machine ended before the scenario (QEMU: {status}); see the end of {log}")
         }
     }
     Ok(())
 }
 
-/// The command that the machine starts as its first process: this very binary, which it sees at the
-/// same path because the host's root folder is its own.
+/// Returns the command line of the machine's first process: this executable, which has the same
+/// path in the machine because it has the host's root directory.
 fn guest_command(kernel: &Kernel, scenario: Vec<OsString>) -> Result<Vec<OsString>> {
-    let me = std::env::current_exe().context("cannot find this program's own path")?;
-    let mut words: Vec<OsString> = vec![me.into(), "guest-init".into()];
-    words.extend(["--modules".into(), kernel.root().into()]);
-    words.extend(scenario);
-    Ok(words)
+    let executable = std::env::current_exe().context("cannot find this program's own path")?;
+    let mut args: Vec<OsString> = vec![executable.into(), "guest-init".into()];
+    args.extend(["--modules".into(), kernel.root().into()]);
+    args.extend(scenario);
+    Ok(args)
 }
 
-fn sg_words() -> Result<Vec<OsString>> {
-    let mut words = suite_words("sg")?;
-    words.extend(["--prhctl".into(), build::prhctl()?.into()]);
-    words.extend(["--helper".into(), ORIGINAL_HELPER.into()]);
+fn sg_args() -> Result<Vec<OsString>> {
+    let mut args = compat_args("sg")?;
+    args.extend(["--prhctl".into(), build::prhctl()?.into()]);
+    args.extend(["--helper".into(), ORIGINAL_HELPER.into()]);
     let helper = build::helper()?;
-    words.extend(["--helper".into(), helper.clone().into()]);
-    words.extend(["--traced".into(), helper.into()]);
-    Ok(words)
+    args.extend(["--helper".into(), helper.clone().into()]);
+    args.extend(["--traced".into(), helper.into()]);
+    Ok(args)
 }
 
-fn multipath_words() -> Result<Vec<OsString>> {
-    let mut words = suite_words("multipath")?;
-    words.extend(["--helper".into(), build::helper()?.into()]);
-    Ok(words)
+fn multipath_args() -> Result<Vec<OsString>> {
+    let mut args = compat_args("multipath")?;
+    args.extend(["--helper".into(), build::helper()?.into()]);
+    Ok(args)
 }
 
-fn suite_words(scenario: &str) -> Result<Vec<OsString>> {
-    // The helper that it starts is built with it.
-    let suite = build::compat()?;
-    let mut words: Vec<OsString> = vec![scenario.into()];
-    words.extend(["--suite".into(), suite.executable.into()]);
-    words.extend(["--folder".into(), suite.folder.into()]);
-    Ok(words)
+fn compat_args(scenario: &str) -> Result<Vec<OsString>> {
+    // Cargo builds the helper together with the suite that starts it.
+    let compat = build::compat()?;
+    let mut args: Vec<OsString> = vec![scenario.into()];
+    args.extend(["--compat".into(), compat.executable.into()]);
+    args.extend(["--dir".into(), compat.dir.into()]);
+    Ok(args)
 }
 
-fn lio_words(options: &Options) -> Result<Vec<OsString>> {
+fn lio_args(options: &Options) -> Result<Vec<OsString>> {
     let comparison = build::lio()?;
-    let mut words: Vec<OsString> = vec!["lio".into()];
-    words.extend(["--comparison".into(), comparison.executable.into()]);
-    words.extend(["--folder".into(), comparison.folder.into()]);
-    words.push(format!("--sequences={}", options.lio_sequences).into());
-    words.extend(options.lio_seed.map(|seed| format!("--seed={seed}").into()));
-    Ok(words)
+    let mut args: Vec<OsString> = vec!["lio".into()];
+    args.extend(["--comparison".into(), comparison.executable.into()]);
+    args.extend(["--dir".into(), comparison.dir.into()]);
+    args.push(format!("--sequences={}", options.lio_sequences).into());
+    args.extend(options.lio_seed.map(|seed| format!("--seed={seed}").into()));
+    Ok(args)
 }
 
-fn bench_words() -> Result<Vec<OsString>> {
-    let mut words: Vec<OsString> = vec!["bench".into()];
-    words.extend(["--parts".into(), build::release("xtask")?.into()]);
-    words.extend(["--helper".into(), build::release("qemu-pr-helper")?.into()]);
-    words.extend(["--original".into(), ORIGINAL_HELPER.into()]);
-    Ok(words)
+fn bench_args() -> Result<Vec<OsString>> {
+    let mut args: Vec<OsString> = vec!["bench".into()];
+    args.extend(["--xtask".into(), build::release("xtask")?.into()]);
+    args.extend(["--helper".into(), build::release("qemu-pr-helper")?.into()]);
+    args.extend(["--original".into(), ORIGINAL_HELPER.into()]);
+    Ok(args)
 }
 
-fn packages_words() -> Result<Vec<OsString>> {
+fn packages_args() -> Result<Vec<OsString>> {
     Ok(vec![
         "packages".into(),
         "--deb".into(),
@@ -271,26 +275,26 @@ fn packages_words() -> Result<Vec<OsString>> {
     ])
 }
 
-fn guest_words(folder: &Path, kernel: &Kernel) -> Result<Vec<OsString>> {
-    let mut words = nested_words("guest", folder, kernel)?;
-    words.extend(["--original".into(), ORIGINAL_HELPER.into()]);
-    words.extend(["--helper".into(), build::helper()?.into()]);
-    Ok(words)
+fn guest_args(dir: &Path, kernel: &Kernel) -> Result<Vec<OsString>> {
+    let mut args = nested_args("guest", dir, kernel)?;
+    args.extend(["--original".into(), ORIGINAL_HELPER.into()]);
+    args.extend(["--helper".into(), build::helper()?.into()]);
+    Ok(args)
 }
 
-/// A scenario with a nested guest and the helper as it is installed.
-fn released_words(scenario: &str, folder: &Path, kernel: &Kernel) -> Result<Vec<OsString>> {
-    let mut words = nested_words(scenario, folder, kernel)?;
+/// Returns the arguments of a scenario with a nested guest and the release build of the helper.
+fn release_args(scenario: &str, dir: &Path, kernel: &Kernel) -> Result<Vec<OsString>> {
+    let mut args = nested_args(scenario, dir, kernel)?;
     let helper = build::release("qemu-pr-helper")?;
-    words.extend(["--helper".into(), helper.into()]);
-    Ok(words)
+    args.extend(["--helper".into(), helper.into()]);
+    Ok(args)
 }
 
-fn nested_words(scenario: &str, folder: &Path, kernel: &Kernel) -> Result<Vec<OsString>> {
-    let nested = folder.join("nested.initramfs");
+fn nested_args(scenario: &str, dir: &Path, kernel: &Kernel) -> Result<Vec<OsString>> {
+    let nested = dir.join("nested.initramfs");
     initramfs::for_nested_guest(kernel, &nested)?;
-    let mut words: Vec<OsString> = vec![scenario.into()];
-    words.extend(["--kernel".into(), kernel.image().into()]);
-    words.extend(["--initramfs".into(), nested.into()]);
-    Ok(words)
+    let mut args: Vec<OsString> = vec![scenario.into()];
+    args.extend(["--kernel".into(), kernel.image().into()]);
+    args.extend(["--initramfs".into(), nested.into()]);
+    Ok(args)
 }

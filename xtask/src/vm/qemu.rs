@@ -1,4 +1,4 @@
-//! Runs QEMU: the console live and in a log, a time limit, and nothing left behind.
+//! Runs QEMU with a time limit, and copies the console to the terminal and a log.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
@@ -9,47 +9,47 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::guest::pulse;
-use crate::process::{command, poll, wait_for_end};
-use crate::verdict;
+use crate::exit_status;
+use crate::guest::heartbeat;
+use crate::process::{command, poll, wait_timeout};
 
-/// How long to wait for the last of the console's output once QEMU has ended.
-const PARTING: Duration = Duration::from_secs(5);
+/// Time to wait for the rest of the console's output after QEMU has exited.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A virtual machine that is emulated in software: CI machines seldom let their guests use the
-/// processor's own virtualisation. What it emulates has AMD's, so a nested guest can use KVM.
+/// A virtual machine that is emulated in software, because CI machines seldom support nested
+/// virtualisation. The emulated processor has AMD's virtualisation, so a nested guest can use KVM.
 pub(crate) struct Machine<'a> {
-    /// The kernel to boot.
+    /// Kernel image.
     pub(crate) kernel: &'a Path,
-    /// Its first root folder.
+    /// Its initramfs.
     pub(crate) initramfs: &'a Path,
-    /// Where the console is kept.
+    /// File for the console's output.
     pub(crate) log: &'a Path,
-    /// Where its pulse is kept.
-    pub(crate) pulse: &'a Path,
-    /// How many processors it has.
+    /// File for the heartbeat.
+    pub(crate) heartbeat: &'a Path,
+    /// Number of processors.
     pub(crate) processors: u8,
-    /// When to give up.
+    /// Time limit.
     pub(crate) limit: Duration,
-    /// Whether the kernel's own messages are wanted on the console.
+    /// Shows the kernel's messages on the console.
     pub(crate) keep_console: bool,
 }
 
-/// How a machine came to its end.
+/// Result of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum End {
-    /// QEMU has ended.
-    Ended(ExitStatus),
-    /// Its pulse stopped, long before its time was over, and it was killed.
-    StoodStill,
+    /// QEMU has exited.
+    Exited(ExitStatus),
+    /// The heartbeat stopped before the time limit, and the machine was killed.
+    Hung,
 }
 
 impl Machine<'_> {
     /// Boots the machine and waits for its end.
     pub(crate) fn run(&self) -> Result<End> {
-        // The last machine's is not this one's.
-        File::create(self.pulse)
-            .with_context(|| format!("cannot create {}", self.pulse.display()))?;
+        // Remove the heartbeats of an earlier machine.
+        File::create(self.heartbeat)
+            .with_context(|| format!("cannot create {}", self.heartbeat.display()))?;
         let log = File::create(self.log)
             .with_context(|| format!("cannot create {}", self.log.display()))?;
         let mut qemu = self
@@ -61,9 +61,9 @@ impl Machine<'_> {
         let console = qemu.stdout.take().context("QEMU has no console")?;
         let copier = thread::spawn(move || copy(console, log));
         let end = self.wait(&mut qemu);
-        // Its end of the pipe is closed now, so this is short.
+        // QEMU has exited and closed its end of the pipe, so this does not block.
         match copier.join() {
-            Ok(copied) => copied.context("cannot keep the console")?,
+            Ok(copied) => copied.context("cannot write the console log")?,
             Err(_) => bail!("the thread that copies the console panicked"),
         }
         end
@@ -73,21 +73,21 @@ impl Machine<'_> {
         let (mut beats, mut last) = (0, Instant::now());
         let end = poll(self.limit, || {
             if let Some(status) = qemu.try_wait().context("cannot wait for QEMU")? {
-                return Ok(Some(End::Ended(status)));
+                return Ok(Some(End::Exited(status)));
             }
-            let now = fs::metadata(self.pulse).context("cannot read the pulse")?;
-            if now.len() != beats {
-                (beats, last) = (now.len(), Instant::now());
+            let metadata = fs::metadata(self.heartbeat).context("cannot read the heartbeat")?;
+            if metadata.len() != beats {
+                (beats, last) = (metadata.len(), Instant::now());
             }
-            Ok((last.elapsed() > pulse::LIMIT).then_some(End::StoodStill))
+            Ok((last.elapsed() > heartbeat::LIMIT).then_some(End::Hung))
         })?;
-        if !matches!(end, Some(End::Ended(_))) {
+        if !matches!(end, Some(End::Exited(_))) {
             qemu.kill().context("cannot kill QEMU")?;
-            wait_for_end(qemu, PARTING)?;
+            wait_timeout(qemu, OUTPUT_TIMEOUT)?;
         }
         end.with_context(|| {
             format!(
-                "not done after {} minutes, killed; see the end of {}",
+                "time limit of {} minutes exceeded; machine killed; see the end of {}",
                 self.limit.as_secs() / 60,
                 self.log.display()
             )
@@ -95,8 +95,7 @@ impl Machine<'_> {
     }
 
     fn command(&self) -> Command {
-        // A QEMU whose xtask was killed must not live on. The program replaces setpriv, so the
-        // process id is QEMU's.
+        // QEMU must not outlive a killed xtask. setpriv executes QEMU, so the process ID is QEMU's.
         let mut qemu = command("setpriv");
         qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
             .args(["-accel", "tcg,thread=multi", "-cpu", "max"])
@@ -104,14 +103,14 @@ impl Machine<'_> {
             .args(["-smp", &self.processors.to_string()])
             .args(["-nodefaults", "-no-user-config", "-no-reboot"])
             .args(["-display", "none", "-serial", "stdio"])
-            .args(["-serial", &format!("file:{}", self.pulse.display())])
+            .args(["-serial", &format!("file:{}", self.heartbeat.display())])
             .arg("-kernel")
             .arg(self.kernel)
             .arg("-initrd")
             .arg(self.initramfs)
             .args(["-append", &self.kernel_arguments()])
-            // Other file systems below the root folder are seen too; their inode numbers are kept
-            // apart.
+            // Other file systems below the root directory are included; `remap` keeps their inode
+            // numbers apart.
             .args([
                 "-fsdev",
                 "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
@@ -119,13 +118,13 @@ impl Machine<'_> {
             .args(["-device", "virtio-9p-pci,fsdev=root,mount_tag=root"])
             .args([
                 "-device",
-                &format!("isa-debug-exit,iobase={:#x},iosize=1", verdict::PORT),
+                &format!("isa-debug-exit,iobase={:#x},iosize=1", exit_status::PORT),
             ]);
         qemu
     }
 
     fn kernel_arguments(&self) -> String {
-        // A panic restarts the machine at once, which -no-reboot makes its end.
+        // A panic restarts the machine at once, and -no-reboot ends it instead.
         let messages = if self.keep_console {
             "loglevel=7"
         } else {
@@ -135,7 +134,7 @@ impl Machine<'_> {
     }
 }
 
-/// Copies the console to our output and to the log, without the carriage returns of a terminal.
+/// Copies the console to stdout and the log without carriage returns.
 fn copy(mut console: impl Read, mut log: File) -> io::Result<()> {
     let mut buffer = [0; 4096];
     let mut output = io::stdout();

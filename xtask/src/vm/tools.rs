@@ -1,4 +1,4 @@
-//! Checks that the programs that a run needs are there, before anything else is done.
+//! Checks at the start that the required programs are installed.
 
 use anyhow::{Result, bail};
 
@@ -6,7 +6,7 @@ use super::{ORIGINAL_HELPER, Scenario};
 use crate::guest::UDEVD;
 use crate::process::find;
 
-/// Each program with the Debian package that it is in.
+/// Programs that every scenario needs, with their Debian packages.
 const NEEDED: [(&str, &str); 13] = [
     ("apt-cache", "apt"),
     ("apt-get", "apt"),
@@ -23,7 +23,7 @@ const NEEDED: [(&str, &str); 13] = [
     ("xz", "xz-utils"),
 ];
 
-/// And for real multipath maps.
+/// Programs for multipath maps.
 const NEEDED_FOR_MULTIPATH: [(&str, &str); 5] = [
     ("kpartx", "kpartx"),
     ("mpathpersist", "multipath-tools"),
@@ -32,7 +32,7 @@ const NEEDED_FOR_MULTIPATH: [(&str, &str); 5] = [
     ("udevadm", "udev"),
 ];
 
-/// And for libvirt. Its driver for QEMU is a library that libvirtd loads if it is there.
+/// Programs for libvirt. Its QEMU driver is a library that libvirtd loads if it is installed.
 const NEEDED_FOR_LIBVIRT: [(&str, &str); 3] = [
     (
         "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so",
@@ -42,13 +42,13 @@ const NEEDED_FOR_LIBVIRT: [(&str, &str); 3] = [
     ("virsh", "libvirt-clients"),
 ];
 
-/// And to delay a helper's command, or to kill a helper in the middle of one.
+/// Programs to delay commands of a helper or to kill it during a command.
 const NEEDED_FOR_INJECTION: [(&str, &str); 1] = [("strace", "strace")];
 
-/// And to enable units, which needs no systemd that runs.
+/// Programs to enable units; systemd need not be running.
 const NEEDED_FOR_PACKAGES: [(&str, &str); 1] = [("systemctl", "systemd")];
 
-/// Programs with their packages that a scenario needs besides.
+/// Returns the programs that a scenario needs additionally, with their packages.
 fn needed_for(scenario: Scenario) -> &'static [(&'static str, &'static str)] {
     match scenario {
         Scenario::Lio => &[],
@@ -59,7 +59,7 @@ fn needed_for(scenario: Scenario) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-/// Fails with one message that names everything missing and the command that installs it.
+/// Fails with a message that names all missing programs and the command that installs them.
 pub(crate) fn check(scenarios: &[Scenario]) -> Result<()> {
     let others = scenarios
         .iter()
@@ -82,7 +82,7 @@ pub(crate) fn check(scenarios: &[Scenario]) -> Result<()> {
     packages.sort_unstable();
     packages.dedup();
     bail!(
-        "missing: {}; install with: apt-get install {} (on Debian 12 QEMU is best taken from \
+        "missing: {}; install with: apt-get install {} (on Debian 12, preferably take QEMU from \
          bookworm-backports: add -t bookworm-backports)",
         programs.join(", "),
         packages.join(" ")

@@ -1,4 +1,4 @@
-//! The picture of a run: bars of the figures that say most, for whoever reads the README.
+//! Bar chart of the main metrics of a run, for the README.
 
 mod report;
 mod svg;
@@ -11,71 +11,71 @@ use serde_json::Value;
 
 use self::report::Report;
 use self::svg::{Bar, Group, Panel, Scale};
-use super::contestant::{FLOOR, ORIGINAL, OURS};
+use super::subject::{FLOOR, ORIGINAL, OURS};
 
-/// Those who are shown, and what they are called.
-const SHOWN: [(&str, &str); 3] = [
+/// The subjects in the chart, and their names in the legend.
+const SUBJECTS: [(&str, &str); 3] = [
     (OURS, "ours"),
-    (FLOOR, "the least that any server must do"),
+    (FLOOR, "floor: a minimal server"),
     (ORIGINAL, "QEMU's helper"),
 ];
 
-/// A panel as it is looked for in a report.
-struct Wanted {
+/// A panel of the chart and the metrics that it shows.
+struct PanelSpec {
     title: &'static str,
     scale: Scale,
     scenario: &'static str,
-    /// Figures, and what each is called.
-    figures: &'static [(&'static str, &'static str)],
+    /// Metrics and their labels.
+    metrics: &'static [(&'static str, &'static str)],
 }
 
-const WANTED: [Wanted; 5] = [
-    Wanted {
+const PANELS: [PanelSpec; 5] = [
+    PanelSpec {
         title: "Requests per second (more is better)",
         scale: Scale::Linear,
         scenario: "overhead",
-        figures: &[
+        metrics: &[
             ("requests, 4 clients", "4 clients"),
             ("requests, 16 clients", "16 clients"),
             ("requests, 64 clients", "64 clients"),
         ],
     },
-    Wanted {
+    PanelSpec {
         title: "Processor time for a request, µs (less is better)",
         scale: Scale::Linear,
         scenario: "overhead",
-        figures: &[
+        metrics: &[
             ("CPU per request, 1 client", "1 client"),
             ("CPU per request, 4 clients", "4 clients"),
             ("CPU per request, 16 clients", "16 clients"),
             ("CPU per request, 64 clients", "64 clients"),
         ],
     },
-    Wanted {
-        title: "Worst wait beside commands that hang, ms (less is better; given up after 1,000; log scale)",
+    PanelSpec {
+        title: "Worst wait while commands hang, ms (less is better; timeout 1,000; log scale)",
         scale: Scale::Logarithmic,
         scenario: "hung",
-        figures: &[
+        metrics: &[
             ("wait worst once 64 hang", "64 hang"),
             ("wait worst once 200 hang", "200 hang"),
             ("wait worst once 1000 hang", "1,000 hang"),
         ],
     },
-    Wanted {
-        title: "Memory with nobody connected, KiB (PSS; less is better)",
+    PanelSpec {
+        title: "Memory without clients, KiB (PSS; less is better)",
         scale: Scale::Linear,
         scenario: "idle",
-        figures: &[("PSS, nobody connected", "at rest")],
+        metrics: &[("PSS, no clients", "no clients")],
     },
-    Wanted {
+    PanelSpec {
         title: "Memory for each idle connection, KiB (PSS; less is better)",
         scale: Scale::Linear,
         scenario: "idle",
-        figures: &[("PSS per idle connection", "of 2,000")],
+        metrics: &[("PSS per idle connection", "of 2,000")],
     },
 ];
 
-/// Draws what was written by `--json`.
+/// Draws a report that `--json` has written.
 pub(super) fn redraw(from: &Path, to: &Path) -> Result<()> {
     let text =
         fs::read_to_string(from).with_context(|| format!("cannot read {}", from.display()))?;
@@ -86,46 +86,47 @@ pub(super) fn redraw(from: &Path, to: &Path) -> Result<()> {
 
 /// Draws a report.
 pub(super) fn write(report: Value, to: &Path) -> Result<()> {
-    let picture = picture(report)?;
-    fs::write(to, picture).with_context(|| format!("cannot write {}", to.display()))
+    let render = render(report)?;
+    fs::write(to, render).with_context(|| format!("cannot write {}", to.display()))
 }
 
-fn picture(report: Value) -> Result<String> {
-    let report: Report = serde_json::from_value(report).context("not a report of a benchmark")?;
-    // What was not measured is not shown, nor is a panel of nothing.
-    let panels: Vec<_> = WANTED
+fn render(report: Value) -> Result<String> {
+    let report: Report =
+        serde_json::from_value(report).context("the file is not a benchmark report")?;
+    // Metrics that were not measured are left out, and so are empty panels.
+    let panels: Vec<_> = PANELS
         .iter()
-        .map(|wanted| panel(&report, wanted))
+        .map(|spec| panel(&report, spec))
         .filter(|panel| !panel.groups.is_empty())
         .collect();
     ensure!(
         !panels.is_empty(),
-        "nothing of what the picture shows was measured: that is in overhead, hung and idle"
+        "the report has no metric of the chart; run the scenarios overhead, hung and idle"
     );
-    let legend: Vec<_> = SHOWN.iter().map(|(_, text)| *text).collect();
+    let legend: Vec<_> = SUBJECTS.iter().map(|(_, text)| *text).collect();
     Ok(svg::draw(
-        "qemu-pr-helper beside QEMU's",
+        "qemu-pr-helper compared with QEMU's",
         &report.origin(),
         &legend,
         &panels,
     ))
 }
 
-fn panel(report: &Report, wanted: &Wanted) -> Panel {
-    let bars = |figure| {
+fn panel(report: &Report, spec: &PanelSpec) -> Panel {
+    let bars = |metric| {
         let bar = |(colour, (name, _)): (usize, &(&str, &str))| {
-            let summary = report.summary(wanted.scenario, figure, name)?;
+            let summary = report.summary(spec.scenario, metric, name)?;
             Some(Bar { colour, summary })
         };
-        SHOWN.iter().enumerate().filter_map(bar).collect()
+        SUBJECTS.iter().enumerate().filter_map(bar).collect()
     };
-    let groups = wanted.figures.iter().map(|(figure, name)| Group {
+    let groups = spec.metrics.iter().map(|(metric, name)| Group {
         name,
-        bars: bars(figure),
+        bars: bars(metric),
     });
     Panel {
-        title: wanted.title,
-        scale: wanted.scale,
+        title: spec.title,
+        scale: spec.scale,
         groups: groups.filter(|group| !group.bars.is_empty()).collect(),
     }
 }
@@ -138,17 +139,17 @@ mod tests {
     const GOLDEN: &str = include_str!("golden.svg");
 
     #[test]
-    fn the_picture_is_the_golden_one() {
-        let picture = picture(serde_json::from_str(RESULTS).unwrap()).unwrap();
-        // After a change that is meant, in this folder:
-        // cargo xtask bench --from results.json --chart golden.svg
-        assert_eq!(picture, GOLDEN);
+    fn chart_equals_golden_file() {
+        let render = render(serde_json::from_str(RESULTS).unwrap()).unwrap();
+        // After an intended change, update it in this directory:
+        //     cargo xtask bench --from results.json --chart golden.svg
+        assert_eq!(render, GOLDEN);
     }
 
     #[test]
-    fn the_picture_is_xml_and_says_where_it_comes_from() {
-        let picture = picture(serde_json::from_str(RESULTS).unwrap()).unwrap();
-        let document = roxmltree::Document::parse(&picture).unwrap();
+    fn chart_is_xml_with_origin() {
+        let render = render(serde_json::from_str(RESULTS).unwrap()).unwrap();
+        let document = roxmltree::Document::parse(&render).unwrap();
         let root = document.root_element();
         assert_eq!(root.tag_name().name(), "svg");
         assert_eq!(
@@ -156,23 +157,23 @@ mod tests {
             Some("http://www.w3.org/2000/svg")
         );
         let texts: Vec<_> = root.descendants().filter_map(|node| node.text()).collect();
-        for part in [
+        for role in [
             "2026-01-02",
             "3 cores of A <fast> & \"good\" CPU",
             "Linux 6.1.0",
             "1,016",
         ] {
-            assert!(texts.iter().any(|text| text.contains(part)), "{part}");
+            assert!(texts.iter().any(|text| text.contains(role)), "{role}");
         }
     }
 
     #[test]
-    fn what_was_not_measured_is_not_shown() {
+    fn unmeasured_metrics_are_left_out() {
         let mut report: Value = serde_json::from_str(RESULTS).unwrap();
         report["scenarios"].as_object_mut().unwrap().remove("hung");
-        let shorter = picture(report.clone()).unwrap();
+        let shorter = render(report.clone()).unwrap();
         assert!(!shorter.contains("hang") && shorter.contains("Requests"));
         report["scenarios"] = Value::Object(serde_json::Map::new());
-        assert!(picture(report).is_err());
+        assert!(render(report).is_err());
     }
 }

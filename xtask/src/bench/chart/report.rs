@@ -1,4 +1,4 @@
-//! A report as `--json` writes it, read again.
+//! Reads a report that `--json` has written.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::bench::statistics::Summary;
 
-/// As much of it as a picture needs.
+/// The parts of a report that the chart needs.
 #[derive(Deserialize)]
 pub(super) struct Report {
     machine: Machine,
@@ -24,8 +24,10 @@ struct Machine {
 
 #[derive(Deserialize)]
 struct Row {
-    figure: String,
-    contestants: BTreeMap<String, Column>,
+    #[serde(rename = "figure")]
+    metric: String,
+    #[serde(rename = "contestants")]
+    subjects: BTreeMap<String, Column>,
 }
 
 #[derive(Deserialize)]
@@ -34,7 +36,7 @@ struct Column {
 }
 
 impl Report {
-    /// When and where it was measured, and what is shown of that.
+    /// Returns the subtitle: date and machine, and the meaning of the bars.
     pub(super) fn origin(&self) -> [String; 2] {
         let Machine {
             date,
@@ -50,21 +52,16 @@ impl Report {
         let of_machine = format!("{day}, {cores} core{}{of}, Linux {kernel}", s(*cores));
         let rounds = self.rounds;
         let of_values = format!(
-            "Bars are medians of {rounds} round{}, lines go from the least to the most.",
+            "Bars are medians of {rounds} round{}; lines span minimum to maximum.",
             s(rounds.into())
         );
         [of_machine, of_values]
     }
 
-    /// What a contestant came to; `None` if that was not measured.
-    pub(super) fn summary(
-        &self,
-        scenario: &str,
-        figure: &str,
-        contestant: &str,
-    ) -> Option<Summary> {
+    /// Returns the summary of a subject; `None` if the metric was not measured.
+    pub(super) fn summary(&self, scenario: &str, metric: &str, subject: &str) -> Option<Summary> {
         let rows = self.scenarios.get(scenario)?;
-        let row = rows.iter().find(|row| row.figure == figure)?;
-        row.contestants.get(contestant)?.summary
+        let row = rows.iter().find(|row| row.metric == metric)?;
+        row.subjects.get(subject)?.summary
     }
 }

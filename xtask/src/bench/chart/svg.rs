@@ -1,4 +1,4 @@
-//! Bars as SVG, for light and for dark pages.
+//! Bar charts as SVG, for light and dark pages.
 
 use std::fmt::Write as _;
 
@@ -7,19 +7,20 @@ use crate::bench::table::three_digits;
 
 const WIDTH: f64 = 760.0;
 const MARGIN: f64 = 16.0;
-/// Where bars begin, and how long the longest is; behind it is room for a number.
+/// X coordinate of the bars and maximum length of a bar; a number follows each bar.
 const LEFT: f64 = 110.0;
-const LONGEST: f64 = 550.0;
+const MAX_LENGTH: f64 = 550.0;
 const BAR: f64 = 13.0;
 const STEP: f64 = 16.0;
-/// Between groups of a panel, and above a panel's title.
+/// Space between the groups of a panel, and above a panel's title.
 const GAP: f64 = 8.0;
 const ABOVE: f64 = 26.0;
-/// From a line's top to where its letters stand.
+/// Distance from a line's top to its text baseline.
 const BASELINE: f64 = 10.5;
 
-/// With a background of its own: a page can be dark where the reader's system is light, and the picture
-/// knows only the system. Bars are of a middle brightness, which can be told from both.
+/// The chart has a background of its own, because a page can be dark on a light system, and the
+/// media query only sees the system. Bars have a medium brightness, which stands out from both
+/// backgrounds.
 const STYLE: &str = "    text { font: 12px system-ui, sans-serif; fill: #1f2328 }
     .page { fill: #ffffff }
     .title { font-size: 17px; font-weight: 600 }
@@ -38,35 +39,35 @@ const STYLE: &str = "    text { font: 12px system-ui, sans-serif; fill: #1f2328 
     }
 ";
 
-/// What lengths stand for.
+/// Scale of the bars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scale {
     Linear,
-    /// From a power of ten below the least value on.
+    /// Logarithmic, from the power of ten below the smallest value.
     Logarithmic,
 }
 
-/// Some bars that share a scale.
+/// Groups of bars that share a scale.
 pub(super) struct Panel {
     pub(super) title: &'static str,
     pub(super) scale: Scale,
     pub(super) groups: Vec<Group>,
 }
 
-/// Bars that are compared.
+/// Bars that are compared with each other.
 pub(super) struct Group {
     pub(super) name: &'static str,
     pub(super) bars: Vec<Bar>,
 }
 
-/// A bar as long as the median, with a line from the least to the most.
+/// A bar as long as the median, with a line from minimum to maximum.
 pub(super) struct Bar {
-    /// Its number in the legend.
+    /// Index in the legend.
     pub(super) colour: usize,
     pub(super) summary: Summary,
 }
 
-/// The picture.
+/// Returns the chart as SVG.
 pub(super) fn draw(title: &str, origin: &[String], legend: &[&str], panels: &[Panel]) -> String {
     let mut canvas = Canvas {
         body: String::new(),
@@ -86,14 +87,15 @@ pub(super) fn draw(title: &str, origin: &[String], legend: &[&str], panels: &[Pa
     let height = canvas.y + MARGIN;
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" viewBox=\"0 0 {WIDTH} {height}\" \
-         width=\"{WIDTH}\" height=\"{height}\">\n  <title>{}</title>\n  <style>\n{STYLE}  </style>\n  \
+         width=\"{WIDTH}\" height=\"{height}\">\n  <title>{}</title>\n  \
+        <style>\n{STYLE}  </style>\n  \
          <rect width=\"{WIDTH}\" height=\"{height}\" rx=\"6\" class=\"page\"/>\n{}</svg>\n",
-        escaped(title),
+        escape(title),
         canvas.body
     )
 }
 
-/// The elements so far, and where the next one belongs.
+/// The elements so far, and the y coordinate of the next one.
 struct Canvas {
     body: String,
     y: f64,
@@ -101,12 +103,12 @@ struct Canvas {
 
 impl Canvas {
     fn element(&mut self, element: std::fmt::Arguments<'_>) {
-        // Into a string, which takes everything.
-        let _always = writeln!(self.body, "  {element}");
+        // Writing to a string cannot fail.
+        let _infallible = writeln!(self.body, "  {element}");
     }
 
     fn text(&mut self, x: f64, class: &str, text: &str) {
-        let (y, text) = (self.y + BASELINE, escaped(text));
+        let (y, text) = (self.y + BASELINE, escape(text));
         self.element(format_args!(
             "<text x=\"{x:.1}\" y=\"{y:.1}\" class=\"{class}\">{text}</text>"
         ));
@@ -115,7 +117,8 @@ impl Canvas {
     fn bar(&mut self, x: f64, length: f64, colour: usize) {
         let y = self.y;
         self.element(format_args!(
-            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{length:.1}\" height=\"{BAR}\" class=\"c{colour}\"/>"
+            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{length:.1}\" height=\"{BAR}\" \
+            class=\"c{colour}\"/>"
         ));
     }
 
@@ -168,18 +171,18 @@ impl Canvas {
             self.text(
                 to.max(LEFT + median) + 6.0,
                 "",
-                &grouped(&three_digits(summary.median)),
+                &with_commas(&three_digits(summary.median)),
             );
             self.y += STEP;
         }
     }
 }
 
-/// How long what is.
+/// Conversion of values to lengths.
 #[derive(Clone, Copy)]
 struct Ruler {
     scale: Scale,
-    /// What has no length, and what has the whole; exponents of ten with a logarithmic scale.
+    /// Values of length 0 and of the maximum length; their logarithms for a logarithmic scale.
     from: f64,
     to: f64,
 }
@@ -199,15 +202,15 @@ impl Ruler {
             Scale::Logarithmic => value.log10(),
         };
         let share = (value - self.from) / (self.to - self.from);
-        // What is all zero, or one power of ten, has no length.
+        // If all values are zero or the same power of ten, the bars have no length.
         if share.is_finite() {
-            share * LONGEST
+            share * MAX_LENGTH
         } else {
             0.0
         }
     }
 
-    /// Powers of ten, where they help.
+    /// Returns the powers of ten for grid lines; none for a linear scale.
     fn decades(self) -> impl Iterator<Item = f64> {
         let is_wanted = self.scale == Scale::Logarithmic;
         (-12..=12_i8)
@@ -221,19 +224,19 @@ fn count(number: usize) -> f64 {
     f64::from(u16::try_from(number).unwrap_or(u16::MAX))
 }
 
-/// A number with commas between thousands.
-fn grouped(number: &str) -> String {
+/// Inserts commas between thousands.
+fn with_commas(number: &str) -> String {
     let whole = number.find('.').unwrap_or(number.len());
     let mut text = String::new();
-    for (place, digit) in number.char_indices() {
-        let is_thousand = place > 0 && place < whole && (whole - place).is_multiple_of(3);
+    for (index, digit) in number.char_indices() {
+        let is_thousand = index > 0 && index < whole && (whole - index).is_multiple_of(3);
         text.extend(is_thousand.then_some(','));
         text.push(digit);
     }
     text
 }
 
-fn escaped(text: &str) -> String {
+fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
@@ -244,16 +247,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_commas() {
-        let texts = ["0.012", "12.3", "999", "1016", "240937"].map(grouped);
+    fn thousands_are_separated_by_commas() {
+        let texts = ["0.012", "12.3", "999", "1016", "240937"].map(with_commas);
         assert_eq!(texts, ["0.012", "12.3", "999", "1,016", "240,937"]);
     }
 
     #[test]
-    fn a_logarithmic_scale_begins_at_a_power_of_ten() {
+    fn logarithmic_scale_starts_at_power_of_ten() {
         let ruler = Ruler::new(Scale::Logarithmic, 0.2, 1000.0);
         assert!(ruler.length(0.1).abs() < 1e-9);
-        assert!((ruler.length(10.0) - LONGEST / 2.0).abs() < 1e-9);
+        assert!((ruler.length(10.0) - MAX_LENGTH / 2.0).abs() < 1e-9);
         assert_eq!(ruler.decades().count(), 5);
         let flat = Ruler::new(Scale::Linear, 0.0, 0.0);
         assert!(flat.length(0.0).abs() < 1e-9);

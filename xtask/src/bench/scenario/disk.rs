@@ -1,4 +1,4 @@
-//! Commands for disks that answer, a path and a map: reading their state, and changing it.
+//! Commands to real disks, on a single path and on a multipath map.
 
 use std::path::Path;
 
@@ -6,64 +6,68 @@ use anyhow::{Result, ensure};
 use scsi_pr::Status;
 
 use super::overhead::rate;
-use super::soft_lun::ORDERS;
-use crate::bench::contestant::{Contestant, ORIGINAL};
-use crate::bench::figure::Figure;
-use crate::bench::lab::Lab;
-use crate::bench::part::{Load, Served};
+use super::soft_lun::WORKLOADS;
+use crate::bench::context::BenchContext;
+use crate::bench::metric::Metric;
 use crate::bench::results::Measured;
+use crate::bench::role::{Load, Served};
+use crate::bench::subject::{ORIGINAL, Subject};
 
-/// A disk, and a multipath map of the same kind.
+/// A disk, and a multipath map with the same target.
 pub(crate) struct Disks<'a> {
     pub(crate) one_path: &'a Path,
     pub(crate) map: &'a Path,
 }
 
-/// One contestant in one round.
+/// Measures one subject in one round.
 ///
-/// Processor time is not among the figures: where a helper has commands to maps done by processes of their own, it
-/// is theirs. QEMU's helper has no part in the map: Debian builds it without multipath, and it would send what is
-/// for all paths to one.
+/// The metrics do not include processor time, because a helper can execute commands on maps in
+/// processes of their own, which are not counted. QEMU's helper skips the map: Debian builds it
+/// without multipath support, so it would send a command for all paths to one of them.
 pub(in crate::bench) fn measure(
-    lab: &Lab,
-    contestant: &Contestant,
+    context: &BenchContext,
+    subject: &Subject,
     disks: &Disks<'_>,
 ) -> Result<Measured> {
-    let server = lab.start(contestant)?;
+    let server = context.start(subject)?;
     let mut measured = Vec::new();
-    for (order, name) in ORDERS {
-        let mut serve = |disk: &str, path: &Path| {
-            let served = lab.run(&Load {
+    for (workload, name) in WORKLOADS {
+        let mut serve = |disk_name: &str, path: &Path| {
+            let served = context.run(&Load {
                 device: path.to_owned(),
-                order,
-                ..lab.load(&server, 1)
+                workload,
+                ..context.load(&server, 1)
             })?;
-            ensure!(served.unanswered == 0, "{disk}: {name} had no answer");
-            measured.extend(figures(&format!("{name}, {disk}"), &served));
+            ensure!(served.unanswered == 0, "{disk_name}: {name} timed out");
+            measured.extend(metrics(&format!("{name}, {disk_name}"), &served));
             anyhow::Ok(served.p50)
         };
         let one_path = serve("one path", disks.one_path)?;
-        if !contestant.is(ORIGINAL) {
+        if !subject.is(ORIGINAL) {
             let map = serve("map", disks.map)?;
-            let figure = format!("{name}, map / one path: wait p50");
-            measured.push((Figure::new(figure, "×", &[]), map / one_path));
+            let metric = format!("{name}, map / one path: wait p50");
+            measured.push((Metric::new(metric, "×", &[]), map / one_path));
         }
     }
     Ok(measured)
 }
 
-fn figures(of: &str, served: &Served) -> Measured {
-    let figure = |what: &str, unit| Figure::new(format!("{of}: {what}"), unit, &[]);
+fn metrics(of: &str, served: &Served) -> Measured {
+    let metric = |what: &str, unit| Metric::new(format!("{of}: {what}"), unit, &[]);
     vec![
-        (figure("requests", "1/s"), rate(served)),
-        (figure("wait p50", "ms"), served.p50 / 1e3),
-        (figure("wait p99", "ms"), served.p99 / 1e3),
-        (figure("answers but GOOD", "%"), others(served)),
+        (metric("requests", "1/s"), rate(served)),
+        (metric("wait p50", "ms"), served.p50 / 1e3),
+        (metric("wait p99", "ms"), served.p99 / 1e3),
+        (
+            metric("responses other than GOOD", "%"),
+            percent_not_good(served),
+        ),
     ]
 }
 
-/// How many of a hundred answers were another one than GOOD. RELEASE may leave a unit attention for another path.
-fn others(served: &Served) -> f64 {
+/// Returns the percentage of responses other than GOOD. RELEASE can leave a unit attention for
+/// another path.
+fn percent_not_good(served: &Served) -> f64 {
     let good = served.statuses.get(&Status::GOOD.0).copied().unwrap_or(0);
     let count = |number: u64| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
     count(served.requests - good) / count(served.requests) * 100.0

@@ -1,4 +1,4 @@
-//! Commands that hang, sent by others, and a healthy client that asks once in a millisecond.
+//! Hanging commands of other clients, and a healthy client that sends a request each millisecond.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,107 +8,109 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::bench::contestant::{Contestant, OURS};
-use crate::bench::figure::{Figure, Goal};
-use crate::bench::lab::{Lab, gather};
-use crate::bench::part::{Crowd, Load, Served, disk};
+use crate::bench::context::{BenchContext, connect_all};
+use crate::bench::metric::{Goal, Metric};
 use crate::bench::results::Measured;
+use crate::bench::role::{IdleClients, Load, Served, disk_name};
 use crate::bench::server::Server;
+use crate::bench::subject::{OURS, Subject};
 use crate::bench::worker::Worker;
 
 const COMMANDS: [usize; 3] = [64, 200, 1000];
 
-/// Arguments of ours. By default it answers BUSY to some of the commands: all files count together.
+/// Arguments of our helper. With its default limit it would answer BUSY to some commands, because
+/// all files count as one device.
 const LIMIT: [&str; 2] = ["--max-commands-per-device", "4096"];
 
-const PACE: u64 = 1000;
-/// How long the healthy client is at it before the first command hangs.
-const BEFORE: Duration = Duration::from_millis(100);
-/// How long it goes on, in milliseconds: long enough for all of them to arrive.
-const LENGTH: u64 = 1000;
-/// How long a command that was sent takes to hang, at most.
-const SETTLED: Duration = Duration::from_millis(200);
+const PACE_US: u64 = 1000;
+/// Time that the healthy client runs before the first command hangs.
+const LEAD_TIME: Duration = Duration::from_millis(100);
+/// Duration of the healthy client in milliseconds; all commands arrive within it.
+const DURATION_MS: u64 = 1000;
+/// Maximum time from sending a command until it hangs.
+const SETTLE_TIME: Duration = Duration::from_millis(200);
 
 const WORST: &[Goal] = &[Goal::Below(2.0)];
 
-pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
+pub(super) fn measure(context: &BenchContext, subject: &Subject) -> Result<Measured> {
     let mut measured = Vec::new();
     for commands in COMMANDS {
-        let [arriving, hanging] = beside(lab, contestant, commands)
-            .with_context(|| format!("beside {commands} commands"))?;
-        let figure =
-            |what: &str, goals| Figure::new(format!("{what} {commands} hang"), "ms", goals);
+        let [arriving, hanging] = measure_with_hanging(context, subject, commands)
+            .with_context(|| format!("with {commands} hanging commands"))?;
+        let metric =
+            |what: &str, goals| Metric::new(format!("{what} {commands} hang"), "ms", goals);
         measured.extend([
-            (figure("wait p99 as", &[]), arriving.p99 / 1e3),
-            (figure("wait worst as", WORST), arriving.worst / 1e3),
-            (figure("wait p99 once", &[]), hanging.p99 / 1e3),
-            (figure("wait worst once", WORST), hanging.worst / 1e3),
+            (metric("wait p99 as", &[]), arriving.p99 / 1e3),
+            (metric("wait worst as", WORST), arriving.worst / 1e3),
+            (metric("wait p99 once", &[]), hanging.p99 / 1e3),
+            (metric("wait worst once", WORST), hanging.worst / 1e3),
         ]);
     }
     Ok(measured)
 }
 
-/// Devices that hang.
+/// The hanging devices.
 pub(super) struct Devices {
-    folder: PathBuf,
+    dir: PathBuf,
     _process: Worker,
 }
 
 impl Devices {
-    pub(super) fn start(lab: &Lab) -> Result<Self> {
-        let folder = lab.folder().join("hung");
-        fs::create_dir_all(&folder).context("cannot make a folder")?;
-        let words = [
-            "bench-hang".into(),
-            "--folder".into(),
-            folder.clone().into(),
-        ];
-        let mut process = Worker::start(&lab.parts, &words)?;
+    pub(super) fn start(context: &BenchContext) -> Result<Self> {
+        let dir = context.dir().join("hung");
+        fs::create_dir_all(&dir).context("cannot create a directory")?;
+        let arguments = ["bench-hang".into(), "--dir".into(), dir.clone().into()];
+        let mut process = Worker::start(&context.xtask, &arguments)?;
         process.begin()?;
         Ok(Self {
-            folder,
+            dir,
             _process: process,
         })
     }
 
-    /// A crowd that has not begun, each of which will send one command to one of them.
-    pub(super) fn start_crowd(
+    /// Starts clients that wait for the start signal. Each of them sends one command to a hanging
+    /// device.
+    pub(super) fn start_idle_clients(
         &self,
-        lab: &Lab,
+        context: &BenchContext,
         server: &Server,
         commands: usize,
     ) -> Result<Vec<Worker>> {
-        lab.start_crowd(&Crowd {
-            devices: vec![self.folder.join(disk(0))],
-            ..lab.crowd(server, commands)
+        context.start_idle_clients(&IdleClients {
+            devices: vec![self.dir.join(disk_name(0))],
+            ..context.idle_clients(server, commands)
         })
     }
 }
 
-/// A healthy client, as the commands come, and once they all hang. Where it has no answer, its last wait
-/// is as long as it was ready to wait.
-fn beside(lab: &Lab, contestant: &Contestant, commands: usize) -> Result<[Served; 2]> {
-    // What is declared first goes last: clients, then the devices, whose end lets go what hangs, and then
-    // the helper can end.
-    let limit: &[OsString] = match contestant.is(OURS) {
+/// Measures the healthy client while the commands arrive, and once all of them hang. After a
+/// timeout, its longest wait is the timeout.
+fn measure_with_hanging(
+    context: &BenchContext,
+    subject: &Subject,
+    commands: usize,
+) -> Result<[Served; 2]> {
+    // Variables are dropped in reverse order: first the clients, then the devices. Their end
+    // completes the hanging commands, so that the helper can exit.
+    let limit: &[OsString] = match subject.is(OURS) {
         true => &LIMIT.map(OsString::from),
         false => &[],
     };
-    let server = lab.start_with(contestant, limit)?;
-    let devices = Devices::start(lab)?;
-    let mut crowd = devices.start_crowd(lab, &server, commands)?;
+    let server = context.start_with(subject, limit)?;
+    let devices = Devices::start(context)?;
+    let mut idle_clients = devices.start_idle_clients(context, &server, commands)?;
     let load = Load {
-        pace: PACE,
-        milliseconds: LENGTH,
-        ..lab.load(&server, 1)
+        pace: PACE_US,
+        milliseconds: DURATION_MS,
+        ..context.load(&server, 1)
     };
-    let mut healthy = lab.start_load(&load)?;
+    let mut healthy = context.start_load(&load)?;
     healthy.begin()?;
-    thread::sleep(BEFORE);
-    let gathered = gather(&mut crowd)?;
-    ensure!(gathered.failed == 0, "not everybody was let in");
-    let arriving = healthy.found()?;
+    thread::sleep(LEAD_TIME);
+    let counts = connect_all(&mut idle_clients)?;
+    ensure!(counts.failed == 0, "a client could not connect");
+    let arriving = healthy.result()?;
     drop(healthy);
-    thread::sleep(SETTLED);
-    Ok([arriving, lab.run(&load)?])
+    thread::sleep(SETTLE_TIME);
+    Ok([arriving, context.run(&load)?])
 }

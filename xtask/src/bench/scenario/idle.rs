@@ -1,4 +1,4 @@
-//! A crowd that does nothing: what a connection costs that is only there, and a helper that only runs.
+//! Idle connections: their cost, and the cost of a helper without clients.
 
 use std::thread;
 use std::time::Duration;
@@ -6,33 +6,34 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::overhead::processor;
-use crate::bench::contestant::Contestant;
-use crate::bench::figure::{Figure, Goal};
-use crate::bench::lab::{Lab, gather};
-use crate::bench::part::Load;
+use crate::bench::context::{BenchContext, connect_all};
+use crate::bench::metric::{Goal, Metric};
 use crate::bench::results::Measured;
+use crate::bench::role::Load;
 use crate::bench::server::Server;
 use crate::bench::statistics::{Summary, ratio};
+use crate::bench::subject::Subject;
 use crate::bench::usage;
 use crate::bench::worker::Worker;
 
 const STARTS: usize = 20;
 
-/// How many idle connections a busy client is looked at beside.
-const CROWDS: [u16; 4] = [1, 1000, 2000, 4000];
+/// Numbers of idle connections beside the busy clients.
+const IDLE_COUNTS: [u16; 4] = [1, 1000, 2000, 4000];
 
-/// How many clients are busy: so many that no core rests, as it costs several times as much to wake one.
+/// Number of busy clients. It is high enough to keep all cores busy, because waking an idle core
+/// costs several times as much.
 const BUSY: usize = 16;
 
-/// Into how many turns the time for a point is divided.
+/// Number of turns that the measuring time of a point is divided into.
 const TURNS: u64 = 5;
 
-/// How many of them are weighed.
-const WEIGHED: u16 = 2000;
+/// Number of idle connections for which memory and threads are measured.
+const MEMORY_COUNT: u16 = 2000;
 
-/// After how long nothing but waiting is left of a crowd's arrival: ours ends threads that have had
-/// nothing to do for 10 seconds.
-const QUIET: Duration = Duration::from_secs(12);
+/// Time until the effects of the connection setup are over: our helper ends threads after 10 idle
+/// seconds.
+const SETTLE_TIME: Duration = Duration::from_secs(12);
 
 const MEMORY: &[Goal] = &[Goal::Below(0.5)];
 const THREADS: &[Goal] = &[Goal::AtMost(3.0)];
@@ -40,93 +41,102 @@ const BASE: &[Goal] = &[Goal::Below(1024.0)];
 const START: &[Goal] = &[Goal::Below(2.0)];
 const GROWTH: &[Goal] = &[Goal::AtMost(1.2)];
 
-pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
-    let start = start_time(lab, contestant)?;
-    let server = lab.start(contestant)?;
+pub(super) fn measure(context: &BenchContext, subject: &Subject) -> Result<Measured> {
+    let start = start_time(context, subject)?;
+    let server = context.start(subject)?;
     let mut measured = vec![
-        (Figure::new("exec to first handshake", "ms", START), start),
+        (Metric::new("exec to first handshake", "ms", START), start),
         (
-            Figure::new("PSS, nobody connected", "KiB", BASE),
+            Metric::new("PSS, no clients", "KiB", BASE),
             memory(&server)?,
         ),
     ];
-    // Of the same, with nobody else connected.
-    let folder = tempfile::tempdir_in(lab.folder()).context("cannot make a folder")?;
-    let quiet = lab.start_in(contestant, folder.path())?;
-    let mut alone = Vec::new();
+    // A second instance of the same subject, without idle connections.
+    let dir = tempfile::tempdir_in(context.dir()).context("cannot create a directory")?;
+    let unloaded_server = context.start_in(subject, dir.path())?;
+    let mut without_idle = Vec::new();
     let mut costs = Vec::new();
     let mut ratios = Vec::new();
-    compare(lab, &quiet, &server)?;
+    compare(context, &unloaded_server, &server)?;
     let before = memory(&server)?;
     let mut connected = 0;
-    // Kept, as they leave with it.
-    let mut crowds = Vec::new();
-    for crowd in CROWDS {
-        crowds.push(join(lab, &server, crowd - connected)?);
-        connected = crowd;
-        if crowd == WEIGHED {
-            let each = (memory(&server)? - before) / f64::from(WEIGHED);
-            thread::sleep(QUIET);
-            let threads = whole(usage::threads(server.id())?);
+    // Kept until the end, because dropping the workers closes the connections.
+    let mut workers = Vec::new();
+    for idle in IDLE_COUNTS {
+        workers.push(add_idle(context, &server, idle - connected)?);
+        connected = idle;
+        if idle == MEMORY_COUNT {
+            let per_connection = (memory(&server)? - before) / f64::from(MEMORY_COUNT);
+            thread::sleep(SETTLE_TIME);
+            let threads = to_f64(usage::threads(server.id())?);
             measured.extend([
-                (Figure::new("PSS per idle connection", "KiB", MEMORY), each),
                 (
-                    Figure::new("threads, 2000 idle", "number", THREADS),
+                    Metric::new("PSS per idle connection", "KiB", MEMORY),
+                    per_connection,
+                ),
+                (
+                    Metric::new("threads, 2000 idle", "number", THREADS),
                     threads,
                 ),
             ]);
         }
-        let (of_quiet, of_crowded) = compare(lab, &quiet, &server)?;
-        let name = format!("the same, {crowd} idle / 0 idle");
-        ratios.extend(
-            ratio(&of_crowded, &of_quiet).map(|ratio| (Figure::new(name, "×", GROWTH), ratio)),
-        );
-        costs.push((cost_beside(crowd), median(&of_crowded)));
-        alone.extend(of_quiet);
+        let (unloaded, loaded) = compare(context, &unloaded_server, &server)?;
+        let name = format!("CPU per request, {BUSY} busy, {idle} idle / 0 idle");
+        ratios
+            .extend(ratio(&loaded, &unloaded).map(|ratio| (Metric::new(name, "×", GROWTH), ratio)));
+        costs.push((cost_beside(idle), median(&loaded)));
+        without_idle.extend(unloaded);
     }
-    measured.push((cost_beside(0), median(&alone)));
+    measured.push((cost_beside(0), median(&without_idle)));
     measured.extend(costs);
     measured.extend(ratios);
     Ok(measured)
 }
 
-/// More connections that do nothing.
-fn join(lab: &Lab, server: &Server, connections: u16) -> Result<Vec<Worker>> {
-    let mut crowd = lab.start_crowd(&lab.crowd(server, connections.into()))?;
-    ensure!(gather(&mut crowd)?.failed == 0, "not everybody was let in");
-    Ok(crowd)
+/// Adds idle connections.
+fn add_idle(context: &BenchContext, server: &Server, connections: u16) -> Result<Vec<Worker>> {
+    let mut idle = context.start_idle_clients(&context.idle_clients(server, connections.into()))?;
+    ensure!(
+        connect_all(&mut idle)?.failed == 0,
+        "a client could not connect"
+    );
+    Ok(idle)
 }
 
-/// Processor time for a request of busy clients in microseconds, of two servers that take turns: what else the
-/// machine does meets both.
-fn compare(lab: &Lab, quiet: &Server, crowded: &Server) -> Result<(Vec<f64>, Vec<f64>)> {
+/// Returns the processor time for a request of busy clients in microseconds, for two servers that
+/// take turns, so that background load affects both.
+fn compare(
+    context: &BenchContext,
+    unloaded_server: &Server,
+    loaded_server: &Server,
+) -> Result<(Vec<f64>, Vec<f64>)> {
     let cost = |server| {
-        let load = lab.load(server, BUSY);
+        let load = context.load(server, BUSY);
         let milliseconds = (load.milliseconds / TURNS).max(1);
-        let served = lab.run(&Load {
+        let served = context.run(&Load {
             milliseconds,
             ..load
         })?;
         Ok::<_, anyhow::Error>(processor(&served))
     };
-    let (mut of_quiet, mut of_crowded) = (Vec::new(), Vec::new());
+    let (mut unloaded, mut loaded) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {
-        of_quiet.push(cost(quiet)?);
-        of_crowded.push(cost(crowded)?);
+        unloaded.push(cost(unloaded_server)?);
+        loaded.push(cost(loaded_server)?);
     }
-    Ok((of_quiet, of_crowded))
+    Ok((unloaded, loaded))
 }
 
-fn cost_beside(idle: u16) -> Figure {
+fn cost_beside(idle: u16) -> Metric {
     let name = format!("CPU per request, {BUSY} busy, {idle} idle");
-    Figure::new(name, "µs", &[])
+    Metric::new(name, "µs", &[])
 }
 
-/// The median of some starts, in milliseconds.
-fn start_time(lab: &Lab, contestant: &Contestant) -> Result<f64> {
+/// Returns the median start time in milliseconds.
+fn start_time(context: &BenchContext, subject: &Subject) -> Result<f64> {
     let mut times = Vec::new();
     for _ in 0..STARTS {
-        let server = lab.start(contestant)?;
+        let server = context.start(subject)?;
         times.push(milliseconds(server.start_time));
     }
     Ok(median(&times))
@@ -137,10 +147,10 @@ fn median(values: &[f64]) -> f64 {
 }
 
 fn memory(server: &Server) -> Result<f64> {
-    usage::memory(server.id()).map(whole)
+    usage::memory(server.id()).map(to_f64)
 }
 
-fn whole(number: u64) -> f64 {
+fn to_f64(number: u64) -> f64 {
     f64::from(u32::try_from(number).unwrap_or(u32::MAX))
 }
 

@@ -1,5 +1,5 @@
-//! More clients than there are descriptors for: who is in is served, who is out costs nothing and is let
-//! in as soon as somebody leaves.
+//! More clients than the limit of open files allows: connected clients are served, and waiting ones
+//! cost no processor time and are accepted as soon as another client disconnects.
 
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -8,101 +8,104 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::bench::contestant::Contestant;
-use crate::bench::figure::{Figure, Goal};
-use crate::bench::lab::{Lab, gather};
-use crate::bench::part::{Crowd, Load, Served, connect};
+use crate::bench::context::{BenchContext, connect_all};
+use crate::bench::metric::{Goal, Metric};
 use crate::bench::results::Measured;
+use crate::bench::role::{IdleClients, Load, Served, connect};
 use crate::bench::server::Server;
+use crate::bench::subject::Subject;
 use crate::bench::worker::Worker;
 
 const DESCRIPTORS: u32 = 256;
 
-/// Ours gives a process a quarter of its connections, which are a quarter of its descriptors.
-const OF_A_PROCESS: usize = 10;
-/// How long a client takes for a sign that there is no room, in milliseconds.
-const PATIENCE: u64 = 300;
+/// Connections of a process. Our helper gives a process a quarter of its connections, and has a
+/// quarter as many connections as descriptors.
+const PER_PROCESS: usize = 10;
+/// Handshake timeout in milliseconds, after which the helper counts as full.
+const HANDSHAKE_TIMEOUT_MS: u64 = 300;
 
-/// The client that is in asks so seldom that it is not what the helper's processor time goes to.
-const PACE: u64 = 50_000;
-const LENGTH: u64 = 2000;
+/// Pace of the connected client in microseconds; it is slow, so that the helper's processor time is
+/// not spent on its requests.
+const PACE_US: u64 = 50_000;
+const DURATION_MS: u64 = 2000;
 
-/// How many clients wait at the door: fewer than will leave.
-const OUTSIDE: usize = 4;
-/// How long they do, at most.
-const LONGEST: Duration = Duration::from_secs(8);
+/// Number of waiting clients; it is lower than the number of clients that disconnect.
+const WAITING: usize = 4;
+/// Maximum wait of these clients.
+const MAX_WAIT: Duration = Duration::from_secs(8);
 
 const PROCESSOR: &[Goal] = &[Goal::Below(1.0)];
 const SERVED: &[Goal] = &[Goal::AtMost(0.0)];
-const LET_IN: &[Goal] = &[Goal::Below(10.0)];
+const ACCEPT_TIME: &[Goal] = &[Goal::Below(10.0)];
 
-pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
-    let server = lab.start_limited(contestant, DESCRIPTORS)?;
-    let mut inside = lab.start_load(&Load {
-        pace: PACE,
-        milliseconds: LENGTH,
-        ..lab.load(&server, 1)
+pub(super) fn measure(context: &BenchContext, subject: &Subject) -> Result<Measured> {
+    let server = context.start_limited(subject, DESCRIPTORS)?;
+    let mut connected = context.start_load(&Load {
+        pace: PACE_US,
+        milliseconds: DURATION_MS,
+        ..context.load(&server, 1)
     })?;
-    let mut crowd = fill(lab, &server)?;
-    let outside: Vec<_> = (0..OUTSIDE).map(|_| wait_outside(&server)).collect();
-    inside.begin()?;
-    let served: Served = inside.found()?;
-    let left = Instant::now();
-    drop(crowd.pop().context("nobody was let in")?);
-    let mut longest = Duration::ZERO;
+    let mut idle_clients = fill(context, &server)?;
+    let waiting: Vec<_> = (0..WAITING).map(|_| wait_for_accept(&server)).collect();
+    connected.begin()?;
+    let served: Served = connected.result()?;
+    let start = Instant::now();
+    drop(idle_clients.pop().context("no client could connect")?);
+    let mut max_wait = Duration::ZERO;
     let mut clients = Vec::new();
-    for client in outside {
-        let (client, let_in) = client
+    for client in waiting {
+        let (client, accepted_at) = client
             .join()
-            .map_err(|_| anyhow!("a client has panicked"))?;
-        longest = longest.max(let_in.saturating_duration_since(left));
+            .map_err(|_| anyhow!("a client thread panicked"))?;
+        max_wait = max_wait.max(accepted_at.saturating_duration_since(start));
         clients.push(client);
     }
 
-    let is_lost = served.unanswered > 0;
+    let is_disconnected = served.unanswered > 0;
     let mut measured = vec![
         (
-            Figure::new("CPU while full", "%", PROCESSOR),
+            Metric::new("CPU while full", "%", PROCESSOR),
             served.processor_seconds / served.seconds * 1e2,
         ),
         (
-            Figure::new("who is in loses its connection", "of 1", SERVED),
-            f64::from(u8::from(is_lost)),
+            Metric::new("connected client loses its connection", "of 1", SERVED),
+            f64::from(u8::from(is_disconnected)),
         ),
         (
-            Figure::new("let in after others leave", "ms", LET_IN),
-            longest.as_secs_f64() * 1e3,
+            Metric::new("accepted after others disconnect", "ms", ACCEPT_TIME),
+            max_wait.as_secs_f64() * 1e3,
         ),
     ];
-    if !is_lost {
-        let worst = Figure::new("wait worst of who is in", "ms", &[]);
+    if !is_disconnected {
+        let worst = Metric::new("wait worst of the connected client", "ms", &[]);
         measured.push((worst, served.worst / 1e3));
     }
     Ok(measured)
 }
 
-/// A client that waits at the door; gives when it was let in, or gave up.
-fn wait_outside(server: &Server) -> JoinHandle<(io::Result<UnixStream>, Instant)> {
+/// Starts a client that waits to be accepted; returns its connection and the time at which it was
+/// accepted or timed out.
+fn wait_for_accept(server: &Server) -> JoinHandle<(io::Result<UnixStream>, Instant)> {
     let socket = server.socket.clone();
-    thread::spawn(move || (connect(&socket, LONGEST), Instant::now()))
+    thread::spawn(move || (connect(&socket, MAX_WAIT), Instant::now()))
 }
 
-/// Fills the helper with clients, process after process, until it takes no more.
-fn fill(lab: &Lab, server: &Server) -> Result<Vec<Worker>> {
-    let crowd = Crowd {
-        patience: PATIENCE,
-        ..lab.crowd(server, OF_A_PROCESS)
+/// Connects clients, process after process, until the helper accepts no more.
+fn fill(context: &BenchContext, server: &Server) -> Result<Vec<Worker>> {
+    let idle_clients = IdleClients {
+        timeout: HANDSHAKE_TIMEOUT_MS,
+        ..context.idle_clients(server, PER_PROCESS)
     };
-    let mut inside = Vec::new();
+    let mut connected = Vec::new();
     for _ in 0..DESCRIPTORS {
-        let mut share = lab.start_crowd(&crowd)?;
-        let gathered = gather(&mut share)?;
-        if gathered.made > 0 {
-            inside.append(&mut share);
+        let mut share = context.start_idle_clients(&idle_clients)?;
+        let counts = connect_all(&mut share)?;
+        if counts.made > 0 {
+            connected.append(&mut share);
         }
-        if gathered.failed > 0 {
-            return Ok(inside);
+        if counts.failed > 0 {
+            return Ok(connected);
         }
     }
-    bail!("{DESCRIPTORS} descriptors are enough for any number of clients")
+    bail!("the helper is not full after {DESCRIPTORS} processes of clients")
 }

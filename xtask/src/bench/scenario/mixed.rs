@@ -1,5 +1,5 @@
-//! What a host looks like: many clients that are mostly idle, a few that are busy, some that come and go, and
-//! commands that hang.
+//! The load of a host: many clients that are mostly idle, a few busy ones, some that connect and
+//! disconnect, and hanging commands.
 
 use std::time::Duration;
 
@@ -7,93 +7,96 @@ use anyhow::{Result, ensure};
 
 use super::hung::Devices;
 use super::overhead::{processor, rate};
-use crate::bench::contestant::Contestant;
-use crate::bench::figure::{Figure, Goal};
-use crate::bench::lab::{Lab, gather};
-use crate::bench::part::{Crowd, Gathered, Load, Order, Served};
+use crate::bench::context::{BenchContext, connect_all};
+use crate::bench::metric::{Goal, Metric};
 use crate::bench::results::Measured;
+use crate::bench::role::{ConnectionCounts, IdleClients, Load, Served, Workload};
+use crate::bench::subject::Subject;
 
-/// Of a thousand clients that are mostly idle, those that never ask.
+/// Clients that never send a request.
 const IDLE: usize = 968;
-/// And those that do, each ten times a second.
+/// Clients that send ten requests a second each.
 const PACED: usize = 32;
 const PACE: Duration = Duration::from_millis(100);
 
-/// Those that never pause.
+/// Clients that send requests without a pause.
 const BUSY: usize = 8;
 
-/// From one client that comes, is greeted and leaves to the next one.
+/// Delay between two clients that connect, do the handshake and disconnect.
 const CHURN: Duration = Duration::from_millis(20);
 
 const HUNG: usize = 16;
 
-/// How many times as long as a point is measured elsewhere: the paced clients ask seldom, and their worst wait is
-/// one of few.
-const TIMES: u32 = 3;
+/// Multiple of the usual measuring time. The paced clients send few requests, so their worst wait
+/// needs a longer time.
+const TIME_FACTOR: u32 = 3;
 
 const FAILED: &[Goal] = &[Goal::AtMost(0.0)];
 
-pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
-    // What is declared first goes last; see the scenario `hung`.
-    let server = lab.start(contestant)?;
-    let devices = Devices::start(lab)?;
-    let mut hung = devices.start_crowd(lab, &server, HUNG)?;
-    let mut idle = lab.start_crowd(&lab.crowd(&server, IDLE))?;
-    for crowd in [&mut hung, &mut idle] {
-        ensure!(gather(crowd)?.failed == 0, "not everybody was let in");
+pub(super) fn measure(context: &BenchContext, subject: &Subject) -> Result<Measured> {
+    // Variables are dropped in reverse order; see the scenario `hung`.
+    let server = context.start(subject)?;
+    let devices = Devices::start(context)?;
+    let mut hung = devices.start_idle_clients(context, &server, HUNG)?;
+    let mut idle = context.start_idle_clients(&context.idle_clients(&server, IDLE))?;
+    for idle_clients in [&mut hung, &mut idle] {
+        ensure!(
+            connect_all(idle_clients)?.failed == 0,
+            "a client could not connect"
+        );
     }
 
-    let length = lab.length * TIMES;
+    let duration = context.length * TIME_FACTOR;
     let load = |clients, pace: Duration| {
         Ok::<_, anyhow::Error>(Load {
-            milliseconds: length.as_millis().try_into()?,
+            milliseconds: duration.as_millis().try_into()?,
             pace: pace.as_micros().try_into()?,
-            order: Order::Both,
-            ..lab.load(&server, clients)
+            workload: Workload::Both,
+            ..context.load(&server, clients)
         })
     };
-    let mut paced = lab.start_load(&load(PACED, PACE)?)?;
-    let mut busy = lab.start_load(&load(BUSY, Duration::ZERO)?)?;
-    let mut churn = lab.start_crowd(&Crowd {
-        leave: true,
+    let mut paced = context.start_load(&load(PACED, PACE)?)?;
+    let mut busy = context.start_load(&load(BUSY, Duration::ZERO)?)?;
+    let mut churn = context.start_idle_clients(&IdleClients {
+        disconnect: true,
         pace: CHURN.as_micros().try_into()?,
-        ..lab.crowd(
+        ..context.idle_clients(
             &server,
-            (length.as_millis() / CHURN.as_millis()).try_into()?,
+            (duration.as_millis() / CHURN.as_millis()).try_into()?,
         )
     })?;
     paced.begin()?;
     busy.begin()?;
-    // Returns when the last one has left, which is as long as the others take.
-    let churned = gather(&mut churn)?;
-    let (busy, paced): (Served, Served) = (busy.found()?, paced.found()?);
+    // Returns when the last client has disconnected, which takes as long as the other loads.
+    let churn_counts = connect_all(&mut churn)?;
+    let (busy, paced): (Served, Served) = (busy.result()?, paced.result()?);
     ensure!(
         busy.unanswered + paced.unanswered == 0,
-        "a client had no answer"
+        "a client's request timed out"
     );
-    Ok(figures(&busy, &paced, &churned))
+    Ok(metrics(&busy, &paced, &churn_counts))
 }
 
-fn figures(busy: &Served, paced: &Served, churned: &Gathered) -> Measured {
-    // The server's time while the busy ones ask is that for all, comers and goers too.
-    let mut all = busy.clone();
-    all.requests += paced.requests;
-    let failed = u32::try_from(churned.failed).unwrap_or(u32::MAX);
-    let paced_wait = |what: &str| Figure::new(format!("wait {what}, 32 paced clients"), "ms", &[]);
+fn metrics(busy: &Served, paced: &Served, churn_counts: &ConnectionCounts) -> Measured {
+    // The server's processor time while the busy clients run is that for all clients.
+    let mut total = busy.clone();
+    total.requests += paced.requests;
+    let failed = u32::try_from(churn_counts.failed).unwrap_or(u32::MAX);
+    let paced_wait = |what: &str| Metric::new(format!("wait {what}, 32 paced clients"), "ms", &[]);
     vec![
         (
-            Figure::new("CPU per request, all", "µs", &[]),
-            processor(&all),
+            Metric::new("CPU per request, all", "µs", &[]),
+            processor(&total),
         ),
         (
-            Figure::new("requests, 8 busy clients", "1/s", &[]),
+            Metric::new("requests, 8 busy clients", "1/s", &[]),
             rate(busy),
         ),
         (paced_wait("p50"), paced.p50 / 1e3),
         (paced_wait("p99"), paced.p99 / 1e3),
         (paced_wait("worst"), paced.worst / 1e3),
         (
-            Figure::new("comers without a handshake", "number", FAILED),
+            Metric::new("short connections without a handshake", "number", FAILED),
             f64::from(failed),
         ),
     ]

@@ -1,4 +1,4 @@
-//! The scenarios: what is done to each contestant in a round.
+//! The scenarios, each of which measures a subject in a round.
 
 pub(super) mod disk;
 mod hung;
@@ -15,56 +15,56 @@ use clap::ValueEnum;
 
 pub(crate) use disk::Disks;
 
-use super::contestant::{Contestant, FLOOR, ORIGINAL, SIMPLE, UNTRACED};
-use super::lab::Lab;
+use super::context::BenchContext;
 use super::results::Measured;
+use super::subject::{FLOOR, ORIGINAL, SIMPLE, Subject, UNTRACED};
 
 /// A scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
-    /// Requests to /dev/null by 1, 4, 16 and 64 clients: what the helper itself costs
+    /// Requests to /dev/null by 1, 4, 16 and 64 clients: the overhead of the helper
     Overhead,
-    /// 1 to 4,000 connections that do nothing: memory, threads, and what they cost the others
+    /// 1 to 4,000 idle connections: memory, threads, and their cost for other clients
     Idle,
-    /// 64, 200 and 1,000 commands that hang, and a healthy client beside them
+    /// 64, 200 and 1,000 hanging commands, and a healthy client
     Hung,
-    /// More clients than there are descriptors for
+    /// More clients than the limit of open files allows
     Limit,
     /// 10,000 connections in a burst
     Storm,
-    /// Everything at once, as on a host: idle clients, paced ones, busy ones, comers and goers, hung commands
+    /// The load of a host: idle, paced and busy clients, short connections, and hanging commands
     Mixed,
     /// READ KEYS, RESERVE and RELEASE on a soft LUN
     SoftLun,
-    /// What trace points cost that are off, and all events in a binary trace
+    /// Cost of disabled trace points, and of a binary trace of all events
     Trace,
 }
 
 impl Scenario {
-    /// Whether it can be done to this contestant.
-    pub(super) fn admits(self, contestant: &Contestant) -> bool {
-        let is_traced = contestant.is(UNTRACED) || contestant.is(SIMPLE);
+    /// Returns whether the scenario can measure this subject.
+    pub(super) fn applies_to(self, subject: &Subject) -> bool {
+        let is_traced = subject.is(UNTRACED) || subject.is(SIMPLE);
         match self {
-            Self::Trace => !contestant.is(FLOOR) && !contestant.is(ORIGINAL),
+            Self::Trace => !subject.is(FLOOR) && !subject.is(ORIGINAL),
             _ if is_traced => false,
-            // The floor has no answer to a want of descriptors.
-            Self::Limit => !contestant.is(FLOOR),
-            Self::SoftLun => !contestant.is(FLOOR) && !contestant.is(ORIGINAL),
+            // The floor exits when it is out of descriptors.
+            Self::Limit => !subject.is(FLOOR),
+            Self::SoftLun => !subject.is(FLOOR) && !subject.is(ORIGINAL),
             Self::Overhead | Self::Idle | Self::Hung | Self::Storm | Self::Mixed => true,
         }
     }
 
-    /// One contestant in one round.
-    pub(super) fn measure(self, lab: &Lab, contestant: &Contestant) -> Result<Measured> {
+    /// Measures one subject in one round.
+    pub(super) fn measure(self, context: &BenchContext, subject: &Subject) -> Result<Measured> {
         match self {
-            Self::Overhead => overhead::measure(lab, contestant),
-            Self::Idle => idle::measure(lab, contestant),
-            Self::Hung => hung::measure(lab, contestant),
-            Self::Limit => limit::measure(lab, contestant),
-            Self::Storm => storm::measure(lab, contestant),
-            Self::Mixed => mixed::measure(lab, contestant),
-            Self::SoftLun => soft_lun::measure(lab, contestant),
-            Self::Trace => trace::measure(lab, contestant),
+            Self::Overhead => overhead::measure(context, subject),
+            Self::Idle => idle::measure(context, subject),
+            Self::Hung => hung::measure(context, subject),
+            Self::Limit => limit::measure(context, subject),
+            Self::Storm => storm::measure(context, subject),
+            Self::Mixed => mixed::measure(context, subject),
+            Self::SoftLun => soft_lun::measure(context, subject),
+            Self::Trace => trace::measure(context, subject),
         }
     }
 }

@@ -1,33 +1,33 @@
-//! Ten thousand clients at once, each gone after its handshake.
+//! Ten thousand clients that connect in a burst and disconnect after the handshake.
 
 use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::bench::contestant::Contestant;
-use crate::bench::figure::{Figure, Goal};
-use crate::bench::lab::{Lab, gather};
-use crate::bench::part::Crowd;
+use crate::bench::context::{BenchContext, connect_all};
+use crate::bench::metric::{Goal, Metric};
 use crate::bench::results::Measured;
+use crate::bench::role::IdleClients;
+use crate::bench::subject::Subject;
 
 const CONNECTIONS: usize = 10_000;
 
 const FAILED: &[Goal] = &[Goal::AtMost(0.0)];
 
-pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
-    let server = lab.start(contestant)?;
-    let mut crowd = lab.start_crowd(&Crowd {
-        leave: true,
-        ..lab.crowd(&server, CONNECTIONS)
+pub(super) fn measure(context: &BenchContext, subject: &Subject) -> Result<Measured> {
+    let server = context.start(subject)?;
+    let mut idle_clients = context.start_idle_clients(&IdleClients {
+        disconnect: true,
+        ..context.idle_clients(&server, CONNECTIONS)
     })?;
     let start = Instant::now();
-    let gathered = gather(&mut crowd)?;
+    let counts = connect_all(&mut idle_clients)?;
     let time = start.elapsed().as_secs_f64() * 1e3;
-    let failed = f64::from(u32::try_from(gathered.failed)?);
+    let failed = f64::from(u32::try_from(counts.failed)?);
     Ok(vec![
-        (Figure::new("10000 connections in a burst", "ms", &[]), time),
+        (Metric::new("10000 connections in a burst", "ms", &[]), time),
         (
-            Figure::new("of these without a handshake", "number", FAILED),
+            Metric::new("of these without a handshake", "number", FAILED),
             failed,
         ),
     ])

@@ -1,5 +1,5 @@
-//! What traces cost: requests to `/dev/null` where trace points are off, where there are none, and where all
-//! events go to a binary trace.
+//! Cost of tracing: requests to `/dev/null` with disabled trace points, without trace points, and
+//! with a binary trace of all events.
 
 use std::fs;
 use std::path::Path;
@@ -7,10 +7,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 
 use super::overhead::{processor, rate};
-use crate::bench::contestant::{Contestant, OURS, SIMPLE, UNTRACED};
-use crate::bench::figure::{Figure, Goal};
-use crate::bench::lab::Lab;
+use crate::bench::context::BenchContext;
+use crate::bench::metric::{Goal, Metric};
 use crate::bench::results::Measured;
+use crate::bench::subject::{OURS, SIMPLE, Subject, UNTRACED};
 
 const CLIENTS: [usize; 2] = [4, 16];
 
@@ -19,44 +19,45 @@ const RATE: &[Goal] = &[
     Goal::AtLeast(SIMPLE, UNTRACED, 0.85),
 ];
 
-/// The number that stands for missing events (QEMU's `trace/simple.c`).
+/// Event ID of a record about dropped events (QEMU's `trace/simple.c`).
 const DROPPED: u64 = u64::MAX - 1;
 
-/// Words of a record that are not among the bytes that it counts.
+/// Size of a word. A record's length does not include its first word, the record type.
 const WORD: usize = 8;
 
-pub(super) fn measure(lab: &Lab, contestant: &Contestant) -> Result<Measured> {
-    let server = lab.start(contestant)?;
+pub(super) fn measure(context: &BenchContext, subject: &Subject) -> Result<Measured> {
+    let server = context.start(subject)?;
     let mut measured = Vec::new();
     for clients in CLIENTS {
-        let served = lab.run(&lab.load(&server, clients))?;
+        let served = context.run(&context.load(&server, clients))?;
         ensure!(
             served.unanswered == 0,
-            "a client of {clients} had no answer"
+            "{clients} clients: a request timed out"
         );
-        let figure = |what: &str, unit, goals| {
-            Figure::new(format!("{what}, {clients} clients"), unit, goals)
+        let metric = |what: &str, unit, goals| {
+            Metric::new(format!("{what}, {clients} clients"), unit, goals)
         };
-        measured.push((figure("CPU per request", "µs", &[]), processor(&served)));
-        measured.push((figure("requests", "1/s", RATE), rate(&served)));
+        measured.push((metric("CPU per request", "µs", &[]), processor(&served)));
+        measured.push((metric("requests", "1/s", RATE), rate(&served)));
     }
-    // Before it has ended, the end of the trace may be missing; it is far less than one in a hundred.
-    if contestant.is(SIMPLE) {
-        let dropped = dropped(&lab.trace())?;
-        measured.push((Figure::new("events dropped", "%", &[]), dropped));
+    // The helper still runs, so the end of the trace can be missing, which is far less than one
+    // percent.
+    if subject.is(SIMPLE) {
+        let dropped = dropped(&context.trace())?;
+        measured.push((Metric::new("events dropped", "%", &[]), dropped));
     }
     Ok(measured)
 }
 
-/// How many of a hundred events are missing in a trace.
+/// Returns the percentage of events that were dropped from a trace.
 fn dropped(path: &Path) -> Result<f64> {
     let trace = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     // The header is three words.
-    let mut rest = trace.get(3 * WORD..).context("a trace without header")?;
+    let mut rest = trace.get(3 * WORD..).context("the trace has no header")?;
     let (mut written, mut missing) = (0_u32, 0_u32);
     while let Some(kind) = word(rest, 0) {
         let length = if kind == 0 {
-            // A name: number, length, name.
+            // Layout of an event name: ID, length, name.
             let length = rest
                 .get(2 * WORD..2 * WORD + 4)
                 .and_then(|bytes| bytes.try_into().ok());
@@ -80,12 +81,12 @@ fn dropped(path: &Path) -> Result<f64> {
         }
         rest = after;
     }
-    ensure!(written > 0, "nothing was traced");
+    ensure!(written > 0, "the trace has no events");
     let all = f64::from(written) + f64::from(missing);
     Ok(f64::from(missing) / all * 100.0)
 }
 
-fn word(bytes: &[u8], place: usize) -> Option<u64> {
-    let bytes = bytes.get(place * WORD..(place + 1) * WORD)?;
+fn word(bytes: &[u8], index: usize) -> Option<u64> {
+    let bytes = bytes.get(index * WORD..(index + 1) * WORD)?;
     Some(u64::from_ne_bytes(bytes.try_into().ok()?))
 }

@@ -1,4 +1,5 @@
-//! Man pages: the helper's, written by hand around its options, and those of prhctl, from its help.
+//! Man pages: the helper's is written by hand, with generated options; prhctl's are generated from
+//! its help.
 
 mod options;
 mod prhctl;
@@ -10,36 +11,36 @@ mod tests;
 use clap::CommandFactory as _;
 use qemu_pr_helper::cli::Options;
 
-use super::edition::{Edition, VERSION};
+use super::source_date::{SourceDate, VERSION};
 
-/// Where the options go in the helper's page.
+/// Placeholder of the options in the helper's page.
 const OPTIONS: &str = ".\\\" %OPTIONS%\n";
 
 /// A man page.
 pub(crate) struct Page {
-    /// Its file's name, with the section.
+    /// File name, with the section.
     pub(crate) name: String,
-    /// It.
+    /// Content in roff.
     pub(crate) text: String,
 }
 
-/// All of them.
-pub(crate) fn pages(edition: &Edition) -> Vec<Page> {
+/// Returns all pages.
+pub(crate) fn pages(source_date: &SourceDate) -> Vec<Page> {
     let mut pages = vec![Page {
         name: "qemu-pr-helper.8".to_owned(),
-        text: helper(edition),
+        text: helper(source_date),
     }];
     let mut prhctl = ::prhctl::command_line();
     prhctl.build();
-    pages.extend(prhctl::pages(&prhctl, edition));
+    pages.extend(prhctl::pages(&prhctl, source_date));
     pages
 }
 
-fn helper(edition: &Edition) -> String {
+fn helper(source_date: &SourceDate) -> String {
     const PAGE: &str = include_str!("../../../../dist/man/qemu-pr-helper.8");
     let mut command = Options::command();
     command.build();
-    PAGE.replace("%DATE%", &edition.day())
+    PAGE.replace("%DATE%", &source_date.day())
         .replace("%VERSION%", VERSION)
         .replace(OPTIONS, &options::section(&command))
 }

@@ -1,39 +1,37 @@
-//! The options of a command as a man page has them.
+//! Converts the options of a command to roff.
 
 use clap::{Arg, Command};
 
-use super::roff::{bold, escaped, flowed, italic};
+use super::roff::{bold, escape, flow, italic};
 
-/// All options and arguments that are shown, those with a heading of their own at the end.
+/// Returns the visible options and arguments. Options with a heading of their own come last.
 pub(super) fn section(command: &Command) -> String {
-    let shown = || {
+    let visible = || {
         command
             .get_arguments()
             .filter(|argument| !argument.is_hide_set())
     };
-    let mut headings: Vec<_> = shown().filter_map(Arg::get_help_heading).collect();
+    let mut headings: Vec<_> = visible().filter_map(Arg::get_help_heading).collect();
     headings.dedup();
     let entries = |heading: Option<&str>| -> String {
-        let entries = shown().filter(|argument| argument.get_help_heading() == heading);
+        let entries = visible().filter(|argument| argument.get_help_heading() == heading);
         entries.map(entry).collect()
     };
     let mut page = entries(None);
     for heading in headings {
-        page += &format!(".SS {}\n{}", escaped(heading), entries(Some(heading)));
+        page += &format!(".SS {}\n{}", escape(heading), entries(Some(heading)));
     }
     page
 }
 
 fn entry(argument: &Arg) -> String {
-    let help = argument.get_long_help().or_else(|| argument.get_help());
-    let help = help.map(ToString::to_string).unwrap_or_default();
-    // clap's own text about the two forms of help.
+    let help = argument.get_help().map(ToString::to_string);
+    let help = help.unwrap_or_default();
+    // The man page contains the long help.
     let help = help.replace(" (see more with '--help')", "");
-    let help = help.replace(" (see a summary with '-h')", "");
-    let mut paragraphs = help.split("\n\n").map(flowed);
-    let mut help = paragraphs.next().unwrap_or_default();
+    let mut help = flow(&help);
     if let Some(default) = default(argument) {
-        let default = format!(" [default: {}]\n", escaped(&default));
+        let default = format!(" [default: {}]\n", escape(&default));
         help.truncate(help.trim_end().len());
         help += &default;
     }
@@ -44,7 +42,7 @@ fn entry(argument: &Arg) -> String {
     format!(".TP\n{}\n{help}{}", name(argument), values(argument))
 }
 
-/// `-k, --socket=PATH`, or an argument's name.
+/// Returns `-k, --socket=PATH`, or the name of an argument.
 fn name(argument: &Arg) -> String {
     let value = value(argument);
     if argument.is_positional() {
@@ -68,7 +66,7 @@ fn value(argument: &Arg) -> String {
     names.join(" ")
 }
 
-/// What is taken if nothing is said, unless that is no value at all.
+/// Returns the default value of an option, unless the option takes no value.
 fn default(argument: &Arg) -> Option<String> {
     let takes_values = argument.get_action().takes_values();
     let default = argument.get_default_values().first()?;
@@ -76,7 +74,7 @@ fn default(argument: &Arg) -> Option<String> {
         .then(|| default.to_string_lossy().into_owned())
 }
 
-/// The words that an option knows, if they have something to say that its own text does not.
+/// Returns the possible values of an option that have a help text.
 fn values(argument: &Arg) -> String {
     if argument.is_hide_possible_values_set() || !argument.get_action().takes_values() {
         return String::new();
@@ -86,7 +84,7 @@ fn values(argument: &Arg) -> String {
     let entries: String = values
         .map(|value| {
             let help = value.get_help().map(ToString::to_string);
-            let help = flowed(&help.unwrap_or_default());
+            let help = flow(&help.unwrap_or_default());
             format!(".TP\n{}\n{help}", bold(value.get_name()))
         })
         .collect();

@@ -1,47 +1,47 @@
-//! The pages of prhctl, one for each command, from what its `--help` says.
+//! Generates a page for each command of prhctl from its `--help`.
 
 use clap::Command;
 
-use super::roff::{bold, escaped, flowed, italic, paragraphs, verbatim};
-use super::{Edition, Page, VERSION, options};
+use super::roff::{bold, escape, flow, italic, paragraphs, verbatim};
+use super::{Page, SourceDate, VERSION, options};
 
-/// The page of a command, and those of its commands.
-pub(super) fn pages(command: &Command, edition: &Edition) -> Vec<Page> {
+/// Returns the pages of a command and its subcommands.
+pub(super) fn pages(command: &Command, source_date: &SourceDate) -> Vec<Page> {
     let mut pages = Vec::new();
-    add(command, "", edition, &mut pages);
+    add(command, "", source_date, &mut pages);
     pages
 }
 
-fn add(command: &Command, parent: &str, edition: &Edition, pages: &mut Vec<Page>) {
+fn add(command: &Command, parent: &str, source_date: &SourceDate, pages: &mut Vec<Page>) {
     let name = match parent {
         "" => command.get_name().to_owned(),
         parent => format!("{parent}-{}", command.get_name()),
     };
     pages.push(Page {
         name: format!("{name}.1"),
-        text: page(command, &name, parent, edition),
+        text: page(command, &name, parent, source_date),
     });
     for command in commands(command) {
-        add(command, &name, edition, pages);
+        add(command, &name, source_date, pages);
     }
 }
 
-/// Without clap's own, which says what the pages say.
+/// Returns the subcommands without clap's `help`.
 fn commands(command: &Command) -> impl Iterator<Item = &Command> {
     let commands = command.get_subcommands();
     commands.filter(|command| command.get_name() != "help")
 }
 
-fn page(command: &Command, name: &str, parent: &str, edition: &Edition) -> String {
+fn page(command: &Command, name: &str, parent: &str, source_date: &SourceDate) -> String {
     let about = command.get_about().map(ToString::to_string);
     let about = about.unwrap_or_default();
     let mut page = format!(
         ".TH {} 1 \"{}\" \"{}\" \"User Commands\"\n.SH NAME\n{} \\- {}",
-        escaped(&name.to_uppercase()),
-        edition.day(),
-        escaped(VERSION),
-        escaped(name),
-        flowed(&lower(&about)),
+        escape(&name.to_uppercase()),
+        source_date.day(),
+        escape(VERSION),
+        escape(name),
+        flow(&lowercase_first(&about)),
     );
     page += &format!(".SH SYNOPSIS\n{}\n", synopsis(command));
     let description = command.get_long_about().map(ToString::to_string);
@@ -51,7 +51,7 @@ fn page(command: &Command, name: &str, parent: &str, edition: &Edition) -> Strin
         .map(|command| {
             let page = format!("{name}-{}", command.get_name());
             let about = command.get_about().map(ToString::to_string);
-            let about = flowed(&about.unwrap_or_default());
+            let about = flow(&about.unwrap_or_default());
             format!(".TP\n{}(1)\n{about}", bold(&page))
         })
         .collect();
@@ -60,23 +60,23 @@ fn page(command: &Command, name: &str, parent: &str, edition: &Edition) -> Strin
     }
     page += &format!(".SH OPTIONS\n{}", options::section(command));
     let after = command.get_after_long_help().map(ToString::to_string);
-    // What is a page here is another command there.
+    // Refer to a page instead of a command.
     let after = after.unwrap_or_default();
     page += &sections(&after.replace("'prhctl --help' lists", "prhctl(1) lists"));
     page += &see_also(name, parent);
     page
 }
 
-/// `prhctl keys [OPTIONS] <DEVICE>`, with what is literal in bold and the rest in italics.
+/// Returns `prhctl keys [OPTIONS] <DEVICE>` with literals in bold and the rest in italics.
 fn synopsis(command: &Command) -> String {
     let usage = command.clone().render_usage().to_string();
     let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage);
     let words = usage.split_whitespace().map(|word| {
         let name = word.trim_matches(|character| "[]<>.".contains(character));
         let Some((before, after)) = word.split_once(name) else {
-            return escaped(word);
+            return escape(word);
         };
-        let plain = |text: &str| escaped(&text.replace(['<', '>'], ""));
+        let plain = |text: &str| escape(&text.replace(['<', '>'], ""));
         let is_literal = !before.contains(['<', '[']);
         let name = if is_literal { bold(name) } else { italic(name) };
         format!("{}{name}{}", plain(before), plain(after))
@@ -84,8 +84,8 @@ fn synopsis(command: &Command) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// What stands behind the options of a command's help. A line in capitals is a heading; a sentence that
-/// begins with "Exit status" is the section of that name.
+/// Converts the text after the options of a help page. A line in capitals is a heading; a paragraph
+/// that begins with "Exit status" becomes the section of that name.
 fn sections(text: &str) -> String {
     let mut page = String::new();
     let mut is_open = false;
@@ -94,15 +94,11 @@ fn sections(text: &str) -> String {
         let columns: Vec<_> = rest.lines().collect();
         if let Some(statuses) = first.strip_prefix("EXIT STATUS, as of sg_persist") {
             let statuses = format!("As of sg_persist{statuses}");
-            page += &format!(
-                ".SH EXIT STATUS\n{}{}",
-                flowed(&statuses),
-                verbatim(&columns)
-            );
+            page += &format!(".SH EXIT STATUS\n{}{}", flow(&statuses), verbatim(&columns));
         } else if first == "EXAMPLES" {
             page += &format!(".SH EXAMPLES\n{}", verbatim(&columns));
         } else if let Some(statuses) = paragraph.strip_prefix("Exit status ") {
-            page += &format!(".SH EXIT STATUS\n{}", flowed(statuses));
+            page += &format!(".SH EXIT STATUS\n{}", flow(statuses));
         } else {
             page += if is_open {
                 ".PP\n"
@@ -126,13 +122,13 @@ fn see_also(name: &str, parent: &str) -> String {
     let pages: Vec<_> = pages
         .iter()
         .filter_map(|page| page.split_once('('))
-        .map(|(name, section)| format!("{}({}", bold(name), escaped(section)))
+        .map(|(name, section)| format!("{}({}", bold(name), escape(section)))
         .collect();
     format!(".SH SEE ALSO\n{}\n", pages.join(",\n"))
 }
 
-/// As the line of a page's name begins: in lower case.
-fn lower(text: &str) -> String {
+/// Changes the first letter to lower case, as in the NAME section.
+fn lowercase_first(text: &str) -> String {
     let mut characters = text.chars();
     let first = characters.next().map(|first| first.to_ascii_lowercase());
     first.into_iter().chain(characters).collect()

@@ -1,14 +1,15 @@
-//! Text in the language of man pages.
+//! Generates roff, the language of man pages.
 
 use std::fmt::Write as _;
 
-/// Text as it is, with nothing that formatters take for their own.
-pub(super) fn escaped(text: &str) -> String {
+/// Escapes the characters that have a meaning in roff.
+pub(super) fn escape(text: &str) -> String {
     let mut page = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
             '\\' => page.push_str("\\e"),
-            // Else a hyphen may be printed, which nobody can paste into a shell.
+            // A plain `-` can be rendered as a hyphen, which does not work when it is pasted into a
+            // shell.
             '-' => page.push_str("\\-"),
             '\'' => page.push_str("\\(aq"),
             '`' => page.push_str("\\(ga"),
@@ -24,33 +25,33 @@ pub(super) fn escaped(text: &str) -> String {
     page
 }
 
-/// Bold.
+/// Returns bold text.
 pub(super) fn bold(text: &str) -> String {
-    format!("\\fB{}\\fR", escaped(text))
+    format!("\\fB{}\\fR", escape(text))
 }
 
-/// Italic: what stands for something else.
+/// Returns italic text, for placeholders.
 pub(super) fn italic(text: &str) -> String {
-    format!("\\fI{}\\fR", escaped(text))
+    format!("\\fI{}\\fR", escape(text))
 }
 
-/// Text that is broken into lines anew.
-pub(super) fn flowed(text: &str) -> String {
+/// Returns filled text.
+pub(super) fn flow(text: &str) -> String {
     let words: Vec<_> = text.split_whitespace().collect();
-    escaped(&words.join(" ")) + "\n"
+    escape(&words.join(" ")) + "\n"
 }
 
-/// Lines that stay as they are, a step to the right.
+/// Returns indented lines that are not filled.
 pub(super) fn verbatim(lines: &[&str]) -> String {
     let indent = |line: &&str| line.len() - line.trim_start().len();
     let common = lines.iter().filter(|line| !line.is_empty()).map(indent);
     let common = common.min().unwrap_or(0);
     let lines = lines.iter().map(|line| line.get(common..).unwrap_or(""));
-    let text: String = lines.map(|line| escaped(line) + "\n").collect();
+    let text: String = lines.map(|line| escape(line) + "\n").collect();
     format!(".RS 4\n.nf\n{text}.fi\n.RE\n")
 }
 
-/// Paragraphs with blank lines between them; lines that begin with blanks stay as they are.
+/// Returns paragraphs, which are separated by blank lines. Indented lines are not filled.
 pub(super) fn paragraphs(text: &str) -> String {
     let paragraphs = text.split("\n\n").filter(|text| !text.trim().is_empty());
     let pages: Vec<_> = paragraphs.map(paragraph).collect();
@@ -64,7 +65,7 @@ fn paragraph(text: &str) -> String {
         if lines.iter().all(|line| line.starts_with(' ')) {
             page += &verbatim(lines);
         } else {
-            page += &flowed(&lines.join("\n"));
+            page += &flow(&lines.join("\n"));
         }
     }
     page
@@ -75,13 +76,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_formatters_would_take_for_theirs_is_escaped() {
-        assert_eq!(escaped(".nf -k 'a' \\"), "\\&.nf \\-k \\(aqa\\(aq \\e");
-        assert_eq!(escaped("…"), "\\[u2026]");
+    fn special_characters_are_escaped() {
+        assert_eq!(escape(".nf -k 'a' \\"), "\\&.nf \\-k \\(aqa\\(aq \\e");
+        assert_eq!(escape("…"), "\\[u2026]");
     }
 
     #[test]
-    fn columns_stay_and_sentences_flow() {
+    fn columns_are_kept_and_sentences_filled() {
         let text = "Two\nlines.\n  a  1\n    b  2\n\nMore.";
         assert_eq!(
             paragraphs(text),

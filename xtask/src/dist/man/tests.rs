@@ -1,19 +1,20 @@
-//! What formatters say of the pages, where there are any, and what readers find in them.
+//! Tests of the man pages: their content, and the linters of mandoc and groff, if these are
+//! installed.
 
 use std::fs;
 
 use super::*;
 use crate::process;
 
-fn all() -> Vec<Page> {
-    pages(&Edition {
+fn all_pages() -> Vec<Page> {
+    pages(&SourceDate {
         time: 1_772_323_200,
     })
 }
 
 #[test]
 fn each_command_has_a_page() {
-    let names: Vec<_> = all().into_iter().map(|page| page.name).collect();
+    let names: Vec<_> = all_pages().into_iter().map(|page| page.name).collect();
     for name in [
         "qemu-pr-helper.8",
         "prhctl.1",
@@ -30,8 +31,8 @@ fn each_command_has_a_page() {
 }
 
 #[test]
-fn the_page_of_the_helper_has_the_sections_of_the_original() {
-    let page = helper(&Edition { time: 0 });
+fn helper_page_has_sections_of_qemus_page() {
+    let page = helper(&SourceDate { time: 0 });
     let headings = page.lines().filter_map(|line| line.strip_prefix(".SH "));
     let headings: Vec<_> = headings.collect();
     assert_eq!(
@@ -44,7 +45,7 @@ fn the_page_of_the_helper_has_the_sections_of_the_original() {
 
 #[test]
 fn exit_statuses_and_examples_are_sections() {
-    let pages = all();
+    let pages = all_pages();
     let page = |name| pages.iter().find(|page| page.name == name).unwrap();
     for name in ["prhctl.1", "prhctl-status.1", "prhctl-lun-show.1"] {
         for heading in ["SYNOPSIS", "EXIT STATUS", "EXAMPLES", "SEE ALSO"] {
@@ -60,23 +61,23 @@ fn exit_statuses_and_examples_are_sections() {
 }
 
 #[test]
-fn formatters_have_nothing_to_complain_about() {
-    let folder = tempfile::tempdir().unwrap();
+fn pages_pass_the_linters() {
+    let dir = tempfile::tempdir().unwrap();
     let linters = [
         ("mandoc", vec!["-T", "lint", "-W", "warning"]),
         ("groff", vec!["-man", "-t", "-ww", "-z", "-Kutf8"]),
     ];
-    let pages: Vec<_> = all()
+    let pages: Vec<_> = all_pages()
         .into_iter()
         .map(|page| {
-            let path = folder.path().join(page.name);
+            let path = dir.path().join(page.name);
             fs::write(&path, page.text).unwrap();
             path
         })
         .collect();
     for (program, options) in linters {
         if process::find(program).is_none() {
-            println!("skipped: no {program}");
+            println!("skipped: {program} is not installed");
             continue;
         }
         let output = process::command(program)
@@ -84,11 +85,11 @@ fn formatters_have_nothing_to_complain_about() {
             .args(&pages)
             .output();
         let output = output.unwrap();
-        let said = [output.stdout, output.stderr].concat();
+        let output = [output.stdout, output.stderr].concat();
         assert!(
-            said.is_empty(),
+            output.is_empty(),
             "{program}:\n{}",
-            String::from_utf8_lossy(&said)
+            String::from_utf8_lossy(&output)
         );
     }
 }

@@ -1,4 +1,4 @@
-//! A machine of libvirt's with a disk of the target's, and its console.
+//! A libvirt domain with a disk of the target, and its console.
 
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::daemon::{give, virsh};
+use super::daemon::{chown_to_qemu, virsh};
 use crate::guest::helper::SOCKET;
 use crate::guest::initiator::Initiator;
-use crate::guest::nested::{Accelerator, FOLDER, PATIENCE};
+use crate::guest::nested_guest::{Accelerator, COMMAND_TIMEOUT, NESTED_DIR};
 use crate::guest::serial::Console;
 use crate::process::poll;
 
-/// Who starts the helper, as the disk's description says it.
+/// Owner of the helper, as in the disk's XML.
 #[derive(Clone, Copy)]
 pub(super) enum Reservations {
-    /// libvirt, one for this machine.
+    /// libvirt starts a helper for the domain.
     Managed,
-    /// Somebody else, at [`SOCKET`].
+    /// The helper at [`SOCKET`] is used.
     Unmanaged,
 }
 
@@ -27,72 +27,73 @@ impl Reservations {
         match self {
             Self::Managed => "<reservations managed='yes'/>".to_owned(),
             Self::Unmanaged => format!(
-                "<reservations managed='no'><source type='unix' path='{SOCKET}' mode='client'/></reservations>"
+                "<reservations managed='no'>\
+                <source type='unix' path='{SOCKET}' mode='client'/></reservations>"
             ),
         }
     }
 }
 
-/// A machine that libvirt knows and that may not be running.
-pub(super) struct Definition {
+/// A domain that is defined but not necessarily running.
+pub(super) struct DomainDefinition {
     name: &'static str,
     console: PathBuf,
 }
 
-impl Definition {
-    /// Describes a machine to libvirt.
+impl DomainDefinition {
+    /// Defines a domain.
     pub(super) fn new(name: &'static str, disk: &Path, reservations: Reservations) -> Result<Self> {
-        let console = Path::new(FOLDER).join(format!("{name}.console"));
-        let file = Path::new(FOLDER).join(format!("{name}.xml"));
+        let console = Path::new(NESTED_DIR).join(format!("{name}.console"));
+        let file = Path::new(NESTED_DIR).join(format!("{name}.xml"));
         fs::write(&file, description(name, disk, reservations, &console))
             .with_context(|| format!("cannot write {}", file.display()))?;
         virsh(&["define", &file.display().to_string()])?;
         Ok(Self { name, console })
     }
 
-    /// Starts the machine and waits until its guest takes commands.
+    /// Starts the domain and waits until its guest accepts commands.
     pub(super) fn start(&self) -> Result<Domain> {
-        // QEMU connects to the console, so nothing that the guest says first is lost.
+        // QEMU connects to the console, so no output of the guest is lost.
         let console = UnixListener::bind(&self.console)
             .with_context(|| format!("cannot listen on {}", self.console.display()))?;
-        give(&self.console)?;
+        chown_to_qemu(&self.console)?;
         console.set_nonblocking(true)?;
         virsh(&["start", self.name])?;
-        let accepted = poll(PATIENCE, || Ok(console.accept().ok()))?;
-        let (console, _) = accepted.context("QEMU does not connect to the console")?;
+        let accepted = poll(COMMAND_TIMEOUT, || Ok(console.accept().ok()))?;
+        let (console, _) = accepted.context("QEMU did not connect to the console")?;
         console.set_nonblocking(false)?;
         let output = console.try_clone()?;
         let domain = Domain {
             name: self.name,
-            number: virsh(&["domid", self.name])?.trim().to_owned(),
+            id: virsh(&["domid", self.name])?.trim().to_owned(),
             console: Console::new(console, output),
         };
         domain
             .console
-            .answer(Accelerator::Kvm.boot_limit())
-            .context("the guest does not come up")?;
+            .read_result(Accelerator::Kvm.boot_timeout())
+            .context("the guest did not boot")?;
         Ok(domain)
     }
 
-    /// Has it not start, and gives what virsh says.
+    /// Starts a domain that must not start, and returns virsh's error.
     pub(super) fn fail_to_start(&self) -> Result<String> {
         match virsh(&["start", self.name]) {
-            Ok(_) => anyhow::bail!("{} starts", self.name),
+            Ok(_) => anyhow::bail!("{} started", self.name),
             Err(error) => Ok(error.to_string()),
         }
     }
 }
 
-/// A running machine.
+/// A running domain.
 pub(super) struct Domain {
     pub(super) name: &'static str,
-    /// By which libvirt's names of files begin.
-    pub(super) number: String,
+    /// ID of the domain, with which libvirt's file names begin.
+    pub(super) id: String,
     console: Console<UnixStream>,
 }
 
 impl Domain {
-    /// Takes its power away.
+    /// Destroys the domain, which is like a power failure.
     pub(super) fn destroy(self) -> Result<()> {
         virsh(&["destroy", self.name])?;
         Ok(())
@@ -109,7 +110,7 @@ impl Initiator for Domain {
     }
 
     fn execute(&mut self, line: &str) -> Result<(i32, String)> {
-        self.console.run(line, PATIENCE)
+        self.console.run(line, COMMAND_TIMEOUT)
     }
 }
 
@@ -122,8 +123,8 @@ fn description(name: &str, disk: &Path, reservations: Reservations, console: &Pa
   <vcpu>1</vcpu>
   <os>
     <type arch='x86_64' machine='q35'>hvm</type>
-    <kernel>{FOLDER}/kernel</kernel>
-    <initrd>{FOLDER}/initramfs</initrd>
+    <kernel>{NESTED_DIR}/kernel</kernel>
+    <initrd>{NESTED_DIR}/initramfs</initrd>
     <cmdline>console=ttyS0 quiet loglevel=1 panic=-1</cmdline>
   </os>
   <features><acpi/></features>

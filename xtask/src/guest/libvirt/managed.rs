@@ -1,4 +1,4 @@
-//! The helper that libvirt has started for a machine: what it is, and that nothing of it is left.
+//! The helper that libvirt starts for a domain: its process, and its complete removal.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,16 +8,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::daemon::{DOMAINS, HELPER_USER, STATE, USER};
+use super::daemon::{DOMAINS_DIR, HELPER_USER, STATE_DIR, USER};
 use super::domain::Domain;
 use crate::guest::process_table::{self, BROKER, HELPER, WORKER};
 use crate::guest::read;
 
-/// How long a process may take to end.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Maximum time until a process exits.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What the process that serves clients keeps, and what it has given up.
-const HELPERS_STATUS: [(&str, &str); 7] = [
+/// Capabilities and restrictions of the process that serves clients.
+const HELPER_STATUS: [(&str, &str); 7] = [
     ("CapInh", "0000000000000000"),
     ("CapPrm", "0000000000020000"),
     ("CapEff", "0000000000020000"),
@@ -27,9 +27,9 @@ const HELPERS_STATUS: [(&str, &str); 7] = [
     ("Seccomp", "2"),
 ];
 
-/// `CAP_SYS_RAWIO` and `CAP_DAC_READ_SEARCH`, which the broker uses for maps, and
-/// `CAP_DAC_OVERRIDE`, to remove the socket at the end.
-const BROKERS_STATUS: [(&str, &str); 6] = [
+/// The broker uses `CAP_SYS_RAWIO` and `CAP_DAC_READ_SEARCH` for maps, and `CAP_DAC_OVERRIDE` to
+/// remove the socket at exit.
+const BROKER_STATUS: [(&str, &str); 6] = [
     ("Uid", "0\t0\t0\t0"),
     ("CapPrm", "0000000000020006"),
     ("CapEff", "0000000000020004"),
@@ -38,77 +38,81 @@ const BROKERS_STATUS: [(&str, &str); 6] = [
     ("Seccomp", "2"),
 ];
 
-/// Where libvirt puts what belongs to a machine's helper.
+/// Files that libvirt creates for a domain's helper.
 pub(super) struct Managed {
-    folder: PathBuf,
+    dir: PathBuf,
     socket: PathBuf,
     pid_file: PathBuf,
 }
 
 impl Managed {
-    pub(super) fn of(domain: &Domain) -> Self {
-        let name = format!("{}-{}", domain.number, domain.name);
-        let folder = Path::new(DOMAINS).join(format!("domain-{name}"));
+    pub(super) fn new(domain: &Domain) -> Self {
+        let name = format!("{}-{}", domain.id, domain.name);
+        let dir = Path::new(DOMAINS_DIR).join(format!("domain-{name}"));
         Self {
-            socket: folder.join("pr-helper0.sock"),
-            folder,
-            pid_file: Path::new(STATE).join(format!("{name}-pr-helper0.pid")),
+            socket: dir.join("pr-helper0.sock"),
+            dir,
+            pid_file: Path::new(STATE_DIR).join(format!("{name}-pr-helper0.pid")),
         }
     }
 
-    /// There is one helper, started as libvirt does it, and in its records.
+    /// Checks that exactly one helper runs, with libvirt's command line, socket and PID file.
     pub(super) fn expect_started(&self, program: &Path) -> Result<Pid> {
         let helper = process_table::one(HELPER)?;
-        let words = format!("{} -k {} ", program.display(), self.socket.display());
-        let line = read(&process_table::of(helper, "cmdline"))?.replace('\0', " ");
-        ensure!(line == words, "{line:?} instead of {words:?}");
+        let expected = format!("{} -k {} ", program.display(), self.socket.display());
+        let line = read(&process_table::proc_path(helper, "cmdline"))?.replace('\0', " ");
+        ensure!(line == expected, "{line:?} instead of {expected:?}");
         process_table::expect_status(helper, &[("PPid", "1")])?;
-        let kept = read(&self.pid_file)?;
+        let pid = read(&self.pid_file)?;
         ensure!(
-            kept == helper.as_raw_nonzero().to_string(),
-            "{} has {kept:?}, and the helper is {helper:?}",
+            pid == helper.as_raw_nonzero().to_string(),
+            "{} has {pid:?}, and the helper is {helper:?}",
             self.pid_file.display()
         );
-        let owner = fs::metadata(&self.socket).context("there is no socket")?;
+        let owner = fs::metadata(&self.socket).context("the socket does not exist")?;
         let owner = owner.uid();
-        ensure!(owner == USER, "the socket is user {owner}'s");
-        println!("guest: {line}is process {kept}, as libvirt's PID file says, and has parent 1");
+        ensure!(owner == USER, "the socket belongs to user {owner}");
+        println!("guest: {line}is process {pid}, as libvirt's PID file says, and has parent 1");
         Ok(helper)
     }
 
-    /// It has no more privileges than it needs, and neither has its broker.
+    /// Checks that the helper and the broker have no more privileges than they need.
     pub(super) fn expect_confined(helper: Pid) -> Result<()> {
         let broker = process_table::one(BROKER)?;
         let user = vec![HELPER_USER.to_string(); 4].join("\t");
         process_table::expect_status(helper, &[("Uid", &user)])?;
-        for (process, who, status) in [
-            (helper, "each of its threads", HELPERS_STATUS.as_slice()),
-            (broker, "its broker", &BROKERS_STATUS),
+        for (process, name, status) in [
+            (
+                helper,
+                "each of the helper's threads",
+                HELPER_STATUS.as_slice(),
+            ),
+            (broker, "the broker", &BROKER_STATUS),
         ] {
             let lines = process_table::expect_status(process, status)?;
-            println!("guest: {who}: {}", lines.join(", ").replace('\t', " "));
+            println!("guest: {name}: {}", lines.join(", ").replace('\t', " "));
         }
         Ok(())
     }
 
-    /// Ends the helper as the kernel does that is out of memory. libvirt hears of it from QEMU, at the guest's next
-    /// command.
+    /// Kills the helper with SIGKILL, like the kernel's OOM killer. QEMU notifies libvirt at the
+    /// guest's next command.
     pub(super) fn kill(helper: Pid) -> Result<()> {
         kill_process(helper, Signal::KILL).context("cannot kill the helper")?;
         for name in [HELPER, BROKER] {
-            process_table::gone(name, PATIENCE)?;
+            process_table::wait_until_gone(name, EXIT_TIMEOUT)?;
         }
         Ok(())
     }
 
-    /// The machine has ended, and all that was its helper's with it.
+    /// Checks that the processes and files of the helper are gone after the domain has ended.
     pub(super) fn expect_nothing_left(&self) -> Result<()> {
         for name in [HELPER, BROKER, WORKER] {
             let left = process_table::all(name)?;
-            ensure!(left.is_empty(), "{name} is left behind: {left:?}");
+            ensure!(left.is_empty(), "{name} still runs: {left:?}");
         }
-        for path in [&self.socket, &self.pid_file, &self.folder] {
-            ensure!(!path.exists(), "{} is left behind", path.display());
+        for path in [&self.socket, &self.pid_file, &self.dir] {
+            ensure!(!path.exists(), "{} still exists", path.display());
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
-//! Scenario `libvirt`: Debian's libvirt starts machines with a disk on the target, whose reservations go through the
-//! helper: one that libvirt starts, watches and ends, and one that is somebody else's.
+//! Scenario `libvirt`: Debian's libvirt starts domains with a disk of the target. Their
+//! reservations go through a helper that libvirt starts, monitors and stops, or through a helper
+//! that libvirt does not manage.
 
 mod daemon;
 mod domain;
@@ -12,22 +13,23 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
-use self::daemon::give;
-use self::domain::{Definition, Domain, Reservations};
+use self::daemon::chown_to_qemu;
+use self::domain::{Domain, DomainDefinition, Reservations};
 use self::managed::Managed;
-use super::helper::{Helper, SOCKET, complaints};
+use super::guest_reservations::{GUEST_KEY, all_steps, release, reserve};
+use super::helper::{Helper, SOCKET, helper_stderr};
 use super::initiator::{DirectPort, Initiator};
-use super::lio::{Port, Target};
-use super::nested::{self, Accelerator};
+use super::lio_target::{Port, Target};
+use super::nested_guest::{self, Accelerator};
 use super::process_table::{self, HELPER};
-use super::reservations::{GUEST_KEY, all_steps, release, reserve};
 use super::{Modules, uptime};
 use crate::process::timed;
 
-/// What qemu.conf names. It leads to the helper under test, or to something that does not start.
-const NAMED: &str = "/run/pr/qemu-pr-helper";
+/// Path of the helper in qemu.conf. It is a link to the helper under test, or a script that does
+/// not start it.
+const HELPER_LINK: &str = "/run/pr/qemu-pr-helper";
 
-/// What the host has built for this scenario.
+/// Programs of the host for this scenario.
 #[derive(Args)]
 pub(crate) struct Options {
     /// The helper under test
@@ -36,52 +38,54 @@ pub(crate) struct Options {
     /// The nested guest's kernel
     #[arg(long)]
     kernel: PathBuf,
-    /// The nested guest's first root folder
+    /// The nested guest's initramfs
     #[arg(long)]
     initramfs: PathBuf,
 }
 
-/// A machine with a helper of libvirt's, one that libvirt cannot start, and one with a helper of its own.
+/// Runs domains with a managed helper, with one that does not start, and with an unmanaged one.
 pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
     let mut target = Target::start(modules)?;
-    let [port, other] = target.unit::<2>()?;
+    let [port, other] = target.create_unit::<2>()?;
     ensure!(
-        matches!(Accelerator::best(modules), Accelerator::Kvm),
-        "the machines are to run with KVM"
+        matches!(Accelerator::detect(modules), Accelerator::Kvm),
+        "the domains need KVM"
     );
-    nested::prepare(&options.kernel, &options.initramfs)?;
-    name_helper(|| symlink(&options.helper, NAMED))?;
-    timed("libvirtd", || daemon::start(Path::new(NAMED)))?;
+    nested_guest::prepare(&options.kernel, &options.initramfs)?;
+    replace_helper_link(|| symlink(&options.helper, HELPER_LINK))?;
+    timed("libvirtd", || daemon::start(Path::new(HELPER_LINK)))?;
     println!("guest: target and libvirtd ready after {} s", uptime()?);
     let steps = with_managed(&port, &other)
-        .context("with a helper of libvirt's")
+        .context("with a managed helper")
         .and_then(|()| without_helper(&options.helper, &port).context("without a helper"))
         .and_then(|()| {
-            with_unmanaged(&options.helper, &port, &other).context("with a helper of our own")
+            with_unmanaged(&options.helper, &port, &other).context("with an unmanaged helper")
         });
     if steps.is_err() {
-        eprintln!("guest: libvirtd said:\n{}", daemon::said());
+        eprintln!("guest: libvirtd's log:\n{}", daemon::libvirtd_log());
     }
     steps
 }
 
-/// Changes what [`NAMED`] leads to. libvirt does not look before it starts a machine.
-fn name_helper(make: impl FnOnce() -> std::io::Result<()>) -> Result<()> {
-    let folder = Path::new(NAMED).parent().context("no folder")?;
-    fs::create_dir_all(folder)
-        .and_then(|()| match Path::new(NAMED).is_symlink() {
-            true => fs::remove_file(NAMED),
+/// Replaces the file at [`HELPER_LINK`]. libvirt looks it up each time it starts a domain.
+fn replace_helper_link(create: impl FnOnce() -> std::io::Result<()>) -> Result<()> {
+    let dir = Path::new(HELPER_LINK)
+        .parent()
+        .context("no parent directory")?;
+    fs::create_dir_all(dir)
+        .and_then(|()| match Path::new(HELPER_LINK).is_symlink() {
+            true => fs::remove_file(HELPER_LINK),
             false => Ok(()),
         })
-        .and_then(|()| make())
-        .with_context(|| format!("cannot make {NAMED}"))
+        .and_then(|()| create())
+        .with_context(|| format!("cannot create {HELPER_LINK}"))
 }
 
 fn with_managed(port: &Port, other: &Port) -> Result<()> {
-    let machine = Definition::new("managed", &port.block, Reservations::Managed)?;
-    let mut guest = timed("virsh start, and the guest's boot", || machine.start())?;
-    let managed = Managed::of(&guest);
-    Managed::expect_confined(managed.expect_started(Path::new(NAMED))?)?;
+    let definition = DomainDefinition::new("managed", &port.block, Reservations::Managed)?;
+    let mut guest = timed("virsh start, and the guest's boot", || definition.start())?;
+    let managed = Managed::new(&guest);
+    Managed::expect_confined(managed.expect_started(Path::new(HELPER_LINK))?)?;
     let mut witness = DirectPort(other);
     timed("reservations", || {
         all_steps(&mut guest, &mut witness, &[port])
@@ -90,11 +94,11 @@ fn with_managed(port: &Port, other: &Port) -> Result<()> {
     Managed::expect_confined(process_table::one(HELPER)?)?;
     timed("virsh destroy", || guest.destroy())?;
     managed.expect_nothing_left()?;
-    println!("guest: virsh destroy has left no process, socket or PID file behind");
+    println!("guest: virsh destroy removed all processes, the socket and the PID file");
     Ok(())
 }
 
-/// The helper is killed before each command. libvirt starts it anew, and the guest does not notice.
+/// Kills the helper before each command. libvirt starts it again, and the guest does not notice.
 fn reserve_across_a_crash(
     guest: &mut Domain,
     witness: &mut impl Initiator,
@@ -108,9 +112,9 @@ fn reserve_across_a_crash(
     ];
     for step in &steps {
         Managed::kill(process_table::one(HELPER)?)?;
-        println!("guest: the helper is killed");
+        println!("guest: killed the helper");
         guest.persist(step)?.expect_code(0)?;
-        managed.expect_started(Path::new(NAMED))?;
+        managed.expect_started(Path::new(HELPER_LINK))?;
     }
     witness
         .persist("--in --read-keys")?
@@ -120,53 +124,54 @@ fn reserve_across_a_crash(
     Ok(())
 }
 
-/// Why the helper does not start is what whoever started the machine reads.
+/// libvirt's error must contain the helper's reason for not starting.
 fn without_helper(helper: &Path, port: &Port) -> Result<()> {
-    let machine = Definition::new("unfortunate", &port.block, Reservations::Managed)?;
-    // Of a wrong option QEMU's helper says two lines as well.
+    let definition = DomainDefinition::new("broken", &port.block, Reservations::Managed)?;
+    // QEMU's helper also prints two lines for an unknown option.
     for (options, reason, lines) in [
         ("-f /nowhere/pr.pid", "/nowhere/pr.pid", 1),
         ("--no-such-option", "--no-such-option", 2),
     ] {
         let script = format!("#!/bin/sh\nexec {} {options} \"$@\"\n", helper.display());
-        name_helper(|| {
-            fs::write(NAMED, script)?;
-            fs::set_permissions(NAMED, fs::Permissions::from_mode(0o755))
+        replace_helper_link(|| {
+            fs::write(HELPER_LINK, script)?;
+            fs::set_permissions(HELPER_LINK, fs::Permissions::from_mode(0o755))
         })?;
-        let said = machine.fail_to_start()?;
-        println!("guest: {said}");
-        let ours = said.split_once("pr helper died and reported: ");
-        let (_, ours) = ours.with_context(|| format!("no reason is named: {said}"))?;
+        let error = definition.fail_to_start()?;
+        println!("guest: {error}");
+        let message = error.split_once("pr helper died and reported: ");
+        let (_, message) = message.with_context(|| format!("the error has no reason: {error}"))?;
         ensure!(
-            ours.lines()
+            message
+                .lines()
                 .all(|line| line.starts_with("qemu-pr-helper: "))
-                && ours.lines().count() == lines,
-            "not {lines} lines of ours: {ours}"
+                && message.lines().count() == lines,
+            "not {lines} lines of the helper: {message}"
         );
-        ensure!(ours.contains(reason), "no {reason}: {ours}");
+        ensure!(message.contains(reason), "no {reason}: {message}");
         ensure!(
             process_table::all(HELPER)?.is_empty(),
-            "a helper that has not started runs"
+            "a helper runs although its start failed"
         );
     }
     Ok(())
 }
 
-/// libvirt only names the socket to QEMU, and leaves the helper alone.
+/// libvirt passes the socket to QEMU and does not touch the helper.
 fn with_unmanaged(helper: &Path, port: &Port, other: &Port) -> Result<()> {
     let helper = Helper::start(helper)?;
-    give(Path::new(SOCKET))?;
-    let machine = Definition::new("unmanaged", &port.block, Reservations::Unmanaged)?;
+    chown_to_qemu(Path::new(SOCKET))?;
+    let definition = DomainDefinition::new("unmanaged", &port.block, Reservations::Unmanaged)?;
     let steps =
-        timed("virsh start, and the guest's boot", || machine.start()).and_then(|mut guest| {
+        timed("virsh start, and the guest's boot", || definition.start()).and_then(|mut guest| {
             all_steps(&mut guest, &mut DirectPort(other), &[port])?;
             timed("virsh destroy", || guest.destroy())
         });
-    steps.with_context(|| format!("the helper said: {}", complaints()))?;
+    steps.with_context(|| format!("the helper's stderr: {}", helper_stderr()))?;
     ensure!(
         process_table::one(HELPER)? == helper.id() && Path::new(SOCKET).exists(),
-        "virsh destroy has ended a helper that is not libvirt's"
+        "virsh destroy stopped an unmanaged helper"
     );
-    println!("guest: virsh destroy has left our own helper alone");
+    println!("guest: virsh destroy did not stop the unmanaged helper");
     helper.stop()
 }

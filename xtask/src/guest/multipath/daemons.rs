@@ -1,4 +1,4 @@
-//! udevd and multipathd in a machine without systemd, and what multipathd says.
+//! udevd and multipathd in a machine without systemd.
 
 use std::cell::RefCell;
 use std::fs::{self, File};
@@ -10,31 +10,31 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::guest::{mount_new, write};
-use crate::process::{command, poll, run, text};
+use crate::process::{self, poll, run, text};
 
-/// The daemon of udev, where Debian's package puts it.
+/// Path of udevd in Debian's package.
 pub(crate) const UDEVD: &str = "/lib/systemd/systemd-udevd";
 
-/// How long a daemon may take to start, and to notice a change.
-pub(super) const PATIENCE: Duration = Duration::from_secs(40);
+/// Maximum time until a daemon starts or notices a change.
+pub(super) const TIMEOUT: Duration = Duration::from_secs(40);
 
 const LOG: &str = "/run/multipathd.log";
 
-/// multipathd's configuration. Every disk is to have a map, without the list of known ones that a
-/// host has. The keys of `mpathpersist` are kept in a file, so that multipathd can register a path
-/// that comes back. Paths are looked at each second, to be done soon; a host does it every 5 to 20.
-/// For this target multipathd would let commands wait a while when there is no path; here they
-/// fail, except where the scenario says otherwise. Disks named `strangers` are in no map.
-fn configuration(keys: Keys, without_path: WithoutPath, strangers: &[String]) -> String {
+/// Returns multipathd's configuration. Unlike on a host with its list of known disks, every disk
+/// gets a map, except `strangers`. The keys of `mpathpersist` are stored in a file, so that
+/// multipathd can register a path that returns. Paths are checked each second to save time; hosts
+/// check every 5 to 20 seconds. For this target, multipathd's default is to queue commands for a
+/// while if there is no path; here they fail unless the scenario queues them.
+fn multipath_conf(keys: Keys, without_path: WithoutPath, unmapped: &[String]) -> String {
     let keys = match keys {
         Keys::InFile => "    reservation_key file\n",
-        Keys::Nowhere => "",
+        Keys::None => "",
     };
     let without_path = match without_path {
         WithoutPath::Fail => "fail",
         WithoutPath::Queue => "queue",
     };
-    let strangers: String = strangers
+    let unmapped: String = unmapped
         .iter()
         .map(|name| format!("    devnode \"^{name}$\"\n"))
         .collect();
@@ -50,85 +50,89 @@ overrides {{
     no_path_retry {without_path}
 }}
 blacklist {{
-{strangers}}}
+{unmapped}}}
 "
     )
 }
 
-const CONFIGURATION: &str = "/etc/multipath.conf";
+const CONFIG_PATH: &str = "/etc/multipath.conf";
 
-/// Where multipathd has a map's key from, if it is to register paths.
+/// Source of a map's key, which multipathd needs to register paths.
 #[derive(Clone, Copy)]
 pub(super) enum Keys {
-    /// `reservation_key file`: whoever registers says.
+    /// `reservation_key file`: the client that registers sets the key.
     InFile,
-    /// No `reservation_key`, as the default is.
-    Nowhere,
+    /// No `reservation_key`, which is the default.
+    None,
 }
 
-/// udevd, from which multipathd knows the disks.
+/// udevd, which announces the disks to multipathd.
 pub(super) struct Udevd {
     process: Child,
 }
 
 impl Udevd {
-    /// Starts it and lets it look at the disks.
+    /// Starts udevd and has it process the disks.
     pub(super) fn start() -> Result<Self> {
         let process = start(UDEVD, &[], "/run/udevd.log")?;
-        let ready = poll(PATIENCE, || {
+        let ready = poll(TIMEOUT, || {
             Ok(Path::new("/run/udev/control").exists().then_some(()))
         })?;
-        ready.context("udevd does not start")?;
-        run(command("udevadm").args(["trigger", "--action=add", "--subsystem-match=block"]))?;
+        ready.context("udevd did not start")?;
+        run(process::command("udevadm").args([
+            "trigger",
+            "--action=add",
+            "--subsystem-match=block",
+        ]))?;
         settle()?;
         Ok(Self { process })
     }
 
-    /// Has it look at nothing any more. Whenever somebody who could write to a disk has closed it, it looks at
-    /// the disk anew and has the kernel read the partitions; both take the unit attentions that others wait
-    /// for. Its own way to be paused (`--stop-exec-queue`) leaves the partitions.
+    /// Stops the process with SIGSTOP. After each close of a disk that was open for writing, udevd
+    /// probes the disk and has the kernel read the partitions; both consume unit attentions.
+    /// udevd's own pause command (`--stop-exec-queue`) does not prevent the latter.
     pub(super) fn freeze(&self) -> Result<()> {
         settle()?;
         signal(&self.process, Signal::STOP).context("cannot stop udevd")
     }
 }
 
-/// Waits until udevd has nothing left to do.
+/// Waits until udevd has processed all events.
 pub(super) fn settle() -> Result<()> {
-    run(command("udevadm").args(["settle", "--timeout=60"]))
+    run(process::command("udevadm").args(["settle", "--timeout=60"]))
 }
 
-/// What a map does with commands while it has no path.
+/// Handling of commands by a map without a path.
 #[derive(Clone, Copy)]
 pub(super) enum WithoutPath {
     Fail,
     Queue,
 }
 
-/// multipathd, which most of the time is running.
+/// multipathd, which can be killed and restarted.
 pub(super) struct Multipathd {
     process: RefCell<Child>,
-    strangers: Vec<String>,
+    unmapped: Vec<String>,
 }
 
 impl Multipathd {
-    /// Starts it in the foreground and waits until it answers.
-    pub(super) fn start(strangers: Vec<String>) -> Result<Self> {
-        // What it remembers: bindings, WWIDs, keys. Whatever the host has there is not for us.
+    /// Starts multipathd in the foreground and waits until it responds.
+    pub(super) fn start(unmapped: Vec<String>) -> Result<Self> {
+        // Hide the bindings, WWIDs and keys that the host's multipathd has stored.
         mount_new("tmpfs", "/etc/multipath")?;
         write(
-            Path::new(CONFIGURATION),
-            &configuration(Keys::InFile, WithoutPath::Fail, &strangers),
+            Path::new(CONFIG_PATH),
+            &multipath_conf(Keys::InFile, WithoutPath::Fail, &unmapped),
         )?;
         let daemon = Self {
             process: RefCell::new(launch()?),
-            strangers,
+            unmapped,
         };
         daemon.wait_until_ready()?;
         Ok(daemon)
     }
 
-    /// Ends it as a crash would.
+    /// Kills multipathd with SIGKILL.
     pub(super) fn kill(&self) -> Result<()> {
         let mut process = self.process.borrow_mut();
         process.kill().context("cannot kill multipathd")?;
@@ -136,49 +140,49 @@ impl Multipathd {
         Ok(())
     }
 
-    /// Starts it again, after [`Multipathd::kill`].
-    pub(super) fn start_again(&self) -> Result<()> {
+    /// Starts multipathd after [`Multipathd::kill`].
+    pub(super) fn restart(&self) -> Result<()> {
         *self.process.borrow_mut() = launch()?;
         self.wait_until_ready()
     }
 
     fn wait_until_ready(&self) -> Result<()> {
-        let answers = poll(PATIENCE, || {
-            let ended = self.process.borrow_mut().try_wait()?;
-            ensure!(ended.is_none(), "multipathd has ended");
-            Ok(self.ask(&["show", "daemon"]).ok())
+        let response = poll(TIMEOUT, || {
+            let status = self.process.borrow_mut().try_wait()?;
+            ensure!(status.is_none(), "multipathd exited");
+            Ok(self.command(&["show", "daemon"]).ok())
         })?;
-        answers.context("multipathd does not answer")?;
+        response.context("multipathd did not respond")?;
         Ok(())
     }
 
-    /// Has it read its configuration anew, and waits until it has done so.
+    /// Reloads the configuration and waits until it is in use.
     pub(super) fn configure(&self, keys: Keys, without_path: WithoutPath) -> Result<()> {
         write(
-            Path::new(CONFIGURATION),
-            &configuration(keys, without_path, &self.strangers),
+            Path::new(CONFIG_PATH),
+            &multipath_conf(keys, without_path, &self.unmapped),
         )?;
-        self.ask(&["reconfigure"])?;
-        let done = poll(PATIENCE, || {
-            let used = self.ask(&["show", "config", "local"])?;
-            let is_idle = self.ask(&["show", "daemon"])?.contains("idle");
+        self.command(&["reconfigure"])?;
+        let done = poll(TIMEOUT, || {
+            let used = self.command(&["show", "config", "local"])?;
+            let is_idle = self.command(&["show", "daemon"])?.contains("idle");
             let has_file = used.contains("reservation_key");
             Ok((is_idle && has_file == matches!(keys, Keys::InFile)).then_some(()))
         })?;
-        done.context("multipathd does not take its configuration")
+        done.context("multipathd did not apply its configuration")
     }
 
-    /// Has it obey an interactive command.
-    pub(super) fn ask(&self, words: &[&str]) -> Result<String> {
-        text(command("multipathd").args(words))
+    /// Runs an interactive command.
+    pub(super) fn command(&self, arguments: &[&str]) -> Result<String> {
+        text(process::command("multipathd").args(arguments))
     }
 
-    /// Stops its clock: what happens to a path now, the kernel alone can notice.
+    /// Stops the process with SIGSTOP, so that only the kernel can notice path changes.
     pub(super) fn freeze(&self) -> Result<()> {
         self.signal(Signal::STOP)
     }
 
-    /// Lets it go on.
+    /// Continues the process.
     pub(super) fn thaw(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
@@ -187,9 +191,9 @@ impl Multipathd {
         signal(&self.process.borrow(), number).context("cannot signal multipathd")
     }
 
-    /// The state of the path `name` (`sda`): of device-mapper, and of multipathd's checker.
+    /// Returns the state of the path `name` (`sda`) in device-mapper and in multipathd's checker.
     pub(super) fn path_state(&self, name: &str) -> Result<String> {
-        let paths = self.ask(&["show", "paths", "raw", "format", "%d %t %T"])?;
+        let paths = self.command(&["show", "paths", "raw", "format", "%d %t %T"])?;
         let states = paths.lines().filter_map(|line| line.split_once(' '));
         let mut states = states.filter(|(path, _)| *path == name);
         Ok(states
@@ -199,7 +203,7 @@ impl Multipathd {
     }
 }
 
-/// What multipathd has said.
+/// Returns multipathd's log.
 pub(super) fn log() -> String {
     fs::read_to_string(LOG).unwrap_or_else(|error| format!("({LOG}: {error})"))
 }
@@ -216,7 +220,7 @@ fn start(program: &str, arguments: &[&str], log: &str) -> Result<Child> {
     let output = File::options().create(true).append(true).open(log);
     let output = output.with_context(|| format!("cannot open {log}"))?;
     let errors = output.try_clone()?;
-    let mut process: Command = command(program);
+    let mut process: Command = process::command(program);
     process.args(arguments).stdin(Stdio::null());
     process.stdout(output).stderr(errors);
     let started = process.spawn();

@@ -1,4 +1,4 @@
-//! Commands by `SG_IO` to a device, and every layer of what comes back.
+//! Sends commands with `SG_IO` to a device, and returns the results of all layers.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,19 +10,19 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use linux_util::sg_io::{Data, sg_io};
 
-use super::commands::Order;
+use super::commands::PrOutCommand;
 
-/// The kernel raises this to seven seconds.
+/// The kernel raises this timeout to seven seconds.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// INQUIRY for the page of device identification, which names the target port that answers.
+/// INQUIRY for the device identification page, which identifies the responding target port.
 const IDENTIFICATION: [u8; 6] = [0x12, 1, 0x83, 0, 255, 0];
 
-/// As many bytes as the protocol with QEMU has for it.
-const SENSE: usize = 96;
+/// Size of the sense data in the helper's protocol.
+const SENSE_SIZE: usize = 96;
 
-/// How many bytes of an answer are shown.
-const SHOWN: usize = 12;
+/// Maximum number of data bytes that are printed.
+const MAX_PRINTED: usize = 12;
 
 /// An open block device.
 pub(super) struct Device {
@@ -31,9 +31,8 @@ pub(super) struct Device {
 }
 
 impl Device {
-    /// Opens the device. It is kept open: udevd probes a device anew whenever somebody who could
-    /// write to it has closed it, and what it reads takes turns with our commands on the paths of a
-    /// map.
+    /// Opens the device for the lifetime of this value. udevd probes a device after each close of a
+    /// writer, and its reads would use the paths of a map in turn with our commands.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let file = File::options().read(true).write(true).open(path);
         Ok(Self {
@@ -42,48 +41,48 @@ impl Device {
         })
     }
 
-    /// PERSISTENT RESERVE IN.
+    /// Sends PERSISTENT RESERVE IN.
     pub(super) fn reserve_in(&self, action: u8, allocation: u16) -> Reply {
         let [high, low] = allocation.to_be_bytes();
         self.read(&[0x5e, action, 0, 0, 0, 0, 0, high, low, 0], allocation)
     }
 
-    /// PERSISTENT RESERVE OUT.
-    pub(super) fn reserve_out(&self, order: &Order) -> Reply {
-        // Zero bytes of parameters are no data.
-        let data = match order.list.as_slice() {
+    /// Sends PERSISTENT RESERVE OUT.
+    pub(super) fn reserve_out(&self, pr_out: &PrOutCommand) -> Reply {
+        // An empty parameter list is sent without a data transfer.
+        let data = match pr_out.parameter_list.as_slice() {
             [] => Data::None,
-            list => Data::ToDevice(list),
+            parameter_list => Data::ToDevice(parameter_list),
         };
-        let mut sense = vec![0; SENSE];
-        match sg_io(self.file.as_fd(), &order.cdb, data, &mut sense, TIMEOUT) {
+        let mut sense = vec![0; SENSE_SIZE];
+        match sg_io(self.file.as_fd(), &pr_out.cdb, data, &mut sense, TIMEOUT) {
             Err(error) => Reply::Errno(error.raw_os_error().unwrap_or_default()),
-            Ok(done) if done.host_status != 0 => Reply::Host(done.host_status),
-            Ok(done) => Reply::Answer {
-                status: done.status,
+            Ok(completion) if completion.host_status != 0 => Reply::Host(completion.host_status),
+            Ok(completion) => Reply::Response {
+                status: completion.status,
                 sense,
                 data: Vec::new(),
             },
         }
     }
 
-    /// What the port at the other end says of itself: different for each path.
+    /// Returns the identification of the responding port, which differs between paths.
     pub(super) fn identification(&self) -> Result<Vec<u8>> {
         match self.read(&IDENTIFICATION, 255) {
-            Reply::Answer {
+            Reply::Response {
                 status: 0, data, ..
             } => Ok(data),
             reply => bail!("INQUIRY to {}: {reply}", self.path.display()),
         }
     }
 
-    /// Reads the unit attentions, each of which ends one command.
+    /// Consumes the pending unit attentions.
     pub(super) fn drain(&self) -> Result<()> {
-        self.attentions().map(drop)
+        self.unit_attentions().map(drop)
     }
 
-    /// Reads the unit attentions, and says which there were.
-    pub(super) fn attentions(&self) -> Result<Vec<Reply>> {
+    /// Consumes the pending unit attentions and returns them.
+    pub(super) fn unit_attentions(&self) -> Result<Vec<Reply>> {
         const TEST_UNIT_READY: [u8; 6] = [0; 6];
         let mut replies = Vec::new();
         for _ in 0..20 {
@@ -92,8 +91,8 @@ impl Device {
                 reply => replies.push(reply),
             }
         }
-        let last = replies.pop().unwrap_or(Reply::Waiting);
-        bail!("{} does not get ready: {last}", self.path.display())
+        let last = replies.pop().unwrap_or(Reply::Pending);
+        bail!("{} is still not ready: {last}", self.path.display())
     }
 
     fn read(&self, cdb: &[u8], allocation: u16) -> Reply {
@@ -102,19 +101,19 @@ impl Device {
             0 => Data::None,
             _ => Data::FromDevice(&mut data),
         };
-        let mut sense = vec![0; SENSE];
+        let mut sense = vec![0; SENSE_SIZE];
         match sg_io(self.file.as_fd(), cdb, transfer, &mut sense, TIMEOUT) {
             Err(error) => Reply::Errno(error.raw_os_error().unwrap_or_default()),
-            Ok(done) if done.host_status != 0 => Reply::Host(done.host_status),
-            Ok(done) => {
-                // With any other status there are none, whatever the adapter says.
-                let received = match done.status {
-                    0 => data.len().saturating_sub(done.residual),
+            Ok(completion) if completion.host_status != 0 => Reply::Host(completion.host_status),
+            Ok(completion) => {
+                // With another status there is no data, whatever residual the adapter reports.
+                let received = match completion.status {
+                    0 => data.len().saturating_sub(completion.residual),
                     _ => 0,
                 };
                 data.truncate(received);
-                Reply::Answer {
-                    status: done.status,
+                Reply::Response {
+                    status: completion.status,
                     sense,
                     data,
                 }
@@ -123,33 +122,34 @@ impl Device {
     }
 }
 
-/// What came of a command.
+/// Result of a command.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Reply {
-    /// The logical unit answered.
-    Answer {
+    /// Response of the logical unit.
+    Response {
         status: u8,
         sense: Vec<u8>,
         data: Vec<u8>,
     },
-    /// The adapter did not get it there (`DID_…` of `include/scsi/scsi_status.h`).
+    /// The adapter could not deliver the command (`DID_…` of `include/scsi/scsi_status.h`).
     Host(u16),
-    /// The kernel did not even try.
+    /// The kernel rejected the command.
     Errno(i32),
-    /// The kernel was still waiting when we looked.
-    Waiting,
+    /// The command has not completed yet.
+    Pending,
 }
 
 impl Reply {
-    /// Whether the command was done.
+    /// Returns whether the command succeeded.
     pub(super) fn is_good(&self) -> bool {
-        matches!(self, Self::Answer { status: 0, .. })
+        matches!(self, Self::Response { status: 0, .. })
     }
 
-    /// Sense key and code of a CHECK CONDITION, in fixed format, which is what the target uses.
+    /// Returns sense key, ASC and ASCQ of a CHECK CONDITION with fixed format sense data, which the
+    /// target uses.
     pub(super) fn sense(&self) -> Option<[u8; 3]> {
         match self {
-            Self::Answer {
+            Self::Response {
                 status: 2, sense, ..
             } if sense.first() == Some(&0x70) => Some([sense[2], sense[12], sense[13]]),
             _ => None,
@@ -157,11 +157,11 @@ impl Reply {
     }
 }
 
-/// What came of several commands, in whatever order.
+/// Number of commands by result.
 #[derive(PartialEq, Eq)]
-pub(super) struct Tally(BTreeMap<Reply, usize>);
+pub(super) struct ReplyCounts(BTreeMap<Reply, usize>);
 
-impl FromIterator<Reply> for Tally {
+impl FromIterator<Reply> for ReplyCounts {
     fn from_iter<I: IntoIterator<Item = Reply>>(replies: I) -> Self {
         let mut counts = BTreeMap::new();
         for reply in replies {
@@ -171,7 +171,7 @@ impl FromIterator<Reply> for Tally {
     }
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for ReplyCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, (reply, count)) in self.0.iter().enumerate() {
             let comma = if number == 0 { "" } else { ", " };
@@ -187,21 +187,21 @@ impl fmt::Display for Reply {
             return write!(f, "CHECK {key:x}/{code:02x}/{qualifier:02x}");
         }
         match self {
-            Self::Answer {
+            Self::Response {
                 status: 0, data, ..
             } if data.is_empty() => f.write_str("GOOD"),
-            Self::Answer {
+            Self::Response {
                 status: 0, data, ..
             } => {
                 write!(f, "GOOD {}:", data.len())?;
-                for byte in data.iter().take(SHOWN) {
+                for byte in data.iter().take(MAX_PRINTED) {
                     write!(f, " {byte:02x}")?;
                 }
-                f.write_str(if data.len() > SHOWN { " …" } else { "" })
+                f.write_str(if data.len() > MAX_PRINTED { " …" } else { "" })
             }
-            Self::Answer { status: 0x08, .. } => f.write_str("BUSY"),
-            Self::Answer { status: 0x18, .. } => f.write_str("CONFLICT"),
-            Self::Answer { status, sense, .. } => {
+            Self::Response { status: 0x08, .. } => f.write_str("BUSY"),
+            Self::Response { status: 0x18, .. } => f.write_str("CONFLICT"),
+            Self::Response { status, sense, .. } => {
                 write!(f, "status {status:#04x}, sense {:02x?}", &sense[..18])
             }
             Self::Host(0x0e) => f.write_str("DID_TRANSPORT_DISRUPTED"),
@@ -209,7 +209,7 @@ impl fmt::Display for Reply {
             Self::Errno(5) => f.write_str("EIO"),
             Self::Errno(19) => f.write_str("ENODEV"),
             Self::Errno(number) => write!(f, "errno {number}"),
-            Self::Waiting => f.write_str("waits"),
+            Self::Pending => f.write_str("pending"),
         }
     }
 }

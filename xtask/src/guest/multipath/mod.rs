@@ -1,155 +1,166 @@
-//! Scenario `multipath`: a map that multipathd has made over two paths, as a host has it. What it
-//! is known by, what becomes of commands to it, and what `mpathpersist` does with it.
+//! Scenario `multipath`: a map of two paths that multipathd manages, as on a host. Tests its
+//! detection, commands to it through the helper and directly, faults, and `mpathpersist`.
 //!
-//! Scenario `sg` has maps that look like these; here the same cases run on real ones.
+//! Scenario `sg` runs some of the cases on maps that only look like multipath maps.
 
-mod attentions;
-mod beside;
 mod commands;
+mod compare;
 mod daemons;
 mod device;
-mod explain;
-mod keeper;
-mod lab;
-mod losses;
+mod endpoint;
+mod expected_pr_in;
+mod fault_fixture;
+mod fixture;
+mod helper_client;
+mod mpathpersist;
+mod multipathd_faults;
 mod outage;
-mod persist;
+mod path_faults;
 mod processes;
-mod recognition;
 mod registrations;
-mod scenes;
-mod side;
-mod stage;
-mod stuck;
+mod scenarios;
+mod suspended_map;
+mod sysfs_detection;
 mod table;
-mod through;
 mod timing;
 mod tracing;
+mod unit_attentions;
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use super::helper::{Helper, complaints};
-use super::lio::{Port, Target};
-use super::suite::Suite;
+use super::compat::CompatSuite;
+use super::helper::{Helper, helper_stderr};
+use super::lio_target::{Port, Target};
 use super::{Modules, uptime};
 use crate::process::timed;
 pub(crate) use daemons::UDEVD;
-use lab::Lab;
-use side::Side;
-pub(crate) use stage::Stage;
+use endpoint::Endpoint;
+use fault_fixture::FaultFixture;
+pub(crate) use fixture::MapFixture;
 use table::Table;
 
-/// What the host has built for this scenario.
+/// Programs of the host for this scenario.
 #[derive(Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    suite: Suite,
+    suite: CompatSuite,
     /// The helper under test
     #[arg(long)]
     helper: PathBuf,
 }
 
-/// Sets everything up and looks at it from all sides.
+/// Sets up the fixture and runs all tests.
 pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
-    let result = on_a_map(options, modules);
+    let result = run_tests(options, modules);
     if result.is_err() {
-        eprintln!("guest: the helper's stderr:\n{}", complaints());
+        eprintln!("guest: the helper's stderr:\n{}", helper_stderr());
         eprintln!("guest: multipathd's log:\n{}", daemons::log());
-        eprintln!("guest: the end of the helper's trace:\n{}", tracing::end());
+        eprintln!("guest: the end of the helper's trace:\n{}", tracing::tail());
     }
     result
 }
 
-fn on_a_map(options: &Options, modules: &Modules) -> Result<()> {
+fn run_tests(options: &Options, modules: &Modules) -> Result<()> {
     let mut target = Target::start(modules)?;
-    // Two paths, and another host's.
-    let [one, two, stranger] = target.unit::<3>()?;
+    // Two paths, and the port of another host.
+    let [one, two, other_port] = target.create_unit::<3>()?;
     let ports = [one, two];
-    let [elsewhere] = target.unit::<1>()?;
-    // A unit for the comparison, with one path and another host's.
-    let beside = target.unit::<2>()?;
-    let stage = timed("udevd, multipathd and its map", || {
-        Stage::set(modules, &ports, &[&stranger, &beside[0], &beside[1]])
+    let [other_unit] = target.create_unit::<1>()?;
+    // A unit for the comparison, with one path and the port of another host.
+    let comparison_ports = target.create_unit::<2>()?;
+    let fixture = timed("udevd, multipathd and its map", || {
+        MapFixture::create(
+            modules,
+            &ports,
+            &[&other_port, &comparison_ports[0], &comparison_ports[1]],
+        )
     })?;
     println!("guest: target and maps ready after {} s", uptime()?);
-    recognition::check(&stage)?;
-    suite(&options.suite, &stage, &ports, &elsewhere)?;
-    past_the_helper(&stage)?;
+    sysfs_detection::check(&fixture)?;
+    suite(&options.suite, &fixture, &ports, &other_unit)?;
+    without_helper(&fixture)?;
 
-    let helper = Helper::start_with(&options.helper, &through::ARGUMENTS, &[])?;
-    compare(&stage, &beside, &stranger)?;
+    let helper = Helper::start_with(&options.helper, &helper_client::ARGUMENTS, &[])?;
+    compare_endpoints(&fixture, &comparison_ports, &other_port)?;
     helper.stop()?;
-    tracing::run(&stage, &options.helper).context("trace")?;
+    tracing::run(&fixture, &options.helper).context("trace")?;
 
-    let name = stage::map_over(&[&stage::name_of(&elsewhere.block)?])?;
-    let elsewhere = Path::new("/dev/mapper").join(name);
-    let lab = Lab::new(&stage, &options.helper, &stranger, &elsewhere)?;
-    faults(lab, &beside[0].block)?.helper.stop()
+    let name = fixture::wait_for_map_of(&[&fixture::name_of(&other_unit.block)?])?;
+    let other_unit = Path::new("/dev/mapper").join(name);
+    let fault_fixture = FaultFixture::new(&fixture, &options.helper, &other_port, &other_unit)?;
+    run_faults(fault_fixture, &comparison_ports[0].block)?
+        .helper
+        .stop()
 }
 
-/// The suite's cases about maps.
-fn suite(suite: &Suite, stage: &Stage, ports: &[Port; 2], elsewhere: &Port) -> Result<()> {
-    let run = |names| suite.run(names, ports, elsewhere, &stage.maps);
-    // The first waits for unit attentions, and each TEST UNIT READY of the checker takes one. And where
-    // somebody has closed a map, multipathd may suspend it for a moment.
-    stage.multipathd.freeze()?;
+/// Runs the compatibility suite's cases with maps.
+fn suite(
+    suite: &CompatSuite,
+    fixture: &MapFixture,
+    ports: &[Port; 2],
+    other_unit: &Port,
+) -> Result<()> {
+    let run = |names| suite.run(names, ports, other_unit, &fixture.maps);
+    // A case waits for unit attentions, which the TEST UNIT READY of the checker would consume.
+    // Also, multipathd can suspend a map for a moment after a close.
+    fixture.multipathd.freeze()?;
     run("linear_map")?;
     run("partition_of_a_multipath_map")?;
-    stage.multipathd.thaw()?;
-    // Here it has to be told.
+    fixture.multipathd.thaw()?;
+    // This case needs a running multipathd.
     run("device::multipath_map")
 }
 
-/// Fault cases through the helper, and times.
-fn faults<'a>(mut lab: Lab<'a>, single: &Path) -> Result<Lab<'a>> {
-    timed("times", || timing::run(&mut lab, single)).context("times")?;
-    timed("paths", || losses::run(&mut lab))?;
-    timed("stuck maps", || stuck::run(&mut lab))?;
-    let lab = timed("processes", || processes::run(lab))?;
-    timed("multipathd", || keeper::run(lab))
+/// Runs the fault cases and the timing through the helper.
+fn run_faults<'a>(mut fault_fixture: FaultFixture<'a>, single: &Path) -> Result<FaultFixture<'a>> {
+    timed("times", || timing::run(&mut fault_fixture, single)).context("times")?;
+    timed("paths", || path_faults::run(&mut fault_fixture))?;
+    timed("stuck maps", || suspended_map::run(&mut fault_fixture))?;
+    let fault_fixture = timed("processes", || processes::run(fault_fixture))?;
+    timed("multipathd", || multipathd_faults::run(fault_fixture))
 }
 
-/// What the kernel makes of commands to a map, and `mpathpersist`.
-fn past_the_helper(stage: &Stage) -> Result<()> {
+/// Tests the kernel's handling of commands to a map, and `mpathpersist`.
+fn without_helper(fixture: &MapFixture) -> Result<()> {
     let mut table = Table::default();
-    let result = timed("registrations", || registrations::run(stage, &mut table))
+    let result = timed("registrations", || registrations::run(fixture, &mut table))
         .context("registrations on the map's paths")
         .and_then(|()| {
-            timed("outage", || outage::run(stage, &mut table)).context("paths that go away")
+            timed("outage", || outage::run(fixture, &mut table)).context("path failures")
         });
-    // Also of what came before an error.
+    // Print the table also after an error.
     println!("guest: SG_IO to the map and to a path, without the helper:");
     table.print();
     result?;
-    timed("mpathpersist", || persist::run(stage)).context("mpathpersist")?;
-    table.judge()
+    timed("mpathpersist", || mpathpersist::run(fixture)).context("mpathpersist")?;
+    table.check()
 }
 
-/// The same commands through the helper, on the map and on a single path.
-fn compare(stage: &Stage, beside: &[Port; 2], stranger: &Port) -> Result<()> {
-    let [path, other] = beside;
-    let mut single = Side::new(&path.block, &[(path.number, path.block.as_path())], other)?;
-    let paths = stage.routes.each_ref();
-    let paths = paths.map(|route| (route.port, route.device.path.as_path()));
-    let mut map = Side::new(&stage.map.path, &paths, stranger)?;
+/// Compares commands through the helper on the map and on a single path.
+fn compare_endpoints(fixture: &MapFixture, ports: &[Port; 2], other_port: &Port) -> Result<()> {
+    let [path, other] = ports;
+    let mut single = Endpoint::new(&path.block, &[(path.number, path.block.as_path())], other)?;
+    let paths = fixture.paths.each_ref();
+    let paths = paths.map(|path| (path.port, path.device.path.as_path()));
+    let mut map = Endpoint::new(&fixture.map.path, &paths, other_port)?;
     let mut table = Table::default();
-    let result = timed("side by side", || {
-        beside::run(&mut single, &mut map, &mut table)
+    let result = timed("comparison", || {
+        compare::run(&mut single, &mut map, &mut table)
     })
-    .context("commands on both sides")
+    .context("comparison of commands")
     .and_then(|()| {
         timed("unit attentions", || {
-            attentions::run(&stage.multipathd, &mut single, &mut map, &mut table)
+            unit_attentions::run(&fixture.multipathd, &mut single, &mut map, &mut table)
         })
-        .context("unit attentions on both sides")
+        .context("comparison of unit attentions")
     });
     println!("guest: commands through the helper, to a single path and to the map:");
     table.print();
     result?;
     single.clean()?;
     map.clean()?;
-    table.judge()
+    table.check()
 }

@@ -1,13 +1,13 @@
-//! Rows of the table: what becomes of commands to the map when paths go away and come back.
+//! Rows of the table: commands to the map while paths fail and return.
 //!
-//! For each command that comes by `SG_IO`, the kernel asks the path selector for a path, as it does
-//! for data: commands take turns on the paths of a group. It sends the command there, and whatever
-//! becomes of it is the answer. It does not try another path, and it does not fail this one, so the
-//! next command in turn meets the same end. Only data that fails on a path, or multipathd, whose
-//! checker looks at each path every few seconds, tells device-mapper to do without it.
+//! For each `SG_IO` command, the kernel selects a path like for data, so commands use the paths of
+//! a group in turn. The kernel sends the command on that path and returns its result; it neither
+//! retries on another path nor fails this one, so the next command on this path fails in the same
+//! way. Only a data error on a path, or multipathd's checker, which tests each path every few
+//! seconds, makes device-mapper stop using it.
 //!
-//! What the caller gets depends on what is wrong: ENODEV from the driver of a disk that the SCSI
-//! layer has set offline, a host status from an adapter that cannot reach the port.
+//! The caller's error depends on the fault: ENODEV from the driver of a disk that the SCSI layer
+//! has set offline, a host status from an adapter that cannot reach the port.
 //!
 //! Source: `multipath_prepare_ioctl` in `drivers/md/dm-mpath.c` and `dm_blk_ioctl` in
 //! `drivers/md/dm.c` of the kernel (6.12).
@@ -19,143 +19,157 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use super::daemons;
-use super::device::{Device, Reply, Tally};
-use super::stage::{Fault, Stage, State};
+use super::device::{Device, Reply, ReplyCounts};
+use super::fixture::{Fault, MapFixture, State};
 use super::table::{Expected, Table};
 
 const UNNOTICED: Expected = Expected::Different(
-    "commands to the map take turns on its paths; one that meets the dead path fails, is not tried \
-     on another one, and does not make the map leave the path",
+    "commands to the map use its paths in turn; on a dead path they fail, are not retried on \
+     another path, and do not make the map stop using the path",
 );
 const NO_PATH: Expected =
-    Expected::Different("the map knows that it has no path, and the kernel sends nothing");
+    Expected::Different("the map has no path, and the kernel rejects the command");
 const QUEUED: Expected = Expected::Different(
-    "a map that queues when it has no path keeps the caller until there is one, whatever timeout \
-     the command has",
+    "a map that queues without a path blocks the caller until a path returns, regardless of the \
+     command's timeout",
 );
 
-/// Longer than the timeout that the kernel has made of the command's, which is seven seconds.
+/// Longer than the seven seconds to which the kernel raises the command's timeout.
 const WAIT: Duration = Duration::from_secs(9);
 
-/// How many commands and reads show what a map does that uses its paths in turn.
+/// Number of commands and reads that cover all paths of a map that uses them in turn.
 const TURNS: usize = 8;
 
-/// Takes paths away and gives them back.
-pub(super) fn run(stage: &Stage, table: &mut Table) -> Result<()> {
-    // What reads through the map takes turns too.
+/// Makes paths fail and restores them.
+pub(super) fn run(fixture: &MapFixture, table: &mut Table) -> Result<()> {
+    // udevd's reads of the map would use the paths in turn too.
     daemons::settle()?;
     let turns = (0..TURNS)
-        .map(|_| stage.answering())
+        .map(|_| fixture.active_path())
         .collect::<Result<Vec<_>>>()?;
-    println!("guest: commands to the map are answered by the paths {turns:?}");
-    for path in 0..stage.routes.len() {
-        ensure!(turns.contains(&path), "no command goes to path {path}");
+    println!("guest: commands to the map used the paths {turns:?}");
+    for path in 0..fixture.paths.len() {
+        ensure!(turns.contains(&path), "no command used path {path}");
     }
-    unnoticed(stage, 0, Fault::Disk, table)?;
-    unnoticed(stage, 1, Fault::Transport, table)?;
-    noticed(stage, table)?;
-    no_path(stage, table)?;
-    queued(stage, table)
+    unnoticed(fixture, 0, Fault::Disk, table)?;
+    unnoticed(fixture, 1, Fault::Transport, table)?;
+    noticed(fixture, table)?;
+    no_path(fixture, table)?;
+    queued(fixture, table)
 }
 
-/// A path goes away, and nobody but the kernel can see it.
-fn unnoticed(stage: &Stage, path: usize, fault: Fault, table: &mut Table) -> Result<()> {
-    let (gone, left) = (&stage.routes[path], &stage.routes[1 - path]);
+/// A path fails, and only the kernel can notice.
+fn unnoticed(fixture: &MapFixture, path: usize, fault: Fault, table: &mut Table) -> Result<()> {
+    let (failed, other) = (&fixture.paths[path], &fixture.paths[1 - path]);
     let case = |what: &str| match fault {
-        Fault::Disk => format!("{} offline, {what}", gone.name),
-        Fault::Transport => format!("{} cut off, {what}", gone.name),
+        Fault::Disk => format!("{} offline, {what}", failed.name),
+        Fault::Transport => format!("{} disconnected, {what}", failed.name),
     };
-    stage.multipathd.freeze()?;
-    gone.cut(fault)?;
-    let map = in_turn(&stage.map);
-    for (who, route) in [("itself", gone), ("the other", left)] {
-        let single = in_turn(&route.device);
-        table.add(case(&format!("unnoticed; {who}")), &single, &map, UNNOTICED);
+    fixture.multipathd.freeze()?;
+    failed.fail(fault)?;
+    let map = repeat_read_keys(&fixture.map);
+    for (label, path) in [("failed path", failed), ("other path", other)] {
+        let single = repeat_read_keys(&path.device);
+        table.add(
+            case(&format!("unnoticed; {label}")),
+            &single,
+            &map,
+            UNNOTICED,
+        );
     }
-    // Some of this meets the dead path and is tried on the other one. From then on commands go
-    // there too.
-    stage.read_blocks(TURNS)?;
-    let (single, map) = (in_turn(&left.device), in_turn(&stage.map));
+    // Some reads fail on the dead path and are retried on the other one. Afterwards commands use
+    // that one too.
+    fixture.read_blocks(TURNS)?;
+    let (single, map) = (
+        repeat_read_keys(&other.device),
+        repeat_read_keys(&fixture.map),
+    );
     table.add(
-        case("blocks read; the other"),
+        case("after reads; other path"),
         &single,
         &map,
         Expected::Same,
     );
-    gone.mend(fault)?;
-    // A port that was cut off tells whoever asks first: I_T NEXUS LOSS OCCURRED.
-    gone.device.drain()?;
-    // The kernel does not take a path back by itself.
-    let (single, map) = (in_turn(&gone.device), in_turn(&stage.map));
-    table.add(case("then mended; itself"), &single, &map, Expected::Same);
-    ensure!(
-        stage.answering()? == 1 - path,
-        "the kernel uses a path that it has failed"
+    failed.restore(fault)?;
+    // The port has a unit attention for the first command: I_T NEXUS LOSS OCCURRED.
+    failed.device.drain()?;
+    // The kernel does not reinstate a path by itself.
+    let (single, map) = (
+        repeat_read_keys(&failed.device),
+        repeat_read_keys(&fixture.map),
     );
-    stage.multipathd.thaw()?;
-    stage.both_active()?;
-    table.each("both paths reinstated", stage, read_keys);
+    table.add(case("restored; failed path"), &single, &map, Expected::Same);
+    ensure!(
+        fixture.active_path()? == 1 - path,
+        "the kernel uses a failed path"
+    );
+    fixture.multipathd.thaw()?;
+    fixture.both_active()?;
+    table.add_paths("both paths reinstated", fixture, read_keys);
     Ok(())
 }
 
-/// A path goes away, and multipathd's checker sees it.
-fn noticed(stage: &Stage, table: &mut Table) -> Result<()> {
-    let [gone, left] = &stage.routes;
-    gone.cut(Fault::Disk)?;
-    stage.wait_for_path(gone, State::Failed)?;
-    let case = format!("{} offline, noticed; the other", gone.name);
-    let (single, map) = (in_turn(&left.device), in_turn(&stage.map));
+/// A path fails, and multipathd's checker notices.
+fn noticed(fixture: &MapFixture, table: &mut Table) -> Result<()> {
+    let [failed, other] = &fixture.paths;
+    failed.fail(Fault::Disk)?;
+    fixture.wait_for_path(failed, State::Failed)?;
+    let case = format!("{} offline, noticed; other path", failed.name);
+    let (single, map) = (
+        repeat_read_keys(&other.device),
+        repeat_read_keys(&fixture.map),
+    );
     table.add(case, &single, &map, Expected::Same);
-    gone.mend(Fault::Disk)?;
-    stage.both_active()?;
-    table.each("both paths reinstated", stage, read_keys);
+    failed.restore(Fault::Disk)?;
+    fixture.both_active()?;
+    table.add_paths("both paths reinstated", fixture, read_keys);
     Ok(())
 }
 
-/// Both paths go away, and multipathd's checker sees it.
-fn no_path(stage: &Stage, table: &mut Table) -> Result<()> {
-    for route in &stage.routes {
-        route.cut(Fault::Disk)?;
+/// Both paths fail, and multipathd's checker notices.
+fn no_path(fixture: &MapFixture, table: &mut Table) -> Result<()> {
+    for path in &fixture.paths {
+        path.fail(Fault::Disk)?;
     }
-    for route in &stage.routes {
-        stage.wait_for_path(route, State::Failed)?;
+    for path in &fixture.paths {
+        fixture.wait_for_path(path, State::Failed)?;
     }
-    let single = read_keys(&stage.routes[0].device);
-    table.add("both offline", &single, &read_keys(&stage.map), NO_PATH);
+    let single = read_keys(&fixture.paths[0].device);
+    table.add("both offline", &single, &read_keys(&fixture.map), NO_PATH);
     Ok(())
 }
 
-/// There is still no path, and the map is told to keep what it is sent until there is one.
-fn queued(stage: &Stage, table: &mut Table) -> Result<()> {
-    // It would set the map to what its configuration says, and reinstate the path by itself.
-    stage.multipathd.freeze()?;
-    stage.message("queue_if_no_path")?;
-    let map = Device::open(&stage.map.path)?;
+/// Both paths are still failed, and the map is set to queue commands until a path returns.
+fn queued(fixture: &MapFixture, table: &mut Table) -> Result<()> {
+    // multipathd would restore the configured setting and reinstate the path by itself.
+    fixture.multipathd.freeze()?;
+    fixture.message("queue_if_no_path")?;
+    let map = Device::open(&fixture.map.path)?;
     let (sender, replies) = channel();
     thread::spawn(move || sender.send(read_keys(&map)));
     let reply = match replies.recv_timeout(WAIT) {
-        Err(RecvTimeoutError::Timeout) => Reply::Waiting,
-        reply => reply.context("the thread that asked has gone")?,
+        Err(RecvTimeoutError::Timeout) => Reply::Pending,
+        reply => reply.context("the command's thread exited")?,
     };
-    let route = &stage.routes[0];
-    let single = read_keys(&route.device);
+    let path = &fixture.paths[0];
+    let single = read_keys(&path.device);
     table.add("both offline, map queues", &single, &reply, QUEUED);
-    route.mend(Fault::Disk)?;
-    stage.message(&format!("reinstate_path {}", route.number()?))?;
-    let reply = replies.recv_timeout(daemons::PATIENCE);
-    let reply = reply.context("a command is not answered though there is a path again")?;
-    let single = read_keys(&route.device);
-    table.add("then one is back", &single, &reply, Expected::Same);
-    stage.message("fail_if_no_path")?;
-    stage.routes[1].mend(Fault::Disk)?;
-    stage.multipathd.thaw()?;
-    stage.both_active()?;
-    table.each("both paths back", stage, read_keys);
+    path.restore(Fault::Disk)?;
+    fixture.message(&format!("reinstate_path {}", path.device_number()?))?;
+    let reply = replies.recv_timeout(daemons::TIMEOUT);
+    let reply = reply.context("a command did not complete after a path was restored")?;
+    let single = read_keys(&path.device);
+    table.add("one path restored", &single, &reply, Expected::Same);
+    fixture.message("fail_if_no_path")?;
+    fixture.paths[1].restore(Fault::Disk)?;
+    fixture.multipathd.thaw()?;
+    fixture.both_active()?;
+    table.add_paths("both paths restored", fixture, read_keys);
     Ok(())
 }
 
-/// What comes of READ KEYS if it is sent again and again.
-fn in_turn(device: &Device) -> Tally {
+/// Sends READ KEYS repeatedly and returns the results.
+fn repeat_read_keys(device: &Device) -> ReplyCounts {
     (0..TURNS).map(|_| read_keys(device)).collect()
 }
 

@@ -1,5 +1,5 @@
-//! Fault cases: the helper's processes are stopped and killed, one after another and in the middle of a
-//! command. And what the one that serves clients may do.
+//! Fault cases: the helper's processes are stopped and killed, between and during commands. Also
+//! checks the privileges of the process that serves clients.
 
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -8,41 +8,46 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::commands::{register, register_and_ignore};
-use super::daemons::PATIENCE;
+use super::daemons::TIMEOUT as DAEMON_TIMEOUT;
 use super::device::Reply;
-use super::lab::{KEY, Lab, TERMINATED, TIMED_OUT, expect_sense};
-use super::through::{Guest, TIMEOUT, clocked};
+use super::fault_fixture::{FaultFixture, KEY, TERMINATED, TIMED_OUT, expect_sense};
+use super::helper_client::{HelperClient, TIMEOUT, measure};
 use crate::guest::process_table::{self, BROKER, HELPER, WORKER, all, one};
 use crate::process::poll;
 
-/// What the helper has beyond the command's time to hear of a worker.
+/// Time that the helper waits for a worker beyond the command's timeout.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// How long "at once" is in an emulated machine.
-const AT_ONCE: Duration = Duration::from_secs(2);
+/// Maximum time of an immediate reaction in an emulated machine.
+const IMMEDIATE: Duration = Duration::from_secs(2);
 
-/// All of them. The helper that comes back is another one.
-pub(super) fn run(mut lab: Lab<'_>) -> Result<Lab<'_>> {
-    lab.clean()?;
-    privileges(&lab).context("privileges")?;
-    worker_killed(&mut lab).context("worker killed")?;
-    worker_stopped(&mut lab).context("worker stopped")?;
-    broker_stopped(&mut lab).context("broker stopped")?;
-    let lab = broker_killed(lab).context("broker killed")?;
-    let lab = helper_killed(lab, false).context("helper killed")?;
-    let lab = helper_killed(lab, true).context("helper killed, command in progress")?;
-    let lab = lab.restart(&[]).context("helper ended")?;
-    // Of this one there is a broker. Of the one before there is none left.
-    poll(PATIENCE, || Ok((all(BROKER)?.len() == 1).then_some(())))?
-        .context("the broker outlives its helper")?;
-    ensure!(all(WORKER)?.is_empty(), "a worker outlives its helper");
-    Ok(lab)
+/// Runs all cases. The returned fixture has another helper.
+pub(super) fn run(mut faults: FaultFixture<'_>) -> Result<FaultFixture<'_>> {
+    faults.clean()?;
+    privileges(&faults).context("privileges")?;
+    worker_killed(&mut faults).context("worker killed")?;
+    worker_stopped(&mut faults).context("worker stopped")?;
+    broker_stopped(&mut faults).context("broker stopped")?;
+    let faults = broker_killed(faults).context("broker killed")?;
+    let faults = helper_killed(faults, false).context("helper killed")?;
+    let faults = helper_killed(faults, true).context("helper killed during a command")?;
+    let faults = faults.restart(&[]).context("helper stopped")?;
+    // Exactly one broker must run, that of the current helper.
+    poll(DAEMON_TIMEOUT, || {
+        Ok((all(BROKER)?.len() == 1).then_some(()))
+    })?
+    .context("the broker did not exit with its helper")?;
+    ensure!(
+        all(WORKER)?.is_empty(),
+        "a worker did not exit with its helper"
+    );
+    Ok(faults)
 }
 
-/// The process that reads what clients send, after commands on the map.
-fn privileges(lab: &Lab<'_>) -> Result<()> {
+/// Checks the process that reads requests, after commands on the map.
+fn privileges(faults: &FaultFixture<'_>) -> Result<()> {
     let lines = process_table::expect_status(
-        lab.helper.id(),
+        faults.helper.id(),
         &[
             ("Uid", "65534\t65534\t65534\t65534"),
             ("CapInh", "0000000000000000"),
@@ -54,7 +59,7 @@ fn privileges(lab: &Lab<'_>) -> Result<()> {
         ],
     )?;
     for line in lines {
-        println!("guest: the process that serves clients, each thread: {line}");
+        println!("guest: the serving process, each thread: {line}");
     }
     // CAP_SYS_RAWIO and CAP_DAC_READ_SEARCH; CAP_DAC_OVERRIDE only to remove socket and PID file.
     let capabilities = [
@@ -62,131 +67,131 @@ fn privileges(lab: &Lab<'_>) -> Result<()> {
         ("CapPrm", "0000000000020006"),
     ];
     let lines = process_table::expect_status(one(BROKER)?, &capabilities)?;
-    println!("guest: its broker: {}", lines.join(", "));
+    println!("guest: the broker: {}", lines.join(", "));
     Ok(())
 }
 
-/// A REGISTER whose worker waits for multipathd, which does not answer.
-struct Waiting {
+/// A REGISTER that blocks: its worker waits for multipathd, which is stopped.
+struct BlockedCommand {
     guest: JoinHandle<Result<(Reply, Instant)>>,
     worker: Pid,
 }
 
-impl Waiting {
-    /// multipathd has to be frozen.
-    fn start(lab: &Lab<'_>) -> Result<Self> {
-        let mut guest = Guest::connect(&lab.stage.map.path)?;
+impl BlockedCommand {
+    /// Sends the command. multipathd must be stopped.
+    fn start(faults: &FaultFixture<'_>) -> Result<Self> {
+        let mut guest = HelperClient::connect(&faults.fixture.map.path)?;
         let guest = thread::spawn(move || {
-            let reply = guest.tell(&register_and_ignore(KEY))?;
+            let reply = guest.reserve_out(&register_and_ignore(KEY))?;
             Ok((reply, Instant::now()))
         });
-        let worker = poll(PATIENCE, || Ok(all(WORKER)?.first().copied()))?;
-        let worker = worker.context("no worker shows up")?;
+        let worker = poll(DAEMON_TIMEOUT, || Ok(all(WORKER)?.first().copied()))?;
+        let worker = worker.context("timed out waiting for a worker")?;
         Ok(Self { guest, worker })
     }
 
-    /// The answer, and how long after `since` it came.
-    fn answer(self, since: Instant) -> Result<(Reply, Duration)> {
-        let answer = self.guest.join();
-        let (reply, end) = answer.map_err(|_| anyhow!("the guest panicked"))??;
+    /// Returns the reply, and the time from `since` to it.
+    fn reply(self, since: Instant) -> Result<(Reply, Duration)> {
+        let reply = self.guest.join();
+        let (reply, end) = reply.map_err(|_| anyhow!("the guest's thread panicked"))??;
         Ok((reply, end.saturating_duration_since(since)))
     }
 }
 
-fn worker_killed(lab: &mut Lab<'_>) -> Result<()> {
-    lab.stage.multipathd.freeze()?;
-    let waiting = Waiting::start(lab)?;
+fn worker_killed(faults: &mut FaultFixture<'_>) -> Result<()> {
+    faults.fixture.multipathd.freeze()?;
+    let blocked = BlockedCommand::start(faults)?;
     let start = Instant::now();
-    kill_process(waiting.worker, Signal::KILL)?;
-    let (reply, time) = waiting.answer(start)?;
-    lab.stage.multipathd.thaw()?;
-    let case = "worker killed in mid-command";
-    let reply = lab.note(case, reply, time, AT_ONCE)?;
+    kill_process(blocked.worker, Signal::KILL)?;
+    let (reply, time) = blocked.reply(start)?;
+    faults.fixture.multipathd.thaw()?;
+    let case = "worker killed during a command";
+    let reply = faults.check_time(case, reply, time, IMMEDIATE)?;
     expect_sense(case, &reply, TERMINATED)?;
-    lab.said_once(&["the worker exited without a reply"])?;
-    lab.keys(&[])?;
-    lab.done("next command: REGISTER", &register(0, KEY))?;
-    lab.keys(&[KEY; 2])?;
-    lab.clean()
+    faults.expect_log_line(&["the worker ended without a report"])?;
+    faults.expect_keys(&[])?;
+    faults.expect_good("next command: REGISTER", &register(0, KEY))?;
+    faults.expect_keys(&[KEY; 2])?;
+    faults.clean()
 }
 
-fn worker_stopped(lab: &mut Lab<'_>) -> Result<()> {
-    lab.stage.multipathd.freeze()?;
+fn worker_stopped(faults: &mut FaultFixture<'_>) -> Result<()> {
+    faults.fixture.multipathd.freeze()?;
     let start = Instant::now();
-    let waiting = Waiting::start(lab)?;
-    let worker = waiting.worker;
+    let blocked = BlockedCommand::start(faults)?;
+    let worker = blocked.worker;
     kill_process(worker, Signal::STOP)?;
-    lab.stage.multipathd.thaw()?;
-    let (reply, time) = waiting.answer(start)?;
-    let case = "worker stopped in mid-command";
-    let reply = lab.note(case, reply, time, TIMEOUT + GRACE)?;
+    faults.fixture.multipathd.thaw()?;
+    let (reply, time) = blocked.reply(start)?;
+    let case = "worker stopped during a command";
+    let reply = faults.check_time(case, reply, time, TIMEOUT + GRACE)?;
     expect_sense(case, &reply, TIMED_OUT)?;
-    lab.said_once(&["the worker timed out"])?;
-    lab.done("next command: REGISTER", &register(0, KEY))?;
-    // Its time is up: it must not do the command after all.
+    faults.expect_log_line(&["the worker gave no report"])?;
+    faults.expect_good("next command: REGISTER", &register(0, KEY))?;
+    // Its deadline has passed, so it must not execute the command.
     kill_process(worker, Signal::CONT)?;
-    process_table::gone(WORKER, PATIENCE)?;
-    lab.keys(&[KEY; 2])?;
-    lab.clean()
+    process_table::wait_until_gone(WORKER, DAEMON_TIMEOUT)?;
+    faults.expect_keys(&[KEY; 2])?;
+    faults.clean()
 }
 
-/// Kills the broker, upon which the helper ends with status 1, to be started again with a new one.
-fn broker_killed(lab: Lab<'_>) -> Result<Lab<'_>> {
+/// Kills the broker. The helper exits with status 1 and is started again with a new broker.
+fn broker_killed(faults: FaultFixture<'_>) -> Result<FaultFixture<'_>> {
     kill_process(one(BROKER)?, Signal::KILL)?;
-    process_table::gone(BROKER, PATIENCE)?;
-    process_table::gone(HELPER, PATIENCE)?;
-    lab.said_once(&["broker ended unexpectedly"])?;
-    let mut lab = lab.kill()?;
-    lab.done("helper started again: REGISTER", &register(0, KEY))?;
-    lab.clean()?;
-    Ok(lab)
+    process_table::wait_until_gone(BROKER, DAEMON_TIMEOUT)?;
+    process_table::wait_until_gone(HELPER, DAEMON_TIMEOUT)?;
+    faults.expect_log_line(&["broker ended unexpectedly"])?;
+    let mut faults = faults.kill()?;
+    faults.expect_good("helper started again: REGISTER", &register(0, KEY))?;
+    faults.clean()?;
+    Ok(faults)
 }
 
-/// Stops the broker. A command that has failed meanwhile must not be executed when the broker goes
-/// on.
-fn broker_stopped(lab: &mut Lab<'_>) -> Result<()> {
+/// Stops the broker. A command that has failed meanwhile must not be executed when the broker
+/// continues.
+fn broker_stopped(faults: &mut FaultFixture<'_>) -> Result<()> {
     let broker = one(BROKER)?;
     kill_process(broker, Signal::STOP)?;
-    let (reply, time) = clocked(|| lab.guest.tell(&register(0, KEY)))?;
+    let (reply, time) = measure(|| faults.guest.reserve_out(&register(0, KEY)))?;
     let case = "broker stopped: REGISTER";
-    let reply = lab.note(case, reply, time, TIMEOUT + GRACE)?;
+    let reply = faults.check_time(case, reply, time, TIMEOUT + GRACE)?;
     expect_sense(case, &reply, TIMED_OUT)?;
     kill_process(broker, Signal::CONT)?;
-    // A later request: by its answer the broker has taken the earlier one.
-    lab.sees("broker goes on: READ KEYS", &[])?;
-    process_table::gone(WORKER, PATIENCE)?;
-    lab.keys(&[])?;
-    lab.done("next command: REGISTER", &register(0, KEY))?;
-    lab.keys(&[KEY; 2])?;
-    lab.clean()
+    // The reply to a later request shows that the broker has received the earlier one.
+    faults.expect_guest_keys("broker continued: READ KEYS", &[])?;
+    process_table::wait_until_gone(WORKER, DAEMON_TIMEOUT)?;
+    faults.expect_keys(&[])?;
+    faults.expect_good("next command: REGISTER", &register(0, KEY))?;
+    faults.expect_keys(&[KEY; 2])?;
+    faults.clean()
 }
 
-fn helper_killed(lab: Lab<'_>, in_progress: bool) -> Result<Lab<'_>> {
+fn helper_killed(faults: FaultFixture<'_>, during_command: bool) -> Result<FaultFixture<'_>> {
     let broker = one(BROKER)?;
-    let waiting = match in_progress {
+    let blocked = match during_command {
         true => {
-            lab.stage.multipathd.freeze()?;
-            Some(Waiting::start(&lab)?)
+            faults.fixture.multipathd.freeze()?;
+            Some(BlockedCommand::start(&faults)?)
         }
         false => None,
     };
-    let mut lab = lab.kill()?;
-    poll(PATIENCE, || {
+    let mut faults = faults.kill()?;
+    poll(DAEMON_TIMEOUT, || {
         Ok((!all(BROKER)?.contains(&broker)).then_some(()))
     })?
-    .context("the broker outlives its helper")?;
-    process_table::gone(WORKER, PATIENCE)?;
-    if let Some(waiting) = waiting {
-        let answer = waiting.answer(Instant::now());
-        ensure!(answer.is_err(), "a helper that was killed answers");
-        lab.stage.multipathd.thaw()?;
+    .context("the broker did not exit with its helper")?;
+    process_table::wait_until_gone(WORKER, DAEMON_TIMEOUT)?;
+    if let Some(blocked) = blocked {
+        let reply = blocked.reply(Instant::now());
+        ensure!(reply.is_err(), "a killed helper sent a response");
+        faults.fixture.multipathd.thaw()?;
     }
-    let case = match in_progress {
-        true => "helper killed in mid-command, next one: REGISTER",
-        false => "helper killed, next one: REGISTER",
+    let case = match during_command {
+        true => "helper killed during a command, next command: REGISTER",
+        false => "helper killed, next command: REGISTER",
     };
-    lab.done(case, &register_and_ignore(KEY))?;
-    lab.keys(&[KEY; 2])?;
-    lab.clean()?;
-    Ok(lab)
+    faults.expect_good(case, &register_and_ignore(KEY))?;
+    faults.expect_keys(&[KEY; 2])?;
+    faults.clean()?;
+    Ok(faults)
 }

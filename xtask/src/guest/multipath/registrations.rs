@@ -1,16 +1,16 @@
-//! Rows of the table: what the four service actions of PERSISTENT RESERVE IN answer, with both
-//! paths up.
+//! Rows of the table: replies of the four service actions of PERSISTENT RESERVE IN with both paths
+//! active.
 
 use anyhow::{Result, ensure};
 
 use super::commands::{clear, register_and_ignore};
 use super::daemons;
-use super::device::{Device, Tally};
-use super::stage::Stage;
+use super::device::{Device, ReplyCounts};
+use super::fixture::MapFixture;
 use super::table::{Expected, Table};
 use crate::process::{command, run as run_command};
 
-/// The service actions, with the names that the rows give them.
+/// Service actions, with their names in the table.
 const ACTIONS: [(u8, &str); 4] = [
     (0, "READ KEYS"),
     (1, "READ RESERVATION"),
@@ -18,90 +18,92 @@ const ACTIONS: [(u8, &str); 4] = [
     (3, "READ FULL STATUS"),
 ];
 
-/// Too short for the header, the header, a part of what follows it, all, and the longest that
-/// multipath-tools can ask for.
+/// Less than the header, the header, a part of the data, all data, and the maximum of
+/// multipath-tools.
 const ALLOCATIONS: [u16; 5] = [4, 8, 20, 255, 8192];
 
 const KEYS: [&str; 2] = ["0xa1", "0xb2"];
 
-/// Takes the unit through its states and asks in each, by the map and by each path.
-pub(super) fn run(stage: &Stage, table: &mut Table) -> Result<()> {
-    clean(stage)?;
+/// Reads the state through the map and each path in several states of the unit.
+pub(super) fn run(fixture: &MapFixture, table: &mut Table) -> Result<()> {
+    clean(fixture)?;
     daemons::settle()?;
-    ask(stage, "clean", table);
-    register(stage, 0)?;
-    ask(stage, "one path registered", table);
-    register(stage, 1)?;
-    ask(stage, "both registered", table);
-    persist(
-        stage,
+    read_all(fixture, "clean", table);
+    register(fixture, 0)?;
+    read_all(fixture, "one path registered", table);
+    register(fixture, 1)?;
+    read_all(fixture, "both registered", table);
+    persist_out(
+        fixture,
         0,
         &["--reserve", "--param-rk", KEYS[0], "--prout-type=5"],
     )?;
-    ask(stage, "reserved", table);
-    persist(stage, 0, &["--clear", "--param-rk", KEYS[0]])?;
-    attention(stage, table)
+    read_all(fixture, "reserved", table);
+    persist_out(fixture, 0, &["--clear", "--param-rk", KEYS[0]])?;
+    unit_attention(fixture, table)
 }
 
-/// Removes what others have left registered.
-fn clean(stage: &Stage) -> Result<()> {
+/// Removes earlier registrations.
+fn clean(fixture: &MapFixture) -> Result<()> {
     const CLEANER: u64 = 0xc1ea;
-    let [first, _] = &stage.routes;
+    let [first, _] = &fixture.paths;
     first.device.drain()?;
-    for order in [register_and_ignore(CLEANER), clear(CLEANER)] {
-        let reply = first.device.reserve_out(&order);
-        ensure!(reply.is_good(), "cleaning: {reply}");
+    for pr_out in [register_and_ignore(CLEANER), clear(CLEANER)] {
+        let reply = first.device.reserve_out(&pr_out);
+        ensure!(reply.is_good(), "cleanup: {reply}");
     }
-    let mut routes = stage.routes.iter();
-    routes.try_for_each(|route| route.device.drain())
+    let mut paths = fixture.paths.iter();
+    paths.try_for_each(|path| path.device.drain())
 }
 
-/// A unit attention is a path's own. Of the commands to the map, the first that goes to this path
-/// gets it, as the first one past the map would have.
-fn attention(stage: &Stage, table: &mut Table) -> Result<()> {
-    let told = &stage.routes[1].device;
-    let replies = |device: &Device| -> Tally {
-        // Without PRgeneration, which goes up in between.
+/// A unit attention belongs to a path. The first command to the map that uses this path gets it,
+/// like the first command to the path itself.
+fn unit_attention(fixture: &MapFixture, table: &mut Table) -> Result<()> {
+    let other_path = &fixture.paths[1].device;
+    let replies = |device: &Device| -> ReplyCounts {
+        // REPORT CAPABILITIES has no PRgeneration, which changes in between.
         (0..4).map(|_| device.reserve_in(2, 8)).collect()
     };
     let clear = || -> Result<()> {
-        for path in 0..stage.routes.len() {
-            stage.routes[path].device.drain()?;
-            register(stage, path)?;
+        for path in 0..fixture.paths.len() {
+            fixture.paths[path].device.drain()?;
+            register(fixture, path)?;
         }
-        persist(stage, 0, &["--clear", "--param-rk", KEYS[0]])
+        persist_out(fixture, 0, &["--clear", "--param-rk", KEYS[0]])
     };
-    // Its checker sends TEST UNIT READY to each path, which takes unit attentions too.
-    stage.multipathd.freeze()?;
+    // The checker's TEST UNIT READY on each path would consume unit attentions.
+    fixture.multipathd.freeze()?;
     clear()?;
-    let single = replies(told);
+    let single = replies(other_path);
     clear()?;
-    let map = replies(&stage.map);
-    stage.multipathd.thaw()?;
-    let case = "cleared by a path; the other, REPORT CAPABILITIES";
+    let map = replies(&fixture.map);
+    fixture.multipathd.thaw()?;
+    let case = "cleared on a path; other path, REPORT CAPABILITIES";
     table.add(case, &single, &map, Expected::Same);
     Ok(())
 }
 
-fn ask(stage: &Stage, state: &str, table: &mut Table) {
+fn read_all(fixture: &MapFixture, state: &str, table: &mut Table) {
     for (action, name) in ACTIONS {
         for allocation in ALLOCATIONS {
             let case = format!("{state}, {name} {allocation}");
-            table.each(&case, stage, |device| device.reserve_in(action, allocation));
+            table.add_paths(&case, fixture, |device| {
+                device.reserve_in(action, allocation)
+            });
         }
     }
 }
 
-fn register(stage: &Stage, path: usize) -> Result<()> {
-    persist(stage, path, &["--register", "--param-sark", KEYS[path]])
+fn register(fixture: &MapFixture, path: usize) -> Result<()> {
+    persist_out(fixture, path, &["--register", "--param-sark", KEYS[path]])
 }
 
-/// PERSISTENT RESERVE OUT by one path of the two.
-fn persist(stage: &Stage, path: usize, arguments: &[&str]) -> Result<()> {
+/// Sends PERSISTENT RESERVE OUT on one of the two paths.
+fn persist_out(fixture: &MapFixture, path: usize, arguments: &[&str]) -> Result<()> {
     run_command(
         command("sg_persist")
             .args(["--no-inquiry", "--out"])
             .args(arguments)
-            .arg(&stage.routes[path].generic),
+            .arg(&fixture.paths[path].generic),
     )
 }

@@ -1,21 +1,21 @@
-//! The table that multipath is judged by: what a single path answers, and what the map does.
+//! The table that compares the replies of a single path and of the map.
 //!
-//! A row says whether the two have to be the same. The table is printed as a whole, as a row is
-//! seldom understood without its neighbours, and judged at the end.
+//! A row states whether the two must be equal. The table is printed as a whole, because
+//! neighbouring rows help to understand a row, and checked at the end.
 
 use std::fmt::Display;
 
 use anyhow::{Result, ensure};
 
 use super::device::{Device, Reply};
-use super::stage::Stage;
+use super::fixture::MapFixture;
 
-/// What a row has to be.
+/// Expectation of a row.
 #[derive(Clone, Copy)]
 pub(super) enum Expected {
-    /// The map answers as the single path does.
+    /// The map replies like the single path.
     Same,
-    /// It does not, for this reason.
+    /// The map replies differently, for this reason.
     Different(&'static str),
 }
 
@@ -27,12 +27,12 @@ struct Row {
     expected: Expected,
 }
 
-/// Rows, in the order in which they came about.
+/// Rows, in the order of execution.
 #[derive(Default)]
 pub(super) struct Table(Vec<Row>);
 
 impl Table {
-    /// Adds a row. Anything that can be compared and shown makes one.
+    /// Adds a row.
     pub(super) fn add<T: Display + PartialEq>(
         &mut self,
         case: impl Into<String>,
@@ -44,27 +44,32 @@ impl Table {
             case: case.into(),
             single: single.to_string(),
             map: map.to_string(),
-            // Of the whole, of which what is shown may be an extract.
+            // Compare the complete values, since the printed text can be shortened.
             same: single == map,
             expected,
         });
     }
 
-    /// Asks the map and each of its paths, which all have to answer alike. That is one row, but
-    /// paths that do not agree have one each.
-    pub(super) fn each(&mut self, case: &str, stage: &Stage, ask: impl Fn(&Device) -> Reply) {
-        let map = ask(&stage.map);
-        let [first, second] = stage.routes.each_ref().map(|route| ask(&route.device));
+    /// Calls `ask` for the map and each of its paths; the results must be equal. Paths with equal
+    /// results share a row; otherwise each has its own.
+    pub(super) fn add_paths(
+        &mut self,
+        case: &str,
+        fixture: &MapFixture,
+        ask: impl Fn(&Device) -> Reply,
+    ) {
+        let map = ask(&fixture.map);
+        let [first, second] = fixture.paths.each_ref().map(|path| ask(&path.device));
         if first == second {
             return self.add(case, &first, &map, Expected::Same);
         }
-        for (route, single) in stage.routes.iter().zip([first, second]) {
-            let case = format!("{case}, {}", route.name);
+        for (path, single) in fixture.paths.iter().zip([first, second]) {
+            let case = format!("{case}, {}", path.name);
             self.add(case, &single, &map, Expected::Same);
         }
     }
 
-    /// Prints the table; all reasons are below it, each once.
+    /// Prints the table, and each reason once below it.
     pub(super) fn print(&self) {
         let same = self.0.iter().filter(|row| row.same).count();
         println!("guest: {} rows, {same} of them the same", self.0.len());
@@ -93,7 +98,7 @@ impl Table {
                 });
                 same += &format!(" ({})", number + 1);
             }
-            if !row.is_right() {
+            if !row.is_as_expected() {
                 same += ", WRONG";
             }
             line([&row.case, &row.single, &row.map, &same]);
@@ -103,9 +108,9 @@ impl Table {
         }
     }
 
-    /// Fails with the rows that are not what they have to be.
-    pub(super) fn judge(&self) -> Result<()> {
-        let wrong: Vec<_> = self.0.iter().filter(|row| !row.is_right()).collect();
+    /// Fails if a row does not meet its expectation.
+    pub(super) fn check(&self) -> Result<()> {
+        let wrong: Vec<_> = self.0.iter().filter(|row| !row.is_as_expected()).collect();
         let cases: Vec<_> = wrong.iter().map(|row| row.case.as_str()).collect();
         ensure!(
             wrong.is_empty(),
@@ -119,7 +124,7 @@ impl Table {
 }
 
 impl Row {
-    fn is_right(&self) -> bool {
+    fn is_as_expected(&self) -> bool {
         self.same == matches!(self.expected, Expected::Same)
     }
 }
@@ -129,15 +134,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_is_wrong_if_it_is_not_as_expected_either_way() {
+    fn unexpected_equality_and_difference_are_wrong() {
         let mut table = Table::default();
         table.add("same", &1, &1, Expected::Same);
         table.add("known difference", &1, &2, Expected::Different("so it is"));
         table.print();
-        table.judge().unwrap();
+        table.check().unwrap();
         table.add("new difference", &1, &2, Expected::Same);
         table.add("difference gone", &1, &1, Expected::Different("so it was"));
-        let error = table.judge().unwrap_err().to_string();
+        let error = table.check().unwrap_err().to_string();
         assert_eq!(
             error,
             "2 of 4 rows of the table are wrong: new difference; difference gone"

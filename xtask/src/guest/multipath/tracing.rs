@@ -1,4 +1,4 @@
-//! What the helper's trace says of commands on a map: each path that they went by, and multipathd.
+//! Test of the helper's trace of commands on a map: events for each path and for multipathd.
 
 use std::fs;
 use std::path::Path;
@@ -6,42 +6,42 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 
 use super::commands::{register, register_and_ignore};
-use super::lab::KEY;
-use super::stage::Stage;
-use super::through::{ARGUMENTS, Guest, TRACE};
+use super::fault_fixture::KEY;
+use super::fixture::MapFixture;
+use super::helper_client::{ARGUMENTS, HelperClient, TRACE};
 use crate::guest::helper::Helper;
 
-/// How many lines are shown of a trace after a failure.
-const MOST_LINES: usize = 300;
+/// Maximum number of trace lines that are printed after a failure.
+const MAX_LINES: usize = 300;
 
-/// Registers, asks and unregisters, with a trace.
-pub(super) fn run(stage: &Stage, program: &Path) -> Result<()> {
+/// Registers, reads and unregisters with a trace, and checks it.
+pub(super) fn run(fixture: &MapFixture, program: &Path) -> Result<()> {
     let helper = Helper::start_with(program, &ARGUMENTS, &[])?;
-    let mut guest = Guest::connect(&stage.map.path)?;
+    let mut guest = HelperClient::connect(&fixture.map.path)?;
     for reply in [
-        guest.tell(&register_and_ignore(KEY))?,
-        guest.ask(0, 64)?,
-        guest.tell(&register(KEY, 0))?,
+        guest.reserve_out(&register_and_ignore(KEY))?,
+        guest.reserve_in(0, 64)?,
+        guest.reserve_out(&register(KEY, 0))?,
     ] {
         ensure!(reply.is_good(), "{reply}");
     }
     helper.stop()?;
     let trace = fs::read_to_string(TRACE).with_context(|| format!("cannot read {TRACE}"))?;
-    check(&trace, stage).with_context(|| format!("the trace:\n{trace}"))?;
-    println!("guest: the trace has what went by each path, and what multipathd was told");
+    check(&trace, fixture).with_context(|| format!("the trace:\n{trace}"))?;
+    println!("guest: the trace has the events of each path and of multipathd");
     Ok(())
 }
 
-/// The last lines of it.
-pub(super) fn end() -> String {
+/// Returns the last lines of the trace.
+pub(super) fn tail() -> String {
     let trace = fs::read_to_string(TRACE).unwrap_or_else(|error| format!("({TRACE}: {error})"));
     let lines: Vec<_> = trace.lines().collect();
-    lines[lines.len().saturating_sub(MOST_LINES)..].join("\n")
+    lines[lines.len().saturating_sub(MAX_LINES)..].join("\n")
 }
 
-/// Lines with these words have to be there, in this order.
-fn check(trace: &str, stage: &Stage) -> Result<()> {
-    let [one, two] = stage.routes.each_ref().map(|route| route.name.as_str());
+/// Checks that the trace has lines with these words, in this order.
+fn check(trace: &str, fixture: &MapFixture) -> Result<()> {
+    let [one, two] = fixture.paths.each_ref().map(|path| path.name.as_str());
     let path = |path: &str, command: &str| {
         format!(
             "pr_helper_path |path='{path}' {command} result=answered status=0x00 sense=0x000000"
@@ -64,15 +64,15 @@ fn check(trace: &str, stage: &Stage) -> Result<()> {
     ];
     let mut lines = trace.lines();
     for words in expected {
-        let is_it = |line: &str| words.split('|').all(|word| line.contains(word));
+        let has_all = |line: &str| words.split('|').all(|word| line.contains(word));
         ensure!(
-            lines.any(is_it),
-            "there is no line, or not there, with {words:?}"
+            lines.any(has_all),
+            "the trace lacks a line with {words:?}, or it is out of order"
         );
     }
     ensure!(
         trace.contains("request='setprkey map dm-"),
-        "multipathd was not told the key"
+        "the key was not sent to multipathd"
     );
     Ok(())
 }

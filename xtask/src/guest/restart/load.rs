@@ -1,4 +1,4 @@
-//! Clients that ask again and again, and connect again when they have lost their helper.
+//! Clients that send requests continuously, and reconnect when the helper has exited.
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -15,75 +15,78 @@ use scsi_pr::Status;
 
 use crate::guest::helper::SOCKET;
 
-/// How many there are.
+/// Number of clients.
 const CLIENTS: usize = 4;
 
-/// Between two questions, so that the machine's only processor has time for a guest.
-const PAUSE: Duration = Duration::from_millis(10);
+/// Delay between two requests, which leaves time of the only processor to the guest.
+const REQUEST_INTERVAL: Duration = Duration::from_millis(10);
 
-/// READ KEYS, of eight bytes.
+/// READ KEYS with an allocation length of eight bytes.
 const READ_KEYS: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0];
 
-/// Clients at work.
+/// The running clients.
 pub(super) struct Load {
-    is_over: Arc<AtomicBool>,
-    clients: Vec<JoinHandle<Result<Count>>>,
+    stop: Arc<AtomicBool>,
+    clients: Vec<JoinHandle<Result<RequestCounts>>>,
 }
 
-/// What has become of what was asked.
+/// Number of requests by result.
 #[derive(Default)]
-pub(super) struct Count {
-    /// It was answered.
+pub(super) struct RequestCounts {
+    /// Requests with a response.
     pub(super) answered: u64,
-    /// It was on its way when the helper ended.
+    /// Requests that were in flight when the helper exited.
     pub(super) lost: u64,
 }
 
 impl Load {
-    /// They ask about `disk`.
+    /// Starts clients that send requests for `disk`.
     pub(super) fn start(disk: &Path) -> Result<Self> {
-        let is_over = Arc::new(AtomicBool::new(false));
+        let stop = Arc::new(AtomicBool::new(false));
         let client = |_| {
-            let is_over = Arc::clone(&is_over);
+            let stop = Arc::clone(&stop);
             let disk =
                 File::open(disk).with_context(|| format!("cannot open {}", disk.display()))?;
-            Ok(thread::spawn(move || ask(&disk, &is_over)))
+            Ok(thread::spawn(move || run_client(&disk, &stop)))
         };
         let clients: Result<_> = (0..CLIENTS).map(client).collect();
         Ok(Self {
             clients: clients?,
-            is_over,
+            stop,
         })
     }
 
-    /// Ends them. Each has to have had nothing but good answers, and losses.
-    pub(super) fn stop(self) -> Result<Count> {
-        self.is_over.store(true, Ordering::Relaxed);
-        let mut all = Count::default();
+    /// Stops the clients. Every request must have been answered with GOOD or lost.
+    pub(super) fn stop(self) -> Result<RequestCounts> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut total = RequestCounts::default();
         for client in self.clients {
-            let count = client.join().map_err(|_| anyhow!("a client panicked"))??;
-            ensure!(count.answered > 0, "a client was never answered");
-            all.answered += count.answered;
-            all.lost += count.lost;
+            let count = client
+                .join()
+                .map_err(|_| anyhow!("a client thread panicked"))??;
+            ensure!(count.answered > 0, "a client received no response");
+            total.answered += count.answered;
+            total.lost += count.lost;
         }
-        Ok(all)
+        Ok(total)
     }
 }
 
-fn ask(disk: &File, is_over: &AtomicBool) -> Result<Count> {
-    let mut count = Count::default();
-    while !is_over.load(Ordering::Relaxed) {
-        // There is always somebody who listens; whether somebody serves is seen by the greeting.
+fn run_client(disk: &File, stop: &AtomicBool) -> Result<RequestCounts> {
+    let mut count = RequestCounts::default();
+    while !stop.load(Ordering::Relaxed) {
+        // The supervisor's socket always accepts connections; only the greeting shows that a helper
+        // runs.
         let mut client = match Client::connect(Path::new(SOCKET)) {
             Ok(client) => client,
             Err(ClientError::Handshake(_)) => continue,
             Err(error) => return Err(error.into()),
         };
-        while !is_over.load(Ordering::Relaxed) {
+        while !stop.load(Ordering::Relaxed) {
             match client.execute(READ_KEYS, disk.as_fd(), &[]) {
                 Ok(response) if response.status == Status::GOOD => count.answered += 1,
-                Ok(response) => bail!("READ KEYS is answered with {:?}", response.status),
-                // Nothing was sent, so nothing is lost: QEMU sends it again too.
+                Ok(response) => bail!("READ KEYS returned {:?}", response.status),
+                // The request was not sent, so it is not lost; QEMU also sends it again.
                 Err(ClientError::Send(_)) => break,
                 Err(ClientError::Answer(_)) => {
                     count.lost += 1;
@@ -91,7 +94,7 @@ fn ask(disk: &File, is_over: &AtomicBool) -> Result<Count> {
                 }
                 Err(error) => return Err(error.into()),
             }
-            thread::sleep(PAUSE);
+            thread::sleep(REQUEST_INTERVAL);
         }
     }
     Ok(count)

@@ -1,89 +1,94 @@
-//! Answers that are lost: the helper is killed when it has executed a command and is about to say so.
+//! Lost responses: the helper is killed after it has executed a command and before it sends the
+//! response.
 //!
-//! QEMU cannot know what became of the command, and does not send it again. The guest is told that it has failed; it has
-//! to look, or to ask again.
+//! QEMU cannot know whether the command was executed and does not send it again. The guest gets an
+//! error, and must read the state or repeat the command.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use super::supervisor::Supervisor;
+use crate::guest::guest_reservations::{
+    CONFLICT, GUEST_KEY, PORT_KEY, UNIT_ATTENTION, release, reserve,
+};
 use crate::guest::initiator::Initiator;
-use crate::guest::reservations::{CONFLICT, GUEST_KEY, PORT_KEY, UNIT_ATTENTION, release, reserve};
 use crate::guest::strace;
-use crate::process::wait_for_end;
+use crate::process::wait_timeout;
 
-/// `sg_persist` ends with this on ILLEGAL REQUEST, INVALID FIELD IN CDB, which is what QEMU makes of a lost answer.
+/// Exit status of `sg_persist` for ILLEGAL REQUEST, INVALID FIELD IN CDB, which QEMU returns for a
+/// lost response.
 pub(super) const LOST: i32 = 5;
 
-/// And with this on NOT READY.
+/// Exit status of `sg_persist` for NOT READY.
 const NOT_READY: i32 = 2;
 
-/// How long `strace` may take to end with the helper.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Maximum time until `strace` exits after the helper.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Every call that an answer can be sent by ends the helper before it is made.
-const FATAL: &str = "inject=sendto,sendmsg,write,writev:signal=SIGKILL";
+/// Kills the helper before any system call that can send a response.
+const KILL_ON_SEND: &str = "inject=sendto,sendmsg,write,writev:signal=SIGKILL";
 
-/// A command whose answer is lost, and what becomes of it.
-struct Loss {
+/// A command with a lost response, and its effects.
+struct LostResponse {
     arguments: String,
-    /// What the witness asks, and the exit status and text of the answer: the command was executed.
+    /// The witness's query, and its exit status and output, which show that the command was
+    /// executed.
     witness: (&'static str, i32, &'static str),
-    /// The exit status of the same command, sent again.
-    again: i32,
+    /// Exit status of the same command when it is sent again.
+    repeated: i32,
 }
 
-/// The guest is not registered, before and after.
+/// Runs all cases. The guest is not registered before and afterwards.
 pub(super) fn run(
     supervisor: &Supervisor,
     guest: &mut impl Initiator,
     witness: &mut impl Initiator,
 ) -> Result<()> {
-    let lose_each = |guest: &mut _, witness: &mut _, losses: &[Loss]| {
-        losses.iter().try_for_each(|loss| {
-            lose(supervisor, guest, witness, loss).with_context(|| loss.arguments.clone())
+    let run_each = |guest: &mut _, witness: &mut _, cases: &[LostResponse]| {
+        cases.iter().try_for_each(|case| {
+            run_case(supervisor, guest, witness, case).with_context(|| case.arguments.clone())
         })
     };
-    lose_each(guest, witness, &registering_and_reserving())?;
+    run_each(guest, witness, &registering_and_reserving())?;
     witness
         .persist(&format!("--out --register --param-sark={PORT_KEY}"))?
         .expect_code(0)?;
-    lose_each(guest, witness, &fencing())
+    run_each(guest, witness, &fencing())
 }
 
-fn registering_and_reserving() -> [Loss; 4] {
+fn registering_and_reserving() -> [LostResponse; 4] {
     let keys = ("--in --read-keys", 0, GUEST_KEY);
     let reservation = |text| ("--in --read-reservation", 0, text);
     [
-        Loss {
+        LostResponse {
             arguments: format!("--out --register --param-sark={GUEST_KEY}"),
             witness: keys,
-            // Who has a key has to name it, to get another.
-            again: CONFLICT,
+            // A registered port must name its key in REGISTER.
+            repeated: CONFLICT,
         },
-        Loss {
+        LostResponse {
             arguments: format!("--out --register-ignore --param-sark={GUEST_KEY}"),
             witness: keys,
-            again: 0,
+            repeated: 0,
         },
-        Loss {
+        LostResponse {
             arguments: reserve(GUEST_KEY, 5),
             witness: reservation(GUEST_KEY),
-            again: 0,
+            repeated: 0,
         },
-        Loss {
+        LostResponse {
             arguments: release(GUEST_KEY, 5),
             witness: reservation("there is NO reservation held"),
-            again: 0,
+            repeated: 0,
         },
     ]
 }
 
-/// The witness is registered, and preempted.
-fn fencing() -> [Loss; 2] {
+/// Returns the cases in which the witness is registered and preempted.
+fn fencing() -> [LostResponse; 2] {
     [
-        Loss {
+        LostResponse {
             arguments: format!(
                 "--out --preempt --param-rk={GUEST_KEY} --param-sark={PORT_KEY} --prout-type=5"
             ),
@@ -92,39 +97,39 @@ fn fencing() -> [Loss; 2] {
                 UNIT_ATTENTION,
                 "Registrations preempted",
             ),
-            again: CONFLICT,
+            repeated: CONFLICT,
         },
-        Loss {
+        LostResponse {
             arguments: format!("--out --clear --param-rk={GUEST_KEY}"),
             witness: ("--in --read-keys", 0, "NO registered reservation keys"),
-            // Of this target alone: the standard has a conflict here too.
-            again: NOT_READY,
+            // Specific to LIO: the standard requires a conflict here too.
+            repeated: NOT_READY,
         },
     ]
 }
 
-fn lose(
+fn run_case(
     supervisor: &Supervisor,
     guest: &mut impl Initiator,
     witness: &mut impl Initiator,
-    loss: &Loss,
+    case: &LostResponse,
 ) -> Result<()> {
-    // QEMU is connected now, so that an answer is the next thing that the helper has to send.
+    // Connects QEMU to the helper, so that the next data that the helper sends is a response.
     guest.persist("--in --read-keys")?.expect_code(0)?;
-    let before = supervisor.starts();
-    let mut tracer = strace::attach(supervisor.helper()?, FATAL)?;
+    let before = supervisor.start_count();
+    let mut tracer = strace::attach(supervisor.helper()?, KILL_ON_SEND)?;
     guest
-        .persist(&loss.arguments)?
+        .persist(&case.arguments)?
         .expect_code(LOST)?
         .expect_contains("bad field in cdb")?;
-    let ended = wait_for_end(&mut tracer, PATIENCE)?;
-    ended.context("strace did not end with the helper")?;
-    supervisor.wait_for_another(before)?;
-    let (question, code, text) = loss.witness;
+    let exited = wait_timeout(&mut tracer, EXIT_TIMEOUT)?;
+    exited.context("strace did not exit with the helper")?;
+    supervisor.wait_for_restart(before)?;
+    let (query, code, text) = case.witness;
     witness
-        .persist(question)?
+        .persist(query)?
         .expect_code(code)?
         .expect_contains(text)?;
-    guest.persist(&loss.arguments)?.expect_code(loss.again)?;
+    guest.persist(&case.arguments)?.expect_code(case.repeated)?;
     Ok(())
 }

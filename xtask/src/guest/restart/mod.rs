@@ -1,5 +1,5 @@
-//! Scenario `restart`: the helper is killed again and again, while its socket stays open as a service manager keeps it,
-//! and a guest and other clients go on.
+//! Scenario `restart`: the helper is killed repeatedly while its socket stays open, as with a
+//! service manager, and a guest and other clients continue.
 
 mod load;
 mod lost;
@@ -16,28 +16,28 @@ use rustix::process::Signal;
 
 use self::load::Load;
 use self::lost::LOST;
-use self::supervisor::{Supervisor, complaints};
+use self::supervisor::{Supervisor, helper_stderr};
+use super::guest_reservations::{GUEST_KEY, release, reserve};
 use super::helper::SOCKET;
 use super::initiator::{DirectPort, Initiator};
-use super::lio::{Port, Target};
-use super::nested::{self, Accelerator, Nested};
-use super::reservations::{GUEST_KEY, release, reserve};
+use super::lio_target::{Port, Target};
+use super::nested_guest::{self, Accelerator, NestedGuest};
 use super::{Modules, uptime};
 use crate::process::timed;
 
-/// How many times the guest goes through its commands under load.
+/// Number of times that the guest runs its commands under load.
 const ROUNDS: u32 = 15;
 
-/// From one end of the helper to the next.
+/// Time between two kills of the helper.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// How often a command is sent that is lost each time.
+/// Maximum attempts for a command that is lost each time.
 const ATTEMPTS: u32 = 3;
 
-/// `sg_persist` ends with this on ABORTED COMMAND.
+/// Exit status of `sg_persist` for ABORTED COMMAND.
 const ABORTED: i32 = 11;
 
-/// What the host has built for this scenario.
+/// Programs of the host for this scenario.
 #[derive(Args)]
 pub(crate) struct Options {
     /// The helper under test
@@ -46,22 +46,22 @@ pub(crate) struct Options {
     /// The nested guest's kernel
     #[arg(long)]
     kernel: PathBuf,
-    /// The nested guest's first root folder
+    /// The nested guest's initramfs
     #[arg(long)]
     initramfs: PathBuf,
 }
 
-/// A guest with a disk, and other clients with another.
+/// Runs a guest on one disk and other clients on another.
 pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
     let mut target = Target::start(modules)?;
-    let [port, other] = target.unit::<2>()?;
-    let [busy] = target.unit::<1>()?;
-    let accelerator = Accelerator::best(modules);
-    nested::prepare(&options.kernel, &options.initramfs)?;
+    let [port, other] = target.create_unit::<2>()?;
+    let [busy] = target.create_unit::<1>()?;
+    let accelerator = Accelerator::detect(modules);
+    nested_guest::prepare(&options.kernel, &options.initramfs)?;
     println!("guest: target ready after {} s", uptime()?);
     let supervisor = Supervisor::start(&options.helper)?;
     let steps = timed("boot of the nested guest", || {
-        Nested::start(&port.block, accelerator)
+        NestedGuest::start(&port.block, accelerator)
     })
     .and_then(|mut guest| {
         with_service(&supervisor, &mut guest, &other, &busy)?;
@@ -70,12 +70,12 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
         guest.stop()
     });
     if steps.is_err() {
-        eprintln!("guest: the helpers' stderr:\n{}", complaints());
+        eprintln!("guest: the helpers' stderr:\n{}", helper_stderr());
     }
     steps
 }
 
-/// The helper ends in all manners, and there is always another one.
+/// Ends the helper in several ways; the supervisor starts it again.
 fn with_service(
     supervisor: &Supervisor,
     guest: &mut impl Initiator,
@@ -83,7 +83,7 @@ fn with_service(
     busy: &Port,
 ) -> Result<()> {
     let mut witness = DirectPort(other);
-    timed("answers that are lost", || {
+    timed("lost responses", || {
         lost::run(supervisor, guest, &mut witness)
     })?;
     guest
@@ -96,16 +96,16 @@ fn with_service(
     let lost = timed("killed under load", || {
         under_load(supervisor, guest, Signal::KILL)
     })?;
-    say(&load.stop()?, lost);
+    print_counts(&load.stop()?, lost);
     let load = Load::start(&busy.block)?;
     let lost = timed("restarted under load", || {
         under_load(supervisor, guest, Signal::TERM)
     })?;
-    let others = load.stop()?;
-    say(&others, lost);
+    let counts = load.stop()?;
+    print_counts(&counts, lost);
     ensure!(
-        lost == 0 && others.lost == 0,
-        "a helper that is asked to end loses commands"
+        lost == 0 && counts.lost == 0,
+        "commands were lost although the helper was stopped with SIGTERM"
     );
     witness
         .persist("--in --read-keys")?
@@ -114,14 +114,15 @@ fn with_service(
     Ok(())
 }
 
-/// QEMU tries for some seconds, and then lets the guest know. As soon as there is a helper again, it connects.
+/// QEMU retries for some seconds and then returns an error to the guest. It reconnects as soon as a
+/// helper runs again.
 fn without_service(helper: &Path, guest: &mut impl Initiator) -> Result<()> {
     guest
         .persist("--in --read-keys")?
         .expect_code(ABORTED)?
         .expect_contains("Aborted command")?;
     let supervisor = Supervisor::start(helper)?;
-    nested::give(Path::new(SOCKET))?;
+    nested_guest::chown_to_qemu(Path::new(SOCKET))?;
     guest
         .persist("--in --read-keys")?
         .expect_code(0)?
@@ -129,14 +130,14 @@ fn without_service(helper: &Path, guest: &mut impl Initiator) -> Result<()> {
     supervisor.stop()
 }
 
-fn say(others: &load::Count, lost: u32) {
+fn print_counts(counts: &load::RequestCounts, lost: u32) {
     println!(
-        "guest: of the guest's commands {lost} lost; of the other clients' {} answered, {} lost",
-        others.answered, others.lost
+        "guest: commands of the guest: {lost} lost; of the other clients: {} answered, {} lost",
+        counts.answered, counts.lost
     );
 }
 
-/// What the guest sends, over and over: each is GOOD, and stays so if it is sent again.
+/// Returns the guest's commands. Each returns GOOD, also when it is repeated.
 fn commands() -> [String; 4] {
     [
         "--in --read-keys".to_owned(),
@@ -146,7 +147,7 @@ fn commands() -> [String; 4] {
     ]
 }
 
-/// QEMU finds its connection gone before a command is on its way, and the guest notices nothing.
+/// QEMU detects the closed connection before it sends a command, so the guest does not notice.
 fn between_commands(supervisor: &Supervisor, guest: &mut impl Initiator) -> Result<()> {
     for _ in 0..3 {
         for command in commands() {
@@ -157,47 +158,48 @@ fn between_commands(supervisor: &Supervisor, guest: &mut impl Initiator) -> Resu
     Ok(())
 }
 
-/// The helper ends once in a second, whatever it is doing. A command that is on its way then may be lost, and is GOOD when
-/// it is sent again. Another one is not. Gives how many were lost.
+/// Ends the helper once a second, whatever it is doing. Only a command in flight can be lost, and
+/// it returns GOOD when it is repeated. Returns the number of lost commands.
 fn under_load(supervisor: &Supervisor, guest: &mut impl Initiator, signal: Signal) -> Result<u32> {
-    let is_over = AtomicBool::new(false);
-    let before = supervisor.starts();
+    let stop = AtomicBool::new(false);
+    let before = supervisor.start_count();
     let lost = thread::scope(|scope| {
         let killer = scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 thread::sleep(PERIOD);
                 supervisor.replace(signal)?;
             }
             Ok(())
         });
         let lost = (0..ROUNDS).try_fold(0, |lost, _| Ok(lost + one_round(guest)?));
-        is_over.store(true, Ordering::Relaxed);
-        let killed: Result<()> = killer.join().map_err(|_| anyhow!("the killer panicked"))?;
+        stop.store(true, Ordering::Relaxed);
+        let killed: Result<()> = killer
+            .join()
+            .map_err(|_| anyhow!("the thread that ends the helper panicked"))?;
         killed.and(lost)
     })?;
-    let ends = supervisor.starts() - before;
+    let ends = supervisor.start_count() - before;
     let commands = ROUNDS * 4;
-    println!("guest: {commands} commands of the guest's, {ends} ends of the helper");
-    ensure!(lost <= ends, "more commands are lost than helpers ended");
+    println!("guest: {commands} commands of the guest, {ends} restarts of the helper");
+    ensure!(lost <= ends, "more commands were lost than helpers ended");
     Ok(lost)
 }
 
-/// How many commands were lost.
+/// Runs the commands once. Returns the number of lost commands.
 fn one_round(guest: &mut impl Initiator) -> Result<u32> {
-    let mut all = 0;
+    let mut total = 0;
     for command in commands() {
-        let lost =
-            (0..ATTEMPTS)
-                .map(|_| guest.persist(&command))
-                .find_map(|outcome| match outcome {
-                    Ok(outcome) if outcome.is(LOST) => {
-                        all += 1;
-                        None
-                    }
-                    other => Some(other),
-                });
-        lost.context("a command is lost again and again")??
+        let lost = (0..ATTEMPTS)
+            .map(|_| guest.persist(&command))
+            .find_map(|output| match output {
+                Ok(output) if output.has_code(LOST) => {
+                    total += 1;
+                    None
+                }
+                other => Some(other),
+            });
+        lost.context("a command was lost in each attempt")??
             .expect_code(0)?;
     }
-    Ok(all)
+    Ok(total)
 }

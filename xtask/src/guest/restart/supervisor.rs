@@ -1,5 +1,5 @@
-//! A service manager in small, as systemd is with `Restart=always`: it holds the socket, hands it to the helper, and
-//! starts the helper anew whenever that ends.
+//! A minimal service manager, like systemd with `Restart=always`: it holds the listening socket,
+//! passes it to the helper, and restarts the helper when it exits.
 //!
 //! Source: `sd_listen_fds(3)`.
 
@@ -18,41 +18,41 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::guest::helper::SOCKET;
 use crate::process::poll;
 
-/// The shell makes the socket, its standard input, descriptor 3. It alone knows its number, which stays the helper's.
-const HAND_OVER: &str = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$; \
+/// The shell moves the socket from its stdin to descriptor 3. Only the shell knows its process ID,
+/// which the helper inherits by `exec`.
+const PASS_SOCKET: &str = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$; \
     export LISTEN_FDS LISTEN_PID; exec \"$0\"";
 
-const COMPLAINTS: &str = "/run/supervised.stderr";
+const STDERR: &str = "/run/supervised.stderr";
 
-/// How long a helper may take to end, and the next one to be there.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Maximum time until a helper exits and the next one runs.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The helper as a service whose socket is always open.
+/// The helper as a service with a socket that is always open.
 pub(super) struct Supervisor {
     service: Arc<Mutex<Service>>,
     thread: JoinHandle<Result<ExitStatus>>,
 }
 
-/// What the thread that waits for the helper shares with who kills it.
+/// State shared between the waiting thread and the callers.
 struct Service {
-    /// The one that runs, if one does.
+    /// The running helper.
     helper: Option<Pid>,
-    starts: u32,
-    is_wanted: bool,
+    start_count: u32,
+    restart: bool,
 }
 
 impl Supervisor {
-    /// Makes the socket and starts the first helper.
+    /// Creates the socket and starts the first helper.
     pub(super) fn start(program: &Path) -> Result<Self> {
-        let folder = Path::new(SOCKET).parent().context("no folder")?;
-        fs::create_dir_all(folder)
-            .with_context(|| format!("cannot create {}", folder.display()))?;
+        let dir = Path::new(SOCKET).parent().context("no parent directory")?;
+        fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let socket =
             UnixListener::bind(SOCKET).with_context(|| format!("cannot listen on {SOCKET}"))?;
         let service = Arc::new(Mutex::new(Service {
             helper: None,
-            starts: 0,
-            is_wanted: true,
+            start_count: 0,
+            restart: true,
         }));
         let shared = Arc::clone(&service);
         let program = program.to_owned();
@@ -60,48 +60,49 @@ impl Supervisor {
         Ok(Self { service, thread })
     }
 
-    /// The helper that runs.
+    /// Returns the running helper.
     pub(super) fn helper(&self) -> Result<Pid> {
-        let running = poll(PATIENCE, || Ok(lock(&self.service).helper))?;
-        running.with_context(|| format!("no helper runs: {}", complaints()))
+        let running = poll(TIMEOUT, || Ok(lock(&self.service).helper))?;
+        running.with_context(|| format!("no helper is running: {}", helper_stderr()))
     }
 
-    /// Ends the helper by a signal, and waits until there is another one.
+    /// Ends the helper with a signal and waits for the next one.
     pub(super) fn replace(&self, signal: Signal) -> Result<()> {
-        let before = self.starts();
+        let before = self.start_count();
         kill_process(self.helper()?, signal).context("cannot signal the helper")?;
-        self.wait_for_another(before)
+        self.wait_for_restart(before)
     }
 
-    /// How many helpers have been started.
-    pub(super) fn starts(&self) -> u32 {
-        lock(&self.service).starts
+    /// Returns the number of started helpers.
+    pub(super) fn start_count(&self) -> u32 {
+        lock(&self.service).start_count
     }
 
-    /// Waits until more helpers have been started than there were.
-    pub(super) fn wait_for_another(&self, before: u32) -> Result<()> {
-        let replaced = poll(PATIENCE, || Ok((self.starts() > before).then_some(())))?;
-        replaced.with_context(|| format!("there is no other helper: {}", complaints()))
+    /// Waits until more than `before` helpers have been started.
+    pub(super) fn wait_for_restart(&self, before: u32) -> Result<()> {
+        let replaced = poll(TIMEOUT, || Ok((self.start_count() > before).then_some(())))?;
+        replaced.with_context(|| format!("the helper was not restarted: {}", helper_stderr()))
     }
 
-    /// Ends the service. The last helper ends with status 0, and leaves the socket to whom it belongs.
+    /// Stops the service. The last helper must exit with status 0 and must not remove the inherited
+    /// socket.
     pub(super) fn stop(self) -> Result<()> {
-        lock(&self.service).is_wanted = false;
+        lock(&self.service).restart = false;
         kill_process(self.helper()?, Signal::TERM).context("cannot stop the helper")?;
-        let end = self.thread.join();
-        let status = end.map_err(|_| anyhow!("the supervisor panicked"))??;
+        let result = self.thread.join();
+        let status = result.map_err(|_| anyhow!("the supervisor thread panicked"))??;
         ensure!(
             status.success(),
-            "the helper ended with {status}: {}",
-            complaints()
+            "the helper exited with {status}: {}",
+            helper_stderr()
         );
-        fs::remove_file(SOCKET).context("the helper has removed a socket that is not its own")
+        fs::remove_file(SOCKET).context("the helper removed an inherited socket")
     }
 }
 
-/// What the helpers have said.
-pub(super) fn complaints() -> String {
-    fs::read_to_string(COMPLAINTS).unwrap_or_else(|error| format!("({COMPLAINTS}: {error})"))
+/// Returns the stderr of all helpers.
+pub(super) fn helper_stderr() -> String {
+    fs::read_to_string(STDERR).unwrap_or_else(|error| format!("({STDERR}: {error})"))
 }
 
 fn supervise(service: &Mutex<Service>, socket: &OwnedFd, program: &Path) -> Result<ExitStatus> {
@@ -110,24 +111,24 @@ fn supervise(service: &Mutex<Service>, socket: &OwnedFd, program: &Path) -> Resu
         {
             let mut service = lock(service);
             service.helper = Some(Pid::from_child(&helper));
-            service.starts += 1;
+            service.start_count += 1;
         }
         let status = helper.wait().context("cannot wait for the helper")?;
         let mut service = lock(service);
         service.helper = None;
-        if !service.is_wanted {
+        if !service.restart {
             return Ok(status);
         }
     }
 }
 
 fn launch(socket: &OwnedFd, program: &Path) -> Result<Child> {
-    let complaints = File::options().create(true).append(true).open(COMPLAINTS);
+    let helper_stderr = File::options().create(true).append(true).open(STDERR);
     Command::new("sh")
-        .args(["-c", HAND_OVER])
+        .args(["-c", PASS_SOCKET])
         .arg(program)
         .stdin(Stdio::from(socket.try_clone()?))
-        .stderr(complaints.with_context(|| format!("cannot open {COMPLAINTS}"))?)
+        .stderr(helper_stderr.with_context(|| format!("cannot open {STDERR}"))?)
         .spawn()
         .context("cannot start sh")
 }

@@ -1,0 +1,115 @@
+//! Tests that the help, the man pages, the documents and the completions have every option.
+
+use clap::{Command, CommandFactory as _};
+use qemu_pr_helper::cli::Options;
+
+use super::source_date::SourceDate;
+use super::{completions, man};
+
+/// Returns the visible options of a command and its subcommands, each with the name of the
+/// command's man page. The options include clap's own (help and version).
+fn options(command: &Command, page: &str) -> Vec<(String, String)> {
+    let command_line = command
+        .get_arguments()
+        .filter(|argument| !argument.is_hide_set());
+    let is_builtin = command_line
+        .filter_map(|argument| Some((page.to_owned(), format!("--{}", argument.get_long()?))));
+    let inner = command.get_subcommands();
+    let inner = inner.filter(|command| command.get_name() != "help");
+    is_builtin
+        .chain(inner.flat_map(|command| {
+            let page = format!("{page}-{}", command.get_name());
+            options(command, &page)
+        }))
+        .collect()
+}
+
+fn helper() -> Command {
+    let mut command = Options::command();
+    command.build();
+    command
+}
+
+fn client() -> Command {
+    let mut command = prhctl::command_line();
+    command.build();
+    command
+}
+
+/// Returns whether a text contains this option, and not only a longer one.
+fn has(text: &str, option: &str) -> bool {
+    let is_word =
+        |rest: &str| rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '-');
+    text.match_indices(option)
+        .any(|(at, _)| !is_word(&text[at + option.len()..]))
+}
+
+#[test]
+fn help_and_documents_have_every_option() {
+    let is_builtin = |option: &str| ["--help", "--version"].contains(&option);
+    let readme = include_str!("../../../README.md");
+    let (_, table) = readme.split_once("| option | meaning |").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let help = helper().render_long_help().to_string();
+    let named = options(&helper(), "qemu-pr-helper");
+    assert!(named.len() >= 20);
+    for (_, option) in named {
+        assert!(has(&help, &option), "--help lacks {option}");
+    }
+    let document = include_str!("../../../docs/prhctl.md");
+    for (page, option) in options(&client(), "prhctl") {
+        let is_present = is_builtin(&option) || has(document, &option);
+        assert!(is_present, "docs/prhctl.md lacks {option} of {page}");
+    }
+}
+
+#[test]
+fn pages_have_every_option() {
+    let pages = man::pages(&SourceDate { time: 0 });
+    let helper = options(&helper(), "qemu-pr-helper");
+    for (name, option) in helper.into_iter().chain(options(&client(), "prhctl")) {
+        let page = pages
+            .iter()
+            .find(|page| page.name.rsplit_once('.').unwrap().0 == name)
+            .unwrap_or_else(|| panic!("no page {name}"));
+        let option = option.replace('-', "\\-");
+        assert!(has(&page.text, &option), "{} lacks {option}", page.name);
+    }
+}
+
+#[test]
+fn completions_have_every_option() {
+    for script in completions::scripts() {
+        let command = match script.program {
+            "prhctl" => client(),
+            _ => helper(),
+        };
+        let text = String::from_utf8(script.text).unwrap();
+        for (_, option) in options(&command, script.program) {
+            // The completions of fish name options without dashes.
+            let name = option.trim_start_matches('-').to_owned();
+            let fish = format!("-l {name}");
+            let is_present = has(&text, &option) || has(&text, &fish);
+            assert!(
+                is_present,
+                "{}, {}: no {option}",
+                script.program, script.shell
+            );
+        }
+    }
+}
+
+#[test]
+fn completions_are_valid_shell_syntax() {
+    let dir = tempfile::tempdir().unwrap();
+    for script in completions::scripts() {
+        let shell = script.shell.to_string();
+        if crate::process::find(&shell).is_none() {
+            println!("skipped: no {shell}");
+            continue;
+        }
+        let path = dir.path().join(&shell);
+        std::fs::write(&path, script.text).unwrap();
+        crate::process::output(crate::process::command(&shell).arg("-n").arg(path)).unwrap();
+    }
+}

@@ -1,0 +1,180 @@
+//! Runs the scenarios through the helper on a single path and on a map, and compares each step.
+
+use std::fmt;
+
+use anyhow::Result;
+
+use super::device::{Device, Reply};
+use super::endpoint::{Endpoint, registrations};
+use super::expected_pr_in::{ALLOCATIONS, Nexuses, Replies};
+use super::scenarios::{self, Scenario, Step};
+use super::table::{Expected, Table};
+
+/// Names of the valid service actions of PERSISTENT RESERVE IN.
+const ACTIONS: [&str; 4] = [
+    "READ KEYS",
+    "READ RESERVATION",
+    "REPORT CAPABILITIES",
+    "READ FULL STATUS",
+];
+
+/// A reserved service action.
+const RESERVED: u8 = 0x1f;
+
+/// A command's reply, and the unit attentions of the other host after it.
+#[derive(PartialEq, Eq)]
+struct Observation {
+    reply: Reply,
+    unit_attentions: Vec<Reply>,
+}
+
+impl fmt::Display for Observation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.reply)?;
+        for unit_attentions in &self.unit_attentions {
+            write!(f, ", other host: {unit_attentions}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs all scenarios and adds rows to the table.
+pub(super) fn run(single: &mut Endpoint, map: &mut Endpoint, table: &mut Table) -> Result<()> {
+    let mut count = 0;
+    for scenario in scenarios::all() {
+        count += run_scenario(&scenario, single, map, table)?;
+    }
+    println!(
+        "guest: {count} replies of PERSISTENT RESERVE IN compared with direct replies of a path"
+    );
+    Ok(())
+}
+
+fn run_scenario(
+    scenario: &Scenario,
+    single: &mut Endpoint,
+    map: &mut Endpoint,
+    table: &mut Table,
+) -> Result<usize> {
+    for endpoint in [&mut *single, &mut *map] {
+        endpoint.clean()?;
+    }
+    let name = &scenario.name;
+    let mut generations = [None, None];
+    let mut count = 0;
+    for step in &scenario.steps {
+        match step {
+            Step::Guest(what, make) => {
+                let [one, two] = [&mut *single, &mut *map].map(|endpoint| {
+                    let order = make(endpoint);
+                    let reply = endpoint.guest.reserve_out(&order)?;
+                    let unit_attentions = endpoint.other.1.unit_attentions()?;
+                    anyhow::Ok(Observation {
+                        reply,
+                        unit_attentions,
+                    })
+                });
+                table.add(format!("{name}: {what}"), &one?, &two?, Expected::Same);
+            }
+            Step::Other(what, order) => {
+                let [one, two] =
+                    [&*single, &*map].map(|endpoint| endpoint.other.1.reserve_out(order));
+                let case = format!("{name}: other host: {what}");
+                table.add(case, &one, &two, Expected::Same);
+                // The guest's unit attentions have a table of their own.
+                single.drain_guest()?;
+                map.drain_guest()?;
+            }
+            Step::State => count += compare_state(name, single, map, &mut generations, table)?,
+        }
+    }
+    Ok(count)
+}
+
+/// Reads the state with all service actions and compares it; also compares it with replies of the
+/// paths without the helper.
+fn compare_state(
+    scenario: &str,
+    single: &mut Endpoint,
+    map: &mut Endpoint,
+    generations: &mut [Option<u32>; 2],
+    table: &mut Table,
+) -> Result<usize> {
+    let nexuses = nexuses(single, map)?;
+    let mut count = 0;
+    for action in (0..4).chain([RESERVED]) {
+        let what = ACTIONS.get(usize::from(action)).unwrap_or(&"reserved");
+        let [one, two] = [&mut *single, &mut *map].map(|endpoint| {
+            let reply = read_in(action, |allocation| {
+                endpoint.guest.reserve_in(action, allocation)
+            })?;
+            let direct = read_directly(action, &endpoint.paths[0].1)?;
+            anyhow::Ok((reply, direct))
+        });
+        let (one, two) = (one?, two?);
+        for (label, (reply, direct)) in [("single", &one), ("map", &two)] {
+            count += reply.replies.len();
+            if reply != direct {
+                let case = format!("{scenario}: {what}, {label}: directly | through the helper");
+                table.add(case, direct, reply, Expected::Same);
+            }
+        }
+        let expected = nexuses.expect(&one.0, &two.0);
+        table.add(format!("{scenario}: {what}"), &one.0, &two.0, expected);
+        if action == 0 {
+            let now = [one.0.generation(), two.0.generation()];
+            compare_generations(scenario, *generations, now, table);
+            *generations = now;
+        }
+    }
+    Ok(count)
+}
+
+/// Compares PRgeneration: if it increases at one endpoint, it must increase at the other.
+fn compare_generations(
+    scenario: &str,
+    before: [Option<u32>; 2],
+    now: [Option<u32>; 2],
+    table: &mut Table,
+) {
+    if before == [None, None] {
+        return;
+    }
+    let [single, map] = [0, 1].map(|endpoint| match before[endpoint] == now[endpoint] {
+        true => "unchanged",
+        false => "increased",
+    });
+    table.add(
+        format!("{scenario}: PRgeneration"),
+        &single,
+        &map,
+        Expected::Same,
+    );
+}
+
+fn nexuses(single: &Endpoint, map: &Endpoint) -> Result<Nexuses> {
+    let (number, path) = &single.paths[0];
+    let key = registrations(path)?
+        .descriptors
+        .iter()
+        .find(|one| super::expected_pr_in::port_of(one) == Some(*number))
+        .map(|one| one.key.get());
+    Ok(Nexuses {
+        single: *number,
+        map: map.paths.iter().map(|(number, _)| *number).collect(),
+        others: [single.other.0, map.other.0],
+        key,
+    })
+}
+
+fn read_in(action: u8, mut read_in: impl FnMut(u16) -> Result<Reply>) -> Result<Replies> {
+    let replies = ALLOCATIONS.map(&mut read_in).into_iter();
+    Ok(Replies {
+        action,
+        replies: replies.collect::<Result<_>>()?,
+    })
+}
+
+fn read_directly(action: u8, path: &Device) -> Result<Replies> {
+    read_in(action, |allocation| Ok(path.reserve_in(action, allocation)))
+}
