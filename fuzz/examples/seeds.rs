@@ -50,11 +50,11 @@ fn main() -> Result<()> {
 }
 
 fn write(target: &str, name: &str, parts: &[&[u8]]) -> Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("corpus")
         .join(target);
-    fs::create_dir_all(&folder)?;
-    fs::write(folder.join(name), parts.concat()).with_context(|| format!("cannot write {name}"))
+    fs::create_dir_all(&dir)?;
+    fs::write(dir.join(name), parts.concat()).with_context(|| format!("cannot write {name}"))
 }
 
 /// Writes seeds for `prhctl decode` with text and JSON output; the second byte selects the kind.
@@ -251,7 +251,7 @@ fn messages() -> Result<()> {
 }
 
 fn soft_luns() -> Result<()> {
-    let folder = tempfile::tempdir()?;
+    let dir = tempfile::tempdir()?;
     let port = |name: &str, initiator: &str, port: u16| -> Result<Port> {
         Ok(Port {
             name: name.parse()?,
@@ -265,11 +265,7 @@ fn soft_luns() -> Result<()> {
         port("a", "sas,0000000000000001", 1)?,
         port("b", NAMES[5], 2)?,
     ];
-    let lun = Lun::create(
-        &folder.path().join("lun"),
-        ports,
-        SupportedFeatures::default(),
-    )?;
+    let lun = Lun::create(&dir.path().join("lun"), ports, SupportedFeatures::default())?;
     let (first, second) = ("a".parse()?, "b".parse()?);
     write_lun(&lun, "clean")?;
 

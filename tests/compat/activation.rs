@@ -51,7 +51,7 @@ pub(crate) fn cases() -> Vec<Case> {
     for (name, environment) in VALID {
         cases.push(Case::new(format!("{name}_is_served"), move |helper| {
             let scratch = Scratch::new()?;
-            let mut running = launch_activated(helper, &scratch, environment)?.start()?;
+            let mut running = activated_command(helper, &scratch, environment)?.start()?;
             running.client()?;
             ensure!(running.terminate()?.success());
             Ok(())
@@ -82,14 +82,14 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// Prepares a helper that has a listening socket at descriptor 3, with `environment`.
-pub(crate) fn launch_activated<'a>(
+pub(crate) fn activated_command<'a>(
     helper: &'a Helper,
     scratch: &'a Scratch,
     environment: &str,
 ) -> Result<HelperCommand<'a>> {
     let listener = UnixListener::bind(scratch.path("given"))?;
-    let launch = with_descriptor(helper, scratch, listener, environment);
-    Ok(launch.connect_to(scratch.path("given")))
+    let command = with_descriptor(helper, scratch, listener, environment);
+    Ok(command.connect_to(scratch.path("given")))
 }
 
 fn with_descriptor<'a>(
@@ -100,7 +100,7 @@ fn with_descriptor<'a>(
 ) -> HelperCommand<'a> {
     let pre_exec_shell = format!("exec 3<&0 0</dev/null; export {environment};");
     helper
-        .launch(scratch)
+        .command(scratch)
         .stdin(descriptor)
         .pre_exec_shell(&pre_exec_shell)
 }
@@ -110,9 +110,9 @@ pub(crate) const ACTIVATED: &str = VALID[0].1;
 
 fn is_ignored(helper: &Helper, environment: &str) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = launch_activated(helper, &scratch, environment)?;
-    let launch = launch.arg("-k").arg(scratch.socket());
-    let mut running = launch.connect_to(scratch.socket()).start()?;
+    let command = activated_command(helper, &scratch, environment)?;
+    let command = command.arg("-k").arg(scratch.socket());
+    let mut running = command.connect_to(scratch.socket()).start()?;
     ensure!(running.terminate()?.success());
     ensure!(scratch.names()? == ["given"], "{:?}", scratch.names()?);
     Ok(())
@@ -120,7 +120,7 @@ fn is_ignored(helper: &Helper, environment: &str) -> Result<()> {
 
 fn socket_stays(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut running = launch_activated(helper, &scratch, ACTIVATED)?.start()?;
+    let mut running = activated_command(helper, &scratch, ACTIVATED)?.start()?;
     ensure!(running.terminate()?.success());
     ensure!(scratch.names()? == ["given"], "{:?}", scratch.names()?);
     Ok(())
@@ -129,18 +129,18 @@ fn socket_stays(helper: &Helper) -> Result<()> {
 /// A client can connect before the helper starts, as with socket activation.
 fn waiting_client(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = launch_activated(helper, &scratch, ACTIVATED)?;
+    let command = activated_command(helper, &scratch, ACTIVATED)?;
     let mut client = Client::connect(&scratch.path("given"))?;
     client.send(&[0; 4])?;
-    let _running = launch.spawn()?;
+    let _running = command.spawn()?;
     ensure!(client.receive(4)? == [0; 4]);
     Ok(())
 }
 
 fn socket_option(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = launch_activated(helper, &scratch, ACTIVATED)?;
-    let finished = launch.arg("-k").arg(scratch.socket()).finish()?;
+    let command = activated_command(helper, &scratch, ACTIVATED)?;
+    let finished = command.arg("-k").arg(scratch.socket()).finish()?;
     finished.expect_failure("socket activation")?;
     ensure!(scratch.names()? == ["given"], "{:?}", scratch.names()?);
     Ok(())
@@ -148,8 +148,8 @@ fn socket_option(helper: &Helper) -> Result<()> {
 
 fn relative_socket_option(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = launch_activated(helper, &scratch, ACTIVATED)?;
-    launch
+    let command = activated_command(helper, &scratch, ACTIVATED)?;
+    command
         .args(["-k", "relative"])
         .finish()?
         .expect_failure("absolute")
@@ -157,7 +157,7 @@ fn relative_socket_option(helper: &Helper) -> Result<()> {
 
 fn version(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    launch_activated(helper, &scratch, ACTIVATED)?
+    activated_command(helper, &scratch, ACTIVATED)?
         .arg("-V")
         .finish()?
         .expect_success()
@@ -165,8 +165,8 @@ fn version(helper: &Helper) -> Result<()> {
 
 fn pidfile(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = launch_activated(helper, &scratch, ACTIVATED)?.args(["-f", "pid"]);
-    let running = launch.start()?;
+    let command = activated_command(helper, &scratch, ACTIVATED)?.args(["-f", "pid"]);
+    let running = command.start()?;
     let content = fs::read_to_string(scratch.path("pid"))?;
     ensure!(content == format!("{}\n", running.pid()), "{content:?}");
     Ok(())
@@ -175,14 +175,14 @@ fn pidfile(helper: &Helper) -> Result<()> {
 fn two_descriptors(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let environment = "LISTEN_PID=$$ LISTEN_FDS=2; exec 4<&3";
-    let finished = launch_activated(helper, &scratch, environment)?.finish()?;
+    let finished = activated_command(helper, &scratch, environment)?.finish()?;
     finished.expect_failure("activation")
 }
 
 fn closed_second(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let environment = "LISTEN_PID=$$ LISTEN_FDS=2; exec 4<&-";
-    launch_activated(helper, &scratch, environment)?
+    activated_command(helper, &scratch, environment)?
         .finish()?
         .expect_failure("activation")
 }
@@ -190,7 +190,7 @@ fn closed_second(helper: &Helper) -> Result<()> {
 fn closed_descriptor(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let environment = "LISTEN_PID=$$ LISTEN_FDS=1; exec 3<&-";
-    launch_activated(helper, &scratch, environment)?
+    activated_command(helper, &scratch, environment)?
         .finish()?
         .expect_failure("activation")
 }
@@ -198,8 +198,8 @@ fn closed_descriptor(helper: &Helper) -> Result<()> {
 fn regular_file(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let file = File::create(scratch.path("file"))?;
-    let launch = with_descriptor(helper, &scratch, file, ACTIVATED);
-    launch.finish()?.expect_failure("activation")
+    let command = with_descriptor(helper, &scratch, file, ACTIVATED);
+    command.finish()?.expect_failure("activation")
 }
 
 /// Invalid numbers. The exact failure is not specified.
@@ -208,8 +208,8 @@ fn invalid_numbers(helper: &Helper) -> Result<()> {
         let scratch = Scratch::new()?;
         let environment = format!("LISTEN_PID=$$ LISTEN_FDS={number}");
         let listener = TcpListener::bind("127.0.0.1:0")?;
-        let launch = with_descriptor(helper, &scratch, listener, &environment);
-        let finished = launch.arg("-k").arg(scratch.socket()).finish()?;
+        let command = with_descriptor(helper, &scratch, listener, &environment);
+        let finished = command.arg("-k").arg(scratch.socket()).finish()?;
         ensure!(!finished.status.success(), "{number}: {finished:?}");
         ensure!(!finished.stderr.is_empty(), "{number}: {finished:?}");
     }
@@ -219,7 +219,7 @@ fn invalid_numbers(helper: &Helper) -> Result<()> {
 fn other_descriptors(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let environment = format!("{ACTIVATED}; exec 7>kept");
-    let running = launch_activated(helper, &scratch, &environment)?.start()?;
+    let running = activated_command(helper, &scratch, &environment)?.start()?;
     let link = format!("/proc/{}/fd/7", running.pid());
     wait_until("the descriptor", || {
         Ok(fs::read_link(&link)? == scratch.path("kept"))
@@ -231,11 +231,11 @@ fn network_socket(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    let launch = with_descriptor(helper, &scratch, listener, ACTIVATED);
+    let command = with_descriptor(helper, &scratch, listener, ACTIVATED);
     if helper.differs(Row::ActivationSocket) {
-        return launch.finish()?.expect_failure("Unix");
+        return command.finish()?.expect_failure("Unix");
     }
-    let _running = launch.spawn()?;
+    let _running = command.spawn()?;
     let mut client = TcpStream::connect(address)?;
     client.set_read_timeout(Some(TIMEOUT))?;
     let mut greeting = [0xff; 4];

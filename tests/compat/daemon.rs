@@ -48,12 +48,12 @@ impl Daemon {
         option: &str,
         pre_exec_shell: &str,
     ) -> Result<Self> {
-        let launch = helper.launch_serving(scratch).arg(option);
-        let launch = launch
+        let command = helper.serving_command(scratch).arg(option);
+        let command = command
             .arg("-f")
             .arg(scratch.path("pid"))
             .pre_exec_shell(pre_exec_shell);
-        let finished = launch.finish()?;
+        let finished = command.finish()?;
         ensure!(finished.status.success(), "{finished:?}");
         let daemon = Self::from_pidfile(&scratch.path("pid"))?;
         finished.expect_success()?;
@@ -174,8 +174,10 @@ fn sigterm(helper: &Helper) -> Result<()> {
 
 fn unreachable_socket(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = helper.launch(&scratch).args(["-d", "-k", "/no/such/dir/s"]);
-    let finished = launch.arg("-f").arg(scratch.path("pid")).finish()?;
+    let command = helper
+        .command(&scratch)
+        .args(["-d", "-k", "/no/such/dir/s"]);
+    let finished = command.arg("-f").arg(scratch.path("pid")).finish()?;
     finished.expect_failure("/no/such/dir/s")?;
     ensure!(scratch.names()?.is_empty(), "{:?}", scratch.names()?);
     Ok(())
@@ -186,12 +188,12 @@ fn relative_pidfile(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let unique = scratch.dir().file_name().context("no name")?;
     let pidfile = Path::new("/").join(unique);
-    let launch = helper
-        .launch_serving(&scratch)
+    let command = helper
+        .serving_command(&scratch)
         .arg("-d")
         .arg("-f")
         .arg(unique);
-    let finished = launch.finish()?;
+    let finished = command.finish()?;
     // Create the guard first, so that no daemon and no file in the root directory remain after an
     // error.
     let daemon = Daemon::from_pidfile(&pidfile);
@@ -206,11 +208,14 @@ fn relative_pidfile(helper: &Helper) -> Result<()> {
 fn locked_pidfile(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let first = helper
-        .launch_serving(&scratch)
+        .serving_command(&scratch)
         .args(["-f", "pid"])
         .start()?;
-    let launch = helper.launch(&scratch).arg("-k").arg(scratch.path("other"));
-    let finished = launch
+    let command = helper
+        .command(&scratch)
+        .arg("-k")
+        .arg(scratch.path("other"));
+    let finished = command
         .arg("-d")
         .arg("-f")
         .arg(scratch.path("pid"))
@@ -223,10 +228,10 @@ fn locked_pidfile(helper: &Helper) -> Result<()> {
 
 fn unwritable_pidfile(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = helper
-        .launch_serving(&scratch)
+    let command = helper
+        .serving_command(&scratch)
         .args(["-d", "-f", "/no/such/dir/p"]);
-    late_error(helper, &launch.finish()?, "/no/such/dir/p")
+    late_error(helper, &command.finish()?, "/no/such/dir/p")
 }
 
 /// Checks the output of the parent of a daemon that cannot create its pidfile.

@@ -23,8 +23,8 @@ pub(crate) fn cases() -> Vec<Case> {
     ] {
         cases.push(Case::new(format!("{name}_is_refused"), move |helper| {
             let scratch = Scratch::new()?;
-            let launch = helper.launch_serving(&scratch).args(["-f", path]);
-            launch.finish()?.expect_failure(path)
+            let command = helper.serving_command(&scratch).args(["-f", path]);
+            command.finish()?.expect_failure(path)
         }));
     }
     for mask in [0o000, 0o022, 0o177] {
@@ -59,7 +59,7 @@ pub(crate) fn can_lock(path: &Path) -> Result<bool> {
 fn contains_the_pid(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let running = helper
-        .launch_serving(&scratch)
+        .serving_command(&scratch)
         .args(["-f", "pid"])
         .start()?;
     let content = fs::read_to_string(scratch.path("pid"))?;
@@ -71,7 +71,7 @@ fn long_form(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let path = scratch.path("pid");
     let option = format!("--pidfile={}", path.display());
-    let _running = helper.launch_serving(&scratch).arg(option).start()?;
+    let _running = helper.serving_command(&scratch).arg(option).start()?;
     ensure!(path.exists());
     Ok(())
 }
@@ -79,16 +79,16 @@ fn long_form(helper: &Helper) -> Result<()> {
 fn relative_path(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     fs::create_dir(scratch.path("dir"))?;
-    let launch = helper.launch_serving(&scratch).args(["-f", "pid"]);
-    let _running = launch.current_dir(&scratch.path("dir")).start()?;
+    let command = helper.serving_command(&scratch).args(["-f", "pid"]);
+    let _running = command.current_dir(&scratch.path("dir")).start()?;
     ensure!(scratch.path("dir/pid").exists());
     Ok(())
 }
 
 fn mode_is_private(helper: &Helper, mask: u32) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = helper.launch_serving(&scratch).args(["-f", "pid"]);
-    let _running = launch
+    let command = helper.serving_command(&scratch).args(["-f", "pid"]);
+    let _running = command
         .pre_exec_shell(&format!("umask {mask:03o};"))
         .start()?;
     let mode = fs::metadata(scratch.path("pid"))?.permissions().mode() & 0o7777;
@@ -99,7 +99,7 @@ fn mode_is_private(helper: &Helper, mask: u32) -> Result<()> {
 fn is_locked(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let _running = helper
-        .launch_serving(&scratch)
+        .serving_command(&scratch)
         .args(["-f", "pid"])
         .start()?;
     ensure!(!can_lock(&scratch.path("pid"))?);
@@ -109,14 +109,14 @@ fn is_locked(helper: &Helper) -> Result<()> {
 fn lock_is_released(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let mut running = helper
-        .launch_serving(&scratch)
+        .serving_command(&scratch)
         .args(["-f", "pid"])
         .start()?;
     running.signal(Signal::KILL)?;
     running.wait()?;
     ensure!(can_lock(&scratch.path("pid"))?);
     let again = helper
-        .launch_serving(&scratch)
+        .serving_command(&scratch)
         .args(["-f", "pid"])
         .start()?;
     let content = fs::read_to_string(scratch.path("pid"))?;
@@ -127,11 +127,14 @@ fn lock_is_released(helper: &Helper) -> Result<()> {
 fn second_instance(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let first = helper
-        .launch_serving(&scratch)
+        .serving_command(&scratch)
         .args(["-f", "pid"])
         .start()?;
-    let launch = helper.launch(&scratch).arg("-k").arg(scratch.path("other"));
-    launch
+    let command = helper
+        .command(&scratch)
+        .arg("-k")
+        .arg(scratch.path("other"));
+    command
         .args(["-f", "pid"])
         .finish()?
         .expect_failure("lock")?;
@@ -146,7 +149,7 @@ fn old_content(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     fs::write(scratch.path("pid"), "a line that is longer than any pid\n")?;
     let running = helper
-        .launch_serving(&scratch)
+        .serving_command(&scratch)
         .args(["-f", "pid"])
         .start()?;
     let content = fs::read_to_string(scratch.path("pid"))?;
@@ -158,21 +161,21 @@ fn old_content(helper: &Helper) -> Result<()> {
 fn link(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     symlink(scratch.path("target"), scratch.path("pid"))?;
-    let launch = || helper.launch_serving(&scratch).args(["-f", "pid"]);
+    let command = || helper.serving_command(&scratch).args(["-f", "pid"]);
     if helper.differs(Row::PidfileLink) {
-        launch()
+        command()
             .finish()?
             .expect_failure("'pid' is a symbolic link")?;
         ensure!(!scratch.path("target").exists());
         fs::write(scratch.path("target"), "content\n")?;
-        launch()
+        command()
             .finish()?
             .expect_failure("'pid' is a symbolic link")?;
         let content = fs::read_to_string(scratch.path("target"))?;
         ensure!(content == "content\n", "{content:?}");
         return Ok(());
     }
-    let running = launch().start()?;
+    let running = command().start()?;
     let content = fs::read_to_string(scratch.path("target"))?;
     ensure!(content == format!("{}\n", running.pid()), "{content:?}");
     Ok(())
@@ -182,13 +185,13 @@ fn link(helper: &Helper) -> Result<()> {
 fn named_pipe(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     mkfifoat(CWD, scratch.path("pid"), Mode::RUSR | Mode::WUSR)?;
-    let launch = helper.launch_serving(&scratch).args(["-f", "pid"]);
+    let command = helper.serving_command(&scratch).args(["-f", "pid"]);
     if helper.differs(Row::PidfileLink) {
-        return launch
+        return command
             .finish()?
             .expect_failure("'pid' is not a regular file");
     }
-    let _waiting = launch.spawn()?;
+    let _waiting = command.spawn()?;
     wait_until("the socket", || Ok(scratch.socket().exists()))
 }
 
@@ -197,7 +200,7 @@ fn old_mode(helper: &Helper) -> Result<()> {
     fs::write(scratch.path("pid"), "")?;
     fs::set_permissions(scratch.path("pid"), PermissionsExt::from_mode(0o640))?;
     let _running = helper
-        .launch_serving(&scratch)
+        .serving_command(&scratch)
         .args(["-f", "pid"])
         .start()?;
     let mode = fs::metadata(scratch.path("pid"))?.permissions().mode() & 0o7777;
@@ -208,7 +211,7 @@ fn old_mode(helper: &Helper) -> Result<()> {
 fn after_exit(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let mut running = helper
-        .launch_serving(&scratch)
+        .serving_command(&scratch)
         .args(["-f", "pid"])
         .start()?;
     ensure!(running.terminate()?.success());

@@ -78,7 +78,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn ids(helper: &Helper, arguments: &[&str], user: u32, group: Option<u32>) -> Result<()> {
     let scratch = Scratch::new()?;
-    let running = helper.launch_serving(&scratch).args(arguments).start()?;
+    let running = helper.serving_command(&scratch).args(arguments).start()?;
     let all = |id: u32| format!("{id}\t{id}\t{id}\t{id}");
     let seen = running.status_line("Uid")?;
     ensure!(seen == all(user), "user ids {seen}");
@@ -91,7 +91,7 @@ fn ids(helper: &Helper, arguments: &[&str], user: u32, group: Option<u32>) -> Re
 
 fn capabilities(helper: &Helper, arguments: &[&str]) -> Result<()> {
     let scratch = Scratch::new()?;
-    let running = helper.launch_serving(&scratch).args(arguments).start()?;
+    let running = helper.serving_command(&scratch).args(arguments).start()?;
     for (name, expected) in [
         ("CapPrm", RAWIO),
         ("CapEff", RAWIO),
@@ -107,7 +107,7 @@ fn capabilities(helper: &Helper, arguments: &[&str]) -> Result<()> {
 
 fn groups(helper: &Helper, arguments: &[&str]) -> Result<()> {
     let scratch = Scratch::new()?;
-    let running = helper.launch_serving(&scratch).args(arguments).start()?;
+    let running = helper.serving_command(&scratch).args(arguments).start()?;
     let seen = running.status_line("Groups")?;
     ensure!(seen.is_empty(), "groups {seen}");
     Ok(())
@@ -117,7 +117,7 @@ fn groups(helper: &Helper, arguments: &[&str]) -> Result<()> {
 /// has the capabilities in this line, and no thread of our helper does.
 fn every_thread(helper: &Helper, arguments: &[&str], line_name: &str) -> Result<()> {
     let scratch = Scratch::new()?;
-    let running = helper.launch_serving(&scratch).args(arguments).start()?;
+    let running = helper.serving_command(&scratch).args(arguments).start()?;
     let mut client: Client = running.client()?;
     client.command(&pr_in(0, 8), &[], fs::File::open("/dev/null")?)?;
     let mut threads_with = 0;
@@ -142,7 +142,7 @@ fn every_thread(helper: &Helper, arguments: &[&str], line_name: &str) -> Result<
 fn group_of_a_user(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let running = helper
-        .launch_serving(&scratch)
+        .serving_command(&scratch)
         .args(["-u", "nobody"])
         .start()?;
     let group = if helper.differs(Row::GroupKept) {
@@ -157,7 +157,7 @@ fn group_of_a_user(helper: &Helper) -> Result<()> {
 
 fn no_new_privileges(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let running = helper.launch_serving(&scratch).start()?;
+    let running = helper.serving_command(&scratch).start()?;
     let expected = if helper.differs(Row::NoNewPrivs) {
         "1"
     } else {
@@ -181,7 +181,7 @@ fn ids_without_options(helper: &Helper) -> Result<()> {
         false => root(),
     };
     let scratch = Scratch::new()?;
-    let running = helper.launch_serving(&scratch).start()?;
+    let running = helper.serving_command(&scratch).start()?;
     for (name, id) in [("Uid", user), ("Gid", group)] {
         let seen = running.status_line(name)?;
         ensure!(seen == [&*id; 4].join("\t"), "{name} is {seen}");
@@ -191,8 +191,8 @@ fn ids_without_options(helper: &Helper) -> Result<()> {
 
 fn socket_of_a_user(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = helper.launch_serving(&scratch).args(["-u", "nobody"]);
-    let mut running = launch.start()?;
+    let command = helper.serving_command(&scratch).args(["-u", "nobody"]);
+    let mut running = command.start()?;
     ensure!(running.terminate()?.success());
     let exists = running.socket().exists();
     ensure!(

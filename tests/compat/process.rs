@@ -43,7 +43,7 @@ pub(crate) struct HelperCommand<'a> {
 
 impl Helper {
     /// Prepares a start without arguments.
-    pub(crate) fn launch<'a>(&'a self, scratch: &'a Scratch) -> HelperCommand<'a> {
+    pub(crate) fn command<'a>(&'a self, scratch: &'a Scratch) -> HelperCommand<'a> {
         HelperCommand {
             helper: self,
             scratch,
@@ -56,9 +56,9 @@ impl Helper {
     }
 
     /// Prepares a start with a socket in the case's directory.
-    pub(crate) fn launch_serving<'a>(&'a self, scratch: &'a Scratch) -> HelperCommand<'a> {
+    pub(crate) fn serving_command<'a>(&'a self, scratch: &'a Scratch) -> HelperCommand<'a> {
         let socket = scratch.socket();
-        self.launch(scratch).arg("-k").arg(socket)
+        self.command(scratch).arg("-k").arg(socket)
     }
 }
 

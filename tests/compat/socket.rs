@@ -69,10 +69,10 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn mode_follows(helper: &Helper, mask: u32) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = helper
-        .launch_serving(&scratch)
+    let command = helper
+        .serving_command(&scratch)
         .pre_exec_shell(&format!("umask {mask:03o};"));
-    let _running = launch.start()?;
+    let _running = command.start()?;
     let metadata = fs::metadata(scratch.socket())?;
     ensure!(metadata.file_type().is_socket());
     let mode = metadata.permissions().mode() & 0o7777;
@@ -82,7 +82,7 @@ fn mode_follows(helper: &Helper, mask: u32) -> Result<()> {
 
 fn exits_on(helper: &Helper, signal: Signal) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut running = helper.launch_serving(&scratch).start()?;
+    let mut running = helper.serving_command(&scratch).start()?;
     running.signal(signal)?;
     let status = running.wait()?;
     ensure!(status.code() == Some(0), "{status}");
@@ -99,7 +99,7 @@ fn directory_at_the_path(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     fs::create_dir(scratch.socket())?;
     helper
-        .launch_serving(&scratch)
+        .serving_command(&scratch)
         .finish()?
         .expect_failure("socket")?;
     ensure!(scratch.socket().is_dir());
@@ -110,7 +110,7 @@ fn stale_socket(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     drop(UnixListener::bind(scratch.socket())?);
     ensure!(scratch.socket().exists());
-    let mut running = helper.launch_serving(&scratch).start()?;
+    let mut running = helper.serving_command(&scratch).start()?;
     ensure!(scratch.names()? == ["socket"], "{:?}", scratch.names()?);
     ensure!(running.terminate()?.success());
     Ok(())
@@ -118,18 +118,18 @@ fn stale_socket(helper: &Helper) -> Result<()> {
 
 fn left_by_a_kill(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut first = helper.launch_serving(&scratch).start()?;
+    let mut first = helper.serving_command(&scratch).start()?;
     first.signal(Signal::KILL)?;
     first.wait()?;
     ensure!(scratch.socket().exists());
-    helper.launch_serving(&scratch).start()?;
+    helper.serving_command(&scratch).start()?;
     Ok(())
 }
 
 fn link_to_nothing(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     symlink("/no/such/file", scratch.socket())?;
-    let _running = helper.launch_serving(&scratch).start()?;
+    let _running = helper.serving_command(&scratch).start()?;
     let file_type = fs::symlink_metadata(scratch.socket())?.file_type();
     ensure!(file_type.is_socket(), "{file_type:?}");
     Ok(())
@@ -137,7 +137,7 @@ fn link_to_nothing(helper: &Helper) -> Result<()> {
 
 fn no_other_file(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut running = helper.launch_serving(&scratch).start()?;
+    let mut running = helper.serving_command(&scratch).start()?;
     ensure!(scratch.names()? == ["socket"], "{:?}", scratch.names()?);
     running.terminate()?;
     ensure!(scratch.names()?.is_empty(), "{:?}", scratch.names()?);
@@ -146,7 +146,7 @@ fn no_other_file(helper: &Helper) -> Result<()> {
 
 fn removed_socket(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut running = helper.launch_serving(&scratch).start()?;
+    let mut running = helper.serving_command(&scratch).start()?;
     fs::remove_file(scratch.socket())?;
     ensure!(running.terminate()?.success());
     ensure!(running.stderr()?.is_empty(), "{}", running.stderr()?);
@@ -155,11 +155,11 @@ fn removed_socket(helper: &Helper) -> Result<()> {
 
 fn live_socket(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut first = helper.launch_serving(&scratch).start()?;
+    let mut first = helper.serving_command(&scratch).start()?;
     let inode = fs::metadata(scratch.socket())?.ino();
     if helper.differs(Row::SocketTheft) {
         let path = scratch.socket().display().to_string();
-        let second = helper.launch_serving(&scratch).finish()?;
+        let second = helper.serving_command(&scratch).finish()?;
         second.expect_failure(&path)?;
         second.expect_failure("in use")?;
         ensure!(fs::metadata(scratch.socket())?.ino() == inode);
@@ -167,7 +167,7 @@ fn live_socket(helper: &Helper) -> Result<()> {
         first.client()?;
         return Ok(());
     }
-    let mut second = helper.launch_serving(&scratch).spawn()?;
+    let mut second = helper.serving_command(&scratch).spawn()?;
     wait_until("the replaced socket", || {
         Ok(fs::metadata(scratch.socket()).is_ok_and(|now| now.ino() != inode))
     })?;
@@ -183,7 +183,7 @@ fn live_socket(helper: &Helper) -> Result<()> {
 
 fn foreign_file_at_exit(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut running = helper.launch_serving(&scratch).start()?;
+    let mut running = helper.serving_command(&scratch).start()?;
     fs::remove_file(scratch.socket())?;
     fs::write(scratch.socket(), "foreign")?;
     ensure!(running.terminate()?.success());
@@ -225,18 +225,18 @@ fn foreign_file(helper: &Helper, scratch: &Scratch) -> Result<()> {
     if helper.differs(Row::ForeignFileAtStart) {
         let path = scratch.socket().display().to_string();
         return helper
-            .launch_serving(scratch)
+            .serving_command(scratch)
             .finish()?
             .expect_failure(&path);
     }
-    let _running = helper.launch_serving(scratch).start()?;
+    let _running = helper.serving_command(scratch).start()?;
     ensure!(fs::metadata(scratch.socket())?.file_type().is_socket());
     Ok(())
 }
 
 fn sigpipe_is_ignored(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let running = helper.launch_serving(&scratch).start()?;
+    let running = helper.serving_command(&scratch).start()?;
     let ignored = u64::from_str_radix(&running.status_line("SigIgn")?, 16)?;
     ensure!(ignored & (1 << 12) != 0, "SigIgn {ignored:x}");
     Ok(())
@@ -246,8 +246,8 @@ fn sigpipe_is_ignored(helper: &Helper) -> Result<()> {
 fn closed_stderr_pipe(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let (read, write) = rustix::pipe::pipe()?;
-    let launch = helper.launch_serving(&scratch).arg("-v").stdin(write);
-    let mut running = launch.pre_exec_shell("exec 2>&0 0</dev/null;").start()?;
+    let command = helper.serving_command(&scratch).arg("-v").stdin(write);
+    let mut running = command.pre_exec_shell("exec 2>&0 0</dev/null;").start()?;
     drop(read);
     for _ in 0..3 {
         let mut client = running.client()?;
@@ -261,8 +261,8 @@ fn closed_stderr_pipe(helper: &Helper) -> Result<()> {
 fn inherited_descriptors(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let kept = scratch.path("kept");
-    let launch = helper.launch_serving(&scratch);
-    let running = launch.pre_exec_shell("exec 7>kept 9</dev/zero;").start()?;
+    let command = helper.serving_command(&scratch);
+    let running = command.pre_exec_shell("exec 7>kept 9</dev/zero;").start()?;
     let link = |number: u8| fs::read_link(format!("/proc/{}/fd/{number}", running.pid()));
     ensure!(link(7)? == kept);
     ensure!(link(9)? == Path::new("/dev/zero"));
@@ -275,8 +275,8 @@ fn inherited_lock(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let locked = File::create(scratch.path("lock"))?;
     flock(&locked, FlockOperation::NonBlockingLockExclusive)?;
-    let launch = helper.launch_serving(&scratch).stdin(locked);
-    let mut running = launch.pre_exec_shell("exec 8<&0 0</dev/null;").start()?;
+    let command = helper.serving_command(&scratch).stdin(locked);
+    let mut running = command.pre_exec_shell("exec 8<&0 0</dev/null;").start()?;
     let other = File::open(scratch.path("lock"))?;
     ensure!(flock(&other, FlockOperation::NonBlockingLockExclusive).is_err());
     running.terminate()?;
@@ -286,7 +286,7 @@ fn inherited_lock(helper: &Helper) -> Result<()> {
 
 fn exits_with_client(helper: &Helper, sent: &[u8]) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut running = helper.launch_serving(&scratch).start()?;
+    let mut running = helper.serving_command(&scratch).start()?;
     let mut client = running.connect()?;
     client.receive(4)?;
     client.send(sent)?;
@@ -299,7 +299,7 @@ fn exits_with_client(helper: &Helper, sent: &[u8]) -> Result<()> {
 
 fn sigterm_during_parameters(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut running = helper.launch_serving(&scratch).start()?;
+    let mut running = helper.serving_command(&scratch).start()?;
     let mut client = running.client()?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
     use std::os::fd::AsFd;
@@ -311,7 +311,7 @@ fn sigterm_during_parameters(helper: &Helper) -> Result<()> {
 
 fn quiet(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut running = helper.launch_serving(&scratch).arg("-q").start()?;
+    let mut running = helper.serving_command(&scratch).arg("-q").start()?;
     let mut client = running.client()?;
     client.send(&[0xff; 16])?;
     client.expect_closed()?;

@@ -38,7 +38,7 @@ impl ScenarioResult {
     pub(crate) fn from_exit_status(status: ExitStatus) -> Option<Self> {
         [Self::Success, Self::Failure]
             .into_iter()
-            .find(|verdict| status.code() == Some(i32::from(verdict.byte()) * 2 + 1))
+            .find(|result| status.code() == Some(i32::from(result.byte()) * 2 + 1))
     }
 
     /// Ends the machine that this process runs in.
@@ -58,11 +58,11 @@ mod tests {
 
     #[test]
     fn other_exit_statuses_are_not_results() {
-        let verdict = |code: i32| ScenarioResult::from_exit_status(ExitStatus::from_raw(code << 8));
-        assert_eq!(verdict(0x2a * 2 + 1), Some(ScenarioResult::Success));
-        assert_eq!(verdict(0x2b * 2 + 1), Some(ScenarioResult::Failure));
-        assert_eq!(verdict(0), None, "powered off");
-        assert_eq!(verdict(1), None, "an error of QEMU");
+        let result = |code: i32| ScenarioResult::from_exit_status(ExitStatus::from_raw(code << 8));
+        assert_eq!(result(0x2a * 2 + 1), Some(ScenarioResult::Success));
+        assert_eq!(result(0x2b * 2 + 1), Some(ScenarioResult::Failure));
+        assert_eq!(result(0), None, "powered off");
+        assert_eq!(result(1), None, "an error of QEMU");
         assert_eq!(
             ScenarioResult::from_exit_status(ExitStatus::from_raw(9)),
             None,

@@ -126,12 +126,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Returns the sorted names in a directory.
 fn sorted_names(dir: &Path) -> Result<Vec<String>> {
-    let mut sorted_names = Vec::new();
+    let mut names = Vec::new();
     for entry in fs::read_dir(dir).with_context(|| format!("cannot list {}", dir.display()))? {
-        sorted_names.push(entry?.file_name().to_string_lossy().into_owned());
+        names.push(entry?.file_name().to_string_lossy().into_owned());
     }
-    sorted_names.sort();
-    Ok(sorted_names)
+    names.sort();
+    Ok(names)
 }
 
 /// The fuzzer and its arguments.

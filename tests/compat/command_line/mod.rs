@@ -126,7 +126,7 @@ pub(crate) fn cases() -> Vec<Case> {
     for (name, arguments, word) in REFUSED {
         cases.push(Case::new(format!("{name}_is_refused"), move |helper| {
             let scratch = Scratch::new()?;
-            let finished = helper.launch(&scratch).args(arguments).finish()?;
+            let finished = helper.command(&scratch).args(arguments).finish()?;
             ensure!(finished.stdout.is_empty(), "{finished:?}");
             finished.expect_failure(word)
         }));
@@ -136,8 +136,8 @@ pub(crate) fn cases() -> Vec<Case> {
             let name = format!("{word}_id_{name}_is_refused");
             cases.push(Case::new(name, move |helper| {
                 let scratch = Scratch::new()?;
-                let launch = helper.launch_serving(&scratch).args([option, id]);
-                launch.finish()?.expect_failure(word)?;
+                let command = helper.serving_command(&scratch).args([option, id]);
+                command.finish()?.expect_failure(word)?;
                 ensure!(scratch.names()?.is_empty(), "a socket was not removed");
                 Ok(())
             }));
@@ -163,11 +163,11 @@ pub(crate) fn cases() -> Vec<Case> {
 fn highest_id(helper: &Helper, option: &str) -> Result<()> {
     const HIGHEST: &str = "4294967295";
     let scratch = Scratch::new()?;
-    let launch = helper.launch_serving(&scratch).args([option, HIGHEST]);
+    let command = helper.serving_command(&scratch).args([option, HIGHEST]);
     if helper.differs(Row::HighestId) {
-        return launch.finish()?.expect_failure(HIGHEST);
+        return command.finish()?.expect_failure(HIGHEST);
     }
-    let running = launch.start()?;
+    let running = command.start()?;
     ensure!(running.status_line("Uid")?.starts_with("0\t"));
     ensure!(running.status_line("Gid")?.starts_with("0\t"));
     Ok(())
@@ -197,7 +197,7 @@ fn served() -> Vec<Case> {
                 let scratch = Scratch::new()?;
                 let socket = scratch.socket().display().to_string();
                 let arguments = form.iter().map(|argument| argument.replace("{}", &socket));
-                let mut running = helper.launch(&scratch).args(arguments).start()?;
+                let mut running = helper.command(&scratch).args(arguments).start()?;
                 ensure!(running.terminate()?.success());
                 Ok(())
             })
@@ -207,7 +207,10 @@ fn served() -> Vec<Case> {
         for (option, word) in [("-u", "user"), ("-g", "group")] {
             let case = Case::new(format!("{word}_id_{name}_is_served"), move |helper| {
                 let scratch = Scratch::new()?;
-                let mut running = helper.launch_serving(&scratch).args([option, id]).start()?;
+                let mut running = helper
+                    .serving_command(&scratch)
+                    .args([option, id])
+                    .start()?;
                 ensure!(running.status_line("Uid")?.starts_with("0\t"));
                 ensure!(running.status_line("Gid")?.starts_with("0\t"));
                 ensure!(running.terminate()?.success());
@@ -222,7 +225,7 @@ fn served() -> Vec<Case> {
 /// Checks that the helper exits with status 0 and prints `text` to stdout.
 fn prints(helper: &Helper, arguments: &[&str], text: &str) -> Result<()> {
     let scratch = Scratch::new()?;
-    let finished = helper.launch(&scratch).args(arguments).finish()?;
+    let finished = helper.command(&scratch).args(arguments).finish()?;
     finished.expect_success()?;
     ensure!(finished.stdout.contains(text), "{finished:?}");
     Ok(())
@@ -233,8 +236,8 @@ fn socket_path_too_long(helper: &Helper) -> Result<()> {
     // A path of 107 bytes fits `sun_path` with its terminating zero. The original even accepts 108
     // bytes.
     let longest_path = scratch.path(&"s".repeat(107 - scratch.dir().as_os_str().len()));
-    let launch = helper.launch(&scratch).arg("-k").arg(&longest_path);
-    let running = launch.connect_to(longest_path.clone()).spawn()?;
+    let command = helper.command(&scratch).arg("-k").arg(&longest_path);
+    let running = command.connect_to(longest_path.clone()).spawn()?;
     crate::process::wait_until("a socket with the longest path", || {
         Ok(longest_path.exists())
     })?;
@@ -244,15 +247,15 @@ fn socket_path_too_long(helper: &Helper) -> Result<()> {
     fs::remove_file(longest_path)?;
 
     let too_long = scratch.path(&"s".repeat(108 - scratch.dir().as_os_str().len()));
-    let launch = helper.launch(&scratch).arg("-k").arg(too_long);
-    launch.finish()?.expect_failure("too long")?;
+    let command = helper.command(&scratch).arg("-k").arg(too_long);
+    command.finish()?.expect_failure("too long")?;
     ensure!(scratch.names()?.is_empty());
     Ok(())
 }
 
 fn help_lists(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let text = helper.launch(&scratch).arg("--help").finish()?.stdout;
+    let text = helper.command(&scratch).arg("--help").finish()?.stdout;
     for option in ["-h", "-V", "-d", "-f", "-k", "-T", "-u", "-g"] {
         ensure!(text.contains(&format!("{option}, --")), "{option}: {text}");
     }
@@ -276,7 +279,7 @@ fn help_lists(helper: &Helper) -> Result<()> {
 
 fn version_begins(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let text = helper.launch(&scratch).arg("--version").finish()?.stdout;
+    let text = helper.command(&scratch).arg("--version").finish()?.stdout;
     let first = text.lines().next().unwrap_or("");
     let mut words = first.split(' ');
     let name = words.next().unwrap_or("");
@@ -299,16 +302,16 @@ fn version_begins(helper: &Helper) -> Result<()> {
 fn equals_sign(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let argument = format!("-k={}", scratch.socket().display());
-    let launch = helper.launch(&scratch).arg(argument);
+    let command = helper.command(&scratch).arg(argument);
     if helper.differs(Row::EqualsSign) {
-        ensure!(launch.start()?.terminate()?.success());
+        ensure!(command.start()?.terminate()?.success());
     } else {
-        launch.finish()?.expect_failure("absolute")?;
+        command.finish()?.expect_failure("absolute")?;
     }
-    let launch = helper.launch(&scratch).arg("-T=help");
+    let command = helper.command(&scratch).arg("-T=help");
     if helper.differs(Row::EqualsSign) {
-        launch.finish()?.expect_success()
+        command.finish()?.expect_success()
     } else {
-        launch.finish()?.expect_failure("parameter")
+        command.finish()?.expect_failure("parameter")
     }
 }

@@ -6,7 +6,8 @@ use anyhow::ensure;
 
 use super::lun::{self, Lun};
 use super::step::{
-    A, B, KEY_A, Step, action, out, read_keys, read_reservation, register, reserve, run_steps,
+    A, B, KEY_A, Step, action, read_keys, read_reservation, register, reserve, reserve_out,
+    run_steps,
 };
 use super::wire::{TYPES, WRITE_EXCLUSIVE, basic, keys, reservation};
 use crate::case::Case;
@@ -37,7 +38,7 @@ pub(super) fn cases() -> Vec<Case> {
         cases.push(expect_failure(
             &format!("list_of_{length}_bytes"),
             (5, 0x1a, 0),
-            move || out(A, pr_out(1, 1, length), vec![0; usize::from(length)]),
+            move || reserve_out(A, pr_out(1, 1, length), vec![0; usize::from(length)]),
         ));
     }
     for code in [0, 2, 4, 9, 15] {
@@ -161,7 +162,7 @@ fn read_only(helper: &Helper) -> anyhow::Result<()> {
     let paths = lun::devices(lun::PORTS)?;
     let device = File::open(&paths[0])?;
     let scratch = Scratch::new()?;
-    let running = helper.launch_serving(&scratch).start()?;
+    let running = helper.serving_command(&scratch).start()?;
     let mut client = running.client()?;
     let response = client.command(&pr_out(0, 0, 24), &basic(0, KEY_A, 0), &device)?;
     ensure!(

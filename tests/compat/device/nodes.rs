@@ -8,8 +8,8 @@ use rustix::fs::{Mode, OFlags};
 
 use super::lun::{self, Lun};
 use super::step::{
-    A, B, KEY_A, KEY_B, OTHER, Step, ask, clear, preempt, read_keys, read_reservation, register,
-    register_and_ignore, release, reserve, run_steps_on, run_steps_with_device,
+    A, B, KEY_A, KEY_B, OTHER, Step, clear, preempt, read_keys, read_reservation, register,
+    register_and_ignore, release, reserve, reserve_in, run_steps_on, run_steps_with_device,
 };
 use super::wire::{TYPES, WRITE_EXCLUSIVE, WRITE_REGISTRANTS, basic, keys, reservation};
 use crate::case::Case;
@@ -88,7 +88,7 @@ fn sg_cases() -> Vec<Case> {
                     preempt(B, KEY_B, KEY_A, kind),
                     read_keys(A).sense(6, 0x2a, 5),
                     read_keys(A).data(keys(3, &[KEY_B])),
-                    ask(A, 31, 255).sense(5, 0x24, 0),
+                    reserve_in(A, 31, 255).sense(5, 0x24, 0),
                 ],
             )
         });
@@ -115,7 +115,7 @@ fn port_below_steps() -> Vec<Step> {
         clear(B, KEY_B),
         read_keys(OTHER).sense(6, 0x2a, 3),
         read_keys(OTHER).data(keys(3, &[])),
-        ask(OTHER, 4, 255).sense(5, 0x24, 0),
+        reserve_in(OTHER, 4, 255).sense(5, 0x24, 0),
     ]
 }
 
@@ -140,15 +140,15 @@ fn multipath(helper: &Helper) -> Result<()> {
     lun.add(lun::MPATH)?;
     let map = lun.port(OTHER)?;
     let scratch = Scratch::new()?;
-    let running = helper.launch_serving(&scratch).start()?;
+    let running = helper.serving_command(&scratch).start()?;
     let mut client = running.client()?;
     let register = client.command(&pr_out(6, 0, 24), &basic(0, KEY_A, 0), map)?;
     // Read without the helper and without the map.
     let on_the_paths = lun.keys()?;
-    let ask = client.command(&pr_in(0, 255), &[], map)?;
+    let read = client.command(&pr_in(0, 255), &[], map)?;
     let direct = lun::receive(lun.port(A)?, &pr_in(0, 255), 255)?;
-    let seen = ask.status == 0 && ask.data == direct.data;
-    ensure!(seen, "{ask:?} {direct:?}");
+    let is_equal = read.status == 0 && read.data == direct.data;
+    ensure!(is_equal, "{read:?} {direct:?}");
     let has_multipathd = env::var_os(lun::MULTIPATHD).is_some();
     match (helper.differs(Row::Multipath), has_multipathd) {
         (false, _) => {
@@ -181,14 +181,14 @@ fn multipath(helper: &Helper) -> Result<()> {
 fn o_path(helper: &Helper, variable: &str) -> Result<()> {
     let lun = Lun::lock(lun::PORTS)?;
     let scratch = Scratch::new()?;
-    let running = helper.launch_serving(&scratch).start()?;
+    let running = helper.serving_command(&scratch).start()?;
     let mut client = running.client()?;
     for path in lun::devices(variable)? {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let device = File::from(rustix::fs::open(&path, flags, Mode::empty())?);
         let register = client.command(&pr_out(6, 0, 24), &basic(0, KEY_A, 0), &device)?;
-        let ask = client.command(&pr_in(0, 8), &[], &device)?;
-        for (response, expected) in [(register, (5, 0x20, 0)), (ask, (0x0b, 0, 6))] {
+        let read = client.command(&pr_in(0, 8), &[], &device)?;
+        for (response, expected) in [(register, (5, 0x20, 0)), (read, (0x0b, 0, 6))] {
             let seen = (response.status, response.sense_code());
             ensure!(seen == (2, expected), "{}: {response:?}", path.display());
         }
@@ -209,27 +209,30 @@ fn part(helper: &Helper, variable: &str, row: Row) -> Result<()> {
     let mut lun = Lun::lock(lun::PORTS)?;
     lun.add(variable)?;
     let scratch = Scratch::new()?;
-    let running = helper.launch_serving(&scratch).start()?;
+    let running = helper.serving_command(&scratch).start()?;
     let mut client = running.client()?;
     for (number, path) in (OTHER..).zip(lun::devices(variable)?) {
         let device = lun.port(number)?;
         let register = client.command(&pr_out(6, 0, 24), &basic(0, KEY_A, 0), device)?;
-        let ask = client.command(&pr_in(0, 8), &[], device)?;
+        let read = client.command(&pr_in(0, 8), &[], device)?;
         // Read without the helper and without the part.
         let keys = lun.keys()?;
-        let seen = format!("{}: {register:?} {ask:?} {keys:x?}", path.display());
+        let results = format!("{}: {register:?} {read:?} {keys:x?}", path.display());
         if helper.differs(row) {
-            for response in [register, ask] {
-                ensure!(response.status == 2 && response.data.is_empty(), "{seen}");
+            for response in [register, read] {
+                ensure!(
+                    response.status == 2 && response.data.is_empty(),
+                    "{results}"
+                );
                 ensure!(
                     response.sense[..14] == [0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x20, 0],
-                    "{seen}"
+                    "{results}"
                 );
             }
-            ensure!(keys.is_empty(), "{seen}");
+            ensure!(keys.is_empty(), "{results}");
         } else {
-            ensure!(register.status == 0 && ask.status == 0, "{seen}");
-            ensure!(keys == [KEY_A], "{seen}");
+            ensure!(register.status == 0 && read.status == 0, "{results}");
+            ensure!(keys == [KEY_A], "{results}");
             let unregister = client.command(&pr_out(6, 0, 24), &basic(0, 0, 0), device)?;
             ensure!(unregister.status == 0, "{}: {unregister:?}", path.display());
         }

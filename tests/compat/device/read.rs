@@ -1,6 +1,6 @@
 //! PERSISTENT RESERVE IN: every service action with significant allocation lengths.
 
-use super::step::{A, B, KEY_A, KEY_B, Step, ask, read_keys, register, reserve, run_steps};
+use super::step::{A, B, KEY_A, KEY_B, Step, read_keys, register, reserve, reserve_in, run_steps};
 use super::wire::{Registration, WRITE_EXCLUSIVE, full_status, keys, reservation};
 use crate::case::Case;
 
@@ -27,7 +27,7 @@ pub(super) fn cases() -> Vec<Case> {
             let name = format!("read_{name}_with_allocation_{length}");
             cases.push(Case::new(name, move |helper| {
                 let mut steps = prepared();
-                let step = ask(B, code, length);
+                let step = reserve_in(B, code, length);
                 steps.push(if length < least {
                     step.sense(5, 0x24, 0)
                 } else {
@@ -42,7 +42,7 @@ pub(super) fn cases() -> Vec<Case> {
     for code in RESERVED {
         let name = format!("read_reserved_action_{code}_is_refused");
         cases.push(Case::new(name, move |helper| {
-            run_steps(helper, &[ask(A, code, 255).sense(5, 0x24, 0)])
+            run_steps(helper, &[reserve_in(A, code, 255).sense(5, 0x24, 0)])
         }));
     }
     cases.push(Case::new("read_of_a_clean_unit", |helper| {
@@ -50,9 +50,9 @@ pub(super) fn cases() -> Vec<Case> {
             helper,
             &[
                 read_keys(A).data(keys(0, &[])),
-                ask(A, 1, 255).data(reservation(0, None)),
-                ask(A, 2, 255).data(CAPABILITIES.to_vec()),
-                ask(A, 3, 255).data(full_status(0, &[])),
+                reserve_in(A, 1, 255).data(reservation(0, None)),
+                reserve_in(A, 2, 255).data(CAPABILITIES.to_vec()),
+                reserve_in(A, 3, 255).data(full_status(0, &[])),
             ],
         )
     }));

@@ -3,8 +3,8 @@
 //! LIO does not count the removal of a registration in `PRgeneration`.
 
 use super::step::{
-    A, B, KEY_A, KEY_B, action, ask, clear, read_full_status, read_keys, read_reservation, ready,
-    register, register_and_ignore, reserve, run_steps,
+    A, B, KEY_A, KEY_B, action, clear, read_full_status, read_keys, read_reservation, ready,
+    register, register_and_ignore, reserve, reserve_in, run_steps,
 };
 use super::wire::{
     ALL_TG_PT, APTPL, Registration, TYPES, Type, WRITE_EXCLUSIVE, basic, full_status, keys,
@@ -189,9 +189,9 @@ fn persistence() -> Case {
                 helper,
                 &[
                     action(A, 0, 0, basic(0, KEY_A, APTPL)),
-                    ask(A, 2, 255).data(capabilities(1)),
+                    reserve_in(A, 2, 255).data(capabilities(1)),
                     action(A, 6, 0, basic(0, KEY_B, 0)),
-                    ask(A, 2, 255).data(capabilities(0)),
+                    reserve_in(A, 2, 255).data(capabilities(0)),
                     read_keys(A).data(keys(2, &[KEY_B])),
                 ],
             )

@@ -82,14 +82,14 @@ fn step(port: usize, action: Action) -> Step {
 }
 
 /// Returns PERSISTENT RESERVE OUT with any CDB and parameter list.
-pub(super) fn out(port: usize, cdb: Cdb, parameters: Vec<u8>) -> Step {
+pub(super) fn reserve_out(port: usize, cdb: Cdb, parameters: Vec<u8>) -> Step {
     step(port, Action::ThroughHelper(cdb, parameters))
 }
 
 /// Returns PERSISTENT RESERVE OUT with the length of the parameter list in the CDB.
 pub(super) fn action(port: usize, code: u8, scope_and_type: u8, parameters: Vec<u8>) -> Step {
     let length = u16::try_from(parameters.len()).unwrap_or(u16::MAX);
-    out(port, pr_out(code, scope_and_type, length), parameters)
+    reserve_out(port, pr_out(code, scope_and_type, length), parameters)
 }
 
 pub(super) fn register(port: usize, key: u64, new: u64) -> Step {
@@ -121,7 +121,7 @@ pub(super) fn register_and_ignore(port: usize, key: u64, new: u64) -> Step {
 }
 
 /// Returns PERSISTENT RESERVE IN.
-pub(super) fn ask(port: usize, code: u8, allocation: u16) -> Step {
+pub(super) fn reserve_in(port: usize, code: u8, allocation: u16) -> Step {
     step(
         port,
         Action::ThroughHelper(pr_in(code, allocation), Vec::new()),
@@ -129,15 +129,15 @@ pub(super) fn ask(port: usize, code: u8, allocation: u16) -> Step {
 }
 
 pub(super) fn read_keys(port: usize) -> Step {
-    ask(port, 0, 8192)
+    reserve_in(port, 0, 8192)
 }
 
 pub(super) fn read_reservation(port: usize) -> Step {
-    ask(port, 1, 8192)
+    reserve_in(port, 1, 8192)
 }
 
 pub(super) fn read_full_status(port: usize) -> Step {
-    ask(port, 3, 8192)
+    reserve_in(port, 3, 8192)
 }
 
 /// Returns TEST UNIT READY without the helper.
@@ -177,7 +177,7 @@ pub(super) fn run_steps_with_device(helper: &Helper, variable: &str, steps: &[St
 /// Runs all steps, also after a wrong one.
 fn run_steps_with(helper: &Helper, lun: &Lun, steps: &[Step]) -> Result<()> {
     let scratch = Scratch::new()?;
-    let running = helper.launch_serving(&scratch).start()?;
+    let running = helper.serving_command(&scratch).start()?;
     let mut client = running.client()?;
     let mut failures = String::new();
     for (number, step) in steps.iter().enumerate() {

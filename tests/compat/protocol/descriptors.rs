@@ -89,7 +89,7 @@ fn stray_descriptors() -> Vec<Case> {
 /// The log has one line with the reason of a closed connection.
 fn logged_once(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut running = helper.launch_serving(&scratch).start()?;
+    let mut running = helper.serving_command(&scratch).start()?;
     let mut client = running.client()?;
     client.send(&pr_in(0, 8))?;
     client.expect_closed()?;

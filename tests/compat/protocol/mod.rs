@@ -41,7 +41,7 @@ struct TestServer {
 impl TestServer {
     fn start(helper: &Helper) -> Result<Self> {
         let scratch = Scratch::new()?;
-        let running = helper.launch_serving(&scratch).start()?;
+        let running = helper.serving_command(&scratch).start()?;
         // Send a command first, because the helper opens some files once for its lifetime.
         running.client()?.command(&pr_in(0, 8), &[], null()?)?;
         let mut server = Self {
@@ -87,7 +87,7 @@ fn null() -> Result<File> {
     Ok(File::options().read(true).write(true).open("/dev/null")?)
 }
 
-/// Runs `talk` with a client after the handshake, and checks the helper afterwards.
+/// Calls `exchange` with a client after the handshake, and checks the helper afterwards.
 fn with_client(helper: &Helper, exchange: impl FnOnce(&mut Client) -> Result<()>) -> Result<()> {
     let server = TestServer::start(helper)?;
     let mut client = server.client()?;

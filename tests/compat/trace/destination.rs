@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 
 use super::{
-    ACCEPT, LISTEN, LISTEN_COMPLETE, SHARED, expect_events, launch_traced, logged_events,
-    read_or_empty, run_traced,
+    ACCEPT, LISTEN, LISTEN_COMPLETE, SHARED, expect_events, logged_events, read_or_empty,
+    stderr_of_traced, traced_command,
 };
 use crate::case::Case;
 use crate::client::Client;
@@ -107,7 +107,7 @@ pub(crate) fn cases() -> Vec<Case> {
     for (name, values, file, events) in FILES {
         cases.push(Case::new(format!("file_{name}"), move |helper| {
             let scratch = Scratch::new()?;
-            let stderr = run_traced(helper, &scratch, values)?;
+            let stderr = stderr_of_traced(helper, &scratch, values)?;
             ensure!(stderr.is_empty(), "{stderr}");
             expect_events(&fs::read_to_string(scratch.path(file))?, events)?;
             ensure!(scratch.names()? == [file], "{:?}", scratch.names()?);
@@ -117,7 +117,7 @@ pub(crate) fn cases() -> Vec<Case> {
     for (name, values, events) in RESET {
         cases.push(Case::new(format!("file_reset_by_{name}"), move |helper| {
             let scratch = Scratch::new()?;
-            expect_events(&run_traced(helper, &scratch, values)?, events)?;
+            expect_events(&stderr_of_traced(helper, &scratch, values)?, events)?;
             ensure!(scratch.names()?.is_empty(), "{:?}", scratch.names()?);
             Ok(())
         }));
@@ -127,8 +127,8 @@ pub(crate) fn cases() -> Vec<Case> {
             format!("file_not_created_for_{name}"),
             move |helper| {
                 let scratch = Scratch::new()?;
-                let launch = helper.launch(&scratch).args(["-T", "file=log"]);
-                launch.args(arguments).finish()?;
+                let command = helper.command(&scratch).args(["-T", "file=log"]);
+                command.args(arguments).finish()?;
                 ensure!(scratch.names()?.is_empty(), "{:?}", scratch.names()?);
                 Ok(())
             },
@@ -154,8 +154,8 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn mode_of(helper: &Helper, mask: &str, mode: u32) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = launch_traced(helper, &scratch, &["file=log"]);
-    let _running = launch.pre_exec_shell(&format!("umask {mask};")).start()?;
+    let command = traced_command(helper, &scratch, &["file=log"]);
+    let _running = command.pre_exec_shell(&format!("umask {mask};")).start()?;
     let found = fs::metadata(scratch.path("log"))?.permissions().mode() & 0o7777;
     ensure!(found == mode, "{found:o}");
     Ok(())
@@ -164,7 +164,7 @@ fn mode_of(helper: &Helper, mask: &str, mode: u32) -> Result<()> {
 fn created_at_start(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let value = "qio_channel_socket_accept,file=log";
-    let running = launch_traced(helper, &scratch, &[value]).spawn()?;
+    let running = traced_command(helper, &scratch, &[value]).spawn()?;
     // No client has connected, so nothing has been logged.
     wait_until("the socket", || Ok(scratch.socket().exists()))?;
     ensure!(fs::read(scratch.path("log"))?.is_empty());
@@ -175,7 +175,7 @@ fn created_at_start(helper: &Helper) -> Result<()> {
 fn truncated(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     fs::write(scratch.path("log"), "old\n".repeat(1000))?;
-    run_traced(helper, &scratch, &["socket_listen,file=log"])?;
+    stderr_of_traced(helper, &scratch, &["socket_listen,file=log"])?;
     let log = fs::read_to_string(scratch.path("log"))?;
     ensure!(log.lines().count() == 1, "{log}");
     expect_events(&log, &[LISTEN])
@@ -189,16 +189,16 @@ fn link(helper: &Helper) -> Result<()> {
     let value = "socket_listen,file=log";
     if helper.differs(Row::TraceLink) {
         let reason = format!("'{}' is a symbolic link", log.display());
-        let launch = || launch_traced(helper, &scratch, &[value]);
-        launch().finish()?.expect_failure(&reason)?;
+        let command = || traced_command(helper, &scratch, &[value]);
+        command().finish()?.expect_failure(&reason)?;
         ensure!(!target.exists());
         fs::write(&target, "content\n")?;
-        launch().finish()?.expect_failure(&reason)?;
+        command().finish()?.expect_failure(&reason)?;
         let content = fs::read_to_string(target)?;
         ensure!(content == "content\n", "{content:?}");
         return Ok(());
     }
-    run_traced(helper, &scratch, &[value])?;
+    stderr_of_traced(helper, &scratch, &[value])?;
     expect_events(&fs::read_to_string(target)?, &[LISTEN])
 }
 
@@ -207,7 +207,7 @@ fn system_link(helper: &Helper) -> Result<()> {
     for name in ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"] {
         let scratch = Scratch::new()?;
         let value = format!("socket_listen,file={name}");
-        expect_events(&run_traced(helper, &scratch, &[&value])?, &[LISTEN])?;
+        expect_events(&stderr_of_traced(helper, &scratch, &[&value])?, &[LISTEN])?;
     }
     Ok(())
 }
@@ -216,7 +216,7 @@ fn system_link(helper: &Helper) -> Result<()> {
 fn with_pid(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let value = "socket_listen,file={}/log-%d.txt";
-    let mut running = launch_traced(helper, &scratch, &[value]).start()?;
+    let mut running = traced_command(helper, &scratch, &[value]).start()?;
     let name = format!("log-{}.txt", running.pid());
     ensure!(running.terminate()?.success());
     ensure!(
@@ -229,7 +229,7 @@ fn with_pid(helper: &Helper) -> Result<()> {
 
 fn full(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut running = launch_traced(helper, &scratch, &["*,file=/dev/full"]).start()?;
+    let mut running = traced_command(helper, &scratch, &["*,file=/dev/full"]).start()?;
     running.client()?;
     ensure!(running.terminate()?.success());
     Ok(())
@@ -246,8 +246,8 @@ fn wait_for_events(path: &Path, events: &[&str]) -> Result<()> {
 fn root_only(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     fs::set_permissions(scratch.dir(), fs::Permissions::from_mode(0o700))?;
-    let launch = launch_traced(helper, &scratch, &["*,file=log"]).pre_exec_shell("umask 077;");
-    let running = launch.args(["-u", "65534", "-g", "65534"]).start()?;
+    let command = traced_command(helper, &scratch, &["*,file=log"]).pre_exec_shell("umask 077;");
+    let running = command.args(["-u", "65534", "-g", "65534"]).start()?;
     ensure!(running.status_line("Uid")?.starts_with("65534\t"));
     wait_for_events(&scratch.path("log"), &SHARED)
 }
@@ -255,9 +255,9 @@ fn root_only(helper: &Helper) -> Result<()> {
 /// A relative name is relative to the start directory, and the child continues to write.
 fn daemon(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = launch_traced(helper, &scratch, &["*,file=log"]);
-    let launch = launch.arg("-d").arg("-f").arg(scratch.path("pid"));
-    let finished = launch.finish()?;
+    let command = traced_command(helper, &scratch, &["*,file=log"]);
+    let command = command.arg("-d").arg("-f").arg(scratch.path("pid"));
+    let finished = command.finish()?;
     let _daemon = Daemon::from_pidfile(&scratch.path("pid"))?;
     finished.expect_success()?;
     let log = scratch.path("log");
@@ -269,9 +269,9 @@ fn daemon(helper: &Helper) -> Result<()> {
 /// The parent's stderr has the events before the child went into the background.
 fn daemon_without_file(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = launch_traced(helper, &scratch, &["*socket_*"]);
-    let launch = launch.arg("-d").arg("-f").arg(scratch.path("pid"));
-    let finished = launch.finish()?;
+    let command = traced_command(helper, &scratch, &["*socket_*"]);
+    let command = command.arg("-d").arg("-f").arg(scratch.path("pid"));
+    let finished = command.finish()?;
     let _daemon = Daemon::from_pidfile(&scratch.path("pid"))?;
     ensure!(finished.status.success(), "{finished:?}");
     expect_events(&finished.stderr, &[LISTEN, LISTEN_COMPLETE])?;

@@ -3,10 +3,10 @@
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    ACCEPT, ACCEPT_COMPLETE, LISTEN, LISTEN_COMPLETE, SHARED, expect_events, launch_traced,
-    lines_of, run_traced,
+    ACCEPT, ACCEPT_COMPLETE, LISTEN, LISTEN_COMPLETE, SHARED, expect_events, lines_of,
+    stderr_of_traced, traced_command,
 };
-use crate::activation::{ACTIVATED, launch_activated};
+use crate::activation::{ACTIVATED, activated_command};
 use crate::case::Case;
 use crate::differences::Row;
 use crate::helper::Helper;
@@ -42,7 +42,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn occurrence(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let running = launch_traced(helper, &scratch, &["*socket_*"]).spawn()?;
+    let running = traced_command(helper, &scratch, &["*socket_*"]).spawn()?;
     // Without a client, there are only the events of the start.
     wait_for_counts(&running, [1, 1, 0, 0])?;
     let _first = running.client()?;
@@ -80,8 +80,8 @@ fn wait_for_counts(running: &Running, expected: [usize; 4]) -> Result<()> {
 /// An inherited socket is already listening.
 fn activation(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = launch_activated(helper, &scratch, ACTIVATED)?;
-    let mut running = launch.args(["-T", "*socket_*"]).start()?;
+    let command = activated_command(helper, &scratch, ACTIVATED)?;
+    let mut running = command.args(["-T", "*socket_*"]).start()?;
     ensure!(running.terminate()?.success());
     expect_events(&running.stderr()?, &[ACCEPT, ACCEPT_COMPLETE])
 }
@@ -115,7 +115,7 @@ fn channel_line(helper: &Helper, event: &str, shape: &str) -> Result<()> {
 /// Returns the only line on stderr with one enabled event.
 fn only_line(helper: &Helper, event: &str) -> Result<String> {
     let scratch = Scratch::new()?;
-    let stderr = run_traced(helper, &scratch, &[event])?;
+    let stderr = stderr_of_traced(helper, &scratch, &[event])?;
     ensure!(stderr.lines().count() == 1, "{stderr}");
     ensure!(stderr.ends_with('\n'), "{stderr}");
     Ok(stderr.trim_end_matches('\n').to_owned())

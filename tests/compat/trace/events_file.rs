@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Result, ensure};
 
 use super::options::lists_events;
-use super::{LISTEN, SHARED, expect_events, expect_warnings, launch_traced, run_traced};
+use super::{LISTEN, SHARED, expect_events, expect_warnings, stderr_of_traced, traced_command};
 use crate::case::Case;
 use crate::differences::Row;
 use crate::helper::Helper;
@@ -128,7 +128,7 @@ fn check_file(
 ) -> Result<()> {
     let path = scratch.path("events");
     fs::write(&path, text)?;
-    let stderr = run_traced(helper, scratch, &[VALUE])?;
+    let stderr = stderr_of_traced(helper, scratch, &[VALUE])?;
     expect_events(&stderr, events)?;
     let location = |line| format!("{}:{line}:", path.display());
     let expected: Vec<_> = unknown
@@ -157,7 +157,7 @@ fn help(helper: &Helper, text: &str) -> Result<()> {
         format!("no_such_event\n{text}later\n"),
     )?;
     let value = format!("{VALUE},file={{}}/log");
-    let finished = launch_traced(helper, &scratch, &[value]).finish()?;
+    let finished = traced_command(helper, &scratch, &[value]).finish()?;
     lists_events(&finished)?;
     let location = format!("{}:1:", scratch.path("events").display());
     expect_warnings(&finished.stderr, &[(location, "no_such_event")])?;
@@ -168,7 +168,7 @@ fn help(helper: &Helper, text: &str) -> Result<()> {
 fn relative(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     fs::write(scratch.path("events"), "socket_listen\nno_such_event\n")?;
-    let stderr = run_traced(helper, &scratch, &["events=events"])?;
+    let stderr = stderr_of_traced(helper, &scratch, &["events=events"])?;
     expect_events(&stderr, &[LISTEN])?;
     expect_warnings(&stderr, &[("events:2:".to_owned(), "no_such_event")])
 }
@@ -176,21 +176,21 @@ fn relative(helper: &Helper) -> Result<()> {
 fn twice(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     fs::write(scratch.path("events"), "no_such_event\n")?;
-    let stderr = run_traced(helper, &scratch, &["events=events", "events=events"])?;
+    let stderr = stderr_of_traced(helper, &scratch, &["events=events", "events=events"])?;
     let warning = ("events:1:".to_owned(), "no_such_event");
     expect_warnings(&stderr, &[warning.clone(), warning])
 }
 
 fn null(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let stderr = run_traced(helper, &scratch, &["events=/dev/null"])?;
+    let stderr = stderr_of_traced(helper, &scratch, &["events=/dev/null"])?;
     ensure!(stderr.is_empty(), "{stderr}");
     Ok(())
 }
 
 fn missing(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let finished = launch_traced(helper, &scratch, &["events={}/none"]).finish()?;
+    let finished = traced_command(helper, &scratch, &["events={}/none"]).finish()?;
     finished.expect_failure(&scratch.path("none").display().to_string())?;
     finished.expect_failure("No such file or directory")?;
     ensure!(finished.stderr.lines().count() == 1, "{finished:?}");
@@ -199,13 +199,13 @@ fn missing(helper: &Helper) -> Result<()> {
 
 fn directory(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = launch_traced(helper, &scratch, &["events={}"]);
+    let command = traced_command(helper, &scratch, &["events={}"]);
     if helper.differs(Row::EventsDirectory) {
-        let finished = launch.finish()?;
+        let finished = command.finish()?;
         finished.expect_failure(&scratch.dir().display().to_string())?;
         return finished.expect_failure("directory");
     }
-    let mut running = launch.start()?;
+    let mut running = command.start()?;
     ensure!(running.terminate()?.success());
     ensure!(running.stderr()?.is_empty(), "{}", running.stderr()?);
     Ok(())

@@ -39,23 +39,27 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// Prepares a start with an option `-T` for each value. `{}` in a value is the case's directory.
-fn launch_traced<'a>(
+fn traced_command<'a>(
     helper: &'a Helper,
     scratch: &'a Scratch,
     values: &[impl AsRef<str>],
 ) -> HelperCommand<'a> {
     let dir = scratch.dir().display().to_string();
-    let mut launch = helper.launch_serving(scratch);
+    let mut command = helper.serving_command(scratch);
     for value in values {
         let value = value.as_ref().replace("{}", &dir);
-        launch = launch.arg("-T").arg(value);
+        command = command.arg("-T").arg(value);
     }
-    launch
+    command
 }
 
 /// Starts a helper with these values, serves a client, and stops it; returns its stderr.
-fn run_traced(helper: &Helper, scratch: &Scratch, values: &[impl AsRef<str>]) -> Result<String> {
-    let mut running = launch_traced(helper, scratch, values).start()?;
+fn stderr_of_traced(
+    helper: &Helper,
+    scratch: &Scratch,
+    values: &[impl AsRef<str>],
+) -> Result<String> {
+    let mut running = traced_command(helper, scratch, values).start()?;
     ensure!(running.terminate()?.success());
     running.stderr()
 }
@@ -75,11 +79,8 @@ fn lines_of<'a>(log: &'a str, event: &str) -> Vec<&'a str> {
 
 /// Checks that a log contains these shared events and no other ones.
 fn expect_events(log: &str, expected: &[&str]) -> Result<()> {
-    let logged_events = logged_events(log);
-    ensure!(
-        logged_events == expected,
-        "{logged_events:?}, not {expected:?}: {log}"
-    );
+    let logged = logged_events(log);
+    ensure!(logged == expected, "{logged:?}, not {expected:?}: {log}");
     Ok(())
 }
 

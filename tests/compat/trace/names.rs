@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     ACCEPT, ACCEPT_COMPLETE, LISTEN, LISTEN_COMPLETE, SHARED, expect_events, expect_warnings,
-    run_traced,
+    stderr_of_traced,
 };
 use crate::case::Case;
 use crate::helper::Helper;
@@ -165,7 +165,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn served(helper: &Helper, values: &[&str], events: &[&str], unknown: &[&str]) -> Result<()> {
     let scratch = Scratch::new()?;
-    let stderr = run_traced(helper, &scratch, values)?;
+    let stderr = stderr_of_traced(helper, &scratch, values)?;
     expect_events(&stderr, events)?;
     let expected: Vec<_> = unknown.iter().map(|name| (String::new(), *name)).collect();
     expect_warnings(&stderr, &expected)?;
@@ -178,17 +178,20 @@ fn served(helper: &Helper, values: &[&str], events: &[&str], unknown: &[&str]) -
 fn first_match(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let list = helper
-        .launch(&scratch)
+        .command(&scratch)
         .args(["-T", "help"])
         .finish()?
         .stdout;
     let both = [LISTEN_COMPLETE, ACCEPT_COMPLETE];
     let first = list.lines().find(|line| both.contains(line));
     let first = first.context("neither event is in the list")?;
-    expect_events(&run_traced(helper, &scratch, &[AMBIGUOUS])?, &[first])?;
+    expect_events(&stderr_of_traced(helper, &scratch, &[AMBIGUOUS])?, &[first])?;
 
     let others: Vec<&str> = SHARED.into_iter().filter(|event| *event != first).collect();
     ensure!(others.len() == 3, "{others:?}");
     let disabled = format!("-{AMBIGUOUS}");
-    expect_events(&run_traced(helper, &scratch, &["*", &disabled])?, &others)
+    expect_events(
+        &stderr_of_traced(helper, &scratch, &["*", &disabled])?,
+        &others,
+    )
 }

@@ -4,7 +4,9 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 
-use super::{ACCEPT, LISTEN, SHARED, expect_events, expect_warnings, launch_traced, run_traced};
+use super::{
+    ACCEPT, LISTEN, SHARED, expect_events, expect_warnings, stderr_of_traced, traced_command,
+};
 use crate::case::Case;
 use crate::differences::Row;
 use crate::helper::Helper;
@@ -128,7 +130,7 @@ pub(crate) fn cases() -> Vec<Case> {
     for (name, values, word) in REFUSED {
         cases.push(Case::new(format!("{name}_is_refused"), move |helper| {
             let scratch = Scratch::new()?;
-            let finished = launch_traced(helper, &scratch, values).finish()?;
+            let finished = traced_command(helper, &scratch, values).finish()?;
             finished.expect_failure(word)?;
             ensure!(finished.stdout.is_empty(), "{finished:?}");
             ensure!(scratch.names()?.is_empty(), "{:?}", scratch.names()?);
@@ -138,7 +140,7 @@ pub(crate) fn cases() -> Vec<Case> {
     for (name, values, events) in KEYS {
         cases.push(Case::new(format!("{name}_is_served"), move |helper| {
             let scratch = Scratch::new()?;
-            let stderr = run_traced(helper, &scratch, values)?;
+            let stderr = stderr_of_traced(helper, &scratch, values)?;
             expect_events(&stderr, events)?;
             expect_warnings(&stderr, &[])
         }));
@@ -162,7 +164,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn help(helper: &Helper, arguments: &[&str]) -> Result<()> {
     let scratch = Scratch::new()?;
-    let finished = helper.launch_serving(&scratch).args(arguments).finish()?;
+    let finished = helper.serving_command(&scratch).args(arguments).finish()?;
     lists_events(&finished)?;
     finished.expect_success()?;
     ensure!(scratch.names()?.is_empty(), "{:?}", scratch.names()?);
@@ -186,7 +188,7 @@ pub(crate) fn lists_events(finished: &Finished) -> Result<()> {
 
 fn lists_shared(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let finished = helper.launch(&scratch).args(["-T", "help"]).finish()?;
+    let finished = helper.command(&scratch).args(["-T", "help"]).finish()?;
     for event in SHARED {
         let count = finished.stdout.lines().filter(|line| *line == event);
         ensure!(count.count() == 1, "{event}: {}", finished.stdout);
@@ -197,21 +199,21 @@ fn lists_shared(helper: &Helper) -> Result<()> {
 fn help_after_unknown(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let values = ["no_such_event", "help"];
-    let finished = launch_traced(helper, &scratch, &values).finish()?;
+    let finished = traced_command(helper, &scratch, &values).finish()?;
     lists_events(&finished)?;
     expect_warnings(&finished.stderr, &[(String::new(), "no_such_event")])
 }
 
 fn short_form(helper: &Helper, value: &str, short: Short) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = launch_traced(helper, &scratch, &[value]);
+    let command = traced_command(helper, &scratch, &[value]);
     if helper.differs(Row::ShortForm) {
         let (_, word) = value.split_once(',').unwrap_or_default();
-        launch.finish()?.expect_failure(word)?;
+        command.finish()?.expect_failure(word)?;
         ensure!(scratch.names()?.is_empty(), "{:?}", scratch.names()?);
         return Ok(());
     }
-    let mut running = launch.start()?;
+    let mut running = command.start()?;
     ensure!(running.terminate()?.success());
     running.wait_for_stderr("deprecated")?;
     match short {
@@ -224,14 +226,14 @@ fn short_form(helper: &Helper, value: &str, short: Short) -> Result<()> {
 /// Both helpers reject it: the original does not find a file `on`.
 fn short_events(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let launch = launch_traced(helper, &scratch, &["socket_listen,events"]);
-    launch.finish()?.expect_failure("events")
+    let command = traced_command(helper, &scratch, &["socket_listen,events"]);
+    command.finish()?.expect_failure("events")
 }
 
 /// The first value causes a warning although the second is an error.
 fn in_order(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let finished = launch_traced(helper, &scratch, &["no_such_event", "bad=1"]).finish()?;
+    let finished = traced_command(helper, &scratch, &["no_such_event", "bad=1"]).finish()?;
     finished.expect_failure("'bad'")?;
     expect_warnings(&finished.stderr, &[(String::new(), "no_such_event")])
 }
@@ -243,7 +245,7 @@ fn keys_in_order(helper: &Helper) -> Result<()> {
     let list = scratch.path("events");
     fs::write(&list, "second\n")?;
     let value = "file={}/none/log,events={}/events,enable=first";
-    let finished = launch_traced(helper, &scratch, &[value]).finish()?;
+    let finished = traced_command(helper, &scratch, &[value]).finish()?;
     finished.expect_failure("none/log")?;
     let location = format!("{}:1:", list.display());
     expect_warnings(
@@ -255,13 +257,13 @@ fn keys_in_order(helper: &Helper) -> Result<()> {
 
     fs::write(&list, "socket_listen\n")?;
     let value = "events={}/events,enable=-socket_listen";
-    expect_events(&run_traced(helper, &scratch, &[value])?, &[LISTEN])
+    expect_events(&stderr_of_traced(helper, &scratch, &[value])?, &[LISTEN])
 }
 
 fn before_an_error(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let arguments = ["-T", "help", "-k", "relative"];
-    let finished = helper.launch(&scratch).args(arguments).finish()?;
+    let finished = helper.command(&scratch).args(arguments).finish()?;
     if helper.differs(Row::OptionsInOrder) {
         return finished.expect_failure("absolute");
     }
@@ -272,7 +274,7 @@ fn before_an_error(helper: &Helper) -> Result<()> {
 fn before_version(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let finished = helper
-        .launch(&scratch)
+        .command(&scratch)
         .args(["-T", "bad=1", "-V"])
         .finish()?;
     if !helper.differs(Row::OptionsInOrder) {

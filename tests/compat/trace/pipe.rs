@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 use rustix::fs::OFlags;
 use rustix::pipe::fcntl_setpipe_size;
 
-use super::{ACCEPT_COMPLETE, LISTEN, launch_traced, lines_of};
+use super::{ACCEPT_COMPLETE, LISTEN, lines_of, traced_command};
 use crate::case::Case;
 use crate::client::TIMEOUT;
 use crate::differences::Row;
@@ -73,7 +73,7 @@ fn read_from_the_start(helper: &Helper) -> Result<()> {
     make_fifo(&scratch.path("pipe"))?;
     let mut reader = Reader::open(&scratch.path("pipe"))?;
     let value = "*socket_*,file=pipe";
-    let mut running = launch_traced(helper, &scratch, &[value]).start()?;
+    let mut running = traced_command(helper, &scratch, &[value]).start()?;
     reader.wait_for_event(LISTEN)?;
     reader.wait_for_event(ACCEPT_COMPLETE)?;
     ensure!(running.terminate()?.success());
@@ -86,7 +86,7 @@ fn reader_closes(helper: &Helper) -> Result<()> {
     make_fifo(&scratch.path("pipe"))?;
     let reader = Reader::open(&scratch.path("pipe"))?;
     let value = "*socket_*,file=pipe";
-    let mut running = launch_traced(helper, &scratch, &[value]).start()?;
+    let mut running = traced_command(helper, &scratch, &[value]).start()?;
     drop(reader);
     for _ in 0..3 {
         running.client()?;
@@ -100,8 +100,8 @@ fn no_reader(helper: &Helper) -> Result<()> {
     make_fifo(&scratch.path("pipe"))?;
     // The warning is written before the file is opened.
     let values = ["no_such_event", "*socket_*,file=pipe"];
-    let launch = launch_traced(helper, &scratch, &values);
-    let mut running = launch.spawn()?;
+    let command = traced_command(helper, &scratch, &values);
+    let mut running = command.spawn()?;
     running.wait_for_stderr("'no_such_event'")?;
     let mut reader;
     if helper.differs(Row::TracePipe) {
@@ -130,7 +130,7 @@ fn full(helper: &Helper) -> Result<()> {
     let reader = Reader::open(&scratch.path("pipe"))?;
     fcntl_setpipe_size(&reader.file, 4096)?;
     let value = "*socket_*,file=pipe";
-    let mut running = launch_traced(helper, &scratch, &[value]).start()?;
+    let mut running = traced_command(helper, &scratch, &[value]).start()?;
     let keeps_serving = helper.differs(Row::TracePipe);
     let timeout = if keeps_serving {
         TIMEOUT

@@ -31,7 +31,7 @@ pub(super) struct Server {
 
 impl Server {
     /// Spawns `command` with the subject's arguments and `arguments`. Its socket and its stderr are
-    /// in `folder`.
+    /// in `dir`.
     pub(super) fn start(
         mut command: Command,
         subject: &Subject,

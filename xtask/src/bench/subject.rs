@@ -64,31 +64,31 @@ impl FromStr for Subject {
 /// Builds the subjects of the scenario `trace`; the trace goes to `file`.
 pub(super) fn find_traced(only: &[String], file: &Path) -> Result<Vec<Subject>> {
     let is_chosen = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
-    let mut result = Vec::new();
+    let mut found = Vec::new();
     if is_chosen(UNTRACED) {
-        result.push(Subject::new(UNTRACED, &build::untraced()?));
+        found.push(Subject::new(UNTRACED, &build::untraced()?));
     }
     if is_chosen(SIMPLE) {
         let option = format!("*,file={}", file.display());
         let arguments = ["--trace-backend", "simple", "-T", &option];
-        result.push(Subject {
+        found.push(Subject {
             arguments: arguments.map(str::to_owned).to_vec(),
             ..Subject::new(SIMPLE, &build::release("qemu-pr-helper")?)
         });
     }
-    Ok(result)
+    Ok(found)
 }
 
 /// Builds and finds the subjects, in the order of their columns. `xtask` is the release build of
 /// this program, which contains the floor.
 pub(super) fn find(only: &[String], also: &[Subject], xtask: &Path) -> Result<Vec<Subject>> {
     let is_chosen = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
-    let mut result = Vec::new();
+    let mut found = Vec::new();
     if is_chosen(OURS) {
-        result.push(Subject::new(OURS, &build::release("qemu-pr-helper")?));
+        found.push(Subject::new(OURS, &build::release("qemu-pr-helper")?));
     }
     if is_chosen(FLOOR) {
-        result.push(Subject {
+        found.push(Subject {
             arguments: vec!["bench-floor".into()],
             socket_option: "--socket",
             ..Subject::new(FLOOR, xtask)
@@ -96,19 +96,19 @@ pub(super) fn find(only: &[String], also: &[Subject], xtask: &Path) -> Result<Ve
     }
     let original = Path::new(ORIGINAL_HELPER);
     if is_chosen(ORIGINAL) && original.exists() {
-        result.push(Subject::new(ORIGINAL, original));
+        found.push(Subject::new(ORIGINAL, original));
     } else if is_chosen(ORIGINAL) {
         println!("xtask: QEMU's helper skipped: {ORIGINAL_HELPER} does not exist");
     }
     for subject in also.iter().filter(|also| is_chosen(&also.name)) {
         ensure!(
-            result.iter().all(|other| other.name != subject.name),
+            found.iter().all(|other| other.name != subject.name),
             "two subjects have the name {}",
             subject.name
         );
-        result.push(subject.clone());
+        found.push(subject.clone());
     }
-    let names = || result.iter().map(|subject| subject.name.as_str());
+    let names = || found.iter().map(|subject| subject.name.as_str());
     let optional = [ORIGINAL, UNTRACED, SIMPLE];
     for only in only
         .iter()
@@ -119,8 +119,8 @@ pub(super) fn find(only: &[String], also: &[Subject], xtask: &Path) -> Result<Ve
             "there is no subject {only}"
         );
     }
-    ensure!(!result.is_empty(), "no subjects left to measure");
-    Ok(result)
+    ensure!(!found.is_empty(), "no subjects left to measure");
+    Ok(found)
 }
 
 #[cfg(test)]

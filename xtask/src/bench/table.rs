@@ -6,7 +6,7 @@ use super::results::Results;
 use super::statistics::Summary;
 use super::subject::OURS;
 
-/// Prints the results of `contestants` with median and spread, and the ratios of the first of them
+/// Prints the results of `subjects` with median and spread, and the ratios of the first of them
 /// to the others. Our helper is the first if it is among them.
 pub(super) fn print(results: &Results, subjects: &[&str]) {
     let base = subjects
@@ -74,8 +74,8 @@ mod tests {
 
     #[test]
     fn numbers_have_three_significant_digits() {
-        let command_line = [0.0124, 2.71, 27.18, 271.8, 27182.8].map(three_digits);
-        assert_eq!(command_line, ["0.012", "2.71", "27.2", "272", "27183"]);
+        let formatted = [0.0124, 2.71, 27.18, 271.8, 27182.8].map(three_digits);
+        assert_eq!(formatted, ["0.012", "2.71", "27.2", "272", "27183"]);
         assert_eq!(summary(&[1.0, 3.0, 2.0]), "2.00 (1.00..3.00)");
         assert_eq!(summary(&[]), "");
     }

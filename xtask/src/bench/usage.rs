@@ -37,7 +37,7 @@ pub(super) fn threads(process: u32) -> Result<u64> {
 
 /// Returns a process and its children.
 fn with_children(process: u32) -> Result<Vec<u32>> {
-    let mut with_children = vec![process];
+    let mut processes = vec![process];
     for entry in fs::read_dir("/proc").context("cannot list /proc")? {
         let name = entry.context("cannot list /proc")?.file_name();
         let Some(other) = name.to_str().and_then(|name| name.parse().ok()) else {
@@ -46,10 +46,10 @@ fn with_children(process: u32) -> Result<Vec<u32>> {
         // The file does not exist if the process has exited meanwhile.
         let status = fs::read_to_string(format!("/proc/{other}/status")).unwrap_or_default();
         if number(&status, "PPid:") == Some(process.into()) {
-            with_children.push(other);
+            processes.push(other);
         }
     }
-    Ok(with_children)
+    Ok(processes)
 }
 
 /// Returns the number after `name` at the start of a line.
@@ -89,10 +89,10 @@ mod tests {
     #[test]
     fn children_are_included() {
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let result = with_children(process::id()).unwrap();
+        let found = with_children(process::id()).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(result.contains(&process::id()) && result.contains(&child.id()));
+        assert!(found.contains(&process::id()) && found.contains(&child.id()));
         assert!(memory(process::id()).unwrap() > 0);
         assert!(threads(process::id()).unwrap() > 0);
     }

@@ -42,8 +42,8 @@ impl Worker {
             process,
             command: command_line,
         };
-        let read_line = worker.read_line()?;
-        ensure!(read_line == "ready\n", "{} failed", worker.command);
+        let line = worker.read_line()?;
+        ensure!(line == "ready\n", "{} failed", worker.command);
         Ok(worker)
     }
 
@@ -57,16 +57,16 @@ impl Worker {
 
     /// Reads the result.
     pub(super) fn result<T: DeserializeOwned>(&mut self) -> Result<T> {
-        let read_line = self.read_line()?;
-        serde_json::from_str(&read_line).with_context(|| format!("{} failed", self.command))
+        let line = self.read_line()?;
+        serde_json::from_str(&line).with_context(|| format!("{} failed", self.command))
     }
 
     fn read_line(&mut self) -> Result<String> {
-        let mut read_line = String::new();
+        let mut line = String::new();
         self.output
-            .read_line(&mut read_line)
+            .read_line(&mut line)
             .context("cannot read the role's stdout")?;
-        Ok(read_line)
+        Ok(line)
     }
 }
 

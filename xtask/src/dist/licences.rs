@@ -66,12 +66,12 @@ pub(crate) fn listing(crates: &BTreeSet<Crate>) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the licence files of the crates, in directories below `folder`.
+/// Returns the licence files of the crates, in directories below `dir`.
 pub(crate) fn files(crates: &BTreeSet<Crate>, dir: &str) -> Result<Vec<File>> {
-    let manifests = manifests()?;
+    let manifest_paths = manifests()?;
     let mut files = Vec::new();
     for entry in crates {
-        let manifest = manifests.get(&(entry.name.clone(), entry.version.clone()));
+        let manifest = manifest_paths.get(&(entry.name.clone(), entry.version.clone()));
         let manifest =
             manifest.with_context(|| format!("cargo has no sources of {}", entry.name))?;
         let manifest = Path::new(manifest)

@@ -8,7 +8,7 @@ use super::*;
 use crate::process;
 
 const MAINTAINER: &str = "Packager <packager@example.com>";
-const EDITION: SourceDate = SourceDate {
+const SOURCE_DATE: SourceDate = SourceDate {
     time: 1_772_323_199,
 };
 
@@ -24,7 +24,7 @@ fn files(family: Family) -> Vec<File> {
         helper: program("qemu-pr-helper"),
         prhctl: program("prhctl"),
     };
-    package_files::files(&programs, &EDITION, family, MAINTAINER).unwrap()
+    package_files::files(&programs, &SOURCE_DATE, family, MAINTAINER).unwrap()
 }
 
 /// Returns the output of a tool for a package; `None` if the tool is not installed.
@@ -76,8 +76,11 @@ fn dpkg_lists_the_files_of_the_package() {
     let files = files(Family::Debian);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("package.deb");
-    let package = deb::package(&files, &EDITION, MAINTAINER).unwrap();
-    assert_eq!(package, deb::package(&files, &EDITION, MAINTAINER).unwrap());
+    let package = deb::package(&files, &SOURCE_DATE, MAINTAINER).unwrap();
+    assert_eq!(
+        package,
+        deb::package(&files, &SOURCE_DATE, MAINTAINER).unwrap()
+    );
     write(&path, &package).unwrap();
     let Some(listing) = tool_output("dpkg-deb", &["--contents"], &path) else {
         return;
@@ -116,8 +119,11 @@ fn rpm_lists_the_files_of_the_package() {
     let files = files(Family::Fedora);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("package.rpm");
-    let package = rpm::package(&files, &EDITION, MAINTAINER).unwrap();
-    assert_eq!(package, rpm::package(&files, &EDITION, MAINTAINER).unwrap());
+    let package = rpm::package(&files, &SOURCE_DATE, MAINTAINER).unwrap();
+    assert_eq!(
+        package,
+        rpm::package(&files, &SOURCE_DATE, MAINTAINER).unwrap()
+    );
     write(&path, &package).unwrap();
     let Some(listing) = tool_output("rpm", &["-qpl"], &path) else {
         return;

@@ -76,11 +76,11 @@ impl Target {
     pub(crate) fn create_unit<const PORTS: usize>(&mut self) -> Result<[Port; PORTS]> {
         let number = self.units;
         self.units += 1;
-        let create_backstore = create_backstore(number)?;
+        let backstore = create_backstore(number)?;
         let mut ports = Vec::with_capacity(PORTS);
         for _ in 0..PORTS {
             self.ports += 1;
-            ports.push(create_port(self.ports, &create_backstore)?);
+            ports.push(create_port(self.ports, &backstore)?);
         }
         ports
             .try_into()
@@ -108,7 +108,7 @@ fn create_backstore(number: u32) -> Result<PathBuf> {
     Ok(dir)
 }
 
-fn create_port(number: u32, create_backstore: &Path) -> Result<Port> {
+fn create_port(number: u32, backstore: &Path) -> Result<Port> {
     // A SAS address, which the loopback fabric uses for both initiator and target.
     let name = format!("naa.50014050000000{number:02}");
     let group = Path::new(TARGET).join(format!("loopback/{name}/tpgt_1"));
@@ -116,10 +116,10 @@ fn create_port(number: u32, create_backstore: &Path) -> Result<Port> {
     // The default identifier of all ports is 0, with which REGISTER AND MOVE finds no port.
     write(&group.join("rtpi"), &number.to_string())?;
     write(&group.join("nexus"), &name)?;
-    let create_unit = group.join("lun/lun_0");
-    create(&create_unit)?;
-    symlink(create_backstore, create_unit.join("backstore"))
-        .with_context(|| format!("cannot attach the unit to {}", create_unit.display()))?;
+    let unit = group.join("lun/lun_0");
+    create(&unit)?;
+    symlink(backstore, unit.join("backstore"))
+        .with_context(|| format!("cannot attach the unit to {}", unit.display()))?;
     // host:channel:target of the port in the kernel's SCSI layer.
     let address = read(&group.join("address"))?;
     let device = Path::new("/sys/bus/scsi/devices").join(format!("{address}:0"));

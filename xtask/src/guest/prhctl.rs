@@ -156,8 +156,8 @@ impl PrhctlTest<'_> {
         for (index, port) in self.ports.iter().enumerate() {
             let seen = self.query_json(index, "keys")?;
             ensure!(seen["keys"] == json!(keys), "{seen:#}");
-            let mut expect_keys = process::command("sg_persist");
-            let text = process::text(expect_keys.args(["-n", "-i", "-k"]).arg(&port.block))?;
+            let mut sg_persist = process::command("sg_persist");
+            let text = process::text(sg_persist.args(["-n", "-i", "-k"]).arg(&port.block))?;
             let lines = text
                 .lines()
                 .map(str::trim)

@@ -70,13 +70,15 @@ impl Graph {
         let is_program = |package: &&Package| PROGRAMS.contains(&package.name.as_str());
         let programs = graph.packages.iter().filter(is_program);
         let mut pending: Vec<String> = programs.map(|package| package.id.clone()).collect();
-        let mut kept = BTreeSet::new();
+        let mut needed = BTreeSet::new();
         while let Some(id) = pending.pop() {
-            if kept.insert(id.clone()) {
+            if needed.insert(id.clone()) {
                 pending.extend(graph.dependencies_of(&id).map(str::to_owned));
             }
         }
-        graph.packages.retain(|package| kept.contains(&package.id));
+        graph
+            .packages
+            .retain(|package| needed.contains(&package.id));
         Ok(graph)
     }
 

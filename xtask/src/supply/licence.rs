@@ -49,7 +49,7 @@ impl<'a, I: Iterator<Item = &'a str>> Parser<'a, I> {
                 choice
                     .0
                     .zip(other.0)
-                    .map(|(parse_factor, other)| [parse_factor, other].concat()),
+                    .map(|(one, other)| [one, other].concat()),
             );
         }
         Some(choice)
@@ -91,12 +91,7 @@ mod tests {
             ("MIT OR", None),
             ("", None),
         ] {
-            let chosen = chosen.map(|chosen| {
-                chosen
-                    .iter()
-                    .map(|parse_factor| (*parse_factor).to_owned())
-                    .collect()
-            });
+            let chosen = chosen.map(|chosen| chosen.iter().map(|one| (*one).to_owned()).collect());
             assert_eq!(choose(expression, &allowed), chosen, "{expression}");
         }
     }

@@ -86,8 +86,8 @@ pub(super) fn redraw(from: &Path, to: &Path) -> Result<()> {
 
 /// Draws a report.
 pub(super) fn write(report: Value, to: &Path) -> Result<()> {
-    let render = render(report)?;
-    fs::write(to, render).with_context(|| format!("cannot write {}", to.display()))
+    let svg = render(report)?;
+    fs::write(to, svg).with_context(|| format!("cannot write {}", to.display()))
 }
 
 fn render(report: Value) -> Result<String> {
@@ -140,16 +140,16 @@ mod tests {
 
     #[test]
     fn chart_equals_golden_file() {
-        let render = render(serde_json::from_str(RESULTS).unwrap()).unwrap();
+        let svg = render(serde_json::from_str(RESULTS).unwrap()).unwrap();
         // After an intended change, update it in this directory:
         //     cargo xtask bench --from results.json --chart golden.svg
-        assert_eq!(render, GOLDEN);
+        assert_eq!(svg, GOLDEN);
     }
 
     #[test]
     fn chart_is_xml_with_origin() {
-        let render = render(serde_json::from_str(RESULTS).unwrap()).unwrap();
-        let document = roxmltree::Document::parse(&render).unwrap();
+        let svg = render(serde_json::from_str(RESULTS).unwrap()).unwrap();
+        let document = roxmltree::Document::parse(&svg).unwrap();
         let root = document.root_element();
         assert_eq!(root.tag_name().name(), "svg");
         assert_eq!(

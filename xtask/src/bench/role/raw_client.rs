@@ -16,7 +16,7 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect as connect_to, socket_with,
 };
 
-/// Connects to a helper and does the handshake. `patience` is the timeout of each step.
+/// Connects to a helper and does the handshake. `timeout` is the timeout of each step.
 pub(crate) fn connect(path: &Path, timeout: Duration) -> io::Result<UnixStream> {
     let socket = socket_with(
         AddressFamily::UNIX,
@@ -41,7 +41,7 @@ pub(crate) struct RawClient {
 }
 
 impl RawClient {
-    /// Connects; `patience` is also the timeout of each response.
+    /// Connects; `timeout` is also the timeout of each response.
     pub(crate) fn connect(path: &Path, timeout: Duration) -> io::Result<Self> {
         Ok(Self {
             socket: connect(path, timeout)?,

@@ -104,7 +104,7 @@ pub(super) fn register_and_move(
 }
 
 /// Returns the SAS address of a port's initiator in the target's loopback fabric.
-pub(super) fn address(port: u32) -> u64 {
+pub(super) fn sas_address(port: u32) -> u64 {
     // The last two digits are decimal.
     0x5001_4050_0000_0000 + u64::from(port / 10 * 16 + port % 10)
 }

@@ -31,8 +31,8 @@ struct Observation {
 impl fmt::Display for Observation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.reply)?;
-        for unit_attentions in &self.unit_attentions {
-            write!(f, ", other host: {unit_attentions}")?;
+        for attention in &self.unit_attentions {
+            write!(f, ", other host: {attention}")?;
         }
         Ok(())
     }
@@ -66,8 +66,8 @@ fn run_scenario(
         match step {
             Step::Guest(what, make) => {
                 let [one, two] = [&mut *single, &mut *map].map(|endpoint| {
-                    let order = make(endpoint);
-                    let reply = endpoint.guest.reserve_out(&order)?;
+                    let pr_out = make(endpoint);
+                    let reply = endpoint.guest.reserve_out(&pr_out)?;
                     let unit_attentions = endpoint.other.1.unit_attentions()?;
                     anyhow::Ok(Observation {
                         reply,
@@ -76,9 +76,9 @@ fn run_scenario(
                 });
                 table.add(format!("{name}: {what}"), &one?, &two?, Expected::Same);
             }
-            Step::Other(what, order) => {
+            Step::Other(what, pr_out) => {
                 let [one, two] =
-                    [&*single, &*map].map(|endpoint| endpoint.other.1.reserve_out(order));
+                    [&*single, &*map].map(|endpoint| endpoint.other.1.reserve_out(pr_out));
                 let case = format!("{name}: other host: {what}");
                 table.add(case, &one, &two, Expected::Same);
                 // The guest's unit attentions have a table of their own.
@@ -167,8 +167,8 @@ fn nexuses(single: &Endpoint, map: &Endpoint) -> Result<Nexuses> {
     })
 }
 
-fn read_in(action: u8, mut read_in: impl FnMut(u16) -> Result<Reply>) -> Result<Replies> {
-    let replies = ALLOCATIONS.map(&mut read_in).into_iter();
+fn read_in(action: u8, mut read: impl FnMut(u16) -> Result<Reply>) -> Result<Replies> {
+    let replies = ALLOCATIONS.map(&mut read).into_iter();
     Ok(Replies {
         action,
         replies: replies.collect::<Result<_>>()?,

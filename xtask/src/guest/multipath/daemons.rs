@@ -21,7 +21,7 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(40);
 const LOG: &str = "/run/multipathd.log";
 
 /// Returns multipathd's configuration. Unlike on a host with its list of known disks, every disk
-/// gets a map, except `strangers`. The keys of `mpathpersist` are stored in a file, so that
+/// gets a map, except those in `unmapped`. The keys of `mpathpersist` are stored in a file, so that
 /// multipathd can register a path that returns. Paths are checked each second to save time; hosts
 /// check every 5 to 20 seconds. For this target, multipathd's default is to queue commands for a
 /// while if there is no path; here they fail unless the scenario queues them.

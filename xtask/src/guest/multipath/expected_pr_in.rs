@@ -199,7 +199,7 @@ impl fmt::Display for Replies {
         let text = match self.action {
             0 => keys_text(data),
             1 => reservation_text(data),
-            3 => decode_full_status(data).map(|decode_full_status| full_text(&decode_full_status)),
+            3 => decode_full_status(data).map(|status| full_text(&status)),
             _ => None,
         };
         match text {
@@ -228,7 +228,7 @@ fn reservation_text(data: &[u8]) -> Option<String> {
     Some(format!("gen {}: {held}", all.generation.get()))
 }
 
-fn full_text(decode_full_status: &FullStatus) -> String {
+fn full_text(status: &FullStatus) -> String {
     let registration = |registration: &FullStatusDescriptor| {
         let port = port_of(registration).map_or_else(|| "?".to_owned(), |port| port.to_string());
         let all_tg_pt = if registration.all_tg_pt {
@@ -242,12 +242,8 @@ fn full_text(decode_full_status: &FullStatus) -> String {
         };
         format!(" {:x}@{port}{all_tg_pt}{held}", registration.key.get())
     };
-    let all: String = decode_full_status
-        .descriptors
-        .iter()
-        .map(registration)
-        .collect();
-    format!("gen {}:{all}", decode_full_status.generation.get())
+    let all: String = status.descriptors.iter().map(registration).collect();
+    format!("gen {}:{all}", status.generation.get())
 }
 
 #[cfg(test)]
@@ -288,11 +284,11 @@ mod tests {
             relative_target_port: scsi_pr::RelativeTargetPort::new(1),
             transport_id: Ok(format!("sas,50014050000000{port:02}").parse().unwrap()),
         };
-        let decode_full_status = FullStatus {
+        let status = FullStatus {
             descriptors: all.iter().map(registration).collect(),
             ..FullStatus::default()
         };
-        replies(3, &decode_full_status.encode())
+        replies(3, &status.encode())
     }
 
     fn reason(single: &Replies, map: &Replies) -> Option<&'static str> {

@@ -125,36 +125,33 @@ impl<'a> FaultFixture<'a> {
     }
 
     /// Sends READ KEYS of the guest, which must return these keys.
-    pub(super) fn expect_guest_keys(&mut self, case: &str, expect_keys: &[u64]) -> Result<()> {
+    pub(super) fn expect_guest_keys(&mut self, case: &str, keys: &[u64]) -> Result<()> {
         let reply = self.read_keys(case)?;
-        let registered_keys = keys_of(&reply).with_context(|| case.to_owned())?;
+        let seen = keys_of(&reply).with_context(|| case.to_owned())?;
         ensure!(
-            registered_keys == expect_keys,
-            "{case}: READ KEYS of the guest returned {registered_keys:x?}"
+            seen == keys,
+            "{case}: READ KEYS of the guest returned {seen:x?}"
         );
         Ok(())
     }
 
     /// Checks the keys that the other host sees.
-    pub(super) fn expect_keys(&self, expect_keys: &[u64]) -> Result<()> {
-        let registered_keys = self.registered_keys()?;
-        ensure!(
-            registered_keys == expect_keys,
-            "the keys are {registered_keys:x?} instead of {expect_keys:x?}"
-        );
+    pub(super) fn expect_keys(&self, keys: &[u64]) -> Result<()> {
+        let seen = self.registered_keys()?;
+        ensure!(seen == keys, "the keys are {seen:x?} instead of {keys:x?}");
         Ok(())
     }
 
     /// Waits until the other host sees these keys: multipathd registers paths that return.
-    pub(super) fn wait_for_keys(&self, case: &str, expect_keys: &[u64]) -> Result<()> {
+    pub(super) fn wait_for_keys(&self, case: &str, keys: &[u64]) -> Result<()> {
         let (there, time) = measure(|| {
             poll(DAEMON_TIMEOUT, || {
-                Ok((self.registered_keys()? == expect_keys).then_some(()))
+                Ok((self.registered_keys()? == keys).then_some(()))
             })
         })?;
         there
             .with_context(|| format!("{case}: the keys are still {:x?}", self.registered_keys()))?;
-        print_timing(case, &format!("keys {expect_keys:x?}"), time);
+        print_timing(case, &format!("keys {keys:x?}"), time);
         Ok(())
     }
 
@@ -248,9 +245,7 @@ fn keys_of(reply: &Reply) -> Result<Vec<u64>> {
     else {
         bail!("READ KEYS: {reply}");
     };
-    let expect_keys = scsi_pr::Keys::decode(data)?.complete();
-    let expect_keys = expect_keys
-        .context("the data of READ KEYS is truncated")?
-        .keys;
-    Ok(expect_keys.iter().map(|key| key.get()).collect())
+    let keys = scsi_pr::Keys::decode(data)?.complete();
+    let keys = keys.context("the data of READ KEYS is truncated")?.keys;
+    Ok(keys.iter().map(|key| key.get()).collect())
 }

@@ -58,7 +58,7 @@ pub(crate) struct MapFixture {
 
 impl MapFixture {
     /// Starts the daemons and waits for the map over the two ports of one unit. The disks of
-    /// `strangers` get no map.
+    /// `unmapped` get no map.
     pub(crate) fn create(modules: &Modules, ports: &[Port; 2], unmapped: &[&Port]) -> Result<Self> {
         // The kernel would look for the modules in the host's directory.
         for module in ["dm_mod", "dm_multipath", "dm_service_time"] {
@@ -126,13 +126,11 @@ impl MapFixture {
             State::Active => ("A", "active ready"),
             State::Failed => ("F", "failed faulty"),
         };
-        let device_number = path.device_number()?;
+        let number = path.device_number()?;
         let mut last = (String::new(), String::new());
         let reached = poll(DAEMON_TIMEOUT, || {
             let status = text(command("dmsetup").args(["status", &self.name]))?;
-            let mut words = status
-                .split_whitespace()
-                .skip_while(|word| *word != device_number);
+            let mut words = status.split_whitespace().skip_while(|word| *word != number);
             let kernel_state = words.nth(1).unwrap_or_default().to_owned();
             last = (kernel_state, self.multipathd.path_state(&path.name)?);
             Ok((last.0 == in_table && last.1 == in_multipathd).then_some(()))
@@ -145,9 +143,9 @@ impl MapFixture {
     /// the map.
     pub(super) fn active_path(&self) -> Result<usize> {
         let port = self.map.identification()?;
-        for (device_number, path) in self.paths.iter().enumerate() {
+        for (index, path) in self.paths.iter().enumerate() {
             if path.device.identification()? == port {
-                return Ok(device_number);
+                return Ok(index);
             }
         }
         bail!("the responding port is not a port of the map's paths")
@@ -159,9 +157,9 @@ impl MapFixture {
     }
 
     /// Reads blocks from the map sequentially with direct I/O.
-    pub(super) fn read_blocks(&self, device_number: usize) -> Result<()> {
+    pub(super) fn read_blocks(&self, count: usize) -> Result<()> {
         let input = format!("if={}", self.map.path.display());
-        let count = format!("count={device_number}");
+        let count = format!("count={count}");
         run(command("dd")
             .args(["of=/dev/null", "bs=4096", "iflag=direct", "status=none"])
             .args([input, count]))

@@ -80,7 +80,7 @@ fn run_tests(options: &Options, modules: &Modules) -> Result<()> {
     })?;
     println!("guest: target and maps ready after {} s", uptime()?);
     sysfs_detection::check(&fixture)?;
-    suite(&options.suite, &fixture, &ports, &other_unit)?;
+    run_suite(&options.suite, &fixture, &ports, &other_unit)?;
     without_helper(&fixture)?;
 
     let helper = Helper::start_with(&options.helper, &helper_client::ARGUMENTS, &[])?;
@@ -97,7 +97,7 @@ fn run_tests(options: &Options, modules: &Modules) -> Result<()> {
 }
 
 /// Runs the compatibility suite's cases with maps.
-fn suite(
+fn run_suite(
     suite: &CompatSuite,
     fixture: &MapFixture,
     ports: &[Port; 2],
@@ -118,7 +118,7 @@ fn suite(
 fn run_faults<'a>(mut fault_fixture: FaultFixture<'a>, single: &Path) -> Result<FaultFixture<'a>> {
     timed("times", || timing::run(&mut fault_fixture, single)).context("times")?;
     timed("paths", || path_faults::run(&mut fault_fixture))?;
-    timed("stuck maps", || suspended_map::run(&mut fault_fixture))?;
+    timed("suspended maps", || suspended_map::run(&mut fault_fixture))?;
     let fault_fixture = timed("processes", || processes::run(fault_fixture))?;
     timed("multipathd", || multipathd_faults::run(fault_fixture))
 }

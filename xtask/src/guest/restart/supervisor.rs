@@ -123,12 +123,12 @@ fn supervise(service: &Mutex<Service>, socket: &OwnedFd, program: &Path) -> Resu
 }
 
 fn launch(socket: &OwnedFd, program: &Path) -> Result<Child> {
-    let helper_stderr = File::options().create(true).append(true).open(STDERR);
+    let stderr = File::options().create(true).append(true).open(STDERR);
     Command::new("sh")
         .args(["-c", PASS_SOCKET])
         .arg(program)
         .stdin(Stdio::from(socket.try_clone()?))
-        .stderr(helper_stderr.with_context(|| format!("cannot open {STDERR}"))?)
+        .stderr(stderr.with_context(|| format!("cannot open {STDERR}"))?)
         .spawn()
         .context("cannot start sh")
 }

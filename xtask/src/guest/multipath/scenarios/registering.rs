@@ -5,8 +5,8 @@ use super::{
     registers, reserves,
 };
 use crate::guest::multipath::commands::{
-    EXCLUSIVE, PrOutCommand, REGISTRANTS, SPEC_I_PT, address, clear, out, register,
-    register_and_ignore, register_and_move, register_with, release, reserve,
+    EXCLUSIVE, PrOutCommand, REGISTRANTS, SPEC_I_PT, clear, out, register, register_and_ignore,
+    register_and_move, register_with, release, reserve, sas_address,
 };
 use crate::guest::multipath::endpoint::Endpoint;
 
@@ -104,16 +104,16 @@ pub(super) fn spec_i_pt() -> Vec<Step> {
             PrOutCommand::new(
                 6,
                 0,
-                register_with(GUEST, address(endpoint.other.0)).parameter_list,
+                register_with(GUEST, sas_address(endpoint.other.0)).parameter_list,
             )
         }),
         Step::State,
         guest_with("the other host", |endpoint| {
-            register_with(GUEST, address(endpoint.other.0))
+            register_with(GUEST, sas_address(endpoint.other.0))
         }),
         Step::State,
         guest_with("again", |endpoint| {
-            register_with(GUEST, address(endpoint.other.0))
+            register_with(GUEST, sas_address(endpoint.other.0))
         }),
         other("REGISTER, new key", register(GUEST, OTHER)),
         reserves(REGISTRANTS),
@@ -123,7 +123,7 @@ pub(super) fn spec_i_pt() -> Vec<Step> {
 pub(super) fn to_other(endpoint: &Endpoint, new: u64, flags: u8) -> PrOutCommand {
     let port = endpoint.other.0;
     let target = u16::try_from(port).unwrap_or(u16::MAX);
-    register_and_move(GUEST, new, flags, target, address(port))
+    register_and_move(GUEST, new, flags, target, sas_address(port))
 }
 
 pub(super) fn moves(flags: u8) -> Vec<Step> {
@@ -142,7 +142,7 @@ pub(super) fn moves(flags: u8) -> Vec<Step> {
             register_and_move(GUEST, OTHER, flags, other_port(endpoint), UNKNOWN_PORT)
         }),
         guest_with("unknown target port", move |endpoint| {
-            register_and_move(GUEST, OTHER, flags, 99, address(endpoint.other.0))
+            register_and_move(GUEST, OTHER, flags, 99, sas_address(endpoint.other.0))
         }),
         guest_with("wrong key", move |endpoint| {
             register_and_move(
@@ -150,7 +150,7 @@ pub(super) fn moves(flags: u8) -> Vec<Step> {
                 OTHER,
                 flags,
                 other_port(endpoint),
-                address(endpoint.other.0),
+                sas_address(endpoint.other.0),
             )
         }),
         Step::State,
