@@ -129,9 +129,10 @@ impl ModuleTree {
                         && is_test_condition(&group.stream().to_string())
                         || is_left_out && group.delimiter() != Delimiter::Brace;
                 }
-                _ => {
+                other => {
                     self.add_path(module, mem::take(&mut path));
                     colons = 0;
+                    is_left_out &= !ends_item(&other);
                 }
             }
         }
@@ -250,7 +251,7 @@ mod tests {
                 "mod a; mod b; mod c { fn f() { g!(crate::a::X, 1); } }",
             ),
             ("a.rs", "use crate::{b::B, c};"),
-            ("b/mod.rs", "mod d; mod e;"),
+            ("b/mod.rs", "#[cfg(test)] const N: u8 = 1; mod d; mod e;"),
             ("b/d.rs", "fn f() -> super::e::E { crate::a::f() }"),
             ("b/e.rs", "use super::d::{self as other};"),
         ]);
