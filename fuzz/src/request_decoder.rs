@@ -31,7 +31,7 @@ struct Stream<'a> {
 /// Result of reading a stream.
 #[derive(Debug, Default, PartialEq)]
 struct Transcript {
-    /// CDB, parameter list, and whether the device could be opened.
+    /// CDB, parameter list, and whether the device's descriptor was received.
     requests: Vec<([u8; CDB_SIZE], Vec<u8>, bool)>,
     is_negotiated: bool,
     is_between_requests: bool,

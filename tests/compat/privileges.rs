@@ -123,7 +123,7 @@ fn every_thread(helper: &Helper, arguments: &[&str], line_name: &str) -> Result<
     let mut threads_with = 0;
     for thread in fs::read_dir(format!("/proc/{}/task", running.pid()))? {
         let Ok(status) = fs::read_to_string(thread?.path().join("status")) else {
-            continue; // The thread has ended.
+            continue; // The thread has exited.
         };
         let line = status.lines().find(|line| line.starts_with(line_name));
         let bits = line

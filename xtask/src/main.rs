@@ -1,4 +1,4 @@
-//! The project's own tools: `cargo xtask …`.
+//! Development tools of the project: `cargo xtask …`.
 
 #![forbid(unsafe_code)]
 

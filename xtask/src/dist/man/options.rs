@@ -74,7 +74,7 @@ fn default(argument: &Arg) -> Option<String> {
         .then(|| default.to_string_lossy().into_owned())
 }
 
-/// Returns the possible values of an option that have a help text.
+/// Returns the possible values of an option with their help texts, unless the option hides them.
 fn values(argument: &Arg) -> String {
     if argument.is_hide_possible_values_set() || !argument.get_action().takes_values() {
         return String::new();
