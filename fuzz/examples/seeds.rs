@@ -232,7 +232,7 @@ fn messages() -> Result<()> {
         deadline: Deadline(1500),
         is_traced: true,
         command: Command::new(pad_cdb(&pr_out_cdb(OutServiceAction::Register, &list)?))?,
-        list,
+        parameter_list: list,
     };
     write("message", "order", &[&order.encode()])?;
     let key = SenseKey::NotReady;

@@ -163,7 +163,7 @@ fn is_attention(
     };
     assert_eq!(response.sense.unwrap().code, first.additional_sense());
     let mut expected = before.snapshot();
-    let attentions = &mut expected.attentions;
+    let attentions = &mut expected.unit_attentions;
     let index = attentions.iter().position(|(nexus, _)| *nexus == sender);
     attentions.remove(index.unwrap());
     assert!(after.snapshot() == expected);

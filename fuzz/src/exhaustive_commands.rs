@@ -28,7 +28,7 @@ pub fn run(bytes: &[u8]) {
     let (indices, _) = bytes.as_chunks::<2>();
     for index in indices.iter().take(MAX_COMMANDS) {
         let letter = &letters[usize::from(u16::from_be_bytes(*index)) % letters.len()];
-        let before = View::of(&unit);
+        let before = StateView::of(&unit);
         let original = unit.clone();
         transition::check(&original, &before, letter, &mut unit);
     }

@@ -7,7 +7,7 @@ pub(crate) fn check(unit: &LogicalUnit) {
     let registrations = unit.registrations();
     for (index, registration) in registrations.iter().enumerate() {
         assert!(!registration.key.is_zero());
-        assert!(unit.nexus(registration.nexus).is_some());
+        assert!(unit.nexuses().any(|(id, _)| id == registration.nexus));
         let mut others = registrations.iter().skip(index + 1);
         assert!(others.all(|other| other.nexus != registration.nexus));
     }
@@ -31,7 +31,7 @@ pub(crate) fn check(unit: &LogicalUnit) {
             assert!(!attentions[index + 1..].contains(attention));
         }
         // Write access implies read access, and a holder has both.
-        assert!(unit.may_read(id) || !unit.may_write(id));
-        assert!(unit.may_write(id) || !unit.is_holder(id));
+        assert!(unit.can_read(id) || !unit.can_write(id));
+        assert!(unit.can_write(id) || !unit.is_holder(id));
     }
 }

@@ -32,7 +32,7 @@ pub fn run(bytes: &[u8]) {
         Ok(unit) => {
             let config = config.unwrap();
             assert_eq!(unit.nexuses().count(), config.ports.len());
-            assert_eq!(unit.supported_features(), config.supported);
+            assert_eq!(unit.supported_features(), config.supported_features);
             invariants::check(&unit);
         }
         Err(error) => assert!(!error.to_string().is_empty()),

@@ -50,12 +50,12 @@ pub fn run(bytes: &[u8]) {
     let values: Vec<String> = values.split('\n').map(str::to_owned).collect();
     disable_in_child();
     let found = match apply(&values, &[backend], false) {
-        Ok(Next::Start(settings)) => Outcome::Start(settings.file),
-        Ok(Next::ListEvents) => Outcome::List,
-        Err(TraceError::Key(key)) => Outcome::Key(key),
-        Err(TraceError::NoValue(key)) => Outcome::NoValue(key),
-        Err(TraceError::Events(path, _)) => Outcome::Events(path),
-        Err(TraceError::File) => Outcome::File,
+        Ok(TraceAction::Start(settings)) => Outcome::Start(settings.file),
+        Ok(TraceAction::ListEvents) => Outcome::List,
+        Err(TraceError::UnknownKey(key)) => Outcome::Key(key),
+        Err(TraceError::MissingValue(key)) => Outcome::NoValue(key),
+        Err(TraceError::EventsFile(path, _)) => Outcome::Events(path),
+        Err(TraceError::UnsupportedFile) => Outcome::File,
     };
     let enabled: BTreeSet<_> = ALL
         .iter()
@@ -70,7 +70,7 @@ pub fn run(bytes: &[u8]) {
     };
     let end = match reader.read_all(&values) {
         Err(end) => end,
-        Ok(()) if reader.file.is_some() && backend == Backend::Ftrace => Outcome::File,
+        Ok(()) if reader.file.is_some() && backend == TraceBackend::Ftrace => Outcome::File,
         Ok(()) => Outcome::Start(reader.file.map(|file| match file.is_empty() {
             // Opening it would fail.
             true => PathBuf::new(),

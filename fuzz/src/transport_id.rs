@@ -42,7 +42,7 @@ fn check_list(bytes: &[u8]) {
             }
             Err(error) => {
                 assert_eq!(error.offset, offset);
-                let _ = (error.to_string(), error.additional_sense());
+                let _ = error.to_string();
                 return;
             }
         }

@@ -25,11 +25,13 @@ pub(super) fn section(command: &Command) -> String {
 }
 
 fn entry(argument: &Arg) -> String {
-    let help = argument.get_help().map(ToString::to_string);
-    let help = help.unwrap_or_default();
-    // The man page contains the long help.
+    let help = argument.get_long_help().or_else(|| argument.get_help());
+    let help = help.map(ToString::to_string).unwrap_or_default();
+    // clap's own text about the two forms of help.
     let help = help.replace(" (see more with '--help')", "");
-    let mut help = flow(&help);
+    let help = help.replace(" (see a summary with '-h')", "");
+    let mut paragraphs = help.split("\n\n").map(flow);
+    let mut help = paragraphs.next().unwrap_or_default();
     if let Some(default) = default(argument) {
         let default = format!(" [default: {}]\n", escape(&default));
         help.truncate(help.trim_end().len());

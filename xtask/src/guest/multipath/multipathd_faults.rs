@@ -40,7 +40,7 @@ fn not_running(faults: FaultFixture<'_>) -> Result<FaultFixture<'_>> {
         &register(KEY, NEW),
         UNREACHABLE,
     )?;
-    faults.expect_log_line(&["registration refused: multipathd does not answer"])?;
+    faults.expect_log_line(&["registration rejected: multipathd does not answer"])?;
     faults.expect_guest_keys("multipathd absent: READ KEYS", &[KEY; 2])?;
     faults.expect_good("multipathd absent: unregister", &register(KEY, 0))?;
     faults.expect_keys(&[])?;
@@ -73,7 +73,7 @@ fn stopped(faults: FaultFixture<'_>) -> Result<FaultFixture<'_>> {
         &register(0, KEY),
         UNREACHABLE,
     )?;
-    faults.expect_log_line(&["registration refused: multipathd does not answer"])?;
+    faults.expect_log_line(&["registration rejected: multipathd does not answer"])?;
     faults.fixture.multipathd.thaw()?;
     faults.expect_keys(&[])?;
     faults.expect_good("multipathd continued: REGISTER", &register(0, KEY))?;
@@ -97,7 +97,7 @@ fn unconfigured(faults: FaultFixture<'_>) -> Result<FaultFixture<'_>> {
         UNREACHABLE,
     )?;
     faults.expect_log_line(&[
-        "registration refused",
+        "registration rejected",
         "'reservation_key file'",
         "multipath.conf",
     ])?;

@@ -108,7 +108,7 @@ fn worker_killed(faults: &mut FaultFixture<'_>) -> Result<()> {
     let case = "worker killed during a command";
     let reply = faults.check_time(case, reply, time, IMMEDIATE)?;
     expect_sense(case, &reply, TERMINATED)?;
-    faults.expect_log_line(&["the worker ended without a report"])?;
+    faults.expect_log_line(&["the worker exited without a reply"])?;
     faults.expect_keys(&[])?;
     faults.expect_good("next command: REGISTER", &register(0, KEY))?;
     faults.expect_keys(&[KEY; 2])?;
@@ -126,7 +126,7 @@ fn worker_stopped(faults: &mut FaultFixture<'_>) -> Result<()> {
     let case = "worker stopped during a command";
     let reply = faults.check_time(case, reply, time, TIMEOUT + GRACE)?;
     expect_sense(case, &reply, TIMED_OUT)?;
-    faults.expect_log_line(&["the worker gave no report"])?;
+    faults.expect_log_line(&["the worker timed out"])?;
     faults.expect_good("next command: REGISTER", &register(0, KEY))?;
     // Its deadline has passed, so it must not execute the command.
     kill_process(worker, Signal::CONT)?;
