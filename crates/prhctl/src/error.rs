@@ -14,8 +14,8 @@ use soft_lun::store::StoreError;
 use thiserror::Error;
 
 use crate::chain::chain;
-use crate::decode::DecodeError;
-use crate::demo::{HelperError, StageError};
+use crate::commands::decode::DecodeError;
+use crate::commands::demo::{HelperError, StageError};
 use crate::exit::Exit;
 
 /// A command that was not done.

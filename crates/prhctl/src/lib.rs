@@ -5,9 +5,9 @@
 //! has to do goes one way, a module a step:
 //!
 //! ```text
-//! cli → command → report | change | decode | lun | demo → render → stdout
-//!                     ↓↑
-//!              ask (→ device, pr-helper-protocol)
+//! cli → commands → output → stdout
+//!          ↓↑
+//!        helper (→ device, pr-helper-protocol)
 //! ```
 //!
 //! | module | job |
@@ -32,22 +32,16 @@
 #![warn(clippy::indexing_slicing)]
 
 mod advice;
-mod ask;
 mod chain;
-mod change;
 mod cli;
-mod command;
-mod decode;
-mod demo;
+mod commands;
 mod device;
 mod error;
 mod exit;
-mod lun;
-mod names;
-mod outcome;
+mod helper;
+mod labels;
+mod output;
 mod patience;
-mod render;
-mod report;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -57,7 +51,7 @@ use clap::{Command, CommandFactory as _, Parser};
 
 use cli::{Cli, Color};
 use exit::Exit;
-use render::Output;
+use output::Output;
 
 /// Runs the program with its command line, the program's name first. Gives its exit status: 0 if
 /// the command was done, 1 if it could not be sent, and otherwise that of `sg_persist` for how it
@@ -78,7 +72,7 @@ pub fn command_line() -> Command {
 
 fn execute(cli: &Cli) -> Exit {
     let output = Output::new(cli.global.color, cli.global.json);
-    match command::execute(&cli.command, &cli.global.socket, &output) {
+    match commands::execute(&cli.command, &cli.global.socket, &output) {
         Ok(outcome) => output.outcome(&outcome),
         Err(failure) => output.failure(&failure),
     }

@@ -13,7 +13,7 @@ use pr_helper_protocol::client::ClientError;
 use scsi_pr::Cdb;
 use soft_lun::store::StoreError;
 
-use crate::demo::{HelperError, StageError};
+use crate::commands::demo::{HelperError, StageError};
 use crate::error::Error;
 use refused::refused;
 

@@ -5,7 +5,7 @@ use scsi_pr::{
 };
 use thiserror::Error;
 
-use crate::names;
+use crate::labels;
 
 /// What is no key.
 #[derive(Debug, Error)]
@@ -63,7 +63,7 @@ pub(super) fn reservation_type(text: &str) -> Result<ReservationType, TypeError>
     ReservationType::ALL
         .into_iter()
         .find(|reservation_type| {
-            let (short, long) = names::of_type(*reservation_type);
+            let (short, long) = labels::of_type(*reservation_type);
             [short, long].contains(&text) || text == reservation_type.code().to_string()
         })
         .ok_or(TypeError)
@@ -71,7 +71,7 @@ pub(super) fn reservation_type(text: &str) -> Result<ReservationType, TypeError>
 
 /// A text is no service action of PERSISTENT RESERVE OUT.
 #[derive(Debug, Error)]
-#[error("not a service action; it is 0 to 8, or one of {}", OutServiceAction::ALL.map(names::of_out).join(", "))]
+#[error("not a service action; it is 0 to 8, or one of {}", OutServiceAction::ALL.map(labels::of_out).join(", "))]
 pub(super) struct ServiceActionError;
 
 /// A service action, by its name or number.
@@ -82,7 +82,7 @@ pub(super) struct ServiceActionError;
 pub(super) fn service_action(text: &str) -> Result<OutServiceAction, ServiceActionError> {
     OutServiceAction::ALL
         .into_iter()
-        .find(|action| text == names::of_out(*action) || text == action.code().to_string())
+        .find(|action| text == labels::of_out(*action) || text == action.code().to_string())
         .ok_or(ServiceActionError)
 }
 

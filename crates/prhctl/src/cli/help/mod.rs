@@ -1,11 +1,9 @@
 //! The texts of `--help` that are longer than a line: here those of the program.
 
-mod ask;
-mod change;
 mod tools;
 
-pub(crate) use ask::*;
-pub(crate) use change::*;
+pub(crate) use crate::commands::keys::*;
+pub(crate) use crate::commands::preempt::*;
 pub(crate) use tools::*;
 
 /// Of the program.

@@ -17,7 +17,7 @@ use thiserror::Error;
 
 use crate::chain::chain;
 use crate::cli::{self, Kind};
-use crate::names;
+use crate::labels;
 pub(crate) use fields::Field;
 use fields::Fields;
 
@@ -69,7 +69,7 @@ impl DecodeError {
             }
             DecodeError::NoServiceAction => vec![
                 "Give the list behind its CDB, or name it: --service-action NAME, of".to_owned(),
-                OutServiceAction::ALL.map(names::of_out).join(", "),
+                OutServiceAction::ALL.map(labels::of_out).join(", "),
             ],
             DecodeError::Hex(_) => vec!["Offsets are not understood: use xxd -p.".to_owned()],
             _ => Vec::new(),

@@ -11,13 +11,13 @@ use scsi_pr::{
 use serde::Serialize;
 
 use super::Told;
-use super::demo::DemoJson;
-use super::lun::{LunJson, LunsJson};
-use crate::decode::{Explanation, name};
-use crate::demo::Demonstration;
+use super::text::demo::DemoJson;
+use super::text::lun::{LunJson, LunsJson};
+use crate::commands::decode::{Explanation, name};
+use crate::commands::demo::Demonstration;
+use crate::commands::release::{Answer, Change, OnDevice, Outcome};
 use crate::error::Failure;
-use crate::names;
-use crate::outcome::{Answer, Change, OnDevice, Outcome};
+use crate::labels;
 use error::ErrorDocument;
 pub(super) use error::{ErrorJson, SenseJson, StatusJson};
 
@@ -131,7 +131,7 @@ impl AnswerJson {
 
     const fn changed(change: &Change) -> Self {
         AnswerJson::Changed {
-            service_action: names::of_out(change.service_action()),
+            service_action: labels::of_out(change.service_action()),
             changed: change.is_done(),
         }
     }
@@ -154,9 +154,9 @@ impl ScopeTypeJson {
     fn of(scope_type: ScopeType) -> Self {
         let kind = scope_type.reservation_type();
         ScopeTypeJson {
-            reservation_type: kind.map(|kind| names::of_type(kind).1),
+            reservation_type: kind.map(|kind| labels::of_type(kind).1),
             type_code: scope_type.type_code(),
-            scope: scope_type.scope().map(names::of_scope),
+            scope: scope_type.scope().map(labels::of_scope),
             scope_code: scope_type.scope_code(),
         }
     }
@@ -199,7 +199,7 @@ impl CapabilitiesJson {
         CapabilitiesJson {
             types: data
                 .type_mask
-                .map(|mask| mask.types().map(|kind| names::of_type(kind).1).collect()),
+                .map(|mask| mask.types().map(|kind| labels::of_type(kind).1).collect()),
             persist_through_power_loss: data.persist_through_power_loss,
             persist_through_power_loss_active: data.persist_through_power_loss_active,
             all_target_ports: data.all_target_ports,

@@ -7,9 +7,9 @@ use scsi_pr::{
     ReservationKey, ReservationType, ScopeType, Sense, TransportId, Truncatable,
 };
 
-use crate::decode::Explanation;
-use crate::demo::Demonstration;
-use crate::lun::{Listed, View};
+use crate::commands::decode::Explanation;
+use crate::commands::demo::Demonstration;
+use crate::commands::lun::{Listed, View};
 
 /// What a command that succeeded has to say.
 #[derive(Debug)]

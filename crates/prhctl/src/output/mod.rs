@@ -1,9 +1,7 @@
 //! Shows what there is to say: answers on standard output, everything else on standard error.
 
-mod demo;
 mod held;
 mod json;
-mod lun;
 mod style;
 mod table;
 mod text;
@@ -16,10 +14,10 @@ use anstyle::Style;
 
 use crate::advice;
 use crate::cli::Color;
-use crate::demo::{Demonstration, Event};
+use crate::commands::demo::{Demonstration, Event};
+use crate::commands::release::Outcome;
 use crate::error::{Error, Failure};
 use crate::exit::Exit;
-use crate::outcome::Outcome;
 use style::{ERROR, NOTE};
 
 /// What stands before everything on standard error.
@@ -70,7 +68,7 @@ impl Output {
         };
         let shown = match self.json {
             true => json::outcome(outcome),
-            false => text::outcome(outcome),
+            false => text::device::outcome(outcome),
         };
         self.print(&shown, exit)
     }
@@ -79,7 +77,7 @@ impl Output {
     pub(crate) fn event(&self, event: &Event<'_>) {
         if !self.json {
             // What cannot be written now cannot be at the end either, which is when it counts.
-            self.print(&demo::event(event), Exit::DONE);
+            self.print(&text::demo::event(event), Exit::DONE);
         }
     }
 
@@ -95,7 +93,7 @@ impl Output {
         };
         match (self.json, &told) {
             (true, told) => self.print(&json::demonstration(played, told.as_ref()), exit),
-            (false, None) => self.print(&demo::end(played), exit),
+            (false, None) => self.print(&text::demo::end(played), exit),
             // Nobody knows how it would have gone on.
             (false, Some(_)) => exit,
         }

@@ -26,8 +26,8 @@ use scsi_pr::{
 
 use crate::device::Device;
 use crate::error::{Error, Refusal, service_action};
+use crate::output::Output;
 use crate::patience;
-use crate::render::Output;
 
 /// How many unit attentions a command may meet. Devices keep a few kinds, each once.
 const MOST_ATTENTIONS: usize = 16;

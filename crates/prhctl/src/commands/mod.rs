@@ -1,19 +1,27 @@
 //! From a command line to what becomes of it.
 
+pub(crate) mod decode;
+pub(crate) mod demo;
+pub(crate) mod keys;
+pub(crate) mod lun;
+pub(crate) mod preempt;
+pub(crate) mod register;
+pub(crate) mod release;
+pub(crate) mod status;
+
 use std::path::Path;
 
 use pr_helper_protocol::Direction;
 use scsi_pr::InServiceAction;
 
-use crate::ask::Helper;
 use crate::cli::lun::Lun;
 use crate::cli::{self, Command};
-use crate::demo::Event;
 use crate::device::Device;
 use crate::error::{Error, Failure};
-use crate::outcome::{Answer, Change, OnDevice, Outcome};
-use crate::render::Output;
-use crate::{change, decode, demo, lun, report};
+use crate::helper::Helper;
+use crate::output::Output;
+use demo::Event;
+use release::{Answer, Change, OnDevice, Outcome};
 
 /// Does `command`, by the helper at `socket` if it is about a device. Notes go to `output` at once.
 ///
@@ -32,25 +40,25 @@ pub(crate) fn execute(
         Command::Capabilities(device) => on.ask(device, InServiceAction::ReportCapabilities),
         Command::Status(device) => on.ask(device, InServiceAction::ReadFullStatus),
         Command::Register(given) => {
-            on.change(&given.device, |helper| change::register(helper, given))
+            on.change(&given.device, |helper| register::register(helper, given))
         }
         Command::Unregister(given) => on.change(&given.device, |helper| {
-            change::unregister(helper, given.key)
+            register::unregister(helper, given.key)
         }),
         Command::Reserve(given) => on.change(&given.sender.device, |helper| {
-            change::reserve(helper, given.sender.key, given.reservation_type)
+            register::reserve(helper, given.sender.key, given.reservation_type)
         }),
         Command::Release(given) => on.change(&given.sender.device, |helper| {
-            change::release(helper, given.sender.key, given.reservation_type)
+            register::release(helper, given.sender.key, given.reservation_type)
         }),
         Command::Clear(given) => {
-            on.change(&given.device, |helper| change::clear(helper, given.key))
+            on.change(&given.device, |helper| register::clear(helper, given.key))
         }
         Command::Preempt(given) => on.change(&given.sender.device, |helper| {
-            change::preempt(helper, given)
+            register::preempt(helper, given)
         }),
         Command::Move(given) => on.change(&given.sender.device, |helper| {
-            change::register_and_move(helper, given)
+            register::register_and_move(helper, given)
         }),
         Command::Decode(given) => Ok(Outcome::Explained(decode::decode(given)?)),
         Command::Lun(Lun::Create(given)) => Ok(Outcome::Lun(lun::create(given)?)),
@@ -84,7 +92,7 @@ impl On<'_> {
     /// Why there is no answer.
     fn ask(self, device: &cli::Device, action: InServiceAction) -> Result<Outcome, Box<Failure>> {
         self.with(device, Direction::In, |helper| {
-            report::report(helper, action)
+            status::report(helper, action)
         })
     }
 

@@ -6,9 +6,9 @@ use scsi_pr::{
     Truncatable,
 };
 
-use crate::ask::Helper;
+use crate::commands::release::Answer;
 use crate::error::Error;
-use crate::outcome::Answer;
+use crate::helper::Helper;
 
 /// The allocation length to begin with: room for 127 keys, or 21 registrations of short names.
 const FIRST_ALLOCATION: u16 = 1024;

@@ -6,15 +6,16 @@ use scsi_pr::{
     ScopeType, Truncatable,
 };
 
-use super::style::{BOLD, GOOD, PLAIN, WRONG};
-use super::table::table;
-use super::{demo, escape_control, lun};
-use crate::decode::{Explanation, name};
-use crate::names;
-use crate::outcome::{Answer, Change, OnDevice, Outcome, Release};
+use super::{demo, lun};
+use crate::commands::decode::{Explanation, name};
+use crate::commands::release::{Answer, Change, OnDevice, Outcome, Release};
+use crate::labels;
+use crate::output::escape_control;
+use crate::output::style::{BOLD, GOOD, PLAIN, WRONG};
+use crate::output::table::table;
 
 /// What came of a command.
-pub(super) fn outcome(outcome: &Outcome) -> String {
+pub(in crate::output) fn outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Explained(explanation) => explained(explanation),
         Outcome::Device(answer) => on_device(answer),
@@ -26,7 +27,7 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
 }
 
 fn on_device(answer: &OnDevice) -> String {
-    let device = format!("{BOLD}{}{BOLD:#}", super::path(&answer.device));
+    let device = format!("{BOLD}{}{BOLD:#}", crate::output::path(&answer.device));
     match &answer.result {
         Answer::Keys(keys) => format!("{device}: {}", list_of_keys(keys)),
         Answer::Reservation(data) => format!("{device}: {}", reservation(data)),
@@ -86,7 +87,7 @@ fn type_in_full(scope_type: ScopeType) -> String {
                 scope_type.type_code()
             )
         },
-        |kind| format!("{kind} ({})", names::of_type(kind).0),
+        |kind| format!("{kind} ({})", labels::of_type(kind).0),
     )
 }
 
@@ -102,7 +103,7 @@ fn capabilities(data: &Capabilities) -> String {
     let types = data.type_mask.map_or_else(
         || "not stated".to_owned(),
         |mask| {
-            let words: Vec<&str> = mask.types().map(|kind| names::of_type(kind).0).collect();
+            let words: Vec<&str> = mask.types().map(|kind| labels::of_type(kind).0).collect();
             words.join(" ")
         },
     );
@@ -177,7 +178,7 @@ fn registration(descriptor: &FullStatusDescriptor) -> (Style, Vec<String>) {
     let kind = scope_type.reservation_type();
     let kind = kind.map_or_else(
         || format!("{:x}h", scope_type.type_code()),
-        |kind| names::of_type(kind).0.to_owned(),
+        |kind| labels::of_type(kind).0.to_owned(),
     );
     let of_holder = |text: String| match descriptor.holder {
         true => text,

@@ -4,11 +4,11 @@ use scsi_pr::{
     BasicParameterList, OutServiceAction, ReservationKey, ReservationType, ScopeType, Status,
 };
 
-use crate::ask::Helper;
 use crate::cli;
+use crate::commands::release::{Change, Release};
+use crate::commands::status;
 use crate::error::{Conflict, Error, Inquiry, Refusal};
-use crate::outcome::{Change, Release};
-use crate::report;
+use crate::helper::Helper;
 
 /// Registers a key.
 ///
@@ -84,7 +84,7 @@ pub(crate) fn release(
 ) -> Result<Change, Error> {
     let (before, scope_type) = match reservation_type {
         Some(given) => (None, given.into()),
-        None => match report::reservation(helper)?.reservation {
+        None => match status::reservation(helper)?.reservation {
             Some(reservation) => (Some(reservation), reservation.scope_type),
             None => return Ok(Change::Released(Release::Nothing)),
         },
@@ -96,7 +96,7 @@ pub(crate) fn release(
         signed(key),
     )?;
     // A registrant that is no holder gets GOOD as well. If this cannot be read, GOOD is all there is.
-    let after = report::reservation(helper).ok();
+    let after = status::reservation(helper).ok();
     let after = after.map(|data| data.reservation);
     Ok(Change::Released(Release::of(key, before, after)))
 }
@@ -150,7 +150,7 @@ pub(crate) fn register_and_move(
         transport_id: given.to.clone(),
     };
     // Devices compare scope and type with the reservation's.
-    let held = report::reservation(helper)?.reservation;
+    let held = status::reservation(helper)?.reservation;
     let scope_type = held.map(|reservation| reservation.scope_type);
     let aptpl = Aptpl::of(helper)?;
     send(helper, OutServiceAction::RegisterAndMove, scope_type, list)?;
@@ -177,7 +177,7 @@ impl Aptpl {
     ///
     /// That the helper cannot be asked any more, or that a unit attention speaks against the change.
     fn of(helper: &mut Helper<'_>) -> Result<Self, Error> {
-        match report::capabilities(helper) {
+        match status::capabilities(helper) {
             Ok(found) if found.persist_through_power_loss_active => Ok(Aptpl::Active),
             Ok(_) => Ok(Aptpl::Inactive),
             Err(error @ Error::Exchange { .. }) => Err(error),
@@ -237,11 +237,11 @@ fn send(
 ///
 /// Why the device does not say. That must not hide the conflict.
 fn inquire(helper: &mut Helper<'_>) -> Result<Inquiry, Error> {
-    let keys = report::keys(helper)?;
+    let keys = status::keys(helper)?;
     Ok(Inquiry::Said(Conflict {
         keys: keys.value,
         missing_bytes: keys.missing,
-        reservation: report::reservation(helper)?,
+        reservation: status::reservation(helper)?,
     }))
 }
 

@@ -5,18 +5,18 @@ use scsi_pr::ReservationType;
 use serde::Serialize;
 use soft_lun::{SupportedFeatures, UnitAttention};
 
-use super::held::{self, HeldJson};
-use super::json::text_of;
-use super::style::{BOLD, GOOD, PLAIN, WRONG};
-use super::table::table;
-use crate::lun::{Listed, PortView, View};
-use crate::names;
+use crate::commands::lun::{Listed, PortView, View};
+use crate::labels;
+use crate::output::held::{self, HeldJson};
+use crate::output::json::text_of;
+use crate::output::style::{BOLD, GOOD, PLAIN, WRONG};
+use crate::output::table::table;
 
 /// One of them, for people.
-pub(super) fn text(view: &View) -> String {
+pub(in crate::output) fn text(view: &View) -> String {
     let head = format!(
         "{BOLD}{}{BOLD:#}: soft LUN {}",
-        super::path(&view.path),
+        crate::output::path(&view.path),
         view.identity
     );
     let aptpl = if view.aptpl {
@@ -106,13 +106,13 @@ fn supported(supported: SupportedFeatures) -> String {
         .into_iter()
         .filter(|(has, _)| *has)
         .map(|(_, name)| name);
-    let types = supported.types.types().map(|kind| names::of_type(kind).0);
+    let types = supported.types.types().map(|kind| labels::of_type(kind).0);
     let all: Vec<_> = flags.chain(types).collect();
     all.join(" ")
 }
 
 /// Those in a folder, for people.
-pub(super) fn list_text(listed: &[Listed]) -> String {
+pub(in crate::output) fn list_text(listed: &[Listed]) -> String {
     if listed.is_empty() {
         return "no soft LUNs\n".to_owned();
     }
@@ -133,7 +133,7 @@ pub(super) fn list_text(listed: &[Listed]) -> String {
 
 /// One of them, for programs.
 #[derive(Serialize)]
-pub(super) struct LunJson {
+pub(in crate::output) struct LunJson {
     path: String,
     identity: String,
     generation: u32,
@@ -165,7 +165,7 @@ struct PortJson {
 }
 
 impl LunJson {
-    pub(super) fn of(view: &View) -> Self {
+    pub(in crate::output) fn of(view: &View) -> Self {
         let types = view.supported.types.types();
         LunJson {
             path: text_of(&view.path),
@@ -177,7 +177,7 @@ impl LunJson {
                 aptpl: view.supported.persist_through_power_loss,
                 spec_i_pt: view.supported.specify_initiator_ports,
                 all_tg_pt: view.supported.all_target_ports,
-                types: types.map(|kind| names::of_type(kind).1).collect(),
+                types: types.map(|kind| labels::of_type(kind).1).collect(),
             },
             ports: view.ports.iter().map(PortJson::of).collect(),
         }
@@ -202,7 +202,7 @@ impl PortJson {
 
 /// Those in a folder, for programs.
 #[derive(Serialize)]
-pub(super) struct LunsJson {
+pub(in crate::output) struct LunsJson {
     luns: Vec<ListedJson>,
 }
 
@@ -216,7 +216,7 @@ struct ListedJson {
 }
 
 impl LunsJson {
-    pub(super) fn of(listed: &[Listed]) -> Self {
+    pub(in crate::output) fn of(listed: &[Listed]) -> Self {
         let one = |one: &Listed| ListedJson {
             name: one.name.clone(),
             lun: one.view.as_ref().ok().map(LunJson::of),

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{ReservationJson, key_list};
 use crate::error::{Error, Inquiry, Refusal};
-use crate::render::Told;
+use crate::output::Told;
 
 /// The document for an error.
 #[derive(Serialize)]
@@ -17,7 +17,7 @@ pub(super) struct ErrorDocument<'a> {
 
 /// What went wrong.
 #[derive(Serialize)]
-pub(in crate::render) struct ErrorJson<'a> {
+pub(in crate::output) struct ErrorJson<'a> {
     message: &'a str,
     advice: &'a [String],
     exit_status: u8,
@@ -27,7 +27,7 @@ pub(in crate::render) struct ErrorJson<'a> {
 }
 
 impl<'a> ErrorJson<'a> {
-    pub(in crate::render) fn of(error: &Error, told: &'a Told) -> Self {
+    pub(in crate::output) fn of(error: &Error, told: &'a Told) -> Self {
         let refusal = error.refusal();
         ErrorJson {
             message: &told.message,
@@ -44,13 +44,13 @@ impl<'a> ErrorJson<'a> {
 
 /// A status.
 #[derive(Serialize)]
-pub(in crate::render) struct StatusJson {
+pub(in crate::output) struct StatusJson {
     code: u8,
     name: Option<&'static str>,
 }
 
 impl StatusJson {
-    pub(in crate::render) const fn of(status: Status) -> Self {
+    pub(in crate::output) const fn of(status: Status) -> Self {
         StatusJson {
             code: status.0,
             name: status.name(),
@@ -60,7 +60,7 @@ impl StatusJson {
 
 /// Sense.
 #[derive(Serialize)]
-pub(in crate::render) struct SenseJson {
+pub(in crate::output) struct SenseJson {
     key: u8,
     key_name: String,
     asc: u8,
@@ -72,7 +72,7 @@ pub(in crate::render) struct SenseJson {
 }
 
 impl SenseJson {
-    pub(in crate::render) fn of(sense: &Sense) -> Self {
+    pub(in crate::output) fn of(sense: &Sense) -> Self {
         SenseJson {
             key: sense.key.code(),
             key_name: sense.key.to_string(),

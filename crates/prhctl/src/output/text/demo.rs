@@ -3,13 +3,13 @@
 use scsi_pr::ReservationType;
 use serde::Serialize;
 
-use super::held::{self, HeldJson};
-use super::json::{ErrorJson, SenseJson, StatusJson, text_of};
-use super::style::{BOLD, DIMMED, GOOD, REFUSED, WRONG};
-use crate::demo::{Cast, Demonstration, Event, Node, Played, Reply, Scene, names};
+use crate::commands::demo::{Cast, Demonstration, Event, Node, Played, Reply, Scene, names};
+use crate::output::held::{self, HeldJson};
+use crate::output::json::{ErrorJson, SenseJson, StatusJson, text_of};
+use crate::output::style::{BOLD, DIMMED, GOOD, REFUSED, WRONG};
 
 /// What has just been played, for people.
-pub(super) fn event(event: &Event<'_>) -> String {
+pub(in crate::output) fn event(event: &Event<'_>) -> String {
     match event {
         Event::Begun(cast) => head(cast),
         Event::Played(number, played) => step(*number, played),
@@ -27,13 +27,13 @@ fn head(cast: &Cast) -> String {
          The disk is a soft LUN, {}; each node has a port of it open.\n\
          The helper is {}, process {process}. Reservation commands\n\
          go through it; a write goes to the disk itself, as a guest's does.\n\n",
-        super::path(lun),
-        super::path(helper)
+        crate::output::path(lun),
+        crate::output::path(helper)
     )
 }
 
 /// The verdict, for people.
-pub(super) fn end(demonstration: &Demonstration) -> String {
+pub(in crate::output) fn end(demonstration: &Demonstration) -> String {
     match demonstration.is_as_it_should_be() {
         true => format!(
             "{GOOD}All as the standard (SPC-4) says.{GOOD:#} The helper has ended, and everything is removed.\n"
@@ -108,7 +108,7 @@ fn reserved(scene: &Scene) -> Option<(ReservationType, Option<&'static str>)> {
 
 /// For programs.
 #[derive(Serialize)]
-pub(super) struct DemoJson<'a> {
+pub(in crate::output) struct DemoJson<'a> {
     as_it_should_be: bool,
     helper: String,
     lun: String,
@@ -145,7 +145,10 @@ struct RegisteredJson {
 }
 
 impl<'a> DemoJson<'a> {
-    pub(super) fn of(demonstration: &Demonstration, error: Option<ErrorJson<'a>>) -> Self {
+    pub(in crate::output) fn of(
+        demonstration: &Demonstration,
+        error: Option<ErrorJson<'a>>,
+    ) -> Self {
         DemoJson {
             as_it_should_be: demonstration.is_as_it_should_be(),
             helper: text_of(&demonstration.cast.helper),

@@ -3,7 +3,7 @@
 use scsi_pr::ReservationType;
 use serde::Serialize;
 
-use crate::names;
+use crate::labels;
 
 /// For people.
 pub(super) fn text(reservation: Option<(ReservationType, Option<&str>)>, none: &str) -> String {
@@ -25,7 +25,7 @@ pub(super) struct HeldJson {
 impl HeldJson {
     pub(super) fn of((kind, holder): (ReservationType, Option<&str>)) -> Self {
         HeldJson {
-            r#type: names::of_type(kind).1,
+            r#type: labels::of_type(kind).1,
             holder: holder.map(str::to_owned),
         }
     }

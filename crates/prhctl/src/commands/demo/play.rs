@@ -234,7 +234,7 @@ fn is_expected(expected: Answer, reply: Option<&Reply>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::script::SCRIPT;
+    use crate::commands::demo::script::SCRIPT;
 
     /// The third step, after which `node` holds a reservation of `kind`.
     fn found(kind: ReservationType, node: Node) -> Vec<String> {

@@ -1,0 +1,5 @@
+//! Text for terminals.
+
+pub(super) mod demo;
+pub(super) mod device;
+pub(super) mod lun;
