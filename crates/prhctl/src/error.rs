@@ -1,5 +1,6 @@
-//! What can go wrong with a command.
+//! Errors of commands to a device, and how every error is reported.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,234 +11,204 @@ use scsi_pr::{
     Cdb, InServiceAction, Keys, ParameterDataError, ParameterList, ReservationData, Sense,
     SenseKey, Status,
 };
-use soft_lun::store::StoreError;
 use thiserror::Error;
 
-use crate::chain::chain;
-use crate::commands::decode::DecodeError;
-use crate::commands::demo::{HelperError, StageError};
 use crate::exit::Exit;
 
-/// A command that was not done.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    /// Why.
-    pub(crate) error: Error,
-    /// The device that it was about.
-    pub(crate) device: Option<PathBuf>,
-    /// The unit attentions that were delivered on the way.
-    pub(crate) attentions: Vec<Sense>,
-}
+/// An error that prhctl can report: its text and sources, advice, and an exit status.
+pub(crate) trait AdvisedError: StdError {
+    /// Returns lines that say what is the case and what to do next; may be empty.
+    fn advice(&self) -> Vec<String> {
+        Vec::new()
+    }
 
-impl<E: Into<Error>> From<E> for Box<Failure> {
-    fn from(error: E) -> Self {
-        Box::new(Failure {
-            error: error.into(),
-            device: None,
-            attentions: Vec::new(),
-        })
+    /// Returns the exit status.
+    fn exit(&self) -> Exit {
+        Exit::FAILURE
+    }
+
+    /// Returns the device's response, if the device rejected a command.
+    fn rejection(&self) -> Option<&Rejection> {
+        None
     }
 }
 
-/// Why a command was not done. What to do then is [`crate::advice`].
+/// An error, and the device that it is about.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) error: Box<dyn AdvisedError>,
+    /// The device, if the command is about one.
+    pub(crate) device: Option<PathBuf>,
+    /// The unit attentions that were received before the error.
+    pub(crate) unit_attentions: Vec<Sense>,
+}
+
+impl<E: AdvisedError + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure {
+            error: Box::new(error),
+            device: None,
+            unit_attentions: Vec::new(),
+        }
+    }
+}
+
+/// The text of an error.
+#[derive(Debug)]
+pub(crate) struct ErrorText {
+    pub(crate) message: String,
+    pub(crate) advice: Vec<String>,
+}
+
+impl ErrorText {
+    pub(crate) fn new(error: &dyn AdvisedError) -> Self {
+        ErrorText {
+            message: error_chain(error),
+            advice: error.advice(),
+        }
+    }
+}
+
+/// Returns an error and its sources in one line.
+pub(crate) fn error_chain(error: &dyn StdError) -> String {
+    let causes = std::iter::successors(error.source(), |&cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| {
+        match cause.downcast_ref::<io::Error>() {
+            // The text of this kind of error is about buffers.
+            Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                format!("{line}: connection closed")
+            }
+            _ => format!("{line}: {cause}"),
+        }
+    })
+}
+
+/// An error of a command to a device.
 #[derive(Debug, Error)]
 pub(crate) enum Error {
     /// The device cannot be opened.
-    #[error("{}: cannot open it for {}", path.display(), purpose(*direction))]
+    #[error("{}: cannot open for {}", path.display(), purpose(*access))]
     Open {
-        /// The device.
         path: PathBuf,
-        /// For what it should be opened.
-        direction: Direction,
-        /// Why not.
+        access: Direction,
         source: io::Error,
     },
     /// There is no connection to the helper.
     #[error("{}", socket.display())]
     Connect {
-        /// Where the helper should be.
         socket: PathBuf,
-        /// Why not.
         source: ClientError,
     },
-    /// The helper did not answer as the protocol says.
+    /// The helper did not answer, or broke the protocol.
     #[error("{}: {}", device.display(), service_action(*command))]
     Exchange {
-        /// What it was asked.
         command: Cdb,
-        /// About which device.
         device: PathBuf,
-        /// What it did.
         source: ClientError,
     },
-    /// The command ended with another status than GOOD.
+    /// The command ended with a status other than GOOD.
     #[error(transparent)]
-    Refused(Box<Refusal>),
-    /// It ended with GOOD, but the parameter data are none.
-    #[error("{}: the answer to {action} makes no sense", device.display())]
+    Rejected(Box<Rejection>),
+    /// The command ended with GOOD, but its parameter data are malformed.
+    #[error("{}: malformed response to {action}", device.display())]
     Malformed {
-        /// The device.
         device: PathBuf,
-        /// What was asked for.
         action: InServiceAction,
-        /// What is wrong.
         source: ParameterDataError,
     },
-    /// The TransportIDs are more than the protocol carries.
-    #[error("the initiator ports given need more than the 8192 bytes that a helper takes")]
+    /// The TransportIDs do not fit into a parameter list that the protocol carries.
+    #[error("the initiator ports need more than the 8192 bytes that a helper accepts")]
     TooManyInitiators,
-    /// Bytes could not be explained.
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
-    /// A soft LUN cannot be used.
-    #[error(transparent)]
-    Lun(#[from] StoreError),
-    /// There is no helper to demonstrate with.
-    #[error(transparent)]
-    Program(#[from] HelperError),
-    /// A demonstration could not be played.
-    #[error(transparent)]
-    Stage(#[from] StageError),
 }
 
-impl Error {
-    /// The exit status.
-    pub(crate) fn exit(&self) -> Exit {
-        match self {
-            Error::Refused(refusal) => Exit::of(refusal.status, refusal.sense.as_ref()),
-            Error::Malformed { .. } => Exit::MALFORMED,
-            Error::Open { .. }
-            | Error::Connect { .. }
-            | Error::Exchange { .. }
-            | Error::TooManyInitiators
-            | Error::Decode(_)
-            | Error::Lun(_)
-            | Error::Program(_)
-            | Error::Stage(_) => Exit::FAILURE,
-        }
-    }
-
-    /// What the device said, if it was the device.
-    pub(crate) fn refusal(&self) -> Option<&Refusal> {
-        match self {
-            Error::Refused(refusal) => Some(refusal),
-            _ => None,
-        }
-    }
-
-    /// What failed, on what, and why, in one line.
-    pub(crate) fn chain(&self) -> String {
-        chain(self)
-    }
-}
-
-/// What a device is opened for.
-const fn purpose(direction: Direction) -> &'static str {
-    match direction {
+const fn purpose(access: Direction) -> &'static str {
+    match access {
         Direction::In => "reading",
         Direction::Out => "reading and writing",
     }
 }
 
-/// The standard's name of what a command does.
-pub(crate) fn service_action(command: Cdb) -> String {
+/// Returns the standard's name of a command's service action.
+pub(crate) const fn service_action(command: Cdb) -> &'static str {
     match command {
-        Cdb::In(command) => command.service_action.to_string(),
-        Cdb::Out(command) => command.service_action.to_string(),
+        Cdb::In(command) => command.service_action.name(),
+        Cdb::Out(command) => command.service_action.name(),
     }
 }
 
-/// A command that ended with another status than GOOD.
+/// A command that ended with a status other than GOOD.
 #[derive(Clone, Debug)]
-pub(crate) struct Refusal {
-    /// The command.
+pub(crate) struct Rejection {
     pub(crate) command: Cdb,
-    /// The device.
     pub(crate) device: PathBuf,
-    /// The status.
     pub(crate) status: Status,
-    /// Why, with CHECK CONDITION, as far as that can be read.
+    /// The sense data, if the status is CHECK CONDITION and they can be decoded.
     pub(crate) sense: Option<Sense>,
-    /// The parameter list, of a command that changes.
-    pub(crate) parameters: Option<ParameterList>,
-    /// What asking brought, after a RESERVATION CONFLICT.
-    pub(crate) inquiry: Inquiry,
+    /// The parameter list of a PERSISTENT RESERVE OUT.
+    pub(crate) parameter_list: Option<ParameterList>,
+    /// The cause of a RESERVATION CONFLICT.
+    pub(crate) conflict: ConflictInfo,
 }
 
-/// What asking brought, after a RESERVATION CONFLICT.
+/// What the device says about registrations and reservation after a RESERVATION CONFLICT.
 #[derive(Clone, Debug)]
-pub(crate) enum Inquiry {
-    /// Nothing, or nobody has asked.
-    Silent,
-    /// Another RESERVATION CONFLICT.
-    Refused,
-    /// An answer.
-    Said(Conflict),
+pub(crate) enum ConflictInfo {
+    /// Nothing: the query failed, or was not sent.
+    Unknown,
+    /// The query ended with RESERVATION CONFLICT as well.
+    Denied,
+    /// The registered keys and the reservation.
+    Known {
+        keys: Keys,
+        /// The number of bytes that are missing at the end of the list of keys.
+        missing_bytes: usize,
+        reservation: ReservationData,
+    },
 }
 
-/// Who is registered, and who holds the reservation.
-#[derive(Clone, Debug)]
-pub(crate) struct Conflict {
-    /// The registered keys.
-    pub(crate) keys: Keys,
-    /// How much of their list is missing.
-    pub(crate) missing_bytes: usize,
-    /// The reservation.
-    pub(crate) reservation: ReservationData,
-}
-
-impl Refusal {
-    /// What an answer other than GOOD says.
+impl Rejection {
+    /// Creates the rejection for a response whose status is not GOOD.
     pub(crate) fn new(command: Cdb, device: &Path, response: &Response) -> Self {
         let sense = (response.status == Status::CHECK_CONDITION)
             .then(|| Sense::decode(&response.sense).ok())
             .flatten();
-        Refusal {
+        Rejection {
             command,
             device: device.to_owned(),
             status: response.status,
             sense,
-            parameters: None,
-            inquiry: Inquiry::Silent,
+            parameter_list: None,
+            conflict: ConflictInfo::Unknown,
         }
     }
 
-    /// The unit attention that came instead of an answer.
-    pub(crate) fn attention(&self) -> Option<Sense> {
-        self.sense.filter(is_attention)
+    /// Returns the unit attention that the device reported instead of executing the command.
+    pub(crate) fn unit_attention(&self) -> Option<Sense> {
+        self.sense
+            .filter(|sense| sense.key == SenseKey::UnitAttention && !sense.deferred)
     }
 }
 
-impl std::error::Error for Refusal {}
+impl StdError for Rejection {}
 
-impl fmt::Display for Refusal {
+impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let action = service_action(self.command);
         write!(f, "{}: {action} ended with ", self.device.display())?;
         match (&self.sense, self.status) {
             (Some(sense), _) => sense.fmt(f),
             (None, Status::CHECK_CONDITION) => {
-                f.write_str("CHECK CONDITION, and sense data that says nothing")
+                f.write_str("CHECK CONDITION without valid sense data")
             }
             (None, status) => status.fmt(f),
         }
     }
 }
 
-/// Whether sense tells of a unit attention of the current command.
-fn is_attention(sense: &Sense) -> bool {
-    sense.key == SenseKey::UnitAttention && !sense.deferred
-}
-
 #[cfg(test)]
-impl Refusal {
-    /// One that a test makes up; sense is its key, additional sense code and qualifier.
-    pub(crate) fn for_test(
-        command: Cdb,
-        device: &Path,
-        status: u8,
-        sense: Option<(u8, u8, u8)>,
-    ) -> Self {
+impl Rejection {
+    /// Creates a rejection for tests. `sense` is the sense key, ASC and ASCQ.
+    pub(crate) fn for_test(command: Cdb, status: u8, sense: Option<(u8, u8, u8)>) -> Self {
         let mut response = Response {
             status: Status(status),
             sense: [0; 96],
@@ -248,6 +219,6 @@ impl Refusal {
             let sense = Sense::new(SenseKey::from_low_bits(key), code).to_fixed();
             response.sense[..18].copy_from_slice(&sense);
         }
-        Refusal::new(command, device, &response)
+        Rejection::new(command, Path::new("/dev/null"), &response)
     }
 }

@@ -4,32 +4,32 @@ use std::process::ExitCode;
 
 use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
 
-/// How the program ends.
+/// An exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exit(u8);
 
 impl Exit {
-    /// The command was done.
+    /// The command was executed.
     pub(crate) const DONE: Exit = Exit(0);
-    /// The command line is wrong, or helper, device or output cannot be used.
+    /// The command line is wrong, or the helper, the device or standard output cannot be used.
     pub(crate) const FAILURE: Exit = Exit(1);
-    /// A device answered GOOD, and then something that the standard does not know.
+    /// A device responded with GOOD and malformed data.
     pub(crate) const MALFORMED: Exit = Exit(97);
-    /// CHECK CONDITION for a reason that has no status of its own.
+    /// CHECK CONDITION with sense data that have no status of their own.
     const OTHER_SENSE: Exit = Exit(98);
-    /// A status that the standard does not know.
+    /// A SCSI status that the standard does not define.
     const OTHER_STATUS: Exit = Exit(99);
 
-    /// The number.
+    /// Returns the number.
     pub(crate) const fn code(self) -> u8 {
         self.0
     }
 
-    /// For a command that ended with this status, and with this sense if that is CHECK CONDITION.
-    pub(crate) fn of(status: Status, sense: Option<&Sense>) -> Self {
+    /// Returns the exit status for a SCSI status, and the sense data of a CHECK CONDITION.
+    pub(crate) fn from_status(status: Status, sense: Option<&Sense>) -> Self {
         match status {
             Status::GOOD => Exit::DONE,
-            Status::CHECK_CONDITION => sense.map_or(Exit::OTHER_SENSE, Self::of_sense),
+            Status::CHECK_CONDITION => sense.map_or(Exit::OTHER_SENSE, Self::from_sense),
             Status::RESERVATION_CONFLICT => Exit(24),
             Status::CONDITION_MET => Exit(25),
             Status::BUSY => Exit(26),
@@ -40,7 +40,7 @@ impl Exit {
         }
     }
 
-    fn of_sense(sense: &Sense) -> Self {
+    fn from_sense(sense: &Sense) -> Self {
         match (sense.key, sense.code) {
             (SenseKey::NoSense, _) => Exit(20),
             (SenseKey::RecoveredError, _) => Exit(21),
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statuses_are_those_of_sg3_utils() {
+    fn status_maps_to_sg3_utils_exit() {
         for (status, exit) in [
             (0x00, 0),
             (0x02, 98),
@@ -86,12 +86,16 @@ mod tests {
             (0x40, 29),
             (0x42, 99),
         ] {
-            assert_eq!(Exit::of(Status(status), None), Exit(exit), "{status:#x}");
+            assert_eq!(
+                Exit::from_status(Status(status), None),
+                Exit(exit),
+                "{status:#x}"
+            );
         }
     }
 
     #[test]
-    fn sense_keys_and_codes_are_those_of_sg3_utils() {
+    fn sense_maps_to_sg3_utils_exit() {
         for (key, asc, ascq, exit) in [
             (0x0, 0x00, 0x00, 20),
             (0x1, 0x00, 0x00, 21),
@@ -112,7 +116,7 @@ mod tests {
             (0xe, 0x1d, 0x00, 14),
         ] {
             let sense = Sense::new(SenseKey::from_low_bits(key), AdditionalSense { asc, ascq });
-            let found = Exit::of(Status::CHECK_CONDITION, Some(&sense));
+            let found = Exit::from_status(Status::CHECK_CONDITION, Some(&sense));
             assert_eq!(found, Exit(exit), "{key:x}/{asc:02x}/{ascq:02x}");
         }
     }

@@ -1,131 +1,162 @@
-//! One command at the helper: sent, sent again where that is harmless, and judged.
+//! The connection to the helper: opens a device, and sends commands for it.
 //!
-//! A unit attention comes instead of what was asked for, and once: the command was not done. To ask
-//! again is harmless. To change again is not if the attention says that somebody has changed the
-//! reservations: a node that has just been fenced must not come back by a blind repetition. Nor if it says
-//! that the device may be another one now. The same goes for what is asked in order to change.
+//! A unit attention replaces the response to a command once; the command was not executed. A query is
+//! therefore sent again. A change is sent again only if the unit attention does not concern
+//! reservations and the device is still the same: a fenced node must not register again just because
+//! prhctl repeats its command. Queries that precede a change follow the same rule.
 //!
-//! BUSY is what helpers make of a host adapter or a driver that has given a command up, which may have
-//! reached the device: a command that changes is not sent again after it.
+//! Helpers report BUSY also when a host adapter or a driver gave up a command that may have reached the
+//! device, so a change is never sent again after BUSY.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::thread;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::{self, Builder, JoinHandle};
 use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt};
 use pr_helper_protocol::client::ClientError;
 use pr_helper_protocol::wire::{MAX_TRANSFER, pad_cdb};
 use pr_helper_protocol::{Client, Direction, Response};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::process::geteuid;
 use scsi_pr::{
-    AdditionalSense, Cdb, InServiceAction, OutServiceAction, ParameterList, PersistentReserveIn,
-    PersistentReserveOut, ScopeType, Sense, SenseKey, Status,
+    AdditionalSense, Cdb, InServiceAction, OutServiceAction, ParameterDataError, ParameterList,
+    PersistentReserveIn, PersistentReserveOut, ScopeType, Sense, SenseKey, Status, Truncatable,
 };
 
-use crate::device::Device;
-use crate::error::{Error, Refusal, service_action};
-use crate::output::Output;
-use crate::patience;
+use crate::console::Console;
+use crate::error::{Error, Failure, Rejection, service_action};
 
-/// How many unit attentions a command may meet. Devices keep a few kinds, each once.
-const MOST_ATTENTIONS: usize = 16;
-/// How often a command is sent again after BUSY and TASK SET FULL, and the pause before each time.
-const MOST_BUSY: usize = 5;
-const PAUSE: Duration = Duration::from_millis(200);
+/// Number of unit attentions after which a command is not sent again. Devices queue a few kinds, each
+/// once.
+const MAX_UNIT_ATTENTIONS: usize = 16;
+/// Number of times that a query is sent again after BUSY or TASK SET FULL.
+const MAX_BUSY_RETRIES: usize = 5;
+const BUSY_RETRY_DELAY: Duration = Duration::from_millis(200);
+/// Time without a response after which a note is printed.
+const SLOW_NOTICE_DELAY: Duration = Duration::from_secs(5);
 
-/// Warns if the process that listens at `socket` runs as neither root nor the user of this process.
-///
-/// Such a process may be no helper, and receives a descriptor of `device` with the access of this one.
-fn warn_of_foreign_helper(stream: &UnixStream, socket: &Path, device: &Path, output: &Output) {
-    // The kernel has noted who listened before that process gave up any privileges.
-    let Ok(peer) = getsockopt(stream, sockopt::PeerCredentials) else {
-        return;
-    };
-    let user = geteuid().as_raw();
-    if peer.uid() != 0 && peer.uid() != user {
-        output.note(&format!(
-            "{}: process {} of user {} listens there, which is neither root nor user {user}: it \
-             receives the open device {}",
-            socket.display(),
-            peer.pid(),
-            peer.uid(),
-            device.display(),
-        ));
-    }
-}
+/// First allocation length of a query: room for 127 keys, or 21 registrations with short names.
+const FIRST_ALLOCATION: u16 = 1024;
+/// The largest allocation length that the protocol carries.
+const MAX_ALLOCATION: u16 = 8192;
+const _: () = assert!(MAX_ALLOCATION as usize == MAX_TRANSFER);
 
-/// A connection to the helper, and the device that it is about.
+/// The result of a subcommand for a device.
 #[derive(Debug)]
-pub(crate) struct Helper<'a> {
-    client: Client,
-    device: Device,
-    /// Whether something is going to be changed.
-    purpose: Direction,
-    output: &'a Output,
-    attentions: Vec<Sense>,
+pub(crate) struct DeviceResult<T> {
+    /// The device, as the command line names it.
+    pub(crate) device: PathBuf,
+    /// The unit attentions that were received in between.
+    pub(crate) unit_attentions: Vec<Sense>,
+    pub(crate) value: T,
 }
 
-impl<'a> Helper<'a> {
-    /// Connects to the helper, in order to ask about `device` or to change it.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Connect`].
-    pub(crate) fn connect(
+/// A connection to the helper, and the open device that its commands are for.
+#[derive(Debug)]
+pub(crate) struct HelperConnection<'a> {
+    client: Client,
+    path: &'a Path,
+    device: OwnedFd,
+    /// `Out` until a change was sent, `In` afterwards or if none will be.
+    intent: Direction,
+    console: Console,
+    unit_attentions: Vec<Sense>,
+}
+
+impl<'a> HelperConnection<'a> {
+    /// Opens the device and connects to the helper. `intent` is `Out` if the device will be changed.
+    pub(crate) fn open(
         socket: &Path,
-        device: Device,
-        purpose: Direction,
-        output: &'a Output,
-    ) -> Result<Self, Error> {
-        let late = || {
-            let socket = socket.display();
-            output.note(&format!(
-                "{socket}: the helper has not answered for 5 seconds; still waiting"
-            ));
+        path: &'a Path,
+        intent: Direction,
+        console: Console,
+    ) -> Result<Self, Failure> {
+        let failure = |error: Error| Failure {
+            device: Some(path.to_owned()),
+            ..error.into()
         };
-        let connect = || {
-            let stream = UnixStream::connect(socket).map_err(ClientError::Connect)?;
-            warn_of_foreign_helper(&stream, socket, device.path(), output);
-            Client::negotiate(stream)
-        };
-        let client = patience::wait(late, connect);
-        let client = client.map_err(|source| Error::Connect {
-            socket: socket.to_owned(),
-            source,
+        let device = open_device(path, intent).map_err(failure)?;
+        let client = connect(socket, path, console).map_err(|source| {
+            failure(Error::Connect {
+                socket: socket.to_owned(),
+                source,
+            })
         })?;
-        Ok(Helper {
+        Ok(HelperConnection {
             client,
+            path,
             device,
-            purpose,
-            output,
-            attentions: Vec::new(),
+            intent,
+            console,
+            unit_attentions: Vec::new(),
         })
     }
 
-    /// Says what has to be known besides the answer.
+    /// Adds the device and the received unit attentions to the result of a subcommand.
+    pub(crate) fn finish<T>(self, result: Result<T, Error>) -> Result<DeviceResult<T>, Failure> {
+        let device = self.path.to_owned();
+        match result {
+            Ok(value) => Ok(DeviceResult {
+                device,
+                unit_attentions: self.unit_attentions,
+                value,
+            }),
+            Err(error) => Err(Failure {
+                error: Box::new(error),
+                device: Some(device),
+                unit_attentions: self.unit_attentions,
+            }),
+        }
+    }
+
+    /// Prints a note about the device to standard error.
     pub(crate) fn note(&self, text: &str) {
-        let device = self.device.path().display();
-        self.output.note(&format!("{device}: {text}"));
+        self.console
+            .note(&format!("{}: {text}", self.path.display()));
     }
 
-    /// The device.
-    pub(crate) const fn device(&self) -> &Device {
-        &self.device
+    /// Queries data of a fixed length.
+    pub(crate) fn query_fixed<T>(
+        &mut self,
+        action: InServiceAction,
+        decode: impl Fn(&[u8]) -> Result<T, ParameterDataError>,
+    ) -> Result<T, Error> {
+        let data = self.reserve_in(action, FIRST_ALLOCATION)?;
+        decode(&data).map_err(|source| self.malformed(action, source))
     }
 
-    /// The unit attentions that were delivered so far.
-    pub(crate) fn into_attentions(self) -> Vec<Sense> {
-        self.attentions
+    /// Queries a list, and repeats the query with a larger allocation length while that is the reason
+    /// why the end of the list is missing.
+    pub(crate) fn query_list<T>(
+        &mut self,
+        action: InServiceAction,
+        decode: impl Fn(&[u8]) -> Result<Truncatable<T>, ParameterDataError>,
+    ) -> Result<Truncatable<T>, Error> {
+        let mut allocation = FIRST_ALLOCATION;
+        loop {
+            let data = self.reserve_in(action, allocation)?;
+            let list = decode(&data).map_err(|source| self.malformed(action, source))?;
+            // The allocation length grows up to its maximum, so the loop ends.
+            match next_allocation(allocation, data.len().saturating_add(list.missing)) {
+                Some(larger) if !list.is_complete() => allocation = larger,
+                _ => return Ok(list),
+            }
+        }
     }
 
-    /// PERSISTENT RESERVE IN: gives the parameter data, at most `allocation_length` bytes.
-    ///
-    /// # Errors
-    ///
-    /// Why there are none.
-    pub(crate) fn ask(
+    fn malformed(&self, action: InServiceAction, source: ParameterDataError) -> Error {
+        Error::Malformed {
+            device: self.path.to_owned(),
+            action,
+            source,
+        }
+    }
+
+    /// Sends PERSISTENT RESERVE IN and returns the parameter data.
+    fn reserve_in(
         &mut self,
         service_action: InServiceAction,
         allocation_length: u16,
@@ -138,20 +169,16 @@ impl<'a> Helper<'a> {
         Ok(self.execute(command.into(), &[])?.data)
     }
 
-    /// PERSISTENT RESERVE OUT of the whole logical unit.
-    ///
-    /// # Errors
-    ///
-    /// Why it was not done.
-    pub(crate) fn change(
+    /// Sends PERSISTENT RESERVE OUT.
+    pub(crate) fn reserve_out(
         &mut self,
         service_action: OutServiceAction,
         scope_type: ScopeType,
-        parameters: &ParameterList,
+        parameter_list: &ParameterList,
     ) -> Result<(), Error> {
-        let list = parameters.encode();
-        let length = u32::try_from(list.len()).unwrap_or(u32::MAX);
-        if list.len() > MAX_TRANSFER {
+        let bytes = parameter_list.encode();
+        let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        if bytes.len() > MAX_TRANSFER {
             return Err(Error::TooManyInitiators);
         }
         let command = PersistentReserveOut {
@@ -160,120 +187,197 @@ impl<'a> Helper<'a> {
             parameter_list_length: length,
             control: 0,
         };
-        let done = self.execute(command.into(), &list);
-        // From here on nothing is left but to ask.
-        self.purpose = Direction::In;
-        match done {
+        let result = self.execute(command.into(), &bytes);
+        // Only queries follow.
+        self.intent = Direction::In;
+        match result {
             Ok(_) => Ok(()),
-            Err(Error::Refused(refusal)) => Err(Error::Refused(Box::new(Refusal {
-                parameters: Some(parameters.clone()),
-                ..*refusal
-            }))),
+            Err(Error::Rejected(mut rejection)) => {
+                rejection.parameter_list = Some(parameter_list.clone());
+                Err(Error::Rejected(rejection))
+            }
             Err(other) => Err(other),
         }
     }
 
-    /// Sends a command until its answer is one to go by.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Exchange`] if there is none, [`Error::Refused`] if the command was not done.
+    /// Sends a command, and again after a unit attention or BUSY where that is safe.
     fn execute(&mut self, command: Cdb, parameters: &[u8]) -> Result<Response, Error> {
-        let (mut attentions, mut busy) = (0, 0);
+        let (mut unit_attentions, mut busy) = (0, 0);
         loop {
             let response = self.exchange(command, parameters)?;
             if response.status == Status::GOOD {
                 return Ok(response);
             }
-            let refusal = Refusal::new(command, self.device.path(), &response);
-            if let Some(attention) = refusal.attention() {
-                self.attentions.push(attention);
-                attentions += 1;
+            let rejection = Rejection::new(command, self.path, &response);
+            if let Some(unit_attention) = rejection.unit_attention() {
+                self.unit_attentions.push(unit_attention);
+                unit_attentions += 1;
             }
-            if is_done(&refusal, &response) {
-                self.output.note(&format!("{refusal}; it was done"));
+            if succeeded_with_warning(&rejection, &response) {
+                self.console
+                    .note(&format!("{rejection}; the command was executed"));
                 return Ok(response);
             }
-            match repetition(&refusal, self.purpose) {
-                Repetition::Now if attentions < MOST_ATTENTIONS => {
-                    self.output.note(&format!("{refusal}; sent again"));
+            match retry(&rejection, self.intent) {
+                Retry::Immediately if unit_attentions < MAX_UNIT_ATTENTIONS => {
+                    self.console.note(&format!("{rejection}; retrying"));
                 }
-                Repetition::Later if busy < MOST_BUSY => {
+                Retry::Delayed if busy < MAX_BUSY_RETRIES => {
                     if busy == 0 {
-                        self.output.note(&format!("{refusal}; tried again"));
+                        self.console
+                            .note(&format!("{rejection}; retrying for a second"));
                     }
                     busy += 1;
-                    thread::sleep(PAUSE);
+                    thread::sleep(BUSY_RETRY_DELAY);
                 }
-                _ => return Err(Error::Refused(Box::new(refusal))),
+                _ => return Err(Error::Rejected(Box::new(rejection))),
             }
         }
     }
 
     fn exchange(&mut self, command: Cdb, parameters: &[u8]) -> Result<Response, Error> {
-        let (output, device) = (self.output, self.device.path());
-        let late = || {
-            let (action, device) = (service_action(command), device.display());
-            let unknown = match command {
-                Cdb::In(_) => "",
-                Cdb::Out(_) => " (if this is interrupted, whether it was done is unknown)",
-            };
-            output.note(&format!(
-                "{device}: {action}: the helper has not answered for 5 seconds; still waiting{unknown}"
-            ));
+        let (action, device) = (service_action(command), self.path.display());
+        let warning = match command {
+            Cdb::In(_) => "",
+            Cdb::Out(_) => " (an interrupted command may still be executed)",
         };
-        let (client, descriptor) = (&mut self.client, self.device.as_fd());
-        let exchange = || client.execute(pad_cdb(&command.encode()), descriptor, parameters);
-        patience::wait(late, exchange).map_err(|source| Error::Exchange {
+        let text = format!(
+            "{device}: {action}: the helper has not answered for 5 seconds; still waiting{warning}"
+        );
+        let _notice = SlowNotice::start(SLOW_NOTICE_DELAY, self.console, text);
+        let cdb = pad_cdb(&command.encode());
+        let response = self.client.execute(cdb, self.device.as_fd(), parameters);
+        response.map_err(|source| Error::Exchange {
             command,
-            device: device.to_owned(),
+            device: self.path.to_owned(),
             source,
         })
     }
 }
 
-/// Whether the command was done, and the sense only tells of something besides (SPC-4, 4.5.6): as
-/// `sg_persist` takes it. Deferred sense comes instead of the command, and an answer that is not there
-/// cannot be gone by.
-fn is_done(refusal: &Refusal, response: &Response) -> bool {
-    let is_harmless = refusal.sense.is_some_and(|sense| {
-        matches!(sense.key, SenseKey::NoSense | SenseKey::RecoveredError) && !sense.deferred
-    });
-    is_harmless && (matches!(refusal.command, Cdb::Out(_)) || !response.data.is_empty())
+/// Opens a device: for reading, and for writing too if it will be changed, because helpers reject
+/// PERSISTENT RESERVE OUT through a read-only descriptor.
+fn open_device(path: &Path, intent: Direction) -> Result<OwnedFd, Error> {
+    let access = match intent {
+        Direction::In => OFlags::RDONLY,
+        Direction::Out => OFlags::RDWR,
+    };
+    // NONBLOCK: do not wait for the other end of a FIFO, or for the medium of a drive.
+    let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    open(path, flags, Mode::empty()).map_err(|error| Error::Open {
+        path: path.to_owned(),
+        access: intent,
+        source: error.into(),
+    })
 }
 
-/// Whether and when to send a command again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Repetition {
-    /// At once.
-    Now,
-    /// After a pause.
-    Later,
-    /// Not at all.
-    Never,
+fn connect(socket: &Path, device: &Path, console: Console) -> Result<Client, ClientError> {
+    let text = format!(
+        "{}: the helper has not answered for 5 seconds; still waiting",
+        socket.display()
+    );
+    let _notice = SlowNotice::start(SLOW_NOTICE_DELAY, console, text);
+    let stream = UnixStream::connect(socket).map_err(ClientError::Connect)?;
+    warn_foreign_helper(&stream, socket, device, console);
+    Client::negotiate(stream)
 }
 
-/// What to do about an answer that is not GOOD, to whom it is about to ask or to change.
-fn repetition(refusal: &Refusal, purpose: Direction) -> Repetition {
-    let is_question = matches!(refusal.command, Cdb::In(_));
-    let is_busy = matches!(refusal.status, Status::BUSY | Status::TASK_SET_FULL);
-    match (refusal.attention(), purpose) {
-        (None, _) if is_busy && is_question => Repetition::Later,
-        (None, _) => Repetition::Never,
-        (Some(_), Direction::In) => Repetition::Now,
-        (Some(attention), Direction::Out) if is_unrelated(attention.code) => Repetition::Now,
-        (Some(_), Direction::Out) => Repetition::Never,
+/// Prints a note if the process that listens at `socket` runs as neither root nor the user of this
+/// process. It may not be a helper, and receives the open device.
+fn warn_foreign_helper(stream: &UnixStream, socket: &Path, device: &Path, console: Console) {
+    // The kernel recorded these credentials at listen(2), before the process could drop privileges.
+    let Ok(peer) = getsockopt(stream, sockopt::PeerCredentials) else {
+        return;
+    };
+    let user = geteuid().as_raw();
+    if peer.uid() != 0 && peer.uid() != user {
+        console.note(&format!(
+            "{}: listener (process {}, user {}) is neither root nor user {user}; it receives the \
+             open device {}",
+            socket.display(),
+            peer.pid(),
+            peer.uid(),
+            device.display(),
+        ));
     }
 }
 
-/// Whether a unit attention is known to have nothing to do with reservations. What is not known to be
-/// harmless is not: PREEMPT AND ABORT can show as COMMANDS CLEARED, vendors have codes of their own, and
-/// where medium, inquiry data or LUNs have changed (28h, 3Fh) the device may be another one.
+/// Returns the allocation length for `needed` bytes, or `None` if `used` was not too short.
+fn next_allocation(used: u16, needed: usize) -> Option<u16> {
+    let needed = u16::try_from(needed).unwrap_or(u16::MAX);
+    Some(needed.min(MAX_ALLOCATION)).filter(|larger| *larger > used)
+}
+
+/// Prints a note once if it is not dropped within a delay. There is no timeout: the helper limits the
+/// time of a command itself, and a command that was sent cannot be withdrawn.
+struct SlowNotice {
+    done: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl SlowNotice {
+    fn start(delay: Duration, console: Console, text: String) -> Self {
+        let (done, receiver) = mpsc::channel::<()>();
+        let thread = Builder::new().spawn(move || {
+            if receiver.recv_timeout(delay) == Err(RecvTimeoutError::Timeout) {
+                console.note(&text);
+            }
+        });
+        SlowNotice {
+            done: Some(done),
+            // The command works without the note.
+            thread: thread.ok(),
+        }
+    }
+}
+
+impl Drop for SlowNotice {
+    fn drop(&mut self) {
+        // The thread sees that the channel is closed.
+        drop(self.done.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Returns whether the command was executed and the sense data are only a warning (SPC-4, 4.5.6), as
+/// `sg_persist` judges. Deferred sense data replace the command, and a query without data has failed.
+fn succeeded_with_warning(rejection: &Rejection, response: &Response) -> bool {
+    let is_warning = rejection.sense.is_some_and(|sense| {
+        matches!(sense.key, SenseKey::NoSense | SenseKey::RecoveredError) && !sense.deferred
+    });
+    is_warning && (matches!(rejection.command, Cdb::Out(_)) || !response.data.is_empty())
+}
+
+/// When to send a rejected command again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Retry {
+    Immediately,
+    Delayed,
+    Never,
+}
+
+fn retry(rejection: &Rejection, intent: Direction) -> Retry {
+    let is_query = matches!(rejection.command, Cdb::In(_));
+    let is_busy = matches!(rejection.status, Status::BUSY | Status::TASK_SET_FULL);
+    match (rejection.unit_attention(), intent) {
+        (None, _) if is_busy && is_query => Retry::Delayed,
+        (None, _) => Retry::Never,
+        (Some(_), Direction::In) => Retry::Immediately,
+        (Some(sense), Direction::Out) if is_unrelated(sense.code) => Retry::Immediately,
+        (Some(_), Direction::Out) => Retry::Never,
+    }
+}
+
+/// Returns whether a unit attention is known not to concern reservations. All others may: PREEMPT AND
+/// ABORT can be reported as COMMANDS CLEARED (2Fh), vendors have codes of their own, and after a change
+/// of medium, inquiry data or LUNs (28h, 3Fh) the device may be another one.
 const fn is_unrelated(code: AdditionalSense) -> bool {
     match code.asc {
         // Power on, reset, nexus loss.
         0x29 => true,
-        // Mode, log parameters, access states, priority, capacity.
+        // Mode parameters, log parameters, access state, priority, capacity.
         0x2a => matches!(code.ascq, 0x01 | 0x02 | 0x06 | 0x07 | 0x08 | 0x09),
         _ => false,
     }
@@ -295,91 +399,96 @@ mod tests {
         control: 0,
     });
 
-    fn refusal(command: Cdb, status: u8, sense: Option<(u8, u8, u8)>) -> Refusal {
-        Refusal::for_test(command, Path::new("/dev/sdb"), status, sense)
-    }
-
     #[test]
-    fn to_ask_again_is_always_harmless() {
-        for (asc, ascq) in [(0x29, 0), (0x2a, 3), (0x2a, 5), (0x2f, 0), (0x80, 1)] {
-            let refusal = refusal(READ_KEYS, 2, Some((6, asc, ascq)));
-            assert_eq!(repetition(&refusal, Direction::In), Repetition::Now);
+    fn allocation_grows_to_protocol_limit() {
+        for (used, needed, expected) in [
+            (1024, 1032, Some(1032)),
+            (1024, 100_000, Some(8192)),
+            (8192, 100_000, None),
+            (1024, 1000, None),
+        ] {
+            assert_eq!(next_allocation(used, needed), expected, "{needed}");
         }
     }
 
     #[test]
-    fn to_change_again_is_harmless_if_reservations_have_not_been_touched() {
+    fn query_retries_after_any_unit_attention() {
+        for (asc, ascq) in [(0x29, 0), (0x2a, 3), (0x2a, 5), (0x2f, 0), (0x80, 1)] {
+            let rejection = Rejection::for_test(READ_KEYS, 2, Some((6, asc, ascq)));
+            assert_eq!(retry(&rejection, Direction::In), Retry::Immediately);
+        }
+    }
+
+    #[test]
+    fn change_retries_after_unrelated_unit_attention() {
         for (asc, ascq, expected) in [
-            (0x29, 0x00, Repetition::Now),
-            (0x29, 0x07, Repetition::Now),
-            (0x2a, 0x06, Repetition::Now),
-            (0x2a, 0x09, Repetition::Now),
-            (0x2a, 0x00, Repetition::Never),
-            (0x2a, 0x03, Repetition::Never),
-            (0x2a, 0x04, Repetition::Never),
-            (0x2a, 0x05, Repetition::Never),
-            (0x28, 0x00, Repetition::Never),
-            (0x2f, 0x00, Repetition::Never),
-            (0x3f, 0x01, Repetition::Never),
-            (0x3f, 0x03, Repetition::Never),
-            (0x3f, 0x05, Repetition::Never),
-            (0x3f, 0x0e, Repetition::Never),
-            (0x80, 0x01, Repetition::Never),
+            (0x29, 0x00, Retry::Immediately),
+            (0x29, 0x07, Retry::Immediately),
+            (0x2a, 0x06, Retry::Immediately),
+            (0x2a, 0x09, Retry::Immediately),
+            (0x2a, 0x00, Retry::Never),
+            (0x2a, 0x03, Retry::Never),
+            (0x2a, 0x04, Retry::Never),
+            (0x2a, 0x05, Retry::Never),
+            (0x28, 0x00, Retry::Never),
+            (0x2f, 0x00, Retry::Never),
+            (0x3f, 0x01, Retry::Never),
+            (0x3f, 0x03, Retry::Never),
+            (0x3f, 0x05, Retry::Never),
+            (0x3f, 0x0e, Retry::Never),
+            (0x80, 0x01, Retry::Never),
         ] {
-            // Also what is asked in order to change.
+            // The same applies to the queries that precede a change.
             for command in [READ_KEYS, CLEAR] {
-                let refusal = refusal(command, 2, Some((6, asc, ascq)));
-                let found = repetition(&refusal, Direction::Out);
+                let rejection = Rejection::for_test(command, 2, Some((6, asc, ascq)));
+                let found = retry(&rejection, Direction::Out);
                 assert_eq!(found, expected, "{asc:02x}/{ascq:02x}");
             }
         }
     }
 
     #[test]
-    fn only_who_asks_waits_for_a_busy_device() {
+    fn only_query_retries_after_busy() {
         for (status, expected) in [
-            (0x08, Repetition::Later),
-            (0x28, Repetition::Later),
-            (0x18, Repetition::Never),
-            (0x40, Repetition::Never),
+            (0x08, Retry::Delayed),
+            (0x28, Retry::Delayed),
+            (0x18, Retry::Never),
+            (0x40, Retry::Never),
         ] {
-            for purpose in [Direction::In, Direction::Out] {
-                let asked = repetition(&refusal(READ_KEYS, status, None), purpose);
-                assert_eq!(asked, expected, "{status:#x}");
+            for intent in [Direction::In, Direction::Out] {
+                let query = Rejection::for_test(READ_KEYS, status, None);
+                assert_eq!(retry(&query, intent), expected, "{status:#x}");
             }
-            let changed = repetition(&refusal(CLEAR, status, None), Direction::Out);
-            assert_eq!(changed, Repetition::Never, "{status:#x}");
+            let change = Rejection::for_test(CLEAR, status, None);
+            assert_eq!(retry(&change, Direction::Out), Retry::Never, "{status:#x}");
         }
-        let aborted = refusal(READ_KEYS, 2, Some((0xb, 0, 6)));
-        assert_eq!(repetition(&aborted, Direction::In), Repetition::Never);
+        let aborted = Rejection::for_test(READ_KEYS, 2, Some((0xb, 0, 6)));
+        assert_eq!(retry(&aborted, Direction::In), Retry::Never);
     }
 
     #[test]
-    fn sense_that_only_tells_is_no_refusal() {
-        let data = |data: &[u8]| Response {
+    fn warning_sense_is_success() {
+        let response = |data: &[u8]| Response {
             status: Status::CHECK_CONDITION,
             sense: [0; 96],
             data: data.to_vec(),
         };
-        for (command, key, answer, expected) in [
+        for (command, key, data, expected) in [
             (CLEAR, 0, &[][..], true),
             (CLEAR, 1, &[], true),
             (READ_KEYS, 1, &[0; 8], true),
             (READ_KEYS, 1, &[], false),
             (CLEAR, 6, &[], false),
         ] {
-            let refusal = refusal(command, 2, Some((key, 0, 0)));
-            assert_eq!(
-                is_done(&refusal, &data(answer)),
-                expected,
-                "{key} {answer:?}"
-            );
+            let rejection = Rejection::for_test(command, 2, Some((key, 0, 0)));
+            let found = succeeded_with_warning(&rejection, &response(data));
+            assert_eq!(found, expected, "{key} {data:?}");
         }
-        let mut deferred = refusal(CLEAR, 2, Some((1, 0, 0)));
+        let mut deferred = Rejection::for_test(CLEAR, 2, Some((1, 0, 0)));
         deferred.sense = deferred.sense.map(|sense| Sense {
             deferred: true,
             ..sense
         });
-        assert!(!is_done(&deferred, &data(&[])));
+        assert!(!succeeded_with_warning(&deferred, &response(&[])));
     }
 }

@@ -1,29 +1,39 @@
-//! Words for the standard's numbers, as command lines take them and JSON has them.
+//! Names of types, scopes, service actions and unit attentions on the command line and in JSON, and the parsers of
+//! option values.
 
-use scsi_pr::{OutServiceAction, ReservationType, Scope};
+use scsi_pr::{
+    OutServiceAction, RelativeTargetPort, ReservationKey, ReservationKeyError, ReservationType,
+    Scope,
+};
+use soft_lun::UnitAttention;
+use thiserror::Error;
 
-/// The short and the long word for a type.
-pub(crate) const fn of_type(reservation_type: ReservationType) -> (&'static str, &'static str) {
+/// Returns the short name of a reservation type.
+pub(crate) const fn short_type(reservation_type: ReservationType) -> &'static str {
     match reservation_type {
-        ReservationType::WriteExclusive => ("we", "write-exclusive"),
-        ReservationType::ExclusiveAccess => ("ea", "exclusive-access"),
-        ReservationType::WriteExclusiveRegistrantsOnly => {
-            ("we-ro", "write-exclusive-registrants-only")
-        }
-        ReservationType::ExclusiveAccessRegistrantsOnly => {
-            ("ea-ro", "exclusive-access-registrants-only")
-        }
-        ReservationType::WriteExclusiveAllRegistrants => {
-            ("we-ar", "write-exclusive-all-registrants")
-        }
-        ReservationType::ExclusiveAccessAllRegistrants => {
-            ("ea-ar", "exclusive-access-all-registrants")
-        }
+        ReservationType::WriteExclusive => "we",
+        ReservationType::ExclusiveAccess => "ea",
+        ReservationType::WriteExclusiveRegistrantsOnly => "we-ro",
+        ReservationType::ExclusiveAccessRegistrantsOnly => "ea-ro",
+        ReservationType::WriteExclusiveAllRegistrants => "we-ar",
+        ReservationType::ExclusiveAccessAllRegistrants => "ea-ar",
     }
 }
 
-/// The word for a scope.
-pub(crate) const fn of_scope(scope: Scope) -> &'static str {
+/// Returns the long name of a reservation type.
+pub(crate) const fn long_type(reservation_type: ReservationType) -> &'static str {
+    match reservation_type {
+        ReservationType::WriteExclusive => "write-exclusive",
+        ReservationType::ExclusiveAccess => "exclusive-access",
+        ReservationType::WriteExclusiveRegistrantsOnly => "write-exclusive-registrants-only",
+        ReservationType::ExclusiveAccessRegistrantsOnly => "exclusive-access-registrants-only",
+        ReservationType::WriteExclusiveAllRegistrants => "write-exclusive-all-registrants",
+        ReservationType::ExclusiveAccessAllRegistrants => "exclusive-access-all-registrants",
+    }
+}
+
+/// Returns the name of a scope.
+pub(crate) const fn scope(scope: Scope) -> &'static str {
     match scope {
         Scope::LogicalUnit => "logical-unit",
         Scope::Extent => "extent",
@@ -31,8 +41,8 @@ pub(crate) const fn of_scope(scope: Scope) -> &'static str {
     }
 }
 
-/// The word for what is changed.
-pub(crate) const fn of_out(action: OutServiceAction) -> &'static str {
+/// Returns the name of a service action of PERSISTENT RESERVE OUT.
+pub(crate) const fn service_action(action: OutServiceAction) -> &'static str {
     match action {
         OutServiceAction::Register => "register",
         OutServiceAction::Reserve => "reserve",
@@ -43,5 +53,82 @@ pub(crate) const fn of_out(action: OutServiceAction) -> &'static str {
         OutServiceAction::RegisterAndIgnoreExistingKey => "register-and-ignore-existing-key",
         OutServiceAction::RegisterAndMove => "register-and-move",
         OutServiceAction::ReplaceLostReservation => "replace-lost-reservation",
+    }
+}
+
+/// Returns the name of a unit attention of a soft LUN.
+pub(crate) const fn unit_attention(unit_attention: UnitAttention) -> &'static str {
+    match unit_attention {
+        UnitAttention::PowerOn => "power-on",
+        UnitAttention::ReservationsPreempted => "reservations-preempted",
+        UnitAttention::ReservationsReleased => "reservations-released",
+        UnitAttention::RegistrationsPreempted => "registrations-preempted",
+    }
+}
+
+/// An option value that cannot be parsed.
+#[derive(Debug, Error)]
+pub(crate) enum ValueError {
+    #[error(transparent)]
+    Key(#[from] ReservationKeyError),
+    #[error("the suffix ':aptpl' is multipath.conf syntax; give the key alone and use --aptpl")]
+    KeyWithAptpl,
+    #[error("key must not be 0; use 'prhctl unregister' to remove a registration")]
+    ZeroKey,
+    #[error(
+        "not a reservation type; valid are we, ea, we-ro, ea-ro, we-ar, ea-ar, their long names, \
+         and 1, 3, 5, 6, 7, 8"
+    )]
+    ReservationType,
+    #[error(
+        "not a service action; valid are 0 to 8 and {}",
+        OutServiceAction::ALL.map(service_action).join(", ")
+    )]
+    ServiceAction,
+    #[error("not a relative target port; valid are 1 to 65535")]
+    TargetPort,
+}
+
+/// Parses a key.
+pub(crate) fn parse_key(text: &str) -> Result<ReservationKey, ValueError> {
+    match text.to_ascii_lowercase().ends_with(":aptpl") {
+        true => Err(ValueError::KeyWithAptpl),
+        false => Ok(text.parse()?),
+    }
+}
+
+/// Parses a key that can be registered, which is any key but zero.
+pub(crate) fn parse_nonzero_key(text: &str) -> Result<ReservationKey, ValueError> {
+    let key = parse_key(text)?;
+    match key.is_zero() {
+        true => Err(ValueError::ZeroKey),
+        false => Ok(key),
+    }
+}
+
+/// Parses a reservation type: its short name, its long name or its number.
+pub(crate) fn parse_reservation_type(text: &str) -> Result<ReservationType, ValueError> {
+    ReservationType::ALL
+        .into_iter()
+        .find(|reservation_type| {
+            [short_type(*reservation_type), long_type(*reservation_type)].contains(&text)
+                || text == reservation_type.code().to_string()
+        })
+        .ok_or(ValueError::ReservationType)
+}
+
+/// Parses a service action of PERSISTENT RESERVE OUT: its name or its number.
+pub(crate) fn parse_service_action(text: &str) -> Result<OutServiceAction, ValueError> {
+    OutServiceAction::ALL
+        .into_iter()
+        .find(|action| text == service_action(*action) || text == action.code().to_string())
+        .ok_or(ValueError::ServiceAction)
+}
+
+/// Parses a relative target port.
+pub(crate) fn parse_target_port(text: &str) -> Result<RelativeTargetPort, ValueError> {
+    match text.parse::<u16>() {
+        Ok(number @ 1..) => Ok(number.into()),
+        _ => Err(ValueError::TargetPort),
     }
 }

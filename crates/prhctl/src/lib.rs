@@ -1,94 +1,185 @@
 //! The operator's client of QEMU's persistent reservation helper.
 //!
-//! It does with a disk what a virtual machine does: it hands the disk's file descriptor and a
-//! PERSISTENT RESERVE command to the helper, over the helper's socket, and shows the answer. What it
-//! has to do goes one way, a module a step:
+//! `prhctl` does with a disk what a virtual machine does: it passes the disk's file descriptor and a
+//! PERSISTENT RESERVE command to the helper, over the helper's socket, and prints the response.
 //!
 //! ```text
 //! cli → commands → output → stdout
-//!          ↓↑
-//!        helper (→ device, pr-helper-protocol)
+//!          ↓
+//!        helper (→ pr-helper-protocol)
 //! ```
 //!
-//! | module | job |
+//! | module | contents |
 //! |---|---|
-//! | `cli` | the command line: its definition, its values, its help |
-//! | `command` | a command line to what becomes of it |
-//! | `report` | the commands that ask: PERSISTENT RESERVE IN |
-//! | `change` | the commands that change: PERSISTENT RESERVE OUT |
-//! | `decode` | bytes explained, without a helper |
-//! | `lun` | soft LUNs: made, listed, shown |
-//! | `demo` | a failover of two nodes, played through a helper of its own |
-//! | `ask` | one command at the helper: sent, sent again where that is harmless, judged |
-//! | `patience` | says that the helper takes long |
-//! | `device` | opens what a command is about |
-//! | `outcome` | what a command has to say, before anybody has said how |
-//! | `names` | the words for types, scopes and service actions on command lines and in JSON |
-//! | `render` | to text or to JSON |
-//! | `error`, `chain`, `advice` | what can go wrong, as one line, and what to do then |
-//! | `exit` | exit statuses |
+//! | `cli` | definition of the command line |
+//! | `commands` | one module for each subcommand: arguments, help, what it does and its result |
+//! | `helper` | connection to the helper: opens the device, sends commands, retries |
+//! | `output` | results as text and as JSON |
+//! | `console` | standard output and standard error: colors, escaping, columns |
+//! | `labels` | names of types, scopes and service actions on the command line and in JSON |
+//! | `error`, `advice`, `exit` | errors, what to do about them, and exit statuses |
 
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing)]
 
 mod advice;
-mod chain;
 mod cli;
 mod commands;
-mod device;
+mod console;
 mod error;
 mod exit;
 mod helper;
 mod labels;
 mod output;
-mod patience;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Command, CommandFactory as _, Parser};
+use clap::{CommandFactory as _, Parser};
 
-use cli::{Cli, Color};
+use cli::{Cli, Command};
+use commands::{
+    capabilities, clear, decode, demo, keys, lun, move_reservation, preempt, register, release,
+    reservation, reserve, status,
+};
+use console::{Color, Console};
+use error::{AdvisedError, ErrorText, Failure};
 use exit::Exit;
-use output::Output;
+use output::json::{self, ToJson};
+use output::text::{self, ToText};
 
-/// Runs the program with its command line, the program's name first. Gives its exit status: 0 if
-/// the command was done, 1 if it could not be sent, and otherwise that of `sg_persist` for how it
-/// ended.
+/// Runs the program with its command line, the program's name first.
+///
+/// Returns the exit status: 0 if the command was executed, 1 if it could not be sent, and otherwise
+/// the status that `sg_persist` has for the way in which the command ended.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = match Cli::try_parse_from(arguments) {
         Ok(cli) => execute(&cli),
-        Err(error) => refuse(&error),
+        Err(error) => print_usage(&error),
     };
     exit.into()
 }
 
-/// The definition of the command line, for man pages and completions.
+/// Returns the definition of the command line, for man pages and completions.
 #[must_use]
-pub fn command_line() -> Command {
+pub fn command_line() -> clap::Command {
     Cli::command()
 }
 
 fn execute(cli: &Cli) -> Exit {
-    let output = Output::new(cli.global.color, cli.global.json);
-    match commands::execute(&cli.command, &cli.global.socket, &output) {
-        Ok(outcome) => output.outcome(&outcome),
-        Err(failure) => output.failure(&failure),
+    let socket = &cli.global.socket;
+    let console = Console::new(cli.global.color);
+    let printer = Printer {
+        console,
+        is_json: cli.global.json,
+    };
+    match &cli.command {
+        Command::Keys(args) => printer.finish(keys::run(args, socket, console)),
+        Command::Reservation(args) => printer.finish(reservation::run(args, socket, console)),
+        Command::Capabilities(args) => printer.finish(capabilities::run(args, socket, console)),
+        Command::Status(args) => printer.finish(status::run(args, socket, console)),
+        Command::Register(args) => printer.finish(register::run(args, socket, console)),
+        Command::Unregister(args) => printer.finish(register::unregister(args, socket, console)),
+        Command::Reserve(args) => printer.finish(reserve::run(args, socket, console)),
+        Command::Release(args) => printer.finish(release::run(args, socket, console)),
+        Command::Clear(args) => printer.finish(clear::run(args, socket, console)),
+        Command::Preempt(args) => printer.finish(preempt::run(args, socket, console)),
+        Command::Move(args) => printer.finish(move_reservation::run(args, socket, console)),
+        Command::Decode(args) => match decode::run(args) {
+            Ok(explanation) if explanation.summary.is_err() => {
+                printer.print(&explanation, Exit::FAILURE)
+            }
+            result => printer.finish(result),
+        },
+        Command::Lun(lun::LunCommand::Create(args)) => printer.finish(lun::create(args)),
+        Command::Lun(lun::LunCommand::List(args)) => printer.finish(lun::list(args, console)),
+        Command::Lun(lun::LunCommand::Show(args)) => printer.finish(lun::show(args)),
+        Command::Demo(args) => printer.run_demo(args),
     }
 }
 
-/// Answers what is no command: help, version, or a mistake.
-fn refuse(error: &clap::Error) -> Exit {
-    // The options are not known, so there is neither JSON nor a choice of colour.
-    let output = Output::new(Color::Auto, false);
+/// Prints help, the version, or an error in the command line.
+fn print_usage(error: &clap::Error) -> Exit {
+    // The options could not be parsed, so neither --json nor --color applies.
+    let console = Console::new(Color::Auto);
+    let text = error.render().to_string();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            output.print(&error.render().to_string(), Exit::DONE)
-        }
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => console.print(&text, Exit::DONE),
         _ => {
-            output.complain(error.render().to_string().trim_end());
+            console.eprint(text.trim_end());
             Exit::FAILURE
+        }
+    }
+}
+
+/// Prints results and errors as text or as JSON. All methods return the exit status.
+struct Printer {
+    console: Console,
+    is_json: bool,
+}
+
+impl Printer {
+    fn finish<T: ToText + ToJson, E: Into<Failure>>(&self, result: Result<T, E>) -> Exit {
+        match result {
+            Ok(value) => self.print(&value, Exit::DONE),
+            Err(error) => self.print_failure(&error.into()),
+        }
+    }
+
+    fn print<T: ToText + ToJson>(&self, value: &T, exit: Exit) -> Exit {
+        let text = match self.is_json {
+            true => value.to_json().to_string(),
+            false => value.to_text(),
+        };
+        self.console.print(&text, exit)
+    }
+
+    /// Prints an error to standard error, and with `--json` also as a document.
+    fn print_failure(&self, failure: &Failure) -> Exit {
+        let exit = failure.error.exit();
+        let text = self.print_error(failure.error.as_ref());
+        match self.is_json {
+            true => self
+                .console
+                .print(&json::failure(failure, &text).to_string(), exit),
+            false => exit,
+        }
+    }
+
+    fn print_error(&self, error: &dyn AdvisedError) -> ErrorText {
+        let text = ErrorText::new(error);
+        self.console.error(&text.message, &text.advice);
+        text
+    }
+
+    /// Runs the demonstration and prints each step as soon as it is complete; JSON follows at the end.
+    fn run_demo(&self, args: &demo::DemoArgs) -> Exit {
+        let show = |event: demo::DemoEvent<'_>| {
+            if !self.is_json {
+                // An error here shows again when the result is printed, which sets the exit status.
+                self.console.print(&text::demo::event(&event), Exit::DONE);
+            }
+        };
+        let demonstration = match demo::run(args, show) {
+            Ok(demonstration) => demonstration,
+            Err(error) => return self.print_failure(&error.into()),
+        };
+        let exit = match demonstration.passed() {
+            true => Exit::DONE,
+            false => Exit::FAILURE,
+        };
+        let error = demonstration.error.as_ref();
+        let error_text = error.map(|error| self.print_error(error));
+        match (self.is_json, error_text) {
+            (true, error_text) => {
+                let document = json::demo(&demonstration, error_text.as_ref());
+                self.console.print(&document.to_string(), exit)
+            }
+            (false, None) => self
+                .console
+                .print(&text::demo::conclusion(&demonstration), exit),
+            (false, Some(_)) => exit,
         }
     }
 }

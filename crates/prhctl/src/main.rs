@@ -1,4 +1,4 @@
-//! The program `prhctl`; everything is in the library.
+//! The `prhctl` binary. The library has all of its code.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
-//! `prhctl demo`, with the real helper, and with helpers that are none.
+//! `prhctl demo`, with the real helper and with programs that are not helpers.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a test fails if a precondition does")]
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,36 +13,36 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Runs it with a temporary folder of its own, which it has to leave empty.
+/// Runs the demonstration in a temporary directory, which must be empty afterwards.
 fn demo(arguments: &[&str]) -> (Output, TempDir) {
-    let folder = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_prhctl"))
-        .env("TMPDIR", folder.path())
+        .env("TMPDIR", dir.path())
         .arg("demo")
         .args(arguments)
         .output()
         .unwrap();
-    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    let left: Vec<_> = fs::read_dir(dir.path()).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
-    (output, folder)
+    (output, dir)
 }
 
-fn document(output: &Output) -> Value {
+fn parse(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
 }
 
-/// The helper that a demonstration builds if it is not told of one.
+/// Returns the helper that the demonstration builds by default.
 fn real_helper() -> PathBuf {
-    let (output, _folder) = demo(&["--json"]);
+    let (output, _dir) = demo(&["--json"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    document(&output)["helper"].as_str().unwrap().into()
+    parse(&output)["helper"].as_str().unwrap().into()
 }
 
-/// A program that does something to the soft LUNs, whose folder is `$4`, and goes on as the real helper.
-fn meddler(folder: &Path, deed: &str) -> PathBuf {
-    let path = folder.join("meddler");
+/// Creates a script that runs `command` and then the real helper. `$4` is the directory of soft LUNs.
+fn wrapper(dir: &Path, command: &str) -> PathBuf {
+    let path = dir.join("wrapper");
     let script = format!(
-        "#!/bin/sh\n{deed}\nexec {} \"$@\"\n",
+        "#!/bin/sh\n{command}\nexec {} \"$@\"\n",
         real_helper().display()
     );
     fs::write(&path, script).unwrap();
@@ -51,51 +51,51 @@ fn meddler(folder: &Path, deed: &str) -> PathBuf {
 }
 
 #[test]
-fn every_step_is_answered_as_the_standard_says() {
-    let (output, _folder) = demo(&[]);
+fn every_response_matches_standard() {
+    let (output, _dir) = demo(&[]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     for line in [
         " 1. node1 registers",
-        "    node1 asks   REGISTER, key 0x0, new key 0x1001",
+        "    node1 sends  REGISTER, key 0x0, new key 0x1001",
         "    registered   node1 0x1001, node2 0x1002",
         "    reserved     Write Exclusive - Registrants Only, held by node2",
-        "    answer       RESERVATION CONFLICT",
-        "    answer       CHECK CONDITION: UNIT ATTENTION, REGISTRATIONS PREEMPTED (6/2a/05)",
-        "    answer       GOOD, keys: 0x1002",
-        "13. node1 joins the cluster again",
-        "All as the standard (SPC-4) says. The helper has ended, and everything is removed.",
+        "    response     RESERVATION CONFLICT",
+        "    response     CHECK CONDITION: UNIT ATTENTION, REGISTRATIONS PREEMPTED (6/2a/05)",
+        "    response     GOOD, keys: 0x1002",
+        "13. node1 rejoins the cluster",
+        "Every response matched the standard (SPC-4). The helper has exited and all temporary files are gone.",
     ] {
         assert!(text.lines().any(|one| one == line), "{line}\n{text}");
     }
     assert!(!text.contains('\u{1b}'), "{text}");
 }
 
-/// README shows some of the lines, and an ellipsis for the others.
+/// README shows some of the lines, and ellipses for the others.
 #[test]
-fn readme_shows_what_is_printed() {
+fn readme_matches_output() {
     const README: &str = include_str!("../../../README.md");
     let (_, quick_start) = README.split_once("## Quick start").unwrap();
     let (_, shown) = quick_start.split_once("```text\n").unwrap();
     let (shown, _) = shown.split_once("```").unwrap();
-    let (output, _folder) = demo(&[]);
+    let (output, _dir) = demo(&[]);
     let text = String::from_utf8(output.stdout).unwrap();
     let mut printed = text.lines();
     for line in shown.lines().filter(|line| *line != "…") {
         assert!(
             printed.any(|one| one == line),
-            "not there, or not in this order: {line}"
+            "missing, or in another order: {line}"
         );
     }
     assert_eq!(printed.next(), None);
 }
 
 #[test]
-fn programs_read_the_same_story() {
-    let (output, _folder) = demo(&["--json"]);
-    let story = document(&output);
-    assert_eq!(story["as_it_should_be"], true);
-    let steps = story["steps"].as_array().unwrap();
+fn json_has_all_steps() {
+    let (output, _dir) = demo(&["--json"]);
+    let document = parse(&output);
+    assert_eq!(document["as_it_should_be"], true);
+    let steps = document["steps"].as_array().unwrap();
     assert_eq!(steps.len(), 13);
     let fenced = &steps[6];
     assert_eq!(fenced["node"], "node2");
@@ -122,12 +122,12 @@ fn programs_read_the_same_story() {
 }
 
 #[test]
-fn an_answer_that_is_none_of_the_standard_is_seen() {
-    let folder = tempfile::tempdir().unwrap();
-    // Without the type that is reserved.
-    let deed = "sed -i '/\"write-exclusive-registrants-only\",/d' \"$4\"/shared/lun.json";
-    let meddler = meddler(folder.path(), deed);
-    let (output, _folder) = demo(&["--helper", meddler.to_str().unwrap()]);
+fn unexpected_response_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    // Remove support for the type that node1 reserves.
+    let command = "sed -i '/\"write-exclusive-registrants-only\",/d' \"$4\"/shared/lun.json";
+    let wrapper = wrapper(dir.path(), command);
+    let (output, _dir) = demo(&["--helper", wrapper.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains(" 3. node1 reserves the disk"), "{text}");
@@ -136,64 +136,64 @@ fn an_answer_that_is_none_of_the_standard_is_seen() {
         "{text}"
     );
     assert!(
-        text.contains("This is not as the standard (SPC-4) says."),
+        text.contains("This does not match the standard (SPC-4)."),
         "{text}"
     );
     assert!(!text.contains(" 4. "), "{text}");
 }
 
 #[test]
-fn a_broken_disk_is_seen() {
-    let folder = tempfile::tempdir().unwrap();
-    let meddler = meddler(folder.path(), "echo > \"$4\"/shared/state.json");
-    let (output, _folder) = demo(&["--helper", meddler.to_str().unwrap()]);
+fn damaged_disk_is_reported() {
+    let dir = tempfile::tempdir().unwrap();
+    let wrapper = wrapper(dir.path(), "echo > \"$4\"/shared/state.json");
+    let (output, _dir) = demo(&["--helper", wrapper.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("shared/state.json is corrupt"), "{text}");
-    // What came before it is not lost.
+    // The output before the error is complete.
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.starts_with("Two nodes of a cluster"), "{text}");
 
-    let (output, _folder) = demo(&["--json", "--helper", meddler.to_str().unwrap()]);
+    let (output, _dir) = demo(&["--json", "--helper", wrapper.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let story = document(&output);
-    assert_eq!(story["as_it_should_be"], false);
-    assert_eq!(story["steps"], serde_json::json!([]));
-    let message = story["error"]["message"].as_str().unwrap();
+    let document = parse(&output);
+    assert_eq!(document["as_it_should_be"], false);
+    assert_eq!(document["steps"], serde_json::json!([]));
+    let message = document["error"]["message"].as_str().unwrap();
     assert!(message.contains("state.json is corrupt"), "{message}");
 }
 
 #[test]
-fn a_helper_that_is_none_is_an_error() {
-    for (helper, words) in [
+fn invalid_helper_is_error() {
+    for (helper, fragment) in [
         (
             "/no/such/helper",
             "cannot start /no/such/helper: No such file or directory",
         ),
-        ("/bin/false", "the helper ended with exit status: 1"),
+        ("/bin/false", "the helper exited (exit status: 1)"),
     ] {
-        let (output, _folder) = demo(&["--helper", helper]);
+        let (output, _dir) = demo(&["--helper", helper]);
         assert_eq!(output.status.code(), Some(1));
         let text = String::from_utf8(output.stderr).unwrap();
-        assert!(text.contains(words), "{text}");
+        assert!(text.contains(fragment), "{text}");
     }
 }
 
 #[test]
-fn another_helper_cannot_play_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("helper");
+fn other_helper_is_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("helper");
     let script = "#!/bin/sh\necho \"$0: unrecognized option '--soft-luns'\" >&2\nexit 1\n";
     fs::write(&path, script).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    let (output, _folder) = demo(&["--helper", path.to_str().unwrap()]);
+    let (output, _dir) = demo(&["--helper", path.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("this project's helper"), "{text}");
 }
 
 #[test]
-fn a_place_for_temporary_files_that_is_none_is_named_once() {
+fn invalid_temp_dir_is_error() {
     let output = Command::new(env!("CARGO_BIN_EXE_prhctl"))
         .env("TMPDIR", "/no/such/place")
         .args(["demo", "--helper", "/bin/false"])
@@ -201,66 +201,69 @@ fn a_place_for_temporary_files_that_is_none_is_named_once() {
         .unwrap();
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
-        "prhctl: cannot make a folder in /no/such/place: No such file or directory (os error 2)\n  \
-         Another place for temporary files: TMPDIR=PATH prhctl demo.\n"
+        "prhctl: cannot create a temporary directory in /no/such/place: No such file or directory \
+         (os error 2)\n  Use another directory for temporary files: TMPDIR=PATH prhctl demo.\n"
     );
 }
 
-/// Starts it with a helper that takes its time, and gives the process and its temporary folder when the
-/// helper runs. The helper's process is in the file `helper`, outside.
-fn begun(outside: &Path) -> (Child, TempDir, String) {
+/// Starts the demonstration with a helper that hangs. Returns the process, its temporary directory and the
+/// PID of the helper, which the helper writes to the file `helper` in `outside`.
+fn start_hung(outside: &Path) -> (Child, TempDir, String) {
     let helper = outside.join("helper");
-    let deed = format!(
+    let command = format!(
         "grep SigBlk /proc/self/status > {0}.mask; echo $$ > {0}",
         helper.display()
     );
-    let meddler = meddler(outside, &format!("{deed}; exec sleep 1000"));
-    let folder = tempfile::tempdir().unwrap();
+    let wrapper = wrapper(outside, &format!("{command}; exec sleep 1000"));
+    let dir = tempfile::tempdir().unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_prhctl"))
-        // Relative, and yet good for a socket.
+        // A socket works in a relative TMPDIR too.
         .env("TMPDIR", ".")
-        .current_dir(folder.path())
-        .args(["demo", "--helper", meddler.to_str().unwrap()])
+        .current_dir(dir.path())
+        .args(["demo", "--helper", wrapper.to_str().unwrap()])
         .spawn()
         .unwrap();
-    let began = Instant::now();
+    let started = Instant::now();
     loop {
         match fs::read_to_string(&helper) {
-            Ok(pid) if pid.ends_with('\n') => return (child, folder, pid.trim().to_owned()),
-            _ => assert!(began.elapsed() < Duration::from_secs(20), "no helper"),
+            Ok(pid) if pid.ends_with('\n') => return (child, dir, pid.trim().to_owned()),
+            _ => assert!(started.elapsed() < Duration::from_secs(20), "no helper"),
         }
         thread::sleep(Duration::from_millis(5));
     }
 }
 
 #[test]
-fn a_signal_leaves_nothing() {
+fn signal_removes_everything() {
     for (signal, status) in [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)] {
         let outside = tempfile::tempdir().unwrap();
-        let (mut child, folder, helper) = begun(outside.path());
-        // It can be ended: what is blocked in prhctl is not in the helper.
+        let (mut child, dir, helper) = start_hung(outside.path());
+        // The helper does not inherit the signals that prhctl blocks.
         let own = fs::read_to_string("/proc/thread-self/status").unwrap();
         let own = own.lines().find(|line| line.starts_with("SigBlk")).unwrap();
         let mask = fs::read_to_string(outside.path().join("helper.mask")).unwrap();
         assert_eq!(mask.trim_end(), own);
 
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         kill_process(Pid::from_child(&child), signal).unwrap();
         assert_eq!(child.wait().unwrap().code(), Some(status));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(!Path::new("/proc").join(&helper).exists(), "{helper}");
     }
 }
 
 #[test]
-fn without_a_helper_beside_it_one_is_told_so() {
-    let folder = tempfile::tempdir().unwrap();
-    let alone = folder.path().join("prhctl");
+fn missing_helper_binary_is_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let alone = dir.path().join("prhctl");
     fs::copy(env!("CARGO_BIN_EXE_prhctl"), &alone).unwrap();
-    // As it is installed: although cargo has started the test, nothing is built.
+    // An installed copy builds nothing, although cargo has started this test.
     let output = Command::new(&alone).arg("demo").output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("qemu-pr-helper: no such program"), "{text}");
+    assert!(
+        text.contains("qemu-pr-helper: helper binary not found"),
+        "{text}"
+    );
     assert!(text.contains("--helper"), "{text}");
 }

@@ -1,7 +1,7 @@
-//! What to do next after an error: one place for all that experience says.
+//! Advice for errors of commands to a device: what is the case, and what to do next.
 
 mod conflict;
-mod refused;
+mod rejected;
 
 use std::fs;
 use std::io::{Error as IoError, ErrorKind};
@@ -11,143 +11,116 @@ use std::path::Path;
 use pr_helper_protocol::Direction;
 use pr_helper_protocol::client::ClientError;
 use scsi_pr::Cdb;
-use soft_lun::store::StoreError;
 
-use crate::commands::demo::{HelperError, StageError};
-use crate::error::Error;
-use refused::refused;
+use crate::error::{AdvisedError, Error, Rejection};
+use crate::exit::Exit;
 
-/// Of a command that changes, and may have been done.
-const UNKNOWN: &str = "Whether it was done is unknown: look with 'prhctl status'.";
+/// The advice after a change whose outcome is unknown.
+const MAY_HAVE_BEEN_EXECUTED: &str =
+    "The command may have been executed; check with 'prhctl status'.";
 
-/// The lines to show below an error: what is the case, then what to do. May be empty.
-pub(crate) fn on(error: &Error) -> Vec<String> {
-    match error {
-        Error::Open {
-            direction, source, ..
-        } => opening(*direction, source),
-        Error::Connect { socket, source } => connecting(socket, source),
-        Error::Exchange {
-            command, source, ..
-        } => exchange(*command, source),
-        Error::Refused(refusal) => refused(refusal),
-        Error::Malformed { .. } => vec![
-            "The device, or something on the way to it, answers what the standard does not know."
-                .to_owned(),
-        ],
-        Error::TooManyInitiators => {
-            vec!["Register the initiator ports from their own hosts.".to_owned()]
+impl AdvisedError for Error {
+    fn advice(&self) -> Vec<String> {
+        let line = match self {
+            Error::Open { access, source, .. } => open(*access, source),
+            Error::Connect { socket, source } => connect(socket, source),
+            Error::Exchange {
+                command, source, ..
+            } => return exchange(*command, source),
+            Error::Rejected(rejection) => return rejected::advice(rejection),
+            Error::Malformed { .. } => {
+                Some("The device, or a driver in between, violates the standard.")
+            }
+            Error::TooManyInitiators => Some("Register the initiator ports from their own hosts."),
+        };
+        line.map(str::to_owned).into_iter().collect()
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Error::Rejected(rejection) => {
+                Exit::from_status(rejection.status, rejection.sense.as_ref())
+            }
+            Error::Malformed { .. } => Exit::MALFORMED,
+            Error::Open { .. }
+            | Error::Connect { .. }
+            | Error::Exchange { .. }
+            | Error::TooManyInitiators => Exit::FAILURE,
         }
-        Error::Decode(error) => error.advice(),
-        Error::Lun(error) => soft_lun(error),
-        Error::Program(error) => program(error),
-        Error::Stage(error) => stage(error),
+    }
+
+    fn rejection(&self) -> Option<&Rejection> {
+        match self {
+            Error::Rejected(rejection) => Some(rejection),
+            _ => None,
+        }
     }
 }
 
-fn soft_lun(error: &StoreError) -> Vec<String> {
-    let line = match error {
-        StoreError::Exists(_) => {
-            "Choose another name, or look at what is there: 'prhctl lun show'."
-        }
-        StoreError::NoLun(_) => {
-            "'prhctl lun list' shows those in a folder, 'prhctl lun create' makes one."
-        }
-        // Of one that was to be made there is nothing to put right.
-        StoreError::Config { path, .. } if !path.is_file() => return Vec::new(),
-        StoreError::Malformed { .. } | StoreError::State { .. } | StoreError::Config { .. } => {
-            "Put it right, or back from a copy. To begin anew, remove the soft LUN's folder and create \
-             it again."
-        }
-        StoreError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
-            "The folder belongs to somebody else: its owner, who runs the helper, can use it."
-        }
-        _ => return Vec::new(),
-    };
-    vec![line.to_owned()]
-}
-
-fn program(error: &HelperError) -> Vec<String> {
-    let line = match error {
-        HelperError::NotFound(_) => {
-            "Name the helper's program with --helper, or build it beside this one: cargo build \
-             --release --workspace."
-        }
-        _ => return Vec::new(),
-    };
-    vec![line.to_owned()]
-}
-
-fn stage(error: &StageError) -> Vec<String> {
-    let line = match error {
-        StageError::Folder { .. } => "Another place for temporary files: TMPDIR=PATH prhctl demo.",
-        StageError::Ended { said, .. } if said.contains("soft-luns") => {
-            "It has to be this project's helper: others know no soft LUNs."
-        }
-        _ => return Vec::new(),
-    };
-    vec![line.to_owned()]
-}
-
-fn opening(direction: Direction, error: &IoError) -> Vec<String> {
-    let line = match (error.kind(), direction) {
+fn open(access: Direction, error: &IoError) -> Option<&'static str> {
+    match (error.kind(), access) {
         (ErrorKind::PermissionDenied, _) => {
-            "Run it as root, or as a user who may open the device (see its owner and group)."
+            Some("Run as root, or as a user with access to the device (see its owner and group).")
         }
-        (ErrorKind::ReadOnlyFilesystem, Direction::Out) => {
-            "The device is write-protected (blockdev --getro). To change reservations it has to be \
-             opened for writing; to read them, for reading only."
-        }
-        (ErrorKind::NotFound, _) => "Which disks there are: lsblk -S.",
-        _ => return Vec::new(),
-    };
-    vec![line.to_owned()]
+        (ErrorKind::ReadOnlyFilesystem, Direction::Out) => Some(
+            "The device is write-protected (blockdev --getro). prhctl must open it for writing to \
+             change reservations, but only for reading to query them.",
+        ),
+        (ErrorKind::NotFound, _) => Some("List the disks with lsblk -S."),
+        _ => None,
+    }
 }
 
-fn connecting(socket: &Path, error: &ClientError) -> Vec<String> {
-    let line = match error {
+fn connect(socket: &Path, error: &ClientError) -> Option<&'static str> {
+    match error {
         ClientError::Connect(error) => match error.kind() {
-            ErrorKind::NotFound => {
-                "There is no socket. Is the helper started (systemctl status \
-                 qemu-pr-helper.socket), and is this its path? Another one: -k PATH."
+            ErrorKind::NotFound => Some(
+                "There is no socket. Check that the helper is running (systemctl status \
+                 qemu-pr-helper.socket) and that this is its socket; use -k PATH for another one.",
+            ),
+            ErrorKind::ConnectionRefused if is_not_socket(socket) => {
+                Some("This path is not a socket. Use -k with the helper's socket.")
             }
-            ErrorKind::ConnectionRefused if is_no_socket(socket) => {
-                "There is something at this path, but no socket: -k takes that of the helper."
-            }
-            ErrorKind::ConnectionRefused => {
-                "The socket is there, but nobody serves it: the helper has died, or there is another \
-                 one at another path (-k PATH). Start it again."
-            }
+            ErrorKind::ConnectionRefused => Some(
+                "No process listens on the socket: the helper has exited, or listens on another one \
+                 (-k PATH). Restart the helper.",
+            ),
             ErrorKind::PermissionDenied => {
-                "Run it as root, or as a user whom the socket's owner and mode let in."
+                Some("Run as root, or as a user with write permission on the socket.")
             }
-            _ => return Vec::new(),
+            _ => None,
         },
-        ClientError::Handshake(_) => {
-            "Either that is no persistent reservation helper, or it turned this connection away: see \
-             its log."
-        }
-        _ => return Vec::new(),
-    };
-    vec![line.to_owned()]
+        ClientError::Handshake(_) => Some(
+            "The listener is not a persistent reservation helper, or it rejected the connection; \
+             check its log.",
+        ),
+        _ => None,
+    }
 }
 
-/// Whether there is something else.
-fn is_no_socket(path: &Path) -> bool {
+fn is_not_socket(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| !metadata.file_type().is_socket())
 }
 
 fn exchange(command: Cdb, error: &ClientError) -> Vec<String> {
     let mut lines = Vec::new();
-    let is_unknown = matches!(
+    let is_sent = matches!(
         error,
         ClientError::Answer(_) | ClientError::TooMuchData { .. } | ClientError::BadStatus(_)
     );
-    if is_unknown && matches!(command, Cdb::Out(_)) {
-        lines.push(UNKNOWN.to_owned());
+    if is_sent && matches!(command, Cdb::Out(_)) {
+        lines.push(MAY_HAVE_BEEN_EXECUTED.to_owned());
     }
-    lines.push("The helper's log may say why.".to_owned());
+    lines.push("Check the helper's log.".to_owned());
     lines
+}
+
+/// Returns whether a path is a device, as opposed to a file or a directory.
+fn is_special_file(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| {
+        let file_type = metadata.file_type();
+        file_type.is_block_device() || file_type.is_char_device()
+    })
 }
 
 #[cfg(test)]
@@ -155,8 +128,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_system_refuses_has_a_remedy() {
-        for (kind, direction, words) in [
+    fn system_errors_have_advice() {
+        for (kind, access, fragment) in [
             (ErrorKind::PermissionDenied, Direction::In, "as root"),
             (
                 ErrorKind::ReadOnlyFilesystem,
@@ -165,16 +138,20 @@ mod tests {
             ),
             (ErrorKind::NotFound, Direction::In, "lsblk -S"),
         ] {
-            let lines = opening(direction, &kind.into());
-            assert!(lines.concat().contains(words), "{kind}: {lines:?}");
+            let line = open(access, &kind.into()).unwrap();
+            assert!(line.contains(fragment), "{kind}: {line}");
         }
-        for (kind, words) in [
+        for (kind, fragment) in [
             (ErrorKind::NotFound, "systemctl status"),
-            (ErrorKind::ConnectionRefused, "nobody serves it"),
-            (ErrorKind::PermissionDenied, "socket's owner and mode"),
+            (ErrorKind::ConnectionRefused, "No process listens"),
+            (
+                ErrorKind::PermissionDenied,
+                "write permission on the socket",
+            ),
         ] {
-            let lines = connecting(Path::new("/no/socket"), &ClientError::Connect(kind.into()));
-            assert!(lines.concat().contains(words), "{kind}: {lines:?}");
+            let error = ClientError::Connect(kind.into());
+            let line = connect(Path::new("/no/socket"), &error).unwrap();
+            assert!(line.contains(fragment), "{kind}: {line}");
         }
     }
 }

@@ -1,97 +1,273 @@
-//! The commands about soft LUNs: made, listed, shown. No helper is asked: they read the files.
+//! `prhctl lun`: creates, lists and shows soft LUNs. These commands access the files without a helper.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
+use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use scsi_pr::{
-    PrGeneration, RelativeTargetPort, ReservationKey, ReservationType, TransportId, TypeMask,
+    PrGeneration, RelativeTargetPort, ReservationKey, ReservationType, TransportId,
+    TransportIdTextError, TypeMask,
 };
-use soft_lun::store::{Lun, LunDirectory, LunId, Name, Port, StoreError};
+use soft_lun::store::{Lun, LunDirectory, LunId, Name, NameError, Port, StoreError};
 use soft_lun::{LogicalUnit, Nexus, NexusId, SupportedFeatures, UnitAttention};
+use thiserror::Error;
 
-use crate::chain::chain;
-use crate::cli::lun::{Feature, LunCreate, PortSpec};
+use crate::console::Console;
+use crate::error::{AdvisedError, error_chain};
+use crate::labels::{self, ValueError};
 
-/// A soft LUN, and how it is now.
+pub(crate) const HELP: &str = "\
+Create and inspect soft LUNs.
+
+A soft LUN is a logical unit in software that supports persistent reservations and
+stores no data, for experiments and tests without a SAN. It is a directory. The files
+in its subdirectory 'ports' represent ports, like /dev/sda and /dev/sdb for two ports
+of a disk, and all other commands accept them as devices. Start the helper with the
+directory that contains the soft LUN: qemu-pr-helper --soft-luns.
+
+These commands read and write the files themselves and use no helper.";
+pub(crate) const EXAMPLES: &str = "\
+EXAMPLES
+  prhctl lun create luns/shared0
+  prhctl lun list luns
+  prhctl lun show luns/shared0
+
+Exit status 0, or 1 if files cannot be created or read.";
+
+const CREATE_HELP: &str = "\
+Create a soft LUN without registrations.
+
+Each port is an I_T nexus: an initiator port (its TransportID, after '=') that reaches
+the unit through a target port (its relative number, after '@'). By default, the first
+port has the initiator port sas,3000000000000001, the second sas,3000000000000002, and
+so on, all through target port 1, like hosts with one adapter each. TransportIDs have
+the syntax of sg_persist.
+
+Storage arrays differ in the features that they support. Use --without and --types to
+imitate one of them: the soft LUN rejects everything else, and its capabilities report
+what it supports.";
+const CREATE_EXAMPLES: &str = "\
+EXAMPLES
+  prhctl lun create /srv/luns/quorum
+  prhctl lun create luns/a --port node1 --port node2 --port node3
+  prhctl lun create luns/b --port a=iqn.2024-01.example:a,i,0x00023d000001 --port b@2
+  prhctl lun create luns/c --without aptpl --types we-ro,ea-ro
+
+Exit status 0, or 1 if the soft LUN was not created.";
+
+const LIST_HELP: &str = "\
+List the soft LUNs in a directory.
+
+This is the directory that the helper is started with (--soft-luns). A soft LUN with
+damaged files is listed with the error.";
+const LIST_EXAMPLES: &str = "\
+EXAMPLES
+  prhctl lun list /srv/luns
+  prhctl --json lun list /srv/luns
+
+Exit status 0, or 1 if the directory cannot be read.";
+
+const SHOW_HELP: &str = "\
+Show a soft LUN: its ports, registrations and reservation.
+
+'prhctl status' sends a command, as a guest would. This command reads the files
+instead: it receives no unit attention, and shows for each port what the reservation
+allows and which unit attentions are pending.";
+const SHOW_EXAMPLES: &str = "\
+EXAMPLES
+  prhctl lun show /srv/luns/quorum
+
+Exit status 0, or 1 if the files cannot be read.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum LunCommand {
+    /// Create a soft LUN
+    #[command(long_about = CREATE_HELP, after_long_help = CREATE_EXAMPLES)]
+    Create(CreateArgs),
+    /// List the soft LUNs in a directory
+    #[command(long_about = LIST_HELP, after_long_help = LIST_EXAMPLES)]
+    List(ListArgs),
+    /// Show a soft LUN: its ports, registrations and reservation
+    #[command(long_about = SHOW_HELP, after_long_help = SHOW_EXAMPLES)]
+    Show(ShowArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// Directory of the soft LUN, which is created
+    #[arg(value_name = "PATH", value_hint = ValueHint::DirPath)]
+    path: PathBuf,
+    /// Port and its nexus. Can be repeated [default: node1 and node2]
+    #[arg(long = "port", value_name = "NAME[=TRANSPORTID][@NUMBER]")]
+    ports: Vec<PortSpec>,
+    /// Unsupported feature: aptpl, spec-i-pt or all-tg-pt. Can be repeated
+    #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true)]
+    without: Vec<Feature>,
+    /// Supported reservation types, separated by commas [default: all]
+    #[arg(
+        long, value_name = "TYPE,...", value_delimiter = ',',
+        value_parser = labels::parse_reservation_type
+    )]
+    types: Vec<ReservationType>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    /// Directory that contains the soft LUNs
+    #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+    dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    /// Directory of the soft LUN
+    #[arg(value_name = "PATH", value_hint = ValueHint::DirPath)]
+    path: PathBuf,
+}
+
+/// A feature that a soft LUN can be created without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Feature {
+    /// Registrations that persist through a power loss
+    Aptpl,
+    /// Registration of other initiator ports
+    SpecIPt,
+    /// Registration at all target ports
+    AllTgPt,
+}
+
+/// The value of `--port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct PortSpec {
+    name: Name,
+    initiator: Option<TransportId>,
+    target_port: Option<RelativeTargetPort>,
+}
+
+#[derive(Debug, Error)]
+enum PortSpecError {
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error(transparent)]
+    Initiator(#[from] TransportIdTextError),
+    #[error(transparent)]
+    TargetPort(#[from] ValueError),
+}
+
+impl FromStr for PortSpec {
+    type Err = PortSpecError;
+
+    fn from_str(text: &str) -> Result<Self, PortSpecError> {
+        // Neither names nor TransportIDs contain '@' or '='.
+        let (rest, target_port) = match text.rsplit_once('@') {
+            Some((rest, number)) => (rest, Some(labels::parse_target_port(number)?)),
+            None => (text, None),
+        };
+        let (name, initiator) = match rest.split_once('=') {
+            Some((name, initiator)) => (name, Some(initiator.parse()?)),
+            None => (rest, None),
+        };
+        Ok(PortSpec {
+            name: name.parse()?,
+            initiator,
+            target_port,
+        })
+    }
+}
+
+/// The configuration and state of a soft LUN.
 #[derive(Debug)]
-pub(crate) struct View {
-    /// Its folder.
+pub(crate) struct LunStatus {
     pub(crate) path: PathBuf,
-    /// Its identity.
     pub(crate) identity: LunId,
-    /// What it supports.
     pub(crate) supported: SupportedFeatures,
-    /// PRgeneration.
     pub(crate) generation: PrGeneration,
-    /// Whether registrations and reservation outlast a loss of power.
+    /// Whether registrations and reservation persist through a power loss.
     pub(crate) aptpl: bool,
-    /// The reservation's type, and the port that holds it unless all registrants do.
+    /// The type of the reservation, and its holder unless all registrants are holders.
     pub(crate) reservation: Option<(ReservationType, Option<String>)>,
-    /// Its ports.
-    pub(crate) ports: Vec<PortView>,
+    pub(crate) ports: Vec<PortStatus>,
 }
 
-/// One of the soft LUNs in a folder.
+/// The state of a port of a soft LUN.
 #[derive(Debug)]
-pub(crate) struct Listed {
-    /// Its name.
+pub(crate) struct PortStatus {
     pub(crate) name: String,
-    /// How it is, or what is wrong with it.
-    pub(crate) view: Result<View, String>,
-}
-
-/// A port of a soft LUN, and how it is now.
-#[derive(Debug)]
-pub(crate) struct PortView {
-    /// Its name.
-    pub(crate) name: String,
-    /// The file.
     pub(crate) path: PathBuf,
-    /// The nexus.
     pub(crate) nexus: Nexus,
-    /// The key that it is registered with.
     pub(crate) key: Option<ReservationKey>,
-    /// Whether it holds the reservation.
-    pub(crate) holder: bool,
-    /// Whether it may read and write.
+    pub(crate) is_holder: bool,
     pub(crate) may_read: bool,
-    /// Whether it may write.
     pub(crate) may_write: bool,
-    /// The unit attentions that wait for it.
-    pub(crate) attentions: Vec<UnitAttention>,
+    /// The pending unit attentions.
+    pub(crate) unit_attentions: Vec<UnitAttention>,
 }
 
-/// Makes one.
-///
-/// # Errors
-///
-/// Why it was not made.
-pub(crate) fn create(given: &LunCreate) -> Result<View, StoreError> {
-    let ports = match given.ports.is_empty() {
+/// A soft LUN in a directory.
+#[derive(Debug)]
+pub(crate) struct LunEntry {
+    pub(crate) name: String,
+    /// The soft LUN, or why it cannot be used.
+    pub(crate) status: Result<LunStatus, String>,
+}
+
+impl AdvisedError for StoreError {
+    fn advice(&self) -> Vec<String> {
+        let line = match self {
+            StoreError::Exists(_) => {
+                "Choose another name, or see what is there with 'prhctl lun show'."
+            }
+            StoreError::NoLun(_) => {
+                "Use 'prhctl lun list' to list the soft LUNs in a directory, or 'prhctl lun create' \
+                 to create one."
+            }
+            // The soft LUN was not created yet, so there is nothing to repair.
+            StoreError::Description { path, .. } if !path.is_file() => return Vec::new(),
+            StoreError::Malformed { .. }
+            | StoreError::State { .. }
+            | StoreError::Description { .. } => {
+                "Repair the file or restore it from a backup. To start over, remove the soft LUN's \
+                 directory and create it again."
+            }
+            StoreError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+                "Run prhctl as the owner of the directory, which is the user of the helper."
+            }
+            _ => return Vec::new(),
+        };
+        vec![line.to_owned()]
+    }
+}
+
+/// Runs `prhctl lun create`.
+pub(crate) fn create(args: &CreateArgs) -> Result<LunStatus, StoreError> {
+    let ports = match args.ports.is_empty() {
         true => ["node1", "node2"]
             .iter()
             .filter_map(|name| name.parse().ok())
             .collect(),
-        false => given.ports.clone(),
+        false => args.ports.clone(),
     };
-    let ports = ports.into_iter().zip(1..).map(port).collect();
-    let has = |feature| !given.without.contains(&feature);
-    let types = given.types.iter();
+    let ports = ports.into_iter().zip(1..).map(new_port).collect();
+    let has = |feature| !args.without.contains(&feature);
     let supported = SupportedFeatures {
         persist_through_power_loss: has(Feature::Aptpl),
         specify_initiator_ports: has(Feature::SpecIPt),
         all_target_ports: has(Feature::AllTgPt),
-        types: match given.types.is_empty() {
+        types: match args.types.is_empty() {
             true => TypeMask::ALL,
-            false => types.fold(TypeMask::default(), |mask, kind| mask.with(*kind)),
+            false => args.types.iter().copied().collect(),
         },
     };
-    view(&Lun::create(&given.path, ports, supported)?)
+    lun_status(&Lun::create(&args.path, ports, supported)?)
 }
 
-/// A port as it was given; the `number`th, if it was not given an initiator port. The same number is the
-/// same initiator port on every soft LUN, as a host's adapter is to all of its disks.
-fn port((spec, number): (PortSpec, u64)) -> Port {
-    let sas_address = LOCAL | number;
+/// Returns the `number`th port. Without a given initiator port, equal numbers get equal initiator ports
+/// on all soft LUNs, like the adapter of a host that uses several disks.
+fn new_port((spec, number): (PortSpec, u64)) -> Port {
+    /// NAA 3h, locally assigned (SPC-4, 7.8.6.6.4): no adapter has such an address.
+    const LOCALLY_ASSIGNED: u64 = 3 << 60;
+    let sas_address = LOCALLY_ASSIGNED | number;
     Port {
         name: spec.name,
         nexus: Nexus {
@@ -101,51 +277,46 @@ fn port((spec, number): (PortSpec, u64)) -> Port {
     }
 }
 
-/// NAA 3h, locally assigned (SPC-4, 7.8.6.6.4): nobody's adapter has such an address.
-const LOCAL: u64 = 3 << 60;
-
-/// Shows those in a folder. One that cannot be used does not hide the others.
-///
-/// # Errors
-///
-/// That the folder cannot be read.
-pub(crate) fn list(folder: &Path) -> Result<Vec<Listed>, StoreError> {
-    let folder = LunDirectory::open(folder)?;
-    let listed = |name: &Name| Listed {
+/// Runs `prhctl lun list`. A soft LUN that cannot be used does not hide the others.
+pub(crate) fn list(args: &ListArgs, console: Console) -> Result<Vec<LunEntry>, StoreError> {
+    if is_lun_dir(&args.dir) {
+        let path = args.dir.display();
+        console.note(&format!(
+            "{path} is itself a soft LUN; use 'prhctl lun show'"
+        ));
+    }
+    let dir = LunDirectory::open(&args.dir)?;
+    let entry = |name: &Name| LunEntry {
         name: name.to_string(),
-        view: folder
+        status: dir
             .lun(name)
-            .and_then(|lun| view(&lun))
-            .map_err(|error| chain(&error)),
+            .and_then(|lun| lun_status(&lun))
+            .map_err(|error| error_chain(&error)),
     };
-    Ok(folder.names()?.iter().map(listed).collect())
+    Ok(dir.names()?.iter().map(entry).collect())
 }
 
-/// Whether a folder is a soft LUN, and not one of those that hold some.
-pub(crate) fn is_one(folder: &Path) -> bool {
-    folder.join("lun.json").is_file()
+/// Returns whether a directory is a soft LUN, rather than a directory of soft LUNs.
+fn is_lun_dir(dir: &Path) -> bool {
+    dir.join("lun.json").is_file()
 }
 
-/// Shows one.
-///
-/// # Errors
-///
-/// What is wrong with its files.
-pub(crate) fn show(path: &Path) -> Result<View, StoreError> {
-    view(&Lun::open(path)?)
+/// Runs `prhctl lun show`.
+pub(crate) fn show(args: &ShowArgs) -> Result<LunStatus, StoreError> {
+    lun_status(&Lun::open(&args.path)?)
 }
 
-fn view(lun: &Lun) -> Result<View, StoreError> {
-    let (description, unit) = (lun.config()?, lun.load()?);
-    let name = |nexus| description.port(nexus).map(|port| port.name.to_string());
-    let ports = description
+fn lun_status(lun: &Lun) -> Result<LunStatus, StoreError> {
+    let (config, unit) = (lun.config()?, lun.load()?);
+    let name = |nexus| config.port(nexus).map(|port| port.name.to_string());
+    let ports = config
         .ports
         .iter()
-        .filter_map(|port| Some(port_view(lun, &unit, port, description.nexus(&port.name)?)));
-    Ok(View {
+        .filter_map(|port| Some(port_status(lun, &unit, port, config.nexus(&port.name)?)));
+    Ok(LunStatus {
         path: lun.path().to_owned(),
-        identity: description.identity,
-        supported: description.supported_features,
+        identity: config.identity,
+        supported: config.supported,
         generation: unit.generation(),
         aptpl: unit.aptpl(),
         reservation: unit
@@ -155,15 +326,15 @@ fn view(lun: &Lun) -> Result<View, StoreError> {
     })
 }
 
-fn port_view(lun: &Lun, unit: &LogicalUnit, port: &Port, nexus: NexusId) -> PortView {
-    PortView {
+fn port_status(lun: &Lun, unit: &LogicalUnit, port: &Port, nexus: NexusId) -> PortStatus {
+    PortStatus {
         name: port.name.to_string(),
         path: lun.port_path(&port.name),
         nexus: port.nexus.clone(),
         key: unit.key_of(nexus),
-        holder: unit.is_holder(nexus),
-        may_read: unit.can_read(nexus),
-        may_write: unit.can_write(nexus),
-        attentions: unit.unit_attentions(nexus).to_vec(),
+        is_holder: unit.is_holder(nexus),
+        may_read: unit.may_read(nexus),
+        may_write: unit.may_write(nexus),
+        unit_attentions: unit.unit_attentions(nexus).to_vec(),
     }
 }

@@ -1,253 +1,141 @@
-//! The commands that change: PERSISTENT RESERVE OUT.
+//! `prhctl register` and `prhctl unregister`: REGISTER, or REGISTER AND IGNORE EXISTING KEY.
 
-use scsi_pr::{
-    BasicParameterList, OutServiceAction, ReservationKey, ReservationType, ScopeType, Status,
-};
+use std::path::Path;
 
-use crate::cli;
-use crate::commands::release::{Change, Release};
-use crate::commands::status;
-use crate::error::{Conflict, Error, Inquiry, Refusal};
-use crate::helper::Helper;
+use clap::Args;
+use scsi_pr::{BasicParameterList, OutServiceAction, ReservationKey, TransportId};
 
-/// Registers a key.
-///
-/// # Errors
-///
-/// Why it was not done.
-pub(crate) fn register(helper: &mut Helper<'_>, given: &cli::Register) -> Result<Change, Error> {
-    let action = match given.ignore_existing {
+use super::change::{self, Change, PowerLossPersistence};
+use super::{DeviceArgs, KeyArgs};
+use crate::console::Console;
+use crate::error::{Error, Failure};
+use crate::helper::{DeviceResult, HelperConnection};
+use crate::labels;
+
+pub(crate) const HELP: &str = "\
+Register a key for this host's initiator port (PERSISTENT RESERVE OUT, REGISTER or
+REGISTER AND IGNORE EXISTING KEY).
+
+Without --old-key, the port must not be registered yet. With --old-key, it must be
+registered with exactly that key, which is replaced. --ignore-existing skips that
+check and therefore re-registers a port that has been preempted. Never use it on a
+node that may have been fenced. A reservation does not prevent others from
+registering; the holder keeps it when it changes its key.
+
+The most recent REGISTER sets persistence through power loss for the whole device and
+all initiators: on with --aptpl, off without it. If the command turns it off, prhctl
+prints a note to standard error.";
+pub(crate) const EXAMPLES: &str = "\
+EXAMPLES
+  prhctl register /dev/sdb --key 0x123abc --aptpl
+  prhctl register /dev/sdb --key 0x456 --old-key 0x123abc
+  prhctl register /dev/sdb --key 0x123abc --initiator sas,5000c50005b32001
+
+Exit status 0; 24 if the old key is not the registered one, or if the port is already
+registered and --old-key is missing; otherwise one that 'prhctl --help' lists.";
+
+pub(crate) const UNREGISTER_HELP: &str = "\
+Remove this initiator port's registration (PERSISTENT RESERVE OUT, REGISTER with key
+zero).
+
+If the port holds the reservation, the reservation ends too, and with the \"registrants
+only\" types the other registrants receive a unit attention. With the \"all registrants\"
+types, the reservation ends with the last registration. Persistence through power loss
+(APTPL) stays as it is for the other registrations. If the device does not report it,
+the command turns it off, and prhctl prints a note to standard error.";
+pub(crate) const UNREGISTER_EXAMPLES: &str = "\
+EXAMPLES
+  prhctl unregister /dev/sdb --key 0x123abc
+
+Exit status 0; 24 if the port is not registered with this key; otherwise one that
+'prhctl --help' lists.";
+
+#[derive(Debug, Args)]
+pub(crate) struct RegisterArgs {
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
+    /// Key to register
+    #[arg(long, value_name = "KEY", value_parser = labels::parse_nonzero_key)]
+    pub(crate) key: ReservationKey,
+    /// Registered key, which is replaced
+    #[arg(
+        long, value_name = "KEY", value_parser = labels::parse_key,
+        conflicts_with = "ignore_existing"
+    )]
+    pub(crate) old_key: Option<ReservationKey>,
+    /// Replace any registered key
+    #[arg(long)]
+    pub(crate) ignore_existing: bool,
+    /// Keep registrations and reservation through a power loss
+    #[arg(long)]
+    pub(crate) aptpl: bool,
+    /// Register at all target ports of the device, not only at that of this path
+    #[arg(long)]
+    pub(crate) all_target_ports: bool,
+    /// Also register this initiator port. Can be repeated
+    #[arg(long, value_name = "TRANSPORTID", conflicts_with = "ignore_existing")]
+    pub(crate) initiator: Vec<TransportId>,
+}
+
+/// Runs `prhctl register`.
+pub(crate) fn run(
+    args: &RegisterArgs,
+    socket: &Path,
+    console: Console,
+) -> Result<DeviceResult<Change>, Failure> {
+    let mut helper = change::open(&args.device, socket, console)?;
+    let change = register(&mut helper, args);
+    helper.finish(change)
+}
+
+fn register(helper: &mut HelperConnection<'_>, args: &RegisterArgs) -> Result<Change, Error> {
+    let action = match args.ignore_existing {
         true => OutServiceAction::RegisterAndIgnoreExistingKey,
         false => OutServiceAction::Register,
     };
     let list = BasicParameterList {
-        reservation_key: given.old_key.unwrap_or_default(),
-        service_action_reservation_key: given.key,
-        spec_i_pt: (!given.initiator.is_empty()).then(|| given.initiator.clone()),
-        all_tg_pt: given.all_target_ports,
-        aptpl: given.aptpl,
+        reservation_key: args.old_key.unwrap_or_default(),
+        service_action_reservation_key: args.key,
+        spec_i_pt: (!args.initiator.is_empty()).then(|| args.initiator.clone()),
+        all_tg_pt: args.all_target_ports,
+        aptpl: args.aptpl,
     };
-    let aptpl = Aptpl::of(helper)?;
-    send(helper, action, None, list)?;
-    aptpl.warn(helper, given.aptpl);
+    let persistence = PowerLossPersistence::query(helper)?;
+    change::send(helper, action, None, list)?;
+    persistence.note_if_lost(helper, args.aptpl);
     Ok(Change::Registered {
-        key: given.key,
+        key: args.key,
         action,
     })
 }
 
-/// Removes the sender's registration. APTPL counts for all registrations, whoever sends it, and so it
-/// stays as it is.
-///
-/// # Errors
-///
-/// Why it was not done.
-pub(crate) fn unregister(helper: &mut Helper<'_>, key: ReservationKey) -> Result<Change, Error> {
-    let aptpl = Aptpl::of(helper)?;
+/// Runs `prhctl unregister`.
+pub(crate) fn unregister(
+    args: &KeyArgs,
+    socket: &Path,
+    console: Console,
+) -> Result<DeviceResult<Change>, Failure> {
+    let mut helper = change::open(&args.device, socket, console)?;
+    let change = remove_registration(&mut helper, args.key);
+    helper.finish(change)
+}
+
+/// Removes the sender's registration. APTPL applies to all registrations, so it is sent as it is.
+fn remove_registration(
+    helper: &mut HelperConnection<'_>,
+    key: ReservationKey,
+) -> Result<Change, Error> {
+    let persistence = PowerLossPersistence::query(helper)?;
     let list = BasicParameterList {
-        aptpl: aptpl == Aptpl::Active,
-        ..signed(key)
+        aptpl: persistence == PowerLossPersistence::On,
+        ..change::with_key(key)
     };
-    send(helper, OutServiceAction::Register, None, list)?;
-    if aptpl == Aptpl::Unknown {
+    change::send(helper, OutServiceAction::Register, None, list)?;
+    if persistence == PowerLossPersistence::Unknown {
         helper.note(
-            "the device did not say whether registrations outlast a loss of power; now they do not",
+            "the device did not report whether registrations persist through a power loss; they no \
+             longer do",
         );
     }
     Ok(Change::Unregistered(key))
-}
-
-/// Reserves the device.
-///
-/// # Errors
-///
-/// Why it was not done.
-pub(crate) fn reserve(
-    helper: &mut Helper<'_>,
-    key: ReservationKey,
-    reservation_type: ReservationType,
-) -> Result<Change, Error> {
-    let action = OutServiceAction::Reserve;
-    send(helper, action, Some(reservation_type.into()), signed(key))?;
-    Ok(Change::Reserved(key, reservation_type))
-}
-
-/// Gives up the reservation.
-///
-/// # Errors
-///
-/// Why it was not done.
-pub(crate) fn release(
-    helper: &mut Helper<'_>,
-    key: ReservationKey,
-    reservation_type: Option<ReservationType>,
-) -> Result<Change, Error> {
-    let (before, scope_type) = match reservation_type {
-        Some(given) => (None, given.into()),
-        None => match status::reservation(helper)?.reservation {
-            Some(reservation) => (Some(reservation), reservation.scope_type),
-            None => return Ok(Change::Released(Release::Nothing)),
-        },
-    };
-    send(
-        helper,
-        OutServiceAction::Release,
-        Some(scope_type),
-        signed(key),
-    )?;
-    // A registrant that is no holder gets GOOD as well. If this cannot be read, GOOD is all there is.
-    let after = status::reservation(helper).ok();
-    let after = after.map(|data| data.reservation);
-    Ok(Change::Released(Release::of(key, before, after)))
-}
-
-/// Removes the reservation and all registrations.
-///
-/// # Errors
-///
-/// Why it was not done.
-pub(crate) fn clear(helper: &mut Helper<'_>, key: ReservationKey) -> Result<Change, Error> {
-    send(helper, OutServiceAction::Clear, None, signed(key))?;
-    Ok(Change::Cleared)
-}
-
-/// Removes somebody's registrations.
-///
-/// # Errors
-///
-/// Why it was not done.
-pub(crate) fn preempt(helper: &mut Helper<'_>, given: &cli::Preempt) -> Result<Change, Error> {
-    let action = match given.abort {
-        true => OutServiceAction::PreemptAndAbort,
-        false => OutServiceAction::Preempt,
-    };
-    let list = BasicParameterList {
-        service_action_reservation_key: given.victim,
-        ..signed(given.sender.key)
-    };
-    send(helper, action, Some(given.reservation_type.into()), list)?;
-    Ok(Change::Preempted {
-        victim: given.victim,
-        action,
-    })
-}
-
-/// Gives the reservation to another initiator port.
-///
-/// # Errors
-///
-/// Why it was not done.
-pub(crate) fn register_and_move(
-    helper: &mut Helper<'_>,
-    given: &cli::Move,
-) -> Result<Change, Error> {
-    let list = scsi_pr::RegisterAndMove {
-        reservation_key: given.sender.key,
-        service_action_reservation_key: given.new_key,
-        unregister: given.unregister,
-        aptpl: given.aptpl,
-        relative_target_port: given.target_port,
-        transport_id: given.to.clone(),
-    };
-    // Devices compare scope and type with the reservation's.
-    let held = status::reservation(helper)?.reservation;
-    let scope_type = held.map(|reservation| reservation.scope_type);
-    let aptpl = Aptpl::of(helper)?;
-    send(helper, OutServiceAction::RegisterAndMove, scope_type, list)?;
-    aptpl.warn(helper, given.aptpl);
-    Ok(Change::Moved {
-        key: given.new_key,
-        to: given.to.clone(),
-    })
-}
-
-/// Whether registrations and reservation outlast a loss of power (`PTPL_A`), before a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Aptpl {
-    Active,
-    Inactive,
-    /// The device does not say.
-    Unknown,
-}
-
-impl Aptpl {
-    /// Asks the device.
-    ///
-    /// # Errors
-    ///
-    /// That the helper cannot be asked any more, or that a unit attention speaks against the change.
-    fn of(helper: &mut Helper<'_>) -> Result<Self, Error> {
-        match status::capabilities(helper) {
-            Ok(found) if found.persist_through_power_loss_active => Ok(Aptpl::Active),
-            Ok(_) => Ok(Aptpl::Inactive),
-            Err(error @ Error::Exchange { .. }) => Err(error),
-            Err(Error::Refused(refusal)) if refusal.attention().is_some() => {
-                Err(Error::Refused(refusal))
-            }
-            Err(_) => Ok(Aptpl::Unknown),
-        }
-    }
-
-    /// Says it if a registration without APTPL has just ended that for everybody.
-    fn warn(self, helper: &Helper<'_>, is_kept: bool) {
-        if self == Aptpl::Active && !is_kept {
-            helper.note(
-                "registrations and reservation no longer outlast a loss of power, anybody's, as they \
-                 did before; --aptpl keeps it",
-            );
-        }
-    }
-}
-
-/// A parameter list with the sender's key and nothing else.
-fn signed(key: ReservationKey) -> BasicParameterList {
-    BasicParameterList {
-        reservation_key: key,
-        ..BasicParameterList::default()
-    }
-}
-
-/// Sends it; with a conflict, also finds out who is registered and who holds the reservation.
-///
-/// # Errors
-///
-/// Why it was not done.
-fn send(
-    helper: &mut Helper<'_>,
-    action: OutServiceAction,
-    scope_type: Option<ScopeType>,
-    list: impl Into<scsi_pr::ParameterList>,
-) -> Result<(), Error> {
-    let done = helper.change(action, scope_type.unwrap_or_default(), &list.into());
-    done.map_err(|error| match error {
-        Error::Refused(refusal) if refusal.status == Status::RESERVATION_CONFLICT => {
-            let inquiry = inquire(helper).unwrap_or_else(|error| not_said(&error));
-            Error::Refused(Box::new(Refusal {
-                inquiry,
-                ..*refusal
-            }))
-        }
-        other => other,
-    })
-}
-
-/// Who is registered, and who holds the reservation.
-///
-/// # Errors
-///
-/// Why the device does not say. That must not hide the conflict.
-fn inquire(helper: &mut Helper<'_>) -> Result<Inquiry, Error> {
-    let keys = status::keys(helper)?;
-    Ok(Inquiry::Said(Conflict {
-        keys: keys.value,
-        missing_bytes: keys.missing,
-        reservation: status::reservation(helper)?,
-    }))
-}
-
-fn not_said(error: &Error) -> Inquiry {
-    match error.refusal() {
-        Some(refusal) if refusal.status == Status::RESERVATION_CONFLICT => Inquiry::Refused,
-        _ => Inquiry::Silent,
-    }
 }

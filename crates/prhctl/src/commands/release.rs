@@ -1,169 +1,100 @@
-//! What a command has to say, as values: nothing here knows whether it becomes text or JSON.
+//! `prhctl release`: RELEASE.
 
-use std::path::PathBuf;
+use std::path::Path;
 
-use scsi_pr::{
-    Capabilities, FullStatus, Keys, OutServiceAction, ReservationData, ReservationDescriptor,
-    ReservationKey, ReservationType, ScopeType, Sense, TransportId, Truncatable,
-};
+use clap::Args;
+use scsi_pr::{OutServiceAction, ReservationDescriptor, ReservationKey, ReservationType};
 
-use crate::commands::decode::Explanation;
-use crate::commands::demo::Demonstration;
-use crate::commands::lun::{Listed, View};
+use super::change::{self, Change, ReleaseResult};
+use super::{KeyArgs, reservation};
+use crate::console::Console;
+use crate::error::{Error, Failure};
+use crate::helper::{DeviceResult, HelperConnection};
+use crate::labels;
 
-/// What a command that succeeded has to say.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// A device was asked, or changed.
-    Device(OnDevice),
-    /// Bytes were explained.
-    Explained(Explanation),
-    /// A soft LUN was made or looked at.
-    Lun(View),
-    /// Soft LUNs were listed.
-    Luns(Vec<Listed>),
-    /// A failover was played.
-    Played(Demonstration),
+pub(crate) const HELP: &str = "\
+Release the reservation (PERSISTENT RESERVE OUT, RELEASE).
+
+Only the holder can release a reservation; from other registrants, the device accepts
+the command with GOOD and ignores it. prhctl reads the reservation before and after
+and reports what happened. The type must be that of the reservation. With --type,
+prhctl skips the first read and cannot tell who held the reservation. Registrations
+remain, and with types for registrants the other registrants receive a unit attention.
+
+If there is no reservation, prhctl sends nothing and does not check the key.";
+pub(crate) const EXAMPLES: &str = "\
+EXAMPLES
+  prhctl release /dev/sdb --key 0x123abc
+
+Exit status 0, also if there is nothing to release, whatever the key; 24 if the
+sender is not registered with this key; 5 if --type is not the type of the
+reservation; otherwise one that 'prhctl --help' lists.";
+
+#[derive(Debug, Args)]
+pub(crate) struct ReleaseArgs {
+    #[command(flatten)]
+    pub(crate) sender: KeyArgs,
+    /// Type of the reservation; by default, prhctl reads it from the device
+    #[arg(long = "type", value_name = "TYPE", value_parser = labels::parse_reservation_type)]
+    pub(crate) reservation_type: Option<ReservationType>,
 }
 
-/// What came of a command to a device.
-#[derive(Debug)]
-pub(crate) struct OnDevice {
-    /// The device, as the command line names it.
-    pub(crate) device: PathBuf,
-    /// The unit attentions that were delivered on the way.
-    pub(crate) attentions: Vec<Sense>,
-    /// What came of it.
-    pub(crate) result: Answer,
-}
-
-/// What a device answered.
-#[derive(Debug)]
-pub(crate) enum Answer {
-    /// To READ KEYS.
-    Keys(Truncatable<Keys>),
-    /// To READ RESERVATION.
-    Reservation(ReservationData),
-    /// To REPORT CAPABILITIES.
-    Capabilities(Capabilities),
-    /// To READ FULL STATUS.
-    FullStatus(Truncatable<FullStatus>),
-    /// To a PERSISTENT RESERVE OUT.
-    Changed(Change),
-}
-
-/// What has been changed, or found to need no change.
-#[derive(Debug)]
-pub(crate) enum Change {
-    /// A key was registered.
-    Registered {
-        /// The key.
-        key: ReservationKey,
-        /// How: REGISTER, or REGISTER AND IGNORE EXISTING KEY.
-        action: OutServiceAction,
-    },
-    /// A key was unregistered.
-    Unregistered(ReservationKey),
-    /// The device was reserved.
-    Reserved(ReservationKey, ReservationType),
-    /// Somebody wanted to give up a reservation.
-    Released(Release),
-    /// Everything was removed.
-    Cleared,
-    /// Somebody was preempted.
-    Preempted {
-        /// Whose key.
-        victim: ReservationKey,
-        /// How: PREEMPT, or PREEMPT AND ABORT.
-        action: OutServiceAction,
-    },
-    /// The reservation was given to another initiator port.
-    Moved {
-        /// The key that the port is registered with now.
-        key: ReservationKey,
-        /// The port.
-        to: TransportId,
-    },
-}
-
-impl Change {
-    /// The service action that it came of.
-    pub(crate) const fn service_action(&self) -> OutServiceAction {
-        match self {
-            Change::Registered { action, .. } | Change::Preempted { action, .. } => *action,
-            Change::Unregistered(_) => OutServiceAction::Register,
-            Change::Reserved(..) => OutServiceAction::Reserve,
-            Change::Released(_) => OutServiceAction::Release,
-            Change::Cleared => OutServiceAction::Clear,
-            Change::Moved { .. } => OutServiceAction::RegisterAndMove,
-        }
+/// Compares the reservation `before`, if it was read, with the reservation `after`, if the device
+/// returned it. `key` is the sender's.
+fn compare(
+    key: ReservationKey,
+    before: Option<ReservationDescriptor>,
+    after: Option<Option<ReservationDescriptor>>,
+) -> ReleaseResult {
+    if let (Some(before), Some(Some(after))) = (before, after)
+        && before == after
+    {
+        return ReleaseResult::Unchanged(after);
     }
-
-    /// Whether the device has changed anything; `None` if that is not known.
-    pub(crate) const fn is_done(&self) -> Option<bool> {
-        match self {
-            Change::Released(release) => release.is_done(),
-            _ => Some(true),
-        }
+    // A reservation held with another key was not released by this sender: someone else acted.
+    match (before.filter(|held| can_hold(key, held)), after) {
+        (_, None) => ReleaseResult::Unverified,
+        (Some(before), Some(None)) => ReleaseResult::Released(key, before.scope_type),
+        (Some(_), Some(Some(after))) => ReleaseResult::ReleasedThenReserved(key, after),
+        (None, Some(None)) => ReleaseResult::NoReservationNow,
+        (None, Some(Some(after))) => ReleaseResult::ReservedNow(after),
     }
 }
 
-/// What came of RELEASE. A device takes it with GOOD also from a registrant that is not the holder, and
-/// does nothing then: only what is reserved before and after tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Release {
-    /// There was no reservation, so nothing was sent.
-    Nothing,
-    /// It was given up.
-    Done(ReservationKey, ScopeType),
-    /// It was given up, and there is another one now.
-    Replaced(ReservationKey, ReservationDescriptor),
-    /// It is as it was.
-    Still(ReservationDescriptor),
-    /// Nothing is reserved; before, nobody looked, or it was held with another key.
-    Gone,
-    /// This is reserved; before, nobody looked, or it was held with another key.
-    Held(ReservationDescriptor),
-    /// GOOD, and what is reserved then the device did not say.
-    Unknown,
+/// Returns whether a registrant with `key` can be a holder of this reservation.
+fn can_hold(key: ReservationKey, held: &ReservationDescriptor) -> bool {
+    let reservation_type = held.scope_type.reservation_type();
+    held.key == key || reservation_type.is_some_and(ReservationType::is_all_registrants)
 }
 
-impl Release {
-    /// What it was, by what the sender's `key` found `before`, if it looked, and what there is `after`, if
-    /// the device says.
-    pub(crate) fn of(
-        key: ReservationKey,
-        before: Option<ReservationDescriptor>,
-        after: Option<Option<ReservationDescriptor>>,
-    ) -> Self {
-        if let (Some(before), Some(Some(after))) = (before, after)
-            && before == after
-        {
-            return Release::Still(after);
-        }
-        // What was held with another key, the sender has not given up: somebody else has been there.
-        match (before.filter(|held| may_be_of(key, held)), after) {
-            (_, None) => Release::Unknown,
-            (Some(before), Some(None)) => Release::Done(key, before.scope_type),
-            (Some(_), Some(Some(after))) => Release::Replaced(key, after),
-            (None, Some(None)) => Release::Gone,
-            (None, Some(Some(after))) => Release::Held(after),
-        }
-    }
-
-    const fn is_done(self) -> Option<bool> {
-        match self {
-            Release::Nothing | Release::Still(_) => Some(false),
-            Release::Done(..) | Release::Replaced(..) => Some(true),
-            Release::Gone | Release::Held(_) | Release::Unknown => None,
-        }
-    }
+pub(crate) fn run(
+    args: &ReleaseArgs,
+    socket: &Path,
+    console: Console,
+) -> Result<DeviceResult<Change>, Failure> {
+    let mut helper = change::open(&args.sender.device, socket, console)?;
+    let result = release(&mut helper, args.sender.key, args.reservation_type);
+    helper.finish(result.map(Change::Released))
 }
 
-/// Whether a registrant with `key` can be a holder.
-fn may_be_of(key: ReservationKey, held: &ReservationDescriptor) -> bool {
-    let kind = held.scope_type.reservation_type();
-    held.key == key || kind.is_some_and(|kind| kind.is_all_registrants())
+fn release(
+    helper: &mut HelperConnection<'_>,
+    key: ReservationKey,
+    reservation_type: Option<ReservationType>,
+) -> Result<ReleaseResult, Error> {
+    let (before, scope_type) = match reservation_type {
+        Some(given) => (None, given.into()),
+        None => match reservation::query(helper)?.reservation {
+            Some(reservation) => (Some(reservation), reservation.scope_type),
+            None => return Ok(ReleaseResult::NotReserved),
+        },
+    };
+    let action = OutServiceAction::Release;
+    change::send(helper, action, Some(scope_type), change::with_key(key))?;
+    // RELEASE has ended with GOOD: a failure of this query must not hide that.
+    let after = reservation::query(helper).ok();
+    let after = after.map(|data| data.reservation);
+    Ok(compare(key, before, after))
 }
 
 #[cfg(test)]
@@ -171,49 +102,56 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_release_is_judged_by_what_is_reserved_before_and_after() {
+    fn release_result_compares_before_and_after() {
         let key = ReservationKey::new(1);
-        let held = |key: u64, kind: ReservationType| ReservationDescriptor {
+        let held = |key: u64, reservation_type: ReservationType| ReservationDescriptor {
             key: key.into(),
-            scope_type: kind.into(),
+            scope_type: reservation_type.into(),
         };
-        let kind = ReservationType::WriteExclusive;
-        let (own, other) = (held(1, kind), held(2, kind));
-        let of_other_type = held(1, ReservationType::ExclusiveAccess);
-        for (before, after, expected, done) in [
+        let we = ReservationType::WriteExclusive;
+        let (own, other) = (held(1, we), held(2, we));
+        let retyped = held(1, ReservationType::ExclusiveAccess);
+        let released = ReleaseResult::Released(key, we.into());
+        let replaced = |by| ReleaseResult::ReleasedThenReserved(key, by);
+        for (before, after, expected, changed) in [
+            (Some(own), Some(None), released, Some(true)),
+            (
+                Some(other),
+                Some(Some(other)),
+                ReleaseResult::Unchanged(other),
+                Some(false),
+            ),
+            (Some(own), Some(Some(other)), replaced(other), Some(true)),
             (
                 Some(own),
-                Some(None),
-                Release::Done(key, kind.into()),
+                Some(Some(retyped)),
+                replaced(retyped),
                 Some(true),
             ),
             (
                 Some(other),
-                Some(Some(other)),
-                Release::Still(other),
-                Some(false),
+                Some(None),
+                ReleaseResult::NoReservationNow,
+                None,
             ),
             (
-                Some(own),
-                Some(Some(other)),
-                Release::Replaced(key, other),
-                Some(true),
+                Some(other),
+                Some(Some(own)),
+                ReleaseResult::ReservedNow(own),
+                None,
             ),
+            (None, Some(None), ReleaseResult::NoReservationNow, None),
             (
-                Some(own),
-                Some(Some(of_other_type)),
-                Release::Replaced(key, of_other_type),
-                Some(true),
+                None,
+                Some(Some(other)),
+                ReleaseResult::ReservedNow(other),
+                None,
             ),
-            (Some(other), Some(None), Release::Gone, None),
-            (Some(other), Some(Some(own)), Release::Held(own), None),
-            (None, Some(None), Release::Gone, None),
-            (None, Some(Some(other)), Release::Held(other), None),
-            (Some(own), None, Release::Unknown, None),
+            (Some(own), None, ReleaseResult::Unverified, None),
         ] {
-            let found = Release::of(key, before, after);
+            let found = compare(key, before, after);
             assert_eq!(found, expected);
-            assert_eq!(found.is_done(), done, "{found:?}");
+            assert_eq!(found.is_changed(), changed, "{found:?}");
         }
     }
 }

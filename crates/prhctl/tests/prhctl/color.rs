@@ -1,4 +1,4 @@
-//! Colours: on a terminal, or where they are asked for.
+//! Colors on terminals and on request.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -8,36 +8,36 @@ use std::process::{Command, Stdio};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
-use crate::support::Helper;
+use crate::support::TestHelper;
 
 const ESCAPE: char = '\x1b';
 
 #[test]
-fn a_pipe_gets_colours_only_if_told() {
-    let helper = Helper::start();
+fn pipe_has_colors_only_on_request() {
+    let helper = TestHelper::start();
     helper.register_both();
-    helper.run("reserve a --key a --type we").good();
+    helper.run("reserve a --key a --type we").success();
     for line in ["status a", "status a --color never", "decode 5e00"] {
         let run = helper.run(line);
         assert!(!(run.stdout + &run.stderr).contains(ESCAPE), "{line}");
     }
-    let text = helper.run("status a --color always").good();
+    let text = helper.run("status a --color always").success();
     let holder = text.lines().find(|line| line.contains("yes")).unwrap();
     assert!(
         holder.starts_with("\x1b[32m") && holder.ends_with("\x1b[0m"),
         "{holder:?}"
     );
-    let said = helper.run("--color always keys none").failed(1);
+    let stderr = helper.run("--color always keys none").failure(1);
     assert!(
-        said.starts_with("\x1b[1m\x1b[31mprhctl:\x1b[0m none: "),
-        "{said:?}"
+        stderr.starts_with("\x1b[1m\x1b[31mprhctl:\x1b[0m none: "),
+        "{stderr:?}"
     );
     let run = helper.run("--json --color always status a");
     assert!(!run.stdout.contains(ESCAPE), "{run:?}");
     run.json();
 }
 
-/// What a program writes to a terminal.
+/// Returns what a command writes to a terminal.
 fn on_terminal(command: &mut Command) -> String {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
     let master: OwnedFd = openpt(flags).unwrap();
@@ -50,26 +50,26 @@ fn on_terminal(command: &mut Command) -> String {
         .stdout(terminal)
         .spawn()
         .unwrap();
-    // The command holds the terminal open, too.
+    // The command also holds the terminal open.
     command.stdout(Stdio::null());
     let mut bytes = Vec::new();
-    // It ends with an error once nobody has the terminal open any more.
+    // The read fails when all writers have closed the terminal.
     let _ = File::from(master).read_to_end(&mut bytes);
     assert!(child.wait().unwrap().success());
     String::from_utf8(bytes).unwrap()
 }
 
 #[test]
-fn a_terminal_gets_colours_unless_told_otherwise() {
-    let helper = Helper::start();
-    assert!(on_terminal(&mut helper.program("keys a")).contains(ESCAPE));
+fn terminal_has_colors_by_default() {
+    let helper = TestHelper::start();
+    assert!(on_terminal(&mut helper.prhctl("keys a")).contains(ESCAPE));
     for (variable, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
-        let text = on_terminal(helper.program("keys a").env(variable, value));
+        let text = on_terminal(helper.prhctl("keys a").env(variable, value));
         assert!(
             text.starts_with("a: generation") && !text.contains(ESCAPE),
             "{variable}: {text:?}"
         );
     }
-    let text = on_terminal(&mut helper.program("keys a --color never"));
+    let text = on_terminal(&mut helper.prhctl("keys a --color never"));
     assert!(!text.contains(ESCAPE), "{text:?}");
 }

@@ -1,13 +1,13 @@
-//! docs/prhctl.md shows what is printed.
+//! The examples in docs/prhctl.md.
 
-use crate::support::Helper;
+use crate::support::TestHelper;
 
 const DOCS: &str = include_str!("../../../../docs/prhctl.md");
 
-/// Runs the commands of the examples one after the other, and compares what they print.
+/// Runs the commands of the examples in order, and compares their output.
 #[test]
-fn the_examples_are_real() {
-    let helper = Helper::start();
+fn examples_match_output() {
+    let helper = TestHelper::start();
     let mut status = 0;
     let mut compared = 0;
     for block in DOCS.split("```console\n").skip(1) {

@@ -1,4 +1,4 @@
-//! A helper that answers as it is told, by no other code than its own.
+//! A helper that sends scripted responses. It shares no code with the real helper.
 
 use std::fs::Permissions;
 use std::io::{Read, Write};
@@ -11,49 +11,50 @@ use std::thread;
 use rustix::thread::{Uid, set_thread_res_uid};
 use tempfile::TempDir;
 
-use crate::support::{Run, program};
+use crate::support::{Run, prhctl};
 
-/// What to answer.
-pub(crate) enum Reply {
-    /// A result, sense, and data.
-    Answer(u32, Vec<u8>, Vec<u8>),
-    /// GOOD, and these bytes as far as the CDB has room for them.
+/// A scripted response.
+pub(crate) enum Response {
+    /// Result, sense data and parameter data.
+    Status(u32, Vec<u8>, Vec<u8>),
+    /// GOOD with parameter data, truncated to the allocation length.
     Data(Vec<u8>),
-    /// Nothing: the connection is closed.
+    /// No response: the connection is closed.
     Close,
 }
 
-/// CHECK CONDITION with sense in fixed format.
-pub(crate) fn check_condition(key: u8, asc: u8, ascq: u8) -> Reply {
+/// Returns a CHECK CONDITION with sense data in fixed format.
+pub(crate) fn check_condition(key: u8, asc: u8, ascq: u8) -> Response {
     let mut sense = vec![0x70, 0, key, 0, 0, 0, 0, 10, 0, 0, 0, 0, asc, ascq];
     sense.resize(18, 0);
-    Reply::Answer(2, sense, Vec::new())
+    Response::Status(2, sense, Vec::new())
 }
 
-/// A folder with the file `disk` and a helper at `socket`, which keeps the CDBs that it gets.
-pub(crate) struct Fake {
-    pub(crate) folder: TempDir,
+/// A directory with the file `disk`, and a helper at `socket` that records the CDBs it receives.
+pub(crate) struct FakeHelper {
+    pub(crate) dir: TempDir,
     cdbs: Arc<Mutex<Vec<[u8; 16]>>>,
 }
 
-impl Fake {
-    /// One that takes an answer from `script` for each command, told how many came before it.
-    pub(crate) fn start(script: impl Fn(usize, &[u8; 16]) -> Reply + Send + 'static) -> Self {
+impl FakeHelper {
+    /// Starts a helper. `script` returns the response to a command from the number of commands before it
+    /// and its CDB.
+    pub(crate) fn start(script: impl Fn(usize, &[u8; 16]) -> Response + Send + 'static) -> Self {
         Self::start_as(None, script)
     }
 
-    /// Starts a helper that listens as this user, for which this process has to be root.
+    /// Starts a helper that listens as another user, which requires root.
     pub(crate) fn start_as(
         user: Option<Uid>,
-        script: impl Fn(usize, &[u8; 16]) -> Reply + Send + 'static,
+        script: impl Fn(usize, &[u8; 16]) -> Response + Send + 'static,
     ) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("disk"), "").unwrap();
-        std::fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
-        let socket = folder.path().join("socket");
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("disk"), "").unwrap();
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
+        let socket = dir.path().join("socket");
         let listen = move || {
             if let Some(user) = user {
-                // Of this thread alone, which ends here.
+                // This changes only the current thread, which ends after bind.
                 set_thread_res_uid(user, user, user).unwrap();
             }
             UnixListener::bind(socket).unwrap()
@@ -63,23 +64,23 @@ impl Fake {
         let seen = Arc::clone(&cdbs);
         thread::spawn(move || {
             for stream in listener.incoming() {
-                // Whoever goes away in the middle is done.
+                // A client may disconnect at any time.
                 let _ = serve(&mut stream.unwrap(), &script, &seen);
             }
         });
-        Fake { folder, cdbs }
+        FakeHelper { dir, cdbs }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
+        self.dir.path()
     }
 
     pub(crate) fn run(&self, arguments: &str) -> Run {
         let arguments = format!("-k socket {arguments}");
-        Run::of(&mut program(self.path(), &arguments), "")
+        Run::new(&mut prhctl(self.path(), &arguments), "")
     }
 
-    /// Service action and length of each command so far.
+    /// Returns operation code, service action and length of each received command.
     pub(crate) fn commands(&self) -> Vec<(u8, u8, u16)> {
         let cdbs = self.cdbs.lock().unwrap();
         let commands = cdbs
@@ -91,14 +92,14 @@ impl Fake {
 
 fn serve(
     stream: &mut UnixStream,
-    script: &impl Fn(usize, &[u8; 16]) -> Reply,
+    script: &impl Fn(usize, &[u8; 16]) -> Response,
     seen: &Mutex<Vec<[u8; 16]>>,
 ) -> std::io::Result<()> {
     stream.write_all(&[0; 4])?;
     stream.read_exact(&mut [0; 4])?;
     loop {
         let mut cdb = [0; 16];
-        // The descriptor is closed by the kernel, as there is no room for one.
+        // The kernel closes the file descriptor, because read(2) does not receive it.
         stream.read_exact(&mut cdb)?;
         let length = u16::from_be_bytes([cdb[7], cdb[8]]);
         if cdb[0] == 0x5f {
@@ -110,9 +111,9 @@ fn serve(
             seen.len() - 1
         };
         let (result, mut sense, data) = match script(number, &cdb) {
-            Reply::Close => return Ok(()),
-            Reply::Answer(result, sense, data) => (result, sense, data),
-            Reply::Data(mut data) => {
+            Response::Close => return Ok(()),
+            Response::Status(result, sense, data) => (result, sense, data),
+            Response::Data(mut data) => {
                 data.truncate(length.into());
                 (0, Vec::new(), data)
             }

@@ -1,18 +1,18 @@
-//! Documents, compared as values.
+//! JSON documents.
 
 use serde_json::json;
 
-use crate::fake::{Fake, Reply, check_condition};
-use crate::support::Helper;
+use crate::fake::{FakeHelper, Response, check_condition};
+use crate::support::TestHelper;
 
 #[test]
-fn answers_are_documents() {
-    let helper = Helper::start();
+fn query_results_are_documents() {
+    let helper = TestHelper::start();
     helper
         .run("register a --key 0x123abc --all-target-ports")
-        .good();
-    helper.run("register b --key b").good();
-    helper.run("reserve b --key b --type we-ro").good();
+        .success();
+    helper.run("register b --key b").success();
+    helper.run("reserve b --key b --type we-ro").success();
     let reservation = json!({
         "type": "write-exclusive-registrants-only", "type_code": 5,
         "scope": "logical-unit", "scope_code": 0,
@@ -68,14 +68,14 @@ fn answers_are_documents() {
 }
 
 #[test]
-fn no_reservation_and_one_of_all_registrants() {
-    let helper = Helper::start();
+fn absent_holder_is_null() {
+    let helper = TestHelper::start();
     assert_eq!(
         helper.run("--json reservation a").json()["reservation"],
         json!(null)
     );
-    helper.run("register a --key a").good();
-    helper.run("reserve a --key a --type ea-ar").good();
+    helper.run("register a --key a").success();
+    helper.run("reserve a --key a --type ea-ar").success();
     let found = helper.run("--json reservation a").json();
     assert_eq!(
         found["reservation"],
@@ -87,8 +87,8 @@ fn no_reservation_and_one_of_all_registrants() {
 }
 
 #[test]
-fn changes_are_documents() {
-    let helper = Helper::start();
+fn change_results_are_documents() {
+    let helper = TestHelper::start();
     let changed = |line: &str, action: &str, changed: bool| {
         let run = helper.run(&format!("--json {line}"));
         assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{run:?}");
@@ -109,7 +109,7 @@ fn changes_are_documents() {
     changed("release a --key 2", "release", false);
     changed("reserve a --key 2 --type we", "reserve", true);
     changed("release a --key 2", "release", true);
-    helper.run("register b --key b").good();
+    helper.run("register b --key b").success();
     changed("preempt a --key 2 --victim b --type we", "preempt", true);
     changed("unregister a --key 2", "register", true);
     changed("register a --key 2", "register", true);
@@ -117,10 +117,10 @@ fn changes_are_documents() {
 }
 
 #[test]
-fn unit_attentions_are_in_the_document() {
-    let fake = Fake::start(|number, _| match number {
+fn unit_attentions_are_listed() {
+    let fake = FakeHelper::start(|number, _| match number {
         0 => check_condition(6, 0x2a, 0x03),
-        _ => Reply::Data(vec![0; 8]),
+        _ => Response::Data(vec![0; 8]),
     });
     let run = fake.run("--json keys disk");
     assert_eq!(run.status, 0);
@@ -135,8 +135,8 @@ fn unit_attentions_are_in_the_document() {
 }
 
 #[test]
-fn unit_attentions_are_in_the_document_of_an_error_too() {
-    let fake = Fake::start(|number, _| match number {
+fn error_lists_unit_attentions() {
+    let fake = FakeHelper::start(|number, _| match number {
         0 => check_condition(6, 0x29, 0x00),
         _ => check_condition(6, 0x2a, 0x05),
     });
@@ -148,10 +148,10 @@ fn unit_attentions_are_in_the_document_of_an_error_too() {
 }
 
 #[test]
-fn errors_are_documents_and_texts() {
-    let helper = Helper::start();
+fn errors_are_documents() {
+    let helper = TestHelper::start();
     helper.register_both();
-    helper.run("reserve a --key a --type we").good();
+    helper.run("reserve a --key a --type we").success();
     let run = helper.run("--json reserve b --key b --type we");
     assert_eq!(run.status, 24);
     assert!(
@@ -203,12 +203,12 @@ fn errors_are_documents_and_texts() {
 }
 
 #[test]
-fn a_field_pointer_is_in_the_document() {
-    let fake = Fake::start(|_, _| {
+fn field_pointer_is_object() {
+    let fake = FakeHelper::start(|_, _| {
         let sense = vec![
             0x70, 0, 5, 0, 0, 0, 0, 10, 0, 0, 0, 0, 0x24, 0, 0, 0xcf, 0, 2,
         ];
-        Reply::Answer(2, sense, Vec::new())
+        Response::Status(2, sense, Vec::new())
     });
     let run = fake.run("--json keys disk");
     assert_eq!(run.status, 5);

@@ -1,14 +1,16 @@
-//! The program against real helpers: the helper's own engine with soft LUNs, and helpers that do what
-//! no soft LUN does.
+//! The prhctl binary with the real helper and soft LUNs, and with a fake helper for everything that
+//! soft LUNs do not do.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a test fails if a precondition does")]
 
+mod advice;
 mod change;
 mod color;
 mod decode;
 mod docs;
 mod errors;
 mod fake;
+mod help;
 mod json;
-mod report;
+mod query;
 mod support;

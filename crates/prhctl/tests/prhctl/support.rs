@@ -1,4 +1,4 @@
-//! A helper with a soft LUN of two ports, and the program run at it.
+//! A helper that serves a soft LUN with two ports, and runs of prhctl with it.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use soft_lun::store::{Lun, Port};
 use soft_lun::{Nexus, SupportedFeatures};
 use tempfile::TempDir;
 
-/// How a run of the program ended.
+/// The result of a run of prhctl.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) status: i32,
@@ -25,8 +25,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Runs the program, with nothing in its surroundings that says anything about colours.
-    pub(crate) fn of(command: &mut Command, input: &str) -> Self {
+    /// Runs a command with `input` on standard input.
+    pub(crate) fn new(command: &mut Command, input: &str) -> Self {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -44,16 +44,16 @@ impl Run {
         }
     }
 
-    /// What it printed, having succeeded without a word on standard error.
+    /// Returns standard output. Panics unless the status is 0 and standard error is empty.
     #[track_caller]
-    pub(crate) fn good(self) -> String {
+    pub(crate) fn success(self) -> String {
         assert_eq!((self.status, self.stderr.as_str()), (0, ""), "{self:?}");
         self.stdout
     }
 
-    /// What it complained of, having printed nothing.
+    /// Returns standard error. Panics unless the status is `status` and standard output is empty.
     #[track_caller]
-    pub(crate) fn failed(self, status: i32) -> String {
+    pub(crate) fn failure(self, status: i32) -> String {
         assert_eq!(
             (self.status, self.stdout.as_str()),
             (status, ""),
@@ -62,17 +62,18 @@ impl Run {
         self.stderr
     }
 
-    /// The document that it printed.
+    /// Returns the JSON document on standard output.
     #[track_caller]
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 }
 
-/// The program in `folder`, with these arguments, blanks between them.
-pub(crate) fn program(folder: &Path, arguments: &str) -> Command {
+/// Returns a command that runs prhctl in `dir`, with arguments separated by blanks and without
+/// environment variables that affect colors.
+pub(crate) fn prhctl(dir: &Path, arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_prhctl"));
-    command.current_dir(folder).args(arguments.split(' '));
+    command.current_dir(dir).args(arguments.split(' '));
     for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
         command.env_remove(variable);
     }
@@ -80,21 +81,22 @@ pub(crate) fn program(folder: &Path, arguments: &str) -> Command {
     command
 }
 
-/// A folder with the soft LUN `lun`, whose ports are `a` and `b`, and a helper at `socket`.
-pub(crate) struct Helper {
-    folder: TempDir,
-    engine: Arc<Server<Backends>>,
+/// A directory with a helper at `socket`, and the ports `a` and `b` of a soft LUN.
+pub(crate) struct TestHelper {
+    server: Arc<Server<Backends>>,
+    dir: TempDir,
+    _socket: SocketFile,
 }
 
-/// Initiator ports of the soft LUN, by the names of its ports.
+/// The ports and their initiator ports.
 pub(crate) const INITIATORS: [(&str, &str); 2] = [
     ("a", "sas,5001405000000001"),
     ("b", "iqn.2024-01.example:b,i,0x00023d000001"),
 ];
 
-impl Helper {
+impl TestHelper {
     pub(crate) fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let ports = INITIATORS.into_iter().zip(1..);
         let ports = ports.map(|((name, initiator), target_port)| Port {
             name: name.parse().unwrap(),
@@ -103,7 +105,7 @@ impl Helper {
                 target_port: u16::into(target_port),
             },
         });
-        let luns = folder.path().join("luns");
+        let luns = dir.path().join("luns");
         std::fs::create_dir(&luns).unwrap();
         Lun::create(
             &luns.join("lun"),
@@ -111,45 +113,49 @@ impl Helper {
             SupportedFeatures::default(),
         )
         .unwrap();
-        // Short names for command lines.
+        // Short paths for command lines.
         for (name, _) in INITIATORS {
             let port = luns.join("lun/ports").join(name);
-            std::os::unix::fs::symlink(port, folder.path().join(name)).unwrap();
+            std::os::unix::fs::symlink(port, dir.path().join(name)).unwrap();
         }
-        let (listener, _) = Listener::bind(&folder.path().join("socket")).unwrap();
+        let (listener, socket) = Listener::bind(&dir.path().join("socket")).unwrap();
         let backends = Backends::new(
             Duration::from_secs(10),
             Some(SoftLuns::open(&luns).unwrap()),
             None,
         );
-        let engine = Arc::new(Server::new(listener, backends, None, &Limits::default()).unwrap());
-        engine.start().unwrap();
-        Helper { engine, folder }
+        let server = Arc::new(Server::new(listener, backends, None, &Limits::default()).unwrap());
+        server.start().unwrap();
+        TestHelper {
+            server,
+            dir,
+            _socket: socket,
+        }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.dir.path().join(name)
     }
 
-    /// The program at this helper.
-    pub(crate) fn program(&self, arguments: &str) -> Command {
-        program(self.folder.path(), &format!("-k socket {arguments}"))
+    /// Returns a command that runs prhctl with this helper.
+    pub(crate) fn prhctl(&self, arguments: &str) -> Command {
+        prhctl(self.dir.path(), &format!("-k socket {arguments}"))
     }
 
     pub(crate) fn run(&self, arguments: &str) -> Run {
-        Run::of(&mut self.program(arguments), "")
+        Run::new(&mut self.prhctl(arguments), "")
     }
 
-    /// Registers key 0xa by port `a` and 0xb by port `b`.
+    /// Registers key 0xa through port `a` and key 0xb through port `b`.
     pub(crate) fn register_both(&self) {
         for name in ["a", "b"] {
-            self.run(&format!("register {name} --key {name}")).good();
+            self.run(&format!("register {name} --key {name}")).success();
         }
     }
 }
 
-impl Drop for Helper {
+impl Drop for TestHelper {
     fn drop(&mut self) {
-        self.engine.stop(Duration::from_secs(5));
+        self.server.stop(Duration::from_secs(5));
     }
 }

@@ -92,9 +92,13 @@ fn sections(text: &str) -> String {
     for paragraph in text.split("\n\n").filter(|text| !text.trim().is_empty()) {
         let (first, rest) = paragraph.split_once('\n').unwrap_or((paragraph, ""));
         let columns: Vec<_> = rest.lines().collect();
-        if let Some(statuses) = first.strip_prefix("EXIT STATUS, as of sg_persist") {
-            let statuses = format!("As of sg_persist{statuses}");
-            page += &format!(".SH EXIT STATUS\n{}{}", flow(&statuses), verbatim(&columns));
+        if let Some(statuses) = first.strip_prefix("EXIT STATUS, the same as for sg_persist") {
+            let statuses = format!("The same as for sg_persist{statuses}");
+            page += &format!(
+                ".SH EXIT STATUS\n{}{}",
+                flowed(&statuses),
+                verbatim(&columns)
+            );
         } else if first == "EXAMPLES" {
             page += &format!(".SH EXAMPLES\n{}", verbatim(&columns));
         } else if let Some(statuses) = paragraph.strip_prefix("Exit status ") {

@@ -1,98 +1,138 @@
-//! Bytes explained: which bytes, what they are, and each field by its name.
+//! `prhctl decode`: explains bytes, as a whole and field by field.
 //!
-//! What bytes mean as a whole is said by `scsi-pr`; the fields one by one are found by the layouts in
-//! here, so that bytes that are wrong are explained up to the place where they are.
+//! `scsi-pr` decodes the bytes as a whole. The fields come from [`layouts`], which also explain malformed
+//! bytes up to the fault.
 
-mod data;
 mod fields;
 mod hex;
-mod parameters;
-mod sense;
+mod layouts;
 
+use std::fmt::Display;
 use std::io::{self, Read};
 
-use clap::ValueEnum;
-use scsi_pr::{Cdb, CdbError, InServiceAction, OutServiceAction};
+use clap::{Args, ValueEnum};
+use scsi_pr::{
+    Capabilities, Cdb, FullStatus, Keys, OutServiceAction, PERSISTENT_RESERVE_IN,
+    PERSISTENT_RESERVE_OUT, ParameterList, ReservationData, Sense, Truncatable,
+};
 use thiserror::Error;
 
-use crate::chain::chain;
-use crate::cli::{self, Kind};
+use crate::error::{AdvisedError, error_chain};
 use crate::labels;
 pub(crate) use fields::Field;
-use fields::Fields;
+use fields::{Context, Item, Walker};
 
-/// Bytes of a CDB, and of the field for one in QEMU's protocol and in the kernel's.
-const CDB_LENGTH: usize = 10;
-const PADDED_CDB_LENGTH: usize = 16;
+pub(crate) const HELP: &str = "\
+Explain bytes field by field: a CDB, a parameter list, parameter data or sense data.
 
-/// What bytes are, and what they say.
+Nothing is sent. Each byte consists of two hexadecimal digits, with or without 0x.
+Blanks, commas and colons between bytes are optional. The bytes come from the command
+line, or from standard input if there are none or only '-'. prhctl recognizes CDBs of
+PERSISTENT RESERVE and sense data by their first byte; for everything else, use --as.
+It does not understand the offsets that xxd and hexdump print: use xxd -p.
+
+The meaning of a parameter list depends on the service action: append the list to its
+CDB, or use --service-action.";
+pub(crate) const EXAMPLES: &str = "\
+EXAMPLES
+  prhctl decode 5f 04 05 00 00 00 00 00 18 00
+  prhctl decode 70:00:05:00:00:00:00:0a:00:00:00:00:26:04
+  prhctl decode --as keys < answer.hex
+  prhctl decode --service-action register 0000000000000000 0000000000123abc 0000000001000000
+
+Exit status 0, or 1 if the bytes are malformed.";
+
+#[derive(Debug, Args)]
+pub(crate) struct DecodeArgs {
+    /// Bytes in hexadecimal [default: from standard input]
+    #[arg(value_name = "HEX", allow_hyphen_values = false)]
+    hex: Vec<String>,
+    /// Type of the bytes
+    #[arg(long = "as", value_name = "WHAT", value_enum)]
+    kind: Option<DataKind>,
+    /// Service action of a parameter list, by name or number
+    #[arg(long, value_name = "ACTION", value_parser = labels::parse_service_action)]
+    service_action: Option<OutServiceAction>,
+}
+
+/// A type of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DataKind {
+    /// Command descriptor block, optionally with its parameter list
+    Cdb,
+    /// Sense data
+    Sense,
+    /// Parameter list of PERSISTENT RESERVE OUT
+    Parameters,
+    /// Parameter data of READ KEYS
+    Keys,
+    /// Parameter data of READ RESERVATION
+    Reservation,
+    /// Parameter data of REPORT CAPABILITIES
+    Capabilities,
+    /// Parameter data of READ FULL STATUS
+    Status,
+}
+
+/// Returns the name of a type on the command line.
+pub(crate) fn kind_name(kind: DataKind) -> String {
+    let value = kind.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+/// Explained bytes.
 #[derive(Debug)]
 pub(crate) struct Explanation {
-    /// What they were taken for.
-    pub(crate) kind: Kind,
-    /// In one line, or what is wrong with them.
+    pub(crate) kind: DataKind,
+    /// The bytes in one line, or why they are malformed.
     pub(crate) summary: Result<String, String>,
-    /// Their fields, as far as they could be told apart.
+    /// The fields, up to the first incomplete one.
     pub(crate) fields: Vec<Field>,
 }
 
-/// Why bytes could not be explained.
 #[derive(Debug, Error)]
 pub(crate) enum DecodeError {
-    /// Standard input cannot be read.
     #[error("cannot read standard input")]
     Input(#[source] io::Error),
-    /// The text is not hexadecimal.
-    #[error("{0:?} is not bytes of two hexadecimal digits each")]
+    #[error("{0:?} is not a sequence of two-digit hexadecimal bytes")]
     Hex(String),
-    /// There is nothing.
     #[error("no bytes to explain")]
     Empty,
-    /// The bytes could be anything.
-    #[error("what these bytes are cannot be told from them")]
+    /// The bytes can have several types.
+    #[error("cannot determine what these bytes are")]
     Unknown,
-    /// A parameter list by itself does not say what it means.
-    #[error("a parameter list means different things with different service actions")]
+    #[error("the meaning of a parameter list depends on its service action")]
     NoServiceAction,
-    /// A service action is for parameter lists alone.
-    #[error("--service-action is for a parameter list, and not with --as {0}")]
+    #[error("--service-action is for parameter lists and cannot be used with --as {0}")]
     ServiceAction(String),
 }
 
-impl DecodeError {
-    /// What to do then.
-    pub(crate) fn advice(&self) -> Vec<String> {
+impl AdvisedError for DecodeError {
+    fn advice(&self) -> Vec<String> {
         match self {
             DecodeError::Unknown => {
-                let kinds: Vec<String> = Kind::value_variants().iter().map(name).collect();
-                vec![format!("Say it: --as {}.", kinds.join("|"))]
+                let kinds: Vec<_> = DataKind::value_variants()
+                    .iter()
+                    .map(|kind| kind_name(*kind))
+                    .collect();
+                vec![format!("Use --as {}.", kinds.join("|"))]
             }
             DecodeError::NoServiceAction => vec![
-                "Give the list behind its CDB, or name it: --service-action NAME, of".to_owned(),
-                OutServiceAction::ALL.map(labels::of_out).join(", "),
+                "Append the list to its CDB, or use --service-action NAME with one of".to_owned(),
+                OutServiceAction::ALL.map(labels::service_action).join(", "),
             ],
-            DecodeError::Hex(_) => vec!["Offsets are not understood: use xxd -p.".to_owned()],
+            DecodeError::Hex(_) => {
+                vec!["Offsets are not understood; dump the bytes with xxd -p.".to_owned()]
+            }
             _ => Vec::new(),
         }
     }
 }
 
-/// Its word on the command line.
-pub(crate) fn name(kind: &Kind) -> String {
-    let value = kind.to_possible_value();
-    value.map_or_else(String::new, |value| value.get_name().to_owned())
-}
-
-/// Explains the bytes given, or those on standard input.
-///
-/// # Errors
-///
-/// [`DecodeError`]: there are none, or nobody knows what they are.
-pub(crate) fn decode(given: &cli::Decode) -> Result<Explanation, DecodeError> {
-    // `-` is standard input, as with other programs.
-    let is_given = given.hex.iter().any(|word| word != "-");
-    let text = match is_given {
-        true => given.hex.join(" "),
+/// Explains the bytes on the command line, or those on standard input.
+pub(crate) fn run(args: &DecodeArgs) -> Result<Explanation, DecodeError> {
+    let text = match args.hex.iter().any(|word| word != "-") {
+        true => args.hex.join(" "),
         false => {
             let mut text = Vec::new();
             let read = io::stdin().read_to_end(&mut text);
@@ -100,116 +140,213 @@ pub(crate) fn decode(given: &cli::Decode) -> Result<Explanation, DecodeError> {
             String::from_utf8_lossy(&text).into_owned()
         }
     };
-    explain(&hex::parse(&text)?, given.kind, given.service_action)
+    explain(&hex::parse(&text)?, args.kind, args.service_action)
 }
 
-/// Explains `bytes` as what they are said to be, or what they must be.
-///
-/// # Errors
-///
-/// [`DecodeError`]: nobody knows what they are.
 fn explain(
     bytes: &[u8],
-    kind: Option<Kind>,
-    service_action: Option<OutServiceAction>,
+    kind: Option<DataKind>,
+    action: Option<OutServiceAction>,
 ) -> Result<Explanation, DecodeError> {
-    let kind = match (kind, service_action) {
-        (None | Some(Kind::Parameters), Some(_)) => Kind::Parameters,
-        (Some(kind), Some(_)) => return Err(DecodeError::ServiceAction(name(&kind))),
+    let kind = match (kind, action) {
+        (None | Some(DataKind::Parameters), Some(_)) => DataKind::Parameters,
+        (Some(kind), Some(_)) => return Err(DecodeError::ServiceAction(kind_name(kind))),
         (Some(kind), None) => kind,
-        (None, None) => guess(bytes).ok_or(DecodeError::Unknown)?,
+        (None, None) => detect(bytes).ok_or(DecodeError::Unknown)?,
     };
-    let mut fields = Fields::new(bytes, "");
-    let summary = match kind {
-        Kind::Cdb => cdb(bytes, &mut fields),
-        Kind::Sense => sense::explain(&mut fields, bytes),
-        Kind::Parameters => {
-            let action = service_action.ok_or(DecodeError::NoServiceAction)?;
-            parameters::explain(&mut fields, action, bytes)
+    let (summary, fields) = match kind {
+        DataKind::Cdb => cdb(bytes),
+        DataKind::Sense => sense(bytes),
+        DataKind::Parameters => {
+            let action = action.ok_or(DecodeError::NoServiceAction)?;
+            parameter_list(action, bytes, "")
         }
-        Kind::Keys => data::explain(&mut fields, InServiceAction::ReadKeys, bytes),
-        Kind::Reservation => data::explain(&mut fields, InServiceAction::ReadReservation, bytes),
-        Kind::Capabilities => {
-            data::explain(&mut fields, InServiceAction::ReportCapabilities, bytes)
+        DataKind::Keys => (summarize(Keys::decode(bytes)), data(bytes, layouts::KEYS)),
+        DataKind::Reservation => (
+            summarize(ReservationData::decode(bytes)),
+            data(bytes, layouts::RESERVATION),
+        ),
+        DataKind::Capabilities => (
+            summarize(Capabilities::decode(bytes)),
+            data(bytes, layouts::CAPABILITIES),
+        ),
+        DataKind::Status => {
+            let status = FullStatus::decode(bytes);
+            let malformed = status.as_ref().ok().and_then(malformed_transport_id);
+            let summary = malformed.map_or_else(|| summarize(status), Err);
+            (summary, data(bytes, layouts::FULL_STATUS))
         }
-        Kind::Status => data::explain(&mut fields, InServiceAction::ReadFullStatus, bytes),
     };
     Ok(Explanation {
         kind,
         summary,
-        fields: fields.into_fields(),
+        fields,
     })
 }
 
-/// What bytes can only be. Keys and generations can begin with any byte, so that a CDB has to be one
-/// in full: as long as one, or followed by just the parameter list that it announces.
-fn guess(bytes: &[u8]) -> Option<Kind> {
+/// Detects CDBs and sense data by their first byte. Because keys and generations can begin with any
+/// byte, a CDB must not be longer than a CDB and the parameter list that it announces.
+fn detect(bytes: &[u8]) -> Option<DataKind> {
     match bytes {
-        [0x5e | 0x5f, rest @ ..] => {
-            let length = rest.len().saturating_add(1);
-            let is_short = length <= CDB_LENGTH;
-            let is_padded = length == PADDED_CDB_LENGTH && padding(bytes).is_some();
-            let is_whole = is_short || is_padded || parameter_list(bytes).is_some();
-            is_whole.then_some(Kind::Cdb)
+        [PERSISTENT_RESERVE_IN | PERSISTENT_RESERVE_OUT, ..] => {
+            let is_complete = bytes.len() <= CDB_LENGTH
+                || after_padding(bytes).is_some_and(<[u8]>::is_empty)
+                || announced_list(bytes).is_some();
+            is_complete.then_some(DataKind::Cdb)
         }
-        [first, ..] if (0x70..=0x73).contains(&(first & 0x7f)) => Some(Kind::Sense),
+        [first, ..] if (0x70..=0x73).contains(&(first & 0x7f)) => Some(DataKind::Sense),
         _ => None,
     }
 }
 
-/// What follows the zeros behind a CDB in a field of 16 bytes.
-fn padding(bytes: &[u8]) -> Option<&[u8]> {
+/// Length of a CDB.
+const CDB_LENGTH: usize = 10;
+/// Length of the field for a CDB in QEMU's protocol and in the kernel.
+const PADDED_CDB_LENGTH: usize = 16;
+
+/// Returns the bytes after a CDB that is padded with zeros to 16 bytes.
+fn after_padding(bytes: &[u8]) -> Option<&[u8]> {
     let (field, rest) = bytes.split_at_checked(PADDED_CDB_LENGTH)?;
-    let zeros = field.get(CDB_LENGTH..)?;
-    zeros.iter().all(|byte| *byte == 0).then_some(rest)
+    let padding = field.get(CDB_LENGTH..)?;
+    padding.iter().all(|byte| *byte == 0).then_some(rest)
 }
 
-/// The service action and the parameter list behind a CDB that announces just that list.
-fn parameter_list(bytes: &[u8]) -> Option<(OutServiceAction, &[u8])> {
+/// Returns the service action and the parameter list of a CDB, if exactly the list that it announces
+/// follows it.
+fn announced_list(bytes: &[u8]) -> Option<(OutServiceAction, &[u8])> {
     let Ok(Cdb::Out(command)) = Cdb::decode(bytes) else {
         return None;
     };
     let announced = usize::try_from(command.parameter_list_length).ok()?;
-    [bytes.get(CDB_LENGTH..), padding(bytes)]
+    [bytes.get(CDB_LENGTH..), after_padding(bytes)]
         .into_iter()
         .flatten()
         .find(|list| !list.is_empty() && list.len() == announced)
         .map(|list| (command.service_action, list))
 }
 
-/// A CDB, and its parameter list if that is there.
-fn cdb(bytes: &[u8], fields: &mut Fields<'_>) -> Result<String, String> {
-    parameters::cdb_fields(fields);
-    let summary = match Cdb::decode(bytes) {
-        Err(CdbError::TooShort { .. }) if bytes.len() >= CDB_LENGTH => {
-            return said(Cdb::decode(bytes));
-        }
-        other => said(other)?,
+/// A summary or an error, and fields.
+type Explained = (Result<String, String>, Vec<Field>);
+
+/// Explains a CDB, and the parameter list that follows it.
+fn cdb(bytes: &[u8]) -> Explained {
+    let action = bytes.get(1).map(|byte| byte & 0x1f);
+    let context = Context {
+        action: action.and_then(OutServiceAction::from_code),
+        ..Context::default()
     };
-    if let Some((action, list)) = parameter_list(bytes) {
-        let mut list_fields = Fields::new(list, "list ");
-        let said = parameters::explain(&mut list_fields, action, list);
-        fields.append(list_fields);
-        return said.map(|said| format!("{summary}; {said}"));
+    let layout = match bytes.first() {
+        Some(&PERSISTENT_RESERVE_IN) => layouts::CDB_IN,
+        Some(&PERSISTENT_RESERVE_OUT) => layouts::CDB_OUT,
+        _ => layouts::CDB_OTHER,
+    };
+    let mut fields = walk(bytes, "", context, layout);
+    let summary = match summarize(Cdb::decode(bytes)) {
+        Ok(summary) => summary,
+        error => return (error, fields),
+    };
+    if let Some((action, list)) = announced_list(bytes) {
+        let (list_summary, list_fields) = parameter_list(action, list, "list ");
+        fields.extend(list_fields);
+        return (
+            list_summary.map(|list| format!("{summary}; {list}")),
+            fields,
+        );
     }
-    match bytes.get(CDB_LENGTH..).unwrap_or_default() {
-        [] => Ok(summary),
-        _ if padding(bytes).is_some_and(<[u8]>::is_empty) => Ok(summary),
-        rest => Err(format!(
-            "{summary}; what is behind it, {} bytes, is neither padding to 16 bytes nor the \
-             parameter list that it announces",
-            rest.len()
-        )),
+    let rest = bytes.get(CDB_LENGTH..).unwrap_or_default();
+    if rest.is_empty() || after_padding(bytes).is_some_and(<[u8]>::is_empty) {
+        return (Ok(summary), fields);
     }
+    let length = rest.len();
+    let error = format!(
+        "{summary}; the {length} bytes after it are neither padding to 16 bytes nor the parameter list \
+         that it announces"
+    );
+    (Err(error), fields)
 }
 
-/// A value in its own words, or what is wrong, with its causes.
-fn said<T: std::fmt::Display, E: std::error::Error + 'static>(
+/// Explains the parameter list of a service action. `prefix` precedes each position.
+fn parameter_list(action: OutServiceAction, bytes: &[u8], prefix: &'static str) -> Explained {
+    let layout = match action {
+        OutServiceAction::RegisterAndMove => layouts::MOVE_LIST,
+        _ => layouts::BASIC_LIST,
+    };
+    let context = Context {
+        action: Some(action),
+        ..Context::default()
+    };
+    let fields = walk(bytes, prefix, context, layout);
+    (summarize(ParameterList::decode(action, bytes)), fields)
+}
+
+fn walk(bytes: &[u8], prefix: &'static str, context: Context, layout: &[Item]) -> Vec<Field> {
+    let mut walker = Walker::new(bytes, prefix, context);
+    // The summary reports that the bytes end too early.
+    let _ = walker.walk(layout);
+    walker.into_fields()
+}
+
+fn data(bytes: &[u8], layout: &[Item]) -> Vec<Field> {
+    walk(bytes, "", Context::default(), layout)
+}
+
+/// Returns the error of the first registration whose TransportID is malformed.
+fn malformed_transport_id(status: &Truncatable<FullStatus>) -> Option<String> {
+    let mut descriptors = status.value.descriptors.iter();
+    descriptors.find_map(|descriptor| {
+        let error = descriptor.transport_id.as_ref().err()?.error();
+        let key = descriptor.key;
+        Some(format!(
+            "TransportID of the registration with key {key}: {error}"
+        ))
+    })
+}
+
+/// Explains sense data. They can end anywhere: after the additional length, or where a host adapter
+/// truncated them.
+fn sense(bytes: &[u8]) -> Explained {
+    /// Number of bytes up to and including ADDITIONAL SENSE LENGTH in both formats.
+    const HEADER_LENGTH: usize = 8;
+    let decoded = Sense::decode(bytes);
+    let context = Context {
+        sense: decoded.ok(),
+        ..Context::default()
+    };
+    let mut walker = Walker::new(bytes, "", context);
+    if let Some(additional) = bytes.get(HEADER_LENGTH - 1) {
+        walker.end_at(HEADER_LENGTH + usize::from(*additional));
+    }
+    let has_descriptors = matches!(bytes.first().map(|first| first & 0x7f), Some(0x72 | 0x73));
+    // The second number is the offset after the additional sense code qualifier.
+    let (layout, code_end) = match has_descriptors {
+        true => (layouts::DESCRIPTOR_SENSE, 4),
+        false => (layouts::FIXED_SENSE, 14),
+    };
+    let is_complete = walker.walk(layout).is_some();
+    let (at, left) = (walker.at(), walker.left());
+    let has_code = at.saturating_add(left) >= code_end;
+    walker.end_at(bytes.len());
+    let _ = walker.walk(&[Item::Rest]);
+    let summary = match decoded {
+        Ok(_) if has_descriptors && !is_complete && at >= HEADER_LENGTH => {
+            let last = bytes.len().saturating_sub(1);
+            Err(format!(
+                "the last descriptor is truncated after byte {last}"
+            ))
+        }
+        Ok(sense) if !has_code => Ok(format!("{}, without an additional sense code", sense.key)),
+        sense => summarize(sense),
+    };
+    (summary, walker.into_fields())
+}
+
+/// Returns the text of a decoded value, or the error and its sources.
+fn summarize<T: Display, E: std::error::Error + 'static>(
     value: Result<T, E>,
 ) -> Result<String, String> {
     value
         .map(|value| value.to_string())
-        .map_err(|error| chain(&error))
+        .map_err(|error| error_chain(&error))
 }
 
 #[cfg(test)]

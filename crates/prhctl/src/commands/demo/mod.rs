@@ -1,93 +1,172 @@
-//! `demo`: two nodes, one disk, and a failover, played through the real helper.
+//! `prhctl demo`: a failover of two nodes that share a disk, through the real helper.
 //!
-//! The disk is a soft LUN in a temporary folder, the helper is started for the occasion, and each node is a
-//! connection to it with a port of the disk open, as its virtual machine would have. Everything is
-//! removed at the end, also if something goes wrong or a signal ends it.
+//! The disk is a soft LUN in a temporary directory. Each node is a connection to a helper that the
+//! demonstration starts, with a port of the disk open, like a virtual machine. Everything is removed at
+//! the end, also after an error or a signal.
 
-mod helper;
-mod play;
-mod remains;
-mod script;
-mod stage;
+mod cleanup;
+mod helper_binary;
+mod runner;
+mod scenario;
+mod setup;
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitStatus;
 
-use crate::error::Error;
+use clap::{Args, ValueHint};
+use pr_helper_protocol::client::ClientError;
+use soft_lun::store::StoreError;
+use thiserror::Error;
 
-pub(crate) use helper::HelperError;
-pub(crate) use play::{Played, Reply, Scene, names};
-pub(crate) use script::Node;
-pub(crate) use stage::StageError;
+use crate::error::AdvisedError;
+use cleanup::CleanupGuard;
+use setup::DemoSetup;
 
-/// Who plays, and on what.
-#[derive(Clone, Debug)]
-pub(crate) struct Cast {
-    /// The helper's program.
+pub(crate) use runner::{LunState, NodeResponse, StepResult, node_names};
+pub(crate) use scenario::Node;
+
+pub(crate) const HELP: &str = "\
+Run a failover of two nodes through the helper, without hardware or root access.
+
+prhctl creates a soft LUN with two ports in a temporary directory, starts the real
+helper on a socket there, and has two nodes act like cluster software: both register,
+one reserves, the other is rejected, the holder fails, the survivor preempts it, and
+the fenced node finds its key removed and its writes rejected. Each step shows the
+command, the response, and the registrations and the reservation afterwards. At the
+end, or after a signal, prhctl removes everything.
+
+prhctl uses the helper binary in its own directory. Under 'cargo run', it builds the
+helper first. Use --helper only with this project's helper, because others do not
+support soft LUNs.
+
+The temporary directory is created in TMPDIR, or in /tmp if the path of TMPDIR is too
+long for a socket.";
+pub(crate) const EXAMPLES: &str = "\
+EXAMPLES
+  prhctl demo
+  cargo run --release --bin prhctl -- demo
+  prhctl demo --helper target/release/qemu-pr-helper
+
+Exit status 0 if every response matched the standard, 1 otherwise; 128 plus the signal
+number after a signal.";
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Helper binary [default: the one next to prhctl]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::ExecutablePath)]
+    helper: Option<PathBuf>,
+}
+
+/// The helper and the disk of a demonstration.
+#[derive(Debug)]
+pub(crate) struct DemoInfo {
     pub(crate) helper: PathBuf,
-    /// The helper's process.
-    pub(crate) process: u32,
-    /// The soft LUN's folder, which goes at the end.
+    pub(crate) helper_pid: u32,
+    /// The directory of the soft LUN.
     pub(crate) lun: PathBuf,
 }
 
-/// What was played.
+/// A demonstration that has ended.
 #[derive(Debug)]
 pub(crate) struct Demonstration {
-    /// Who has played.
-    pub(crate) cast: Cast,
-    /// The steps, up to the first that was not answered as it should be.
-    pub(crate) steps: Vec<Played>,
-    /// What has broken it off, or was left of it.
-    pub(crate) trouble: Option<Error>,
+    pub(crate) info: DemoInfo,
+    /// The steps, up to the first one with a mismatch.
+    pub(crate) steps: Vec<StepResult>,
+    /// The error that aborted the demonstration or its cleanup.
+    pub(crate) error: Option<DemoError>,
 }
 
 impl Demonstration {
-    /// Whether every step was answered as the standard says, and nothing is left.
-    pub(crate) fn is_as_it_should_be(&self) -> bool {
-        self.trouble.is_none()
-            && self.steps.len() == script::SCRIPT.len()
-            && self.steps.iter().all(|step| step.faults.is_empty())
+    /// Returns whether every step matched the standard and everything was removed.
+    pub(crate) fn passed(&self) -> bool {
+        self.error.is_none()
+            && self.steps.len() == scenario::STEPS.len()
+            && self.steps.iter().all(|step| step.mismatches.is_empty())
     }
 }
 
-/// Something to be shown at once.
+/// Progress of a demonstration.
 #[derive(Debug)]
-pub(crate) enum Event<'a> {
-    /// It begins.
-    Begun(&'a Cast),
-    /// A step was played, the first, the second, …
-    Played(usize, &'a Played),
+pub(crate) enum DemoEvent<'a> {
+    Started(&'a DemoInfo),
+    /// The number of a step, from 1, and its result.
+    Completed(usize, &'a StepResult),
 }
 
-/// Plays the whole of it with the helper at `chosen`, or with our own, and has each part shown as soon as
-/// it is there.
-///
-/// # Errors
-///
-/// That the stage cannot be set. What a device should not have answered is no error here.
-pub(crate) fn demo(
-    chosen: Option<&Path>,
-    show: impl Fn(Event<'_>),
-) -> Result<Demonstration, Error> {
-    // Before there is anything that would be left.
-    let remains = remains::Remains::watched().map_err(StageError::Signals)?;
-    let program = helper::find(chosen, remains.mask())?;
-    let mut stage = stage::Stage::set(&program, &remains)?;
-    let cast = Cast {
-        helper: program,
-        process: stage.process(),
-        lun: stage.lun().path().to_owned(),
+/// Why a demonstration could not be run.
+#[derive(Debug, Error)]
+pub(crate) enum DemoError {
+    #[error("{}: helper binary not found", .0.display())]
+    HelperNotFound(PathBuf),
+    #[error("cannot run cargo to build the helper")]
+    Cargo(#[source] io::Error),
+    #[error("cargo failed to build the helper: {0}")]
+    Build(ExitStatus),
+    #[error("cargo did not report the path of the helper binary")]
+    NoBuildPath,
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
+    #[error("cannot create a temporary directory in {}", parent.display())]
+    TempDir { parent: PathBuf, source: io::Error },
+    #[error("cannot create or open {}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Lun(#[from] StoreError),
+    #[error("cannot start {}", binary.display())]
+    Start { binary: PathBuf, source: io::Error },
+    #[error("the helper exited ({status}): {}", stderr.trim_end())]
+    Exited { status: ExitStatus, stderr: String },
+    #[error("the helper did not {0} within 20 seconds")]
+    Timeout(&'static str),
+    #[error("cannot send a command to the helper")]
+    Send(#[source] ClientError),
+    #[error("cannot stop the helper")]
+    Stop(#[source] io::Error),
+    #[error("{} was not removed", .0.display())]
+    NotRemoved(PathBuf),
+}
+
+impl AdvisedError for DemoError {
+    fn advice(&self) -> Vec<String> {
+        let line = match self {
+            DemoError::HelperNotFound(_) => {
+                "Name the helper binary with --helper, or build it next to prhctl: cargo build \
+                 --release --workspace."
+            }
+            DemoError::TempDir { .. } => {
+                "Use another directory for temporary files: TMPDIR=PATH prhctl demo."
+            }
+            DemoError::Exited { stderr, .. } if stderr.contains("soft-luns") => {
+                "Use this project's helper; other helpers do not support soft LUNs."
+            }
+            _ => return Vec::new(),
+        };
+        vec![line.to_owned()]
+    }
+}
+
+/// Runs the demonstration, and calls `notify` after its start and each step. A response that does not
+/// match the standard is part of the result, not an error.
+pub(crate) fn run(
+    args: &DemoArgs,
+    notify: impl Fn(DemoEvent<'_>),
+) -> Result<Demonstration, DemoError> {
+    // Install the guard before anything is created.
+    let guard = CleanupGuard::install().map_err(DemoError::Signals)?;
+    let helper = helper_binary::find(args.helper.as_deref(), guard.signal_mask())?;
+    let mut setup = DemoSetup::create(&helper, &guard)?;
+    let info = DemoInfo {
+        helper,
+        helper_pid: setup.helper_pid(),
+        lun: setup.lun().path().to_owned(),
     };
-    show(Event::Begun(&cast));
-    let mut steps: Vec<Played> = Vec::new();
-    let played = play::play(&mut stage, &script::SCRIPT, |step| {
-        show(Event::Played(steps.len() + 1, &step));
+    notify(DemoEvent::Started(&info));
+    let mut steps: Vec<StepResult> = Vec::new();
+    let result = runner::run(&mut setup, &scenario::STEPS, |step| {
+        notify(DemoEvent::Completed(steps.len() + 1, &step));
         steps.push(step);
     });
-    let trouble = played.and_then(|()| stage.clear()).err();
-    Ok(Demonstration {
-        cast,
-        steps,
-        trouble: trouble.map(Error::Stage),
-    })
+    let error = result.and_then(|()| setup.teardown()).err();
+    Ok(Demonstration { info, steps, error })
 }

@@ -1,6 +1,6 @@
-//! `prhctl lun`: made, listed, shown, and what is wrong said.
+//! `prhctl lun create`, `list` and `show`.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a test fails if a precondition does")]
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,65 +10,66 @@ use serde_json::{Value, json};
 use soft_lun::store::Lun;
 use tempfile::TempDir;
 
-struct Said {
+struct Run {
     status: Option<i32>,
-    out: String,
-    err: String,
+    stdout: String,
+    stderr: String,
 }
 
-struct Play(TempDir);
+/// A directory in which prhctl runs.
+struct Fixture(TempDir);
 
-impl Play {
+impl Fixture {
     fn new() -> Self {
-        Play(tempfile::tempdir().unwrap())
+        Fixture(tempfile::tempdir().unwrap())
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)
     }
 
-    /// Runs `prhctl` in the folder.
-    fn run(&self, arguments: &[&str]) -> Said {
+    /// Runs prhctl in the directory.
+    fn run(&self, arguments: &[&str]) -> Run {
         let output = Command::new(env!("CARGO_BIN_EXE_prhctl"))
             .current_dir(self.0.path())
             .args(arguments)
             .output()
             .unwrap();
-        Said {
+        Run {
             status: output.status.code(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
         }
     }
 
     #[track_caller]
-    fn good(&self, arguments: &[&str]) -> String {
-        let said = self.run(arguments);
+    fn success(&self, arguments: &[&str]) -> String {
+        let run = self.run(arguments);
         assert_eq!(
-            (said.status, said.err.as_str()),
+            (run.status, run.stderr.as_str()),
             (Some(0), ""),
             "{}",
-            said.out
+            run.stdout
         );
-        said.out
+        run.stdout
     }
 
     #[track_caller]
     fn document(&self, arguments: &[&str]) -> Value {
-        serde_json::from_str(&self.good(arguments)).unwrap()
+        serde_json::from_str(&self.success(arguments)).unwrap()
     }
 
     #[track_caller]
-    fn fails(&self, arguments: &[&str], words: &[&str]) {
-        let said = self.run(arguments);
-        assert_eq!((said.status, said.out.as_str()), (Some(1), ""));
-        for words in words {
-            assert!(said.err.contains(words), "{words}: {}", said.err);
+    fn failure(&self, arguments: &[&str], fragments: &[&str]) {
+        let run = self.run(arguments);
+        assert_eq!((run.status, run.stdout.as_str()), (Some(1), ""));
+        for fragment in fragments {
+            assert!(run.stderr.contains(fragment), "{fragment}: {}", run.stderr);
         }
     }
 }
 
-/// Sends REGISTER AND IGNORE EXISTING KEY, or RESERVE.
+/// Sends a PERSISTENT RESERVE OUT, which must succeed.
 fn send(lun: &Lun, port: &str, service_action: u8, kind: u8, key: u64, action_key: u64) {
     let mut list = [key.to_be_bytes(), action_key.to_be_bytes()].concat();
     list.resize(24, 0);
@@ -81,9 +82,9 @@ fn send(lun: &Lun, port: &str, service_action: u8, kind: u8, key: u64, action_ke
 }
 
 #[test]
-fn a_new_one_has_two_ports_and_nothing_else() {
-    let play = Play::new();
-    let lun = play.document(&["--json", "lun", "create", "quorum"]);
+fn new_lun_has_two_unregistered_ports() {
+    let fixture = Fixture::new();
+    let lun = fixture.document(&["--json", "lun", "create", "quorum"]);
     assert!(
         lun["identity"].as_str().unwrap().starts_with("naa.3"),
         "{lun}"
@@ -106,14 +107,14 @@ fn a_new_one_has_two_ports_and_nothing_else() {
         (&lun["reservation"], &lun["generation"]),
         (&Value::Null, &json!(0))
     );
-    assert!(play.path("quorum/ports/node1").is_file());
-    assert_eq!(play.document(&["--json", "lun", "show", "quorum"]), lun);
+    assert!(fixture.path("quorum/ports/node1").is_file());
+    assert_eq!(fixture.document(&["--json", "lun", "show", "quorum"]), lun);
 }
 
 #[test]
-fn ports_and_support_are_as_they_are_given() {
-    let play = Play::new();
-    let lun = play.document(&[
+fn create_uses_given_ports_and_features() {
+    let fixture = Fixture::new();
+    let lun = fixture.document(&[
         "--json",
         "lun",
         "create",
@@ -147,12 +148,12 @@ fn ports_and_support_are_as_they_are_given() {
 }
 
 #[test]
-fn what_is_registered_and_reserved_is_shown() {
-    let play = Play::new();
-    play.good(&[
+fn show_prints_registrations_and_reservation() {
+    let fixture = Fixture::new();
+    fixture.success(&[
         "lun", "create", "quorum", "--port", "node1", "--port", "node2", "--port", "other",
     ]);
-    let lun = Lun::open(&play.path("quorum")).unwrap();
+    let lun = Lun::open(&fixture.path("quorum")).unwrap();
     send(&lun, "node1", 6, 0, 0, 0x1001);
     send(&lun, "node2", 6, 0, 0, 0x1002);
     send(&lun, "node1", 1, 6, 0x1001, 0);
@@ -163,93 +164,96 @@ fn what_is_registered_and_reserved_is_shown() {
         "quorum: soft LUN {identity}
   reservation    Exclusive Access - Registrants Only, held by node2
   generation     0x3
-  registrations  do not outlast a loss of power
+  registrations  do not persist through a power loss
   supports       APTPL SPEC_I_PT ALL_TG_PT we ea we-ro ea-ro we-ar ea-ar
 
-  PORT   KEY     HOLDER  MAY          TOLD NEXT                TARGET PORT  INITIATOR PORT
-  node1  -       -       nothing      registrations-preempted  1            sas,3000000000000001
+  PORT   KEY     HOLDER  ACCESS       UNIT ATTENTIONS          TARGET PORT  INITIATOR PORT
+  node1  -       -       none         registrations-preempted  1            sas,3000000000000001
   node2  0x1002  yes     read, write  -                        1            sas,3000000000000002
-  other  -       -       nothing      -                        1            sas,3000000000000003
+  other  -       -       none         -                        1            sas,3000000000000003
 "
     );
-    assert_eq!(play.good(&["lun", "show", "quorum"]), expected);
-    let list = play.good(&["lun", "list", "."]);
+    assert_eq!(fixture.success(&["lun", "show", "quorum"]), expected);
+    let list = fixture.success(&["lun", "list", "."]);
     let expected = " NAME    REGISTERED    RESERVATION
  quorum  1 of 3 ports  Exclusive Access - Registrants Only, held by node2
 ";
     assert_eq!(list, expected);
-    let coloured = play.good(&["--color", "always", "lun", "show", "quorum"]);
-    assert!(coloured.contains('\u{1b}'));
+    let colored = fixture.success(&["--color", "always", "lun", "show", "quorum"]);
+    assert!(colored.contains('\u{1b}'));
 }
 
 #[test]
-fn one_that_is_damaged_does_not_hide_the_others() {
-    let play = Play::new();
-    assert_eq!(play.good(&["lun", "list", "."]), "no soft LUNs\n");
-    play.good(&["lun", "create", "a"]);
-    play.good(&["lun", "create", "b"]);
-    fs::write(play.path("a/state.json"), "{}").unwrap();
-    let list = play.good(&["lun", "list", "."]);
+fn damaged_lun_does_not_hide_others() {
+    let fixture = Fixture::new();
+    assert_eq!(fixture.success(&["lun", "list", "."]), "no soft LUNs\n");
+    fixture.success(&["lun", "create", "a"]);
+    fixture.success(&["lun", "create", "b"]);
+    fs::write(fixture.path("a/state.json"), "{}").unwrap();
+    let list = fixture.success(&["lun", "list", "."]);
     assert!(list.contains("a/state.json is corrupt"), "{list}");
     assert!(list.contains("0 of 2 ports"), "{list}");
-    let listed = play.document(&["--json", "lun", "list", "."]);
+    let listed = fixture.document(&["--json", "lun", "list", "."]);
     assert_eq!(listed["luns"][0]["lun"], Value::Null);
     assert_eq!(listed["luns"][1]["problem"], Value::Null);
     assert_eq!(listed["luns"][1]["lun"]["path"], "./b");
 }
 
 #[test]
-fn errors_name_the_file_and_say_what_to_do() {
-    let play = Play::new();
-    play.good(&["lun", "create", "a"]);
-    play.fails(
+fn errors_name_file_and_remedy() {
+    let fixture = Fixture::new();
+    fixture.success(&["lun", "create", "a"]);
+    fixture.failure(
         &["lun", "create", "a"],
         &["a already exists", "'prhctl lun show'"],
     );
-    play.fails(
+    fixture.failure(
         &["lun", "create", ".b"],
         &[".b is not a valid soft LUN name"],
     );
-    play.fails(
+    fixture.failure(
         &["lun", "create", "no/b"],
         &["cannot open no: No such file"],
     );
-    let twice = play.run(&["lun", "create", "b", "--port", "x", "--port", "x"]);
+    let twice = fixture.run(&["lun", "create", "b", "--port", "x", "--port", "x"]);
     assert_eq!(
-        (twice.status, twice.err.as_str()),
+        (twice.status, twice.stderr.as_str()),
         (
             Some(1),
             "prhctl: b: invalid soft LUN configuration: two ports are named x\n"
         )
     );
-    play.fails(&["lun", "create", "b", "--types", "2"], &["not a type"]);
-    play.fails(&["lun", "show", "b"], &["cannot open b", "No such file"]);
-    play.fails(
+    fixture.failure(
+        &["lun", "create", "b", "--types", "2"],
+        &["not a reservation type"],
+    );
+    fixture.failure(&["lun", "show", "b"], &["cannot open b", "No such file"]);
+    fixture.failure(
         &["lun", "show", "."],
         &[". is not a soft LUN: it has no lun.json", "lun list"],
     );
-    play.fails(&["lun", "list", "b"], &["cannot open b"]);
-    let said = play.run(&["lun", "list", "a"]);
+    fixture.failure(&["lun", "list", "b"], &["cannot open b"]);
+    let run = fixture.run(&["lun", "list", "a"]);
     assert_eq!(
-        (said.status, said.out.as_str(), said.err.as_str()),
+        (run.status, run.stdout.as_str(), run.stderr.as_str()),
         (
             Some(0),
             "no soft LUNs\n",
-            "prhctl: a is itself a soft LUN: 'prhctl lun show' shows it\n"
+            "prhctl: a is itself a soft LUN; use 'prhctl lun show'\n"
         )
     );
-    fs::write(play.path("a/state.json"), "{\n\"format\": 1}").unwrap();
-    play.fails(
+    fs::write(fixture.path("a/state.json"), "{\n\"format\": 1}").unwrap();
+    fixture.failure(
         &["lun", "show", "a"],
         &[
             "a/state.json is corrupt",
             "at line 2",
-            "remove the soft LUN's folder",
+            "remove the soft LUN's directory",
         ],
     );
-    let said = play.run(&["--json", "lun", "show", "a"]);
-    assert_eq!(said.status, Some(1));
-    let document: Value = serde_json::from_str(&said.out).unwrap();
+    let run = fixture.run(&["--json", "lun", "show", "a"]);
+    assert_eq!(run.status, Some(1));
+    let document: Value = serde_json::from_str(&run.stdout).unwrap();
     assert_eq!(document["error"]["exit_status"], 1);
     let message = document["error"]["message"].as_str().unwrap();
     assert!(message.starts_with("a/state.json is corrupt"), "{message}");
@@ -257,15 +261,15 @@ fn errors_name_the_file_and_say_what_to_do() {
 
 #[test]
 fn forged_error_text_is_escaped() {
-    let play = Play::new();
-    fs::create_dir(play.path("luns")).unwrap();
-    play.good(&["lun", "create", "luns/lun"]);
+    let fixture = Fixture::new();
+    fs::create_dir(fixture.path("luns")).unwrap();
+    fixture.success(&["lun", "create", "luns/lun"]);
     // The error text repeats the name of a field that is unknown.
     let forged = r#"{"x\nlun2  2 of 2 ports \u001b[2J\u009b\r": 1}"#;
-    fs::write(play.path("luns/lun/state.json"), forged).unwrap();
+    fs::write(fixture.path("luns/lun/state.json"), forged).unwrap();
     let escaped = r"x\nlun2  2 of 2 ports \u{1b}[2J\u{9b}\r";
-    let list = play.good(&["lun", "list", "luns"]);
-    let show = play.run(&["lun", "show", "luns/lun"]).err;
+    let list = fixture.success(&["lun", "list", "luns"]);
+    let show = fixture.run(&["lun", "show", "luns/lun"]).stderr;
     for text in [list, show] {
         assert!(text.contains(escaped), "{text:?}");
         let is_clean = |line: &str| !line.contains(char::is_control);

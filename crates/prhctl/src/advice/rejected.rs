@@ -1,0 +1,176 @@
+//! Advice for a response with a status other than GOOD.
+
+use scsi_pr::{
+    AdditionalSense, Cdb, InServiceAction, OutServiceAction, ParameterList, Sense, SenseKey, Status,
+};
+
+use super::{MAY_HAVE_BEEN_EXECUTED, conflict, is_special_file};
+use crate::error::Rejection;
+
+/// Returns the advice for a rejected command.
+pub(super) fn advice(rejection: &Rejection) -> Vec<String> {
+    let command = rejection.command;
+    let lines: Vec<&str> = match (rejection.status, &rejection.sense) {
+        (Status::RESERVATION_CONFLICT, _) => return conflict::advice(rejection),
+        (Status::BUSY | Status::TASK_SET_FULL, _) => busy(command),
+        (Status::TASK_ABORTED, _) if is_change(command) => vec![MAY_HAVE_BEEN_EXECUTED],
+        (Status::CHECK_CONDITION, Some(sense)) => check_condition(rejection, sense),
+        (Status::CHECK_CONDITION, None) => {
+            let device = rejection.device.display();
+            return vec![format!(
+                "Check the kernel's log for messages about {device}: dmesg."
+            )];
+        }
+        _ => Vec::new(),
+    };
+    lines.into_iter().map(str::to_owned).collect()
+}
+
+const fn is_change(command: Cdb) -> bool {
+    matches!(command, Cdb::Out(_))
+}
+
+/// Helpers report BUSY also for a command that the host adapter or the driver gave up, which may have
+/// reached the device.
+fn busy(command: Cdb) -> Vec<&'static str> {
+    const CAUSE: &str = "The device or the helper is overloaded, or the kernel could not pass the device \
+                         to the helper; check the helper's log.";
+    match is_change(command) {
+        false => vec!["prhctl retried for a second.", CAUSE],
+        true => vec![
+            "prhctl did not retry, because BUSY can also mean that the command was interrupted.",
+            MAY_HAVE_BEEN_EXECUTED,
+            CAUSE,
+        ],
+    }
+}
+
+fn check_condition(rejection: &Rejection, sense: &Sense) -> Vec<&'static str> {
+    let line = match sense.key {
+        SenseKey::AbortedCommand => return aborted(rejection, sense.code),
+        SenseKey::IllegalRequest => illegal_request(rejection, sense.code),
+        SenseKey::UnitAttention => Some(unit_attention(sense.code)),
+        SenseKey::HardwareError
+            if sense.code == AdditionalSense::INTERNAL_TARGET_FAILURE
+                && !is_special_file(&rejection.device) =>
+        {
+            Some("The files of the soft LUN are unusable; check the helper's log.")
+        }
+        SenseKey::NotReady => Some("The device may become ready; try again later."),
+        _ => None,
+    };
+    line.into_iter().collect()
+}
+
+/// The helper, the kernel or the device aborted the command.
+fn aborted(rejection: &Rejection, code: AdditionalSense) -> Vec<&'static str> {
+    let is_terminated = code == AdditionalSense::IO_PROCESS_TERMINATED;
+    if is_terminated && !is_special_file(&rejection.device) {
+        return vec![
+            "This is not a SCSI device but a file, or a port of a soft LUN in a directory that the \
+             helper was not started with (--soft-luns).",
+        ];
+    }
+    let mut lines = Vec::new();
+    if is_terminated {
+        lines.push(
+            "The device does not accept SCSI commands (lsblk -S lists those that do), the helper has \
+             lost the privilege to send them, or the command was interrupted; check the helper's log.",
+        );
+    }
+    if is_change(rejection.command) {
+        lines.push(MAY_HAVE_BEEN_EXECUTED);
+    }
+    lines
+}
+
+/// The device does not support the command, or not with these fields.
+fn illegal_request(rejection: &Rejection, code: AdditionalSense) -> Option<&'static str> {
+    match code {
+        AdditionalSense::INVALID_COMMAND_OPERATION_CODE => {
+            Some(match is_change(rejection.command) {
+                false => {
+                    "The device does not support persistent reservations, or it is a multipath map (or on \
+                 top of one), which this project's helper rejects. Query one of the paths of the map \
+                 (lsblk -s, multipath -ll)."
+                }
+                true => {
+                    "The device does not support persistent reservations, or it is a multipath map (or on \
+                 top of one), which this project's helper rejects. A change through one path of the \
+                 map does not cover the others; use mpathpersist on the map."
+                }
+            })
+        }
+        AdditionalSense::INVALID_RELEASE_OF_PERSISTENT_RESERVATION => {
+            Some("The type is not that of the reservation; use 'prhctl reservation' to see it.")
+        }
+        AdditionalSense::INVALID_FIELD_IN_CDB => Some(invalid_field(rejection.command)),
+        AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST if preempts_zero(rejection) => Some(
+            "Victim key 0 is valid only if the reservation's type is an \"all registrants\" type; \
+             otherwise name the victim's key ('prhctl keys').",
+        ),
+        AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST => Some(
+            "The device does not accept one of the options, a key or a TransportID; use 'prhctl \
+             capabilities' to see what it supports.",
+        ),
+        _ => None,
+    }
+}
+
+/// The CDB contains a field that the device does not support.
+fn invalid_field(command: Cdb) -> &'static str {
+    match command {
+        Cdb::In(command) => match command.service_action {
+            InServiceAction::ReadFullStatus => {
+                "The device does not support READ FULL STATUS; use 'prhctl keys' and 'prhctl \
+                 reservation'."
+            }
+            InServiceAction::ReportCapabilities => {
+                "The device does not support REPORT CAPABILITIES, so its features are unknown."
+            }
+            _ => "The device does not support this service action.",
+        },
+        Cdb::Out(command) => match command.service_action {
+            OutServiceAction::RegisterAndMove => {
+                "There is no reservation to move (see 'prhctl reservation'), or the device does not \
+                 support REGISTER AND MOVE."
+            }
+            _ => {
+                "The device does not support this service action or type; use 'prhctl capabilities' \
+                 to see what it supports."
+            }
+        },
+    }
+}
+
+/// Returns whether the command is a PREEMPT of key 0.
+fn preempts_zero(rejection: &Rejection) -> bool {
+    use OutServiceAction::{Preempt, PreemptAndAbort};
+    let is_preempt = matches!(
+        rejection.command,
+        Cdb::Out(command) if matches!(command.service_action, Preempt | PreemptAndAbort)
+    );
+    is_preempt
+        && matches!(
+            &rejection.parameter_list,
+            Some(ParameterList::Basic(list)) if list.service_action_reservation_key.is_zero()
+        )
+}
+
+const fn unit_attention(code: AdditionalSense) -> &'static str {
+    match code {
+        AdditionalSense::RESERVATIONS_PREEMPTED | AdditionalSense::REGISTRATIONS_PREEMPTED => {
+            "The command was not executed. This port's registration was removed: the node was fenced, \
+             or all registrations were cleared. Do not register again until the cluster permits it. \
+             Use 'prhctl status' to see the registrations."
+        }
+        AdditionalSense::RESERVATIONS_RELEASED => {
+            "The command was not executed. The holder has released the reservation; registrations are \
+             unchanged. Check 'prhctl status', and run the command again if it is still needed."
+        }
+        _ => {
+            "The command was not executed. Reservations may have been changed by another host. Check \
+             'prhctl status', and run the command again if it is still needed."
+        }
+    }
+}

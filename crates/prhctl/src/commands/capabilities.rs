@@ -1,0 +1,40 @@
+//! `prhctl capabilities`: REPORT CAPABILITIES.
+
+use std::path::Path;
+
+use pr_helper_protocol::Direction;
+use scsi_pr::{Capabilities, InServiceAction};
+
+use super::DeviceArgs;
+use crate::console::Console;
+use crate::error::{Error, Failure};
+use crate::helper::{DeviceResult, HelperConnection};
+
+pub(crate) const HELP: &str = query_help!(
+    "\
+Show what the device supports (PERSISTENT RESERVE IN, REPORT CAPABILITIES).
+
+Prints which reservation types the device supports, whether it can register other
+initiator ports or all target ports with one command, and whether it can keep
+registrations through a power loss (APTPL). These are the device's own statements."
+);
+pub(crate) const EXAMPLES: &str = "\
+EXAMPLES
+  prhctl capabilities /dev/sdb
+
+Exit status 0, or one that 'prhctl --help' lists.";
+
+pub(crate) fn run(
+    args: &DeviceArgs,
+    socket: &Path,
+    console: Console,
+) -> Result<DeviceResult<Capabilities>, Failure> {
+    let mut helper = HelperConnection::open(socket, &args.path, Direction::In, console)?;
+    let capabilities = query(&mut helper);
+    helper.finish(capabilities)
+}
+
+/// Queries the capabilities.
+pub(super) fn query(helper: &mut HelperConnection<'_>) -> Result<Capabilities, Error> {
+    helper.query_fixed(InServiceAction::ReportCapabilities, Capabilities::decode)
+}

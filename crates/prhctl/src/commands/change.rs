@@ -1,0 +1,177 @@
+//! PERSISTENT RESERVE OUT, which all subcommands that change a device send.
+
+use std::path::Path;
+
+use pr_helper_protocol::Direction;
+use scsi_pr::{
+    BasicParameterList, OutServiceAction, ParameterList, ReservationDescriptor, ReservationKey,
+    ReservationType, ScopeType, Status, TransportId,
+};
+
+use super::{DeviceArgs, capabilities, keys, reservation};
+use crate::console::Console;
+use crate::error::{ConflictInfo, Error, Failure};
+use crate::helper::HelperConnection;
+
+/// A completed change.
+#[derive(Debug)]
+pub(crate) enum Change {
+    Registered {
+        key: ReservationKey,
+        /// REGISTER or REGISTER AND IGNORE EXISTING KEY.
+        action: OutServiceAction,
+    },
+    Unregistered(ReservationKey),
+    Reserved(ReservationKey, ReservationType),
+    Released(ReleaseResult),
+    Cleared,
+    Preempted {
+        victim: ReservationKey,
+        /// PREEMPT or PREEMPT AND ABORT.
+        action: OutServiceAction,
+    },
+    Moved {
+        /// The key that the new holder is registered with.
+        key: ReservationKey,
+        to: TransportId,
+    },
+}
+
+impl Change {
+    /// Returns the service action that was sent.
+    pub(crate) const fn service_action(&self) -> OutServiceAction {
+        match self {
+            Change::Registered { action, .. } | Change::Preempted { action, .. } => *action,
+            Change::Unregistered(_) => OutServiceAction::Register,
+            Change::Reserved(..) => OutServiceAction::Reserve,
+            Change::Released(_) => OutServiceAction::Release,
+            Change::Cleared => OutServiceAction::Clear,
+            Change::Moved { .. } => OutServiceAction::RegisterAndMove,
+        }
+    }
+
+    /// Returns whether the device changed anything; `None` if that is unknown.
+    pub(crate) const fn is_changed(&self) -> Option<bool> {
+        match self {
+            Change::Released(result) => result.is_changed(),
+            _ => Some(true),
+        }
+    }
+}
+
+/// The result of RELEASE. A device ends RELEASE from a registrant that is not the holder with GOOD as
+/// well, so only the reservations before and after show what happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReleaseResult {
+    /// There was no reservation, so nothing was sent.
+    NotReserved,
+    Released(ReservationKey, ScopeType),
+    /// Released, and there is another reservation now.
+    ReleasedThenReserved(ReservationKey, ReservationDescriptor),
+    Unchanged(ReservationDescriptor),
+    /// There is no reservation now. It was not read before, or was held with another key.
+    NoReservationNow,
+    /// There is a reservation now. It was not read before, or was held with another key.
+    ReservedNow(ReservationDescriptor),
+    /// The status was GOOD, but the reservation could not be read afterwards.
+    Unverified,
+}
+
+impl ReleaseResult {
+    /// Returns whether the reservation was released; `None` if that is unknown.
+    pub(super) const fn is_changed(self) -> Option<bool> {
+        match self {
+            ReleaseResult::NotReserved | ReleaseResult::Unchanged(_) => Some(false),
+            ReleaseResult::Released(..) | ReleaseResult::ReleasedThenReserved(..) => Some(true),
+            ReleaseResult::NoReservationNow
+            | ReleaseResult::ReservedNow(_)
+            | ReleaseResult::Unverified => None,
+        }
+    }
+}
+
+/// Opens the device in order to change it.
+pub(super) fn open<'a>(
+    args: &'a DeviceArgs,
+    socket: &Path,
+    console: Console,
+) -> Result<HelperConnection<'a>, Failure> {
+    HelperConnection::open(socket, &args.path, Direction::Out, console)
+}
+
+/// Returns a parameter list that contains only the sender's key.
+pub(super) fn with_key(key: ReservationKey) -> BasicParameterList {
+    BasicParameterList {
+        reservation_key: key,
+        ..BasicParameterList::default()
+    }
+}
+
+/// Sends PERSISTENT RESERVE OUT. After a RESERVATION CONFLICT, also queries its cause.
+pub(super) fn send(
+    helper: &mut HelperConnection<'_>,
+    action: OutServiceAction,
+    scope_type: Option<ScopeType>,
+    list: impl Into<ParameterList>,
+) -> Result<(), Error> {
+    let result = helper.reserve_out(action, scope_type.unwrap_or_default(), &list.into());
+    result.map_err(|error| match error {
+        Error::Rejected(mut rejection) if rejection.status == Status::RESERVATION_CONFLICT => {
+            rejection.conflict = fetch_conflict(helper);
+            Error::Rejected(rejection)
+        }
+        other => other,
+    })
+}
+
+/// Queries registrations and reservation. A failure must not hide the conflict.
+fn fetch_conflict(helper: &mut HelperConnection<'_>) -> ConflictInfo {
+    let result = keys::query(helper).and_then(|keys| Ok((keys, reservation::query(helper)?)));
+    match result {
+        Ok((keys, reservation)) => ConflictInfo::Known {
+            keys: keys.value,
+            missing_bytes: keys.missing,
+            reservation,
+        },
+        Err(Error::Rejected(rejection)) if rejection.status == Status::RESERVATION_CONFLICT => {
+            ConflictInfo::Denied
+        }
+        Err(_) => ConflictInfo::Unknown,
+    }
+}
+
+/// Whether the device keeps registrations and reservation through a power loss (`PTPL_A`) before a
+/// change. Every registration sets this for all registrations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum PowerLossPersistence {
+    On,
+    Off,
+    /// The device does not report it.
+    Unknown,
+}
+
+impl PowerLossPersistence {
+    /// Queries the device. Fails only if the change that follows would fail too: the helper is gone, or a unit
+    /// attention advises against the change.
+    pub(super) fn query(helper: &mut HelperConnection<'_>) -> Result<Self, Error> {
+        match capabilities::query(helper) {
+            Ok(found) if found.persist_through_power_loss_active => Ok(Self::On),
+            Ok(_) => Ok(Self::Off),
+            Err(error @ Error::Exchange { .. }) => Err(error),
+            Err(Error::Rejected(rejection)) if rejection.unit_attention().is_some() => {
+                Err(Error::Rejected(rejection))
+            }
+            Err(_) => Ok(Self::Unknown),
+        }
+    }
+
+    /// Prints a note if a registration without APTPL has just turned this off.
+    pub(super) fn note_if_lost(self, helper: &HelperConnection<'_>, aptpl: bool) {
+        if self == Self::On && !aptpl {
+            helper.note(
+                "registrations and reservation of all ports no longer persist through a power loss; \
+                 use --aptpl to keep that",
+            );
+        }
+    }
+}

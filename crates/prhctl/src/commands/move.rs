@@ -1,0 +1,87 @@
+//! `prhctl move`: REGISTER AND MOVE.
+
+use std::path::Path;
+
+use clap::Args;
+use scsi_pr::{OutServiceAction, RegisterAndMove, RelativeTargetPort, ReservationKey, TransportId};
+
+use super::change::{self, Change, PowerLossPersistence};
+use super::{KeyArgs, reservation};
+use crate::console::Console;
+use crate::error::{Error, Failure};
+use crate::helper::{DeviceResult, HelperConnection};
+use crate::labels;
+
+pub(crate) const HELP: &str = "\
+Transfer the reservation to another initiator port (PERSISTENT RESERVE OUT, REGISTER
+AND MOVE).
+
+The command registers the port with the new key and makes it the holder. The sender
+must hold the reservation, whose type must not be one of the \"all registrants\" types.
+'prhctl status' shows TransportIDs and target ports in the form used here.
+
+Without --aptpl, the command turns persistence through power loss off for the whole
+device and all initiators. If it was on, prhctl prints a note to standard error.";
+/// The usage in two lines, because clap does not wrap it.
+pub(crate) const USAGE: &str = "\
+prhctl move [OPTIONS] --key <KEY> --new-key <KEY> --to <TRANSPORTID>
+                   --target-port <NUMBER> <DEVICE>";
+pub(crate) const EXAMPLES: &str = "\
+EXAMPLES
+  prhctl move /dev/sdb --key 0x123abc --new-key 0x456 \\
+      --to sas,5000c50005b32001 --target-port 2 --unregister
+
+Exit status 0; 24 if the sender does not hold the reservation with this key;
+otherwise one that 'prhctl --help' lists.";
+
+#[derive(Debug, Args)]
+pub(crate) struct MoveArgs {
+    #[command(flatten)]
+    pub(crate) sender: KeyArgs,
+    /// Key to register for the new holder
+    #[arg(long, value_name = "KEY", value_parser = labels::parse_nonzero_key)]
+    pub(crate) new_key: ReservationKey,
+    /// Initiator port of the new holder
+    #[arg(long, value_name = "TRANSPORTID")]
+    pub(crate) to: TransportId,
+    /// Relative number of the target port that the new holder uses
+    #[arg(long, value_name = "NUMBER", value_parser = labels::parse_target_port)]
+    pub(crate) target_port: RelativeTargetPort,
+    /// Remove the sender's registration
+    #[arg(long)]
+    pub(crate) unregister: bool,
+    /// Keep registrations and reservation through a power loss
+    #[arg(long)]
+    pub(crate) aptpl: bool,
+}
+
+pub(crate) fn run(
+    args: &MoveArgs,
+    socket: &Path,
+    console: Console,
+) -> Result<DeviceResult<Change>, Failure> {
+    let mut helper = change::open(&args.sender.device, socket, console)?;
+    let change = register_and_move(&mut helper, args);
+    helper.finish(change)
+}
+
+fn register_and_move(helper: &mut HelperConnection<'_>, args: &MoveArgs) -> Result<Change, Error> {
+    let list = RegisterAndMove {
+        reservation_key: args.sender.key,
+        service_action_reservation_key: args.new_key,
+        unregister: args.unregister,
+        aptpl: args.aptpl,
+        relative_target_port: args.target_port,
+        transport_id: args.to.clone(),
+    };
+    // Devices require the scope and type of the reservation.
+    let held = reservation::query(helper)?.reservation;
+    let scope_type = held.map(|reservation| reservation.scope_type);
+    let persistence = PowerLossPersistence::query(helper)?;
+    change::send(helper, OutServiceAction::RegisterAndMove, scope_type, list)?;
+    persistence.note_if_lost(helper, args.aptpl);
+    Ok(Change::Moved {
+        key: args.new_key,
+        to: args.to.clone(),
+    })
+}

@@ -1,0 +1,41 @@
+//! `prhctl reservation`: READ RESERVATION.
+
+use std::path::Path;
+
+use pr_helper_protocol::Direction;
+use scsi_pr::{InServiceAction, ReservationData};
+
+use super::DeviceArgs;
+use crate::console::Console;
+use crate::error::{Error, Failure};
+use crate::helper::{DeviceResult, HelperConnection};
+
+pub(crate) const HELP: &str = query_help!(
+    "\
+Show the reservation (PERSISTENT RESERVE IN, READ RESERVATION).
+
+Prints its type, its scope and the holder's key. With the \"all registrants\" types
+there is no single holder, and the device returns no key. Any host may send this
+query, registered or not."
+);
+pub(crate) const EXAMPLES: &str = "\
+EXAMPLES
+  prhctl reservation /dev/sdb
+  prhctl --json reservation /dev/sdb | jq -e '.reservation != null'
+
+Exit status 0 whether or not there is a reservation, or one that 'prhctl --help' lists.";
+
+pub(crate) fn run(
+    args: &DeviceArgs,
+    socket: &Path,
+    console: Console,
+) -> Result<DeviceResult<ReservationData>, Failure> {
+    let mut helper = HelperConnection::open(socket, &args.path, Direction::In, console)?;
+    let reservation = query(&mut helper);
+    helper.finish(reservation)
+}
+
+/// Queries the reservation.
+pub(super) fn query(helper: &mut HelperConnection<'_>) -> Result<ReservationData, Error> {
+    helper.query_fixed(InServiceAction::ReadReservation, ReservationData::decode)
+}

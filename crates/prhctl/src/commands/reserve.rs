@@ -1,0 +1,53 @@
+//! `prhctl reserve`: RESERVE.
+
+use std::path::Path;
+
+use clap::Args;
+use scsi_pr::{OutServiceAction, ReservationType};
+
+use super::KeyArgs;
+use super::change::{self, Change};
+use crate::console::Console;
+use crate::error::Failure;
+use crate::helper::DeviceResult;
+use crate::labels;
+
+pub(crate) const HELP: &str = "\
+Reserve the device (PERSISTENT RESERVE OUT, RESERVE).
+
+The sender must be registered with the given key. The reservation then restricts all
+other ports according to its type. To change the type, release the reservation or
+preempt your own key.";
+pub(crate) const EXAMPLES: &str = "\
+EXAMPLES
+  prhctl reserve /dev/sdb --key 0x123abc --type we-ro
+  prhctl reserve /dev/sdb --key 0x123abc --type 5        the same type, by its number
+
+Exit status 0, also if the sender already holds this reservation; 24 if another port
+holds one, the type differs, or the key is wrong; otherwise one that 'prhctl --help'
+lists.";
+
+#[derive(Debug, Args)]
+pub(crate) struct ReserveArgs {
+    #[command(flatten)]
+    pub(crate) sender: KeyArgs,
+    /// Type: we, ea, we-ro, ea-ro, we-ar, ea-ar; their long names; 1, 3, 5, 6, 7, 8
+    #[arg(long = "type", value_name = "TYPE", value_parser = labels::parse_reservation_type)]
+    pub(crate) reservation_type: ReservationType,
+}
+
+pub(crate) fn run(
+    args: &ReserveArgs,
+    socket: &Path,
+    console: Console,
+) -> Result<DeviceResult<Change>, Failure> {
+    let (key, reservation_type) = (args.sender.key, args.reservation_type);
+    let mut helper = change::open(&args.sender.device, socket, console)?;
+    let sent = change::send(
+        &mut helper,
+        OutServiceAction::Reserve,
+        Some(reservation_type.into()),
+        change::with_key(key),
+    );
+    helper.finish(sent.map(|()| Change::Reserved(key, reservation_type)))
+}

@@ -1,0 +1,164 @@
+//! Standard output and standard error: colors, escaping and columns.
+//!
+//! Results go to standard output, everything else to standard error.
+
+use std::io::{self, ErrorKind, Write};
+use std::path::Path;
+
+use anstream::{AutoStream, ColorChoice};
+use anstyle::{AnsiColor, Style};
+use clap::ValueEnum;
+use comfy_table::{ContentArrangement, Table, presets};
+
+use crate::exit::Exit;
+
+/// No style.
+pub(crate) const PLAIN: Style = Style::new();
+/// Headings, and the device or file that a result is about.
+pub(crate) const BOLD: Style = Style::new().bold();
+/// Explanations.
+pub(crate) const DIMMED: Style = Style::new().dimmed();
+/// Holders of a reservation, and commands that ended with GOOD.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+/// Commands that ended with another status.
+pub(crate) const REJECTED: Style = AnsiColor::Yellow.on_default();
+/// Malformed or unexpected data.
+pub(crate) const WRONG: Style = AnsiColor::Red.on_default();
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const NOTE: Style = AnsiColor::Yellow.on_default().bold();
+
+/// When to use colors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On a terminal, unless `NO_COLOR` is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// Standard output and standard error.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Console {
+    color: ColorChoice,
+}
+
+impl Console {
+    pub(crate) const fn new(color: Color) -> Self {
+        let color = match color {
+            Color::Auto => ColorChoice::Auto,
+            Color::Always => ColorChoice::Always,
+            Color::Never => ColorChoice::Never,
+        };
+        Console { color }
+    }
+
+    /// Writes `text` to standard output, and returns `exit` unless that fails.
+    pub(crate) fn print(self, text: &str, exit: Exit) -> Exit {
+        let mut stdout = AutoStream::new(io::stdout(), self.color);
+        let end = if text.ends_with('\n') { "" } else { "\n" };
+        match write!(stdout, "{text}{end}").and_then(|()| stdout.flush()) {
+            Ok(()) => exit,
+            // The reader has closed the pipe. The command itself was executed.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => exit,
+            Err(error) => {
+                self.error(&format!("cannot write to standard output: {error}"), &[]);
+                Exit::FAILURE
+            }
+        }
+    }
+
+    /// Writes an error and, below it, the lines of `advice` to standard error.
+    pub(crate) fn error(self, message: &str, advice: &[String]) {
+        let advice = advice.iter();
+        let lines: String = advice
+            .map(|line| format!("\n  {}", escape_control(line)))
+            .collect();
+        self.eprint(&format!(
+            "{ERROR}prhctl:{ERROR:#} {}{lines}",
+            escape_control(message)
+        ));
+    }
+
+    /// Writes a note to standard error.
+    pub(crate) fn note(self, line: &str) {
+        self.eprint(&format!("{NOTE}prhctl:{NOTE:#} {}", escape_control(line)));
+    }
+
+    /// Writes a line, in which control characters are escaped, to standard error. An error is ignored,
+    /// because there is nowhere to report it.
+    pub(crate) fn eprint(self, text: &str) {
+        let _ = writeln!(AutoStream::new(io::stderr(), self.color), "{text}");
+    }
+}
+
+/// Returns `text` with its control characters escaped.
+///
+/// File names, file contents and device responses can contain control characters, which a terminal
+/// would interpret; a line feed would forge a line. All external text is escaped by this function,
+/// except in JSON, which has its own escapes.
+pub(crate) fn escape_control(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match is_control(character) {
+            true => escaped.extend(character.escape_default()),
+            false => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+/// Returns whether a terminal or a viewer can interpret a character: control characters, line and
+/// paragraph separators, and bidirectional controls.
+fn is_control(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        )
+}
+
+/// Returns a path as part of a line.
+pub(crate) fn escape_path(path: &Path) -> String {
+    escape_control(&path.to_string_lossy())
+}
+
+/// Returns rows of cells in aligned columns without borders, each row in its own style. The header is
+/// bold, and omitted if it is empty. Control characters in cells are escaped.
+pub(crate) fn table(
+    header: &[&str],
+    rows: impl IntoIterator<Item = (Style, Vec<String>)>,
+) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    let mut styles = Vec::new();
+    if !header.is_empty() {
+        table.set_header(header.to_vec());
+        styles.push(BOLD);
+    }
+    for (style, cells) in rows {
+        styles.push(style);
+        table.add_row(cells.iter().map(|cell| escape_control(cell)));
+    }
+    // Lines are styled as a whole, because escape sequences in a cell would count as columns. No cell
+    // spans lines.
+    let lines = table.lines().zip(styles);
+    lines.fold(String::new(), |text, (line, style)| {
+        text + &format!("{style}{}{style:#}\n", line.trim_end())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped() {
+        let escaped = escape_control("a\x1b[2J\nb\u{9b}\u{202e}é");
+        assert_eq!(escaped, r"a\u{1b}[2J\nb\u{9b}\u{202e}é");
+        assert_eq!(escape_path(Path::new("a\nb\r")), r"a\nb\r");
+    }
+}

@@ -1,0 +1,392 @@
+//! JSON documents. docs/prhctl.md describes them; their members keep the order given here.
+
+use std::fmt;
+use std::path::Path;
+
+use scsi_pr::{
+    Capabilities, FullStatus, FullStatusDescriptor, Keys, ReservationData, ReservationDescriptor,
+    ReservationKey, ReservationType, ScopeType, Sense, Status, Truncatable,
+};
+use serde::{Serialize, Serializer};
+
+use crate::commands::change::Change;
+use crate::commands::decode::{Explanation, kind_name};
+use crate::commands::demo::{Demonstration, Node, NodeResponse, StepResult};
+use crate::commands::lun::{LunEntry, LunStatus, PortStatus};
+use crate::error::{AdvisedError, ConflictInfo, ErrorText, Failure, Rejection};
+use crate::helper::DeviceResult;
+use crate::labels;
+
+/// A JSON value. Objects keep the order of their members, unlike [`serde_json::Value`].
+#[derive(Debug)]
+pub(crate) enum Json {
+    Null,
+    Bool(bool),
+    Number(u64),
+    String(String),
+    Array(Vec<Json>),
+    Object(Vec<(&'static str, Json)>),
+}
+
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Json::Null => serializer.serialize_unit(),
+            Json::Bool(value) => serializer.serialize_bool(*value),
+            Json::Number(value) => serializer.serialize_u64(*value),
+            Json::String(value) => serializer.serialize_str(value),
+            Json::Array(values) => serializer.collect_seq(values),
+            Json::Object(members) => {
+                serializer.collect_map(members.iter().map(|(name, value)| (name, value)))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string_pretty(self).map_err(|_| fmt::Error)?)
+    }
+}
+
+macro_rules! impl_from {
+    ($($type:ty: |$value:ident| $json:expr;)*) => {
+        $(impl From<$type> for Json {
+            fn from($value: $type) -> Self {
+                $json
+            }
+        })*
+    };
+}
+
+impl_from! {
+    bool: |value| Json::Bool(value);
+    u8: |value| Json::Number(value.into());
+    u16: |value| Json::Number(value.into());
+    u32: |value| Json::Number(value.into());
+    u64: |value| Json::Number(value);
+    usize: |value| Json::Number(u64::try_from(value).unwrap_or(u64::MAX));
+    &str: |value| Json::String(value.to_owned());
+    String: |value| Json::String(value);
+    &String: |value| Json::String(value.clone());
+    // Invalid UTF-8 is replaced.
+    &Path: |value| Json::String(value.to_string_lossy().into_owned());
+    ReservationKey: |value| Json::String(value.to_string());
+}
+
+impl<T: Into<Json>> From<Option<T>> for Json {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Json::Null, Into::into)
+    }
+}
+
+impl<T: Into<Json>> FromIterator<T> for Json {
+    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
+        Json::Array(values.into_iter().map(Into::into).collect())
+    }
+}
+
+/// Creates an object from its members.
+macro_rules! object {
+    ($($name:literal: $value:expr),* $(,)?) => {
+        Json::Object(vec![$(($name, Json::from($value))),*])
+    };
+}
+
+/// A result that has a JSON form.
+pub(crate) trait ToJson {
+    fn to_json(&self) -> Json;
+}
+
+fn array<'a, T: ToJson + 'a>(values: impl IntoIterator<Item = &'a T>) -> Json {
+    values.into_iter().map(ToJson::to_json).collect()
+}
+
+impl<T: ToJson> ToJson for DeviceResult<T> {
+    fn to_json(&self) -> Json {
+        let mut members = vec![("device", Json::from(self.device.as_path()))];
+        if let Json::Object(value) = self.value.to_json() {
+            members.extend(value);
+        }
+        members.push(("unit_attentions", array(&self.unit_attentions)));
+        Json::Object(members)
+    }
+}
+
+impl ToJson for Truncatable<Keys> {
+    fn to_json(&self) -> Json {
+        object! {
+            "generation": self.value.generation.get(),
+            "keys": Json::from_iter(self.value.keys.iter().copied()),
+            "missing_bytes": self.missing,
+        }
+    }
+}
+
+impl ToJson for ReservationData {
+    fn to_json(&self) -> Json {
+        object! {
+            "generation": self.generation.get(),
+            "reservation": self.reservation.as_ref().map(ToJson::to_json),
+        }
+    }
+}
+
+impl ToJson for ReservationDescriptor {
+    fn to_json(&self) -> Json {
+        let reservation_type = self.scope_type.reservation_type();
+        let is_shared = reservation_type.is_some_and(ReservationType::is_all_registrants);
+        let mut members = vec![("key", Json::from((!is_shared).then_some(self.key)))];
+        members.extend(scope_type(self.scope_type));
+        Json::Object(members)
+    }
+}
+
+fn scope_type(scope_type: ScopeType) -> [(&'static str, Json); 4] {
+    let reservation_type = scope_type.reservation_type();
+    [
+        ("type", reservation_type.map(labels::long_type).into()),
+        ("type_code", scope_type.type_code().into()),
+        ("scope", scope_type.scope().map(labels::scope).into()),
+        ("scope_code", scope_type.scope_code().into()),
+    ]
+}
+
+impl ToJson for Capabilities {
+    fn to_json(&self) -> Json {
+        let types = self
+            .type_mask
+            .map(|mask| mask.types().map(labels::long_type).collect());
+        object! {
+            "types": types.unwrap_or(Json::Null),
+            "persist_through_power_loss": self.persist_through_power_loss,
+            "persist_through_power_loss_active": self.persist_through_power_loss_active,
+            "all_target_ports": self.all_target_ports,
+            "specify_initiator_ports": self.specify_initiator_ports,
+            "compatible_reservation_handling": self.compatible_reservation_handling,
+            "replace_lost_reservation": self.replace_lost_reservation,
+            "allow_commands": self.allow_commands.get(),
+        }
+    }
+}
+
+impl ToJson for Truncatable<FullStatus> {
+    fn to_json(&self) -> Json {
+        object! {
+            "generation": self.value.generation.get(),
+            "registrations": array(&self.value.descriptors),
+            "missing_bytes": self.missing,
+        }
+    }
+}
+
+impl ToJson for FullStatusDescriptor {
+    fn to_json(&self) -> Json {
+        let held = self
+            .holder
+            .then(|| Json::Object(scope_type(self.scope_type).into()));
+        let port = self.relative_target_port.get();
+        object! {
+            "key": self.key,
+            "is_holder": self.holder,
+            "reservation": held,
+            "all_target_ports": self.all_tg_pt,
+            "relative_target_port": (!self.all_tg_pt).then_some(port),
+            "transport_id": match &self.transport_id {
+                Ok(id) => id.to_string(),
+                Err(malformed) => malformed.to_string(),
+            },
+        }
+    }
+}
+
+impl ToJson for Change {
+    fn to_json(&self) -> Json {
+        object! {
+            "service_action": labels::service_action(self.service_action()),
+            "changed": self.is_changed(),
+        }
+    }
+}
+
+/// Returns the document for an error.
+pub(crate) fn failure(failure: &Failure, text: &ErrorText) -> Json {
+    object! {
+        "device": failure.device.as_deref(),
+        "error": error(failure.error.as_ref(), text),
+        "unit_attentions": array(&failure.unit_attentions),
+    }
+}
+
+fn error(error: &dyn AdvisedError, text: &ErrorText) -> Json {
+    let rejection = error.rejection();
+    let sense = rejection.and_then(|rejection| rejection.sense);
+    object! {
+        "message": &text.message,
+        "advice": Json::from_iter(&text.advice),
+        "exit_status": error.exit().code(),
+        "status": rejection.map(|rejection| rejection.status.to_json()),
+        "sense": sense.map(|sense| sense.to_json()),
+        "conflict": rejection.and_then(conflict),
+    }
+}
+
+fn conflict(rejection: &Rejection) -> Option<Json> {
+    let ConflictInfo::Known {
+        keys, reservation, ..
+    } = &rejection.conflict
+    else {
+        return None;
+    };
+    Some(object! {
+        "keys": Json::from_iter(keys.keys.iter().copied()),
+        "reservation": reservation.reservation.as_ref().map(ToJson::to_json),
+    })
+}
+
+impl ToJson for Status {
+    fn to_json(&self) -> Json {
+        object! { "code": self.0, "name": self.name() }
+    }
+}
+
+impl ToJson for Sense {
+    fn to_json(&self) -> Json {
+        let field_pointer = self.field_pointer.map(|pointer| {
+            object! { "in_cdb": pointer.in_cdb, "byte": pointer.byte, "bit": pointer.bit }
+        });
+        object! {
+            "key": self.key.code(),
+            "key_name": self.key.to_string(),
+            "asc": self.code.asc,
+            "ascq": self.code.ascq,
+            "name": self.code.name(),
+            "deferred": self.deferred,
+            "information": self.information,
+            "field_pointer": field_pointer,
+        }
+    }
+}
+
+impl ToJson for Explanation {
+    fn to_json(&self) -> Json {
+        let fields = self.fields.iter().map(|field| {
+            object! {
+                "place": &field.position,
+                "name": field.name,
+                "value": &field.value,
+                "meaning": &field.meaning,
+            }
+        });
+        object! {
+            "kind": kind_name(self.kind),
+            "summary": self.summary.as_ref().ok(),
+            "problem": self.summary.as_ref().err(),
+            "fields": fields.collect::<Json>(),
+        }
+    }
+}
+
+/// Returns a reservation with the name of its holder, which is null if all registrants are holders.
+fn held_by(reservation_type: ReservationType, holder: Option<&str>) -> Json {
+    object! { "type": labels::long_type(reservation_type), "holder": holder }
+}
+
+impl ToJson for LunStatus {
+    fn to_json(&self) -> Json {
+        let reservation = self.reservation.as_ref();
+        let reservation = reservation
+            .map(|(reservation_type, holder)| held_by(*reservation_type, holder.as_deref()));
+        object! {
+            "path": self.path.as_path(),
+            "identity": self.identity.to_string(),
+            "generation": self.generation.get(),
+            "aptpl": self.aptpl,
+            "reservation": reservation,
+            "supported": object! {
+                "aptpl": self.supported.persist_through_power_loss,
+                "spec_i_pt": self.supported.specify_initiator_ports,
+                "all_tg_pt": self.supported.all_target_ports,
+                "types": self.supported.types.types().map(labels::long_type).collect::<Json>(),
+            },
+            "ports": array(&self.ports),
+        }
+    }
+}
+
+impl ToJson for PortStatus {
+    fn to_json(&self) -> Json {
+        object! {
+            "name": &self.name,
+            "path": self.path.as_path(),
+            "initiator": self.nexus.initiator.to_string(),
+            "target_port": self.nexus.target_port.get(),
+            "key": self.key,
+            "is_holder": self.is_holder,
+            "may_read": self.may_read,
+            "may_write": self.may_write,
+            "attentions": self.unit_attentions.iter().copied().map(labels::unit_attention).collect::<Json>(),
+        }
+    }
+}
+
+impl ToJson for Vec<LunEntry> {
+    fn to_json(&self) -> Json {
+        object! { "luns": array(self) }
+    }
+}
+
+impl ToJson for LunEntry {
+    fn to_json(&self) -> Json {
+        object! {
+            "name": &self.name,
+            "lun": self.status.as_ref().ok().map(ToJson::to_json),
+            "problem": self.status.as_ref().err(),
+        }
+    }
+}
+
+/// Returns the document for a demonstration. `error_text` is the text of its error.
+pub(crate) fn demo(demonstration: &Demonstration, error_text: Option<&ErrorText>) -> Json {
+    let mut members = vec![
+        ("as_it_should_be", demonstration.passed().into()),
+        ("helper", demonstration.info.helper.as_path().into()),
+        ("lun", demonstration.info.lun.as_path().into()),
+        ("steps", array(&demonstration.steps)),
+    ];
+    if let (Some(source), Some(text)) = (&demonstration.error, error_text) {
+        members.push(("error", error(source, text)));
+    }
+    Json::Object(members)
+}
+
+impl ToJson for StepResult {
+    fn to_json(&self) -> Json {
+        let state = &self.state;
+        let registered = state.registered.iter();
+        let reservation = state.reservation;
+        object! {
+            "headline": self.step.headline,
+            "node": self.step.node.name(),
+            "request": self.step.action.to_string(),
+            "answer": self.response.as_ref().map(ToJson::to_json),
+            "registered": registered
+                .map(|(node, key)| object! { "node": node.name(), "key": *key })
+                .collect::<Json>(),
+            "reservation": reservation.map(|(kind, holder)| held_by(kind, holder.map(Node::name))),
+            "may_write": state.writers.iter().map(|node| node.name()).collect::<Json>(),
+            "faults": Json::from_iter(&self.mismatches),
+        }
+    }
+}
+
+impl ToJson for NodeResponse {
+    fn to_json(&self) -> Json {
+        let keys = self.keys.as_ref();
+        object! {
+            "status": self.status.to_json(),
+            "sense": self.sense.as_ref().map(ToJson::to_json),
+            "keys": keys.map(|keys| keys.iter().copied().collect::<Json>()),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The subcommands that query a device.
+
+use crate::fake::{FakeHelper, Response, check_condition};
+use crate::support::TestHelper;
+
+#[test]
+fn new_unit_is_empty() {
+    let helper = TestHelper::start();
+    assert_eq!(
+        helper.run("keys a").success(),
+        "a: generation 0x0, no keys\n"
+    );
+    assert_eq!(
+        helper.run("reservation a").success(),
+        "a: generation 0x0, no reservation\n"
+    );
+    assert_eq!(
+        helper.run("status a").success(),
+        "a: generation 0x0, no registrations, no reservation\n"
+    );
+}
+
+#[test]
+fn registrations_and_reservation_are_shown() {
+    let helper = TestHelper::start();
+    helper
+        .run("register a --key 0x123abc --all-target-ports")
+        .success();
+    helper.run("register b --key b").success();
+    helper.run("reserve b --key b --type 5").success();
+    assert_eq!(
+        helper.run("keys a").success(),
+        "a: generation 0x2, 2 keys\n  0x123abc\n  0xb\n"
+    );
+    assert_eq!(
+        helper.run("reservation a").success(),
+        "a: generation 0x2, reserved
+  holder  key 0xb
+  type    Write Exclusive - Registrants Only (we-ro)
+  scope   Logical Unit
+"
+    );
+    assert_eq!(
+        helper.run("status a").success(),
+        "a: generation 0x2, 2 registrations, reserved: Write Exclusive - Registrants Only (we-ro)
+  KEY       HOLDER  TYPE   SCOPE         PORT  TRANSPORTID
+  0x123abc  -       -      -             all   sas,5001405000000001
+  0xb       yes     we-ro  Logical Unit  2     iqn.2024-01.example:b,i,0x00023d000001
+"
+    );
+}
+
+#[test]
+fn capabilities_are_shown() {
+    let text = TestHelper::start().run("capabilities a").success();
+    for line in [
+        "a: capabilities",
+        "  types                                        we ea we-ro ea-ro we-ar ea-ar",
+        "  can register other initiator ports (SIP_C)   yes",
+        "  supports REPLACE LOST RESERVATION (RLR_C)    no",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn query_needs_only_read_access() {
+    let helper = TestHelper::start();
+    // Even root cannot open a directory for writing.
+    let stderr = helper.run("register / --key 1").failure(1);
+    assert_eq!(
+        stderr,
+        "prhctl: /: cannot open for reading and writing: Is a directory (os error 21)\n"
+    );
+    let stderr = helper.run("keys /").failure(11);
+    assert!(
+        stderr.contains("ABORTED COMMAND, I/O PROCESS TERMINATED (b/00/06)"),
+        "{stderr}"
+    );
+}
+
+/// Returns READ KEYS data with `count` keys.
+fn keys(count: u32) -> Vec<u8> {
+    let mut data = vec![0, 0, 0, 7];
+    data.extend((count * 8).to_be_bytes());
+    data.extend((1..=u64::from(count)).flat_map(u64::to_be_bytes));
+    data
+}
+
+#[test]
+fn truncated_list_is_queried_again() {
+    let fake = FakeHelper::start(|_, _| Response::Data(keys(200)));
+    let text = fake.run("keys disk").success();
+    assert!(
+        text.starts_with("disk: generation 0x7, 200 keys\n  0x1\n"),
+        "{text}"
+    );
+    assert!(text.ends_with("  0xc8\n"), "{text}");
+    assert_eq!(fake.commands(), [(0x5e, 0, 1024), (0x5e, 0, 1608)]);
+}
+
+#[test]
+fn list_over_protocol_limit_is_incomplete() {
+    let fake = FakeHelper::start(|_, _| Response::Data(keys(1100)));
+    let text = fake.run("keys disk").success();
+    assert!(text.contains("1023 keys"), "{text}");
+    assert!(text.contains("Incomplete: the last 616 bytes"), "{text}");
+    let document = fake.run("--json keys disk").json();
+    assert_eq!(document["missing_bytes"], 616);
+    assert_eq!(document["keys"].as_array().unwrap().len(), 1023);
+    assert_eq!(fake.commands()[1], (0x5e, 0, 8192));
+}
+
+#[test]
+fn list_truncated_by_device_ends_queries() {
+    let fake = FakeHelper::start(|_, _| Response::Data(keys(200)[..24].to_vec()));
+    let text = fake.run("keys disk").success();
+    assert!(text.contains("Incomplete: the last 1584 bytes"), "{text}");
+    assert!(fake.commands().len() <= 3, "{:?}", fake.commands());
+}
+
+#[test]
+fn query_retries_after_unit_attention_up_to_limit() {
+    let fake = FakeHelper::start(|number, _| match number {
+        0 => check_condition(6, 0x29, 0x00),
+        1 => check_condition(6, 0x2a, 0x05),
+        _ => Response::Data(keys(1)),
+    });
+    let run = fake.run("keys disk");
+    assert_eq!(
+        (run.status, run.stdout.as_str()),
+        (0, "disk: generation 0x7, 1 key\n  0x1\n")
+    );
+    assert_eq!(
+        run.stderr,
+        "prhctl: disk: READ KEYS ended with UNIT ATTENTION, POWER ON, RESET, OR BUS DEVICE RESET \
+         OCCURRED (6/29/00); retrying\n\
+         prhctl: disk: READ KEYS ended with UNIT ATTENTION, REGISTRATIONS PREEMPTED (6/2a/05); \
+         retrying\n"
+    );
+    let fake = FakeHelper::start(|_, _| check_condition(6, 0x29, 0x00));
+    assert_eq!(fake.run("keys disk").status, 6);
+    assert_eq!(fake.commands().len(), 16);
+}
+
+#[test]
+fn all_registrants_reservation_has_no_key() {
+    let reservation = |scope_type: u8| {
+        let helper = FakeHelper::start(move |_, _| {
+            let mut data = vec![0, 0, 0, 1, 0, 0, 0, 16];
+            data.extend([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, scope_type, 0, 0]);
+            Response::Data(data)
+        });
+        helper.run("reservation disk").success()
+    };
+    assert_eq!(
+        reservation(0x08),
+        "disk: generation 0x1, reserved
+  holder  all registrants
+  type    Exclusive Access - All Registrants (ea-ar)
+  scope   Logical Unit
+"
+    );
+    let unknown = reservation(0x34);
+    assert!(unknown.contains("4h (obsolete or reserved)"), "{unknown}");
+    assert!(unknown.contains("3h (reserved)"), "{unknown}");
+}
+
+#[test]
+fn truncated_status_does_not_deny_reservation() {
+    let helper = FakeHelper::start(|_, _| Response::Data(vec![0, 0, 0, 0, 0, 0, 0, 48]));
+    let text = helper.run("status disk").success();
+    assert!(!text.contains("no reservation"), "{text}");
+    assert!(text.contains("Incomplete: the last 48 bytes"), "{text}");
+}
