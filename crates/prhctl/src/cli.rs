@@ -84,7 +84,7 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: GlobalArgs,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: CliCommand,
 }
 
 /// The options of all subcommands.
@@ -112,7 +112,7 @@ pub(crate) struct GlobalArgs {
 
 /// A subcommand.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Command {
+pub(crate) enum CliCommand {
     /// Show the registered keys
     #[command(long_about = keys::HELP, after_long_help = keys::EXAMPLES)]
     Keys(DeviceArgs),

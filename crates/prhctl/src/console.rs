@@ -86,8 +86,8 @@ impl Console {
         self.eprint(&format!("{NOTE}prhctl:{NOTE:#} {}", escape_control(line)));
     }
 
-    /// Writes a line, in which control characters are escaped, to standard error. An error is ignored,
-    /// because there is nowhere to report it.
+    /// Writes a line, in which control characters are escaped, to standard error. An error is
+    /// ignored, because there is nowhere to report it.
     pub(crate) fn eprint(self, text: &str) {
         let _ = writeln!(AutoStream::new(io::stderr(), self.color), "{text}");
     }
@@ -124,8 +124,8 @@ pub(crate) fn escape_path(path: &Path) -> String {
     escape_control(&path.to_string_lossy())
 }
 
-/// Returns rows of cells in aligned columns without borders, each row in its own style. The header is
-/// bold, and omitted if it is empty. Control characters in cells are escaped.
+/// Returns rows of cells in aligned columns without borders, each row in its own style. The header
+/// is bold, and omitted if it is empty. Control characters in cells are escaped.
 pub(crate) fn table(
     header: &[&str],
     rows: impl IntoIterator<Item = (Style, Vec<String>)>,
@@ -143,8 +143,8 @@ pub(crate) fn table(
         styles.push(style);
         table.add_row(cells.iter().map(|cell| escape_control(cell)));
     }
-    // Lines are styled as a whole, because escape sequences in a cell would count as columns. No cell
-    // spans lines.
+    // Lines are styled as a whole, because escape sequences in a cell would count as columns. No
+    // cell spans lines.
     let lines = table.lines().zip(styles);
     lines.fold(String::new(), |text, (line, style)| {
         text + &format!("{style}{}{style:#}\n", line.trim_end())

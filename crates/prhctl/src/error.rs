@@ -150,10 +150,10 @@ pub(crate) struct Rejection {
     pub(crate) conflict: ConflictInfo,
 }
 
-/// What the device says about registrations and reservation after a RESERVATION CONFLICT.
+/// Registrations and reservation after a RESERVATION CONFLICT.
 #[derive(Clone, Debug)]
 pub(crate) enum ConflictInfo {
-    /// Nothing: the query failed, or was not sent.
+    /// The query failed, or was not sent.
     Unknown,
     /// The query ended with RESERVATION CONFLICT as well.
     Denied,
@@ -167,7 +167,7 @@ pub(crate) enum ConflictInfo {
 }
 
 impl Rejection {
-    /// Creates the rejection for a response whose status is not GOOD.
+    /// Creates the rejection for a response with a status other than GOOD.
     pub(crate) fn new(command: Cdb, device: &Path, response: &Response) -> Self {
         let sense = (response.status == Status::CHECK_CONDITION)
             .then(|| Sense::decode(&response.sense).ok())

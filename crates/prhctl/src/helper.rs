@@ -1,12 +1,12 @@
 //! The connection to the helper: opens a device, and sends commands for it.
 //!
-//! A unit attention replaces the response to a command once; the command was not executed. A query is
-//! therefore sent again. A change is sent again only if the unit attention does not concern
-//! reservations and the device is still the same: a fenced node must not register again just because
-//! prhctl repeats its command. Queries that precede a change follow the same rule.
+//! A unit attention replaces the response to a command once; the command was not executed. A query
+//! is therefore sent again. A change is sent again only if the unit attention does not concern
+//! reservations and the device is still the same: a fenced node must not register again just
+//! because prhctl repeats its command. Queries that precede a change follow the same rule.
 //!
-//! Helpers report BUSY also when a host adapter or a driver gave up a command that may have reached the
-//! device, so a change is never sent again after BUSY.
+//! Helpers report BUSY also when a host adapter or a driver gave up a command that may have reached
+//! the device, so a change is never sent again after BUSY.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -29,8 +29,8 @@ use scsi_pr::{
 use crate::console::Console;
 use crate::error::{Error, Failure, Rejection, service_action};
 
-/// Number of unit attentions after which a command is not sent again. Devices queue a few kinds, each
-/// once.
+/// Number of unit attentions after which a command is not sent again. Devices queue a few kinds,
+/// each once.
 const MAX_UNIT_ATTENTIONS: usize = 16;
 /// Number of times that a query is sent again after BUSY or TASK SET FULL.
 const MAX_BUSY_RETRIES: usize = 5;
@@ -67,7 +67,8 @@ pub(crate) struct HelperConnection<'a> {
 }
 
 impl<'a> HelperConnection<'a> {
-    /// Opens the device and connects to the helper. `intent` is `Out` if the device will be changed.
+    /// Opens the device and connects to the helper. `intent` is `Out` if the device will be
+    /// changed.
     pub(crate) fn open(
         socket: &Path,
         path: &'a Path,
@@ -128,8 +129,8 @@ impl<'a> HelperConnection<'a> {
         decode(&data).map_err(|source| self.malformed(action, source))
     }
 
-    /// Queries a list, and repeats the query with a larger allocation length while that is the reason
-    /// why the end of the list is missing.
+    /// Queries a list, and repeats the query with a larger allocation length while that is the
+    /// reason why the end of the list is missing.
     pub(crate) fn query_list<T>(
         &mut self,
         action: InServiceAction,
@@ -308,8 +309,8 @@ fn next_allocation(used: u16, needed: usize) -> Option<u16> {
     Some(needed.min(MAX_ALLOCATION)).filter(|larger| *larger > used)
 }
 
-/// Prints a note once if it is not dropped within a delay. There is no timeout: the helper limits the
-/// time of a command itself, and a command that was sent cannot be withdrawn.
+/// Prints a note once if it is not dropped within a delay. There is no timeout: the helper limits
+/// the time of a command itself, and a command that was sent cannot be withdrawn.
 struct SlowNotice {
     done: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -341,8 +342,9 @@ impl Drop for SlowNotice {
     }
 }
 
-/// Returns whether the command was executed and the sense data are only a warning (SPC-4, 4.5.6), as
-/// `sg_persist` judges. Deferred sense data replace the command, and a query without data has failed.
+/// Returns whether the command was executed and the sense data are only a warning (SPC-4, 4.5.6),
+/// as `sg_persist` judges. Deferred sense data replace the command, and a query without data has
+/// failed.
 fn succeeded_with_warning(rejection: &Rejection, response: &Response) -> bool {
     let is_warning = rejection.sense.is_some_and(|sense| {
         matches!(sense.key, SenseKey::NoSense | SenseKey::RecoveredError) && !sense.deferred
@@ -370,9 +372,9 @@ fn retry(rejection: &Rejection, intent: Direction) -> Retry {
     }
 }
 
-/// Returns whether a unit attention is known not to concern reservations. All others may: PREEMPT AND
-/// ABORT can be reported as COMMANDS CLEARED (2Fh), vendors have codes of their own, and after a change
-/// of medium, inquiry data or LUNs (28h, 3Fh) the device may be another one.
+/// Returns whether a unit attention is known not to concern reservations. All others may: PREEMPT
+/// AND ABORT can be reported as COMMANDS CLEARED (2Fh), vendors have codes of their own, and after
+/// a change of medium, inquiry data or LUNs (28h, 3Fh) the device may be another one.
 const fn is_unrelated(code: AdditionalSense) -> bool {
     match code.asc {
         // Power on, reset, nexus loss.

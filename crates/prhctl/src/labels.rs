@@ -1,5 +1,5 @@
-//! Names of types, scopes, service actions and unit attentions on the command line and in JSON, and the parsers of
-//! option values.
+//! Names of types, scopes, service actions and unit attentions on the command line and in JSON, and
+//! the parsers of option values.
 
 use scsi_pr::{
     OutServiceAction, RelativeTargetPort, ReservationKey, ReservationKeyError, ReservationType,

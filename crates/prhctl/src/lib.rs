@@ -1,7 +1,7 @@
 //! The operator's client of QEMU's persistent reservation helper.
 //!
-//! `prhctl` does with a disk what a virtual machine does: it passes the disk's file descriptor and a
-//! PERSISTENT RESERVE command to the helper, over the helper's socket, and prints the response.
+//! `prhctl` does with a disk what a virtual machine does: it passes the disk's file descriptor and
+//! a PERSISTENT RESERVE command to the helper, over the helper's socket, and prints the response.
 //!
 //! ```text
 //! cli → commands → output → stdout
@@ -38,7 +38,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};
 
-use cli::{Cli, Command};
+use cli::{Cli, CliCommand};
 use commands::{
     capabilities, clear, decode, demo, keys, lun, move_reservation, preempt, register, release,
     reservation, reserve, status,
@@ -75,27 +75,27 @@ fn execute(cli: &Cli) -> Exit {
         is_json: cli.global.json,
     };
     match &cli.command {
-        Command::Keys(args) => printer.finish(keys::run(args, socket, console)),
-        Command::Reservation(args) => printer.finish(reservation::run(args, socket, console)),
-        Command::Capabilities(args) => printer.finish(capabilities::run(args, socket, console)),
-        Command::Status(args) => printer.finish(status::run(args, socket, console)),
-        Command::Register(args) => printer.finish(register::run(args, socket, console)),
-        Command::Unregister(args) => printer.finish(register::unregister(args, socket, console)),
-        Command::Reserve(args) => printer.finish(reserve::run(args, socket, console)),
-        Command::Release(args) => printer.finish(release::run(args, socket, console)),
-        Command::Clear(args) => printer.finish(clear::run(args, socket, console)),
-        Command::Preempt(args) => printer.finish(preempt::run(args, socket, console)),
-        Command::Move(args) => printer.finish(move_reservation::run(args, socket, console)),
-        Command::Decode(args) => match decode::run(args) {
+        CliCommand::Keys(args) => printer.finish(keys::run(args, socket, console)),
+        CliCommand::Reservation(args) => printer.finish(reservation::run(args, socket, console)),
+        CliCommand::Capabilities(args) => printer.finish(capabilities::run(args, socket, console)),
+        CliCommand::Status(args) => printer.finish(status::run(args, socket, console)),
+        CliCommand::Register(args) => printer.finish(register::run(args, socket, console)),
+        CliCommand::Unregister(args) => printer.finish(register::unregister(args, socket, console)),
+        CliCommand::Reserve(args) => printer.finish(reserve::run(args, socket, console)),
+        CliCommand::Release(args) => printer.finish(release::run(args, socket, console)),
+        CliCommand::Clear(args) => printer.finish(clear::run(args, socket, console)),
+        CliCommand::Preempt(args) => printer.finish(preempt::run(args, socket, console)),
+        CliCommand::Move(args) => printer.finish(move_reservation::run(args, socket, console)),
+        CliCommand::Decode(args) => match decode::run(args) {
             Ok(explanation) if explanation.summary.is_err() => {
                 printer.print(&explanation, Exit::FAILURE)
             }
             result => printer.finish(result),
         },
-        Command::Lun(lun::LunCommand::Create(args)) => printer.finish(lun::create(args)),
-        Command::Lun(lun::LunCommand::List(args)) => printer.finish(lun::list(args, console)),
-        Command::Lun(lun::LunCommand::Show(args)) => printer.finish(lun::show(args)),
-        Command::Demo(args) => printer.run_demo(args),
+        CliCommand::Lun(lun::LunCommand::Create(args)) => printer.finish(lun::create(args)),
+        CliCommand::Lun(lun::LunCommand::List(args)) => printer.finish(lun::list(args, console)),
+        CliCommand::Lun(lun::LunCommand::Show(args)) => printer.finish(lun::show(args)),
+        CliCommand::Demo(args) => printer.run_demo(args),
     }
 }
 
@@ -113,7 +113,7 @@ fn print_usage(error: &clap::Error) -> Exit {
     }
 }
 
-/// Prints results and errors as text or as JSON. All methods return the exit status.
+/// Prints results and errors as text or as JSON.
 struct Printer {
     console: Console,
     is_json: bool,
@@ -153,7 +153,8 @@ impl Printer {
         text
     }
 
-    /// Runs the demonstration and prints each step as soon as it is complete; JSON follows at the end.
+    /// Runs the demonstration and prints each step as soon as it is complete; JSON follows at the
+    /// end.
     fn run_demo(&self, args: &demo::DemoArgs) -> Exit {
         let show = |event: demo::DemoEvent<'_>| {
             if !self.is_json {

@@ -38,7 +38,8 @@ fn real_helper() -> PathBuf {
     parse(&output)["helper"].as_str().unwrap().into()
 }
 
-/// Creates a script that runs `command` and then the real helper. `$4` is the directory of soft LUNs.
+/// Creates a script that runs `command` and then the real helper. `$4` is the directory of soft
+/// LUNs.
 fn wrapper(dir: &Path, command: &str) -> PathBuf {
     let path = dir.join("wrapper");
     let script = format!(
@@ -64,7 +65,8 @@ fn every_response_matches_standard() {
         "    response     CHECK CONDITION: UNIT ATTENTION, REGISTRATIONS PREEMPTED (6/2a/05)",
         "    response     GOOD, keys: 0x1002",
         "13. node1 rejoins the cluster",
-        "Every response matched the standard (SPC-4). The helper has exited and all temporary files are gone.",
+        "Every response matched the standard (SPC-4). The helper has exited and all temporary \
+         files are gone.",
     ] {
         assert!(text.lines().any(|one| one == line), "{line}\n{text}");
     }
@@ -206,8 +208,8 @@ fn invalid_temp_dir_is_error() {
     );
 }
 
-/// Starts the demonstration with a helper that hangs. Returns the process, its temporary directory and the
-/// PID of the helper, which the helper writes to the file `helper` in `outside`.
+/// Starts the demonstration with a helper that hangs. Returns the process, its temporary directory
+/// and the PID of the helper, which the helper writes to the file `helper` in `outside`.
 fn start_hung(outside: &Path) -> (Child, TempDir, String) {
     let helper = outside.join("helper");
     let command = format!(

@@ -1,7 +1,7 @@
 //! Advice for RESERVATION CONFLICT: the registrations, the reservation, and the likely cause.
 //!
-//! No advice explains how to register: a port that is no longer registered may have been fenced, and
-//! must then stay away.
+//! No advice explains how to register: a port that is no longer registered may have been fenced,
+//! and must then stay away.
 
 use scsi_pr::{
     Cdb, Keys, OutServiceAction, ParameterList, ReservationDescriptor, ReservationKey,
@@ -11,14 +11,14 @@ use scsi_pr::{
 use crate::error::{ConflictInfo, Rejection};
 
 /// The only cause of a conflict with a query (SPC-2, 5.5.1).
-const SPC2_RESERVATION: &str = "The device has an SPC-2 reservation (RESERVE, not PERSISTENT RESERVE \
-                                OUT), which blocks even queries. Its holder ends it with RELEASE, or \
-                                a reset of the device does.";
+const SPC2_RESERVATION: &str = "The device has an SPC-2 reservation (RESERVE, not PERSISTENT \
+                                RESERVE OUT), which blocks even queries. Its holder ends it with \
+                                RELEASE, or a reset of the device does.";
 
-const NOT_REGISTERED: &str = "This initiator port is not registered with the given key: it never was, \
-                              it is registered with another key, or it was preempted. A fenced node \
-                              must stay away until the cluster permits it to return. Use 'prhctl \
-                              status' to see the registrations.";
+const NOT_REGISTERED: &str = "This initiator port is not registered with the given key: it never \
+                              was, it is registered with another key, or it was preempted. A \
+                              fenced node must stay away until the cluster permits it to return. \
+                              Use 'prhctl status' to see the registrations.";
 
 /// Returns the advice for a conflict.
 pub(super) fn advice(rejection: &Rejection) -> Vec<String> {
@@ -79,23 +79,24 @@ fn cause(
     match action {
         OutServiceAction::Register if is_unregister(list) => NOT_REGISTERED,
         OutServiceAction::Register => {
-            "Either this initiator port is already registered and --old-key must name its key, or it \
-             is not registered with the given key. Use 'prhctl status' to see the registrations."
+            "Either this initiator port is already registered and --old-key must name its key, or \
+             it is not registered with the given key. Use 'prhctl status' to see the registrations."
         }
         OutServiceAction::Reserve if is_reserved => {
-            "Either another port holds the reservation, or the reservation has another type, or this \
-             initiator port is not registered with the given key: it never was, or it was preempted."
+            "Either another port holds the reservation, or the reservation has another type, or \
+             this initiator port is not registered with the given key: it never was, or it was \
+             preempted."
         }
         OutServiceAction::RegisterAndMove => {
-            "Either this initiator port is not registered with the given key, or it does not hold the \
-             reservation."
+            "Either this initiator port is not registered with the given key, or it does not hold \
+             the reservation."
         }
         _ => NOT_REGISTERED,
     }
 }
 
-/// Returns the cause of a conflict with PREEMPT. The registered keys show which of the two keys is wrong,
-/// unless the list is incomplete.
+/// Returns the cause of a conflict with PREEMPT. The registered keys show which of the two keys is
+/// wrong, unless the list is incomplete.
 fn preempt_cause(list: Option<&ParameterList>, keys: &Keys, is_complete: bool) -> String {
     let may_exist = |key| !is_complete || keys.keys.contains(&key);
     match basic_keys(list) {

@@ -15,7 +15,7 @@ use scsi_pr::Cdb;
 use crate::error::{AdvisedError, Error, Rejection};
 use crate::exit::Exit;
 
-/// The advice after a change whose outcome is unknown.
+/// The advice after a change with an unknown outcome.
 const MAY_HAVE_BEEN_EXECUTED: &str =
     "The command may have been executed; check with 'prhctl status'.";
 
@@ -82,8 +82,8 @@ fn connect(socket: &Path, error: &ClientError) -> Option<&'static str> {
                 Some("This path is not a socket. Use -k with the helper's socket.")
             }
             ErrorKind::ConnectionRefused => Some(
-                "No process listens on the socket: the helper has exited, or listens on another one \
-                 (-k PATH). Restart the helper.",
+                "No process listens on the socket: the helper has exited, or listens on another \
+                 one (-k PATH). Restart the helper.",
             ),
             ErrorKind::PermissionDenied => {
                 Some("Run as root, or as a user with write permission on the socket.")

@@ -30,11 +30,11 @@ const fn is_change(command: Cdb) -> bool {
     matches!(command, Cdb::Out(_))
 }
 
-/// Helpers report BUSY also for a command that the host adapter or the driver gave up, which may have
-/// reached the device.
+/// Helpers report BUSY also for a command that the host adapter or the driver gave up, which may
+/// have reached the device.
 fn busy(command: Cdb) -> Vec<&'static str> {
-    const CAUSE: &str = "The device or the helper is overloaded, or the kernel could not pass the device \
-                         to the helper; check the helper's log.";
+    const CAUSE: &str = "The device or the helper is overloaded, or the kernel could not pass the \
+                         device to the helper; check the helper's log.";
     match is_change(command) {
         false => vec!["prhctl retried for a second.", CAUSE],
         true => vec![
@@ -74,8 +74,9 @@ fn aborted(rejection: &Rejection, code: AdditionalSense) -> Vec<&'static str> {
     let mut lines = Vec::new();
     if is_terminated {
         lines.push(
-            "The device does not accept SCSI commands (lsblk -S lists those that do), the helper has \
-             lost the privilege to send them, or the command was interrupted; check the helper's log.",
+            "The device does not accept SCSI commands (lsblk -S lists those that do), the helper \
+             has lost the privilege to send them, or the command was interrupted; check the \
+             helper's log.",
         );
     }
     if is_change(rejection.command) {
@@ -87,20 +88,16 @@ fn aborted(rejection: &Rejection, code: AdditionalSense) -> Vec<&'static str> {
 /// The device does not support the command, or not with these fields.
 fn illegal_request(rejection: &Rejection, code: AdditionalSense) -> Option<&'static str> {
     match code {
-        AdditionalSense::INVALID_COMMAND_OPERATION_CODE => {
-            Some(match is_change(rejection.command) {
-                false => {
-                    "The device does not support persistent reservations, or it is a multipath map (or on \
-                 top of one), which this project's helper rejects. Query one of the paths of the map \
-                 (lsblk -s, multipath -ll)."
-                }
-                true => {
-                    "The device does not support persistent reservations, or it is a multipath map (or on \
-                 top of one), which this project's helper rejects. A change through one path of the \
-                 map does not cover the others; use mpathpersist on the map."
-                }
-            })
-        }
+        AdditionalSense::INVALID_COMMAND_OPERATION_CODE if is_change(rejection.command) => Some(
+            "The device does not support persistent reservations, or it is a multipath map (or on \
+             top of one), which this project's helper rejects. A change through one path of the \
+             map does not cover the others; use mpathpersist on the map.",
+        ),
+        AdditionalSense::INVALID_COMMAND_OPERATION_CODE => Some(
+            "The device does not support persistent reservations, or it is a multipath map (or on \
+             top of one), which this project's helper rejects. Query one of the paths of the map \
+             (lsblk -s, multipath -ll).",
+        ),
         AdditionalSense::INVALID_RELEASE_OF_PERSISTENT_RESERVATION => {
             Some("The type is not that of the reservation; use 'prhctl reservation' to see it.")
         }
@@ -132,12 +129,12 @@ fn invalid_field(command: Cdb) -> &'static str {
         },
         Cdb::Out(command) => match command.service_action {
             OutServiceAction::RegisterAndMove => {
-                "There is no reservation to move (see 'prhctl reservation'), or the device does not \
-                 support REGISTER AND MOVE."
+                "There is no reservation to move (see 'prhctl reservation'), or the device does \
+                 not support REGISTER AND MOVE."
             }
             _ => {
-                "The device does not support this service action or type; use 'prhctl capabilities' \
-                 to see what it supports."
+                "The device does not support this service action or type; use 'prhctl \
+                 capabilities' to see what it supports."
             }
         },
     }
@@ -160,17 +157,17 @@ fn preempts_zero(rejection: &Rejection) -> bool {
 const fn unit_attention(code: AdditionalSense) -> &'static str {
     match code {
         AdditionalSense::RESERVATIONS_PREEMPTED | AdditionalSense::REGISTRATIONS_PREEMPTED => {
-            "The command was not executed. This port's registration was removed: the node was fenced, \
-             or all registrations were cleared. Do not register again until the cluster permits it. \
-             Use 'prhctl status' to see the registrations."
+            "The command was not executed. This port's registration was removed: the node was \
+             fenced, or all registrations were cleared. Do not register again until the cluster \
+             permits it. Use 'prhctl status' to see the registrations."
         }
         AdditionalSense::RESERVATIONS_RELEASED => {
-            "The command was not executed. The holder has released the reservation; registrations are \
-             unchanged. Check 'prhctl status', and run the command again if it is still needed."
+            "The command was not executed. The holder has released the reservation; registrations \
+             are unchanged. Check 'prhctl status', and run the command again if it is still needed."
         }
         _ => {
-            "The command was not executed. Reservations may have been changed by another host. Check \
-             'prhctl status', and run the command again if it is still needed."
+            "The command was not executed. Reservations may have been changed by another host. \
+             Check 'prhctl status', and run the command again if it is still needed."
         }
     }
 }

@@ -59,8 +59,8 @@ impl Change {
     }
 }
 
-/// The result of RELEASE. A device ends RELEASE from a registrant that is not the holder with GOOD as
-/// well, so only the reservations before and after show what happened.
+/// The result of RELEASE. A device ends RELEASE from a registrant that is not the holder with GOOD
+/// as well, so only the reservations before and after show what happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReleaseResult {
     /// There was no reservation, so nothing was sent.
@@ -140,8 +140,8 @@ fn fetch_conflict(helper: &mut HelperConnection<'_>) -> ConflictInfo {
     }
 }
 
-/// Whether the device keeps registrations and reservation through a power loss (`PTPL_A`) before a
-/// change. Every registration sets this for all registrations.
+/// Persistence of registrations and reservation through a power loss (`PTPL_A`) before a change.
+/// Every REGISTER sets it for all registrations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PowerLossPersistence {
     On,
@@ -151,8 +151,8 @@ pub(super) enum PowerLossPersistence {
 }
 
 impl PowerLossPersistence {
-    /// Queries the device. Fails only if the change that follows would fail too: the helper is gone, or a unit
-    /// attention advises against the change.
+    /// Queries the device. Fails only if the change must not follow: the helper is gone, or the
+    /// device reports a unit attention.
     pub(super) fn query(helper: &mut HelperConnection<'_>) -> Result<Self, Error> {
         match capabilities::query(helper) {
             Ok(found) if found.persist_through_power_loss_active => Ok(Self::On),
@@ -169,8 +169,8 @@ impl PowerLossPersistence {
     pub(super) fn note_if_lost(self, helper: &HelperConnection<'_>, aptpl: bool) {
         if self == Self::On && !aptpl {
             helper.note(
-                "registrations and reservation of all ports no longer persist through a power loss; \
-                 use --aptpl to keep that",
+                "registrations and reservation of all ports no longer persist through a power \
+                 loss; use --aptpl to keep that",
             );
         }
     }

@@ -1,4 +1,5 @@
-//! `prhctl lun`: creates, lists and shows soft LUNs. These commands access the files without a helper.
+//! `prhctl lun`: creates, lists and shows soft LUNs. These commands access the files without a
+//! helper.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -183,7 +184,7 @@ pub(crate) struct LunStatus {
     pub(crate) identity: LunId,
     pub(crate) supported: SupportedFeatures,
     pub(crate) generation: PrGeneration,
-    /// Whether registrations and reservation persist through a power loss.
+    /// Registrations and reservation persist through a power loss.
     pub(crate) aptpl: bool,
     /// The type of the reservation, and its holder unless all registrants are holders.
     pub(crate) reservation: Option<(ReservationType, Option<String>)>,
@@ -219,8 +220,8 @@ impl AdvisedError for StoreError {
                 "Choose another name, or see what is there with 'prhctl lun show'."
             }
             StoreError::NoLun(_) => {
-                "Use 'prhctl lun list' to list the soft LUNs in a directory, or 'prhctl lun create' \
-                 to create one."
+                "Use 'prhctl lun list' to list the soft LUNs in a directory, or 'prhctl lun \
+                 create' to create one."
             }
             // The soft LUN was not created yet, so there is nothing to repair.
             StoreError::Description { path, .. } if !path.is_file() => return Vec::new(),
@@ -262,8 +263,8 @@ pub(crate) fn create(args: &CreateArgs) -> Result<LunStatus, StoreError> {
     lun_status(&Lun::create(&args.path, ports, supported)?)
 }
 
-/// Returns the `number`th port. Without a given initiator port, equal numbers get equal initiator ports
-/// on all soft LUNs, like the adapter of a host that uses several disks.
+/// Returns the `number`th port. Without a given initiator port, equal numbers get equal initiator
+/// ports on all soft LUNs, like the adapter of a host that uses several disks.
 fn new_port((spec, number): (PortSpec, u64)) -> Port {
     /// NAA 3h, locally assigned (SPC-4, 7.8.6.6.4): no adapter has such an address.
     const LOCALLY_ASSIGNED: u64 = 3 << 60;

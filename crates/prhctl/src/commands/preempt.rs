@@ -37,7 +37,7 @@ registered with the victim's key; otherwise one that 'prhctl --help' lists.";
 pub(crate) struct PreemptArgs {
     #[command(flatten)]
     pub(crate) sender: KeyArgs,
-    /// Key whose registrations are removed
+    /// Key of the registrations to remove
     #[arg(long, value_name = "KEY", value_parser = labels::parse_key)]
     pub(crate) victim: ReservationKey,
     /// Type of the new reservation, if the victim held the old one

@@ -316,6 +316,8 @@ impl ToJson for LunStatus {
 
 impl ToJson for PortStatus {
     fn to_json(&self) -> Json {
+        let unit_attentions = self.unit_attentions.iter().copied();
+        let unit_attentions = unit_attentions.map(labels::unit_attention);
         object! {
             "name": &self.name,
             "path": self.path.as_path(),
@@ -325,7 +327,7 @@ impl ToJson for PortStatus {
             "is_holder": self.is_holder,
             "may_read": self.may_read,
             "may_write": self.may_write,
-            "attentions": self.unit_attentions.iter().copied().map(labels::unit_attention).collect::<Json>(),
+            "attentions": unit_attentions.collect::<Json>(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::fake::{FakeHelper, Response, check_condition};
 
-/// The advice after a change whose outcome is unknown.
+/// The advice after a change with an unknown outcome.
 const UNKNOWN: &str = "The command may have been executed; check with 'prhctl status'.";
 
 /// Returns standard error of a run with a helper that always responds in the same way.
@@ -69,7 +69,8 @@ fn invalid_field_advice_depends_on_command() {
     assert!(preempt.contains("'prhctl capabilities'"), "{preempt}");
 }
 
-/// Returns the advice after a conflict, if `keys` are registered and one of them, 0x11, is the holder.
+/// Returns the advice after a conflict, if `keys` are registered and one of them, 0x11, is the
+/// holder.
 fn conflict(line: &str, keys: &'static [u8]) -> String {
     let helper = FakeHelper::start(|_, cdb| match (cdb[0], cdb[1]) {
         (0x5e, 0) => {

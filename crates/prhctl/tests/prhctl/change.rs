@@ -174,8 +174,8 @@ fn conflict_names_keys_and_holder() {
         "prhctl: b: RESERVE ended with RESERVATION CONFLICT
   registered keys: 0xa 0xb
   reservation: Write Exclusive, held with key 0xa
-  Either another port holds the reservation, or the reservation has another type, or this initiator \
-         port is not registered with the given key: it never was, or it was preempted.\n"
+  Either another port holds the reservation, or the reservation has another type, or this \
+         initiator port is not registered with the given key: it never was, or it was preempted.\n"
     );
 }
 
@@ -324,7 +324,8 @@ fn recovered_error_is_note() {
     );
     assert_eq!(
         run.stderr,
-        "prhctl: disk: CLEAR ended with RECOVERED ERROR, ASC/ASCQ 5d/10 (1/5d/10); the command was executed\n"
+        "prhctl: disk: CLEAR ended with RECOVERED ERROR, ASC/ASCQ 5d/10 (1/5d/10); the command \
+         was executed\n"
     );
     // A query without data has failed.
     assert_eq!(fake.run("keys disk").status, 21);

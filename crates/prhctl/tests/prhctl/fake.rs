@@ -37,8 +37,8 @@ pub(crate) struct FakeHelper {
 }
 
 impl FakeHelper {
-    /// Starts a helper. `script` returns the response to a command from the number of commands before it
-    /// and its CDB.
+    /// Starts a helper. `script` returns the response to a command from the number of commands
+    /// before it and its CDB.
     pub(crate) fn start(script: impl Fn(usize, &[u8; 16]) -> Response + Send + 'static) -> Self {
         Self::start_as(None, script)
     }

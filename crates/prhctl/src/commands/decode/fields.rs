@@ -21,7 +21,7 @@ pub(super) enum Item {
     ScopeType(fn(&Context) -> bool),
     /// Bytes: name, number, meaning.
     Raw(&'static str, usize, fn(&[u8], &Context) -> String),
-    /// Bytes whose number is the last integer: name, meaning.
+    /// As many bytes as the last integer says: name, meaning.
     Sized(&'static str, fn(&[u8], &Context) -> String),
     /// TransportIDs up to the end or the first malformed one.
     TransportIds,
@@ -35,15 +35,16 @@ pub(super) enum Item {
     Rest,
 }
 
-/// How the value of a field is explained.
+/// The explanation of a field's value.
 #[derive(Clone, Copy)]
 pub(super) enum Meaning {
-    /// Not at all.
+    /// No explanation.
     Plain,
-    /// As a number of bytes.
+    /// A number of bytes.
     Bytes,
-    /// As the answer yes or no to a statement.
+    /// A statement, answered with yes or no.
     Flag(&'static str),
+    /// A function of the value.
     Of(fn(u64, &Context) -> String),
 }
 
@@ -64,7 +65,7 @@ pub(super) fn flag(value: u64, statement: &str) -> String {
     format!("{statement}: {answer}")
 }
 
-/// What the meaning of a field can depend on.
+/// State that the meaning of a field can depend on.
 #[derive(Default)]
 pub(super) struct Context {
     /// The service action of a CDB or parameter list, unless it is reserved.

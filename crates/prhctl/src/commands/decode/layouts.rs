@@ -154,11 +154,16 @@ const SENSE_CODE: Item = Int("ADDITIONAL SENSE CODE", 1, Plain);
 /// Only ASC and ASCQ together have a name.
 const SENSE_QUALIFIER: Item = Int("ADDITIONAL SENSE CODE QUALIFIER", 1, Of(sense_code_name));
 const SENSE_LENGTH: Item = Int("ADDITIONAL SENSE LENGTH", 1, Bytes);
-const RESPONSE_CODE: (&str, u8, u8, Meaning) = ("RESPONSE CODE", 6, 0, Of(response_code));
 
-/// Sense data in fixed format (4.5.3).
+/// The first byte of sense data with a response code below 72h.
+pub(super) const VALID_AND_RESPONSE_CODE: &[Item] = &[Bits(&[
+    ("VALID", 7, 7, Flag("INFORMATION is valid")),
+    ("RESPONSE CODE", 6, 0, Of(response_code)),
+])];
+/// The first byte of other sense data, in which VALID is reserved.
+pub(super) const RESPONSE_CODE: &[Item] = &[Bits(&[("RESPONSE CODE", 6, 0, Of(response_code))])];
+/// The rest of sense data in fixed format (4.5.3).
 pub(super) const FIXED_SENSE: &[Item] = &[
-    Bits(&[("VALID", 7, 7, Flag("INFORMATION is valid")), RESPONSE_CODE]),
     Reserved(1),
     SENSE_KEY,
     Int("INFORMATION", 4, Plain),
@@ -169,9 +174,8 @@ pub(super) const FIXED_SENSE: &[Item] = &[
     Int("FIELD REPLACEABLE UNIT CODE", 1, Plain),
     Raw("SENSE KEY SPECIFIC", 3, sense_key_specific),
 ];
-/// Sense data in descriptor format (4.5.2).
+/// The rest of sense data in descriptor format (4.5.2).
 pub(super) const DESCRIPTOR_SENSE: &[Item] = &[
-    Bits(&[RESPONSE_CODE]),
     SENSE_KEY,
     SENSE_CODE,
     SENSE_QUALIFIER,

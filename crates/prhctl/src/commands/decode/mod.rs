@@ -1,7 +1,7 @@
 //! `prhctl decode`: explains bytes, as a whole and field by field.
 //!
-//! `scsi-pr` decodes the bytes as a whole. The fields come from [`layouts`], which also explain malformed
-//! bytes up to the fault.
+//! `scsi-pr` decodes the bytes as a whole. The fields come from [`layouts`], which also explain
+//! malformed bytes up to the fault.
 
 mod fields;
 mod hex;
@@ -211,8 +211,8 @@ fn after_padding(bytes: &[u8]) -> Option<&[u8]> {
     padding.iter().all(|byte| *byte == 0).then_some(rest)
 }
 
-/// Returns the service action and the parameter list of a CDB, if exactly the list that it announces
-/// follows it.
+/// Returns the service action and the parameter list of a CDB, if exactly the list that it
+/// announces follows it.
 fn announced_list(bytes: &[u8]) -> Option<(OutServiceAction, &[u8])> {
     let Ok(Cdb::Out(command)) = Cdb::decode(bytes) else {
         return None;
@@ -259,8 +259,8 @@ fn cdb(bytes: &[u8]) -> Explained {
     }
     let length = rest.len();
     let error = format!(
-        "{summary}; the {length} bytes after it are neither padding to 16 bytes nor the parameter list \
-         that it announces"
+        "{summary}; the {length} bytes after it are neither padding to 16 bytes nor the parameter \
+         list that it announces"
     );
     (Err(error), fields)
 }
@@ -290,7 +290,7 @@ fn data(bytes: &[u8], layout: &[Item]) -> Vec<Field> {
     walk(bytes, "", Context::default(), layout)
 }
 
-/// Returns the error of the first registration whose TransportID is malformed.
+/// Returns the error of the first registration with a malformed TransportID.
 fn malformed_transport_id(status: &Truncatable<FullStatus>) -> Option<String> {
     let mut descriptors = status.value.descriptors.iter();
     descriptors.find_map(|descriptor| {
@@ -316,13 +316,19 @@ fn sense(bytes: &[u8]) -> Explained {
     if let Some(additional) = bytes.get(HEADER_LENGTH - 1) {
         walker.end_at(HEADER_LENGTH + usize::from(*additional));
     }
-    let has_descriptors = matches!(bytes.first().map(|first| first & 0x7f), Some(0x72 | 0x73));
+    let response_code = bytes.first().map_or(0, |first| first & 0x7f);
+    let first_byte = match response_code < 0x72 {
+        true => layouts::VALID_AND_RESPONSE_CODE,
+        false => layouts::RESPONSE_CODE,
+    };
+    let has_descriptors = matches!(response_code, 0x72 | 0x73);
     // The second number is the offset after the additional sense code qualifier.
     let (layout, code_end) = match has_descriptors {
         true => (layouts::DESCRIPTOR_SENSE, 4),
         false => (layouts::FIXED_SENSE, 14),
     };
-    let is_complete = walker.walk(layout).is_some();
+    let walked = walker.walk(first_byte).and_then(|()| walker.walk(layout));
+    let is_complete = walked.is_some();
     let (at, left) = (walker.at(), walker.left());
     let has_code = at.saturating_add(left) >= code_end;
     walker.end_at(bytes.len());

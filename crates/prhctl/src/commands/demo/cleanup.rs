@@ -15,7 +15,7 @@ use nix::sys::signal::{SigSet, Signal};
 const MAX_ATTEMPTS: usize = 50;
 const RETRY_DELAY: Duration = Duration::from_millis(2);
 
-/// What the demonstration has created so far.
+/// The process and the directory that the demonstration has created so far.
 #[derive(Debug, Default)]
 pub(super) struct Resources {
     pub(super) helper: Option<Child>,
@@ -57,8 +57,8 @@ pub(super) struct CleanupGuard {
 }
 
 impl CleanupGuard {
-    /// Blocks the signals and waits for them in a new thread. There must be no other thread yet, because
-    /// it would receive the signals instead.
+    /// Blocks the signals and waits for them in a new thread. There must be no other thread yet,
+    /// because it would receive the signals instead.
     pub(super) fn install() -> io::Result<Self> {
         let signal_mask = SignalMask::current()?;
         let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);

@@ -12,8 +12,8 @@ use super::DemoError;
 
 const NAME: &str = "qemu-pr-helper";
 
-/// Returns the given binary, or the one in the directory of this program. Because `cargo run` builds
-/// only prhctl, the helper is built first there.
+/// Returns the given binary, or the one in the directory of this program. Because `cargo run`
+/// builds only prhctl, the helper is built first there.
 pub(super) fn find(given: Option<&Path>, mask: SignalMask) -> Result<PathBuf, DemoError> {
     if let Some(given) = given {
         return Ok(given.to_owned());
@@ -29,8 +29,8 @@ pub(super) fn find(given: Option<&Path>, mask: SignalMask) -> Result<PathBuf, De
     }
 }
 
-/// Returns cargo and the directory of this package, if cargo has built and started this program: then
-/// the program's directory contains `deps`. An installed copy builds nothing.
+/// Returns cargo and the directory of this package, if cargo has built and started this program:
+/// then the program's directory contains `deps`. An installed copy builds nothing.
 fn cargo_and_manifest_dir(this: &Path) -> Option<(PathBuf, PathBuf)> {
     let package = env::var_os("CARGO_PKG_NAME");
     let is_ours = package.as_deref() == Some(OsStr::new(env!("CARGO_PKG_NAME")));

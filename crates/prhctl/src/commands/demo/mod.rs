@@ -1,8 +1,8 @@
 //! `prhctl demo`: a failover of two nodes that share a disk, through the real helper.
 //!
 //! The disk is a soft LUN in a temporary directory. Each node is a connection to a helper that the
-//! demonstration starts, with a port of the disk open, like a virtual machine. Everything is removed at
-//! the end, also after an error or a signal.
+//! demonstration starts, with a port of the disk open, like a virtual machine. Everything is
+//! removed at the end, also after an error or a signal.
 
 mod cleanup;
 mod helper_binary;
@@ -146,8 +146,8 @@ impl AdvisedError for DemoError {
     }
 }
 
-/// Runs the demonstration, and calls `notify` after its start and each step. A response that does not
-/// match the standard is part of the result, not an error.
+/// Runs the demonstration, and calls `notify` after its start and each step. A response that does
+/// not match the standard is part of the result, not an error.
 pub(crate) fn run(
     args: &DemoArgs,
     notify: impl Fn(DemoEvent<'_>),

@@ -10,13 +10,13 @@ use scsi_pr::{
 use soft_lun::{Access, LogicalUnit};
 
 use super::DemoError;
-use super::scenario::{Action, ExpectedResponse, Node, RESERVATION_TYPE, Step};
+use super::scenario::{Action, DemoStep, ExpectedResponse, Node, RESERVATION_TYPE};
 use super::setup::{DemoSetup, port_name};
 
 /// The result of a step.
 #[derive(Debug)]
 pub(crate) struct StepResult {
-    pub(crate) step: Step,
+    pub(crate) step: DemoStep,
     /// The response, unless the node sends nothing.
     pub(crate) response: Option<NodeResponse>,
     /// The state after the step.
@@ -55,7 +55,7 @@ pub(crate) struct LunState {
 /// Runs `steps` up to the first one with a mismatch, and passes each result to `report` at once.
 pub(super) fn run(
     setup: &mut DemoSetup<'_>,
-    steps: &[Step],
+    steps: &[DemoStep],
     mut report: impl FnMut(StepResult),
 ) -> Result<(), DemoError> {
     for step in steps {
@@ -76,7 +76,7 @@ pub(super) fn run(
     Ok(())
 }
 
-fn perform(setup: &mut DemoSetup<'_>, step: &Step) -> Result<Option<NodeResponse>, DemoError> {
+fn perform(setup: &mut DemoSetup<'_>, step: &DemoStep) -> Result<Option<NodeResponse>, DemoError> {
     let node = step.node;
     Ok(match step.action {
         Action::Change(service_action, key, action_key) => {
@@ -163,7 +163,7 @@ impl LunState {
 }
 
 /// Returns the differences from what the standard requires.
-fn mismatches(step: &Step, response: Option<&NodeResponse>, state: &LunState) -> Vec<String> {
+fn mismatches(step: &DemoStep, response: Option<&NodeResponse>, state: &LunState) -> Vec<String> {
     let mut mismatches = Vec::new();
     if !is_expected(step.response, response) {
         mismatches.push(format!("expected response: {}", step.response));

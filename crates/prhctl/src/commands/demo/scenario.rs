@@ -43,7 +43,7 @@ const KEY_2: ReservationKey = Node::Two.key();
 /// The type that most clusters use: all registrants can write, and other hosts cannot.
 pub(super) const RESERVATION_TYPE: ReservationType = ReservationType::WriteExclusiveRegistrantsOnly;
 
-/// What a node does.
+/// An action of a node.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Action {
     /// Sends a PERSISTENT RESERVE OUT with RESERVATION KEY and SERVICE ACTION RESERVATION KEY.
@@ -128,7 +128,7 @@ pub(super) struct ExpectedState {
 
 /// A step of the demonstration.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Step {
+pub(crate) struct DemoStep {
     pub(crate) headline: &'static str,
     /// An explanation, in lines.
     pub(crate) lesson: &'static str,
@@ -158,8 +158,8 @@ const FENCED: ExpectedState = ExpectedState {
 };
 
 /// The failover.
-pub(super) const STEPS: [Step; 13] = [
-    Step {
+pub(super) const STEPS: [DemoStep; 13] = [
+    DemoStep {
         headline: "node1 registers",
         lesson: "Every node that shares the disk registers its own key. A registration alone\n\
                  restricts nothing.",
@@ -171,7 +171,7 @@ pub(super) const STEPS: [Step; 13] = [
             ..OPEN
         },
     },
-    Step {
+    DemoStep {
         headline: "node2 registers",
         lesson: "The disk identifies a node by its port, not by its key.",
         node: Node::Two,
@@ -179,7 +179,7 @@ pub(super) const STEPS: [Step; 13] = [
         response: ExpectedResponse::Good,
         state: BOTH_REGISTERED,
     },
-    Step {
+    DemoStep {
         headline: "node1 reserves the disk",
         lesson: "From now on only registered nodes may write. A host outside the cluster cannot.",
         node: Node::One,
@@ -187,7 +187,7 @@ pub(super) const STEPS: [Step; 13] = [
         response: ExpectedResponse::Good,
         state: HELD_BY_ONE,
     },
-    Step {
+    DemoStep {
         headline: "node2 tries to reserve the disk",
         lesson: "There is only one reservation, and node1 holds it.",
         node: Node::Two,
@@ -195,7 +195,7 @@ pub(super) const STEPS: [Step; 13] = [
         response: ExpectedResponse::Conflict,
         state: HELD_BY_ONE,
     },
-    Step {
+    DemoStep {
         headline: "node2 tries to release the reservation",
         lesson: "The status is GOOD, but nothing changes: only the holder can release a\n\
                  reservation.",
@@ -204,7 +204,7 @@ pub(super) const STEPS: [Step; 13] = [
         response: ExpectedResponse::Good,
         state: HELD_BY_ONE,
     },
-    Step {
+    DemoStep {
         headline: "node1 fails",
         lesson: "Its connection to the helper is closed. The disk does not notice: a reservation\n\
                  outlives its holder.",
@@ -213,7 +213,7 @@ pub(super) const STEPS: [Step; 13] = [
         response: ExpectedResponse::None,
         state: HELD_BY_ONE,
     },
-    Step {
+    DemoStep {
         headline: "node2 preempts node1",
         lesson: "Fencing: node2 removes the key of the failed node and takes over its reservation\n\
                  in one atomic step.",
@@ -222,7 +222,7 @@ pub(super) const STEPS: [Step; 13] = [
         response: ExpectedResponse::Good,
         state: FENCED,
     },
-    Step {
+    DemoStep {
         headline: "node2 writes",
         lesson: "It can continue the work, because no other node can write.",
         node: Node::Two,
@@ -230,16 +230,16 @@ pub(super) const STEPS: [Step; 13] = [
         response: ExpectedResponse::Good,
         state: FENCED,
     },
-    Step {
+    DemoStep {
         headline: "node1 comes back and reads the keys",
-        lesson: "node1 was only hung and does not know that it was fenced. Its first command fails\n\
-                 with a one-time notice that its registration was removed.",
+        lesson: "node1 was only hung and does not know that it was fenced. Its first command\n\
+                 fails with a one-time notice that its registration was removed.",
         node: Node::One,
         action: Action::ReadKeys,
         response: ExpectedResponse::UnitAttention(AdditionalSense::REGISTRATIONS_PREEMPTED),
         state: FENCED,
     },
-    Step {
+    DemoStep {
         headline: "node1 reads the keys again",
         lesson: "Its own key is missing.",
         node: Node::One,
@@ -247,7 +247,7 @@ pub(super) const STEPS: [Step; 13] = [
         response: ExpectedResponse::Keys(&[KEY_2]),
         state: FENCED,
     },
-    Step {
+    DemoStep {
         headline: "node1 sends its delayed write",
         lesson: "The disk rejects the write, which would have destroyed newer data of node2. This\n\
                  is the purpose of fencing.",
@@ -256,7 +256,7 @@ pub(super) const STEPS: [Step; 13] = [
         response: ExpectedResponse::Conflict,
         state: FENCED,
     },
-    Step {
+    DemoStep {
         headline: "node1 tries to take the reservation back",
         lesson: "Without a registration, a node cannot preempt the holder.",
         node: Node::One,
@@ -264,7 +264,7 @@ pub(super) const STEPS: [Step; 13] = [
         response: ExpectedResponse::Conflict,
         state: FENCED,
     },
-    Step {
+    DemoStep {
         headline: "node1 rejoins the cluster",
         lesson: "Cluster software lets a node register again once it is healthy. node1 may write,\n\
                  and node2 remains the holder.",

@@ -67,7 +67,8 @@ impl<'a> DemoSetup<'a> {
         self.helper_pid
     }
 
-    /// Returns a node's connection to the helper and its port of the disk. Opens them first if needed.
+    /// Returns a node's connection to the helper and its port of the disk. Opens them first if
+    /// needed.
     pub(super) fn connection(&mut self, node: Node) -> Result<&mut (Client, File), DemoError> {
         match self.connections.entry(node.name()) {
             Entry::Occupied(entry) => Ok(entry.into_mut()),

@@ -29,12 +29,12 @@ fn introduction(info: &DemoInfo) -> String {
 pub(crate) fn conclusion(demonstration: &Demonstration) -> String {
     match demonstration.passed() {
         true => format!(
-            "{GOOD}Every response matched the standard (SPC-4).{GOOD:#} \
-             The helper has exited and all temporary files are gone.\n"
+            "{GOOD}Every response matched the standard (SPC-4).{GOOD:#} The helper has exited and \
+             all temporary files are gone.\n"
         ),
         false => format!(
-            "{WRONG}This does not match the standard (SPC-4).{WRONG:#} \
-             The helper has exited and all temporary files are gone.\n"
+            "{WRONG}This does not match the standard (SPC-4).{WRONG:#} The helper has exited and \
+             all temporary files are gone.\n"
         ),
     }
 }

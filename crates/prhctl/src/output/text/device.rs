@@ -41,8 +41,8 @@ fn truncation(missing: usize) -> String {
     match missing {
         0 => String::new(),
         missing => format!(
-            "{WRONG}Incomplete:{WRONG:#} the last {missing} bytes of the list are missing, because a \
-             response is limited to 8192 bytes or the device truncated it.\n"
+            "{WRONG}Incomplete:{WRONG:#} the last {missing} bytes of the list are missing, because \
+             a response is limited to 8192 bytes or the device truncated it.\n"
         ),
     }
 }
