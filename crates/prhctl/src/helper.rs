@@ -49,7 +49,7 @@ const _: () = assert!(MAX_ALLOCATION as usize == MAX_TRANSFER);
 pub(crate) struct DeviceResult<T> {
     /// The device, as the command line names it.
     pub(crate) device: PathBuf,
-    /// The unit attentions that were received in between.
+    /// The unit attentions that were received while the subcommand ran.
     pub(crate) unit_attentions: Vec<Sense>,
     pub(crate) value: T,
 }
@@ -60,7 +60,7 @@ pub(crate) struct HelperConnection<'a> {
     client: Client,
     path: &'a Path,
     device: OwnedFd,
-    /// `Out` until a change was sent, `In` afterwards or if none will be.
+    /// `Out` until the change was sent; `In` afterwards, and for queries.
     intent: Direction,
     console: Console,
     unit_attentions: Vec<Sense>,
@@ -129,8 +129,8 @@ impl<'a> HelperConnection<'a> {
         decode(&data).map_err(|source| self.malformed(action, source))
     }
 
-    /// Queries a list, and repeats the query with a larger allocation length while that is the
-    /// reason why the end of the list is missing.
+    /// Queries a list. Repeats the query with a larger allocation length if the previous one has
+    /// truncated the list.
     pub(crate) fn query_list<T>(
         &mut self,
         action: InServiceAction,
@@ -283,8 +283,8 @@ fn connect(socket: &Path, device: &Path, console: Console) -> Result<Client, Cli
     Client::negotiate(stream)
 }
 
-/// Prints a note if the process that listens at `socket` runs as neither root nor the user of this
-/// process. It may not be a helper, and receives the open device.
+/// Prints a note if the process that listens on `socket` runs as neither root nor the user of this
+/// process. That process might not be a helper, and it receives the open device.
 fn warn_foreign_helper(stream: &UnixStream, socket: &Path, device: &Path, console: Console) {
     // The kernel recorded these credentials at listen(2), before the process could drop privileges.
     let Ok(peer) = getsockopt(stream, sockopt::PeerCredentials) else {
@@ -326,7 +326,7 @@ impl SlowNotice {
         });
         SlowNotice {
             done: Some(done),
-            // The command works without the note.
+            // Without a thread there is no note, and the command works all the same.
             thread: thread.ok(),
         }
     }
@@ -352,7 +352,7 @@ fn succeeded_with_warning(rejection: &Rejection, response: &Response) -> bool {
     is_warning && (matches!(rejection.command, Cdb::Out(_)) || !response.data.is_empty())
 }
 
-/// When to send a rejected command again.
+/// The decision whether a rejected command is sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Retry {
     Immediately,

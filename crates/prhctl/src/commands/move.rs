@@ -17,7 +17,7 @@ Transfer the reservation to another initiator port (PERSISTENT RESERVE OUT, REGI
 AND MOVE).
 
 The command registers the port with the new key and makes it the holder. The sender
-must hold the reservation. It must not have one of the \"all registrants\" types.
+must hold the reservation, of a type other than the \"all registrants\" types.
 'prhctl status' shows TransportIDs and target ports in the form used here.
 
 Without --aptpl, the command turns persistence through power loss off for the whole

@@ -18,8 +18,10 @@ Release the reservation (PERSISTENT RESERVE OUT, RELEASE).
 Only the holder can release a reservation; from other registrants, the device accepts
 the command with GOOD and ignores it. prhctl reads the reservation before and after
 and reports what happened. The type must be that of the reservation. With --type,
-prhctl skips the first read and cannot tell who held the reservation. Registrations
-remain, and with types for registrants the other registrants receive a unit attention.
+prhctl skips the first read and cannot tell which port held the reservation.
+
+Registrations remain. With the \"registrants only\" and \"all registrants\" types, the
+other registrants receive a unit attention.
 
 If there is no reservation, prhctl sends nothing and does not check the key.";
 pub(crate) const EXAMPLES: &str = "\
