@@ -129,7 +129,7 @@ const fn purpose(access: Direction) -> &'static str {
 }
 
 /// Returns the standard's name of a command's service action.
-pub(crate) const fn service_action(command: Cdb) -> &'static str {
+const fn service_action(command: Cdb) -> &'static str {
     match command {
         Cdb::In(command) => command.service_action.name(),
         Cdb::Out(command) => command.service_action.name(),

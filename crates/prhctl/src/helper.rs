@@ -27,7 +27,7 @@ use scsi_pr::{
 };
 
 use crate::console::Console;
-use crate::error::{Error, Failure, Rejection, service_action};
+use crate::error::{Error, Failure, Rejection};
 
 /// Number of unit attentions after which a command is not sent again. Devices queue a few kinds,
 /// each once.
@@ -237,13 +237,16 @@ impl<'a> HelperConnection<'a> {
     }
 
     fn exchange(&mut self, command: Cdb, parameters: &[u8]) -> Result<Response, Error> {
-        let (action, device) = (service_action(command), self.path.display());
-        let warning = match command {
-            Cdb::In(_) => "",
-            Cdb::Out(_) => " (an interrupted command may still be executed)",
+        let (action, warning) = match command {
+            Cdb::In(command) => (command.service_action.name(), ""),
+            Cdb::Out(command) => (
+                command.service_action.name(),
+                " (an interrupted command may still be executed)",
+            ),
         };
         let text = format!(
-            "{device}: {action}: the helper has not answered for 5 seconds; still waiting{warning}"
+            "{}: {action}: the helper has not answered for 5 seconds; still waiting{warning}",
+            self.path.display()
         );
         let _notice = SlowNotice::start(SLOW_NOTICE_DELAY, self.console, text);
         let cdb = pad_cdb(&command.encode());

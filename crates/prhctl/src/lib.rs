@@ -129,7 +129,7 @@ impl Printer {
 
     fn print<T: ToText + ToJson>(&self, value: &T, exit: Exit) -> Exit {
         let text = match self.is_json {
-            true => value.to_json().to_string(),
+            true => value.to_json().pretty(),
             false => value.to_text(),
         };
         self.console.print(&text, exit)
@@ -142,7 +142,7 @@ impl Printer {
         match self.is_json {
             true => self
                 .console
-                .print(&json::failure(failure, &text).to_string(), exit),
+                .print(&json::failure(failure, &text).pretty(), exit),
             false => exit,
         }
     }
@@ -175,7 +175,7 @@ impl Printer {
         match (self.is_json, error_text) {
             (true, error_text) => {
                 let document = json::demo(&demonstration, error_text.as_ref());
-                self.console.print(&document.to_string(), exit)
+                self.console.print(&document.pretty(), exit)
             }
             (false, None) => self
                 .console

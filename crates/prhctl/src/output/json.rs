@@ -1,6 +1,5 @@
 //! JSON documents. docs/prhctl.md describes them; their members keep the order given here.
 
-use std::fmt;
 use std::path::Path;
 
 use scsi_pr::{
@@ -43,9 +42,11 @@ impl Serialize for Json {
     }
 }
 
-impl fmt::Display for Json {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&serde_json::to_string_pretty(self).map_err(|_| fmt::Error)?)
+impl Json {
+    /// Returns the text of the value, with an indented line for each member.
+    pub(crate) fn pretty(&self) -> String {
+        // Serialization to a string cannot fail, because the names of members are strings.
+        serde_json::to_string_pretty(self).unwrap_or_default()
     }
 }
 
