@@ -232,7 +232,7 @@ impl AdvisedError for StoreError {
                  directory and create it again."
             }
             StoreError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
-                "The directory belongs to another user; run prhctl as its owner, the user of the helper."
+                "The directory belongs to another user; run prhctl as its owner, the helper's user."
             }
             _ => return Vec::new(),
         };

@@ -21,7 +21,7 @@ pub(super) enum Item {
     ScopeType(fn(&Context) -> bool),
     /// Bytes: name, number, meaning.
     Raw(&'static str, usize, fn(&[u8], &Context) -> String),
-    /// As many bytes as the last integer says: name, meaning.
+    /// Bytes in the number of the last integer: name, meaning.
     Sized(&'static str, fn(&[u8], &Context) -> String),
     /// TransportIDs up to the end or the first malformed one.
     TransportIds,
