@@ -224,10 +224,10 @@ impl AdvisedError for StoreError {
                  create' to create one."
             }
             // The soft LUN was not created yet, so there is nothing to repair.
-            StoreError::Description { path, .. } if !path.is_file() => return Vec::new(),
+            StoreError::Config { path, .. } if !path.is_file() => return Vec::new(),
             StoreError::Malformed { .. }
             | StoreError::State { .. }
-            | StoreError::Description { .. } => {
+            | StoreError::Config { .. } => {
                 "Repair the file or restore it from a backup. To start over, remove the soft LUN's \
                  directory and create it again."
             }
@@ -317,7 +317,7 @@ fn lun_status(lun: &Lun) -> Result<LunStatus, StoreError> {
     Ok(LunStatus {
         path: lun.path().to_owned(),
         identity: config.identity,
-        supported: config.supported,
+        supported: config.supported_features,
         generation: unit.generation(),
         aptpl: unit.aptpl(),
         reservation: unit
@@ -334,8 +334,8 @@ fn port_status(lun: &Lun, unit: &LogicalUnit, port: &Port, nexus: NexusId) -> Po
         nexus: port.nexus.clone(),
         key: unit.key_of(nexus),
         is_holder: unit.is_holder(nexus),
-        may_read: unit.may_read(nexus),
-        may_write: unit.may_write(nexus),
+        may_read: unit.can_read(nexus),
+        may_write: unit.can_write(nexus),
         unit_attentions: unit.unit_attentions(nexus).to_vec(),
     }
 }

@@ -85,7 +85,6 @@ pub(crate) fn prhctl(dir: &Path, arguments: &str) -> Command {
 pub(crate) struct TestHelper {
     server: Arc<Server<Backends>>,
     dir: TempDir,
-    _socket: SocketFile,
 }
 
 /// The ports and their initiator ports.
@@ -118,7 +117,7 @@ impl TestHelper {
             let port = luns.join("lun/ports").join(name);
             std::os::unix::fs::symlink(port, dir.path().join(name)).unwrap();
         }
-        let (listener, socket) = Listener::bind(&dir.path().join("socket")).unwrap();
+        let (listener, _) = Listener::bind(&dir.path().join("socket")).unwrap();
         let backends = Backends::new(
             Duration::from_secs(10),
             Some(SoftLuns::open(&luns).unwrap()),
@@ -126,11 +125,7 @@ impl TestHelper {
         );
         let server = Arc::new(Server::new(listener, backends, None, &Limits::default()).unwrap());
         server.start().unwrap();
-        TestHelper {
-            server,
-            dir,
-            _socket: socket,
-        }
+        TestHelper { server, dir }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -94,11 +94,7 @@ fn sections(text: &str) -> String {
         let columns: Vec<_> = rest.lines().collect();
         if let Some(statuses) = first.strip_prefix("EXIT STATUS, the same as for sg_persist") {
             let statuses = format!("The same as for sg_persist{statuses}");
-            page += &format!(
-                ".SH EXIT STATUS\n{}{}",
-                flowed(&statuses),
-                verbatim(&columns)
-            );
+            page += &format!(".SH EXIT STATUS\n{}{}", flow(&statuses), verbatim(&columns));
         } else if first == "EXAMPLES" {
             page += &format!(".SH EXAMPLES\n{}", verbatim(&columns));
         } else if let Some(statuses) = paragraph.strip_prefix("Exit status ") {

@@ -151,7 +151,7 @@ impl LunState {
         };
         let registrations = unit.registrations().iter();
         let reservation = unit.reservation();
-        let writers = nodes.iter().filter(|(nexus, _)| unit.may_write(*nexus));
+        let writers = nodes.iter().filter(|(nexus, _)| unit.can_write(*nexus));
         LunState {
             registered: registrations
                 .filter_map(|registration| Some((node_of(registration.nexus)?, registration.key)))
