@@ -25,20 +25,29 @@ pub enum Disconnect {
     Socket(#[source] io::Error),
 }
 
-/// The next step on a connection.
+/// Condition that a connection waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// The socket is readable. The client has not started a request.
+    Readable,
+    /// The socket is readable. The client owes the rest of a request, or its answer to the greeting.
+    PartialRequest,
+    /// The socket is writable. The client does not read its replies.
+    Writable,
+    /// The kernel has memory for a reply. It does not report that, so the caller tries again after a
+    /// delay.
+    SendBuffer,
+}
+
+/// Next step on a connection.
 #[derive(Debug)]
 pub enum PollResult {
-    /// The client answered the greeting and requested these features. Requests can follow.
+    /// The client has answered the greeting with the features that it wants. Requests can follow.
     Negotiated(Features),
-    /// A request. The caller executes it and passes the encoded reply to [`Connection::send`].
+    /// A request, to which the caller replies with [`Connection::send`].
     Request(Request),
-    /// The caller polls again when the socket is readable.
-    AwaitReadable,
-    /// The caller polls again when the socket is writable: the client is not reading its replies.
-    AwaitWritable,
-    /// The caller polls again after a delay: the kernel has no memory to send a reply. It reports
-    /// the socket as writable even then, so polling the socket does not help.
-    AwaitMemory,
+    /// Nothing to do before the connection is ready.
+    Pending(Readiness),
 }
 
 /// The helper's end of one connection.
@@ -81,8 +90,8 @@ impl<S: AsFd> Connection<S> {
     ///
     /// Returns the reason that the connection ended. The caller drops the connection.
     pub fn poll_request(&mut self, mode: ReceiveMode) -> Result<PollResult, Disconnect> {
-        if let Some(next) = self.flush()? {
-            return Ok(next);
+        if let Some(readiness) = self.flush()? {
+            return Ok(PollResult::Pending(readiness));
         }
         loop {
             let is_idle = self.decoder.is_between_requests();
@@ -101,7 +110,7 @@ impl<S: AsFd> Connection<S> {
                         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
                     ) =>
                 {
-                    return Ok(PollResult::AwaitReadable);
+                    return Ok(PollResult::Pending(self.readiness()));
                 }
                 Err(error) => return Err(Disconnect::Socket(error)),
             };
@@ -116,23 +125,22 @@ impl<S: AsFd> Connection<S> {
         }
     }
 
-    /// Returns `true` if part of a reply is unsent, because the socket's buffer is full or the
-    /// kernel lacks memory.
+    /// Returns the readiness to wait for before [`Self::poll_request`].
     #[must_use]
-    pub const fn has_pending_output(&self) -> bool {
-        !self.pending_output.is_empty()
+    pub const fn readiness(&self) -> Readiness {
+        if !self.pending_output.is_empty() {
+            Readiness::Writable
+        } else if self.decoder.is_negotiated() && self.decoder.is_between_requests() {
+            Readiness::Readable
+        } else {
+            Readiness::PartialRequest
+        }
     }
 
     /// Returns `true` after the client has sent its feature word.
     #[must_use]
     pub const fn is_negotiated(&self) -> bool {
         self.decoder.is_negotiated()
-    }
-
-    /// Returns `true` if the connection is negotiated and no part of a request has arrived.
-    #[must_use]
-    pub const fn is_idle(&self) -> bool {
-        self.decoder.is_negotiated() && self.decoder.is_between_requests()
     }
 
     /// Returns the number of descriptors that dropping the connection closes.
@@ -154,20 +162,20 @@ impl<S: AsFd> Connection<S> {
         Ok(())
     }
 
-    /// Sends pending output. If some is left, returns what the caller must wait for.
-    fn flush(&mut self) -> Result<Option<PollResult>, Disconnect> {
+    /// Sends what is unsent. Returns the readiness to wait for if something is left.
+    fn flush(&mut self) -> Result<Option<Readiness>, Disconnect> {
         if self.pending_output.is_empty() {
             return Ok(None);
         }
         let Some(sent) = self.try_send(&self.pending_output)? else {
-            return Ok(Some(PollResult::AwaitMemory));
+            return Ok(Some(Readiness::SendBuffer));
         };
         self.pending_output.drain(..sent);
         if self.pending_output.is_empty() {
             self.pending_output = Vec::new();
             return Ok(None);
         }
-        Ok(Some(PollResult::AwaitWritable))
+        Ok(Some(Readiness::Writable))
     }
 
     /// Returns the number of bytes sent, or `None` if the kernel has no memory to send any.

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 
 use pr_helper_protocol::client::ClientError;
 use pr_helper_protocol::fd_passing::ReceiveMode;
-use pr_helper_protocol::server::{Disconnect, PollResult};
+use pr_helper_protocol::server::{Disconnect, PollResult, Readiness};
 use pr_helper_protocol::wire::Features;
 use pr_helper_protocol::{
     Client, Connection, ProtocolError, ReplyBuffer, Request, RequestFd, fd_passing,
@@ -30,8 +30,8 @@ fn next_request(connection: &mut Connection) -> Result<Request, Disconnect> {
                 assert_eq!(features, Features::NONE);
                 continue;
             }
-            PollResult::AwaitReadable => PollFlags::IN,
-            PollResult::AwaitWritable | PollResult::AwaitMemory => PollFlags::OUT,
+            PollResult::Pending(Readiness::Readable | Readiness::PartialRequest) => PollFlags::IN,
+            PollResult::Pending(_) => PollFlags::OUT,
         };
         poll(&mut [PollFd::new(&*connection, flags)], None).unwrap();
     }
@@ -194,8 +194,10 @@ fn unread_replies_delay_the_next_request() {
                 let flags = match connection.poll_request(ReceiveMode::NoWait).unwrap() {
                     PollResult::Request(request) => break request,
                     PollResult::Negotiated(_) => continue,
-                    PollResult::AwaitReadable => PollFlags::IN,
-                    PollResult::AwaitWritable | PollResult::AwaitMemory => PollFlags::OUT,
+                    PollResult::Pending(Readiness::Readable | Readiness::PartialRequest) => {
+                        PollFlags::IN
+                    }
+                    PollResult::Pending(_) => PollFlags::OUT,
                 };
                 waited_for_writable |= flags == PollFlags::OUT;
                 poll(&mut [PollFd::new(&connection, flags)], None).unwrap();

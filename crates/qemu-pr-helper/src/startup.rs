@@ -175,11 +175,10 @@ fn shut_down(
     trace!(pr_helper_stopping(reason));
     broker.send_stopping();
     files.remove_socket();
-    let unanswered = server.stop(SHUTDOWN_TIMEOUT);
-    let count = u64::try_from(unanswered).unwrap_or(u64::MAX);
-    trace!(pr_helper_stopped(count));
-    if unanswered > 0 {
-        log::warn!("{unanswered} clients get no reply: their devices have not answered in time");
+    let left = engine.shutdown(PATIENCE);
+    trace!(pr_helper_stopped(u64::try_from(left).unwrap_or(u64::MAX)));
+    if left > 0 {
+        log::warn!("{left} clients get no answer: their devices have not answered either");
     }
     ExitCode::from(u8::from(signal.is_none()))
 }
@@ -207,9 +206,9 @@ fn run_until_signal(
                 );
                 return Ok(None);
             }
-            Wake::Timeout if server.beat() => {
-                let load = server.load();
-                // Without a watchdog, the process was stopped and continues.
+            Wake::Timeout if engine.heartbeat() => {
+                let load = engine.load();
+                // Without a watchdog this is a process that was stopped and goes on.
                 if period.is_some() {
                     broker.send_alive(load.clients, load.commands);
                 }

@@ -1,101 +1,122 @@
-//! Where clients come in: the listener, and when it is left alone for a while.
+//! The acceptor: accepts connections from the listener within the limits, greets their clients, and
+//! pauses if it cannot accept more.
 
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
+use pr_helper_protocol::server::Readiness;
 use rustix::process::{Resource, getrlimit};
 
-use super::rejections::MAX_KEPT;
+use super::connections::{ConnectionEntry, ConnectionPermits};
+use super::listener::Listener;
+use super::rejections::{MAX_KEPT, Rejections};
+use super::request_timeout::Timer;
+use super::session::Session;
 use super::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use super::timer::Timer;
-use crate::logging::RateLimit;
-use crate::server::listener::Listener;
-use crate::trace::argument::ObjectId;
+use crate::command::peer::{Peer, ProcessKey};
+use crate::limits::Limits;
+use crate::logging::{KeyedRateLimit, RateLimit};
+use crate::process::closer::Closer;
+use crate::trace::argument::Address;
 use crate::trace::trace;
 
-/// How many clients one thread takes in before it looks at other events.
-pub(super) const MOST_AT_ONCE: usize = 16;
+/// Number of descriptors that the helper needs beside those of its clients: standard streams,
+/// listener, epoll set, timers, trace file, inherited ones and connections that are being rejected (32
+/// in all), and the rejected connections that are kept open for a while.
+const RESERVED_FDS: u64 = 32 + MAX_KEPT as u64;
 
-/// Descriptors that the helper needs beside those of its clients: standard streams, listener, epoll
-/// set, timers, trace file, inherited ones, and connections that are being rejected (32 in all);
-/// rejected ones that are kept open for a while.
-const RESERVED_DESCRIPTORS: u64 = 32 + MAX_KEPT as u64;
+/// Delay before paused accepting is tried again.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// How long clients have to wait before the helper tries again to take them in.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// What is at the door.
+/// Result of accepting a connection.
 #[derive(Debug)]
-pub(super) enum Knock {
-    /// A client, and which one it is, counted from 1.
-    Client(OwnedFd, u64),
-    /// Nobody.
-    Nobody,
-    /// Nobody can be taken in now. The [timer](Door::timer) says when to try again.
+pub(super) enum Accepted {
+    /// A connection, and the readiness to wait for.
+    Connection(Arc<ConnectionEntry>, Readiness),
+    /// A connection whose client disconnected before the greeting.
+    Disconnected(Arc<ConnectionEntry>),
+    /// A connection of a process that has too many of them.
+    Rejected,
+    /// No client waits.
+    WouldBlock,
+    /// Accepting is paused. The timer expires when it is to be resumed.
     Paused,
 }
 
-/// The listener, with a limit.
+/// The listener, with the limits on connections.
 ///
-/// A client needs a descriptor, and each of its commands others: that of its device, if nothing else. So
-/// that a command never lacks its own, clients are taken in as long as there are enough for all of
-/// them; the others wait in the listener's backlog, where they cost nothing, until one leaves.
+/// A connection needs a descriptor, and each of its commands needs others: at least that of its device.
+/// Connections are accepted as long as there are enough descriptors for all of them, so that a
+/// command never lacks its own. The other clients wait in the listener's backlog, which costs
+/// nothing, until one disconnects.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct Acceptor {
     listener: Listener,
-    timer: Timer,
-    most_clients: usize,
-    admitted: AtomicU64,
+    /// Expires when accepting is to be resumed after a pause.
+    pub(super) timer: Timer,
+    max_clients: usize,
+    pub(super) permits: Arc<ConnectionPermits>,
+    pub(super) rejections: Rejections,
+    accepted: AtomicU64,
     paused: AtomicBool,
-    warning: RateLimit,
+    pause_warning: RateLimit,
+    process_limit_warning: KeyedRateLimit<ProcessKey>,
 }
 
-impl Door {
-    /// The door behind which each command needs so many descriptors, and there are no more clients than
-    /// `most_clients`.
+impl Acceptor {
+    /// Creates an acceptor for commands that need `fds_per_command` descriptors each. Rejected
+    /// connections are passed to `closer`.
     pub(super) fn new(
         listener: Listener,
-        for_a_command: u64,
-        most_clients: Option<usize>,
+        fds_per_command: u64,
+        closer: Option<Closer>,
+        limits: &Limits,
     ) -> io::Result<Self> {
-        let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        let for_a_client = for_a_command.saturating_add(1);
-        let possible = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / for_a_client;
+        let fds = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let fds_per_client = fds_per_command.saturating_add(1);
+        let possible = fds.saturating_sub(RESERVED_FDS) / fds_per_client;
         let possible = usize::try_from(possible.max(1)).unwrap_or(usize::MAX);
-        if let Some(wanted) = most_clients.filter(|wanted| *wanted > possible) {
+        let wanted = limits.max_clients().unwrap_or(possible);
+        if wanted > possible {
             log::warn!(
-                "the limit of file descriptors, {descriptors}, lets {possible} clients connect, not {wanted}: \
-                 raise it (LimitNOFILE= in a systemd unit)"
+                "--max-clients lowered from {wanted} to {possible}: the file descriptor limit is \
+                 {fds}; raise it (LimitNOFILE= in a systemd unit)"
             );
         }
+        let max_clients = wanted.min(possible);
         Ok(Self {
             listener,
             timer: Timer::new()?,
-            most_clients: most_clients.map_or(possible, |wanted| wanted.min(possible)),
-            admitted: AtomicU64::new(0),
+            max_clients,
+            permits: ConnectionPermits::new(limits.max_clients_per_process(max_clients)),
+            rejections: Rejections::new(closer),
+            accepted: AtomicU64::new(0),
             paused: AtomicBool::new(false),
-            warning: RateLimit::new(),
+            pause_warning: RateLimit::new(),
+            process_limit_warning: KeyedRateLimit::new(),
         })
     }
 
-    /// How many clients there can be.
-    pub(super) const fn most_clients(&self) -> usize {
-        self.most_clients
-    }
-
-    /// The next client that has connected, if there is room beside the `present` ones.
-    pub(super) fn next(&self, present: usize) -> Knock {
-        if present >= self.most_clients {
+    /// Accepts the next connection and greets its client. The caller owns the entry, and closes the
+    /// connection if it drops that.
+    pub(super) fn accept_next(&self) -> Accepted {
+        if self.rejections.is_full() {
+            self.pause(format_args!("rejected connections cannot be closed"));
+            return Accepted::Paused;
+        }
+        let connected = self.permits.total();
+        if connected >= self.max_clients {
             self.pause(format_args!(
-                "{present} are connected, the most there can be"
+                "{connected} clients are connected, which is the limit"
             ));
-            return Knock::Paused;
+            return Accepted::Paused;
         }
         match self.listener.accept() {
             Ok(socket) => {
-                let before = self.admitted.fetch_add(1, Ordering::Relaxed);
+                let before = self.accepted.fetch_add(1, Ordering::Relaxed);
                 let number = before.saturating_add(1);
                 trace!(qio_channel_socket_accept(self.listener.address()));
                 trace!(qio_channel_socket_accept_complete(
@@ -103,47 +124,72 @@ impl Door {
                     ObjectId(number),
                     socket.as_raw_fd(),
                 ));
-                Knock::Client(socket, number)
+                let peer = Peer::from_socket(&socket, number);
+                self.greet(peer, socket)
             }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Knock::Nobody,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::WouldBlock,
             Err(error) => {
                 trace!(qio_channel_socket_accept(self.listener.address()));
                 trace!(qio_channel_socket_accept_fail(self.listener.address()));
                 self.pause(format_args!("{error}"));
-                Knock::Paused
+                Accepted::Paused
             }
         }
     }
 
-    /// Lets clients wait for a while. The timer is set whatever the reason is: somebody may have left
-    /// just before, and found no pause to end.
-    pub(super) fn pause(&self, reason: fmt::Arguments<'_>) {
-        trace!(pr_helper_accept_paused(&reason.to_string()));
-        if self.warning.should_log() {
-            log::warn!("new clients have to wait: {reason}");
-        }
-        self.paused.store(true, Ordering::SeqCst);
-        if let Err(error) = self.timer.set(PAUSE) {
-            log::error!("cannot set a timer, new clients wait until one leaves: {error}");
+    /// Greets the client of an accepted connection, or rejects the connection.
+    fn greet(&self, peer: Peer, socket: OwnedFd) -> Accepted {
+        let Some(permit) = self.permits.try_acquire(peer.process_key()) else {
+            if let Some(suppressed) = self.process_limit_warning.should_log(peer.process_key()) {
+                log::warn!(
+                    "{peer}: connection rejected: its process has too many connections \
+                     (--max-clients-per-process){suppressed}"
+                );
+            }
+            trace!(pr_helper_client_refused(
+                peer.connection_id(),
+                peer.pid(),
+                peer.user(),
+                "its process has too many connections",
+            ));
+            // If the broker is behind, this waits, and no connection is accepted meanwhile.
+            self.rejections.reject(socket);
+            return Accepted::Rejected;
+        };
+        let socket = Arc::new(socket);
+        let mut session = Session::new(Arc::clone(&socket), peer);
+        let greeted = session.send_greeting();
+        let connection = Arc::new(ConnectionEntry::new(session, socket, permit));
+        match greeted {
+            Ok(readiness) => Accepted::Connection(connection, readiness),
+            Err(_) => Accepted::Disconnected(connection),
         }
     }
 
-    /// Ends a pause, after which the listener is to be waited for again. False if there was none.
-    pub(super) fn reopen(&self) -> bool {
+    /// Pauses accepting. The timer is set whatever the reason is, because a client may have
+    /// disconnected just before, when there was no pause to end.
+    pub(super) fn pause(&self, reason: fmt::Arguments<'_>) {
+        trace!(pr_helper_accept_paused(&reason.to_string()));
+        if self.pause_warning.should_log() {
+            log::warn!("accepting connections paused: {reason}");
+        }
+        self.paused.store(true, Ordering::SeqCst);
+        if let Err(error) = self.timer.set(ACCEPT_RETRY_DELAY) {
+            log::error!("cannot set the accept timer, paused until a client disconnects: {error}");
+        }
+    }
+
+    /// Ends a pause. Returns whether there was one; the caller then rearms the listener.
+    pub(super) fn resume(&self) -> bool {
         let was_paused = self.paused.swap(false, Ordering::SeqCst);
         if was_paused {
             trace!(pr_helper_accept_resumed());
         }
         was_paused
     }
-
-    /// Becomes readable when a pause has lasted long enough.
-    pub(super) fn timer(&self) -> BorrowedFd<'_> {
-        self.timer.as_fd()
-    }
 }
 
-impl AsFd for Door {
+impl AsFd for Acceptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.listener.as_fd()
     }

@@ -1,62 +1,55 @@
-//! Closes that can block, deferred to a thread that may.
+//! Work that can block, deferred to a worker that is allowed to.
 //!
-//! While no other thread can be started, the last one defers closing what clients send, and serves
-//! only what needs no more than this: each connection has one deferred descriptor at most, and is not
-//! read any further before that is closed. A thread that works on several connections in turn defers
-//! closing one of them too, so that the others need not wait for it.
+//! While no other thread can be started, the last worker defers closing what clients send. It serves
+//! only what needs no more than that: each connection has at most one deferred descriptor, and is not
+//! read any further before that is closed. A worker that handles several connections in turn defers
+//! closing them too, so that the others need not wait.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use super::connections::Seat;
+use pr_helper_protocol::server::Readiness;
+
+use super::connections::ConnectionEntry;
 use super::sync::atomic::{AtomicUsize, Ordering};
 use super::sync::{Mutex, lock};
-use crate::server::session::Wait;
 
-/// What a thread that may block has to do.
+/// A deferred close.
 #[derive(Debug)]
-pub(super) enum Deferred {
-    /// Close a descriptor that the client of the seat sent.
-    Descriptor(OwnedFd, Arc<Seat>),
-    /// Close a connection that has ended.
-    Seat(Box<Seat>),
+pub(super) enum DeferredClose {
+    /// A descriptor that the client of the connection sent.
+    Fd(OwnedFd, Arc<ConnectionEntry>),
+    /// A connection that has ended.
+    Connection(Box<ConnectionEntry>),
 }
 
 /// A connection that is not read until its deferred descriptor is closed.
 #[derive(Debug)]
-pub(super) struct Stalled {
-    pub(super) place: usize,
-    pub(super) seat: Arc<Seat>,
-    pub(super) wait: Wait,
+pub(super) struct StalledConnection {
+    pub(super) token: usize,
+    pub(super) connection: Arc<ConnectionEntry>,
+    pub(super) readiness: Readiness,
 }
 
-/// Number of deferred descriptors above which no connection is read. Each has one at most, unless it
-/// broke the protocol: a message can carry 253.
-const MAX_DESCRIPTORS: usize = 256;
+/// Number of deferred descriptors above which no connection is read. Each connection has at most one,
+/// unless its client broke the protocol: a message can carry 253.
+const MAX_FDS: usize = 256;
 
-/// What is deferred.
+/// The deferred work.
 #[derive(Debug)]
 pub(super) struct DeferredWork {
-    closes: Mutex<Vec<Deferred>>,
-    /// Descriptors of ended connections among `closes`.
-    descriptors: AtomicUsize,
-    stalled: Mutex<Vec<Stalled>>,
+    closes: Mutex<Vec<DeferredClose>>,
+    /// Number of descriptors of ended connections among `closes`.
+    fds: AtomicUsize,
+    stalled: Mutex<Vec<StalledConnection>>,
 }
 
-impl Deferred {
+impl DeferredClose {
     /// Returns the number of descriptors that an ended connection has not closed.
-    fn descriptor_count(&self) -> usize {
+    fn fd_count(&self) -> usize {
         match self {
-            Self::Descriptor(..) => 0,
-            Self::Seat(seat) => lock(&seat.session).descriptor_count(),
-        }
-    }
-
-    /// Closes, which can block.
-    fn close(self) {
-        if let Self::Descriptor(descriptor, seat) = self {
-            drop(descriptor);
-            seat.has_deferred_fd.store(false, Ordering::SeqCst);
+            Self::Fd(..) => 0,
+            Self::Connection(connection) => lock(&connection.session).fd_count(),
         }
     }
 }
@@ -66,7 +59,7 @@ impl DeferredWork {
     pub(super) const fn new() -> Self {
         Self {
             closes: Mutex::new(Vec::new()),
-            descriptors: AtomicUsize::new(0),
+            fds: AtomicUsize::new(0),
             stalled: Mutex::new(Vec::new()),
         }
     }
@@ -89,13 +82,12 @@ impl DeferredWork {
 
     /// Returns whether no more can be deferred.
     pub(super) fn is_full(&self) -> bool {
-        self.descriptors.load(Ordering::SeqCst) > MAX_DESCRIPTORS
+        self.fds.load(Ordering::SeqCst) > MAX_FDS
     }
 
     /// Defers a close.
-    pub(super) fn push(&self, close: Deferred) {
-        let descriptors = close.descriptor_count();
-        self.descriptors.fetch_add(descriptors, Ordering::SeqCst);
+    pub(super) fn push(&self, close: DeferredClose) {
+        self.fds.fetch_add(close.fd_count(), Ordering::SeqCst);
         lock(&self.closes).push(close);
     }
 
@@ -105,19 +97,25 @@ impl DeferredWork {
         let Some(close) = lock(&self.closes).pop() else {
             return false;
         };
-        let descriptors = close.descriptor_count();
-        close.close();
-        self.descriptors.fetch_sub(descriptors, Ordering::SeqCst);
+        let fds = close.fd_count();
+        match close {
+            DeferredClose::Fd(fd, connection) => {
+                drop(fd);
+                connection.has_deferred_fd.store(false, Ordering::SeqCst);
+            }
+            DeferredClose::Connection(connection) => drop(connection),
+        }
+        self.fds.fetch_sub(fds, Ordering::SeqCst);
         true
     }
 
     /// Records a connection that is not read for now.
-    pub(super) fn stall(&self, connection: Stalled) {
+    pub(super) fn stall(&self, connection: StalledConnection) {
         lock(&self.stalled).push(connection);
     }
 
-    /// Returns the connections that are not read, which the caller waits for again.
-    pub(super) fn take_stalled(&self) -> Vec<Stalled> {
+    /// Takes the stalled connections, which the caller rearms.
+    pub(super) fn take_stalled(&self) -> Vec<StalledConnection> {
         std::mem::take(&mut *lock(&self.stalled))
     }
 }

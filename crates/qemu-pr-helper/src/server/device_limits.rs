@@ -1,77 +1,78 @@
-//! How many commands are in progress at which device.
+//! The limit on commands in flight at each device.
 
 use std::array::from_fn;
 
 use super::sync::{Mutex, lock};
 use crate::command::request_device::LimitKey;
 
-/// Enough that threads seldom meet at one lock, which each has for the moment that counting takes.
-const PARTS: usize = 16;
+/// Number of shards, which is large enough that threads seldom contend for one lock. A lock is held
+/// only while commands are counted.
+const SHARDS: usize = 16;
 
-/// The devices that have a command in progress.
+/// The commands in flight at each device.
 #[derive(Debug)]
-pub(super) struct Devices {
-    most_commands: usize,
-    /// How many commands a device has; none with 0. Mostly there are few, and never more than threads: to look at
-    /// each of a sixteenth of them takes less than to hash one.
-    parts: [Mutex<Vec<(LimitKey, usize)>>; PARTS],
+pub(super) struct DeviceLimiter {
+    max_commands: usize,
+    /// Devices with commands in flight, and the number of these. A shard has few entries, and never
+    /// more than there are threads: a linear search is faster than a hash.
+    shards: [Mutex<Vec<(LimitKey, usize)>>; SHARDS],
 }
 
-/// A command's place at its device, until it is dropped.
+/// Permit for one command at its device. Dropping it frees it.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
-    devices: &'a Devices,
+pub(super) struct CommandPermit<'a> {
+    limiter: &'a DeviceLimiter,
     key: LimitKey,
 }
 
-impl Devices {
-    /// Devices that may have so many commands in progress each.
-    pub(super) fn new(most_commands: usize) -> Self {
+impl DeviceLimiter {
+    /// Creates a limiter that allows `max_commands` in flight at each device.
+    pub(super) fn new(max_commands: usize) -> Self {
         Self {
-            most_commands,
-            parts: from_fn(|_| Mutex::new(Vec::new())),
+            max_commands,
+            shards: from_fn(|_| Mutex::new(Vec::new())),
         }
     }
 
-    /// Takes a place at a device for a command; `None` if they are all taken.
-    pub(super) fn enter(&self, key: LimitKey) -> Option<Place<'_>> {
-        let mut part = lock(self.part(key));
-        match part.iter_mut().find(|(other, _)| *other == key) {
-            Some((_, commands)) if *commands >= self.most_commands => return None,
+    /// Acquires a permit for a command; `None` if the device is at its limit.
+    pub(super) fn try_acquire(&self, key: LimitKey) -> Option<CommandPermit<'_>> {
+        let mut shard = lock(self.shard(key));
+        match shard.iter_mut().find(|(other, _)| *other == key) {
+            Some((_, commands)) if *commands >= self.max_commands => return None,
             Some((_, commands)) => *commands = commands.saturating_add(1),
-            None => part.push((key, 1)),
+            None => shard.push((key, 1)),
         }
-        drop(part);
-        Some(Place { devices: self, key })
+        drop(shard);
+        Some(CommandPermit { limiter: self, key })
     }
 
-    /// How many commands are in progress, at all devices.
-    pub(super) fn commands(&self) -> usize {
-        let of_part = |part: &Mutex<Vec<(LimitKey, usize)>>| -> usize {
-            lock(part).iter().map(|(_, commands)| commands).sum()
+    /// Returns the number of commands in flight at all devices.
+    pub(super) fn in_flight(&self) -> usize {
+        let count = |shard: &Mutex<Vec<(LimitKey, usize)>>| -> usize {
+            lock(shard).iter().map(|(_, commands)| commands).sum()
         };
-        self.parts.iter().map(of_part).sum()
+        self.shards.iter().map(count).sum()
     }
 
-    fn part(&self, key: LimitKey) -> &Mutex<Vec<(LimitKey, usize)>> {
-        let place = usize::try_from(key.index()).unwrap_or_default() % PARTS;
-        let [first, ..] = &self.parts;
-        self.parts.get(place).unwrap_or(first)
+    fn shard(&self, key: LimitKey) -> &Mutex<Vec<(LimitKey, usize)>> {
+        let index = usize::try_from(key.index()).unwrap_or_default() % SHARDS;
+        let [first, ..] = &self.shards;
+        self.shards.get(index).unwrap_or(first)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for CommandPermit<'_> {
     fn drop(&mut self) {
-        let mut part = lock(self.devices.part(self.key));
-        let place = part.iter().position(|(key, _)| *key == self.key);
-        let Some((place, (_, commands))) =
-            place.and_then(|place| Some((place, part.get_mut(place)?)))
+        let mut shard = lock(self.limiter.shard(self.key));
+        let index = shard.iter().position(|(key, _)| *key == self.key);
+        let Some((index, (_, commands))) =
+            index.and_then(|index| Some((index, shard.get_mut(index)?)))
         else {
             return;
         };
         *commands = commands.saturating_sub(1);
         if *commands == 0 {
-            part.swap_remove(place);
+            shard.swap_remove(index);
         }
     }
 }
@@ -81,20 +82,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_has_its_own_places_and_gets_them_back() {
-        let devices = Devices::new(2);
+    fn devices_have_separate_limits() {
+        let limiter = DeviceLimiter::new(2);
         let (disk, other) = (LimitKey::Block(8, 0), LimitKey::Character(8));
-        let first = devices.enter(disk).unwrap();
-        let second = devices.enter(disk).unwrap();
-        assert!(devices.enter(disk).is_none());
-        let elsewhere = devices.enter(other).unwrap();
+        let first = limiter.try_acquire(disk).unwrap();
+        let second = limiter.try_acquire(disk).unwrap();
+        assert!(limiter.try_acquire(disk).is_none());
+        let of_other = limiter.try_acquire(other).unwrap();
         drop(first);
-        let third = devices.enter(disk).unwrap();
-        assert!(devices.enter(disk).is_none());
-        assert_eq!(devices.commands(), 3);
-        drop((second, third, elsewhere));
-        for part in &devices.parts {
-            assert!(lock(part).is_empty());
+        let third = limiter.try_acquire(disk).unwrap();
+        assert!(limiter.try_acquire(disk).is_none());
+        assert_eq!(limiter.in_flight(), 3);
+        drop((second, third, of_other));
+        for shard in &limiter.shards {
+            assert!(lock(shard).is_empty());
         }
     }
 }

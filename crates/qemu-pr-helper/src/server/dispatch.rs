@@ -1,191 +1,183 @@
-//! From a seat to an answer: what a thread does with a client that has something to ask.
-
-use std::time::Duration;
-
-use pr_helper_protocol::fd_passing::ReceiveMode;
-use pr_helper_protocol::{ReplyBuffer, Request, RequestFd};
-use scsi_pr::Status;
+//! One turn of a connection: reads its requests, executes them, and sends the replies.
 
 use std::sync::Arc;
 
-use super::Server;
-use super::connections::Seat;
-use super::deferred::{Deferred, Stalled};
-use super::sync::atomic::Ordering;
-use super::sync::{lock, thread};
+use pr_helper_protocol::fd_passing::ReceiveMode;
+use pr_helper_protocol::server::{PollResult, Readiness};
+use pr_helper_protocol::{ReplyBuffer, Request, RequestFd};
+use scsi_pr::Status;
+
+use super::connections::ConnectionEntry;
+use super::deferred::{DeferredClose, DeferredWork};
+use super::device_limits::DeviceLimiter;
+use super::session::Closed;
+use super::sync::atomic::{AtomicBool, Ordering};
+use super::sync::lock;
+use super::thread_pool::LingerPermit;
 use crate::command::command_log;
 use crate::command::executor::{CommandExecutor, CommandResult};
-use crate::command::peer::Peer;
+use crate::command::peer::{Peer, ProcessKey};
 use crate::command::request_device::LimitKey;
-use crate::server::session::{Served, Wait};
+use crate::logging::KeyedRateLimit;
 
-/// How many requests of one client a thread serves that may not stay with it. A client that never pauses would
-/// keep the thread from others. The model is to come to the end of it.
-const MOST_IN_A_ROW: u32 = if cfg!(shuttle) { 1 } else { 16 };
+/// Maximum number of requests, after the first one, that a worker without a linger permit serves in
+/// one turn. A client that never pauses would keep the worker from other clients.
+pub(super) const MAX_REQUESTS_PER_TURN: u32 = 16;
 
-/// How long a thread rests before the kernel is asked again for memory that it did not have.
-const WITHOUT_MEMORY: Duration = Duration::from_millis(50);
+/// What a worker is allowed to do in a turn.
+#[derive(Debug)]
+pub(super) enum Turn<'a> {
+    /// Another worker is idle, so this one can block, and with a permit linger.
+    MayBlock(Option<LingerPermit<'a>>),
+    /// No other worker is idle: closes are deferred, and no command is executed.
+    NonBlocking(&'a DeferredWork),
+}
 
-impl<E: CommandExecutor> Server<E> {
-    /// Serves the connection at `place` in the table until it has to wait.
-    pub(super) fn serve(&self, place: usize, reply: &mut ReplyBuffer, may_block: bool) {
-        let Some(seat) = lock(&self.table).get(place) else {
-            return;
-        };
-        if !may_block && self.is_stalled(&seat) {
-            let wait = lock(&seat.session).wait();
-            return self.deferred.stall(Stalled { place, seat, wait });
-        }
-        self.serving.fetch_add(1, Ordering::SeqCst);
-        seat.is_to_read.store(false, Ordering::SeqCst);
-        let wait = self.serve_until_wait(&seat, reply, may_block);
-        if matches!(wait, Wait::Rest | Wait::Writable) {
-            self.overdue.note(&seat.begun);
-        }
-        if wait == Wait::Memory {
-            thread::sleep(WITHOUT_MEMORY);
-        }
-        // Stored before another thread can be woken for the connection.
-        let is_to_read = wait == Wait::Writable;
-        seat.is_to_read.store(is_to_read, Ordering::SeqCst);
-        let is_over = match wait {
-            Wait::Over => true,
-            // The session is unlocked by now, because the thread that is woken locks it.
-            wait => match self.poll.again(place, &seat.socket, wait) {
-                Ok(()) => false,
-                Err(error) => {
-                    log::error!("cannot wait for a client, connection closed: {error}");
-                    true
-                }
-            },
-        };
-        if is_over {
-            lock(&self.table).remove(place);
-        }
-        // Another thread may have ended the connection, and this be the last one that has it.
-        self.release(seat, may_block);
-        self.serving.fetch_sub(1, Ordering::SeqCst);
-    }
+/// The executor of commands, with the limits on them.
+#[derive(Debug)]
+pub(super) struct Dispatcher<E> {
+    pub(super) executor: E,
+    pub(super) device_limits: DeviceLimiter,
+    device_limit_warning: KeyedRateLimit<ProcessKey>,
+    pub(super) max_requests_per_turn: u32,
+    /// Set by a shutdown: no command starts after that.
+    pub(super) stopped: AtomicBool,
+}
 
-    /// Returns whether the connection is not read while no thread can be started, because what it
-    /// sends could not be closed.
-    fn is_stalled(&self, seat: &Seat) -> bool {
-        seat.has_deferred_fd.load(Ordering::SeqCst) || self.deferred.is_full()
-    }
-
-    /// Serves request after request. Returns what to wait for then.
-    fn serve_until_wait(&self, seat: &Arc<Seat>, reply: &mut ReplyBuffer, may_block: bool) -> Wait {
-        let mut session = lock(&seat.session);
-        if seat.begun.is_given_up() {
-            session.give_up();
-            return Wait::Over;
-        }
-        let stay = may_block.then(|| self.crew.stay()).flatten();
-        let mut mode = match may_block {
-            true => ReceiveMode::NoWait,
-            false => ReceiveMode::NeverBlock,
-        };
-        let mut in_a_row = 0;
-        loop {
-            // A request that is not read now, or read and not begun, finds its connection closed.
-            if self.stopping.load(Ordering::SeqCst) {
-                return Wait::Over;
-            }
-            let owed_reply = session.wait() == Wait::Writable;
-            let mut is_late = false;
-            let served = session.serve(mode, reply, |client, request, data| {
-                is_late = !seat.begun.finish();
-                if is_late {
-                    self.close_device(seat, request.fd, may_block);
-                    return None;
-                }
-                self.run(seat, client, request, data, may_block)
-            });
-            let has_finished = match served {
-                Served::Handshake => true,
-                // The client has read the reply that it was waited for. What it has begun since
-                // then has a time limit of its own.
-                Served::Nothing(Wait::Readable | Wait::Rest) => owed_reply,
-                Served::Request | Served::Nothing(_) => false,
-            };
-            if is_late || (has_finished && !seat.begun.finish()) {
-                session.give_up();
-                return Wait::Over;
-            }
-            match served {
-                Served::Handshake => {}
-                // A client that has sent one request sends another soon.
-                Served::Request if stay.is_some() => mode = ReceiveMode::Wait,
-                Served::Request if may_block && in_a_row < MOST_IN_A_ROW => in_a_row += 1,
-                // Yields to other connections. If this thread may not block, the thread that is
-                // woken for the next request may find another one.
-                Served::Request => return session.wait(),
-                Served::Nothing(wait) => return wait,
-            }
+impl<E: CommandExecutor> Dispatcher<E> {
+    /// Creates a dispatcher with these limits.
+    pub(super) fn new(
+        executor: E,
+        max_commands_per_device: usize,
+        max_requests_per_turn: u32,
+    ) -> Self {
+        Self {
+            executor,
+            device_limits: DeviceLimiter::new(max_commands_per_device),
+            device_limit_warning: KeyedRateLimit::new(),
+            max_requests_per_turn,
+            stopped: AtomicBool::new(false),
         }
     }
 
-    /// Executes one request, or answers BUSY if the command could leave no thread for the other
-    /// clients. Returns `None` if no command may begin any more.
-    fn run(
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Serves the requests of a connection until it has to wait, or the worker has to turn to others.
+    /// Returns what to wait for.
+    pub(super) fn process_requests(
         &self,
-        seat: &Arc<Seat>,
-        client: &Peer,
+        connection: &Arc<ConnectionEntry>,
+        reply: &mut ReplyBuffer,
+        turn: Turn<'_>,
+    ) -> Result<Readiness, Closed> {
+        let mut session = lock(&connection.session);
+        if connection.request_timer.is_expired() {
+            return Err(session.time_out());
+        }
+        let (mut mode, mut requests_left) = match turn {
+            Turn::MayBlock(_) => (ReceiveMode::NoWait, self.max_requests_per_turn),
+            Turn::NonBlocking(_) => (ReceiveMode::NeverBlock, 0),
+        };
+        loop {
+            // A request that is not read, or read and not started, finds its connection closed.
+            if self.is_stopped() {
+                return Err(Closed);
+            }
+            let owed_reply = session.readiness() == Readiness::Writable;
+            let next = session.next_request(mode)?;
+            let is_complete = match next {
+                PollResult::Request(_) | PollResult::Negotiated(_) => true,
+                // The client has read its last reply. What it has started to send since then has a
+                // timeout of its own.
+                PollResult::Pending(Readiness::Readable | Readiness::PartialRequest) => owed_reply,
+                PollResult::Pending(Readiness::Writable | Readiness::SendBuffer) => false,
+            };
+            if is_complete && !connection.request_timer.complete() {
+                if let PollResult::Request(request) = next {
+                    turn.close(connection, request.fd);
+                }
+                return Err(session.time_out());
+            }
+            let request = match next {
+                PollResult::Request(request) => request,
+                PollResult::Negotiated(_) => continue,
+                PollResult::Pending(readiness) => return Ok(readiness),
+            };
+            let command = request.command;
+            let data = reply.data_area(&command);
+            let result = self.execute(connection, session.peer(), request, data, &turn)?;
+            session.reply(&command, &result, reply)?;
+            match turn {
+                // A client that has sent a request usually sends another one soon.
+                Turn::MayBlock(Some(_)) => mode = ReceiveMode::Wait,
+                // Other connections have their turn. If this worker must not block, the next request
+                // may find an idle one.
+                _ if requests_left == 0 => return Ok(session.readiness()),
+                _ => requests_left = requests_left.saturating_sub(1),
+            }
+        }
+    }
+
+    /// Executes a request, or replies BUSY if the command could leave no worker for other clients.
+    fn execute(
+        &self,
+        connection: &Arc<ConnectionEntry>,
+        peer: &Peer,
         request: Request,
         data: &mut [u8],
-        may_block: bool,
-    ) -> Option<CommandResult> {
-        if self.stopping.load(Ordering::SeqCst) {
-            self.close_device(seat, request.fd, may_block);
-            return None;
+        turn: &Turn<'_>,
+    ) -> Result<CommandResult, Closed> {
+        if self.is_stopped() {
+            turn.close(connection, request.fd);
+            return Err(Closed);
         }
-        if !may_block {
-            // The device is not even looked at, because that can block as well.
-            command_log::rejected_unopened(client, "no thread can be started");
-            self.close_device(seat, request.fd, may_block);
-            return Some(CommandResult::from_status(Status::BUSY));
+        if matches!(turn, Turn::NonBlocking(_)) {
+            // The device is not examined, because that can block as well.
+            command_log::rejected_unopened(peer, "no thread can be started");
+            turn.close(connection, request.fd);
+            return Ok(CommandResult::from_status(Status::BUSY));
         }
-        let target = self.executor.inspect(&request);
-        let _place = match target.limit_key {
+        let device = self.executor.inspect(&request);
+        let _permit = match device.limit_key {
             None => None,
-            Some(key) => match self.devices.enter(key) {
-                None => return Some(self.refuse_crowd(client, &request, key)),
-                place => place,
+            Some(key) => match self.device_limits.try_acquire(key) {
+                None => return Ok(self.reject_device_busy(peer, &request, key)),
+                permit => permit,
             },
         };
-        let pending = command_log::start(client, &request, target.id);
-        let outcome = self.executor.execute(client, &request, &target, data);
-        pending.end(client, &request, &outcome);
-        // Closing the device can take as long as a command, and the command counts until then.
+        let span = command_log::start(peer, &request, device.id);
+        let result = self.executor.execute(peer, &request, &device, data);
+        span.end(peer, &request, &result);
+        // Closing the device can take as long as a command, so the permit is held until then.
         drop(request);
-        Some(outcome)
+        Ok(result)
     }
 
-    /// Closes the device of a request, or defers that to a thread that may block.
-    fn close_device(&self, seat: &Arc<Seat>, device: RequestFd, may_block: bool) {
-        match device {
-            RequestFd::Open(descriptor) if !may_block => {
-                seat.has_deferred_fd.store(true, Ordering::SeqCst);
-                let seat = Arc::clone(seat);
-                self.deferred.push(Deferred::Descriptor(descriptor, seat));
-            }
-            device => drop(device),
-        }
-    }
-
-    /// Answers BUSY: as many commands wait for this device as may take threads from other devices.
-    fn refuse_crowd(&self, client: &Peer, request: &Request, key: LimitKey) -> CommandResult {
-        if let Some(suppressed) = self.no_place.should_log(client.process_key()) {
+    /// Replies BUSY, because the device has too many commands in flight.
+    fn reject_device_busy(&self, peer: &Peer, request: &Request, key: LimitKey) -> CommandResult {
+        if let Some(suppressed) = self.device_limit_warning.should_log(peer.process_key()) {
             log::warn!(
-                "{client}: command answered with BUSY: no more commands may be in progress for \
-                 {key} (--max-commands-per-device){suppressed}"
+                "{peer}: command answered with BUSY: {key} reached the limit of commands in \
+                 flight (--max-commands-per-device){suppressed}"
             );
         }
-        command_log::rejected(
-            client,
-            request,
-            "the device has too many commands in progress",
-        );
+        let reason = "the device has too many commands in progress";
+        command_log::rejected(peer, request, reason);
         CommandResult::from_status(Status::BUSY)
+    }
+}
+
+impl Turn<'_> {
+    /// Closes the descriptor of a request, or defers that.
+    fn close(&self, connection: &Arc<ConnectionEntry>, fd: RequestFd) {
+        match (self, fd) {
+            (Turn::NonBlocking(deferred), RequestFd::Open(fd)) => {
+                connection.has_deferred_fd.store(true, Ordering::SeqCst);
+                deferred.push(DeferredClose::Fd(fd, Arc::clone(connection)));
+            }
+            (_, fd) => drop(fd),
+        }
     }
 }

@@ -1,128 +1,120 @@
-//! What the threads wait for: one epoll set, in which every connection is registered one-shot.
+//! The epoll set that idle workers wait on. Every connection is registered one-shot.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::thread;
 use std::time::Duration;
 
+use pr_helper_protocol::server::Readiness;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 
-use super::acceptor::Door;
-use super::request_timeout::Overdue;
-use super::timer::Timer;
-use crate::server::session::Wait;
+use super::Event;
+use super::acceptor::Acceptor;
+use super::request_timeout::{TimeoutScanner, Timer};
 
-/// What the door and its timer are called in the set. Connections have their place in the table.
-const DOOR: u64 = u64::MAX;
-const DOOR_TIMER: u64 = u64::MAX - 1;
-const OVERDUE_TIMER: u64 = u64::MAX - 2;
-const BEAT: u64 = u64::MAX - 3;
+// Tokens in the set; all others are tokens of the connection table.
+const LISTENER: u64 = u64::MAX;
+const ACCEPT_TIMER: u64 = u64::MAX - 1;
+const TIMEOUT_TIMER: u64 = u64::MAX - 2;
+const HEARTBEAT: u64 = u64::MAX - 3;
 
-/// What has happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
-    /// Somebody is at the door.
-    Door,
-    /// A pause at the door is over.
-    DoorTimer,
-    /// There may be a request that takes too long to arrive.
-    OverdueTimer,
-    /// Somebody wants to know whether the threads are alive.
-    Beat,
-    /// There is what the session at this place in the table waits for.
-    Session(usize),
-}
+/// Delay after an error of epoll_wait(2) other than EINTR.
+const WAIT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// The set.
+/// The epoll set.
 #[derive(Debug)]
-pub(super) struct Poll(OwnedFd);
+pub(super) struct EpollSet(OwnedFd);
 
-impl Poll {
-    /// One that waits for what is at the door, and for the timers.
-    pub(super) fn new(door: &Door, overdue: &Overdue, beat: &Timer) -> io::Result<Self> {
-        let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let listener = epoll::EventData::new_u64(DOOR);
-        epoll::add(&poll, door.as_fd(), listener, interest(Wait::Readable))?;
-        // Once per expiry, without anybody reading it.
+impl EpollSet {
+    /// Creates a set with the listener and the timers.
+    pub(super) fn new(
+        acceptor: &Acceptor,
+        timeouts: &TimeoutScanner,
+        heartbeat: &Timer,
+    ) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let listener = epoll::EventData::new_u64(LISTENER);
+        epoll::add(&epoll, acceptor, listener, flags(Readiness::Readable))?;
+        // Edge-triggered: one event for each expiry, without a read of the timer.
         let once = epoll::EventFlags::IN | epoll::EventFlags::ET;
-        let timers = [
-            (door.timer(), DOOR_TIMER),
-            (overdue.as_fd(), OVERDUE_TIMER),
-            (beat.as_fd(), BEAT),
-        ];
-        for (timer, name) in timers {
-            epoll::add(&poll, timer, epoll::EventData::new_u64(name), once)?;
+        for (timer, token) in [
+            (acceptor.timer.as_fd(), ACCEPT_TIMER),
+            (timeouts.as_fd(), TIMEOUT_TIMER),
+            (heartbeat.as_fd(), HEARTBEAT),
+        ] {
+            epoll::add(&epoll, timer, epoll::EventData::new_u64(token), once)?;
         }
-        Ok(Self(poll))
+        Ok(Self(epoll))
     }
 
-    /// Waits for an event; `None` if there is none for so long.
-    pub(super) fn wait(&self, patience: Option<Duration>) -> Option<Event> {
-        let patience = patience.and_then(|patience| patience.try_into().ok());
+    /// Waits for an event; `None` if there is none within `timeout`.
+    pub(super) fn wait(&self, timeout: Option<Duration>) -> Option<Event> {
+        let timeout = timeout.and_then(|timeout| timeout.try_into().ok());
         let mut events = [epoll::Event {
             flags: epoll::EventFlags::empty(),
             data: epoll::EventData::new_u64(0),
         }];
         loop {
-            match epoll::wait(&self.0, &mut events, patience.as_ref()) {
+            match epoll::wait(&self.0, &mut events, timeout.as_ref()) {
                 Ok(0) => return None,
                 Ok(_) => {
                     let [event] = events;
                     return Some(match event.data.u64() {
-                        DOOR => Event::Door,
-                        DOOR_TIMER => Event::DoorTimer,
-                        OVERDUE_TIMER => Event::OverdueTimer,
-                        BEAT => Event::Beat,
-                        place => Event::Session(usize::try_from(place).unwrap_or(usize::MAX)),
+                        LISTENER => Event::Listener,
+                        ACCEPT_TIMER => Event::AcceptTimer,
+                        TIMEOUT_TIMER => Event::TimeoutTimer,
+                        HEARTBEAT => Event::Heartbeat,
+                        token => Event::Connection(usize::try_from(token).unwrap_or(usize::MAX)),
                     });
                 }
                 Err(Errno::INTR) => {}
-                // The set and the buffer are good for as long as the engine lives.
+                // The set and the buffer are valid as long as the server exists.
                 Err(error) => {
                     log::error!("cannot wait for events: {error}");
-                    thread::sleep(Duration::from_secs(1));
+                    thread::sleep(WAIT_RETRY_DELAY);
                 }
             }
         }
     }
 
-    /// Begins to wait for the session at `place`, once.
-    pub(super) fn add(&self, place: usize, socket: &OwnedFd, wait: Wait) -> io::Result<()> {
-        Ok(epoll::add(&self.0, socket, data(place), interest(wait))?)
+    /// Adds a connection, for one event.
+    pub(super) fn add(&self, token: usize, socket: &OwnedFd, wanted: Readiness) -> io::Result<()> {
+        Ok(epoll::add(&self.0, socket, data(token), flags(wanted))?)
     }
 
-    /// Waits for the session at `place` again, once.
-    pub(super) fn again(&self, place: usize, socket: &OwnedFd, wait: Wait) -> io::Result<()> {
-        Ok(epoll::modify(&self.0, socket, data(place), interest(wait))?)
+    /// Rearms a connection, for one event.
+    pub(super) fn rearm(
+        &self,
+        token: usize,
+        socket: &OwnedFd,
+        wanted: Readiness,
+    ) -> io::Result<()> {
+        Ok(epoll::modify(&self.0, socket, data(token), flags(wanted))?)
     }
 
-    /// Lets the client at the other end send nothing more: the kernel tells it so. What it has sent can be read.
-    pub(super) fn hear_out(&self, socket: &OwnedFd) -> io::Result<()> {
+    /// Rearms the listener, for one event.
+    pub(super) fn rearm_listener(&self, acceptor: &Acceptor) -> io::Result<()> {
+        let listener = epoll::EventData::new_u64(LISTENER);
+        let flags = flags(Readiness::Readable);
+        Ok(epoll::modify(&self.0, acceptor, listener, flags)?)
+    }
+
+    /// Stops the client at the other end of a socket from sending. What it has sent can still be read.
+    pub(super) fn shutdown_read(&self, socket: &OwnedFd) -> io::Result<()> {
         Ok(shutdown(socket, Shutdown::Read)?)
     }
-
-    /// Waits for the door again, once.
-    pub(super) fn door_again(&self, door: &Door) -> io::Result<()> {
-        let listener = epoll::EventData::new_u64(DOOR);
-        Ok(epoll::modify(
-            &self.0,
-            door,
-            listener,
-            interest(Wait::Readable),
-        )?)
-    }
 }
 
-fn data(place: usize) -> epoll::EventData {
-    epoll::EventData::new_u64(u64::try_from(place).unwrap_or(DOOR))
+fn data(token: usize) -> epoll::EventData {
+    epoll::EventData::new_u64(u64::try_from(token).unwrap_or(LISTENER))
 }
 
-fn interest(wait: Wait) -> epoll::EventFlags {
-    let direction = match wait {
-        Wait::Writable | Wait::Memory => epoll::EventFlags::OUT,
-        Wait::Readable | Wait::Rest | Wait::Over => epoll::EventFlags::IN,
+fn flags(wanted: Readiness) -> epoll::EventFlags {
+    let direction = match wanted {
+        Readiness::Writable | Readiness::SendBuffer => epoll::EventFlags::OUT,
+        Readiness::Readable | Readiness::PartialRequest => epoll::EventFlags::IN,
     };
     direction | epoll::EventFlags::ONESHOT
 }

@@ -1,26 +1,30 @@
-//! Leaders and followers: threads that wait together and work alone.
+//! The server: worker threads that accept connections, execute requests and send replies.
 //!
-//! All threads wait on one epoll set, in which every connection is registered one-shot. The one that
-//! is woken reads the request, runs it, which is a blocking call, writes the answer and registers the
-//! connection again: on its way a request changes hands nowhere. Before a thread touches anything
-//! that is a client's it sees to it that another one waits (`Crew`). So there are as many threads
-//! as commands in progress and one more, and a command that hangs costs its own client and one
-//! thread.
+//! All idle workers wait on one epoll set, in which every connection is registered one-shot. The
+//! worker that an event wakes reads the request, executes it, which is a blocking call, sends the
+//! reply and rearms the connection: a request is never passed from thread to thread. Before a worker
+//! touches anything that belongs to a client, it makes sure that another worker is idle
+//! (`thread_pool`). The number of threads is therefore the number of commands in flight plus one, and
+//! a command that hangs costs its own client and one thread.
 //!
-//! If no other thread can be started, the last one does nothing that may block: it answers BUSY,
+//! If no other thread can be started, the last worker does nothing that can block: it replies BUSY,
 //! and defers what it would have to close (`deferred`). Closing a client's descriptor can take as
 //! long as a command, for example the close of a socket that lingers, or the last close of a disk.
-//! A connection counts against the limits until all of it is closed (`permits`).
+//! A connection counts against the limits until all of it is closed (`connections`).
 //!
-//! A client that has asked something asks again soon. So the thread stays with it for a moment, in the read that
-//! the next request ends: one call, where to register it, to wait and to be woken are three. Only so many
-//! threads do that; the others look at the next client after a while.
+//! A client that has sent a request usually sends another one soon. The worker therefore lingers in
+//! the read of the next request: one system call instead of three (rearm, wait, read). Only a limited
+//! number of workers linger; the others turn to other connections after some requests.
 //!
-//! An idle connection is a `Session` in a table. A thread that is woken for it registers it again when it has
-//! let go of its lock; nobody else can be woken for it meanwhile.
+//! An idle connection is an entry in a table. A worker rearms it after it has unlocked the session,
+//! and no other worker can be woken for the connection before that.
+//!
+//! A shutdown stops clients from sending, and replies to what they have sent. If it closed their
+//! connections at once, a command that was sent a moment before would be lost, and QEMU would report
+//! a failure to the guest, because it cannot know whether the command was executed. A command that
+//! could not be sent is safe: QEMU connects to the next helper and sends it there.
 
 mod acceptor;
-mod arrivals;
 mod connections;
 mod deferred;
 mod device_limits;
@@ -31,62 +35,64 @@ mod epoll;
 #[path = "shuttle_tests/epoll.rs"]
 mod epoll;
 pub mod listener;
-
-mod permits;
 mod rejections;
 mod request_timeout;
-mod request_timer;
-pub mod session;
-mod shutdown;
+mod session;
 #[cfg(all(test, shuttle))]
 mod shuttle_tests;
 mod sync;
 mod thread_pool;
-mod timer;
 
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use linux_util::memory;
 use pr_helper_protocol::ReplyBuffer;
+use pr_helper_protocol::server::Readiness;
+use rustix::net::{Shutdown, shutdown};
 use thiserror::Error;
 
 use crate::cli::Limits;
 use crate::command::executor::CommandExecutor;
-use crate::command::peer::ProcessKey;
-use crate::logging::{KeyedRateLimit, RateLimit};
+use crate::limits::Limits;
 use crate::process::closer::Closer;
-use crate::server::listener::Listener;
-use acceptor::Door;
-use connections::{Seat, Table};
-use deferred::{Deferred, DeferredWork};
-use device_limits::Devices;
-use epoll::{Event, Poll};
-use permits::ConnectionPermits;
-use rejections::Rejections;
-use request_timeout::Overdue;
+use acceptor::{Accepted, Acceptor};
+use connections::{ConnectionEntry, ConnectionTable};
+use deferred::{DeferredClose, DeferredWork, StalledConnection};
+use dispatch::{Dispatcher, MAX_REQUESTS_PER_TURN, Turn};
+use epoll::EpollSet;
+use listener::Listener;
+use request_timeout::{TimeoutScanner, Timer};
 use sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use sync::{Mutex, lock};
-use thread_pool::Crew;
-use timer::Timer;
+use sync::{Mutex, lock, thread};
+use thread_pool::{MAX_LINGERING, ThreadPool};
 
-/// How long a thread waits before it tries again to start another one, while work is deferred.
+/// Maximum number of connections that one worker accepts before it looks at other events.
+const ACCEPT_BATCH: usize = 16;
+
+/// Delay before an idle worker tries again to start another thread, while work is deferred.
 const DEFERRED_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Why the engine cannot start.
+/// Delay after a reply for which the kernel had no memory. The kernel does not report when it has.
+const ENOBUFS_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// Interval at which a shutdown looks whether the clients are done.
+const SHUTDOWN_POLL_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Error that keeps the server from starting.
 #[derive(Debug, Error)]
 pub enum ServerError {
-    /// What the threads wait for cannot be made.
-    #[error("cannot make an epoll set or a timer")]
+    /// The epoll set or a timer cannot be created.
+    #[error("cannot create an epoll set or a timer")]
     Epoll(#[source] io::Error),
-    /// The first thread cannot be started.
-    #[error("cannot start a thread")]
+    /// The first worker thread cannot be started.
+    #[error("cannot start a worker thread")]
     Thread(#[source] io::Error),
 }
 
-/// Load of the engine at one moment. `Display` is what a service manager shows of it.
+/// Load of the server at one moment. `Display` is the status text for a service manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Load<T> {
     /// Connected clients.
@@ -102,234 +108,413 @@ impl<T: fmt::Display> fmt::Display for Load<T> {
     }
 }
 
-/// Serves clients until it is stopped.
+/// Event that wakes a worker thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    /// A client has connected.
+    Listener,
+    /// A pause of accepting is over.
+    AcceptTimer,
+    /// A request may have timed out.
+    TimeoutTimer,
+    /// The main thread checks whether the workers respond.
+    Heartbeat,
+    /// The connection with this token in the table is ready.
+    Connection(usize),
+}
+
+/// Server of one listening socket.
 #[derive(Debug)]
 pub struct Server<E> {
-    poll: Poll,
-    door: Door,
-    table: Mutex<Table>,
-    permits: Arc<ConnectionPermits>,
-    rejections: Rejections,
-    crew: Crew,
-    devices: Devices,
-    overdue: Overdue,
-    /// Goes off when somebody wants to know whether the threads are alive, and whether one has noticed.
-    beat: Timer,
-    is_heard: AtomicBool,
-    executor: E,
+    epoll: EpollSet,
+    acceptor: Acceptor,
+    connections: Mutex<ConnectionTable>,
+    dispatcher: Dispatcher<E>,
     deferred: DeferredWork,
-    /// Sessions that a thread is working on, with a command in progress or about to have one.
+    timeouts: TimeoutScanner,
+    threads: ThreadPool,
+    heartbeat: Timer,
+    heartbeat_acked: AtomicBool,
+    /// Connections that a worker is serving, with a command in flight or about to have one.
     serving: AtomicUsize,
-    /// Set once; no client comes in after that, and none can send any more.
-    closing: AtomicBool,
-    /// Set once, later; no session is served after that.
-    stopping: AtomicBool,
-    no_thread: RateLimit,
-    no_room: KeyedRateLimit<ProcessKey>,
-    no_place: KeyedRateLimit<ProcessKey>,
+    /// Set when the shutdown begins: no connection is accepted, and no client can send any more.
+    draining: AtomicBool,
 }
 
 impl<E: CommandExecutor> Server<E> {
-    /// Creates an engine that passes the requests of the clients of `listener` to `executor`, within
-    /// `limits`. It serves no client before [`Self::start`].
+    /// Creates a server that passes the requests of the clients of `listener` to `executor`, within
+    /// `limits`. It accepts no connection before [`Self::start`].
     ///
-    /// Connections over a limit are closed by `closer`. Without it they are closed by the engine's own
-    /// threads, which clients can block.
+    /// `closer` closes connections over a limit. Without it the worker threads close them, and
+    /// clients can block that.
     ///
     /// # Errors
     ///
-    /// Returns [`EngineError::Epoll`] if an epoll set or a timer cannot be created.
+    /// Returns [`ServerError::Epoll`] if an epoll set or a timer cannot be created.
     pub fn new(
         listener: Listener,
         executor: E,
         closer: Option<Closer>,
         limits: &Limits,
     ) -> Result<Self, ServerError> {
-        let door = Door::new(listener, executor.fds_per_command(), limits.max_clients());
-        let door = door.map_err(ServerError::Epoll)?;
-        let overdue = Overdue::new(limits.request_timeout()).map_err(ServerError::Epoll)?;
-        let beat = Timer::new().map_err(ServerError::Epoll)?;
-        let poll = Poll::new(&door, &overdue, &beat).map_err(ServerError::Epoll)?;
-        let share = limits.max_clients_per_process(door.most_clients());
-        Ok(Self {
-            poll,
-            table: Mutex::new(Table::default()),
-            permits: ConnectionPermits::new(share),
-            rejections: Rejections::new(closer),
-            door,
-            crew: Crew::new(),
-            devices: Devices::new(limits.max_commands_per_device()),
-            overdue,
-            beat,
-            is_heard: AtomicBool::new(true),
-            executor,
-            deferred: DeferredWork::new(),
-            serving: AtomicUsize::new(0),
-            closing: AtomicBool::new(false),
-            stopping: AtomicBool::new(false),
-            no_thread: RateLimit::new(),
-            no_room: KeyedRateLimit::new(),
-            no_place: KeyedRateLimit::new(),
-        })
+        let create = || {
+            let acceptor = Acceptor::new(listener, executor.fds_per_command(), closer, limits)?;
+            let timeouts = TimeoutScanner::new(limits.request_timeout())?;
+            let heartbeat = Timer::new()?;
+            Ok(Self {
+                epoll: EpollSet::new(&acceptor, &timeouts, &heartbeat)?,
+                acceptor,
+                connections: Mutex::new(ConnectionTable::new()),
+                dispatcher: Dispatcher::new(
+                    executor,
+                    limits.max_commands_per_device(),
+                    MAX_REQUESTS_PER_TURN,
+                ),
+                deferred: DeferredWork::new(),
+                timeouts,
+                threads: ThreadPool::new(MAX_LINGERING),
+                heartbeat,
+                heartbeat_acked: AtomicBool::new(true),
+                serving: AtomicUsize::new(0),
+                draining: AtomicBool::new(false),
+            })
+        };
+        create().map_err(ServerError::Epoll)
     }
 
-    /// Begins to serve.
+    /// Starts the first worker thread.
     ///
     /// # Errors
     ///
-    /// [`EngineError::Thread`].
+    /// Returns [`ServerError::Thread`] if the thread cannot be started.
     pub fn start(self: &Arc<Self>) -> Result<(), ServerError> {
-        self.ensure_follower().map_err(ServerError::Thread)
+        let started = self.threads.ensure_idle(|| self.worker());
+        started.map_err(ServerError::Thread)
     }
 
-    /// What executes the commands.
+    /// Returns the executor of the commands.
     #[must_use]
     pub const fn executor(&self) -> &E {
-        &self.executor
+        &self.dispatcher.executor
     }
 
-    /// Asks the threads for a sign of life. Says whether they gave the one that was asked for before; there may be
-    /// none yet.
+    /// Sends the workers a heartbeat. Returns whether a worker has acknowledged the previous one;
+    /// true if there was none.
     #[must_use]
-    pub fn beat(&self) -> bool {
-        let was_heard = self.is_heard.swap(false, Ordering::SeqCst);
-        // At once.
-        if let Err(error) = self.beat.set(Duration::ZERO) {
-            log::error!("cannot set a timer: {error}");
+    pub fn heartbeat(&self) -> bool {
+        let was_acked = self.heartbeat_acked.swap(false, Ordering::SeqCst);
+        if let Err(error) = self.heartbeat.set(Duration::ZERO) {
+            log::error!("cannot set the heartbeat timer: {error}");
         }
-        was_heard
+        was_acked
     }
 
     /// Returns the number of clients and of commands in progress.
     #[must_use]
     pub fn load(&self) -> Load<usize> {
         Load {
-            clients: lock(&self.table).len(),
-            commands: self.devices.commands(),
+            clients: lock(&self.connections).len(),
+            commands: self.dispatcher.device_limits.in_flight(),
         }
     }
 
-    /// Makes sure that a thread waits for the next event, whatever becomes of this one.
-    fn ensure_follower(self: &Arc<Self>) -> io::Result<()> {
-        self.crew.ensure_waiting(|| {
-            let engine = Arc::clone(self);
-            move || engine.follow()
-        })
+    /// Stops accepting connections and stops clients from sending, then waits at most `timeout` until
+    /// the clients have the replies to what they have sent. No command starts after that. Returns the
+    /// number of commands that are still in flight.
+    pub fn shutdown(&self, timeout: Duration) -> usize {
+        let deadline = Instant::now() + timeout;
+        self.draining.store(true, Ordering::SeqCst);
+        for (_, connection) in lock(&self.connections).iter() {
+            self.shutdown_read(connection);
+        }
+        // A client that has sent nothing is disconnected by that.
+        while !self.is_drained() && Instant::now() < deadline {
+            thread::sleep(SHUTDOWN_POLL_INTERVAL);
+        }
+        // No command starts after this.
+        self.dispatcher.stopped.store(true, Ordering::SeqCst);
+        loop {
+            let serving = self.serving.load(Ordering::SeqCst);
+            if serving == 0 || Instant::now() >= deadline {
+                return serving;
+            }
+            thread::sleep(SHUTDOWN_POLL_INTERVAL);
+        }
     }
 
-    /// What each thread does: wait, then serve what has happened.
-    fn follow(self: &Arc<Self>) {
+    /// Stops a client from sending. The connection becomes readable: what is left, then its end.
+    fn shutdown_read(&self, connection: &ConnectionEntry) {
+        if let Err(error) = self.epoll.shutdown_read(&connection.socket) {
+            log::info!("client disconnected before drain: {error}");
+        }
+    }
+
+    /// Returns whether the only clients left are those that do not read their replies. A shutdown
+    /// does not wait for these.
+    fn is_drained(&self) -> bool {
+        let connections = lock(&self.connections);
+        connections
+            .iter()
+            .all(|(_, connection)| connection.awaits_peer_read.load(Ordering::SeqCst))
+    }
+
+    /// Returns the function of a worker thread.
+    fn worker(self: &Arc<Self>) -> impl FnOnce() + Send + 'static {
+        let server = Arc::clone(self);
+        move || server.worker_loop()
+    }
+
+    /// Waits for events and handles them, until the thread is surplus.
+    fn worker_loop(self: &Arc<Self>) {
         let mut reply = ReplyBuffer::new();
         loop {
-            let Some(event) = self.poll.wait(self.patience()) else {
-                // Nothing has happened for a long time.
-                self.tidy();
-                if self.crew.leave_if_surplus() {
-                    if self.crew.is_at_rest() {
-                        // Many threads, which have ended since, may have left memory behind.
+            let Some(event) = self.epoll.wait(self.idle_timeout()) else {
+                self.drop_deferred_when_idle();
+                if self.threads.retire_if_surplus() {
+                    if self.threads.is_quiescent() {
+                        // Many threads may have ended, and left memory behind.
                         memory::release_unused();
                     }
                     return;
                 }
                 continue;
             };
-            self.crew.called();
-            let may_block = self.has_follower();
+            self.threads.mark_busy();
+            let may_block = self.has_idle_worker();
             match event {
-                Event::Door => self.admit(may_block),
-                Event::DoorTimer => self.reopen_door(),
-                Event::OverdueTimer => self.give_up_overdue(),
-                Event::Beat => self.is_heard.store(true, Ordering::SeqCst),
-                Event::Session(place) => self.serve(place, &mut reply, may_block),
+                Event::Listener => self.accept_ready(may_block),
+                Event::AcceptTimer => self.resume_accept(),
+                Event::TimeoutTimer => self.expire_overdue(),
+                Event::Heartbeat => self.heartbeat_acked.store(true, Ordering::SeqCst),
+                Event::Connection(token) => self.handle_connection(token, &mut reply, may_block),
             }
             if may_block {
-                // Afterwards, because it can take long and concerns other clients.
-                self.do_deferred();
+                // Last, because it can take long and concerns other clients.
+                self.run_deferred();
             }
-            self.crew.back_to_waiting();
+            self.threads.mark_idle();
         }
     }
 
-    /// Returns how long the calling thread waits for an event.
-    fn patience(&self) -> Option<Duration> {
+    /// Returns how long the calling worker waits for an event.
+    fn idle_timeout(&self) -> Option<Duration> {
         match self.has_deferred() {
-            false => self.crew.patience(),
+            false => self.threads.idle_timeout(),
             true => Some(DEFERRED_RETRY_DELAY),
         }
     }
 
-    /// Does what is deferred, if another thread can be started by now. Without an event no other
-    /// thread would: a guest's disk would stay open for as long as nothing is asked.
-    fn tidy(self: &Arc<Self>) {
+    /// Does the deferred work, if another thread can be started now. If no event arrives, nothing
+    /// else does it: a guest's disk would stay open as long as all clients are idle.
+    fn drop_deferred_when_idle(self: &Arc<Self>) {
         if self.has_deferred() {
-            self.crew.called();
-            if self.has_follower() {
-                self.rejections.close_kept();
-                self.do_deferred();
+            self.threads.mark_busy();
+            if self.has_idle_worker() {
+                self.acceptor.rejections.close_kept();
+                self.run_deferred();
             }
-            self.crew.back_to_waiting();
+            self.threads.mark_idle();
         }
     }
 
-    /// Returns whether there is something to close that no event asks for.
+    /// Returns whether something has to be closed for which no event arrives.
     fn has_deferred(&self) -> bool {
-        !self.deferred.is_empty() || !self.rejections.is_empty()
+        !self.deferred.is_empty() || !self.acceptor.rejections.is_empty()
     }
 
-    /// Returns whether another thread waits, so that this one may do what can block.
-    fn has_follower(self: &Arc<Self>) -> bool {
-        match self.ensure_follower() {
-            Ok(()) => true,
-            Err(error) => {
-                if self.no_thread.should_log() {
-                    log::error!(
-                        "cannot start a thread, commands are answered with BUSY: {error}; \
-                         see the limits of processes and of memory"
-                    );
+    /// Returns whether another worker is idle, or could be started, so that the calling one can
+    /// block.
+    fn has_idle_worker(self: &Arc<Self>) -> bool {
+        self.threads.has_idle(|| self.worker())
+    }
+
+    /// Accepts connections, if the calling worker can block.
+    fn accept_ready(&self, may_block: bool) {
+        if !may_block {
+            return self
+                .acceptor
+                .pause(format_args!("no thread can be started"));
+        }
+        // The listener is rearmed by now, so other workers accept. Another worker may have ended a
+        // connection, and this be its last owner: closing it must not delay the others.
+        for connection in self.accept_batch() {
+            self.release(connection, false);
+        }
+        self.acceptor.rejections.close_kept();
+    }
+
+    /// Accepts up to [`ACCEPT_BATCH`] connections; the next event is for the rest. Returns all that
+    /// have a permit; the caller releases them.
+    ///
+    /// No other worker is woken for the listener until it is rearmed. By then all accepted connections
+    /// have their permits, so the total is right.
+    fn accept_batch(&self) -> Vec<Arc<ConnectionEntry>> {
+        let mut accepted = Vec::new();
+        for _ in 0..ACCEPT_BATCH {
+            if self.draining.load(Ordering::SeqCst) {
+                return accepted;
+            }
+            match self.acceptor.accept_next() {
+                Accepted::Connection(connection, readiness) => {
+                    self.register_connection(&connection, readiness);
+                    accepted.push(connection);
                 }
-                false
+                Accepted::Disconnected(connection) => accepted.push(connection),
+                Accepted::Rejected => {}
+                Accepted::WouldBlock => break,
+                Accepted::Paused => return accepted,
             }
         }
+        self.rearm_listener();
+        accepted
     }
 
-    /// Waits again for stalled connections, and does the deferred closes. Another thread has to be
-    /// waiting.
-    fn do_deferred(self: &Arc<Self>) {
-        for stalled in self.deferred.take_stalled() {
-            let result = self
-                .poll
-                .again(stalled.place, &stalled.seat.socket, stalled.wait);
-            if let Err(error) = result {
-                log::error!("cannot wait for a client, connection closed: {error}");
-                lock(&self.table).remove(stalled.place);
+    /// Adds a connection to the table and the epoll set.
+    fn register_connection(&self, connection: &Arc<ConnectionEntry>, readiness: Readiness) {
+        let token = lock(&self.connections).insert(Arc::clone(connection));
+        // The client owes its answer to the greeting. The timer starts when a scan can find it, and
+        // before the answer can wake another worker.
+        self.timeouts.start(&connection.request_timer);
+        // Either this load sees that the shutdown has begun, or the shutdown sees the connection in
+        // the table.
+        if self.draining.load(Ordering::SeqCst) {
+            self.shutdown_read(connection);
+        }
+        let added = self.epoll.add(token, &connection.socket, readiness);
+        self.remove_unless_registered(token, connection, added);
+    }
+
+    /// Accepts connections again, if accepting is paused.
+    fn resume_accept(&self) {
+        if self.acceptor.resume() {
+            self.rearm_listener();
+        }
+    }
+
+    /// Rearms the listener. If the kernel refuses that, the timer of the pause leads to a retry.
+    fn rearm_listener(&self) {
+        if let Err(error) = self.epoll.rearm_listener(&self.acceptor) {
+            self.acceptor.pause(format_args!("{error}"));
+        }
+    }
+
+    /// Serves the connection with this token until it has to wait.
+    fn handle_connection(&self, token: usize, reply: &mut ReplyBuffer, may_block: bool) {
+        let Some(connection) = lock(&self.connections).get(token).cloned() else {
+            return;
+        };
+        if !may_block && self.is_stalled(&connection) {
+            let readiness = lock(&connection.session).readiness();
+            return self.deferred.stall(StalledConnection {
+                token,
+                connection,
+                readiness,
+            });
+        }
+        self.serving.fetch_add(1, Ordering::SeqCst);
+        connection.awaits_peer_read.store(false, Ordering::SeqCst);
+        let turn = match may_block {
+            true => Turn::MayBlock(self.threads.try_linger()),
+            false => Turn::NonBlocking(&self.deferred),
+        };
+        let next = self.dispatcher.process_requests(&connection, reply, turn);
+        match next {
+            Ok(Readiness::PartialRequest | Readiness::Writable) => {
+                self.timeouts.start(&connection.request_timer);
             }
-            // Closing this one must not keep the others from being waited for.
-            self.release(stalled.seat, false);
+            Ok(Readiness::SendBuffer) => thread::sleep(ENOBUFS_RETRY_DELAY),
+            _ => {}
         }
-        // The thread that waited may have been woken, and blocked, while this one closed something.
-        while self.deferred.has_closes() && self.has_follower() && self.deferred.close_one() {
-            self.reopen_door();
+        // Stored before another worker can be woken for the connection.
+        let awaits_peer_read = matches!(next, Ok(Readiness::Writable));
+        connection
+            .awaits_peer_read
+            .store(awaits_peer_read, Ordering::SeqCst);
+        match next {
+            // The session is unlocked by now, because the worker that is woken locks it.
+            Ok(readiness) => {
+                let rearmed = self.epoll.rearm(token, &connection.socket, readiness);
+                self.remove_unless_registered(token, &connection, rearmed);
+            }
+            Err(_) => self.remove(token),
+        }
+        // Another worker may have ended the connection, and this be its last owner.
+        self.release(connection, may_block);
+        self.serving.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Returns whether the connection is not read while no thread can be started, because what its
+    /// client sends could not be closed.
+    fn is_stalled(&self, connection: &ConnectionEntry) -> bool {
+        connection.has_deferred_fd.load(Ordering::SeqCst) || self.deferred.is_full()
+    }
+
+    /// Closes the connections that have timed out.
+    fn expire_overdue(&self) {
+        let overdue = self.timeouts.expire_overdue(
+            lock(&self.connections)
+                .iter()
+                .map(|(_, connection)| (&connection.request_timer, connection)),
+        );
+        for connection in overdue {
+            // The worker that waits for the client is woken by this as by a disconnect.
+            if let Err(error) = shutdown(&*connection.socket, Shutdown::Both) {
+                log::info!("client disconnected before its timeout: {error}");
+            }
+            self.release(connection, false);
         }
     }
 
-    /// Closes the connections of clients that take too long for what they have begun.
-    fn give_up_overdue(&self) {
-        for seat in self.overdue.give_up(&self.table) {
-            self.release(seat, false);
+    /// Rearms stalled connections, and does the deferred closes. Another worker must be idle.
+    fn run_deferred(self: &Arc<Self>) {
+        for StalledConnection {
+            token,
+            connection,
+            readiness,
+        } in self.deferred.take_stalled()
+        {
+            let rearmed = self.epoll.rearm(token, &connection.socket, readiness);
+            self.remove_unless_registered(token, &connection, rearmed);
+            // Closing this one must not keep the others from being rearmed.
+            self.release(connection, false);
+        }
+        // The idle worker may have been woken, and blocked, while this one closed something.
+        while self.deferred.has_closes() && self.has_idle_worker() && self.deferred.close_one() {
+            self.resume_accept();
         }
     }
 
-    /// Drops a seat. If the calling thread is the last one that has it, this closes the connection,
-    /// which can block, or defers that.
-    fn release(&self, seat: Arc<Seat>, may_block: bool) {
-        match Arc::into_inner(seat) {
+    /// Removes a connection from the table if epoll has refused it.
+    fn remove_unless_registered(
+        &self,
+        token: usize,
+        connection: &ConnectionEntry,
+        registered: io::Result<()>,
+    ) {
+        if let Err(error) = registered {
+            let peer = *lock(&connection.session).peer();
+            log::error!("{peer}: connection closed: cannot wait for its events: {error}");
+            self.remove(token);
+        }
+    }
+
+    /// Removes a connection from the table. The caller owns the entry too, so this closes nothing.
+    fn remove(&self, token: usize) {
+        let _ = lock(&self.connections).try_remove(token);
+    }
+
+    /// Drops a connection. The last owner closes it, which can block, or defers that.
+    fn release(&self, connection: Arc<ConnectionEntry>, may_block: bool) {
+        match Arc::into_inner(connection) {
             None => {}
-            Some(seat) if may_block => {
-                drop(seat);
+            Some(connection) if may_block => {
+                drop(connection);
                 // Its permit is free now, and a connection may be waiting for it.
-                self.reopen_door();
+                self.resume_accept();
             }
-            Some(seat) => self.deferred.push(Deferred::Seat(Box::new(seat))),
+            Some(connection) => self
+                .deferred
+                .push(DeferredClose::Connection(Box::new(connection))),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Connections that are rejected at once: closed without a thread that could block.
+//! Rejected connections, which are closed without blocking a worker thread.
 
 use std::os::fd::OwnedFd;
 
@@ -9,18 +9,18 @@ use super::sync::{Mutex, lock};
 use crate::logging::RateLimit;
 use crate::process::closer::Closer;
 
-/// The number of threads that may be blocked in closing rejected connections, if these cannot be
-/// handed over.
+/// Maximum number of threads that can be blocked in closing rejected connections, if these cannot be
+/// passed to the broker.
 const MAX_BLOCKED: usize = 16;
 
-/// The number of rejected connections that are kept open, if they cannot be handed over and as many
-/// threads as may are blocked. Then no more are accepted for a while.
+/// Maximum number of rejected connections that are kept open, if they cannot be passed to the broker
+/// and [`MAX_BLOCKED`] threads are blocked. Accepting is paused at this number.
 pub(super) const MAX_KEPT: usize = 32;
 
-/// Closes rejected connections.
+/// Rejected connections.
 #[derive(Debug)]
 pub(super) struct Rejections {
-    /// None in tests that need no more than a server.
+    /// `None` only in tests.
     closer: Option<Closer>,
     blocked: AtomicUsize,
     kept: Mutex<Vec<OwnedFd>>,
@@ -28,7 +28,7 @@ pub(super) struct Rejections {
 }
 
 impl Rejections {
-    /// Creates a value that hands connections over to `closer`.
+    /// Creates a value that passes connections to `closer`.
     pub(super) const fn new(closer: Option<Closer>) -> Self {
         Self {
             closer,
@@ -38,17 +38,17 @@ impl Rejections {
         }
     }
 
-    /// Closes a connection by handing it over, or keeps it open until [`Self::close_kept`]. Waits if
-    /// the broker is behind, but not for long, and not again for each connection of a burst.
+    /// Passes a connection to the broker, or keeps it open until [`Self::close_kept`]. Waits for a
+    /// short time if the broker is behind, but only once for a burst of connections.
     pub(super) fn reject(&self, connection: OwnedFd) {
-        // The client sees the end, whenever its descriptors are closed.
+        // The client sees the end at once, whenever the descriptor is closed.
         let _ = shutdown(&connection, Shutdown::Both);
         let mut kept = lock(&self.kept);
         if !kept.is_empty() {
             return kept.push(connection);
         }
         drop(kept);
-        if let Err(connection) = self.hand_over(connection) {
+        if let Err(connection) = self.pass_on(connection) {
             lock(&self.kept).push(connection);
         }
     }
@@ -63,15 +63,15 @@ impl Rejections {
         lock(&self.kept).len() >= MAX_KEPT
     }
 
-    /// Closes the connections that are kept open, which can block in [`MAX_BLOCKED`] threads. Each of
-    /// them has taken one connection.
+    /// Closes the connections that are kept open. This can block in [`MAX_BLOCKED`] threads, each of
+    /// which has taken one connection.
     pub(super) fn close_kept(&self) {
         let one_more = |blocked: usize| (blocked < MAX_BLOCKED).then(|| blocked.saturating_add(1));
         let (set, fetch) = (Ordering::SeqCst, Ordering::SeqCst);
         while self.blocked.fetch_update(set, fetch, one_more).is_ok() {
             let connection = lock(&self.kept).pop();
             let is_last = connection.is_none();
-            let connection = connection.and_then(|connection| self.hand_over(connection).err());
+            let connection = connection.and_then(|connection| self.pass_on(connection).err());
             drop(connection);
             self.blocked.fetch_sub(1, Ordering::SeqCst);
             if is_last {
@@ -80,14 +80,15 @@ impl Rejections {
         }
     }
 
-    fn hand_over(&self, connection: OwnedFd) -> Result<(), OwnedFd> {
+    /// Passes a connection to the broker, or returns it.
+    fn pass_on(&self, connection: OwnedFd) -> Result<(), OwnedFd> {
         let Some(closer) = &self.closer else {
             return Err(connection);
         };
         closer.close(connection).map_err(|(connection, error)| {
             if self.warning.should_log() {
                 log::warn!(
-                    "rejected connection cannot be handed over to the broker, and is closed here: \
+                    "cannot pass a rejected connection to the broker, closing it in the helper: \
                      {error}"
                 );
             }

@@ -1,113 +1,221 @@
-//! When to look for clients that do not finish what they have begun, and what becomes of them.
+//! Timers, and the timeout of requests: a client that leaves a request, its answer to the greeting or
+//! the read of a reply unfinished for too long is disconnected.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::net::{Shutdown, shutdown};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 
-use super::connections::{Seat, Table};
-use super::request_timer::Begun;
+use super::sync::atomic::{AtomicU64, Ordering};
 use super::sync::{Mutex, lock};
-use super::timer::Timer;
 
-/// A search, which looks at every seat, comes at most so often while a request's time goes by. However many
-/// clients dawdle, and however they take turns, searching is next to nothing.
-const MOST_SEARCHES: u32 = 16;
+/// Maximum number of scans, each of which looks at every connection, during one request timeout.
+/// It bounds the cost of scanning, however many clients are slow.
+const SCANS_PER_TIMEOUT: u32 = 16;
 
-/// The timer that says when to search. It is set when somebody begins something, and not again when a search finds
-/// nobody at it.
+/// A one-shot timer. Its descriptor becomes readable when it expires; there is no need to read it.
 #[derive(Debug)]
-pub(super) struct Overdue {
-    timer: Timer,
-    start: Instant,
-    /// How long a request may take.
-    patience: Duration,
-    /// When the timer goes off, if it is set.
-    due: Mutex<Option<u64>>,
+pub(super) struct Timer(OwnedFd);
+
+impl Timer {
+    /// Creates a timer that is not set.
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+        Ok(Self(timerfd_create(TimerfdClockId::Monotonic, flags)?))
+    }
+
+    /// Sets the timer to expire once, after `delay`.
+    pub(super) fn set(&self, delay: Duration) -> io::Result<()> {
+        // A value of 0 would disarm the timer.
+        let delay = delay.max(Duration::from_nanos(1));
+        let once = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: delay.try_into().map_err(io::Error::other)?,
+        };
+        timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &once)?;
+        Ok(())
+    }
 }
 
-impl Overdue {
-    /// Requests may take so long.
-    pub(super) fn new(patience: Duration) -> io::Result<Self> {
+impl AsFd for Timer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Start of what a client has left unfinished, in milliseconds; [`Self::IDLE`] or [`Self::EXPIRED`].
+/// It is atomic, so that a scan can read it without the session's lock.
+#[derive(Debug)]
+pub(super) struct RequestTimer(AtomicU64);
+
+impl RequestTimer {
+    const IDLE: u64 = 0;
+    const EXPIRED: u64 = u64::MAX;
+
+    /// Creates a timer that is not running.
+    pub(super) fn idle() -> Self {
+        Self(AtomicU64::new(Self::IDLE))
+    }
+
+    /// Starts the timer at `now`, unless it is running or expired.
+    fn start(&self, now: u64) {
+        self.change(Self::IDLE, now);
+    }
+
+    /// Stops the timer. Returns false if it has expired.
+    pub(super) fn complete(&self) -> bool {
+        match self.0.load(Ordering::SeqCst) {
+            Self::IDLE => true,
+            Self::EXPIRED => false,
+            start => self.change(start, Self::IDLE),
+        }
+    }
+
+    /// Returns the start, if the timer is running.
+    fn started_at(&self) -> Option<u64> {
+        let start = self.0.load(Ordering::SeqCst);
+        (start != Self::IDLE && start != Self::EXPIRED).then_some(start)
+    }
+
+    /// Marks the timer that was started at `start` as expired. Returns false if it has stopped since.
+    fn expire(&self, start: u64) -> bool {
+        self.change(start, Self::EXPIRED)
+    }
+
+    /// Returns whether the timer has expired.
+    pub(super) fn is_expired(&self) -> bool {
+        self.0.load(Ordering::SeqCst) == Self::EXPIRED
+    }
+
+    fn change(&self, from: u64, to: u64) -> bool {
+        let changed = self
+            .0
+            .compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst);
+        changed.is_ok()
+    }
+}
+
+/// The scans for request timers that expire. The timer of the next scan is set when a request timer
+/// starts, and by a scan only if it finds a timer that is running.
+#[derive(Debug)]
+pub(super) struct TimeoutScanner {
+    timer: Timer,
+    epoch: Instant,
+    timeout: Duration,
+    /// When the timer expires, if it is set.
+    next_scan: Mutex<Option<u64>>,
+}
+
+impl TimeoutScanner {
+    /// Creates a scanner for requests that time out after `timeout`.
+    pub(super) fn new(timeout: Duration) -> io::Result<Self> {
         Ok(Self {
             timer: Timer::new()?,
-            start: Instant::now(),
-            patience,
-            due: Mutex::new(None),
+            epoch: Instant::now(),
+            timeout,
+            next_scan: Mutex::new(None),
         })
     }
 
-    /// A client waits with half of something. With every byte that comes alone the rest is due as it was.
-    pub(super) fn note(&self, begun: &Begun) {
+    /// Starts the timer of a client that waits with a partial request. Later bytes of the request do
+    /// not extend its deadline.
+    pub(super) fn start(&self, timer: &RequestTimer) {
         let now = self.now();
-        begun.note(now);
-        self.set(now, self.patience);
+        timer.start(now);
+        self.arm(now, self.timeout);
     }
 
-    /// The timer has gone off: gives up who has been at something for too long. The threads that are woken by
-    /// that see to the rest. Gives the seats that were taken for it.
-    pub(super) fn give_up(&self, table: &Mutex<Table>) -> Vec<Arc<Seat>> {
-        // Who is noted from now on has the timer set again.
-        *lock(&self.due) = None;
-        let overdue = self.search(&lock(table));
-        for seat in &overdue {
-            // Whoever waits for the client is woken by this, as if it had left.
-            if let Err(error) = shutdown(&*seat.socket, Shutdown::Both) {
-                log::info!("a client is gone before it was given up: {error}");
-            }
-        }
-        overdue
-    }
-
-    /// Marks who is to be given up. Sets the timer for those who are to be next.
-    fn search(&self, table: &Table) -> Vec<Arc<Seat>> {
+    /// Marks the timers that have run for the timeout as expired, and returns their connections.
+    /// Sets the timer for the next scan.
+    pub(super) fn expire_overdue<'a, T>(
+        &self,
+        timers: impl Iterator<Item = (&'a RequestTimer, &'a Arc<T>)>,
+    ) -> Vec<Arc<T>>
+    where
+        T: 'a,
+    {
+        // Cleared first, so that a request timer that starts from now on sets the timer again.
+        *lock(&self.next_scan) = None;
         let mut overdue = Vec::new();
         let mut earliest = None;
         let now = self.now();
-        let limit = now.saturating_sub(milliseconds(self.patience));
-        for seat in table.seats() {
-            match seat.begun.since() {
+        let limit = now.saturating_sub(milliseconds(self.timeout));
+        for (timer, connection) in timers {
+            match timer.started_at() {
                 None => {}
-                Some(since) if since > limit => {
-                    earliest = Some(earliest.map_or(since, |earliest: u64| earliest.min(since)));
+                Some(start) if start > limit => {
+                    earliest = Some(earliest.map_or(start, |earliest: u64| earliest.min(start)));
                 }
-                Some(since) => overdue.extend(seat.begun.give_up(since).then(|| Arc::clone(seat))),
+                Some(start) => {
+                    overdue.extend(timer.expire(start).then(|| Arc::clone(connection)));
+                }
             }
         }
         if let Some(earliest) = earliest {
             let left = Duration::from_millis(earliest.saturating_sub(limit));
-            self.set(now, left.max(self.patience / MOST_SEARCHES));
+            self.arm(now, left.max(self.timeout / SCANS_PER_TIMEOUT));
         }
         overdue
     }
 
-    /// Has the timer go off so long after `now`, unless it does so earlier.
-    fn set(&self, now: u64, after: Duration) {
-        let wanted = now.saturating_add(milliseconds(after));
-        let mut due = lock(&self.due);
-        if due.is_none_or(|due| wanted < due) {
-            *due = Some(wanted);
-            if let Err(error) = self.timer.set(after) {
-                log::error!("cannot set a timer, half-sent requests are kept: {error}");
+    /// Sets the timer to expire `delay` after `now`, unless it expires earlier.
+    fn arm(&self, now: u64, delay: Duration) {
+        let wanted = now.saturating_add(milliseconds(delay));
+        let mut next_scan = lock(&self.next_scan);
+        if next_scan.is_none_or(|next_scan| wanted < next_scan) {
+            *next_scan = Some(wanted);
+            if let Err(error) = self.timer.set(delay) {
+                log::error!("cannot set the request timer, requests do not time out: {error}");
             }
         }
     }
 
-    /// Never what stands for something else.
+    /// Returns the time in milliseconds, from 1: [`RequestTimer`] has sentinels at both ends.
     fn now(&self) -> u64 {
-        milliseconds(self.start.elapsed()).saturating_add(1)
+        milliseconds(self.epoch.elapsed()).saturating_add(1)
     }
 }
 
-impl AsFd for Overdue {
+impl AsFd for TimeoutScanner {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.timer.as_fd()
     }
 }
 
+/// Converts to milliseconds. Saturates below the sentinel, also if 1 is added.
 fn milliseconds(duration: Duration) -> u64 {
-    // Of hundreds of millions of years nobody has to know.
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX - 2)
+}
+
+#[cfg(all(test, not(shuttle)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn completed_timer_does_not_expire() {
+        let timer = RequestTimer::idle();
+        assert!(timer.complete());
+        timer.start(5);
+        timer.start(9);
+        assert_eq!(timer.started_at(), Some(5));
+        assert!(timer.complete());
+        assert!(!timer.expire(5));
+        assert_eq!(timer.started_at(), None);
+    }
+
+    #[test]
+    fn expired_timer_stays_expired() {
+        let timer = RequestTimer::idle();
+        timer.start(5);
+        assert!(timer.expire(5));
+        timer.start(9);
+        assert!(!timer.complete());
+        assert!(timer.is_expired());
+        assert_eq!(timer.started_at(), None);
+    }
 }

@@ -1,11 +1,11 @@
-//! One client's connection: bytes to requests, outcomes to bytes.
+//! The session of one connection: reads requests, sends replies, and logs how the connection ends.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use pr_helper_protocol::fd_passing::ReceiveMode;
-use pr_helper_protocol::server::{Disconnect, PollResult};
-use pr_helper_protocol::{Connection, ProtocolError, ReplyBuffer, Request};
+use pr_helper_protocol::server::{Disconnect, PollResult, Readiness};
+use pr_helper_protocol::{Command, Connection, ProtocolError, ReplyBuffer};
 
 use crate::command::executor::CommandResult;
 use crate::command::peer::{Peer, ProcessKey};
@@ -13,178 +13,150 @@ use crate::error_chain;
 use crate::logging::KeyedRateLimit;
 use crate::trace::trace;
 
-// Rate-limited, because a client can cause these warnings again and again by connecting again.
-static VIOLATION: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
-static HALF: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
-static UNANSWERED: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
-static UNREAD: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
+// Rate limits: a client can trigger these warnings again and again by reconnecting.
+static PROTOCOL_WARNING: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
+static REPLY_TIMEOUT_WARNING: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
+static REQUEST_TIMEOUT_WARNING: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
+static HANDSHAKE_TIMEOUT_WARNING: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
 
-/// What a session waits for.
+/// End of a connection, which the session has logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// Bytes of the client.
-    Readable,
-    /// The rest of what the client has begun: a request, or its answer to the greeting.
-    Rest,
-    /// Room for bytes to the client.
-    Writable,
-    /// Memory of the kernel's for bytes to the client, of which nobody tells when it is there.
-    Memory,
-    /// Nothing: the connection is over.
-    Over,
-}
+pub(super) struct Closed;
 
-/// What [`Session::serve`] has done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Served {
-    /// It has answered a request; there may be another.
-    Request,
-    /// The client has answered the greeting; there may be a request.
-    Handshake,
-    /// There was none, and this is to be waited for.
-    Nothing(Wait),
-}
-
-/// One client's connection.
+/// Session of one connection.
 #[derive(Debug)]
-pub struct Session {
-    client: Peer,
-    /// Shared with whoever waits for the client while the session is somebody else's.
+pub(super) struct Session {
+    peer: Peer,
+    /// Shared with the entry in the table, which other threads use while the session is locked.
     connection: Connection<Arc<OwnedFd>>,
 }
 
 impl Session {
-    /// A session with the `client` on `socket`, who is to be [greeted](Self::greet).
-    #[must_use]
-    pub const fn new(socket: Arc<OwnedFd>, client: Peer) -> Self {
+    /// Creates a session with `peer` on `socket`.
+    pub(super) const fn new(socket: Arc<OwnedFd>, peer: Peer) -> Self {
         Self {
-            client,
+            peer,
             connection: Connection::new(socket),
         }
     }
 
-    /// Greets the client. Says what to wait for then: where the kernel lacked memory, that the greeting can leave.
-    ///
-    /// # Errors
-    ///
-    /// That it is gone again.
-    pub fn greet(&mut self) -> Result<Wait, Disconnect> {
-        self.connection.send_greeting()?;
-        let client = self.client;
-        log::info!("{client}: connected");
+    /// Returns the client.
+    pub(super) const fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Sends the greeting. Returns the readiness to wait for: [`Readiness::Writable`] if the kernel
+    /// had no memory for the greeting.
+    pub(super) fn send_greeting(&mut self) -> Result<Readiness, Closed> {
+        let peer = self.peer;
+        if let Err(disconnect) = self.connection.send_greeting() {
+            log::info!(
+                "{peer}: disconnected before the greeting: {}",
+                error_chain(&disconnect)
+            );
+            trace!(pr_helper_client_refused(
+                peer.connection_id(),
+                peer.pid(),
+                peer.user(),
+                "disconnected before the greeting",
+            ));
+            return Err(Closed);
+        }
+        log::info!("{peer}: connected");
         trace!(pr_helper_client_connected(
-            client.connection_id(),
-            client.pid(),
-            client.user()
+            peer.connection_id(),
+            peer.pid(),
+            peer.user()
         ));
-        Ok(self.wait())
+        Ok(self.readiness())
     }
 
-    /// Sends what is left of the last reply, reads the next request, passes it to `execute`, and
-    /// sends the reply. The connection is over if `execute` returns `None`.
-    ///
-    /// `execute` gets the data area of the reply, which is as long as the command allows.
-    pub fn serve(
+    /// Sends what is left of the last reply, then reads the next request.
+    pub(super) fn next_request(&mut self, mode: ReceiveMode) -> Result<PollResult, Closed> {
+        let next = self.connection.poll_request(mode);
+        let next = next.map_err(|disconnect| self.disconnect(&disconnect))?;
+        if let PollResult::Negotiated(features) = next {
+            trace!(pr_helper_client_negotiated(
+                self.peer.connection_id(),
+                features.get()
+            ));
+        }
+        Ok(next)
+    }
+
+    /// Sends the reply to `command`. Its data is in the data area of `reply` already.
+    pub(super) fn reply(
         &mut self,
-        mode: ReceiveMode,
+        command: &Command,
+        result: &CommandResult,
         reply: &mut ReplyBuffer,
-        execute: impl FnOnce(&Peer, Request, &mut [u8]) -> Option<CommandResult>,
-    ) -> Served {
-        let answered = match self.connection.poll_request(mode) {
-            Ok(PollResult::AwaitReadable) => return Served::Nothing(self.wait()),
-            Ok(PollResult::AwaitWritable) => return Served::Nothing(Wait::Writable),
-            Ok(PollResult::AwaitMemory) => return Served::Nothing(Wait::Memory),
-            Ok(PollResult::Negotiated(features)) => {
-                trace!(pr_helper_client_negotiated(
-                    self.client.connection_id(),
-                    features.get()
-                ));
-                return Served::Handshake;
-            }
-            Ok(PollResult::Request(request)) => {
-                let command = request.command;
-                let outcome = execute(&self.client, request, reply.data_area(&command));
-                let Some(CommandResult {
-                    status,
-                    sense,
-                    data_len: length,
-                }) = outcome
-                else {
-                    return Served::Nothing(Wait::Over);
-                };
-                self.connection
-                    .send(reply.encode(&command, status, &sense, length))
-            }
-            Err(ended) => Err(ended),
-        };
-        match answered {
-            Ok(()) => Served::Request,
-            Err(ended) => {
-                self.end(&ended);
-                Served::Nothing(Wait::Over)
-            }
-        }
+    ) -> Result<(), Closed> {
+        let CommandResult {
+            status,
+            sense,
+            data_len,
+        } = result;
+        let bytes = reply.encode(command, *status, sense, *data_len);
+        let sent = self.connection.send(bytes);
+        sent.map_err(|disconnect| self.disconnect(&disconnect))
     }
 
-    /// What to wait for before [`Self::serve`] is of use again.
-    #[must_use]
-    pub const fn wait(&self) -> Wait {
-        if self.connection.has_pending_output() {
-            Wait::Writable
-        } else if self.connection.is_idle() {
-            Wait::Readable
-        } else {
-            Wait::Rest
-        }
+    /// Returns the readiness to wait for before [`Self::next_request`].
+    pub(super) const fn readiness(&self) -> Readiness {
+        self.connection.readiness()
     }
 
     /// Returns the number of descriptors of the client that dropping the session closes.
-    #[must_use]
-    pub fn descriptor_count(&self) -> usize {
+    pub(super) fn fd_count(&self) -> usize {
         self.connection.fd_count()
     }
 
-    /// Logs that the connection ends because of a timeout of the client.
-    pub fn give_up(&self) {
-        let client = self.client;
-        let (what, remark) = if self.connection.has_pending_output() {
-            ("did not read its replies in time", &UNREAD)
+    /// Logs that the client has timed out.
+    pub(super) fn time_out(&self) -> Closed {
+        let peer = self.peer;
+        let (reason, warning) = if self.readiness() == Readiness::Writable {
+            ("timed out reading replies", &REPLY_TIMEOUT_WARNING)
         } else if self.connection.is_negotiated() {
-            ("took too long for a request", &HALF)
+            ("timed out sending a request", &REQUEST_TIMEOUT_WARNING)
         } else {
-            ("did not answer the greeting in time", &UNANSWERED)
+            (
+                "timed out answering the greeting",
+                &HANDSHAKE_TIMEOUT_WARNING,
+            )
         };
-        if let Some(suppressed) = remark.should_log(client.process_key()) {
-            log::warn!("{client}: {what}, connection closed{suppressed}");
+        if let Some(suppressed) = warning.should_log(peer.process_key()) {
+            log::warn!("{peer}: {reason}, connection closed{suppressed}");
         }
-        self.trace_end(what);
+        self.trace_disconnect(reason)
     }
 
-    fn end(&self, ended: &Disconnect) {
-        let client = self.client;
-        match ended {
-            Disconnect::Closed => log::info!("{client}: disconnected"),
-            // A client that is killed ends like this, which is nobody's fault.
+    /// Logs why the connection ends.
+    fn disconnect(&self, disconnect: &Disconnect) -> Closed {
+        let peer = self.peer;
+        match disconnect {
+            Disconnect::Closed => log::info!("{peer}: disconnected"),
+            // The connection of a client that is killed ends like this.
             Disconnect::Protocol(ProtocolError::Truncated) | Disconnect::Socket(_) => {
-                log::info!("{client}: connection lost: {}", error_chain(ended));
+                log::info!("{peer}: connection lost: {}", error_chain(disconnect));
             }
             Disconnect::Protocol(violation) => {
-                if let Some(suppressed) = VIOLATION.should_log(client.process_key()) {
+                if let Some(suppressed) = PROTOCOL_WARNING.should_log(peer.process_key()) {
                     log::warn!(
-                        "{client}: protocol violation, connection closed: {violation}{suppressed}"
+                        "{peer}: protocol violation, connection closed: {violation}{suppressed}"
                     );
                 }
             }
         }
-        self.trace_end(&error_chain(ended));
+        self.trace_disconnect(&error_chain(disconnect))
     }
 
-    fn trace_end(&self, reason: &str) {
+    fn trace_disconnect(&self, reason: &str) -> Closed {
         trace!(pr_helper_client_disconnected(
-            self.client.connection_id(),
-            self.client.pid(),
-            self.client.user(),
+            self.peer.connection_id(),
+            self.peer.pid(),
+            self.peer.user(),
             reason,
         ));
+        Closed
     }
 }

@@ -1,4 +1,4 @@
-//! What the engine's threads share and are made of: the standard library's, or what a model has in its place.
+//! Synchronization primitives of the server: the standard library's, or shuttle's in its tests.
 
 use std::sync::PoisonError;
 
@@ -11,8 +11,7 @@ pub(super) use std::{
 #[cfg(all(test, shuttle))]
 pub(super) use super::shuttle_tests::sync::{Mutex, MutexGuard, atomic, thread};
 
-/// Locks, also if a thread has panicked with the lock: release builds end then, and in a test the
-/// panic itself is the news.
+/// Locks a mutex, also if it is poisoned: a panic aborts a release build, and fails a test by itself.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

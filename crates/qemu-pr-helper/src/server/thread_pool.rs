@@ -1,151 +1,168 @@
-//! How many threads there are: always one that waits, and no more than are of use.
+//! The number of worker threads: one of them is always idle, and surplus ones end.
 
 use std::io;
 use std::time::Duration;
 
 use super::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::sync::thread;
+use crate::logging::RateLimit;
 use crate::trace::trace;
 
-/// How long a thread that is not the last one waits before it ends. Long enough that a cluster's
-/// periodic commands do not start and end threads all day.
-pub(super) const QUIET: Duration = Duration::from_secs(10);
+/// Time that a surplus worker waits before it ends. It is long enough that a cluster's periodic
+/// commands do not start and end threads all day.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The deepest call, a log line within a command, takes some kilobytes; memory is only used as far
-/// as it is touched.
+/// Stack size in bytes. The deepest call, a log line within a command, takes some kilobytes; memory
+/// is used only as far as it is touched.
 const STACK_SIZE: usize = 256 * 1024;
 
-/// The most threads: each may be a command at a device that hangs. It is far below what makes memory
-/// mappings run out, where the standard library would end the process.
-const MOST_THREADS: usize = 4096;
+/// Maximum number of threads: each can be a command at a device that hangs. It is far below the
+/// number at which memory mappings run out, where the standard library would abort the process.
+const MAX_THREADS: usize = 4096;
 
-/// The most threads that stay with their clients. Each costs its memory for as long as its client is busy.
-/// In the model some are to be without that.
-const MOST_STAYING: usize = if cfg!(shuttle) { 1 } else { 64 };
+/// Maximum number of workers that linger. Each costs its memory as long as its client is busy.
+pub(super) const MAX_LINGERING: usize = 64;
 
-/// Counts the threads, and those that wait for something to happen.
+/// Counters of worker threads.
 ///
-/// A thread counts as waiting from its start, or from [`Crew::back_to_waiting`], until
-/// [`Crew::called`]. One that was woken and has not called yet is counted too; that is safe, because
-/// before it blocks it comes to [`Crew::ensure_waiting`] itself.
+/// A worker counts as idle from its start, or from [`ThreadPool::mark_idle`], until
+/// [`ThreadPool::mark_busy`]. A worker that has been woken and has not called that yet is counted too,
+/// which is safe, because it calls [`ThreadPool::ensure_idle`] itself before it blocks.
 #[derive(Debug)]
-pub(super) struct Crew {
-    waiting: AtomicUsize,
-    present: AtomicUsize,
-    staying: AtomicUsize,
-    /// The last thread that was wanted could not be started.
-    is_short: AtomicBool,
+pub(super) struct ThreadPool {
+    idle: AtomicUsize,
+    total: AtomicUsize,
+    lingering: AtomicUsize,
+    max_lingering: usize,
+    /// The last attempt to start a thread failed.
+    spawn_failed: AtomicBool,
+    spawn_warning: RateLimit,
 }
 
-/// The right to stay with a client that has nothing to ask at the moment, until it is dropped.
+/// Permit to linger with a client that has no request at the moment. Dropping it frees it.
 #[derive(Debug)]
-pub(super) struct Stay<'a>(&'a Crew);
+pub(super) struct LingerPermit<'a>(&'a ThreadPool);
 
-impl Drop for Stay<'_> {
+impl Drop for LingerPermit<'_> {
     fn drop(&mut self) {
-        self.0.staying.fetch_sub(1, Ordering::SeqCst);
+        self.0.lingering.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
-impl Crew {
-    pub(super) const fn new() -> Self {
+impl ThreadPool {
+    /// Creates a pool without threads, of which `max_lingering` can linger.
+    pub(super) const fn new(max_lingering: usize) -> Self {
         Self {
-            waiting: AtomicUsize::new(0),
-            present: AtomicUsize::new(0),
-            staying: AtomicUsize::new(0),
-            is_short: AtomicBool::new(false),
+            idle: AtomicUsize::new(0),
+            total: AtomicUsize::new(0),
+            lingering: AtomicUsize::new(0),
+            max_lingering,
+            spawn_failed: AtomicBool::new(false),
+            spawn_warning: RateLimit::new(),
         }
     }
 
-    /// Lets the calling thread stay with its client, unless many do, or others lack threads. Another thread has
-    /// to be waiting.
-    pub(super) fn stay(&self) -> Option<Stay<'_>> {
-        if self.is_short.load(Ordering::SeqCst) {
+    /// Acquires a permit to linger; `None` if too many workers linger, or threads are short. Another
+    /// worker must be idle.
+    pub(super) fn try_linger(&self) -> Option<LingerPermit<'_>> {
+        if self.spawn_failed.load(Ordering::SeqCst) {
             return None;
         }
-        let more = |staying: usize| (staying < MOST_STAYING).then(|| staying.saturating_add(1));
-        let before = self
-            .staying
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, more);
-        before.is_ok().then(|| Stay(self))
+        let one_more = |lingering: usize| {
+            (lingering < self.max_lingering).then(|| lingering.saturating_add(1))
+        };
+        let (set, fetch) = (Ordering::SeqCst, Ordering::SeqCst);
+        let before = self.lingering.fetch_update(set, fetch, one_more);
+        before.is_ok().then(|| LingerPermit(self))
     }
 
-    /// Starts a thread if none is waiting. `work` makes what the thread does.
-    pub(super) fn ensure_waiting<F>(&self, work: impl FnOnce() -> F) -> io::Result<()>
+    /// Starts a thread if none is idle. `worker` creates the thread's function.
+    pub(super) fn ensure_idle<F>(&self, worker: impl FnOnce() -> F) -> io::Result<()>
     where
         F: FnOnce() + Send + 'static,
     {
-        if self.waiting.load(Ordering::SeqCst) > 0 {
+        if self.idle.load(Ordering::SeqCst) > 0 {
             return Ok(());
         }
-        if self.present.load(Ordering::SeqCst) >= MOST_THREADS {
+        if self.total.load(Ordering::SeqCst) >= MAX_THREADS {
             return Err(io::Error::other(format!(
-                "there are {MOST_THREADS}, the most there can be"
+                "the limit is {MAX_THREADS} threads"
             )));
         }
-        // Counted before it runs, so that others do not start one each.
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        let before = self.present.fetch_add(1, Ordering::SeqCst);
+        // Counted before it runs, so that other workers do not start one each.
+        self.idle.fetch_add(1, Ordering::SeqCst);
+        let before = self.total.fetch_add(1, Ordering::SeqCst);
         let started = thread::Builder::new()
             .name("pr-helper".into())
             .stack_size(STACK_SIZE)
-            .spawn(work());
-        self.is_short.store(started.is_err(), Ordering::SeqCst);
+            .spawn(worker());
+        self.spawn_failed.store(started.is_err(), Ordering::SeqCst);
         match started {
             Ok(_) => {
-                trace!(pr_helper_thread_started(count(before)));
+                trace!(pr_helper_thread_started(to_u64(before)));
                 Ok(())
             }
             Err(error) => {
-                self.waiting.fetch_sub(1, Ordering::SeqCst);
-                self.present.fetch_sub(1, Ordering::SeqCst);
+                self.idle.fetch_sub(1, Ordering::SeqCst);
+                self.total.fetch_sub(1, Ordering::SeqCst);
                 Err(error)
             }
         }
     }
 
-    /// The calling thread has something to do.
-    pub(super) fn called(&self) {
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    /// The calling thread is going to wait again.
-    pub(super) fn back_to_waiting(&self) {
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// How long the calling thread should wait before it asks whether it may leave: for ever, if it
-    /// is the only one.
-    pub(super) fn patience(&self) -> Option<Duration> {
-        (self.waiting.load(Ordering::SeqCst) > 1).then_some(QUIET)
-    }
-
-    /// Returns whether one thread is left, which waits.
-    pub(super) fn is_at_rest(&self) -> bool {
-        self.present.load(Ordering::SeqCst) == 1 && self.waiting.load(Ordering::SeqCst) == 1
-    }
-
-    /// Whether the calling thread, which waits, is to end because another one waits too.
-    pub(super) fn leave_if_surplus(&self) -> bool {
-        let leave = |waiting: usize| {
-            if waiting > 1 {
-                waiting.checked_sub(1)
-            } else {
-                None
-            }
-        };
-        let left = self
-            .waiting
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, leave);
-        if left.is_ok() {
-            let before = self.present.fetch_sub(1, Ordering::SeqCst);
-            trace!(pr_helper_thread_ended(count(before.saturating_sub(1))));
+    /// Returns whether a thread is idle, or could be started. Logs if it could not.
+    pub(super) fn has_idle<F>(&self, worker: impl FnOnce() -> F) -> bool
+    where
+        F: FnOnce() + Send + 'static,
+    {
+        let result = self.ensure_idle(worker);
+        if let Err(error) = &result
+            && self.spawn_warning.should_log()
+        {
+            log::error!(
+                "cannot start a thread, commands are answered with BUSY: {error}; check the \
+                 limits of processes and of memory"
+            );
         }
-        left.is_ok()
+        result.is_ok()
+    }
+
+    /// Marks the calling worker as busy.
+    pub(super) fn mark_busy(&self) {
+        self.idle.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Marks the calling worker as idle again.
+    pub(super) fn mark_idle(&self) {
+        self.idle.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Returns how long the calling worker waits before [`Self::retire_if_surplus`]; `None` if it is
+    /// the only idle one.
+    pub(super) fn idle_timeout(&self) -> Option<Duration> {
+        (self.idle.load(Ordering::SeqCst) > 1).then_some(IDLE_TIMEOUT)
+    }
+
+    /// Returns whether one thread is left, which is idle.
+    pub(super) fn is_quiescent(&self) -> bool {
+        self.total.load(Ordering::SeqCst) == 1 && self.idle.load(Ordering::SeqCst) == 1
+    }
+
+    /// Removes the calling worker, which is idle, if another one is idle too. Returns whether the
+    /// worker has to end.
+    pub(super) fn retire_if_surplus(&self) -> bool {
+        let one_less = |idle: usize| (idle > 1).then(|| idle.saturating_sub(1));
+        let (set, fetch) = (Ordering::SeqCst, Ordering::SeqCst);
+        let is_surplus = self.idle.fetch_update(set, fetch, one_less).is_ok();
+        if is_surplus {
+            let before = self.total.fetch_sub(1, Ordering::SeqCst);
+            trace!(pr_helper_thread_ended(to_u64(before.saturating_sub(1))));
+        }
+        is_surplus
     }
 }
 
-fn count(threads: usize) -> u64 {
+fn to_u64(threads: usize) -> u64 {
     u64::try_from(threads).unwrap_or(u64::MAX)
 }
 
@@ -154,14 +171,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_thread_is_started_only_when_the_first_is_called() {
-        let crew = Crew::new();
-        crew.ensure_waiting(|| || {}).unwrap();
-        crew.ensure_waiting(|| -> fn() { panic!("one waits already") })
+    fn thread_starts_only_if_none_is_idle() {
+        let pool = ThreadPool::new(1);
+        pool.ensure_idle(|| || {}).unwrap();
+        pool.ensure_idle(|| -> fn() { panic!("a thread is idle already") })
             .unwrap();
-        crew.called();
+        pool.mark_busy();
         let mut started = false;
-        crew.ensure_waiting(|| {
+        pool.ensure_idle(|| {
             started = true;
             || {}
         })
@@ -170,23 +187,24 @@ mod tests {
     }
 
     #[test]
-    fn so_many_stay_with_their_clients() {
-        let crew = Crew::new();
-        let mut staying: Vec<_> = (0..MOST_STAYING).filter_map(|_| crew.stay()).collect();
-        assert_eq!(staying.len(), MOST_STAYING);
-        assert!(crew.stay().is_none());
-        staying.pop();
-        assert!(crew.stay().is_some());
+    fn linger_permits_are_limited() {
+        let pool = ThreadPool::new(2);
+        let first = pool.try_linger();
+        let second = pool.try_linger();
+        assert!(first.is_some() && second.is_some());
+        assert!(pool.try_linger().is_none());
+        drop(first);
+        assert!(pool.try_linger().is_some());
     }
 
     #[test]
-    fn the_last_thread_that_waits_stays() {
-        let crew = Crew::new();
-        crew.back_to_waiting();
-        assert_eq!(crew.patience(), None);
-        crew.back_to_waiting();
-        assert_eq!(crew.patience(), Some(QUIET));
-        assert!(crew.leave_if_surplus());
-        assert!(!crew.leave_if_surplus());
+    fn last_idle_thread_stays() {
+        let pool = ThreadPool::new(1);
+        pool.mark_idle();
+        assert_eq!(pool.idle_timeout(), None);
+        pool.mark_idle();
+        assert_eq!(pool.idle_timeout(), Some(IDLE_TIMEOUT));
+        assert!(pool.retire_if_surplus());
+        assert!(!pool.retire_if_surplus());
     }
 }

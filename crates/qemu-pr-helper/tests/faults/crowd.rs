@@ -143,5 +143,5 @@ fn a_device_has_its_share_of_threads() {
             assert_eq!(running.ask(cdb, &file), Status::GOOD);
         }
     }
-    assert_eq!(running.engine.stop(PATIENCE), 0);
+    assert_eq!(running.engine.shutdown(PATIENCE), 0);
 }

@@ -1,4 +1,4 @@
-//! The model's device, at which some commands hang.
+//! A device at which some commands hang until they are released.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,96 +6,89 @@ use std::sync::Arc;
 use pr_helper_protocol::Request;
 use rustix::process::{Resource, getrlimit};
 use scsi_pr::Status;
-use shuttle::sync::{Condvar, Mutex, MutexGuard};
+use shuttle::sync::{Condvar, Mutex};
 
 use crate::command::executor::{CommandExecutor, CommandResult};
 use crate::command::peer::Peer;
 use crate::command::request_device::RequestDevice;
 
-/// Service actions of PERSISTENT RESERVE IN: one that is answered at once, and one that hangs.
+/// Service action of PERSISTENT RESERVE IN that the device completes at once.
 pub(super) const READ_KEYS: u8 = 0;
+
+/// Service action of PERSISTENT RESERVE IN that hangs.
 pub(super) const HANGING: u8 = 2;
 
-/// A device that hangs at some commands until it is let go.
+/// A device at which some commands hang until they are released.
 #[derive(Clone, Debug)]
-pub(super) struct Device {
+pub(super) struct TestDevice {
     state: Arc<(Mutex<State>, Condvar)>,
-    /// For so many clients there is room.
-    room: u64,
+    max_clients: u64,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Clients whose command is executed.
+    /// Connections whose command is executed.
     executing: BTreeSet<u64>,
     hanging: usize,
-    is_let_go: bool,
+    is_released: bool,
     is_closed: bool,
 }
 
-impl Device {
-    pub(super) fn new(room: u64) -> Self {
+impl TestDevice {
+    /// Creates the device of a server that serves `max_clients`.
+    pub(super) fn new(max_clients: u64) -> Self {
         Self {
             state: Arc::new((Mutex::default(), Condvar::new())),
-            room,
+            max_clients,
         }
     }
 
-    /// Waits until so many commands hang.
+    /// Waits until `count` commands hang.
     pub(super) fn wait_until_hanging(&self, count: usize) {
-        drop(self.wait_while(self.lock(), |state| state.hanging < count));
+        let (state, changed) = &*self.state;
+        let is_less = |state: &mut State| state.hanging < count;
+        drop(changed.wait_while(state.lock().unwrap(), is_less).unwrap());
     }
 
-    /// Nothing hangs any more.
-    pub(super) fn let_go(&self) {
-        self.lock().is_let_go = true;
+    /// Completes all commands that hang, and all later ones at once.
+    pub(super) fn release_all(&self) {
+        self.state.0.lock().unwrap().is_released = true;
         self.state.1.notify_all();
     }
 
-    /// No command may be in progress, nor begin.
+    /// Asserts that no command is in flight, and that none starts later.
     pub(super) fn close(&self) {
-        let mut state = self.lock();
-        assert_eq!(state.executing, BTreeSet::new(), "commands in progress");
+        let mut state = self.state.0.lock().unwrap();
+        assert_eq!(state.executing, BTreeSet::new(), "commands in flight");
         state.is_closed = true;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.0.lock().unwrap()
-    }
-
-    fn wait_while<'a>(
-        &self,
-        state: MutexGuard<'a, State>,
-        mut is_so: impl FnMut(&State) -> bool,
-    ) -> MutexGuard<'a, State> {
-        let changed = &self.state.1;
-        changed.wait_while(state, |state| is_so(state)).unwrap()
     }
 }
 
-impl CommandExecutor for Device {
+impl CommandExecutor for TestDevice {
     fn execute(
         &self,
-        client: &Peer,
+        peer: &Peer,
         request: &Request,
         _: &RequestDevice,
         data: &mut [u8],
     ) -> CommandResult {
-        let mut state = self.lock();
-        assert!(!state.is_closed, "a command begins after the end");
-        let is_first = state.executing.insert(client.connection_id());
+        let (mutex, changed) = &*self.state;
+        let mut state = mutex.lock().unwrap();
+        assert!(!state.is_closed, "a command starts after the shutdown");
+        let is_first = state.executing.insert(peer.connection_id());
         assert!(is_first, "two commands of one client at once");
         if request.command.cdb()[1] == HANGING {
             state.hanging += 1;
-            self.state.1.notify_all();
-            state = self.wait_while(state, |state| !state.is_let_go);
+            changed.notify_all();
+            let hangs = |state: &mut State| !state.is_released;
+            state = changed.wait_while(state, hangs).unwrap();
             state.hanging -= 1;
         } else {
             drop(state);
             shuttle::thread::yield_now();
-            state = self.lock();
+            state = mutex.lock().unwrap();
         }
-        state.executing.remove(&client.connection_id());
+        state.executing.remove(&peer.connection_id());
         drop(state);
         data.fill(1);
         CommandResult {
@@ -105,8 +98,8 @@ impl CommandExecutor for Device {
     }
 
     fn fds_per_command(&self) -> u64 {
-        // The door divides what the process may have by this and one more. Some of them it keeps for itself.
+        // The acceptor divides the descriptor limit by this number plus one.
         let limit = getrlimit(Resource::Nofile).current.unwrap();
-        (limit / (self.room + 1)).max(2)
+        (limit / (self.max_clients + 1)).max(2)
     }
 }

@@ -1,20 +1,18 @@
-//! In place of the epoll set, one that a scheduler of the model's own can look into: the same descriptors and the
-//! same registrations, of which one-shot is the important part.
+//! A replacement of the epoll set that shuttle's scheduler can look into: the same descriptors, and
+//! the same one-shot registrations.
 //!
-//! Nobody waits in the kernel. Whoever does what somebody may wait for says so ([`Poll::stir`]), and whoever waits
-//! looks again.
+//! No thread waits in the kernel. A thread that does something another one may wait for calls
+//! [`EpollSet::notify`], and the threads that wait check again.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "what a model cannot do without fails it"
-)]
-#![expect(clippy::indexing_slicing, reason = "as above")]
+#![expect(clippy::unwrap_used, reason = "a failure fails the test")]
+#![expect(clippy::indexing_slicing, reason = "a failure fails the test")]
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use pr_helper_protocol::server::Readiness;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::net::sockopt::set_socket_send_buffer_size;
@@ -23,275 +21,269 @@ use rustix::time::{Itimerspec, TimerfdTimerFlags, timerfd_gettime, timerfd_setti
 use shuttle::rand::{Rng as _, thread_rng};
 use shuttle::sync::{Condvar, Mutex, MutexGuard};
 
-use super::acceptor::Door;
-use super::request_timeout::Overdue;
+use super::Event;
+use super::acceptor::Acceptor;
+use super::request_timeout::{TimeoutScanner, Timer};
 use super::sync::thread;
-use super::timer::Timer;
-use crate::server::session::Wait;
 
-const NO_TIME: Timespec = Timespec {
+const ZERO: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 0,
 };
 
-const NEVER: Itimerspec = Itimerspec {
-    it_interval: NO_TIME,
-    it_value: NO_TIME,
-};
+/// Timeout up to which a wait times out at any moment.
+const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-const A_SECOND: Duration = Duration::from_secs(1);
-
-/// What has happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Event {
-    /// Somebody is at the door.
-    Door,
-    /// A pause at the door is over.
-    DoorTimer,
-    /// There may be a request that takes too long to arrive.
-    OverdueTimer,
-    /// Somebody wants to know whether the threads are alive.
-    Beat,
-    /// There is what the session at this place in the table waits for.
-    Session(usize),
-}
-
-/// The set.
+/// The replacement of the epoll set.
 #[derive(Debug)]
-pub(super) struct Poll {
-    set: Mutex<Set>,
+pub(super) struct EpollSet {
+    state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
-struct Set {
+struct State {
     listener: OwnedFd,
-    door_is_armed: bool,
+    listener_is_armed: bool,
     timers: [(OwnedFd, Event); 3],
     connections: Vec<Connection>,
-    /// Threads that wait.
-    waiting: usize,
-    /// Nothing happens any more: whoever has some patience has lost it.
+    /// Number of threads that wait.
+    idle: usize,
+    /// No event arrives any more, so waits with a timeout time out.
     is_quiet: bool,
-    is_over: bool,
+    is_stopped: bool,
 }
 
-/// As in the kernel, what is registered is the socket. It leaves the set when it is closed.
+/// A registered socket. As in the kernel, it leaves the set when it is closed.
 #[derive(Debug)]
 struct Connection {
     socket: Weak<OwnedFd>,
-    place: usize,
-    awaits: Option<Wait>,
+    token: usize,
+    armed: Option<Readiness>,
 }
 
-impl Poll {
-    pub(super) fn new(door: &Door, overdue: &Overdue, beat: &Timer) -> io::Result<Self> {
-        let set = Set {
-            listener: door.as_fd().try_clone_to_owned()?,
-            door_is_armed: true,
+impl EpollSet {
+    pub(super) fn new(
+        acceptor: &Acceptor,
+        timeouts: &TimeoutScanner,
+        heartbeat: &Timer,
+    ) -> io::Result<Self> {
+        let state = State {
+            listener: acceptor.as_fd().try_clone_to_owned()?,
+            listener_is_armed: true,
             timers: [
-                (door.timer().try_clone_to_owned()?, Event::DoorTimer),
-                (overdue.as_fd().try_clone_to_owned()?, Event::OverdueTimer),
-                (beat.as_fd().try_clone_to_owned()?, Event::Beat),
-            ],
+                (acceptor.timer.as_fd(), Event::AcceptTimer),
+                (timeouts.as_fd(), Event::TimeoutTimer),
+                (heartbeat.as_fd(), Event::Heartbeat),
+            ]
+            .map(|(timer, event)| (timer.try_clone_to_owned().unwrap(), event)),
             connections: Vec::new(),
-            waiting: 0,
+            idle: 0,
             is_quiet: false,
-            is_over: false,
+            is_stopped: false,
         };
         Ok(Self {
-            set: Mutex::new(set),
+            state: Mutex::new(state),
             changed: Condvar::new(),
         })
     }
 
-    pub(super) fn wait(&self, patience: Option<Duration>) -> Option<Event> {
-        // Whoever comes here has done something before, which may be an answer.
-        self.stir();
-        let mut set = self.lock();
+    pub(super) fn wait(&self, timeout: Option<Duration>) -> Option<Event> {
+        // The thread may have done something before, for example sent a reply.
+        self.notify();
+        let mut state = self.lock();
         loop {
-            if set.is_over {
-                drop(set);
+            if state.is_stopped {
+                drop(state);
                 thread::end();
             }
-            let ready = set.ready();
+            let ready = state.ready();
             if !ready.is_empty() {
                 let event = ready[thread_rng().gen_range(0..ready.len())];
-                set.disarm(event);
-                drop(set);
-                if matches!(event, Event::DoorTimer | Event::OverdueTimer) {
-                    // Some time has passed: others had their turn.
+                state.disarm(event);
+                drop(state);
+                if matches!(event, Event::AcceptTimer | Event::TimeoutTimer) {
+                    // Some time has passed, in which other threads run.
                     shuttle::thread::yield_now();
                 }
                 return Some(event);
             }
-            if patience.is_some() && (set.is_quiet || thread_rng().gen_ratio(1, 8)) {
+            if timeout.is_some() && (state.is_quiet || thread_rng().gen_ratio(1, 8)) {
                 return None;
             }
-            if patience.is_some_and(|patience| patience < A_SECOND) {
-                // It times out soon, whatever the other threads do meanwhile.
-                drop(set);
+            if timeout.is_some_and(|timeout| timeout < SHORT_TIMEOUT) {
+                // The wait times out soon, whatever the other threads do meanwhile.
+                drop(state);
                 shuttle::thread::yield_now();
-                set = self.lock();
+                state = self.lock();
                 continue;
             }
-            set.waiting += 1;
-            set = self.changed.wait(set).unwrap();
-            set.waiting -= 1;
+            state.idle += 1;
+            state = self.changed.wait(state).unwrap();
+            state.idle -= 1;
         }
     }
 
-    pub(super) fn add(&self, place: usize, socket: &Arc<OwnedFd>, wait: Wait) -> io::Result<()> {
-        // A read that waits would keep all threads. Answers do not fit in, so that some wait for the client.
+    pub(super) fn add(
+        &self,
+        token: usize,
+        socket: &Arc<OwnedFd>,
+        wanted: Readiness,
+    ) -> io::Result<()> {
+        // A blocking read would block the only thread of the system. With a small buffer some replies
+        // do not fit, and the server waits for the client.
         fcntl_setfl(socket, OFlags::NONBLOCK)?;
         set_socket_send_buffer_size(socket, 0)?;
         self.lock().connections.push(Connection {
             socket: Arc::downgrade(socket),
-            place,
-            awaits: Some(wait),
+            token,
+            armed: Some(wanted),
         });
-        self.stir();
+        self.notify();
         Ok(())
     }
 
-    pub(super) fn again(&self, place: usize, socket: &Arc<OwnedFd>, wait: Wait) -> io::Result<()> {
-        let mut set = self.lock();
-        let connection = set
-            .connections
-            .iter_mut()
-            .find(|connection| connection.socket.as_ptr() == Arc::as_ptr(socket))
-            .expect("it was added");
-        assert_eq!(connection.place, place);
-        assert_eq!(connection.awaits, None, "somebody waits for it already");
-        connection.awaits = Some(wait);
-        drop(set);
-        self.stir();
+    pub(super) fn rearm(
+        &self,
+        token: usize,
+        socket: &Arc<OwnedFd>,
+        wanted: Readiness,
+    ) -> io::Result<()> {
+        let mut state = self.lock();
+        let is_socket =
+            |connection: &&mut Connection| connection.socket.as_ptr() == Arc::as_ptr(socket);
+        let connection = state.connections.iter_mut().find(is_socket);
+        let connection = connection.expect("the socket was added");
+        assert_eq!(connection.token, token);
+        assert_eq!(connection.armed, None, "the connection is armed already");
+        connection.armed = Some(wanted);
+        drop(state);
+        self.notify();
         Ok(())
     }
 
-    pub(super) fn hear_out(&self, socket: &OwnedFd) -> io::Result<()> {
+    pub(super) fn shutdown_read(&self, socket: &OwnedFd) -> io::Result<()> {
         shutdown(socket, Shutdown::Read)?;
-        self.stir();
+        self.notify();
         Ok(())
     }
 
-    pub(super) fn door_again(&self, _: &Door) -> io::Result<()> {
-        self.lock().door_is_armed = true;
-        self.stir();
+    pub(super) fn rearm_listener(&self, _: &Acceptor) -> io::Result<()> {
+        self.lock().listener_is_armed = true;
+        self.notify();
         Ok(())
     }
 }
 
-/// What the model does, and the engine does not.
-impl Poll {
-    /// Something has changed.
-    pub(super) fn stir(&self) {
+/// Functions of the tests.
+impl EpollSet {
+    /// Wakes all threads that wait.
+    pub(super) fn notify(&self) {
         drop(self.lock());
         self.changed.notify_all();
     }
 
-    /// Looks until there is something.
-    pub(super) fn until<T>(&self, mut look: impl FnMut() -> Option<T>) -> T {
-        let mut set = self.lock();
+    /// Waits until `poll` returns a value.
+    pub(super) fn wait_until<T>(&self, mut poll: impl FnMut() -> Option<T>) -> T {
+        let mut state = self.lock();
         loop {
-            if let Some(found) = look() {
-                return found;
+            if let Some(value) = poll() {
+                return value;
             }
-            set = self.changed.wait(set).unwrap();
+            state = self.changed.wait(state).unwrap();
         }
     }
 
-    /// A long time passes.
-    pub(super) fn calm(&self) {
+    /// Lets all waits with a timeout time out from now on.
+    pub(super) fn expire_idle(&self) {
         self.lock().is_quiet = true;
-        self.stir();
+        self.notify();
     }
 
-    /// How many threads wait for something to happen.
-    pub(super) fn waiting(&self) -> usize {
-        self.lock().waiting
+    /// Returns the number of threads that wait for an event.
+    pub(super) fn idle_count(&self) -> usize {
+        self.lock().idle
     }
 
-    /// How many connections are open.
-    pub(super) fn open(&self) -> usize {
-        let mut set = self.lock();
-        set.forget_closed();
-        set.connections.len()
+    /// Returns the number of open connections.
+    pub(super) fn open_count(&self) -> usize {
+        let mut state = self.lock();
+        state.remove_closed();
+        state.connections.len()
     }
 
-    /// Ends all threads that wait, or come to wait.
-    pub(super) fn end(&self) {
-        self.lock().is_over = true;
-        self.stir();
+    /// Ends all threads that wait for an event, now or later.
+    pub(super) fn stop(&self) {
+        self.lock().is_stopped = true;
+        self.notify();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Set> {
-        self.set.lock().unwrap()
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
     }
 }
 
-impl Set {
-    fn forget_closed(&mut self) {
+impl State {
+    fn remove_closed(&mut self) {
         self.connections
             .retain(|connection| connection.socket.strong_count() > 0);
     }
 
-    /// What there is to do.
+    /// Returns the events that can be delivered.
     fn ready(&mut self) -> Vec<Event> {
-        self.forget_closed();
+        self.remove_closed();
         let mut ready = Vec::new();
-        if self.door_is_armed && is_ready(&self.listener, Wait::Readable) {
-            ready.push(Event::Door);
+        if self.listener_is_armed && is_ready(&self.listener, Readiness::Readable) {
+            ready.push(Event::Listener);
         }
-        // It may be that its time has passed since it was set, and if nothing else happens it does.
+        // A timer that is set can expire at any moment, and does if nothing else happens.
         for (timer, event) in &self.timers {
             let left = timerfd_gettime(timer).unwrap().it_value;
-            let is_set = left != NO_TIME || is_ready(timer, Wait::Readable);
-            // What takes long is seldom: schedules would be full of it.
+            let is_set = left != ZERO || is_ready(timer, Readiness::Readable);
+            // Long timers expire rarely; otherwise they would dominate the schedules.
             if is_set && (left.tv_sec <= 1 || thread_rng().gen_ratio(1, 8)) {
                 ready.push(*event);
             }
         }
         for connection in &self.connections {
-            if let Some(wait) = connection.awaits
+            if let Some(wanted) = connection.armed
                 && let Some(socket) = connection.socket.upgrade()
-                && is_ready(&*socket, wait)
+                && is_ready(&*socket, wanted)
             {
-                ready.push(Event::Session(connection.place));
+                ready.push(Event::Connection(connection.token));
             }
         }
         ready
     }
 
-    /// What has happened is told to one thread.
+    /// Disarms an event, because it is delivered to one thread.
     fn disarm(&mut self, event: Event) {
         match event {
-            Event::Door => self.door_is_armed = false,
-            Event::DoorTimer | Event::OverdueTimer | Event::Beat => {
-                let timers = self.timers.iter();
-                let timer = timers
-                    .filter(|(_, of)| *of == event)
-                    .map(|(timer, _)| timer);
-                for timer in timer {
-                    timerfd_settime(timer, TimerfdTimerFlags::empty(), &NEVER).unwrap();
-                }
-            }
-            Event::Session(place) => {
-                let armed = |connection: &&mut Connection| {
-                    connection.place == place && connection.awaits.is_some()
+            Event::Listener => self.listener_is_armed = false,
+            Event::AcceptTimer | Event::TimeoutTimer | Event::Heartbeat => {
+                let never = Itimerspec {
+                    it_interval: ZERO,
+                    it_value: ZERO,
                 };
-                let connection = self.connections.iter_mut().find(armed);
-                connection.expect("it is ready").awaits = None;
+                let mut timers = self.timers.iter();
+                let (timer, _) = timers.find(|(_, other)| *other == event).unwrap();
+                timerfd_settime(timer, TimerfdTimerFlags::empty(), &never).unwrap();
+            }
+            Event::Connection(token) => {
+                let is_armed = |connection: &&mut Connection| {
+                    connection.token == token && connection.armed.is_some()
+                };
+                let connection = self.connections.iter_mut().find(is_armed);
+                connection.expect("the connection is ready").armed = None;
             }
         }
     }
 }
 
-fn is_ready(descriptor: &impl AsFd, wait: Wait) -> bool {
-    let flags = match wait {
-        Wait::Writable | Wait::Memory => PollFlags::OUT,
-        Wait::Readable | Wait::Rest | Wait::Over => PollFlags::IN,
+fn is_ready(fd: &impl AsFd, wanted: Readiness) -> bool {
+    let flags = match wanted {
+        Readiness::Writable | Readiness::SendBuffer => PollFlags::OUT,
+        Readiness::Readable | Readiness::PartialRequest => PollFlags::IN,
     };
-    let mut descriptors = [PollFd::new(descriptor, flags)];
-    poll(&mut descriptors, Some(&NO_TIME)).unwrap() > 0
+    poll(&mut [PollFd::new(fd, flags)], Some(&ZERO)).unwrap() > 0
 }

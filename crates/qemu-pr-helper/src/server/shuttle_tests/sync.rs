@@ -1,4 +1,4 @@
-//! Locks and threads that a scheduler of the model's own runs, one at a time.
+//! Locks and threads of shuttle, with additional checks and failures.
 
 use std::any::type_name;
 use std::sync::{LockResult, TryLockError};
@@ -7,7 +7,7 @@ pub(in crate::server) use shuttle::sync::{MutexGuard, atomic};
 
 use crate::server::session::Session;
 
-/// A lock. That of a session is never waited for.
+/// A mutex. It asserts that the mutex of a session is never contended.
 #[derive(Debug)]
 pub(in crate::server) struct Mutex<T>(shuttle::sync::Mutex<T>);
 
@@ -17,19 +17,19 @@ impl<T> Mutex<T> {
     }
 
     pub(in crate::server) fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-        // By name: a type of which nothing is known has no other identity.
+        // By name, because a generic type has no other identity.
         if type_name::<T>() != type_name::<Session>() {
             return self.0.lock();
         }
         match self.0.try_lock() {
             Ok(guard) => Ok(guard),
             Err(TryLockError::Poisoned(error)) => Err(error),
-            Err(TryLockError::WouldBlock) => panic!("two threads have one session"),
+            Err(TryLockError::WouldBlock) => panic!("two threads use one session"),
         }
     }
 }
 
-/// Threads, which can be refused.
+/// Threads whose start can fail.
 pub(in crate::server) mod thread {
     use std::cell::Cell;
     use std::io;
@@ -39,38 +39,38 @@ pub(in crate::server) mod thread {
     use shuttle::rand::{Rng as _, thread_rng};
 
     thread_local! {
-        /// All threads of a model are one thread of the system.
-        static REFUSED: Cell<Refused> = const { Cell::new(Refused::Never) };
-        static PRESENT: Cell<usize> = const { Cell::new(0) };
+        // shuttle runs all threads of a test in one thread of the system.
+        static FAILURE: Cell<SpawnFailure> = const { Cell::new(SpawnFailure::Never) };
+        static COUNT: Cell<usize> = const { Cell::new(0) };
     }
 
-    /// When no thread can be started.
+    /// When the start of a thread fails.
     #[derive(Clone, Copy, Debug)]
-    pub(in crate::server) enum Refused {
+    pub(in crate::server) enum SpawnFailure {
         Never,
         Sometimes,
         Always,
     }
 
-    /// What a thread unwinds with that ends because the model does.
-    struct Over;
+    /// Panic payload of a thread that ends with the test.
+    struct TestEnd;
 
-    /// From now on.
-    pub(in crate::server) fn refuse(refused: Refused) {
-        REFUSED.set(refused);
+    /// Sets when the start of a thread fails from now on.
+    pub(in crate::server) fn fail_spawn(failure: SpawnFailure) {
+        FAILURE.set(failure);
     }
 
-    /// How many threads there are.
-    pub(in crate::server) fn present() -> usize {
-        PRESENT.get()
+    /// Returns the number of threads.
+    pub(in crate::server) fn thread_count() -> usize {
+        COUNT.get()
     }
 
-    /// Ends the calling thread, from wherever it is.
+    /// Ends the calling thread.
     pub(in crate::server) fn end() -> ! {
-        resume_unwind(Box::new(Over))
+        resume_unwind(Box::new(TestEnd))
     }
 
-    /// What the engine uses of [`std::thread::Builder`].
+    /// Replacement of [`std::thread::Builder`].
     #[derive(Debug)]
     pub(in crate::server) struct Builder(shuttle::thread::Builder);
 
@@ -91,20 +91,20 @@ pub(in crate::server) mod thread {
             self,
             work: impl FnOnce() + Send + 'static,
         ) -> io::Result<()> {
-            let is_refused = match REFUSED.get() {
-                Refused::Never => false,
-                Refused::Sometimes => thread_rng().r#gen(),
-                Refused::Always => true,
+            let fails = match FAILURE.get() {
+                SpawnFailure::Never => false,
+                SpawnFailure::Sometimes => thread_rng().r#gen(),
+                SpawnFailure::Always => true,
             };
-            if is_refused {
+            if fails {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            PRESENT.set(PRESENT.get() + 1);
+            COUNT.set(COUNT.get() + 1);
             self.0.spawn(|| {
                 let result = catch_unwind(AssertUnwindSafe(work));
-                PRESENT.set(PRESENT.get() - 1);
+                COUNT.set(COUNT.get() - 1);
                 if let Err(reason) = result
-                    && !reason.is::<Over>()
+                    && !reason.is::<TestEnd>()
                 {
                     resume_unwind(reason);
                 }
@@ -113,7 +113,7 @@ pub(in crate::server) mod thread {
         }
     }
 
-    /// Lets others run. Time is not modelled.
+    /// Lets other threads run, because time is not modelled.
     pub(in crate::server) fn sleep(_: Duration) {
         shuttle::thread::yield_now();
     }

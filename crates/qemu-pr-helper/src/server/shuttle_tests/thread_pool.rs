@@ -1,4 +1,4 @@
-//! The crew alone: with one event in every order there is, with more in many.
+//! Tests of the thread pool alone: one event in every possible schedule, several in many.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -6,89 +6,84 @@ use std::thread::panicking;
 
 use shuttle::scheduler::DfsScheduler;
 
-use super::sync::thread::{Refused, refuse};
+use super::sync::thread::{SpawnFailure, fail_spawn};
 use super::{explore, run};
-use crate::server::thread_pool::Crew;
+use crate::server::thread_pool::ThreadPool;
 
-/// What its threads do, seen from outside. The scheduler does not run others where this is counted.
+/// A pool whose workers handle events. The scheduler does not switch threads at its own counters.
 #[derive(Debug)]
-struct World {
-    crew: Crew,
-    /// What is to happen yet.
+struct PoolHarness {
+    pool: ThreadPool,
+    /// Number of events to come.
     events: AtomicUsize,
-    /// Threads that have not left.
-    present: AtomicUsize,
+    /// Number of threads that have not retired.
+    threads: AtomicUsize,
     busy: AtomicUsize,
 }
 
-impl World {
-    /// As the engine's threads.
-    fn follow(self: &Arc<Self>) {
-        while self.has_event() {
-            self.crew.called();
-            self.ensure_waiting();
+impl PoolHarness {
+    /// Handles events as the server's workers do.
+    fn worker_loop(self: &Arc<Self>) {
+        while self.next_event() {
+            self.pool.mark_busy();
+            self.ensure_idle();
             self.busy.fetch_add(1, Relaxed);
-            let (present, busy) = (self.present.load(Relaxed), self.busy.load(Relaxed));
-            assert!(
-                present > busy,
-                "{present} threads are busy, and nobody waits"
-            );
+            let (threads, busy) = (self.threads.load(Relaxed), self.busy.load(Relaxed));
+            assert!(threads > busy, "all {threads} threads are busy");
             self.busy.fetch_sub(1, Relaxed);
-            self.crew.back_to_waiting();
+            self.pool.mark_idle();
         }
-        // One that may not leave would wait for ever: there are no more events.
-        if self.crew.leave_if_surplus() {
-            self.present.fetch_sub(1, Relaxed);
+        // A worker that must not retire would wait for ever, because there are no more events.
+        if self.pool.retire_if_surplus() {
+            self.threads.fetch_sub(1, Relaxed);
         }
     }
 
-    fn has_event(&self) -> bool {
-        let before = self
-            .events
-            .fetch_update(Relaxed, Relaxed, |events| events.checked_sub(1));
-        before.is_ok()
+    fn next_event(&self) -> bool {
+        let one_less = |events: usize| events.checked_sub(1);
+        self.events.fetch_update(Relaxed, Relaxed, one_less).is_ok()
     }
 
-    fn ensure_waiting(self: &Arc<Self>) {
-        let started = self.crew.ensure_waiting(|| {
-            let world = Arc::clone(self);
-            world.present.fetch_add(1, Relaxed);
-            move || world.follow()
+    fn ensure_idle(self: &Arc<Self>) {
+        let started = self.pool.ensure_idle(|| {
+            let harness = Arc::clone(self);
+            harness.threads.fetch_add(1, Relaxed);
+            move || harness.worker_loop()
         });
         started.unwrap();
     }
 }
 
-/// With its last thread.
-impl Drop for World {
+/// Dropped with the last thread.
+impl Drop for PoolHarness {
     fn drop(&mut self) {
         if !panicking() {
             assert_eq!(self.events.load(Relaxed), 0);
-            assert_eq!(self.present.load(Relaxed), 1, "threads that stay");
+            assert_eq!(self.threads.load(Relaxed), 1, "surplus threads");
         }
     }
 }
 
-/// A crew to which so much happens.
-fn work<const EVENTS: usize>() {
-    refuse(Refused::Never);
-    let world = Arc::new(World {
-        crew: Crew::new(),
+/// Starts a pool for this number of events.
+fn start<const EVENTS: usize>() {
+    fail_spawn(SpawnFailure::Never);
+    let harness = Arc::new(PoolHarness {
+        pool: ThreadPool::new(1),
         events: AtomicUsize::new(EVENTS),
-        present: AtomicUsize::new(0),
+        threads: AtomicUsize::new(0),
         busy: AtomicUsize::new(0),
     });
-    world.ensure_waiting();
+    harness.ensure_idle();
 }
 
 #[test]
-fn one_thread_waits_and_one_is_left_in_every_order() {
-    // With two events there are millions.
-    let orders = run(DfsScheduler::new(None, false), work::<1>);
-    println!("{orders} orders");
+fn one_thread_is_idle_in_every_schedule() {
+    // Two events have millions of schedules.
+    let schedules = run(DfsScheduler::new(None, false), start::<1>);
+    println!("{schedules} schedules");
 }
 
 #[test]
-fn one_thread_waits_and_one_is_left() {
-    explore(work::<6>);
+fn one_thread_is_idle() {
+    explore(start::<6>);
 }

@@ -1,0 +1,350 @@
+//! The server with devices that hang: a hung command delays only its own client.
+
+#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use pr_helper_protocol::client::ClientError;
+use pr_helper_protocol::{Client, Request, Response, fd_passing};
+use qemu_pr_helper::command::executor::{CommandExecutor, CommandResult};
+use qemu_pr_helper::command::peer::Peer;
+use qemu_pr_helper::command::request_device::RequestDevice;
+use qemu_pr_helper::limits::Limits;
+use qemu_pr_helper::server::Server;
+use qemu_pr_helper::server::listener::Listener;
+use rustix::net::sockopt::set_socket_linger;
+use scsi_pr::Status;
+
+/// READ KEYS, which the test's device completes at once, and REPORT CAPABILITIES, at which it hangs.
+const READ_KEYS: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0];
+const HANGING: [u8; 16] = [0x5e, 2, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0];
+
+/// Timeout for an event that must happen. It is long, because a machine under load is slow.
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A device that hangs at some commands until they are released.
+#[derive(Clone, Default)]
+struct Device {
+    /// The number of commands that hang, and whether they are released.
+    state: Arc<(Mutex<(usize, bool)>, Condvar)>,
+}
+
+impl Device {
+    fn wait_until_hanging(&self, count: usize) {
+        let (state, changed) = &*self.state;
+        let hanging = |state: &mut (usize, bool)| state.0 < count;
+        let (state, waited) = changed
+            .wait_timeout_while(state.lock().unwrap(), TIMEOUT, hanging)
+            .unwrap();
+        assert!(
+            !waited.timed_out(),
+            "{} of {count} commands are at the device",
+            state.0
+        );
+    }
+
+    fn release_all(&self) {
+        let (state, changed) = &*self.state;
+        state.lock().unwrap().1 = true;
+        changed.notify_all();
+    }
+}
+
+impl CommandExecutor for Device {
+    fn execute(
+        &self,
+        _: &Peer,
+        request: &Request,
+        _: &RequestDevice,
+        data: &mut [u8],
+    ) -> CommandResult {
+        if *request.command.cdb() == HANGING {
+            let (state, changed) = &*self.state;
+            let mut state = state.lock().unwrap();
+            state.0 += 1;
+            changed.notify_all();
+            drop(changed.wait_while(state, |state| !state.1).unwrap());
+        }
+        data.fill(7);
+        CommandResult {
+            data_len: data.len(),
+            ..CommandResult::from_status(Status::GOOD)
+        }
+    }
+}
+
+/// A fixture server, its device and its socket.
+struct Fixture {
+    server: Arc<Server<Device>>,
+    device: Device,
+    socket: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+fn start() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s");
+    let device = Device::default();
+    let (listener, file) = Listener::bind(&socket).unwrap();
+    let server = Server::new(listener, device.clone(), None, &Limits::default());
+    let server = Arc::new(server.unwrap());
+    server.start().unwrap();
+    // The directory is removed, and the socket with it.
+    std::mem::forget(file);
+    Fixture {
+        server,
+        device,
+        socket,
+        _dir: dir,
+    }
+}
+
+impl Fixture {
+    fn client(&self) -> Client {
+        let socket = UnixStream::connect(&self.socket).unwrap();
+        // A client that is not served fails the test.
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+        Client::negotiate(socket).unwrap()
+    }
+
+    /// Starts `count` clients whose commands hang, and waits until they do.
+    fn hang(&self, count: usize) -> Vec<JoinHandle<Option<Response>>> {
+        let threads = (0..count).map(|_| {
+            let mut client = self.client();
+            thread::spawn(move || execute(&mut client, HANGING))
+        });
+        let threads = threads.collect();
+        self.device.wait_until_hanging(count);
+        threads
+    }
+}
+
+fn execute(client: &mut Client, cdb: [u8; 16]) -> Option<Response> {
+    let null = File::open("/dev/null").unwrap();
+    client.execute(cdb, null.as_fd(), &[]).ok()
+}
+
+#[test]
+fn clients_are_served_while_other_commands_hang() {
+    let fixture = start();
+    let mut before = fixture.client();
+    let hanging = fixture.hang(64);
+
+    let mut after = fixture.client();
+    for client in [&mut before, &mut after] {
+        for _ in 0..100 {
+            assert_eq!(execute(client, READ_KEYS).unwrap().data, [7; 8]);
+        }
+    }
+
+    fixture.device.release_all();
+    for thread in hanging {
+        assert_eq!(thread.join().unwrap().unwrap().data, [7; 8]);
+    }
+    assert_eq!(fixture.server.shutdown(TIMEOUT), 0);
+}
+
+#[test]
+fn concurrent_clients_get_their_own_replies() {
+    let fixture = start();
+    let clients = (0..32).map(|_| {
+        let mut client = fixture.client();
+        thread::spawn(move || {
+            for _ in 0..50 {
+                assert_eq!(
+                    execute(&mut client, READ_KEYS).unwrap().status,
+                    Status::GOOD
+                );
+            }
+        })
+    });
+    for client in clients.collect::<Vec<_>>() {
+        client.join().unwrap();
+    }
+    assert_eq!(fixture.server.shutdown(TIMEOUT), 0);
+}
+
+#[test]
+fn shutdown_waits_for_commands_and_starts_none() {
+    let fixture = start();
+    let mut idle = fixture.client();
+    let hanging = fixture.hang(2);
+    let server = Arc::clone(&fixture.server);
+    let shutdown = thread::spawn(move || server.shutdown(TIMEOUT));
+    // The connection of an idle client is closed as soon as the shutdown begins.
+    while execute(&mut idle, READ_KEYS).is_some() {}
+    fixture.device.release_all();
+    assert_eq!(shutdown.join().unwrap(), 0);
+    for thread in hanging {
+        assert_eq!(thread.join().unwrap().unwrap().data, [7; 8]);
+    }
+}
+
+#[test]
+fn shutdown_replies_to_all_sent_commands() {
+    for round in 0..50 {
+        let fixture = start();
+        let clients = (0..8).map(|_| {
+            let mut client = fixture.client();
+            thread::spawn(move || {
+                let null = File::open("/dev/null").unwrap();
+                loop {
+                    match client.execute(READ_KEYS, null.as_fd(), &[]) {
+                        Ok(response) => assert_eq!(response.status, Status::GOOD),
+                        Err(error) => return error,
+                    }
+                }
+            })
+        });
+        let clients: Vec<_> = clients.collect();
+        thread::sleep(Duration::from_millis(round % 5));
+        assert_eq!(fixture.server.shutdown(TIMEOUT), 0);
+        for client in clients {
+            let error = client.join().unwrap();
+            // QEMU sends such a command to the next helper.
+            assert!(matches!(error, ClientError::Send(_)), "{error:?}");
+        }
+    }
+}
+
+#[test]
+fn shutdown_ignores_clients_that_do_not_read() {
+    let fixture = start();
+    let client = connect(&fixture);
+    client.set_nonblocking(true).unwrap();
+    let null = File::open("/dev/null").unwrap();
+    // Until there is no room for another reply, and so no request is read.
+    let mut failures = 0;
+    while failures < 100 {
+        match fd_passing::send(client.as_fd(), &READ_KEYS, null.as_fd()) {
+            Ok(()) => failures = 0,
+            Err(_) => {
+                failures += 1;
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+    let start = Instant::now();
+    assert_eq!(fixture.server.shutdown(TIMEOUT), 0);
+    assert!(start.elapsed() < TIMEOUT / 2);
+    drop(client);
+}
+
+#[test]
+fn shutdown_times_out() {
+    let fixture = start();
+    let hanging = fixture.hang(3);
+    assert_eq!(fixture.server.shutdown(Duration::from_millis(50)), 3);
+    fixture.device.release_all();
+    for thread in hanging {
+        thread.join().unwrap().unwrap();
+    }
+}
+
+/// Time that the close of a lingering socket blocks: far longer than a test waits.
+const LINGER: Duration = Duration::from_secs(3600);
+
+/// Returns a TCP socket whose last close blocks, and its peer, which never reads. The close returns
+/// when the peer is dropped.
+fn lingering_socket() -> (OwnedFd, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (peer, _) = listener.accept().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    while socket.write(&[0; 65536]).is_ok() {}
+    set_socket_linger(&socket, Some(LINGER)).unwrap();
+    (socket.into(), peer)
+}
+
+/// Passes the last descriptor of a lingering socket to the server, with `bytes`, after which the
+/// server must not close the descriptor at once. Returns the peer of that socket.
+fn pass_lingering_socket(client: &UnixStream, bytes: &[u8]) -> TcpStream {
+    let (socket, peer) = lingering_socket();
+    fd_passing::send(client.as_fd(), bytes, socket.as_fd()).unwrap();
+    peer
+}
+
+/// Connects, and answers the greeting.
+fn connect(fixture: &Fixture) -> UnixStream {
+    let mut client = UnixStream::connect(&fixture.socket).unwrap();
+    client.set_read_timeout(Some(TIMEOUT)).unwrap();
+    client.read_exact(&mut [0; 4]).unwrap();
+    client.write_all(&[0; 4]).unwrap();
+    client
+}
+
+#[test]
+fn blocking_close_delays_no_other_client() {
+    let fixture = start();
+    let mut before = fixture.client();
+    assert!(execute(&mut before, READ_KEYS).is_some());
+    let mut peers = Vec::new();
+    for _ in 0..8 {
+        // A client that disconnects within a request, and one that sends an invalid command.
+        let client = connect(&fixture);
+        peers.push(pass_lingering_socket(&client, &READ_KEYS[..3]));
+        drop(client);
+        let mut client = connect(&fixture);
+        peers.push(pass_lingering_socket(&client, &[0x12; 15]));
+        client.write_all(&[0]).unwrap();
+        assert!(execute(&mut before, READ_KEYS).is_some());
+        assert!(execute(&mut fixture.client(), READ_KEYS).is_some());
+    }
+    drop(peers);
+    assert_eq!(fixture.server.shutdown(TIMEOUT), 0);
+}
+
+#[test]
+fn disconnect_before_greeting_delays_no_client() {
+    let fixture = start();
+    let hanging = fixture.hang(1);
+    let (socket, peer) = lingering_socket();
+    let client = UnixStream::connect(&fixture.socket).unwrap();
+    fd_passing::send(client.as_fd(), &[0], socket.as_fd()).unwrap();
+    // The last of the two owners blocks in the close, so the test closes it in another thread.
+    let other = thread::spawn(move || drop(socket));
+    drop(client);
+    for _ in 0..8 {
+        assert!(execute(&mut fixture.client(), READ_KEYS).is_some());
+    }
+    drop(peer);
+    other.join().unwrap();
+    fixture.device.release_all();
+    hanging
+        .into_iter()
+        .for_each(|thread| drop(thread.join().unwrap()));
+    assert_eq!(fixture.server.shutdown(TIMEOUT), 0);
+}
+
+#[test]
+fn heartbeat_is_acked_while_commands_hang() {
+    let dir = tempfile::tempdir().unwrap();
+    let (listener, _file) = Listener::bind(&dir.path().join("s")).unwrap();
+    let not_started = Server::new(listener, Device::default(), None, &Limits::default()).unwrap();
+    assert!(not_started.heartbeat());
+    assert!(!not_started.heartbeat());
+
+    let fixture = start();
+    let hanging = fixture.hang(8);
+    for _ in 0..3 {
+        let end = Instant::now() + TIMEOUT;
+        while !fixture.server.heartbeat() {
+            assert!(Instant::now() < end);
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+    let load = fixture.server.load();
+    assert_eq!(load.to_string(), "8 clients, 8 commands in progress");
+    fixture.device.release_all();
+    for thread in hanging {
+        thread.join().unwrap().unwrap();
+    }
+}
