@@ -1,4 +1,4 @@
-//! The program `qemu-pr-helper`; everything is in the library.
+//! The binary `qemu-pr-helper`, which runs the library.
 
 use std::process::ExitCode;
 

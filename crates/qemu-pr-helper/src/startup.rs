@@ -270,7 +270,32 @@ fn identity(options: &Options) -> Identity {
     if chosen.is_required || options.soft_luns.is_some() || !geteuid().is_root() {
         return chosen;
     }
-    Identity::default_account().unwrap_or(chosen)
+    Account::default_account().map_or(chosen, Identity::Default)
+}
+
+/// The socket, and its file if that is this process's to remove.
+fn listen(
+    options: &Options,
+    passed: Option<OwnedFd>,
+) -> Result<(Listener, Option<SocketFile>), StartError> {
+    if let Some(socket) = passed {
+        return Ok((Listener::inherit(socket)?, None));
+    }
+    let path = options
+        .socket
+        .as_deref()
+        .unwrap_or_else(|| Path::new(DEFAULT_SOCKET));
+    let (listener, file) = Listener::bind(path)?;
+    Ok((listener, Some(file)))
+}
+
+/// Returns what stays accessible in the sandbox.
+fn needs(options: &Options, soft_luns: Option<&SoftLuns>) -> Result<AllowedAccess, StartError> {
+    let soft_luns = soft_luns.map(SoftLuns::try_clone_fd).transpose();
+    Ok(AllowedAccess {
+        soft_luns: soft_luns.map_err(StartError::Descriptor)?,
+        syslog: options.trace_backend.contains(&Backend::Syslog),
+    })
 }
 
 /// Raises the limits of this process as far as possible.

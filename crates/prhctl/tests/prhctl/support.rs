@@ -151,6 +151,6 @@ impl TestHelper {
 
 impl Drop for TestHelper {
     fn drop(&mut self) {
-        self.server.stop(Duration::from_secs(5));
+        self.engine.shutdown(Duration::from_secs(5));
     }
 }

@@ -1,4 +1,4 @@
-//! Logical units in software: for trying, teaching and testing without hardware.
+//! The backend of soft LUNs: logical units in software, for tests and demonstrations without hardware.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -17,141 +17,135 @@ use crate::error_chain;
 use crate::logging::KeyedRateLimit;
 use crate::trace::{event_enabled, trace};
 
-/// How many descriptors a command takes at most beside the port's: a soft LUN's folder, its lock or the
-/// folder of its ports, and a file or a list of files.
-pub const DESCRIPTORS: u64 = 3;
+/// Maximum number of descriptors of a command, beside the port's: the soft LUN's directory, its lock or
+/// the directory of its ports, and a file or a list of files.
+pub(crate) const DESCRIPTORS: u64 = 3;
 
-/// The soft LUNs of one folder.
+/// The soft LUNs of one directory.
 #[derive(Debug)]
 pub struct SoftLuns {
-    folder: LunDirectory,
-    unreadable: KeyedRateLimit<ProcessKey>,
-    /// By the client and the soft LUN's folder: a problem of one LUN must not hide that of another.
-    unusable: KeyedRateLimit<(ProcessKey, PathBuf)>,
+    dir: LunDirectory,
+    port_lookup_warning: KeyedRateLimit<ProcessKey>,
+    /// By the client and the soft LUN's directory, so that a problem of one LUN does not hide that of
+    /// another.
+    store_warning: KeyedRateLimit<(ProcessKey, PathBuf)>,
 }
 
 impl SoftLuns {
-    /// Those in `folder`.
+    /// Opens the directory `dir` of soft LUNs.
     ///
     /// # Errors
     ///
-    /// That there is no such folder.
-    pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        // In the log a relative name would be one from where the helper was started.
-        let path = absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    /// Returns an error if the directory does not exist or cannot be opened.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        // The log has the absolute path, because it does not say where the helper was started.
+        let path = absolute(dir).unwrap_or_else(|_| dir.to_owned());
         Ok(Self {
-            folder: LunDirectory::open(&path)?,
-            unreadable: KeyedRateLimit::new(),
-            unusable: KeyedRateLimit::new(),
+            dir: LunDirectory::open(&path)?,
+            port_lookup_warning: KeyedRateLimit::new(),
+            store_warning: KeyedRateLimit::new(),
         })
     }
 
-    /// Returns the open directory of the soft LUNs.
-    #[must_use]
-    pub fn as_fd(&self) -> BorrowedFd<'_> {
-        self.folder.as_fd()
+    /// Returns the descriptor of the directory.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
     }
 
-    /// The folder, open once more.
-    ///
-    /// # Errors
-    ///
-    /// There are no descriptors.
-    pub fn folder(&self) -> io::Result<OwnedFd> {
+    /// Duplicates the descriptor of the directory.
+    pub(crate) fn try_clone_fd(&self) -> io::Result<OwnedFd> {
         self.as_fd().try_clone_to_owned()
     }
 
-    /// Looks whether the folder can be read.
-    ///
-    /// # Errors
-    ///
-    /// That it cannot.
-    pub fn check(&self) -> Result<(), StoreError> {
-        self.folder.names().map(|_| ())
+    /// Checks that the directory can be read.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        self.dir.names().map(|_| ())
     }
 
-    /// Executes a request if `descriptor` is a port of a soft LUN; `None` if it is something else.
-    #[must_use]
-    pub fn execute(
+    /// Executes a request if `fd` is a port of a soft LUN; `None` if it is another file.
+    pub(crate) fn execute(
         &self,
-        client: &Peer,
-        descriptor: BorrowedFd<'_>,
+        peer: &Peer,
+        fd: BorrowedFd<'_>,
         request: &Request,
         data: &mut [u8],
     ) -> Option<CommandResult> {
-        let open = match self.folder.find_port(descriptor) {
+        let open = match self.dir.port(fd) {
             Ok(port) => port?,
             Err(error) if error.is_transient() => {
                 return Some(CommandResult::from_status(Status::BUSY));
             }
             Err(error) => {
-                self.unreadable(client, &error);
+                self.warn_port_lookup(peer, &error);
                 return None;
             }
         };
         let lun = open.lun.path().display();
         trace!(pr_helper_soft_lun_begin(
-            client.connection_id(),
+            peer.connection_id(),
             &lun.to_string(),
             open.port.as_str()
         ));
         let start = event_enabled!(pr_helper_soft_lun_end).then(Instant::now);
         let cdb = request.command.cdb();
-        let done = open.lun.execute(&open.port, cdb, &request.parameters);
-        let outcome = match &done {
-            Ok(done) => outcome(&done.response, request.command.direction(), data),
-            Err(error) => self.unusable(client, open.lun.path(), error),
+        let executed = open.lun.execute(&open.port, cdb, &request.parameters);
+        let result = match &executed {
+            Ok(executed) => to_result(&executed.response, request.command.direction(), data),
+            Err(error) => self.store_error_result(peer, open.lun.path(), error),
         };
-        if let Some(unit) = done.ok().and_then(|done| done.changed) {
-            tell_change(client, &open, &unit);
+        if let Some(unit) = executed.ok().and_then(|executed| executed.changed) {
+            trace_state_change(peer, &open, &unit);
         }
         trace!(pr_helper_soft_lun_end(
-            client.connection_id(),
+            peer.connection_id(),
             &lun.to_string(),
             open.port.as_str(),
-            outcome.status.0,
+            result.status.0,
             command_log::microseconds(start.map(|start| start.elapsed()).unwrap_or_default()),
         ));
-        Some(outcome)
+        Some(result)
     }
 
-    /// It may be a port of one that cannot be read; but it may as well be any file.
-    fn unreadable(&self, client: &Peer, error: &StoreError) {
-        if let Some(suppressed) = self.unreadable.should_log(client.process_key()) {
+    /// Warns that a file is treated as an ordinary one, although it may be a port of a soft LUN that
+    /// cannot be read.
+    fn warn_port_lookup(&self, peer: &Peer, error: &StoreError) {
+        if let Some(suppressed) = self.port_lookup_warning.should_log(peer.process_key()) {
             log::warn!(
-                "{client}: cannot tell whether a file is a port of a soft LUN, taken for none: {}{suppressed}",
+                "{peer}: cannot determine whether the file is a port of a soft LUN, treating it \
+                 as an ordinary file: {}{suppressed}",
                 error_chain(error)
             );
         }
     }
 
-    /// What is wrong with its files is to a guest what a broken array is.
-    fn unusable(&self, client: &Peer, lun: &Path, error: &StoreError) -> CommandResult {
-        let outcome = match error.is_transient() {
+    /// Returns the result of a command on a soft LUN whose files cannot be used. To a guest it looks
+    /// like a broken disk array.
+    fn store_error_result(&self, peer: &Peer, lun: &Path, error: &StoreError) -> CommandResult {
+        let result = match error.is_transient() {
             true => CommandResult::from_status(Status::BUSY),
             false => CommandResult::check_condition(
                 SenseKey::HardwareError,
                 AdditionalSense::INTERNAL_TARGET_FAILURE,
             ),
         };
-        let key = (client.process_key(), lun.to_owned());
-        if let Some(suppressed) = self.unusable.should_log(key) {
+        let key = (peer.process_key(), lun.to_owned());
+        if let Some(suppressed) = self.store_warning.should_log(key) {
             log::warn!(
-                "{client}: soft LUN cannot be used, command answered with {}: {}{suppressed}",
-                outcome.status,
+                "{peer}: command answered with {}: soft LUN cannot be used: {}{suppressed}",
+                result.status,
                 error_chain(error)
             );
         }
-        outcome
+        result
     }
 }
 
-/// What a command has left behind.
-fn tell_change(client: &Peer, port: &OpenPort, unit: &LogicalUnit) {
+/// Traces the state that a command has left.
+fn trace_state_change(peer: &Peer, port: &OpenPort, unit: &LogicalUnit) {
     let reservation = unit.reservation();
     let holder = reservation.and_then(|reservation| reservation.holder());
     trace!(pr_helper_soft_lun_changed(
-        client.connection_id(),
+        peer.connection_id(),
         &port.lun.path().display().to_string(),
         port.port.as_str(),
         unit.generation().get(),
@@ -163,15 +157,15 @@ fn tell_change(client: &Peer, port: &OpenPort, unit: &LogicalUnit) {
     ));
 }
 
-/// Puts the data of an answer into `data`, which has room for what the command allows.
-fn outcome(answer: &Response, direction: Direction, data: &mut [u8]) -> CommandResult {
-    let mut outcome = match &answer.sense {
-        Some(sense) => CommandResult::with_sense(answer.status, sense),
-        None => CommandResult::from_status(answer.status),
+/// Converts a response. Copies its data to `data`, which is as long as the command allows.
+fn to_result(response: &Response, direction: Direction, data: &mut [u8]) -> CommandResult {
+    let mut result = match &response.sense {
+        Some(sense) => CommandResult::with_sense(response.status, sense),
+        None => CommandResult::from_status(response.status),
     };
     if direction == Direction::In {
-        let room = data.iter_mut().zip(&answer.data);
-        outcome.data_len = room.map(|(to, from)| *to = *from).count();
+        let bytes = data.iter_mut().zip(&response.data);
+        result.data_len = bytes.map(|(to, from)| *to = *from).count();
     }
-    outcome
+    result
 }

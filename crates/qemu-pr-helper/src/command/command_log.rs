@@ -1,4 +1,4 @@
-//! What log and trace say of a command. One call before it, one after; never in between.
+//! Log and trace of commands: one call before a command, and one after it.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -7,55 +7,54 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use pr_helper_protocol::{Command, Direction, Request, RequestFd};
-use scsi_pr::{Cdb, InServiceAction, OutServiceAction, ParameterList, Sense, Status};
+use scsi_pr::{Cdb, InServiceAction, OutServiceAction, ParameterList};
 
 use crate::command::device::{self, DeviceId};
 use crate::command::executor::CommandResult;
 use crate::command::peer::Peer;
 use crate::trace::{event_enabled, trace};
 
-/// The low five bits of a CDB's second byte.
+/// Mask of the service action in a CDB's second byte.
 const SERVICE_ACTION: u8 = 0x1f;
 
 thread_local! {
     static LAST_NAME: RefCell<Option<(DeviceId, Rc<str>)>> = const { RefCell::new(None) };
 }
 
-/// A request that has gone to its device.
+/// A command that is being executed.
 #[derive(Debug)]
-pub struct CommandSpan {
-    /// When; none if nobody wants to know how long it takes.
+pub(crate) struct CommandSpan {
+    /// `None` if the duration is neither logged nor traced.
     start: Option<Instant>,
-    /// What events call the device, if there are any.
+    /// Name of the device in trace events; `None` if they are disabled.
     device: Option<Rc<str>>,
 }
 
-/// A request goes to its device.
-#[must_use]
-pub fn start(client: &Peer, request: &Request, number: DeviceId) -> CommandSpan {
+/// Traces the start of a command.
+pub(crate) fn start(peer: &Peer, request: &Request, id: DeviceId) -> CommandSpan {
     let command = &request.command;
     let is_traced = match command.direction() {
         Direction::In => event_enabled!(pr_helper_in_begin, pr_helper_in_end),
         Direction::Out => event_enabled!(pr_helper_out_begin, pr_helper_out_end),
     };
-    let device = is_traced.then(|| device_name(request, number));
+    let device = is_traced.then(|| device_name(request, id));
     match command.direction() {
         Direction::In => trace!(pr_helper_in_begin(
-            client.connection_id(),
-            descriptor(request),
+            peer.connection_id(),
+            raw_fd(request),
             device.as_deref().unwrap_or_default(),
             &service_action_name(command),
-            length(command.transfer_length()),
+            to_u32(command.transfer_length()),
         )),
         Direction::Out => trace!(pr_helper_out_begin(
-            client.connection_id(),
-            descriptor(request),
+            peer.connection_id(),
+            raw_fd(request),
             device.as_deref().unwrap_or_default(),
             &service_action_name(command),
             scope_type(command),
             parameter_key(request, 0),
             parameter_key(request, 1),
-            length(command.transfer_length()),
+            to_u32(command.transfer_length()),
         )),
     }
     let is_timed = is_traced || log::log_enabled!(log::Level::Debug);
@@ -66,77 +65,78 @@ pub fn start(client: &Peer, request: &Request, number: DeviceId) -> CommandSpan 
 }
 
 impl CommandSpan {
-    /// The request is done.
-    pub fn end(self, client: &Peer, request: &Request, outcome: &CommandResult) {
+    /// Logs and traces the result of the command.
+    pub(crate) fn end(self, peer: &Peer, request: &Request, result: &CommandResult) {
         let took = || microseconds(self.start.map(|start| start.elapsed()).unwrap_or_default());
         let command = &request.command;
         match command.direction() {
             Direction::In => trace!(pr_helper_in_end(
-                client.connection_id(),
-                client.pid(),
+                peer.connection_id(),
+                peer.pid(),
                 self.device.as_deref().unwrap_or_default(),
                 &service_action_name(command),
-                length(outcome.data_len),
-                outcome.status.0,
-                packed_sense(outcome),
+                to_u32(result.data_len),
+                result.status.0,
+                packed_sense(result),
                 took(),
             )),
             Direction::Out => trace!(pr_helper_out_end(
-                client.connection_id(),
-                client.pid(),
+                peer.connection_id(),
+                peer.pid(),
                 self.device.as_deref().unwrap_or_default(),
                 &service_action_name(command),
                 scope_type(command),
                 parameter_key(request, 0),
                 parameter_key(request, 1),
-                outcome.status.0,
-                packed_sense(outcome),
+                result.status.0,
+                packed_sense(result),
                 took(),
             )),
         }
         log::debug!(
-            "{client}: {}: {} after {} us",
+            "{peer}: {}: {} after {} us",
             describe(request),
-            format_result(outcome),
+            format_result(result),
             took()
         );
     }
 }
 
-/// The helper answers a request itself, and why.
-pub fn rejected(client: &Peer, request: &Request, reason: &str) {
+/// Traces that the helper rejects a request.
+pub(crate) fn rejected(peer: &Peer, request: &Request, reason: &str) {
+    let id = || match &request.fd {
+        RequestFd::Open(fd) => device::device_id(fd.as_fd()),
+        RequestFd::Lost => DeviceId::Unknown,
+    };
     trace!(pr_helper_request_refused(
-        client.connection_id(),
-        &device_name(request, request_device_id(request)),
+        peer.connection_id(),
+        &device_name(request, id()),
         reason
     ));
 }
 
-/// The same where the device must not be looked at.
-pub fn rejected_unopened(client: &Peer, reason: &str) {
+/// Traces that the helper rejects a request whose device it must not examine.
+pub(crate) fn rejected_unopened(peer: &Peer, reason: &str) {
     trace!(pr_helper_request_refused(
-        client.connection_id(),
+        peer.connection_id(),
         "unseen",
         reason
     ));
 }
 
-/// A duration as events have it.
+/// Converts a duration to microseconds for trace events.
 pub(crate) fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Sense as events have it: key, additional sense code, qualifier; 0 if there is none.
-pub(crate) fn packed_sense(outcome: &CommandResult) -> u32 {
-    match (outcome.status, Sense::decode(&outcome.sense)) {
-        (Status::CHECK_CONDITION, Ok(sense)) => {
-            u32::from_be_bytes([0, sense.key.code(), sense.code.asc, sense.code.ascq])
-        }
-        _ => 0,
-    }
+/// Packs sense for trace events: key, additional sense code, qualifier; 0 without sense.
+pub(crate) fn packed_sense(result: &CommandResult) -> u32 {
+    result.decode_sense().map_or(0, |sense| {
+        u32::from_be_bytes([0, sense.key.code(), sense.code.asc, sense.code.ascq])
+    })
 }
 
-/// The name of a command's service action, or its number if it has none.
+/// Returns the name of a command's service action, or its number if it has none.
 pub(crate) fn service_action_name(command: &Command) -> Cow<'static, str> {
     let [_, byte, ..] = command.cdb();
     let code = byte & SERVICE_ACTION;
@@ -152,49 +152,43 @@ fn scope_type(command: &Command) -> u8 {
     *byte
 }
 
-/// Of the two keys that all parameter lists begin with (SPC-4, 6.16.3 and 6.16.4), the one at this place;
-/// 0 if the list is shorter.
-fn parameter_key(request: &Request, place: usize) -> u64 {
+/// Returns one of the two keys that all parameter lists begin with (SPC-4, 6.16.3 and 6.16.4); 0 if the
+/// list is shorter.
+fn parameter_key(request: &Request, index: usize) -> u64 {
     let (keys, _) = request.parameters.as_chunks();
-    keys.get(place).map_or(0, |key| u64::from_be_bytes(*key))
+    keys.get(index).map_or(0, |key| u64::from_be_bytes(*key))
 }
 
-fn request_device_id(request: &Request) -> DeviceId {
+fn raw_fd(request: &Request) -> i32 {
     match &request.fd {
-        RequestFd::Open(descriptor) => device::device_id(descriptor.as_fd()),
-        RequestFd::Lost => DeviceId::Unknown,
-    }
-}
-
-fn descriptor(request: &Request) -> i32 {
-    match &request.fd {
-        RequestFd::Open(descriptor) => descriptor.as_raw_fd(),
+        RequestFd::Open(fd) => fd.as_raw_fd(),
         RequestFd::Lost => -1,
     }
 }
 
-/// What events call a device. A thread's next command is mostly for the device of the last one.
-fn device_name(request: &Request, number: DeviceId) -> Rc<str> {
-    let RequestFd::Open(descriptor) = &request.fd else {
+/// Returns the name of a device in trace events. The last one is cached, because the next command of a
+/// thread is usually for the same device.
+fn device_name(request: &Request, id: DeviceId) -> Rc<str> {
+    let RequestFd::Open(fd) = &request.fd else {
         return "lost".into();
     };
-    let name = || Rc::from(device::name(descriptor.as_fd(), number));
-    if matches!(number, DeviceId::File(..) | DeviceId::Unknown) {
+    let name = || Rc::from(device::name(fd.as_fd(), id));
+    if matches!(id, DeviceId::File(..) | DeviceId::Unknown) {
         return name();
     }
     LAST_NAME.with_borrow_mut(|last| match last {
-        Some((last, name)) if *last == number => Rc::clone(name),
-        _ => Rc::clone(&last.insert((number, name())).1),
+        Some((last, name)) if *last == id => Rc::clone(name),
+        _ => Rc::clone(&last.insert((id, name())).1),
     })
 }
 
-fn length(length: usize) -> u32 {
+fn to_u32(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
 fn describe(request: &Request) -> String {
     let device = match &request.fd {
-        RequestFd::Open(descriptor) => device::describe(descriptor.as_fd()),
+        RequestFd::Open(fd) => device::describe(fd.as_fd()),
         RequestFd::Lost => "lost device".into(),
     };
     match Cdb::decode(request.command.cdb()) {
@@ -209,9 +203,9 @@ fn describe(request: &Request) -> String {
     }
 }
 
-fn format_result(outcome: &CommandResult) -> String {
-    match (outcome.status, Sense::decode(&outcome.sense)) {
-        (Status::CHECK_CONDITION, Ok(sense)) => format!("{}, {sense}", outcome.status),
-        (status, _) => status.to_string(),
+fn format_result(result: &CommandResult) -> String {
+    match result.decode_sense() {
+        Some(sense) => format!("{}, {sense}", result.status),
+        None => result.status.to_string(),
     }
 }

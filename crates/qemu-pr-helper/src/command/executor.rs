@@ -1,4 +1,4 @@
-//! How a command ended.
+//! The executor of commands, and their results.
 
 use pr_helper_protocol::Request;
 use pr_helper_protocol::wire::SENSE_SIZE;
@@ -7,45 +7,45 @@ use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
 use crate::command::peer::Peer;
 use crate::command::request_device::{DeviceInspector, RequestDevice};
 
-/// What executes requests. A request always has an outcome: whatever a device or the kernel does
-/// becomes a SCSI status, with sense where the status is CHECK CONDITION.
+/// Executor of requests. A request always has a result: whatever a device or the kernel does becomes a
+/// SCSI status, with sense if the status is CHECK CONDITION.
 pub trait CommandExecutor: Send + Sync + 'static {
-    /// Examines the device of `request`, without waiting for it: the request does not count at a
-    /// device yet.
+    /// Examines the device of `request`. This must not wait for the device, because the request does
+    /// not count against the device's limit yet.
     fn inspect(&self, request: &Request) -> RequestDevice {
         DeviceInspector::default().inspect(request)
     }
 
-    /// Executes `request` on `target` for `client` and waits for the command's end, which can take
-    /// long. Data of the device goes to the front of `data`, which is as long as the command
-    /// allows.
+    /// Executes `request` of `peer` on `device` and waits for the command's end, which can take long.
+    /// Data from the device goes to the front of `data`, which is as long as the command allows.
     fn execute(
         &self,
-        client: &Peer,
+        peer: &Peer,
         request: &Request,
-        target: &RequestDevice,
+        device: &RequestDevice,
         data: &mut [u8],
     ) -> CommandResult;
 
-    /// How many descriptors a command takes at most: its device's, and those that are opened for it.
+    /// Returns the maximum number of descriptors of a command: its device's, and those that are opened
+    /// for it.
     fn fds_per_command(&self) -> u64 {
         1
     }
 }
 
-/// How a command ended.
+/// Result of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommandResult {
     /// The status.
     pub status: Status,
-    /// Sense data, zeros behind its end.
+    /// Sense data, followed by zeros.
     pub sense: [u8; SENSE_SIZE],
-    /// How many bytes of the data area are the device's answer. 0 unless the status is GOOD.
+    /// Number of bytes in the data area that are from the device; 0 unless the status is GOOD.
     pub data_len: usize,
 }
 
 impl CommandResult {
-    /// An outcome that is only a status.
+    /// Creates a result without sense and data.
     #[must_use]
     pub const fn from_status(status: Status) -> Self {
         Self {
@@ -55,19 +55,28 @@ impl CommandResult {
         }
     }
 
-    /// CHECK CONDITION with sense that the helper makes: fixed format, current.
+    /// Creates a CHECK CONDITION with sense of the helper: fixed format, current.
     #[must_use]
     pub fn check_condition(key: SenseKey, code: AdditionalSense) -> Self {
         Self::with_sense(Status::CHECK_CONDITION, &Sense::new(key, code))
     }
 
-    /// A status with sense, which is put into fixed format.
+    /// Creates a result with sense in fixed format.
     #[must_use]
     pub fn with_sense(status: Status, sense: &Sense) -> Self {
-        let mut outcome = Self::from_status(status);
-        for (byte, value) in outcome.sense.iter_mut().zip(sense.to_fixed()) {
+        let mut result = Self::from_status(status);
+        for (byte, value) in result.sense.iter_mut().zip(sense.to_fixed()) {
             *byte = value;
         }
-        outcome
+        result
+    }
+
+    /// Decodes the sense; `None` unless the status is CHECK CONDITION and the sense is valid.
+    #[must_use]
+    pub fn decode_sense(&self) -> Option<Sense> {
+        match self.status {
+            Status::CHECK_CONDITION => Sense::decode(&self.sense).ok(),
+            _ => None,
+        }
     }
 }

@@ -1,7 +1,7 @@
-//! One command: the device that it is for, its executor, and its log.
+//! One command: its peer and its device, the result of its execution, and its log.
 
-pub mod command_log;
-pub mod device;
+pub(crate) mod command_log;
+pub(crate) mod device;
 pub mod executor;
 pub mod peer;
 pub mod request_device;

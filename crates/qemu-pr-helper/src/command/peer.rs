@@ -1,4 +1,4 @@
-//! The peer of a connection: which process it is.
+//! The process at the other end of a connection.
 
 use std::fmt;
 use std::os::fd::AsFd;
@@ -6,47 +6,46 @@ use std::os::fd::AsFd;
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::fs::{AtFlags, StatxFlags, fstatfs, statx};
 
-/// `PIDFS_MAGIC` (`include/uapi/linux/magic.h`): the file system of process descriptors, since
-/// Linux 6.9. Before that they all have the same inode number.
+/// `PIDFS_MAGIC` (`include/uapi/linux/magic.h`): the file system of process descriptors since Linux
+/// 6.9. On older kernels all process descriptors have the same inode number.
 const PIDFS_MAGIC: u64 = 0x5049_4446;
 
 /// The peer of a connection. `Display` is its name in log and trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Counts connections, from 1.
-    number: u64,
-    /// The process that connected; 0 if it is in a namespace that this process cannot see.
-    process: i32,
-    user: u32,
-    key: ProcessKey,
+    /// Number of the connection, counted from 1.
+    connection_id: u64,
+    /// Process ID; 0 if the process is in a PID namespace that this process cannot see.
+    pid: i32,
+    uid: u32,
+    process_key: ProcessKey,
 }
 
-/// Identity of the process that connected, by which connections are counted.
+/// Identity of a process, by which connections are counted and warnings are limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProcessKey {
-    /// Inode number of its process descriptor, which no other process of the same boot has. It
-    /// exists since Linux 6.9, and for processes of other PID namespaces too.
+    /// Inode number of its process descriptor, which is unique until the next boot. It exists since
+    /// Linux 6.9, also for processes of other PID namespaces.
     Pidfd(u64),
-    /// Process id, which another process can have later.
+    /// Process ID, which another process can get later.
     Pid(i32),
-    /// User id of a process that cannot be told apart from others of its user: it is in a PID
+    /// User ID of a process that cannot be told apart from others of its user, because it is in a PID
     /// namespace that this process cannot see, on a kernel older than 6.9.
     User(u32),
 }
 
 impl ProcessKey {
-    /// Returns the key of the process that connected on `socket`, whose process id and user id are
-    /// `process` and `user`.
-    fn from_socket(socket: &impl AsFd, process: i32, user: u32) -> Self {
-        match (pidfd_inode(socket), process) {
+    /// Returns the key of the process at the other end of `socket`, which has these IDs.
+    fn from_socket(socket: &impl AsFd, pid: i32, uid: u32) -> Self {
+        match (pidfd_inode(socket), pid) {
             (Some(inode), _) => Self::Pidfd(inode),
-            (None, 1..) => Self::Pid(process),
-            (None, _) => Self::User(user),
+            (None, 1..) => Self::Pid(pid),
+            (None, _) => Self::User(uid),
         }
     }
 }
 
-/// Returns the inode number of the peer's process descriptor, where the kernel has unique ones.
+/// Returns the inode number of the peer's process descriptor, if the kernel has unique ones.
 fn pidfd_inode(socket: &impl AsFd) -> Option<u64> {
     let pidfd = getsockopt(socket, sockopt::PeerPidfd).ok()?;
     let file_system = u64::try_from(fstatfs(&pidfd).ok()?.f_type).ok()?;
@@ -59,58 +58,54 @@ fn pidfd_inode(socket: &impl AsFd) -> Option<u64> {
 }
 
 impl Peer {
-    /// Reads from the kernel which process has connected on `socket`, as the `number`th.
+    /// Returns the peer of `socket`, whose connection has this number.
     #[must_use]
-    pub fn from_socket(socket: &impl AsFd, number: u64) -> Self {
-        // Not with rustix, to whose type a process that cannot be seen, number 0, is no value.
-        let (process, user) = match getsockopt(socket, sockopt::PeerCredentials) {
+    pub fn from_socket(socket: &impl AsFd, connection_id: u64) -> Self {
+        // Not rustix: its process ID cannot be 0, which stands for a process that cannot be seen.
+        let (pid, uid) = match getsockopt(socket, sockopt::PeerCredentials) {
             Ok(peer) => (peer.pid(), peer.uid()),
-            // The kernel stores them when a client connects; it has no way to fail on our sockets.
+            // Does not happen: the kernel stores the credentials when a client connects.
             Err(_) => (0, u32::MAX),
         };
         Self {
-            number,
-            process,
-            user,
-            key: ProcessKey::from_socket(socket, process, user),
+            connection_id,
+            pid,
+            uid,
+            process_key: ProcessKey::from_socket(socket, pid, uid),
         }
     }
 
     /// Returns the number of the connection, counted from 1.
     #[must_use]
     pub const fn connection_id(&self) -> u64 {
-        self.number
+        self.connection_id
     }
 
-    /// Returns the user that connected.
-    #[must_use]
-    pub const fn user(&self) -> u32 {
-        self.user
+    /// Returns the user ID.
+    pub(crate) const fn uid(&self) -> u32 {
+        self.uid
     }
 
-    /// Returns the process that connected, 0 if this process cannot see it.
-    #[must_use]
-    pub const fn pid(&self) -> i32 {
-        self.process
+    /// Returns the process ID; 0 if this process cannot see the other one.
+    pub(crate) const fn pid(&self) -> i32 {
+        self.pid
     }
 
-    /// Returns the identity of the process that connected. Connections are counted by it, and
-    /// warnings about the client are limited by it.
-    #[must_use]
-    pub const fn process_key(&self) -> ProcessKey {
-        self.key
+    /// Returns the identity of the process.
+    pub(crate) const fn process_key(&self) -> ProcessKey {
+        self.process_key
     }
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            number,
-            process,
-            user,
+            connection_id,
+            pid,
+            uid,
             ..
         } = self;
-        write!(f, "client {number} (pid {process}, uid {user})")
+        write!(f, "client {connection_id} (pid {pid}, uid {uid})")
     }
 }
 

@@ -1,5 +1,5 @@
-//! What is known of a request's device before the command counts at it. Nothing here waits for a
-//! device, a file system or another process.
+//! The examination of a request's device, before the command counts against the device's limit.
+//! It never waits for a device, a file system or another process.
 
 use std::fmt;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -13,29 +13,27 @@ use crate::command::sg_disks::SgDisks;
 /// The major number of sg nodes (`Documentation/admin-guide/devices.txt`).
 const SG_MAJOR: u32 = 21;
 
-/// What the client may do with a descriptor.
+/// Access that a descriptor gives its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FdAccess {
-    /// The kernel did not hand over the descriptor.
+    /// The kernel did not pass the descriptor.
     Lost,
-    /// The descriptor was opened with `O_PATH`: the client needs no permission on the file for
-    /// that.
+    /// Opened with `O_PATH`, which requires no permission on the file.
     PathOnly,
-    /// The client can read.
+    /// Opened for reading.
     ReadOnly,
-    /// The client can write.
+    /// Opened for writing, or for reading and writing.
     Writable,
 }
 
 impl FdAccess {
-    /// Returns what the client may do with `descriptor`.
-    #[must_use]
-    pub fn from_fd(descriptor: BorrowedFd<'_>) -> Self {
-        match fcntl_getfl(descriptor) {
+    /// Returns the access of `fd`.
+    pub(crate) fn from_fd(fd: BorrowedFd<'_>) -> Self {
+        match fcntl_getfl(fd) {
             Ok(flags) if flags.contains(OFlags::PATH) => Self::PathOnly,
             Ok(flags) if flags & OFlags::ACCMODE == OFlags::RDONLY => Self::ReadOnly,
             Ok(_) => Self::Writable,
-            // A descriptor whose flags cannot be read is not known to allow anything.
+            // If the flags cannot be read, nothing is known to be allowed.
             Err(_) => Self::PathOnly,
         }
     }
@@ -46,20 +44,19 @@ impl FdAccess {
 pub struct RequestDevice {
     /// The device's number.
     pub id: DeviceId,
-    /// What the client may do with the descriptor.
+    /// The access of the descriptor.
     pub access: FdAccess,
-    /// What the command counts at; `None` if the command is answered without the device, and
-    /// closing the descriptor does not wait for the device either.
+    /// Key of the limit that the command counts against; `None` if neither the reply nor the close of
+    /// the descriptor waits for the device.
     pub limit_key: Option<LimitKey>,
 }
 
-/// What commands are counted at (`--max-commands-per-device`). A client must not be able to make
-/// keys.
+/// Key of a limit on commands (`--max-commands-per-device`). A client must not be able to create keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitKey {
-    /// A block device. A SCSI disk's partitions and sg node count at the disk.
+    /// A block device. A SCSI disk's partitions and its sg node count as the disk.
     Block(u32, u32),
-    /// An sg node that has no disk, by its minor number.
+    /// An sg node without a disk, by its minor number.
     Sg(u32),
     /// All other character devices of one driver, by the major number.
     Character(u32),
@@ -70,11 +67,10 @@ pub enum LimitKey {
 }
 
 impl LimitKey {
-    /// Returns a number by which keys can be spread.
-    #[must_use]
-    pub fn index(self) -> u32 {
+    /// Returns a number that spreads the keys over shards.
+    pub(crate) fn index(self) -> u32 {
         match self {
-            // Every sixteenth minor number is a whole SCSI disk.
+            // The minor numbers of whole SCSI disks are multiples of 16.
             Self::Block(_, minor) => minor ^ (minor >> 4),
             Self::Sg(number) | Self::Character(number) => number,
             Self::SoftLuns => 1,
@@ -90,23 +86,22 @@ impl fmt::Display for LimitKey {
             Self::Sg(minor) => write!(f, "device char {SG_MAJOR}:{minor}"),
             Self::Character(major) => write!(f, "character devices of major number {major}"),
             Self::SoftLuns => f.write_str("files on the file system of the soft LUNs"),
-            Self::Other => f.write_str("descriptors of no device"),
+            Self::Other => f.write_str("descriptors that are not devices"),
         }
     }
 }
 
-/// The examination of requests' devices.
+/// Examiner of requests' devices.
 #[derive(Debug, Default)]
 pub struct DeviceInspector {
-    /// The file system of the soft LUNs, if there are any.
+    /// File system of the soft LUNs; `None` without soft LUNs.
     soft_luns: Option<DeviceId>,
     sg_disks: SgDisks,
 }
 
 impl DeviceInspector {
-    /// Creates the examination for a helper whose soft LUNs are in this directory.
-    #[must_use]
-    pub fn new(soft_luns: Option<BorrowedFd<'_>>) -> Self {
+    /// Creates an inspector for a helper with soft LUNs in this directory.
+    pub(crate) fn new(soft_luns: Option<BorrowedFd<'_>>) -> Self {
         Self {
             soft_luns: soft_luns.map(device::device_id),
             sg_disks: SgDisks::default(),
@@ -114,27 +109,26 @@ impl DeviceInspector {
     }
 
     /// Examines the device of a request.
-    #[must_use]
-    pub fn inspect(&self, request: &Request) -> RequestDevice {
-        let RequestFd::Open(descriptor) = &request.fd else {
+    pub(crate) fn inspect(&self, request: &Request) -> RequestDevice {
+        let RequestFd::Open(fd) = &request.fd else {
             return RequestDevice {
                 id: DeviceId::Unknown,
                 access: FdAccess::Lost,
                 limit_key: None,
             };
         };
-        let number = device::device_id(descriptor.as_fd());
-        let access = FdAccess::from_fd(descriptor.as_fd());
+        let id = device::device_id(fd.as_fd());
+        let access = FdAccess::from_fd(fd.as_fd());
         RequestDevice {
-            id: number,
+            id,
             access,
-            // The kernel asks no driver and no file system when such a descriptor is closed.
-            limit_key: (access != FdAccess::PathOnly).then(|| self.limit_key(number)),
+            // The close of an `O_PATH` descriptor involves no driver and no file system.
+            limit_key: (access != FdAccess::PathOnly).then(|| self.limit_key(id)),
         }
     }
 
-    fn limit_key(&self, number: DeviceId) -> LimitKey {
-        match device::whole_scsi_disk(number).unwrap_or(number) {
+    fn limit_key(&self, id: DeviceId) -> LimitKey {
+        match device::whole_scsi_disk(id).unwrap_or(id) {
             DeviceId::Block(major, minor) => LimitKey::Block(major, minor),
             DeviceId::Character(SG_MAJOR, minor) => match self.sg_disks.disk(SG_MAJOR, minor) {
                 Some((major, minor)) => LimitKey::Block(major, minor),
@@ -151,27 +145,23 @@ impl DeviceInspector {
 mod tests {
     use super::*;
     use pr_helper_protocol::Command;
-    use std::fs::{File, OpenOptions};
+    use std::fs::File;
     use std::os::fd::OwnedFd;
     use std::os::unix::fs::OpenOptionsExt as _;
     use std::os::unix::net::UnixStream;
 
-    fn examine(targets: &DeviceInspector, descriptor: impl Into<OwnedFd>) -> RequestDevice {
+    fn inspect(inspector: &DeviceInspector, fd: impl Into<OwnedFd>) -> RequestDevice {
         let mut cdb = [0; 16];
         cdb[0] = 0x5e;
-        targets.inspect(&Request {
+        inspector.inspect(&Request {
             command: Command::new(cdb).unwrap(),
-            fd: RequestFd::Open(descriptor.into()),
+            fd: RequestFd::Open(fd.into()),
             parameters: Vec::new(),
         })
     }
 
-    fn null(options: &mut OpenOptions) -> File {
-        options.open("/dev/null").unwrap()
-    }
-
     #[test]
-    fn descriptors_have_the_access_they_were_opened_with() {
+    fn access_is_that_of_the_open_flags() {
         let path = i32::try_from(OFlags::PATH.bits()).unwrap();
         for (options, expected) in [
             (File::options().read(true), FdAccess::ReadOnly),
@@ -182,45 +172,49 @@ mod tests {
                 FdAccess::PathOnly,
             ),
         ] {
-            let target = examine(&DeviceInspector::default(), null(options));
-            assert_eq!(target.access, expected);
+            let null = options.open("/dev/null").unwrap();
+            let device = inspect(&DeviceInspector::default(), null);
+            assert_eq!(device.access, expected);
             let key = (expected != FdAccess::PathOnly).then_some(LimitKey::Character(1));
-            assert_eq!(target.limit_key, key);
-            assert_eq!(target.id, DeviceId::Character(1, 3));
+            assert_eq!(device.limit_key, key);
+            assert_eq!(device.id, DeviceId::Character(1, 3));
         }
     }
 
     #[test]
-    fn client_makes_no_limit_keys() {
-        let targets = DeviceInspector::default();
-        let file = examine(&targets, tempfile::tempfile().unwrap());
-        let socket = examine(&targets, UnixStream::pair().unwrap().0);
-        for target in [file, socket] {
-            assert_eq!(target.limit_key, Some(LimitKey::Other));
+    fn clients_cannot_create_limit_keys() {
+        let inspector = DeviceInspector::default();
+        let file = inspect(&inspector, tempfile::tempfile().unwrap());
+        let socket = inspect(&inspector, UnixStream::pair().unwrap().0);
+        for device in [file, socket] {
+            assert_eq!(device.limit_key, Some(LimitKey::Other));
         }
-        let number = DeviceId::Character(136, 7);
-        assert_eq!(targets.limit_key(number), LimitKey::Character(136));
+        let terminal = DeviceId::Character(136, 7);
+        assert_eq!(inspector.limit_key(terminal), LimitKey::Character(136));
     }
 
     #[test]
-    fn partition_counts_at_its_disk() {
-        let targets = DeviceInspector::default();
+    fn partition_counts_as_its_disk() {
+        let inspector = DeviceInspector::default();
         for minor in [0x10, 0x11, 0x1f] {
-            let key = targets.limit_key(DeviceId::Block(65, minor));
+            let key = inspector.limit_key(DeviceId::Block(65, minor));
             assert_eq!(key, LimitKey::Block(65, 0x10));
         }
         let map = DeviceId::Block(253, 3);
-        assert_eq!(targets.limit_key(map), LimitKey::Block(253, 3));
+        assert_eq!(inspector.limit_key(map), LimitKey::Block(253, 3));
     }
 
     #[test]
-    fn soft_luns_count_apart_from_other_files() {
+    fn soft_luns_have_their_own_limit_key() {
         let dir = tempfile::tempdir().unwrap();
-        let targets = DeviceInspector::new(Some(File::open(dir.path()).unwrap().as_fd()));
+        let inspector = DeviceInspector::new(Some(File::open(dir.path()).unwrap().as_fd()));
         let port = File::create(dir.path().join("port")).unwrap();
-        assert_eq!(examine(&targets, port).limit_key, Some(LimitKey::SoftLuns));
+        assert_eq!(
+            inspect(&inspector, port).limit_key,
+            Some(LimitKey::SoftLuns)
+        );
         // sockfs and /proc are other file systems.
         let other = File::open("/proc/self/status").unwrap();
-        assert_eq!(examine(&targets, other).limit_key, Some(LimitKey::Other));
+        assert_eq!(inspect(&inspector, other).limit_key, Some(LimitKey::Other));
     }
 }

@@ -1,14 +1,14 @@
-//! The disk of an sg node: `/dev/sg0` and `/dev/sda` lead to the same logical unit.
+//! The disk of an sg node: `/dev/sg0` and `/dev/sda` are the same logical unit.
 //!
-//! sysfs has a link for each node, by its number, into the directory of the SCSI device:
+//! sysfs has a link for each node, named after its number, into the directory of the SCSI device:
 //!
-//! | link | what it holds |
+//! | link | target |
 //! |---|---|
 //! | `/sys/dev/char/21:0` | `../../devices/pci0000:00/…/2:0:0:0/scsi_generic/sg0` |
 //! | `/sys/dev/block/8:0` | `../../devices/pci0000:00/…/2:0:0:0/block/sda` |
 //!
-//! Only links are read, never a file of the device itself, nor a directory: the helper is allowed to
-//! open none.
+//! Only links are read, never a file of the device itself or a directory, because the sandbox does not
+//! allow opening them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,8 +17,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::command::device::SCSI_DISK_MAJORS;
 
-/// The number of entries at which the cache is emptied. A host has at most as many sg nodes as
-/// disks.
+/// Number of entries at which the cache is cleared. There is one entry for each SCSI device with an sg
+/// node, so few hosts have as many.
 const MAX_ENTRIES: usize = 4096;
 
 /// The major and minor number of a block device.
@@ -29,7 +29,7 @@ pub(crate) type BlockNumber = (u32, u32);
 pub(crate) struct SgDisks {
     /// `/sys/dev`.
     root: PathBuf,
-    /// By the SCSI device's directory. `None` for a SCSI device that is no disk.
+    /// Disks by the SCSI device's directory; `None` for a SCSI device that is not a disk.
     cache: Mutex<BTreeMap<String, Option<BlockNumber>>>,
 }
 
@@ -47,14 +47,14 @@ impl SgDisks {
         }
     }
 
-    /// Returns the disk of the sg node with this number; `None` if the node has no disk among the
-    /// first 256, or sysfs cannot be read.
+    /// Returns the disk of the sg node with this number; `None` if it is not one of the first 256
+    /// disks, or sysfs cannot be read.
     pub(crate) fn disk(&self, major: u32, minor: u32) -> Option<BlockNumber> {
         let link = self.link("char", &format!("{major}:{minor}"))?;
         let device = device_dir(&link, "/scsi_generic/")?;
         let cached = self.lock().get(device).copied();
         match cached {
-            // A disk that was removed and found again can have another number.
+            // A disk that was removed and added again can have another number.
             Some(Some(disk)) if !self.is_disk(disk, device) => {}
             Some(known) => return known,
             None => {}
@@ -74,15 +74,13 @@ impl SgDisks {
 
     /// Searches the numbers of the first 256 SCSI disks for the disk in this directory.
     fn find(&self, device: &str) -> Option<BlockNumber> {
-        let disks = SCSI_DISK_MAJORS
+        SCSI_DISK_MAJORS
             .into_iter()
-            .flat_map(|major| (0..256).step_by(16).map(move |minor| (major, minor)));
-        disks
-            .into_iter()
+            .flat_map(|major| (0..256).step_by(16).map(move |minor| (major, minor)))
             .find(|number| self.is_disk(*number, device))
     }
 
-    /// Returns whether the block device is the disk in this directory, and no partition of it.
+    /// Returns whether the block device is the disk in this directory, and not a partition of it.
     fn is_disk(&self, (major, minor): BlockNumber, device: &str) -> bool {
         let link = self.link("block", &format!("{major}:{minor}"));
         link.is_some_and(|link| device_dir(&link, "/block/") == Some(device))
@@ -94,7 +92,7 @@ impl SgDisks {
     }
 }
 
-/// Returns the SCSI device's directory in a link to one of its nodes, which `class` separates.
+/// Returns the part of a link before `class`, which is the SCSI device's directory.
 fn device_dir<'a>(link: &'a str, class: &str) -> Option<&'a str> {
     let (device, node) = link.rsplit_once(class)?;
     // A partition's directory is below its disk's.
@@ -109,14 +107,15 @@ mod tests {
 
     const DEVICE: &str = "../../devices/pci0000:00/0000:00:05.0/host2/target2:0:0/2:0:0";
 
-    /// A directory as `/sys/dev`, with links of these kinds, numbers and ends behind [`DEVICE`].
+    /// Creates a directory like `/sys/dev`, with links of these kinds and numbers to [`DEVICE`] and these
+    /// suffixes.
     fn sysfs(links: &[(&str, &str, &str)]) -> (tempfile::TempDir, SgDisks) {
         let dir = tempfile::tempdir().unwrap();
         for kind in ["block", "char"] {
             create_dir(dir.path().join(kind)).unwrap();
         }
-        for (kind, number, end) in links {
-            let target = format!("{DEVICE}:{end}");
+        for (kind, number, suffix) in links {
+            let target = format!("{DEVICE}:{suffix}");
             symlink(target, dir.path().join(kind).join(number)).unwrap();
         }
         let disks = SgDisks::new(dir.path());
@@ -124,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn sg_node_has_its_disk_and_no_partition() {
+    fn sg_node_maps_to_its_disk_not_a_partition() {
         let (_dir, disks) = sysfs(&[
             ("char", "21:0", "0/scsi_generic/sg0"),
             ("char", "21:1", "10/scsi_generic/sg1"),
@@ -136,13 +135,13 @@ mod tests {
         for _ in 0..2 {
             assert_eq!(disks.disk(21, 0), Some((8, 0)));
             assert_eq!(disks.disk(21, 1), Some((8, 16)));
-            assert_eq!(disks.disk(21, 2), None, "a device that is no disk");
-            assert_eq!(disks.disk(21, 3), None, "a node that is not there");
+            assert_eq!(disks.disk(21, 2), None, "a device that is not a disk");
+            assert_eq!(disks.disk(21, 3), None, "a missing node");
         }
     }
 
     #[test]
-    fn disk_that_returns_with_another_number_is_found() {
+    fn disk_with_a_new_number_is_found() {
         let (dir, disks) = sysfs(&[
             ("char", "21:0", "0/scsi_generic/sg0"),
             ("block", "8:0", "0/block/sda"),

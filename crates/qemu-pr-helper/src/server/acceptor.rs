@@ -149,7 +149,7 @@ impl Acceptor {
             trace!(pr_helper_client_refused(
                 peer.connection_id(),
                 peer.pid(),
-                peer.user(),
+                peer.uid(),
                 "its process has too many connections",
             ));
             // If the broker is behind, this waits, and no connection is accepted meanwhile.

@@ -57,7 +57,7 @@ impl Session {
             trace!(pr_helper_client_refused(
                 peer.connection_id(),
                 peer.pid(),
-                peer.user(),
+                peer.uid(),
                 "disconnected before the greeting",
             ));
             return Err(Closed);
@@ -66,7 +66,7 @@ impl Session {
         trace!(pr_helper_client_connected(
             peer.connection_id(),
             peer.pid(),
-            peer.user()
+            peer.uid()
         ));
         Ok(self.readiness())
     }
@@ -154,7 +154,7 @@ impl Session {
         trace!(pr_helper_client_disconnected(
             self.peer.connection_id(),
             self.peer.pid(),
-            self.peer.user(),
+            self.peer.uid(),
             reason,
         ));
         Closed

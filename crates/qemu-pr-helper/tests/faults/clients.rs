@@ -29,7 +29,7 @@ fn is_full_with(helper: &Helper, mut clients: Vec<Client>) {
     next.hears_nothing_for(LOOKS);
     helper.does_not_spin();
     clients.iter_mut().for_each(Client::is_served);
-    helper.says("new clients have to wait");
+    helper.says("accepting connections paused");
 
     clients.pop();
     let mut next = next.greeted();
@@ -93,7 +93,7 @@ fn a_process_has_its_share() {
     clients.iter_mut().for_each(Client::is_served);
     let own = format!("(pid {}, uid ", process::id());
     let said = helper.said();
-    let refused = "its process has too many connections, this one is closed";
+    let refused = "its process has too many connections (--max-clients-per-process)";
     let about: Vec<_> = said
         .lines()
         .filter(|line| line.ends_with(refused))

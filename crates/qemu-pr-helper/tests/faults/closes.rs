@@ -126,7 +126,7 @@ fn unread_replies_time_out_without_a_client() {
         let own: UnixStream = client.0.try_clone().unwrap();
         let _ = client.try_send_with(&READ_KEYS, own.as_fd());
     }
-    helper.says("did not read its replies in time, connection closed");
+    helper.says("timed out reading replies, connection closed");
     helper.is_at_rest_as(&before);
     let mut client = helper.client();
     assert_eq!(

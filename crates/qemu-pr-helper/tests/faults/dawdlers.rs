@@ -103,8 +103,8 @@ fn whoever_dawdles_is_given_up() {
     });
     assert!(was_open.load(Ordering::SeqCst));
     wait_for("the device to be closed", || (!is_open()).then_some(()));
-    helper.says("did not answer the greeting in time, connection closed");
-    helper.says("took too long for a request, connection closed");
+    helper.says("timed out answering the greeting, connection closed");
+    helper.says("timed out sending a request, connection closed");
     helper.is_at_rest_as(&before);
 }
 

@@ -25,10 +25,10 @@ fn without_any_all_are_busy() {
             assert_eq!(present.try_ask(cdb, &null()).unwrap(), Status::BUSY);
         }
     }
-    helper.says("the kernel did not hand over the device, command answered with BUSY");
+    helper.says("command answered with BUSY: the kernel did not pass the device");
     let mut next = Client::connect(&helper.socket());
     next.hears_nothing_for(Duration::from_secs(2));
-    helper.says("new clients have to wait: Too many open files");
+    helper.says("accepting connections paused: Too many open files");
     helper.does_not_spin();
 
     helper.limit(Resource::Nofile, MANY);

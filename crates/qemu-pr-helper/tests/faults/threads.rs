@@ -99,7 +99,7 @@ fn the_last_one_answers_busy() {
     helper.says("cannot start a thread, commands are answered with BUSY");
     let mut next = Client::connect(&helper.socket());
     next.hears_nothing_for(Duration::from_secs(2));
-    helper.says("new clients have to wait: no thread can be started");
+    helper.says("accepting connections paused: no thread can be started");
     helper.does_not_spin();
 
     allow(&helper, getrlimit(Resource::Nproc).maximum);
