@@ -1,5 +1,5 @@
-//! The backends: a command goes to the device itself, to a soft LUN or to a multipath map, unless it is
-//! rejected without a backend.
+//! The backends: a command goes to the device itself, to a soft LUN or to a multipath map, unless
+//! it is rejected without a backend.
 
 pub mod soft_lun;
 
@@ -86,16 +86,12 @@ impl Backends {
             }
             // The command would act on the whole disk, although the client has only a part of it.
             Ok(DeviceKind::Partition) => {
-                reject(
-                    peer,
-                    request,
-                    "a part of a disk",
-                    &self.warnings.partition,
-                    format_args!(
-                        "command to device {id} rejected: it is a part of a disk, and the command \
-                         would act on the whole disk; give the guest the whole disk"
-                    ),
+                let warning = format_args!(
+                    "command to device {id} rejected: it is a part of a disk, and the command \
+                     would act on the whole disk; give the guest the whole disk"
                 );
+                let limit = &self.warnings.partition;
+                reject(peer, request, "a part of a disk", limit, warning);
                 not_supported()
             }
             Ok(DeviceKind::Multipath | DeviceKind::Mapped) => match &self.multipath {
@@ -106,62 +102,48 @@ impl Backends {
             },
             // The command would reach the whole logical unit, by one path.
             Ok(DeviceKind::OnMultipath(map)) => {
-                reject(
-                    peer,
-                    request,
-                    "lies on a multipath map",
-                    &self.warnings.on_multipath,
-                    format_args!(
-                        "command to device {id} rejected: it is not a disk but lies on multipath \
-                         map {map}, and a part of a logical unit has no reservations of its own"
-                    ),
+                let warning = format_args!(
+                    "command to device {id} rejected: it is not a disk but lies on multipath map \
+                     {map}, and a part of a logical unit has no reservations of its own"
                 );
+                let limit = &self.warnings.on_multipath;
+                reject(peer, request, "lies on a multipath map", limit, warning);
                 not_supported()
             }
             // The device may be a multipath map.
             Err(error) => {
-                reject(
-                    peer,
-                    request,
-                    "cannot determine the kind of the device",
-                    &self.warnings.unidentified,
-                    format_args!(
-                        "command to device {id} rejected: cannot determine the kind of the device: \
-                         {error}"
-                    ),
+                let warning = format_args!(
+                    "command to device {id} rejected: cannot determine the kind of the \
+                     device: {error}"
                 );
+                let limit = &self.warnings.unidentified;
+                let reason = "cannot determine the kind of the device";
+                reject(peer, request, reason, limit, warning);
                 terminated()
             }
         }
     }
 
-    /// Rejects a request whose descriptor the kernel did not pass.
+    /// Rejects a request without a descriptor, because the kernel did not pass it.
     fn reject_lost(&self, peer: &Peer, request: &Request) -> CommandResult {
-        reject(
-            peer,
-            request,
-            "the kernel did not pass the device's descriptor",
-            &self.warnings.lost,
-            format_args!(
-                "command answered with BUSY: the kernel did not pass the device's descriptor; too \
-                 many files are open, or a security policy (SELinux, AppArmor) forbids it"
-            ),
+        let warning = format_args!(
+            "command answered with BUSY: the kernel did not pass the device's descriptor; too \
+             many files are open, or a security policy (SELinux, AppArmor) forbids it"
         );
+        let limit = &self.warnings.lost;
+        let reason = "the kernel did not pass the device's descriptor";
+        reject(peer, request, reason, limit, warning);
         CommandResult::from_status(Status::BUSY)
     }
 
-    /// Rejects a request whose descriptor allows no I/O, with the status that the kernel would cause.
+    /// Rejects a request with a descriptor that allows no I/O, as the kernel would.
     fn reject_path_only(&self, peer: &Peer, request: &Request, id: DeviceId) -> CommandResult {
-        reject(
-            peer,
-            request,
-            "opened with O_PATH",
-            &self.warnings.path_only,
-            format_args!(
-                "command to device {id} rejected: the descriptor was opened with O_PATH, which \
-                 requires no permission on the device; open it for reading and writing"
-            ),
+        let warning = format_args!(
+            "command to device {id} rejected: the descriptor was opened with O_PATH, which \
+             requires no permission on the device; open it for reading and writing"
         );
+        let limit = &self.warnings.path_only;
+        reject(peer, request, "opened with O_PATH", limit, warning);
         match request.command.direction() {
             Direction::In => terminated(),
             Direction::Out => not_supported(),

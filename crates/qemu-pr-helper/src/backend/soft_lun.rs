@@ -1,4 +1,5 @@
-//! The backend of soft LUNs: logical units in software, for tests and demonstrations without hardware.
+//! The backend of soft LUNs: logical units in software, for tests and demonstrations without
+//! hardware.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -17,8 +18,8 @@ use crate::error_chain;
 use crate::logging::KeyedRateLimit;
 use crate::trace::{event_enabled, trace};
 
-/// Maximum number of descriptors of a command, beside the port's: the soft LUN's directory, its lock or
-/// the directory of its ports, and a file or a list of files.
+/// Maximum number of descriptors of a command, beside the port's: the soft LUN's directory, its
+/// lock or the directory of its ports, and a file or a list of files.
 pub(crate) const DESCRIPTORS: u64 = 3;
 
 /// The soft LUNs of one directory.
@@ -26,8 +27,8 @@ pub(crate) const DESCRIPTORS: u64 = 3;
 pub struct SoftLuns {
     dir: LunDirectory,
     port_lookup_warning: KeyedRateLimit<ProcessKey>,
-    /// By the client and the soft LUN's directory, so that a problem of one LUN does not hide that of
-    /// another.
+    /// By the client and the soft LUN's directory, so that a problem of one LUN does not hide that
+    /// of another.
     store_warning: KeyedRateLimit<(ProcessKey, PathBuf)>,
 }
 
@@ -106,8 +107,8 @@ impl SoftLuns {
         Some(result)
     }
 
-    /// Warns that a file is treated as an ordinary one, although it may be a port of a soft LUN that
-    /// cannot be read.
+    /// Warns that a file is treated as an ordinary one, although it may be a port of a soft LUN
+    /// that cannot be read.
     fn warn_port_lookup(&self, peer: &Peer, error: &StoreError) {
         if let Some(suppressed) = self.port_lookup_warning.should_log(peer.process_key()) {
             log::warn!(
@@ -118,7 +119,7 @@ impl SoftLuns {
         }
     }
 
-    /// Returns the result of a command on a soft LUN whose files cannot be used. To a guest it looks
+    /// Returns the result of a command if the soft LUN's files cannot be used. To a guest it looks
     /// like a broken disk array.
     fn store_error_result(&self, peer: &Peer, lun: &Path, error: &StoreError) -> CommandResult {
         let result = match error.is_transient() {

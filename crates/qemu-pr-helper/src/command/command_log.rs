@@ -72,7 +72,7 @@ impl CommandSpan {
         match command.direction() {
             Direction::In => trace!(pr_helper_in_end(
                 peer.connection_id(),
-                peer.pid(),
+                peer.pid,
                 self.device.as_deref().unwrap_or_default(),
                 &service_action_name(command),
                 to_u32(result.data_len),
@@ -82,7 +82,7 @@ impl CommandSpan {
             )),
             Direction::Out => trace!(pr_helper_out_end(
                 peer.connection_id(),
-                peer.pid(),
+                peer.pid,
                 self.device.as_deref().unwrap_or_default(),
                 &service_action_name(command),
                 scope_type(command),
@@ -115,7 +115,7 @@ pub(crate) fn rejected(peer: &Peer, request: &Request, reason: &str) {
     ));
 }
 
-/// Traces that the helper rejects a request whose device it must not examine.
+/// Traces that the helper rejects a request without examining the device, because that could block.
 pub(crate) fn rejected_unopened(peer: &Peer, reason: &str) {
     trace!(pr_helper_request_refused(
         peer.connection_id(),
@@ -152,8 +152,8 @@ fn scope_type(command: &Command) -> u8 {
     *byte
 }
 
-/// Returns one of the two keys that all parameter lists begin with (SPC-4, 6.16.3 and 6.16.4); 0 if the
-/// list is shorter.
+/// Returns one of the two keys that all parameter lists begin with (SPC-4, 6.16.3 and 6.16.4); 0 if
+/// the list is shorter.
 fn parameter_key(request: &Request, index: usize) -> u64 {
     let (keys, _) = request.parameters.as_chunks();
     keys.get(index).map_or(0, |key| u64::from_be_bytes(*key))
@@ -166,8 +166,8 @@ fn raw_fd(request: &Request) -> i32 {
     }
 }
 
-/// Returns the name of a device in trace events. The last one is cached, because the next command of a
-/// thread is usually for the same device.
+/// Returns the name of a device in trace events. The last one is cached, because the next command
+/// of a thread is usually for the same device.
 fn device_name(request: &Request, id: DeviceId) -> Rc<str> {
     let RequestFd::Open(fd) = &request.fd else {
         return "lost".into();

@@ -1,4 +1,5 @@
-//! The device that a file descriptor refers to: its number, and its kind, which decides the backend.
+//! The device that a file descriptor refers to: its number, and its kind, which decides the
+//! backend.
 
 use std::fmt;
 use std::fs;
@@ -20,12 +21,12 @@ pub(crate) const SCSI_DISK_MAJORS: [u32; 16] = [
 /// Mask of the partition number in a SCSI disk's minor number; 0 is the whole disk.
 const PARTITION_BITS: u32 = 0xf;
 
-/// Maximum depth of a stack of device-mapper devices. A partition on a volume on a map is plausible; a
-/// stack of this depth is a mistake.
+/// Maximum depth of a stack of device-mapper devices. A partition on a volume on a map is
+/// plausible; a stack of this depth is a mistake.
 const MAX_DM_DEPTH: usize = 8;
 
-/// Prefix of a multipath map's UUID. multipathd sets the UUID, and the kernel does not allow changing
-/// it.
+/// Prefix of a multipath map's UUID. multipathd sets the UUID, and the kernel does not allow
+/// changing it.
 const MULTIPATH_PREFIX: &str = "mpath-";
 
 /// Kind of a device.
@@ -72,8 +73,8 @@ impl fmt::Display for DeviceId {
 
 /// Returns the number of the device that `fd` refers to.
 ///
-/// The kernel answers from its cache. A FUSE server, which can be the client, gets no request, so the
-/// call does not wait for it.
+/// The kernel answers from its cache. A FUSE server, which can be the client, gets no request, so
+/// the call does not wait for it.
 pub(crate) fn device_id(fd: BorrowedFd<'_>) -> DeviceId {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let Ok(stat) = statx(fd, c"", flags, StatxFlags::TYPE) else {
@@ -148,7 +149,8 @@ pub(crate) fn kind(fd: BorrowedFd<'_>, id: DeviceId) -> io::Result<DeviceKind> {
     }
 }
 
-/// Returns the kind of the block device at `device` in sysfs, which is not a SCSI disk by its number.
+/// Returns the kind of the block device at `device` in sysfs, which is not a SCSI disk by its
+/// number.
 fn kind_in_sysfs(fd: BorrowedFd<'_>, device: &Path) -> io::Result<DeviceKind> {
     // Without this check every map would be a single device if sysfs is not mounted.
     fs::metadata(device)?;
@@ -159,12 +161,13 @@ fn kind_in_sysfs(fd: BorrowedFd<'_>, device: &Path) -> io::Result<DeviceKind> {
     }
 }
 
-/// Returns the kind of the device-mapper device of `fd`, which has this number. This reads directories
-/// of sysfs, which the sandbox of the helper itself does not allow.
+/// Returns the kind of the device-mapper device of `fd`, which has this number. This reads
+/// directories of sysfs, which the sandbox of the helper itself does not allow.
 ///
 /// # Errors
 ///
-/// As [`kind`], and if the stack of devices is deeper than [`MAX_DM_DEPTH`].
+/// Returns the errors of [`kind`], and an error if the stack of devices is deeper than
+/// [`MAX_DM_DEPTH`].
 pub(crate) fn mapped_kind(fd: BorrowedFd<'_>, id: DeviceId) -> io::Result<DeviceKind> {
     let DeviceId::Block(major, minor) = id else {
         return Err(io::Error::other(format!("{id} is not a block device")));
@@ -186,7 +189,8 @@ fn passthrough_or_partition(fd: BorrowedFd<'_>, device: &Path) -> io::Result<Dev
     })
 }
 
-/// Returns the UUID of the device-mapper device at `device` in sysfs; `None` for every other device.
+/// Returns the UUID of the device-mapper device at `device` in sysfs; `None` for every other
+/// device.
 fn mapper_uuid(device: &Path) -> io::Result<Option<String>> {
     match fs::read_to_string(device.join("dm/uuid")) {
         Ok(uuid) => Ok(Some(uuid)),

@@ -7,17 +7,18 @@ use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
 use crate::command::peer::Peer;
 use crate::command::request_device::{DeviceInspector, RequestDevice};
 
-/// Executor of requests. A request always has a result: whatever a device or the kernel does becomes a
-/// SCSI status, with sense if the status is CHECK CONDITION.
+/// Executor of requests. A request always has a result: whatever a device or the kernel does
+/// becomes a SCSI status, with sense if the status is CHECK CONDITION.
 pub trait CommandExecutor: Send + Sync + 'static {
-    /// Examines the device of `request`. This must not wait for the device, because the request does
-    /// not count against the device's limit yet.
+    /// Examines the device of `request`. This must not wait for the device, because the request
+    /// does not count against the device's limit yet.
     fn inspect(&self, request: &Request) -> RequestDevice {
         DeviceInspector::default().inspect(request)
     }
 
-    /// Executes `request` of `peer` on `device` and waits for the command's end, which can take long.
-    /// Data from the device goes to the front of `data`, which is as long as the command allows.
+    /// Executes `request` of `peer` on `device` and waits for the command's end, which can take
+    /// long. Data from the device goes to the front of `data`, which is as long as the command
+    /// allows.
     fn execute(
         &self,
         peer: &Peer,
@@ -26,8 +27,8 @@ pub trait CommandExecutor: Send + Sync + 'static {
         data: &mut [u8],
     ) -> CommandResult;
 
-    /// Returns the maximum number of descriptors of a command: its device's, and those that are opened
-    /// for it.
+    /// Returns the maximum number of descriptors of a command: its device's, and those that are
+    /// opened for it.
     fn fds_per_command(&self) -> u64 {
         1
     }

@@ -1,4 +1,4 @@
-//! One command: its peer and its device, the result of its execution, and its log.
+//! The parts of a command: its peer, its device, its executor and its log.
 
 pub(crate) mod command_log;
 pub(crate) mod device;

@@ -16,8 +16,8 @@ pub struct Peer {
     /// Number of the connection, counted from 1.
     connection_id: u64,
     /// Process ID; 0 if the process is in a PID namespace that this process cannot see.
-    pid: i32,
-    uid: u32,
+    pub(crate) pid: i32,
+    pub(crate) uid: u32,
     process_key: ProcessKey,
 }
 
@@ -29,8 +29,8 @@ pub enum ProcessKey {
     Pidfd(u64),
     /// Process ID, which another process can get later.
     Pid(i32),
-    /// User ID of a process that cannot be told apart from others of its user, because it is in a PID
-    /// namespace that this process cannot see, on a kernel older than 6.9.
+    /// User ID of a process that cannot be told apart from others of its user, because it is in a
+    /// PID namespace that this process cannot see, on a kernel older than 6.9.
     User(u32),
 }
 
@@ -58,7 +58,7 @@ fn pidfd_inode(socket: &impl AsFd) -> Option<u64> {
 }
 
 impl Peer {
-    /// Returns the peer of `socket`, whose connection has this number.
+    /// Returns the peer of `socket`.
     #[must_use]
     pub fn from_socket(socket: &impl AsFd, connection_id: u64) -> Self {
         // Not rustix: its process ID cannot be 0, which stands for a process that cannot be seen.
@@ -79,16 +79,6 @@ impl Peer {
     #[must_use]
     pub const fn connection_id(&self) -> u64 {
         self.connection_id
-    }
-
-    /// Returns the user ID.
-    pub(crate) const fn uid(&self) -> u32 {
-        self.uid
-    }
-
-    /// Returns the process ID; 0 if this process cannot see the other one.
-    pub(crate) const fn pid(&self) -> i32 {
-        self.pid
     }
 
     /// Returns the identity of the process.
@@ -119,7 +109,7 @@ mod tests {
         let [one, other] = [(); 2].map(|()| UnixStream::pair().unwrap());
         let [one, other] = [Peer::from_socket(&one.0, 1), Peer::from_socket(&other.0, 2)];
         assert_eq!(one.process_key(), other.process_key());
-        assert_eq!(one.pid(), std::process::id().cast_signed());
+        assert_eq!(one.pid, std::process::id().cast_signed());
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The examination of a request's device, before the command counts against the device's limit.
-//! It never waits for a device, a file system or another process.
+//! The examination of a request's device, before the command counts against the device's limit. It
+//! never waits for a device, a file system or another process.
 
 use std::fmt;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -46,12 +46,13 @@ pub struct RequestDevice {
     pub id: DeviceId,
     /// The access of the descriptor.
     pub access: FdAccess,
-    /// Key of the limit that the command counts against; `None` if neither the reply nor the close of
-    /// the descriptor waits for the device.
+    /// Key of the limit that the command counts against; `None` if neither the reply nor the close
+    /// of the descriptor waits for the device.
     pub limit_key: Option<LimitKey>,
 }
 
-/// Key of a limit on commands (`--max-commands-per-device`). A client must not be able to create keys.
+/// Key of a limit on commands (`--max-commands-per-device`). A client must not be able to create
+/// keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitKey {
     /// A block device. A SCSI disk's partitions and its sg node count as the disk.
@@ -64,19 +65,6 @@ pub enum LimitKey {
     SoftLuns,
     /// All other descriptors.
     Other,
-}
-
-impl LimitKey {
-    /// Returns a number that spreads the keys over shards.
-    pub(crate) fn index(self) -> u32 {
-        match self {
-            // The minor numbers of whole SCSI disks are multiples of 16.
-            Self::Block(_, minor) => minor ^ (minor >> 4),
-            Self::Sg(number) | Self::Character(number) => number,
-            Self::SoftLuns => 1,
-            Self::Other => 0,
-        }
-    }
 }
 
 impl fmt::Display for LimitKey {

@@ -20,8 +20,8 @@ const DRIVER_TIMEOUT: u16 = 0x06;
 /// Result of a command, by whether it has reached the logical unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransportOutcome {
-    /// The logical unit has completed the command, or the kernel in its place. The result would be the
-    /// same on another path.
+    /// The logical unit has completed the command, or the kernel in its place. The result would be
+    /// the same on another path.
     Completed(CommandResult),
     /// The command has not reached the logical unit. On another path it may.
     NotDelivered(CommandResult),

@@ -7,8 +7,8 @@
 //! | `/sys/dev/char/21:0` | `../../devices/pci0000:00/…/2:0:0:0/scsi_generic/sg0` |
 //! | `/sys/dev/block/8:0` | `../../devices/pci0000:00/…/2:0:0:0/block/sda` |
 //!
-//! Only links are read, never a file of the device itself or a directory, because the sandbox does not
-//! allow opening them.
+//! Only links are read, never a file of the device itself or a directory, because the sandbox does
+//! not allow opening them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,8 +17,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::command::device::SCSI_DISK_MAJORS;
 
-/// Number of entries at which the cache is cleared. There is one entry for each SCSI device with an sg
-/// node, so few hosts have as many.
+/// Number of entries at which the cache is cleared. There is one entry for each SCSI device with an
+/// sg node, so few hosts have as many.
 const MAX_ENTRIES: usize = 4096;
 
 /// The major and minor number of a block device.
@@ -107,8 +107,8 @@ mod tests {
 
     const DEVICE: &str = "../../devices/pci0000:00/0000:00:05.0/host2/target2:0:0/2:0:0";
 
-    /// Creates a directory like `/sys/dev`, with links of these kinds and numbers to [`DEVICE`] and these
-    /// suffixes.
+    /// Creates a directory like `/sys/dev`, with links of these kinds and numbers to [`DEVICE`] and
+    /// these suffixes.
     fn sysfs(links: &[(&str, &str, &str)]) -> (tempfile::TempDir, SgDisks) {
         let dir = tempfile::tempdir().unwrap();
         for kind in ["block", "char"] {

@@ -11,10 +11,12 @@ use pr_helper_protocol::server::Readiness;
 use rustix::process::{Resource, getrlimit};
 
 use super::connections::{ConnectionEntry, ConnectionPermits};
+use super::limiter::Limiter;
 use super::listener::Listener;
 use super::rejections::{MAX_KEPT, Rejections};
-use super::request_timeout::Timer;
+use super::request_timeout::{RequestTimer, Timer};
 use super::session::Session;
+use super::sync::Mutex;
 use super::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::command::peer::{Peer, ProcessKey};
 use crate::limits::Limits;
@@ -24,8 +26,8 @@ use crate::trace::argument::Address;
 use crate::trace::trace;
 
 /// Number of descriptors that the helper needs beside those of its clients: standard streams,
-/// listener, epoll set, timers, trace file, inherited ones and connections that are being rejected (32
-/// in all), and the rejected connections that are kept open for a while.
+/// listener, epoll set, timers, trace file, inherited ones and connections that are being rejected
+/// (32 in all), and the rejected connections that are kept open for a while.
 const RESERVED_FDS: u64 = 32 + MAX_KEPT as u64;
 
 /// Delay before paused accepting is tried again.
@@ -36,7 +38,7 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);
 pub(super) enum Accepted {
     /// A connection, and the readiness to wait for.
     Connection(Arc<ConnectionEntry>, Readiness),
-    /// A connection whose client disconnected before the greeting.
+    /// A connection that the client closed before the greeting.
     Disconnected(Arc<ConnectionEntry>),
     /// A connection of a process that has too many of them.
     Rejected,
@@ -48,10 +50,10 @@ pub(super) enum Accepted {
 
 /// The listener, with the limits on connections.
 ///
-/// A connection needs a descriptor, and each of its commands needs others: at least that of its device.
-/// Connections are accepted as long as there are enough descriptors for all of them, so that a
-/// command never lacks its own. The other clients wait in the listener's backlog, which costs
-/// nothing, until one disconnects.
+/// A connection needs a descriptor, and each of its commands needs others: at least that of its
+/// device. Connections are accepted as long as there are enough descriptors for all of them, so
+/// that a command never lacks its own. The other clients wait in the listener's backlog, which
+/// costs nothing, until one disconnects.
 #[derive(Debug)]
 pub(super) struct Acceptor {
     listener: Listener,
@@ -91,7 +93,9 @@ impl Acceptor {
             listener,
             timer: Timer::new()?,
             max_clients,
-            permits: ConnectionPermits::new(limits.max_clients_per_process(max_clients)),
+            permits: Arc::new(ConnectionPermits::new(
+                limits.max_clients_per_process(max_clients),
+            )),
             rejections: Rejections::new(closer),
             accepted: AtomicU64::new(0),
             paused: AtomicBool::new(false),
@@ -139,7 +143,8 @@ impl Acceptor {
 
     /// Greets the client of an accepted connection, or rejects the connection.
     fn greet(&self, peer: Peer, socket: OwnedFd) -> Accepted {
-        let Some(permit) = self.permits.try_acquire(peer.process_key()) else {
+        let permits = Arc::clone(&self.permits);
+        let Some(permit) = Limiter::try_acquire(permits, peer.process_key()) else {
             if let Some(suppressed) = self.process_limit_warning.should_log(peer.process_key()) {
                 log::warn!(
                     "{peer}: connection rejected: its process has too many connections \
@@ -148,8 +153,8 @@ impl Acceptor {
             }
             trace!(pr_helper_client_refused(
                 peer.connection_id(),
-                peer.pid(),
-                peer.uid(),
+                peer.pid,
+                peer.uid,
                 "its process has too many connections",
             ));
             // If the broker is behind, this waits, and no connection is accepted meanwhile.
@@ -159,7 +164,14 @@ impl Acceptor {
         let socket = Arc::new(socket);
         let mut session = Session::new(Arc::clone(&socket), peer);
         let greeted = session.send_greeting();
-        let connection = Arc::new(ConnectionEntry::new(session, socket, permit));
+        let connection = Arc::new(ConnectionEntry {
+            session: Mutex::new(session),
+            socket,
+            request_timer: RequestTimer::idle(),
+            awaits_peer_read: AtomicBool::new(false),
+            has_deferred_fd: AtomicBool::new(false),
+            permit,
+        });
         match greeted {
             Ok(readiness) => Accepted::Connection(connection, readiness),
             Err(_) => Accepted::Disconnected(connection),

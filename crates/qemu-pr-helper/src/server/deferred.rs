@@ -1,14 +1,12 @@
 //! Work that can block, deferred to a worker that is allowed to.
 //!
-//! While no other thread can be started, the last worker defers closing what clients send. It serves
-//! only what needs no more than that: each connection has at most one deferred descriptor, and is not
-//! read any further before that is closed. A worker that handles several connections in turn defers
-//! closing them too, so that the others need not wait.
+//! While no other thread can be started, the last worker defers closing what clients send. It
+//! serves only what needs no more than that: each connection has at most one deferred descriptor,
+//! and is not read any further before that is closed. A worker that handles several connections in
+//! turn defers closing them too, so that the others need not wait.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-
-use pr_helper_protocol::server::Readiness;
 
 use super::connections::ConnectionEntry;
 use super::sync::atomic::{AtomicUsize, Ordering};
@@ -23,16 +21,8 @@ pub(super) enum DeferredClose {
     Connection(Box<ConnectionEntry>),
 }
 
-/// A connection that is not read until its deferred descriptor is closed.
-#[derive(Debug)]
-pub(super) struct StalledConnection {
-    pub(super) token: usize,
-    pub(super) connection: Arc<ConnectionEntry>,
-    pub(super) readiness: Readiness,
-}
-
-/// Number of deferred descriptors above which no connection is read. Each connection has at most one,
-/// unless its client broke the protocol: a message can carry 253.
+/// Number of deferred descriptors above which no connection is read. Each connection has at most
+/// one, unless its client broke the protocol: a message can carry 253.
 const MAX_FDS: usize = 256;
 
 /// The deferred work.
@@ -41,11 +31,12 @@ pub(super) struct DeferredWork {
     closes: Mutex<Vec<DeferredClose>>,
     /// Number of descriptors of ended connections among `closes`.
     fds: AtomicUsize,
-    stalled: Mutex<Vec<StalledConnection>>,
+    /// Connections that are not read until their deferred descriptor is closed, with their tokens.
+    stalled: Mutex<Vec<(usize, Arc<ConnectionEntry>)>>,
 }
 
 impl DeferredClose {
-    /// Returns the number of descriptors that an ended connection has not closed.
+    /// Returns the number of descriptors of an ended connection; 0 for a single descriptor.
     fn fd_count(&self) -> usize {
         match self {
             Self::Fd(..) => 0,
@@ -55,7 +46,6 @@ impl DeferredClose {
 }
 
 impl DeferredWork {
-    /// Creates an empty value.
     pub(super) const fn new() -> Self {
         Self {
             closes: Mutex::new(Vec::new()),
@@ -64,18 +54,15 @@ impl DeferredWork {
         }
     }
 
-    /// Returns the number of deferred closes and stalled connections.
     pub(super) fn len(&self) -> usize {
         let closes = lock(&self.closes).len();
         closes.saturating_add(lock(&self.stalled).len())
     }
 
-    /// Returns whether nothing is deferred.
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Returns whether a close is deferred.
     pub(super) fn has_closes(&self) -> bool {
         !lock(&self.closes).is_empty()
     }
@@ -85,7 +72,6 @@ impl DeferredWork {
         self.fds.load(Ordering::SeqCst) > MAX_FDS
     }
 
-    /// Defers a close.
     pub(super) fn push(&self, close: DeferredClose) {
         self.fds.fetch_add(close.fd_count(), Ordering::SeqCst);
         lock(&self.closes).push(close);
@@ -110,12 +96,12 @@ impl DeferredWork {
     }
 
     /// Records a connection that is not read for now.
-    pub(super) fn stall(&self, connection: StalledConnection) {
-        lock(&self.stalled).push(connection);
+    pub(super) fn stall(&self, token: usize, connection: Arc<ConnectionEntry>) {
+        lock(&self.stalled).push((token, connection));
     }
 
     /// Takes the stalled connections, which the caller rearms.
-    pub(super) fn take_stalled(&self) -> Vec<StalledConnection> {
+    pub(super) fn take_stalled(&self) -> Vec<(usize, Arc<ConnectionEntry>)> {
         std::mem::take(&mut *lock(&self.stalled))
     }
 }

@@ -1,4 +1,4 @@
-//! One turn of a connection: reads its requests, executes them, and sends the replies.
+//! The dispatcher: reads the requests of a connection, executes them, and sends the replies.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use scsi_pr::Status;
 
 use super::connections::ConnectionEntry;
 use super::deferred::{DeferredClose, DeferredWork};
-use super::device_limits::DeviceLimiter;
+use super::limiter::Limiter;
 use super::session::Closed;
 use super::sync::atomic::{AtomicBool, Ordering};
 use super::sync::lock;
@@ -22,9 +22,12 @@ use crate::logging::KeyedRateLimit;
 
 /// Maximum number of requests, after the first one, that a worker without a linger permit serves in
 /// one turn. A client that never pauses would keep the worker from other clients.
-pub(super) const MAX_REQUESTS_PER_TURN: u32 = 16;
+const MAX_REQUESTS_PER_TURN: u32 = 16;
 
-/// What a worker is allowed to do in a turn.
+/// Number of shards of the limit of commands at a device.
+const DEVICE_SHARDS: usize = 16;
+
+/// Mode of a worker's turn on a connection.
 #[derive(Debug)]
 pub(super) enum Turn<'a> {
     /// Another worker is idle, so this one can block, and with a permit linger.
@@ -37,7 +40,7 @@ pub(super) enum Turn<'a> {
 #[derive(Debug)]
 pub(super) struct Dispatcher<E> {
     pub(super) executor: E,
-    pub(super) device_limits: DeviceLimiter,
+    pub(super) device_limits: Limiter<LimitKey, DEVICE_SHARDS>,
     device_limit_warning: KeyedRateLimit<ProcessKey>,
     pub(super) max_requests_per_turn: u32,
     /// Set by a shutdown: no command starts after that.
@@ -45,17 +48,12 @@ pub(super) struct Dispatcher<E> {
 }
 
 impl<E: CommandExecutor> Dispatcher<E> {
-    /// Creates a dispatcher with these limits.
-    pub(super) fn new(
-        executor: E,
-        max_commands_per_device: usize,
-        max_requests_per_turn: u32,
-    ) -> Self {
+    pub(super) fn new(executor: E, max_commands_per_device: usize) -> Self {
         Self {
             executor,
-            device_limits: DeviceLimiter::new(max_commands_per_device),
+            device_limits: Limiter::new(max_commands_per_device),
             device_limit_warning: KeyedRateLimit::new(),
-            max_requests_per_turn,
+            max_requests_per_turn: MAX_REQUESTS_PER_TURN,
             stopped: AtomicBool::new(false),
         }
     }
@@ -64,8 +62,8 @@ impl<E: CommandExecutor> Dispatcher<E> {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    /// Serves the requests of a connection until it has to wait, or the worker has to turn to others.
-    /// Returns what to wait for.
+    /// Serves the requests of a connection until it has to wait, or the worker has to turn to
+    /// others. Returns what to wait for.
     pub(super) fn process_requests(
         &self,
         connection: &Arc<ConnectionEntry>,
@@ -112,8 +110,8 @@ impl<E: CommandExecutor> Dispatcher<E> {
             match turn {
                 // A client that has sent a request usually sends another one soon.
                 Turn::MayBlock(Some(_)) => mode = ReceiveMode::Wait,
-                // Other connections have their turn. If this worker must not block, the next request
-                // may find an idle one.
+                // Other connections have their turn. If this worker must not block, the next
+                // request may find an idle one.
                 _ if requests_left == 0 => return Ok(session.readiness()),
                 _ => requests_left = requests_left.saturating_sub(1),
             }
@@ -142,7 +140,7 @@ impl<E: CommandExecutor> Dispatcher<E> {
         let device = self.executor.inspect(&request);
         let _permit = match device.limit_key {
             None => None,
-            Some(key) => match self.device_limits.try_acquire(key) {
+            Some(key) => match Limiter::try_acquire(&self.device_limits, key) {
                 None => return Ok(self.reject_device_busy(peer, &request, key)),
                 permit => permit,
             },

@@ -23,7 +23,6 @@ const HEARTBEAT: u64 = u64::MAX - 3;
 /// Delay after an error of epoll_wait(2) other than EINTR.
 const WAIT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// The epoll set.
 #[derive(Debug)]
 pub(super) struct EpollSet(OwnedFd);
 
@@ -79,12 +78,10 @@ impl EpollSet {
         }
     }
 
-    /// Adds a connection, for one event.
     pub(super) fn add(&self, token: usize, socket: &OwnedFd, wanted: Readiness) -> io::Result<()> {
         Ok(epoll::add(&self.0, socket, data(token), flags(wanted))?)
     }
 
-    /// Rearms a connection, for one event.
     pub(super) fn rearm(
         &self,
         token: usize,
@@ -94,14 +91,14 @@ impl EpollSet {
         Ok(epoll::modify(&self.0, socket, data(token), flags(wanted))?)
     }
 
-    /// Rearms the listener, for one event.
     pub(super) fn rearm_listener(&self, acceptor: &Acceptor) -> io::Result<()> {
         let listener = epoll::EventData::new_u64(LISTENER);
         let flags = flags(Readiness::Readable);
         Ok(epoll::modify(&self.0, acceptor, listener, flags)?)
     }
 
-    /// Stops the client at the other end of a socket from sending. What it has sent can still be read.
+    /// Stops the client at the other end of a socket from sending. What it has sent can still be
+    /// read.
     pub(super) fn shutdown_read(&self, socket: &OwnedFd) -> io::Result<()> {
         Ok(shutdown(socket, Shutdown::Read)?)
     }

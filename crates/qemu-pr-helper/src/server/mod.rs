@@ -2,10 +2,10 @@
 //!
 //! All idle workers wait on one epoll set, in which every connection is registered one-shot. The
 //! worker that an event wakes reads the request, executes it, which is a blocking call, sends the
-//! reply and rearms the connection: a request is never passed from thread to thread. Before a worker
-//! touches anything that belongs to a client, it makes sure that another worker is idle
-//! (`thread_pool`). The number of threads is therefore the number of commands in flight plus one, and
-//! a command that hangs costs its own client and one thread.
+//! reply and rearms the connection: a request is never passed from thread to thread. Before a
+//! worker touches anything that belongs to a client, it makes sure that another worker is idle
+//! (`thread_pool`). The number of threads is therefore the number of commands in flight plus one,
+//! and a command that hangs costs its own client and one thread.
 //!
 //! If no other thread can be started, the last worker does nothing that can block: it replies BUSY,
 //! and defers what it would have to close (`deferred`). Closing a client's descriptor can take as
@@ -13,27 +13,27 @@
 //! A connection counts against the limits until all of it is closed (`connections`).
 //!
 //! A client that has sent a request usually sends another one soon. The worker therefore lingers in
-//! the read of the next request: one system call instead of three (rearm, wait, read). Only a limited
-//! number of workers linger; the others turn to other connections after some requests.
+//! the read of the next request: one system call instead of three (rearm, wait, read). Only a
+//! limited number of workers linger; the others turn to other connections after some requests.
 //!
 //! An idle connection is an entry in a table. A worker rearms it after it has unlocked the session,
 //! and no other worker can be woken for the connection before that.
 //!
 //! A shutdown stops clients from sending, and replies to what they have sent. If it closed their
-//! connections at once, a command that was sent a moment before would be lost, and QEMU would report
-//! a failure to the guest, because it cannot know whether the command was executed. A command that
-//! could not be sent is safe: QEMU connects to the next helper and sends it there.
+//! connections at once, a command that was sent a moment before would be lost, and QEMU would
+//! report a failure to the guest, because it cannot know whether the command was executed. A
+//! command that could not be sent is safe: QEMU connects to the next helper and sends it there.
 
 mod acceptor;
 mod connections;
 mod deferred;
-mod device_limits;
 mod dispatch;
 #[cfg(not(all(test, shuttle)))]
 mod epoll;
 #[cfg(all(test, shuttle))]
 #[path = "shuttle_tests/epoll.rs"]
 mod epoll;
+mod limiter;
 pub mod listener;
 mod rejections;
 mod request_timeout;
@@ -60,14 +60,14 @@ use crate::limits::Limits;
 use crate::process::closer::Closer;
 use acceptor::{Accepted, Acceptor};
 use connections::{ConnectionEntry, ConnectionTable};
-use deferred::{DeferredClose, DeferredWork, StalledConnection};
-use dispatch::{Dispatcher, MAX_REQUESTS_PER_TURN, Turn};
+use deferred::{DeferredClose, DeferredWork};
+use dispatch::{Dispatcher, Turn};
 use epoll::EpollSet;
 use listener::Listener;
 use request_timeout::{TimeoutScanner, Timer};
 use sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use sync::{Mutex, lock, thread};
-use thread_pool::{MAX_LINGERING, ThreadPool};
+use sync::{Mutex, lock, sleep};
+use thread_pool::ThreadPool;
 
 /// Maximum number of connections that one worker accepts before it looks at other events.
 const ACCEPT_BATCH: usize = 16;
@@ -137,7 +137,7 @@ pub struct Server<E> {
     heartbeat_acked: AtomicBool,
     /// Connections that a worker is serving, with a command in flight or about to have one.
     serving: AtomicUsize,
-    /// Set when the shutdown begins: no connection is accepted, and no client can send any more.
+    /// Set by a shutdown: no connection is accepted, and no client can send any more.
     draining: AtomicBool,
 }
 
@@ -165,14 +165,10 @@ impl<E: CommandExecutor> Server<E> {
                 epoll: EpollSet::new(&acceptor, &timeouts, &heartbeat)?,
                 acceptor,
                 connections: Mutex::new(ConnectionTable::new()),
-                dispatcher: Dispatcher::new(
-                    executor,
-                    limits.max_commands_per_device(),
-                    MAX_REQUESTS_PER_TURN,
-                ),
+                dispatcher: Dispatcher::new(executor, limits.max_commands_per_device()),
                 deferred: DeferredWork::new(),
                 timeouts,
-                threads: ThreadPool::new(MAX_LINGERING),
+                threads: ThreadPool::new(),
                 heartbeat,
                 heartbeat_acked: AtomicBool::new(true),
                 serving: AtomicUsize::new(0),
@@ -214,13 +210,13 @@ impl<E: CommandExecutor> Server<E> {
     pub fn load(&self) -> Load<usize> {
         Load {
             clients: lock(&self.connections).len(),
-            commands: self.dispatcher.device_limits.in_flight(),
+            commands: self.dispatcher.device_limits.total(),
         }
     }
 
-    /// Stops accepting connections and stops clients from sending, then waits at most `timeout` until
-    /// the clients have the replies to what they have sent. No command starts after that. Returns the
-    /// number of commands that are still in flight.
+    /// Stops accepting connections and stops clients from sending, then waits at most `timeout`
+    /// until the clients have the replies to what they have sent. No command starts after that.
+    /// Returns the number of commands that are still in flight.
     pub fn shutdown(&self, timeout: Duration) -> usize {
         let deadline = Instant::now() + timeout;
         self.draining.store(true, Ordering::SeqCst);
@@ -229,7 +225,7 @@ impl<E: CommandExecutor> Server<E> {
         }
         // A client that has sent nothing is disconnected by that.
         while !self.is_drained() && Instant::now() < deadline {
-            thread::sleep(SHUTDOWN_POLL_INTERVAL);
+            sleep(SHUTDOWN_POLL_INTERVAL);
         }
         // No command starts after this.
         self.dispatcher.stopped.store(true, Ordering::SeqCst);
@@ -238,7 +234,7 @@ impl<E: CommandExecutor> Server<E> {
             if serving == 0 || Instant::now() >= deadline {
                 return serving;
             }
-            thread::sleep(SHUTDOWN_POLL_INTERVAL);
+            sleep(SHUTDOWN_POLL_INTERVAL);
         }
     }
 
@@ -322,8 +318,8 @@ impl<E: CommandExecutor> Server<E> {
         !self.deferred.is_empty() || !self.acceptor.rejections.is_empty()
     }
 
-    /// Returns whether another worker is idle, or could be started, so that the calling one can
-    /// block.
+    /// Returns whether another worker is idle, so that the calling one can block. Starts one if
+    /// necessary.
     fn has_idle_worker(self: &Arc<Self>) -> bool {
         self.threads.has_idle(|| self.worker())
     }
@@ -346,8 +342,8 @@ impl<E: CommandExecutor> Server<E> {
     /// Accepts up to [`ACCEPT_BATCH`] connections; the next event is for the rest. Returns all that
     /// have a permit; the caller releases them.
     ///
-    /// No other worker is woken for the listener until it is rearmed. By then all accepted connections
-    /// have their permits, so the total is right.
+    /// No other worker is woken for the listener until it is rearmed. By then all accepted
+    /// connections have their permits, so the total is right.
     fn accept_batch(&self) -> Vec<Arc<ConnectionEntry>> {
         let mut accepted = Vec::new();
         for _ in 0..ACCEPT_BATCH {
@@ -380,8 +376,9 @@ impl<E: CommandExecutor> Server<E> {
         if self.draining.load(Ordering::SeqCst) {
             self.shutdown_read(connection);
         }
-        let added = self.epoll.add(token, &connection.socket, readiness);
-        self.remove_unless_registered(token, connection, added);
+        if let Err(error) = self.epoll.add(token, &connection.socket, readiness) {
+            self.remove_unregistered(token, connection, &error);
+        }
     }
 
     /// Accepts connections again, if accepting is paused.
@@ -404,12 +401,7 @@ impl<E: CommandExecutor> Server<E> {
             return;
         };
         if !may_block && self.is_stalled(&connection) {
-            let readiness = lock(&connection.session).readiness();
-            return self.deferred.stall(StalledConnection {
-                token,
-                connection,
-                readiness,
-            });
+            return self.deferred.stall(token, connection);
         }
         self.serving.fetch_add(1, Ordering::SeqCst);
         connection.awaits_peer_read.store(false, Ordering::SeqCst);
@@ -417,30 +409,28 @@ impl<E: CommandExecutor> Server<E> {
             true => Turn::MayBlock(self.threads.try_linger()),
             false => Turn::NonBlocking(&self.deferred),
         };
-        let next = self.dispatcher.process_requests(&connection, reply, turn);
-        match next {
-            Ok(Readiness::PartialRequest | Readiness::Writable) => {
-                self.timeouts.start(&connection.request_timer);
-            }
-            Ok(Readiness::SendBuffer) => thread::sleep(ENOBUFS_RETRY_DELAY),
-            _ => {}
-        }
-        // Stored before another worker can be woken for the connection.
-        let awaits_peer_read = matches!(next, Ok(Readiness::Writable));
-        connection
-            .awaits_peer_read
-            .store(awaits_peer_read, Ordering::SeqCst);
-        match next {
-            // The session is unlocked by now, because the worker that is woken locks it.
-            Ok(readiness) => {
-                let rearmed = self.epoll.rearm(token, &connection.socket, readiness);
-                self.remove_unless_registered(token, &connection, rearmed);
-            }
+        match self.dispatcher.process_requests(&connection, reply, turn) {
+            Ok(readiness) => self.await_readiness(token, &connection, readiness),
             Err(_) => self.remove(token),
         }
         // Another worker may have ended the connection, and this be its last owner.
         self.release(connection, may_block);
         self.serving.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Rearms a connection, and starts what has to happen meanwhile. The session must be unlocked,
+    /// because the worker that is woken locks it.
+    fn await_readiness(&self, token: usize, connection: &ConnectionEntry, readiness: Readiness) {
+        match readiness {
+            Readiness::Readable => {}
+            Readiness::PartialRequest => self.timeouts.start(&connection.request_timer),
+            Readiness::Writable => {
+                self.timeouts.start(&connection.request_timer);
+                connection.awaits_peer_read.store(true, Ordering::SeqCst);
+            }
+            Readiness::SendBuffer => sleep(ENOBUFS_RETRY_DELAY),
+        }
+        self.rearm(token, connection, readiness);
     }
 
     /// Returns whether the connection is not read while no thread can be started, because what its
@@ -467,14 +457,9 @@ impl<E: CommandExecutor> Server<E> {
 
     /// Rearms stalled connections, and does the deferred closes. Another worker must be idle.
     fn run_deferred(self: &Arc<Self>) {
-        for StalledConnection {
-            token,
-            connection,
-            readiness,
-        } in self.deferred.take_stalled()
-        {
-            let rearmed = self.epoll.rearm(token, &connection.socket, readiness);
-            self.remove_unless_registered(token, &connection, rearmed);
+        for (token, connection) in self.deferred.take_stalled() {
+            let readiness = lock(&connection.session).readiness();
+            self.rearm(token, &connection, readiness);
             // Closing this one must not keep the others from being rearmed.
             self.release(connection, false);
         }
@@ -484,18 +469,18 @@ impl<E: CommandExecutor> Server<E> {
         }
     }
 
-    /// Removes a connection from the table if epoll has refused it.
-    fn remove_unless_registered(
-        &self,
-        token: usize,
-        connection: &ConnectionEntry,
-        registered: io::Result<()>,
-    ) {
-        if let Err(error) = registered {
-            let peer = *lock(&connection.session).peer();
-            log::error!("{peer}: connection closed: cannot wait for its events: {error}");
-            self.remove(token);
+    /// Waits for events of a connection again.
+    fn rearm(&self, token: usize, connection: &ConnectionEntry, readiness: Readiness) {
+        if let Err(error) = self.epoll.rearm(token, &connection.socket, readiness) {
+            self.remove_unregistered(token, connection, &error);
         }
+    }
+
+    /// Removes a connection that epoll has refused.
+    fn remove_unregistered(&self, token: usize, connection: &ConnectionEntry, error: &io::Error) {
+        let peer = *lock(&connection.session).peer();
+        log::error!("{peer}: connection closed: cannot wait for its events: {error}");
+        self.remove(token);
     }
 
     /// Removes a connection from the table. The caller owns the entry too, so this closes nothing.

@@ -9,15 +9,14 @@ use super::sync::{Mutex, lock};
 use crate::logging::RateLimit;
 use crate::process::closer::Closer;
 
-/// Maximum number of threads that can be blocked in closing rejected connections, if these cannot be
-/// passed to the broker.
+/// Maximum number of threads that can be blocked in closing rejected connections, if these cannot
+/// be passed to the broker.
 const MAX_BLOCKED: usize = 16;
 
-/// Maximum number of rejected connections that are kept open, if they cannot be passed to the broker
-/// and [`MAX_BLOCKED`] threads are blocked. Accepting is paused at this number.
+/// Maximum number of rejected connections that are kept open, if they cannot be passed to the
+/// broker and [`MAX_BLOCKED`] threads are blocked. Accepting is paused at this number.
 pub(super) const MAX_KEPT: usize = 32;
 
-/// Rejected connections.
 #[derive(Debug)]
 pub(super) struct Rejections {
     /// `None` only in tests.
@@ -28,7 +27,6 @@ pub(super) struct Rejections {
 }
 
 impl Rejections {
-    /// Creates a value that passes connections to `closer`.
     pub(super) const fn new(closer: Option<Closer>) -> Self {
         Self {
             closer,
@@ -53,18 +51,16 @@ impl Rejections {
         }
     }
 
-    /// Returns whether no connection is kept open.
     pub(super) fn is_empty(&self) -> bool {
         lock(&self.kept).is_empty()
     }
 
-    /// Returns whether no more connections can be kept open.
     pub(super) fn is_full(&self) -> bool {
         lock(&self.kept).len() >= MAX_KEPT
     }
 
-    /// Closes the connections that are kept open. This can block in [`MAX_BLOCKED`] threads, each of
-    /// which has taken one connection.
+    /// Closes the connections that are kept open. This can block in [`MAX_BLOCKED`] threads, each
+    /// of which has taken one connection.
     pub(super) fn close_kept(&self) {
         let one_more = |blocked: usize| (blocked < MAX_BLOCKED).then(|| blocked.saturating_add(1));
         let (set, fetch) = (Ordering::SeqCst, Ordering::SeqCst);

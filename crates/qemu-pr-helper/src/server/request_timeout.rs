@@ -1,5 +1,5 @@
-//! Timers, and the timeout of requests: a client that leaves a request, its answer to the greeting or
-//! the read of a reply unfinished for too long is disconnected.
+//! Timers, and the timeout of requests: a client that leaves a request, its answer to the greeting
+//! or the read of a reply unfinished for too long is disconnected.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,8 +14,8 @@ use rustix::time::{
 use super::sync::atomic::{AtomicU64, Ordering};
 use super::sync::{Mutex, lock};
 
-/// Maximum number of scans, each of which looks at every connection, during one request timeout.
-/// It bounds the cost of scanning, however many clients are slow.
+/// Maximum number of scans, each of which looks at every connection, during one request timeout. It
+/// bounds the cost of scanning, however many clients are slow.
 const SCANS_PER_TIMEOUT: u32 = 16;
 
 /// A one-shot timer. Its descriptor becomes readable when it expires; there is no need to read it.
@@ -23,7 +23,6 @@ const SCANS_PER_TIMEOUT: u32 = 16;
 pub(super) struct Timer(OwnedFd);
 
 impl Timer {
-    /// Creates a timer that is not set.
     pub(super) fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         Ok(Self(timerfd_create(TimerfdClockId::Monotonic, flags)?))
@@ -48,8 +47,8 @@ impl AsFd for Timer {
     }
 }
 
-/// Start of what a client has left unfinished, in milliseconds; [`Self::IDLE`] or [`Self::EXPIRED`].
-/// It is atomic, so that a scan can read it without the session's lock.
+/// Start of what a client has left unfinished, in milliseconds; [`Self::IDLE`] or
+/// [`Self::EXPIRED`]. It is atomic, so that a scan can read it without the session's lock.
 #[derive(Debug)]
 pub(super) struct RequestTimer(AtomicU64);
 
@@ -57,7 +56,6 @@ impl RequestTimer {
     const IDLE: u64 = 0;
     const EXPIRED: u64 = u64::MAX;
 
-    /// Creates a timer that is not running.
     pub(super) fn idle() -> Self {
         Self(AtomicU64::new(Self::IDLE))
     }
@@ -82,12 +80,12 @@ impl RequestTimer {
         (start != Self::IDLE && start != Self::EXPIRED).then_some(start)
     }
 
-    /// Marks the timer that was started at `start` as expired. Returns false if it has stopped since.
+    /// Marks the timer that was started at `start` as expired. Returns false if it has stopped
+    /// since.
     fn expire(&self, start: u64) -> bool {
         self.change(start, Self::EXPIRED)
     }
 
-    /// Returns whether the timer has expired.
     pub(super) fn is_expired(&self) -> bool {
         self.0.load(Ordering::SeqCst) == Self::EXPIRED
     }
@@ -112,7 +110,6 @@ pub(super) struct TimeoutScanner {
 }
 
 impl TimeoutScanner {
-    /// Creates a scanner for requests that time out after `timeout`.
     pub(super) fn new(timeout: Duration) -> io::Result<Self> {
         Ok(Self {
             timer: Timer::new()?,
@@ -122,8 +119,8 @@ impl TimeoutScanner {
         })
     }
 
-    /// Starts the timer of a client that waits with a partial request. Later bytes of the request do
-    /// not extend its deadline.
+    /// Starts the timer of a client that waits with a partial request. Later bytes of the request
+    /// do not extend its deadline.
     pub(super) fn start(&self, timer: &RequestTimer) {
         let now = self.now();
         timer.start(now);

@@ -15,15 +15,14 @@ use crate::trace::trace;
 
 // Rate limits: a client can trigger these warnings again and again by reconnecting.
 static PROTOCOL_WARNING: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
-static REPLY_TIMEOUT_WARNING: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
-static REQUEST_TIMEOUT_WARNING: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
-static HANDSHAKE_TIMEOUT_WARNING: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
+static REPLY_WARNING: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
+static REQUEST_WARNING: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
+static GREETING_WARNING: KeyedRateLimit<ProcessKey> = KeyedRateLimit::new();
 
 /// End of a connection, which the session has logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Closed;
 
-/// Session of one connection.
 #[derive(Debug)]
 pub(super) struct Session {
     peer: Peer,
@@ -32,7 +31,6 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Creates a session with `peer` on `socket`.
     pub(super) const fn new(socket: Arc<OwnedFd>, peer: Peer) -> Self {
         Self {
             peer,
@@ -40,7 +38,6 @@ impl Session {
         }
     }
 
-    /// Returns the client.
     pub(super) const fn peer(&self) -> &Peer {
         &self.peer
     }
@@ -56,8 +53,8 @@ impl Session {
             );
             trace!(pr_helper_client_refused(
                 peer.connection_id(),
-                peer.pid(),
-                peer.uid(),
+                peer.pid,
+                peer.uid,
                 "disconnected before the greeting",
             ));
             return Err(Closed);
@@ -65,8 +62,8 @@ impl Session {
         log::info!("{peer}: connected");
         trace!(pr_helper_client_connected(
             peer.connection_id(),
-            peer.pid(),
-            peer.uid()
+            peer.pid,
+            peer.uid
         ));
         Ok(self.readiness())
     }
@@ -101,7 +98,6 @@ impl Session {
         sent.map_err(|disconnect| self.disconnect(&disconnect))
     }
 
-    /// Returns the readiness to wait for before [`Self::next_request`].
     pub(super) const fn readiness(&self) -> Readiness {
         self.connection.readiness()
     }
@@ -115,14 +111,11 @@ impl Session {
     pub(super) fn time_out(&self) -> Closed {
         let peer = self.peer;
         let (reason, warning) = if self.readiness() == Readiness::Writable {
-            ("timed out reading replies", &REPLY_TIMEOUT_WARNING)
+            ("timed out reading replies", &REPLY_WARNING)
         } else if self.connection.is_negotiated() {
-            ("timed out sending a request", &REQUEST_TIMEOUT_WARNING)
+            ("timed out sending a request", &REQUEST_WARNING)
         } else {
-            (
-                "timed out answering the greeting",
-                &HANDSHAKE_TIMEOUT_WARNING,
-            )
+            ("timed out answering the greeting", &GREETING_WARNING)
         };
         if let Some(suppressed) = warning.should_log(peer.process_key()) {
             log::warn!("{peer}: {reason}, connection closed{suppressed}");
@@ -153,8 +146,8 @@ impl Session {
     fn trace_disconnect(&self, reason: &str) -> Closed {
         trace!(pr_helper_client_disconnected(
             self.peer.connection_id(),
-            self.peer.pid(),
-            self.peer.uid(),
+            self.peer.pid,
+            self.peer.uid,
             reason,
         ));
         Closed

@@ -5,13 +5,14 @@ use std::sync::PoisonError;
 #[cfg(not(all(test, shuttle)))]
 pub(super) use std::{
     sync::{Mutex, MutexGuard, atomic},
-    thread,
+    thread::{Builder, sleep},
 };
 
 #[cfg(all(test, shuttle))]
-pub(super) use super::shuttle_tests::sync::{Mutex, MutexGuard, atomic, thread};
+pub(super) use super::shuttle_tests::sync::{Builder, Mutex, MutexGuard, atomic, sleep};
 
-/// Locks a mutex, also if it is poisoned: a panic aborts a release build, and fails a test by itself.
+/// Locks a mutex, also if it is poisoned: a panic aborts a release build, and fails a test by
+/// itself.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use super::sync::Builder;
 use super::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use super::sync::thread;
 use crate::logging::RateLimit;
 use crate::trace::trace;
 
@@ -21,19 +21,19 @@ const STACK_SIZE: usize = 256 * 1024;
 const MAX_THREADS: usize = 4096;
 
 /// Maximum number of workers that linger. Each costs its memory as long as its client is busy.
-pub(super) const MAX_LINGERING: usize = 64;
+const MAX_LINGERING: usize = 64;
 
 /// Counters of worker threads.
 ///
 /// A worker counts as idle from its start, or from [`ThreadPool::mark_idle`], until
-/// [`ThreadPool::mark_busy`]. A worker that has been woken and has not called that yet is counted too,
-/// which is safe, because it calls [`ThreadPool::ensure_idle`] itself before it blocks.
+/// [`ThreadPool::mark_busy`]. A worker that has been woken and has not called that yet is counted
+/// too, which is safe, because it calls [`ThreadPool::ensure_idle`] itself before it blocks.
 #[derive(Debug)]
 pub(super) struct ThreadPool {
     idle: AtomicUsize,
     total: AtomicUsize,
     lingering: AtomicUsize,
-    max_lingering: usize,
+    pub(super) max_lingering: usize,
     /// The last attempt to start a thread failed.
     spawn_failed: AtomicBool,
     spawn_warning: RateLimit,
@@ -50,20 +50,20 @@ impl Drop for LingerPermit<'_> {
 }
 
 impl ThreadPool {
-    /// Creates a pool without threads, of which `max_lingering` can linger.
-    pub(super) const fn new(max_lingering: usize) -> Self {
+    /// Creates a pool without threads.
+    pub(super) const fn new() -> Self {
         Self {
             idle: AtomicUsize::new(0),
             total: AtomicUsize::new(0),
             lingering: AtomicUsize::new(0),
-            max_lingering,
+            max_lingering: MAX_LINGERING,
             spawn_failed: AtomicBool::new(false),
             spawn_warning: RateLimit::new(),
         }
     }
 
-    /// Acquires a permit to linger; `None` if too many workers linger, or threads are short. Another
-    /// worker must be idle.
+    /// Acquires a permit to linger; `None` if too many workers linger, or threads are short.
+    /// Another worker must be idle.
     pub(super) fn try_linger(&self) -> Option<LingerPermit<'_>> {
         if self.spawn_failed.load(Ordering::SeqCst) {
             return None;
@@ -92,7 +92,7 @@ impl ThreadPool {
         // Counted before it runs, so that other workers do not start one each.
         self.idle.fetch_add(1, Ordering::SeqCst);
         let before = self.total.fetch_add(1, Ordering::SeqCst);
-        let started = thread::Builder::new()
+        let started = Builder::new()
             .name("pr-helper".into())
             .stack_size(STACK_SIZE)
             .spawn(worker());
@@ -127,18 +127,16 @@ impl ThreadPool {
         result.is_ok()
     }
 
-    /// Marks the calling worker as busy.
     pub(super) fn mark_busy(&self) {
         self.idle.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Marks the calling worker as idle again.
     pub(super) fn mark_idle(&self) {
         self.idle.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Returns how long the calling worker waits before [`Self::retire_if_surplus`]; `None` if it is
-    /// the only idle one.
+    /// Returns how long the calling worker waits before [`Self::retire_if_surplus`]; `None` if it
+    /// is the only idle one.
     pub(super) fn idle_timeout(&self) -> Option<Duration> {
         (self.idle.load(Ordering::SeqCst) > 1).then_some(IDLE_TIMEOUT)
     }
@@ -172,7 +170,7 @@ mod tests {
 
     #[test]
     fn thread_starts_only_if_none_is_idle() {
-        let pool = ThreadPool::new(1);
+        let pool = ThreadPool::new();
         pool.ensure_idle(|| || {}).unwrap();
         pool.ensure_idle(|| -> fn() { panic!("a thread is idle already") })
             .unwrap();
@@ -188,7 +186,8 @@ mod tests {
 
     #[test]
     fn linger_permits_are_limited() {
-        let pool = ThreadPool::new(2);
+        let mut pool = ThreadPool::new();
+        pool.max_lingering = 2;
         let first = pool.try_linger();
         let second = pool.try_linger();
         assert!(first.is_some() && second.is_some());
@@ -199,7 +198,7 @@ mod tests {
 
     #[test]
     fn last_idle_thread_stays() {
-        let pool = ThreadPool::new(1);
+        let pool = ThreadPool::new();
         pool.mark_idle();
         assert_eq!(pool.idle_timeout(), None);
         pool.mark_idle();

@@ -17,13 +17,12 @@ use shuttle::rand::{Rng as _, thread_rng};
 use shuttle::thread::{JoinHandle, spawn};
 
 use super::device::TestDevice;
-use super::sync::thread::{SpawnFailure, fail_spawn};
+use super::sync::{SpawnFailure, fail_spawn};
 use crate::limits::Limits;
 use crate::server::Server;
 use crate::server::epoll::EpollSet;
 use crate::server::listener::Listener;
 use crate::server::request_timeout::TimeoutScanner;
-use crate::server::thread_pool::ThreadPool;
 
 /// A running server, its device and its address.
 #[derive(Clone, Debug)]
@@ -43,7 +42,6 @@ pub(super) struct TestClient {
     is_closed: bool,
 }
 
-/// Notifies the epoll set when it is dropped.
 #[derive(Debug)]
 struct Notifier(Arc<Server<TestDevice>>);
 
@@ -88,7 +86,7 @@ impl Harness {
         let device = TestDevice::new(max_clients);
         let mut server = Server::new(listener, device.clone(), None, &Limits::default()).unwrap();
         // One worker lingers, the others serve few requests in a turn: schedules have to end.
-        server.threads = ThreadPool::new(1);
+        server.threads.max_lingering = 1;
         server.dispatcher.max_requests_per_turn = 1;
         change(&mut server);
         let server = Arc::new(server);
@@ -144,7 +142,6 @@ impl TestClient {
         self.receive(FEATURES_SIZE).is_some()
     }
 
-    /// Answers the greeting.
     pub(super) fn send_features(&mut self) {
         self.send_bytes(&[0; FEATURES_SIZE]);
     }
@@ -157,14 +154,12 @@ impl TestClient {
         rest.into()
     }
 
-    /// Sends the rest of a command.
     pub(super) fn send_rest(&mut self, rest: &[u8]) {
         if !rest.is_empty() {
             self.send_bytes(rest);
         }
     }
 
-    /// Sends a command, in one part or in two.
     pub(super) fn send(&mut self, action: u8, length: u16) {
         let rest = self.send_part(action, length);
         self.send_rest(&rest);
@@ -201,13 +196,13 @@ impl TestClient {
         self.receive_status(length)
     }
 
-    /// As [`Self::request`], but sends the command in one part.
+    /// Sends a command in one part and waits for the reply.
     pub(super) fn request_unsplit(&mut self, action: u8, length: u16) -> Status {
         self.send_with_fd(&cdb(action, length));
         self.receive_status(length)
     }
 
-    /// As [`Self::request`]. The status can also be BUSY.
+    /// Sends a command and waits for the reply, which can be BUSY.
     pub(super) fn request_good_or_busy(&mut self, action: u8, length: u16) -> Status {
         let status = self.request(action, length);
         assert!([Status::GOOD, Status::BUSY].contains(&status));

@@ -27,7 +27,7 @@ pub(super) struct TestDevice {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Connections whose command is executed.
+    /// Connections that have a command in flight.
     executing: BTreeSet<u64>,
     hanging: usize,
     is_released: bool,
@@ -35,7 +35,6 @@ struct State {
 }
 
 impl TestDevice {
-    /// Creates the device of a server that serves `max_clients`.
     pub(super) fn new(max_clients: u64) -> Self {
         Self {
             state: Arc::new((Mutex::default(), Condvar::new())),

@@ -24,7 +24,7 @@ use shuttle::sync::{Condvar, Mutex, MutexGuard};
 use super::Event;
 use super::acceptor::Acceptor;
 use super::request_timeout::{TimeoutScanner, Timer};
-use super::sync::thread;
+use super::shuttle_tests::sync::end_thread;
 
 const ZERO: Timespec = Timespec {
     tv_sec: 0,
@@ -34,7 +34,6 @@ const ZERO: Timespec = Timespec {
 /// Timeout up to which a wait times out at any moment.
 const SHORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The replacement of the epoll set.
 #[derive(Debug)]
 pub(super) struct EpollSet {
     state: Mutex<State>,
@@ -95,7 +94,7 @@ impl EpollSet {
         loop {
             if state.is_stopped {
                 drop(state);
-                thread::end();
+                end_thread();
             }
             let ready = state.ready();
             if !ready.is_empty() {
@@ -130,8 +129,8 @@ impl EpollSet {
         socket: &Arc<OwnedFd>,
         wanted: Readiness,
     ) -> io::Result<()> {
-        // A blocking read would block the only thread of the system. With a small buffer some replies
-        // do not fit, and the server waits for the client.
+        // A blocking read would block the only thread of the system. With a small buffer some
+        // replies do not fit, and the server waits for the client.
         fcntl_setfl(socket, OFlags::NONBLOCK)?;
         set_socket_send_buffer_size(socket, 0)?;
         self.lock().connections.push(Connection {
@@ -175,7 +174,6 @@ impl EpollSet {
     }
 }
 
-/// Functions of the tests.
 impl EpollSet {
     /// Wakes all threads that wait.
     pub(super) fn notify(&self) {

@@ -2,8 +2,8 @@
 //!
 //! The server and its connections are the real ones. Locks and threads are replaced by those of
 //! [shuttle](https://docs.rs/shuttle) (`sync.rs`), which runs one thread at a time in an order that
-//! its scheduler chooses, and the epoll set by `epoll.rs`. A schedule fails if all threads wait, or if
-//! it does not end. Time is not modelled: a timeout can expire at any moment.
+//! its scheduler chooses, and the epoll set by `epoll.rs`. A schedule fails if all threads wait, or
+//! if it does not end. Time is not modelled: a timeout can expire at any moment.
 
 #![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 #![expect(clippy::indexing_slicing, reason = "a failure fails the test")]
@@ -27,7 +27,7 @@ use super::sync::atomic::Ordering;
 use super::sync::lock;
 use client::Harness;
 use device::{HANGING, READ_KEYS};
-use sync::thread::{SpawnFailure, fail_spawn, thread_count};
+use sync::{SpawnFailure, fail_spawn, thread_count};
 
 /// Number of schedules that each scheduler tries for each scenario, unless `PR_MODEL_SCHEDULES` is
 /// set.

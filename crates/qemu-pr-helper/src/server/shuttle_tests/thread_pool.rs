@@ -6,11 +6,12 @@ use std::thread::panicking;
 
 use shuttle::scheduler::DfsScheduler;
 
-use super::sync::thread::{SpawnFailure, fail_spawn};
+use super::sync::{SpawnFailure, fail_spawn};
 use super::{explore, run};
 use crate::server::thread_pool::ThreadPool;
 
-/// A pool whose workers handle events. The scheduler does not switch threads at its own counters.
+/// A pool with workers that handle events. The scheduler does not switch threads at its own
+/// counters.
 #[derive(Debug)]
 struct PoolHarness {
     pool: ThreadPool,
@@ -68,7 +69,7 @@ impl Drop for PoolHarness {
 fn start<const EVENTS: usize>() {
     fail_spawn(SpawnFailure::Never);
     let harness = Arc::new(PoolHarness {
-        pool: ThreadPool::new(1),
+        pool: ThreadPool::new(),
         events: AtomicUsize::new(EVENTS),
         threads: AtomicUsize::new(0),
         busy: AtomicUsize::new(0),
