@@ -1,9 +1,9 @@
-//! A helper that was killed while a thread of it is stuck in the kernel, and its successor.
+//! A helper that was killed while one of its threads is stuck in the kernel, and the next helper.
 //!
-//! The thread waits for a FUSE server, which has read the request and does not answer. The kernel does
-//! not end such a wait for SIGKILL either. So this needs root and `/dev/fuse`.
+//! The thread waits for a FUSE server, which has read a request and does not answer. SIGKILL does
+//! not end such a wait. The tests need root and `/dev/fuse`.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 
 use std::env;
 use std::ffi::OsStr;
@@ -28,23 +28,24 @@ use rustix::mount::{UnmountFlags, unmount};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 use rustix::process::{Pid, Resource, Rlimit, Signal, geteuid, getrlimit, kill_process, setrlimit};
 
-/// Time for what has to happen; a machine under load is slow.
+/// Timeout for an event that must happen. It is long, because a machine under load is slow.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// READ KEYS, with room for 8 bytes.
+/// READ KEYS, with an allocation length of 8 bytes.
 const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
 
 const DISK: INodeNo = INodeNo(2);
 
-/// A request that is not answered while the test runs.
+/// A FUSE request without an answer.
 enum Held {
     Ioctl(ReplyIoctl),
     Attributes(ReplyAttr),
 }
 
-/// Requests that were read from the kernel, and whether more are held.
+/// Requests that the server has read from the kernel and not answered.
 #[derive(Clone, Default)]
 struct Hang {
+    /// Set while further requests are held.
     is_on: Arc<AtomicBool>,
     held: Arc<Mutex<Vec<Held>>>,
 }
@@ -58,7 +59,7 @@ impl Hang {
         !self.held.lock().unwrap().is_empty()
     }
 
-    /// Fails all requests that are held, and those to come.
+    /// Fails all requests that are held, and later ones.
     fn release(&self) {
         self.is_on.store(false, Ordering::SeqCst);
         for request in self.held.lock().unwrap().drain(..) {
@@ -131,15 +132,15 @@ fn attributes(inode: INodeNo) -> FileAttr {
     }
 }
 
-/// Prints why something is not tested, and fails where nothing may be skipped.
+/// Prints the reason why a test is skipped. Fails if no test may be skipped.
 fn skipped(reason: &str) {
     let is_strict = env::var_os("PR_COMPAT_STRICT").is_some();
     assert!(!is_strict, "skipped: {reason}");
-    // Not with eprintln, which the test harness keeps to itself.
+    // Not eprintln, because the test harness captures its output.
     let _ = writeln!(io::stderr(), "killed: skipped: {reason}");
 }
 
-/// The mounted file system, whose requests are released with the value: no process stays behind.
+/// The mounted file system. On drop all requests fail, so that no process is left.
 struct Mount<'a> {
     dir: &'a Path,
     hang: Hang,
@@ -147,7 +148,7 @@ struct Mount<'a> {
 }
 
 impl<'a> Mount<'a> {
-    /// Mounts the file system; `None` with a reason on standard error if that is not possible here.
+    /// Mounts the file system; `None` with a printed reason if that is not possible.
     fn new(dir: &'a Path) -> Option<Self> {
         if !geteuid().is_root() {
             skipped("not root: a FUSE file system cannot be mounted and unmounted");
@@ -175,11 +176,11 @@ impl Drop for Mount<'_> {
     }
 }
 
-/// A helper as a child process, which is killed with the value.
+/// A helper as a child process. It is killed on drop.
 struct Helper(Child);
 
 impl Helper {
-    /// Starts a helper with the socket and the PID file of `dir`, and waits until it serves.
+    /// Starts a helper with its socket and its PID file in `dir`, and waits until it serves.
     fn start(dir: &Path) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"))
             .arg("-k")
@@ -212,10 +213,10 @@ impl Drop for Helper {
     }
 }
 
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool) {
+fn wait_for(event: &str, mut has_happened: impl FnMut() -> bool) {
     let end = Instant::now() + TIMEOUT;
-    while !is_so() {
-        assert!(Instant::now() < end, "waited in vain for {what}");
+    while !has_happened() {
+        assert!(Instant::now() < end, "timed out waiting for {event}");
         sleep(Duration::from_millis(10));
     }
 }
@@ -237,12 +238,12 @@ fn fill_backlog(socket: &Path) -> Vec<OwnedFd> {
 
 #[test]
 fn killed_helper_with_a_stuck_thread_is_replaced() {
-    replaces_killed_helper(false);
+    replace_killed_helper(false);
 }
 
 #[test]
 fn killed_helper_with_a_full_backlog_is_replaced() {
-    // The backlog is 4096 connections, of which this process has one end each.
+    // The backlog has 4096 connections, and this process has one end of each.
     let limit = Rlimit {
         current: Some(10_000),
         ..getrlimit(Resource::Nofile)
@@ -250,10 +251,10 @@ fn killed_helper_with_a_full_backlog_is_replaced() {
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         return skipped(&format!("cannot open 10,000 files: {error}"));
     }
-    replaces_killed_helper(true);
+    replace_killed_helper(true);
 }
 
-fn replaces_killed_helper(fills_backlog: bool) {
+fn replace_killed_helper(fills_backlog: bool) {
     let dir = tempfile::tempdir().unwrap();
     let (socket, disks) = (dir.path().join("socket"), dir.path().join("disks"));
     fs::create_dir(&disks).unwrap();
@@ -261,7 +262,7 @@ fn replaces_killed_helper(fills_backlog: bool) {
     let Some(mount) = Mount::new(&disks) else {
         return;
     };
-    // Declared before the mount, which has to go first when the test fails: see `Mount`.
+    // Declared before the mount, so that it is dropped after it if the test fails: see `Mount`.
     first = Helper::start(dir.path());
     let disk = File::options().read(true).open(disks.join("disk")).unwrap();
     let mut client = UnixStream::connect(&socket).unwrap();
@@ -276,7 +277,7 @@ fn replaces_killed_helper(fills_backlog: bool) {
     wait_for("the main thread to end", || {
         fs::read_to_string(&status).unwrap().contains("State:\tZ")
     });
-    // The process is still there, and so is its socket.
+    // The process still exists, and its socket is open.
     assert_eq!(first.0.try_wait().unwrap(), None);
     let queued = match fills_backlog {
         true => fill_backlog(&socket),
@@ -302,20 +303,20 @@ fn replaces_killed_helper(fills_backlog: bool) {
     second.signal(Signal::TERM);
     assert!(second.0.wait().unwrap().success());
     assert!(!socket.exists() && !dir.path().join("pid").exists());
-    // The server ends when no process has a file open.
+    // The FUSE server ends when no process has a file open.
     drop((client, disk));
     drop(mount);
     first.0.wait().unwrap();
 }
 
-/// A helper that is stopped is alive, whatever its clients get.
+/// A stopped helper still exists, although it serves no client.
 #[test]
 fn stopped_helper_is_not_replaced() {
     let dir = tempfile::tempdir().unwrap();
     let first = Helper::start(dir.path());
     first.signal(Signal::STOP);
     for option in ["-k", "-f"] {
-        // Each alone: the other file is a new one.
+        // Each option is tested alone: the other file is a new one.
         let other = |name: &str, given: &str| match given == option {
             true => dir.path().join(name),
             false => dir.path().join("other").join(name),

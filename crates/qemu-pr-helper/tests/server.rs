@@ -1,6 +1,6 @@
 //! The server with devices that hang: a hung command delays only its own client.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -23,7 +23,8 @@ use qemu_pr_helper::server::listener::Listener;
 use rustix::net::sockopt::set_socket_linger;
 use scsi_pr::Status;
 
-/// READ KEYS, which the test's device completes at once, and REPORT CAPABILITIES, at which it hangs.
+/// READ KEYS, which the test's device completes at once, and REPORT CAPABILITIES, at which it
+/// hangs.
 const READ_KEYS: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0];
 const HANGING: [u8; 16] = [0x5e, 2, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0];
 
@@ -115,7 +116,7 @@ impl Fixture {
         Client::negotiate(socket).unwrap()
     }
 
-    /// Starts `count` clients whose commands hang, and waits until they do.
+    /// Starts `count` clients with commands that hang, and waits until they do.
     fn hang(&self, count: usize) -> Vec<JoinHandle<Option<Response>>> {
         let threads = (0..count).map(|_| {
             let mut client = self.client();
@@ -252,8 +253,8 @@ fn shutdown_times_out() {
 /// Time that the close of a lingering socket blocks: far longer than a test waits.
 const LINGER: Duration = Duration::from_secs(3600);
 
-/// Returns a TCP socket whose last close blocks, and its peer, which never reads. The close returns
-/// when the peer is dropped.
+/// Returns a TCP socket and its peer, which never reads. The last close of the socket blocks until
+/// the peer is dropped.
 fn lingering_socket() -> (OwnedFd, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();

@@ -1,5 +1,5 @@
-//! A helper that is stopped. If it goes on, as with debuggers and freezers, it loses no client by that; if it is to
-//! end, it begins nothing any more.
+//! A helper that is stopped by a signal. After it is continued, as by debuggers and freezers, it
+//! still has all its clients. After it is terminated, it starts no command.
 
 use std::fmt::Display;
 use std::fs::{self, File};
@@ -16,12 +16,13 @@ use pr_helper_protocol::{Client, fd_passing};
 use rustix::process::{Pid, Signal, kill_process};
 use scsi_pr::Status;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout for an event that must happen.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// READ KEYS, with room for eight bytes.
+/// READ KEYS, with an allocation length of 8 bytes.
 const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
 
-/// Ends with the test, whatever that comes to.
+/// A helper as a child process. It is killed on drop.
 struct Helper(Child);
 
 impl Drop for Helper {
@@ -31,14 +32,18 @@ impl Drop for Helper {
     }
 }
 
-fn start(socket: &Path, more: &[&str]) -> io::Result<Helper> {
+fn start(socket: &Path, arguments: &[&str]) -> io::Result<Helper> {
     let mut helper = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"));
-    helper.arg("-k").arg(socket).args(more).stdin(Stdio::null());
+    helper
+        .arg("-k")
+        .arg(socket)
+        .args(arguments)
+        .stdin(Stdio::null());
     Ok(Helper(helper.spawn()?))
 }
 
 fn connect<T, E: Display>(connect: impl Fn() -> Result<T, E>) -> T {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         match connect() {
             Ok(client) => return client,
@@ -49,15 +54,15 @@ fn connect<T, E: Display>(connect: impl Fn() -> Result<T, E>) -> T {
 }
 
 #[test]
-fn clients_outlast_a_stop() {
-    let folder = tempfile::tempdir().unwrap();
-    let socket = folder.path().join("socket");
+fn clients_stay_connected_after_sigstop() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
     let helper = start(&socket, &[]).unwrap();
     let mut client = connect(|| Client::connect(&socket));
     let process = Pid::from_child(&helper.0);
     let null = File::open("/dev/null").unwrap();
     for _ in 0..40 {
-        // A moment after an answer a thread still waits for the next request.
+        // For a short time after a reply, a thread still waits for the next request.
         let response = client.execute(pad_cdb(&READ_KEYS), null.as_fd(), &[]);
         assert_eq!(response.unwrap().status, Status::CHECK_CONDITION);
         sleep(Duration::from_millis(2));
@@ -67,11 +72,11 @@ fn clients_outlast_a_stop() {
     }
 }
 
-/// A request that a thread reads bit by bit while the helper is asked to end.
+/// The helper is terminated while a thread reads a request byte by byte.
 #[test]
-fn what_is_half_sent_at_the_end_is_not_begun() {
-    let folder = tempfile::tempdir().unwrap();
-    let (socket, trace) = (folder.path().join("socket"), folder.path().join("trace"));
+fn partial_request_at_shutdown_never_starts() {
+    let dir = tempfile::tempdir().unwrap();
+    let (socket, trace) = (dir.path().join("socket"), dir.path().join("trace"));
     let option = format!("pr_helper_*,file={}", trace.display());
     let mut helper = start(&socket, &["-T", &option]).unwrap();
     let mut client = connect(|| UnixStream::connect(&socket));
@@ -79,7 +84,7 @@ fn what_is_half_sent_at_the_end_is_not_begun() {
     client.write_all(&[0; 4]).unwrap();
     let null = File::options().read(true).write(true).open("/dev/null");
     let null = null.unwrap();
-    // After an answer a thread stays with the client.
+    // After a reply, a thread lingers with the client.
     fd_passing::send(client.as_fd(), &pad_cdb(&READ_KEYS), null.as_fd()).unwrap();
     client.read_exact(&mut [0; 104]).unwrap();
     let register = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
@@ -88,7 +93,7 @@ fn what_is_half_sent_at_the_end_is_not_begun() {
         if byte == 12 {
             kill_process(Pid::from_child(&helper.0), Signal::TERM).unwrap();
         }
-        // Nobody may be there any more.
+        // The helper may have exited.
         let _ = client.write_all(&[0]);
         sleep(Duration::from_millis(3));
     }

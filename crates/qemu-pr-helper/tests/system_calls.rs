@@ -1,6 +1,7 @@
-//! What a request asks of the kernel, counted by strace: what docs/performance.md says, and nothing else.
+//! The system calls of a request, counted by strace: those that docs/performance.md lists, and no
+//! others.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 
 use std::collections::BTreeMap;
 use std::env;
@@ -19,31 +20,35 @@ use scsi_pr::Status;
 
 const DOCUMENT: &str = include_str!("../../../docs/performance.md");
 
-const PATIENCE: Duration = Duration::from_secs(60);
-const REQUESTS: usize = 500;
-/// Strace makes everything slow, so that now and then a client is not back in time and is waited for
-/// with the others. Nothing else may be as often as in every tenth request.
-const SELDOM: usize = REQUESTS / 10;
+/// Timeout for the start of the helper.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// READ KEYS and REGISTER; neither gets far with `/dev/null`.
+const REQUESTS: usize = 500;
+
+/// Maximum number of calls that do not count as one in each request. strace slows down everything,
+/// so the next request is sometimes late, and the helper waits with epoll. Every other call must be
+/// rarer than once in ten requests.
+const MAX_RARE: usize = REQUESTS / 10;
+
+/// READ KEYS and REGISTER, which fail on `/dev/null`.
 const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
 const REGISTER: [u8; 10] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
 
-/// How often a request makes each system call.
+/// Number of calls of each system call in a request.
 type Calls = BTreeMap<String, usize>;
 
-/// Strace with the helper under it, which ends when the test does.
-struct Traced(Child);
+/// strace, which runs the helper. It is killed on drop.
+struct Strace(Child);
 
-impl Drop for Traced {
+impl Drop for Strace {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// What the table of the document says of requests in one of its columns.
-fn documented(column: usize) -> Calls {
+/// Returns the calls in a column of the document's table.
+fn documented_calls(column: usize) -> Calls {
     let rows = DOCUMENT
         .lines()
         .skip_while(|line| !line.starts_with("| system call |"));
@@ -56,13 +61,13 @@ fn documented(column: usize) -> Calls {
         )
     });
     let calls = calls.filter(|(_, number)| *number > 0).collect::<Calls>();
-    assert!(calls.len() > 3, "the table is not where it was");
+    assert!(calls.len() > 3, "the table is not found");
     calls
 }
 
-/// What the kernel is asked for while one client makes its requests.
-fn counted(folder: &Path, cdb: &[u8], parameters: &[u8]) -> Option<Calls> {
-    let (socket, log) = (folder.join("socket"), folder.join("log"));
+/// Counts the calls while a client sends [`REQUESTS`] requests; `None` if there is no strace.
+fn count_calls(dir: &Path, cdb: &[u8], parameters: &[u8]) -> Option<Calls> {
+    let (socket, log) = (dir.join("socket"), dir.join("log"));
     let strace = Command::new("strace")
         .args(["-f", "-qq", "-e", "signal=none", "-o"])
         .arg(&log)
@@ -72,11 +77,11 @@ fn counted(folder: &Path, cdb: &[u8], parameters: &[u8]) -> Option<Calls> {
         .stdin(Stdio::null())
         .spawn();
     let mut strace = match strace {
-        Ok(strace) => Traced(strace),
+        Ok(strace) => Strace(strace),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
         Err(error) => panic!("{error}"),
     };
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     let mut client = loop {
         match Client::connect(&socket) {
             Ok(client) => break client,
@@ -89,66 +94,66 @@ fn counted(folder: &Path, cdb: &[u8], parameters: &[u8]) -> Option<Calls> {
         .write(true)
         .open("/dev/null")
         .unwrap();
-    let mut ask = || {
+    let mut request = || {
         client
             .execute(pad_cdb(cdb), null.as_fd(), parameters)
             .unwrap()
     };
     for _ in 0..REQUESTS {
-        assert_eq!(ask().status, Status::CHECK_CONDITION);
+        assert_eq!(request().status, Status::CHECK_CONDITION);
     }
-    // The helper ends at a signal, and strace with it.
+    // The helper exits after the signal, and strace with it.
     let children = format!("/proc/{0}/task/{0}/children", strace.0.id());
     let helper = fs::read_to_string(children).unwrap();
     let helper = helper.split_whitespace().next().unwrap().parse().unwrap();
     kill_process(Pid::from_raw(helper).unwrap(), Signal::TERM).unwrap();
     assert!(strace.0.wait().unwrap().success());
-    Some(calls(&fs::read_to_string(&log).unwrap()))
+    Some(parse_log(&fs::read_to_string(&log).unwrap()))
 }
 
-/// How often a request makes each call, by the log of strace: lines of a thread's number, a call, and what became
-/// of it. A call that was broken off there is told twice.
-fn calls(log: &str) -> Calls {
+/// Counts the calls in the log of strace. Its lines have a thread ID, a call and the result; an
+/// interrupted call has two lines, of which the second is not counted.
+fn parse_log(log: &str) -> Calls {
     let mut calls = Calls::new();
-    // All that comes before is the helper's start.
+    // The lines before are the helper's start.
     let served = log.lines().skip_while(|line| !line.contains(" accept4("));
-    // A build for tests looks at each descriptor before it closes it.
+    // A debug build checks each descriptor before it closes it.
     for line in served.filter(|line| !line.contains(", F_GETFD")) {
         let call = line.split_whitespace().nth(1).unwrap_or_default();
         if let Some((name, _)) = call.split_once('(') {
             *calls.entry(name.to_owned()).or_default() += 1;
         }
     }
-    calls.retain(|_, number| *number > SELDOM);
-    // What is seldom is in the remainder.
+    calls.retain(|_, number| *number > MAX_RARE);
+    // Rare calls are in the remainder.
     calls
         .values_mut()
-        .for_each(|number| *number = (*number + SELDOM) / REQUESTS);
+        .for_each(|number| *number = (*number + MAX_RARE) / REQUESTS);
     calls.retain(|_, number| *number > 0);
     calls
 }
 
 fn check(cdb: &[u8], parameters: &[u8], column: usize) {
-    let folder = tempfile::tempdir().unwrap();
-    match counted(folder.path(), cdb, parameters) {
-        Some(counted) => assert_eq!(counted, documented(column)),
+    let dir = tempfile::tempdir().unwrap();
+    match count_calls(dir.path(), cdb, parameters) {
+        Some(counted) => assert_eq!(counted, documented_calls(column)),
         None => {
             assert!(
                 env::var_os("PR_COMPAT_STRICT").is_none(),
                 "there is no strace"
             );
-            // Not with eprintln, which the test harness keeps to itself.
+            // Not eprintln, because the test harness captures its output.
             let _ = writeln!(io::stderr(), "system_calls: skipped: there is no strace");
         }
     }
 }
 
 #[test]
-fn in_is_what_the_document_says() {
+fn pr_in_calls_match_the_document() {
     check(&READ_KEYS, &[], 2);
 }
 
 #[test]
-fn out_is_what_the_document_says() {
+fn pr_out_calls_match_the_document() {
     check(&REGISTER, &[0; 24], 3);
 }

@@ -1,4 +1,4 @@
-//! One client process that does everything at once that could take the helper from the others.
+//! A client process that does everything at once that could keep the helper from serving others.
 
 use std::env;
 use std::os::fd::AsFd as _;
@@ -14,27 +14,27 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use crate::Test;
 use crate::client::{Client, LONGEST_READ_KEYS, READ_KEYS, REGISTER, null};
 use crate::helper::Helper;
-use crate::others::{Others, Task};
-use crate::stuck::{self, Stuck};
+use crate::lingering_sockets::{self, FarEnd};
+use crate::other_processes::{OtherProcess, Task};
 
 pub(crate) const TESTS: &[Test] = &[(
     "other_processes_are_served_meanwhile",
     other_processes_are_served_meanwhile,
 )];
 
-/// How many seconds the attack lasts, unless `PR_ATTACK_SECONDS` says otherwise.
+/// Duration of the attack in seconds, unless `PR_ATTACK_SECONDS` is set.
 const SECONDS: u32 = 5;
 
-/// The most memory that the helper may take beyond what it takes at rest, in KiB
-/// (docs/performance.md, "Memory"). It does not depend on how long the attack lasts.
+/// Maximum growth of the helper's memory during the attack, in KiB (docs/performance.md, "Memory").
+/// It does not depend on the duration.
 const MAX_GROWTH: u64 = 64 * 1024;
 
-/// The most memory that may be left when all threads have ended, in KiB: the allocator keeps pages
-/// that are not free as a whole.
-const MAX_LEFT: u64 = 8 * 1024;
+/// Maximum growth after all threads have ended, in KiB: the allocator keeps pages that are partly
+/// in use.
+const MAX_REMAINING_GROWTH: u64 = 8 * 1024;
 
-/// The number of far ends of devices that hang that the attacker keeps for each of its tricks; about
-/// as many as it may have open files.
+/// Number of far ends of lingering sockets that the attacker keeps for each of its methods. It is
+/// about the limit of open files.
 const MAX_KEPT: usize = 1500;
 
 fn other_processes_are_served_meanwhile() {
@@ -42,18 +42,18 @@ fn other_processes_are_served_meanwhile() {
     let helper = Helper::start(&["--request-timeout", "2"]);
     let before = helper.usage();
     let mut present = helper.client();
-    let mut attacker = Others::start(&helper.socket(), Task::Attack(seconds));
+    let mut attacker = OtherProcess::start(&helper.socket(), Task::Attack(seconds));
     let end = Instant::now() + Duration::from_secs(seconds.into());
     let (mut requests, mut connections) = (Waits::default(), Waits::default());
     let mut peak = before.clone();
     while Instant::now() < end {
         for _ in 0..100 {
-            requests.measure(|| present.is_served());
+            requests.measure(|| present.assert_served());
             thread::sleep(Duration::from_millis(1));
         }
         connections.measure(|| {
             let mut next = helper.client();
-            next.is_served();
+            next.assert_served();
         });
         let now = helper.usage();
         if now.memory > peak.memory {
@@ -75,11 +75,13 @@ fn other_processes_are_served_meanwhile() {
     assert!(connections.count >= 2, "{} connections", connections.count);
     let half = Duration::from_secs(seconds.into()) / 2;
     assert!(requests.worst < half, "{:?} for a request", requests.worst);
-    peak.has_grown_little_since(&before, MAX_GROWTH);
+    peak.assert_growth_below(&before, MAX_GROWTH);
     attacker.wait();
     drop(present);
-    helper.is_at_rest_as(&before);
-    helper.usage().has_grown_little_since(&before, MAX_LEFT);
+    helper.assert_idle(&before);
+    helper
+        .usage()
+        .assert_growth_below(&before, MAX_REMAINING_GROWTH);
 }
 
 #[derive(Default)]
@@ -97,12 +99,12 @@ impl Waits {
     }
 }
 
-/// Far ends of devices that hang, which the attacker keeps.
+/// Far ends of lingering sockets, which the attacker keeps open.
 #[derive(Default)]
-struct Kept(Mutex<Vec<Stuck>>);
+struct Kept(Mutex<Vec<FarEnd>>);
 
 impl Kept {
-    fn push(&self, far: Stuck) {
+    fn push(&self, far: FarEnd) {
         let mut kept = self.0.lock().unwrap();
         if kept.len() >= MAX_KEPT {
             kept.drain(..MAX_KEPT / 2);
@@ -111,66 +113,68 @@ impl Kept {
     }
 }
 
-/// What the attacker does, as a process of its own. What fails is tried again: it is over a limit.
+/// Runs the attacker, in its own process. It tries again whatever fails, because that is over a
+/// limit.
 pub(crate) fn run(socket: &Path, seconds: u32) {
     let end = Instant::now() + Duration::from_secs(seconds.into());
-    let tricks: [fn(&Path, &Kept); 7] = [
+    let methods: [fn(&Path, &Kept); 7] = [
         disconnect_while_a_close_blocks,
         fill_rejected_connections,
         send_many_descriptors,
         leave_replies_unread,
-        ask_for_devices_that_hang,
-        ask_without_permission,
-        send_half,
+        send_commands_that_hang,
+        send_o_path_descriptors,
+        send_partial_requests,
     ];
-    for trick in tricks {
+    for method in methods {
         let socket = socket.to_owned();
         thread::spawn(move || {
             let kept = Kept::default();
             loop {
-                trick(&socket, &kept);
+                method(&socket, &kept);
             }
         });
     }
     thread::sleep(end.saturating_duration_since(Instant::now()));
-    // Not waited for: some of the threads may wait in a close of their own.
+    // The threads are not joined, because some may be blocked in a close.
     process::exit(0);
 }
 
-/// Sends bytes, and a descriptor of a device that hangs with them. Returns its far end.
-fn send_device(client: &mut Client, bytes: &[u8]) -> Stuck {
-    let (far, device) = stuck::device();
+/// Sends bytes with a lingering socket. Returns the far end of that.
+fn send_lingering_socket(client: &mut Client, bytes: &[u8]) -> FarEnd {
+    let (far, device) = lingering_sockets::create();
     let _ = client.try_send_with(bytes, device.as_fd());
-    // If the helper has closed its own descriptor already, this one is the last, and its close waits.
+    // If the helper has closed its own descriptor already, this one is the last, and its close
+    // blocks.
     thread::spawn(move || drop(device));
     far
 }
 
-/// Connects, as often as that fails.
+/// Connects; `None` if the helper closes the connection.
 fn connect(socket: &Path) -> Option<Client> {
     let mut client = Client::try_connect(socket).ok()?;
-    client.try_greet().ok().map(|()| client)
+    client.try_handshake().ok().map(|()| client)
 }
 
 fn disconnect_while_a_close_blocks(socket: &Path, kept: &Kept) {
     if let Some(mut client) = connect(socket) {
-        kept.push(send_device(&mut client, &READ_KEYS[..1]));
+        kept.push(send_lingering_socket(&mut client, &READ_KEYS[..1]));
     }
 }
 
 fn fill_rejected_connections(socket: &Path, kept: &Kept) {
     if let Ok(mut client) = Client::try_connect(socket) {
-        kept.push(send_device(&mut client, &READ_KEYS[..1]));
+        kept.push(send_lingering_socket(&mut client, &READ_KEYS[..1]));
     }
 }
 
 fn send_many_descriptors(socket: &Path, kept: &Kept) {
     if let Some(client) = connect(socket) {
-        let (far, device) = stuck::device();
+        let (far, device) = lingering_sockets::create();
         let null = null();
         let mut devices = vec![null.as_fd(); 253];
         devices[0] = device.as_fd();
-        let _ = client.try_send_many(&READ_KEYS[..1], &devices);
+        let _ = client.try_send_fds(&READ_KEYS[..1], &devices);
         thread::spawn(move || drop(device));
         kept.push(far);
     }
@@ -189,26 +193,27 @@ fn leave_replies_unread(socket: &Path, _: &Kept) {
     let _ = client.try_send_with(&READ_KEYS, own.as_fd());
 }
 
-fn ask_for_devices_that_hang(socket: &Path, kept: &Kept) {
+fn send_commands_that_hang(socket: &Path, kept: &Kept) {
     if let Some(mut client) = connect(socket) {
-        kept.push(send_device(&mut client, &READ_KEYS));
+        kept.push(send_lingering_socket(&mut client, &READ_KEYS));
     }
 }
 
-fn ask_without_permission(socket: &Path, _: &Kept) {
+fn send_o_path_descriptors(socket: &Path, _: &Kept) {
     let Some(mut client) = connect(socket) else {
         return;
     };
     let path_only = open("/dev/null", OFlags::PATH, Mode::empty()).unwrap();
     for _ in 0..100 {
-        if client.try_send_with(&READ_KEYS, path_only.as_fd()).is_err() || client.answer().is_err()
+        if client.try_send_with(&READ_KEYS, path_only.as_fd()).is_err()
+            || client.receive_status().is_err()
         {
             return;
         }
     }
 }
 
-fn send_half(socket: &Path, _: &Kept) {
+fn send_partial_requests(socket: &Path, _: &Kept) {
     let clients: Vec<_> = (0..20).filter_map(|_| connect(socket)).collect();
     for mut client in clients {
         let _ = client.try_send_with(&REGISTER, null().as_fd());

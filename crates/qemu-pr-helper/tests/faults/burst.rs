@@ -1,31 +1,35 @@
-//! Ten thousand clients in a burst: each is served, and nothing is left of them.
+//! Ten thousand clients in a burst: each is served, and no resource is left afterwards.
 
 use crate::Test;
 use crate::helper::Helper;
-use crate::others::{Others, Task};
+use crate::other_processes::{OtherProcess, Task};
 
-pub(crate) const TESTS: &[Test] = &[("everybody_is_served", everybody_is_served)];
+pub(crate) const TESTS: &[Test] = &[("every_client_is_served", every_client_is_served)];
 
-/// Processes, how many clients each has at once, and how often each of those connects, in each of two bursts.
+/// Number of processes in a burst.
 const PROCESSES: u32 = 20;
-const CLIENTS: u32 = 50;
-const TIMES: u32 = 5;
 
-fn everybody_is_served() {
+/// Number of concurrent clients of each process.
+const CLIENTS: u32 = 50;
+
+/// Number of connections that each client makes.
+const CONNECTIONS: u32 = 5;
+
+fn every_client_is_served() {
     let helper = Helper::start(&[]);
     let before = helper.usage();
     let burst = || {
-        let start = |_| Others::start(&helper.socket(), Task::Storm(CLIENTS, TIMES));
-        let mut others: Vec<_> = (0..PROCESSES).map(start).collect();
-        others.iter_mut().for_each(Others::is_done);
-        helper.is_at_rest_as(&before);
+        let start = |_| OtherProcess::start(&helper.socket(), Task::Burst(CLIENTS, CONNECTIONS));
+        let mut processes: Vec<_> = (0..PROCESSES).map(start).collect();
+        processes.iter_mut().for_each(OtherProcess::wait_until_done);
+        helper.assert_idle(&before);
         helper.usage()
     };
-    // What the first one has needed is kept for the second.
+    // The helper keeps memory of the first burst for the second one.
     let first = burst();
     let second = burst();
-    // There are some hundred threads for a moment, in one burst more than in the other, and of each twenty KiB of
-    // its stack are kept. What smaller leaks are like is seen in `vanish` and `soak`.
-    second.has_grown_little_since(&first, 4096);
-    helper.client().is_served();
+    // There are some hundred threads for a moment, more in one burst than in the other, and 20 KiB
+    // of each stack are kept. `disconnects` and `soak` detect smaller leaks.
+    second.assert_growth_below(&first, 4096);
+    helper.client().assert_served();
 }

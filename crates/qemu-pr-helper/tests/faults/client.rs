@@ -1,4 +1,4 @@
-//! A helper's clients, who need not do what they should.
+//! A client that can break the protocol.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read as _, Write as _};
@@ -13,23 +13,25 @@ use pr_helper_protocol::fd_passing;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use scsi_pr::Status;
 
-use crate::helper::PATIENCE;
+use crate::helper::TEST_TIMEOUT;
 
-/// READ KEYS, with room for eight bytes.
+/// READ KEYS, with an allocation length of 8 bytes.
 pub(crate) const READ_KEYS: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0];
-/// READ KEYS, with the longest answer that there can be.
+/// READ KEYS, with the largest allocation length.
 pub(crate) const LONGEST_READ_KEYS: [u8; 16] =
     [0x5e, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0];
-/// REGISTER, with as many bytes of parameters as it has.
+/// REGISTER, with [`PARAMETERS`] bytes of parameters.
 pub(crate) const REGISTER: [u8; 16] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
-/// The parameters' length.
+/// Length of the parameters of [`REGISTER`].
 pub(crate) const PARAMETERS: usize = 24;
 
-/// Bytes of a greeting, and of an answer without data.
+/// Length of a greeting.
 const GREETING: usize = 4;
-const ANSWER: usize = 104;
 
-/// `/dev/null`: a device that answers every command at once, and refuses it.
+/// Length of a reply without data.
+const REPLY: usize = 104;
+
+/// Opens `/dev/null`: a device that rejects every command at once.
 pub(crate) fn null() -> File {
     let mut options = OpenOptions::new();
     options.read(true).write(true).open("/dev/null").unwrap()
@@ -46,53 +48,53 @@ impl Client {
 
     pub(crate) fn try_connect(path: &Path) -> io::Result<Self> {
         let socket = UnixStream::connect(path)?;
-        // Whoever is not served fails the test.
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.set_write_timeout(Some(PATIENCE))?;
+        // A client that is not served fails the test.
+        socket.set_read_timeout(Some(TEST_TIMEOUT))?;
+        socket.set_write_timeout(Some(TEST_TIMEOUT))?;
         Ok(Self(socket))
     }
 
-    /// After the handshake.
-    pub(crate) fn greeted(mut self) -> Self {
-        self.try_greet().unwrap();
+    /// Completes the handshake.
+    pub(crate) fn handshake(mut self) -> Self {
+        self.try_handshake().unwrap();
         self
     }
 
-    pub(crate) fn try_greet(&mut self) -> io::Result<()> {
-        self.hear_greeting()?;
+    pub(crate) fn try_handshake(&mut self) -> io::Result<()> {
+        self.receive_greeting()?;
         self.0.write_all(&[0; GREETING])
     }
 
-    /// Does not answer it.
-    pub(crate) fn hear_greeting(&mut self) -> io::Result<()> {
+    /// Receives the greeting, without answering it.
+    pub(crate) fn receive_greeting(&mut self) -> io::Result<()> {
         self.0.read_exact(&mut [0; GREETING])
     }
 
-    /// Whether it has a greeting, which it takes.
-    pub(crate) fn was_greeted(&mut self) -> Option<()> {
+    /// Receives the greeting if it has arrived.
+    pub(crate) fn try_receive_greeting(&mut self) -> Option<()> {
         self.0.set_nonblocking(true).unwrap();
-        let heard = self.hear_greeting();
+        let received = self.receive_greeting();
         self.0.set_nonblocking(false).unwrap();
-        heard.ok()
+        received.ok()
     }
 
-    /// Sends bytes, and a descriptor with the first of them.
+    /// Sends bytes, and a descriptor with the first byte.
     pub(crate) fn send(&mut self, bytes: &[u8], device: BorrowedFd<'_>) {
         fd_passing::send(self.0.as_fd(), bytes, device).unwrap();
     }
 
-    /// The same. The connection may be closed.
+    /// Sends bytes, and a descriptor with the first byte. Fails if the connection is closed.
     pub(crate) fn try_send_with(&mut self, bytes: &[u8], device: BorrowedFd<'_>) -> io::Result<()> {
         fd_passing::send(self.0.as_fd(), bytes, device)
     }
 
-    /// Sends bytes, and descriptors in one message with them.
-    pub(crate) fn send_many(&self, bytes: &[u8], devices: &[BorrowedFd<'_>]) {
-        self.try_send_many(bytes, devices).unwrap();
+    /// Sends bytes and descriptors in one message.
+    pub(crate) fn send_fds(&self, bytes: &[u8], devices: &[BorrowedFd<'_>]) {
+        self.try_send_fds(bytes, devices).unwrap();
     }
 
-    /// The same. The connection may be closed.
-    pub(crate) fn try_send_many(&self, bytes: &[u8], devices: &[BorrowedFd<'_>]) -> io::Result<()> {
+    /// Sends bytes and descriptors in one message. Fails if the connection is closed.
+    pub(crate) fn try_send_fds(&self, bytes: &[u8], devices: &[BorrowedFd<'_>]) -> io::Result<()> {
         let mut space = vec![MaybeUninit::uninit(); 4096];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         assert!(ancillary.push(SendAncillaryMessage::ScmRights(devices)));
@@ -101,22 +103,23 @@ impl Client {
         Ok(())
     }
 
-    /// Sends bytes alone. Nobody may be there any more.
+    /// Sends bytes without a descriptor. Fails if the connection is closed.
     pub(crate) fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes)
     }
 
-    /// The status of the answer to a command for `device`. The parameters of OUT, if it is that, are zeros.
-    pub(crate) fn try_ask(&mut self, cdb: [u8; 16], device: &File) -> io::Result<Status> {
+    /// Sends a command for `device` and returns the status. The parameters of PERSISTENT RESERVE
+    /// OUT are zeros.
+    pub(crate) fn try_request(&mut self, cdb: [u8; 16], device: &File) -> io::Result<Status> {
         let list: &[u8] = match cdb.first() == REGISTER.first() {
             true => &[0; PARAMETERS],
             false => &[],
         };
-        self.try_ask_with(cdb, list, device)
+        self.try_request_with(cdb, list, device)
     }
 
-    /// The same with these parameters.
-    pub(crate) fn try_ask_with(
+    /// Sends a command with these parameters for `device` and returns the status.
+    pub(crate) fn try_request_with(
         &mut self,
         cdb: [u8; 16],
         list: &[u8],
@@ -126,12 +129,12 @@ impl Client {
         if !list.is_empty() {
             self.0.write_all(list)?;
         }
-        self.answer()
+        self.receive_status()
     }
 
-    /// The status of the next answer, whose data are read too.
-    pub(crate) fn answer(&mut self) -> io::Result<Status> {
-        let mut head = [0; ANSWER];
+    /// Receives a reply with its data, and returns the status.
+    pub(crate) fn receive_status(&mut self) -> io::Result<Status> {
+        let mut head = [0; REPLY];
         self.0.read_exact(&mut head)?;
         let [_, _, _, status, a, b, c, d, ..] = head;
         let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap();
@@ -139,41 +142,44 @@ impl Client {
         Ok(Status(status))
     }
 
-    /// Checks that the helper answers it as `/dev/null` does.
+    /// Checks that the helper executes commands of this client.
     #[track_caller]
-    pub(crate) fn is_served(&mut self) {
+    pub(crate) fn assert_served(&mut self) {
         for cdb in [READ_KEYS, REGISTER] {
-            assert_eq!(self.try_ask(cdb, &null()).unwrap(), Status::CHECK_CONDITION);
+            assert_eq!(
+                self.try_request(cdb, &null()).unwrap(),
+                Status::CHECK_CONDITION
+            );
         }
     }
 
-    /// Leaves, and waits until the helper has seen it.
-    pub(crate) fn leave(mut self) {
+    /// Disconnects, and waits until the helper has closed the connection.
+    pub(crate) fn disconnect(mut self) {
         self.0.shutdown(Shutdown::Write).unwrap();
-        self.is_closed();
+        self.assert_closed();
     }
 
-    /// Checks that nothing comes from the helper for `length`.
+    /// Checks that nothing arrives from the helper for `period`.
     #[track_caller]
-    pub(crate) fn hears_nothing_for(&mut self, length: Duration) {
-        self.0.set_read_timeout(Some(length)).unwrap();
-        // A read with a timeout is interrupted where the host suspends this process.
-        let heard = loop {
+    pub(crate) fn assert_silent_for(&mut self, period: Duration) {
+        self.0.set_read_timeout(Some(period)).unwrap();
+        // A read with a timeout is interrupted if the host suspends this process.
+        let received = loop {
             match self.0.read(&mut [0]).map_err(|error| error.kind()) {
                 Err(io::ErrorKind::Interrupted) => {}
-                heard => break heard,
+                received => break received,
             }
         };
-        assert_eq!(heard, Err(io::ErrorKind::WouldBlock));
-        self.0.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(received, Err(io::ErrorKind::WouldBlock));
+        self.0.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
     }
 
-    /// Waits until the helper has closed the connection, having said nothing.
+    /// Waits until the helper has closed the connection, without a reply.
     #[track_caller]
-    pub(crate) fn is_closed(&mut self) {
+    pub(crate) fn assert_closed(&mut self) {
         match self.0.read(&mut [0]) {
             Ok(count) => assert_eq!(count, 0),
-            // Something that was sent was not read.
+            // The helper has not read all bytes.
             Err(error) => assert_eq!(error.kind(), io::ErrorKind::ConnectionReset),
         }
     }

@@ -1,4 +1,4 @@
-//! How many clients there can be: of all processes, and of one.
+//! The limits on clients: in total, and of one process.
 
 use std::process;
 use std::thread;
@@ -7,122 +7,133 @@ use std::time::Duration;
 use crate::Test;
 use crate::client::Client;
 use crate::helper::{Helper, wait_for};
-use crate::others::{Others, Task};
+use crate::other_processes::{OtherProcess, Task};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("who_is_too_many_waits", who_is_too_many_waits),
-    ("descriptors_limit_them_too", descriptors_limit_them_too),
-    ("nobody_slips_in_in_a_rush", nobody_slips_in_in_a_rush),
-    ("a_process_has_its_share", a_process_has_its_share),
+    ("client_over_the_limit_waits", client_over_the_limit_waits),
     (
-        "the_dead_give_their_places_back",
-        the_dead_give_their_places_back,
+        "descriptor_limit_limits_clients",
+        descriptor_limit_limits_clients,
+    ),
+    (
+        "burst_does_not_exceed_the_limit",
+        burst_does_not_exceed_the_limit,
+    ),
+    ("limit_is_per_process", limit_is_per_process),
+    (
+        "killed_processes_free_their_permits",
+        killed_processes_free_their_permits,
     ),
 ];
 
-/// Longer than the second after which the helper looks at its door again.
-const LOOKS: Duration = Duration::from_millis(2500);
+/// Period that is longer than the second after which the helper accepts again.
+const RETRY_PERIOD: Duration = Duration::from_millis(2500);
 
-/// Checks that a helper with this many clients serves them, and lets in one more when one has left.
-fn is_full_with(helper: &Helper, mut clients: Vec<Client>) {
+/// Checks that a helper with this many clients serves them, and accepts another one after a
+/// disconnect.
+fn assert_full_with(helper: &Helper, mut clients: Vec<Client>) {
     let [mut next, mut last] = [(); 2].map(|()| Client::connect(&helper.socket()));
-    next.hears_nothing_for(LOOKS);
-    helper.does_not_spin();
-    clients.iter_mut().for_each(Client::is_served);
-    helper.says("accepting connections paused");
+    next.assert_silent_for(RETRY_PERIOD);
+    helper.assert_low_cpu();
+    clients.iter_mut().for_each(Client::assert_served);
+    helper.wait_for_log("accepting connections paused");
 
     clients.pop();
-    let mut next = next.greeted();
-    next.is_served();
-    last.hears_nothing_for(LOOKS);
-    // The one that waits at the door may leave as well.
+    let mut next = next.handshake();
+    next.assert_served();
+    last.assert_silent_for(RETRY_PERIOD);
+    // The client that waits to be accepted can disconnect as well.
     drop((next, last));
-    helper.client().is_served();
+    helper.client().assert_served();
 }
 
-fn who_is_too_many_waits() {
+fn client_over_the_limit_waits() {
     let arguments = ["--max-clients", "4", "--max-clients-per-process", "9"];
     let helper = Helper::start(&arguments);
     let before = helper.usage();
-    is_full_with(&helper, (0..4).map(|_| helper.client()).collect());
-    helper.is_at_rest_as(&before);
+    assert_full_with(&helper, (0..4).map(|_| helper.client()).collect());
+    helper.assert_idle(&before);
 }
 
-fn descriptors_limit_them_too() {
-    // Four for each client and its command, a few for itself; soft LUNs, or no broker, make it other figures.
+fn descriptor_limit_limits_clients() {
+    // A client and its command need 4 descriptors, and the helper needs some itself. With soft
+    // LUNs, or without a broker, the numbers are different.
     let wrapper = ["prlimit", "--nofile=80:80"];
     let helper = Helper::start_under(&wrapper, &["--max-clients-per-process", "99"]);
     let before = helper.usage();
     let first = helper.client();
     let possible = 4;
     let rest = (1..possible).map(|_| helper.client());
-    is_full_with(&helper, [first].into_iter().chain(rest).collect());
-    helper.is_at_rest_as(&before);
+    assert_full_with(&helper, [first].into_iter().chain(rest).collect());
+    helper.assert_idle(&before);
 }
 
-/// Those who come at once meet several threads, which together must not take in more than there may be.
-fn nobody_slips_in_in_a_rush() {
-    let places = 4;
-    let all = ["--max-clients", "4", "--max-clients-per-process", "99"];
-    let share = ["--max-clients", "99", "--max-clients-per-process", "4"];
-    for arguments in [all, share] {
+/// Several threads accept a burst of connections. Together they must not exceed the limit.
+fn burst_does_not_exceed_the_limit() {
+    let limit = 4;
+    let total = ["--max-clients", "4", "--max-clients-per-process", "99"];
+    let per_process = ["--max-clients", "99", "--max-clients-per-process", "4"];
+    for arguments in [total, per_process] {
         for _ in 0..12 {
             let helper = Helper::start(&arguments);
             let clients = (0..20).map(|_| Client::connect(&helper.socket()));
             let mut clients: Vec<_> = clients.collect();
             let mut greeted = 0;
-            wait_for("as many as may be", || {
-                greeted += clients.iter_mut().filter_map(Client::was_greeted).count();
-                (greeted >= places).then_some(())
+            wait_for("clients up to the limit", || {
+                greeted += clients
+                    .iter_mut()
+                    .filter_map(Client::try_receive_greeting)
+                    .count();
+                (greeted >= limit).then_some(())
             });
-            // Who is one too many would be there by now, mostly.
+            // A client over the limit would usually be greeted by now.
             thread::sleep(Duration::from_millis(10));
-            greeted += clients.iter_mut().filter_map(Client::was_greeted).count();
-            assert_eq!(greeted, places, "{arguments:?}");
+            greeted += clients
+                .iter_mut()
+                .filter_map(Client::try_receive_greeting)
+                .count();
+            assert_eq!(greeted, limit, "{arguments:?}");
         }
     }
 }
 
-fn a_process_has_its_share() {
+fn limit_is_per_process() {
     let helper = Helper::start(&["--max-clients-per-process", "3"]);
     let before = helper.usage();
     let mut clients: Vec<_> = (0..3).map(|_| helper.client()).collect();
     for _ in 0..20 {
-        Client::connect(&helper.socket()).is_closed();
+        Client::connect(&helper.socket()).assert_closed();
     }
-    clients.iter_mut().for_each(Client::is_served);
+    clients.iter_mut().for_each(Client::assert_served);
     let own = format!("(pid {}, uid ", process::id());
-    let said = helper.said();
-    let refused = "its process has too many connections (--max-clients-per-process)";
-    let about: Vec<_> = said
-        .lines()
-        .filter(|line| line.ends_with(refused))
-        .collect();
+    let log = helper.stderr();
+    let warning = "its process has too many connections (--max-clients-per-process)";
+    let warnings: Vec<_> = log.lines().filter(|line| line.ends_with(warning)).collect();
     assert!(
-        matches!(about.as_slice(), [line] if line.contains(&own)),
-        "{said}"
+        matches!(warnings.as_slice(), [line] if line.contains(&own)),
+        "{log}"
     );
 
-    let mut others = Others::start(&helper.socket(), Task::Stay(3));
-    others.is_done();
+    let mut others = OtherProcess::start(&helper.socket(), Task::Idle(3));
+    others.wait_until_done();
     clients.pop();
-    // The helper may not have seen yet that one has left.
-    wait_for("a place that was given back", || {
-        Client::connect(&helper.socket()).try_greet().ok()
+    // The helper may not have seen the disconnect yet.
+    wait_for("a permit", || {
+        Client::connect(&helper.socket()).try_handshake().ok()
     });
-    clients.iter_mut().for_each(Client::is_served);
+    clients.iter_mut().for_each(Client::assert_served);
     drop((clients, others));
-    helper.is_at_rest_as(&before);
+    helper.assert_idle(&before);
 }
 
-fn the_dead_give_their_places_back() {
+fn killed_processes_free_their_permits() {
     let arguments = ["--max-clients", "40", "--max-clients-per-process", "40"];
     let helper = Helper::start(&arguments);
     let before = helper.usage();
     for _ in 0..5 {
-        let mut others = Others::start(&helper.socket(), Task::Stay(40));
-        others.is_done();
+        let mut others = OtherProcess::start(&helper.socket(), Task::Idle(40));
+        others.wait_until_done();
     }
-    helper.client().is_served();
-    helper.is_at_rest_as(&before);
+    helper.client().assert_served();
+    helper.assert_idle(&before);
 }

@@ -1,5 +1,5 @@
-//! A FUSE file system with files whose commands (`SG_IO`) are not answered, and whose attributes
-//! are not answered either if the test wants that: what a client can mount and give to the helper.
+//! A FUSE file system that a client can mount, with files to pass to the helper. It does not answer
+//! commands (`SG_IO`), and on request no attributes either.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -18,13 +18,13 @@ use tempfile::TempDir;
 
 use crate::helper::{skipped, wait_for};
 
-/// The inode of the file `0`. The root of a FUSE file system is number 1.
+/// Inode number of the file `0`. The root of a FUSE file system has number 1.
 const FIRST_INODE: u64 = 2;
 
-/// The kernel asks for attributes again each time it needs them.
+/// Validity of attributes: the kernel requests them each time.
 const VALID: Duration = Duration::ZERO;
 
-/// A mounted file system with a file for each number. Dropping it answers all commands.
+/// A mounted file system with a file for each number. On drop it answers all commands.
 pub(crate) struct Fuse {
     session: Option<fuser::BackgroundSession>,
     state: Arc<State>,
@@ -33,14 +33,14 @@ pub(crate) struct Fuse {
 
 #[derive(Default)]
 struct State {
-    /// Commands and attribute requests that wait for their answer.
+    /// Commands and attribute requests without an answer.
     commands: Mutex<Vec<ReplyIoctl>>,
     attributes: Mutex<Vec<(INodeNo, ReplyAttr)>>,
     hides_attributes: AtomicBool,
 }
 
 impl Fuse {
-    /// Mounts the file system. `None`, with a printed reason, if this process may not.
+    /// Mounts the file system; `None` with a printed reason if that is not possible.
     pub(crate) fn mount() -> Option<Self> {
         if !geteuid().is_root() {
             skipped("not root: a FUSE file system cannot be mounted and unmounted");
@@ -78,7 +78,7 @@ impl Fuse {
             .into()
     }
 
-    /// Does not answer requests for attributes any more.
+    /// Stops answering requests for attributes.
     pub(crate) fn hide_attributes(&self) {
         self.state.hides_attributes.store(true, Ordering::SeqCst);
     }
@@ -93,7 +93,7 @@ impl Fuse {
 }
 
 impl State {
-    fn answer(&self) {
+    fn answer_all(&self) {
         self.hides_attributes.store(false, Ordering::SeqCst);
         for reply in self.commands.lock().unwrap().drain(..) {
             reply.error(Errno::EIO);
@@ -106,13 +106,13 @@ impl State {
 
 impl Drop for Fuse {
     fn drop(&mut self) {
-        // Detached, as the helper still has files open. The server ends with the last of them.
+        // Detached, because the helper still has files open. The server ends with the last of them.
         unmount(self.dir.path(), UnmountFlags::DETACH).unwrap();
         let Some(session) = self.session.take() else {
             return;
         };
         while !session.guard.is_finished() {
-            self.state.answer();
+            self.state.answer_all();
             thread::sleep(Duration::from_millis(10));
         }
     }

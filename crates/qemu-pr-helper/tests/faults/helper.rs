@@ -1,4 +1,4 @@
-//! A helper as a process.
+//! A helper as a child process.
 
 use std::env;
 use std::fs::{self, File};
@@ -14,35 +14,38 @@ use tempfile::TempDir;
 use crate::client::Client;
 use crate::usage::Usage;
 
-/// How long to wait for what has to happen; a machine under load is slow.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout for an event that must happen. It is long, because a machine under load is slow.
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The threads of a helper that has had nothing to do for a while: one waits for signals, the other for clients.
-const THREADS_AT_REST: usize = 2;
+/// Number of threads of an idle helper: one waits for signals, the other for clients.
+const IDLE_THREADS: usize = 2;
 
-/// Waits until `look` finds something.
+/// Waits until `poll` returns a value.
 #[track_caller]
-pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+pub(crate) fn wait_for<T>(event: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + TEST_TIMEOUT;
     loop {
-        if let Some(found) = look() {
-            return found;
+        if let Some(value) = poll() {
+            return value;
         }
-        assert!(Instant::now() < end, "waited in vain: {what}");
+        assert!(Instant::now() < end, "timed out waiting for {event}");
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// Says that something was not tested, so that it is seen; and fails where nothing may be skipped.
-pub(crate) fn skipped(why: &str) {
-    assert!(env::var_os("PR_COMPAT_STRICT").is_none(), "skipped: {why}");
-    eprintln!("faults: skipped: {why}");
+/// Prints the reason why a test is skipped. Fails if no test may be skipped.
+pub(crate) fn skipped(reason: &str) {
+    assert!(
+        env::var_os("PR_COMPAT_STRICT").is_none(),
+        "skipped: {reason}"
+    );
+    eprintln!("faults: skipped: {reason}");
 }
 
-/// A helper that serves, in a folder of its own. Killed with the value.
+/// A running helper, in its own directory. It is killed on drop.
 pub(crate) struct Helper {
     child: Child,
-    folder: TempDir,
+    dir: TempDir,
 }
 
 impl Helper {
@@ -50,52 +53,53 @@ impl Helper {
         Self::start_under(&[], arguments)
     }
 
-    /// Started by another program, which gets the helper's command line behind its own arguments and becomes it.
+    /// Starts a helper by another program, which gets the helper's command line after its own
+    /// arguments and executes it.
     pub(crate) fn start_under(wrapper: &[&str], arguments: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        // Whoever it is to be makes its socket there.
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        // The helper can run as any user, and creates its socket there.
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
         let program = env!("CARGO_BIN_EXE_qemu-pr-helper");
         let words = [wrapper, &[program], arguments].concat();
         let (first, rest) = words.split_first().unwrap();
         let child = Command::new(first)
             .args(rest)
             .arg("-k")
-            .arg(folder.path().join("socket"))
-            .current_dir(folder.path())
+            .arg(dir.path().join("socket"))
+            .current_dir(dir.path())
             .stdin(Stdio::null())
-            .stderr(File::create(folder.path().join("stderr")).unwrap())
+            .stderr(File::create(dir.path().join("stderr")).unwrap())
             .spawn();
         let mut helper = Self {
             child: child.unwrap(),
-            folder,
+            dir,
         };
-        // There is a moment in which the socket is there and nobody listens.
+        // The socket exists a moment before the helper listens.
         let first = wait_for("the socket", || {
             let status = helper.child.try_wait().unwrap();
-            assert_eq!(status, None, "{}", helper.said());
+            assert_eq!(status, None, "{}", helper.stderr());
             Client::try_connect(&helper.socket()).ok()
         });
-        // What is only made for the first command is not to look like something that is left behind.
-        let mut first = first.greeted();
-        first.is_served();
-        first.leave();
+        // What the helper allocates for the first command must not look like a leak.
+        let mut first = first.handshake();
+        first.assert_served();
+        first.disconnect();
         // The connection counts against the limits until a moment after its end was seen.
         thread::sleep(Duration::from_millis(50));
         helper
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
-        self.folder.path().join("socket")
+        self.dir.path().join("socket")
     }
 
-    pub(crate) fn folder(&self) -> &Path {
-        self.folder.path()
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
-    /// The next client, which was greeted.
+    /// Connects a client and answers the greeting.
     pub(crate) fn client(&self) -> Client {
-        Client::connect(&self.socket()).greeted()
+        Client::connect(&self.socket()).handshake()
     }
 
     pub(crate) fn process(&self) -> Pid {
@@ -103,10 +107,10 @@ impl Helper {
     }
 
     pub(crate) fn usage(&self) -> Usage {
-        Usage::of(self.process())
+        Usage::from_pid(self.process())
     }
 
-    /// Stops all its threads for as long as `work` takes.
+    /// Stops all threads of the helper while `work` runs.
     pub(crate) fn while_stopped<T>(&self, work: impl FnOnce() -> T) -> T {
         kill_process(self.process(), Signal::STOP).unwrap();
         wait_for("the helper to be stopped", || {
@@ -123,18 +127,18 @@ impl Helper {
         result
     }
 
-    /// What it has written to standard error.
-    pub(crate) fn said(&self) -> String {
-        fs::read_to_string(self.folder.path().join("stderr")).unwrap()
+    /// Returns what the helper has written to standard error.
+    pub(crate) fn stderr(&self) -> String {
+        fs::read_to_string(self.dir.path().join("stderr")).unwrap()
     }
 
-    /// Waits until it has said this.
+    /// Waits until the helper has logged `text`.
     #[track_caller]
-    pub(crate) fn says(&self, what: &str) {
-        wait_for(what, || self.said().contains(what).then_some(()));
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        wait_for(text, || self.stderr().contains(text).then_some(()));
     }
 
-    /// Changes the soft limit of a resource. The hard one is inherited, and stays.
+    /// Changes the soft limit of a resource. The hard limit stays.
     pub(crate) fn limit(&self, resource: Resource, current: u64) {
         let new = Rlimit {
             current: Some(current),
@@ -143,37 +147,41 @@ impl Helper {
         prlimit(Some(self.process()), resource, new).unwrap();
     }
 
-    /// Waits until it has as many descriptors as `before`, and no more threads than it needs at rest.
+    /// Waits until the helper has the same descriptors as `before`, and only the threads of an idle
+    /// helper.
     #[track_caller]
-    pub(crate) fn is_at_rest_as(&self, before: &Usage) {
-        let (mut now, mut is_at_rest) = (self.usage(), false);
-        let end = Instant::now() + PATIENCE;
-        while !is_at_rest && Instant::now() < end {
+    pub(crate) fn assert_idle(&self, before: &Usage) {
+        let (mut now, mut is_idle) = (self.usage(), false);
+        let end = Instant::now() + TEST_TIMEOUT;
+        while !is_idle && Instant::now() < end {
             thread::sleep(Duration::from_millis(50));
             now = self.usage();
-            is_at_rest = now.descriptors == before.descriptors && now.threads <= THREADS_AT_REST;
+            is_idle = now.descriptors == before.descriptors && now.threads <= IDLE_THREADS;
         }
-        assert!(is_at_rest, "{now:?} at rest, {before:?} before");
+        assert!(is_idle, "{now:?} when idle, {before:?} before");
     }
 
-    /// Checks that it takes no more of a processor than a helper that has nothing to do, for a few seconds.
+    /// Checks that the helper uses almost no processor time, for a few seconds.
     #[track_caller]
-    pub(crate) fn does_not_spin(&self) {
-        const LOOK: Duration = Duration::from_secs(3);
+    pub(crate) fn assert_low_cpu(&self) {
+        const PERIOD: Duration = Duration::from_secs(3);
         let before = self.usage().processor_time;
-        thread::sleep(LOOK);
+        thread::sleep(PERIOD);
         let used = self.usage().processor_time - before;
-        assert!(used < LOOK / 20, "{used:?} of a processor in {LOOK:?}");
+        assert!(
+            used < PERIOD / 20,
+            "{used:?} of processor time in {PERIOD:?}"
+        );
     }
 }
 
 impl Drop for Helper {
     fn drop(&mut self) {
         if thread::panicking() {
-            let said = self.said();
-            let from = said.lines().count().saturating_sub(20);
-            let last: Vec<_> = said.lines().skip(from).collect();
-            eprintln!("the last that the helper has said:\n{}", last.join("\n"));
+            let log = self.stderr();
+            let start = log.lines().count().saturating_sub(20);
+            let last: Vec<_> = log.lines().skip(start).collect();
+            eprintln!("the last lines of the helper's log:\n{}", last.join("\n"));
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

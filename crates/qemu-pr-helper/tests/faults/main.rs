@@ -1,81 +1,83 @@
-//! The real helper under fault: limits that are reached, clients that vanish or dawdle, a kernel that refuses. Whoever
-//! has nothing to do with it is served, and afterwards nothing is left of it.
+//! The real helper under faults: limits that are reached, clients that disconnect or are slow,
+//! system calls that fail. Unaffected clients must be served meanwhile, and afterwards no resource
+//! is left.
 //!
 //! | module | job |
 //! |---|---|
-//! | `helper` | a helper as a process |
-//! | `client` | its clients, who need not do what they should |
-//! | `stuck` | devices that hang |
-//! | `fuse` | a file system whose server does not answer |
-//! | `usage` | what the kernel says that a process takes |
-//! | `others` | clients in another process |
-//! | all others | the tests |
+//! | `helper` | a helper as a child process |
+//! | `client` | a client that can break the protocol |
+//! | `lingering_sockets` | descriptors with a close that blocks |
+//! | `fuse` | a file system with a server that does not answer |
+//! | `usage` | resources of a process |
+//! | `other_processes` | clients in another process |
+//! | all other modules | the tests |
 //!
-//! This program is those other processes too, which its arguments say; so it has a `main` of its own. `refusals` wants
-//! `strace`, and says so where it cannot have it; `PR_COMPAT_STRICT` makes that a failure.
+//! This program also runs as those other processes, depending on its arguments, so it has its own
+//! `main`. `syscall_errors` needs `strace` and is skipped without it; with `PR_COMPAT_STRICT` a
+//! skipped test fails.
 
-#![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
+#![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 
 mod attack;
 mod burst;
 mod client;
 mod clients;
 mod closes;
-mod crowd;
-mod dawdlers;
+mod command_limit;
 mod descriptors;
 mod device_limits;
+mod disconnects;
 mod fuse;
 mod helper;
-mod others;
+mod lingering_sockets;
+mod other_processes;
 mod peers;
-mod refusals;
+mod slow_clients;
 mod soak;
-mod stuck;
+mod syscall_errors;
 mod threads;
 mod usage;
-mod vanish;
 
 use std::env;
 use std::panic;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// A test: its name, and what it does.
+/// A test: its name and its function.
 type Test = (&'static str, fn());
 
 fn main() {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    if let [others::OPTION, rest @ ..] = arguments.as_slice() {
-        return others::run(rest);
+    if let [other_processes::OPTION, rest @ ..] = arguments.as_slice() {
+        return other_processes::run(rest);
     }
     let areas: [(&str, &[Test]); 13] = [
         ("attack", attack::TESTS),
         ("burst", burst::TESTS),
         ("clients", clients::TESTS),
         ("closes", closes::TESTS),
-        ("crowd", crowd::TESTS),
-        ("dawdlers", dawdlers::TESTS),
+        ("command_limit", command_limit::TESTS),
+        ("slow_clients", slow_clients::TESTS),
         ("descriptors", descriptors::TESTS),
         ("device_limits", device_limits::TESTS),
         ("peers", peers::TESTS),
-        ("refusals", refusals::TESTS),
+        ("syscall_errors", syscall_errors::TESTS),
         ("soak", soak::TESTS),
         ("threads", threads::TESTS),
-        ("vanish", vanish::TESTS),
+        ("disconnects", disconnects::TESTS),
     ];
     let trials = areas.into_iter().flat_map(|(area, tests)| {
         let trial = move |(name, test): &Test| Trial::test(format!("{area}::{name}"), run(*test));
         tests.iter().map(trial)
     });
     let mut arguments = Arguments::from_args();
-    // However few processors there are: mostly the tests wait, each for helpers of its own.
+    // Independent of the number of processors, because most tests wait for their own helper.
     arguments.test_threads.get_or_insert(8);
     libtest_mimic::run(&arguments, trials.collect()).exit();
 }
 
-/// A test of which it is heard where it has failed: the panic's own message goes to standard error.
+/// Wraps a test. The message of a panic goes to standard error.
 fn run(test: fn()) -> impl FnOnce() -> Result<(), Failed> {
     move || panic::catch_unwind(test).map_err(|_| "see standard error".into())
 }

@@ -13,7 +13,7 @@ use rustix::process::geteuid;
 use crate::Test;
 use crate::client::Client;
 use crate::helper::{Helper, skipped};
-use crate::others::{Others, Task};
+use crate::other_processes::{OtherProcess, Task};
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -26,21 +26,21 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
-/// The last process id that the kernel has given; the next process gets the one behind it.
+/// The last process ID that the kernel has assigned; the next process gets the following one.
 const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
 
-/// Returns whether the kernel has unique numbers of process descriptors (since Linux 6.9); without
-/// them processes are told apart less well.
+/// Returns whether the kernel has unique inode numbers of process descriptors (since Linux 6.9).
+/// Without these, processes are told apart less well.
 fn has_unique_pidfds() -> bool {
     let (socket, _peer) = UnixStream::pair().unwrap();
     let pidfd = getsockopt(&socket, sockopt::PeerPidfd);
     pidfd.is_ok_and(|pidfd| fstatfs(pidfd).unwrap().f_type == 0x5049_4446)
 }
 
-/// Whether the helper closes a connection of this process at once.
+/// Returns whether the helper rejects a connection of this process.
 fn is_rejected(helper: &Helper) -> bool {
     let mut client = Client::connect(&helper.socket());
-    match client.hear_greeting() {
+    match client.receive_greeting() {
         Ok(()) => false,
         Err(error) => {
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
@@ -56,29 +56,29 @@ fn processes_of_another_pid_namespace_are_counted() {
     let wrapper = ["unshare", "--pid", "--fork", "--kill-child"];
     let helper = Helper::start_under(&wrapper, &["-v", "--max-clients-per-process", "2"]);
     let clients = [(); 2].map(|()| helper.client());
-    helper.says("(pid 0, uid 0)");
+    helper.wait_for_log("(pid 0, uid 0)");
     assert!(is_rejected(&helper));
     match has_unique_pidfds() {
-        true => Others::start(&helper.socket(), Task::Stay(2)).is_done(),
+        true => OtherProcess::start(&helper.socket(), Task::Idle(2)).wait_until_done(),
         false => skipped("kernel older than 6.9: processes of a namespace are counted by user"),
     }
     drop(clients);
 }
 
 fn reused_pid_is_another_process() {
-    // Every user may open the file, but not write to it.
+    // Every user can open the file, but not write to it.
     let last = fs::read(LAST_PID).and_then(|last| fs::write(LAST_PID, last));
     if let Err(error) = last {
-        return skipped(&format!("process ids cannot be chosen: {error}"));
+        return skipped(&format!("process IDs cannot be chosen: {error}"));
     }
     let helper = Helper::start(&["--max-clients-per-process", "2"]);
     if !has_unique_pidfds() {
-        return skipped("kernel older than 6.9: processes are told apart by their ids");
+        return skipped("kernel older than 6.9: processes are told apart by their IDs");
     }
-    // A process that has ended, and whose connections are still open.
-    let path = helper.folder().join("connections");
+    // A process that has ended, while its connections are still open.
+    let path = helper.dir().join("connections");
     let listener = UnixListener::bind(&path).unwrap();
-    let mut ended = Others::start(&helper.socket(), Task::Give(2));
+    let mut ended = OtherProcess::start(&helper.socket(), Task::PassConnections(2));
     let mut given = listener.accept().unwrap().0;
     let connections = [(); 2].map(|()| {
         let received = fd_passing::receive(given.as_fd(), &mut [0], ReceiveMode::Wait);
@@ -91,15 +91,15 @@ fn reused_pid_is_another_process() {
     let pid = ended.pid();
     ended.wait();
 
-    // Another process may take the number first, so it is tried more than once.
+    // Another process may get the ID first, so there are several attempts.
     let same = (0..100).find_map(|_| {
         fs::write(LAST_PID, (pid - 1).to_string()).unwrap();
-        let others = Others::start(&helper.socket(), Task::Stay(2));
+        let others = OtherProcess::start(&helper.socket(), Task::Idle(2));
         (others.pid() == pid).then_some(others)
     });
     let Some(mut same) = same else {
-        return skipped("another process has the process id");
+        return skipped("another process has the process ID");
     };
-    same.is_done();
+    same.wait_until_done();
     drop(connections);
 }

@@ -1,4 +1,4 @@
-//! Many requests in a row, by clients that come and go: a helper needs no more for the last than for the first.
+//! Many requests from clients that connect and disconnect: the helper's resources do not grow.
 
 use std::env;
 use std::fs::{File, OpenOptions};
@@ -16,31 +16,36 @@ use crate::client::{Client, PARAMETERS, READ_KEYS, REGISTER, null};
 use crate::helper::Helper;
 use crate::usage::Usage;
 
-pub(crate) const TESTS: &[Test] = &[("memory_stays_what_it_was", memory_stays_what_it_was)];
+pub(crate) const TESTS: &[Test] = &[("memory_does_not_grow", memory_does_not_grow)];
 
-/// How many requests there are.
+/// Environment variable with the number of requests.
 const REQUESTS: &str = "PR_SOAK_REQUESTS";
-const BY_DEFAULT: u64 = 300_000;
+const DEFAULT_REQUESTS: u64 = 300_000;
 
-/// So many make the helper what it stays. They come from more clients at once than the others, so that there are never
-/// more threads again: the allocator has memory for each that there was, and their stacks are kept.
-const WARM: u64 = 100_000;
-const WARM_CLIENTS: u64 = 40;
+/// Number of requests after which the helper's memory is measured first. They come from more
+/// concurrent clients than the later ones, so that there are never more threads again: the
+/// allocator keeps memory for each thread, and the stacks are kept.
+const WARM_UP_REQUESTS: u64 = 100_000;
+const WARM_UP_CLIENTS: u64 = 40;
+
+/// Number of concurrent clients after the warm-up.
 const CLIENTS: u64 = 8;
 
-/// KiB that memory may grow after that, by how the allocator happens to use it. A byte for every request is more.
+/// Maximum growth in KiB after that, which is noise of the allocator. One byte for each request is
+/// more.
 const MARGIN: u64 = 128;
 
-/// RESERVE, by a port that is not registered.
+/// RESERVE, for a port that is not registered.
 const RESERVE: [u8; 16] = [0x5f, 1, 3, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
 /// REGISTER AND IGNORE EXISTING KEY.
 const REGISTER_ANY: [u8; 16] = [0x5f, 6, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
-/// READ FULL STATUS, with room for whatever there is.
+/// READ FULL STATUS, with a large allocation length.
 const READ_STATUS: [u8; 16] = [0x5e, 3, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0];
 
-/// A soft LUN in `folder`. The files that stand for its ports: one that is registered now and then, and another.
-fn soft_lun(folder: &Path) -> [File; 2] {
-    let path = folder.join("lun");
+/// Creates a soft LUN in `dir`, and opens its ports: one that is registered now and then, and one
+/// that never is.
+fn soft_lun(dir: &Path) -> [File; 2] {
+    let path = dir.join("lun");
     let port = |name: &str, sas_address| Port {
         name: name.parse().unwrap(),
         nexus: Nexus {
@@ -57,7 +62,7 @@ fn soft_lun(folder: &Path) -> [File; 2] {
     ["a", "b"].map(|name| open(name).unwrap())
 }
 
-/// What one client asks for.
+/// Load of one client.
 struct Load<'a> {
     helper: &'a Helper,
     ports: &'a [File; 2],
@@ -65,7 +70,7 @@ struct Load<'a> {
 }
 
 impl Load<'_> {
-    /// So many requests, some of them by a connection of their own, and some broken off.
+    /// Sends requests, with a new connection now and then, and partial requests from others.
     fn run(&self, requests: u64) {
         let mut client = self.helper.client();
         for index in 0..requests {
@@ -73,27 +78,27 @@ impl Load<'_> {
                 client = self.helper.client();
             }
             if index.is_multiple_of(250) {
-                self.break_off(index / 250);
+                self.send_partial(index / 250);
             }
             if index.is_multiple_of(2000) {
                 self.register(&mut client, index + 1);
             }
             let (cdb, device, expected) = self.request(index);
-            let status = client.try_ask(cdb, device).unwrap();
+            let status = client.try_request(cdb, device).unwrap();
             assert_eq!(status, expected, "request {index}");
         }
     }
 
-    /// Registers another key, which is written to the disk.
+    /// Registers another key, which writes to the disk.
     fn register(&self, client: &mut Client, key: u64) {
         let [a, _] = self.ports;
         let mut list = [0; PARAMETERS];
         list[8..16].copy_from_slice(&key.to_be_bytes());
-        let status = client.try_ask_with(REGISTER_ANY, &list, a).unwrap();
+        let status = client.try_request_with(REGISTER_ANY, &list, a).unwrap();
         assert_eq!(status, Status::GOOD);
     }
 
-    /// A request, and what is answered to it.
+    /// Returns a request and the expected status.
     fn request(&self, index: u64) -> ([u8; 16], &File, Status) {
         let [a, b] = self.ports;
         match index {
@@ -105,8 +110,8 @@ impl Load<'_> {
         }
     }
 
-    /// Half of a request by somebody who vanishes.
-    fn break_off(&self, index: u64) {
+    /// Sends a partial request and disconnects.
+    fn send_partial(&self, index: u64) {
         let mut client = self.helper.client();
         let count = usize::try_from(index).unwrap() % (REGISTER.len() + PARAMETERS - 1) + 1;
         let cdb = &REGISTER[..count.min(REGISTER.len())];
@@ -116,12 +121,15 @@ impl Load<'_> {
     }
 }
 
-fn memory_stays_what_it_was() {
-    let requests = env::var(REQUESTS).map_or(BY_DEFAULT, |text| text.parse().unwrap());
-    assert!(requests > WARM, "{REQUESTS} is at least {WARM}");
-    let folder = tempfile::tempdir().unwrap();
-    let ports = soft_lun(folder.path());
-    let helper = Helper::start(&["--soft-luns", folder.path().to_str().unwrap()]);
+fn memory_does_not_grow() {
+    let requests = env::var(REQUESTS).map_or(DEFAULT_REQUESTS, |text| text.parse().unwrap());
+    assert!(
+        requests > WARM_UP_REQUESTS,
+        "{REQUESTS} is more than {WARM_UP_REQUESTS}"
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let ports = soft_lun(dir.path());
+    let helper = Helper::start(&["--soft-luns", dir.path().to_str().unwrap()]);
     let before = helper.usage();
     let run = |requests: u64, clients: u64, all: u64| {
         let start = Instant::now();
@@ -136,14 +144,14 @@ fn memory_stays_what_it_was() {
             }
         });
         let seconds = start.elapsed().as_secs_f64();
-        helper.is_at_rest_as(&before);
+        helper.assert_idle(&before);
         let usage = helper.usage();
         report(&usage, all, requests, seconds);
         usage
     };
-    let warm = run(WARM, WARM_CLIENTS, WARM);
-    let end = run(requests - WARM, CLIENTS, requests);
-    end.has_grown_little_since(&warm, MARGIN);
+    let warm = run(WARM_UP_REQUESTS, WARM_UP_CLIENTS, WARM_UP_REQUESTS);
+    let end = run(requests - WARM_UP_REQUESTS, CLIENTS, requests);
+    end.assert_growth_below(&warm, MARGIN);
 }
 
 fn report(usage: &Usage, all: u64, requests: u64, seconds: f64) {
@@ -156,8 +164,9 @@ fn report(usage: &Usage, all: u64, requests: u64, seconds: f64) {
         ..
     } = usage;
     eprintln!(
-        "soak: after {all} requests, the last {requests} in {seconds:.1} s: {resident} KiB resident, {proportional} \
-         KiB of them by shares, {memory} KiB its own data, {} descriptors, {threads} threads",
+        "soak: after {all} requests, the last {requests} in {seconds:.1} s: {resident} KiB \
+         resident, {proportional} KiB proportional, {memory} KiB anonymous, {} \
+         descriptors, {threads} threads",
         descriptors.len()
     );
 }

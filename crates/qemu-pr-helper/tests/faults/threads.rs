@@ -1,4 +1,4 @@
-//! A helper that gets no more threads, while devices hang.
+//! A helper that cannot start more threads while devices hang.
 
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
@@ -12,33 +12,34 @@ use scsi_pr::Status;
 
 use crate::Test;
 use crate::client::{Client, READ_KEYS, null};
-use crate::helper::{Helper, PATIENCE, wait_for};
-use crate::stuck::{self, Stuck};
+use crate::helper::{Helper, TEST_TIMEOUT, wait_for};
+use crate::lingering_sockets::{self, FarEnd};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("the_last_one_answers_busy", the_last_one_answers_busy),
+    ("last_thread_answers_busy", last_thread_answers_busy),
     (
         "requests_without_a_thread_take_no_memory",
         requests_without_a_thread_take_no_memory,
     ),
 ];
 
-/// A user without rights, who has no other processes: root is not bound by this limit.
-const AS_NOBODY: &[&str] = &["setpriv", "--reuid", "54322", "--clear-groups"];
+/// Command prefix that runs as a user without other processes: the limit does not apply to root.
+const AS_OTHER_USER: &[&str] = &["setpriv", "--reuid", "54322", "--clear-groups"];
 
-/// No thread for a user who has a process.
+/// Limit at which no thread can be started, because the user has a process.
 const NONE: Option<u64> = Some(1);
 
-/// What makes a command that of the helper's user.
+/// Returns the command prefix that runs as the helper's user.
 fn wrapper() -> &'static [&'static str] {
     match geteuid().is_root() {
-        true => AS_NOBODY,
+        true => AS_OTHER_USER,
         false => &[],
     }
 }
 
-/// Lets the helper's user have so many threads, or any number. Another user may not do that without a capability.
-fn allow(helper: &Helper, threads: Option<u64>) {
+/// Sets the thread limit of the helper's user; `None` is unlimited. Another user would need a
+/// capability for that.
+fn set_thread_limit(helper: &Helper, threads: Option<u64>) {
     let process = helper.process().as_raw_nonzero();
     let threads = threads.map_or_else(|| "unlimited".to_owned(), |threads| threads.to_string());
     let limit = format!("prlimit --pid {process} --nproc={threads}:");
@@ -48,13 +49,13 @@ fn allow(helper: &Helper, threads: Option<u64>) {
     assert!(status.success());
 }
 
-/// Whether an answer comes while one looks.
-fn has_answer(client: &mut Client) -> bool {
-    let look = Duration::from_millis(500);
-    client.0.set_read_timeout(Some(look)).unwrap();
-    let answer = client.answer();
-    client.0.set_read_timeout(Some(PATIENCE)).unwrap();
-    match answer {
+/// Returns whether a reply, which is BUSY, arrives within half a second.
+fn is_answered_busy(client: &mut Client) -> bool {
+    let timeout = Duration::from_millis(500);
+    client.0.set_read_timeout(Some(timeout)).unwrap();
+    let status = client.receive_status();
+    client.0.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    match status {
         Ok(status) => {
             assert_eq!(status, Status::BUSY);
             true
@@ -66,65 +67,69 @@ fn has_answer(client: &mut Client) -> bool {
     }
 }
 
-/// Blocks all threads of a helper but the last, which is allowed no other. Takes clients for that;
-/// returns the clients that wait, the last of which was answered BUSY, and their devices' far ends.
-fn block_all_but_one(helper: &Helper, clients: &mut Vec<Client>) -> (Vec<Client>, Vec<Stuck>) {
-    allow(helper, NONE);
+/// Blocks all threads of a helper but the last, which cannot start another one. Takes clients for
+/// that. Returns the clients that wait, the last of which got BUSY, and the far ends of their
+/// sockets.
+fn block_all_but_one(helper: &Helper, clients: &mut Vec<Client>) -> (Vec<Client>, Vec<FarEnd>) {
+    set_thread_limit(helper, NONE);
     let (mut far, mut waiting) = (Vec::new(), Vec::new());
-    wait_for("an answer by the last thread", || {
+    wait_for("BUSY by the last thread", || {
         let mut client = clients.pop().unwrap();
-        far.push(stuck::ask(&mut client));
-        let has_answer = has_answer(&mut client);
+        far.push(lingering_sockets::send_command(&mut client));
+        let is_answered = is_answered_busy(&mut client);
         waiting.push(client);
-        has_answer.then_some(())
+        is_answered.then_some(())
     });
     (waiting, far)
 }
 
-fn the_last_one_answers_busy() {
+fn last_thread_answers_busy() {
     let helper = Helper::start_under(wrapper(), &[]);
     let before = helper.usage();
     let mut beside = helper.client();
-    beside.is_served();
+    beside.assert_served();
     let mut clients: Vec<_> = (0..32).map(|_| helper.client()).collect();
     let (mut hanging, mut far) = block_all_but_one(&helper, &mut clients);
-    let mut refused = hanging.pop().unwrap();
-    assert_eq!(beside.try_ask(READ_KEYS, &null()).unwrap(), Status::BUSY);
-    // The descriptors of what was answered with BUSY are not closed yet. Before they are, nothing
+    let mut rejected = hanging.pop().unwrap();
+    assert_eq!(
+        beside.try_request(READ_KEYS, &null()).unwrap(),
+        Status::BUSY
+    );
+    // The descriptors of the commands that got BUSY are not closed yet. Until they are, nothing
     // more is read from their clients.
-    for client in [&mut beside, &mut refused] {
+    for client in [&mut beside, &mut rejected] {
         client.send(&READ_KEYS, null().as_fd());
-        assert!(!has_answer(client));
+        assert!(!is_answered_busy(client));
     }
-    helper.says("cannot start a thread, commands are answered with BUSY");
+    helper.wait_for_log("cannot start a thread, commands are answered with BUSY");
     let mut next = Client::connect(&helper.socket());
-    next.hears_nothing_for(Duration::from_secs(2));
-    helper.says("accepting connections paused: no thread can be started");
-    helper.does_not_spin();
+    next.assert_silent_for(Duration::from_secs(2));
+    helper.wait_for_log("accepting connections paused: no thread can be started");
+    helper.assert_low_cpu();
 
-    allow(&helper, getrlimit(Resource::Nproc).maximum);
-    for client in [&mut beside, &mut refused] {
-        client.answer().unwrap();
-        client.is_served();
+    set_thread_limit(&helper, getrlimit(Resource::Nproc).maximum);
+    for client in [&mut beside, &mut rejected] {
+        client.receive_status().unwrap();
+        client.assert_served();
     }
-    let mut next = next.greeted();
-    // The close that the last thread had deferred takes a thread now, and no more than that.
-    far.push(stuck::ask(&mut next));
-    beside.is_served();
+    let mut next = next.handshake();
+    // The deferred close blocks one thread now, and no more than that.
+    far.push(lingering_sockets::send_command(&mut next));
+    beside.assert_served();
     drop(far);
     hanging.push(next);
     for client in &mut hanging {
-        client.answer().unwrap();
-        client.is_served();
+        client.receive_status().unwrap();
+        client.assert_served();
     }
-    drop((beside, refused, hanging, clients));
-    helper.is_at_rest_as(&before);
+    drop((beside, rejected, hanging, clients));
+    helper.assert_idle(&before);
 }
 
 fn requests_without_a_thread_take_no_memory() {
-    /// Requests that each client sends, whether or not they are read.
+    /// Number of requests that each client sends, whether or not they are read.
     const REQUESTS: usize = 2000;
-    /// KiB. The requests of one client have 16 MiB of parameters.
+    /// Maximum growth in KiB. The requests of one client have 16 MiB of parameters.
     const GROWTH: u64 = 4096;
     let helper = Helper::start_under(wrapper(), &[]);
     let before = helper.usage();
@@ -137,13 +142,13 @@ fn requests_without_a_thread_take_no_memory() {
             scope.spawn(|| flood(client, REQUESTS));
         }
     });
-    helper.usage().has_grown_little_since(&blocked, GROWTH);
-    allow(&helper, getrlimit(Resource::Nproc).maximum);
+    helper.usage().assert_growth_below(&blocked, GROWTH);
+    set_thread_limit(&helper, getrlimit(Resource::Nproc).maximum);
     drop((far, waiting, clients, flooding));
-    helper.is_at_rest_as(&before);
+    helper.assert_idle(&before);
 }
 
-/// Sends requests of the greatest length until as many are sent, or the helper does not read them.
+/// Sends requests of the maximum length, until `count` are sent or the helper stops reading.
 fn flood(client: &Client, count: usize) {
     const LONGEST: [u8; 16] = [0x5f, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0];
     let null = null();

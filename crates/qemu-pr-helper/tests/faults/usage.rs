@@ -1,39 +1,40 @@
-//! What the kernel says that a process takes.
+//! Resources of a process, as `/proc` reports them.
 
 use std::fs;
 use std::time::Duration;
 
 use rustix::process::Pid;
 
-/// What a process takes.
+/// Resources of a process.
 #[derive(Clone, Debug)]
 pub(crate) struct Usage {
-    /// What its descriptors refer to, by name, in order of the names.
+    /// Names of the files that the descriptors refer to, sorted.
     pub(crate) descriptors: Vec<String>,
     pub(crate) threads: usize,
-    /// Memory with its own data, in KiB: the program's text is nobody's, or everybody's who runs it.
+    /// Anonymous memory in KiB. The program's text is shared by all its processes, and not counted.
     pub(crate) memory: u64,
-    /// All memory, in KiB, and a share of what others have too.
+    /// Resident set size in KiB.
     pub(crate) resident: u64,
+    /// Proportional set size in KiB.
     pub(crate) proportional: u64,
     pub(crate) processor_time: Duration,
 }
 
 impl Usage {
-    /// Checks that it takes no more memory than before, but for so many KiB: what the allocator and the stacks of
-    /// other threads make of the same work at another time.
+    /// Checks that memory has grown by at most `margin` KiB, which is noise of the allocator and of
+    /// thread stacks.
     #[track_caller]
-    pub(crate) fn has_grown_little_since(&self, before: &Self, margin: u64) {
+    pub(crate) fn assert_growth_below(&self, before: &Self, margin: u64) {
         let growth = self.memory.saturating_sub(before.memory);
         assert!(growth <= margin, "{growth} KiB: {before:?}, then {self:?}");
     }
 
-    pub(crate) fn of(process: Pid) -> Self {
-        let folder = format!("/proc/{}", process.as_raw_nonzero());
-        let read = |name: &str| fs::read_to_string(format!("{folder}/{name}")).unwrap();
+    pub(crate) fn from_pid(process: Pid) -> Self {
+        let dir = format!("/proc/{}", process.as_raw_nonzero());
+        let read = |name: &str| fs::read_to_string(format!("{dir}/{name}")).unwrap();
         let (status, rollup) = (read("status"), read("smaps_rollup"));
         Self {
-            descriptors: descriptors(&folder),
+            descriptors: descriptors(&dir),
             threads: usize::try_from(number(&status, "Threads:")).unwrap(),
             memory: number(&rollup, "Anonymous:"),
             resident: number(&rollup, "Rss:"),
@@ -43,9 +44,9 @@ impl Usage {
     }
 }
 
-fn descriptors(folder: &str) -> Vec<String> {
-    let entries = fs::read_dir(format!("{folder}/fd")).unwrap();
-    // One may be closed while we look.
+fn descriptors(dir: &str) -> Vec<String> {
+    let entries = fs::read_dir(format!("{dir}/fd")).unwrap();
+    // A descriptor can be closed meanwhile.
     let names = entries.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
     let mut names: Vec<_> = names
         .map(|name| name.to_string_lossy().into_owned())
@@ -54,8 +55,8 @@ fn descriptors(folder: &str) -> Vec<String> {
     names
 }
 
-/// User's and system's time of all threads, in hundredths of a second (proc(5)); before them there are the name, which
-/// may be anything, and eleven other fields.
+/// Returns the user and system time of all threads, which are in hundredths of a second (proc(5)).
+/// They follow the name, which can contain anything, and eleven other fields.
 fn processor_time(stat: &str) -> Duration {
     let (_, fields) = stat.rsplit_once(") ").unwrap();
     let times = fields.split(' ').skip(11).take(2);
@@ -63,7 +64,7 @@ fn processor_time(stat: &str) -> Duration {
     Duration::from_millis(hundredths * 10)
 }
 
-/// The number behind `name` at the beginning of a line.
+/// Returns the number after `name` at the beginning of a line.
 fn number(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     let word = line.unwrap().split_whitespace().next();

@@ -1,4 +1,4 @@
-//! Clients that take their time for half of a request: they are given up, and nobody else is.
+//! Clients that leave a request unfinished: they time out, and no other client does.
 
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -12,22 +12,29 @@ use scsi_pr::Status;
 use crate::Test;
 use crate::client::{Client, READ_KEYS, REGISTER, null};
 use crate::helper::{Helper, wait_for};
-use crate::stuck;
+use crate::lingering_sockets;
 
 pub(crate) const TESTS: &[Test] = &[
-    ("whoever_dawdles_is_given_up", whoever_dawdles_is_given_up),
-    ("who_owes_nothing_stays", who_owes_nothing_stays),
-    ("many_hold_up_nobody", many_hold_up_nobody),
+    ("slow_client_times_out", slow_client_times_out),
+    (
+        "client_that_owes_nothing_stays",
+        client_that_owes_nothing_stays,
+    ),
+    (
+        "many_slow_clients_delay_no_other",
+        many_slow_clients_delay_no_other,
+    ),
 ];
 
 const TIMEOUT: Duration = Duration::from_secs(1);
-/// Longer, and so much so that who was to be given up by then was forgotten.
+/// Period in which several timeouts expire.
 const LONGER: Duration = Duration::from_secs(3);
 
-/// Between two bytes of who dawdles. Those of the shortest piece, a CDB, take several times as long as they may.
-const DRIP: Duration = Duration::from_millis(400);
+/// Delay between two bytes of a slow client. Even the rest of a CDB takes several times the
+/// timeout.
+const BYTE_DELAY: Duration = Duration::from_millis(400);
 
-/// How far a client gets before it dawdles.
+/// Stage at which a client becomes slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Connected,
@@ -39,10 +46,10 @@ enum Stage {
 impl Stage {
     const ALL: [Self; 4] = [Self::Connected, Self::Features, Self::Cdb, Self::Parameters];
 
-    /// A client that has got so far, with that device if it has got to one.
+    /// Connects a client and sends what comes before this stage.
     fn reach(self, socket: &Path, device: &File) -> Client {
         let mut client = Client::connect(socket);
-        client.hear_greeting().unwrap();
+        client.receive_greeting().unwrap();
         match self {
             Self::Connected => {}
             Self::Features => client.try_send(&[0; 2]).unwrap(),
@@ -62,10 +69,10 @@ fn start() -> Helper {
     Helper::start(&arguments)
 }
 
-fn whoever_dawdles_is_given_up() {
+fn slow_client_times_out() {
     let helper = start();
     let before = helper.usage();
-    let path = helper.folder().join("disk");
+    let path = helper.dir().join("disk");
     let device = File::create(&path).unwrap();
     let is_open = || {
         helper
@@ -79,96 +86,96 @@ fn whoever_dawdles_is_given_up() {
         let (helper, device, look) = (&helper, &device, &look);
         for stage in Stage::ALL {
             scope.spawn(move || {
-                let begun = Instant::now();
+                let start = Instant::now();
                 let mut client = stage.reach(&helper.socket(), device);
                 look();
-                client.is_closed();
-                assert!(begun.elapsed() >= TIMEOUT, "{stage:?}");
+                client.assert_closed();
+                assert!(start.elapsed() >= TIMEOUT, "{stage:?}");
             });
         }
         for (stage, left) in [(Stage::Cdb, 15), (Stage::Parameters, 24)] {
             scope.spawn(move || {
-                let begun = Instant::now();
+                let start = Instant::now();
                 let mut client = stage.reach(&helper.socket(), device);
                 let sent = (0..left).take_while(|_| {
                     look();
-                    thread::sleep(DRIP);
+                    thread::sleep(BYTE_DELAY);
                     client.try_send(&[0]).is_ok()
                 });
-                assert!(sent.count() < left, "{stage:?} was waited for");
-                assert!(begun.elapsed() >= TIMEOUT, "{stage:?}");
-                client.is_closed();
+                assert!(sent.count() < left, "{stage:?} did not time out");
+                assert!(start.elapsed() >= TIMEOUT, "{stage:?}");
+                client.assert_closed();
             });
         }
     });
     assert!(was_open.load(Ordering::SeqCst));
     wait_for("the device to be closed", || (!is_open()).then_some(()));
-    helper.says("timed out answering the greeting, connection closed");
-    helper.says("timed out sending a request, connection closed");
-    helper.is_at_rest_as(&before);
+    helper.wait_for_log("timed out answering the greeting, connection closed");
+    helper.wait_for_log("timed out sending a request, connection closed");
+    helper.assert_idle(&before);
 }
 
-fn who_owes_nothing_stays() {
+fn client_that_owes_nothing_stays() {
     let helper = start();
     let before = helper.usage();
     let mut idle = helper.client();
-    idle.is_served();
+    idle.assert_served();
     let mut waiting = helper.client();
-    let stuck = stuck::ask(&mut waiting);
-    // It does not read its answer, which it has.
-    let mut deaf = helper.client();
-    deaf.send(&READ_KEYS, null().as_fd());
-    // So that somebody is searched for, again and again.
-    let dawdling = Instant::now();
-    while dawdling.elapsed() < LONGER {
-        Stage::Cdb.reach(&helper.socket(), &null()).is_closed();
+    let far = lingering_sockets::send_command(&mut waiting);
+    // A client that does not read its reply, which fits in the socket.
+    let mut unread = helper.client();
+    unread.send(&READ_KEYS, null().as_fd());
+    // Slow clients, so that the helper scans for timeouts again and again.
+    let start = Instant::now();
+    while start.elapsed() < LONGER {
+        Stage::Cdb.reach(&helper.socket(), &null()).assert_closed();
     }
-    idle.is_served();
-    waiting.hears_nothing_for(TIMEOUT);
-    drop(stuck);
-    assert_eq!(waiting.answer().unwrap(), Status::CHECK_CONDITION);
-    waiting.is_served();
-    assert_eq!(deaf.answer().unwrap(), Status::CHECK_CONDITION);
-    deaf.is_served();
-    drop((idle, waiting, deaf));
-    helper.is_at_rest_as(&before);
+    idle.assert_served();
+    waiting.assert_silent_for(TIMEOUT);
+    drop(far);
+    assert_eq!(waiting.receive_status().unwrap(), Status::CHECK_CONDITION);
+    waiting.assert_served();
+    assert_eq!(unread.receive_status().unwrap(), Status::CHECK_CONDITION);
+    unread.assert_served();
+    drop((idle, waiting, unread));
+    helper.assert_idle(&before);
 }
 
-fn many_hold_up_nobody() {
+fn many_slow_clients_delay_no_other() {
     let helper = start();
     let before = helper.usage();
     let mut healthy = helper.client();
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let asking = scope.spawn(|| {
+        let requests = scope.spawn(|| {
             let mut longest = Duration::ZERO;
             while !is_over.load(Ordering::SeqCst) {
-                let asked = Instant::now();
-                healthy.is_served();
-                longest = longest.max(asked.elapsed());
+                let sent = Instant::now();
+                healthy.assert_served();
+                longest = longest.max(sent.elapsed());
                 thread::sleep(Duration::from_millis(1));
             }
             longest
         });
         let device = null();
         let stages = Stage::ALL.into_iter().cycle().take(500);
-        let dawdling = stages.map(|stage| stage.reach(&helper.socket(), &device));
-        let mut dawdling: Vec<_> = dawdling.collect();
+        let slow = stages.map(|stage| stage.reach(&helper.socket(), &device));
+        let mut slow: Vec<_> = slow.collect();
         let deadline = Instant::now() + LONGER;
         while Instant::now() < deadline {
-            // Those who are at a request go on, while there is somebody to hear it.
-            for client in dawdling.iter_mut().skip(2).step_by(4) {
+            // The clients at a CDB go on until their connection is closed.
+            for client in slow.iter_mut().skip(2).step_by(4) {
                 let _ = client.try_send(&[0]);
             }
-            thread::sleep(DRIP);
+            thread::sleep(BYTE_DELAY);
         }
-        for client in &mut dawdling {
-            client.is_closed();
+        for client in &mut slow {
+            client.assert_closed();
         }
         is_over.store(true, Ordering::SeqCst);
-        let longest = asking.join().unwrap();
-        assert!(longest < LONGER, "{longest:?} for an answer");
+        let longest = requests.join().unwrap();
+        assert!(longest < LONGER, "{longest:?} for a reply");
     });
     drop(healthy);
-    helper.is_at_rest_as(&before);
+    helper.assert_idle(&before);
 }

@@ -1,5 +1,5 @@
-//! Clients that vanish, at every byte of what they have to say. Those that are killed close their connections too:
-//! see `clients`.
+//! Clients that disconnect, at every byte of a request. A client that is killed closes its
+//! connection as well: see `clients`.
 
 use std::io::{self, Read as _};
 use std::net::Shutdown;
@@ -12,24 +12,30 @@ use pr_helper_protocol::fd_passing;
 use crate::Test;
 use crate::client::{Client, PARAMETERS, READ_KEYS, REGISTER, null};
 use crate::helper::Helper;
-use crate::stuck;
+use crate::lingering_sockets;
 
 pub(crate) const TESTS: &[Test] = &[
-    ("nothing_is_left_of_half_a_request", nothing_is_left_of_half),
-    ("nor_of_a_command_at_a_device", nor_of_a_command_at_a_device),
-    ("nor_of_answers_nobody_reads", nor_of_answers_nobody_reads),
+    (
+        "partial_request_leaves_nothing",
+        partial_request_leaves_nothing,
+    ),
+    (
+        "command_in_flight_leaves_nothing",
+        command_in_flight_leaves_nothing,
+    ),
+    ("unread_replies_leave_nothing", unread_replies_leave_nothing),
 ];
 
-/// When a client vanishes.
+/// Moment at which a client disconnects.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
-    /// Before it has read the greeting: the helper finds its connection reset.
+    /// Before it has read the greeting: the connection is reset.
     Ungreeted,
-    /// After so many bytes of its answer to the greeting; with four the handshake is over.
+    /// After this number of bytes of its answer to the greeting; four complete the handshake.
     Features(usize),
-    /// After so many bytes of a command; a descriptor came with the first.
+    /// After this number of bytes of a CDB, the first of which has a descriptor.
     Cdb(usize),
-    /// After so many bytes of its parameters.
+    /// After this number of bytes of the parameters.
     Parameters(usize),
 }
 
@@ -47,15 +53,15 @@ impl Moment {
         match self {
             Self::Ungreeted => {}
             Self::Features(count) => {
-                client.hear_greeting().unwrap();
+                client.receive_greeting().unwrap();
                 client.try_send(&[0; 4][..count]).unwrap();
             }
             Self::Cdb(count) => {
-                client = client.greeted();
+                client = client.handshake();
                 client.send(&REGISTER[..count], null().as_fd());
             }
             Self::Parameters(count) => {
-                client = client.greeted();
+                client = client.handshake();
                 client.send(&REGISTER, null().as_fd());
                 client.try_send(&[0; PARAMETERS][..count]).unwrap();
             }
@@ -64,69 +70,70 @@ impl Moment {
     }
 }
 
-/// How a client vanishes.
+/// Method by which a client disconnects.
 #[derive(Clone, Copy, Debug)]
-enum Way {
+enum Method {
     Close,
-    /// It says that it is through, and waits until the helper is.
+    /// The client shuts down its sending side, and waits until the helper has closed the
+    /// connection.
     Shutdown,
 }
 
-impl Way {
+impl Method {
     const BOTH: [Self; 2] = [Self::Close, Self::Shutdown];
 
-    fn go(self, mut client: Client) {
+    fn disconnect(self, mut client: Client) {
         match self {
             Self::Close => drop(client),
             Self::Shutdown => {
                 client.0.shutdown(Shutdown::Write).unwrap();
                 let end = io::copy(&mut client.0.by_ref(), &mut io::sink());
-                // Reset, if the helper has not read all there was.
-                let is_end = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
-                assert!(end.as_ref().err().is_none_or(is_end), "{end:?}");
+                // The connection is reset if the helper has not read all bytes.
+                let is_reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
+                assert!(end.as_ref().err().is_none_or(is_reset), "{end:?}");
             }
         }
     }
 }
 
-/// Has clients vanish, first a few, then many, beside one that is served. Checks that the many have not left more
-/// behind than the few, but for `margin` KiB.
-fn leaves_nothing(many: u32, margin: u64, vanish: impl Fn(&Helper)) {
+/// Lets clients disconnect, first once, then `rounds` times, beside a client that is served. Checks
+/// that memory has grown by at most `margin` KiB in the rounds.
+fn assert_no_leak(rounds: u32, margin: u64, disconnect: impl Fn(&Helper)) {
     let helper = Helper::start(&[]);
     let before = helper.usage();
     let mut beside = helper.client();
-    vanish(&helper);
-    beside.is_served();
-    beside.leave();
-    helper.is_at_rest_as(&before);
-    let few = helper.usage();
+    disconnect(&helper);
+    beside.assert_served();
+    beside.disconnect();
+    helper.assert_idle(&before);
+    let first = helper.usage();
     let mut beside = helper.client();
-    for _ in 0..many {
-        vanish(&helper);
-        beside.is_served();
+    for _ in 0..rounds {
+        disconnect(&helper);
+        beside.assert_served();
     }
-    beside.leave();
-    helper.is_at_rest_as(&before);
-    helper.usage().has_grown_little_since(&few, margin);
+    beside.disconnect();
+    helper.assert_idle(&before);
+    helper.usage().assert_growth_below(&first, margin);
 }
 
-fn nothing_is_left_of_half() {
-    // Eighty-eight clients each time; what four thousand sessions take is several times the margin.
-    leaves_nothing(50, 256, |helper| {
+fn partial_request_leaves_nothing() {
+    // 88 clients in each round. 4,000 leaked sessions would take several times the margin.
+    assert_no_leak(50, 256, |helper| {
         for moment in Moment::all() {
-            for way in Way::BOTH {
-                way.go(moment.reach(helper));
+            for method in Method::BOTH {
+                method.disconnect(moment.reach(helper));
             }
         }
     });
 }
 
-fn nor_of_a_command_at_a_device() {
-    leaves_nothing(20, 256, |helper| {
+fn command_in_flight_leaves_nothing() {
+    assert_no_leak(20, 256, |helper| {
         let (mut far, mut clients) = (Vec::new(), Vec::new());
         for _ in 0..10 {
             let mut client = helper.client();
-            far.push(stuck::ask(&mut client));
+            far.push(lingering_sockets::send_command(&mut client));
             clients.push(client);
         }
         let later = clients.split_off(5);
@@ -134,24 +141,24 @@ fn nor_of_a_command_at_a_device() {
         for client in &later {
             client.0.shutdown(Shutdown::Write).unwrap();
         }
-        helper.client().is_served();
-        // Those that have said that they are through still get their answers.
+        helper.client().assert_served();
+        // The clients that have shut down their sending side still get their replies.
         drop(far);
         for mut client in later {
-            client.answer().unwrap();
-            client.is_closed();
+            client.receive_status().unwrap();
+            client.assert_closed();
         }
     });
 }
 
-fn nor_of_answers_nobody_reads() {
-    leaves_nothing(10, 256, |helper| {
-        for way in Way::BOTH {
+fn unread_replies_leave_nothing() {
+    assert_no_leak(10, 256, |helper| {
+        for method in Method::BOTH {
             let client = helper.client();
             client.0.set_nonblocking(true).unwrap();
             let device = null();
             let mut is_full = 0;
-            // The helper goes on as long as it can get rid of answers.
+            // The helper continues as long as its replies fit in the socket.
             while is_full < 3 {
                 match fd_passing::send(client.0.as_fd(), &READ_KEYS, device.as_fd()) {
                     Ok(()) => is_full = 0,
@@ -163,8 +170,8 @@ fn nor_of_answers_nobody_reads() {
                 }
             }
             client.0.set_nonblocking(false).unwrap();
-            helper.client().is_served();
-            way.go(client);
+            helper.client().assert_served();
+            method.disconnect(client);
         }
     });
 }
