@@ -68,7 +68,7 @@ impl<E: CommandExecutor> Dispatcher<E> {
         &self,
         connection: &Arc<ConnectionEntry>,
         reply: &mut ReplyBuffer,
-        turn: Turn<'_>,
+        turn: &Turn<'_>,
     ) -> Result<Readiness, Closed> {
         let mut session = lock(&connection.session);
         if connection.request_timer.is_expired() {
@@ -105,7 +105,7 @@ impl<E: CommandExecutor> Dispatcher<E> {
             };
             let command = request.command;
             let data = reply.data_area(&command);
-            let result = self.execute(connection, session.peer(), request, data, &turn)?;
+            let result = self.execute(connection, session.peer(), request, data, turn)?;
             session.reply(&command, &result, reply)?;
             match turn {
                 // A client that has sent a request usually sends another one soon.

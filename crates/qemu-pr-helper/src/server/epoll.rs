@@ -20,7 +20,7 @@ const ACCEPT_TIMER: u64 = u64::MAX - 1;
 const TIMEOUT_TIMER: u64 = u64::MAX - 2;
 const HEARTBEAT: u64 = u64::MAX - 3;
 
-/// Delay after an error of epoll_wait(2) other than EINTR.
+/// Delay after an error of `epoll_wait` other than EINTR.
 const WAIT_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]

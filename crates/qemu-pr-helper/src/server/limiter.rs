@@ -1,4 +1,5 @@
-//! Limits on the connections of a client process, and on the commands in flight at a device.
+//! Limits with permits: on the connections of a client process, on the commands in flight at a device,
+//! and on the threads that block in a close.
 
 use std::array::from_fn;
 use std::ops::Deref;
@@ -16,6 +17,8 @@ pub(super) trait Key: Copy + Eq {
 }
 
 impl Key for ProcessKey {}
+
+impl Key for () {}
 
 impl Key for LimitKey {
     fn index(self) -> u32 {

@@ -409,7 +409,9 @@ impl<E: CommandExecutor> Server<E> {
             true => Turn::MayBlock(self.threads.try_linger()),
             false => Turn::NonBlocking(&self.deferred),
         };
-        match self.dispatcher.process_requests(&connection, reply, turn) {
+        let next = self.dispatcher.process_requests(&connection, reply, &turn);
+        drop(turn);
+        match next {
             Ok(readiness) => self.await_readiness(token, &connection, readiness),
             Err(_) => self.remove(token),
         }

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::net::{Shutdown, shutdown};
 
-use super::sync::atomic::{AtomicUsize, Ordering};
+use super::limiter::Limiter;
 use super::sync::{Mutex, lock};
 use crate::logging::RateLimit;
 use crate::process::closer::Closer;
@@ -21,16 +21,17 @@ pub(super) const MAX_KEPT: usize = 32;
 pub(super) struct Rejections {
     /// `None` only in tests.
     closer: Option<Closer>,
-    blocked: AtomicUsize,
+    /// Permits to block in a close.
+    blocked: Limiter<(), 1>,
     kept: Mutex<Vec<OwnedFd>>,
     warning: RateLimit,
 }
 
 impl Rejections {
-    pub(super) const fn new(closer: Option<Closer>) -> Self {
+    pub(super) fn new(closer: Option<Closer>) -> Self {
         Self {
             closer,
-            blocked: AtomicUsize::new(0),
+            blocked: Limiter::new(MAX_BLOCKED),
             kept: Mutex::new(Vec::new()),
             warning: RateLimit::new(),
         }
@@ -62,17 +63,11 @@ impl Rejections {
     /// Closes the connections that are kept open. This can block in [`MAX_BLOCKED`] threads, each
     /// of which has taken one connection.
     pub(super) fn close_kept(&self) {
-        let one_more = |blocked: usize| (blocked < MAX_BLOCKED).then(|| blocked.saturating_add(1));
-        let (set, fetch) = (Ordering::SeqCst, Ordering::SeqCst);
-        while self.blocked.fetch_update(set, fetch, one_more).is_ok() {
-            let connection = lock(&self.kept).pop();
-            let is_last = connection.is_none();
-            let connection = connection.and_then(|connection| self.pass_on(connection).err());
-            drop(connection);
-            self.blocked.fetch_sub(1, Ordering::SeqCst);
-            if is_last {
+        while let Some(_permit) = Limiter::try_acquire(&self.blocked, ()) {
+            let Some(connection) = lock(&self.kept).pop() else {
                 return;
-            }
+            };
+            drop(self.pass_on(connection));
         }
     }
 
