@@ -82,7 +82,7 @@ impl CommandExecutor for Device {
     }
 }
 
-/// A fixture server, its device and its socket.
+/// A running server, its device and its socket.
 struct Fixture {
     server: Arc<Server<Device>>,
     device: Device,

@@ -23,7 +23,7 @@ pub enum TransportOutcome {
     /// The logical unit has completed the command, or the kernel in its place. The result would be
     /// the same on another path.
     Completed(CommandResult),
-    /// The command has not reached the logical unit. On another path it may.
+    /// The command has not reached the logical unit. Another path can be tried.
     NotDelivered(CommandResult),
     /// The response is missing. The command may have been executed, or may still be.
     Unknown(CommandResult),

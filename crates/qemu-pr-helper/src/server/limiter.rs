@@ -1,5 +1,5 @@
-//! Limits with permits: on the connections of a client process, on the commands in flight at a device,
-//! and on the threads that block in a close.
+//! Limits with permits: on the connections of a client process, on the commands in flight at a
+//! device, and on the threads that block in a close.
 
 use std::array::from_fn;
 use std::ops::Deref;

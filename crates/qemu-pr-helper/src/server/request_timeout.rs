@@ -129,31 +129,24 @@ impl TimeoutScanner {
 
     /// Marks the timers that have run for the timeout as expired, and returns their connections.
     /// Sets the timer for the next scan.
-    pub(super) fn expire_overdue<'a, T>(
+    pub(super) fn expire_overdue<'a, T: 'a>(
         &self,
         timers: impl Iterator<Item = (&'a RequestTimer, &'a Arc<T>)>,
-    ) -> Vec<Arc<T>>
-    where
-        T: 'a,
-    {
+    ) -> Vec<Arc<T>> {
         // Cleared first, so that a request timer that starts from now on sets the timer again.
         *lock(&self.next_scan) = None;
         let mut overdue = Vec::new();
-        let mut earliest = None;
+        let mut earliest = RequestTimer::EXPIRED;
         let now = self.now();
         let limit = now.saturating_sub(milliseconds(self.timeout));
         for (timer, connection) in timers {
             match timer.started_at() {
-                None => {}
-                Some(start) if start > limit => {
-                    earliest = Some(earliest.map_or(start, |earliest: u64| earliest.min(start)));
-                }
-                Some(start) => {
-                    overdue.extend(timer.expire(start).then(|| Arc::clone(connection)));
-                }
+                Some(start) if start > limit => earliest = earliest.min(start),
+                Some(start) if timer.expire(start) => overdue.push(Arc::clone(connection)),
+                _ => {}
             }
         }
-        if let Some(earliest) = earliest {
+        if earliest != RequestTimer::EXPIRED {
             let left = Duration::from_millis(earliest.saturating_sub(limit));
             self.arm(now, left.max(self.timeout / SCANS_PER_TIMEOUT));
         }

@@ -17,10 +17,7 @@ use crate::helper::Helper;
 use crate::lingering_sockets::{self, FarEnd};
 use crate::other_processes::{OtherProcess, Task};
 
-pub(crate) const TESTS: &[Test] = &[(
-    "other_processes_are_served_meanwhile",
-    other_processes_are_served_meanwhile,
-)];
+pub(crate) const TESTS: &[Test] = tests![other_processes_are_served_meanwhile];
 
 /// Duration of the attack in seconds, unless `PR_ATTACK_SECONDS` is set.
 const SECONDS: u32 = 5;

@@ -4,7 +4,7 @@ use crate::Test;
 use crate::helper::Helper;
 use crate::other_processes::{OtherProcess, Task};
 
-pub(crate) const TESTS: &[Test] = &[("every_client_is_served", every_client_is_served)];
+pub(crate) const TESTS: &[Test] = tests![every_client_is_served];
 
 /// Number of processes in a burst.
 const PROCESSES: u32 = 20;

@@ -9,21 +9,12 @@ use crate::client::Client;
 use crate::helper::{Helper, wait_for};
 use crate::other_processes::{OtherProcess, Task};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("client_over_the_limit_waits", client_over_the_limit_waits),
-    (
-        "descriptor_limit_limits_clients",
-        descriptor_limit_limits_clients,
-    ),
-    (
-        "burst_does_not_exceed_the_limit",
-        burst_does_not_exceed_the_limit,
-    ),
-    ("limit_is_per_process", limit_is_per_process),
-    (
-        "killed_processes_free_their_permits",
-        killed_processes_free_their_permits,
-    ),
+pub(crate) const TESTS: &[Test] = tests![
+    client_over_the_limit_waits,
+    descriptor_limit_limits_clients,
+    burst_does_not_exceed_the_limit,
+    limit_is_per_process,
+    killed_processes_free_their_permits,
 ];
 
 /// Period that is longer than the second after which the helper accepts again.

@@ -14,23 +14,11 @@ use crate::helper::{Helper, wait_for};
 use crate::lingering_sockets;
 use crate::other_processes::{OtherProcess, Task};
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "ended_connections_count_until_they_are_closed",
-        ended_connections_count_until_they_are_closed,
-    ),
-    (
-        "rejected_connections_block_no_thread",
-        rejected_connections_block_no_thread,
-    ),
-    (
-        "one_message_leaves_two_descriptors_at_most",
-        one_message_leaves_two_descriptors_at_most,
-    ),
-    (
-        "unread_replies_time_out_without_a_client",
-        unread_replies_time_out_without_a_client,
-    ),
+pub(crate) const TESTS: &[Test] = tests![
+    ended_connections_count_until_they_are_closed,
+    rejected_connections_block_no_thread,
+    one_message_leaves_two_descriptors_at_most,
+    unread_replies_time_out_without_a_client,
 ];
 
 /// Maximum number of threads that are not blocked: one waits for signals, others for clients.

@@ -19,10 +19,7 @@ use crate::Test;
 use crate::client::{Client, READ_KEYS, null};
 use crate::helper::TEST_TIMEOUT;
 
-pub(crate) const TESTS: &[Test] = &[(
-    "commands_at_a_device_are_limited",
-    commands_at_a_device_are_limited,
-)];
+pub(crate) const TESTS: &[Test] = tests![commands_at_a_device_are_limited];
 
 /// REPORT CAPABILITIES, at which the devices hang.
 const HANGING: [u8; 16] = [0x5e, 2, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0];

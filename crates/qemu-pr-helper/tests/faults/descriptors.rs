@@ -9,10 +9,7 @@ use crate::Test;
 use crate::client::{Client, READ_KEYS, REGISTER, null};
 use crate::helper::Helper;
 
-pub(crate) const TESTS: &[Test] = &[(
-    "command_without_descriptor_is_busy",
-    command_without_descriptor_is_busy,
-)];
+pub(crate) const TESTS: &[Test] = tests![command_without_descriptor_is_busy];
 
 /// Limit that the standard streams use up.
 const NONE: u64 = 3;

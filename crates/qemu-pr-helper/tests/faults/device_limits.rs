@@ -14,21 +14,12 @@ use crate::fuse::Fuse;
 use crate::helper::{Helper, TEST_TIMEOUT, wait_for};
 use crate::lingering_sockets;
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "file_with_hidden_attributes_counts",
-        file_with_hidden_attributes_counts,
-    ),
-    ("files_count_together", files_count_together),
-    (
-        "sockets_and_files_count_together",
-        sockets_and_files_count_together,
-    ),
-    ("o_path_file_is_not_counted", o_path_file_is_not_counted),
-    (
-        "o_path_descriptor_is_not_counted",
-        o_path_descriptor_is_not_counted,
-    ),
+pub(crate) const TESTS: &[Test] = tests![
+    file_with_hidden_attributes_counts,
+    files_count_together,
+    sockets_and_files_count_together,
+    o_path_file_is_not_counted,
+    o_path_descriptor_is_not_counted,
 ];
 
 const LIMIT: usize = 2;

@@ -14,16 +14,10 @@ use crate::client::{Client, PARAMETERS, READ_KEYS, REGISTER, null};
 use crate::helper::Helper;
 use crate::lingering_sockets;
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "partial_request_leaves_nothing",
-        partial_request_leaves_nothing,
-    ),
-    (
-        "command_in_flight_leaves_nothing",
-        command_in_flight_leaves_nothing,
-    ),
-    ("unread_replies_leave_nothing", unread_replies_leave_nothing),
+pub(crate) const TESTS: &[Test] = tests![
+    partial_request_leaves_nothing,
+    command_in_flight_leaves_nothing,
+    unread_replies_leave_nothing,
 ];
 
 /// Moment at which a client disconnects.

@@ -18,6 +18,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 
+/// Lists test functions with their names.
+macro_rules! tests {
+    ($($test:ident),+ $(,)?) => {
+        &[$((stringify!($test), $test)),+]
+    };
+}
+
 mod attack;
 mod burst;
 mod client;

@@ -15,15 +15,9 @@ use crate::client::Client;
 use crate::helper::{Helper, skipped};
 use crate::other_processes::{OtherProcess, Task};
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "processes_of_another_pid_namespace_are_counted",
-        processes_of_another_pid_namespace_are_counted,
-    ),
-    (
-        "reused_pid_is_another_process",
-        reused_pid_is_another_process,
-    ),
+pub(crate) const TESTS: &[Test] = tests![
+    processes_of_another_pid_namespace_are_counted,
+    reused_pid_is_another_process,
 ];
 
 /// The last process ID that the kernel has assigned; the next process gets the following one.

@@ -14,16 +14,10 @@ use crate::client::{Client, READ_KEYS, REGISTER, null};
 use crate::helper::{Helper, wait_for};
 use crate::lingering_sockets;
 
-pub(crate) const TESTS: &[Test] = &[
-    ("slow_client_times_out", slow_client_times_out),
-    (
-        "client_that_owes_nothing_stays",
-        client_that_owes_nothing_stays,
-    ),
-    (
-        "many_slow_clients_delay_no_other",
-        many_slow_clients_delay_no_other,
-    ),
+pub(crate) const TESTS: &[Test] = tests![
+    slow_client_times_out,
+    client_that_owes_nothing_stays,
+    many_slow_clients_delay_no_other,
 ];
 
 const TIMEOUT: Duration = Duration::from_secs(1);

@@ -16,7 +16,7 @@ use crate::client::{Client, PARAMETERS, READ_KEYS, REGISTER, null};
 use crate::helper::Helper;
 use crate::usage::Usage;
 
-pub(crate) const TESTS: &[Test] = &[("memory_does_not_grow", memory_does_not_grow)];
+pub(crate) const TESTS: &[Test] = tests![memory_does_not_grow];
 
 /// Environment variable with the number of requests.
 const REQUESTS: &str = "PR_SOAK_REQUESTS";

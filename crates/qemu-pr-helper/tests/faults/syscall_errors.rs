@@ -15,12 +15,7 @@ use crate::Test;
 use crate::client::{Client, READ_KEYS, null};
 use crate::helper::{Helper, skipped, wait_for};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("accept", accept),
-    ("send", send),
-    ("receive", receive),
-    ("wait", wait),
-];
+pub(crate) const TESTS: &[Test] = tests![accept, send, receive, wait];
 
 /// Time in which a system call always fails.
 const FAULT_PERIOD: Duration = Duration::from_secs(2);

@@ -15,12 +15,9 @@ use crate::client::{Client, READ_KEYS, null};
 use crate::helper::{Helper, TEST_TIMEOUT, wait_for};
 use crate::lingering_sockets::{self, FarEnd};
 
-pub(crate) const TESTS: &[Test] = &[
-    ("last_thread_answers_busy", last_thread_answers_busy),
-    (
-        "requests_without_a_thread_take_no_memory",
-        requests_without_a_thread_take_no_memory,
-    ),
+pub(crate) const TESTS: &[Test] = tests![
+    last_thread_answers_busy,
+    requests_without_a_thread_take_no_memory,
 ];
 
 /// Command prefix that runs as a user without other processes: the limit does not apply to root.

@@ -65,6 +65,12 @@ fn run(scheduler: impl Scheduler + 'static, scenario: fn()) -> usize {
     Runner::new(scheduler, config).run(scenario)
 }
 
+fn join(clients: Vec<JoinHandle<()>>) {
+    for client in clients {
+        client.join().unwrap();
+    }
+}
+
 /// Resources of a server.
 #[derive(Debug, PartialEq, Eq)]
 struct ResourceCounts {
@@ -90,9 +96,7 @@ impl ResourceCounts {
 impl Harness {
     /// Waits for `clients`, then asserts that the server has nothing left but one idle thread.
     fn finish(self, clients: Vec<JoinHandle<()>>) {
-        for client in clients {
-            client.join().unwrap();
-        }
+        join(clients);
         let server = self.server;
         server.epoll.expire_idle();
         for turns_left in (0..MAX_TURNS).rev() {
@@ -148,9 +152,7 @@ fn hung_commands_delay_no_other_client() {
             drop(client);
             assert_eq!(harness.client().request(READ_KEYS, 5), Status::GOOD);
         });
-        for client in served {
-            client.join().unwrap();
-        }
+        join(served);
         harness.device.release_all();
         harness.finish(hanging);
     });
@@ -254,9 +256,7 @@ fn spawn_failure_blocks_no_worker() {
         while old.request(READ_KEYS, 7) == Status::BUSY {
             yield_now();
         }
-        for client in new {
-            client.join().unwrap();
-        }
+        join(new);
         harness.device.release_all();
         drop(old);
         harness.finish(hanging);
@@ -288,9 +288,7 @@ fn random_spawn_failures_lose_no_reply() {
                 client.request_good_or_busy(action, length);
             }
         });
-        for client in clients.drain(1..) {
-            client.join().unwrap();
-        }
+        join(clients.split_off(1));
         fail_spawn(SpawnFailure::Never);
         harness.device.release_all();
         harness.finish(clients);
