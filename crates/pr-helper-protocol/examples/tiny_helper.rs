@@ -63,7 +63,7 @@ fn serve_next(
         }
         PollResult::Negotiated(_) => Ok(()),
         // A helper for more than one client waits with epoll(7) or poll(2) here.
-        PollResult::AwaitReadable | PollResult::AwaitWritable | PollResult::AwaitMemory => {
+        PollResult::Pending(_) => {
             std::thread::sleep(Duration::from_millis(10));
             Ok(())
         }

@@ -182,6 +182,12 @@ impl<K> KeyedRateLimit<K> {
     }
 }
 
+impl<K> Default for KeyedRateLimit<K> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl<K: Eq> KeyedRateLimit<K> {
     /// Returns the suffix for a line about `key`, or `None` if the line must not be logged now.
     pub(crate) fn should_log(&self, key: K) -> Option<Suppressed> {

@@ -129,7 +129,7 @@ fn serve(
     files.broker = Some(Arc::clone(&broker));
     let closer = broker.closer()?;
     let multipath = Multipath::new(Arc::clone(&broker), io_timeout);
-    let soft_lun_dir = soft_luns.as_ref().map(SoftLuns::folder).transpose();
+    let soft_lun_dir = soft_luns.as_ref().map(SoftLuns::try_clone_fd).transpose();
     let soft_lun_dir = soft_lun_dir
         .map_err(|error| StepError("cannot duplicate the descriptor of the soft LUNs", error))?;
     let access = AllowedAccess {
@@ -175,10 +175,11 @@ fn shut_down(
     trace!(pr_helper_stopping(reason));
     broker.send_stopping();
     files.remove_socket();
-    let left = engine.shutdown(PATIENCE);
-    trace!(pr_helper_stopped(u64::try_from(left).unwrap_or(u64::MAX)));
-    if left > 0 {
-        log::warn!("{left} clients get no answer: their devices have not answered either");
+    let unanswered = server.shutdown(SHUTDOWN_TIMEOUT);
+    let count = u64::try_from(unanswered).unwrap_or(u64::MAX);
+    trace!(pr_helper_stopped(count));
+    if unanswered > 0 {
+        log::warn!("{unanswered} clients get no reply: their devices have not answered in time");
     }
     ExitCode::from(u8::from(signal.is_none()))
 }
@@ -206,9 +207,9 @@ fn run_until_signal(
                 );
                 return Ok(None);
             }
-            Wake::Timeout if engine.heartbeat() => {
-                let load = engine.load();
-                // Without a watchdog this is a process that was stopped and goes on.
+            Wake::Timeout if server.heartbeat() => {
+                let load = server.load();
+                // Without a watchdog, the process was stopped and continues.
                 if period.is_some() {
                     broker.send_alive(load.clients, load.commands);
                 }
@@ -270,32 +271,7 @@ fn identity(options: &Options) -> Identity {
     if chosen.is_required || options.soft_luns.is_some() || !geteuid().is_root() {
         return chosen;
     }
-    Account::default_account().map_or(chosen, Identity::Default)
-}
-
-/// The socket, and its file if that is this process's to remove.
-fn listen(
-    options: &Options,
-    passed: Option<OwnedFd>,
-) -> Result<(Listener, Option<SocketFile>), StartError> {
-    if let Some(socket) = passed {
-        return Ok((Listener::inherit(socket)?, None));
-    }
-    let path = options
-        .socket
-        .as_deref()
-        .unwrap_or_else(|| Path::new(DEFAULT_SOCKET));
-    let (listener, file) = Listener::bind(path)?;
-    Ok((listener, Some(file)))
-}
-
-/// Returns what stays accessible in the sandbox.
-fn needs(options: &Options, soft_luns: Option<&SoftLuns>) -> Result<AllowedAccess, StartError> {
-    let soft_luns = soft_luns.map(SoftLuns::try_clone_fd).transpose();
-    Ok(AllowedAccess {
-        soft_luns: soft_luns.map_err(StartError::Descriptor)?,
-        syslog: options.trace_backend.contains(&Backend::Syslog),
-    })
+    Identity::default_account().unwrap_or(chosen)
 }
 
 /// Raises the limits of this process as far as possible.

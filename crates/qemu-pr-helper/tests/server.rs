@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use pr_helper_protocol::client::ClientError;
 use pr_helper_protocol::{Client, Request, Response, fd_passing};
+use qemu_pr_helper::cli::Limits;
 use qemu_pr_helper::command::executor::{CommandExecutor, CommandResult};
 use qemu_pr_helper::command::peer::Peer;
 use qemu_pr_helper::command::request_device::RequestDevice;
-use qemu_pr_helper::limits::Limits;
 use qemu_pr_helper::server::Server;
 use qemu_pr_helper::server::listener::Listener;
 use rustix::net::sockopt::set_socket_linger;

@@ -247,8 +247,8 @@ fn unreadable_soft_lun_leaves_other_files() {
     good(&fixture.execute("luns/lun/ports/a", READ_KEYS, &[]));
     let log = fixture.log();
     assert!(
-        said.contains("cannot determine whether the file is a port"),
-        "{said}"
+        log.contains("cannot determine whether the file is a port"),
+        "{log}"
     );
     assert!(
         log.contains("luns/b: Too many levels of symbolic links"),

@@ -225,9 +225,7 @@ impl AdvisedError for StoreError {
             }
             // The soft LUN was not created yet, so there is nothing to repair.
             StoreError::Config { path, .. } if !path.is_file() => return Vec::new(),
-            StoreError::Malformed { .. }
-            | StoreError::State { .. }
-            | StoreError::Config { .. } => {
+            StoreError::Malformed { .. } | StoreError::State { .. } | StoreError::Config { .. } => {
                 "Repair the file or restore it from a backup. To start over, remove the soft LUN's \
                  directory and create it again."
             }

@@ -151,6 +151,6 @@ impl TestHelper {
 
 impl Drop for TestHelper {
     fn drop(&mut self) {
-        self.engine.shutdown(Duration::from_secs(5));
+        self.server.shutdown(Duration::from_secs(5));
     }
 }

@@ -188,7 +188,7 @@ impl CommandExecutor for Backends {
     fn fds_per_command(&self) -> u64 {
         // A command goes to one backend.
         let soft_luns = self.soft_luns.as_ref().map(|_| soft_lun::DESCRIPTORS);
-        let multipath = self.multipath.as_ref().map(|_| multipath::DESCRIPTORS);
+        let multipath = self.multipath.as_ref().map(|_| multipath::FDS_PER_COMMAND);
         soft_luns.max(multipath).unwrap_or(0).saturating_add(1)
     }
 }

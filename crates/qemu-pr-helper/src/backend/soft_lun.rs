@@ -71,7 +71,7 @@ impl SoftLuns {
         request: &Request,
         data: &mut [u8],
     ) -> Option<CommandResult> {
-        let open = match self.dir.port(fd) {
+        let open = match self.dir.find_port(fd) {
             Ok(port) => port?,
             Err(error) if error.is_transient() => {
                 return Some(CommandResult::from_status(Status::BUSY));

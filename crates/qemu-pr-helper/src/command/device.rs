@@ -31,7 +31,7 @@ const MULTIPATH_PREFIX: &str = "mpath-";
 
 /// Kind of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceKind {
+pub(crate) enum DeviceKind {
     /// A SCSI device, or a file that is not one: the kernel finds out when it gets a command.
     Passthrough,
     /// A part of a SCSI disk: a partition, or a device-mapper device that does not cover its disk.
@@ -204,7 +204,7 @@ fn mapper_uuid(device: &Path) -> io::Result<Option<String>> {
 /// The kernel checks that: at each level of a stack of devices it accepts commands for a part of a
 /// disk only with `CAP_SYS_RAWIO`.
 fn covers_disk(fd: BorrowedFd<'_>) -> io::Result<bool> {
-    let without = WithoutRawIo::enter()?;
+    let without = without_raw_io()?;
     let is_allowed = supports_sg_io(fd);
     drop(without);
     // A device that accepts no commands at all is not a part of a SCSI disk.

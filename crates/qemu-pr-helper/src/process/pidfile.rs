@@ -123,7 +123,7 @@ fn open(path: &Path) -> Result<File, PidFileError> {
     }
 }
 
-/// Removes `file` from `path` if the process that holds its lock was killed and cannot exit.
+/// Removes `file` from `path` if the process that holds its lock was killed but cannot exit.
 ///
 /// Returns `Ok` also if the lock is free by now.
 fn remove_stale(file: &File, path: &Path) -> Result<(), PidFileError> {

@@ -18,11 +18,11 @@ use super::request_timeout::{RequestTimer, Timer};
 use super::session::Session;
 use super::sync::Mutex;
 use super::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::cli::Limits;
 use crate::command::peer::{Peer, ProcessKey};
-use crate::limits::Limits;
 use crate::logging::{KeyedRateLimit, RateLimit};
 use crate::process::closer::Closer;
-use crate::trace::argument::Address;
+use crate::trace::argument::ObjectId;
 use crate::trace::trace;
 
 /// Number of descriptors that the helper needs beside those of its clients: standard streams,

@@ -1,4 +1,4 @@
-//! The listening socket: created by the helper, or passed by a service manager.
+//! The socket that clients connect to: bound here, or passed by a service manager.
 
 use std::fs;
 use std::io;
@@ -24,100 +24,81 @@ use crate::process::process_state::{ProcessState, exiting_listener, process_stat
 use crate::trace::argument::ObjectId;
 use crate::trace::trace;
 
-/// Maximum number of clients that wait to be accepted. The kernel lowers it to
+/// Maximum number of connections that wait to be accepted. The kernel lowers it to
 /// `net.core.somaxconn`, which is 4096 since Linux 5.4.
 const BACKLOG: i32 = 4096;
 
-/// Timeout of a blocking read from a client. The next request of a sequence arrives earlier.
+/// Timeout of a blocking read from a client. The next request of a busy guest arrives within it.
 const CLIENT_RECV_TIMEOUT: Duration = Duration::from_millis(10);
 
-/// Size in bytes of the buffer for replies that a client has not read (`SO_SNDBUF`; the kernel
-/// doubles it for its own overhead). The longest reply fits, so that an ordinary client never makes
-/// the helper wait.
-const SEND_BUFFER_SIZE: usize = 16 * 1024;
+/// Bytes of replies that the kernel buffers for a client that does not read (`SO_SNDBUF`, which the
+/// kernel doubles for its own overhead). The longest reply fits, so the helper never waits for an
+/// ordinary client.
+const SEND_BUFFER: usize = 16 * 1024;
 
-/// Maximum number of probes of a socket. It is probed again if its process ended between the probe
-/// and the check of the process.
+/// Maximum number of attempts to find the process that listens on a socket, for processes that exit
+/// between the connection and the lookup.
 const MAX_PROBES: u32 = 3;
 
-/// Delay between two probes.
+/// Delay between these attempts.
 const PROBE_DELAY: Duration = Duration::from_millis(10);
 
-/// Error of the listening socket.
+/// Error of a [`Listener`].
 #[derive(Debug, Error)]
 pub enum ListenError {
-    /// The path does not fit in a socket address.
-    #[error("socket path '{}' is longer than 107 bytes: choose another path with -k", .0.display())]
+    /// The path does not fit into a socket address.
+    #[error("socket path '{0}' is longer than 107 bytes: choose another path with -k")]
     PathTooLong(PathBuf),
-    /// Another process serves the socket.
-    #[error(
-        "socket '{}' is in use by another process: stop it, or choose another path with -k",
-        .0.display()
-    )]
+    /// A process listens on the socket.
+    #[error("socket '{0}' is in use by another process: stop it, or choose another path with -k")]
     InUse(PathBuf),
-    /// The file is not a socket.
-    #[error(
-        "'{}' exists and is not a socket: remove it, or choose another path with -k",
-        .0.display()
-    )]
+    /// The file at the path is neither a socket nor a symbolic link.
+    #[error("'{0}' exists and is not a socket: remove it, or choose another path with -k")]
     NotASocket(PathBuf),
-    /// The probe whether another process serves the socket failed.
-    #[error("cannot determine whether socket '{}' is in use", .0.display())]
+    /// The connection that would show whether a process listens has failed.
+    #[error("cannot determine whether socket '{0}' is in use")]
     Probe(PathBuf, #[source] io::Error),
-    /// The socket of an earlier helper cannot be removed.
-    #[error("cannot replace stale socket '{}'", .0.display())]
+    /// A socket on which no process listens cannot be removed.
+    #[error("cannot replace stale socket '{0}'")]
     Replace(PathBuf, #[source] io::Error),
     /// The socket cannot be created.
-    #[error("cannot bind socket '{}'", .0.display())]
+    #[error("cannot bind socket '{0}'")]
     Bind(PathBuf, #[source] io::Error),
-    /// The socket of a service manager cannot be used.
+    /// The socket of a service manager cannot be configured.
     #[error("cannot use the inherited socket")]
     Inherited(#[source] io::Error),
 }
 
-/// A listening socket, from which accepting does not block.
+/// Nonblocking listening socket.
 #[derive(Debug)]
 pub struct Listener(OwnedFd);
 
-/// File of a socket that [`Listener::bind`] has created. It is removed on drop, unless the broker
-/// has to remove it.
-#[derive(Debug)]
-pub struct SocketFile {
-    file: CreatedFile,
-    is_handed_over: bool,
-}
-
 impl Listener {
-    /// Creates a socket at `path`, with mode 0777 as the umask allows.
+    /// Creates a socket at `path`, with mode 0777 less the umask. The caller must remove the
+    /// returned file in the end.
     ///
-    /// Replaces the socket of a helper that has ended. Leaves alone a socket that a process serves,
-    /// and any other file.
+    /// Replaces a socket on which no process listens, and a symbolic link unless it leads to a
+    /// socket on which a process listens.
     ///
     /// # Errors
     ///
-    /// Returns a [`ListenError`] other than [`ListenError::Inherited`].
-    pub fn bind(path: &Path) -> Result<(Self, SocketFile), ListenError> {
+    /// Returns [`ListenError`] if a process listens on the socket, if the path is another kind of
+    /// file, or if a system call fails.
+    pub fn bind(path: &Path) -> Result<(Self, CreatedFile), ListenError> {
         let failed = |error: Errno| ListenError::Bind(path.into(), error.into());
         let address =
             SocketAddrUnix::new(path).map_err(|_| ListenError::PathTooLong(path.into()))?;
-        // Locked, so that two helpers that start at once do not take each other's socket for stale.
+        // Without the lock, two instances that start at once could each take the other's socket for
+        // a stale one.
         let _lock = DirLock::acquire_parent(path);
-        match fs::symlink_metadata(path) {
-            Ok(found) => remove_stale_socket(path, &address, &found)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(ListenError::Bind(path.into(), error)),
-        }
+        remove_stale_socket(path, &address)?;
         let socket = new_socket().map_err(failed)?;
         bind(&socket, &address).map_err(failed)?;
-        // Immediately, because libvirt and KubeVirt start clients as soon as the path exists.
+        // Immediately, because libvirt and KubeVirt let clients connect as soon as the path exists.
         listen(&socket, BACKLOG).map_err(failed)?;
         trace!(socket_listen(BACKLOG));
-        let created =
+        let metadata =
             fs::symlink_metadata(path).map_err(|error| ListenError::Bind(path.into(), error))?;
-        let file = SocketFile {
-            file: CreatedFile::new(Kind::Socket, path, &created),
-            is_handed_over: false,
-        };
         let listener = Self(socket);
         trace!(qio_channel_socket_listen_complete(
             listener.address(),
@@ -127,31 +108,34 @@ impl Listener {
         Ok((listener, file))
     }
 
-    /// Uses a listening socket that a service manager passed. Its file is not removed.
+    /// Uses the listening socket of a service manager. Its file stays.
     ///
     /// # Errors
     ///
-    /// Returns [`ListenError::Inherited`] if the socket's flags or options cannot be set.
+    /// Returns [`ListenError::Inherited`] if an option of the socket cannot be set.
     pub fn inherit(socket: OwnedFd) -> Result<Self, ListenError> {
         let set = || fcntl_setfl(&socket, fcntl_getfl(&socket)? | OFlags::NONBLOCK);
         set().map_err(|error: Errno| ListenError::Inherited(error.into()))?;
-        // A service manager can have enabled credentials (PassCredentials=). They would take the
-        // space in the control buffer that is meant for the device's descriptor.
+        // A unit can enable credentials (PassCredentials=), which would take the space in ancillary
+        // data that the device's descriptor needs.
         ancillary::disable_all(&socket).map_err(ListenError::Inherited)?;
         Ok(Self(socket))
     }
 
-    /// Returns the name of the listener in trace events.
-    pub(crate) fn address(&self) -> Address {
-        Address(u64::try_from(self.0.as_raw_fd()).unwrap_or_default())
+    /// Returns the identifier of the socket in trace events.
+    pub(crate) fn address(&self) -> ObjectId {
+        ObjectId(u64::try_from(self.0.as_raw_fd()).unwrap_or_default())
     }
 
-    /// Accepts the next connection. A blocking read from it times out after
-    /// [`CLIENT_RECV_TIMEOUT`]. Returns `WouldBlock` if no client waits.
-    pub(crate) fn accept(&self) -> io::Result<OwnedFd> {
+    /// Accepts a connection. A blocking read from it times out after 10 ms.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of accept(2), which is `WouldBlock` if no connection waits.
+    pub fn accept(&self) -> io::Result<OwnedFd> {
         let (client, _) = acceptfrom_with(&self.0, SocketFlags::CLOEXEC)?;
         set_socket_timeout(&client, Timeout::Recv, Some(CLIENT_RECV_TIMEOUT))?;
-        set_socket_send_buffer_size(&client, SEND_BUFFER_SIZE)?;
+        set_socket_send_buffer_size(&client, SEND_BUFFER)?;
         Ok(client)
     }
 }
@@ -162,43 +146,24 @@ impl AsFd for Listener {
     }
 }
 
-impl SocketFile {
-    pub(crate) const fn file(&self) -> &CreatedFile {
-        &self.file
-    }
-
-    /// Leaves the removal to the broker.
-    pub(crate) const fn hand_over(&mut self) {
-        self.is_handed_over = true;
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if !self.is_handed_over {
-            self.file.remove();
-        }
-    }
-}
-
-/// Removes `found` from `path` if it is a socket, or a symbolic link to a file, that no process
-/// serves.
+/// Removes `path` if it is a socket on which no process listens, or a symbolic link.
 ///
-/// A process that was killed but cannot exit serves no client, although clients can still connect
-/// to its socket.
-fn remove_stale_socket(
-    path: &Path,
-    address: &SocketAddrUnix,
-    found: &Metadata,
-) -> Result<(), ListenError> {
-    if !found.file_type().is_socket() && !found.file_type().is_symlink() {
+/// A process that was killed but cannot exit serves no client, but its socket still accepts
+/// connections, so it is removed too.
+fn remove_stale_socket(path: &Path, address: &SocketAddrUnix) -> Result<(), ListenError> {
+    let file_type = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(ListenError::Bind(path.into(), error)),
+    };
+    if !file_type.is_socket() && !file_type.is_symlink() {
         return Err(ListenError::NotASocket(path.into()));
     }
     let proc = Path::new("/proc");
     for _ in 0..MAX_PROBES {
         let pid = match probe(address) {
             Ok(pid) => pid,
-            // ENOENT: a dangling link. Only the link is removed, never its target.
+            // ENOENT: a dangling symbolic link. The target of a link is never removed.
             Err(Errno::CONNREFUSED | Errno::NOENT) => return remove(path),
             // The backlog is full. Clients can fill it after the process was killed.
             Err(Errno::AGAIN) => match exiting_listener(proc, path) {
@@ -225,7 +190,11 @@ fn replace(path: &Path, pid: i32) -> Result<(), ListenError> {
     remove(path)
 }
 
-/// Connects to `address`. Returns the ID of the listening process; 0 if it is in another PID
+fn remove(path: &Path) -> Result<(), ListenError> {
+    fs::remove_file(path).map_err(|error| ListenError::Replace(path.into(), error))
+}
+
+/// Connects to `address` and returns the process that listens there; 0 if it is in another PID
 /// namespace.
 fn probe(address: &SocketAddrUnix) -> rustix::io::Result<i32> {
     let socket = new_socket()?;
@@ -245,40 +214,36 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::{UnixListener, UnixStream};
 
-    fn temp_path() -> (tempfile::TempDir, PathBuf) {
+    fn socket_path() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         (dir, path)
     }
 
-    fn assert_in_use(path: &Path) {
-        assert!(matches!(Listener::bind(path), Err(ListenError::InUse(_))));
-    }
-
     #[test]
     fn stale_socket_is_replaced() {
-        let (dir, path) = temp_path();
+        let (dir, path) = socket_path();
         drop(UnixListener::bind(&path).unwrap());
         let (listener, file) = Listener::bind(&path).unwrap();
         UnixStream::connect(&path).unwrap();
         listener.accept().unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        drop(file);
+        file.remove();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]
-    fn live_socket_is_kept() {
-        let (_dir, path) = temp_path();
-        let (first, _file) = Listener::bind(&path).unwrap();
-        assert_in_use(&path);
+    fn live_socket_stays() {
+        let (_dir, path) = socket_path();
+        let (first, _) = Listener::bind(&path).unwrap();
+        assert!(matches!(Listener::bind(&path), Err(ListenError::InUse(_))));
         UnixStream::connect(&path).unwrap();
         first.accept().unwrap();
     }
 
     #[test]
-    fn live_socket_with_a_full_backlog_is_kept() {
-        let (_dir, path) = temp_path();
+    fn live_socket_with_full_backlog_stays() {
+        let (_dir, path) = socket_path();
         let busy = new_socket().unwrap();
         let address = SocketAddrUnix::new(&path).unwrap();
         bind(&busy, &address).unwrap();
@@ -291,36 +256,38 @@ mod tests {
                 Err(error) => break assert_eq!(error, Errno::AGAIN),
             }
         }
-        assert_in_use(&path);
+        assert!(matches!(Listener::bind(&path), Err(ListenError::InUse(_))));
     }
 
     #[test]
-    fn regular_file_is_kept() {
-        let (_dir, path) = temp_path();
+    fn regular_file_stays() {
+        let (_dir, path) = socket_path();
         fs::write(&path, "content").unwrap();
-        let error = Listener::bind(&path).unwrap_err();
-        assert!(matches!(error, ListenError::NotASocket(_)));
+        assert!(matches!(
+            Listener::bind(&path),
+            Err(ListenError::NotASocket(_))
+        ));
         assert_eq!(fs::read_to_string(&path).unwrap(), "content");
     }
 
     #[test]
-    fn link_is_replaced_unless_to_a_live_socket() {
-        let (dir, path) = temp_path();
+    fn symlink_is_replaced_unless_its_target_is_live() {
+        let (dir, path) = socket_path();
         let target = dir.path().join("target");
         fs::write(&target, "content").unwrap();
         symlink(&target, &path).unwrap();
-        drop(Listener::bind(&path).unwrap());
+        Listener::bind(&path).unwrap().1.remove();
         assert_eq!(fs::read_to_string(&target).unwrap(), "content");
 
         fs::remove_file(&target).unwrap();
         let _live = UnixListener::bind(&target).unwrap();
         symlink(&target, &path).unwrap();
-        assert_in_use(&path);
+        assert!(matches!(Listener::bind(&path), Err(ListenError::InUse(_))));
     }
 
     #[test]
-    fn socket_that_replaced_this_one_is_kept() {
-        let (_dir, path) = temp_path();
+    fn replaced_socket_stays() {
+        let (_dir, path) = socket_path();
         let (_first, file) = Listener::bind(&path).unwrap();
         fs::remove_file(&path).unwrap();
         let second = UnixListener::bind(&path).unwrap();

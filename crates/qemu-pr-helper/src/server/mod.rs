@@ -56,7 +56,6 @@ use thiserror::Error;
 
 use crate::cli::Limits;
 use crate::command::executor::CommandExecutor;
-use crate::limits::Limits;
 use crate::process::closer::Closer;
 use acceptor::{Accepted, Acceptor};
 use connections::{ConnectionEntry, ConnectionTable};

@@ -80,9 +80,7 @@ impl Fixture {
         let limit = LIMIT.to_string();
         let options = Options::parse_from(["helper", "--max-commands-per-device", &limit]);
         let devices = Devices::default();
-        let (listener, file) = Listener::bind(&dir.path().join("socket")).unwrap();
-        // The directory is removed, and the socket with it.
-        std::mem::forget(file);
+        let (listener, _) = Listener::bind(&dir.path().join("socket")).unwrap();
         let server = Server::new(listener, devices.clone(), None, &options.limits);
         let server = Arc::new(server.unwrap());
         server.start().unwrap();

@@ -18,7 +18,7 @@ use shuttle::thread::{JoinHandle, spawn};
 
 use super::device::TestDevice;
 use super::sync::{SpawnFailure, fail_spawn};
-use crate::limits::Limits;
+use crate::cli::Limits;
 use crate::server::Server;
 use crate::server::epoll::EpollSet;
 use crate::server::listener::Listener;
