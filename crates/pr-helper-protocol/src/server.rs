@@ -30,12 +30,13 @@ pub enum Disconnect {
 pub enum Readiness {
     /// The socket is readable. The client has not started a request.
     Readable,
-    /// The socket is readable. The client owes the rest of a request, or its answer to the greeting.
+    /// The socket is readable. The client owes the rest of a request, or its answer to the
+    /// greeting.
     PartialRequest,
     /// The socket is writable. The client does not read its replies.
     Writable,
-    /// The kernel has memory for a reply. It does not report that, so the caller tries again after a
-    /// delay.
+    /// The kernel has memory for a reply. It does not report that, so the caller tries again after
+    /// a delay.
     SendBuffer,
 }
 
@@ -46,7 +47,7 @@ pub enum PollResult {
     Negotiated(Features),
     /// A request, to which the caller replies with [`Connection::send`].
     Request(Request),
-    /// Nothing to do before the connection is ready.
+    /// The connection is not ready. The caller waits, then polls again.
     Pending(Readiness),
 }
 

@@ -127,11 +127,15 @@ fn documents() -> Result<Vec<File>> {
             read(&root.join(name))?,
         ));
     }
-    for document in fs::read_dir(root.join("docs"))? {
-        let document = document?;
-        let name = document.file_name().to_string_lossy().into_owned();
-        let path = format!("{DOCUMENTS}/docs/{name}");
-        files.push(File::document(path, read(&document.path())?));
+    for dir in ["docs", "docs/decisions"] {
+        for document in fs::read_dir(root.join(dir))? {
+            let document = document?;
+            if document.file_type()?.is_file() {
+                let name = document.file_name().to_string_lossy().into_owned();
+                let path = format!("{DOCUMENTS}/{dir}/{name}");
+                files.push(File::document(path, read(&document.path())?));
+            }
+        }
     }
     Ok(files)
 }
