@@ -23,7 +23,7 @@ const SMALL_CONTROL: usize = size_of::<usize>() + 4 * size_of::<i32>();
 /// A control buffer with the alignment of a header: rustix skips the bytes before the first aligned
 /// address, which would shorten an unaligned buffer.
 #[repr(align(8))]
-struct Control([MaybeUninit<u8>; MAX_CONTROL]);
+struct ControlBuffer([MaybeUninit<u8>; MAX_CONTROL]);
 
 /// The blocking behaviour of [`receive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub fn receive(
         ReceiveMode::NoWait => (SMALL_CONTROL, RecvFlags::DONTWAIT),
         ReceiveMode::Wait => (SMALL_CONTROL, RecvFlags::empty()),
     };
-    let mut control = Control([MaybeUninit::uninit(); MAX_CONTROL]);
+    let mut control = ControlBuffer([MaybeUninit::uninit(); MAX_CONTROL]);
     let mut ancillary = RecvAncillaryBuffer::new(control.0.get_mut(..size).unwrap_or_default());
     let message = recvmsg(
         socket,

@@ -35,7 +35,7 @@ use rustix::thread::{CapabilitySet, set_name};
 use thiserror::Error;
 
 use super::channel::{self, REPLY_GRACE, WorkerError};
-use super::control::{self, Control};
+use super::control::{self, ControlMessage};
 use super::message::{WorkerReply, WorkerRequest};
 use super::worker::{REMOVAL_CAPABILITY, WorkerContext};
 use super::workers::Workers;
@@ -123,7 +123,7 @@ impl Broker {
         let (socket, worker_end) = channel::pair().map_err(WorkerError::Io)?;
         let message = request.encode();
         fd_passing::send(socket.as_fd(), &message, map.as_fd()).map_err(WorkerError::Io)?;
-        let control = Control::StartWorker.encode();
+        let control = ControlMessage::StartWorker.encode();
         fd_passing::send(self.control.as_fd(), &control, worker_end.as_fd()).map_err(|error| {
             match Errno::from_io_error(&error) {
                 Some(Errno::PIPE | Errno::CONNRESET) => WorkerError::BrokerGone,
@@ -141,7 +141,7 @@ impl Broker {
     pub(crate) fn closer(&self) -> Result<Closer, BrokerError> {
         let start = || -> io::Result<Closer> {
             let (closer, queue) = closer::pair()?;
-            let message = Control::CloseConnections.encode();
+            let message = ControlMessage::CloseConnections.encode();
             fd_passing::send(self.control.as_fd(), &message, queue.as_fd())?;
             Ok(closer)
         };
@@ -152,7 +152,7 @@ impl Broker {
     /// broker that is stopped, so that the service manager restarts both processes.
     pub(crate) fn send_alive(&self, clients: usize, commands: usize) {
         let number = |count| u32::try_from(count).unwrap_or(u32::MAX);
-        let message = Control::Alive {
+        let message = ControlMessage::Alive {
             clients: number(clients),
             commands: number(commands),
         };
@@ -163,7 +163,7 @@ impl Broker {
 
     /// Has the broker notify the service manager that the helper is stopping.
     pub(crate) fn send_stopping(&self) {
-        if let Err(error) = self.send(Control::Stopping) {
+        if let Err(error) = self.send(ControlMessage::Stopping) {
             log::info!("service manager not notified of the stop: broker: {error}");
         }
     }
@@ -178,7 +178,7 @@ impl Broker {
 
     fn try_remove(&self, kind: FileKind) -> io::Result<Removal> {
         let end = Instant::now() + REMOVAL_TIMEOUT;
-        while let Err(error) = self.send(Control::Remove(kind)) {
+        while let Err(error) = self.send(ControlMessage::Remove(kind)) {
             // The queue is short, and can be full of requests to start workers.
             if error.kind() != io::ErrorKind::WouldBlock || Instant::now() >= end {
                 return Err(error);
@@ -202,7 +202,7 @@ impl Broker {
         }
     }
 
-    fn send(&self, message: Control) -> io::Result<()> {
+    fn send(&self, message: ControlMessage) -> io::Result<()> {
         channel::try_send(&self.control, &message.encode())
     }
 }
@@ -323,7 +323,7 @@ impl BrokerProcess<'_> {
         match fd_passing::receive(self.control.as_fd(), &mut buffer, ReceiveMode::NoWait) {
             Ok((0, _)) => return Ok(false),
             Ok((length, descriptors)) => {
-                if let Some(message) = buffer.get(..length).and_then(Control::decode) {
+                if let Some(message) = buffer.get(..length).and_then(ControlMessage::decode) {
                     self.execute(message, descriptors);
                 }
             }
@@ -333,24 +333,26 @@ impl BrokerProcess<'_> {
         Ok(true)
     }
 
-    fn execute(&mut self, message: Control, descriptors: ReceivedFds) {
+    fn execute(&mut self, message: ControlMessage, descriptors: ReceivedFds) {
         match (message, descriptors) {
-            (Control::StartWorker, ReceivedFds::One(socket)) => {
+            (ControlMessage::StartWorker, ReceivedFds::One(socket)) => {
                 self.workers.start(&socket, self.context);
             }
-            (Control::CloseConnections, ReceivedFds::One(socket)) => {
+            (ControlMessage::CloseConnections, ReceivedFds::One(socket)) => {
                 // Only the first one counts: dropping a queue closes its connections.
                 self.rejected
                     .get_or_insert_with(|| CloserQueue::new(socket));
             }
             // The kernel could not pass the descriptor: the helper sees the other end closed.
-            (Control::StartWorker | Control::CloseConnections, _) => {}
-            (Control::Alive { clients, commands }, _) => {
+            (ControlMessage::StartWorker | ControlMessage::CloseConnections, _) => {}
+            (ControlMessage::Alive { clients, commands }, _) => {
                 let load = Load { clients, commands };
                 self.manager.watchdog_ping(load);
             }
-            (Control::Stopping, _) => self.manager.stopping("waiting for commands in progress"),
-            (Control::Remove(kind), _) => {
+            (ControlMessage::Stopping, _) => {
+                self.manager.stopping("waiting for commands in progress")
+            }
+            (ControlMessage::Remove(kind), _) => {
                 let mut files = self.files.iter();
                 let file = files.find(|opened| opened.file.kind == kind);
                 let removal = file.map_or(Removal::Failed, |file| {

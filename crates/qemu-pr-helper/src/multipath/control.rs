@@ -5,7 +5,7 @@
 //! | kind | 1 |
 //! | two numbers, big-endian; zero if the kind has none | 4 each |
 //!
-//! The broker replies to [`Control::Remove`] with two bytes: the [`FileKind`] of the file, and the
+//! The broker replies to [`ControlMessage::Remove`] with two bytes: the [`FileKind`] of the file, and the
 //! [`Removal`].
 //!
 //! The helper reads what clients send, so the broker does not trust it beyond this form: the broker
@@ -18,7 +18,7 @@ pub(super) const LEN: usize = 9;
 
 /// Control message from the helper to the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Control {
+pub(super) enum ControlMessage {
     /// Start a worker on the socket that is passed with the message.
     StartWorker,
     /// Close the connections that arrive on the socket that is passed with the message.
@@ -36,7 +36,7 @@ pub(super) enum Control {
     Remove(FileKind),
 }
 
-impl Control {
+impl ControlMessage {
     pub(super) fn encode(self) -> [u8; LEN] {
         let (kind, first, second) = match self {
             Self::StartWorker => (b'w', 0, 0),
@@ -67,7 +67,7 @@ impl Control {
     }
 }
 
-/// Length of the broker's reply to [`Control::Remove`] in bytes.
+/// Length of the broker's reply to [`ControlMessage::Remove`] in bytes.
 pub(super) const REMOVAL_LEN: usize = 2;
 
 const fn encode_kind(kind: FileKind) -> u8 {
@@ -77,7 +77,7 @@ const fn encode_kind(kind: FileKind) -> u8 {
     }
 }
 
-/// Encodes the broker's reply to [`Control::Remove`]: the kind of file, and the result.
+/// Encodes the broker's reply to [`ControlMessage::Remove`]: the kind of file, and the result.
 pub(super) const fn encode_removal(kind: FileKind, removal: Removal) -> [u8; REMOVAL_LEN] {
     let removal = match removal {
         Removal::Removed => b'r',
@@ -87,7 +87,7 @@ pub(super) const fn encode_removal(kind: FileKind, removal: Removal) -> [u8; REM
     [encode_kind(kind), removal]
 }
 
-/// Decodes the broker's reply to [`Control::Remove`]; `None` if it is malformed.
+/// Decodes the broker's reply to [`ControlMessage::Remove`]; `None` if it is malformed.
 pub(super) fn decode_removal(bytes: &[u8]) -> Option<(FileKind, Removal)> {
     let removals = [Removal::Removed, Removal::Replaced, Removal::Failed];
     [FileKind::Socket, FileKind::PidFile]
@@ -103,17 +103,17 @@ mod tests {
     #[test]
     fn control_messages_round_trip() {
         for message in [
-            Control::StartWorker,
-            Control::CloseConnections,
-            Control::Alive {
+            ControlMessage::StartWorker,
+            ControlMessage::CloseConnections,
+            ControlMessage::Alive {
                 clients: 1,
                 commands: 0x0102_0304,
             },
-            Control::Stopping,
-            Control::Remove(FileKind::Socket),
-            Control::Remove(FileKind::PidFile),
+            ControlMessage::Stopping,
+            ControlMessage::Remove(FileKind::Socket),
+            ControlMessage::Remove(FileKind::PidFile),
         ] {
-            assert_eq!(Control::decode(&message.encode()), Some(message));
+            assert_eq!(ControlMessage::decode(&message.encode()), Some(message));
         }
         for kind in [FileKind::Socket, FileKind::PidFile] {
             for removal in [Removal::Removed, Removal::Replaced, Removal::Failed] {
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn malformed_messages_are_rejected() {
-        let stopping = Control::Stopping.encode();
+        let stopping = ControlMessage::Stopping.encode();
         for bytes in [
             &[][..],
             b"s",
@@ -135,7 +135,7 @@ mod tests {
             &[b's'; LEN],
             b"r\0\0\0\x02\0\0\0\0",
         ] {
-            assert_eq!(Control::decode(bytes), None, "{bytes:?}");
+            assert_eq!(ControlMessage::decode(bytes), None, "{bytes:?}");
         }
         for bytes in [&b""[..], b"\0", b"\x02r", b"\0x", b"\0rr"] {
             assert_eq!(decode_removal(bytes), None, "{bytes:?}");

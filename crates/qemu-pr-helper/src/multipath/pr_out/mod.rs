@@ -101,18 +101,17 @@ pub struct PrOutResult {
     pub warnings: Vec<String>,
 }
 
-/// Registration of a path: its key, and the flags of the command that makes it. The key zero stands
-/// for no registration.
+/// Parameters of a REGISTER: the new key, and the flags. The key zero unregisters.
 #[derive(Clone, Copy, Default)]
-struct Registration {
+struct RegisterParams {
     key: ReservationKey,
     all_tg_pt: bool,
     aptpl: bool,
 }
 
-impl Registration {
-    /// Returns no registration, to be made with the same flags.
-    fn removed(self) -> Self {
+impl RegisterParams {
+    /// Returns the parameters that unregister, with the same flags.
+    fn unregister(self) -> Self {
         Self {
             key: ReservationKey::ZERO,
             ..self
@@ -133,7 +132,7 @@ impl PrOutCommand {
         service_action: OutServiceAction,
         scope_type: ScopeType,
         key: ReservationKey,
-        new: Registration,
+        new: RegisterParams,
     ) -> Self {
         let list = BasicParameterList {
             reservation_key: key,
@@ -159,16 +158,16 @@ impl PrOutCommand {
     /// Creates a PREEMPT of all registrations with the key `victim`, sent by a nexus that is
     /// registered with `own`.
     fn preempt(own: ReservationKey, victim: ReservationKey, scope_type: ScopeType) -> Self {
-        let victim = Registration {
+        let victim = RegisterParams {
             key: victim,
-            ..Registration::default()
+            ..RegisterParams::default()
         };
         Self::new(OutServiceAction::Preempt, scope_type, own, victim)
     }
 
     /// Creates a REGISTER of `new` on a nexus that is registered with `old`; zero stands for a
     /// nexus that is not registered.
-    fn register(old: ReservationKey, new: Registration) -> Self {
+    fn register(old: ReservationKey, new: RegisterParams) -> Self {
         Self::new(OutServiceAction::Register, ScopeType(0), old, new)
     }
 
@@ -198,7 +197,7 @@ struct GuestCommand<'a> {
     /// Reservation key: the key that the guest is registered with.
     key: ReservationKey,
     /// Service action reservation key, and flags.
-    new: Registration,
+    new: RegisterParams,
 }
 
 impl<'a> GuestCommand<'a> {
@@ -213,7 +212,7 @@ impl<'a> GuestCommand<'a> {
             action: cdb.service_action,
             scope_type: cdb.scope_type,
             key: list.reservation_key,
-            new: Registration {
+            new: RegisterParams {
                 key: list.service_action_reservation_key,
                 all_tg_pt: list.all_tg_pt,
                 aptpl: list.aptpl,
@@ -238,7 +237,7 @@ impl<'a> GuestCommand<'a> {
 
 /// Result for the guest: `Ok` if the command was executed, which can leave some paths behind, and
 /// `Err` if it was not.
-type Completion = Result<CommandResult, CommandResult>;
+type ExecutionResult = Result<CommandResult, CommandResult>;
 
 /// Execution of one command over all paths.
 struct PrOut<'a, P, S> {
@@ -282,7 +281,7 @@ pub fn execute<P: PrPath, S: PrKeyStore>(
 }
 
 impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
-    fn execute(&mut self, command: &PrOutCommand) -> Completion {
+    fn execute(&mut self, command: &PrOutCommand) -> ExecutionResult {
         use OutServiceAction as Action;
         let Some(guest) = GuestCommand::decode(command) else {
             // The logical unit rejects a malformed command.
@@ -302,7 +301,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// Executes RESERVE. The holder may reserve again with the same scope and type. If an
     /// unreachable path is the holder, the other paths get RESERVATION CONFLICT, and this returns
     /// GOOD in its place.
-    fn reserve(&mut self, guest: &GuestCommand<'_>) -> Completion {
+    fn reserve(&mut self, guest: &GuestCommand<'_>) -> ExecutionResult {
         match self.first_success(guest.command) {
             Ok((_, result)) => {
                 self.key_store.set_holding(true);
@@ -318,7 +317,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         }
     }
 
-    fn clear(&mut self, guest: &GuestCommand<'_>) -> Completion {
+    fn clear(&mut self, guest: &GuestCommand<'_>) -> ExecutionResult {
         let (path, result) = self.first_success(guest.command)?;
         self.disable_key_store();
         self.drain_unit_attentions(Some(path));
@@ -328,7 +327,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// Executes PREEMPT and PREEMPT AND ABORT. All registrations with the victim's key are removed,
     /// including those of the other paths if it is the guest's own key. If the sending path keeps
     /// its registration, the other paths must keep theirs.
-    fn preempt(&mut self, guest: &GuestCommand<'_>) -> Completion {
+    fn preempt(&mut self, guest: &GuestCommand<'_>) -> ExecutionResult {
         let (path, result) = self.first_success(guest.command)?;
         if guest.new.key == guest.key || guest.new.key.is_zero() {
             let registration = self.current_registration(guest.key);
@@ -344,15 +343,15 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         Ok(result)
     }
 
-    fn register_and_move(&mut self, guest: &GuestCommand<'_>) -> Completion {
+    fn register_and_move(&mut self, guest: &GuestCommand<'_>) -> ExecutionResult {
         let (path, result) = self.first_success(guest.command)?;
         let flags = guest.command.parameter_list.get(MOVE_FLAGS);
         let flags = flags.copied().unwrap_or_default();
         if flags & MOVE_UNREG != 0 {
             self.disable_key_store();
-            let removed = Registration {
+            let removed = RegisterParams {
                 aptpl: flags & MOVE_APTPL != 0,
-                ..Registration::default()
+                ..RegisterParams::default()
             };
             let unregister = PrOutCommand::register(guest.key, removed);
             self.unregister_others(path, &unregister)?;
@@ -362,7 +361,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         Ok(result)
     }
 
-    fn replace_lost_reservation(&mut self, guest: &GuestCommand<'_>) -> Completion {
+    fn replace_lost_reservation(&mut self, guest: &GuestCommand<'_>) -> ExecutionResult {
         let (path, result) = self.first_success(guest.command)?;
         self.register_others(path, guest.new);
         if let Err(error) = self.set_and_enable(guest.pr_key()) {

@@ -4,8 +4,8 @@ use scsi_pr::{AdditionalSense, ReservationKey, ScopeType, Status};
 
 use super::send::{completed, decode_sense, is_success};
 use super::{
-    Completion, GuestCommand, PrKey, PrKeyStore, PrKeyStoreError, PrOut, PrOutCommand, PrPath,
-    Registration, unreachable_unit,
+    ExecutionResult, GuestCommand, PrKey, PrKeyStore, PrKeyStoreError, PrOut, PrOutCommand, PrPath,
+    RegisterParams, unreachable_unit,
 };
 use crate::command::executor::CommandResult;
 
@@ -30,7 +30,7 @@ enum PathRegistration {
 
 impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// Executes REGISTER and REGISTER AND IGNORE EXISTING KEY.
-    pub(super) fn register(&mut self, guest: &GuestCommand<'_>) -> Completion {
+    pub(super) fn register(&mut self, guest: &GuestCommand<'_>) -> ExecutionResult {
         if guest.new.key.is_zero() {
             return match guest.old_key() {
                 // A nexus that is not registered remains unregistered.
@@ -62,7 +62,11 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
 
     /// Registers one path after another. After an error, the paths have the keys that they had
     /// before.
-    fn register_paths(&mut self, guest: &GuestCommand<'_>, before: Option<PrKey>) -> Completion {
+    fn register_paths(
+        &mut self,
+        guest: &GuestCommand<'_>,
+        before: Option<PrKey>,
+    ) -> ExecutionResult {
         let (old, new) = (guest.old_key(), guest.new);
         // A path can have a pending unit attention of a PREEMPT that this host sent while the path
         // was unreachable. Drop it, so that it is not taken for a preemption by another host now.
@@ -87,7 +91,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                 }
                 PathRegistration::Fenced(result) => {
                     self.unregister_fenced(first, new);
-                    self.send_register(first, new.key, new.removed());
+                    self.send_register(first, new.key, new.unregister());
                     return Err(result);
                 }
             }
@@ -180,7 +184,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         let aptpl = before.map_or(guest.new.aptpl, |before| before.aptpl);
         for &(path, old) in registered {
             let is_restored = old.is_some_and(|key| {
-                let restored = Registration {
+                let restored = RegisterParams {
                     key,
                     aptpl,
                     ..guest.new
@@ -223,7 +227,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     }
 
     /// Removes all registrations. This does not require multipathd.
-    fn unregister(&mut self, guest: &GuestCommand<'_>) -> Completion {
+    fn unregister(&mut self, guest: &GuestCommand<'_>) -> ExecutionResult {
         let (first, result) = self.first_success(guest.command)?;
         self.disable_key_store();
         let command = PrOutCommand::new(guest.action, ScopeType(0), guest.key, guest.new);
@@ -249,7 +253,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                 Status::GOOD => {}
                 // The path may have been unregistered already.
                 Status::RESERVATION_CONFLICT => {
-                    if self.has_registration(path, Registration::default()) == Some(false) {
+                    if self.has_registration(path, RegisterParams::default()) == Some(false) {
                         self.warn_path(path, "remains registered: it has another key");
                     }
                 }
@@ -260,7 +264,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     }
 
     /// Registers all paths except `first`, some of which may be registered already.
-    pub(super) fn register_others(&mut self, first: usize, registration: Registration) {
+    pub(super) fn register_others(&mut self, first: usize, registration: RegisterParams) {
         let key = registration.key;
         for path in self.other_paths(first) {
             let mut result = completed(self.send_register(path, key, registration));
@@ -281,7 +285,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
 
     /// Returns whether another initiator has removed the registration of the first path while the
     /// other paths were being registered.
-    fn is_fenced(&mut self, first: usize, registration: Registration) -> bool {
+    fn is_fenced(&mut self, first: usize, registration: RegisterParams) -> bool {
         self.paths.len() > 1 && self.has_registration(first, registration) == Some(false)
     }
 
@@ -290,11 +294,11 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// A host that preempts the key of this host means all of its paths, and its command has
     /// succeeded. If paths were registered after that, this host could write although all other
     /// hosts consider it fenced.
-    fn unregister_fenced(&mut self, first: usize, registration: Registration) {
+    fn unregister_fenced(&mut self, first: usize, registration: RegisterParams) {
         self.was_fenced = true;
         self.disable_key_store();
         for path in self.other_paths(first) {
-            self.send_register(path, registration.key, registration.removed());
+            self.send_register(path, registration.key, registration.unregister());
         }
     }
 
@@ -303,7 +307,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     pub(super) fn has_registration(
         &mut self,
         path: usize,
-        registration: Registration,
+        registration: RegisterParams,
     ) -> Option<bool> {
         match completed(self.send_register(path, registration.key, registration))?.status {
             Status::GOOD => Some(true),

@@ -4,14 +4,14 @@
 use scsi_pr::{AdditionalSense, ReservationKey, SenseKey, Status};
 
 use super::send::is_not_registered;
-use super::{Completion, GuestCommand, PrKeyStore, PrOut, PrPath, unreachable_unit};
+use super::{ExecutionResult, GuestCommand, PrKeyStore, PrOut, PrPath, unreachable_unit};
 use crate::command::executor::CommandResult;
 use crate::command::sg::TransportOutcome;
 
 impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// Sends RELEASE to every path. On a nexus that is registered and holds nothing, the command
     /// has no effect and its status is GOOD.
-    pub(super) fn release(&mut self, guest: &GuestCommand<'_>) -> Completion {
+    pub(super) fn release(&mut self, guest: &GuestCommand<'_>) -> ExecutionResult {
         let (mut good, mut rejected, mut unreachable) = (None, None, None);
         for path in 0..self.paths.len() {
             // Until one path has answered, a unit attention is for the guest.

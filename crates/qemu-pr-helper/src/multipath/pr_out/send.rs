@@ -7,7 +7,7 @@ use scsi_pr::{
     AdditionalSense, InServiceAction, PersistentReserveIn, ReservationKey, Sense, SenseKey, Status,
 };
 
-use super::{PrKeyStore, PrOut, PrOutCommand, PrPath, Registration, unreachable_unit};
+use super::{PrKeyStore, PrOut, PrOutCommand, PrPath, RegisterParams, unreachable_unit};
 use crate::command::executor::CommandResult;
 use crate::command::sg::TransportOutcome;
 
@@ -105,7 +105,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         &mut self,
         path: usize,
         old: ReservationKey,
-        new: Registration,
+        new: RegisterParams,
     ) -> TransportOutcome {
         self.send_with_retry(path, &PrOutCommand::register(old, new))
     }

@@ -12,7 +12,7 @@ use scsi_pr::{
 };
 
 use super::send::{RESERVATION_LENGTH, is_success};
-use super::{GuestCommand, PrKeyStore, PrOut, PrOutCommand, PrPath, Registration};
+use super::{GuestCommand, PrKeyStore, PrOut, PrOutCommand, PrPath, RegisterParams};
 use crate::command::executor::CommandResult;
 
 /// Allocation length for READ KEYS in bytes: the maximum of the protocol with QEMU.
@@ -76,7 +76,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             return;
         }
         let is_own = left.is_some_and(|left| left <= unreachable);
-        if !is_own || !self.preempt_unreachable(first, Registration { key, ..guest.new }) {
+        if !is_own || !self.preempt_unreachable(first, RegisterParams { key, ..guest.new }) {
             self.warnings.push(format!(
                 "unregistered, but registrations with key {key} remain: of unreachable paths \
                  ({unreachable}), of removed paths, or of other hosts"
@@ -84,7 +84,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         }
     }
 
-    fn preempt_unreachable(&mut self, first: usize, registration: Registration) -> bool {
+    fn preempt_unreachable(&mut self, first: usize, registration: RegisterParams) -> bool {
         let key = registration.key;
         let scope_type = self.current_scope_type();
         if !is_success(self.send_register(first, ReservationKey::ZERO, registration)) {
@@ -92,7 +92,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         }
         let preempt = PrOutCommand::preempt(key, key, scope_type);
         let preempted = self.send_with_retry(first, &preempt);
-        let unregistered = self.send_register(first, key, registration.removed());
+        let unregistered = self.send_register(first, key, registration.unregister());
         // RESERVATION CONFLICT: the PREEMPT has removed this registration too.
         let status = unregistered.into_result().status;
         if !matches!(status, Status::GOOD | Status::RESERVATION_CONFLICT) {
@@ -156,10 +156,10 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
 
     /// Returns a registration to be repeated with `key`. Its flags must match the current setting
     /// of the logical unit, because the last REGISTER decides for all registrations.
-    pub(super) fn current_registration(&mut self, key: ReservationKey) -> Registration {
+    pub(super) fn current_registration(&mut self, key: ReservationKey) -> RegisterParams {
         let data = self.read(InServiceAction::ReportCapabilities, CAPABILITIES_LENGTH);
         let capabilities = data.and_then(|data| Capabilities::decode(&data).ok());
-        Registration {
+        RegisterParams {
             key,
             all_tg_pt: false,
             aptpl: capabilities
