@@ -101,19 +101,20 @@ fn serve(
     // First, because threads inherit the blocked signals, which only this thread receives.
     let signals = Signals::block().map_err(|error| StepError("cannot block signals", error))?;
     trace::open(tracing)?;
-    let mut files = RuntimeFiles::default();
-    let listener = match inherited_socket {
-        Some(socket) => Listener::inherit(socket)?,
+    let (listener, socket) = match inherited_socket {
+        Some(socket) => (Listener::inherit(socket)?, None),
         None => {
-            let path = options
-                .socket
-                .as_deref()
-                .unwrap_or_else(|| DEFAULT_SOCKET.as_ref());
+            let path = options.socket.as_deref();
+            let path = path.unwrap_or_else(|| DEFAULT_SOCKET.as_ref());
             let (listener, file) = Listener::bind(path)?;
-            files.socket = Some(file);
-            listener
+            (listener, Some(file))
         }
     };
+    // Declared before `files`, so that a failed start removes the socket's file before it closes the
+    // socket. Otherwise another helper could replace the file in between, with the same inode number.
+    let server: Arc<Server<Backends>>;
+    let mut files = RuntimeFiles::default();
+    files.socket = socket;
     let pid_file = options.pidfile().map(|path| PidFile::create(&path));
     files.pid_file = pid_file.transpose()?;
     let watchdog = manager.watchdog_timeout();
@@ -140,8 +141,12 @@ fn serve(
     raise_limits();
     // Every step that requires privileges is done, and no byte of a client has been read.
     privileges::drop_all(identity(options))?;
-    let server = Server::new(listener, backends, Some(closer), &options.limits)?;
-    let server = Arc::new(server);
+    server = Arc::new(Server::new(
+        listener,
+        backends,
+        Some(closer),
+        &options.limits,
+    )?);
     sandbox::enter(options.sandbox, &access)?;
     drop(access);
     server.executor().check()?;
@@ -179,7 +184,7 @@ fn shut_down(
     let count = u64::try_from(unanswered).unwrap_or(u64::MAX);
     trace!(pr_helper_stopped(count));
     if unanswered > 0 {
-        log::warn!("{unanswered} clients get no reply: their devices have not answered in time");
+        log::warn!("{unanswered} commands still in flight after 5 s; their clients get no reply");
     }
     ExitCode::from(u8::from(signal.is_none()))
 }
@@ -214,9 +219,13 @@ fn run_until_signal(
                     broker.send_alive(load.clients, load.commands);
                 }
             }
-            Wake::Timeout => {
-                log::error!("worker threads missed the heartbeat: no watchdog message is sent");
+            Wake::Timeout if period.is_some() => {
+                log::error!(
+                    "no worker thread has responded since the last heartbeat; skipping the \
+                     watchdog message"
+                );
             }
+            Wake::Timeout => {}
         }
     }
 }

@@ -350,7 +350,7 @@ impl BrokerProcess<'_> {
                 self.manager.watchdog_ping(load);
             }
             (ControlMessage::Stopping, _) => {
-                self.manager.stopping("waiting for commands in progress")
+                self.manager.stopping("waiting for commands in progress");
             }
             (ControlMessage::Remove(kind), _) => {
                 let mut files = self.files.iter();

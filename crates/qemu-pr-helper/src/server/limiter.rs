@@ -2,14 +2,18 @@
 //! device, and on the threads that block in a close.
 
 use std::array::from_fn;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
 use std::ops::Deref;
 
+use super::sync::atomic::{AtomicUsize, Ordering};
 use super::sync::{Mutex, lock};
 use crate::command::peer::ProcessKey;
 use crate::command::request_device::LimitKey;
 
 /// Key of a limit.
-pub(super) trait Key: Copy + Eq {
+pub(super) trait Key: Copy + Eq + Hash {
     /// Returns a number that spreads the keys over shards.
     fn index(self) -> u32 {
         0
@@ -36,9 +40,10 @@ impl Key for LimitKey {
 #[derive(Debug)]
 pub(super) struct Limiter<K, const SHARDS: usize> {
     max_per_key: usize,
-    /// Keys that hold permits. They are few, never more than threads or client processes: a linear
-    /// search is faster than a hash.
-    shards: [Mutex<Vec<(K, usize)>>; SHARDS],
+    total: AtomicUsize,
+    /// Number of permits of each key that holds any. Clients can make as many keys as there are
+    /// connections, so the cost of a permit must not depend on the number of keys.
+    shards: [Mutex<HashMap<K, usize>>; SHARDS],
 }
 
 /// Permit of a key. Dropping it frees it.
@@ -52,7 +57,8 @@ impl<K: Key, const SHARDS: usize> Limiter<K, SHARDS> {
     pub(super) fn new(max_per_key: usize) -> Self {
         Self {
             max_per_key,
-            shards: from_fn(|_| Mutex::new(Vec::new())),
+            total: AtomicUsize::new(0),
+            shards: from_fn(|_| Mutex::new(HashMap::new())),
         }
     }
 
@@ -62,24 +68,22 @@ impl<K: Key, const SHARDS: usize> Limiter<K, SHARDS> {
         L: Deref<Target = Self>,
     {
         let mut shard = lock(limiter.shard(key)?);
-        match shard.iter_mut().find(|(other, _)| *other == key) {
-            Some((_, count)) if *count >= limiter.max_per_key => return None,
-            Some((_, count)) => *count = count.saturating_add(1),
-            None => shard.push((key, 1)),
+        let count = shard.entry(key).or_default();
+        if *count >= limiter.max_per_key {
+            return None;
         }
+        *count = count.saturating_add(1);
         drop(shard);
+        limiter.total.fetch_add(1, Ordering::SeqCst);
         Some(Permit { limiter, key })
     }
 
     /// Returns the number of permits that all keys hold.
     pub(super) fn total(&self) -> usize {
-        let count = |shard: &Mutex<Vec<(K, usize)>>| -> usize {
-            lock(shard).iter().map(|(_, count)| count).sum()
-        };
-        self.shards.iter().map(count).sum()
+        self.total.load(Ordering::SeqCst)
     }
 
-    fn shard(&self, key: K) -> Option<&Mutex<Vec<(K, usize)>>> {
+    fn shard(&self, key: K) -> Option<&Mutex<HashMap<K, usize>>> {
         let index = usize::try_from(key.index()).unwrap_or_default();
         self.shards.get(index.checked_rem(SHARDS)?)
     }
@@ -92,12 +96,15 @@ impl<K: Key, const SHARDS: usize, L: Deref<Target = Limiter<K, SHARDS>>> Drop
         let Some(shard) = self.limiter.shard(self.key) else {
             return;
         };
-        lock(shard).retain_mut(|(key, count)| {
-            if *key == self.key {
-                *count = count.saturating_sub(1);
+        let mut shard = lock(shard);
+        if let Entry::Occupied(mut entry) = shard.entry(self.key) {
+            match entry.get().checked_sub(1) {
+                Some(count @ 1..) => *entry.get_mut() = count,
+                _ => drop(entry.remove()),
             }
-            *count > 0
-        });
+        }
+        drop(shard);
+        self.limiter.total.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -124,5 +131,18 @@ mod tests {
         for shard in &limiter.shards {
             assert!(lock(shard).is_empty());
         }
+    }
+
+    /// A client can connect from as many processes as there are connections. A linear search would
+    /// make this test very slow.
+    #[test]
+    fn many_keys_are_cheap() {
+        const KEYS: u64 = 200_000;
+        let limiter = Limiter::<_, 1>::new(1);
+        let acquire = |inode| Limiter::try_acquire(&limiter, ProcessKey::Pidfd(inode));
+        let permits: Vec<_> = (0..KEYS).map(|inode| acquire(inode).unwrap()).collect();
+        assert_eq!(limiter.total(), permits.len());
+        drop(permits);
+        assert_eq!(limiter.total(), 0);
     }
 }
