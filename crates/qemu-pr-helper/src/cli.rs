@@ -36,7 +36,7 @@ const MAX_IO_TIMEOUT: u64 = u32::MAX as u64 / 1000;
 /// disk if the operator starts the helpers.
 const CLIENTS_PER_PROCESS: usize = 512;
 
-/// Number of processes that can connect even if each has its maximum of connections by default.
+/// Number of processes that can connect even if each uses the default maximum of connections.
 const MIN_PROCESSES: usize = 4;
 
 /// Default of `--max-commands-per-device`. QEMU sends one command at a time, so a device reaches it
@@ -276,7 +276,7 @@ impl Options {
         Duration::from_secs(self.io_timeout)
     }
 
-    /// Returns the path of the PID file, if there is to be one.
+    /// Returns the path of the PID file, `None` if none is created.
     pub(crate) fn pidfile(&self) -> Option<PathBuf> {
         let default = self.daemon.then(|| PathBuf::from(DEFAULT_PIDFILE));
         self.pidfile.clone().or(default)

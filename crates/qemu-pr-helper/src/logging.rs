@@ -88,8 +88,8 @@ fn is_journal() -> bool {
 
 /// Returns whether `file` is the stream that `JOURNAL_STREAM` names as `DEVICE:INODE`.
 ///
-/// The variable alone is not enough, because a process inherits it even if its standard error is
-/// redirected.
+/// The variable alone is not enough, because a process inherits it with possibly redirected
+/// standard error.
 fn is_stream(variable: Option<OsString>, file: impl AsFd) -> bool {
     let name = fstat(file).map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
     variable

@@ -110,8 +110,8 @@ fn serve(
             (listener, Some(file))
         }
     };
-    // Declared before `files`, so that a failed start removes the socket's file before it closes the
-    // socket. Otherwise another helper could replace the file in between, with the same inode number.
+    // Declared before `files`, so that a failed start removes the socket's file before it closes
+    // the socket. Otherwise another helper could replace it in between, with the same inode number.
     let server: Arc<Server<Backends>>;
     let mut files = RuntimeFiles::default();
     files.socket = socket;

@@ -160,5 +160,10 @@ fn partition_is_rejected_and_its_disk_is_not() {
         assert_ne!(sense(cdb, parameters, &disk), rejected);
     }
     let log = fs::read_to_string(dir.path().join("stderr")).unwrap();
-    assert_eq!(log.matches("it is a part of a disk").count(), 1, "{log}");
+    assert_eq!(
+        log.matches("it is a partition or covers only a part of a disk")
+            .count(),
+        1,
+        "{log}"
+    );
 }

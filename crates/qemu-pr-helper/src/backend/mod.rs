@@ -84,11 +84,13 @@ impl Backends {
                 };
                 sg::execute_sg_io(fd, request.command.cdb(), data, self.io_timeout).into_result()
             }
-            // The command would act on the whole disk, although the client has only a part of it.
+            // The command would act on the whole disk, although the client has opened only a part
+            // of it.
             Ok(DeviceKind::Partition) => {
                 let warning = format_args!(
-                    "command to device {id} rejected: it is a part of a disk, and the command \
-                     would act on the whole disk; give the guest the whole disk"
+                    "command to device {id} rejected: it is a partition or covers only a part of \
+                     a disk, and the command would act on the whole disk; give the guest the \
+                     whole disk"
                 );
                 let limit = &self.warnings.partition;
                 reject(peer, request, "a part of a disk", limit, warning);

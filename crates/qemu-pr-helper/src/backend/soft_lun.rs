@@ -27,8 +27,8 @@ pub(crate) const DESCRIPTORS: u64 = 3;
 pub struct SoftLuns {
     dir: LunDirectory,
     port_lookup_warning: KeyedRateLimit<ProcessKey>,
-    /// By the client and the soft LUN's directory, so that a problem of one LUN does not hide that
-    /// of another.
+    /// Keyed by client process and soft LUN directory, so that a problem of one LUN does not hide
+    /// that of another.
     store_warning: KeyedRateLimit<(ProcessKey, PathBuf)>,
 }
 
@@ -39,7 +39,7 @@ impl SoftLuns {
     ///
     /// Returns an error if the directory does not exist or cannot be opened.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        // The log has the absolute path, because it does not say where the helper was started.
+        // The log has the absolute path, because the log does not contain the working directory.
         let path = absolute(dir).unwrap_or_else(|_| dir.to_owned());
         Ok(Self {
             dir: LunDirectory::open(&path)?,

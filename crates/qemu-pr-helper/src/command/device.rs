@@ -13,7 +13,7 @@ use rustix::fs::{AtFlags, FileType, StatxFlags, makedev, statx};
 use crate::process::privileges::without_raw_io;
 
 /// Block major numbers of SCSI disks (`Documentation/admin-guide/devices.txt`). They are fixed, so
-/// these devices need no look at sysfs.
+/// these devices need no lookup in sysfs.
 pub(crate) const SCSI_DISK_MAJORS: [u32; 16] = [
     8, 65, 66, 67, 68, 69, 70, 71, 128, 129, 130, 131, 132, 133, 134, 135,
 ];
@@ -40,7 +40,7 @@ pub(crate) enum DeviceKind {
     Partition,
     /// A device-mapper multipath map: several paths to one logical unit.
     Multipath,
-    /// Another device-mapper device. Only a worker can determine the kind of what it lies on
+    /// Another device-mapper device. Only a worker can examine the devices below it
     /// ([`mapped_kind`]).
     Mapped,
     /// A partition or a volume on the multipath map with this number. It has no reservations of its
@@ -66,7 +66,8 @@ impl fmt::Display for DeviceId {
         match self {
             Self::Block(major, minor) => write!(f, "{major}:{minor}"),
             Self::Character(major, minor) => write!(f, "char {major}:{minor}"),
-            Self::File(_) | Self::Unknown => f.write_str("no device"),
+            Self::File(_) => f.write_str("(not a device)"),
+            Self::Unknown => f.write_str("(unknown)"),
         }
     }
 }

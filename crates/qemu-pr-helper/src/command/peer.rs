@@ -61,7 +61,8 @@ impl Peer {
     /// Returns the peer of `socket`.
     #[must_use]
     pub fn from_socket(socket: &impl AsFd, connection_id: u64) -> Self {
-        // Not rustix: its process ID cannot be 0, which stands for a process that cannot be seen.
+        // rustix is not used here, because its process ID cannot be 0, which a process in an
+        // invisible PID namespace has.
         let (pid, uid) = match getsockopt(socket, sockopt::PeerCredentials) {
             Ok(peer) => (peer.pid(), peer.uid()),
             // Does not happen: the kernel stores the credentials when a client connects.

@@ -33,7 +33,7 @@ impl FdAccess {
             Ok(flags) if flags.contains(OFlags::PATH) => Self::PathOnly,
             Ok(flags) if flags & OFlags::ACCMODE == OFlags::RDONLY => Self::ReadOnly,
             Ok(_) => Self::Writable,
-            // If the flags cannot be read, nothing is known to be allowed.
+            // If the flags cannot be read, the least access is assumed.
             Err(_) => Self::PathOnly,
         }
     }

@@ -5,8 +5,8 @@
 //! | kind | 1 |
 //! | two numbers, big-endian; zero if the kind has none | 4 each |
 //!
-//! The broker replies to [`ControlMessage::Remove`] with two bytes: the [`FileKind`] of the file, and the
-//! [`Removal`].
+//! The broker replies to [`ControlMessage::Remove`] with two bytes: the [`FileKind`] of the file,
+//! and the [`Removal`].
 //!
 //! The helper reads what clients send, so the broker does not trust it beyond this form: the broker
 //! accepts numbers, but no text, paths or addresses.

@@ -1,5 +1,5 @@
-//! Paths of a map, as sysfs lists them, with a time limit for each. A command that hangs costs its
-//! path, but the other paths can still complete the request.
+//! Paths of a map, as sysfs lists them, with a time limit for each. A hung command uses up only the
+//! time of its own path.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -19,7 +19,7 @@ use rustix::io::Errno;
 use scsi_pr::{AdditionalSense, SenseKey, Status};
 
 use super::deadline::{PendingRequest, TimeBudget};
-use super::pr_out::{PrPath, decode_sense};
+use super::pr_out::PrPath;
 use super::worker_trace::WorkerTrace;
 use crate::command::command_log;
 use crate::command::device::{self, DeviceId};
@@ -142,7 +142,8 @@ impl MapPath {
         }
         let (device, cdb) = (Arc::clone(&self.device), *cdb);
         let timeout = device.budget.path_timeout();
-        // Nothing waits for the reply any more, so the command must not be executed.
+        // No time is left: the helper may have reported a failure already, so the command must not
+        // be executed.
         if timeout.is_zero() {
             return not_delivered(TIMEOUT);
         }
@@ -203,7 +204,7 @@ impl fmt::Display for MapPath {
 /// standby, or its controller is starting. Another path may give a better answer; if none does,
 /// this is the answer.
 fn is_unavailable(result: &CommandResult) -> bool {
-    decode_sense(result).is_some_and(|sense| {
+    result.decode_sense().is_some_and(|sense| {
         sense.key == SenseKey::NotReady && sense.code.asc == NOT_READY
             || sense.code == AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED
     })

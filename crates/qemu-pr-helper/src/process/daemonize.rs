@@ -17,7 +17,7 @@ use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 /// Process in which [`daemonize`] has returned.
 #[derive(Debug)]
 pub(crate) enum ForkSide {
-    /// The daemon, which is to serve clients.
+    /// The daemon, which continues and serves clients.
     Daemon(ReadyPipe),
     /// The process that the user started. The daemon is ready or has exited; this process exits
     /// with the given status.

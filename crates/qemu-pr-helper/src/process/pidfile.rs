@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::process::created_file::{CreatedFile, DirLock, FileKind, Removal};
 use crate::process::process_state::{ProcessState, process_state};
 
-/// Maximum number of attempts to lock a file that other processes remove or unlock meanwhile.
+/// Maximum number of attempts to lock a file while other processes remove or unlock it.
 const MAX_ATTEMPTS: u32 = 10;
 
 /// Delay between these attempts.
@@ -96,7 +96,8 @@ impl PidFile {
         {
             let path = self.created.path.display();
             log::warn!(
-                "PID file '{path}' not emptied: {error}; it names a process that has exited"
+                "PID file '{path}' not emptied: {error}; remove it, because it names a process \
+                 that has exited"
             );
         }
     }

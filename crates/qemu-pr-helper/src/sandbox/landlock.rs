@@ -14,7 +14,7 @@ use landlock::{
 use super::AllowedAccess;
 use crate::process::created_file::OpenedFile;
 
-/// Latest landlock ABI in use. An older kernel enforces what it supports of it.
+/// Latest landlock ABI in use. Older kernels enforce the part that they support.
 const SUPPORTED_ABI: ABI = ABI::V6;
 
 /// Directories of sysfs that distinguish a multipath map from a disk, and list the devices below a

@@ -99,8 +99,8 @@ pub fn enter(mode: Mode, access: &AllowedAccess) -> Result<(), SandboxError> {
 /// Restricts the broker for multipath maps and its workers, for good.
 ///
 /// They open paths and connect to multipathd, so they keep more than [`enter`] leaves: reading
-/// below `/dev`, `/sys` and `/proc`, the removal of `files`, and all system calls except hostile
-/// ones.
+/// below `/dev`, `/sys` and `/proc`, the removal of `files`, and all system calls except those in
+/// [`syscalls::KILL`].
 ///
 /// # Errors
 ///

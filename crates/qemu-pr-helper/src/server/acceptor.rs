@@ -104,8 +104,8 @@ impl Acceptor {
         })
     }
 
-    /// Accepts the next connection and greets its client. The caller owns the entry, and closes the
-    /// connection if it drops that.
+    /// Accepts the next connection and greets its client. Dropping the returned entry closes the
+    /// connection.
     pub(super) fn accept_next(&self) -> Accepted {
         if self.rejections.is_full() {
             self.pause(format_args!("rejected connections cannot be closed"));
@@ -114,7 +114,7 @@ impl Acceptor {
         let connected = self.permits.total();
         if connected >= self.max_clients {
             self.pause(format_args!(
-                "{connected} clients are connected, which is the limit"
+                "the limit of {connected} clients is reached (--max-clients, LimitNOFILE=)"
             ));
             return Accepted::Paused;
         }
@@ -147,7 +147,7 @@ impl Acceptor {
         let Some(permit) = Limiter::try_acquire(permits, peer.process_key()) else {
             if let Some(suppressed) = self.process_limit_warning.should_log(peer.process_key()) {
                 log::warn!(
-                    "{peer}: connection rejected: its process has too many connections \
+                    "{peer}: connection rejected: its process reached the limit of connections \
                      (--max-clients-per-process){suppressed}"
                 );
             }
@@ -178,8 +178,8 @@ impl Acceptor {
         }
     }
 
-    /// Pauses accepting. The timer is set whatever the reason is, because a client may have
-    /// disconnected just before, when there was no pause to end.
+    /// Pauses accepting, and sets the timer that resumes it. The timer is set for every reason: a
+    /// client that disconnected just before the pause does not resume accepting.
     pub(super) fn pause(&self, reason: fmt::Arguments<'_>) {
         trace!(pr_helper_accept_paused(&reason.to_string()));
         if self.pause_warning.should_log() {
@@ -187,7 +187,10 @@ impl Acceptor {
         }
         self.paused.store(true, Ordering::SeqCst);
         if let Err(error) = self.timer.set(ACCEPT_RETRY_DELAY) {
-            log::error!("cannot set the accept timer, paused until a client disconnects: {error}");
+            log::error!(
+                "accepting connections paused until a client disconnects: cannot set the timer: \
+                 {error}"
+            );
         }
     }
 

@@ -16,11 +16,11 @@ use crate::command::peer::ProcessKey;
 pub(super) type ConnectionTable = Slab<Arc<ConnectionEntry>>;
 
 /// Permits of connections. A connection holds one from accept(2) until the kernel has released it
-/// and every descriptor that its client sent over it. Closing a descriptor can block as long as its
-/// owner likes, so a limit on the connections that are being served would not limit anything.
+/// and every descriptor that its client sent over it. A close can block for an unlimited time, so a
+/// permit must cover connections that are being closed.
 pub(super) type ConnectionPermits = Limiter<ProcessKey, 1>;
 
-/// A connection, and what other threads look at while a worker has its session locked.
+/// A connection, with the fields that other threads read while a worker holds the session lock.
 ///
 /// The last owner of an entry closes the connection, which can block. The fields are dropped in
 /// this order: what the client sent, the socket, the permit.

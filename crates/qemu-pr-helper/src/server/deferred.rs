@@ -77,7 +77,7 @@ impl DeferredWork {
         lock(&self.closes).push(close);
     }
 
-    /// Does one deferred close, which can block. Returns whether there was one.
+    /// Runs one deferred close, which can block. Returns whether there was one.
     pub(super) fn close_one(&self) -> bool {
         // One at a time: while a thread is blocked in the first, others can take the rest.
         let Some(close) = lock(&self.closes).pop() else {

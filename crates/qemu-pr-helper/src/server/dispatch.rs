@@ -62,8 +62,8 @@ impl<E: CommandExecutor> Dispatcher<E> {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    /// Serves the requests of a connection until it has to wait, or the worker has to turn to
-    /// others. Returns what to wait for.
+    /// Serves the requests of a connection until it has to wait, or its turn is over. Returns the
+    /// readiness to wait for.
     pub(super) fn process_requests(
         &self,
         connection: &Arc<ConnectionEntry>,
@@ -79,7 +79,7 @@ impl<E: CommandExecutor> Dispatcher<E> {
             Turn::NonBlocking(_) => (ReceiveMode::NeverBlock, 0),
         };
         loop {
-            // A request that is not read, or read and not started, finds its connection closed.
+            // During a shutdown, the connection is closed instead of starting a request.
             if self.is_stopped() {
                 return Err(Closed);
             }
@@ -110,8 +110,8 @@ impl<E: CommandExecutor> Dispatcher<E> {
             match turn {
                 // A client that has sent a request usually sends another one soon.
                 Turn::MayBlock(Some(_)) => mode = ReceiveMode::Wait,
-                // Other connections have their turn. If this worker must not block, the next
-                // request may find an idle one.
+                // The worker yields to other connections. One that must not block yields after each
+                // request, so that an idle worker can take the next one.
                 _ if requests_left == 0 => return Ok(session.readiness()),
                 _ => requests_left = requests_left.saturating_sub(1),
             }

@@ -69,7 +69,8 @@ impl EpollSet {
                     });
                 }
                 Err(Errno::INTR) => {}
-                // The set and the buffer are valid as long as the server exists.
+                // Not expected: the set and the buffer are valid. Retry instead of ending the
+                // thread.
                 Err(error) => {
                     log::error!("cannot wait for events: {error}");
                     thread::sleep(WAIT_RETRY_DELAY);

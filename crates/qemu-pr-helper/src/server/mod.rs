@@ -199,12 +199,14 @@ impl<E: CommandExecutor> Server<E> {
     pub fn heartbeat(&self) -> bool {
         let was_acked = self.heartbeat_acked.swap(false, Ordering::SeqCst);
         if let Err(error) = self.heartbeat.set(Duration::ZERO) {
-            log::error!("cannot set the heartbeat timer: {error}");
+            log::error!(
+                "cannot set the heartbeat timer: {error}; the watchdog may restart the service"
+            );
         }
         was_acked
     }
 
-    /// Returns the number of clients and of commands in progress.
+    /// Returns the number of clients, and of commands that count against the limit of a device.
     #[must_use]
     pub fn load(&self) -> Load<usize> {
         Load {
@@ -214,15 +216,15 @@ impl<E: CommandExecutor> Server<E> {
     }
 
     /// Stops accepting connections and stops clients from sending, then waits at most `timeout`
-    /// until the clients have the replies to what they have sent. No command starts after that.
-    /// Returns the number of commands that are still in flight.
+    /// until the requests sent so far have replies. No command starts after that. Returns the
+    /// number of commands that are still in flight.
     pub fn shutdown(&self, timeout: Duration) -> usize {
         let deadline = Instant::now() + timeout;
         self.draining.store(true, Ordering::SeqCst);
         for (_, connection) in lock(&self.connections).iter() {
             self.shutdown_read(connection);
         }
-        // A client that has sent nothing is disconnected by that.
+        // This disconnects clients that have sent nothing.
         while !self.is_drained() && Instant::now() < deadline {
             sleep(SHUTDOWN_POLL_INTERVAL);
         }
@@ -237,7 +239,8 @@ impl<E: CommandExecutor> Server<E> {
         }
     }
 
-    /// Stops a client from sending. The connection becomes readable: what is left, then its end.
+    /// Shuts down the receiving side of a connection. Received bytes stay readable, followed by the
+    /// end of the stream.
     fn shutdown_read(&self, connection: &ConnectionEntry) {
         if let Err(error) = self.epoll.shutdown_read(&connection.socket) {
             log::info!("client disconnected before drain: {error}");
@@ -299,8 +302,8 @@ impl<E: CommandExecutor> Server<E> {
         }
     }
 
-    /// Does the deferred work, if another thread can be started now. If no event arrives, nothing
-    /// else does it: a guest's disk would stay open as long as all clients are idle.
+    /// Runs the deferred work if another worker is idle or can be started. Without this call, a
+    /// guest's disk would stay open while no events arrive.
     fn drop_deferred_when_idle(self: &Arc<Self>) {
         if self.has_deferred() {
             self.threads.mark_busy();
@@ -312,7 +315,7 @@ impl<E: CommandExecutor> Server<E> {
         }
     }
 
-    /// Returns whether something has to be closed for which no event arrives.
+    /// Returns whether closes are pending that no event triggers.
     fn has_deferred(&self) -> bool {
         !self.deferred.is_empty() || !self.acceptor.rejections.is_empty()
     }
@@ -330,8 +333,8 @@ impl<E: CommandExecutor> Server<E> {
                 .acceptor
                 .pause(format_args!("no thread can be started"));
         }
-        // The listener is rearmed by now, so other workers accept. Another worker may have ended a
-        // connection, and this be its last owner: closing it must not delay the others.
+        // The listener is rearmed by now, so other workers accept. Another worker may have removed
+        // a connection, so this can be the last owner: closing it must not delay the others.
         for connection in self.accept_batch() {
             self.release(connection, false);
         }
@@ -370,8 +373,8 @@ impl<E: CommandExecutor> Server<E> {
         // The client owes its answer to the greeting. The timer starts when a scan can find it, and
         // before the answer can wake another worker.
         self.timeouts.start(&connection.request_timer);
-        // Either this load sees that the shutdown has begun, or the shutdown sees the connection in
-        // the table.
+        // Inserted before `draining` is loaded. `shutdown` sets the flag before it walks the table,
+        // so one of the two shuts the connection down.
         if self.draining.load(Ordering::SeqCst) {
             self.shutdown_read(connection);
         }
@@ -414,12 +417,13 @@ impl<E: CommandExecutor> Server<E> {
             Ok(readiness) => self.await_readiness(token, &connection, readiness),
             Err(_) => self.remove(token),
         }
-        // Another worker may have ended the connection, and this be its last owner.
+        // Another worker may have removed the connection, so this can be the last owner, which
+        // closes it.
         self.release(connection, may_block);
         self.serving.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Rearms a connection, and starts what has to happen meanwhile. The session must be unlocked,
+    /// Rearms a connection, and starts its timeout if one applies. The session must be unlocked,
     /// because the worker that is woken locks it.
     fn await_readiness(&self, token: usize, connection: &ConnectionEntry, readiness: Readiness) {
         match readiness {
@@ -434,8 +438,8 @@ impl<E: CommandExecutor> Server<E> {
         self.rearm(token, connection, readiness);
     }
 
-    /// Returns whether the connection is not read while no thread can be started, because what its
-    /// client sends could not be closed.
+    /// Returns whether the connection is not read while no thread can be started, because its
+    /// descriptors could not be closed.
     fn is_stalled(&self, connection: &ConnectionEntry) -> bool {
         connection.has_deferred_fd.load(Ordering::SeqCst) || self.deferred.is_full()
     }
@@ -489,7 +493,8 @@ impl<E: CommandExecutor> Server<E> {
         let _ = lock(&self.connections).try_remove(token);
     }
 
-    /// Drops a connection. The last owner closes it, which can block, or defers that.
+    /// Drops a connection. The last owner closes it, which can block, or defers the close unless
+    /// `may_block`.
     fn release(&self, connection: Arc<ConnectionEntry>, may_block: bool) {
         match Arc::into_inner(connection) {
             None => {}

@@ -47,7 +47,7 @@ impl AsFd for Timer {
     }
 }
 
-/// Start of what a client has left unfinished, in milliseconds; [`Self::IDLE`] or
+/// Start time of a client's unfinished request, in milliseconds; [`Self::IDLE`] or
 /// [`Self::EXPIRED`]. It is atomic, so that a scan can read it without the session's lock.
 #[derive(Debug)]
 pub(super) struct RequestTimer(AtomicU64);
@@ -119,8 +119,8 @@ impl TimeoutScanner {
         })
     }
 
-    /// Starts the timer of a client that waits with a partial request. Later bytes of the request
-    /// do not extend its deadline.
+    /// Starts the timer of a partial request, of an unanswered greeting, or of an unread reply.
+    /// Later bytes of the request do not extend its deadline.
     pub(super) fn start(&self, timer: &RequestTimer) {
         let now = self.now();
         timer.start(now);
@@ -160,7 +160,9 @@ impl TimeoutScanner {
         if next_scan.is_none_or(|next_scan| wanted < next_scan) {
             *next_scan = Some(wanted);
             if let Err(error) = self.timer.set(delay) {
-                log::error!("cannot set the request timer, requests do not time out: {error}");
+                log::error!(
+                    "cannot set the request timer: {error}; slow clients are not disconnected"
+                );
             }
         }
     }
@@ -177,7 +179,7 @@ impl AsFd for TimeoutScanner {
     }
 }
 
-/// Converts to milliseconds. Saturates below the sentinel, also if 1 is added.
+/// Converts to milliseconds. Saturates below the sentinel, even after adding 1.
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX - 2)
 }

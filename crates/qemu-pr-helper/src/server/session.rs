@@ -68,7 +68,7 @@ impl Session {
         Ok(self.readiness())
     }
 
-    /// Sends what is left of the last reply, then reads the next request.
+    /// Sends the rest of the last reply, then reads the next request.
     pub(super) fn next_request(&mut self, mode: ReceiveMode) -> Result<PollResult, Closed> {
         let next = self.connection.poll_request(mode);
         let next = next.map_err(|disconnect| self.disconnect(&disconnect))?;

@@ -11,8 +11,8 @@ pub(super) use std::{
 #[cfg(all(test, shuttle))]
 pub(super) use super::shuttle_tests::sync::{Builder, Mutex, MutexGuard, atomic, sleep};
 
-/// Locks a mutex, also if it is poisoned: a panic aborts a release build, and fails a test by
-/// itself.
+/// Locks a mutex and ignores poisoning: release builds abort on panic, and a panic fails a test
+/// anyway.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

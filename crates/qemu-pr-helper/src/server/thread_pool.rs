@@ -1,4 +1,4 @@
-//! The number of worker threads: one of them is always idle, and surplus ones end.
+//! Pool of worker threads. It keeps one thread idle, and ends surplus threads.
 
 use std::io;
 use std::time::Duration;

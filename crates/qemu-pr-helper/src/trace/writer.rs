@@ -72,7 +72,8 @@ struct WriterState {
 #[derive(Debug)]
 pub(super) struct Writer {
     buffer: ShardedBuffer,
-    /// Set while the thread knows about records in the buffer and need not be woken.
+    /// Set while the thread is awake, or has been woken; `push` need not wake it then in the buffer
+    /// and need not be woken.
     is_pending: AtomicBool,
     state: Mutex<WriterState>,
     changed: Condvar,

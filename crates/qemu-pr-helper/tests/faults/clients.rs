@@ -98,7 +98,7 @@ fn limit_is_per_process() {
     clients.iter_mut().for_each(Client::assert_served);
     let own = format!("(pid {}, uid ", process::id());
     let log = helper.stderr();
-    let warning = "its process has too many connections (--max-clients-per-process)";
+    let warning = "its process reached the limit of connections (--max-clients-per-process)";
     let warnings: Vec<_> = log.lines().filter(|line| line.ends_with(warning)).collect();
     assert!(
         matches!(warnings.as_slice(), [line] if line.contains(&own)),

@@ -45,7 +45,7 @@ fn ended_connections_count_until_they_are_closed() {
     let threads = helper.usage().threads;
     assert!(threads <= SHARE + OTHER_THREADS, "{threads} threads");
     assert!(Client::connect(&helper.socket()).try_handshake().is_err());
-    helper.wait_for_log("its process has too many connections");
+    helper.wait_for_log("its process reached the limit of connections");
 
     drop(far);
     wait_for("a permit", || {

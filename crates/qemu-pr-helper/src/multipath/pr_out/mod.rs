@@ -37,8 +37,6 @@ use thiserror::Error;
 use crate::command::executor::CommandResult;
 use crate::command::sg::TransportOutcome;
 
-pub(super) use send::decode_sense;
-
 /// Index of the byte with the flags in the parameter list of REGISTER AND MOVE (SPC-4, 6.16.4).
 const MOVE_FLAGS: usize = 17;
 
@@ -235,8 +233,8 @@ impl<'a> GuestCommand<'a> {
     }
 }
 
-/// Result for the guest: `Ok` if the command was executed, which can leave some paths behind, and
-/// `Err` if it was not.
+/// Result for the guest: `Ok` if the command was executed, possibly not on all paths, and `Err` if
+/// it was not.
 type ExecutionResult = Result<CommandResult, CommandResult>;
 
 /// Execution of one command over all paths.

@@ -2,7 +2,7 @@
 
 use scsi_pr::{AdditionalSense, ReservationKey, ScopeType, Status};
 
-use super::send::{completed, decode_sense, is_success};
+use super::send::{completed, is_success};
 use super::{
     ExecutionResult, GuestCommand, PrKey, PrKeyStore, PrKeyStoreError, PrOut, PrOutCommand, PrPath,
     RegisterParams, unreachable_unit,
@@ -291,9 +291,9 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
 
     /// Removes the new registrations of the other paths.
     ///
-    /// A host that preempts the key of this host means all of its paths, and its command has
-    /// succeeded. If paths were registered after that, this host could write although all other
-    /// hosts consider it fenced.
+    /// A preemption of this host's key applies to all of its paths, and the other host has received
+    /// GOOD. If paths were registered after that, this host could write although all other hosts
+    /// consider it fenced.
     fn unregister_fenced(&mut self, first: usize, registration: RegisterParams) {
         self.was_fenced = true;
         self.disable_key_store();
@@ -332,6 +332,7 @@ fn names_initiator_ports(command: &PrOutCommand) -> bool {
 /// Returns whether the result is INVALID FIELD IN PARAMETER LIST, which a logical unit sends if a
 /// named port is registered already.
 fn is_invalid_parameter_list(result: &CommandResult) -> bool {
-    decode_sense(result)
+    result
+        .decode_sense()
         .is_some_and(|sense| sense.code == AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST)
 }

@@ -4,7 +4,7 @@
 use linux_util::sg_io::Data;
 use pr_helper_protocol::wire::{CDB_SIZE, pad_cdb};
 use scsi_pr::{
-    AdditionalSense, InServiceAction, PersistentReserveIn, ReservationKey, Sense, SenseKey, Status,
+    AdditionalSense, InServiceAction, PersistentReserveIn, ReservationKey, SenseKey, Status,
 };
 
 use super::{PrKeyStore, PrOut, PrOutCommand, PrPath, RegisterParams, unreachable_unit};
@@ -121,7 +121,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         (0..self.paths.len()).filter(move |other| *other != path)
     }
 
-    /// Reads the unit attentions of all paths except `except`, which drops them.
+    /// Reads and drops the pending unit attentions of all paths except `except`.
     pub(super) fn drain_unit_attentions(&mut self, except: Option<usize>) {
         for path in 0..self.paths.len() {
             if Some(path) != except {
@@ -167,7 +167,9 @@ pub(super) const fn completed(outcome: TransportOutcome) -> Option<CommandResult
 }
 
 fn is_unit_attention(result: &CommandResult) -> bool {
-    decode_sense(result).is_some_and(|sense| sense.key == SenseKey::UnitAttention)
+    result
+        .decode_sense()
+        .is_some_and(|sense| sense.key == SenseKey::UnitAttention)
 }
 
 /// Returns whether the nexus is not registered, or not with the key of the command. Another nexus
@@ -175,7 +177,7 @@ fn is_unit_attention(result: &CommandResult) -> bool {
 /// LOGICAL UNIT COMMUNICATION FAILURE.
 pub(super) fn is_not_registered(result: &CommandResult) -> bool {
     result.status == Status::RESERVATION_CONFLICT
-        || decode_sense(result).is_some_and(|sense| {
+        || result.decode_sense().is_some_and(|sense| {
             sense.key == SenseKey::NotReady
                 && sense.code == AdditionalSense::LOGICAL_UNIT_COMMUNICATION_FAILURE
         })
@@ -184,7 +186,7 @@ pub(super) fn is_not_registered(result: &CommandResult) -> bool {
 /// Returns whether another nexus has removed this nexus's registration, or all registrations
 /// (SPC-4, 5.12.11).
 fn is_preemption(result: &CommandResult) -> bool {
-    decode_sense(result).is_some_and(|sense| {
+    result.decode_sense().is_some_and(|sense| {
         matches!(
             sense.code,
             AdditionalSense::RESERVATIONS_PREEMPTED | AdditionalSense::REGISTRATIONS_PREEMPTED
@@ -198,12 +200,4 @@ pub(super) fn is_success(outcome: TransportOutcome) -> bool {
 
 fn is_busy(result: &CommandResult) -> bool {
     matches!(result.status, Status::BUSY | Status::TASK_SET_FULL)
-}
-
-/// Decodes the sense data of a result with CHECK CONDITION.
-pub(in crate::multipath) fn decode_sense(result: &CommandResult) -> Option<Sense> {
-    match result.status {
-        Status::CHECK_CONDITION => Sense::decode(&result.sense).ok(),
-        _ => None,
-    }
 }
