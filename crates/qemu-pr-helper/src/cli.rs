@@ -65,8 +65,9 @@ Under systemd socket activation, the unit sets the socket, and -k is rejected.",
 pub struct Options {
     /// Run in the background, and create a PID file
     ///
-    /// The command returns when the helper serves clients, or fails with the reason why it
-    /// cannot start. After that the helper logs nothing, because standard error is closed.
+    /// The command returns once the helper serves clients. If the helper cannot start, the
+    /// command prints the reason and exits with status 1. A helper in the background logs
+    /// nothing, because standard error is closed.
     #[arg(short, long, verbatim_doc_comment)]
     pub(crate) daemon: bool,
 
@@ -92,7 +93,7 @@ pub struct Options {
 
     /// Unix socket to listen on, an absolute path [default: /var/run/qemu-pr-helper.sock]
     ///
-    /// The directory must be owned by root and writable only by root: another user could keep
+    /// The directory should be owned by root and writable only by root: another user could keep
     /// the helper from starting, or replace the socket and receive the descriptors of all disks.
     /// The helper replaces a socket on which no process listens, and does not start if a process
     /// listens on it.
@@ -106,9 +107,9 @@ pub struct Options {
 
     /// Enable trace events that match PATTERN; "-T help" lists all events. Can be repeated
     ///
-    /// In a pattern with *, each * matches any text and each ? any character. A leading - disables
-    /// the matching events. events=FILE reads patterns from FILE, one per line. file=FILE writes
-    /// the trace of the backends log and simple to FILE.
+    /// In PATTERN, * matches any text and ? any character. Without a *, PATTERN is the name of one
+    /// event. A leading - disables the matching events. events=FILE reads patterns from FILE, one
+    /// per line. file=FILE writes the trace of the backends log and simple to FILE.
     #[arg(
         // The aliases were unambiguous abbreviations before the other trace options existed.
         short = 'T', long, aliases = ["t", "tr", "tra", "trac"], verbatim_doc_comment,
@@ -125,7 +126,7 @@ pub struct Options {
     #[arg(long)]
     pub(crate) trace_timestamp: bool,
 
-    /// Print all event definitions, which readers of binary traces need, and exit
+    /// Print the event definitions that tools need to read binary traces, and exit
     #[arg(long)]
     pub(crate) trace_events: bool,
 
@@ -153,8 +154,8 @@ pub struct Options {
 
     /// Time limit in seconds for a command at a device
     ///
-    /// The kernel aborts the command then. Increase the limit if a failover of the storage array
-    /// takes longer.
+    /// After this time, the kernel aborts the command. Increase the limit if a failover of the
+    /// storage array takes longer.
     #[arg(
         long, verbatim_doc_comment, value_name = "SECONDS", default_value_t = IO_TIMEOUT,
         value_parser = value_parser!(u64).range(1..=MAX_IO_TIMEOUT)
@@ -185,13 +186,13 @@ pub struct Options {
 #[derive(Args, Clone, Copy, Debug)]
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
-    /// Maximum number of connected clients [default: as many as the file descriptor limit
-    /// allows, with one command in flight each]
+    /// Maximum number of connected clients [default: about a quarter of the file descriptor
+    /// limit]
     ///
-    /// Further clients wait until one disconnects. The default is about a quarter of the hard
-    /// limit of file descriptors, and about a fifth with --soft-luns. Higher values are capped at
-    /// that. If the log says that new clients have to wait, raise the limit of file descriptors
-    /// (LimitNOFILE= in a systemd unit).
+    /// Further clients wait until one disconnects. Each client can then have one command in
+    /// flight. With --soft-luns, the default is about a fifth of the hard limit of file
+    /// descriptors. Higher values are capped at the default. If the log contains "accepting
+    /// connections paused", raise the limit of file descriptors (LimitNOFILE= in a systemd unit).
     #[arg(
         long, verbatim_doc_comment, value_name = "NUMBER",
         value_parser = value_parser!(u32).range(1..)
@@ -203,7 +204,7 @@ pub struct Limits {
     ///
     /// Further connections are closed. Processes in other PID namespaces are counted too; before
     /// Linux 6.9, those of one user are counted together. Increase the limit if one QEMU process
-    /// has more pr-manager-helper objects, such as one for each disk.
+    /// has more pr-manager-helper objects than this, such as one for each of many disks.
     #[arg(
         long, verbatim_doc_comment, value_name = "NUMBER",
         value_parser = value_parser!(u32).range(1..)
@@ -213,7 +214,7 @@ pub struct Limits {
     /// Maximum number of commands in flight at one device
     ///
     /// Further commands get the status BUSY, and guests retry them. Increase the limit if more
-    /// virtual machines on one host share a disk.
+    /// virtual machines than this share a disk on one host.
     #[arg(
         long, verbatim_doc_comment, value_name = "NUMBER", default_value_t = COMMANDS_PER_DEVICE,
         value_parser = value_parser!(u32).range(1..)
@@ -222,7 +223,7 @@ pub struct Limits {
 
     /// Time limit in seconds for a client to send a request, answer the greeting, or read a reply
     ///
-    /// The helper closes the connection then. Idle connections do not time out.
+    /// After this time, the helper closes the connection. Idle connections do not time out.
     #[arg(
         long, verbatim_doc_comment, value_name = "SECONDS", default_value_t = REQUEST_TIMEOUT,
         value_parser = value_parser!(u64).range(1..=86_400)
