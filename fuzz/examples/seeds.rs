@@ -98,7 +98,10 @@ fn senses() -> Result<()> {
         deferred: true,
         ..Sense::new(SenseKey::NotReady, AdditionalSense::MEDIUM_NOT_PRESENT)
     };
-    for (name, sense) in [("pointed", with_pointer), ("informed", with_information)] {
+    for (name, sense) in [
+        ("field-pointer", with_pointer),
+        ("information", with_information),
+    ] {
         write("sense", &format!("fixed-{name}"), &[&sense.to_fixed()])?;
         write(
             "sense",
@@ -228,24 +231,24 @@ fn streams() -> Result<()> {
 
 fn messages() -> Result<()> {
     let list = basic(None);
-    let order = WorkerRequest {
+    let request = WorkerRequest {
         deadline: Deadline(1500),
         is_traced: true,
         command: Command::new(pad_cdb(&pr_out_cdb(OutServiceAction::Register, &list)?))?,
         parameter_list: list,
     };
-    write("message", "order", &[&order.encode()])?;
+    write("message", "request", &[&request.encode()])?;
     let key = SenseKey::NotReady;
     let mut outcome = CommandResult::check_condition(key, AdditionalSense::MEDIUM_NOT_PRESENT);
     outcome.data_len = 2;
-    let by_path = "path\tsda\t95\t3\tlost\t2\t145920\t12";
-    let told = "multipathd\tgetprkey map dm-0\tnone\t7";
-    write("message", "path", &[by_path.as_bytes()])?;
+    let path_line = "path\tsda\t95\t3\tlost\t2\t145920\t12";
+    let multipathd_line = "multipathd\tgetprkey map dm-0\tnone\t7";
+    write("message", "path", &[path_line.as_bytes()])?;
     let report = CommandReport {
         result: outcome,
         data: vec![8, 9],
         warnings: vec!["one".to_owned(), "two".to_owned()],
-        trace: vec![by_path.to_owned(), told.to_owned()],
+        trace: vec![path_line.to_owned(), multipathd_line.to_owned()],
     };
     write("message", "report", &[&report.encode()])
 }
@@ -287,7 +290,7 @@ fn soft_luns() -> Result<()> {
     for action in [OutServiceAction::Reserve, OutServiceAction::Clear] {
         lun.execute(&first, &pr_out_cdb(action, &own.encode())?, &own.encode())?;
         let name = if action == OutServiceAction::Clear {
-            "attention"
+            "unit-attention"
         } else {
             "held"
         };
@@ -321,7 +324,7 @@ fn duplicate_attention(state: &str) -> Result<()> {
         .split_once("\n  ]")
         .context("the list of unit attentions has no end")?;
     let twice = format!("{head}\"attentions\": [{attention},{attention}\n  ]{tail}");
-    write("lun_state", "duplicate-attention", &[twice.as_bytes()])
+    write("lun_state", "duplicate-unit-attention", &[twice.as_bytes()])
 }
 
 /// Writes commands to a soft LUN: sender, kind, service action, type, keys, flags.
@@ -338,8 +341,8 @@ fn sequences() -> Result<()> {
         0, 4, 0, 0, 0x04, 0, 0, 4, 1, 1, 0x01, 0, 0, 4, 7, 0, 0x09, 6, 2, 1, 2, 3, 0, 1, 0,
     ];
     write("commands", "moved", &[&[0], &moved])?;
-    let named = [0, 4, 0, 0, 0x04, 0x2c, 4, 1, 3, 3, 3, 1, 0, 1, 1, 0, 2];
-    write("commands", "named", &[&[0], &named])?;
+    let spec_i_pt = [0, 4, 0, 0, 0x04, 0x2c, 4, 1, 3, 3, 3, 1, 0, 1, 1, 0, 2];
+    write("commands", "spec-i-pt", &[&[0], &spec_i_pt])?;
     write(
         "exhaustive_commands",
         "some",

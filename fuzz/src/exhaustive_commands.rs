@@ -16,21 +16,21 @@ fn clean() -> &'static (LogicalUnit, Vec<TestCommand>) {
     static CLEAN: OnceLock<(LogicalUnit, Vec<TestCommand>)> = OnceLock::new();
     CLEAN.get_or_init(|| {
         let unit = state::new_unit(4);
-        let letters = all_commands(&unit, true);
-        (unit, letters)
+        let commands = all_commands(&unit, true);
+        (unit, commands)
     })
 }
 
 /// Input: commands, by their indices in the list of all commands.
 pub fn run(bytes: &[u8]) {
-    let (unit, letters) = clean();
+    let (unit, commands) = clean();
     let mut unit = unit.clone();
     let (indices, _) = bytes.as_chunks::<2>();
     for index in indices.iter().take(MAX_COMMANDS) {
-        let letter = &letters[usize::from(u16::from_be_bytes(*index)) % letters.len()];
+        let command = &commands[usize::from(u16::from_be_bytes(*index)) % commands.len()];
         let before = StateView::of(&unit);
         let original = unit.clone();
-        transition::check(&original, &before, letter, &mut unit);
+        transition::check(&original, &before, command, &mut unit);
     }
     state::check(&unit, &StateView::of(&unit));
 }

@@ -7,15 +7,15 @@ use qemu_pr_helper::multipath::worker_trace;
 
 /// Input: a request, a reply, or a line of a reply's trace.
 pub fn run(bytes: &[u8]) {
-    if let Some(order) = WorkerRequest::decode(bytes) {
-        let wanted = match order.command.direction() {
+    if let Some(request) = WorkerRequest::decode(bytes) {
+        let wanted = match request.command.direction() {
             Direction::In => 0,
-            Direction::Out => order.command.transfer_length(),
+            Direction::Out => request.command.transfer_length(),
         };
-        assert_eq!(order.parameter_list.len(), wanted);
+        assert_eq!(request.parameter_list.len(), wanted);
         let mut expected = bytes.to_vec();
         expected[8] = u8::from(bytes[8] != 0);
-        assert_eq!(order.encode(), expected);
+        assert_eq!(request.encode(), expected);
     }
     if let Some(report) = CommandReport::decode(bytes) {
         assert_eq!(report.result.data_len, report.data.len());
