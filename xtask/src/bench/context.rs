@@ -116,7 +116,7 @@ impl BenchContext {
     /// Runs a load to its end.
     pub(super) fn run(&self, load: &Load) -> Result<Served> {
         let mut worker = self.start_load(load)?;
-        worker.begin()?;
+        worker.send_start()?;
         worker.result()
     }
 
@@ -142,7 +142,7 @@ impl BenchContext {
 /// Has idle clients connect; returns the numbers of connections and of failures.
 pub(super) fn connect_all(idle_clients: &mut [Worker]) -> Result<ConnectionCounts> {
     for worker in &mut *idle_clients {
-        worker.begin()?;
+        worker.send_start()?;
     }
     let mut total = ConnectionCounts { made: 0, failed: 0 };
     for worker in idle_clients {

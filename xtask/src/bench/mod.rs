@@ -40,8 +40,8 @@ pub(crate) use self::role::Role;
 pub(crate) use self::scenario::Disks;
 
 /// Measuring time of each point in a virtual machine, which can be emulated.
-const IN_MACHINE: Duration = Duration::from_secs(3);
-const ROUNDS_IN_MACHINE: usize = 5;
+const VM_DURATION: Duration = Duration::from_secs(3);
+const VM_ROUNDS: usize = 5;
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Args)]
@@ -124,18 +124,15 @@ pub(crate) fn with_disks(
     disks: &Disks<'_>,
 ) -> Result<()> {
     raise_limit()?;
-    let context = BenchContext::new(xtask.to_owned(), IN_MACHINE, None)?;
+    let context = BenchContext::new(xtask.to_owned(), VM_DURATION, None)?;
     let subjects = [
         Subject::new(subject::OURS, ours),
         Subject::new(subject::ORIGINAL, original),
     ];
     let mut results = Results::default();
-    rounds::run(
-        &subjects.each_ref(),
-        ROUNDS_IN_MACHINE,
-        &mut results,
-        |subject| scenario::disk::measure(&context, subject, disks),
-    )?;
+    rounds::run(&subjects.each_ref(), VM_ROUNDS, &mut results, |subject| {
+        scenario::disk::measure(&context, subject, disks)
+    })?;
     table::print(&results, &[subject::OURS, subject::ORIGINAL]);
     Ok(())
 }

@@ -75,7 +75,7 @@ impl Results {
     /// Returns whether the goal is met; `None` if a subject that it compares did not run.
     fn is_met(&self, metric: &Metric, goal: Goal) -> Option<bool> {
         let median = || {
-            let summary = Summary::of(self.values(metric, OURS))?;
+            let summary = Summary::from_values(self.values(metric, OURS))?;
             Some(summary.median)
         };
         Some(match goal {
@@ -91,7 +91,7 @@ impl Results {
     /// Returns everything as JSON, including each value of each round.
     pub(super) fn json(&self) -> Value {
         let column = |(name, values): &(String, Vec<f64>)| {
-            let summary = Summary::of(values);
+            let summary = Summary::from_values(values);
             (
                 name.clone(),
                 json!({ "summary": summary, "rounds": values }),

@@ -12,7 +12,7 @@ pub(super) struct Summary {
 
 impl Summary {
     /// Returns `None` if there are no values.
-    pub(super) fn of(values: &[f64]) -> Option<Self> {
+    pub(super) fn from_values(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_by(f64::total_cmp);
         Some(Self {
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn median_is_middle_value_or_midpoint() {
-        let median = |values: &[f64]| Summary::of(values).map(|summary| summary.median);
+        let median = |values: &[f64]| Summary::from_values(values).map(|summary| summary.median);
         assert_eq!(median(&[]), None);
         assert_eq!(median(&[3.0]), Some(3.0));
         assert_eq!(median(&[9.0, 1.0]), Some(5.0));
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn spread_is_minimum_and_maximum() {
-        let summary = Summary::of(&[4.0, 2.0, 9.0]).unwrap();
+        let summary = Summary::from_values(&[4.0, 2.0, 9.0]).unwrap();
         assert_eq!((summary.least, summary.most), (2.0, 9.0));
     }
 

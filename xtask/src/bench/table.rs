@@ -51,7 +51,7 @@ fn right(text: String) -> Cell {
 }
 
 fn summary(values: &[f64]) -> String {
-    Summary::of(values).map_or_else(String::new, |summary| {
+    Summary::from_values(values).map_or_else(String::new, |summary| {
         let [median, least, most] = [summary.median, summary.least, summary.most].map(three_digits);
         format!("{median} ({least}..{most})")
     })

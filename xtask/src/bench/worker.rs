@@ -48,7 +48,7 @@ impl Worker {
     }
 
     /// Sends the start signal.
-    pub(super) fn begin(&mut self) -> Result<()> {
+    pub(super) fn send_start(&mut self) -> Result<()> {
         let input = self.input.as_mut().context("the role has no stdin")?;
         input
             .write_all(b"\n")

@@ -12,7 +12,7 @@ use crate::process;
 
 const SOCKET: &str = include_str!("../../../dist/systemd/qemu-pr-helper.socket");
 const SERVICE: &str = include_str!("../../../dist/systemd/qemu-pr-helper.service");
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../dist/systemd");
+const SYSTEMD_DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../dist/systemd");
 
 /// Maximum exposure level of `systemd-analyze security`, in tenths. docs/security.md states the
 /// level.
@@ -60,7 +60,7 @@ fn service_exposure_is_as_documented() {
     };
     analyze.args(["security", "--offline=true", "--no-pager"]);
     analyze.arg(format!("--threshold={EXPOSURE}"));
-    analyze.arg(Path::new(FOLDER).join("qemu-pr-helper.service"));
+    analyze.arg(Path::new(SYSTEMD_DIR).join("qemu-pr-helper.service"));
     process::output(&mut analyze).unwrap();
     let (whole, tenths) = EXPOSURE.split_at(1);
     let level = format!("exposure level {whole}.{tenths}");
@@ -128,7 +128,7 @@ fn sysusers_creates_the_account() {
     fs::create_dir(root.path().join("etc")).unwrap();
     let mut sysusers = Command::new(program);
     sysusers.arg(format!("--root={}", root.path().display()));
-    sysusers.arg(Path::new(FOLDER).join("../sysusers/qemu-pr-helper.conf"));
+    sysusers.arg(Path::new(SYSTEMD_DIR).join("../sysusers/qemu-pr-helper.conf"));
     process::output(&mut sysusers).unwrap();
     let passwd = fs::read_to_string(root.path().join("etc/passwd")).unwrap();
     let name = format!("{}:", qemu_pr_helper::process::privileges::DEFAULT_ACCOUNT);
@@ -148,6 +148,6 @@ fn apparmor_parses_the_profile() {
     }
     let mut parser = process::command("apparmor_parser");
     parser.args(["--skip-kernel-load", "--skip-cache"]);
-    parser.arg(Path::new(FOLDER).join("../apparmor/qemu-pr-helper"));
+    parser.arg(Path::new(SYSTEMD_DIR).join("../apparmor/qemu-pr-helper"));
     process::output(&mut parser).unwrap();
 }

@@ -45,8 +45,8 @@ impl FuseHang {
         let file_system = DiskFs(pending.clone());
         let session = fuser::spawn_mount(file_system, &self.dir, &Config::default())
             .context("cannot mount a FUSE file system, which needs root and /dev/fuse")?;
-        super::wait_for_the_word()?;
-        super::wait_for_the_end()?;
+        super::wait_for_start_signal()?;
+        super::wait_for_stdin_eof()?;
         // Detach the mount, because helpers still have files open; the kernel removes it when they
         // are closed.
         unmount(&self.dir, UnmountFlags::DETACH).context("cannot unmount")?;

@@ -67,7 +67,7 @@ impl IdleClients {
     }
 
     pub(super) fn run(&self) -> Result<()> {
-        super::wait_for_the_word()?;
+        super::wait_for_start_signal()?;
         let mut connections = Vec::new();
         let mut counts = ConnectionCounts { made: 0, failed: 0 };
         let mut due = Instant::now();
@@ -88,7 +88,7 @@ impl IdleClients {
         }
         self.send_commands(&connections)?;
         super::report(&counts)?;
-        super::wait_for_the_end()
+        super::wait_for_stdin_eof()
     }
 
     fn send_commands(&self, connections: &[UnixStream]) -> Result<()> {

@@ -147,10 +147,10 @@ impl Load {
                 "REGISTER returned status {status}"
             );
         }
-        super::wait_for_the_word()?;
+        super::wait_for_start_signal()?;
         let served = self.serve(clients, &device, &requests)?;
         super::report(&served)?;
-        super::wait_for_the_end()
+        super::wait_for_stdin_eof()
     }
 
     fn duration(&self) -> Duration {

@@ -50,7 +50,7 @@ impl Role {
     }
 }
 
-fn wait_for_the_word() -> Result<()> {
+fn wait_for_start_signal() -> Result<()> {
     println!("ready");
     let mut line = String::new();
     io::stdin()
@@ -64,7 +64,7 @@ fn report(result: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
-fn wait_for_the_end() -> Result<()> {
+fn wait_for_stdin_eof() -> Result<()> {
     io::stdin()
         .read_to_end(&mut Vec::new())
         .context("cannot read stdin")?;

@@ -61,7 +61,7 @@ impl Devices {
         fs::create_dir_all(&dir).context("cannot create a directory")?;
         let arguments = ["bench-hang".into(), "--dir".into(), dir.clone().into()];
         let mut process = Worker::start(&context.xtask, &arguments)?;
-        process.begin()?;
+        process.send_start()?;
         Ok(Self {
             dir,
             _process: process,
@@ -105,7 +105,7 @@ fn measure_with_hanging(
         ..context.load(&server, 1)
     };
     let mut healthy = context.start_load(&load)?;
-    healthy.begin()?;
+    healthy.send_start()?;
     thread::sleep(LEAD_TIME);
     let counts = connect_all(&mut idle_clients)?;
     ensure!(counts.failed == 0, "a client could not connect");

@@ -143,7 +143,7 @@ fn start_time(context: &BenchContext, subject: &Subject) -> Result<f64> {
 }
 
 fn median(values: &[f64]) -> f64 {
-    Summary::of(values).map_or(f64::NAN, |summary| summary.median)
+    Summary::from_values(values).map_or(f64::NAN, |summary| summary.median)
 }
 
 fn memory(server: &Server) -> Result<f64> {

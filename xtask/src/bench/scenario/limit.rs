@@ -47,7 +47,7 @@ pub(super) fn measure(context: &BenchContext, subject: &Subject) -> Result<Measu
     })?;
     let mut idle_clients = fill(context, &server)?;
     let waiting: Vec<_> = (0..WAITING).map(|_| wait_for_accept(&server)).collect();
-    connected.begin()?;
+    connected.send_start()?;
     let served: Served = connected.result()?;
     let start = Instant::now();
     drop(idle_clients.pop().context("no client could connect")?);

@@ -23,7 +23,7 @@ const PACE: Duration = Duration::from_millis(100);
 const BUSY: usize = 8;
 
 /// Delay between two clients that connect, do the handshake and disconnect.
-const CHURN: Duration = Duration::from_millis(20);
+const RECONNECT_DELAY: Duration = Duration::from_millis(20);
 
 const HUNG: usize = 16;
 
@@ -59,14 +59,14 @@ pub(super) fn measure(context: &BenchContext, subject: &Subject) -> Result<Measu
     let mut busy = context.start_load(&load(BUSY, Duration::ZERO)?)?;
     let mut churn = context.start_idle_clients(&IdleClients {
         disconnect: true,
-        pace: CHURN.as_micros().try_into()?,
+        pace: RECONNECT_DELAY.as_micros().try_into()?,
         ..context.idle_clients(
             &server,
-            (duration.as_millis() / CHURN.as_millis()).try_into()?,
+            (duration.as_millis() / RECONNECT_DELAY.as_millis()).try_into()?,
         )
     })?;
-    paced.begin()?;
-    busy.begin()?;
+    paced.send_start()?;
+    busy.send_start()?;
     // Returns when the last client has disconnected, which takes as long as the other loads.
     let churn_counts = connect_all(&mut churn)?;
     let (busy, paced): (Served, Served) = (busy.result()?, paced.result()?);

@@ -12,7 +12,7 @@ use super::helper_client::HelperClient;
 use crate::guest::lio_target::Port;
 
 /// A key that no scenario uses.
-const CLEANER: u64 = 0xc1ea_0001;
+const CLEANUP_KEY: u64 = 0xc1ea_0001;
 
 /// Maximum attempts of a command that returns unit attentions.
 const ATTEMPTS: usize = 8;
@@ -49,11 +49,11 @@ impl Endpoint {
         }
         self.drain()?;
         let other = &self.other.1;
-        let register = register_and_ignore(CLEANER);
+        let register = register_and_ignore(CLEANUP_KEY);
         if !other.reserve_out(&register).is_good() {
             expect_good("register", &other.reserve_out(&register.flags(ALL_TG_PT)))?;
         }
-        expect_good("clear", &other.reserve_out(&clear(CLEANER)))?;
+        expect_good("clear", &other.reserve_out(&clear(CLEANUP_KEY)))?;
         self.drain()?;
         let left = registrations(other)?.descriptors;
         ensure!(left.is_empty(), "registrations remain: {left:?}");

@@ -45,10 +45,10 @@ pub(super) fn run(fixture: &MapFixture, table: &mut Table) -> Result<()> {
 
 /// Removes earlier registrations.
 fn clean(fixture: &MapFixture) -> Result<()> {
-    const CLEANER: u64 = 0xc1ea;
+    const CLEANUP_KEY: u64 = 0xc1ea;
     let [first, _] = &fixture.paths;
     first.device.drain()?;
-    for pr_out in [register_and_ignore(CLEANER), clear(CLEANER)] {
+    for pr_out in [register_and_ignore(CLEANUP_KEY), clear(CLEANUP_KEY)] {
         let reply = first.device.reserve_out(&pr_out);
         ensure!(reply.is_good(), "cleanup: {reply}");
     }

@@ -50,16 +50,16 @@ impl Table {
         });
     }
 
-    /// Calls `ask` for the map and each of its paths; the results must be equal. Paths with equal
+    /// Calls `query` for the map and each of its paths; the results must be equal. Paths with equal
     /// results share a row; otherwise each has its own.
     pub(super) fn add_paths(
         &mut self,
         case: &str,
         fixture: &MapFixture,
-        ask: impl Fn(&Device) -> Reply,
+        query: impl Fn(&Device) -> Reply,
     ) {
-        let map = ask(&fixture.map);
-        let [first, second] = fixture.paths.each_ref().map(|path| ask(&path.device));
+        let map = query(&fixture.map);
+        let [first, second] = fixture.paths.each_ref().map(|path| query(&path.device));
         if first == second {
             return self.add(case, &first, &map, Expected::Same);
         }
