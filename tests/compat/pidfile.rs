@@ -21,7 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ("path_in_a_missing_directory", "/no/such/dir/pid"),
         ("path_of_a_directory", "/tmp"),
     ] {
-        cases.push(Case::new(format!("{name}_is_refused"), move |helper| {
+        cases.push(Case::new(format!("{name}_is_rejected"), move |helper| {
             let scratch = Scratch::new()?;
             let command = helper.serving_command(&scratch).args(["-f", path]);
             command.finish()?.expect_failure(path)
@@ -40,7 +40,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ),
         Case::new("is_locked_while_the_helper_runs", is_locked),
         Case::new("lock_is_released_by_a_kill", lock_is_released),
-        Case::new("second_instance_is_refused", second_instance),
+        Case::new("second_instance_is_rejected", second_instance),
         Case::new("old_content_is_replaced", old_content),
         Case::new("symbolic_link", link).row(Row::PidfileLink),
         Case::new("named_pipe", named_pipe).row(Row::PidfileLink),

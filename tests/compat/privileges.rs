@@ -17,29 +17,24 @@ const RAWIO: u64 = 1 << 17;
 /// Options that select identities, and the expected user and group IDs. A group of `None` has a
 /// case of its own.
 const IDENTITIES: [(&str, &[&str], u32, Option<u32>); 8] = [
-    ("of_root", &["-u", "root", "-g", "root"], 0, Some(0)),
-    ("of_a_user", &["-u", "nobody"], 65534, None),
-    ("of_a_user_id", &["-u", "65534"], 65534, None),
+    ("root", &["-u", "root", "-g", "root"], 0, Some(0)),
+    ("user_by_name", &["-u", "nobody"], 65534, None),
+    ("user_by_id", &["-u", "65534"], 65534, None),
     (
-        "of_an_unnamed_user_id",
+        "unnamed_user_id",
         &["-u", "54321", "-g", "54322"],
         54321,
         Some(54322),
     ),
     (
-        "of_user_and_group",
+        "user_and_group",
         &["-u", "nobody", "-g", "12"],
         65534,
         Some(12),
     ),
-    ("of_root_s_group", &["-g", "root"], 0, Some(0)),
-    ("of_a_group", &["-g", "12"], 0, Some(12)),
-    (
-        "of_the_last_user",
-        &["-u", "daemon", "--user=nobody"],
-        65534,
-        None,
-    ),
+    ("root_group", &["-g", "root"], 0, Some(0)),
+    ("group", &["-g", "12"], 0, Some(12)),
+    ("last_user", &["-u", "daemon", "--user=nobody"], 65534, None),
 ];
 
 pub(crate) fn cases() -> Vec<Case> {

@@ -32,7 +32,7 @@ pub(crate) fn cases() -> Vec<Case> {
         cases.push(Case::new(name, move |helper| exits_on(helper, signal)));
     }
     cases.extend([
-        Case::new("directory_at_the_path_is_refused", directory_at_the_path),
+        Case::new("directory_at_the_path_is_rejected", directory_at_the_path),
         Case::new("stale_socket_is_replaced", stale_socket),
         Case::new("socket_left_by_a_kill_is_replaced", left_by_a_kill),
         Case::new("symbolic_link_to_nothing_is_replaced", link_to_nothing),

@@ -36,7 +36,7 @@ const VERSION: [(&str, &[&str]); 5] = [
 ];
 
 /// Arguments that are rejected, and a word of the message.
-const REFUSED: [(&str, &[&str], &str); 30] = [
+const REJECTED: [(&str, &[&str], &str); 30] = [
     ("unknown_short_option", &["-Z"], "Z"),
     ("unknown_long_option", &["--bogus"], "--bogus"),
     ("unknown_option_before_help", &["--bogus", "-h"], "--bogus"),
@@ -123,8 +123,8 @@ pub(crate) fn cases() -> Vec<Case> {
             prints(helper, arguments, "qemu-pr-helper ")
         }));
     }
-    for (name, arguments, word) in REFUSED {
-        cases.push(Case::new(format!("{name}_is_refused"), move |helper| {
+    for (name, arguments, word) in REJECTED {
+        cases.push(Case::new(format!("{name}_is_rejected"), move |helper| {
             let scratch = Scratch::new()?;
             let finished = helper.command(&scratch).args(arguments).finish()?;
             ensure!(finished.stdout.is_empty(), "{finished:?}");
@@ -133,7 +133,7 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     for (name, id) in BAD_IDS {
         for (option, word) in [("-u", "user"), ("-g", "group")] {
-            let name = format!("{word}_id_{name}_is_refused");
+            let name = format!("{word}_id_{name}_is_rejected");
             cases.push(Case::new(name, move |helper| {
                 let scratch = Scratch::new()?;
                 let command = helper.serving_command(&scratch).args([option, id]);
@@ -145,7 +145,7 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     cases.extend(served());
     cases.extend([
-        Case::new("socket_path_too_long_is_refused", socket_path_too_long),
+        Case::new("socket_path_too_long_is_rejected", socket_path_too_long),
         Case::new("help_lists_the_options", help_lists).row(Row::HelpIncomplete),
         Case::new("version_begins_with_the_name", version_begins).row(Row::VersionText),
         Case::new("equals_sign_after_short_option", equals_sign).row(Row::EqualsSign),

@@ -110,7 +110,7 @@ fn expect_failure(
     (key, code, qualifier): (u8, u8, u8),
     step: impl Fn() -> Step + Send + Sync + 'static,
 ) -> Case {
-    Case::new(format!("{name}_is_refused"), move |helper| {
+    Case::new(format!("{name}_is_rejected"), move |helper| {
         run_steps(
             helper,
             &[
@@ -124,7 +124,7 @@ fn expect_failure(
 }
 
 fn preempt_of_key_zero() -> Case {
-    Case::new("preempt_of_key_zero_is_refused", |helper| {
+    Case::new("preempt_of_key_zero_is_rejected", |helper| {
         run_steps(
             helper,
             &[

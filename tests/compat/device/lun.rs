@@ -39,7 +39,7 @@ pub(super) const MPATH_PART: &str = "PR_COMPAT_MPATH_PART";
 pub(super) const MULTIPATHD: &str = "PR_COMPAT_MULTIPATHD";
 
 /// A key that no case uses.
-const CLEANER: u64 = 0xc1ea_0000_0000_0001;
+const CLEANUP_KEY: u64 = 0xc1ea_0000_0000_0001;
 
 /// Returns the comma-separated paths of a variable.
 pub(super) fn devices(variable: &str) -> Result<Vec<PathBuf>> {
@@ -106,7 +106,7 @@ impl Lun {
         self.drain()?;
         let first = self.port(0)?;
         let register = |flags| {
-            let list = wire::basic(0, CLEANER, flags);
+            let list = wire::basic(0, CLEANUP_KEY, flags);
             send(first, &pr_out(6, 0, 24), &list)
         };
         // The target requires ALL_TG_PT from a port that has registered with it.
@@ -116,7 +116,7 @@ impl Lun {
         expect_good(&send(
             first,
             &pr_out(3, 0, 24),
-            &wire::basic(CLEANER, 0, 0),
+            &wire::basic(CLEANUP_KEY, 0, 0),
         )?)?;
         self.drain()?;
         let keys = self.keys()?;

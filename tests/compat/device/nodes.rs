@@ -51,7 +51,7 @@ pub(super) fn cases() -> Vec<Case> {
         );
     }
     for (name, variable) in [("disk", lun::PORTS), ("multipath_map", lun::MPATH)] {
-        let name = format!("o_path_descriptor_of_a_{name}_is_refused");
+        let name = format!("o_path_descriptor_of_a_{name}_is_rejected");
         let case = Case::new(name, move |helper| o_path(helper, variable));
         cases.push(
             case.needs(Need::Variable(lun::PORTS))

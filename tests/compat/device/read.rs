@@ -40,7 +40,7 @@ pub(super) fn cases() -> Vec<Case> {
         }
     }
     for code in RESERVED {
-        let name = format!("read_reserved_action_{code}_is_refused");
+        let name = format!("read_reserved_action_{code}_is_rejected");
         cases.push(Case::new(name, move |helper| {
             run_steps(helper, &[reserve_in(A, code, 255).sense(5, 0x24, 0)])
         }));

@@ -16,11 +16,11 @@ const OTHER_KEY: u64 = 0x0123_4567_89ab_cdef;
 
 pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![
-        made_and_changed(),
+        register_and_change_key(),
         wrong_keys(),
         key_zero(),
-        ignoring(),
-        same_key_twice(),
+        ignore_existing_key(),
+        register_same_key_from_both_ports(),
         largest_key(),
         generation(),
         unregister(),
@@ -34,7 +34,7 @@ pub(super) fn cases() -> Vec<Case> {
     cases
 }
 
-fn made_and_changed() -> Case {
+fn register_and_change_key() -> Case {
     Case::new("register_makes_and_changes_a_key", |helper| {
         run_steps(
             helper,
@@ -81,7 +81,7 @@ fn key_zero() -> Case {
     })
 }
 
-fn ignoring() -> Case {
+fn ignore_existing_key() -> Case {
     Case::new("register_and_ignore_takes_any_old_key", |helper| {
         run_steps(
             helper,
@@ -97,7 +97,7 @@ fn ignoring() -> Case {
     })
 }
 
-fn same_key_twice() -> Case {
+fn register_same_key_from_both_ports() -> Case {
     Case::new("two_ports_can_have_the_same_key", |helper| {
         run_steps(
             helper,

@@ -20,12 +20,12 @@ pub(super) fn cases() -> Vec<Case> {
             reserved_with_a_wrong_key(kind),
             released(kind),
             released_by_another(kind),
-            released_wrongly(kind),
+            release_with_wrong_key_or_type(kind),
             cleared(kind),
             preempted(kind),
-            victim_that_does_not_hold(kind),
-            own_key_preempted(kind),
-            unknown_key_preempted(kind),
+            preempt_non_holder(kind),
+            preempt_own_key(kind),
+            preempt_unknown_key(kind),
         ]);
     }
     cases
@@ -42,7 +42,7 @@ fn other(kind: Type) -> Type {
 
 /// Returns steps after which both ports are registered and the first one holds a reservation.
 /// PRgeneration is 2.
-fn held(kind: Type) -> Vec<Step> {
+fn reserved_by_first(kind: Type) -> Vec<Step> {
     vec![
         register(A, 0, KEY_A),
         register(B, 0, KEY_B),
@@ -52,7 +52,7 @@ fn held(kind: Type) -> Vec<Step> {
 
 fn case(name: &str, kind: Type, rest: impl Fn() -> Vec<Step> + Send + Sync + 'static) -> Case {
     Case::new(format!("{name}_{}", kind.name), move |helper| {
-        let mut steps = held(kind);
+        let mut steps = reserved_by_first(kind);
         steps.extend(rest());
         run_steps(helper, &steps)
     })
@@ -141,7 +141,7 @@ fn released_by_another(kind: Type) -> Case {
     })
 }
 
-fn released_wrongly(kind: Type) -> Case {
+fn release_with_wrong_key_or_type(kind: Type) -> Case {
     case("release_with_a_wrong_key_or_type", kind, move || {
         vec![
             release(A, KEY_B, kind).conflict(),
@@ -182,7 +182,7 @@ fn preempted(kind: Type) -> Case {
     })
 }
 
-fn victim_that_does_not_hold(kind: Type) -> Case {
+fn preempt_non_holder(kind: Type) -> Case {
     case("preempt_another_by_the_holder_of", kind, move || {
         vec![
             preempt(A, KEY_A, KEY_B, kind),
@@ -195,7 +195,7 @@ fn victim_that_does_not_hold(kind: Type) -> Case {
 }
 
 /// QEMU sends this on the destination of a migration.
-fn own_key_preempted(kind: Type) -> Case {
+fn preempt_own_key(kind: Type) -> Case {
     case("preempt_of_the_own_key_by_the_holder_of", kind, move || {
         vec![
             preempt(A, KEY_A, KEY_A, kind),
@@ -208,7 +208,7 @@ fn own_key_preempted(kind: Type) -> Case {
 /// PREEMPT AND ABORT of a registered victim is not tested. Over the loopback fabric, Linux 6.12
 /// never completes it: the worker that executes the command waits for all submitted work, including
 /// its own (`core_tmr_lun_reset` in `target_queued_submit_work`).
-fn unknown_key_preempted(kind: Type) -> Case {
+fn preempt_unknown_key(kind: Type) -> Case {
     case("preempt_of_an_unknown_key", kind, move || {
         vec![
             preempt(B, KEY_B, UNKNOWN_KEY, kind).conflict(),

@@ -94,26 +94,23 @@ fn bad_lists() -> Vec<Case> {
     let maximum = vec![sas(UNKNOWN_PORT); 340];
     let lists = [
         (
-            "of_an_unknown_port",
+            "unknown_port",
             with_transport_ids(0, KEY_A, &[sas(UNKNOWN_PORT)]),
         ),
-        ("of_33_unknown_ports", with_transport_ids(0, KEY_A, &many)),
+        ("33_unknown_ports", with_transport_ids(0, KEY_A, &many)),
+        ("340_unknown_ports", with_transport_ids(0, KEY_A, &maximum)),
         (
-            "of_340_unknown_ports",
-            with_transport_ids(0, KEY_A, &maximum),
-        ),
-        (
-            "of_another_protocol",
+            "other_protocol",
             with_transport_ids(0, KEY_A, &[other_protocol]),
         ),
-        ("that_is_truncated", short),
-        ("with_too_large_a_length", length_too_large),
-        ("without_a_length", basic(0, KEY_A, SPEC_I_PT)),
+        ("truncated", short),
+        ("length_too_large", length_too_large),
+        ("no_length", basic(0, KEY_A, SPEC_I_PT)),
     ];
     let mut cases: Vec<Case> = lists
         .into_iter()
         .map(|(name, list)| {
-            Case::new(format!("register_list_{name}_is_refused"), move |helper| {
+            Case::new(format!("register_list_{name}_is_rejected"), move |helper| {
                 run_steps(
                     helper,
                     &[
@@ -129,7 +126,7 @@ fn bad_lists() -> Vec<Case> {
         run_steps(helper, &[action(A, 6, 0, list).sense(5, 0x26, 0)])
     }));
     cases.push(Case::new(
-        "register_list_by_a_registered_port_is_refused",
+        "register_list_by_a_registered_port_is_rejected",
         |helper| {
             let list = with_transport_ids(KEY_A, KEY_A, &[sas(INITIATORS[1])]);
             run_steps(
@@ -161,7 +158,7 @@ fn to_b(key: u64, new: u64, flags: u8) -> Step {
 }
 
 fn moves() -> Vec<Case> {
-    let mut cases = moves_that_are_refused();
+    let mut cases = rejected_moves();
     // Bit 1 is UNREG: the sender is unregistered by the move.
     for (name, flags, remaining_keys) in [
         ("keeps_the_sender_registered", 0, vec![KEY_A, KEY_B]),
@@ -186,7 +183,7 @@ fn moves() -> Vec<Case> {
     cases
 }
 
-fn moves_that_are_refused() -> Vec<Case> {
+fn rejected_moves() -> Vec<Case> {
     let to = |new, target, initiator| moving(KEY_A, new, 0, target, &sas(initiator));
     let lists = [
         ("with_key_zero", to(0, TARGETS[B], INITIATORS[B])),
@@ -196,7 +193,7 @@ fn moves_that_are_refused() -> Vec<Case> {
         ("without_a_list", moving(KEY_A, KEY_B, 0, TARGETS[B], &[])),
     ];
     let expect_failure = lists.into_iter().map(|(name, list)| {
-        Case::new(format!("move_{name}_is_refused"), move |helper| {
+        Case::new(format!("move_{name}_is_rejected"), move |helper| {
             let mut steps = holding();
             steps.extend([
                 moved(list.clone()).sense(5, 0x26, 0),

@@ -18,28 +18,31 @@ const MANY: usize = 200;
 
 pub(crate) fn cases() -> Vec<Case> {
     vec![
-        Case::new("two_hundred_clients_are_served", two_hundred),
-        Case::new("two_hundred_clients_connect_and_disconnect", reconnect),
-        Case::new("partial_handshake_blocks_no_other_client", |helper| {
-            blocks_no_other(helper, &[0; 3])
+        Case::new("many_clients_are_served", many_clients),
+        Case::new("many_clients_connect_and_disconnect", reconnect),
+        Case::new("partial_handshake_other_clients_are_served", |helper| {
+            other_clients_are_served(helper, &[0; 3])
         }),
-        Case::new("partial_cdb_blocks_no_other_client", |helper| {
-            blocks_no_other(helper, &[0, 0, 0, 0, 0x5e, 0])
+        Case::new("partial_cdb_other_clients_are_served", |helper| {
+            other_clients_are_served(helper, &[0, 0, 0, 0, 0x5e, 0])
         }),
-        Case::new("silent_client_blocks_no_other_client", |helper| {
-            blocks_no_other(helper, &[])
+        Case::new("silent_client_other_clients_are_served", |helper| {
+            other_clients_are_served(helper, &[])
         }),
         Case::new(
-            "partial_parameters_block_no_other_client",
+            "partial_parameters_other_clients_are_served",
             partial_parameters,
         ),
-        Case::new("client_that_never_reads_blocks_no_other", never_reads),
-        Case::new("early_disconnect_affects_no_other_client", early_disconnect),
-        Case::new("clients_at_once_before_accept", at_once).row(Row::Backlog),
+        Case::new("unread_replies_other_clients_are_served", never_reads),
+        Case::new(
+            "early_disconnect_other_clients_are_served",
+            early_disconnect,
+        ),
+        Case::new("connect_burst_before_accept", connect_burst).row(Row::Backlog),
     ]
 }
 
-fn two_hundred(helper: &Helper) -> Result<()> {
+fn many_clients(helper: &Helper) -> Result<()> {
     let server = TestServer::start(helper)?;
     let mut clients = Vec::new();
     for _ in 0..MANY {
@@ -64,7 +67,7 @@ fn reconnect(helper: &Helper) -> Result<()> {
     server.check_healthy()
 }
 
-fn blocks_no_other(helper: &Helper, sent: &[u8]) -> Result<()> {
+fn other_clients_are_served(helper: &Helper, sent: &[u8]) -> Result<()> {
     let server = TestServer::start(helper)?;
     let mut slow = server.running.connect()?;
     slow.receive(4)?;
@@ -120,7 +123,7 @@ fn early_disconnect(helper: &Helper) -> Result<()> {
 }
 
 /// Connects with non-blocking sockets while the helper is stopped.
-fn at_once(helper: &Helper) -> Result<()> {
+fn connect_burst(helper: &Helper) -> Result<()> {
     let server = TestServer::start(helper)?;
     let address = SocketAddrUnix::new(server.running.socket())?;
     server.running.signal(Signal::STOP)?;

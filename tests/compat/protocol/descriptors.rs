@@ -16,7 +16,7 @@ pub(crate) fn cases() -> Vec<Case> {
     for at in [0, 1, 8, 15] {
         let name = format!("descriptor_with_byte_{at:02}_is_used");
         cases.push(Case::new(name, move |helper| {
-            with_client(helper, |client| at_byte(client, at))
+            with_client(helper, |client| fd_at_byte(client, at))
         }));
     }
     for count in [2, 3, 16, 17, 32] {
@@ -110,7 +110,7 @@ fn closing(name: &str, exchange: fn(&mut Client) -> Result<()>) -> Case {
     })
 }
 
-fn at_byte(client: &mut Client, at: usize) -> Result<()> {
+fn fd_at_byte(client: &mut Client, at: usize) -> Result<()> {
     let cdb = pr_in(0, 8);
     client.send(&cdb[..at])?;
     client.send_with(&cdb[at..=at], &[null()?.as_fd()])?;

@@ -56,9 +56,9 @@ pub(crate) fn cases() -> Vec<Case> {
             "pipelined_before_the_first_answer_and_end",
             pipelined_and_end,
         ),
-        Case::new("hundreds_of_requests_on_a_connection", hundreds),
+        Case::new("many_requests_on_a_connection", many_requests),
         Case::new("second_cdb_in_a_message_has_no_descriptor", second_cdb),
-        Case::new("end_after_an_answer_closes", end_after_an_answer),
+        Case::new("disconnect_after_reply_closes", disconnect_after_reply),
     ]);
     cases
 }
@@ -123,7 +123,7 @@ fn pipelined_and_end(helper: &Helper) -> Result<()> {
     })
 }
 
-fn hundreds(helper: &Helper) -> Result<()> {
+fn many_requests(helper: &Helper) -> Result<()> {
     with_client(helper, |client| {
         for turn in 0..300 {
             let response = if turn % 2 == 0 {
@@ -146,7 +146,7 @@ fn second_cdb(helper: &Helper) -> Result<()> {
     })
 }
 
-fn end_after_an_answer(helper: &Helper) -> Result<()> {
+fn disconnect_after_reply(helper: &Helper) -> Result<()> {
     with_client(helper, |client| {
         expect_not_scsi(&client.command(&pr_in(0, 8), &[], null()?)?)?;
         client.finish()?;

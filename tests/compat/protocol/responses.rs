@@ -106,7 +106,7 @@ pub(crate) fn cases() -> Vec<Case> {
         follows_errno,
     ));
     for action in [0, 1, 6, 7, 31] {
-        let name = format!("out_action_{action}_to_a_read_only_descriptor_is_refused");
+        let name = format!("out_action_{action}_to_a_read_only_descriptor_is_rejected");
         cases.push(Case::new(name, move |helper| {
             with_client(helper, |client| {
                 let device = null(OFlags::RDONLY)?;

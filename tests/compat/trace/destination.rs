@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 
 use super::{
     ACCEPT, LISTEN, LISTEN_COMPLETE, SHARED, expect_events, logged_events, read_or_empty,
-    stderr_of_traced, traced_command,
+    traced_command, traced_stderr,
 };
 use crate::case::Case;
 use crate::client::Client;
@@ -107,7 +107,7 @@ pub(crate) fn cases() -> Vec<Case> {
     for (name, values, file, events) in FILES {
         cases.push(Case::new(format!("file_{name}"), move |helper| {
             let scratch = Scratch::new()?;
-            let stderr = stderr_of_traced(helper, &scratch, values)?;
+            let stderr = traced_stderr(helper, &scratch, values)?;
             ensure!(stderr.is_empty(), "{stderr}");
             expect_events(&fs::read_to_string(scratch.path(file))?, events)?;
             ensure!(scratch.names()? == [file], "{:?}", scratch.names()?);
@@ -117,7 +117,7 @@ pub(crate) fn cases() -> Vec<Case> {
     for (name, values, events) in RESET {
         cases.push(Case::new(format!("file_reset_by_{name}"), move |helper| {
             let scratch = Scratch::new()?;
-            expect_events(&stderr_of_traced(helper, &scratch, values)?, events)?;
+            expect_events(&traced_stderr(helper, &scratch, values)?, events)?;
             ensure!(scratch.names()?.is_empty(), "{:?}", scratch.names()?);
             Ok(())
         }));
@@ -175,7 +175,7 @@ fn created_at_start(helper: &Helper) -> Result<()> {
 fn truncated(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     fs::write(scratch.path("log"), "old\n".repeat(1000))?;
-    stderr_of_traced(helper, &scratch, &["socket_listen,file=log"])?;
+    traced_stderr(helper, &scratch, &["socket_listen,file=log"])?;
     let log = fs::read_to_string(scratch.path("log"))?;
     ensure!(log.lines().count() == 1, "{log}");
     expect_events(&log, &[LISTEN])
@@ -198,7 +198,7 @@ fn link(helper: &Helper) -> Result<()> {
         ensure!(content == "content\n", "{content:?}");
         return Ok(());
     }
-    stderr_of_traced(helper, &scratch, &[value])?;
+    traced_stderr(helper, &scratch, &[value])?;
     expect_events(&fs::read_to_string(target)?, &[LISTEN])
 }
 
@@ -207,7 +207,7 @@ fn system_link(helper: &Helper) -> Result<()> {
     for name in ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"] {
         let scratch = Scratch::new()?;
         let value = format!("socket_listen,file={name}");
-        expect_events(&stderr_of_traced(helper, &scratch, &[&value])?, &[LISTEN])?;
+        expect_events(&traced_stderr(helper, &scratch, &[&value])?, &[LISTEN])?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     ACCEPT, ACCEPT_COMPLETE, LISTEN, LISTEN_COMPLETE, SHARED, expect_events, lines_of,
-    stderr_of_traced, traced_command,
+    traced_command, traced_stderr,
 };
 use crate::activation::{ACTIVATED, activated_command};
 use crate::case::Case;
@@ -115,7 +115,7 @@ fn channel_line(helper: &Helper, event: &str, shape: &str) -> Result<()> {
 /// Returns the only line on stderr with one enabled event.
 fn only_line(helper: &Helper, event: &str) -> Result<String> {
     let scratch = Scratch::new()?;
-    let stderr = stderr_of_traced(helper, &scratch, &[event])?;
+    let stderr = traced_stderr(helper, &scratch, &[event])?;
     ensure!(stderr.lines().count() == 1, "{stderr}");
     ensure!(stderr.ends_with('\n'), "{stderr}");
     Ok(stderr.trim_end_matches('\n').to_owned())

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Result, ensure};
 
 use super::options::lists_events;
-use super::{LISTEN, SHARED, expect_events, expect_warnings, stderr_of_traced, traced_command};
+use super::{LISTEN, SHARED, expect_events, expect_warnings, traced_command, traced_stderr};
 use crate::case::Case;
 use crate::differences::Row;
 use crate::helper::Helper;
@@ -128,7 +128,7 @@ fn check_file(
 ) -> Result<()> {
     let path = scratch.path("events");
     fs::write(&path, text)?;
-    let stderr = stderr_of_traced(helper, scratch, &[VALUE])?;
+    let stderr = traced_stderr(helper, scratch, &[VALUE])?;
     expect_events(&stderr, events)?;
     let location = |line| format!("{}:{line}:", path.display());
     let expected: Vec<_> = unknown
@@ -168,7 +168,7 @@ fn help(helper: &Helper, text: &str) -> Result<()> {
 fn relative(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     fs::write(scratch.path("events"), "socket_listen\nno_such_event\n")?;
-    let stderr = stderr_of_traced(helper, &scratch, &["events=events"])?;
+    let stderr = traced_stderr(helper, &scratch, &["events=events"])?;
     expect_events(&stderr, &[LISTEN])?;
     expect_warnings(&stderr, &[("events:2:".to_owned(), "no_such_event")])
 }
@@ -176,14 +176,14 @@ fn relative(helper: &Helper) -> Result<()> {
 fn twice(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     fs::write(scratch.path("events"), "no_such_event\n")?;
-    let stderr = stderr_of_traced(helper, &scratch, &["events=events", "events=events"])?;
+    let stderr = traced_stderr(helper, &scratch, &["events=events", "events=events"])?;
     let warning = ("events:1:".to_owned(), "no_such_event");
     expect_warnings(&stderr, &[warning.clone(), warning])
 }
 
 fn null(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let stderr = stderr_of_traced(helper, &scratch, &["events=/dev/null"])?;
+    let stderr = traced_stderr(helper, &scratch, &["events=/dev/null"])?;
     ensure!(stderr.is_empty(), "{stderr}");
     Ok(())
 }

@@ -54,11 +54,7 @@ fn traced_command<'a>(
 }
 
 /// Starts a helper with these values, serves a client, and stops it; returns its stderr.
-fn stderr_of_traced(
-    helper: &Helper,
-    scratch: &Scratch,
-    values: &[impl AsRef<str>],
-) -> Result<String> {
+fn traced_stderr(helper: &Helper, scratch: &Scratch, values: &[impl AsRef<str>]) -> Result<String> {
     let mut running = traced_command(helper, scratch, values).start()?;
     ensure!(running.terminate()?.success());
     running.stderr()

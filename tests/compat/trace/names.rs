@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::{
     ACCEPT, ACCEPT_COMPLETE, LISTEN, LISTEN_COMPLETE, SHARED, expect_events, expect_warnings,
-    stderr_of_traced,
+    traced_stderr,
 };
 use crate::case::Case;
 use crate::helper::Helper;
@@ -165,7 +165,7 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn served(helper: &Helper, values: &[&str], events: &[&str], unknown: &[&str]) -> Result<()> {
     let scratch = Scratch::new()?;
-    let stderr = stderr_of_traced(helper, &scratch, values)?;
+    let stderr = traced_stderr(helper, &scratch, values)?;
     expect_events(&stderr, events)?;
     let expected: Vec<_> = unknown.iter().map(|name| (String::new(), *name)).collect();
     expect_warnings(&stderr, &expected)?;
@@ -185,13 +185,13 @@ fn first_match(helper: &Helper) -> Result<()> {
     let both = [LISTEN_COMPLETE, ACCEPT_COMPLETE];
     let first = list.lines().find(|line| both.contains(line));
     let first = first.context("neither event is in the list")?;
-    expect_events(&stderr_of_traced(helper, &scratch, &[AMBIGUOUS])?, &[first])?;
+    expect_events(&traced_stderr(helper, &scratch, &[AMBIGUOUS])?, &[first])?;
 
     let others: Vec<&str> = SHARED.into_iter().filter(|event| *event != first).collect();
     ensure!(others.len() == 3, "{others:?}");
     let disabled = format!("-{AMBIGUOUS}");
     expect_events(
-        &stderr_of_traced(helper, &scratch, &["*", &disabled])?,
+        &traced_stderr(helper, &scratch, &["*", &disabled])?,
         &others,
     )
 }

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Result, ensure};
 
 use super::{
-    ACCEPT, LISTEN, SHARED, expect_events, expect_warnings, stderr_of_traced, traced_command,
+    ACCEPT, LISTEN, SHARED, expect_events, expect_warnings, traced_command, traced_stderr,
 };
 use crate::case::Case;
 use crate::differences::Row;
@@ -22,14 +22,14 @@ const HELP: [(&str, &[&str]); 11] = [
     ("abbreviated", &["--tr=help"]),
     ("question_mark", &["-T", "?"]),
     ("with_key", &["-T", "enable=help"]),
-    ("of_a_daemon", &["-d", "-T", "help"]),
+    ("daemon", &["-d", "-T", "help"]),
     ("before_a_wrong_value", &["-T", "help", "-T", "bad=1"]),
     ("before_a_missing_events_file", &["-T", "help,events=none"]),
     ("before_a_file", &["-T", "help,file=log"]),
 ];
 
 /// Values that are rejected, and a word of the message. `{}` is the case's directory.
-const REFUSED: [(&str, &[&str], &str); 19] = [
+const REJECTED: [(&str, &[&str], &str); 19] = [
     ("unknown_key", &["bad=1"], "'bad'"),
     ("unknown_key_after_help", &["help,bad=1"], "'bad'"),
     ("unknown_key_after_file", &["file={}/log,bad=1"], "'bad'"),
@@ -127,8 +127,8 @@ pub(crate) fn cases() -> Vec<Case> {
             help(helper, arguments)
         }));
     }
-    for (name, values, word) in REFUSED {
-        cases.push(Case::new(format!("{name}_is_refused"), move |helper| {
+    for (name, values, word) in REJECTED {
+        cases.push(Case::new(format!("{name}_is_rejected"), move |helper| {
             let scratch = Scratch::new()?;
             let finished = traced_command(helper, &scratch, values).finish()?;
             finished.expect_failure(word)?;
@@ -140,7 +140,7 @@ pub(crate) fn cases() -> Vec<Case> {
     for (name, values, events) in KEYS {
         cases.push(Case::new(format!("{name}_is_served"), move |helper| {
             let scratch = Scratch::new()?;
-            let stderr = stderr_of_traced(helper, &scratch, values)?;
+            let stderr = traced_stderr(helper, &scratch, values)?;
             expect_events(&stderr, events)?;
             expect_warnings(&stderr, &[])
         }));
@@ -151,7 +151,7 @@ pub(crate) fn cases() -> Vec<Case> {
         cases.push(case.row(Row::ShortForm));
     }
     cases.extend([
-        Case::new("events_without_an_equals_sign_is_refused", short_events),
+        Case::new("events_without_an_equals_sign_is_rejected", short_events),
         Case::new("option_before_an_invalid_one_is_applied", in_order),
         Case::new("keys_are_processed_in_fixed_order", keys_in_order),
         Case::new("help_lists_the_shared_events_once", lists_shared),
@@ -257,7 +257,7 @@ fn keys_in_order(helper: &Helper) -> Result<()> {
 
     fs::write(&list, "socket_listen\n")?;
     let value = "events={}/events,enable=-socket_listen";
-    expect_events(&stderr_of_traced(helper, &scratch, &[value])?, &[LISTEN])
+    expect_events(&traced_stderr(helper, &scratch, &[value])?, &[LISTEN])
 }
 
 fn before_an_error(helper: &Helper) -> Result<()> {
