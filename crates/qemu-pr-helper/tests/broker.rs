@@ -23,7 +23,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_qemu-pr-helper");
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Calls `poll` until it returns a value. `what` names the event in a failure.
-fn wait_for<T>(what: &str, poll: impl Fn() -> Option<T>) -> T {
+fn wait_until<T>(what: &str, poll: impl Fn() -> Option<T>) -> T {
     let end = Instant::now() + TIMEOUT;
     loop {
         if let Some(found) = poll() {
@@ -54,7 +54,7 @@ impl Running {
 
     fn wait_until_ready(helper: Child, socket: &Path) -> Self {
         // The helper sends the greeting after it has dropped its privileges.
-        let mut client = wait_for("the socket", || UnixStream::connect(socket).ok());
+        let mut client = wait_until("the socket", || UnixStream::connect(socket).ok());
         client.read_exact(&mut [0; 4]).unwrap();
         let broker = child_of(helper.id()).unwrap();
         Self { helper, broker }
@@ -63,7 +63,7 @@ impl Running {
     fn end(mut self, signal: Signal) {
         kill_process(Pid::from_child(&self.helper), signal).unwrap();
         self.helper.wait().unwrap();
-        wait_for("exit of the broker", || {
+        wait_until("exit of the broker", || {
             (!is_running(self.broker)).then_some(())
         });
     }
@@ -170,7 +170,7 @@ fn broker_has_no_inherited_files_open() {
     let own = [dir.path().to_str().unwrap(), "anon_inode:[signalfd]"];
     // The broker has one socket for messages of the helper and one for rejected connections, which
     // it receives after its start.
-    let others = wait_for("two sockets", || {
+    let others = wait_until("two sockets", || {
         let files = open_files(running.broker).into_iter();
         let others = files.filter(|(number, file)| *number > 2 && !own.contains(&&**file));
         let others: Vec<_> = others.collect();
@@ -255,7 +255,7 @@ fn stopped_broker_delays_exit_only_briefly() {
     assert!(running.helper.wait().unwrap().success());
     assert!(start.elapsed() < Duration::from_secs(30));
     kill_process(broker, Signal::CONT).unwrap();
-    wait_for("exit of the broker", || {
+    wait_until("exit of the broker", || {
         (!is_running(running.broker)).then_some(())
     });
 }
@@ -300,5 +300,5 @@ fn daemon_closes_the_streams_of_its_caller() {
         Signal::KILL,
     )
     .unwrap();
-    wait_for("exit of the broker", || (!is_running(broker)).then_some(()));
+    wait_until("exit of the broker", || (!is_running(broker)).then_some(()));
 }

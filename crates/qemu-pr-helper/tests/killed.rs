@@ -37,7 +37,7 @@ const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
 const DISK: INodeNo = INodeNo(2);
 
 /// A FUSE request without an answer.
-enum Held {
+enum PendingRequest {
     Ioctl(ReplyIoctl),
     Attributes(ReplyAttr),
 }
@@ -47,25 +47,25 @@ enum Held {
 struct Hang {
     /// Set while further requests are held.
     is_on: Arc<AtomicBool>,
-    held: Arc<Mutex<Vec<Held>>>,
+    pending: Arc<Mutex<Vec<PendingRequest>>>,
 }
 
 impl Hang {
-    fn hold(&self, request: Held) {
-        self.held.lock().unwrap().push(request);
+    fn hold(&self, request: PendingRequest) {
+        self.pending.lock().unwrap().push(request);
     }
 
     fn is_holding(&self) -> bool {
-        !self.held.lock().unwrap().is_empty()
+        !self.pending.lock().unwrap().is_empty()
     }
 
     /// Fails all requests that are held, and later ones.
     fn release(&self) {
         self.is_on.store(false, Ordering::SeqCst);
-        for request in self.held.lock().unwrap().drain(..) {
+        for request in self.pending.lock().unwrap().drain(..) {
             match request {
-                Held::Ioctl(reply) => reply.error(Errno::EIO),
-                Held::Attributes(reply) => reply.error(Errno::EIO),
+                PendingRequest::Ioctl(reply) => reply.error(Errno::EIO),
+                PendingRequest::Attributes(reply) => reply.error(Errno::EIO),
             }
         }
     }
@@ -84,7 +84,7 @@ impl Filesystem for Disk {
 
     fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
         match inode == DISK && self.0.is_on.load(Ordering::SeqCst) {
-            true => self.0.hold(Held::Attributes(reply)),
+            true => self.0.hold(PendingRequest::Attributes(reply)),
             false => reply.attr(&Duration::ZERO, &attributes(inode)),
         }
     }
@@ -101,7 +101,7 @@ impl Filesystem for Disk {
         reply: ReplyIoctl,
     ) {
         match self.0.is_on.load(Ordering::SeqCst) {
-            true => self.0.hold(Held::Ioctl(reply)),
+            true => self.0.hold(PendingRequest::Ioctl(reply)),
             false => reply.error(Errno::EIO),
         }
     }
@@ -133,7 +133,7 @@ fn attributes(inode: INodeNo) -> FileAttr {
 }
 
 /// Prints the reason why a test is skipped. Fails if no test may be skipped.
-fn skipped(reason: &str) {
+fn skip(reason: &str) {
     let is_strict = env::var_os("PR_COMPAT_STRICT").is_some();
     assert!(!is_strict, "skipped: {reason}");
     // Not eprintln, because the test harness captures its output.
@@ -151,14 +151,14 @@ impl<'a> Mount<'a> {
     /// Mounts the file system; `None` with a printed reason if that is not possible.
     fn new(dir: &'a Path) -> Option<Self> {
         if !geteuid().is_root() {
-            skipped("not root: a FUSE file system cannot be mounted and unmounted");
+            skip("not root: a FUSE file system cannot be mounted and unmounted");
             return None;
         }
         let hang = Hang::default();
         match fuser::spawn_mount(Disk(hang.clone()), dir, &Config::default()) {
             Ok(session) => Some(Self { dir, hang, session }),
             Err(error) => {
-                skipped(&format!("cannot mount a FUSE file system: {error}"));
+                skip(&format!("cannot mount a FUSE file system: {error}"));
                 None
             }
         }
@@ -191,7 +191,7 @@ impl Helper {
             .stderr(File::create(dir.join("log")).unwrap())
             .spawn();
         let mut helper = Self(child.unwrap());
-        wait_for("the PID file", || {
+        wait_until("the PID file", || {
             let ended = helper.0.try_wait().unwrap();
             let log = || fs::read_to_string(dir.join("log")).unwrap();
             assert_eq!(ended, None, "{}", log());
@@ -213,7 +213,7 @@ impl Drop for Helper {
     }
 }
 
-fn wait_for(event: &str, mut has_happened: impl FnMut() -> bool) {
+fn wait_until(event: &str, mut has_happened: impl FnMut() -> bool) {
     let end = Instant::now() + TIMEOUT;
     while !has_happened() {
         assert!(Instant::now() < end, "timed out waiting for {event}");
@@ -249,7 +249,7 @@ fn killed_helper_with_a_full_backlog_is_replaced() {
         ..getrlimit(Resource::Nofile)
     };
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        return skipped(&format!("cannot open 10,000 files: {error}"));
+        return skip(&format!("cannot open 10,000 files: {error}"));
     }
     replace_killed_helper(true);
 }
@@ -270,11 +270,11 @@ fn replace_killed_helper(fills_backlog: bool) {
     rustix::io::write(&client, &[0; 4]).unwrap();
     mount.hang.is_on.store(true, Ordering::SeqCst);
     fd_passing::send(client.as_fd(), &pad_cdb(&READ_KEYS), disk.as_fd()).unwrap();
-    wait_for("a request at the FUSE server", || mount.hang.is_holding());
+    wait_until("a request at the FUSE server", || mount.hang.is_holding());
 
     first.signal(Signal::KILL);
     let status = format!("/proc/{}/status", first.0.id());
-    wait_for("the main thread to end", || {
+    wait_until("the main thread to end", || {
         fs::read_to_string(&status).unwrap().contains("State:\tZ")
     });
     // The process still exists, and its socket is open.

@@ -88,7 +88,7 @@ impl Setup {
 
     fn client(&self) -> Client {
         let socket = self.dir.path().join("socket");
-        wait_for("start of the helper", || Client::connect(&socket).ok())
+        wait_until("start of the helper", || Client::connect(&socket).ok())
     }
 
     fn execute(&self, client: &mut Client, cdb: &[u8]) -> Response {
@@ -107,7 +107,7 @@ impl Setup {
     /// Waits until all workers have exited.
     fn wait_for_workers(&self) {
         let broker = self.broker();
-        wait_for("exit of all workers", || {
+        wait_until("exit of all workers", || {
             children(broker).is_empty().then_some(())
         });
     }
@@ -150,7 +150,7 @@ fn children(process: Pid) -> Vec<Pid> {
 }
 
 /// Calls `poll` until it returns a value. `what` names the event in a failure.
-fn wait_for<T>(what: &str, poll: impl Fn() -> Option<T>) -> T {
+fn wait_until<T>(what: &str, poll: impl Fn() -> Option<T>) -> T {
     let end = Instant::now() + TIMEOUT;
     loop {
         if let Some(found) = poll() {
@@ -226,7 +226,7 @@ fn refused_worker_is_answered_with_busy() {
         return skip("strace is not installed");
     };
     let tracer = format!("/proc/{}/status", setup.broker().as_raw_nonzero());
-    wait_for("attachment of strace", || {
+    wait_until("attachment of strace", || {
         let status = fs::read_to_string(&tracer).unwrap();
         (!status.contains("TracerPid:\t0\n")).then_some(())
     });

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use crate::Test;
-use crate::client::{Client, LONGEST_READ_KEYS, READ_KEYS, REGISTER, null};
+use crate::client::{Client, MAX_READ_KEYS, READ_KEYS, REGISTER, null};
 use crate::helper::Helper;
 use crate::lingering_sockets::{self, FarEnd};
 use crate::other_processes::{OtherProcess, Task};
@@ -32,7 +32,7 @@ const MAX_REMAINING_GROWTH: u64 = 8 * 1024;
 
 /// Number of far ends of lingering sockets that the attacker keeps for each of its methods. It is
 /// about the limit of open files.
-const MAX_KEPT: usize = 1500;
+const MAX_FAR_ENDS: usize = 1500;
 
 fn other_processes_are_served_meanwhile() {
     let seconds = env::var("PR_ATTACK_SECONDS").map_or(SECONDS, |text| text.parse().unwrap());
@@ -98,15 +98,15 @@ impl Waits {
 
 /// Far ends of lingering sockets, which the attacker keeps open.
 #[derive(Default)]
-struct Kept(Mutex<Vec<FarEnd>>);
+struct FarEnds(Mutex<Vec<FarEnd>>);
 
-impl Kept {
+impl FarEnds {
     fn push(&self, far: FarEnd) {
-        let mut kept = self.0.lock().unwrap();
-        if kept.len() >= MAX_KEPT {
-            kept.drain(..MAX_KEPT / 2);
+        let mut far_ends = self.0.lock().unwrap();
+        if far_ends.len() >= MAX_FAR_ENDS {
+            far_ends.drain(..MAX_FAR_ENDS / 2);
         }
-        kept.push(far);
+        far_ends.push(far);
     }
 }
 
@@ -114,7 +114,7 @@ impl Kept {
 /// limit.
 pub(crate) fn run(socket: &Path, seconds: u32) {
     let end = Instant::now() + Duration::from_secs(seconds.into());
-    let methods: [fn(&Path, &Kept); 7] = [
+    let methods: [fn(&Path, &FarEnds); 7] = [
         disconnect_while_a_close_blocks,
         fill_rejected_connections,
         send_many_descriptors,
@@ -126,9 +126,9 @@ pub(crate) fn run(socket: &Path, seconds: u32) {
     for method in methods {
         let socket = socket.to_owned();
         thread::spawn(move || {
-            let kept = Kept::default();
+            let far_ends = FarEnds::default();
             loop {
-                method(&socket, &kept);
+                method(&socket, &far_ends);
             }
         });
     }
@@ -153,19 +153,19 @@ fn connect(socket: &Path) -> Option<Client> {
     client.try_handshake().ok().map(|()| client)
 }
 
-fn disconnect_while_a_close_blocks(socket: &Path, kept: &Kept) {
+fn disconnect_while_a_close_blocks(socket: &Path, far_ends: &FarEnds) {
     if let Some(mut client) = connect(socket) {
-        kept.push(send_lingering_socket(&mut client, &READ_KEYS[..1]));
+        far_ends.push(send_lingering_socket(&mut client, &READ_KEYS[..1]));
     }
 }
 
-fn fill_rejected_connections(socket: &Path, kept: &Kept) {
+fn fill_rejected_connections(socket: &Path, far_ends: &FarEnds) {
     if let Ok(mut client) = Client::try_connect(socket) {
-        kept.push(send_lingering_socket(&mut client, &READ_KEYS[..1]));
+        far_ends.push(send_lingering_socket(&mut client, &READ_KEYS[..1]));
     }
 }
 
-fn send_many_descriptors(socket: &Path, kept: &Kept) {
+fn send_many_descriptors(socket: &Path, far_ends: &FarEnds) {
     if let Some(client) = connect(socket) {
         let (far, device) = lingering_sockets::create();
         let null = null();
@@ -173,30 +173,30 @@ fn send_many_descriptors(socket: &Path, kept: &Kept) {
         devices[0] = device.as_fd();
         let _ = client.try_send_fds(&READ_KEYS[..1], &devices);
         thread::spawn(move || drop(device));
-        kept.push(far);
+        far_ends.push(far);
     }
 }
 
-fn leave_replies_unread(socket: &Path, _: &Kept) {
+fn leave_replies_unread(socket: &Path, _: &FarEnds) {
     let Some(mut client) = connect(socket) else {
         return;
     };
     set_socket_send_buffer_size(&client.0, 1 << 20).unwrap();
     let device = null();
     for _ in 0..100 {
-        let _ = client.try_send_with(&LONGEST_READ_KEYS, device.as_fd());
+        let _ = client.try_send_with(&MAX_READ_KEYS, device.as_fd());
     }
     let own = client.0.try_clone().unwrap();
     let _ = client.try_send_with(&READ_KEYS, own.as_fd());
 }
 
-fn send_commands_that_hang(socket: &Path, kept: &Kept) {
+fn send_commands_that_hang(socket: &Path, far_ends: &FarEnds) {
     if let Some(mut client) = connect(socket) {
-        kept.push(send_lingering_socket(&mut client, &READ_KEYS));
+        far_ends.push(send_lingering_socket(&mut client, &READ_KEYS));
     }
 }
 
-fn send_o_path_descriptors(socket: &Path, _: &Kept) {
+fn send_o_path_descriptors(socket: &Path, _: &FarEnds) {
     let Some(mut client) = connect(socket) else {
         return;
     };
@@ -210,7 +210,7 @@ fn send_o_path_descriptors(socket: &Path, _: &Kept) {
     }
 }
 
-fn send_partial_requests(socket: &Path, _: &Kept) {
+fn send_partial_requests(socket: &Path, _: &FarEnds) {
     let clients: Vec<_> = (0..20).filter_map(|_| connect(socket)).collect();
     for mut client in clients {
         let _ = client.try_send_with(&REGISTER, null().as_fd());

@@ -18,8 +18,7 @@ use crate::helper::TEST_TIMEOUT;
 /// READ KEYS, with an allocation length of 8 bytes.
 pub(crate) const READ_KEYS: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0];
 /// READ KEYS, with the largest allocation length.
-pub(crate) const LONGEST_READ_KEYS: [u8; 16] =
-    [0x5e, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0];
+pub(crate) const MAX_READ_KEYS: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0];
 /// REGISTER, with [`PARAMETERS`] bytes of parameters.
 pub(crate) const REGISTER: [u8; 16] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
 /// Length of the parameters of [`REGISTER`].

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::Test;
 use crate::client::Client;
-use crate::helper::{Helper, wait_for};
+use crate::helper::{Helper, wait_until};
 use crate::other_processes::{OtherProcess, Task};
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -70,7 +70,7 @@ fn burst_does_not_exceed_the_limit() {
             let clients = (0..20).map(|_| Client::connect(&helper.socket()));
             let mut clients: Vec<_> = clients.collect();
             let mut greeted = 0;
-            wait_for("clients up to the limit", || {
+            wait_until("clients up to the limit", || {
                 greeted += clients
                     .iter_mut()
                     .filter_map(Client::try_receive_greeting)
@@ -109,7 +109,7 @@ fn limit_is_per_process() {
     others.wait_until_done();
     clients.pop();
     // The helper may not have seen the disconnect yet.
-    wait_for("a permit", || {
+    wait_until("a permit", || {
         Client::connect(&helper.socket()).try_handshake().ok()
     });
     clients.iter_mut().for_each(Client::assert_served);

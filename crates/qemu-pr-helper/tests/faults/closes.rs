@@ -9,8 +9,8 @@ use rustix::net::sockopt::set_socket_send_buffer_size;
 use scsi_pr::Status;
 
 use crate::Test;
-use crate::client::{Client, LONGEST_READ_KEYS, READ_KEYS, null};
-use crate::helper::{Helper, wait_for};
+use crate::client::{Client, MAX_READ_KEYS, READ_KEYS, null};
+use crate::helper::{Helper, wait_until};
 use crate::lingering_sockets;
 use crate::other_processes::{OtherProcess, Task};
 
@@ -48,7 +48,7 @@ fn ended_connections_count_until_they_are_closed() {
     helper.wait_for_log("its process reached the limit of connections");
 
     drop(far);
-    wait_for("a permit", || {
+    wait_until("a permit", || {
         Client::connect(&helper.socket()).try_handshake().ok()
     });
     drop(others);
@@ -109,7 +109,7 @@ fn unread_replies_time_out_without_a_client() {
         // are.
         for _ in 0..100 {
             // On a slow machine the timeout may have expired by now.
-            let _ = client.try_send_with(&LONGEST_READ_KEYS, disk.as_fd());
+            let _ = client.try_send_with(&MAX_READ_KEYS, disk.as_fd());
         }
         // The connection contains its own end, so it stays open after the client has dropped it.
         let own: UnixStream = client.0.try_clone().unwrap();

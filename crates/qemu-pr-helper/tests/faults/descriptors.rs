@@ -12,14 +12,14 @@ use crate::helper::Helper;
 pub(crate) const TESTS: &[Test] = tests![command_without_descriptor_is_busy];
 
 /// Limit that the standard streams use up.
-const NONE: u64 = 3;
+const NO_SPARE_FDS: u64 = 3;
 const MANY: u64 = 500;
 
 fn command_without_descriptor_is_busy() {
     let helper = Helper::start(&[]);
     let before = helper.usage();
     let mut present = helper.client();
-    helper.limit(Resource::Nofile, NONE);
+    helper.limit(Resource::Nofile, NO_SPARE_FDS);
     for _ in 0..100 {
         for cdb in [READ_KEYS, REGISTER] {
             assert_eq!(present.try_request(cdb, &null()).unwrap(), Status::BUSY);

@@ -11,7 +11,7 @@ use scsi_pr::Status;
 use crate::Test;
 use crate::client::READ_KEYS;
 use crate::fuse::Fuse;
-use crate::helper::{Helper, TEST_TIMEOUT, wait_for};
+use crate::helper::{Helper, TEST_TIMEOUT, wait_until};
 use crate::lingering_sockets;
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -112,7 +112,7 @@ fn sockets_and_files_count_together() {
         far.push(lingering_sockets::send_command(client));
     }
     let file = tempfile::tempfile().unwrap();
-    wait_for("BUSY for a file", || {
+    wait_until("BUSY for a file", || {
         let status = helper.client().try_request(READ_KEYS, &file).unwrap();
         (status == Status::BUSY).then_some(())
     });
@@ -152,7 +152,7 @@ fn o_path_descriptor_is_not_counted() {
         far.push(lingering_sockets::send_command(client));
     }
     let file = tempfile::NamedTempFile::new().unwrap();
-    wait_for("BUSY for a file", || {
+    wait_until("BUSY for a file", || {
         let status = helper
             .client()
             .try_request(READ_KEYS, file.as_file())

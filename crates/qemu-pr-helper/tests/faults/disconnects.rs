@@ -20,9 +20,9 @@ pub(crate) const TESTS: &[Test] = tests![
     unread_replies_leave_nothing,
 ];
 
-/// Moment at which a client disconnects.
+/// Phase of a connection in which a client disconnects.
 #[derive(Clone, Copy, Debug)]
-enum Moment {
+enum RequestPhase {
     /// Before it has read the greeting: the connection is reset.
     Ungreeted,
     /// After this number of bytes of its answer to the greeting; four complete the handshake.
@@ -33,7 +33,7 @@ enum Moment {
     Parameters(usize),
 }
 
-impl Moment {
+impl RequestPhase {
     fn all() -> impl Iterator<Item = Self> {
         let features = (1..=4).map(Self::Features);
         let cdb = (1..REGISTER.len()).map(Self::Cdb);
@@ -95,18 +95,18 @@ impl Method {
 fn assert_no_leak(rounds: u32, margin: u64, disconnect: impl Fn(&Helper)) {
     let helper = Helper::start(&[]);
     let before = helper.usage();
-    let mut beside = helper.client();
+    let mut other_client = helper.client();
     disconnect(&helper);
-    beside.assert_served();
-    beside.disconnect();
+    other_client.assert_served();
+    other_client.disconnect();
     helper.assert_idle(&before);
     let first = helper.usage();
-    let mut beside = helper.client();
+    let mut other_client = helper.client();
     for _ in 0..rounds {
         disconnect(&helper);
-        beside.assert_served();
+        other_client.assert_served();
     }
-    beside.disconnect();
+    other_client.disconnect();
     helper.assert_idle(&before);
     helper.usage().assert_growth_below(&first, margin);
 }
@@ -114,9 +114,9 @@ fn assert_no_leak(rounds: u32, margin: u64, disconnect: impl Fn(&Helper)) {
 fn partial_request_leaves_nothing() {
     // 88 clients in each round. 4,000 leaked sessions would take several times the margin.
     assert_no_leak(50, 256, |helper| {
-        for moment in Moment::all() {
+        for phase in RequestPhase::all() {
             for method in Method::BOTH {
-                method.disconnect(moment.reach(helper));
+                method.disconnect(phase.reach(helper));
             }
         }
     });

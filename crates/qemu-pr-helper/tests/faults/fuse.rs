@@ -16,7 +16,7 @@ use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
-use crate::helper::{skipped, wait_for};
+use crate::helper::{skip, wait_until};
 
 /// Inode number of the file `0`. The root of a FUSE file system has number 1.
 const FIRST_INODE: u64 = 2;
@@ -43,7 +43,7 @@ impl Fuse {
     /// Mounts the file system; `None` with a printed reason if that is not possible.
     pub(crate) fn mount() -> Option<Self> {
         if !geteuid().is_root() {
-            skipped("not root: a FUSE file system cannot be mounted and unmounted");
+            skip("not root: a FUSE file system cannot be mounted and unmounted");
             return None;
         }
         let dir = tempfile::tempdir().unwrap();
@@ -56,7 +56,7 @@ impl Fuse {
                 dir,
             }),
             Err(error) => {
-                skipped(&format!("a FUSE file system cannot be mounted: {error}"));
+                skip(&format!("a FUSE file system cannot be mounted: {error}"));
                 None
             }
         }
@@ -86,7 +86,7 @@ impl Fuse {
     /// Waits until the helper has sent this many commands.
     #[track_caller]
     pub(crate) fn wait_for_commands(&self, count: usize) {
-        wait_for("commands that hang", || {
+        wait_until("commands that hang", || {
             (self.state.commands.lock().unwrap().len() >= count).then_some(())
         });
     }

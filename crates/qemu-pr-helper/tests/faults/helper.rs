@@ -22,7 +22,7 @@ const IDLE_THREADS: usize = 2;
 
 /// Waits until `poll` returns a value.
 #[track_caller]
-pub(crate) fn wait_for<T>(event: &str, mut poll: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_until<T>(event: &str, mut poll: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + TEST_TIMEOUT;
     loop {
         if let Some(value) = poll() {
@@ -34,7 +34,7 @@ pub(crate) fn wait_for<T>(event: &str, mut poll: impl FnMut() -> Option<T>) -> T
 }
 
 /// Prints the reason why a test is skipped. Fails if no test may be skipped.
-pub(crate) fn skipped(reason: &str) {
+pub(crate) fn skip(reason: &str) {
     assert!(
         env::var_os("PR_COMPAT_STRICT").is_none(),
         "skipped: {reason}"
@@ -75,7 +75,7 @@ impl Helper {
             dir,
         };
         // The socket exists a moment before the helper listens.
-        let first = wait_for("the socket", || {
+        let first = wait_until("the socket", || {
             let status = helper.child.try_wait().unwrap();
             assert_eq!(status, None, "{}", helper.stderr());
             Client::try_connect(&helper.socket()).ok()
@@ -113,7 +113,7 @@ impl Helper {
     /// Stops all threads of the helper while `work` runs.
     pub(crate) fn while_stopped<T>(&self, work: impl FnOnce() -> T) -> T {
         kill_process(self.process(), Signal::STOP).unwrap();
-        wait_for("the helper to be stopped", || {
+        wait_until("the helper to be stopped", || {
             let tasks = format!("/proc/{}/task", self.process().as_raw_nonzero());
             let mut tasks = fs::read_dir(tasks).unwrap();
             let is_stopped = tasks.all(|task| {
@@ -135,7 +135,7 @@ impl Helper {
     /// Waits until the helper has logged `text`.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, text: &str) {
-        wait_for(text, || self.stderr().contains(text).then_some(()));
+        wait_until(text, || self.stderr().contains(text).then_some(()));
     }
 
     /// Changes the soft limit of a resource. The hard limit stays.

@@ -56,7 +56,7 @@ type Test = (&'static str, fn());
 fn main() {
     let arguments: Vec<_> = env::args().skip(1).collect();
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    if let [other_processes::OPTION, rest @ ..] = arguments.as_slice() {
+    if let [other_processes::CLIENTS_ARG, rest @ ..] = arguments.as_slice() {
         return other_processes::run(rest);
     }
     let areas: [(&str, &[Test]); 13] = [

@@ -15,7 +15,7 @@ use crate::attack;
 use crate::client::Client;
 
 /// Argument that starts the program as such a process.
-pub(crate) const OPTION: &str = "--clients";
+pub(crate) const CLIENTS_ARG: &str = "--clients";
 
 /// Task of such a process.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +47,7 @@ impl OtherProcess {
             Task::Burst(clients, times) => ("burst", [clients, times]),
         };
         let mut child = Command::new(env::current_exe().unwrap())
-            .args([OPTION, name])
+            .args([CLIENTS_ARG, name])
             .arg(socket)
             .args(numbers.map(|number| number.to_string()))
             .stdin(Stdio::null())

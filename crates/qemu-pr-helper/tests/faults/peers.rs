@@ -12,7 +12,7 @@ use rustix::process::geteuid;
 
 use crate::Test;
 use crate::client::Client;
-use crate::helper::{Helper, skipped};
+use crate::helper::{Helper, skip};
 use crate::other_processes::{OtherProcess, Task};
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -45,7 +45,7 @@ fn is_rejected(helper: &Helper) -> bool {
 
 fn processes_of_another_pid_namespace_are_counted() {
     if !geteuid().is_root() {
-        return skipped("not root: no PID namespace for the helper");
+        return skip("not root: no PID namespace for the helper");
     }
     let wrapper = ["unshare", "--pid", "--fork", "--kill-child"];
     let helper = Helper::start_under(&wrapper, &["-v", "--max-clients-per-process", "2"]);
@@ -54,7 +54,7 @@ fn processes_of_another_pid_namespace_are_counted() {
     assert!(is_rejected(&helper));
     match has_unique_pidfds() {
         true => OtherProcess::start(&helper.socket(), Task::Idle(2)).wait_until_done(),
-        false => skipped("kernel older than 6.9: processes of a namespace are counted by user"),
+        false => skip("kernel older than 6.9: processes of a namespace are counted by user"),
     }
     drop(clients);
 }
@@ -63,11 +63,11 @@ fn reused_pid_is_another_process() {
     // Every user can open the file, but not write to it.
     let last = fs::read(LAST_PID).and_then(|last| fs::write(LAST_PID, last));
     if let Err(error) = last {
-        return skipped(&format!("process IDs cannot be chosen: {error}"));
+        return skip(&format!("process IDs cannot be chosen: {error}"));
     }
     let helper = Helper::start(&["--max-clients-per-process", "2"]);
     if !has_unique_pidfds() {
-        return skipped("kernel older than 6.9: processes are told apart by their IDs");
+        return skip("kernel older than 6.9: processes are told apart by their IDs");
     }
     // A process that has ended, while its connections are still open.
     let path = helper.dir().join("connections");
@@ -92,7 +92,7 @@ fn reused_pid_is_another_process() {
         (others.pid() == pid).then_some(others)
     });
     let Some(mut same) = same else {
-        return skipped("another process has the process ID");
+        return skip("another process has the process ID");
     };
     same.wait_until_done();
     drop(connections);

@@ -11,7 +11,7 @@ use scsi_pr::Status;
 
 use crate::Test;
 use crate::client::{Client, READ_KEYS, REGISTER, null};
-use crate::helper::{Helper, wait_for};
+use crate::helper::{Helper, wait_until};
 use crate::lingering_sockets;
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -28,19 +28,19 @@ const LONGER: Duration = Duration::from_secs(3);
 /// timeout.
 const BYTE_DELAY: Duration = Duration::from_millis(400);
 
-/// Stage at which a client becomes slow.
+/// Phase of a connection in which a client becomes slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum RequestPhase {
     Connected,
     Features,
     Cdb,
     Parameters,
 }
 
-impl Stage {
+impl RequestPhase {
     const ALL: [Self; 4] = [Self::Connected, Self::Features, Self::Cdb, Self::Parameters];
 
-    /// Connects a client and sends what comes before this stage.
+    /// Connects a client and sends what comes before this phase.
     fn reach(self, socket: &Path, device: &File) -> Client {
         let mut client = Client::connect(socket);
         client.receive_greeting().unwrap();
@@ -78,32 +78,32 @@ fn slow_client_times_out() {
     let look = || was_open.fetch_or(is_open(), Ordering::SeqCst);
     thread::scope(|scope| {
         let (helper, device, look) = (&helper, &device, &look);
-        for stage in Stage::ALL {
+        for phase in RequestPhase::ALL {
             scope.spawn(move || {
                 let start = Instant::now();
-                let mut client = stage.reach(&helper.socket(), device);
+                let mut client = phase.reach(&helper.socket(), device);
                 look();
                 client.assert_closed();
-                assert!(start.elapsed() >= TIMEOUT, "{stage:?}");
+                assert!(start.elapsed() >= TIMEOUT, "{phase:?}");
             });
         }
-        for (stage, left) in [(Stage::Cdb, 15), (Stage::Parameters, 24)] {
+        for (phase, left) in [(RequestPhase::Cdb, 15), (RequestPhase::Parameters, 24)] {
             scope.spawn(move || {
                 let start = Instant::now();
-                let mut client = stage.reach(&helper.socket(), device);
+                let mut client = phase.reach(&helper.socket(), device);
                 let sent = (0..left).take_while(|_| {
                     look();
                     thread::sleep(BYTE_DELAY);
                     client.try_send(&[0]).is_ok()
                 });
-                assert!(sent.count() < left, "{stage:?} did not time out");
-                assert!(start.elapsed() >= TIMEOUT, "{stage:?}");
+                assert!(sent.count() < left, "{phase:?} did not time out");
+                assert!(start.elapsed() >= TIMEOUT, "{phase:?}");
                 client.assert_closed();
             });
         }
     });
     assert!(was_open.load(Ordering::SeqCst));
-    wait_for("the device to be closed", || (!is_open()).then_some(()));
+    wait_until("the device to be closed", || (!is_open()).then_some(()));
     helper.wait_for_log("timed out answering the greeting, connection closed");
     helper.wait_for_log("timed out sending a request, connection closed");
     helper.assert_idle(&before);
@@ -122,7 +122,9 @@ fn client_that_owes_nothing_stays() {
     // Slow clients, so that the helper scans for timeouts again and again.
     let start = Instant::now();
     while start.elapsed() < LONGER {
-        Stage::Cdb.reach(&helper.socket(), &null()).assert_closed();
+        RequestPhase::Cdb
+            .reach(&helper.socket(), &null())
+            .assert_closed();
     }
     idle.assert_served();
     waiting.assert_silent_for(TIMEOUT);
@@ -152,8 +154,8 @@ fn many_slow_clients_delay_no_other() {
             longest
         });
         let device = null();
-        let stages = Stage::ALL.into_iter().cycle().take(500);
-        let slow = stages.map(|stage| stage.reach(&helper.socket(), &device));
+        let phases = RequestPhase::ALL.into_iter().cycle().take(500);
+        let slow = phases.map(|phase| phase.reach(&helper.socket(), &device));
         let mut slow: Vec<_> = slow.collect();
         let deadline = Instant::now() + LONGER;
         while Instant::now() < deadline {

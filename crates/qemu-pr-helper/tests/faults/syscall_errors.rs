@@ -13,7 +13,7 @@ use scsi_pr::Status;
 
 use crate::Test;
 use crate::client::{Client, READ_KEYS, null};
-use crate::helper::{Helper, skipped, wait_for};
+use crate::helper::{Helper, skip, wait_until};
 
 pub(crate) const TESTS: &[Test] = tests![accept, send, receive, wait];
 
@@ -46,18 +46,18 @@ impl SyscallErrors {
         let mut strace = match strace {
             Ok(strace) => strace,
             Err(error) => {
-                skipped(&format!("strace cannot be used: {error}"));
+                skip(&format!("strace cannot be used: {error}"));
                 return None;
             }
         };
-        let has_ended = wait_for("strace", || {
+        let has_ended = wait_until("strace", || {
             let text = fs::read_to_string(&stderr).unwrap();
             let has_ended = strace.try_wait().unwrap().is_some();
             (has_ended || text.contains("attached")).then_some(has_ended)
         });
         if has_ended {
             let text = fs::read_to_string(&stderr).unwrap();
-            skipped(&format!("strace cannot be used: {}", text.trim_end()));
+            skip(&format!("strace cannot be used: {}", text.trim_end()));
             return None;
         }
         Some(Self { strace, record })

@@ -12,7 +12,7 @@ use scsi_pr::Status;
 
 use crate::Test;
 use crate::client::{Client, READ_KEYS, null};
-use crate::helper::{Helper, TEST_TIMEOUT, wait_for};
+use crate::helper::{Helper, TEST_TIMEOUT, wait_until};
 use crate::lingering_sockets::{self, FarEnd};
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -24,7 +24,7 @@ pub(crate) const TESTS: &[Test] = tests![
 const AS_OTHER_USER: &[&str] = &["setpriv", "--reuid", "54322", "--clear-groups"];
 
 /// Limit at which no thread can be started, because the user has a process.
-const NONE: Option<u64> = Some(1);
+const NO_THREADS: Option<u64> = Some(1);
 
 /// Returns the command prefix that runs as the helper's user.
 fn wrapper() -> &'static [&'static str] {
@@ -68,9 +68,9 @@ fn is_answered_busy(client: &mut Client) -> bool {
 /// that. Returns the clients that wait, the last of which got BUSY, and the far ends of their
 /// sockets.
 fn block_all_but_one(helper: &Helper, clients: &mut Vec<Client>) -> (Vec<Client>, Vec<FarEnd>) {
-    set_thread_limit(helper, NONE);
+    set_thread_limit(helper, NO_THREADS);
     let (mut far, mut waiting) = (Vec::new(), Vec::new());
-    wait_for("BUSY by the last thread", || {
+    wait_until("BUSY by the last thread", || {
         let mut client = clients.pop().unwrap();
         far.push(lingering_sockets::send_command(&mut client));
         let is_answered = is_answered_busy(&mut client);
@@ -83,18 +83,18 @@ fn block_all_but_one(helper: &Helper, clients: &mut Vec<Client>) -> (Vec<Client>
 fn last_thread_answers_busy() {
     let helper = Helper::start_under(wrapper(), &[]);
     let before = helper.usage();
-    let mut beside = helper.client();
-    beside.assert_served();
+    let mut other_client = helper.client();
+    other_client.assert_served();
     let mut clients: Vec<_> = (0..32).map(|_| helper.client()).collect();
     let (mut hanging, mut far) = block_all_but_one(&helper, &mut clients);
     let mut rejected = hanging.pop().unwrap();
     assert_eq!(
-        beside.try_request(READ_KEYS, &null()).unwrap(),
+        other_client.try_request(READ_KEYS, &null()).unwrap(),
         Status::BUSY
     );
     // The descriptors of the commands that got BUSY are not closed yet. Until they are, nothing
     // more is read from their clients.
-    for client in [&mut beside, &mut rejected] {
+    for client in [&mut other_client, &mut rejected] {
         client.send(&READ_KEYS, null().as_fd());
         assert!(!is_answered_busy(client));
     }
@@ -105,21 +105,21 @@ fn last_thread_answers_busy() {
     helper.assert_low_cpu();
 
     set_thread_limit(&helper, getrlimit(Resource::Nproc).maximum);
-    for client in [&mut beside, &mut rejected] {
+    for client in [&mut other_client, &mut rejected] {
         client.receive_status().unwrap();
         client.assert_served();
     }
     let mut next = next.handshake();
     // The deferred close blocks one thread now, and no more than that.
     far.push(lingering_sockets::send_command(&mut next));
-    beside.assert_served();
+    other_client.assert_served();
     drop(far);
     hanging.push(next);
     for client in &mut hanging {
         client.receive_status().unwrap();
         client.assert_served();
     }
-    drop((beside, rejected, hanging, clients));
+    drop((other_client, rejected, hanging, clients));
     helper.assert_idle(&before);
 }
 
@@ -147,14 +147,14 @@ fn requests_without_a_thread_take_no_memory() {
 
 /// Sends requests of the maximum length, until `count` are sent or the helper stops reading.
 fn flood(client: &Client, count: usize) {
-    const LONGEST: [u8; 16] = [0x5f, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0];
+    const MAX_REGISTER: [u8; 16] = [0x5f, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0];
     let null = null();
     let mut socket = &client.0;
     socket
         .set_write_timeout(Some(Duration::from_secs(1)))
         .unwrap();
     for _ in 0..count {
-        let sent = fd_passing::send(socket.as_fd(), &LONGEST, null.as_fd());
+        let sent = fd_passing::send(socket.as_fd(), &MAX_REGISTER, null.as_fd());
         let sent = sent.and_then(|()| socket.write_all(&[0; 8192]));
         if sent.is_err() {
             return;

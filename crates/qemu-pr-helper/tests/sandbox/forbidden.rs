@@ -158,7 +158,7 @@ fn helper_reaches_soft_luns_and_sysfs() {
         assert_eq!(result(action).code(), Some(DONE), "{action}");
     }
     match device_file() {
-        None => crate::skipped("there is no block device in /sys/devices/virtual"),
+        None => crate::skip("there is no block device in /sys/devices/virtual"),
         Some(_) => assert_eq!(result("read a device's number").code(), Some(DONE)),
     }
 }
@@ -166,7 +166,7 @@ fn helper_reaches_soft_luns_and_sysfs() {
 #[test]
 fn helper_reaches_no_other_files() {
     if !has_landlock() {
-        return crate::skipped("this kernel has no landlock");
+        return crate::skip("this kernel has no landlock");
     }
     for action in [
         "read a file",
@@ -201,7 +201,7 @@ fn broker_reaches_paths_and_multipathd() {
 #[test]
 fn broker_reaches_no_other_files() {
     if !has_landlock() {
-        return crate::skipped("this kernel has no landlock");
+        return crate::skip("this kernel has no landlock");
     }
     for action in [
         "read a file",

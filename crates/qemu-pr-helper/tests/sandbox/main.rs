@@ -11,7 +11,7 @@ mod status;
 mod used;
 
 /// Prints that a test was skipped. Fails if `PR_COMPAT_STRICT` forbids that.
-fn skipped(reason: &str) {
+fn skip(reason: &str) {
     assert!(
         env::var_os("PR_COMPAT_STRICT").is_none(),
         "skipped: {reason}"

@@ -68,7 +68,7 @@ impl Traced {
         match strace {
             Ok(strace) => Some(Self { dir, strace }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                crate::skipped("strace is not installed");
+                crate::skip("strace is not installed");
                 None
             }
             Err(error) => panic!("{error}"),
