@@ -47,7 +47,7 @@ const PROBE_DELAY: Duration = Duration::from_millis(10);
 #[derive(Debug, Error)]
 pub enum ListenError {
     /// The path does not fit into a socket address.
-    #[error("socket path '{0}' is longer than 107 bytes: choose another path with -k")]
+    #[error("socket path '{0}' is too long (more than 107 bytes): choose another path with -k")]
     PathTooLong(PathBuf),
     /// A process listens on the socket.
     #[error("socket '{0}' is in use by another process: stop it, or choose another path with -k")]
