@@ -225,7 +225,7 @@ fn protocol_violation_is_reported() {
         ),
         (
             Response::Status(0x1_0000, vec![], vec![]),
-            "result 65536, which is no SCSI status",
+            "result 65536, which is not a SCSI status",
         ),
     ] {
         let reply = std::sync::Mutex::new(Some(reply));

@@ -88,7 +88,7 @@ fn usage_error_is_status_1() {
         ("keys d --color sometimes", "sometimes"),
         (
             "move d --key 1 --new-key 2 --to x --target-port 1",
-            "TransportID begins with",
+            "TransportID must begin with",
         ),
     ] {
         let stderr = run(line).failure(1);
