@@ -15,7 +15,7 @@ const SO_PASSPIDFD: libc::c_int = 76;
 /// # Errors
 ///
 /// Returns the errno of setsockopt(2), except `ENOPROTOOPT`.
-pub fn disable_all(socket: impl AsFd) -> io::Result<()> {
+pub fn disable_ancillary_messages(socket: impl AsFd) -> io::Result<()> {
     for option in [libc::SO_PASSCRED, libc::SO_PASSSEC, SO_PASSPIDFD] {
         let off: libc::c_int = 0;
         // SAFETY: the kernel reads from the address as many bytes as the length says, which is the
@@ -45,10 +45,10 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     #[test]
-    fn disable_all_turns_off_credentials() {
+    fn credentials_are_turned_off() {
         let (socket, _peer) = UnixStream::pair().unwrap();
         set_socket_passcred(&socket, true).unwrap();
-        disable_all(&socket).unwrap();
+        disable_ancillary_messages(&socket).unwrap();
         assert!(!socket_passcred(&socket).unwrap());
     }
 }

@@ -25,7 +25,7 @@ pub enum Fork {
 /// # Errors
 ///
 /// Returns the error of reading `/proc/self/task`.
-pub fn threads() -> io::Result<usize> {
+pub fn thread_count() -> io::Result<usize> {
     let tasks = fs::read_dir("/proc/self/task").map_err(|error| {
         let hint = format!("cannot read /proc/self/task, is /proc mounted? {error}");
         io::Error::new(error.kind(), hint)
@@ -41,7 +41,7 @@ pub fn threads() -> io::Result<usize> {
 ///   calling thread, and a lock that another thread held would stay locked forever.
 /// * The errno of fork(2).
 pub fn fork() -> io::Result<Fork> {
-    let threads = threads()?;
+    let threads = thread_count()?;
     if threads != 1 {
         let message = format!("cannot fork with {threads} threads");
         return Err(io::Error::other(message));
@@ -81,13 +81,13 @@ pub fn spawn_isolated<T: Copy>(
 
 /// Handle of a process that keeps descriptors open. Dropping the handle ends the process.
 #[derive(Debug)]
-pub struct Holder {
+pub struct FdHolder {
     process: Pid,
     /// Write end of a pipe. The process exits when this end is closed.
     release: OwnedFd,
 }
 
-impl Holder {
+impl FdHolder {
     /// Lets the process exit, and returns its id. It is a child of the calling process.
     #[must_use]
     pub fn release(self) -> Pid {
@@ -106,10 +106,10 @@ impl Holder {
 /// # Errors
 ///
 /// Returns the errors of [`fork`], or the errno of pipe(2).
-pub fn hold(descriptors: &[OwnedFd]) -> io::Result<Holder> {
+pub fn spawn_fd_holder(descriptors: &[OwnedFd]) -> io::Result<FdHolder> {
     let (wait, release) = pipe_with(PipeFlags::CLOEXEC)?;
     match fork()? {
-        Fork::Parent(process) => Ok(Holder { process, release }),
+        Fork::Parent(process) => Ok(FdHolder { process, release }),
         Fork::Child => {
             let kept = descriptors.iter().map(AsRawFd::as_raw_fd);
             let kept: Vec<_> = kept.chain([wait.as_raw_fd()]).collect();

@@ -23,7 +23,9 @@ impl SignalMask {
         let mut mask = MaybeUninit::uninit();
         // SAFETY: without a new mask the call changes nothing. It writes the current mask to
         // `mask`, which has the size of one and outlives the call.
-        check(unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, ptr::null(), mask.as_mut_ptr()) })?;
+        pthread_result(unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, ptr::null(), mask.as_mut_ptr())
+        })?;
         // SAFETY: the call succeeded, so it has written the mask.
         Ok(SignalMask(unsafe { mask.assume_init() }))
     }
@@ -33,7 +35,9 @@ impl SignalMask {
         let set = move || {
             let mask = &raw const self.0;
             // SAFETY: `current` has initialised the whole mask, and it outlives the call.
-            check(unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut()) })
+            pthread_result(unsafe {
+                libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut())
+            })
         };
         // SAFETY: between fork and exec only async-signal-safe operations are allowed. The closure
         // makes one system call, allocates nothing and takes no lock. An error is a plain number.
@@ -42,7 +46,7 @@ impl SignalMask {
 }
 
 /// Converts the error number that a pthread function returned, or 0.
-fn check(errno: libc::c_int) -> io::Result<()> {
+fn pthread_result(errno: libc::c_int) -> io::Result<()> {
     match errno {
         0 => Ok(()),
         errno => Err(io::Error::from_raw_os_error(errno)),
@@ -59,7 +63,7 @@ pub fn reset_sigalrm() -> io::Result<()> {
     let mut alarm = MaybeUninit::uninit();
     // SAFETY: sigemptyset(3) initialises the set before the other calls use it. Neither it nor
     // sigaddset(3) can fail for a valid signal. The set outlives the calls.
-    check(unsafe {
+    pthread_result(unsafe {
         libc::sigemptyset(alarm.as_mut_ptr());
         libc::sigaddset(alarm.as_mut_ptr(), libc::SIGALRM);
         libc::pthread_sigmask(libc::SIG_UNBLOCK, alarm.as_ptr(), ptr::null_mut())

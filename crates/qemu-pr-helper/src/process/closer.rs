@@ -131,7 +131,7 @@ impl CloserQueue {
     /// Forks a process that closes the batch by exiting, and returns this child. On failure, the
     /// connections stay in the queue.
     pub(crate) fn close_batch(&mut self) -> io::Result<Pid> {
-        let holder = fork::hold(&self.batch)?;
+        let holder = fork::spawn_fd_holder(&self.batch)?;
         self.batch.clear();
         self.due = None;
         Ok(holder.release())

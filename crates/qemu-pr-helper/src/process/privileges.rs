@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use std::thread;
 use std::time::Duration;
 
-use linux_util::fork::threads;
+use linux_util::fork::thread_count;
 use nix::unistd::{self, Gid, Uid};
 use rustix::io::Errno;
 use rustix::thread::{
@@ -184,7 +184,7 @@ fn drop_to(
     effective: CapabilitySet,
     permitted: CapabilitySet,
 ) -> Result<CapabilitySet, PrivilegeError> {
-    let threads = threads().map_err(PrivilegeError::CountThreads)?;
+    let threads = thread_count().map_err(PrivilegeError::CountThreads)?;
     if threads != 1 {
         return Err(PrivilegeError::Threads(threads));
     }

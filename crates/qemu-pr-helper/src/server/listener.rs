@@ -118,7 +118,7 @@ impl Listener {
         set().map_err(|error: Errno| ListenError::Inherited(error.into()))?;
         // A unit can enable credentials (PassCredentials=), which would take the space in ancillary
         // data that the device's descriptor needs.
-        ancillary::disable_all(&socket).map_err(ListenError::Inherited)?;
+        ancillary::disable_ancillary_messages(&socket).map_err(ListenError::Inherited)?;
         Ok(Self(socket))
     }
 
