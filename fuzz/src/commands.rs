@@ -209,7 +209,7 @@ fn check_out(before: &LogicalUnit, sender: NexusId, action: OutServiceAction, af
     assert!(after.unit_attentions(sender).is_empty());
     // SPC-4, 5.12: an unregistered initiator can only register.
     if !matches!(action, Register | RegisterAndIgnoreExistingKey) {
-        assert!(before.key_of(sender).is_some());
+        assert!(before.key(sender).is_some());
     }
     match action {
         Reserve => assert!(after.is_holder(sender) && !is_counted),

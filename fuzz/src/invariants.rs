@@ -16,7 +16,7 @@ pub(crate) fn check(unit: &LogicalUnit) {
         .map(|(id, _)| id)
         .filter(|id| unit.is_holder(*id))
         .collect();
-    assert!(holders.iter().all(|id| unit.key_of(*id).is_some()));
+    assert!(holders.iter().all(|id| unit.key(*id).is_some()));
     match unit.reservation() {
         None => assert!(holders.is_empty()),
         Some(held) if held.kind().is_all_registrants() => {

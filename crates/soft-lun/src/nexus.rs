@@ -72,14 +72,14 @@ impl Nexuses {
     }
 
     /// Returns all nexuses of the initiator port of `id`, including `id` (`ALL_TG_PT`).
-    pub(crate) fn of_same_initiator(&self, id: NexusId) -> Vec<NexusId> {
+    pub(crate) fn same_initiator(&self, id: NexusId) -> Vec<NexusId> {
         let initiator = self.get(id).map(|nexus| &nexus.initiator);
         self.filter(|nexus| Some(&nexus.initiator) == initiator)
     }
 
     /// Returns the nexuses that a TransportID of `SPEC_I_PT` names: those at `port`, or, if there
     /// are none or `port` is `None`, those at all target ports.
-    pub(crate) fn named(
+    pub(crate) fn specified_by(
         &self,
         name: &TransportId,
         port: Option<RelativeTargetPort>,

@@ -51,16 +51,17 @@ pub(crate) enum CommandError {
 }
 
 impl CommandError {
-    pub(crate) const OPERATION_CODE: Self =
+    pub(crate) const INVALID_OPCODE: Self =
         Self::Illegal(AdditionalSense::INVALID_COMMAND_OPERATION_CODE);
-    pub(crate) const CDB: Self = Self::Illegal(AdditionalSense::INVALID_FIELD_IN_CDB);
-    pub(crate) const PARAMETER_LIST: Self =
+    pub(crate) const INVALID_FIELD_IN_CDB: Self =
+        Self::Illegal(AdditionalSense::INVALID_FIELD_IN_CDB);
+    pub(crate) const INVALID_FIELD_IN_PARAMETER_LIST: Self =
         Self::Illegal(AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST);
-    pub(crate) const PARAMETER_LIST_LENGTH: Self =
+    pub(crate) const PARAMETER_LIST_LENGTH_ERROR: Self =
         Self::Illegal(AdditionalSense::PARAMETER_LIST_LENGTH_ERROR);
-    pub(crate) const RELEASE: Self =
+    pub(crate) const INVALID_RELEASE: Self =
         Self::Illegal(AdditionalSense::INVALID_RELEASE_OF_PERSISTENT_RESERVATION);
-    pub(crate) const LOGICAL_UNIT: Self =
+    pub(crate) const LOGICAL_UNIT_NOT_SUPPORTED: Self =
         Self::Illegal(AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED);
 }
 

@@ -130,13 +130,13 @@ impl UnitState {
     }
 
     /// Returns the key that a nexus is registered with.
-    pub(crate) fn key_of(&self, nexus: NexusId) -> Option<ReservationKey> {
+    pub(crate) fn key(&self, nexus: NexusId) -> Option<ReservationKey> {
         let registration = self.registrations.iter().find(|one| one.nexus == nexus);
         registration.map(|registration| registration.key)
     }
 
     pub(crate) fn is_registered(&self, nexus: NexusId) -> bool {
-        self.key_of(nexus).is_some()
+        self.key(nexus).is_some()
     }
 
     /// Returns whether a nexus holds the reservation (SPC-4, 5.12, persistent reservation holder).
@@ -150,7 +150,7 @@ impl UnitState {
 
     /// Returns the key of the holder; `None` for an all registrants type.
     pub(crate) fn holder_key(&self) -> Option<ReservationKey> {
-        self.key_of(self.reservation?.holder?)
+        self.key(self.reservation?.holder?)
     }
 
     /// Registers a nexus, or replaces its registration.

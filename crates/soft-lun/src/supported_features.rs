@@ -37,7 +37,7 @@ impl SupportedFeatures {
         let unsupported = list.spec_i_pt.is_some() && !self.specify_initiator_ports
             || list.all_tg_pt && !self.all_target_ports;
         if unsupported {
-            return Err(CommandError::PARAMETER_LIST);
+            return Err(CommandError::INVALID_FIELD_IN_PARAMETER_LIST);
         }
         self.check_aptpl(list.aptpl)
     }
@@ -45,7 +45,9 @@ impl SupportedFeatures {
     /// Checks `APTPL`. The unsupported flag is INVALID FIELD IN PARAMETER LIST.
     pub(crate) fn check_aptpl(&self, aptpl: bool) -> Result<(), CommandError> {
         let supported = !aptpl || self.persist_through_power_loss;
-        supported.then_some(()).ok_or(CommandError::PARAMETER_LIST)
+        supported
+            .then_some(())
+            .ok_or(CommandError::INVALID_FIELD_IN_PARAMETER_LIST)
     }
 
     /// Returns the type of a new reservation. A scope other than the logical unit, and a reserved
@@ -56,7 +58,7 @@ impl SupportedFeatures {
     ) -> Result<ReservationType, CommandError> {
         match (scope_type.scope(), scope_type.reservation_type()) {
             (Some(Scope::LogicalUnit), Some(kind)) if self.types.contains(kind) => Ok(kind),
-            _ => Err(CommandError::CDB),
+            _ => Err(CommandError::INVALID_FIELD_IN_CDB),
         }
     }
 }

@@ -67,8 +67,8 @@ impl LogicalUnit {
 
     /// Returns the key that a nexus is registered with.
     #[must_use]
-    pub fn key_of(&self, nexus: NexusId) -> Option<ReservationKey> {
-        self.state.key_of(nexus)
+    pub fn key(&self, nexus: NexusId) -> Option<ReservationKey> {
+        self.state.key(nexus)
     }
 
     /// Returns the reservation, if there is one.
@@ -176,7 +176,7 @@ impl LogicalUnit {
         command: impl FnOnce(&mut Self) -> Result<Vec<u8>, CommandError>,
     ) -> Response {
         if self.nexuses.get(nexus).is_none() {
-            return CommandError::LOGICAL_UNIT.into();
+            return CommandError::LOGICAL_UNIT_NOT_SUPPORTED.into();
         }
         if let Some(attention) = self.state.take_unit_attention(nexus) {
             return attention.into();

@@ -219,7 +219,7 @@ impl AdvisedError for StoreError {
             StoreError::Exists(_) => {
                 "Choose another name, or see what is there with 'prhctl lun show'."
             }
-            StoreError::NoLun(_) => {
+            StoreError::NotALun(_) => {
                 "Use 'prhctl lun list' to list the soft LUNs in a directory, or 'prhctl lun \
                  create' to create one."
             }
@@ -330,7 +330,7 @@ fn port_status(lun: &Lun, unit: &LogicalUnit, port: &Port, nexus: NexusId) -> Po
         name: port.name.to_string(),
         path: lun.port_path(&port.name),
         nexus: port.nexus.clone(),
-        key: unit.key_of(nexus),
+        key: unit.key(nexus),
         is_holder: unit.is_holder(nexus),
         may_read: unit.can_read(nexus),
         may_write: unit.can_write(nexus),

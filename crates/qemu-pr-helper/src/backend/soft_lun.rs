@@ -153,7 +153,7 @@ fn trace_state_change(peer: &Peer, port: &OpenPort, unit: &LogicalUnit) {
         u32::try_from(unit.registrations().len()).unwrap_or(u32::MAX),
         reservation.map_or(0, |reservation| reservation.kind().code()),
         holder
-            .and_then(|holder| unit.key_of(holder))
+            .and_then(|holder| unit.key(holder))
             .map_or(0, ReservationKey::get),
     ));
 }

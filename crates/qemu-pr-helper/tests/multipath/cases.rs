@@ -63,7 +63,7 @@ fn reservation_of_a_down_path_is_released() {
     assert_eq!((done.result.status, done.warnings), (Status::GOOD, vec![]));
     assert_eq!(map.reserved(), None);
     // B keeps its registration, and multipathd can register the path again.
-    assert_eq!(map.unit.borrow().key_of(map.b), Some(9.into()));
+    assert_eq!(map.unit.borrow().key(map.b), Some(9.into()));
     assert_eq!(map.keys(), [0, 1]);
     map.toggle(0);
     assert_eq!(map.keys(), [1, 1]);
@@ -83,7 +83,7 @@ fn unregister_removes_the_key_of_a_down_path() {
     let done = map.execute(&register(1, 0));
     assert_eq!((done.result.status, done.warnings), (Status::GOOD, vec![]));
     assert_eq!((map.keys(), map.reserved()), (vec![0, 0], None));
-    assert_eq!(map.unit.borrow().key_of(map.b), Some(9.into()));
+    assert_eq!(map.unit.borrow().key(map.b), Some(9.into()));
     assert_eq!(map.stored_key(), None);
 }
 
@@ -98,7 +98,7 @@ fn key_shared_with_another_host_is_not_preempted() {
         "{done:?}"
     );
     assert_eq!(map.keys(), [1, 0]);
-    assert_eq!(map.unit.borrow().key_of(map.b), Some(1.into()));
+    assert_eq!(map.unit.borrow().key(map.b), Some(1.into()));
 }
 
 #[test]
@@ -311,7 +311,7 @@ fn lost_reply_is_not_reported_as_a_conflict() {
         map.paths[0].state = PathState::LoseReply;
         let done = map.execute(&command);
         assert_eq!(done.result.status, Status::CHECK_CONDITION, "{command:?}");
-        assert_eq!(map.unit.borrow().key_of(map.b), None);
+        assert_eq!(map.unit.borrow().key(map.b), None);
     }
 }
 
@@ -345,7 +345,7 @@ fn state_of_a_removed_path_is_named() {
     assert!(warnings(&done).contains("removed path"), "{done:?}");
     let done = map.execute(&register(1, 0));
     assert!(warnings(&done).contains("removed paths"), "{done:?}");
-    assert_eq!(map.unit.borrow().key_of(first.nexus), Some(1.into()));
+    assert_eq!(map.unit.borrow().key(first.nexus), Some(1.into()));
 }
 
 #[test]
@@ -359,7 +359,7 @@ fn key_of_multipathd_causes_no_preemption() {
         warnings(&done).contains("may still be registered"),
         "{done:?}"
     );
-    assert_eq!(map.unit.borrow().key_of(map.b), Some(key));
+    assert_eq!(map.unit.borrow().key(map.b), Some(key));
 }
 
 #[test]

@@ -301,7 +301,7 @@ impl Map {
         let unit = self.unit.borrow();
         let holder = unit.reservation().and_then(|held| held.holder());
         holder.is_some_and(|holder| {
-            holder != self.b && unit.key_of(holder).is_some_and(|held| held.get() == key)
+            holder != self.b && unit.key(holder).is_some_and(|held| held.get() == key)
         })
     }
 
@@ -310,7 +310,7 @@ impl Map {
         let unit = self.unit.borrow();
         self.paths
             .iter()
-            .map(|path| unit.key_of(path.nexus).unwrap_or_default().get())
+            .map(|path| unit.key(path.nexus).unwrap_or_default().get())
             .collect()
     }
 

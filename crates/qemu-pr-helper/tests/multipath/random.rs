@@ -55,11 +55,11 @@ proptest! {
             let host = if *is_a { "A" } else { "B" };
             let case = format!("{host} {command:?}");
             prop_assert_eq!(format_result(&expected), format_result(&got), "{}", case);
-            let key = single.borrow().key_of(a).unwrap_or_default().get();
+            let key = single.borrow().key(a).unwrap_or_default().get();
             prop_assert_eq!(map.keys(), [key, key], "{}", case);
             prop_assert_eq!(single.borrow().reservation().map(|held| held.kind()), map.reserved());
             let (single, multi) = (single.borrow(), map.unit.borrow());
-            prop_assert_eq!(single.key_of(b), multi.key_of(map.b), "{}", case);
+            prop_assert_eq!(single.key(b), multi.key(map.b), "{}", case);
             prop_assert_eq!(single.unit_attentions(b), multi.unit_attentions(map.b), "{}", case);
             prop_assert_eq!(single.aptpl(), multi.aptpl(), "{}", case);
         }
@@ -102,7 +102,7 @@ fn check_result(
         prop_assert!(!map.is_holder(command.key));
     }
     if is_registration || matches!(command.action, Action::Reserve | Action::Release) {
-        prop_assert_eq!(map.unit.borrow().key_of(map.b), before.b);
+        prop_assert_eq!(map.unit.borrow().key(map.b), before.b);
     }
     Ok(())
 }
@@ -156,7 +156,7 @@ proptest! {
         for event in &events {
             match event {
                 Event::A(command) => {
-                    let before = Before { keys: map.keys(), b: map.unit.borrow().key_of(map.b) };
+                    let before = Before { keys: map.keys(), b: map.unit.borrow().key(map.b) };
                     let done = map.execute(command);
                     check_result(&map, &before, command, &done).map_err(|error| {
                         TestCaseError::fail(format!("{command:?}: {error}, {done:?}"))

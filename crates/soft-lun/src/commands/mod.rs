@@ -29,7 +29,7 @@ impl CommandContext<'_> {
     /// Checks that RESERVATION KEY is the key of the sender (SPC-4, 6.16.3). A wrong key, and any
     /// key of an unregistered sender, are a RESERVATION CONFLICT.
     fn check_key(&self, key: ReservationKey) -> Result<(), CommandError> {
-        let matches = self.state.key_of(self.sender) == Some(key);
+        let matches = self.state.key(self.sender) == Some(key);
         matches.then_some(()).ok_or(CommandError::Conflict)
     }
 }
@@ -48,8 +48,10 @@ pub(crate) fn execute(
         Ok(Cdb::Out(command)) => {
             execute_out(&mut context, command, parameters).map(|()| Vec::new())
         }
-        Err(CdbError::Opcode(_)) => Err(CommandError::OPERATION_CODE),
-        Err(CdbError::ServiceAction { .. } | CdbError::TooShort { .. }) => Err(CommandError::CDB),
+        Err(CdbError::Opcode(_)) => Err(CommandError::INVALID_OPCODE),
+        Err(CdbError::ServiceAction { .. } | CdbError::TooShort { .. }) => {
+            Err(CommandError::INVALID_FIELD_IN_CDB)
+        }
     }
 }
 
@@ -61,7 +63,7 @@ fn execute_out(
     use OutServiceAction as Action;
     let (action, scope_type) = (command.service_action, command.scope_type);
     if action == Action::ReplaceLostReservation {
-        return Err(CommandError::CDB); // Not supported: RLR_C is zero.
+        return Err(CommandError::INVALID_FIELD_IN_CDB); // Not supported: RLR_C is zero.
     }
     if access::conflicts(context.state, context.sender, action) {
         return Err(CommandError::Conflict);
@@ -69,7 +71,7 @@ fn execute_out(
     let list = usize::try_from(command.parameter_list_length)
         .ok()
         .and_then(|length| parameters.get(..length))
-        .ok_or(CommandError::PARAMETER_LIST_LENGTH)?;
+        .ok_or(CommandError::PARAMETER_LIST_LENGTH_ERROR)?;
     let list = match ParameterList::decode(action, list)? {
         ParameterList::Basic(list) => list,
         ParameterList::RegisterAndMove(list) => {
@@ -86,6 +88,8 @@ fn execute_out(
         Action::Clear => reserve::clear(context, &list),
         Action::Preempt | Action::PreemptAndAbort => preempt::preempt(context, scope_type, &list),
         // Neither has the basic parameter list.
-        Action::RegisterAndMove | Action::ReplaceLostReservation => Err(CommandError::CDB),
+        Action::RegisterAndMove | Action::ReplaceLostReservation => {
+            Err(CommandError::INVALID_FIELD_IN_CDB)
+        }
     }
 }

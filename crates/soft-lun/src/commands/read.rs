@@ -105,7 +105,7 @@ fn shared_descriptor(context: &CommandContext<'_>, registration: &Registration) 
         return None;
     }
     let state = &*context.state;
-    let ports = context.nexuses.of_same_initiator(registration.nexus);
+    let ports = context.nexuses.same_initiator(registration.nexus);
     let shares = |one: &&Registration| {
         ports.contains(&one.nexus)
             && one.all_tg_pt

@@ -17,7 +17,7 @@ pub(super) fn register(
 ) -> Result<(), CommandError> {
     let state = &*context.state;
     // An unregistered nexus sends the key zero.
-    let key_matches = |nexus| state.key_of(nexus).unwrap_or_default() == list.reservation_key;
+    let key_matches = |nexus| state.key(nexus).unwrap_or_default() == list.reservation_key;
     if !key_matches(context.sender) {
         return Err(CommandError::Conflict);
     }
@@ -30,7 +30,7 @@ pub(super) fn register(
     }
     if let Some(names) = &list.spec_i_pt {
         if state.is_registered(context.sender) {
-            return Err(CommandError::PARAMETER_LIST);
+            return Err(CommandError::INVALID_FIELD_IN_PARAMETER_LIST);
         }
         if !list.service_action_reservation_key.is_zero() {
             affected.extend(specified_nexuses(context, list.all_tg_pt, names)?);
@@ -55,7 +55,7 @@ pub(super) fn register_and_ignore_existing_key(
 /// effect of one command through each target port (SPC-4, 6.16.3).
 fn affected_nexuses(context: &CommandContext<'_>, list: &BasicParameterList) -> Vec<NexusId> {
     match list.all_tg_pt {
-        true => context.nexuses.of_same_initiator(context.sender),
+        true => context.nexuses.same_initiator(context.sender),
         false => vec![context.sender],
     }
 }
@@ -71,9 +71,9 @@ fn specified_nexuses(
     let port = sender.map(|nexus| nexus.target_port);
     let mut specified = Vec::new();
     for name in names {
-        let named = context.nexuses.named(name, port);
+        let named = context.nexuses.specified_by(name, port);
         if named.is_empty() {
-            return Err(CommandError::PARAMETER_LIST);
+            return Err(CommandError::INVALID_FIELD_IN_PARAMETER_LIST);
         }
         specified.extend(named);
     }

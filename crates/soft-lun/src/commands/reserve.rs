@@ -42,7 +42,7 @@ pub(super) fn release(
         return Ok(());
     };
     if scope_type != held.kind().into() {
-        return Err(CommandError::RELEASE);
+        return Err(CommandError::INVALID_RELEASE);
     }
     state.reservation = None;
     if held.kind().allows_registrants() {

@@ -98,7 +98,7 @@ impl Directory {
         let length = read.map_err(self.error("read", name))?;
         match u64::try_from(length).is_ok_and(|length| length < MAX_FILE_LEN) {
             true => Ok(Some(content)),
-            false => Err(StoreError::TooLong(self.path.join(name))),
+            false => Err(StoreError::FileTooLarge(self.path.join(name))),
         }
     }
 

@@ -36,10 +36,10 @@ pub enum StoreError {
     Exists(PathBuf),
     /// The directory has no `lun.json`.
     #[error("{} is not a soft LUN: it has no lun.json", .0.display())]
-    NoLun(PathBuf),
+    NotALun(PathBuf),
     /// A file is larger than any file of a soft LUN.
     #[error("{} is too large for a file of a soft LUN", .0.display())]
-    TooLong(PathBuf),
+    FileTooLarge(PathBuf),
     /// The lock was not released within the timeout (5 s).
     #[error("timed out waiting for {}: it is locked by another process", .0.display())]
     Busy(PathBuf),

@@ -128,11 +128,11 @@ impl Lun {
     ///
     /// # Errors
     ///
-    /// Returns [`StoreError::NoLun`] if there is no `lun.json`, and another [`StoreError`] if the
+    /// Returns [`StoreError::NotALun`] if there is no `lun.json`, and another [`StoreError`] if the
     /// file cannot be read or parsed.
     pub fn config(&self) -> Result<LunConfig, StoreError> {
         let content = self.dir.read(CONFIG)?;
-        let content = content.ok_or_else(|| StoreError::NoLun(self.path().to_path_buf()))?;
+        let content = content.ok_or_else(|| StoreError::NotALun(self.path().to_path_buf()))?;
         LunConfig::from_json(&content).map_err(|source| StoreError::Malformed {
             path: self.path().join(CONFIG),
             source,

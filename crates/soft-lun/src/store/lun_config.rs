@@ -186,7 +186,7 @@ impl LunConfig {
 #[derive(Serialize, Deserialize)]
 enum ConfigFormat {
     #[serde(rename = "soft-lun 1")]
-    One,
+    V1,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -227,7 +227,7 @@ impl From<&LunConfig> for ConfigJson {
             target_port: port.nexus.target_port.get(),
         };
         ConfigJson {
-            format: ConfigFormat::One,
+            format: ConfigFormat::V1,
             identity: config.identity,
             ports: config.ports.iter().map(port).collect(),
             supported: FeaturesJson {

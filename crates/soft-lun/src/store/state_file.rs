@@ -52,7 +52,7 @@ pub enum StateFileError {
 #[derive(Debug, Serialize, Deserialize)]
 enum StateFormat {
     #[serde(rename = "soft-lun-state 1")]
-    One,
+    V1,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -130,7 +130,7 @@ impl StateFile {
             })
         });
         Ok(StateFile {
-            format: StateFormat::One,
+            format: StateFormat::V1,
             identity: config.identity,
             boot: boot_id.to_owned(),
             generation: snapshot.generation.get(),

@@ -34,7 +34,7 @@ impl StateView {
         self
     }
 
-    pub(crate) fn key_of(&self, nexus: NexusId) -> Option<ReservationKey> {
+    pub(crate) fn key(&self, nexus: NexusId) -> Option<ReservationKey> {
         let mut all = self.registrations.iter();
         all.find(|one| one.nexus == nexus).map(|one| one.key)
     }
@@ -43,7 +43,7 @@ impl StateView {
     pub(crate) fn is_holder(&self, nexus: NexusId) -> bool {
         self.reservation.is_some_and(|held| match held.holder() {
             Some(holder) => holder == nexus,
-            None => self.key_of(nexus).is_some(),
+            None => self.key(nexus).is_some(),
         })
     }
 }
@@ -93,10 +93,7 @@ fn check_registrations(view: &StateView) {
 fn check_holders(unit: &LogicalUnit, view: &StateView) {
     let holders = unit.nexuses().filter(|(id, _)| unit.is_holder(*id));
     let holders: Vec<NexusId> = holders.map(|(id, _)| id).collect();
-    assert!(
-        holders.iter().all(|id| view.key_of(*id).is_some()),
-        "{view:?}"
-    );
+    assert!(holders.iter().all(|id| view.key(*id).is_some()), "{view:?}");
     let expected = match view
         .reservation
         .map(|held| held.kind().is_all_registrants())
@@ -115,7 +112,7 @@ fn check_holders(unit: &LogicalUnit, view: &StateView) {
 /// SPC-4, 5.12, the tables of allowed commands, by type code.
 fn check_access(unit: &LogicalUnit, view: &StateView) {
     for (id, _) in unit.nexuses() {
-        let (is_holder, registered) = (view.is_holder(id), view.key_of(id).is_some());
+        let (is_holder, registered) = (view.is_holder(id), view.key(id).is_some());
         let (read, write) = match view.reservation.map(|held| held.kind().code()) {
             None => (true, true),
             Some(1) => (true, is_holder),

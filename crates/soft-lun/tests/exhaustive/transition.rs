@@ -113,7 +113,7 @@ fn expected_result(view: &StateView, command: &TestCommand) -> (Status, Option<A
         Operation::In | Operation::Clear(_) => good,
         // 5.12, registering, table: a registered nexus cannot name others.
         Operation::Register { others, .. } => {
-            match !others.is_empty() && view.key_of(command.sender).is_some() {
+            match !others.is_empty() && view.key(command.sender).is_some() {
                 true => illegal(0x26, 0),
                 false => good,
             }
@@ -158,7 +158,7 @@ fn expected_result(view: &StateView, command: &TestCommand) -> (Status, Option<A
 /// must be the key of the sender. With REGISTER, an unregistered sender sends the key zero (SPC-4,
 /// 5.12, registering). PERSISTENT RESERVE IN and REGISTER AND IGNORE EXISTING KEY need no key.
 fn is_key_accepted(view: &StateView, command: &TestCommand) -> bool {
-    let own = view.key_of(command.sender);
+    let own = view.key(command.sender);
     match &command.operation {
         Operation::In | Operation::Register { ignore: true, .. } => true,
         Operation::Register { key, .. } => own.unwrap_or(ReservationKey::ZERO) == *key,
@@ -174,7 +174,7 @@ fn is_key_accepted(view: &StateView, command: &TestCommand) -> bool {
 /// registrants type.
 fn takes_over(view: &StateView, victim: ReservationKey) -> bool {
     view.reservation.is_some_and(|held| match held.holder() {
-        Some(holder) => view.key_of(holder) == Some(victim),
+        Some(holder) => view.key(holder) == Some(victim),
         None => victim.is_zero(),
     })
 }
@@ -190,7 +190,7 @@ impl Transition<'_> {
         match &self.command.operation {
             Operation::In | Operation::Reserve(..) | Operation::Release(..) => false,
             Operation::Register { new, .. } => {
-                !new.is_zero() || self.before.key_of(self.sender()).is_some()
+                !new.is_zero() || self.before.key(self.sender()).is_some()
             }
             Operation::Clear(_) | Operation::Preempt(..) | Operation::Move { .. } => true,
         }
@@ -199,9 +199,9 @@ impl Transition<'_> {
     /// Checks the registered nexuses and their keys, in any order.
     fn registrations_are_expected(&self) -> bool {
         let (before, sender) = (self.before, self.sender());
-        let key_of = |nexus| before.key_of(nexus);
+        let old_key = |nexus| before.key(nexus);
         self.nexuses().all(|nexus| {
-            let key = key_of(nexus);
+            let key = old_key(nexus);
             let expected = match &self.command.operation {
                 Operation::In | Operation::Reserve(..) | Operation::Release(..) => key,
                 Operation::Register { new, .. } if nexus == sender => Some(*new),
@@ -219,7 +219,7 @@ impl Transition<'_> {
                     key.filter(|_| !(*unregister && nexus == sender))
                 }
             };
-            self.after.key_of(nexus) == expected.filter(|key| !key.is_zero())
+            self.after.key(nexus) == expected.filter(|key| !key.is_zero())
         })
     }
 
@@ -263,7 +263,7 @@ impl Transition<'_> {
     /// Returns whether all holders of the reservation have lost their registrations.
     fn holders_lost_registrations(&self) -> bool {
         let mut holders = self.nexuses().filter(|nexus| self.before.is_holder(*nexus));
-        holders.all(|nexus| self.after.key_of(nexus).is_none())
+        holders.all(|nexus| self.after.key(nexus).is_none())
     }
 
     /// Checks that exactly the nexuses that the standard names get a unit attention, never the
@@ -292,10 +292,10 @@ impl Transition<'_> {
 
     /// Returns the unit attention that the standard requires for a nexus.
     fn expected_unit_attention(&self, nexus: NexusId) -> Option<UnitAttention> {
-        if nexus == self.sender() || self.before.key_of(nexus).is_none() {
+        if nexus == self.sender() || self.before.key(nexus).is_none() {
             return None;
         }
-        let stays = self.after.key_of(nexus).is_some();
+        let stays = self.after.key(nexus).is_some();
         let old = self.before.reservation.map(|held| held.kind());
         let new = self.after.reservation.map(|held| held.kind());
         match &self.command.operation {

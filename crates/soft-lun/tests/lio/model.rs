@@ -136,7 +136,7 @@ impl Model {
 
     /// Returns the key that a nexus is registered with.
     pub(crate) fn key(&self, node: Node) -> Option<u64> {
-        self.unit.key_of(self.id(node)).map(|key| key.get())
+        self.unit.key(self.id(node)).map(|key| key.get())
     }
 
     pub(crate) fn kind(&self) -> Option<ReservationType> {

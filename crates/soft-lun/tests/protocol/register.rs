@@ -203,8 +203,8 @@ fn spec_i_pt_registers_at_the_sender_port() {
     };
     let mut unit = TestUnit::with_nexuses(vec![at(1, 1), at(2, 1), at(2, 2)]);
     unit.expect_good(A, &register_with(&spec_i_pt_list(0, KEY_A, &[at(2, 1)])));
-    assert_eq!(unit.inner.key_of(unit.id(B)), Some(KEY_A.into()));
-    assert_eq!(unit.inner.key_of(unit.id(C)), None);
+    assert_eq!(unit.inner.key(unit.id(B)), Some(KEY_A.into()));
+    assert_eq!(unit.inner.key(unit.id(C)), None);
     unit.expect_good(A, &register(KEY_A, 0));
     unit.expect_good(B, &register(KEY_A, 0));
     let list = BasicParameterList {
@@ -243,7 +243,7 @@ fn spec_i_pt_iscsi_device_registers_its_ports() {
             .inner
             .execute(sender, &command.cdb, &command.parameters);
         assert_eq!(response.status, Status::GOOD);
-        let keys = unit.inner.nexuses().map(|(id, _)| unit.inner.key_of(id));
+        let keys = unit.inner.nexuses().map(|(id, _)| unit.inner.key(id));
         let keys: Vec<_> = keys.enumerate().filter(|(_, key)| key.is_some()).collect();
         let indices: Vec<_> = keys.iter().map(|(index, _)| *index).collect();
         assert_eq!(indices, registered);
