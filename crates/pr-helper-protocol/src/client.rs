@@ -37,8 +37,8 @@ pub enum ClientError {
     #[error("cannot send the request")]
     Send(#[source] io::Error),
     /// No complete response arrived. The command may have been executed.
-    #[error("the helper did not answer")]
-    Answer(#[source] io::Error),
+    #[error("the helper sent no complete response")]
+    Receive(#[source] io::Error),
     /// The response has more data than the command allows, which violates the protocol.
     #[error("the helper answered with {size} bytes, but at most {allowed} are allowed")]
     TooMuchData {
@@ -96,7 +96,7 @@ impl Client {
     ///
     /// * [`ClientError::Command`] or [`ClientError::ParameterLength`] if the request is invalid.
     /// * [`ClientError::Send`] if the request cannot be sent.
-    /// * [`ClientError::Answer`] if the connection ends before the response is complete.
+    /// * [`ClientError::Receive`] if the connection ends before the response is complete.
     /// * [`ClientError::TooMuchData`] or [`ClientError::BadStatus`] if the response violates the
     ///   protocol.
     pub fn execute(
@@ -127,7 +127,7 @@ impl Client {
         let mut head = [0; RESPONSE_SIZE];
         self.socket
             .read_exact(&mut head)
-            .map_err(ClientError::Answer)?;
+            .map_err(ClientError::Receive)?;
         let [r0, r1, r2, r3, s0, s1, s2, s3, sense @ ..] = head;
         let result = u32::from_be_bytes([r0, r1, r2, r3]);
         let status = u8::try_from(result).map_err(|_| ClientError::BadStatus(result))?;
@@ -139,7 +139,7 @@ impl Client {
         let mut data = vec![0; length];
         self.socket
             .read_exact(&mut data)
-            .map_err(ClientError::Answer)?;
+            .map_err(ClientError::Receive)?;
         Ok(Response {
             status: Status(status),
             sense,

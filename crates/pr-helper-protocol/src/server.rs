@@ -1,4 +1,5 @@
-//! The helper's end of a connection. It never blocks, except in [`ReceiveMode::Wait`].
+//! The helper's end of a connection. Only [`ReceiveMode::Wait`] waits for data;
+//! [`ReceiveMode::NoWait`] can block while the kernel closes surplus descriptors.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -24,7 +24,7 @@ pub fn pad_cdb(cdb: &[u8]) -> [u8; CDB_SIZE] {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ProtocolError {
     /// The client requested features that the helper did not offer.
-    #[error("features {0:#010x} requested, none is offered")]
+    #[error("unsupported features {0:#010x} requested")]
     UnknownFeatures(u32),
     /// A CDB arrived without a file descriptor.
     #[error("no file descriptor in request")]
@@ -39,7 +39,7 @@ pub enum ProtocolError {
     #[error("opcode {0:#04x} is not PERSISTENT RESERVE")]
     UnsupportedOpcode(u8),
     /// The data length in a CDB exceeds [`MAX_TRANSFER`].
-    #[error("length of {0} bytes is over 8192")]
+    #[error("length {0} exceeds 8192 bytes")]
     TooLong(u16),
     /// The stream ended within a request.
     #[error("stream ended in the middle of a request")]

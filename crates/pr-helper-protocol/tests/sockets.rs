@@ -271,7 +271,7 @@ fn client_rejects_invalid_replies() {
         execute(256, 0, 0),
         Err(ClientError::BadStatus(256))
     ));
-    assert!(matches!(execute(0, 16, 15), Err(ClientError::Answer(_))));
+    assert!(matches!(execute(0, 16, 15), Err(ClientError::Receive(_))));
 }
 
 #[test]

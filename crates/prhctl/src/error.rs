@@ -99,7 +99,7 @@ pub(crate) enum Error {
         socket: PathBuf,
         source: ClientError,
     },
-    /// The helper did not answer, or broke the protocol.
+    /// The helper sent no complete response, or violated the protocol.
     #[error("{}: {}", device.display(), service_action(*command))]
     Exchange {
         command: Cdb,

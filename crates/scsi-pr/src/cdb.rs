@@ -241,7 +241,7 @@ impl fmt::Display for Cdb {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CdbError {
     /// The CDB has fewer than 10 bytes.
-    #[error("CDB of {length} bytes, 10 needed")]
+    #[error("CDB too short: {length} of 10 bytes")]
     TooShort {
         /// Length of the CDB in bytes.
         length: usize,

@@ -28,7 +28,7 @@ const RESERVATION_LENGTH: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ParameterDataError {
     /// The data is too short to be decoded.
-    #[error("parameter data of {given} bytes, {needed} needed")]
+    #[error("parameter data too short: {given} of {needed} bytes")]
     TooShort {
         /// Minimum length in bytes.
         needed: usize,
@@ -36,7 +36,7 @@ pub enum ParameterDataError {
         given: usize,
     },
     /// ADDITIONAL LENGTH, or LENGTH, has a value that is impossible for this data.
-    #[error("length field with the value {0}")]
+    #[error("invalid length field {0}")]
     Length(usize),
     /// A full status descriptor exceeds ADDITIONAL LENGTH.
     #[error("full status descriptor at offset {offset} exceeds the additional length")]
@@ -75,7 +75,7 @@ impl<T: fmt::Display> fmt::Display for Truncatable<T> {
         self.value.fmt(f)?;
         match self.missing {
             0 => Ok(()),
-            missing => write!(f, ", {missing} bytes cut off"),
+            missing => write!(f, ", {missing} bytes truncated"),
         }
     }
 }

@@ -186,14 +186,14 @@ impl BasicParameterList {
 
 /// Decodes TRANSPORTID PARAMETER DATA LENGTH and that many bytes of TransportIDs.
 fn decode_transport_ids(mut fields: Reader<'_>) -> Result<Vec<TransportId>, ParameterListError> {
-    let cut_off = |declared, given| ParameterListError::TransportIdLength { declared, given };
+    let truncated = |declared, given| ParameterListError::TransportIdLength { declared, given };
     let given = fields.rest().len();
-    let declared = fields.u32().ok_or_else(|| cut_off(LENGTH_FIELD, given))?;
+    let declared = fields.u32().ok_or_else(|| truncated(LENGTH_FIELD, given))?;
     let declared = wire::length_from_field(declared);
     let given = fields.rest().len();
     let ids = fields
         .bytes(declared)
-        .ok_or_else(|| cut_off(declared, given))?;
+        .ok_or_else(|| truncated(declared, given))?;
     Ok(TransportIds::new(ids).collect::<Result<_, _>>()?)
 }
 
@@ -251,8 +251,8 @@ impl RegisterAndMove {
         let (keys, [_, flags], port, declared) = header().ok_or(wrong_length)?;
         let declared = wire::length_from_field(declared);
         let given = fields.rest().len();
-        let cut_off = ParameterListError::TransportIdLength { declared, given };
-        let transport_id = fields.bytes(declared).ok_or(cut_off)?;
+        let truncated = ParameterListError::TransportIdLength { declared, given };
+        let transport_id = fields.bytes(declared).ok_or(truncated)?;
         Ok(RegisterAndMove {
             reservation_key: keys.0.into(),
             service_action_reservation_key: keys.1.into(),
@@ -311,10 +311,10 @@ pub enum ParameterListError {
         length: usize,
     },
     /// `SPEC_I_PT` is set, but the service action is not REGISTER.
-    #[error("SPEC_I_PT with {0}")]
+    #[error("SPEC_I_PT is not allowed with {0}")]
     SpecIPt(OutServiceAction),
     /// The TransportIDs exceed the list.
-    #[error("TransportIDs of {declared} bytes, {given} given")]
+    #[error("TransportIDs truncated: {given} of {declared} bytes")]
     TransportIdLength {
         /// Length of the TransportIDs in bytes by their length field. 4 if that field is truncated.
         declared: usize,

@@ -332,7 +332,7 @@ pub struct TransportIdListError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub enum TransportIdError {
     /// The bytes end before the TransportID does.
-    #[error("TransportID of {needed} bytes, {given} given")]
+    #[error("TransportID truncated: {needed} bytes needed, {given} given")]
     TooShort {
         /// Length of the TransportID in bytes, as far as it is known.
         needed: usize,
@@ -340,7 +340,7 @@ pub enum TransportIdError {
         given: usize,
     },
     /// Bytes follow the TransportID where exactly one is expected.
-    #[error("TransportID of {needed} bytes, {given} given")]
+    #[error("{given} bytes given, but the TransportID ends after {needed}")]
     TooLong {
         /// Length of the TransportID in bytes.
         needed: usize,
@@ -356,7 +356,7 @@ pub enum TransportIdError {
         format: u8,
     },
     /// ADDITIONAL LENGTH of an iSCSI TransportID is less than 20 or not a multiple of 4.
-    #[error("additional length {additional} of an iSCSI TransportID")]
+    #[error("invalid additional length {additional} of an iSCSI TransportID")]
     IscsiLength {
         /// Value of the field.
         additional: usize,

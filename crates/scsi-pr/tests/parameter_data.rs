@@ -222,7 +222,7 @@ fn truncated_full_status_has_complete_descriptors() {
         let decoded = FullStatus::decode(truncate(&FULL_STATUS, allocation_length)).unwrap();
         assert_eq!(decoded.value.descriptors.len(), complete);
         assert_eq!(decoded.missing, 104 - usize::from(allocation_length));
-        assert!(decoded.to_string().ends_with("bytes cut off"));
+        assert!(decoded.to_string().ends_with("bytes truncated"));
     }
 }
 

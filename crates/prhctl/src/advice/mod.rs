@@ -106,7 +106,7 @@ fn exchange(command: Cdb, error: &ClientError) -> Vec<String> {
     let mut lines = Vec::new();
     let is_sent = matches!(
         error,
-        ClientError::Answer(_) | ClientError::TooMuchData { .. } | ClientError::BadStatus(_)
+        ClientError::Receive(_) | ClientError::TooMuchData { .. } | ClientError::BadStatus(_)
     );
     if is_sent && matches!(command, Cdb::Out(_)) {
         lines.push(MAY_HAVE_BEEN_EXECUTED.to_owned());

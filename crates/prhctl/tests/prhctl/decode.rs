@@ -94,12 +94,15 @@ fn malformed_data_is_explained_with_status_1() {
     assert!(
         found
             .stdout
-            .starts_with("invalid keys: length field with the value 7\n"),
+            .starts_with("invalid keys: invalid length field 7\n"),
         "{found:?}"
     );
     let document = decode("--as keys 00");
     assert_eq!(document["summary"], json!(null));
-    assert_eq!(document["problem"], "parameter data of 1 bytes, 8 needed");
+    assert_eq!(
+        document["problem"],
+        "parameter data too short: 1 of 8 bytes"
+    );
 }
 
 #[test]
@@ -320,7 +323,7 @@ fn parameter_data_is_explained() {
 #[test]
 fn malformed_cdb_is_explained_up_to_fault() {
     let document = decode("--as cdb 5f 1f 00");
-    assert_eq!(document["problem"], "CDB of 3 bytes, 10 needed");
+    assert_eq!(document["problem"], "CDB too short: 3 of 10 bytes");
     assert_eq!(document["fields"].as_array().unwrap().len(), 4);
     for (bytes, fragment) in [
         ("5f 1f 00 00 00 00 00 00 18 00", "reserved"),

@@ -170,7 +170,7 @@ fn disconnected_helper_is_reported() {
     let stderr = fake.run("keys disk").failure(1);
     assert_eq!(
         stderr,
-        "prhctl: disk: READ KEYS: the helper did not answer: connection closed\n  Check \
+        "prhctl: disk: READ KEYS: the helper sent no complete response: connection closed\n  Check \
          the helper's log.\n"
     );
     let stderr = fake.run("clear disk --key 1").failure(1);

@@ -227,13 +227,13 @@ pub enum IscsiNameError {
     #[error("iSCSI name is empty")]
     Empty,
     /// The name is longer than [`IscsiName::MAX_LEN`].
-    #[error("iSCSI name of {length} bytes, 223 allowed")]
+    #[error("iSCSI name too long: {length} bytes (maximum 223)")]
     TooLong {
         /// Length of the name in bytes.
         length: usize,
     },
     /// The name has a forbidden character.
-    #[error("character {0:?} in an iSCSI name")]
+    #[error("invalid character {0:?} in an iSCSI name")]
     Character(char),
     /// The bytes are not UTF-8.
     #[error("iSCSI name is not UTF-8")]

@@ -88,7 +88,7 @@ fn run_client(disk: &File, stop: &AtomicBool) -> Result<RequestCounts> {
                 Ok(response) => bail!("READ KEYS returned {:?}", response.status),
                 // The request was not sent, so it is not lost; QEMU also sends it again.
                 Err(ClientError::Send(_)) => break,
-                Err(ClientError::Answer(_)) => {
+                Err(ClientError::Receive(_)) => {
                     count.lost += 1;
                     break;
                 }
