@@ -23,7 +23,7 @@ pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 /// Commands that ended with another status.
 pub(crate) const REJECTED: Style = AnsiColor::Yellow.on_default();
 /// Malformed or unexpected data.
-pub(crate) const WRONG: Style = AnsiColor::Red.on_default();
+pub(crate) const INVALID: Style = AnsiColor::Red.on_default();
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const NOTE: Style = AnsiColor::Yellow.on_default().bold();
 

@@ -10,7 +10,7 @@ pub(crate) struct Exit(u8);
 
 impl Exit {
     /// The command was executed.
-    pub(crate) const DONE: Exit = Exit(0);
+    pub(crate) const SUCCESS: Exit = Exit(0);
     /// The command line is wrong, or the helper, the device or standard output cannot be used.
     pub(crate) const FAILURE: Exit = Exit(1);
     /// A device responded with GOOD and malformed data.
@@ -28,7 +28,7 @@ impl Exit {
     /// Returns the exit status for a SCSI status, and the sense data of a CHECK CONDITION.
     pub(crate) fn from_status(status: Status, sense: Option<&Sense>) -> Self {
         match status {
-            Status::GOOD => Exit::DONE,
+            Status::GOOD => Exit::SUCCESS,
             Status::CHECK_CONDITION => sense.map_or(Exit::OTHER_SENSE, Self::from_sense),
             Status::RESERVATION_CONFLICT => Exit(24),
             Status::CONDITION_MET => Exit(25),

@@ -105,7 +105,7 @@ fn print_usage(error: &clap::Error) -> Exit {
     let console = Console::new(Color::Auto);
     let text = error.render().to_string();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => console.print(&text, Exit::DONE),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => console.print(&text, Exit::SUCCESS),
         _ => {
             console.eprint(text.trim_end());
             Exit::FAILURE
@@ -122,7 +122,7 @@ struct Printer {
 impl Printer {
     fn finish<T: ToText + ToJson, E: Into<Failure>>(&self, result: Result<T, E>) -> Exit {
         match result {
-            Ok(value) => self.print(&value, Exit::DONE),
+            Ok(value) => self.print(&value, Exit::SUCCESS),
             Err(error) => self.print_failure(&error.into()),
         }
     }
@@ -159,7 +159,8 @@ impl Printer {
         let show = |event: demo::DemoEvent<'_>| {
             if !self.is_json {
                 // An error here shows again when the result is printed, which sets the exit status.
-                self.console.print(&text::demo::event(&event), Exit::DONE);
+                self.console
+                    .print(&text::demo::event(&event), Exit::SUCCESS);
             }
         };
         let demonstration = match demo::run(args, show) {
@@ -167,7 +168,7 @@ impl Printer {
             Err(error) => return self.print_failure(&error.into()),
         };
         let exit = match demonstration.passed() {
-            true => Exit::DONE,
+            true => Exit::SUCCESS,
             false => Exit::FAILURE,
         };
         let error = demonstration.error.as_ref();

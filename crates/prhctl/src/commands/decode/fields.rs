@@ -45,7 +45,7 @@ pub(super) enum Meaning {
     /// A statement, answered with yes or no.
     Flag(&'static str),
     /// A function of the value.
-    Of(fn(u64, &Context) -> String),
+    Computed(fn(u64, &Context) -> String),
 }
 
 impl Meaning {
@@ -54,7 +54,7 @@ impl Meaning {
             Meaning::Plain => String::new(),
             Meaning::Bytes => format!("{value} bytes"),
             Meaning::Flag(statement) => flag(value, statement),
-            Meaning::Of(text) => text(value, context),
+            Meaning::Computed(text) => text(value, context),
         }
     }
 }

@@ -8,9 +8,9 @@ use scsi_pr::{
 
 use super::fields::{Context, IGNORED, Item, Meaning, flag, transport_id};
 use Item::{Bits, Int, ListLength, Optional, Raw, Repeat, Reserved, Rest, Sized};
-use Meaning::{Bytes, Flag, Of, Plain};
+use Meaning::{Bytes, Computed, Flag, Plain};
 
-const OPERATION_CODE: Item = Int("OPERATION CODE", 1, Of(operation_code));
+const OPERATION_CODE: Item = Int("OPERATION CODE", 1, Computed(operation_code));
 const CONTROL: Item = Int("CONTROL", 1, Plain);
 const RESERVATION_KEY: Item = Int("RESERVATION KEY", 8, Plain);
 const PRGENERATION: Item = Int("PRGENERATION", 4, Plain);
@@ -20,7 +20,7 @@ const RELATIVE_TARGET_PORT: &str = "RELATIVE TARGET PORT IDENTIFIER";
 /// PERSISTENT RESERVE IN (6.15.1).
 pub(super) const CDB_IN: &[Item] = &[
     OPERATION_CODE,
-    Bits(&[("SERVICE ACTION", 4, 0, Of(in_service_action))]),
+    Bits(&[("SERVICE ACTION", 4, 0, Computed(in_service_action))]),
     Reserved(5),
     Int("ALLOCATION LENGTH", 2, Bytes),
     CONTROL,
@@ -28,7 +28,7 @@ pub(super) const CDB_IN: &[Item] = &[
 /// PERSISTENT RESERVE OUT (6.16.1).
 pub(super) const CDB_OUT: &[Item] = &[
     OPERATION_CODE,
-    Bits(&[("SERVICE ACTION", 4, 0, Of(out_service_action))]),
+    Bits(&[("SERVICE ACTION", 4, 0, Computed(out_service_action))]),
     Item::ScopeType(uses_scope_type),
     Reserved(2),
     Int("PARAMETER LIST LENGTH", 4, Bytes),
@@ -39,13 +39,13 @@ pub(super) const CDB_OTHER: &[Item] = &[OPERATION_CODE];
 
 /// The parameter list of all service actions but REGISTER AND MOVE (6.16.3).
 pub(super) const BASIC_LIST: &[Item] = &[
-    Int("RESERVATION KEY", 8, Of(sender_key)),
-    Int("SERVICE ACTION RESERVATION KEY", 8, Of(action_key)),
+    Int("RESERVATION KEY", 8, Computed(sender_key)),
+    Int("SERVICE ACTION RESERVATION KEY", 8, Computed(action_key)),
     Reserved(4),
     Bits(&[
-        ("SPEC_I_PT", 3, 3, Of(spec_i_pt)),
-        ("ALL_TG_PT", 2, 2, Of(all_tg_pt)),
-        ("APTPL", 0, 0, Of(aptpl)),
+        ("SPEC_I_PT", 3, 3, Computed(spec_i_pt)),
+        ("ALL_TG_PT", 2, 2, Computed(all_tg_pt)),
+        ("APTPL", 0, 0, Computed(aptpl)),
     ]),
     Reserved(3),
     Item::If(
@@ -59,14 +59,18 @@ pub(super) const BASIC_LIST: &[Item] = &[
 ];
 /// The parameter list of REGISTER AND MOVE (6.16.4).
 pub(super) const MOVE_LIST: &[Item] = &[
-    Int("RESERVATION KEY", 8, Of(sender_key)),
-    Int("SERVICE ACTION RESERVATION KEY", 8, Of(action_key)),
+    Int("RESERVATION KEY", 8, Computed(sender_key)),
+    Int("SERVICE ACTION RESERVATION KEY", 8, Computed(action_key)),
     Reserved(1),
     Bits(&[
         ("UNREG", 1, 1, Flag("remove the sender's registration")),
         ("APTPL", 0, 0, Flag(PERSIST)),
     ]),
-    Int(RELATIVE_TARGET_PORT, 2, Of(|port, _| port.to_string())),
+    Int(
+        RELATIVE_TARGET_PORT,
+        2,
+        Computed(|port, _| port.to_string()),
+    ),
     Int("TRANSPORTID LENGTH", 4, Bytes),
     Sized("TransportID", transport_id),
     Rest,
@@ -85,7 +89,7 @@ pub(super) const RESERVATION: &[Item] = &[
     PRGENERATION,
     ADDITIONAL_LENGTH,
     Optional(&[
-        Int("RESERVATION KEY", 8, Of(holder_key)),
+        Int("RESERVATION KEY", 8, Computed(holder_key)),
         Reserved(5),
         Item::ScopeType(|_| true),
         Reserved(2),
@@ -119,10 +123,10 @@ pub(super) const CAPABILITIES: &[Item] = &[
     ]),
     Bits(&[
         ("TMV", 7, 7, Flag("type mask is valid")),
-        ("ALLOW COMMANDS", 6, 4, Of(allow_commands)),
+        ("ALLOW COMMANDS", 6, 4, Computed(allow_commands)),
         ("PTPL_A", 0, 0, Flag("persists through a power loss now")),
     ]),
-    Int("PERSISTENT RESERVATION TYPE MASK", 2, Of(type_mask)),
+    Int("PERSISTENT RESERVATION TYPE MASK", 2, Computed(type_mask)),
     Reserved(2),
     Rest,
 ];
@@ -141,7 +145,7 @@ pub(super) const FULL_STATUS: &[Item] = &[
             ]),
             Item::ScopeType(|context| context.flags & 0x01 != 0),
             Reserved(4),
-            Int(RELATIVE_TARGET_PORT, 2, Of(registered_port)),
+            Int(RELATIVE_TARGET_PORT, 2, Computed(registered_port)),
             Int("ADDITIONAL DESCRIPTOR LENGTH", 4, Bytes),
             Sized("TransportID", transport_id),
         ],
@@ -149,19 +153,24 @@ pub(super) const FULL_STATUS: &[Item] = &[
     Rest,
 ];
 
-const SENSE_KEY: Item = Bits(&[("SENSE KEY", 3, 0, Of(sense_key))]);
+const SENSE_KEY: Item = Bits(&[("SENSE KEY", 3, 0, Computed(sense_key))]);
 const SENSE_CODE: Item = Int("ADDITIONAL SENSE CODE", 1, Plain);
 /// Only ASC and ASCQ together have a name.
-const SENSE_QUALIFIER: Item = Int("ADDITIONAL SENSE CODE QUALIFIER", 1, Of(sense_code_name));
+const SENSE_QUALIFIER: Item = Int(
+    "ADDITIONAL SENSE CODE QUALIFIER",
+    1,
+    Computed(sense_code_name),
+);
 const SENSE_LENGTH: Item = Int("ADDITIONAL SENSE LENGTH", 1, Bytes);
 
 /// The first byte of sense data with a response code below 72h.
 pub(super) const VALID_AND_RESPONSE_CODE: &[Item] = &[Bits(&[
     ("VALID", 7, 7, Flag("INFORMATION is valid")),
-    ("RESPONSE CODE", 6, 0, Of(response_code)),
+    ("RESPONSE CODE", 6, 0, Computed(response_code)),
 ])];
 /// The first byte of other sense data, in which VALID is reserved.
-pub(super) const RESPONSE_CODE: &[Item] = &[Bits(&[("RESPONSE CODE", 6, 0, Of(response_code))])];
+pub(super) const RESPONSE_CODE: &[Item] =
+    &[Bits(&[("RESPONSE CODE", 6, 0, Computed(response_code))])];
 /// The rest of sense data in fixed format (4.5.3).
 pub(super) const FIXED_SENSE: &[Item] = &[
     Reserved(1),
@@ -184,7 +193,7 @@ pub(super) const DESCRIPTOR_SENSE: &[Item] = &[
     Repeat(
         1,
         &[
-            Int("DESCRIPTOR TYPE", 1, Of(descriptor_type)),
+            Int("DESCRIPTOR TYPE", 1, Computed(descriptor_type)),
             Int("ADDITIONAL LENGTH", 1, Bytes),
             Sized("(descriptor)", descriptor),
         ],

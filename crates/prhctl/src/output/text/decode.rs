@@ -2,7 +2,7 @@
 
 use super::ToText;
 use crate::commands::decode::{Explanation, kind_name};
-use crate::console::{BOLD, PLAIN, WRONG, escape_control, table};
+use crate::console::{BOLD, INVALID, PLAIN, escape_control, table};
 
 /// Number of characters of a value that are printed. JSON has all of them.
 const MAX_VALUE_LEN: usize = 60;
@@ -12,7 +12,7 @@ impl ToText for Explanation {
         let head = match &self.summary {
             Ok(summary) => format!("{BOLD}{}{BOLD:#}\n", escape_control(summary)),
             Err(problem) => format!(
-                "{WRONG}invalid {}:{WRONG:#} {}\n",
+                "{INVALID}invalid {}:{INVALID:#} {}\n",
                 kind_name(self.kind),
                 escape_control(problem)
             ),

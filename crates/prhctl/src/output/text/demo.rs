@@ -3,7 +3,7 @@
 use crate::commands::demo::{
     DemoEvent, DemoInfo, Demonstration, LunState, Node, NodeResponse, StepResult, node_names,
 };
-use crate::console::{BOLD, DIMMED, GOOD, REJECTED, WRONG, escape_path};
+use crate::console::{BOLD, DIMMED, GOOD, INVALID, REJECTED, escape_path};
 
 /// Returns the text of an event, which ends with an empty line.
 pub(crate) fn event(event: &DemoEvent<'_>) -> String {
@@ -33,7 +33,7 @@ pub(crate) fn conclusion(demonstration: &Demonstration) -> String {
              all temporary files are gone.\n"
         ),
         false => format!(
-            "{WRONG}This does not match the standard (SPC-4).{WRONG:#} The helper has exited and \
+            "{INVALID}This does not match the standard (SPC-4).{INVALID:#} The helper has exited and \
              all temporary files are gone.\n"
         ),
     }
@@ -69,7 +69,7 @@ fn step(number: usize, result: &StepResult) -> String {
         text += &format!("    {DIMMED}{line}{DIMMED:#}\n");
     }
     for mismatch in mismatches {
-        text += &format!("    {WRONG}{mismatch}{WRONG:#}\n");
+        text += &format!("    {INVALID}{mismatch}{INVALID:#}\n");
     }
     text + "\n"
 }

@@ -8,7 +8,7 @@ use scsi_pr::{
 
 use super::{ToText, name_value_table};
 use crate::commands::change::{Change, ReleaseResult};
-use crate::console::{BOLD, GOOD, PLAIN, WRONG, escape_path, table};
+use crate::console::{BOLD, GOOD, INVALID, PLAIN, escape_path, table};
 use crate::helper::DeviceResult;
 use crate::labels;
 
@@ -41,7 +41,7 @@ fn truncation(missing: usize) -> String {
     match missing {
         0 => String::new(),
         missing => format!(
-            "{WRONG}Incomplete:{WRONG:#} the last {missing} bytes of the list are missing, because \
+            "{INVALID}Incomplete:{INVALID:#} the last {missing} bytes of the list are missing, because \
              a response is limited to 8192 bytes or the device truncated it.\n"
         ),
     }

@@ -5,7 +5,7 @@ use soft_lun::SupportedFeatures;
 
 use super::{ToText, held_by, name_value_table};
 use crate::commands::lun::{LunEntry, LunStatus, PortStatus};
-use crate::console::{BOLD, GOOD, PLAIN, WRONG, escape_path, table};
+use crate::console::{BOLD, GOOD, INVALID, PLAIN, escape_path, table};
 use crate::labels;
 
 impl ToText for LunStatus {
@@ -95,7 +95,7 @@ impl ToText for Vec<LunEntry> {
             }
             Err(error) => {
                 let cells = vec![entry.name.clone(), "unusable".to_owned(), error.clone()];
-                (WRONG, cells)
+                (INVALID, cells)
             }
         });
         table(&["NAME", "REGISTERED", "RESERVATION"], rows)
