@@ -53,9 +53,8 @@ pub(crate) enum CommandError {
 impl CommandError {
     pub(crate) const INVALID_OPCODE: Self =
         Self::Illegal(AdditionalSense::INVALID_COMMAND_OPERATION_CODE);
-    pub(crate) const INVALID_FIELD_IN_CDB: Self =
-        Self::Illegal(AdditionalSense::INVALID_FIELD_IN_CDB);
-    pub(crate) const INVALID_FIELD_IN_PARAMETER_LIST: Self =
+    pub(crate) const INVALID_CDB: Self = Self::Illegal(AdditionalSense::INVALID_FIELD_IN_CDB);
+    pub(crate) const INVALID_PARAMETER_LIST: Self =
         Self::Illegal(AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST);
     pub(crate) const PARAMETER_LIST_LENGTH_ERROR: Self =
         Self::Illegal(AdditionalSense::PARAMETER_LIST_LENGTH_ERROR);

@@ -37,7 +37,7 @@ impl SupportedFeatures {
         let unsupported = list.spec_i_pt.is_some() && !self.specify_initiator_ports
             || list.all_tg_pt && !self.all_target_ports;
         if unsupported {
-            return Err(CommandError::INVALID_FIELD_IN_PARAMETER_LIST);
+            return Err(CommandError::INVALID_PARAMETER_LIST);
         }
         self.check_aptpl(list.aptpl)
     }
@@ -47,7 +47,7 @@ impl SupportedFeatures {
         let supported = !aptpl || self.persist_through_power_loss;
         supported
             .then_some(())
-            .ok_or(CommandError::INVALID_FIELD_IN_PARAMETER_LIST)
+            .ok_or(CommandError::INVALID_PARAMETER_LIST)
     }
 
     /// Returns the type of a new reservation. A scope other than the logical unit, and a reserved
@@ -58,7 +58,7 @@ impl SupportedFeatures {
     ) -> Result<ReservationType, CommandError> {
         match (scope_type.scope(), scope_type.reservation_type()) {
             (Some(Scope::LogicalUnit), Some(kind)) if self.types.contains(kind) => Ok(kind),
-            _ => Err(CommandError::INVALID_FIELD_IN_CDB),
+            _ => Err(CommandError::INVALID_CDB),
         }
     }
 }

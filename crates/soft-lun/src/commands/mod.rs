@@ -50,7 +50,7 @@ pub(crate) fn execute(
         }
         Err(CdbError::Opcode(_)) => Err(CommandError::INVALID_OPCODE),
         Err(CdbError::ServiceAction { .. } | CdbError::TooShort { .. }) => {
-            Err(CommandError::INVALID_FIELD_IN_CDB)
+            Err(CommandError::INVALID_CDB)
         }
     }
 }
@@ -63,7 +63,7 @@ fn execute_out(
     use OutServiceAction as Action;
     let (action, scope_type) = (command.service_action, command.scope_type);
     if action == Action::ReplaceLostReservation {
-        return Err(CommandError::INVALID_FIELD_IN_CDB); // Not supported: RLR_C is zero.
+        return Err(CommandError::INVALID_CDB); // Not supported: RLR_C is zero.
     }
     if access::conflicts(context.state, context.sender, action) {
         return Err(CommandError::Conflict);
@@ -88,8 +88,6 @@ fn execute_out(
         Action::Clear => reserve::clear(context, &list),
         Action::Preempt | Action::PreemptAndAbort => preempt::preempt(context, scope_type, &list),
         // Neither has the basic parameter list.
-        Action::RegisterAndMove | Action::ReplaceLostReservation => {
-            Err(CommandError::INVALID_FIELD_IN_CDB)
-        }
+        Action::RegisterAndMove | Action::ReplaceLostReservation => Err(CommandError::INVALID_CDB),
     }
 }

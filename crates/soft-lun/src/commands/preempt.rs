@@ -24,7 +24,7 @@ pub(super) fn preempt(
     let kind = || features.check_type(scope_type);
     match victim.is_zero() {
         true if all_registrants => take_over(context, kind()?, |_| true),
-        true => return Err(CommandError::INVALID_FIELD_IN_PARAMETER_LIST),
+        true => return Err(CommandError::INVALID_PARAMETER_LIST),
         false if context.state.holder_key() == Some(victim) => {
             take_over(context, kind()?, |one| one.key == victim);
         }

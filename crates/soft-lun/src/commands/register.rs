@@ -30,7 +30,7 @@ pub(super) fn register(
     }
     if let Some(names) = &list.spec_i_pt {
         if state.is_registered(context.sender) {
-            return Err(CommandError::INVALID_FIELD_IN_PARAMETER_LIST);
+            return Err(CommandError::INVALID_PARAMETER_LIST);
         }
         if !list.service_action_reservation_key.is_zero() {
             affected.extend(specified_nexuses(context, list.all_tg_pt, names)?);
@@ -73,7 +73,7 @@ fn specified_nexuses(
     for name in names {
         let named = context.nexuses.specified_by(name, port);
         if named.is_empty() {
-            return Err(CommandError::INVALID_FIELD_IN_PARAMETER_LIST);
+            return Err(CommandError::INVALID_PARAMETER_LIST);
         }
         specified.extend(named);
     }

@@ -27,8 +27,8 @@ pub(super) fn register_and_move(
     let destination = destination(context, list.transport_id, list.relative_target_port);
     let nexus = destination
         .filter(|_| !key.is_zero())
-        .ok_or(CommandError::INVALID_FIELD_IN_PARAMETER_LIST)?;
-    let held = held.ok_or(CommandError::INVALID_FIELD_IN_CDB)?;
+        .ok_or(CommandError::INVALID_PARAMETER_LIST)?;
+    let held = held.ok_or(CommandError::INVALID_CDB)?;
     let state = &mut *context.state;
     state.register(Registration {
         nexus,
