@@ -23,8 +23,9 @@ sees what a guest would see.
 
 A registration makes an initiator port (a port of this host) known to the device,
 through one target port, under a key. A reservation determines which ports may write,
-or read and write: its holder, or all registrants. Commands that change anything
-require a registration and name its key; a wrong key causes a RESERVATION CONFLICT.";
+or read and write: its holder, or all registrants. 'prhctl register' registers this
+host. All other changes require a registration and name its key; a wrong key causes a
+RESERVATION CONFLICT.";
 
 const DETAILS: &str = "\
 KEYS are hexadecimal, 1 to 16 digits, with or without 0x: 0x123abc.
@@ -42,17 +43,17 @@ TRANSPORTIDS have the syntax of sg_persist:
   iqn.1993-08.org.debian:01:abc,i,0x00023d000001
 
 UNIT ATTENTIONS are printed to standard error. The device delivers each one only once
-on this path, so a guest that uses the same disk misses it. Queries are retried after
-a unit attention. Changes are retried only if the unit attention does not concern
-reservations and the device is unchanged; otherwise prhctl exits with status 6. After
-BUSY and TASK SET FULL, queries are retried 5 times, for a second in all. Changes are
-not retried, because they may have been executed.
+on this path, so a guest that uses the disk through the same path misses it. Queries
+are retried after a unit attention. Changes are retried only if the unit attention
+does not concern reservations and the device is unchanged; otherwise prhctl exits with
+status 6. After BUSY and TASK SET FULL, queries are retried 5 times, for a second in
+all. Changes are not retried, because they may have been executed.
 
 EXIT STATUS, the same as for sg_persist (sg3_utils(8)):
    0  executed                             20  NO SENSE, no data
    1  usage error, no helper, no device    21  RECOVERED ERROR, no data
    2  NOT READY                            22  LBA out of range
-   3  MEDIUM ERROR, HARDWARE ERROR         24  RESERVATION CONFLICT
+   3  MEDIUM/HARDWARE ERROR, BLANK CHECK   24  RESERVATION CONFLICT
    5  ILLEGAL REQUEST                      25  CONDITION MET
    6  UNIT ATTENTION                       26  BUSY
    7  DATA PROTECT                         27  TASK SET FULL
@@ -98,14 +99,15 @@ pub(crate) struct GlobalArgs {
     )]
     pub(crate) socket: PathBuf,
 
-    /// Print one JSON document to standard output, including for errors
+    /// Print one JSON document, also for errors, except those in the command line
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
     #[arg(
         long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto,
         hide_possible_values = true,
-        help = "Colors: auto (on a terminal, unless NO_COLOR is set), always, never"
+        help = "Colors: always, never, or auto: on a terminal unless TERM is dumb, always if\n\
+                CLICOLOR_FORCE is set, never if NO_COLOR is set"
     )]
     pub(crate) color: Color,
 }

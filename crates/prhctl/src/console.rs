@@ -30,7 +30,7 @@ const NOTE: Style = AnsiColor::Yellow.on_default().bold();
 /// When to use colors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
-    /// On a terminal, unless `NO_COLOR` is set
+    /// As the terminal and the environment determine
     Auto,
     /// Always
     Always,

@@ -248,7 +248,7 @@ fn errors_name_file_and_remedy() {
         &[
             "a/state.json is corrupt",
             "at line 2",
-            "remove the soft LUN's directory",
+            "move the directory away",
         ],
     );
     let run = fixture.run(&["--json", "lun", "show", "a"]);

@@ -43,7 +43,12 @@ pub(super) fn advice(rejection: &Rejection) -> Vec<String> {
                     OutServiceAction::Preempt | OutServiceAction::PreemptAndAbort => {
                         preempt_cause(list, keys, is_complete)
                     }
-                    action => cause(action, list, reservation.is_some()).to_owned(),
+                    action => {
+                        let is_unregistered = is_complete
+                            && basic_keys(list).is_some_and(|(own, _)| !keys.keys.contains(&own));
+                        let is_reserved = reservation.is_some() && !is_unregistered;
+                        cause(action, list, is_reserved).to_owned()
+                    }
                 },
             ]
         }
@@ -71,6 +76,8 @@ fn held(reservation: Option<ReservationDescriptor>) -> String {
     }
 }
 
+/// Returns the cause of a conflict. `is_reserved` if there is a reservation, and a port is, or may
+/// be, registered with the sender's key.
 fn cause(
     action: OutServiceAction,
     list: Option<&ParameterList>,
@@ -78,13 +85,18 @@ fn cause(
 ) -> &'static str {
     match action {
         OutServiceAction::Register if is_unregister(list) => NOT_REGISTERED,
+        OutServiceAction::Register if basic_keys(list).is_some_and(|(old, _)| old.is_zero()) => {
+            "This initiator port is already registered, so --old-key must name its key. Use \
+             'prhctl status' to see the registrations."
+        }
         OutServiceAction::Register => {
-            "Either this initiator port is already registered and --old-key must name its key, or \
-             it is not registered with the given key. Use 'prhctl status' to see the registrations."
+            "This initiator port is not registered with the key of --old-key: it never was, it is \
+             registered with another key, or it was preempted. A fenced node must stay away until \
+             the cluster permits it to return. Use 'prhctl status' to see the registrations."
         }
         OutServiceAction::Reserve if is_reserved => {
-            "Either another port holds the reservation, or the reservation has another type, or \
-             this initiator port is not registered with the given key: it never was, or it was \
+            "Either another port holds the reservation, or this port holds it with another type, \
+             or only another port is registered with the given key: this one never was, or it was \
              preempted."
         }
         OutServiceAction::RegisterAndMove => {

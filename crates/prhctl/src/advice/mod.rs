@@ -10,6 +10,7 @@ use std::path::Path;
 
 use pr_helper_protocol::Direction;
 use pr_helper_protocol::client::ClientError;
+use rustix::io::Errno;
 use scsi_pr::Cdb;
 
 use crate::error::{AdvisedError, Error, Rejection};
@@ -18,6 +19,9 @@ use crate::exit::Exit;
 /// The advice after a change with an unknown outcome.
 const MAY_HAVE_BEEN_EXECUTED: &str =
     "The command may have been executed; check with 'prhctl status'.";
+
+/// The advice for a directory in place of a device.
+const IS_DIRECTORY: &str = "This is a directory; for a soft LUN, use DIR/ports/NAME.";
 
 impl AdvisedError for Error {
     fn advice(&self) -> Vec<String> {
@@ -58,6 +62,12 @@ impl AdvisedError for Error {
 }
 
 fn open(access: Direction, error: &IoError) -> Option<&'static str> {
+    // The permissions of the file cause EACCES instead.
+    if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) {
+        return Some(
+            "The device is blocked for this process, for example by a container's device rules.",
+        );
+    }
     match (error.kind(), access) {
         (ErrorKind::PermissionDenied, _) => {
             Some("Run as root, or as a user with access to the device (see its owner and group).")
@@ -66,6 +76,7 @@ fn open(access: Direction, error: &IoError) -> Option<&'static str> {
             "The device is write-protected (blockdev --getro). prhctl must open it for writing to \
              change reservations, but only for reading to query them.",
         ),
+        (ErrorKind::IsADirectory, _) => Some(IS_DIRECTORY),
         (ErrorKind::NotFound, _) => Some("List the disks with lsblk -S."),
         _ => None,
     }
@@ -111,7 +122,10 @@ fn exchange(command: Cdb, error: &ClientError) -> Vec<String> {
     if is_sent && matches!(command, Cdb::Out(_)) {
         lines.push(MAY_HAVE_BEEN_EXECUTED.to_owned());
     }
-    lines.push("Check the helper's log.".to_owned());
+    // The helper logs why it closes a connection, but no invalid responses.
+    if matches!(error, ClientError::Send(_) | ClientError::Receive(_)) {
+        lines.push("Check the helper's log.".to_owned());
+    }
     lines
 }
 
@@ -141,6 +155,10 @@ mod tests {
             let line = open(access, &kind.into()).unwrap();
             assert!(line.contains(fragment), "{kind}: {line}");
         }
+        let line = open(Direction::In, &Errno::PERM.into()).unwrap();
+        assert!(line.contains("device rules"), "{line}");
+        let line = open(Direction::In, &Errno::ACCESS.into()).unwrap();
+        assert!(line.contains("as root"), "{line}");
         for (kind, fragment) in [
             (ErrorKind::NotFound, "systemctl status"),
             (ErrorKind::ConnectionRefused, "No process listens"),

@@ -4,7 +4,7 @@ use scsi_pr::{
     AdditionalSense, Cdb, InServiceAction, OutServiceAction, ParameterList, Sense, SenseKey, Status,
 };
 
-use super::{MAY_HAVE_BEEN_EXECUTED, conflict, is_special_file};
+use super::{IS_DIRECTORY, MAY_HAVE_BEEN_EXECUTED, conflict, is_special_file};
 use crate::error::Rejection;
 
 /// Returns the advice for a rejected command.
@@ -33,8 +33,8 @@ const fn is_change(command: Cdb) -> bool {
 /// Helpers report BUSY also for a command that the host adapter or the driver gave up, which may
 /// have reached the device.
 fn busy(command: Cdb) -> Vec<&'static str> {
-    const CAUSE: &str = "The device or the helper is overloaded, or the kernel could not pass the \
-                         device to the helper; check the helper's log.";
+    const CAUSE: &str = "The device is overloaded, or the helper is overloaded or could not \
+                         receive the device, which it logs.";
     match is_change(command) {
         false => vec!["prhctl retried for a second.", CAUSE],
         true => vec![
@@ -56,6 +56,16 @@ fn check_condition(rejection: &Rejection, sense: &Sense) -> Vec<&'static str> {
         {
             Some("The files of the soft LUN are unusable; check the helper's log.")
         }
+        SenseKey::NotReady
+            if sense.code == AdditionalSense::LOGICAL_UNIT_COMMUNICATION_FAILURE
+                && is_change(rejection.command) =>
+        {
+            Some(
+                "The storage system is not reachable. LIO, the target of Linux, responds in the \
+                 same way if this initiator port is not registered: check 'prhctl status'. A \
+                 fenced node must stay away until the cluster permits it to return.",
+            )
+        }
         SenseKey::NotReady => Some("The device may become ready; try again later."),
         _ => None,
     };
@@ -65,6 +75,9 @@ fn check_condition(rejection: &Rejection, sense: &Sense) -> Vec<&'static str> {
 /// The helper, the kernel or the device aborted the command.
 fn aborted(rejection: &Rejection, code: AdditionalSense) -> Vec<&'static str> {
     let is_terminated = code == AdditionalSense::IO_PROCESS_TERMINATED;
+    if is_terminated && rejection.device.is_dir() {
+        return vec![IS_DIRECTORY];
+    }
     if is_terminated && !is_special_file(&rejection.device) {
         return vec![
             "This is not a SCSI device but a file, or a port of a soft LUN in a directory that the \
@@ -75,8 +88,7 @@ fn aborted(rejection: &Rejection, code: AdditionalSense) -> Vec<&'static str> {
     if is_terminated {
         lines.push(
             "The device does not accept SCSI commands (lsblk -S lists those that do), the helper \
-             has lost the privilege to send them, or the command was interrupted; check the \
-             helper's log.",
+             has lost the privilege to send them, or the command was interrupted.",
         );
     }
     if is_change(rejection.command) {
@@ -88,15 +100,10 @@ fn aborted(rejection: &Rejection, code: AdditionalSense) -> Vec<&'static str> {
 /// The device does not support the command, or not with these fields.
 fn illegal_request(rejection: &Rejection, code: AdditionalSense) -> Option<&'static str> {
     match code {
-        AdditionalSense::INVALID_COMMAND_OPERATION_CODE if is_change(rejection.command) => Some(
-            "The device does not support persistent reservations, or it is a multipath map (or on \
-             top of one), which this project's helper rejects. A change through one path of the \
-             map does not cover the others; use mpathpersist on the map.",
-        ),
         AdditionalSense::INVALID_COMMAND_OPERATION_CODE => Some(
-            "The device does not support persistent reservations, or it is a multipath map (or on \
-             top of one), which this project's helper rejects. Query one of the paths of the map \
-             (lsblk -s, multipath -ll).",
+            "The device does not support persistent reservations, or it is a partition or a \
+             volume: use the whole disk or the multipath map. QEMU's own helper may lack multipath \
+             support.",
         ),
         AdditionalSense::INVALID_RELEASE_OF_PERSISTENT_RESERVATION => {
             Some("The type is not that of the reservation; use 'prhctl reservation' to see it.")
@@ -125,7 +132,10 @@ fn invalid_field(command: Cdb) -> &'static str {
             InServiceAction::ReportCapabilities => {
                 "The device does not support REPORT CAPABILITIES, so its features are unknown."
             }
-            _ => "The device does not support this service action.",
+            InServiceAction::ReadKeys | InServiceAction::ReadReservation => {
+                "Every device with persistent reservations supports this service action, so this \
+                 is probably not a SCSI disk (lsblk -S lists them)."
+            }
         },
         Cdb::Out(command) => match command.service_action {
             OutServiceAction::RegisterAndMove => {

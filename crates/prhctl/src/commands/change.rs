@@ -26,6 +26,7 @@ pub(crate) enum Change {
     Released(ReleaseResult),
     Cleared,
     Preempted {
+        sender: ReservationKey,
         victim: ReservationKey,
         /// PREEMPT or PREEMPT AND ABORT.
         action: OutServiceAction,

@@ -15,13 +15,14 @@ Remove the reservation and the registrations of all ports (PERSISTENT RESERVE OU
 CLEAR).
 
 Any registrant may send this command. The other registrants receive a unit attention.
-Use it only for cleanup: it removes the fencing of a running cluster.";
+Use it only for cleanup: running nodes lose their registrations, and fenced nodes can
+write again.";
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
   prhctl clear /dev/sdb --key 0x123abc
 
 Exit status 0; 24 if the sender is not registered with this key; otherwise one that
-'prhctl --help' lists.";
+'prhctl --help' lists. Some devices answer differently (docs/lio-differences.md).";
 
 pub(crate) fn run(
     args: &KeyArgs,

@@ -17,8 +17,8 @@ Show the registered keys (PERSISTENT RESERVE IN, READ KEYS).
 Prints one key for each registration, in the device's order. A key appears several
 times if several ports registered it, or one port at several target ports. Any host
 may send this query, registered or not, whatever the reservation. The generation
-counts changes of registrations: if two queries return the same number, no
-registration was added or removed in between."
+counts commands that change registrations; RESERVE and RELEASE do not count. If two
+queries return the same number, no registration was added or removed in between."
 );
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES

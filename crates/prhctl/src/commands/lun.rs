@@ -39,8 +39,9 @@ Exit status 0, or 1 if files cannot be created or read.";
 const CREATE_HELP: &str = "\
 Create a soft LUN without registrations.
 
-Each port is an I_T nexus: an initiator port (its TransportID, after '=') that reaches
-the unit through a target port (its relative number, after '@'). By default, the first
+Each port is an I_T nexus, the pair of a port of a host and a port of the disk: an
+initiator port (its TransportID, after '=') that reaches the unit through a target
+port (its relative number, after '@'). By default, the first
 port has the initiator port sas,3000000000000001, the second sas,3000000000000002, and
 so on, all through target port 1, like hosts with one adapter each. TransportIDs have
 the syntax of sg_persist.
@@ -226,8 +227,8 @@ impl AdvisedError for StoreError {
             // The soft LUN was not created yet, so there is nothing to repair.
             StoreError::Config { path, .. } if !path.is_file() => return Vec::new(),
             StoreError::Malformed { .. } | StoreError::State { .. } | StoreError::Config { .. } => {
-                "Repair the file or restore it from a backup. To start over, remove the soft LUN's \
-                 directory and create it again."
+                "Repair the file or restore it from a backup. To start over, move the directory \
+                 away, then create it again."
             }
             StoreError::Io { source, .. } if source.kind() == ErrorKind::PermissionDenied => {
                 "The directory belongs to another user; run prhctl as its owner, the helper's user."

@@ -32,7 +32,8 @@ EXAMPLES
       --to sas,5000c50005b32001 --target-port 2 --unregister
 
 Exit status 0; 24 if the sender does not hold the reservation with this key;
-otherwise one that 'prhctl --help' lists.";
+otherwise one that 'prhctl --help' lists. Some devices answer differently
+(docs/lio-differences.md).";
 
 #[derive(Debug, Args)]
 pub(crate) struct MoveArgs {

@@ -19,13 +19,18 @@ OUT, PREEMPT, or PREEMPT AND ABORT with --abort).
 Clusters fence a node with this command. Any registrant may send it. The device
 removes all registrations with the victim's key. If they held the reservation, the
 sender becomes the holder, with the given type; otherwise the type is ignored. The
-victims receive a unit attention. For \"all registrants\" types, key 0 means every other
-registrant. It is invalid for other types.
+victims receive a unit attention. 'prhctl status' shows the keys and the type of the
+reservation.
 
-You may preempt your own key. The holder keeps its registration and changes the
-reservation type; any other registrant removes its own registration.
+If the reservation has an \"all registrants\" type, --victim 0 removes all other
+registrations and takes over the reservation. It is invalid for other types.
 
-Without --abort, the device still executes writes that the victim has already sent.";
+Without --abort, the device still executes writes that the victim has already sent:
+use --abort, or power off the victim's node first.
+
+YOUR OWN KEY
+  The type of the reservation changes, if the sender is the holder, which keeps its
+  registration. Any other registrant removes its own registration.";
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
   prhctl preempt /dev/sdb --key 0x123abc --victim 0x456 --type we-ro --abort
@@ -69,6 +74,7 @@ pub(crate) fn run(
         list,
     );
     helper.finish(sent.map(|()| Change::Preempted {
+        sender: args.sender.key,
         victim: args.victim,
         action,
     }))

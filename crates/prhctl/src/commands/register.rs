@@ -20,7 +20,8 @@ Without --old-key, the port must not be registered yet. With --old-key, it must 
 registered with exactly that key, which is replaced. --ignore-existing skips that
 check and therefore re-registers a port that has been preempted. Never use it on a
 node that may have been fenced. A reservation does not prevent others from
-registering; the holder keeps it when it changes its key.
+registering; the holder keeps it when it changes its key. On a multipath map, the
+command registers all paths.
 
 The most recent REGISTER sets persistence through power loss for the whole device and
 all initiators: on with --aptpl, off without it. If the command turns it off, prhctl
@@ -57,7 +58,7 @@ pub(crate) struct RegisterArgs {
     /// Key to register
     #[arg(long, value_name = "KEY", value_parser = labels::parse_nonzero_key)]
     pub(crate) key: ReservationKey,
-    /// Registered key, which is replaced
+    /// Key that the port is registered with now
     #[arg(
         long, value_name = "KEY", value_parser = labels::parse_key,
         conflicts_with = "ignore_existing"

@@ -30,7 +30,8 @@ EXAMPLES
 
 Exit status 0, also if there is nothing to release, whatever the key; 24 if the
 sender is not registered with this key; 5 if --type is not the type of the
-reservation; otherwise one that 'prhctl --help' lists.";
+reservation; otherwise one that 'prhctl --help' lists. Some devices answer differently
+(docs/lio-differences.md).";
 
 #[derive(Debug, Args)]
 pub(crate) struct ReleaseArgs {
@@ -102,6 +103,7 @@ fn release(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ReleaseResult::{NoReservationNow, ReservedNow, Unchanged, Unverified};
 
     #[test]
     fn release_result_compares_before_and_after() {
@@ -120,7 +122,7 @@ mod tests {
             (
                 Some(other),
                 Some(Some(other)),
-                ReleaseResult::Unchanged(other),
+                Unchanged(other),
                 Some(false),
             ),
             (Some(own), Some(Some(other)), replaced(other), Some(true)),
@@ -130,26 +132,11 @@ mod tests {
                 replaced(retyped),
                 Some(true),
             ),
-            (
-                Some(other),
-                Some(None),
-                ReleaseResult::NoReservationNow,
-                None,
-            ),
-            (
-                Some(other),
-                Some(Some(own)),
-                ReleaseResult::ReservedNow(own),
-                None,
-            ),
-            (None, Some(None), ReleaseResult::NoReservationNow, None),
-            (
-                None,
-                Some(Some(other)),
-                ReleaseResult::ReservedNow(other),
-                None,
-            ),
-            (Some(own), None, ReleaseResult::Unverified, None),
+            (Some(other), Some(None), NoReservationNow, None),
+            (Some(other), Some(Some(own)), ReservedNow(own), None),
+            (None, Some(None), NoReservationNow, None),
+            (None, Some(Some(other)), ReservedNow(other), None),
+            (Some(own), None, Unverified, None),
         ] {
             let found = compare(key, before, after);
             assert_eq!(found, expected);

@@ -16,8 +16,8 @@ pub(crate) const HELP: &str = "\
 Reserve the device (PERSISTENT RESERVE OUT, RESERVE).
 
 The sender must be registered with the given key. The reservation then restricts all
-other ports according to its type. To change the type, release the reservation or
-preempt your own key.";
+other ports according to its type. To change the type, release the reservation or, as
+the holder, preempt your own key.";
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
   prhctl reserve /dev/sdb --key 0x123abc --type we-ro
@@ -25,7 +25,7 @@ EXAMPLES
 
 Exit status 0, also if the sender already holds this reservation; 24 if another port
 holds one, the type differs, or the key is wrong; otherwise one that 'prhctl --help'
-lists.";
+lists. Some devices answer differently (docs/lio-differences.md).";
 
 #[derive(Debug, Args)]
 pub(crate) struct ReserveArgs {

@@ -50,6 +50,10 @@ fn invalid_field_advice_depends_on_command() {
         let stderr = stderr(line, invalid_cdb);
         assert!(!stderr.contains("'prhctl capabilities'"), "{stderr}");
     }
+    for line in ["keys disk", "reservation disk"] {
+        let stderr = stderr(line, invalid_cdb);
+        assert!(stderr.contains("not a SCSI disk"), "{stderr}");
+    }
     let reserve = stderr("reserve disk --key 1 --type we", invalid_cdb);
     assert!(reserve.contains("'prhctl capabilities'"), "{reserve}");
 
@@ -67,6 +71,17 @@ fn invalid_field_advice_depends_on_command() {
     assert!(preempt.contains("all registrants"), "{preempt}");
     let preempt = stderr("preempt disk --key 1 --victim 2 --type we", invalid_list);
     assert!(preempt.contains("'prhctl capabilities'"), "{preempt}");
+}
+
+#[test]
+fn lio_response_to_unregistered_port_is_explained() {
+    let unreachable = || check_condition(2, 0x08, 0x00);
+    let change = stderr("clear disk --key 1", unreachable);
+    assert!(change.contains("'prhctl status'"), "{change}");
+    assert!(change.contains("fenced node must stay away"), "{change}");
+    assert!(!stderr("keys disk", unreachable).contains("LIO"));
+    let becoming_ready = || check_condition(2, 0x04, 0x01);
+    assert!(stderr("clear disk --key 1", becoming_ready).contains("may become ready"));
 }
 
 /// Returns the advice after a conflict, if `keys` are registered and one of them, 0x11, is the
@@ -119,7 +134,11 @@ fn conflict_never_advises_to_register() {
         assert!(!stderr.contains("--old-key"), "{line}: {stderr}");
     }
     let stderr = conflict("register disk --key 22", &[0x11]);
-    assert!(stderr.contains("--old-key"), "{stderr}");
+    assert!(stderr.contains("already registered"), "{stderr}");
+    let stderr = conflict("register disk --key 22 --old-key 33", &[0x11]);
+    assert!(stderr.contains("fenced node must stay away"), "{stderr}");
+    let stderr = conflict("reserve disk --key 22 --type we", &[0x11]);
+    assert!(stderr.contains("fenced node must stay away"), "{stderr}");
 }
 
 #[test]

@@ -108,7 +108,7 @@ fn register_stops_after_preemption() {
         helper
             .run("preempt a --key a --victim b --type we-ro --abort")
             .success(),
-        "a: preempted key 0xb\n"
+        "a: registrations with key 0xb removed\n"
     );
     let stderr = helper
         .run("register b --key b --ignore-existing")
@@ -174,8 +174,9 @@ fn conflict_names_keys_and_holder() {
         "prhctl: b: RESERVE ended with RESERVATION CONFLICT
   registered keys: 0xa 0xb
   reservation: Write Exclusive, held with key 0xa
-  Either another port holds the reservation, or the reservation has another type, or this \
-         initiator port is not registered with the given key: it never was, or it was preempted.\n"
+  Either another port holds the reservation, or this port holds it with another \
+         type, or only another port is registered with the given key: this one never was, or it \
+         was preempted.\n"
     );
 }
 
@@ -220,7 +221,8 @@ fn release_survives_failed_query() {
     });
     assert_eq!(
         fake.run("release disk --key 1 --type we").success(),
-        "disk: RELEASE succeeded, but the reservation could not be read afterwards\n"
+        "disk: RELEASE ended with GOOD, but the reservation could not be read afterwards (the \
+         device accepts RELEASE from a non-holder and ignores it)\n"
     );
 }
 
@@ -256,7 +258,7 @@ fn release_compares_reservation_before_and_after() {
     };
     let stderr = fake().run("release disk --key 1 --type we").success();
     assert!(
-        stderr.starts_with("disk: RELEASE succeeded, and the device is held with key 0x2"),
+        stderr.starts_with("disk: RELEASE ended with GOOD, and the device is held with key 0x2"),
         "{stderr}"
     );
     let document = fake().run("--json release disk --key 1 --type we").json();

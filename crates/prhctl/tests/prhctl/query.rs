@@ -70,7 +70,8 @@ fn query_needs_only_read_access() {
     let stderr = helper.run("register / --key 1").failure(1);
     assert_eq!(
         stderr,
-        "prhctl: /: cannot open for reading and writing: Is a directory (os error 21)\n"
+        "prhctl: /: cannot open for reading and writing: Is a directory (os error 21)\n  This \
+         is a directory; for a soft LUN, use DIR/ports/NAME.\n"
     );
     let stderr = helper.run("keys /").failure(11);
     assert!(

@@ -25,11 +25,12 @@ use fields::{Context, Item, Walker};
 pub(crate) const HELP: &str = "\
 Explain bytes field by field: a CDB, a parameter list, parameter data or sense data.
 
-Nothing is sent. Each byte consists of two hexadecimal digits, with or without 0x.
-Blanks, commas and colons between bytes are optional. The bytes come from the command
-line, or from standard input if there are none or only '-'. prhctl recognizes CDBs of
-PERSISTENT RESERVE and sense data by their first byte; for everything else, use --as.
-It does not understand the offsets that xxd and hexdump print: use xxd -p.
+Nothing is sent. Each byte consists of two hexadecimal digits, or of one that stands
+alone, with or without 0x. Blanks, commas, colons and semicolons between bytes of two
+digits are optional. The bytes come from the command line, or from standard input if
+there are none or only '-'. prhctl recognizes CDBs of PERSISTENT RESERVE and sense data
+by their first byte; for everything else, use --as. It does not understand the offsets
+that xxd and hexdump print: use xxd -p.
 
 The meaning of a parameter list depends on the service action: append the list to its
 CDB, or use --service-action.";

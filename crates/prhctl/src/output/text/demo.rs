@@ -33,8 +33,8 @@ pub(crate) fn conclusion(demonstration: &Demonstration) -> String {
              all temporary files are gone.\n"
         ),
         false => format!(
-            "{INVALID}This does not match the standard (SPC-4).{INVALID:#} The helper has exited and \
-             all temporary files are gone.\n"
+            "{INVALID}This does not match the standard (SPC-4).{INVALID:#} The helper has exited \
+             and all temporary files are gone.\n"
         ),
     }
 }

@@ -41,8 +41,8 @@ fn truncation(missing: usize) -> String {
     match missing {
         0 => String::new(),
         missing => format!(
-            "{INVALID}Incomplete:{INVALID:#} the last {missing} bytes of the list are missing, because \
-             a response is limited to 8192 bytes or the device truncated it.\n"
+            "{INVALID}Incomplete:{INVALID:#} the last {missing} bytes of the list are missing, \
+             because a response is limited to 8192 bytes or the device truncated it.\n"
         ),
     }
 }
@@ -197,13 +197,21 @@ impl ToText for Change {
             Change::Released(result) => released(*result),
             Change::Cleared => "cleared: no reservation and no registrations".to_owned(),
             Change::Preempted { victim, .. } if victim.is_zero() => {
-                "preempted all other registrants".to_owned()
+                "registrations of all other registrants removed".to_owned()
             }
-            Change::Preempted { victim, .. } => format!("preempted key {victim}"),
+            // The holder keeps its registration.
+            Change::Preempted { sender, victim, .. } if sender == victim => {
+                format!("preempted own key {victim}")
+            }
+            Change::Preempted { victim, .. } => {
+                format!("registrations with key {victim} removed")
+            }
             Change::Moved { key, to } => format!("moved to {to}, registered with key {key}"),
         }
     }
 }
+
+const RELEASE_IGNORED: &str = "the device accepts RELEASE from a non-holder and ignores it";
 
 fn released(result: ReleaseResult) -> String {
     match result {
@@ -214,20 +222,21 @@ fn released(result: ReleaseResult) -> String {
         ReleaseResult::ReleasedThenReserved(key, now) => {
             format!("released with key {key}; now {}", held(now))
         }
-        ReleaseResult::Unchanged(now) => format!(
-            "not released: still {} (the device accepts RELEASE from a non-holder and ignores it)",
-            held(now)
-        ),
+        ReleaseResult::Unchanged(now) => {
+            format!("not released: still {} ({RELEASE_IGNORED})", held(now))
+        }
         ReleaseResult::NoReservationNow => {
-            "RELEASE succeeded, and there is no reservation now".to_owned()
+            "RELEASE ended with GOOD, and there is no reservation now".to_owned()
         }
         ReleaseResult::ReservedNow(now) => format!(
-            "RELEASE succeeded, and the device is {} (the device accepts RELEASE from a non-holder \
-             and ignores it)",
+            "RELEASE ended with GOOD, and the device is {} ({RELEASE_IGNORED})",
             held(now)
         ),
         ReleaseResult::Unverified => {
-            "RELEASE succeeded, but the reservation could not be read afterwards".to_owned()
+            format!(
+                "RELEASE ended with GOOD, but the reservation could not be read afterwards \
+                ({RELEASE_IGNORED})"
+            )
         }
     }
 }
