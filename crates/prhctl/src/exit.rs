@@ -86,11 +86,8 @@ mod tests {
             (0x40, 29),
             (0x42, 99),
         ] {
-            assert_eq!(
-                Exit::from_status(Status(status), None),
-                Exit(exit),
-                "{status:#x}"
-            );
+            let found = Exit::from_status(Status(status), None);
+            assert_eq!(found, Exit(exit), "{status:#x}");
         }
     }
 

@@ -43,12 +43,10 @@ pub(super) fn advice(rejection: &Rejection) -> Vec<String> {
                     OutServiceAction::Preempt | OutServiceAction::PreemptAndAbort => {
                         preempt_cause(list, keys, is_complete)
                     }
-                    action => {
-                        let is_unregistered = is_complete
-                            && basic_keys(list).is_some_and(|(own, _)| !keys.keys.contains(&own));
-                        let is_reserved = reservation.is_some() && !is_unregistered;
-                        cause(action, list, is_reserved).to_owned()
+                    OutServiceAction::Reserve if reservation.is_some() => {
+                        reserve_cause(list, keys, is_complete).to_owned()
                     }
+                    action => cause(action, list).to_owned(),
                 },
             ]
         }
@@ -76,34 +74,35 @@ fn held(reservation: Option<ReservationDescriptor>) -> String {
     }
 }
 
-/// Returns the cause of a conflict. `is_reserved` if there is a reservation, and a port is, or may
-/// be, registered with the sender's key.
-fn cause(
-    action: OutServiceAction,
-    list: Option<&ParameterList>,
-    is_reserved: bool,
-) -> &'static str {
-    match action {
-        OutServiceAction::Register if is_unregister(list) => NOT_REGISTERED,
-        OutServiceAction::Register if basic_keys(list).is_some_and(|(old, _)| old.is_zero()) => {
+fn cause(action: OutServiceAction, list: Option<&ParameterList>) -> &'static str {
+    match (action, basic_keys(list)) {
+        (OutServiceAction::Register, Some((_, new))) if new.is_zero() => NOT_REGISTERED,
+        (OutServiceAction::Register, Some((old, _))) if old.is_zero() => {
             "This initiator port is already registered, so --old-key must name its key. Use \
              'prhctl status' to see the registrations."
         }
-        OutServiceAction::Register => {
+        (OutServiceAction::Register, _) => {
             "This initiator port is not registered with the key of --old-key: it never was, it is \
              registered with another key, or it was preempted. A fenced node must stay away until \
              the cluster permits it to return. Use 'prhctl status' to see the registrations."
         }
-        OutServiceAction::Reserve if is_reserved => {
-            "Either another port holds the reservation, or this port holds it with another type, \
-             or only another port is registered with the given key: this one never was, or it was \
-             preempted."
-        }
-        OutServiceAction::RegisterAndMove => {
+        (OutServiceAction::RegisterAndMove, _) => {
             "Either this initiator port is not registered with the given key, or it does not hold \
              the reservation."
         }
         _ => NOT_REGISTERED,
+    }
+}
+
+/// Returns the cause of a conflict with RESERVE on a reserved device.
+fn reserve_cause(list: Option<&ParameterList>, keys: &Keys, is_complete: bool) -> &'static str {
+    match basic_keys(list) {
+        Some((sender, _)) if is_complete && !keys.keys.contains(&sender) => NOT_REGISTERED,
+        _ => {
+            "Either another port holds the reservation, or this port holds it with another type, \
+             or only another port is registered with the given key: this one never was, or it was \
+             preempted."
+        }
     }
 }
 
@@ -127,9 +126,4 @@ fn basic_keys(list: Option<&ParameterList>) -> Option<(ReservationKey, Reservati
         }
         ParameterList::RegisterAndMove(_) => None,
     }
-}
-
-/// Returns whether a REGISTER removes a registration, because its new key is zero.
-fn is_unregister(list: Option<&ParameterList>) -> bool {
-    basic_keys(list).is_some_and(|(_, key)| key.is_zero())
 }

@@ -46,10 +46,7 @@ impl AdvisedError for Error {
                 Exit::from_status(rejection.status, rejection.sense.as_ref())
             }
             Error::Malformed { .. } => Exit::MALFORMED,
-            Error::Open { .. }
-            | Error::Connect { .. }
-            | Error::Exchange { .. }
-            | Error::TooManyInitiators => Exit::FAILURE,
+            _ => Exit::FAILURE,
         }
     }
 
@@ -62,13 +59,11 @@ impl AdvisedError for Error {
 }
 
 fn open(access: Direction, error: &IoError) -> Option<&'static str> {
-    // The permissions of the file cause EACCES instead.
-    if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) {
-        return Some(
-            "The device is blocked for this process, for example by a container's device rules.",
-        );
-    }
     match (error.kind(), access) {
+        // The permissions of the file cause EACCES instead.
+        _ if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => Some(
+            "The device is blocked for this process, for example by a container's device rules.",
+        ),
         (ErrorKind::PermissionDenied, _) => {
             Some("Run as root, or as a user with access to the device (see its owner and group).")
         }
@@ -140,17 +135,14 @@ fn is_special_file(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ErrorKind::{ConnectionRefused, NotFound, PermissionDenied, ReadOnlyFilesystem};
 
     #[test]
     fn system_errors_have_advice() {
         for (kind, access, fragment) in [
-            (ErrorKind::PermissionDenied, Direction::In, "as root"),
-            (
-                ErrorKind::ReadOnlyFilesystem,
-                Direction::Out,
-                "blockdev --getro",
-            ),
-            (ErrorKind::NotFound, Direction::In, "lsblk -S"),
+            (PermissionDenied, Direction::In, "as root"),
+            (ReadOnlyFilesystem, Direction::Out, "blockdev --getro"),
+            (NotFound, Direction::In, "lsblk -S"),
         ] {
             let line = open(access, &kind.into()).unwrap();
             assert!(line.contains(fragment), "{kind}: {line}");
@@ -160,12 +152,9 @@ mod tests {
         let line = open(Direction::In, &Errno::ACCESS.into()).unwrap();
         assert!(line.contains("as root"), "{line}");
         for (kind, fragment) in [
-            (ErrorKind::NotFound, "systemctl status"),
-            (ErrorKind::ConnectionRefused, "No process listens"),
-            (
-                ErrorKind::PermissionDenied,
-                "write permission on the socket",
-            ),
+            (NotFound, "systemctl status"),
+            (ConnectionRefused, "No process listens"),
+            (PermissionDenied, "write permission on the socket"),
         ] {
             let error = ClientError::Connect(kind.into());
             let line = connect(Path::new("/no/socket"), &error).unwrap();

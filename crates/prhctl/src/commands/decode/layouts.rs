@@ -66,11 +66,7 @@ pub(super) const MOVE_LIST: &[Item] = &[
         ("UNREG", 1, 1, Flag("remove the sender's registration")),
         ("APTPL", 0, 0, Flag(PERSIST)),
     ]),
-    Int(
-        RELATIVE_TARGET_PORT,
-        2,
-        Computed(|port, _| port.to_string()),
-    ),
+    Int(RELATIVE_TARGET_PORT, 2, Computed(|n, _| n.to_string())),
     Int("TRANSPORTID LENGTH", 4, Bytes),
     Sized("TransportID", transport_id),
     Rest,
@@ -156,11 +152,7 @@ pub(super) const FULL_STATUS: &[Item] = &[
 const SENSE_KEY: Item = Bits(&[("SENSE KEY", 3, 0, Computed(sense_key))]);
 const SENSE_CODE: Item = Int("ADDITIONAL SENSE CODE", 1, Plain);
 /// Only ASC and ASCQ together have a name.
-const SENSE_QUALIFIER: Item = Int(
-    "ADDITIONAL SENSE CODE QUALIFIER",
-    1,
-    Computed(sense_code_name),
-);
+const SENSE_QUALIFIER: Item = Int("ADDITIONAL SENSE CODE QUALIFIER", 1, Computed(sense_name));
 const SENSE_LENGTH: Item = Int("ADDITIONAL SENSE LENGTH", 1, Bytes);
 
 /// The first byte of sense data with a response code below 72h.
@@ -337,7 +329,7 @@ fn sense_key(code: u64, _: &Context) -> String {
     SenseKey::from_low_bits(code).to_string()
 }
 
-fn sense_code_name(_: u64, context: &Context) -> String {
+fn sense_name(_: u64, context: &Context) -> String {
     let code = context.sense.unwrap_or_default().code;
     code.name().unwrap_or("no known name").to_owned()
 }
