@@ -82,7 +82,7 @@ impl Helper {
         self.unusable.as_deref()
     }
 
-    /// Returns whether this helper has our behaviour in the table's row; `false` means the
+    /// Returns whether this helper has our behavior in the table's row; `false` means the
     /// original's.
     ///
     /// A case names its rows when it is registered, so that the table can be checked.

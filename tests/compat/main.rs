@@ -2,7 +2,7 @@
 //!
 //! The suite has a protocol client of its own and shares only `SG_IO` with the daemon, so a wrong
 //! interpretation of the protocol in the project is detected. If the helpers differ intentionally,
-//! the case names the row of `docs/compatibility.md` and asserts both behaviours.
+//! the case names the row of `docs/compatibility.md` and asserts both behaviors.
 //!
 //! Environment: `PR_HELPER` replaces our binary and `PR_HELPER_ORIGINAL` the C helper. With
 //! `PR_COMPAT_STRICT`, skipped cases fail, except in the areas that it lists. The area `device`

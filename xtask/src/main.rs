@@ -43,7 +43,7 @@ enum Task {
     Instructions(instructions::Options),
     /// Prints the components of the installed programs as a CycloneDX document
     Sbom,
-    /// Checks the licences, versions and sources of all crates against deny.toml
+    /// Checks the licenses, versions and sources of all crates against deny.toml
     Supply,
     /// Boots virtual machines with a real SCSI target and runs scenarios in them
     Vm(vm::Options),

@@ -137,7 +137,7 @@ fn run_and_exit(run: impl FnOnce() -> u8) -> ! {
 }
 
 /// Closes every descriptor except the standard streams and `keep`. Must only be called in a new
-/// process that neither uses nor drops the values of its parent any more.
+/// process that neither uses nor drops the values of its parent anymore.
 fn close_fds_except(keep: &[RawFd]) -> io::Result<()> {
     let mut open = Vec::new();
     for entry in fs::read_dir("/proc/self/fd")? {

@@ -178,7 +178,7 @@ pub fn sg_io(
         _padding: [0; MAX_HEADER_LEN - size_of::<SgIoHeader>()],
     };
     // SAFETY: `device` is open during the call. The argument is the kernel's `sg_io_hdr`, fully
-    // initialised. Its three pointers come from live slices, borrowed mutably where the kernel
+    // initialized. Its three pointers come from live slices, borrowed mutably where the kernel
     // writes, and the header has their lengths (capped for the sense data). SG_IO is synchronous:
     // after the call the kernel retains none of the pointers. A file that takes no SCSI commands
     // does not know the ioctl number. Only bsg nodes know it with another header: they read an

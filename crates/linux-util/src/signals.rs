@@ -34,7 +34,7 @@ impl SignalMask {
     pub fn apply_to(self, command: &mut Command) -> &mut Command {
         let set = move || {
             let mask = &raw const self.0;
-            // SAFETY: `current` has initialised the whole mask, and it outlives the call.
+            // SAFETY: `current` has initialized the whole mask, and it outlives the call.
             pthread_result(unsafe {
                 libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut())
             })
@@ -61,7 +61,7 @@ fn pthread_result(errno: libc::c_int) -> io::Result<()> {
 /// Returns the error of `pthread_sigmask(3)` or signal(2).
 pub fn reset_sigalrm() -> io::Result<()> {
     let mut alarm = MaybeUninit::uninit();
-    // SAFETY: sigemptyset(3) initialises the set before the other calls use it. Neither it nor
+    // SAFETY: sigemptyset(3) initializes the set before the other calls use it. Neither it nor
     // sigaddset(3) can fail for a valid signal. The set outlives the calls.
     pthread_result(unsafe {
         libc::sigemptyset(alarm.as_mut_ptr());
@@ -104,7 +104,7 @@ mod tests {
             line.unwrap().to_owned()
         };
         let mut with_sigterm = SignalMask(mask.0);
-        // SAFETY: the mask is initialised, and SIGTERM is a signal.
+        // SAFETY: the mask is initialized, and SIGTERM is a signal.
         unsafe { libc::sigaddset(&raw mut with_sigterm.0, libc::SIGTERM) };
         let without = blocked(mask.apply_to(&mut Command::new("/bin/cat")));
         let with = blocked(with_sigterm.apply_to(&mut Command::new("/bin/cat")));

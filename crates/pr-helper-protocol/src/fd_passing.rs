@@ -25,7 +25,7 @@ const SMALL_CONTROL: usize = size_of::<usize>() + 4 * size_of::<i32>();
 #[repr(align(8))]
 struct ControlBuffer([MaybeUninit<u8>; MAX_CONTROL]);
 
-/// The blocking behaviour of [`receive`].
+/// The blocking behavior of [`receive`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiveMode {
     /// Returns immediately and delivers all descriptors of a message, up to 253. Nothing is closed

@@ -1,6 +1,6 @@
 #![doc = include_str!("../README.md")]
 //!
-//! # Behaviour that the standard leaves open
+//! # Behavior that the standard leaves open
 //!
 //! * Registrations are listed in the order in which they were made.
 //! * A pending unit attention precedes everything else, including RESERVATION CONFLICT, for every

@@ -1,7 +1,7 @@
 //! Commands to a real logical unit: a LIO target with two initiator ports.
 //!
 //! A case is a transcript (`step.rs`) that starts with a clean unit (`lun.rs`). Expectations follow
-//! SPC-4, or LIO's behaviour if it deviates.
+//! SPC-4, or LIO's behavior if it deviates.
 
 mod access;
 mod errors;

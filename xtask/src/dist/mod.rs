@@ -4,7 +4,7 @@ mod completions;
 mod deb;
 mod file;
 mod libraries;
-mod licences;
+mod licenses;
 mod man;
 mod package_files;
 mod rpm;

@@ -11,7 +11,7 @@ use flate2::{Compression, GzBuilder};
 
 use super::file::{File, Kind};
 use super::source_date::{SourceDate, VERSION};
-use super::{completions, licences, man};
+use super::{completions, licenses, man};
 use crate::build::{self, Installed};
 
 /// Name of the packages. It differs from the distributions' qemu-pr-helper (on Fedora), because a
@@ -110,16 +110,16 @@ fn completion(shell: Shell, program: &str, family: Family) -> Result<String> {
     })
 }
 
-/// Returns README, the documents that it links to, and the licences of this project and of the
+/// Returns README, the documents that it links to, and the licenses of this project and of the
 /// third-party crates.
 fn documents() -> Result<Vec<File>> {
     let root = build::root();
-    let crates = licences::crates()?;
+    let crates = licenses::crates()?;
     let mit = fs::read_to_string(root.join("LICENSE-MIT"))?;
     let copyright = include_str!("../../../dist/copyright")
-        .replace("%CRATES%", &licences::listing(&crates))
+        .replace("%CRATES%", &licenses::listing(&crates))
         .replace("%MIT%", indent(&mit).trim_end());
-    let mut files = licences::files(&crates, &format!("{DOCUMENTS}/licenses"))?;
+    let mut files = licenses::files(&crates, &format!("{DOCUMENTS}/licenses"))?;
     files.push(File::document(format!("{DOCUMENTS}/copyright"), copyright));
     for name in ["README.md", "LICENSE-MIT", "LICENSE-APACHE"] {
         files.push(File::document(

@@ -64,10 +64,10 @@ fn packages_have_the_main_files() {
             assert!(paths.contains(path), "{path}");
         }
         assert_eq!(paths.len(), files.len());
-        let licences = paths
+        let licenses = paths
             .iter()
             .filter(|path| path.contains("/licenses/landlock-"));
-        assert!(licences.count() > 0);
+        assert!(licenses.count() > 0);
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 /// QEMU's accelerator.
 #[derive(Clone, Copy)]
 pub(crate) enum Accelerator {
-    /// KVM on the processor's virtualisation, which is itself emulated here.
+    /// KVM on the processor's virtualization, which is itself emulated here.
     Kvm,
     /// Emulation within the emulation, which is ten times slower.
     Tcg,

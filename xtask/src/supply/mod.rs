@@ -5,7 +5,7 @@
 //! takes minutes, and because it downloads advisories.
 
 mod graph;
-mod licence;
+mod license;
 mod rules;
 mod sbom;
 
@@ -16,7 +16,7 @@ use anyhow::{Result, ensure};
 use graph::{Graph, Package};
 use rules::Rules;
 
-/// Checks licences, duplicates and sources against the rules; fails if there is a violation.
+/// Checks licenses, duplicates and sources against the rules; fails if there is a violation.
 pub(crate) fn check() -> Result<()> {
     let graph = Graph::all()?;
     let violations = violations(&graph.packages, &Rules::read()?);
@@ -29,7 +29,7 @@ pub(crate) fn check() -> Result<()> {
         violations.len()
     );
     println!(
-        "{} crates: licences, versions and sources comply with deny.toml",
+        "{} crates: licenses, versions and sources comply with deny.toml",
         graph.packages.len()
     );
     Ok(())
@@ -47,10 +47,10 @@ fn violations(packages: &[Package], rules: &Rules) -> Vec<String> {
     let mut found = Vec::new();
     let mut needed = Vec::new();
     for package in packages {
-        let licence = package.license.as_deref().unwrap_or_default();
-        match licence::choose(licence, &rules.licences) {
+        let license = package.license.as_deref().unwrap_or_default();
+        match license::choose(license, &rules.licenses) {
             Some(chosen) => needed.extend(chosen),
-            None => found.push(format!("{package}: licence {licence:?}")),
+            None => found.push(format!("{package}: license {license:?}")),
         }
         let source = package.source.as_deref();
         let is_known = |source: &str| {
@@ -61,8 +61,8 @@ fn violations(packages: &[Package], rules: &Rules) -> Vec<String> {
             found.push(format!("{package}: source {}", source.unwrap_or_default()));
         }
     }
-    let unneeded = rules.licences.iter().filter(|one| !needed.contains(*one));
-    found.extend(unneeded.map(|one| format!("deny.toml: no crate needs the licence {one}")));
+    let unneeded = rules.licenses.iter().filter(|one| !needed.contains(*one));
+    found.extend(unneeded.map(|one| format!("deny.toml: no crate needs the license {one}")));
     found.extend(duplicates(packages, &rules.skipped));
     found
 }
@@ -106,10 +106,10 @@ mod tests {
         }
     }
 
-    fn rules(licences: &[&str], skipped: &[&str]) -> Rules {
+    fn rules(licenses: &[&str], skipped: &[&str]) -> Rules {
         let owned = |list: &[&str]| list.iter().map(|one| (*one).to_owned()).collect();
         Rules {
-            licences: owned(licences),
+            licenses: owned(licenses),
             skipped: owned(skipped),
             registries: owned(&["https://r"]),
         }
@@ -137,9 +137,9 @@ mod tests {
         assert_eq!(
             found,
             [
-                "a@1.0.0: licence \"GPL-3.0\"",
+                "a@1.0.0: license \"GPL-3.0\"",
                 "a@1.0.0: source git+https://r",
-                "deny.toml: no crate needs the licence NCSA",
+                "deny.toml: no crate needs the license NCSA",
                 "b: multiple versions: 1.0.0, 2.0.0",
                 "deny.toml: no crate c@1.0.0",
             ]

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result};
 /// The rules.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rules {
-    /// Allowed licences.
-    pub(super) licences: Vec<String>,
+    /// Allowed licenses.
+    pub(super) licenses: Vec<String>,
     /// Versions that are not counted as duplicates: `name@version`.
     pub(super) skipped: Vec<String>,
     /// Allowed registries.
@@ -27,7 +27,7 @@ impl Rules {
             list(text, section, key).with_context(|| format!("deny.toml has no {section} {key}"))
         };
         Ok(Self {
-            licences: list("[licenses]", "allow")?,
+            licenses: list("[licenses]", "allow")?,
             skipped: list("[bans]", "skip")?,
             registries: list("[sources]", "allow-registry")?,
         })
@@ -67,7 +67,7 @@ mod tests {
             [sources]\nunknown = \"deny\"\nallow-registry = [\n    \"r\",\n]\n";
         let rules = Rules::parse(text).unwrap();
         assert_eq!(
-            (rules.licences, rules.registries),
+            (rules.licenses, rules.registries),
             (vec!["MIT".into()], vec!["r".into()])
         );
         assert!(rules.skipped.is_empty());

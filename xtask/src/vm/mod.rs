@@ -25,7 +25,7 @@ use qemu::{End, Machine};
 const ORIGINAL_HELPER: &str = "/usr/bin/qemu-pr-helper";
 
 /// Maximum number of boots if the machine hangs. A single hang is a fault of the emulation and not
-/// of the scenario: QEMU's emulation of AMD's virtualisation (10.0.2) has hung in one of some
+/// of the scenario: QEMU's emulation of AMD's virtualization (10.0.2) has hung in one of some
 /// dozens of machines when it entered a nested guest. More than one hang in a row is our fault.
 const ATTEMPTS: u32 = 3;
 
@@ -111,7 +111,7 @@ impl Scenario {
     fn processors(self) -> u8 {
         match self {
             Self::Sg | Self::Multipath | Self::Lio | Self::Bench | Self::Packages => 2,
-            // With two processors, QEMU's emulation of AMD's virtualisation (10.0.2) seems to be
+            // With two processors, QEMU's emulation of AMD's virtualization (10.0.2) seems to be
             // faulty: 3 of 18 nested guests crashed, one together with the machine. With one
             // processor, none of 27 crashed, and they were not slower.
             Self::Guest | Self::Libvirt | Self::Restart => 1,

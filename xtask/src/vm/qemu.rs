@@ -17,7 +17,7 @@ use crate::process::{command, poll, wait_timeout};
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A virtual machine that is emulated in software, because CI machines seldom support nested
-/// virtualisation. The emulated processor has AMD's virtualisation, so a nested guest can use KVM.
+/// virtualization. The emulated processor has AMD's virtualization, so a nested guest can use KVM.
 pub(crate) struct Machine<'a> {
     /// Kernel image.
     pub(crate) kernel: &'a Path,

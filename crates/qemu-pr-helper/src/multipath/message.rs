@@ -52,7 +52,7 @@ const KIND_REPLY_LEN: usize = 9;
 /// Request to execute a command on a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerRequest {
-    /// Time after which the command must not be executed any more.
+    /// Time after which the command must not be executed anymore.
     pub deadline: Deadline,
     /// True if the report is to contain the trace.
     pub is_traced: bool,

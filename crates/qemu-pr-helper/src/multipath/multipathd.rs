@@ -214,7 +214,7 @@ impl PrKeyStore for Multipathd {
     fn disable(&mut self) -> Result<(), PrKeyStoreError> {
         self.command_ok("unsetprstatus")?;
         // multipathd replies with a failure if multipath.conf fixes the key, but does not use that
-        // key any more.
+        // key anymore.
         self.command("unsetprkey", "").map(|_| ())
     }
 

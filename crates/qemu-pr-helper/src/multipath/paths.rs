@@ -134,7 +134,7 @@ impl MapPath {
     }
 
     /// Sends a command in a thread of its own, and waits for the reply within the time budget. A
-    /// thread that hangs in the kernel cannot be cancelled; it ends with the process.
+    /// thread that hangs in the kernel cannot be canceled; it ends with the process.
     fn execute(&mut self, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> TransportOutcome {
         const TIMEOUT: AdditionalSense = AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING;
         if self.timed_out {

@@ -105,7 +105,7 @@ impl ServiceManager {
     /// as the main process, because the service manager has started another one.
     ///
     /// NOTIFYACCESS=all lets the broker send the other messages: by default, a service manager
-    /// accepts them from the main process only. systemd 254 and later honour it in a message.
+    /// accepts them from the main process only. systemd 254 and later honor it in a message.
     pub(crate) fn ready(self, is_daemon: bool, status: impl Display) {
         let main_pid = is_daemon.then(|| format!("MAINPID={}\n", process::id()));
         let main_pid = main_pid.unwrap_or_default();

@@ -136,7 +136,7 @@ pub struct Server<E> {
     heartbeat_acked: AtomicBool,
     /// Connections that a worker is serving, with a command in flight or about to have one.
     serving: AtomicUsize,
-    /// Set by a shutdown: no connection is accepted, and no client can send any more.
+    /// Set by a shutdown: no connection is accepted, and no client can send anymore.
     draining: AtomicBool,
 }
 

@@ -46,7 +46,7 @@ pub(super) enum Output {
 pub(super) struct WriteResult {
     /// Number of records that were written, from the first one.
     pub(super) records: usize,
-    /// Error that prevented the others; `None` if there are no others, or the write was cancelled.
+    /// Error that prevented the others; `None` if there are no others, or the write was canceled.
     pub(super) error: Option<io::Error>,
 }
 
@@ -100,12 +100,12 @@ impl Output {
         }
     }
 
-    /// Writes records, and waits while the output is blocked, until `cancelled` returns true.
-    pub(super) fn write(&mut self, batch: &Batch, cancelled: &dyn Fn() -> bool) -> WriteResult {
+    /// Writes records, and waits while the output is blocked, until `canceled` returns true.
+    pub(super) fn write(&mut self, batch: &Batch, canceled: &dyn Fn() -> bool) -> WriteResult {
         match self {
             Self::File(file) => write_file(file, batch),
-            Self::Stream { file, rest } => write_stream(file, rest, batch, cancelled),
-            Self::Stderr => write_lines(batch, cancelled),
+            Self::Stream { file, rest } => write_stream(file, rest, batch, canceled),
+            Self::Stderr => write_lines(batch, canceled),
         }
     }
 }
@@ -131,9 +131,9 @@ fn write_stream(
     file: &File,
     rest: &mut Vec<u8>,
     batch: &Batch,
-    cancelled: &dyn Fn() -> bool,
+    canceled: &dyn Fn() -> bool,
 ) -> WriteResult {
-    let (written, mut error) = write_until(file, rest, cancelled);
+    let (written, mut error) = write_until(file, rest, canceled);
     rest.drain(..written);
     let mut is_complete = rest.is_empty();
     let mut records = 0;
@@ -142,7 +142,7 @@ fn write_stream(
         let next = batch.complete_in(start + PIPE_BUF).max(records + 1);
         let end = batch.length_of(next);
         let written;
-        (written, error) = write_until(file, batch.bytes(start, end), cancelled);
+        (written, error) = write_until(file, batch.bytes(start, end), canceled);
         let done = start + written;
         is_complete = done == end;
         records = batch.complete_in(done);
@@ -154,12 +154,12 @@ fn write_stream(
     WriteResult { records, error }
 }
 
-/// Writes `bytes` until all are written, an error occurs, or the file is blocked and `cancelled`
+/// Writes `bytes` until all are written, an error occurs, or the file is blocked and `canceled`
 /// returns true. Returns the number of bytes written, and the error if there was one.
 fn write_until(
     mut file: &File,
     bytes: &[u8],
-    cancelled: &dyn Fn() -> bool,
+    canceled: &dyn Fn() -> bool,
 ) -> (usize, Option<io::Error>) {
     let mut written = 0;
     while let Some(left) = bytes.get(written..).filter(|left| !left.is_empty()) {
@@ -168,7 +168,7 @@ fn write_until(
             Ok(count) => written += count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                if cancelled() {
+                if canceled() {
                     break;
                 }
                 wait_writable(file);
@@ -180,11 +180,11 @@ fn write_until(
 }
 
 /// Writes each record as a line to standard error. A line that cannot be written is lost.
-fn write_lines(batch: &Batch, cancelled: &dyn Fn() -> bool) -> WriteResult {
+fn write_lines(batch: &Batch, canceled: &dyn Fn() -> bool) -> WriteResult {
     for (records, (_, line)) in batch.iter().enumerate() {
         let line = String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line));
         while let Err(error) = logging::try_write_line(&line) {
-            if error != Errno::WOULDBLOCK || cancelled() {
+            if error != Errno::WOULDBLOCK || canceled() {
                 let error = Some(error.into());
                 return WriteResult { records, error };
             }

@@ -164,16 +164,16 @@ impl Writer {
             warning: RateLimit::new(),
         };
         let is_past = |deadline| Instant::now() >= deadline;
-        let cancelled = || lock(&self.state).deadline.is_some_and(is_past);
+        let canceled = || lock(&self.state).deadline.is_some_and(is_past);
         let mut reader = BatchReader::default();
         while let Some(batch) = self.next_batch(&mut reader) {
-            writer.write(batch, &cancelled);
+            writer.write(batch, &canceled);
             let mut state = lock(&self.state);
             state.written = state.taken;
             drop(state);
             self.changed.notify_all();
         }
-        writer.finish(&cancelled);
+        writer.finish(&canceled);
         lock(&self.state).written = FINISHED;
         self.changed.notify_all();
     }
@@ -216,10 +216,10 @@ struct RecordWriter {
 }
 
 impl RecordWriter {
-    fn write(&mut self, batch: &Batch, cancelled: &dyn Fn() -> bool) {
+    fn write(&mut self, batch: &Batch, canceled: &dyn Fn() -> bool) {
         // The drop marker must precede the batch: if it cannot be written, neither is the batch.
-        let WriteResult { records, error } = match self.write_drop_marker(cancelled) {
-            Ok(()) => self.output.write(batch, cancelled),
+        let WriteResult { records, error } = match self.write_drop_marker(canceled) {
+            Ok(()) => self.output.write(batch, canceled),
             Err(failed) => failed,
         };
         let unwritten = batch.len().saturating_sub(records);
@@ -234,13 +234,13 @@ impl RecordWriter {
     }
 
     /// Writes a drop marker, if records are missing. Returns the result of the write if it fails.
-    fn write_drop_marker(&mut self, cancelled: &dyn Fn() -> bool) -> Result<(), WriteResult> {
+    fn write_drop_marker(&mut self, canceled: &dyn Fn() -> bool) -> Result<(), WriteResult> {
         if self.unreported_drops == 0 {
             return Ok(());
         }
         let mut batch = Batch::default();
         batch.push(0, &(self.drop_marker)(self.unreported_drops));
-        let result = self.output.write(&batch, cancelled);
+        let result = self.output.write(&batch, canceled);
         if result.records == 0 {
             return Err(result);
         }
@@ -248,8 +248,8 @@ impl RecordWriter {
         Ok(())
     }
 
-    fn finish(mut self, cancelled: &dyn Fn() -> bool) {
-        if self.write_drop_marker(cancelled).is_err() {
+    fn finish(mut self, canceled: &dyn Fn() -> bool) {
+        if self.write_drop_marker(canceled).is_err() {
             let count = self.unreported_drops;
             log::warn!("trace dropped its last {count} events: output not writable at exit");
         }

@@ -1,6 +1,6 @@
 //! REGISTER and REGISTER AND IGNORE EXISTING KEY.
 //!
-//! Source: SPC-4, 5.12, registering (its two tables of register behaviours) and unregistering;
+//! Source: SPC-4, 5.12, registering (its two tables of register behaviors) and unregistering;
 //! 6.16.3 for the flags.
 
 use scsi_pr::{BasicParameterList, TransportId};

@@ -114,9 +114,9 @@ fn render(report: Value) -> Result<String> {
 
 fn panel(report: &Report, spec: &PanelSpec) -> Panel {
     let bars = |metric| {
-        let bar = |(colour, (name, _)): (usize, &(&str, &str))| {
+        let bar = |(color, (name, _)): (usize, &(&str, &str))| {
             let summary = report.summary(spec.scenario, metric, name)?;
-            Some(Bar { colour, summary })
+            Some(Bar { color, summary })
         };
         SUBJECTS.iter().enumerate().filter_map(bar).collect()
     };

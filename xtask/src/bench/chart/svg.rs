@@ -63,7 +63,7 @@ pub(super) struct Group {
 /// A bar as long as the median, with a line from minimum to maximum.
 pub(super) struct Bar {
     /// Index in the legend.
-    pub(super) colour: usize,
+    pub(super) color: usize,
     pub(super) summary: Summary,
 }
 
@@ -114,17 +114,17 @@ impl Canvas {
         ));
     }
 
-    fn bar(&mut self, x: f64, length: f64, colour: usize) {
+    fn bar(&mut self, x: f64, length: f64, color: usize) {
         let y = self.y;
         self.element(format_args!(
             "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{length:.1}\" height=\"{BAR}\" \
-            class=\"c{colour}\"/>"
+            class=\"c{color}\"/>"
         ));
     }
 
     fn legend(&mut self, names: &[&str]) {
-        for (colour, name) in names.iter().enumerate() {
-            self.bar(MARGIN, BAR, colour);
+        for (color, name) in names.iter().enumerate() {
+            self.bar(MARGIN, BAR, color);
             self.text(MARGIN + STEP + 4.0, "", name);
             self.y += STEP;
         }
@@ -159,10 +159,10 @@ impl Canvas {
 
     fn group(&mut self, group: &Group, ruler: Ruler) {
         self.text(MARGIN, "", group.name);
-        for Bar { colour, summary } in &group.bars {
+        for Bar { color, summary } in &group.bars {
             let [median, least, most] =
                 [summary.median, summary.least, summary.most].map(|value| ruler.length(value));
-            self.bar(LEFT, median, *colour);
+            self.bar(LEFT, median, *color);
             let y = self.y + BAR / 2.0;
             let (from, to) = (LEFT + least, LEFT + most);
             self.element(format_args!(

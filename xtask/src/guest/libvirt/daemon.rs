@@ -12,7 +12,7 @@ use crate::guest::{mount_new, write};
 use crate::process::{command, command_line, poll};
 
 /// User of QEMU under Debian's libvirt. The package `libvirt-daemon-system` creates it, but is not
-/// installed here, because it is meant for virtualisation hosts.
+/// installed here, because it is meant for virtualization hosts.
 pub(super) const USER: u32 = 64055;
 const USER_NAME: &str = "libvirt-qemu";
 

@@ -1,7 +1,7 @@
 //! The table that compares the replies of a single path and of the map.
 //!
 //! A row states whether the two must be equal. The table is printed as a whole, because
-//! neighbouring rows help to understand a row, and checked at the end.
+//! neighboring rows help to understand a row, and checked at the end.
 
 use std::fmt::Display;
 

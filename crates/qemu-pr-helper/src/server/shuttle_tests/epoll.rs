@@ -48,7 +48,7 @@ struct State {
     connections: Vec<Connection>,
     /// Number of threads that wait.
     idle: usize,
-    /// No event arrives any more, so waits with a timeout time out.
+    /// No event arrives anymore, so waits with a timeout time out.
     is_quiet: bool,
     is_stopped: bool,
 }

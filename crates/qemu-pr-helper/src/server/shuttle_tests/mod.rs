@@ -3,7 +3,7 @@
 //! The server and its connections are the real ones. Locks and threads are replaced by those of
 //! [shuttle](https://docs.rs/shuttle) (`sync.rs`), which runs one thread at a time in an order that
 //! its scheduler chooses, and the epoll set by `epoll.rs`. A schedule fails if all threads wait, or
-//! if it does not end. Time is not modelled: a timeout can expire at any moment.
+//! if it does not end. Time is not modeled: a timeout can expire at any moment.
 
 #![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 #![expect(clippy::indexing_slicing, reason = "a failure fails the test")]

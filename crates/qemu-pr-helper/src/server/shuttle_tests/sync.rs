@@ -107,7 +107,7 @@ impl Builder {
     }
 }
 
-/// Lets other threads run, because time is not modelled.
+/// Lets other threads run, because time is not modeled.
 pub(in crate::server) fn sleep(_: Duration) {
     shuttle::thread::yield_now();
 }

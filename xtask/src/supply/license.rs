@@ -1,6 +1,6 @@
-//! SPDX licence expressions.
+//! SPDX license expressions.
 
-/// Returns the licences of the first choice that `allowed` contains completely; `None` if there is
+/// Returns the licenses of the first choice that `allowed` contains completely; `None` if there is
 /// none.
 ///
 /// Old crates use `/` for OR.
@@ -61,12 +61,12 @@ impl<'a, I: Iterator<Item = &'a str>> Parser<'a, I> {
             let choice = self.parse_or()?;
             return (self.tokens.next() == Some(")")).then_some(choice);
         }
-        let mut licence = word.to_owned();
+        let mut license = word.to_owned();
         if self.tokens.next_if_eq(&"WITH").is_some() {
-            licence = format!("{licence} WITH {}", self.tokens.next()?);
+            license = format!("{license} WITH {}", self.tokens.next()?);
         }
         Some(Choice(
-            self.allowed.contains(&licence).then(|| vec![licence]),
+            self.allowed.contains(&license).then(|| vec![license]),
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! Third-party crates in the programs, and their licence files.
+//! Third-party crates in the programs, and their license files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,7 +15,7 @@ use crate::build;
 pub(crate) struct Crate {
     name: String,
     version: String,
-    licence: String,
+    license: String,
 }
 
 /// Returns the third-party crates in the programs.
@@ -36,11 +36,11 @@ pub(crate) fn crates() -> Result<BTreeSet<Crate>> {
         .collect()
 }
 
-/// Parses `name v1.2.3|licence`. Returns `None` for procedural macros and for crates of this
+/// Parses `name v1.2.3|license`. Returns `None` for procedural macros and for crates of this
 /// workspace: cargo prints a word in brackets after their version.
 fn parse_crate(line: &str) -> Result<Option<Crate>> {
     let parts = line.trim_end_matches(" (*)").split_once('|');
-    let (package, licence) = parts.context("cargo tree did not print a licence")?;
+    let (package, license) = parts.context("cargo tree did not print a license")?;
     let prefixes = package.split_once(" v");
     let (name, version) = prefixes.context("cargo tree did not print a version")?;
     if version.contains(' ') {
@@ -49,7 +49,7 @@ fn parse_crate(line: &str) -> Result<Option<Crate>> {
     Ok(Some(Crate {
         name: name.to_owned(),
         version: version.to_owned(),
-        licence: licence.to_owned(),
+        license: license.to_owned(),
     }))
 }
 
@@ -59,14 +59,14 @@ pub(crate) fn listing(crates: &BTreeSet<Crate>) -> String {
         let Crate {
             name,
             version,
-            licence,
+            license,
         } = entry;
-        format!(" {name} {version}: {licence}")
+        format!(" {name} {version}: {license}")
     });
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Returns the licence files of the crates, in directories below `dir`.
+/// Returns the license files of the crates, in directories below `dir`.
 pub(crate) fn files(crates: &BTreeSet<Crate>, dir: &str) -> Result<Vec<File>> {
     let manifest_paths = manifests()?;
     let mut files = Vec::new();
