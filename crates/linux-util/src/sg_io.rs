@@ -111,11 +111,17 @@ impl BounceBuffer {
     }
 }
 
+/// Converts a timeout for the kernel, which takes 0 for its default.
+fn milliseconds(timeout: Duration) -> c_uint {
+    c_uint::try_from(timeout.as_millis().max(1)).unwrap_or(c_uint::MAX)
+}
+
 /// Sends `cdb` to `device` and waits until the device has answered or `timeout` has expired.
 ///
 /// All bytes of `cdb` are sent. Sense data is written to the front of `sense`, at most 255 bytes.
-/// `timeout` has a resolution of one millisecond; block devices raise it to at least 7 seconds. A
-/// Data-In buffer at an odd address is filled without an additional copy.
+/// `timeout` has a resolution of one millisecond, and is one millisecond at least, because the
+/// kernel takes 0 for its default; block devices raise it to at least 7 seconds. A Data-In buffer at
+/// an odd address is filled without an additional copy.
 ///
 /// # Errors
 ///
@@ -159,7 +165,7 @@ pub fn sg_io(
         dxferp: pointer,
         cmdp: cdb.as_ptr(),
         sbp: sense.as_mut_ptr(),
-        timeout: c_uint::try_from(timeout.as_millis()).unwrap_or(c_uint::MAX),
+        timeout: milliseconds(timeout),
         flags: 0,
         pack_id: 0,
         usr_ptr: ptr::null_mut(),
@@ -219,6 +225,13 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::os::fd::AsFd;
+
+    #[test]
+    fn timeout_below_a_millisecond_is_rounded_up() {
+        assert_eq!(milliseconds(Duration::from_micros(999)), 1);
+        assert_eq!(milliseconds(Duration::from_secs(30)), 30_000);
+        assert_eq!(milliseconds(Duration::MAX), c_uint::MAX);
+    }
 
     #[test]
     fn header_has_the_size_that_the_kernel_copies() {
