@@ -119,9 +119,9 @@ fn milliseconds(timeout: Duration) -> c_uint {
 /// Sends `cdb` to `device` and waits until the device has answered or `timeout` has expired.
 ///
 /// All bytes of `cdb` are sent. Sense data is written to the front of `sense`, at most 255 bytes.
-/// `timeout` has a resolution of one millisecond, and is one millisecond at least, because the
-/// kernel takes 0 for its default; block devices raise it to at least 7 seconds. A Data-In buffer at
-/// an odd address is filled without an additional copy.
+/// `timeout` has a resolution of one millisecond. A shorter one is raised to one millisecond,
+/// because the kernel takes 0 for its default; block devices raise it to at least 7 seconds. A
+/// Data-In buffer at an odd address is filled without an additional copy.
 ///
 /// # Errors
 ///

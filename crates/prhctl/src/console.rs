@@ -30,7 +30,7 @@ const NOTE: Style = AnsiColor::Yellow.on_default().bold();
 /// When to use colors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Color {
-    /// As the terminal and the environment determine
+    /// Depending on the terminal and the environment
     Auto,
     /// Always
     Always,
