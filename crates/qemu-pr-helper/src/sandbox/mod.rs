@@ -100,7 +100,7 @@ pub fn enter(mode: Mode, access: &AllowedAccess) -> Result<(), SandboxError> {
 ///
 /// They open paths and connect to multipathd, so they keep more than [`enter`] leaves: reading
 /// below `/dev`, `/sys` and `/proc`, the removal of `files`, and all system calls except those in
-/// [`syscalls::KILL`].
+/// `syscalls::KILL`.
 ///
 /// # Errors
 ///
