@@ -16,7 +16,7 @@ use super::subject::{FLOOR, ORIGINAL, OURS};
 /// The subjects in the chart, and their names in the legend.
 const SUBJECTS: [(&str, &str); 3] = [
     (OURS, "ours"),
-    (FLOOR, "floor: a minimal server"),
+    (FLOOR, "baseline: a minimal server"),
     (ORIGINAL, "QEMU's helper"),
 ];
 
