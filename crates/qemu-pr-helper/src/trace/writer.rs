@@ -72,8 +72,7 @@ struct WriterState {
 #[derive(Debug)]
 pub(super) struct Writer {
     buffer: ShardedBuffer,
-    /// Set while the thread is awake, or has been woken; `push` need not wake it then in the buffer
-    /// and need not be woken.
+    /// Set while the thread is awake or has been woken, so that `push` need not wake it.
     is_pending: AtomicBool,
     state: Mutex<WriterState>,
     changed: Condvar,
