@@ -41,10 +41,9 @@ Create a soft LUN without registrations.
 
 Each port is an I_T nexus, the pair of a port of a host and a port of the disk: an
 initiator port (its TransportID, after '=') that reaches the unit through a target
-port (its relative number, after '@'). By default, the first
-port has the initiator port sas,3000000000000001, the second sas,3000000000000002, and
-so on, all through target port 1, like hosts with one adapter each. TransportIDs have
-the syntax of sg_persist.
+port (its relative number, after '@'). By default, the first port has the initiator
+port sas,3000000000000001, the second sas,3000000000000002, and so on, all through
+target port 1, like hosts with one adapter each. TransportIDs have the syntax of sg_persist.
 
 Storage arrays differ in the features that they support. Use --without and --types to
 imitate one of them: the soft LUN rejects everything else, and its capabilities report

@@ -29,8 +29,8 @@ Without --abort, the device still executes writes that the victim has already se
 use --abort, or power off the victim's node first.
 
 YOUR OWN KEY
-  The type of the reservation changes, if the sender is the holder, which keeps its
-  registration. Any other registrant removes its own registration.";
+  The holder keeps its registration, and the type of the reservation changes. Any other
+  registrant removes its own registration.";
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
   prhctl preempt /dev/sdb --key 0x123abc --victim 0x456 --type we-ro --abort
