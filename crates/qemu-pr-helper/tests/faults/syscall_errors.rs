@@ -69,10 +69,20 @@ impl SyscallErrors {
         record.matches("(INJECTED)").count()
     }
 
-    fn end(&mut self) {
-        // strace detaches from the helper, which continues.
+    /// Ends the injection. The helper continues.
+    ///
+    /// The helper is stopped while strace detaches: a thread that is detached in the middle of an
+    /// injected call sees the error ENOSYS, which no test injects.
+    fn end(&mut self, helper: &Helper) {
+        kill_process(helper.process(), Signal::STOP).unwrap();
+        wait_until("every thread of the helper to stop", || {
+            let record = fs::read_to_string(&self.record).unwrap();
+            let stopped = record.matches("--- stopped by SIGSTOP ---").count();
+            (stopped >= helper.usage().threads).then_some(())
+        });
         kill_process(Pid::from_child(&self.strace), Signal::INT).unwrap();
         self.strace.wait().unwrap();
+        kill_process(helper.process(), Signal::CONT).unwrap();
     }
 }
 
@@ -102,7 +112,7 @@ fn accept() {
         );
         present.assert_served();
         helper.assert_low_cpu();
-        errors.end();
+        errors.end(&helper);
         next.handshake().assert_served();
     }
     drop(present);
@@ -127,7 +137,7 @@ fn send() {
         let count = errors.count();
         assert!((clients.len()..MAX_CALLS).contains(&count), "{count} calls");
         helper.assert_low_cpu();
-        errors.end();
+        errors.end(&helper);
         for client in &mut clients {
             assert_eq!(client.receive_status().unwrap(), Status::CHECK_CONDITION);
             client.assert_served();
@@ -163,7 +173,7 @@ fn clients_reconnect(call: &str, injected: [&str; 2]) {
             }
         });
         assert!(errors.count() > 0);
-        errors.end();
+        errors.end(&helper);
         helper.client().assert_served();
     }
     helper.assert_low_cpu();
