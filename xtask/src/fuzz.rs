@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
-use crate::{build, process};
+use pr_testkit::{build, process};
 
 /// Name and directory of the package.
 const PACKAGE: &str = "fuzz";

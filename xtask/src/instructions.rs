@@ -12,7 +12,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
-use crate::{build, process};
+use pr_testkit::{build, process};
 
 /// Packages that have cases.
 const PACKAGES: [&str; 2] = ["scsi-pr", "pr-helper-protocol"];

@@ -2,22 +2,19 @@
 
 #![forbid(unsafe_code)]
 
-mod bench;
-mod build;
 mod dist;
-mod exit_status;
 mod fuzz;
-mod guest;
 mod instructions;
 mod module_cycles;
-mod process;
 mod supply;
-mod vm;
 
-use std::process::ExitCode;
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use pr_testkit::{build, process};
 
 /// Development tools of the project
 #[derive(Parser)]
@@ -30,9 +27,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Task {
     /// Compares the helper with QEMU's and with a minimal server
-    Bench(bench::Options),
-    #[command(flatten)]
-    BenchRole(bench::Role),
+    Bench(Forwarded),
     /// Checks that modules do not depend on each other in cycles
     Cycles,
     /// Builds man pages, completions and packages in target/dist
@@ -46,24 +41,35 @@ enum Task {
     /// Checks the licenses, versions and sources of all crates against deny.toml
     Supply,
     /// Boots virtual machines with a real SCSI target and runs scenarios in them
-    Vm(vm::Options),
-    /// Runs a scenario as the first process of such a machine
-    #[command(hide = true)]
-    GuestInit(guest::Options),
+    Vm(Forwarded),
+}
+
+/// Arguments that another program of the workspace parses.
+#[derive(Args)]
+#[command(disable_help_flag = true)]
+struct Forwarded {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+impl Forwarded {
+    fn run(&self, program: &Path) -> Result<()> {
+        process::run(Command::new(program).args(&self.arguments))
+    }
 }
 
 fn main() -> ExitCode {
     let result: Result<()> = match Arguments::parse().task {
-        Task::Bench(options) => bench::run(&options),
-        Task::BenchRole(role) => role.run(),
+        Task::Bench(forwarded) => {
+            build::release("bench").and_then(|program| forwarded.run(&program))
+        }
         Task::Cycles => module_cycles::run(),
         Task::Dist(options) => dist::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Instructions(options) => instructions::run(&options),
         Task::Sbom => supply::print_sbom(),
         Task::Supply => supply::check(),
-        Task::Vm(options) => vm::run(&options),
-        Task::GuestInit(options) => guest::run(&options),
+        Task::Vm(forwarded) => build::debug("vm-tests").and_then(|program| forwarded.run(&program)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use serde_json::{Value, json};
 
-use crate::build;
+use pr_testkit::build;
 
 /// Checks the libraries and programs of the workspace; fails if there is a cycle.
 pub(crate) fn run() -> Result<()> {

@@ -172,7 +172,7 @@ fn entry_point_executes_the_helper_twice() {
     if !usable || !can_unshare() {
         return skip("requires root, a mount namespace, and a file /usr/bin/qemu-pr-helper");
     }
-    let entry_point = fs::canonicalize("../../dist/kubevirt/entrypoint.sh").unwrap();
+    let entry_point = fs::canonicalize("../../packaging/kubevirt/entrypoint.sh").unwrap();
     let script = Command::new("unshare")
         .args(["--mount", "sh", "-c", SCRIPT])
         .env("HELPER", env!("CARGO_BIN_EXE_qemu-pr-helper"))

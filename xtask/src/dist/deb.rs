@@ -15,10 +15,10 @@ use super::source_date::{SourceDate, VERSION};
 
 /// Maintainer scripts.
 const SCRIPTS: [(&str, &str); 4] = [
-    ("preinst", include_str!("../../../dist/deb/preinst")),
-    ("postinst", include_str!("../../../dist/deb/postinst")),
-    ("prerm", include_str!("../../../dist/deb/prerm")),
-    ("postrm", include_str!("../../../dist/deb/postrm")),
+    ("preinst", include_str!("../../../packaging/deb/preinst")),
+    ("postinst", include_str!("../../../packaging/deb/postinst")),
+    ("prerm", include_str!("../../../packaging/deb/prerm")),
+    ("postrm", include_str!("../../../packaging/deb/postrm")),
 ];
 
 /// Returns Debian's name of the architecture.
@@ -84,7 +84,7 @@ fn control(files: &[File], maintainer: &str) -> Result<String> {
         .iter()
         .map(|file| file.content.len().div_ceil(1024))
         .sum();
-    Ok(include_str!("../../../dist/deb/control")
+    Ok(include_str!("../../../packaging/deb/control")
         .replace("%VERSION%", &format!("{VERSION}-{RELEASE}"))
         .replace("%ARCHITECTURE%", architecture())
         .replace("%MAINTAINER%", maintainer)

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::file::File;
-use crate::build;
+use pr_testkit::build;
 
 /// A third-party crate.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]

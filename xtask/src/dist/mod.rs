@@ -23,8 +23,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::build::{self, Installed};
 use package_files::Family;
+use pr_testkit::build::{self, Installed};
 use source_date::SourceDate;
 
 /// Default maintainer of the packages.
@@ -74,13 +74,6 @@ fn packages(dir: &Path, source_date: &SourceDate, maintainer: &str) -> Result<()
     let files = package_files::files(&programs, source_date, Family::Fedora, maintainer)?;
     let package = rpm::package(&files, source_date, maintainer)?;
     write(&dir.join(rpm::name()), &package)
-}
-
-/// Builds only Debian's package and returns its path.
-pub(crate) fn debian_package() -> Result<PathBuf> {
-    let dir = build::target_dir()?.join("dist");
-    let source_date = SourceDate::from_environment()?;
-    debian(&dir, &source_date, MAINTAINER, &build::packaged()?)
 }
 
 fn debian(

@@ -101,12 +101,13 @@ fn completions_are_valid_shell_syntax() {
     let dir = tempfile::tempdir().unwrap();
     for script in completions::scripts() {
         let shell = script.shell.to_string();
-        if crate::process::find(&shell).is_none() {
+        if pr_testkit::process::find(&shell).is_none() {
             println!("skipped: no {shell}");
             continue;
         }
         let path = dir.path().join(&shell);
         std::fs::write(&path, script.text).unwrap();
-        crate::process::output(crate::process::command(&shell).arg("-n").arg(path)).unwrap();
+        pr_testkit::process::output(pr_testkit::process::command(&shell).arg("-n").arg(path))
+            .unwrap();
     }
 }

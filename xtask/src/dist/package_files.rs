@@ -12,7 +12,7 @@ use flate2::{Compression, GzBuilder};
 use super::file::{File, Kind};
 use super::source_date::{SourceDate, VERSION};
 use super::{completions, licenses, man};
-use crate::build::{self, Installed};
+use pr_testkit::build::{self, Installed};
 
 /// Name of the packages. It differs from the distributions' qemu-pr-helper (on Fedora), because a
 /// newer version of that package would replace one of the same name.
@@ -49,18 +49,18 @@ pub(crate) fn files(
         });
     }
     for name in ["qemu-pr-helper.socket", "qemu-pr-helper.service"] {
-        let unit = read(&build::root().join("dist/systemd").join(name))?;
+        let unit = read(&build::root().join("packaging/systemd").join(name))?;
         files.push(File::new(format!("/usr/lib/systemd/system/{name}"), unit));
     }
     files.push(File::new(
         "/usr/lib/sysusers.d/qemu-pr-helper.conf",
-        read(&build::root().join("dist/sysusers/qemu-pr-helper.conf"))?,
+        read(&build::root().join("packaging/sysusers/qemu-pr-helper.conf"))?,
     ));
     files.push(File {
         kind: Kind::Configuration,
         ..File::new(
             "/etc/apparmor.d/qemu-pr-helper",
-            read(&build::root().join("dist/apparmor/qemu-pr-helper"))?,
+            read(&build::root().join("packaging/apparmor/qemu-pr-helper"))?,
         )
     });
     for page in man::pages(source_date) {
@@ -116,7 +116,7 @@ fn documents() -> Result<Vec<File>> {
     let root = build::root();
     let crates = licenses::crates()?;
     let mit = fs::read_to_string(root.join("LICENSE-MIT"))?;
-    let copyright = include_str!("../../../dist/copyright")
+    let copyright = include_str!("../../../packaging/copyright")
         .replace("%CRATES%", &licenses::listing(&crates))
         .replace("%MIT%", indent(&mit).trim_end());
     let mut files = licenses::files(&crates, &format!("{DOCUMENTS}/licenses"))?;

@@ -39,15 +39,15 @@ pub(crate) fn package(
         .release(RELEASE)
         .packager(maintainer)
         .build_host("localhost")
-        .description(include_str!("../../../dist/rpm/description"))
+        .description(include_str!("../../../packaging/rpm/description"))
         // Both packages install the same paths. A conflict is rpm's only mechanism that leaves the
         // choice to the administrator: alternatives would need support in the distribution's
         // package.
         .conflicts(Dependency::any(ORIGINAL))
         .provides(Dependency::eq(ORIGINAL, format!("{VERSION}-{RELEASE}")))
-        .post_install_script(include_str!("../../../dist/rpm/post"))
-        .pre_uninstall_script(include_str!("../../../dist/rpm/preun"))
-        .post_uninstall_script(include_str!("../../../dist/rpm/postun"));
+        .post_install_script(include_str!("../../../packaging/rpm/post"))
+        .pre_uninstall_script(include_str!("../../../packaging/rpm/preun"))
+        .post_uninstall_script(include_str!("../../../packaging/rpm/postun"));
     for requirement in libraries(files)? {
         builder.requires(Dependency::any(requirement));
     }

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::process;
+use pr_testkit::process;
 
 /// Version of the workspace and all of its programs.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");

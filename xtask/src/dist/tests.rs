@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::file::File;
 use super::*;
-use crate::process;
+use pr_testkit::process;
 
 const MAINTAINER: &str = "Packager <packager@example.com>";
 const SOURCE_DATE: SourceDate = SourceDate {
@@ -151,7 +151,7 @@ fn rpm_lists_the_files_of_the_package() {
 
 #[test]
 fn maintainer_scripts_are_posix_shell() {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../dist");
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging");
     for name in [
         "deb/preinst",
         "deb/postinst",

@@ -8,11 +8,11 @@ use std::process::Command;
 
 use qemu_pr_helper::sandbox::syscalls;
 
-use crate::process;
+use pr_testkit::process;
 
-const SOCKET: &str = include_str!("../../../dist/systemd/qemu-pr-helper.socket");
-const SERVICE: &str = include_str!("../../../dist/systemd/qemu-pr-helper.service");
-const SYSTEMD_DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../dist/systemd");
+const SOCKET: &str = include_str!("../../../packaging/systemd/qemu-pr-helper.socket");
+const SERVICE: &str = include_str!("../../../packaging/systemd/qemu-pr-helper.service");
+const SYSTEMD_DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/systemd");
 
 /// Maximum exposure level of `systemd-analyze security`, in tenths. docs/security.md states the
 /// level.

@@ -6,7 +6,7 @@ use std::fmt;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use crate::build;
+use pr_testkit::build;
 
 /// The installed programs.
 const PROGRAMS: [&str; 2] = ["qemu-pr-helper", "prhctl"];

@@ -37,7 +37,7 @@ pub(crate) fn pages(source_date: &SourceDate) -> Vec<Page> {
 }
 
 fn helper(source_date: &SourceDate) -> String {
-    const PAGE: &str = include_str!("../../../../dist/man/qemu-pr-helper.8");
+    const PAGE: &str = include_str!("../../../../packaging/man/qemu-pr-helper.8");
     let mut command = Options::command();
     command.build();
     PAGE.replace("%DATE%", &source_date.day())

@@ -4,7 +4,7 @@
 use std::fs;
 
 use super::*;
-use crate::process;
+use pr_testkit::process;
 
 fn all_pages() -> Vec<Page> {
     pages(&SourceDate {

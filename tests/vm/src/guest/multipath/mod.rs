@@ -1,0 +1,166 @@
+//! Scenario `multipath`: a map of two paths that multipathd manages, as on a host. Tests its
+//! detection, commands to it through the helper and directly, faults, and `mpathpersist`.
+//!
+//! Scenario `sg` runs some of the cases on maps that only look like multipath maps.
+
+mod commands;
+mod compare;
+mod daemons;
+mod device;
+mod endpoint;
+mod expected_pr_in;
+mod fault_fixture;
+mod fixture;
+mod helper_client;
+mod mpathpersist;
+mod multipathd_faults;
+mod outage;
+mod path_faults;
+mod processes;
+mod registrations;
+mod scenarios;
+mod suspended_map;
+mod sysfs_detection;
+mod table;
+mod timing;
+mod tracing;
+mod unit_attentions;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::compat::CompatSuite;
+use super::helper::{Helper, helper_stderr};
+use super::lio_target::{Port, Target};
+use super::{Modules, uptime};
+pub(crate) use daemons::UDEVD;
+use endpoint::Endpoint;
+use fault_fixture::FaultFixture;
+pub(crate) use fixture::MapFixture;
+use pr_testkit::process::timed;
+use table::Table;
+
+/// Programs of the host for this scenario.
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    suite: CompatSuite,
+    /// The helper under test
+    #[arg(long)]
+    helper: PathBuf,
+}
+
+/// Sets up the fixture and runs all tests.
+pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
+    let result = run_tests(options, modules);
+    if result.is_err() {
+        eprintln!("guest: the helper's stderr:\n{}", helper_stderr());
+        eprintln!("guest: multipathd's log:\n{}", daemons::log());
+        eprintln!("guest: the end of the helper's trace:\n{}", tracing::tail());
+    }
+    result
+}
+
+fn run_tests(options: &Options, modules: &Modules) -> Result<()> {
+    let mut target = Target::start(modules)?;
+    // Two paths, and the port of another host.
+    let [one, two, other_port] = target.create_unit::<3>()?;
+    let ports = [one, two];
+    let [other_unit] = target.create_unit::<1>()?;
+    // A unit for the comparison, with one path and the port of another host.
+    let comparison_ports = target.create_unit::<2>()?;
+    let fixture = timed("udevd, multipathd and its map", || {
+        MapFixture::create(
+            modules,
+            &ports,
+            &[&other_port, &comparison_ports[0], &comparison_ports[1]],
+        )
+    })?;
+    println!("guest: target and maps ready after {} s", uptime()?);
+    sysfs_detection::check(&fixture)?;
+    run_suite(&options.suite, &fixture, &ports, &other_unit)?;
+    without_helper(&fixture)?;
+
+    let helper = Helper::start_with(&options.helper, &helper_client::ARGUMENTS, &[])?;
+    compare_endpoints(&fixture, &comparison_ports, &other_port)?;
+    helper.stop()?;
+    tracing::run(&fixture, &options.helper).context("trace")?;
+
+    let name = fixture::wait_for_map_of(&[&fixture::name_of(&other_unit.block)?])?;
+    let other_unit = Path::new("/dev/mapper").join(name);
+    let fault_fixture = FaultFixture::new(&fixture, &options.helper, &other_port, &other_unit)?;
+    run_faults(fault_fixture, &comparison_ports[0].block)?
+        .helper
+        .stop()
+}
+
+/// Runs the compatibility suite's cases with maps.
+fn run_suite(
+    suite: &CompatSuite,
+    fixture: &MapFixture,
+    ports: &[Port; 2],
+    other_unit: &Port,
+) -> Result<()> {
+    let run = |names| suite.run(names, ports, other_unit, &fixture.maps);
+    // A case waits for unit attentions, which the TEST UNIT READY of the checker would consume.
+    // Also, multipathd can suspend a map for a moment after a close.
+    fixture.multipathd.freeze()?;
+    run("linear_map")?;
+    run("partition_of_a_multipath_map")?;
+    fixture.multipathd.thaw()?;
+    // This case needs a running multipathd.
+    run("device::multipath_map")
+}
+
+/// Runs the fault cases and the timing through the helper.
+fn run_faults<'a>(mut fault_fixture: FaultFixture<'a>, single: &Path) -> Result<FaultFixture<'a>> {
+    timed("times", || timing::run(&mut fault_fixture, single)).context("times")?;
+    timed("paths", || path_faults::run(&mut fault_fixture))?;
+    timed("suspended maps", || suspended_map::run(&mut fault_fixture))?;
+    let fault_fixture = timed("processes", || processes::run(fault_fixture))?;
+    timed("multipathd", || multipathd_faults::run(fault_fixture))
+}
+
+/// Tests the kernel's handling of commands to a map, and `mpathpersist`.
+fn without_helper(fixture: &MapFixture) -> Result<()> {
+    let mut table = Table::default();
+    let result = timed("registrations", || registrations::run(fixture, &mut table))
+        .context("registrations on the map's paths")
+        .and_then(|()| {
+            timed("outage", || outage::run(fixture, &mut table)).context("path failures")
+        });
+    // Print the table also after an error.
+    println!("guest: SG_IO to the map and to a path, without the helper:");
+    table.print();
+    result?;
+    timed("mpathpersist", || mpathpersist::run(fixture)).context("mpathpersist")?;
+    table.check()
+}
+
+/// Compares commands through the helper on the map and on a single path.
+fn compare_endpoints(fixture: &MapFixture, ports: &[Port; 2], other_port: &Port) -> Result<()> {
+    let [path, other] = ports;
+    let mut single = Endpoint::new(&path.block, &[(path.number, path.block.as_path())], other)?;
+    let paths = fixture.paths.each_ref();
+    let paths = paths.map(|path| (path.port, path.device.path.as_path()));
+    let mut map = Endpoint::new(&fixture.map.path, &paths, other_port)?;
+    let mut table = Table::default();
+    let result = timed("comparison", || {
+        compare::run(&mut single, &mut map, &mut table)
+    })
+    .context("comparison of commands")
+    .and_then(|()| {
+        timed("unit attentions", || {
+            unit_attentions::run(&fixture.multipathd, &mut single, &mut map, &mut table)
+        })
+        .context("comparison of unit attentions")
+    });
+    println!("guest: commands through the helper, to a single path and to the map:");
+    table.print();
+    result?;
+    single.clean()?;
+    map.clean()?;
+    table.check()
+}

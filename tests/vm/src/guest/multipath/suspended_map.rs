@@ -1,0 +1,95 @@
+//! Fault cases: a map that queues commands without a path, and a suspended map.
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::commands::{REGISTRANTS, register, release, reserve};
+use super::daemons::{Keys, WithoutPath};
+use super::fault_fixture::{FaultFixture, KEY};
+use super::fixture::{Fault, State};
+use super::helper_client::{HelperClient, TIMEOUT, measure};
+use pr_testkit::process::{command, run as run_command, text};
+
+/// Runs both cases.
+pub(super) fn run(faults: &mut FaultFixture<'_>) -> Result<()> {
+    faults.clean()?;
+    queueing(faults).context("map without paths that queues")?;
+    suspended(faults).context("suspended map")
+}
+
+fn queueing(faults: &mut FaultFixture<'_>) -> Result<()> {
+    let multipathd = &faults.fixture.multipathd;
+    multipathd.configure(Keys::InFile, WithoutPath::Queue)?;
+    faults.expect_good("REGISTER", &register(0, KEY))?;
+    for path in &faults.fixture.paths {
+        path.fail(Fault::Disk)?;
+    }
+    for path in &faults.fixture.paths {
+        faults.fixture.wait_for_path(path, State::Failed)?;
+    }
+    let mut replies = vec![faults.read_keys("map queues without paths: READ KEYS")?];
+    for (name, pr_out) in [
+        ("RESERVE", reserve(KEY, REGISTRANTS)),
+        ("REGISTER", register(KEY, KEY)),
+    ] {
+        let case = format!("map queues without paths: {name}");
+        replies.push(faults.send(&case, &pr_out)?);
+    }
+    let table = text(command("dmsetup").args(["table", &faults.fixture.name]))?;
+    ensure!(
+        table.contains("queue_if_no_path"),
+        "the map's table is {table}"
+    );
+    for reply in replies {
+        let key = reply.sense().map(|[key, ..]| key);
+        ensure!(key == Some(0x0b), "{reply}");
+    }
+    multipathd.configure(Keys::InFile, WithoutPath::Fail)?;
+    for path in &faults.fixture.paths {
+        path.restore(Fault::Disk)?;
+    }
+    faults.fixture.both_active()?;
+    faults.expect_guest_keys("paths restored: READ KEYS", &[KEY; 2])?;
+    faults.expect_good("paths restored: RESERVE", &reserve(KEY, REGISTRANTS))?;
+    faults.clean()
+}
+
+/// A guest on another map is not affected.
+fn suspended(faults: &mut FaultFixture<'_>) -> Result<()> {
+    faults.expect_good("REGISTER", &register(0, KEY))?;
+    let mut other_map = HelperClient::connect(faults.other_map)?;
+    let name = &faults.fixture.name;
+    run_command(command("dmsetup").args(["suspend", "--noflush", name]))?;
+    let result = while_suspended(faults, &mut other_map);
+    run_command(command("dmsetup").args(["resume", name]))?;
+    result?;
+    faults.expect_guest_keys("map resumed: READ KEYS", &[KEY; 2])?;
+    faults.clean()
+}
+
+fn while_suspended(faults: &mut FaultFixture<'_>, other_map: &mut HelperClient) -> Result<()> {
+    let info = [
+        "info",
+        "-c",
+        "--noheadings",
+        "-o",
+        "suspended",
+        &faults.fixture.name,
+    ];
+    let state = text(command("dmsetup").args(info))?;
+    ensure!(state.trim() == "Suspended", "the map is {state:?}");
+    for (name, pr_out) in [
+        ("REGISTER", register(0, KEY)),
+        ("RESERVE", reserve(KEY, REGISTRANTS)),
+        ("RELEASE", release(KEY, REGISTRANTS)),
+        ("unregister", register(KEY, 0)),
+    ] {
+        let (reply, time) = measure(|| other_map.reserve_out(&pr_out))?;
+        let case = format!("other map while one is suspended: {name}");
+        let reply = faults.check_time(&case, reply, time, TIMEOUT)?;
+        ensure!(reply.is_good(), "{case}: {reply}");
+    }
+    // These commands do not use the map itself.
+    faults.expect_guest_keys("suspended map: READ KEYS", &[KEY; 2])?;
+    faults.expect_good("suspended map: RESERVE", &reserve(KEY, REGISTRANTS))?;
+    faults.expect_good("suspended map: RELEASE", &release(KEY, REGISTRANTS))
+}

@@ -1,0 +1,172 @@
+//! Creates the initramfs of both kinds of machine.
+//!
+//! The outer machine switches from it to the host's root directory. The nested guest stays in it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::cpio::Archive;
+use super::kernel::Kernel;
+use crate::guest::serial;
+use pr_testkit::process::{command, find, output, text};
+
+/// Environment of PID 1. `TERM` is `dumb`, because the console is written to a log.
+const ENVIRONMENT: &str =
+    "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/ TERM=dumb";
+
+/// Applets of busybox for the scripts here and for the commands of the scenarios.
+const APPLETS: [&str; 14] = [
+    "cat",
+    "dd",
+    "dmesg",
+    "echo",
+    "insmod",
+    "ls",
+    "mkdir",
+    "mount",
+    "poweroff",
+    "sh",
+    "sleep",
+    "stty",
+    "switch_root",
+    "sync",
+];
+
+/// Mounts the host's root directory read-only with a tmpfs overlay. Programs that are installed or
+/// built on the host run in the machine, and its changes are lost when it ends.
+const TO_HOST_ROOT: &str = "\
+mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=512000,cache=loose root /host || poweroff -f
+mount -t tmpfs scratch /scratch
+mkdir /scratch/upper /scratch/work
+mount -t overlay -o lowerdir=/host,upperdir=/scratch/upper,workdir=/scratch/work root /root \
+|| poweroff -f
+for dir in proc sys dev; do
+    mkdir -p /root/$dir
+    mount -o move /$dir /root/$dir
+done
+";
+
+/// Writes the initramfs of the outer machine. `first` is the command that it starts on the host's
+/// root directory.
+pub(crate) fn for_host_root(kernel: &Kernel, first: &[OsString], to: &Path) -> Result<()> {
+    let mut archive = base()?;
+    for dir in ["/host", "/scratch", "/root"] {
+        archive.dir(dir);
+    }
+    let modules = modules(kernel, &["9pnet_virtio", "9p", "overlay"], &mut archive)?;
+    let first = quote(first)?;
+    let script = format!(
+        "{}{modules}{TO_HOST_ROOT}exec switch_root /root {first}\n",
+        init_header()
+    );
+    archive.file("/init", script.as_bytes());
+    write(archive, to)
+}
+
+/// Writes the initramfs of the nested guest: `sg_persist`, and an init that executes commands from
+/// its serial console.
+pub(crate) fn for_nested_guest(kernel: &Kernel, to: &Path) -> Result<()> {
+    let mut archive = base()?;
+    let program = find("sg_persist").context("sg_persist is not installed")?;
+    let libraries = text(command("ldd").arg(&program))?;
+    for library in ldd_paths(&libraries) {
+        add(&mut archive, library, Path::new(library))?;
+    }
+    add(&mut archive, "/usr/bin/sg_persist", &program)?;
+    let modules = modules(kernel, &["virtio_scsi", "sd_mod", "sg"], &mut archive)?;
+    let script = format!("{}{modules}{}", init_header(), serial::GUEST_SCRIPT);
+    archive.file("/init", script.as_bytes());
+    write(archive, to)
+}
+
+/// Returns an archive with busybox and the mount points of every init.
+fn base() -> Result<Archive> {
+    let mut archive = Archive::default();
+    let busybox = find("busybox").context("busybox is not installed")?;
+    add(&mut archive, "/bin/busybox", &busybox)?;
+    for applet in APPLETS {
+        archive.link(&format!("/bin/{applet}"), "busybox");
+    }
+    for dir in ["/dev", "/proc", "/sys"] {
+        archive.dir(dir);
+    }
+    Ok(archive)
+}
+
+/// Returns the first lines of every init.
+fn init_header() -> String {
+    format!(
+        "#!/bin/sh\n{ENVIRONMENT}\n\
+         mount -t proc proc /proc\nmount -t sysfs sysfs /sys\nmount -t devtmpfs dev /dev\n"
+    )
+}
+
+/// Adds decompressed modules and returns the script lines that load them.
+fn modules(kernel: &Kernel, names: &[&str], archive: &mut Archive) -> Result<String> {
+    let mut lines = String::new();
+    for file in kernel.modules(names)? {
+        let name = file
+            .file_stem()
+            .and_then(|name| name.to_str())
+            .with_context(|| format!("{} is not the name of a module", file.display()))?;
+        let content = output(command("xz").args(["--decompress", "--stdout"]).arg(&file))?;
+        archive.file(&format!("/modules/{name}"), &content);
+        lines += &format!("insmod /modules/{name}\n");
+    }
+    Ok(lines)
+}
+
+fn add(archive: &mut Archive, path: &str, source: &Path) -> Result<()> {
+    let content = fs::read(source).with_context(|| format!("cannot read {}", source.display()))?;
+    archive.file(path, &content);
+    Ok(())
+}
+
+fn write(archive: Archive, to: &Path) -> Result<()> {
+    fs::write(to, archive.finish()).with_context(|| format!("cannot write {}", to.display()))
+}
+
+/// Returns the paths in the output of ldd. The vdso has no path.
+fn ldd_paths(output: &str) -> Vec<&str> {
+    output
+        .lines()
+        .filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
+        .collect()
+}
+
+/// Quotes the words of a command for a shell.
+fn quote(words: &[OsString]) -> Result<String> {
+    let words: Option<Vec<_>> = words
+        .iter()
+        .map(|word| Some(format!("'{}'", word.to_str()?.replace('\'', r"'\''"))))
+        .collect();
+    Ok(words.context("a path is not UTF-8")?.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_found_in_both_line_formats() {
+        let output = "\tlinux-vdso.so.1 (0x00007fee98b1d000)\n\
+            \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007fee988dd000)\n\
+            \t/lib64/ld-linux-x86-64.so.2 (0x00007fee98b1f000)\n";
+        assert_eq!(
+            ldd_paths(output),
+            [
+                "/lib/x86_64-linux-gnu/libc.so.6",
+                "/lib64/ld-linux-x86-64.so.2"
+            ]
+        );
+    }
+
+    #[test]
+    fn path_with_blanks_and_quotes_stays_one_word() {
+        let words = ["/a b/it's".into(), "x".into()];
+        assert_eq!(quote(&words).unwrap(), r"'/a b/it'\''s' 'x'");
+    }
+}

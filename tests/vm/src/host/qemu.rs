@@ -1,0 +1,155 @@
+//! Runs QEMU with a time limit, and copies the console to the terminal and a log.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::exit_status;
+use crate::guest::heartbeat;
+use pr_testkit::process::{command, poll, wait_timeout};
+
+/// Time to wait for the rest of the console's output after QEMU has exited.
+const OUTPUT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A virtual machine that is emulated in software, because CI machines seldom support nested
+/// virtualization. The emulated processor has AMD's virtualization, so a nested guest can use KVM.
+pub(crate) struct Machine<'a> {
+    /// Kernel image.
+    pub(crate) kernel: &'a Path,
+    /// Its initramfs.
+    pub(crate) initramfs: &'a Path,
+    /// File for the console's output.
+    pub(crate) log: &'a Path,
+    /// File for the heartbeat.
+    pub(crate) heartbeat: &'a Path,
+    /// Number of processors.
+    pub(crate) processors: u8,
+    /// Time limit.
+    pub(crate) limit: Duration,
+    /// Shows the kernel's messages on the console.
+    pub(crate) keep_console: bool,
+}
+
+/// Result of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    /// QEMU has exited.
+    Exited(ExitStatus),
+    /// The heartbeat stopped before the time limit, and the machine was killed.
+    Hung,
+}
+
+impl Machine<'_> {
+    /// Boots the machine and waits for its end.
+    pub(crate) fn run(&self) -> Result<End> {
+        // Remove the heartbeats of an earlier machine.
+        File::create(self.heartbeat)
+            .with_context(|| format!("cannot create {}", self.heartbeat.display()))?;
+        let log = File::create(self.log)
+            .with_context(|| format!("cannot create {}", self.log.display()))?;
+        let mut qemu = self
+            .command()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start qemu-system-x86_64")?;
+        let console = qemu.stdout.take().context("QEMU has no console")?;
+        let copier = thread::spawn(move || copy(console, log));
+        let end = self.wait(&mut qemu);
+        // QEMU has exited and closed its end of the pipe, so this does not block.
+        match copier.join() {
+            Ok(copied) => copied.context("cannot write the console log")?,
+            Err(_) => bail!("the thread that copies the console panicked"),
+        }
+        end
+    }
+
+    fn wait(&self, qemu: &mut Child) -> Result<End> {
+        let (mut beats, mut last) = (0, Instant::now());
+        let end = poll(self.limit, || {
+            if let Some(status) = qemu.try_wait().context("cannot wait for QEMU")? {
+                return Ok(Some(End::Exited(status)));
+            }
+            let metadata = fs::metadata(self.heartbeat).context("cannot read the heartbeat")?;
+            if metadata.len() != beats {
+                (beats, last) = (metadata.len(), Instant::now());
+            }
+            Ok((last.elapsed() > heartbeat::LIMIT).then_some(End::Hung))
+        })?;
+        if !matches!(end, Some(End::Exited(_))) {
+            qemu.kill().context("cannot kill QEMU")?;
+            wait_timeout(qemu, OUTPUT_TIMEOUT)?;
+        }
+        end.with_context(|| {
+            format!(
+                "time limit of {} minutes exceeded; machine killed; see the end of {}",
+                self.limit.as_secs() / 60,
+                self.log.display()
+            )
+        })
+    }
+
+    fn command(&self) -> Command {
+        // QEMU must not outlive a killed xtask. setpriv executes QEMU, so the process ID is QEMU's.
+        let mut qemu = command("setpriv");
+        qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
+            .args(["-accel", "tcg,thread=multi", "-cpu", "max"])
+            .args(["-machine", "q35", "-m", "2048"])
+            .args(["-smp", &self.processors.to_string()])
+            .args(["-nodefaults", "-no-user-config", "-no-reboot"])
+            .args(["-display", "none", "-serial", "stdio"])
+            .args(["-serial", &format!("file:{}", self.heartbeat.display())])
+            .arg("-kernel")
+            .arg(self.kernel)
+            .arg("-initrd")
+            .arg(self.initramfs)
+            .args(["-append", &self.kernel_arguments()])
+            // Other file systems below the root directory are included; `remap` keeps their inode
+            // numbers apart.
+            .args([
+                "-fsdev",
+                "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
+            ])
+            .args(["-device", "virtio-9p-pci,fsdev=root,mount_tag=root"])
+            .args([
+                "-device",
+                &format!("isa-debug-exit,iobase={:#x},iosize=1", exit_status::PORT),
+            ]);
+        qemu
+    }
+
+    fn kernel_arguments(&self) -> String {
+        // A panic restarts the machine at once, and -no-reboot ends it instead.
+        let messages = if self.keep_console {
+            "loglevel=7"
+        } else {
+            "quiet loglevel=1"
+        };
+        format!("console=ttyS0 panic=-1 {messages}")
+    }
+}
+
+/// Copies the console to stdout and the log without carriage returns.
+fn copy(mut console: impl Read, mut log: File) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    let mut output = io::stdout();
+    loop {
+        let length = console.read(&mut buffer)?;
+        if length == 0 {
+            return Ok(());
+        }
+        let text: Vec<u8> = buffer[..length]
+            .iter()
+            .copied()
+            .filter(|&byte| byte != b'\r')
+            .collect();
+        log.write_all(&text)?;
+        output.write_all(&text)?;
+        output.flush()?;
+    }
+}
