@@ -90,7 +90,7 @@ pub fn poll<T>(
         if value.is_some() || Instant::now() >= end {
             return Ok(value);
         }
-        thread::sleep(Duration::from_millis(50));
+        thread::sleep(Duration::from_millis(10));
     }
 }
 
