@@ -1,6 +1,6 @@
 //! Creates the initramfs of both kinds of machine.
 //!
-//! The outer machine switches from it to the host's root directory. The nested guest stays in it.
+//! The outer machine switches from it to a root file system. The nested guest stays in it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 
 use super::cpio::Archive;
 use super::kernel::Kernel;
+use super::root::RootFs;
 use crate::guest::serial;
 use pr_testkit::process::{command, find, output, text};
 
@@ -35,35 +36,50 @@ const APPLETS: [&str; 14] = [
     "sync",
 ];
 
-/// Mounts the host's root directory read-only with a tmpfs overlay. Programs that are installed or
-/// built on the host run in the machine, and its changes are lost when it ends.
-const TO_HOST_ROOT: &str = "\
-mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=512000,cache=loose root /host || poweroff -f
-mount -t tmpfs scratch /scratch
-mkdir /scratch/upper /scratch/work
-mount -t overlay -o lowerdir=/host,upperdir=/scratch/upper,workdir=/scratch/work root /root \
-|| poweroff -f
-for dir in proc sys dev; do
-    mkdir -p /root/$dir
-    mount -o move /$dir /root/$dir
-done
-";
+/// Mount options of the shared directories.
+const SHARED: &str = "-t 9p -o trans=virtio,version=9p2000.L,ro,msize=512000,cache=loose";
 
-/// Writes the initramfs of the outer machine. `first` is the command that it starts on the host's
-/// root directory.
-pub(crate) fn for_host_root(kernel: &Kernel, first: &[OsString], to: &Path) -> Result<()> {
+/// Writes the initramfs of the outer machine. `first` is the command that it starts on the root
+/// file system.
+pub(crate) fn for_root(root: &RootFs, first: &[OsString], to: &Path) -> Result<()> {
     let mut archive = base()?;
-    for dir in ["/host", "/scratch", "/root"] {
+    for dir in ["/lower", "/scratch", "/root"] {
         archive.dir(dir);
     }
-    let modules = modules(kernel, &["9pnet_virtio", "9p", "overlay"], &mut archive)?;
-    let first = quote(first)?;
+    let modules = modules(
+        &root.kernel,
+        &["9pnet_virtio", "9p", "overlay"],
+        &mut archive,
+    )?;
     let script = format!(
-        "{}{modules}{TO_HOST_ROOT}exec switch_root /root {first}\n",
-        init_header()
+        "{}{modules}{}exec switch_root /root {}\n",
+        init_header(),
+        mount_root(root)?,
+        quote(first)?
     );
     archive.file("/init", script.as_bytes());
     write(archive, to)
+}
+
+/// Returns the script lines that mount the root directory read-only with a tmpfs overlay, and the
+/// shared directories in it. Changes in the machine are lost when it ends.
+fn mount_root(root: &RootFs) -> Result<String> {
+    let mut lines = format!(
+        "mount {SHARED} root /lower || poweroff -f\n\
+         mount -t tmpfs scratch /scratch\n\
+         mkdir /scratch/upper /scratch/work\n\
+         mount -t overlay -o lowerdir=/lower,upperdir=/scratch/upper,workdir=/scratch/work \
+         root /root || poweroff -f\n\
+         for dir in proc sys dev; do\n\
+         mkdir -p /root/$dir\n\
+         mount -o move /$dir /root/$dir\n\
+         done\n"
+    );
+    for (number, dir) in root.shares.iter().enumerate() {
+        let dir = quote(&[Path::new("/root").join(dir.strip_prefix("/")?).into()])?;
+        lines += &format!("mkdir -p {dir}\nmount {SHARED} share{number} {dir} || poweroff -f\n");
+    }
+    Ok(lines)
 }
 
 /// Writes the initramfs of the nested guest: `sg_persist`, and an init that executes commands from

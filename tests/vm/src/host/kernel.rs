@@ -1,11 +1,12 @@
-//! Downloads Debian's kernel package and unpacks it below the target directory, without installing
-//! it.
+//! Kernels of the machines: Debian's package, which is downloaded and unpacked without installing it,
+//! and kernels in root directories.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow};
 
+use super::cache;
 use pr_testkit::process::{command, output, run, text};
 
 /// Kernel series with long-term support, which is in the security and backports suites of Debian 12
@@ -20,10 +21,11 @@ const MAX_VERSIONS: usize = 5;
 pub(crate) struct Kernel {
     root: PathBuf,
     release: String,
+    image: PathBuf,
 }
 
 impl Kernel {
-    /// Returns the directory of the unpacked package, for `modprobe -d`.
+    /// Returns the directory of the kernel, for `modprobe -d`.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
@@ -34,10 +36,8 @@ impl Kernel {
     }
 
     /// Returns the path of the boot image.
-    pub(crate) fn image(&self) -> PathBuf {
-        self.root
-            .join("boot")
-            .join(format!("vmlinuz-{}", self.release))
+    pub(crate) fn image(&self) -> &Path {
+        &self.image
     }
 
     /// Returns the compressed files of modules and their dependencies, in load order.
@@ -59,7 +59,8 @@ impl Kernel {
         Ok(files)
     }
 
-    fn open(root: PathBuf) -> Result<Self> {
+    /// Opens the kernel in a root directory, or in a directory that a package was unpacked into.
+    pub(crate) fn open(root: PathBuf) -> Result<Self> {
         let modules = root.join("lib/modules");
         let release = fs::read_dir(&modules)
             .and_then(|mut entries| entries.next().transpose())
@@ -67,44 +68,43 @@ impl Kernel {
             .flatten()
             .and_then(|entry| entry.file_name().into_string().ok())
             .with_context(|| format!("{} has no kernel", modules.display()))?;
-        let kernel = Self { root, release };
-        let image = kernel.image();
-        ensure!(image.exists(), "{} does not exist", image.display());
-        Ok(kernel)
+        // Since Linux 7, Debian's image is beside the modules.
+        let image = [
+            root.join(format!("boot/vmlinuz-{release}")),
+            modules.join(&release).join("vmlinuz"),
+        ];
+        let image = image.into_iter().find(|image| image.exists());
+        let image = image.with_context(|| format!("{} has no boot image", root.display()))?;
+        Ok(Self {
+            root,
+            release,
+            image,
+        })
     }
 }
 
-/// Returns the kernel of an earlier run, or downloads one.
-pub(crate) fn get_kernel(dir: &Path) -> Result<Kernel> {
-    let complete = dir.join("kernel");
-    if !complete.exists() {
-        let unfinished = dir.join("kernel.unfinished");
-        fetch(&unfinished).context("cannot fetch a kernel")?;
-        // Rename the directory last, so that the final name means that it is complete.
-        fs::rename(&unfinished, &complete)
-            .with_context(|| format!("cannot create {}", complete.display()))?;
-    }
-    Kernel::open(complete.clone())
-        .with_context(|| format!("remove {} and try again", complete.display()))
-}
-
-fn fetch(dir: &Path) -> Result<()> {
-    if dir.exists() {
-        fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))?;
-    }
-    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
-    let package = download(dir)?;
-    run(command("dpkg").arg("--extract").arg(&package).arg(dir))?;
-    fs::remove_file(&package).with_context(|| format!("cannot remove {}", package.display()))?;
-    let kernel = Kernel::open(dir.to_owned())?;
-    run(command("depmod")
-        .arg("--basedir")
-        .arg(dir)
-        .arg(kernel.release()))
+/// Returns the kernel of an earlier run, or downloads the newest one of the series.
+pub(crate) fn download(dir: &Path) -> Result<Kernel> {
+    let dir = dir.join("kernel");
+    cache::get_or_create(&dir, SERIES, |unfinished| {
+        let package = download_package(unfinished)?;
+        run(command("dpkg")
+            .arg("--extract")
+            .arg(&package)
+            .arg(unfinished))?;
+        fs::remove_file(&package)
+            .with_context(|| format!("cannot remove {}", package.display()))?;
+        let kernel = Kernel::open(unfinished.to_owned())?;
+        run(command("depmod")
+            .arg("--basedir")
+            .arg(unfinished)
+            .arg(kernel.release()))
+    })?;
+    Kernel::open(dir.clone()).with_context(|| format!("remove {} and try again", dir.display()))
 }
 
 /// Downloads the newest available package and returns its path.
-fn download(dir: &Path) -> Result<PathBuf> {
+fn download_package(dir: &Path) -> Result<PathBuf> {
     let names = text(command("apt-cache").args(["pkgnames", SERIES]))?;
     let mut last_error = anyhow!(
         "apt finds no package {SERIES}*-amd64: run apt-get update, and on Debian 12 add \

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::root::RootFs;
 use crate::exit_status;
 use crate::guest::heartbeat;
 use pr_testkit::process::{command, poll, wait_timeout};
@@ -19,8 +20,8 @@ const OUTPUT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A virtual machine that is emulated in software, because CI machines seldom support nested
 /// virtualization. The emulated processor has AMD's virtualization, so a nested guest can use KVM.
 pub(crate) struct Machine<'a> {
-    /// Kernel image.
-    pub(crate) kernel: &'a Path,
+    /// Root file system, with the kernel.
+    pub(crate) root: &'a RootFs,
     /// Its initramfs.
     pub(crate) initramfs: &'a Path,
     /// File for the console's output.
@@ -105,21 +106,18 @@ impl Machine<'_> {
             .args(["-display", "none", "-serial", "stdio"])
             .args(["-serial", &format!("file:{}", self.heartbeat.display())])
             .arg("-kernel")
-            .arg(self.kernel)
+            .arg(self.root.kernel.image())
             .arg("-initrd")
             .arg(self.initramfs)
             .args(["-append", &self.kernel_arguments()])
-            // Other file systems below the root directory are included; `remap` keeps their inode
-            // numbers apart.
-            .args([
-                "-fsdev",
-                "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
-            ])
-            .args(["-device", "virtio-9p-pci,fsdev=root,mount_tag=root"])
             .args([
                 "-device",
                 &format!("isa-debug-exit,iobase={:#x},iosize=1", exit_status::PORT),
             ]);
+        share(&mut qemu, "root", &self.root.dir);
+        for (number, dir) in self.root.shares.iter().enumerate() {
+            share(&mut qemu, &format!("share{number}"), dir);
+        }
         qemu
     }
 
@@ -132,6 +130,21 @@ impl Machine<'_> {
         };
         format!("console=ttyS0 panic=-1 {messages}")
     }
+}
+
+/// Adds a directory that the machine can mount read-only by its tag.
+fn share(qemu: &mut Command, tag: &str, dir: &Path) {
+    // Other file systems below the directory are included; `remap` keeps their inode numbers apart.
+    qemu.arg("-fsdev")
+        .arg(format!(
+            "local,id={tag},path={},security_model=none,readonly=on,multidevs=remap",
+            // A comma would end the value.
+            dir.display().to_string().replace(',', ",,")
+        ))
+        .args([
+            "-device",
+            &format!("virtio-9p-pci,fsdev={tag},mount_tag={tag}"),
+        ]);
 }
 
 /// Copies the console to stdout and the log without carriage returns.

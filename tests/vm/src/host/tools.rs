@@ -1,19 +1,22 @@
-//! Checks at the start that the required programs are installed.
+//! Programs that the scenarios need, with their Debian packages.
 
 use anyhow::{Result, bail};
 
-use super::{ORIGINAL_HELPER, Scenario};
+use super::ORIGINAL_HELPER;
+use super::root::Root;
+use super::scenario::Scenario;
 use crate::guest::UDEVD;
 use pr_testkit::process::find;
 
-/// Programs that every scenario needs, with their Debian packages.
-const NEEDED: [(&str, &str); 13] = [
+/// A program and its Debian package.
+type Tool = (&'static str, &'static str);
+
+/// Programs of the host that boot a machine, and the ones in the nested guest's initramfs.
+const ON_HOST: [Tool; 11] = [
     ("apt-cache", "apt"),
     ("apt-get", "apt"),
     ("busybox", "busybox-static"),
-    ("dd", "coreutils"),
     ("depmod", "kmod"),
-    ("dmsetup", "dmsetup"),
     ("dpkg", "dpkg"),
     ("ldd", "libc-bin"),
     ("modprobe", "kmod"),
@@ -23,8 +26,19 @@ const NEEDED: [(&str, &str); 13] = [
     ("xz", "xz-utils"),
 ];
 
+/// Programs that every scenario uses in the machine.
+const IN_MACHINE: [Tool; 7] = [
+    (ORIGINAL_HELPER, "qemu-system-common"),
+    ("dd", "coreutils"),
+    ("dmsetup", "dmsetup"),
+    ("modprobe", "kmod"),
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("setpriv", "util-linux"),
+    ("sg_persist", "sg3-utils"),
+];
+
 /// Programs for multipath maps.
-const NEEDED_FOR_MULTIPATH: [(&str, &str); 5] = [
+const MULTIPATH: [Tool; 5] = [
     ("kpartx", "kpartx"),
     ("mpathpersist", "multipath-tools"),
     ("multipathd", "multipath-tools"),
@@ -33,7 +47,7 @@ const NEEDED_FOR_MULTIPATH: [(&str, &str); 5] = [
 ];
 
 /// Programs for libvirt. Its QEMU driver is a library that libvirtd loads if it is installed.
-const NEEDED_FOR_LIBVIRT: [(&str, &str); 3] = [
+const LIBVIRT: [Tool; 3] = [
     (
         "/usr/lib/x86_64-linux-gnu/libvirt/connection-driver/libvirt_driver_qemu.so",
         "libvirt-daemon-driver-qemu",
@@ -43,48 +57,60 @@ const NEEDED_FOR_LIBVIRT: [(&str, &str); 3] = [
 ];
 
 /// Programs to delay commands of a helper or to kill it during a command.
-const NEEDED_FOR_INJECTION: [(&str, &str); 1] = [("strace", "strace")];
+const INJECTION: [Tool; 1] = [("strace", "strace")];
 
 /// Programs to enable units; systemd need not be running.
-const NEEDED_FOR_PACKAGES: [(&str, &str); 1] = [("systemctl", "systemd")];
+const PACKAGES: [Tool; 1] = [("systemctl", "systemd")];
 
-/// Returns the programs that a scenario needs additionally, with their packages.
-fn needed_for(scenario: Scenario) -> &'static [(&'static str, &'static str)] {
+/// Returns the programs that a scenario uses in the machine beside the common ones.
+fn needed_for(scenario: Scenario) -> &'static [Tool] {
     match scenario {
         Scenario::Lio => &[],
-        Scenario::Guest | Scenario::Multipath | Scenario::Bench => &NEEDED_FOR_MULTIPATH,
-        Scenario::Libvirt => &NEEDED_FOR_LIBVIRT,
-        Scenario::Sg | Scenario::Restart => &NEEDED_FOR_INJECTION,
-        Scenario::Packages => &NEEDED_FOR_PACKAGES,
+        Scenario::Guest | Scenario::Multipath | Scenario::Bench => &MULTIPATH,
+        Scenario::Libvirt => &LIBVIRT,
+        Scenario::Sg | Scenario::Restart => &INJECTION,
+        Scenario::Packages => &PACKAGES,
     }
 }
 
-/// Fails with a message that names all missing programs and the command that installs them.
-pub(crate) fn check(scenarios: &[Scenario]) -> Result<()> {
-    let others = scenarios
-        .iter()
-        .flat_map(|&scenario| needed_for(scenario))
-        .copied();
-    let mut missing: Vec<_> = NEEDED
-        .into_iter()
-        .chain(others)
-        .filter(|(program, _)| find(program).is_none())
-        .collect();
-    if find(ORIGINAL_HELPER).is_none() {
-        missing.push((ORIGINAL_HELPER, "qemu-system-common"));
-    }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    missing.sort_unstable();
-    missing.dedup();
-    let (programs, mut packages): (Vec<_>, Vec<_>) = missing.into_iter().unzip();
+/// Returns the packages of all programs that any scenario uses in the machine.
+pub(crate) fn packages() -> Vec<&'static str> {
+    let tools = [
+        IN_MACHINE.as_slice(),
+        &MULTIPATH,
+        &LIBVIRT,
+        &INJECTION,
+        &PACKAGES,
+    ];
+    packages_of(tools.concat())
+}
+
+fn packages_of(tools: Vec<Tool>) -> Vec<&'static str> {
+    let mut packages: Vec<_> = tools.into_iter().map(|(_, package)| package).collect();
     packages.sort_unstable();
     packages.dedup();
+    packages
+}
+
+/// Fails with a message that names all missing programs and the command that installs them. A root
+/// file system that is not the host's has been built with all packages.
+pub(crate) fn check(scenarios: &[Scenario], roots: &[Root]) -> Result<()> {
+    let mut needed = ON_HOST.to_vec();
+    if roots.contains(&Root::Host) {
+        needed.extend(IN_MACHINE);
+        needed.extend(scenarios.iter().flat_map(|&scenario| needed_for(scenario)));
+    }
+    needed.retain(|(program, _)| find(program).is_none());
+    if needed.is_empty() {
+        return Ok(());
+    }
+    needed.sort_unstable();
+    needed.dedup();
+    let programs: Vec<_> = needed.iter().map(|(program, _)| *program).collect();
     bail!(
         "missing: {}; install with: apt-get install {} (on Debian 12, preferably take QEMU from \
          bookworm-backports: add -t bookworm-backports)",
         programs.join(", "),
-        packages.join(" ")
+        packages_of(needed).join(" ")
     );
 }
