@@ -6,31 +6,28 @@ use crate::support::TestHelper;
 #[test]
 fn key_is_registered_replaced_and_removed() {
     let helper = TestHelper::start();
-    assert_eq!(
-        helper.run("register a --key 0x1").success(),
-        "a: registered with key 0x1\n"
-    );
+    helper
+        .run("register a --key 0x1")
+        .expect_stdout("a: registered with key 0x1\n");
     // A registered port must name its key.
-    let stderr = helper.run("register a --key 0x2").failure(24);
-    assert!(stderr.contains("--old-key"), "{stderr}");
+    helper
+        .run("register a --key 0x2")
+        .expect_failure(24, &["--old-key"]);
     helper.run("register a --key 0x2 --old-key 0x1").success();
     helper
         .run("register a --key 0x3 --ignore-existing")
         .success();
-    assert_eq!(
-        helper.run("keys a").success(),
-        "a: generation 0x3, 1 key\n  0x3\n"
-    );
+    helper
+        .run("keys a")
+        .expect_stdout("a: generation 0x3, 1 key\n  0x3\n");
 
     helper.run("unregister a --key 0x2").failure(24);
-    assert_eq!(
-        helper.run("unregister a --key 0x3").success(),
-        "a: unregistered, key 0x3 was removed\n"
-    );
-    assert_eq!(
-        helper.run("keys a").success(),
-        "a: generation 0x4, no keys\n"
-    );
+    helper
+        .run("unregister a --key 0x3")
+        .expect_stdout("a: unregistered, key 0x3 was removed\n");
+    helper
+        .run("keys a")
+        .expect_stdout("a: generation 0x4, no keys\n");
 }
 
 #[test]
@@ -51,10 +48,9 @@ fn register_accepts_other_initiator_ports() {
 fn reservation_is_made_and_released() {
     let helper = TestHelper::start();
     helper.register_both();
-    assert_eq!(
-        helper.run("reserve a --key a --type ea-ro").success(),
-        "a: reserved with key 0xa: Exclusive Access - Registrants Only\n"
-    );
+    helper
+        .run("reserve a --key a --type ea-ro")
+        .expect_stdout("a: reserved with key 0xa: Exclusive Access - Registrants Only\n");
     // A second RESERVE of the holder succeeds.
     helper.run("reserve a --key a --type 6").success();
 
@@ -62,18 +58,17 @@ fn reservation_is_made_and_released() {
     assert!(helper.run("release b --key b").success().starts_with(
         "b: not released: still held with key 0xa, Exclusive Access - Registrants Only (the"
     ));
-    let stderr = helper.run("release a --key a --type we").failure(5);
-    assert!(stderr.contains("use 'prhctl reservation'"), "{stderr}");
-    assert_eq!(
-        helper.run("release a --key a").success(),
-        "a: released with key 0xa: Exclusive Access - Registrants Only\n"
-    );
+    helper
+        .run("release a --key a --type we")
+        .expect_failure(5, &["use 'prhctl reservation'"]);
+    helper
+        .run("release a --key a")
+        .expect_stdout("a: released with key 0xa: Exclusive Access - Registrants Only\n");
     // Without a reservation nothing is sent, so a wrong key is not detected.
     for key in ["a", "b"] {
-        assert_eq!(
-            helper.run(&format!("release a --key {key}")).success(),
-            "a: nothing to release: there is no reservation\n"
-        );
+        helper
+            .run(&format!("release a --key {key}"))
+            .expect_stdout("a: nothing to release: there is no reservation\n");
     }
 }
 
@@ -92,10 +87,9 @@ fn change_stops_after_reservations_released() {
         ),
         "{stderr}"
     );
-    assert_eq!(
-        helper.run("reservation b").success(),
-        "b: generation 0x2, no reservation\n"
-    );
+    helper
+        .run("reservation b")
+        .expect_stdout("b: generation 0x2, no reservation\n");
     helper.run("reserve b --key b --type we").success();
 }
 
@@ -104,23 +98,15 @@ fn register_stops_after_preemption() {
     let helper = TestHelper::start();
     helper.register_both();
     helper.run("reserve b --key b --type we").success();
-    assert_eq!(
-        helper
-            .run("preempt a --key a --victim b --type we-ro --abort")
-            .success(),
-        "a: registrations with key 0xb removed\n"
-    );
-    let stderr = helper
+    helper
+        .run("preempt a --key a --victim b --type we-ro --abort")
+        .expect_stdout("a: registrations with key 0xb removed\n");
+    helper
         .run("register b --key b --ignore-existing")
-        .failure(6);
-    assert!(
-        stderr.contains("REGISTRATIONS PREEMPTED (6/2a/05)"),
-        "{stderr}"
-    );
-    assert_eq!(
-        helper.run("keys a").success(),
-        "a: generation 0x3, 1 key\n  0xa\n"
-    );
+        .expect_failure(6, &["REGISTRATIONS PREEMPTED (6/2a/05)"]);
+    helper
+        .run("keys a")
+        .expect_stdout("a: generation 0x3, 1 key\n  0xa\n");
     let text = helper.run("reservation a").success();
     assert!(text.contains("key 0xa") && text.contains("we-ro"), "{text}");
 }
@@ -132,14 +118,12 @@ fn clear_removes_all_registrations() {
     helper.run("reserve b --key b --type we-ar").success();
     let text = helper.run("reservation a").success();
     assert!(text.contains("holder  all registrants"), "{text}");
-    assert_eq!(
-        helper.run("clear a --key a").success(),
-        "a: cleared: no reservation and no registrations\n"
-    );
-    assert_eq!(
-        helper.run("status a").success(),
-        "a: generation 0x3, no registrations, no reservation\n"
-    );
+    helper
+        .run("clear a --key a")
+        .expect_stdout("a: cleared: no reservation and no registrations\n");
+    helper
+        .run("status a")
+        .expect_stdout("a: generation 0x3, no registrations, no reservation\n");
 }
 
 #[test]
@@ -149,10 +133,9 @@ fn move_transfers_reservation() {
     helper.run("reserve a --key a --type ea").success();
     let other = "iqn.2024-01.example:b,i,0x00023d000001";
     let line = format!("move a --key a --new-key 0xb0 --to {other} --target-port 2 --unregister");
-    assert_eq!(
-        helper.run(&line).success(),
-        format!("a: moved to {other}, registered with key 0xb0\n")
-    );
+    helper
+        .run(&line)
+        .expect_stdout(&format!("a: moved to {other}, registered with key 0xb0\n"));
     let text = helper.run("status a").success();
     assert!(
         text.contains("1 registration, reserved: Exclusive Access (ea)"),
@@ -160,8 +143,9 @@ fn move_transfers_reservation() {
     );
     assert!(text.contains("0xb0") && text.contains(other), "{text}");
     // The sender is no longer the holder.
-    let stderr = helper.run(&line).failure(24);
-    assert!(stderr.contains("does not hold the reservation"), "{stderr}");
+    helper
+        .run(&line)
+        .expect_failure(24, &["does not hold the reservation"]);
 }
 
 #[test]
@@ -219,10 +203,9 @@ fn release_survives_failed_query() {
         0x5f => Response::Data(Vec::new()),
         _ => Response::Close,
     });
-    assert_eq!(
-        fake.run("release disk --key 1 --type we").success(),
+    fake.run("release disk --key 1 --type we").expect_stdout(
         "disk: RELEASE ended with GOOD, but the reservation could not be read afterwards (the \
-         device accepts RELEASE from a non-holder and ignores it)\n"
+         device accepts RELEASE from a non-holder and ignores it)\n",
     );
 }
 
@@ -243,10 +226,9 @@ fn release_compares_reservation_before_and_after() {
             _ => held_with(2),
         })
     };
-    assert_eq!(
-        fake().run("release disk --key 1").success(),
-        "disk: released with key 0x1; now held with key 0x2, Write Exclusive\n"
-    );
+    fake()
+        .run("release disk --key 1")
+        .expect_stdout("disk: released with key 0x1; now held with key 0x2, Write Exclusive\n");
     let document = fake().run("--json release disk --key 1").json();
     assert_eq!(document["changed"], true);
     // Without the first read, the result is unknown.
@@ -337,8 +319,7 @@ fn recovered_error_is_note() {
 fn spc2_reservation_is_named() {
     let fake = FakeHelper::start(|_, _| Response::Status(0x18, Vec::new(), Vec::new()));
     for line in ["keys disk", "clear disk --key 1"] {
-        let stderr = fake.run(line).failure(24);
-        assert!(stderr.contains("blocks even queries"), "{stderr}");
+        fake.run(line).expect_failure(24, &["blocks even queries"]);
     }
 }
 
@@ -354,8 +335,7 @@ fn query_before_change_stops_after_unit_attention() {
         ("unregister disk --key 1", 2),
     ] {
         let fake = FakeHelper::start(|_, _| check_condition(6, 0x2a, 0x05));
-        let stderr = fake.run(line).failure(6);
-        assert!(stderr.contains("Do not register again"), "{stderr}");
+        fake.run(line).expect_failure(6, &["Do not register again"]);
         assert_eq!(fake.commands(), [(0x5e, service_action, 1024)], "{line}");
     }
 }

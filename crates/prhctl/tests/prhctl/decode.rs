@@ -124,8 +124,7 @@ fn unusable_input_is_error() {
         ),
         ("decode --service-action 9 00", "", "not a service action"),
     ] {
-        let stderr = run(arguments, input).failure(1);
-        assert!(stderr.contains(fragment), "{arguments}: {stderr}");
+        run(arguments, input).expect_failure(1, &[fragment]);
     }
 }
 

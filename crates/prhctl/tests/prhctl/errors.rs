@@ -31,14 +31,11 @@ fn missing_helper_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     drop(UnixListener::bind(dir.path().join("dead")).unwrap());
     let mut command = prhctl(dir.path(), "-k dead keys /dev/null");
-    let stderr = Run::new(&mut command, "").failure(1);
-    assert!(stderr.contains("Connection refused"), "{stderr}");
-    assert!(stderr.contains("No process listens"), "{stderr}");
+    Run::new(&mut command, "").expect_failure(1, &["Connection refused", "No process listens"]);
 
     std::fs::write(dir.path().join("file"), "").unwrap();
     let mut command = prhctl(dir.path(), "-k file keys /dev/null");
-    let stderr = Run::new(&mut command, "").failure(1);
-    assert!(stderr.contains("is not a socket"), "{stderr}");
+    Run::new(&mut command, "").expect_failure(1, &["is not a socket"]);
 }
 
 #[test]
@@ -63,28 +60,25 @@ fn non_scsi_device_is_reported() {
         "{stderr}"
     );
     for (line, status) in [("keys luns/lun", 11), ("register luns/lun --key 1", 1)] {
-        let stderr = helper.run(line).failure(status);
-        assert!(stderr.contains("use DIR/ports/NAME"), "{stderr}");
+        helper
+            .run(line)
+            .expect_failure(status, &["use DIR/ports/NAME"]);
     }
-    let stderr = helper.run("register /dev/null --key 1").failure(11);
-    assert!(
-        stderr.contains("The device does not accept SCSI commands"),
-        "{stderr}"
-    );
+    helper
+        .run("register /dev/null --key 1")
+        .expect_failure(11, &["The device does not accept SCSI commands"]);
 }
 
 #[test]
 fn damaged_soft_lun_is_reported() {
     let helper = TestHelper::start();
     std::fs::write(helper.path("luns/lun/state.json"), "{").unwrap();
-    let stderr = helper.run("keys a").failure(3);
-    assert!(
-        stderr.contains("HARDWARE ERROR, INTERNAL TARGET FAILURE"),
-        "{stderr}"
-    );
-    assert!(
-        stderr.contains("files of the soft LUN are unusable"),
-        "{stderr}"
+    helper.run("keys a").expect_failure(
+        3,
+        &[
+            "HARDWARE ERROR, INTERNAL TARGET FAILURE",
+            "files of the soft LUN are unusable",
+        ],
     );
 }
 
@@ -92,12 +86,13 @@ fn damaged_soft_lun_is_reported() {
 fn unsupported_command_is_reported() {
     let fake = FakeHelper::start(|_, _| check_condition(5, 0x20, 0x00));
     for line in ["keys disk", "clear disk --key 1"] {
-        let stderr = fake.run(line).failure(9);
-        assert!(
-            stderr.contains("INVALID COMMAND OPERATION CODE (5/20/00)"),
-            "{stderr}"
+        fake.run(line).expect_failure(
+            9,
+            &[
+                "INVALID COMMAND OPERATION CODE (5/20/00)",
+                "a partition or a volume",
+            ],
         );
-        assert!(stderr.contains("a partition or a volume"), "{stderr}");
     }
 }
 
@@ -125,8 +120,7 @@ fn scsi_status_sets_exit_status() {
         let reply = std::sync::Mutex::new(Some(reply));
         let fake =
             FakeHelper::start(move |_, _| reply.lock().unwrap().take().unwrap_or(Response::Close));
-        let stderr = fake.run("status disk").failure(status);
-        assert!(stderr.contains(fragment), "{fragment}: {stderr}");
+        fake.run("status disk").expect_failure(status, &[fragment]);
     }
 }
 
@@ -134,21 +128,19 @@ fn scsi_status_sets_exit_status() {
 fn query_retries_after_busy_up_to_limit() {
     let busy = || Response::Status(0x08, Vec::new(), Vec::new());
     let fake = FakeHelper::start(move |_, _| busy());
-    let stderr = fake.run("keys disk").failure(26);
-    assert!(
-        stderr.contains("READ KEYS ended with BUSY; retrying for a second\n"),
-        "{stderr}"
+    fake.run("keys disk").expect_failure(
+        26,
+        &[
+            "READ KEYS ended with BUSY; retrying for a second\n",
+            "prhctl retried for a second",
+        ],
     );
-    assert!(stderr.contains("prhctl retried for a second"), "{stderr}");
     assert_eq!(fake.commands().len(), 6);
 
     // A change may have been executed.
     let fake = FakeHelper::start(move |_, _| busy());
-    let stderr = fake.run("clear disk --key 1").failure(26);
-    assert!(
-        stderr.contains("The command may have been executed"),
-        "{stderr}"
-    );
+    fake.run("clear disk --key 1")
+        .expect_failure(26, &["The command may have been executed"]);
     assert_eq!(fake.commands().len(), 1);
 
     let full = FakeHelper::start(|number, _| match number {
@@ -172,11 +164,8 @@ fn disconnected_helper_is_reported() {
         "prhctl: disk: READ KEYS: the helper sent no complete response: connection closed\n  Check \
          the helper's log.\n"
     );
-    let stderr = fake.run("clear disk --key 1").failure(1);
-    assert!(
-        stderr.contains("The command may have been executed"),
-        "{stderr}"
-    );
+    fake.run("clear disk --key 1")
+        .expect_failure(1, &["The command may have been executed"]);
 }
 
 #[test]
@@ -185,14 +174,12 @@ fn foreign_listener_is_reported() {
     let listener = UnixListener::bind(dir.path().join("socket")).unwrap();
     std::thread::spawn(move || listener.incoming().for_each(drop));
     let mut command = prhctl(dir.path(), "-k socket keys /dev/null");
-    let stderr = Run::new(&mut command, "").failure(1);
-    assert!(
-        stderr.contains("did not complete the handshake"),
-        "{stderr}"
-    );
-    assert!(
-        stderr.contains("not a persistent reservation helper"),
-        "{stderr}"
+    Run::new(&mut command, "").expect_failure(
+        1,
+        &[
+            "did not complete the handshake",
+            "not a persistent reservation helper",
+        ],
     );
 }
 
@@ -230,15 +217,11 @@ fn protocol_violation_is_reported() {
         let reply = std::sync::Mutex::new(Some(reply));
         let fake =
             FakeHelper::start(move |_, _| reply.lock().unwrap().take().unwrap_or(Response::Close));
-        let stderr = fake.run("keys disk").failure(1);
-        assert!(stderr.contains(fragment), "{stderr}");
+        fake.run("keys disk").expect_failure(1, &[fragment]);
     }
     let fake = FakeHelper::start(|_, _| Response::Status(0, vec![], vec![0; 8]));
-    let stderr = fake.run("clear disk --key 1").failure(1);
-    assert!(
-        stderr.contains("executed; check with 'prhctl status'"),
-        "{stderr}"
-    );
+    fake.run("clear disk --key 1")
+        .expect_failure(1, &["executed; check with 'prhctl status'"]);
 }
 
 #[test]
@@ -251,11 +234,8 @@ fn malformed_data_is_reported() {
         ("status disk", vec![0, 0, 0, 1, 0, 0, 0, 8]),
     ] {
         let fake = FakeHelper::start(move |_, _| Response::Data(data.clone()));
-        let stderr = fake.run(line).failure(97);
-        assert!(
-            stderr.contains("malformed response to "),
-            "{line}: {stderr}"
-        );
+        fake.run(line)
+            .expect_failure(97, &["malformed response to "]);
     }
 }
 
@@ -263,8 +243,9 @@ fn malformed_data_is_reported() {
 fn too_many_initiator_ports_are_rejected() {
     let helper = TestHelper::start();
     let ports = " --initiator sas,5000c50005b32001".repeat(341);
-    let stderr = helper.run(&format!("register a --key 1{ports}")).failure(1);
-    assert!(stderr.contains("more than the 8192 bytes"), "{stderr}");
+    helper
+        .run(&format!("register a --key 1{ports}"))
+        .expect_failure(1, &["more than the 8192 bytes"]);
 }
 
 #[test]

@@ -91,14 +91,12 @@ fn usage_error_is_status_1() {
             "TransportID must begin with",
         ),
     ] {
-        let stderr = run(line).failure(1);
-        assert!(stderr.contains(fragment), "{line}: {stderr}");
+        run(line).expect_failure(1, &[fragment]);
     }
     for port in ["0", "65536", "-1", "a"] {
         let line =
             format!("move d --key 1 --new-key 2 --to sas,5000c50005b32001 --target-port={port}");
-        let stderr = run(&line).failure(1);
-        assert!(stderr.contains("not a relative target port"), "{stderr}");
+        run(&line).expect_failure(1, &["not a relative target port"]);
     }
 }
 

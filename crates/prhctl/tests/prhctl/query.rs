@@ -6,18 +6,15 @@ use crate::support::TestHelper;
 #[test]
 fn new_unit_is_empty() {
     let helper = TestHelper::start();
-    assert_eq!(
-        helper.run("keys a").success(),
-        "a: generation 0x0, no keys\n"
-    );
-    assert_eq!(
-        helper.run("reservation a").success(),
-        "a: generation 0x0, no reservation\n"
-    );
-    assert_eq!(
-        helper.run("status a").success(),
-        "a: generation 0x0, no registrations, no reservation\n"
-    );
+    helper
+        .run("keys a")
+        .expect_stdout("a: generation 0x0, no keys\n");
+    helper
+        .run("reservation a")
+        .expect_stdout("a: generation 0x0, no reservation\n");
+    helper
+        .run("status a")
+        .expect_stdout("a: generation 0x0, no registrations, no reservation\n");
 }
 
 #[test]
@@ -28,25 +25,22 @@ fn registrations_and_reservation_are_shown() {
         .success();
     helper.run("register b --key b").success();
     helper.run("reserve b --key b --type 5").success();
-    assert_eq!(
-        helper.run("keys a").success(),
-        "a: generation 0x2, 2 keys\n  0x123abc\n  0xb\n"
-    );
-    assert_eq!(
-        helper.run("reservation a").success(),
+    helper
+        .run("keys a")
+        .expect_stdout("a: generation 0x2, 2 keys\n  0x123abc\n  0xb\n");
+    helper.run("reservation a").expect_stdout(
         "a: generation 0x2, reserved
   holder  key 0xb
   type    Write Exclusive - Registrants Only (we-ro)
   scope   Logical Unit
-"
+",
     );
-    assert_eq!(
-        helper.run("status a").success(),
+    helper.run("status a").expect_stdout(
         "a: generation 0x2, 2 registrations, reserved: Write Exclusive - Registrants Only (we-ro)
   KEY       HOLDER  TYPE   SCOPE         PORT  TRANSPORTID
   0x123abc  -       -      -             all   sas,5001405000000001
   0xb       yes     we-ro  Logical Unit  2     iqn.2024-01.example:b,i,0x00023d000001
-"
+",
     );
 }
 
@@ -73,11 +67,9 @@ fn query_needs_only_read_access() {
         "prhctl: /: cannot open for reading and writing: Is a directory (os error 21)\n  This \
          is a directory; for a soft LUN, use DIR/ports/NAME.\n"
     );
-    let stderr = helper.run("keys /").failure(11);
-    assert!(
-        stderr.contains("ABORTED COMMAND, I/O PROCESS TERMINATED (b/00/06)"),
-        "{stderr}"
-    );
+    helper
+        .run("keys /")
+        .expect_failure(11, &["ABORTED COMMAND, I/O PROCESS TERMINATED (b/00/06)"]);
 }
 
 /// Returns READ KEYS data with `count` keys.

@@ -62,6 +62,22 @@ impl Run {
         self.stderr
     }
 
+    /// Panics unless the run succeeds, and standard output is `expected`.
+    #[track_caller]
+    pub(crate) fn expect_stdout(self, expected: &str) {
+        assert_eq!(self.success(), expected);
+    }
+
+    /// Panics unless the status is `status`, standard output is empty, and standard error contains
+    /// each of the fragments.
+    #[track_caller]
+    pub(crate) fn expect_failure(self, status: i32, fragments: &[&str]) {
+        let stderr = self.failure(status);
+        for fragment in fragments {
+            assert!(stderr.contains(fragment), "{fragment}: {stderr}");
+        }
+    }
+
     /// Returns the JSON document on standard output.
     #[track_caller]
     pub(crate) fn json(&self) -> serde_json::Value {

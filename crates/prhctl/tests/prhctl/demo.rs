@@ -1,7 +1,5 @@
 //! `prhctl demo`, with the real helper and with programs that are not helpers.
 
-#![expect(clippy::unwrap_used, reason = "a test fails if a precondition does")]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -76,7 +74,7 @@ fn every_response_matches_standard() {
 /// README shows some of the lines, and ellipses for the others.
 #[test]
 fn readme_matches_output() {
-    const README: &str = include_str!("../../../README.md");
+    const README: &str = include_str!("../../../../README.md");
     let (_, quick_start) = README.split_once("## Quick start").unwrap();
     let (_, shown) = quick_start.split_once("```text\n").unwrap();
     let (shown, _) = shown.split_once("```").unwrap();

@@ -1,20 +1,13 @@
 //! `prhctl lun create`, `list` and `show`.
 
-#![expect(clippy::unwrap_used, reason = "a test fails if a precondition does")]
-
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
 use serde_json::{Value, json};
 use soft_lun::store::Lun;
 use tempfile::TempDir;
 
-struct Run {
-    status: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
+use crate::support::{Run, prhctl};
 
 /// A directory in which prhctl runs.
 struct Fixture(TempDir);
@@ -29,43 +22,14 @@ impl Fixture {
     }
 
     /// Runs prhctl in the directory.
-    fn run(&self, arguments: &[&str]) -> Run {
-        let output = Command::new(env!("CARGO_BIN_EXE_prhctl"))
-            .current_dir(self.0.path())
-            .args(arguments)
-            .output()
-            .unwrap();
-        Run {
-            status: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+    fn run(&self, arguments: &str) -> Run {
+        Run::new(&mut prhctl(self.0.path(), arguments), "")
     }
 
+    /// Runs prhctl, which must print a JSON document and succeed.
     #[track_caller]
-    fn success(&self, arguments: &[&str]) -> String {
-        let run = self.run(arguments);
-        assert_eq!(
-            (run.status, run.stderr.as_str()),
-            (Some(0), ""),
-            "{}",
-            run.stdout
-        );
-        run.stdout
-    }
-
-    #[track_caller]
-    fn document(&self, arguments: &[&str]) -> Value {
-        serde_json::from_str(&self.success(arguments)).unwrap()
-    }
-
-    #[track_caller]
-    fn failure(&self, arguments: &[&str], fragments: &[&str]) {
-        let run = self.run(arguments);
-        assert_eq!((run.status, run.stdout.as_str()), (Some(1), ""));
-        for fragment in fragments {
-            assert!(run.stderr.contains(fragment), "{fragment}: {}", run.stderr);
-        }
+    fn document(&self, arguments: &str) -> Value {
+        serde_json::from_str(&self.run(&format!("--json {arguments}")).success()).unwrap()
     }
 }
 
@@ -84,7 +48,7 @@ fn send(lun: &Lun, port: &str, service_action: u8, kind: u8, key: u64, action_ke
 #[test]
 fn new_lun_has_two_unregistered_ports() {
     let fixture = Fixture::new();
-    let lun = fixture.document(&["--json", "lun", "create", "quorum"]);
+    let lun = fixture.document("lun create quorum");
     assert!(
         lun["identity"].as_str().unwrap().starts_with("naa.3"),
         "{lun}"
@@ -108,28 +72,16 @@ fn new_lun_has_two_unregistered_ports() {
         (&Value::Null, &json!(0))
     );
     assert!(fixture.path("quorum/ports/node1").is_file());
-    assert_eq!(fixture.document(&["--json", "lun", "show", "quorum"]), lun);
+    assert_eq!(fixture.document("lun show quorum"), lun);
 }
 
 #[test]
 fn create_uses_given_ports_and_features() {
     let fixture = Fixture::new();
-    let lun = fixture.document(&[
-        "--json",
-        "lun",
-        "create",
-        "x",
-        "--port",
-        "a=iqn.2024-01.example:a,i,0x00023d000001",
-        "--port",
-        "b@3",
-        "--without",
-        "aptpl",
-        "--without",
-        "all-tg-pt",
-        "--types",
-        "we-ro,8",
-    ]);
+    let lun = fixture.document(
+        "lun create x --port a=iqn.2024-01.example:a,i,0x00023d000001 --port b@3 \
+         --without aptpl --without all-tg-pt --types we-ro,8",
+    );
     let ports = lun["ports"].as_array().unwrap();
     assert_eq!(
         ports[0]["initiator"],
@@ -150,9 +102,9 @@ fn create_uses_given_ports_and_features() {
 #[test]
 fn show_prints_registrations_and_reservation() {
     let fixture = Fixture::new();
-    fixture.success(&[
-        "lun", "create", "quorum", "--port", "node1", "--port", "node2", "--port", "other",
-    ]);
+    fixture
+        .run("lun create quorum --port node1 --port node2 --port other")
+        .success();
     let lun = Lun::open(&fixture.path("quorum")).unwrap();
     send(&lun, "node1", 6, 0, 0, 0x1001);
     send(&lun, "node2", 6, 0, 0, 0x1002);
@@ -173,27 +125,27 @@ fn show_prints_registrations_and_reservation() {
   other  -       -       none         -                        1            sas,3000000000000003
 "
     );
-    assert_eq!(fixture.success(&["lun", "show", "quorum"]), expected);
-    let list = fixture.success(&["lun", "list", "."]);
+    assert_eq!(fixture.run("lun show quorum").success(), expected);
+    let list = fixture.run("lun list .").success();
     let expected = " NAME    REGISTERED    RESERVATION
  quorum  1 of 3 ports  Exclusive Access - Registrants Only, held by node2
 ";
     assert_eq!(list, expected);
-    let colored = fixture.success(&["--color", "always", "lun", "show", "quorum"]);
+    let colored = fixture.run("--color always lun show quorum").success();
     assert!(colored.contains('\u{1b}'));
 }
 
 #[test]
 fn damaged_lun_does_not_hide_others() {
     let fixture = Fixture::new();
-    assert_eq!(fixture.success(&["lun", "list", "."]), "no soft LUNs\n");
-    fixture.success(&["lun", "create", "a"]);
-    fixture.success(&["lun", "create", "b"]);
+    fixture.run("lun list .").expect_stdout("no soft LUNs\n");
+    fixture.run("lun create a").success();
+    fixture.run("lun create b").success();
     fs::write(fixture.path("a/state.json"), "{}").unwrap();
-    let list = fixture.success(&["lun", "list", "."]);
+    let list = fixture.run("lun list .").success();
     assert!(list.contains("a/state.json is corrupt"), "{list}");
     assert!(list.contains("0 of 2 ports"), "{list}");
-    let listed = fixture.document(&["--json", "lun", "list", "."]);
+    let listed = fixture.document("lun list .");
     assert_eq!(listed["luns"][0]["lun"], Value::Null);
     assert_eq!(listed["luns"][1]["problem"], Value::Null);
     assert_eq!(listed["luns"][1]["lun"]["path"], "./b");
@@ -202,58 +154,57 @@ fn damaged_lun_does_not_hide_others() {
 #[test]
 fn errors_name_file_and_remedy() {
     let fixture = Fixture::new();
-    fixture.success(&["lun", "create", "a"]);
-    fixture.failure(
-        &["lun", "create", "a"],
-        &["a already exists", "'prhctl lun show'"],
-    );
-    fixture.failure(
-        &["lun", "create", ".b"],
-        &[".b is not a valid soft LUN name"],
-    );
-    fixture.failure(
-        &["lun", "create", "no/b"],
-        &["cannot open no: No such file"],
-    );
-    let twice = fixture.run(&["lun", "create", "b", "--port", "x", "--port", "x"]);
+    fixture.run("lun create a").success();
+    fixture
+        .run("lun create a")
+        .expect_failure(1, &["a already exists", "'prhctl lun show'"]);
+    fixture
+        .run("lun create .b")
+        .expect_failure(1, &[".b is not a valid soft LUN name"]);
+    fixture
+        .run("lun create no/b")
+        .expect_failure(1, &["cannot open no: No such file"]);
+    let twice = fixture.run("lun create b --port x --port x");
     assert_eq!(
         (twice.status, twice.stderr.as_str()),
         (
-            Some(1),
+            1,
             "prhctl: b: invalid soft LUN configuration: two ports are named x\n"
         )
     );
-    fixture.failure(
-        &["lun", "create", "b", "--types", "2"],
-        &["not a reservation type"],
-    );
-    fixture.failure(&["lun", "show", "b"], &["cannot open b", "No such file"]);
-    fixture.failure(
-        &["lun", "show", "."],
-        &[". is not a soft LUN: it has no lun.json", "lun list"],
-    );
-    fixture.failure(&["lun", "list", "b"], &["cannot open b"]);
-    let run = fixture.run(&["lun", "list", "a"]);
+    fixture
+        .run("lun create b --types 2")
+        .expect_failure(1, &["not a reservation type"]);
+    fixture
+        .run("lun show b")
+        .expect_failure(1, &["cannot open b", "No such file"]);
+    fixture
+        .run("lun show .")
+        .expect_failure(1, &[". is not a soft LUN: it has no lun.json", "lun list"]);
+    fixture
+        .run("lun list b")
+        .expect_failure(1, &["cannot open b"]);
+    let run = fixture.run("lun list a");
     assert_eq!(
         (run.status, run.stdout.as_str(), run.stderr.as_str()),
         (
-            Some(0),
+            0,
             "no soft LUNs\n",
             "prhctl: a is itself a soft LUN; use 'prhctl lun show'\n"
         )
     );
     fs::write(fixture.path("a/state.json"), "{\n\"format\": 1}").unwrap();
-    fixture.failure(
-        &["lun", "show", "a"],
+    fixture.run("lun show a").expect_failure(
+        1,
         &[
             "a/state.json is corrupt",
             "at line 2",
             "move the directory away",
         ],
     );
-    let run = fixture.run(&["--json", "lun", "show", "a"]);
-    assert_eq!(run.status, Some(1));
-    let document: Value = serde_json::from_str(&run.stdout).unwrap();
+    let run = fixture.run("--json lun show a");
+    assert_eq!(run.status, 1);
+    let document = run.json();
     assert_eq!(document["error"]["exit_status"], 1);
     let message = document["error"]["message"].as_str().unwrap();
     assert!(message.starts_with("a/state.json is corrupt"), "{message}");
@@ -263,13 +214,13 @@ fn errors_name_file_and_remedy() {
 fn forged_error_text_is_escaped() {
     let fixture = Fixture::new();
     fs::create_dir(fixture.path("luns")).unwrap();
-    fixture.success(&["lun", "create", "luns/lun"]);
+    fixture.run("lun create luns/lun").success();
     // The error text repeats the name of a field that is unknown.
     let forged = r#"{"x\nlun2  2 of 2 ports \u001b[2J\u009b\r": 1}"#;
     fs::write(fixture.path("luns/lun/state.json"), forged).unwrap();
     let escaped = r"x\nlun2  2 of 2 ports \u{1b}[2J\u{9b}\r";
-    let list = fixture.success(&["lun", "list", "luns"]);
-    let show = fixture.run(&["lun", "show", "luns/lun"]).stderr;
+    let list = fixture.run("lun list luns").success();
+    let show = fixture.run("lun show luns/lun").stderr;
     for text in [list, show] {
         assert!(text.contains(escaped), "{text:?}");
         let is_clean = |line: &str| !line.contains(char::is_control);
