@@ -3,7 +3,7 @@
 use pr_helper_protocol::wire::{CDB_SIZE, pad_cdb};
 use scsi_pr::{
     BasicParameterList, Cdb, InServiceAction, OutServiceAction, PersistentReserveIn,
-    PersistentReserveOut, ReservationType, ScopeType,
+    PersistentReserveOut, RegisterAndMove, ReservationType, ScopeType,
 };
 
 /// A CDB and its parameter list, as a client sends them.
@@ -62,7 +62,16 @@ pub fn pr_out(
     scope_type: ScopeType,
     list: &BasicParameterList,
 ) -> PrCommand {
-    let parameter_list = list.encode();
+    raw_pr_out(service_action, scope_type, list.encode())
+}
+
+/// Creates PERSISTENT RESERVE OUT with any parameter list, also an invalid one.
+#[must_use]
+pub fn raw_pr_out(
+    service_action: OutServiceAction,
+    scope_type: ScopeType,
+    parameter_list: Vec<u8>,
+) -> PrCommand {
     let command = Cdb::Out(PersistentReserveOut {
         service_action,
         scope_type,
@@ -88,15 +97,39 @@ pub fn key_list(key: u64, action_key: u64) -> BasicParameterList {
 /// Creates REGISTER, which replaces `key` by `new_key`.
 #[must_use]
 pub fn register(key: u64, new_key: u64) -> PrCommand {
-    let list = key_list(key, new_key);
-    pr_out(OutServiceAction::Register, ScopeType::default(), &list)
+    register_with(&key_list(key, new_key))
+}
+
+/// Creates REGISTER.
+#[must_use]
+pub fn register_with(list: &BasicParameterList) -> PrCommand {
+    pr_out(OutServiceAction::Register, ScopeType::default(), list)
+}
+
+/// Creates REGISTER AND IGNORE EXISTING KEY.
+#[must_use]
+pub fn register_and_ignore_with(list: &BasicParameterList) -> PrCommand {
+    let service_action = OutServiceAction::RegisterAndIgnoreExistingKey;
+    pr_out(service_action, ScopeType::default(), list)
+}
+
+/// Creates REGISTER AND MOVE.
+#[must_use]
+pub fn register_and_move(list: &RegisterAndMove) -> PrCommand {
+    let service_action = OutServiceAction::RegisterAndMove;
+    raw_pr_out(service_action, ScopeType::default(), list.encode())
 }
 
 /// Creates RESERVE with the scope of the logical unit.
 #[must_use]
-pub fn reserve(key: u64, reservation_type: ReservationType) -> PrCommand {
-    let scope_type = ScopeType(reservation_type.code());
-    pr_out(OutServiceAction::Reserve, scope_type, &key_list(key, 0))
+pub fn reserve(key: u64, kind: ReservationType) -> PrCommand {
+    pr_out(OutServiceAction::Reserve, kind.into(), &key_list(key, 0))
+}
+
+/// Creates RELEASE with the scope of the logical unit.
+#[must_use]
+pub fn release(key: u64, kind: ReservationType) -> PrCommand {
+    pr_out(OutServiceAction::Release, kind.into(), &key_list(key, 0))
 }
 
 /// Creates CLEAR.
@@ -108,8 +141,14 @@ pub fn clear(key: u64) -> PrCommand {
 
 /// Creates PREEMPT, which removes the registrations with the key `victim`.
 #[must_use]
-pub fn preempt(key: u64, victim: u64, reservation_type: ReservationType) -> PrCommand {
-    let scope_type = ScopeType(reservation_type.code());
+pub fn preempt(key: u64, victim: u64, kind: ReservationType) -> PrCommand {
     let list = key_list(key, victim);
-    pr_out(OutServiceAction::Preempt, scope_type, &list)
+    pr_out(OutServiceAction::Preempt, kind.into(), &list)
+}
+
+/// Creates PREEMPT AND ABORT, which removes the registrations with the key `victim`.
+#[must_use]
+pub fn preempt_and_abort(key: u64, victim: u64, kind: ReservationType) -> PrCommand {
+    let list = key_list(key, victim);
+    pr_out(OutServiceAction::PreemptAndAbort, kind.into(), &list)
 }
