@@ -3,24 +3,15 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use scsi_pr::{BasicParameterList, Status, TransportId};
-use soft_lun::store::{Lun, Port};
-use soft_lun::{LogicalUnit, Nexus, SupportedFeatures};
-
-/// REGISTER AND IGNORE EXISTING KEY, 24 bytes of parameters.
-const REGISTER: [u8; 10] = [0x5f, 0x06, 0, 0, 0, 0, 0, 0, 24, 0];
+use pr_testkit::cdb::{PrCommand, key_list, register_and_ignore_with};
+use pr_testkit::soft_lun::two_ports;
+use scsi_pr::{BasicParameterList, Status};
+use soft_lun::store::Lun;
+use soft_lun::{LogicalUnit, SupportedFeatures};
 
 /// Creates a soft LUN with two ports.
 pub(crate) fn create(path: &Path) {
-    let port = |name: &str, sas_address| Port {
-        name: name.parse().unwrap(),
-        nexus: Nexus {
-            initiator: TransportId::Sas { sas_address },
-            target_port: 1.into(),
-        },
-    };
-    let ports = vec![port("a", 0xa), port("b", 0xb)];
-    Lun::create(path, ports, SupportedFeatures::default()).unwrap();
+    Lun::create(path, two_ports(), SupportedFeatures::default()).unwrap();
 }
 
 /// Registers with APTPL through the two ports in turn, each time with the next key. Writes the
@@ -51,18 +42,17 @@ fn write_stdout(bytes: &[u8]) {
 
 fn register(lun: &Lun, number: u64, aptpl: bool) {
     let port = lun.config().unwrap().ports[port_index(number)].name.clone();
-    let response = lun.execute(&port, &REGISTER, &parameter_list(number, aptpl));
+    let command = command(number, aptpl);
+    let response = lun.execute(&port, &command.cdb, &command.parameter_list);
     assert_eq!(response.unwrap().response.status, Status::GOOD);
 }
 
-/// Returns the parameter list of the registration that changes PRgeneration to `number`.
-fn parameter_list(number: u64, aptpl: bool) -> Vec<u8> {
-    let list = BasicParameterList {
-        service_action_reservation_key: number.into(),
+/// Returns the registration that changes PRgeneration to `number`.
+fn command(number: u64, aptpl: bool) -> PrCommand {
+    register_and_ignore_with(&BasicParameterList {
         aptpl,
-        ..BasicParameterList::default()
-    };
-    list.encode()
+        ..key_list(0, number)
+    })
 }
 
 /// Returns the index of the port that the registration uses.
@@ -75,11 +65,9 @@ pub(crate) fn expected(lun: &Lun, number: u64) -> LogicalUnit {
     let mut unit = lun.config().unwrap().unit().unwrap();
     let nexuses: Vec<_> = unit.nexuses().map(|(id, _)| id).collect();
     for number in 1..=number {
-        unit.execute(
-            nexuses[port_index(number)],
-            &REGISTER,
-            &parameter_list(number, true),
-        );
+        let command = command(number, true);
+        let nexus = nexuses[port_index(number)];
+        unit.execute(nexus, &command.cdb, &command.parameter_list);
     }
     unit
 }

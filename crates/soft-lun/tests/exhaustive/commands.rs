@@ -1,10 +1,16 @@
 //! The commands that the tests send in each state.
 
+use pr_testkit::cdb::{
+    PrCommand, clear, key_list, pr_in, preempt, preempt_and_abort, read_keys,
+    register_and_ignore_with, register_and_move, register_with, release, reserve,
+};
 use scsi_pr::{
-    BasicParameterList, InServiceAction, OutServiceAction, PersistentReserveIn,
-    PersistentReserveOut, RegisterAndMove, ReservationKey, ReservationType, ScopeType,
+    BasicParameterList, InServiceAction, RegisterAndMove, ReservationKey, ReservationType,
 };
 use soft_lun::{LogicalUnit, Nexus, NexusId};
+
+/// Allocation length of PERSISTENT RESERVE IN.
+const ALLOCATION_LENGTH: u16 = 8192;
 
 const NONE: u64 = 0;
 const FIRST: u64 = 1;
@@ -46,8 +52,7 @@ pub(crate) struct TestCommand {
     /// All nexuses of the unit.
     pub(crate) nexuses: Vec<NexusId>,
     pub(crate) operation: Operation,
-    pub(crate) cdb: [u8; 10],
-    pub(crate) parameters: Vec<u8>,
+    pub(crate) command: PrCommand,
     /// The command is also sent while a unit attention is pending for the sender.
     sent_during_unit_attention: bool,
 }
@@ -68,113 +73,65 @@ struct Builder {
 }
 
 impl Builder {
-    fn reserve_in(&mut self, service_action: InServiceAction) {
-        let cdb = PersistentReserveIn {
-            service_action,
-            allocation_length: 8192,
-            control: 0,
-        };
-        self.commands.push(TestCommand {
-            sender: self.sender,
-            nexuses: self.nexuses.clone(),
-            operation: Operation::In,
-            cdb: cdb.encode(),
-            parameters: Vec::new(),
-            sent_during_unit_attention: service_action == InServiceAction::ReadKeys,
-        });
-    }
-
-    fn out(
-        &mut self,
-        action: OutServiceAction,
-        code: u8,
-        parameters: Vec<u8>,
-        operation: Operation,
-    ) {
-        let cdb = PersistentReserveOut {
-            service_action: action,
-            scope_type: ScopeType(code),
-            parameter_list_length: u32::try_from(parameters.len()).unwrap(),
-            control: 0,
-        };
+    fn push(&mut self, command: PrCommand, operation: Operation) {
+        let is_clear = matches!(operation, Operation::Clear(_));
         self.commands.push(TestCommand {
             sender: self.sender,
             nexuses: self.nexuses.clone(),
             operation,
-            cdb: cdb.encode(),
-            parameters,
-            sent_during_unit_attention: action == OutServiceAction::Clear,
+            sent_during_unit_attention: is_clear || command == read_keys(ALLOCATION_LENGTH),
+            command,
         });
     }
 
-    fn register(
-        &mut self,
-        key: u64,
-        new: u64,
-        ignore: bool,
-        aptpl: bool,
-        others: &[(NexusId, Nexus)],
-    ) {
+    fn register(&mut self, key: u64, new: u64, aptpl: bool, others: &[(NexusId, Nexus)]) {
         let names = others.iter().map(|(_, nexus)| nexus.initiator.clone());
         let list = BasicParameterList {
             spec_i_pt: (!others.is_empty()).then(|| names.collect()),
             aptpl,
-            ..basic(key, new)
-        };
-        let action = match ignore {
-            true => OutServiceAction::RegisterAndIgnoreExistingKey,
-            false => OutServiceAction::Register,
+            ..key_list(key, new)
         };
         let operation = Operation::Register {
             key: key.into(),
             new: new.into(),
-            ignore,
+            ignore: false,
             others: others.iter().map(|(id, _)| *id).collect(),
             aptpl,
         };
-        self.out(action, 0, list.encode(), operation);
+        self.push(register_with(&list), operation);
     }
 
     fn registrations(&mut self, others: &[(NexusId, Nexus)]) {
-        for key in KEYS {
-            for new in NEW_KEYS {
-                self.register(key, new, false, false, &[]);
-                self.register(key, new, false, true, &[]);
-                self.register(key, new, false, false, others);
-            }
-        }
         for new in NEW_KEYS {
-            self.register(STALE, new, true, false, &[]);
+            for key in KEYS {
+                self.register(key, new, false, &[]);
+                self.register(key, new, true, &[]);
+                self.register(key, new, false, others);
+            }
+            let operation = Operation::Register {
+                key: STALE.into(),
+                new: new.into(),
+                ignore: true,
+                others: Vec::new(),
+                aptpl: false,
+            };
+            self.push(register_and_ignore_with(&key_list(STALE, new)), operation);
         }
     }
 
     fn reservations(&mut self, key: u64) {
         for kind in ReservationType::ALL {
-            let list = basic(key, 0).encode();
-            let operation = Operation::Reserve(key.into(), kind);
-            self.out(
-                OutServiceAction::Reserve,
-                kind.code(),
-                list.clone(),
-                operation,
-            );
-            let operation = Operation::Release(key.into(), kind);
-            self.out(OutServiceAction::Release, kind.code(), list, operation);
+            self.push(reserve(key, kind), Operation::Reserve(key.into(), kind));
+            self.push(release(key, kind), Operation::Release(key.into(), kind));
         }
-        let operation = Operation::Clear(key.into());
-        self.out(
-            OutServiceAction::Clear,
-            0,
-            basic(key, 0).encode(),
-            operation,
-        );
+        self.push(clear(key), Operation::Clear(key.into()));
     }
 
-    fn preempts(&mut self, action: OutServiceAction, key: u64) {
+    fn preempts(&mut self, build: fn(u64, u64, ReservationType) -> PrCommand, key: u64) {
         for victim in KEYS {
             for kind in ReservationType::ALL {
                 let operation = Operation::Preempt(key.into(), victim.into(), kind);
-                self.out(action, kind.code(), basic(key, victim).encode(), operation);
+                self.push(build(key, victim, kind), operation);
             }
         }
     }
@@ -196,22 +153,9 @@ impl Builder {
                     to: *to,
                     unregister,
                 };
-                self.out(
-                    OutServiceAction::RegisterAndMove,
-                    0,
-                    list.encode(),
-                    operation,
-                );
+                self.push(register_and_move(&list), operation);
             }
         }
-    }
-}
-
-fn basic(key: u64, action_key: u64) -> BasicParameterList {
-    BasicParameterList {
-        reservation_key: key.into(),
-        service_action_reservation_key: action_key.into(),
-        ..BasicParameterList::default()
     }
 }
 
@@ -234,14 +178,14 @@ pub(crate) fn all_commands(unit: &LogicalUnit, with_preempt_and_abort: bool) -> 
             commands: Vec::new(),
         };
         for action in InServiceAction::ALL {
-            builder.reserve_in(action);
+            builder.push(pr_in(action, ALLOCATION_LENGTH), Operation::In);
         }
         builder.registrations(&others);
         for key in KEYS {
             builder.reservations(key);
-            builder.preempts(OutServiceAction::Preempt, key);
+            builder.preempts(preempt, key);
             if with_preempt_and_abort {
-                builder.preempts(OutServiceAction::PreemptAndAbort, key);
+                builder.preempts(preempt_and_abort, key);
             }
             others.iter().for_each(|other| builder.moves(key, other));
         }

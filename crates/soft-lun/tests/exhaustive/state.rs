@@ -1,8 +1,9 @@
 //! Checks of every state.
 
+use pr_testkit::cdb::pr_in;
 use scsi_pr::{
-    FullStatus, InServiceAction, Keys, PersistentReserveIn, ReservationData, ReservationKey,
-    ScopeType, Status, TransportId,
+    FullStatus, InServiceAction, Keys, ReservationData, ReservationKey, ScopeType, Status,
+    TransportId,
 };
 use soft_lun::store::{LunConfig, Port, StateFile};
 use soft_lun::{Access, LogicalUnit, Nexus, NexusId, Registration, Reservation, UnitAttention};
@@ -145,22 +146,17 @@ fn check_parameter_data(unit: &LogicalUnit, view: &StateView) {
     let mut unit = unit.clone();
     report_all_unit_attentions(&mut unit);
     let reader = unit.nexuses().next().unwrap().0;
-    let mut reserve_in = |service_action| {
-        let command = PersistentReserveIn {
-            service_action,
-            allocation_length: u16::MAX,
-            control: 0,
-        };
-        let response = unit.execute(reader, &command.encode(), &[]);
+    let mut read = |service_action| {
+        let response = unit.execute(reader, &pr_in(service_action, u16::MAX).cdb, &[]);
         assert_eq!(response.status, Status::GOOD);
         response.data
     };
-    let keys = Keys::decode(&reserve_in(InServiceAction::ReadKeys))
+    let keys = Keys::decode(&read(InServiceAction::ReadKeys))
         .unwrap()
         .value;
-    let data = reserve_in(InServiceAction::ReadReservation);
+    let data = read(InServiceAction::ReadReservation);
     let reservation = ReservationData::decode(&data).unwrap();
-    let data = reserve_in(InServiceAction::ReadFullStatus);
+    let data = read(InServiceAction::ReadFullStatus);
     let status = FullStatus::decode(&data).unwrap().value;
 
     assert_eq!(keys.generation, status.generation);

@@ -21,11 +21,13 @@ pub(crate) fn check(
     unit: &mut LogicalUnit,
 ) {
     let pending = original.unit_attentions(command.sender).first().copied();
-    let response = unit.execute(command.sender, &command.cdb, &command.parameters);
+    let (cdb, list) = (&command.command.cdb, &command.command.parameter_list);
+    let response = unit.execute(command.sender, cdb, list);
+    let generation = original.generation();
     if let Some(attention) = pending {
+        assert_eq!(unit.generation(), generation);
         return check_unit_attention(before, command, &response, attention, unit);
     }
-    let generation = original.generation();
     let result = (response.status, response.sense.map(|sense| sense.code));
     assert_eq!(
         result,

@@ -1,11 +1,14 @@
 //! Invalid commands, and the order in which errors are detected.
 
-use scsi_pr::{OutServiceAction, Status};
-use soft_lun::{LogicalUnit, Nexus, NexusError};
+use pr_testkit::cdb::{
+    PrCommand, key_list, pr_in, pr_out, preempt, raw_pr_out, register, register_and_move, reserve,
+};
+use scsi_pr::{AdditionalSense, InServiceAction, OutServiceAction, ScopeType, Status};
+use soft_lun::{LogicalUnit, NexusError};
 
 use crate::test_unit::{
-    A, B, C, Command, EXCLUSIVE_ACCESS, KEY_A, KEY_B, TestUnit, WRITE_EXCLUSIVE, basic, move_to,
-    nexus, out, preempt, register, register_and_move, reserve,
+    A, B, C, EXCLUSIVE_ACCESS, INVALID_CDB, INVALID_LENGTH, INVALID_LIST, KEY_A, KEY_B, TestUnit,
+    WRITE_EXCLUSIVE, move_to, nexus, nexus_at,
 };
 
 fn registered() -> TestUnit {
@@ -14,50 +17,54 @@ fn registered() -> TestUnit {
     unit
 }
 
+/// Creates PERSISTENT RESERVE OUT with the type Write Exclusive and any parameter list.
+fn with_list(action: OutServiceAction, list: Vec<u8>) -> PrCommand {
+    raw_pr_out(action, WRITE_EXCLUSIVE.into(), list)
+}
+
 #[test]
 fn unknown_opcode_is_rejected() {
     let mut unit = registered();
     for opcode in [0x00, 0x12, 0x16, 0x5d, 0x60, 0xff] {
-        let command = Command {
-            cdb: vec![opcode; 16],
-            parameters: Vec::new(),
+        let command = PrCommand {
+            cdb: [opcode; 16],
+            parameter_list: Vec::new(),
         };
-        unit.expect_illegal(A, &command, 0x20, 0);
+        unit.expect_illegal(A, &command, AdditionalSense::INVALID_COMMAND_OPERATION_CODE);
     }
 }
 
 #[test]
 fn reserved_service_action_is_rejected() {
     let mut unit = registered();
-    for code in 9..32 {
-        let mut command = register(KEY_A, KEY_A);
-        command.cdb[1] = code;
-        unit.expect_illegal(A, &command, 0x24, 0);
-    }
-    for code in 4..32 {
-        let cdb = vec![0x5e, code, 0, 0, 0, 0, 0, 0, 255, 0];
-        let parameters = Vec::new();
-        unit.expect_illegal(A, &Command { cdb, parameters }, 0x24, 0);
+    let read = pr_in(InServiceAction::ReadKeys, 255);
+    for (mut command, codes) in [(register(KEY_A, KEY_A), 9..32), (read, 4..32)] {
+        for code in codes {
+            command.cdb[1] = code;
+            unit.expect_illegal(A, &command, INVALID_CDB);
+        }
     }
 }
 
 #[test]
 fn replace_lost_reservation_is_rejected() {
     let mut unit = TestUnit::reserved(EXCLUSIVE_ACCESS);
+    let list = key_list(KEY_A, KEY_B).encode();
+    let command = with_list(OutServiceAction::ReplaceLostReservation, list);
     for node in [A, B, C] {
-        let list = basic(KEY_A, KEY_B).encode();
-        let command = out(OutServiceAction::ReplaceLostReservation, 1, list);
-        unit.expect_illegal(node, &command, 0x24, 0);
+        unit.expect_illegal(node, &command, INVALID_CDB);
     }
 }
 
 #[test]
 fn short_cdb_is_rejected() {
-    let mut unit = registered();
+    let unit = registered();
+    let command = register(KEY_A, KEY_B);
     for length in 0..10 {
-        let mut command = register(KEY_A, KEY_B);
-        command.cdb.truncate(length);
-        unit.expect_illegal(A, &command, 0x24, 0);
+        let mut after = unit.inner.clone();
+        let response = after.execute(unit.id(A), &command.cdb[..length], &command.parameter_list);
+        assert_eq!(response.sense.unwrap().code, INVALID_CDB);
+        assert_eq!(after, unit.inner);
     }
 }
 
@@ -65,16 +72,12 @@ fn short_cdb_is_rejected() {
 fn reserved_type_or_scope_is_rejected() {
     for code in [0, 2, 4, 9, 15, 0x11, 0x21, 0xf1] {
         let mut unit = registered();
-        let list = |victim| basic(KEY_A, victim).encode();
-        unit.expect_illegal(A, &out(OutServiceAction::Reserve, code, list(0)), 0x24, 0);
+        let command = |action, victim| pr_out(action, ScopeType(code), &key_list(KEY_A, victim));
+        let invalid = command(OutServiceAction::Reserve, 0);
+        unit.expect_illegal(A, &invalid, INVALID_CDB);
         unit.expect_good(A, &reserve(KEY_A, WRITE_EXCLUSIVE));
-        unit.expect_conflict(A, &out(OutServiceAction::Reserve, code, list(0)));
-        unit.expect_illegal(
-            A,
-            &out(OutServiceAction::Preempt, code, list(KEY_A)),
-            0x24,
-            0,
-        );
+        unit.expect_conflict(A, &invalid);
+        unit.expect_illegal(A, &command(OutServiceAction::Preempt, KEY_A), INVALID_CDB);
     }
 }
 
@@ -83,9 +86,9 @@ fn basic_list_of_wrong_length_is_rejected() {
     let mut unit = registered();
     for length in [0, 1, 23, 25, 32, 200] {
         for action in OutServiceAction::ALL.into_iter().take(7) {
-            let mut list = basic(KEY_A, KEY_A).encode();
+            let mut list = key_list(KEY_A, KEY_A).encode();
             list.resize(length, 0);
-            unit.expect_illegal(A, &out(action, 1, list), 0x1a, 0);
+            unit.expect_illegal(A, &with_list(action, list), INVALID_LENGTH);
         }
     }
 }
@@ -94,33 +97,31 @@ fn basic_list_of_wrong_length_is_rejected() {
 fn parameter_list_length_limits_the_list() {
     let mut unit = registered();
     let mut command = reserve(KEY_A, WRITE_EXCLUSIVE);
-    command.parameters.truncate(23);
-    unit.expect_illegal(A, &command, 0x1a, 0);
-    command.parameters.resize(64, 0xff);
-    command.parameters.splice(..24, basic(KEY_A, 0).encode());
+    let list = command.parameter_list.clone();
+    command.parameter_list.truncate(23);
+    unit.expect_illegal(A, &command, INVALID_LENGTH);
+    command.parameter_list = [list, vec![0xff; 40]].concat();
     unit.expect_good(A, &command);
 }
 
 #[test]
 fn truncated_transport_id_list_is_rejected() {
     let mut unit = TestUnit::new();
-    let mut list = basic(0, KEY_A).encode();
+    let mut list = key_list(0, KEY_A).encode();
+    // SPEC_I_PT
     list[20] = 0x08;
-    unit.expect_illegal(
-        A,
-        &out(OutServiceAction::Register, 0, list.clone()),
-        0x26,
-        0,
-    );
-    list.extend([0, 0, 0, 24, 6]);
-    unit.expect_illegal(A, &out(OutServiceAction::Register, 0, list), 0x26, 0);
+    for tail in [&[][..], &[0, 0, 0, 24, 6]] {
+        list.extend(tail);
+        let command = with_list(OutServiceAction::Register, list.clone());
+        unit.expect_illegal(A, &command, INVALID_LIST);
+    }
 
     let mut unit = TestUnit::reserved(EXCLUSIVE_ACCESS);
     let mut command = register_and_move(&move_to(B, KEY_A, KEY_B));
-    command.parameters[23] = 25;
-    unit.expect_illegal(A, &command, 0x26, 0);
+    command.parameter_list[23] = 25;
+    unit.expect_illegal(A, &command, INVALID_LIST);
     command.cdb[8] = 23;
-    unit.expect_illegal(A, &command, 0x1a, 0);
+    unit.expect_illegal(A, &command, INVALID_LENGTH);
 }
 
 #[test]
@@ -136,9 +137,10 @@ fn conflict_precedes_invalid_list() {
         (C, OutServiceAction::PreemptAndAbort),
         (C, OutServiceAction::RegisterAndMove),
     ] {
-        unit.expect_conflict(node, &out(action, 0xff, Vec::new()));
+        unit.expect_conflict(node, &raw_pr_out(action, ScopeType(0xff), Vec::new()));
     }
-    unit.expect_illegal(B, &out(OutServiceAction::Preempt, 1, Vec::new()), 0x1a, 0);
+    let preempt = with_list(OutServiceAction::Preempt, Vec::new());
+    unit.expect_illegal(B, &preempt, INVALID_LENGTH);
 }
 
 #[test]
@@ -151,37 +153,25 @@ fn wrong_key_precedes_invalid_scope_and_type() {
 
 #[test]
 fn nexus_of_another_unit_is_not_supported() {
-    let unit = TestUnit::new();
-    let id = unit.id(C);
+    let id = TestUnit::new().id(C);
     let mut small = LogicalUnit::new(vec![nexus(A)]).unwrap();
     let command = register(0, KEY_A);
-    let response = small.execute(id, &command.cdb, &command.parameters);
+    let response = small.execute(id, &command.cdb, &command.parameter_list);
     assert_eq!(response.status, Status::CHECK_CONDITION);
     let code = response.sense.unwrap().code;
-    assert_eq!((code.asc, code.ascq), (0x25, 0));
+    assert_eq!(code, AdditionalSense::LOGICAL_UNIT_NOT_SUPPORTED);
 }
 
 #[test]
 fn invalid_nexus_list_is_rejected() {
-    let nexus = |initiator: &str, port: u16| Nexus {
-        initiator: initiator.parse().unwrap(),
-        target_port: port.into(),
-    };
-    let sas = nexus("sas,5001405000000001", 1);
-    let device = nexus("iqn.2024-01.example:a", 1);
-    let zero = nexus("sas,5001405000000001", 0);
-    let other = nexus("sas,5001405000000002", 1);
-    for (list, error) in [
-        (vec![sas.clone(), zero], NexusError::TargetPortZero),
-        (
-            vec![device.clone()],
-            NexusError::InitiatorDevice(device.initiator),
-        ),
-        (
-            vec![sas.clone(), other, sas.clone()],
-            NexusError::Duplicate(sas),
-        ),
-    ] {
-        assert_eq!(LogicalUnit::new(list), Err(error));
-    }
+    let sas = nexus_at("sas,5001405000000001", 1);
+    let device = nexus_at("iqn.2024-01.example:a", 1);
+    let zero = nexus_at("sas,5001405000000001", 0);
+    let other = nexus_at("sas,5001405000000002", 1);
+    let expect = |list, error| assert_eq!(LogicalUnit::new(list), Err(error));
+    expect(vec![sas.clone(), zero], NexusError::TargetPortZero);
+    let list = vec![device.clone()];
+    expect(list, NexusError::InitiatorDevice(device.initiator));
+    let list = vec![sas.clone(), other, sas.clone()];
+    expect(list, NexusError::Duplicate(sas));
 }

@@ -1,44 +1,30 @@
 //! PERSISTENT RESERVE IN: content and truncation of the data.
 
+use pr_testkit::cdb::{pr_in, register};
 use scsi_pr::{InServiceAction, ReservationType, truncate};
 
-use crate::test_unit::{
-    A, B, C, EXCLUSIVE_ACCESS, KEY_A, KEY_B, TestUnit, nexus, register, reserve_in,
-};
+use crate::test_unit::{A, B, C, EXCLUSIVE_ACCESS, KEY_A, KEY_B, TestUnit, nexus};
 
 #[test]
 fn read_of_new_unit_returns_header_only() {
     let mut unit = TestUnit::new();
-    let empty = vec![0; 8];
-    assert_eq!(
-        unit.expect_good(A, &reserve_in(InServiceAction::ReadKeys, 255)),
-        empty
-    );
-    assert_eq!(
-        unit.expect_good(A, &reserve_in(InServiceAction::ReadReservation, 255)),
-        empty
-    );
-    assert_eq!(
-        unit.expect_good(A, &reserve_in(InServiceAction::ReadFullStatus, 255)),
-        empty
-    );
-}
-
-#[test]
-fn report_capabilities_reports_default_features() {
-    let mut unit = TestUnit::new();
-    let data = unit.expect_good(A, &reserve_in(InServiceAction::ReportCapabilities, 255));
-    assert_eq!(data, [0, 8, 0x0d, 0x90, 0xea, 0x01, 0, 0]);
+    for action in [
+        InServiceAction::ReadKeys,
+        InServiceAction::ReadReservation,
+        InServiceAction::ReadFullStatus,
+    ] {
+        assert_eq!(unit.expect_good(A, &pr_in(action, 255)), [0; 8]);
+    }
 }
 
 #[test]
 fn allocation_length_truncates_data() {
     let mut unit = TestUnit::reserved(EXCLUSIVE_ACCESS);
     for action in InServiceAction::ALL {
-        let whole = unit.expect_good(C, &reserve_in(action, u16::MAX));
+        let whole = unit.expect_good(C, &pr_in(action, u16::MAX));
         assert!(whole.len() >= 8);
         for length in 0..=130 {
-            let data = unit.expect_good(C, &reserve_in(action, length));
+            let data = unit.expect_good(C, &pr_in(action, length));
             assert_eq!(data, truncate(&whole, length), "{action} {length}");
         }
     }

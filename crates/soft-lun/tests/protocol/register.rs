@@ -1,12 +1,14 @@
 //! REGISTER and REGISTER AND IGNORE EXISTING KEY, `APTPL`, `ALL_TG_PT`, `SPEC_I_PT`.
 
-use scsi_pr::{BasicParameterList, Capabilities, InServiceAction, ReservationType, Status};
+use pr_testkit::cdb::{
+    key_list, register, register_and_ignore_with, register_with, report_capabilities, reserve,
+};
+use scsi_pr::{BasicParameterList, Capabilities, Status};
 use soft_lun::Nexus;
 
 use crate::test_unit::{
-    A, B, C, EXCLUSIVE_ACCESS, KEY_A, KEY_B, STALE, TestUnit, WRITE_ALL_REGISTRANTS,
-    WRITE_EXCLUSIVE, basic, nexus, register, register_and_ignore, register_with, reported_key,
-    reserve, reserve_in, sas,
+    A, B, C, EXCLUSIVE_ACCESS, INVALID_LIST, KEY_A, KEY_B, POWER_ON, STALE, TestUnit,
+    WRITE_ALL_REGISTRANTS, WRITE_EXCLUSIVE, nexus, nexus_at, sas,
 };
 
 #[test]
@@ -21,89 +23,51 @@ fn register_adds_changes_and_removes_key() {
 }
 
 #[test]
-fn register_of_key_zero_unregistered_does_nothing() {
-    let mut unit = TestUnit::new();
-    let list = BasicParameterList {
-        aptpl: true,
-        ..basic(0, 0)
-    };
-    let before = unit.inner.clone();
-    unit.expect_good(A, &register_with(&list));
-    unit.expect_good(A, &register_and_ignore(&list));
-    unit.expect_good(A, &register_and_ignore(&basic(STALE, 0)));
-    assert_eq!(unit.inner, before);
-}
-
-#[test]
 fn register_and_ignore_ignores_wrong_key() {
     let mut unit = TestUnit::new();
-    unit.expect_good(A, &register_and_ignore(&basic(STALE, KEY_A)));
-    unit.expect_good(A, &register_and_ignore(&basic(STALE, KEY_B)));
-    unit.expect_keys(2, &[KEY_B]);
-    unit.expect_good(A, &register_and_ignore(&basic(STALE, 0)));
-    unit.expect_keys(3, &[]);
-}
-
-#[test]
-fn register_of_new_key_keeps_reservation() {
-    for kind in ReservationType::ALL {
-        let mut unit = TestUnit::reserved(kind);
-        unit.expect_good(A, &register(KEY_A, STALE));
-        unit.expect_reservation(Some((reported_key(STALE, kind), kind)));
-        unit.expect_ready(&[A, B, C]);
+    let command = |new| register_and_ignore_with(&key_list(STALE, new));
+    for (generation, new, keys) in [
+        (0, 0, &[][..]),
+        (1, KEY_A, &[KEY_A]),
+        (2, KEY_B, &[KEY_B]),
+        (3, 0, &[]),
+    ] {
+        unit.expect_good(A, &command(new));
+        unit.expect_keys(generation, keys);
     }
 }
 
-#[test]
-fn unregister_of_last_holder_releases() {
-    for kind in ReservationType::ALL {
-        let mut unit = TestUnit::reserved(kind);
-        unit.expect_good(A, &register(KEY_A, 0));
-        if kind.is_registrants_only() {
-            unit.expect_unit_attention(B, 0x2a, 0x04);
-        }
-        unit.expect_ready(&[A, B, C]);
-        unit.expect_reservation(kind.is_all_registrants().then_some((0, kind)));
-        unit.expect_good(B, &register(KEY_B, 0));
-        unit.expect_reservation(None);
-        unit.expect_ready(&[A, B, C]);
+fn with_aptpl(key: u64, new: u64, aptpl: bool) -> BasicParameterList {
+    BasicParameterList {
+        aptpl,
+        ..key_list(key, new)
     }
 }
 
 #[test]
 fn aptpl_is_set_by_last_registration() {
     let mut unit = TestUnit::new();
-    let active = |unit: &mut TestUnit| {
-        let data = unit.expect_good(C, &reserve_in(InServiceAction::ReportCapabilities, 8));
+    let mut expect_active = |node, aptpl, expected| {
+        let list = with_aptpl(0, KEY_A, aptpl);
+        unit.expect_good(node, &register_and_ignore_with(&list));
+        let data = unit.expect_good(C, &report_capabilities(8));
         let capabilities = Capabilities::decode(&data).unwrap();
-        capabilities.persist_through_power_loss_active
+        assert_eq!(capabilities.persist_through_power_loss_active, expected);
     };
-    let list = |key, new, aptpl| BasicParameterList {
-        aptpl,
-        ..basic(key, new)
-    };
-    assert!(!active(&mut unit));
-    unit.expect_good(A, &register_with(&list(0, KEY_A, true)));
-    assert!(active(&mut unit));
-    unit.expect_conflict(B, &register_with(&list(STALE, KEY_B, false)));
-    assert!(active(&mut unit));
-    unit.expect_good(B, &register_and_ignore(&list(0, KEY_B, false)));
-    assert!(!active(&mut unit));
+    expect_active(A, false, false);
+    expect_active(A, true, true);
+    expect_active(B, false, false);
 }
 
 #[test]
 fn power_loss_keeps_state_with_aptpl() {
     for aptpl in [true, false] {
         let mut unit = TestUnit::new();
-        let list = BasicParameterList {
-            aptpl,
-            ..basic(0, KEY_A)
-        };
-        unit.expect_good(A, &register_with(&list));
+        unit.expect_good(A, &register_with(&with_aptpl(0, KEY_A, aptpl)));
         unit.expect_good(A, &reserve(KEY_A, EXCLUSIVE_ACCESS));
         unit.inner.lose_power();
         for node in [A, B, C] {
-            unit.expect_unit_attention(node, 0x29, 0x00);
+            unit.expect_unit_attention(node, POWER_ON);
         }
         let keys: &[u64] = if aptpl { &[KEY_A] } else { &[] };
         unit.expect_keys(0, keys);
@@ -121,17 +85,17 @@ fn two_paths() -> TestUnit {
     TestUnit::with_nexuses(vec![nexus(A), second, nexus(C)])
 }
 
-fn all_tg_pt_list(key: u64, new: u64) -> BasicParameterList {
+fn with_all_tg_pt(key: u64, new: u64) -> BasicParameterList {
     BasicParameterList {
         all_tg_pt: true,
-        ..basic(key, new)
+        ..key_list(key, new)
     }
 }
 
 #[test]
 fn all_tg_pt_shares_a_full_status_descriptor() {
     let mut unit = two_paths();
-    unit.expect_good(A, &register_with(&all_tg_pt_list(0, KEY_A)));
+    unit.expect_good(A, &register_with(&with_all_tg_pt(0, KEY_A)));
     unit.expect_keys(1, &[KEY_A, KEY_A]);
     let status = unit.read_full_status().descriptors;
     assert_eq!(status.len(), 1);
@@ -150,7 +114,7 @@ fn all_tg_pt_shares_a_full_status_descriptor() {
 #[test]
 fn all_tg_pt_all_registrants_share_descriptor() {
     let mut unit = two_paths();
-    unit.expect_good(A, &register_with(&all_tg_pt_list(0, KEY_A)));
+    unit.expect_good(A, &register_with(&with_all_tg_pt(0, KEY_A)));
     unit.expect_good(A, &reserve(KEY_A, WRITE_ALL_REGISTRANTS));
     let status = unit.read_full_status().descriptors;
     assert!(status.len() == 1 && status[0].all_tg_pt && status[0].holder);
@@ -160,38 +124,26 @@ fn all_tg_pt_all_registrants_share_descriptor() {
 fn all_tg_pt_conflict_registers_no_port() {
     let mut unit = two_paths();
     unit.expect_good(B, &register(0, KEY_B));
-    unit.expect_conflict(A, &register_with(&all_tg_pt_list(0, KEY_A)));
-    unit.expect_good(A, &register_and_ignore(&all_tg_pt_list(0, KEY_A)));
+    unit.expect_conflict(A, &register_with(&with_all_tg_pt(0, KEY_A)));
+    let list = with_all_tg_pt(0, KEY_A);
+    unit.expect_good(A, &register_and_ignore_with(&list));
     unit.expect_keys(2, &[KEY_A, KEY_A]);
-    unit.expect_good(A, &register_with(&all_tg_pt_list(KEY_A, 0)));
+    unit.expect_good(A, &register_with(&with_all_tg_pt(KEY_A, 0)));
     unit.expect_keys(3, &[]);
 }
 
-fn spec_i_pt_list(key: u64, new: u64, nodes: &[Nexus]) -> BasicParameterList {
+fn with_spec_i_pt(key: u64, new: u64, nexuses: &[Nexus]) -> BasicParameterList {
+    let initiators = nexuses.iter().map(|nexus| nexus.initiator.clone());
     BasicParameterList {
-        spec_i_pt: Some(nodes.iter().map(|nexus| nexus.initiator.clone()).collect()),
-        ..basic(key, new)
+        spec_i_pt: Some(initiators.collect()),
+        ..key_list(key, new)
     }
-}
-
-#[test]
-fn spec_i_pt_registers_named_initiator_ports() {
-    let mut unit = TestUnit::new();
-    unit.expect_good(A, &register_with(&spec_i_pt_list(0, KEY_A, &[nexus(B)])));
-    unit.expect_keys(1, &[KEY_A, KEY_A]);
-    unit.expect_good(B, &register(KEY_A, KEY_B));
-    unit.expect_keys(2, &[KEY_A, KEY_B]);
-    unit.expect_good(
-        C,
-        &register_with(&spec_i_pt_list(0, STALE, &[nexus(A), nexus(B)])),
-    );
-    unit.expect_keys(3, &[KEY_A, KEY_B, STALE]);
 }
 
 #[test]
 fn spec_i_pt_empty_list_registers_sender_only() {
     let mut unit = TestUnit::new();
-    unit.expect_good(A, &register_with(&spec_i_pt_list(0, KEY_A, &[])));
+    unit.expect_good(A, &register_with(&with_spec_i_pt(0, KEY_A, &[])));
     unit.expect_keys(1, &[KEY_A]);
 }
 
@@ -202,15 +154,13 @@ fn spec_i_pt_registers_at_the_sender_port() {
         target_port: target_port.into(),
     };
     let mut unit = TestUnit::with_nexuses(vec![at(1, 1), at(2, 1), at(2, 2)]);
-    unit.expect_good(A, &register_with(&spec_i_pt_list(0, KEY_A, &[at(2, 1)])));
+    let mut list = with_spec_i_pt(0, KEY_A, &[at(2, 1)]);
+    unit.expect_good(A, &register_with(&list));
     assert_eq!(unit.inner.key(unit.id(B)), Some(KEY_A.into()));
     assert_eq!(unit.inner.key(unit.id(C)), None);
     unit.expect_good(A, &register(KEY_A, 0));
     unit.expect_good(B, &register(KEY_A, 0));
-    let list = BasicParameterList {
-        all_tg_pt: true,
-        ..spec_i_pt_list(0, KEY_A, &[at(2, 1)])
-    };
+    list.all_tg_pt = true;
     unit.expect_good(A, &register_with(&list));
     unit.expect_keys(4, &[KEY_A; 3]);
 }
@@ -218,11 +168,8 @@ fn spec_i_pt_registers_at_the_sender_port() {
 /// SPC-4, 7.6.4.6: an iSCSI name without a session identifier names all ports of the device.
 #[test]
 fn spec_i_pt_iscsi_device_registers_its_ports() {
-    let at = |initiator: &str, target_port: u16| Nexus {
-        initiator: initiator.parse().unwrap(),
-        target_port: target_port.into(),
-    };
-    let device = at("iqn.2024-01.example:a", 1);
+    let device = nexus_at("iqn.2024-01.example:a", 1);
+    let command = register_with(&with_spec_i_pt(0, KEY_A, &[device]));
     // The device has two ports at the target port of the first sender, one at that of the second
     // sender, and none at that of the third one.
     for (sender, registered) in [
@@ -231,21 +178,20 @@ fn spec_i_pt_iscsi_device_registers_its_ports() {
         (3, vec![0, 1, 2, 4]),
     ] {
         let mut unit = TestUnit::with_nexuses(vec![
-            at("iqn.2024-01.example:a,i,0x000000000001", 1),
-            at("iqn.2024-01.example:a,i,0x000000000002", 1),
-            at("iqn.2024-01.example:a,i,0x000000000003", 2),
-            at("iqn.2024-01.example:b,i,0x000000000001", 1),
-            at("sas,5001405000000001", sender),
+            nexus_at("iqn.2024-01.example:a,i,0x000000000001", 1),
+            nexus_at("iqn.2024-01.example:a,i,0x000000000002", 1),
+            nexus_at("iqn.2024-01.example:a,i,0x000000000003", 2),
+            nexus_at("iqn.2024-01.example:b,i,0x000000000001", 1),
+            nexus_at("sas,5001405000000001", sender),
         ]);
         let sender = unit.inner.nexuses().last().unwrap().0;
-        let command = register_with(&spec_i_pt_list(0, KEY_A, std::slice::from_ref(&device)));
         let response = unit
             .inner
-            .execute(sender, &command.cdb, &command.parameters);
+            .execute(sender, &command.cdb, &command.parameter_list);
         assert_eq!(response.status, Status::GOOD);
         let keys = unit.inner.nexuses().map(|(id, _)| unit.inner.key(id));
-        let keys: Vec<_> = keys.enumerate().filter(|(_, key)| key.is_some()).collect();
-        let indices: Vec<_> = keys.iter().map(|(index, _)| *index).collect();
+        let with_key = keys.enumerate().filter(|(_, key)| key.is_some());
+        let indices: Vec<_> = with_key.map(|(index, _)| index).collect();
         assert_eq!(indices, registered);
     }
 }
@@ -253,34 +199,14 @@ fn spec_i_pt_iscsi_device_registers_its_ports() {
 #[test]
 fn spec_i_pt_unknown_initiator_is_rejected() {
     let mut unit = TestUnit::new();
-    let unknown = Nexus {
-        initiator: sas(0xdead),
-        ..nexus(A)
-    };
-    let list = spec_i_pt_list(0, KEY_A, &[nexus(B), unknown]);
-    unit.expect_illegal(A, &register_with(&list), 0x26, 0);
+    let unknown = nexus_at("sas,500140500000dead", 1);
+    let list = with_spec_i_pt(0, KEY_A, &[nexus(B), unknown]);
+    unit.expect_illegal(A, &register_with(&list), INVALID_LIST);
 }
 
 #[test]
-fn spec_i_pt_of_registered_node_is_rejected() {
+fn spec_i_pt_of_register_and_ignore_is_rejected() {
     let mut unit = TestUnit::new();
-    unit.expect_good(A, &register(0, KEY_A));
-    unit.expect_illegal(
-        A,
-        &register_with(&spec_i_pt_list(KEY_A, KEY_A, &[nexus(B)])),
-        0x26,
-        0,
-    );
-    unit.expect_illegal(
-        A,
-        &register_with(&spec_i_pt_list(KEY_A, 0, &[nexus(B)])),
-        0x26,
-        0,
-    );
-    unit.expect_illegal(
-        B,
-        &register_and_ignore(&spec_i_pt_list(0, KEY_B, &[nexus(A)])),
-        0x26,
-        0,
-    );
+    let list = with_spec_i_pt(0, KEY_B, &[nexus(A)]);
+    unit.expect_illegal(B, &register_and_ignore_with(&list), INVALID_LIST);
 }

@@ -1,22 +1,10 @@
 //! Export and import of the state.
 
+use pr_testkit::cdb::{clear, register};
 use scsi_pr::{ReservationKey, ReservationType};
 use soft_lun::{LogicalUnit, Registration, Reservation, Snapshot, SnapshotError, UnitAttention};
 
-use crate::test_unit::{
-    A, B, KEY_A, TestUnit, WRITE_ALL_REGISTRANTS, WRITE_EXCLUSIVE, clear, nexus, register, release,
-};
-
-#[test]
-fn restore_returns_to_the_snapshot() {
-    for kind in ReservationType::ALL {
-        let mut unit = TestUnit::reserved(kind);
-        unit.expect_good(A, &release(KEY_A, kind));
-        let mut other = TestUnit::new();
-        other.inner.restore(&unit.inner.snapshot()).unwrap();
-        assert_eq!(other.inner, unit.inner);
-    }
-}
+use crate::test_unit::{A, B, KEY_A, TestUnit, WRITE_ALL_REGISTRANTS, WRITE_EXCLUSIVE, nexus};
 
 #[test]
 fn restore_of_default_clears_the_unit() {

@@ -1,8 +1,8 @@
-//! A unit with the nodes A, B and C, the commands that they send, and assertions about responses.
+//! A unit with the nodes A, B and C, and assertions about the responses to their commands.
 
+use pr_testkit::cdb::{self, PrCommand, pr_in, register, reserve};
 use scsi_pr::{
-    AdditionalSense, BasicParameterList, Cdb, FullStatus, InServiceAction, Keys, OutServiceAction,
-    PersistentReserveIn, PersistentReserveOut, RegisterAndMove, ReservationData, ReservationKey,
+    AdditionalSense, FullStatus, InServiceAction, Keys, RegisterAndMove, ReservationData,
     ReservationType, ScopeType, Sense, SenseKey, Status, TransportId,
 };
 use soft_lun::{Access, LogicalUnit, Nexus, NexusId, Response};
@@ -19,6 +19,15 @@ pub(crate) const WRITE_REGISTRANTS_ONLY: ReservationType =
 pub(crate) const WRITE_ALL_REGISTRANTS: ReservationType =
     ReservationType::WriteExclusiveAllRegistrants;
 
+pub(crate) const INVALID_CDB: AdditionalSense = AdditionalSense::INVALID_FIELD_IN_CDB;
+pub(crate) const INVALID_LIST: AdditionalSense = AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST;
+pub(crate) const INVALID_LENGTH: AdditionalSense = AdditionalSense::PARAMETER_LIST_LENGTH_ERROR;
+
+pub(crate) const RESERVATIONS_RELEASED: AdditionalSense = AdditionalSense::RESERVATIONS_RELEASED;
+pub(crate) const REGISTRATIONS_PREEMPTED: AdditionalSense =
+    AdditionalSense::REGISTRATIONS_PREEMPTED;
+pub(crate) const POWER_ON: AdditionalSense = AdditionalSense::POWER_ON_RESET_OR_BUS_DEVICE_RESET;
+
 /// The index of a node's nexus in the list of the unit.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Node(usize);
@@ -26,77 +35,6 @@ pub(crate) struct Node(usize);
 pub(crate) const A: Node = Node(0);
 pub(crate) const B: Node = Node(1);
 pub(crate) const C: Node = Node(2);
-
-/// A CDB and its parameter list.
-#[derive(Clone, Debug)]
-pub(crate) struct Command {
-    pub(crate) cdb: Vec<u8>,
-    pub(crate) parameters: Vec<u8>,
-}
-
-pub(crate) fn out(action: OutServiceAction, scope_type: u8, parameters: Vec<u8>) -> Command {
-    let cdb = Cdb::Out(PersistentReserveOut {
-        service_action: action,
-        scope_type: ScopeType(scope_type),
-        parameter_list_length: u32::try_from(parameters.len()).unwrap(),
-        control: 0,
-    });
-    Command {
-        cdb: cdb.encode().to_vec(),
-        parameters,
-    }
-}
-
-pub(crate) fn basic(key: u64, action_key: u64) -> BasicParameterList {
-    BasicParameterList {
-        reservation_key: ReservationKey::new(key),
-        service_action_reservation_key: ReservationKey::new(action_key),
-        ..BasicParameterList::default()
-    }
-}
-
-pub(crate) fn register(key: u64, new: u64) -> Command {
-    register_with(&basic(key, new))
-}
-
-pub(crate) fn register_with(list: &BasicParameterList) -> Command {
-    out(OutServiceAction::Register, 0, list.encode())
-}
-
-pub(crate) fn register_and_ignore(list: &BasicParameterList) -> Command {
-    let action = OutServiceAction::RegisterAndIgnoreExistingKey;
-    out(action, 0, list.encode())
-}
-
-pub(crate) fn reserve(key: u64, kind: ReservationType) -> Command {
-    out(
-        OutServiceAction::Reserve,
-        kind.code(),
-        basic(key, 0).encode(),
-    )
-}
-
-pub(crate) fn release(key: u64, kind: ReservationType) -> Command {
-    out(
-        OutServiceAction::Release,
-        kind.code(),
-        basic(key, 0).encode(),
-    )
-}
-
-pub(crate) fn clear(key: u64) -> Command {
-    out(OutServiceAction::Clear, 0, basic(key, 0).encode())
-}
-
-pub(crate) fn preempt(key: u64, victim: u64, kind: ReservationType) -> Command {
-    let list = basic(key, victim).encode();
-    out(OutServiceAction::Preempt, kind.code(), list)
-}
-
-pub(crate) fn preempt_and_abort(key: u64, victim: u64, kind: ReservationType) -> Command {
-    let list = basic(key, victim).encode();
-    out(OutServiceAction::PreemptAndAbort, kind.code(), list)
-}
 
 /// Returns the parameter list that moves the reservation of the sender to a node.
 pub(crate) fn move_to(node: Node, key: u64, new: u64) -> RegisterAndMove {
@@ -111,19 +49,11 @@ pub(crate) fn move_to(node: Node, key: u64, new: u64) -> RegisterAndMove {
     }
 }
 
-pub(crate) fn register_and_move(list: &RegisterAndMove) -> Command {
-    out(OutServiceAction::RegisterAndMove, 0, list.encode())
-}
-
-pub(crate) fn reserve_in(service_action: InServiceAction, allocation_length: u16) -> Command {
-    let cdb = Cdb::In(PersistentReserveIn {
-        service_action,
-        allocation_length,
-        control: 0,
-    });
-    Command {
-        cdb: cdb.encode().to_vec(),
-        parameters: Vec::new(),
+/// Creates a nexus from the text of a TransportID and a relative target port.
+pub(crate) fn nexus_at(initiator: &str, target_port: u16) -> Nexus {
+    Nexus {
+        initiator: initiator.parse().unwrap(),
+        target_port: target_port.into(),
     }
 }
 
@@ -172,76 +102,64 @@ impl TestUnit {
         self.inner.nexuses().nth(node.0).unwrap().0
     }
 
-    pub(crate) fn send(&mut self, node: Node, command: &Command) -> Response {
+    pub(crate) fn send(&mut self, node: Node, command: &PrCommand) -> Response {
         let id = self.id(node);
-        self.inner.execute(id, &command.cdb, &command.parameters)
+        self.inner
+            .execute(id, &command.cdb, &command.parameter_list)
     }
 
     #[track_caller]
-    pub(crate) fn expect_good(&mut self, node: Node, command: &Command) -> Vec<u8> {
+    pub(crate) fn expect_good(&mut self, node: Node, command: &PrCommand) -> Vec<u8> {
         let response = self.send(node, command);
         assert_eq!((response.status, response.sense), (Status::GOOD, None));
         response.data
     }
 
     #[track_caller]
-    pub(crate) fn expect_conflict(&mut self, node: Node, command: &Command) {
+    pub(crate) fn expect_conflict(&mut self, node: Node, command: &PrCommand) {
         let before = self.inner.clone();
         let response = self.send(node, command);
-        assert_eq!(
-            response.status,
-            Status::RESERVATION_CONFLICT,
-            "{response:?}"
-        );
-        assert_eq!((response.sense, response.data.len()), (None, 0));
+        assert_eq!(response, failure(Status::RESERVATION_CONFLICT, None));
         assert_eq!(self.inner, before);
     }
 
     #[track_caller]
-    pub(crate) fn expect_illegal(&mut self, node: Node, command: &Command, asc: u8, ascq: u8) {
+    pub(crate) fn expect_illegal(
+        &mut self,
+        node: Node,
+        command: &PrCommand,
+        code: AdditionalSense,
+    ) {
         let before = self.inner.clone();
         let response = self.send(node, command);
-        let code = AdditionalSense { asc, ascq };
-        assert_eq!(
-            (response.status, response.sense, response.data.len()),
-            (
-                Status::CHECK_CONDITION,
-                Some(Sense::new(SenseKey::IllegalRequest, code)),
-                0
-            )
-        );
+        let sense = Sense::new(SenseKey::IllegalRequest, code);
+        assert_eq!(response, failure(Status::CHECK_CONDITION, Some(sense)));
         assert_eq!(self.inner, before);
     }
 
     /// Asserts that the next command of the node reports this unit attention.
     #[track_caller]
-    pub(crate) fn expect_unit_attention(&mut self, node: Node, asc: u8, ascq: u8) {
-        let response = self.send(node, &reserve_in(InServiceAction::ReadKeys, 255));
-        let code = AdditionalSense { asc, ascq };
+    pub(crate) fn expect_unit_attention(&mut self, node: Node, code: AdditionalSense) {
+        let response = self.send(node, &cdb::read_keys(255));
         let sense = Sense::new(SenseKey::UnitAttention, code);
-        assert_eq!(
-            (response.status, response.sense),
-            (Status::CHECK_CONDITION, Some(sense))
-        );
+        assert_eq!(response, failure(Status::CHECK_CONDITION, Some(sense)));
     }
 
-    /// Asserts that no unit attention is pending for these nodes.
+    /// Asserts that no unit attention is pending for any node.
     #[track_caller]
-    pub(crate) fn expect_ready(&mut self, nodes: &[Node]) {
-        for node in nodes {
-            let id = self.id(*node);
+    pub(crate) fn expect_ready(&mut self) {
+        for node in [A, B, C] {
+            let id = self.id(node);
             assert_eq!(self.inner.unit_attentions(id), [], "{node:?}");
-            assert_eq!(
-                self.inner.access(id, Access::TestUnitReady).status,
-                Status::GOOD
-            );
+            let response = self.inner.access(id, Access::TestUnitReady);
+            assert_eq!(response.status, Status::GOOD);
         }
     }
 
     /// Asserts PRgeneration and the keys that C reads.
     #[track_caller]
     pub(crate) fn expect_keys(&mut self, generation: u32, keys: &[u64]) {
-        let data = self.expect_good(C, &reserve_in(InServiceAction::ReadKeys, 255));
+        let data = self.expect_good(C, &cdb::read_keys(255));
         let read = Keys::decode(&data).unwrap().complete().unwrap();
         let values: Vec<u64> = read.keys.iter().map(|key| key.get()).collect();
         assert_eq!((read.generation.get(), &*values), (generation, keys));
@@ -250,7 +168,7 @@ impl TestUnit {
     /// Asserts the reservation that C reads: the reported key and the type.
     #[track_caller]
     pub(crate) fn expect_reservation(&mut self, expected: Option<(u64, ReservationType)>) {
-        let data = self.expect_good(C, &reserve_in(InServiceAction::ReadReservation, 255));
+        let data = self.expect_good(C, &cdb::read_reservation(255));
         let read = ReservationData::decode(&data).unwrap().reservation;
         let read = read.map(|held| (held.key.get(), held.scope_type));
         let expected = expected.map(|(key, kind)| (key, ScopeType::from(kind)));
@@ -259,8 +177,17 @@ impl TestUnit {
 
     #[track_caller]
     pub(crate) fn read_full_status(&mut self) -> FullStatus {
-        let data = self.expect_good(C, &reserve_in(InServiceAction::ReadFullStatus, 8192));
+        let data = self.expect_good(C, &pr_in(InServiceAction::ReadFullStatus, 8192));
         FullStatus::decode(&data).unwrap().complete().unwrap()
+    }
+}
+
+/// Returns a response without data.
+fn failure(status: Status, sense: Option<Sense>) -> Response {
+    Response {
+        status,
+        sense,
+        data: Vec::new(),
     }
 }
 
@@ -271,9 +198,8 @@ pub(crate) fn reported_key(key: u64, kind: ReservationType) -> u64 {
 
 /// Returns another type.
 pub(crate) fn other_type(kind: ReservationType) -> ReservationType {
-    if kind == EXCLUSIVE_ACCESS {
-        WRITE_EXCLUSIVE
-    } else {
-        EXCLUSIVE_ACCESS
+    match kind == EXCLUSIVE_ACCESS {
+        true => WRITE_EXCLUSIVE,
+        false => EXCLUSIVE_ACCESS,
     }
 }

@@ -1,16 +1,15 @@
 //! Commands through a port get the same responses as commands to a unit in memory.
 
+use pr_testkit::cdb::{PrCommand, key_list, pr_out, preempt, read_keys, reserve};
+use pr_testkit::soft_lun::two_ports;
 use proptest::prelude::*;
 use scsi_pr::{OutServiceAction, ReservationType, SenseKey, Status};
 use soft_lun::Access;
-use soft_lun::store::{Lun, Name, StoreError};
+use soft_lun::store::{Lun, StoreError};
 
-use crate::support::{
-    Command, Fixture, KEY_A, KEY_B, key_list, name, out, ports, preempt, read_keys, register,
-    reserve,
-};
+use crate::support::{Fixture, KEY_A, KEY_B, name, register};
 
-fn any_command() -> impl Strategy<Value = Command> {
+fn any_command() -> impl Strategy<Value = PrCommand> {
     let keys_of = prop::sample::select(vec![0, KEY_A, KEY_B]);
     let action = prop::sample::select(OutServiceAction::ALL.to_vec());
     let kind = prop::sample::select(ReservationType::ALL.to_vec());
@@ -18,10 +17,10 @@ fn any_command() -> impl Strategy<Value = Command> {
         |(action, kind, key, action_key, flag)| {
             let mut list = key_list(key, action_key);
             list.aptpl = flag;
-            out(action, kind.code(), &list)
+            pr_out(action, kind.into(), &list)
         },
     );
-    prop_oneof![6 => command, 1 => Just(read_keys())]
+    prop_oneof![6 => command, 1 => Just(read_keys(255))]
 }
 
 proptest! {
@@ -39,11 +38,9 @@ proptest! {
             let nexus = config.nexus(&name(port)).unwrap();
             // Open the soft LUN for each command, like separate processes.
             let lun = Lun::open(fixture.lun.path()).unwrap();
-            let response = lun
-                .execute(&name(port), &command.0, &command.1)
-                .unwrap()
-                .response;
-            prop_assert_eq!(response, unit.execute(nexus, &command.0, &command.1));
+            let (cdb, list) = (&command.cdb, &command.parameter_list);
+            let response = lun.execute(&name(port), cdb, list).unwrap().response;
+            prop_assert_eq!(response, unit.execute(nexus, cdb, list));
             prop_assert_eq!(&fixture.lun.load().unwrap(), &unit);
         }
     }
@@ -72,17 +69,13 @@ fn unit_attention_is_reported_once() {
         .access(&name("a"), Access::TestUnitReady)
         .unwrap();
     assert_eq!(response.sense.unwrap().key, SenseKey::UnitAttention);
-    fixture.expect_good("a", &read_keys());
+    fixture.expect_good("a", &read_keys(255));
 }
 
 #[test]
 fn execute_with_unknown_port_fails() {
     let fixture = Fixture::new();
-    let unknown: Name = name("c");
-    let error = fixture
-        .lun
-        .execute(&unknown, &read_keys().0, &[])
-        .unwrap_err();
+    let error = fixture.try_send("c", &read_keys(255)).unwrap_err();
     assert!(matches!(error, StoreError::UnknownPort { .. }), "{error}");
-    assert_eq!(fixture.lun.config().unwrap().ports, ports());
+    assert_eq!(fixture.lun.config().unwrap().ports, two_ports());
 }

@@ -2,7 +2,9 @@
 
 use std::thread;
 
-use crate::support::{Fixture, name, read_keys, register};
+use pr_testkit::cdb::read_keys;
+
+use crate::support::{Fixture, name, register};
 
 /// Each thread opens the lock file itself. Because flock locks belong to an open file description,
 /// the threads exclude each other like processes.
@@ -15,8 +17,9 @@ fn concurrent_commands_are_all_counted() {
             let lun = soft_lun::store::Lun::open(fixture.lun.path()).unwrap();
             scope.spawn(move || {
                 for key in 1..=COMMANDS_PER_THREAD {
-                    let (cdb, list) = register(key, false);
-                    lun.execute(&name(port), &cdb, &list).unwrap();
+                    let command = register(key, false);
+                    let (cdb, list) = (&command.cdb, &command.parameter_list);
+                    lun.execute(&name(port), cdb, list).unwrap();
                 }
             });
         }
@@ -31,5 +34,5 @@ fn concurrent_commands_are_all_counted() {
         u64::from(fixture.lun.load().unwrap().generation().get()),
         4 * COMMANDS_PER_THREAD
     );
-    fixture.expect_good("a", &read_keys());
+    fixture.expect_good("a", &read_keys(255));
 }

@@ -3,11 +3,17 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 
-use scsi_pr::{ReservationType, TypeMask};
+use pr_testkit::cdb::{preempt, reserve};
+use pr_testkit::soft_lun::{port, two_ports};
+use scsi_pr::{ReservationType, TransportId, TypeMask};
 use soft_lun::SupportedFeatures;
-use soft_lun::store::{Lun, StoreError};
+use soft_lun::store::{Lun, Port, StoreError};
 
-use crate::support::{Fixture, KEY_A, KEY_B, port, ports, preempt, register, reserve};
+use crate::support::{Fixture, KEY_A, KEY_B, register};
+
+fn sas_port(name: &str, sas_address: u64, target_port: u16) -> Port {
+    port(name, TransportId::Sas { sas_address }, target_port)
+}
 
 fn boot_id() -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
@@ -149,7 +155,7 @@ fn concurrent_create_makes_one_complete_lun() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..50 {
         let path = dir.path().join(format!("lun{round}"));
-        let create = || Lun::create(&path, ports(), SupportedFeatures::default());
+        let create = || Lun::create(&path, two_ports(), SupportedFeatures::default());
         let (first, second) = std::thread::scope(|scope| {
             let second = scope.spawn(create);
             (create(), second.join().unwrap())
@@ -172,7 +178,7 @@ fn max_ports_fit_into_state_file() {
     let ports = |count: u16| -> Vec<_> {
         let port = |number: u16| {
             let name = format!("{number:064}");
-            port(&name, number.into(), u16::MAX)
+            sas_port(&name, number.into(), u16::MAX)
         };
         (1..=count).map(port).collect()
     };
@@ -225,7 +231,7 @@ fn supported_features_are_stored() {
         all_target_ports: false,
         types: TypeMask::default().with(ReservationType::WriteExclusiveAllRegistrants),
     };
-    let lun = Lun::create(&dir.path().join("x"), ports(), supported).unwrap();
+    let lun = Lun::create(&dir.path().join("x"), two_ports(), supported).unwrap();
     assert_eq!(lun.config().unwrap().supported_features, supported);
     assert_eq!(lun.load().unwrap().supported_features(), supported);
 }
@@ -238,14 +244,17 @@ fn failed_create_makes_nothing() {
         let path = fixture.dir.path().join(name);
         Lun::create(&path, ports, SupportedFeatures::default()).unwrap_err()
     };
-    assert!(matches!(create("lun", ports()), StoreError::Exists(_)));
-    assert!(matches!(create(".lun", ports()), StoreError::Name { .. }));
-    let twice = vec![port("a", 1, 1), port("a", 2, 1)];
+    assert!(matches!(create("lun", two_ports()), StoreError::Exists(_)));
+    assert!(matches!(
+        create(".lun", two_ports()),
+        StoreError::Name { .. }
+    ));
+    let twice = vec![sas_port("a", 1, 1), sas_port("a", 2, 1)];
     assert!(matches!(create("twice", twice), StoreError::Config { .. }));
-    let same = vec![port("a", 1, 1), port("b", 1, 1)];
+    let same = vec![sas_port("a", 1, 1), sas_port("b", 1, 1)];
     assert!(matches!(create("same", same), StoreError::Config { .. }));
     assert!(matches!(
-        create("missing/lun", ports()),
+        create("missing/lun", two_ports()),
         StoreError::Io { .. }
     ));
     assert_eq!(fixture.content("state.json"), state);

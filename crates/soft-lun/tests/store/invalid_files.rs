@@ -3,15 +3,20 @@
 use std::error::Error as _;
 use std::fs;
 
+use pr_testkit::cdb::{read_keys, reserve};
 use scsi_pr::ReservationType;
-use soft_lun::store::Lun;
+use soft_lun::store::StoreError;
 
-use crate::support::{Fixture, KEY_A, name, read_keys, register, reserve};
+use crate::support::{Fixture, KEY_A, register};
+
+fn read_error(fixture: &Fixture) -> StoreError {
+    fixture.try_send("a", &read_keys(255)).unwrap_err()
+}
 
 /// Returns the error of a command with its sources. `load` must fail with the same error.
-fn error_text(lun: &Lun) -> String {
-    let error = lun.execute(&name("a"), &read_keys().0, &[]).unwrap_err();
-    let load_error = lun.load().unwrap_err();
+fn error_text(fixture: &Fixture) -> String {
+    let error = read_error(fixture);
+    let load_error = fixture.lun.load().unwrap_err();
     assert_eq!(load_error.to_string(), error.to_string());
     let mut text = error.to_string();
     let mut source = error.source();
@@ -33,7 +38,7 @@ fn assert_edit_fails(file: &str, from: &str, to: &str, expected: &str) {
     assert!(content.contains(from), "{content}");
     let content = content.replace(from, to);
     fs::write(fixture.file(file), &content).unwrap();
-    let error_text = error_text(&fixture.lun);
+    let error_text = error_text(&fixture);
     assert!(error_text.contains(expected), "{error_text}");
     assert!(
         error_text.contains(&*fixture.file(file).to_string_lossy()),
@@ -106,9 +111,9 @@ fn invalid_state_is_named() {
 fn empty_or_missing_state_file_is_named() {
     let fixture = Fixture::new();
     fs::write(fixture.file("state.json"), "").unwrap();
-    assert!(error_text(&fixture.lun).contains("EOF while parsing"));
+    assert!(error_text(&fixture).contains("EOF while parsing"));
     fs::remove_file(fixture.file("state.json")).unwrap();
-    let missing = error_text(&fixture.lun);
+    let missing = error_text(&fixture);
     assert!(
         missing.starts_with("cannot open") && missing.contains("state.json"),
         "{missing}"
@@ -126,7 +131,7 @@ fn state_file_of_another_lun_is_rejected() {
         identity(&other),
         identity(&fixture)
     );
-    let error_text = error_text(&fixture.lun);
+    let error_text = error_text(&fixture);
     assert!(error_text.contains(&expected), "{error_text}");
 }
 
@@ -163,7 +168,7 @@ fn invalid_config_file_is_named() {
 fn directory_without_config_is_not_a_lun() {
     let fixture = Fixture::new();
     fs::remove_file(fixture.file("lun.json")).unwrap();
-    assert!(error_text(&fixture.lun).ends_with("is not a soft LUN: it has no lun.json"));
+    assert!(error_text(&fixture).ends_with("is not a soft LUN: it has no lun.json"));
 }
 
 #[test]
@@ -172,11 +177,11 @@ fn state_file_symlink_or_pipe_is_rejected() {
     let elsewhere = fixture.dir.path().join("elsewhere");
     fs::rename(fixture.file("state.json"), &elsewhere).unwrap();
     std::os::unix::fs::symlink(&elsewhere, fixture.file("state.json")).unwrap();
-    assert!(error_text(&fixture.lun).starts_with("cannot open"));
+    assert!(error_text(&fixture).starts_with("cannot open"));
     fs::remove_file(fixture.file("state.json")).unwrap();
     let mode = rustix::fs::Mode::from_raw_mode(0o600);
     rustix::fs::mkfifoat(rustix::fs::CWD, fixture.file("state.json"), mode).unwrap();
-    assert!(error_text(&fixture.lun).contains("EOF while parsing"));
+    assert!(error_text(&fixture).contains("EOF while parsing"));
 }
 
 #[test]
@@ -196,10 +201,7 @@ fn existing_temporary_file_is_not_written_to() {
 fn missing_lock_fails_execute_but_not_load() {
     let fixture = Fixture::new();
     fs::remove_file(fixture.file("lock")).unwrap();
-    let error = fixture
-        .lun
-        .execute(&name("a"), &read_keys().0, &[])
-        .unwrap_err();
+    let error = read_error(&fixture);
     assert!(error.to_string().ends_with("lun/lock"), "{error}");
     assert!(!fixture.file("lock").exists());
     // Reading takes no lock.
@@ -211,10 +213,7 @@ fn held_lock_times_out() {
     let fixture = Fixture::new();
     let held = fs::File::open(fixture.file("lock")).unwrap();
     held.lock().unwrap();
-    let error = fixture
-        .lun
-        .execute(&name("a"), &read_keys().0, &[])
-        .unwrap_err();
+    let error = read_error(&fixture);
     assert!(error.is_transient(), "{error}");
     assert!(
         error
@@ -223,7 +222,7 @@ fn held_lock_times_out() {
         "{error}"
     );
     drop(held);
-    fixture.expect_good("a", &read_keys());
+    fixture.expect_good("a", &read_keys(255));
 }
 
 #[test]
@@ -255,7 +254,7 @@ fn state_with_unsupported_feature_is_named() {
         .content("lun.json")
         .replace("\"aptpl\": true", "\"aptpl\": false");
     fs::write(fixture.file("lun.json"), content).unwrap();
-    let error_text = error_text(&fixture.lun);
+    let error_text = error_text(&fixture);
     assert!(error_text.contains("state.json"), "{error_text}");
     assert!(
         error_text.ends_with("the unit does not support APTPL"),
@@ -267,7 +266,7 @@ fn state_with_unsupported_feature_is_named() {
 fn oversized_state_file_is_rejected() {
     let fixture = Fixture::new();
     fs::write(fixture.file("state.json"), vec![b' '; 3 << 20]).unwrap();
-    assert!(error_text(&fixture.lun).ends_with("is too large for a file of a soft LUN"));
+    assert!(error_text(&fixture).ends_with("is too large for a file of a soft LUN"));
 }
 
 #[test]
@@ -277,10 +276,9 @@ fn failed_write_keeps_old_state() {
     let before = fixture.content("state.json");
     // A directory has the name of the temporary file: even root cannot write to it.
     fs::create_dir(fixture.file("state.json.new")).unwrap();
-    let (cdb, list) = register(1, true);
-    let error = fixture.lun.execute(&name("a"), &cdb, &list).unwrap_err();
+    let error = fixture.try_send("a", &register(1, true)).unwrap_err();
     assert!(error.to_string().starts_with("cannot replace"), "{error}");
     assert_eq!(fixture.content("state.json"), before);
     // A command that changes nothing writes nothing.
-    fixture.expect_good("a", &read_keys());
+    fixture.expect_good("a", &read_keys(255));
 }

@@ -3,10 +3,11 @@
 use std::fs::{self, File};
 use std::os::fd::AsFd as _;
 
+use pr_testkit::soft_lun::two_ports;
 use soft_lun::SupportedFeatures;
 use soft_lun::store::{Lun, LunDirectory, Name, NameError};
 
-use crate::support::{Fixture, name, ports};
+use crate::support::{Fixture, name};
 
 /// Returns the names of the soft LUN and of the port that a file is.
 fn find(dir: &LunDirectory, file: &File) -> Option<(String, String)> {
@@ -25,7 +26,12 @@ fn find(dir: &LunDirectory, file: &File) -> Option<(String, String)> {
 fn find_port_matches_device_and_inode() {
     let fixture = Fixture::new();
     let path = fixture.dir.path();
-    Lun::create(&path.join("other"), ports(), SupportedFeatures::default()).unwrap();
+    Lun::create(
+        &path.join("other"),
+        two_ports(),
+        SupportedFeatures::default(),
+    )
+    .unwrap();
     let dir = LunDirectory::open(path).unwrap();
     for lun in ["lun", "other"] {
         for port in ["a", "b"] {
@@ -74,7 +80,12 @@ fn find_port_ignores_other_files() {
 fn names_lists_directories_with_ports() {
     let fixture = Fixture::new();
     let path = fixture.dir.path();
-    Lun::create(&path.join("another"), ports(), SupportedFeatures::default()).unwrap();
+    Lun::create(
+        &path.join("another"),
+        two_ports(),
+        SupportedFeatures::default(),
+    )
+    .unwrap();
     fs::create_dir(path.join("empty")).unwrap();
     fs::create_dir_all(path.join(".hidden/ports")).unwrap();
     fs::write(path.join("file"), "").unwrap();
@@ -82,7 +93,7 @@ fn names_lists_directories_with_ports() {
     assert_eq!(dir.names().unwrap(), [name("another"), name("lun")]);
     assert_eq!(
         dir.lun(&name("lun")).unwrap().config().unwrap().ports,
-        ports()
+        two_ports()
     );
     assert!(dir.lun(&name("none")).is_err());
 }

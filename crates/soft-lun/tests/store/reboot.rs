@@ -2,9 +2,10 @@
 
 use std::fs;
 
+use pr_testkit::cdb::{read_keys, reserve};
 use scsi_pr::{ReservationType, SenseKey};
 
-use crate::support::{Fixture, KEY_A, read_keys, register, reserve};
+use crate::support::{Fixture, KEY_A, register};
 
 /// Creates a soft LUN with the state file of an earlier boot, which had another boot ID.
 fn rebooted(aptpl: bool) -> Fixture {
@@ -41,10 +42,10 @@ fn reboot_without_aptpl_clears_state() {
 fn reboot_reports_power_on_once_per_port() {
     let fixture = rebooted(true);
     for port in ["a", "b"] {
-        let sense = fixture.send(port, &read_keys()).sense.unwrap();
+        let sense = fixture.send(port, &read_keys(255)).sense.unwrap();
         let code = (sense.key, sense.code.asc, sense.code.ascq);
         assert_eq!(code, (SenseKey::UnitAttention, 0x29, 0x00));
-        fixture.expect_good(port, &read_keys());
+        fixture.expect_good(port, &read_keys(255));
     }
     assert!(
         !fixture
