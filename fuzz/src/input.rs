@@ -2,49 +2,54 @@
 
 /// The rest of the input. Numbers after its end are 0.
 #[derive(Clone, Debug)]
-pub(crate) struct Input<'a> {
+pub struct Input<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Input<'a> {
-    pub(crate) const fn new(bytes: &'a [u8]) -> Self {
+    /// Wraps the bytes of an input.
+    pub const fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    pub(crate) const fn is_empty(&self) -> bool {
+    /// Returns whether all bytes have been read.
+    pub const fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
-    pub(crate) fn byte(&mut self) -> u8 {
+    /// Reads a byte.
+    pub fn byte(&mut self) -> u8 {
         let (byte, rest) = self.rest.split_first().unwrap_or((&0, &[]));
         self.rest = rest;
         *byte
     }
 
     /// Returns a number below `end`.
-    pub(crate) fn below(&mut self, end: u8) -> usize {
+    pub fn below(&mut self, end: u8) -> usize {
         usize::from(self.byte() % end)
     }
 
-    pub(crate) fn word(&mut self) -> u16 {
+    /// Reads two bytes as a big-endian number.
+    pub fn word(&mut self) -> u16 {
         u16::from_be_bytes([self.byte(), self.byte()])
     }
 
     /// Reads a length byte and that number of bytes, or as many as there are.
-    pub(crate) fn bytes(&mut self) -> &'a [u8] {
+    pub fn bytes(&mut self) -> &'a [u8] {
         let length = usize::from(self.byte()).min(self.rest.len());
         let (bytes, rest) = self.rest.split_at(length);
         self.rest = rest;
         bytes
     }
 
-    pub(crate) const fn rest(self) -> &'a [u8] {
+    /// Returns all unread bytes.
+    pub const fn rest(self) -> &'a [u8] {
         self.rest
     }
 }
 
 /// Splits two texts or files at the first zero byte.
-pub(crate) fn halves(bytes: &[u8]) -> (&[u8], &[u8]) {
+pub fn halves(bytes: &[u8]) -> (&[u8], &[u8]) {
     let mut halves = bytes.splitn(2, |byte| *byte == 0);
     (
         halves.next().unwrap_or_default(),

@@ -3,7 +3,7 @@
 use soft_lun::LogicalUnit;
 
 /// Panics if no command can lead to the unit's state (SPC-4, 5.12).
-pub(crate) fn check(unit: &LogicalUnit) {
+pub fn check(unit: &LogicalUnit) {
     let registrations = unit.registrations();
     for (index, registration) in registrations.iter().enumerate() {
         assert!(!registration.key.is_zero());

@@ -1,5 +1,5 @@
-//! `cargo xtask instructions`: counts the instructions of the codecs, which do not depend on the
-//! load of the machine.
+//! `cargo xtask instructions`: counts the instructions of the codecs and of a soft LUN, because the
+//! counts do not depend on the load of the machine.
 //!
 //! Callgrind runs each case with a thousand and with two thousand iterations. The difference of the
 //! two counts excludes the start of the process, and needs no function names, which inlining can
@@ -15,7 +15,7 @@ use clap::Args;
 use pr_testkit::{build, process};
 
 /// Packages that have cases.
-const PACKAGES: [&str; 2] = ["scsi-pr", "pr-helper-protocol"];
+const PACKAGES: [&str; 3] = ["scsi-pr", "pr-helper-protocol", "soft-lun"];
 
 /// Iterations of the first run, and additional iterations of the second.
 const COUNT: u64 = 1000;

@@ -32,14 +32,12 @@ enum Task {
     Cycles,
     /// Builds man pages, completions and packages in target/dist
     Dist(dist::Options),
-    /// Fuzzes the parsers and state machines
+    /// Fuzzes the parsers and state machines with cargo-fuzz
     Fuzz(fuzz::Options),
-    /// Counts the instructions of decoding and encoding, and checks them against bounds
+    /// Counts the instructions of the codecs and of a soft LUN, and checks them against bounds
     Instructions(instructions::Options),
     /// Prints the components of the installed programs as a CycloneDX document
     Sbom,
-    /// Checks the licenses, versions and sources of all crates against deny.toml
-    Supply,
     /// Boots virtual machines with a real SCSI target and runs scenarios in them
     Vm(Forwarded),
 }
@@ -68,7 +66,6 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Instructions(options) => instructions::run(&options),
         Task::Sbom => supply::print_sbom(),
-        Task::Supply => supply::check(),
         Task::Vm(forwarded) => build::debug("vm-tests").and_then(|program| forwarded.run(&program)),
     };
     match result {

@@ -143,33 +143,6 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Code generation options for libFuzzer: edge counters and traced comparisons.
-const COVERAGE: [&str; 5] = [
-    "-Cpasses=sancov-module",
-    "-Cllvm-args=-sanitizer-coverage-level=4",
-    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
-    "-Cllvm-args=-sanitizer-coverage-pc-table",
-    "-Cllvm-args=-sanitizer-coverage-trace-compares",
-];
-
-/// Returns the directory where the fuzzer is built and keeps its files.
-pub fn fuzzing_dir() -> Result<PathBuf> {
-    Ok(target_dir()?.join("fuzz"))
-}
-
-/// Builds the fuzz targets with libFuzzer.
-pub fn fuzzer() -> Result<PathBuf> {
-    let mut command = cargo();
-    command
-        .env("RUSTFLAGS", format!("--cfg fuzzing {}", COVERAGE.join(" ")))
-        .env("CARGO_TARGET_DIR", fuzzing_dir()?)
-        .args(["build", "--profile=fuzz", "--package=fuzz", "--bin=fuzz"])
-        // With an explicit target, the flags do not apply to macros and build scripts, which could
-        // not be linked.
-        .arg(format!("--target={}", host()?));
-    Ok(run_build(command, "fuzz")?.executable)
-}
-
 /// Builds the cases of a package for `cargo xtask instructions`.
 pub fn instructions(package: &str) -> Result<PathBuf> {
     let name = "instructions";

@@ -57,11 +57,6 @@ struct Kind {
 }
 
 impl Graph {
-    /// Returns the graph of all crates in Cargo.lock.
-    pub(super) fn all() -> Result<Self> {
-        build::metadata(&["--locked"])
-    }
-
     /// Returns the crates that the programs consist of on this platform, without development
     /// dependencies.
     pub(super) fn for_programs() -> Result<Self> {

@@ -1,9 +1,14 @@
 //! Sense data: decoded sense data can be encoded in both formats and decodes to the same value.
 
+#![cfg_attr(fuzzing, no_main)]
+#![expect(clippy::unwrap_used, reason = "a target reports failures by panicking")]
+
 use scsi_pr::Sense;
 
+fuzz::target!(run);
+
 /// Input: sense data of a device.
-pub fn run(bytes: &[u8]) {
+fn run(bytes: &[u8]) {
     let sense = match Sense::decode(bytes) {
         Ok(sense) => sense,
         Err(error) => {

@@ -1,9 +1,13 @@
 //! `prhctl decode` of arbitrary bytes: it must not panic.
 
+#![cfg_attr(fuzzing, no_main)]
+
 use std::ffi::OsString;
 use std::fmt::Write as _;
 
-use crate::input::Input;
+use fuzz::input::Input;
+
+fuzz::target!(run);
 
 /// Arguments that select the kind of the bytes.
 const KINDS: [&[&str]; 10] = [
@@ -20,7 +24,7 @@ const KINDS: [&[&str]; 10] = [
 ];
 
 /// Input: text or JSON, kind, and the bytes.
-pub fn run(bytes: &[u8]) {
+fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (is_json, kind) = (input.below(2) == 1, KINDS[input.below(10)]);
     let hex = input.rest().iter().fold(String::new(), |mut text, byte| {

@@ -1,16 +1,21 @@
 //! `state.json` of a soft LUN: reading it is an error, or results in a valid state that is written
 //! in the same way.
 
+#![cfg_attr(fuzzing, no_main)]
+#![expect(clippy::unwrap_used, reason = "a target reports failures by panicking")]
+
 use soft_lun::store::{LunConfig, Port, StateFile};
 use soft_lun::{LogicalUnit, Nexus, SupportedFeatures};
 
-use crate::invariants;
+use fuzz::invariants;
+
+fuzz::target!(run);
 
 /// Boot ID of the restored unit.
-pub(crate) const BOOT: &str = "boot";
+const BOOT: &str = "boot";
 
 /// Input: the content of the file.
-pub fn run(bytes: &[u8]) {
+fn run(bytes: &[u8]) {
     let Ok(state) = StateFile::from_json(bytes) else {
         return;
     };
@@ -62,7 +67,7 @@ fn check(config: &LunConfig, unit: &LogicalUnit) -> Vec<u8> {
 
 /// Returns a soft LUN with the ports `a` to `d`, of which the last two have the same initiator
 /// port.
-pub(crate) fn lun_config() -> LunConfig {
+fn lun_config() -> LunConfig {
     let port = |name: &str, initiator: &str, port: u16| Port {
         name: name.parse().unwrap(),
         nexus: Nexus {

@@ -1,14 +1,19 @@
 //! Data of PERSISTENT RESERVE IN: decoded data is encoded to the same bytes, and truncated data
 //! decodes to a prefix.
 
+#![cfg_attr(fuzzing, no_main)]
+#![expect(clippy::unwrap_used, reason = "a target reports failures by panicking")]
+
 use scsi_pr::{
     Capabilities, FullStatus, Keys, ParameterDataError, ReservationData, Truncatable, truncate,
 };
 
-use crate::input::Input;
+use fuzz::input::Input;
+
+fuzz::target!(run);
 
 /// Input: kind, length of the truncated data, and the data.
-pub fn run(bytes: &[u8]) {
+fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let (kind, cut) = (input.below(4), input.word());
     let whole = input.rest();

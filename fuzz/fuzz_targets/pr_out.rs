@@ -1,13 +1,18 @@
 //! PERSISTENT RESERVE OUT: decoded commands and parameter lists are encoded to the same bytes,
 //! except for reserved fields.
 
+#![cfg_attr(fuzzing, no_main)]
+#![expect(clippy::unwrap_used, reason = "a target reports failures by panicking")]
+
 use scsi_pr::{BasicParameterList, Cdb, OutServiceAction, ParameterList, TransportId};
+
+fuzz::target!(run);
 
 /// Length of a parameter list before its TransportIDs.
 const HEADER_SIZE: usize = 24;
 
 /// Input: a CDB of ten bytes and a parameter list.
-pub fn run(bytes: &[u8]) {
+fn run(bytes: &[u8]) {
     let decoded = Cdb::decode(bytes);
     let _ = decoded.map(|cdb| cdb.to_string());
     let (Ok(cdb), Some((first, list))) = (decoded, bytes.split_first_chunk::<10>()) else {

@@ -1,5 +1,8 @@
 //! The values of `--trace` and event files, compared with a second reader.
 
+#![cfg_attr(fuzzing, no_main)]
+#![expect(clippy::unwrap_used, reason = "a target reports failures by panicking")]
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -10,7 +13,9 @@ use qemu_pr_helper::trace::events::ALL;
 use qemu_pr_helper::trace::options::{TraceAction, TraceBackend, TraceError, apply};
 use tempfile::TempDir;
 
-use crate::input::halves;
+use fuzz::input::halves;
+
+fuzz::target!(run);
 
 /// The only event file that exists.
 const EVENTS: &str = "e";
@@ -28,7 +33,7 @@ enum Outcome {
 
 /// Input: a byte (its lowest bit selects a backend with or without a file), values of `--trace` in
 /// a line each, a zero byte, and an event file.
-pub fn run(bytes: &[u8]) {
+fn run(bytes: &[u8]) {
     let (backend, bytes) = bytes.split_first().unwrap_or((&0, &[]));
     let (values, events) = halves(bytes);
     let Ok(values) = str::from_utf8(values) else {

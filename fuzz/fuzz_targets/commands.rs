@@ -1,14 +1,19 @@
 //! Arbitrary commands in arbitrary order to a soft LUN: each is executed completely or not at all,
 //! and never leads to an invalid state.
 
+#![cfg_attr(fuzzing, no_main)]
+#![expect(clippy::unwrap_used, reason = "a target reports failures by panicking")]
+
 use scsi_pr::{
     BasicParameterList, Cdb, InServiceAction, Keys, OutServiceAction, PersistentReserveIn,
     PersistentReserveOut, PrGeneration, RegisterAndMove, ScopeType, Status, TransportId,
 };
 use soft_lun::{Access, LogicalUnit, Nexus, NexusId, Response, SupportedFeatures};
 
-use crate::input::Input;
-use crate::invariants;
+use fuzz::input::Input;
+use fuzz::invariants;
+
+fuzz::target!(run);
 
 /// Maximum number of commands; more reach no further states.
 const MAX_COMMANDS: usize = 64;
@@ -28,7 +33,7 @@ const INITIATORS: [&str; 6] = [
 const NEXUSES: [(usize, u16); 5] = [(0, 1), (1, 2), (0, 2), (2, 1), (3, 2)];
 
 /// Input: supported features, then commands.
-pub fn run(bytes: &[u8]) {
+fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let mut unit = unit(input.byte());
     for _ in 0..MAX_COMMANDS {

@@ -1,12 +1,17 @@
 //! Messages between the multipath broker's workers and the helper: decoding accepts only what
 //! encoding produces.
 
+#![cfg_attr(fuzzing, no_main)]
+#![expect(clippy::unwrap_used, reason = "a target reports failures by panicking")]
+
 use pr_helper_protocol::Direction;
 use qemu_pr_helper::multipath::message::{CommandReport, MAX_REPLY_LEN, WorkerRequest};
 use qemu_pr_helper::multipath::worker_trace;
 
+fuzz::target!(run);
+
 /// Input: a request, a reply, or a line of a reply's trace.
-pub fn run(bytes: &[u8]) {
+fn run(bytes: &[u8]) {
     if let Some(request) = WorkerRequest::decode(bytes) {
         let wanted = match request.command.direction() {
             Direction::In => 0,

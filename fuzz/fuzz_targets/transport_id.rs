@@ -1,9 +1,14 @@
 //! TransportIDs: bytes, value and text can be converted into each other.
 
+#![cfg_attr(fuzzing, no_main)]
+#![expect(clippy::unwrap_used, reason = "a target reports failures by panicking")]
+
 use scsi_pr::{TransportId, TransportIds};
 
+fuzz::target!(run);
+
 /// Input: a TransportID or a list of them in bytes, or a TransportID as text.
-pub fn run(bytes: &[u8]) {
+fn run(bytes: &[u8]) {
     if let Ok((id, length)) = TransportId::decode_first(bytes) {
         assert_eq!(TransportId::decode(&bytes[..length]), Ok(id.clone()));
         assert_eq!(TransportId::decode(bytes).is_ok(), length == bytes.len());

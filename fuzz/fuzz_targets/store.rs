@@ -1,14 +1,19 @@
 //! Both files of a soft LUN in a directory: opening it is an error with a message, or results in a
 //! valid unit.
 
+#![cfg_attr(fuzzing, no_main)]
+#![expect(clippy::unwrap_used, reason = "a target reports failures by panicking")]
+
 use std::fs;
 use std::sync::OnceLock;
 
 use soft_lun::store::Lun;
 use tempfile::TempDir;
 
-use crate::input::halves;
-use crate::invariants;
+use fuzz::input::halves;
+use fuzz::invariants;
+
+fuzz::target!(run);
 
 /// Returns the directory of the files; in memory if `/dev/shm` exists.
 fn dir() -> &'static TempDir {
@@ -21,7 +26,7 @@ fn dir() -> &'static TempDir {
 }
 
 /// Input: `lun.json`, a zero byte, `state.json`.
-pub fn run(bytes: &[u8]) {
+fn run(bytes: &[u8]) {
     let (config_json, state) = halves(bytes);
     let path = dir().path();
     fs::write(path.join("lun.json"), config_json).unwrap();

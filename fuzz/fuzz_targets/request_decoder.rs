@@ -1,6 +1,9 @@
 //! `RequestDecoder`: decoding a stream in arbitrary pieces has the same result as reading the
 //! complete stream.
 
+#![cfg_attr(fuzzing, no_main)]
+#![expect(clippy::unwrap_used, reason = "a target reports failures by panicking")]
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -11,7 +14,9 @@ use pr_helper_protocol::fd_passing::ReceivedFds;
 use pr_helper_protocol::wire::{CDB_SIZE, FEATURES_SIZE, MAX_TRANSFER};
 use pr_helper_protocol::{Direction, ProtocolError, RequestDecoder, RequestFd};
 
-use crate::input::Input;
+use fuzz::input::Input;
+
+fuzz::target!(run);
 
 /// Descriptors sent with a byte.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +44,7 @@ struct Transcript {
 }
 
 /// Input: piece lengths, positions of descriptors, and the stream.
-pub fn run(bytes: &[u8]) {
+fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     let pieces: Vec<usize> = (0..input.below(8))
         .map(|_| 1 + usize::from(input.byte()))
