@@ -7,18 +7,19 @@ use std::sync::Arc;
 use anyhow::Result;
 use libtest_mimic::{Failed, Trial};
 
-use crate::differences::Row;
+use crate::differences::{Change, Row};
 use crate::helper::Helper;
 use crate::need::Need;
 
 type Run = dyn Fn(&Helper) -> Result<()> + Send + Sync;
 
-/// A test that holds for both helpers.
+/// A test that holds for all helpers.
 pub(crate) struct Case {
     name: String,
     run: Arc<Run>,
     needs: Vec<Need>,
     rows: Vec<Row>,
+    changes: Vec<Change>,
 }
 
 impl Case {
@@ -31,6 +32,7 @@ impl Case {
             run: Arc::new(run),
             needs: Vec::new(),
             rows: Vec::new(),
+            changes: Vec::new(),
         }
     }
 
@@ -46,6 +48,12 @@ impl Case {
         self
     }
 
+    /// Adds a change between releases of the original that the case depends on.
+    pub(crate) fn change(mut self, change: Change) -> Self {
+        self.changes.push(change);
+        self
+    }
+
     fn missing(&self) -> Option<String> {
         self.needs.iter().find_map(|need| need.missing())
     }
@@ -53,7 +61,7 @@ impl Case {
     fn trial(&self, area: &str, helper: &Helper) -> Trial {
         let name = format!("{}::{area}::{}", helper.name(), self.name);
         let run = Arc::clone(&self.run);
-        let helper = helper.with_rows(&self.rows);
+        let helper = helper.with_differences(&self.rows, &self.changes);
         Trial::test(name, move || {
             run(&helper).map_err(|error| Failed::from(format!("{error:#}")))
         })
@@ -71,9 +79,15 @@ impl Area {
         Self { name, cases }
     }
 
-    /// Returns the differences that the area's cases depend on.
+    /// Returns the intended differences that the area's cases depend on.
     pub(crate) fn rows(&self) -> impl Iterator<Item = Row> {
         self.cases.iter().flat_map(|case| case.rows.iter().copied())
+    }
+
+    /// Returns the changes between releases that the area's cases depend on.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = Change> {
+        let cases = self.cases.iter();
+        cases.flat_map(|case| case.changes.iter().copied())
     }
 }
 

@@ -1,128 +1,107 @@
-//! The intended differences, which are the rows of `docs/compatibility.md`, and a check of both.
+//! The differences between helpers, which are the rows of the tables in `docs/compatibility.md`,
+//! and a check of both.
 
 use std::collections::BTreeSet;
 
-/// Text of the document.
-const TABLE: &str = include_str!("../../docs/compatibility.md");
+use crate::release::Release;
 
-/// An intended difference between the original and our helper.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Row {
-    SocketTheft,
-    ForeignFileAtExit,
-    ForeignFileAtStart,
-    PidfileLeft,
-    DaemonErrorLost,
-    GroupKept,
-    HelpIncomplete,
-    NoNewPrivs,
-    Backlog,
-    EqualsSign,
-    StrayDescriptor,
-    Multipath,
-    VersionText,
-    ThreadsKeepPrivileges,
-    OptionsInOrder,
-    ActivationSocket,
-    HighestId,
-    OnMultipath,
-    ShortForm,
-    LastEvent,
-    EventsDirectory,
-    TracePipe,
-    PartOfDisk,
-    ControlCharacters,
-    PidfileLink,
-    TraceLink,
-    DefaultAccount,
-    SocketOfUserLeft,
+/// Text of the document.
+const DOCUMENT: &str = include_str!("../../docs/compatibility.md");
+
+/// Declares the rows of a table: names, and IDs in the table's first column.
+macro_rules! rows {
+    ($(#[$doc:meta])* $table:ident { $($name:ident $id:literal)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum $table { $($name),* }
+
+        impl $table {
+            const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// Returns the ID in the table's first column.
+            fn id(self) -> &'static str {
+                match self { $(Self::$name => $id),* }
+            }
+        }
+    };
 }
 
-impl Row {
-    const ALL: [Self; 28] = [
-        Self::SocketTheft,
-        Self::ForeignFileAtExit,
-        Self::ForeignFileAtStart,
-        Self::PidfileLeft,
-        Self::DaemonErrorLost,
-        Self::GroupKept,
-        Self::HelpIncomplete,
-        Self::NoNewPrivs,
-        Self::Backlog,
-        Self::EqualsSign,
-        Self::StrayDescriptor,
-        Self::Multipath,
-        Self::VersionText,
-        Self::ThreadsKeepPrivileges,
-        Self::OptionsInOrder,
-        Self::ActivationSocket,
-        Self::HighestId,
-        Self::OnMultipath,
-        Self::ShortForm,
-        Self::LastEvent,
-        Self::EventsDirectory,
-        Self::TracePipe,
-        Self::PartOfDisk,
-        Self::ControlCharacters,
-        Self::PidfileLink,
-        Self::TraceLink,
-        Self::DefaultAccount,
-        Self::SocketOfUserLeft,
-    ];
+rows! {
+    /// An intended difference between the original and our helper.
+    Row {
+        SocketTheft "D01"
+        ForeignFileAtExit "D02"
+        ForeignFileAtStart "D03"
+        PidfileLeft "D04"
+        DaemonErrorLost "D05"
+        GroupKept "D06"
+        HelpIncomplete "D07"
+        NoNewPrivs "D08"
+        Backlog "D09"
+        EqualsSign "D10"
+        StrayDescriptor "D11"
+        Multipath "D12"
+        VersionText "D13"
+        ThreadsKeepPrivileges "D14"
+        OptionsInOrder "D15"
+        ActivationSocket "D16"
+        HighestId "D17"
+        OnMultipath "D18"
+        ShortForm "D19"
+        LastEvent "D20"
+        EventsDirectory "D21"
+        TracePipe "D22"
+        PartOfDisk "D23"
+        ControlCharacters "D24"
+        PidfileLink "D25"
+        TraceLink "D26"
+        DefaultAccount "D27"
+        SocketOfUserLeft "D28"
+    }
+}
 
-    /// Returns the ID in the table's first column.
-    fn id(self) -> &'static str {
+rows! {
+    /// A change between two releases of the original.
+    Change {
+        OfflineDisk "R01"
+        PathDescriptor "R02"
+    }
+}
+
+impl Change {
+    /// Returns the first release with the newer behavior.
+    pub(crate) fn since(self) -> Release {
         match self {
-            Self::SocketTheft => "D01",
-            Self::ForeignFileAtExit => "D02",
-            Self::ForeignFileAtStart => "D03",
-            Self::PidfileLeft => "D04",
-            Self::DaemonErrorLost => "D05",
-            Self::GroupKept => "D06",
-            Self::HelpIncomplete => "D07",
-            Self::NoNewPrivs => "D08",
-            Self::Backlog => "D09",
-            Self::EqualsSign => "D10",
-            Self::StrayDescriptor => "D11",
-            Self::Multipath => "D12",
-            Self::VersionText => "D13",
-            Self::ThreadsKeepPrivileges => "D14",
-            Self::OptionsInOrder => "D15",
-            Self::ActivationSocket => "D16",
-            Self::HighestId => "D17",
-            Self::OnMultipath => "D18",
-            Self::ShortForm => "D19",
-            Self::LastEvent => "D20",
-            Self::EventsDirectory => "D21",
-            Self::TracePipe => "D22",
-            Self::PartOfDisk => "D23",
-            Self::ControlCharacters => "D24",
-            Self::PidfileLink => "D25",
-            Self::TraceLink => "D26",
-            Self::DefaultAccount => "D27",
-            Self::SocketOfUserLeft => "D28",
+            Self::OfflineDisk => Release(10, 1),
+            Self::PathDescriptor => Release(10, 2),
         }
     }
 }
 
-/// Checks that the table and [`Row`] have the same IDs, and that all of them are in `used`.
-pub(crate) fn check(used: &[Row]) -> Result<(), String> {
-    let known: BTreeSet<&str> = Row::ALL.iter().map(|row| row.id()).collect();
-    let documented: BTreeSet<&str> = TABLE.lines().filter_map(documented_id).collect();
+/// Checks that the tables have the same IDs as [`Row`] and [`Change`], and that cases depend on all
+/// of them: `rows` and `changes`.
+pub(crate) fn check(rows: &[Row], changes: &[Change]) -> Result<(), String> {
+    let known = Row::ALL.iter().map(|row| row.id());
+    let known: BTreeSet<&str> = known
+        .chain(Change::ALL.iter().map(|row| row.id()))
+        .collect();
+    let documented: BTreeSet<&str> = DOCUMENT.lines().filter_map(documented_id).collect();
     if known != documented {
         return Err(format!(
             "docs/compatibility.md has {documented:?}, differences.rs has {known:?}"
         ));
     }
-    match Row::ALL.iter().find(|row| !used.contains(row)) {
-        Some(row) => Err(format!("no case depends on {row:?}")),
+    let used = rows.iter().map(|row| row.id());
+    let used: BTreeSet<&str> = used.chain(changes.iter().map(|row| row.id())).collect();
+    match known.difference(&used).next() {
+        Some(id) => Err(format!("no case depends on {id}")),
         None => Ok(()),
     }
 }
 
-/// Returns the ID of a table row: `| D01 | … |`.
+/// Returns the ID of a table row: `| D01 | … |` or `| R01 | … |`.
 fn documented_id(line: &str) -> Option<&str> {
     let id = line.strip_prefix('|')?.split('|').next()?.trim();
-    let number = id.strip_prefix('D')?;
+    let number = id.strip_prefix(['D', 'R'])?;
     (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(id)
 }

@@ -1,20 +1,28 @@
 //! The helpers under test.
 
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::differences::Row;
+use crate::differences::{Change, Row};
 use crate::need::Need;
+use crate::release::Release;
 
-/// Releases of the C helper that the cases were verified with.
-const VERIFIED: [&str; 1] = ["10.0.2"];
+/// Path of QEMU's helper in a root directory.
+const INSTALLED: &str = "usr/bin/qemu-pr-helper";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Root directory of Debian's newest release, below cargo's target directory. `cargo xtask vm`
+/// builds it.
+const NEWEST_ROOT: &str = "vm/roots/forky";
+
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     Ours,
-    Original,
+    Original(Release),
+    /// An original that cannot run, and the reason.
+    Unusable(String),
 }
 
 /// A helper binary.
@@ -22,54 +30,57 @@ enum Kind {
 pub(crate) struct Helper {
     kind: Kind,
     path: PathBuf,
-    unusable: Option<String>,
     rows: Vec<Row>,
+    changes: Vec<Change>,
 }
 
 impl Helper {
-    /// Returns the original and our helper, even if they cannot run here.
+    /// Returns the originals and our helper. The originals include those that cannot run here.
     pub(crate) fn find_all() -> Vec<Self> {
-        vec![
-            Self::new(
-                Kind::Original,
-                env::var_os("PR_HELPER_ORIGINAL"),
-                "/usr/bin/qemu-pr-helper",
-            ),
-            Self::new(
-                Kind::Ours,
-                env::var_os("PR_HELPER"),
-                env!("CARGO_BIN_EXE_qemu-pr-helper"),
-            ),
-        ]
+        let mut helpers: Vec<_> = originals().into_iter().map(Self::original).collect();
+        let ours = env::var_os("PR_HELPER");
+        let ours = ours.unwrap_or_else(|| env!("CARGO_BIN_EXE_qemu-pr-helper").into());
+        helpers.push(Self::new(Kind::Ours, ours.into()));
+        helpers
     }
 
-    fn new(kind: Kind, chosen: Option<OsString>, default: &str) -> Self {
-        let path = chosen.map_or_else(|| PathBuf::from(default), PathBuf::from);
-        let unusable = match kind {
-            Kind::Ours => (!path.exists()).then(|| format!("{} does not exist", path.display())),
-            Kind::Original => unverified_reason(&path),
-        };
+    fn new(kind: Kind, path: PathBuf) -> Self {
         Self {
             kind,
             path,
-            unusable,
             rows: Vec::new(),
+            changes: Vec::new(),
         }
     }
 
-    /// Returns the helper for a case that can query `rows`.
-    pub(crate) fn with_rows(&self, rows: &[Row]) -> Self {
+    fn original(path: PathBuf) -> Self {
+        match find_release(&path) {
+            Ok(release) => {
+                eprintln!("compat: original-{release} is {}", path.display());
+                if Release::VERIFIED.iter().all(|verified| *verified < release) {
+                    eprintln!("compat: {release} is newer than the releases that were verified");
+                }
+                Self::new(Kind::Original(release), path)
+            }
+            Err(reason) => Self::new(Kind::Unusable(reason), path),
+        }
+    }
+
+    /// Returns the helper for a case that can query these differences.
+    pub(crate) fn with_differences(&self, rows: &[Row], changes: &[Change]) -> Self {
         Self {
             rows: rows.to_vec(),
+            changes: changes.to_vec(),
             ..self.clone()
         }
     }
 
     /// Returns the first part of the trials' names.
-    pub(crate) fn name(&self) -> &'static str {
-        match self.kind {
-            Kind::Ours => "ours",
-            Kind::Original => "original",
+    pub(crate) fn name(&self) -> String {
+        match &self.kind {
+            Kind::Ours => "ours".to_owned(),
+            Kind::Original(release) => format!("original-{release}"),
+            Kind::Unusable(_) => "original".to_owned(),
         }
     }
 
@@ -77,9 +88,17 @@ impl Helper {
         &self.path
     }
 
+    /// Returns the command line that starts the helper, without the helper's arguments.
+    pub(crate) fn command_line(&self) -> Vec<OsString> {
+        command_line(&self.path)
+    }
+
     /// Returns why the helper cannot run; `None` if it can.
     pub(crate) fn unusable(&self) -> Option<&str> {
-        self.unusable.as_deref()
+        match &self.kind {
+            Kind::Unusable(reason) => Some(reason),
+            Kind::Ours | Kind::Original(_) => None,
+        }
     }
 
     /// Returns whether this helper has our behavior in the table's row; `false` means the
@@ -93,27 +112,83 @@ impl Helper {
         );
         self.kind == Kind::Ours
     }
+
+    /// Returns whether this helper has the newer behavior of a change between releases of the
+    /// original. Ours has the earlier behavior in each.
+    pub(crate) fn has_changed(&self, change: Change) -> bool {
+        assert!(
+            self.changes.contains(&change),
+            "the case is not registered with {change:?}"
+        );
+        matches!(self.kind, Kind::Original(release) if release >= change.since())
+    }
 }
 
-/// Returns why `path` is not a verified C helper; `None` if it is.
-fn unverified_reason(path: &Path) -> Option<String> {
+/// Returns the paths of the originals: those in `PR_HELPER_ORIGINAL`, or the installed one and, if
+/// it exists, that of [`NEWEST_ROOT`].
+fn originals() -> Vec<PathBuf> {
+    if let Some(paths) = env::var_os("PR_HELPER_ORIGINAL") {
+        return env::split_paths(&paths).collect();
+    }
+    // Our binary is target/PROFILE/qemu-pr-helper.
+    let target = Path::new(env!("CARGO_BIN_EXE_qemu-pr-helper"))
+        .ancestors()
+        .nth(2);
+    let newest = target.map(|dir| dir.join(NEWEST_ROOT).join(INSTALLED));
+    let newest = newest.filter(|path| {
+        if !path.exists() {
+            eprintln!("compat: skipped {}: it does not exist", path.display());
+        }
+        path.exists()
+    });
+    let installed = Path::new("/").join(INSTALLED);
+    iter::once(installed).chain(newest).collect()
+}
+
+/// Returns the command line that starts the program at `path`. If it belongs to another root
+/// directory, it needs the loader and the libraries of that directory.
+fn command_line(path: &Path) -> Vec<OsString> {
+    let root = path.ancestors().nth(3).unwrap_or(path);
+    let loader = root.join("lib64/ld-linux-x86-64.so.2");
+    if root == Path::new("/") || !path.ends_with(INSTALLED) || !loader.exists() {
+        return vec![path.into()];
+    }
+    let libraries = root.join("usr/lib/x86_64-linux-gnu");
+    let words: [&OsStr; 6] = [
+        loader.as_ref(),
+        "--argv0".as_ref(),
+        path.as_ref(),
+        "--library-path".as_ref(),
+        libraries.as_ref(),
+        path.as_ref(),
+    ];
+    words.map(OsStr::to_owned).to_vec()
+}
+
+/// Returns the release of the original at `path`, or why the cases cannot run with it.
+fn find_release(path: &Path) -> Result<Release, String> {
     if let Some(missing) = Need::Root.missing() {
-        return Some(format!(
+        return Err(format!(
             "it does not start without privileges that it can drop: {missing}"
         ));
     }
-    let output = Command::new(path)
+    let words = command_line(path);
+    let output = Command::new(&words[0])
+        .args(&words[1..])
         .arg("-V")
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output();
-    let text = match output {
-        Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
-        Err(error) => return Some(format!("{}: {error}", path.display())),
-    };
-    let version = text.split_whitespace().nth(1).unwrap_or("unknown");
-    (!VERIFIED.contains(&version)).then(|| {
-        let known = VERIFIED.join(", ");
-        format!("{} is version {version}, verified: {known}", path.display())
-    })
+    let output = output.map_err(|error| format!("{}: {error}", path.display()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let release = Release::from_version_text(&text);
+    let release = release.ok_or_else(|| format!("{} states no version", path.display()))?;
+    let [oldest, ..] = Release::VERIFIED;
+    if release < oldest {
+        return Err(format!(
+            "{} is version {release}, the oldest verified one is {oldest}",
+            path.display()
+        ));
+    }
+    Ok(release)
 }

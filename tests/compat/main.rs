@@ -1,12 +1,17 @@
-//! Compatibility suite: cases that hold for both the C helper and our helper.
+//! Compatibility suite: cases that hold for the C helper and for our helper.
 //!
 //! The suite has a protocol client of its own and shares only `SG_IO` with the daemon, so a wrong
 //! interpretation of the protocol in the project is detected. If the helpers differ intentionally,
-//! the case names the row of `docs/compatibility.md` and asserts both behaviors.
+//! the case names the row of `docs/compatibility.md` and asserts both behaviors. The same document
+//! has rows for differences between releases of the C helper.
 //!
-//! Environment: `PR_HELPER` replaces our binary and `PR_HELPER_ORIGINAL` the C helper. With
-//! `PR_COMPAT_STRICT`, skipped cases fail, except in the areas that it lists. The area `device`
-//! needs root and devices; `device/lun.rs` lists their variables.
+//! The C helpers are the installed one and that of Debian's newest release, if `cargo xtask vm` has
+//! built its root directory.
+//!
+//! Environment: `PR_HELPER` replaces our binary and `PR_HELPER_ORIGINAL`, a list of paths that are
+//! separated by colons, the C helpers. With `PR_COMPAT_STRICT`, skipped cases fail, except in the
+//! areas that it lists. The area `device` needs root and devices; `device/lun.rs` lists their
+//! variables.
 
 mod activation;
 mod case;
@@ -21,6 +26,7 @@ mod pidfile;
 mod privileges;
 mod process;
 mod protocol;
+mod release;
 mod scratch;
 mod socket;
 mod trace;
@@ -49,8 +55,9 @@ fn main() {
     let arguments = Arguments::from_args();
     let areas = areas();
     let rows = areas.iter().flat_map(Area::rows).collect::<Vec<_>>();
+    let changes = areas.iter().flat_map(Area::changes).collect::<Vec<_>>();
     let mut list = vec![Trial::test("differences::table_is_complete", move || {
-        differences::check(&rows).map_err(Into::into)
+        differences::check(&rows, &changes).map_err(Into::into)
     })];
     list.extend(trials(&areas, &Helper::find_all()));
     libtest_mimic::run(&arguments, list).exit();

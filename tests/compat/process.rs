@@ -99,16 +99,17 @@ impl HelperCommand<'_> {
     pub(crate) fn spawn(self) -> Result<Running> {
         let errors = tempfile::NamedTempFile::new()?;
         let output = tempfile::NamedTempFile::new()?;
+        let words = self.helper.command_line();
         let mut command = if self.pre_exec_shell.is_empty() {
-            Command::new(self.helper.path())
+            Command::new(&words[0])
         } else {
             let mut shell = Command::new("/bin/sh");
             shell.arg("-c");
             shell.arg(format!("{} exec \"$0\" \"$@\"", self.pre_exec_shell));
-            shell.arg(self.helper.path());
+            shell.arg(&words[0]);
             shell
         };
-        command.args(&self.arguments).env_clear();
+        command.args(&words[1..]).args(&self.arguments).env_clear();
         command.env("PATH", "/usr/bin:/bin");
         command.current_dir(self.dir.as_deref().unwrap_or_else(|| self.scratch.dir()));
         command.stdin(self.stdin.map_or_else(Stdio::null, Stdio::from));

@@ -1,10 +1,12 @@
 //! Other device nodes: SCSI generic devices, maps, partitions, and another unit.
 
 use std::env;
-use std::fs::File;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
-use rustix::fs::{Mode, OFlags};
+use anyhow::{Context, Result, ensure};
+use rustix::fs::{Mode, OFlags, fstat, major, minor};
 
 use super::lun::{self, Lun};
 use super::step::{
@@ -14,7 +16,7 @@ use super::step::{
 use super::wire::{TYPES, WRITE_EXCLUSIVE, WRITE_REGISTRANTS, basic, keys, reservation};
 use crate::case::Case;
 use crate::client::{pr_in, pr_out};
-use crate::differences::Row;
+use crate::differences::{Change, Row};
 use crate::helper::Helper;
 use crate::need::Need;
 use crate::scratch::Scratch;
@@ -54,7 +56,8 @@ pub(super) fn cases() -> Vec<Case> {
         let name = format!("o_path_descriptor_of_a_{name}_is_rejected");
         let case = Case::new(name, move |helper| o_path(helper, variable));
         cases.push(
-            case.needs(Need::Variable(lun::PORTS))
+            case.change(Change::PathDescriptor)
+                .needs(Need::Variable(lun::PORTS))
                 .needs(Need::Variable(variable)),
         );
     }
@@ -62,6 +65,12 @@ pub(super) fn cases() -> Vec<Case> {
         let _second = Lun::lock(lun::SECOND)?;
         run_steps_with_device(helper, lun::SECOND, &other_unit_steps())
     });
+    let offline = Case::new("offline_disk_is_an_error", offline_disk);
+    cases.push(
+        offline
+            .change(Change::OfflineDisk)
+            .needs(Need::Variable(lun::SECOND)),
+    );
     cases.push(
         second
             .needs(Need::Variable(lun::PORTS))
@@ -182,15 +191,22 @@ fn o_path(helper: &Helper, variable: &str) -> Result<()> {
     let lun = Lun::lock(lun::PORTS)?;
     let scratch = Scratch::new()?;
     let running = helper.serving_command(&scratch).start()?;
-    let mut client = running.client()?;
     for path in lun::devices(variable)? {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let device = File::from(rustix::fs::open(&path, flags, Mode::empty())?);
-        let register = client.command(&pr_out(6, 0, 24), &basic(0, KEY_A, 0), &device)?;
-        let read = client.command(&pr_in(0, 8), &[], &device)?;
-        for (response, expected) in [(register, (5, 0x20, 0)), (read, (0x0b, 0, 6))] {
+        for (cdb, list, sense) in [
+            (pr_out(6, 0, 24), basic(0, KEY_A, 0), (5, 0x20, 0)),
+            (pr_in(0, 8), Vec::new(), (0x0b, 0, 6)),
+        ] {
+            let mut client = running.client()?;
+            if helper.has_changed(Change::PathDescriptor) {
+                client.send_with(&cdb, &[device.as_fd()])?;
+                client.expect_closed()?;
+                continue;
+            }
+            let response = client.command(&cdb, &list, &device)?;
             let seen = (response.status, response.sense_code());
-            ensure!(seen == (2, expected), "{}: {response:?}", path.display());
+            ensure!(seen == (2, sense), "{}: {response:?}", path.display());
         }
     }
     let keys = lun.keys()?;
@@ -200,6 +216,51 @@ fn o_path(helper: &Helper, variable: &str) -> Result<()> {
         // a map.
         running.wait_for_stderr("was opened with O_PATH")?;
     }
+    Ok(())
+}
+
+/// The sysfs file with the state of a disk, which is online again when the value is dropped.
+struct Offline(PathBuf);
+
+impl Offline {
+    fn new(disk: &File) -> Result<Self> {
+        let number = fstat(disk)?.st_rdev;
+        let (major, minor) = (major(number), minor(number));
+        let state = PathBuf::from(format!("/sys/dev/block/{major}:{minor}/device/state"));
+        fs::write(&state, "offline\n").with_context(|| state.display().to_string())?;
+        Ok(Self(state))
+    }
+}
+
+impl Drop for Offline {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(&self.0, "running\n") {
+            eprintln!("compat: {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// Sends commands to a disk that the kernel has taken offline. `SG_IO` fails with ENODEV.
+fn offline_disk(helper: &Helper) -> Result<()> {
+    let lun = Lun::lock(lun::SECOND)?;
+    let scratch = Scratch::new()?;
+    let running = helper.serving_command(&scratch).start()?;
+    let mut client = running.client()?;
+    let sense = match helper.has_changed(Change::OfflineDisk) {
+        true => (4, 0x44, 0),
+        false => (0x0b, 0, 6),
+    };
+    let disk = lun.port(0)?;
+    let offline = Offline::new(disk)?;
+    let read = client.command(&pr_in(0, 8), &[], disk)?;
+    let register = client.command(&pr_out(6, 0, 24), &basic(0, KEY_A, 0), disk)?;
+    drop(offline);
+    for response in [read, register] {
+        let seen = (response.status, response.sense_code());
+        ensure!(seen == (2, sense), "{response:?}");
+    }
+    let keys = lun.keys()?;
+    ensure!(keys.is_empty(), "{keys:x?}");
     Ok(())
 }
 

@@ -11,9 +11,10 @@ use anyhow::{Result, bail};
 use linux_util::sg_io::{Data, sg_io};
 use rustix::fs::{CWD, MemfdFlags, Mode, OFlags, memfd_create, openat};
 
-use super::{NOT_SCSI, expect_sense, with_client};
+use super::{NOT_SCSI, expect_not_scsi, expect_sense, with_client};
 use crate::case::Case;
 use crate::client::{pr_in, pr_out};
+use crate::differences::Change;
 use crate::helper::Helper;
 
 /// ILLEGAL REQUEST, INVALID COMMAND OPERATION CODE: response for a descriptor without write access.
@@ -33,11 +34,10 @@ impl TestFile {
     }
 }
 
-const FILES: [TestFile; 15] = [
+const FILES: [TestFile; 14] = [
     TestFile::new("null_device", || null(OFlags::RDWR), NOT_SCSI),
     TestFile::new("null_device_read_only", || null(OFlags::RDONLY), READ_ONLY),
     TestFile::new("null_device_write_only", || null(OFlags::WRONLY), NOT_SCSI),
-    TestFile::new("null_device_as_a_path", || null(OFlags::PATH), READ_ONLY),
     TestFile::new(
         "null_device_in_append_mode",
         || null(OFlags::RDWR | OFlags::APPEND),
@@ -100,6 +100,25 @@ pub(crate) fn cases() -> Vec<Case> {
                 })
             },
         ));
+    }
+    for (name, cdb, parameters, sense) in [
+        ("in", pr_in(0, 8192), 0, NOT_SCSI),
+        ("out", pr_out(0, 0, 24), 24, READ_ONLY),
+    ] {
+        let case = Case::new(format!("{name}_to_a_path_descriptor"), move |helper| {
+            with_client(helper, |client| {
+                let device = null(OFlags::PATH)?;
+                if helper.has_changed(Change::PathDescriptor) {
+                    client.send_with(&cdb, &[device.as_fd()])?;
+                    return client.expect_closed();
+                }
+                let response = client.command(&cdb, &vec![0; parameters], device)?;
+                expect_sense(&response, sense)?;
+                // The connection must still work.
+                expect_not_scsi(&client.command(&pr_in(0, 8), &[], null(OFlags::RDWR)?)?)
+            })
+        });
+        cases.push(case.change(Change::PathDescriptor));
     }
     cases.push(Case::new(
         "sense_follows_the_errno_of_the_device",

@@ -67,7 +67,7 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
 }
 
 impl CompatSuite {
-    /// Runs the cases with `names` in their names with both helpers.
+    /// Runs the cases with `names` in their names with both helpers of the machine.
     pub(super) fn run(
         &self,
         names: &str,
@@ -85,6 +85,8 @@ impl CompatSuite {
             .env("RUST_BACKTRACE", "1")
             // All prerequisites of the cases are available.
             .env("PR_COMPAT_STRICT", "")
+            // The suite would also use the helper of another root directory.
+            .env("PR_HELPER_ORIGINAL", "/usr/bin/qemu-pr-helper")
             .arg(names);
         if maps.has_multipathd {
             suite.env("PR_COMPAT_MULTIPATHD", "");
