@@ -3,6 +3,7 @@
 use scsi_pr::{InServiceAction, OutServiceAction, ReservationType, TransportId};
 
 use crate::command::{ALL_TG_PT, APTPL, Command, HEADER, Node, Out, SPEC_I_PT, Step, UNREG};
+use crate::kernel::Kernel;
 use crate::lio_deviations;
 use crate::model::Model;
 use crate::random::Random;
@@ -17,9 +18,9 @@ pub(crate) const STALE: u64 = 0x0bad;
 /// A SAS address that does not belong to an initiator port of the unit.
 const STRANGER: u64 = 0x5001_4050_0000_00ff;
 
-/// Returns a sequence for a unit without registrations.
-pub(crate) fn sequence(random: &mut Random) -> Vec<Step> {
-    let mut model = Model::empty(0.into());
+/// Returns a sequence for a unit of LIO without registrations.
+pub(crate) fn sequence(kernel: Kernel, random: &mut Random) -> Vec<Step> {
+    let mut model = Model::empty(kernel, 0.into());
     let mut steps = Vec::with_capacity(SEQUENCE_LEN);
     let mut node = Node::A;
     while steps.len() < SEQUENCE_LEN {

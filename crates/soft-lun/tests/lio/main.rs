@@ -23,6 +23,7 @@
 
 mod command;
 mod generate;
+mod kernel;
 mod lio_deviations;
 mod model;
 mod observer;

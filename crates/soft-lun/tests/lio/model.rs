@@ -10,6 +10,7 @@ use scsi_pr::{
 use soft_lun::{Access, LogicalUnit, Nexus, NexusId, Response, Snapshot};
 
 use crate::command::{Command, Node, Step, hex};
+use crate::kernel::Kernel;
 
 const MOVE: u8 = OutServiceAction::RegisterAndMove.code();
 const PREEMPT: u8 = OutServiceAction::Preempt.code();
@@ -18,6 +19,8 @@ const PREEMPT: u8 = OutServiceAction::Preempt.code();
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Model {
     pub(crate) unit: LogicalUnit,
+    /// The release of Linux that LIO belongs to.
+    pub(crate) kernel: Kernel,
     /// With an all registrants type, the node that LIO records as the holder: the node that
     /// reserved and, after its registration is removed, the node that has been registered longest.
     pub(crate) nominal_holder: Option<Node>,
@@ -35,7 +38,7 @@ pub(crate) struct Outcome {
 
 impl Model {
     /// Creates a unit without registrations.
-    pub(crate) fn empty(generation: PrGeneration) -> Self {
+    pub(crate) fn empty(kernel: Kernel, generation: PrGeneration) -> Self {
         let nexuses = Node::BOTH.map(|node| Nexus {
             initiator: TransportId::Sas {
                 sas_address: node.address(),
@@ -50,6 +53,7 @@ impl Model {
         unit.restore(&snapshot).unwrap();
         Model {
             unit,
+            kernel,
             nominal_holder: None,
             corrupt_scopes: BTreeSet::new(),
         }

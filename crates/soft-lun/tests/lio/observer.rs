@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::command::Step;
+use crate::kernel::Kernel;
 use crate::sequence;
 
 /// Interval between two checks.
@@ -26,12 +27,12 @@ pub(crate) struct HangObserver(Arc<Mutex<SentSteps>>);
 
 impl HangObserver {
     /// Starts the thread, which ends after the observer is dropped.
-    pub(crate) fn start(timeout: Duration) -> Self {
+    pub(crate) fn start(kernel: Kernel, timeout: Duration) -> Self {
         let sent = Arc::new(Mutex::new(SentSteps::default()));
         let observed = Arc::downgrade(&sent);
         thread::spawn(move || {
             while let Some(sent) = observed.upgrade() {
-                check_timeout(&mut sent.lock().unwrap(), timeout);
+                check_timeout(&mut sent.lock().unwrap(), kernel, timeout);
                 drop(sent);
                 thread::sleep(POLL_INTERVAL);
             }
@@ -57,13 +58,13 @@ impl HangObserver {
     }
 }
 
-fn check_timeout(sent: &mut SentSteps, timeout: Duration) {
+fn check_timeout(sent: &mut SentSteps, kernel: Kernel, timeout: Duration) {
     if sent
         .pending_since
         .is_some_and(|since| since.elapsed() > timeout)
     {
         sent.pending_since = None;
-        let text = sequence::text(&mem::take(&mut sent.steps));
+        let text = sequence::text(kernel, &mem::take(&mut sent.steps));
         println!("\nlio: no response to the last of these commands:\n{text}");
     }
 }

@@ -8,6 +8,7 @@ use scsi_pr::{InServiceAction, PrGeneration};
 use soft_lun::Response;
 
 use crate::command::{Command, Node, Step};
+use crate::kernel::Kernel;
 use crate::lio_deviations::{Deviation, exclusion, predict};
 use crate::model::{DisplayResponse, Model};
 use crate::sequence;
@@ -24,6 +25,7 @@ pub(crate) struct Tally {
 /// A response that differs from the prediction, and all steps up to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Difference {
+    kernel: Kernel,
     pub(crate) steps: Vec<Step>,
     /// The response of LIO. Its PRgeneration counts from zero, as in the text of the steps.
     pub(crate) response: Response,
@@ -37,7 +39,7 @@ pub(crate) fn run_sequence(
     tally: &mut Tally,
 ) -> Result<Option<Difference>> {
     let generation = target.reset()?;
-    let mut model = Model::empty(generation);
+    let mut model = Model::empty(target.kernel(), generation);
     tally.sequences += 1;
     let steps = [steps, &probe_steps()].concat();
     for (index, step) in steps.iter().enumerate() {
@@ -49,6 +51,7 @@ pub(crate) fn run_sequence(
         tally.commands += 1;
         if response != prediction.outcome.response {
             return Ok(Some(Difference {
+                kernel: model.kernel,
                 steps: steps[..=index].to_vec(),
                 response: normalize_generation(generation, step, response),
             }));
@@ -99,7 +102,7 @@ fn probe_steps() -> Vec<Step> {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&sequence::text(&self.steps))?;
+        f.write_str(&sequence::text(self.kernel, &self.steps))?;
         writeln!(f, "# and that is not so, LIO's response is")?;
         write!(f, "! ??? {}", DisplayResponse(&self.response))
     }

@@ -10,13 +10,14 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::command::Step;
+use crate::kernel::Kernel;
 use crate::lio_deviations::{exclusion, predict};
 use crate::model::{DisplayResponse, Model};
 
 /// Returns the text of the steps with their responses.
-pub(crate) fn text(steps: &[Step]) -> String {
+pub(crate) fn text(kernel: Kernel, steps: &[Step]) -> String {
     let mut text = String::new();
-    let mut model = Model::empty(0.into());
+    let mut model = Model::empty(kernel, 0.into());
     for step in steps {
         if exclusion(&model, step).is_some() {
             continue;
@@ -41,10 +42,10 @@ pub(crate) fn steps(text: &str) -> Result<Vec<Step>> {
 }
 
 /// Checks that the responses in a file are the known responses of soft-lun and LIO.
-pub(crate) fn check(text: &str) -> Result<()> {
+pub(crate) fn check(kernel: Kernel, text: &str) -> Result<()> {
     let steps = steps(text)?;
     ensure!(!steps.is_empty(), "no commands");
-    let known = self::text(&steps);
+    let known = self::text(kernel, &steps);
     let lines = |text: &str| -> Vec<String> {
         let lines = text.lines().map(strip_comment);
         let lines = lines.filter(|line| !line.is_empty());

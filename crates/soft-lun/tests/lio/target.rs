@@ -11,6 +11,7 @@ use scsi_pr::{OutServiceAction, PrGeneration, Sense, Status};
 use soft_lun::Response;
 
 use crate::command::{ALL_TG_PT, Command, Node, Step, basic_out};
+use crate::kernel::Kernel;
 use crate::model::DisplayResponse;
 use crate::observer::HangObserver;
 
@@ -31,6 +32,9 @@ const MAX_UNIT_ATTENTIONS: usize = 20;
 
 /// A device under test.
 pub(crate) trait Target {
+    /// Returns the release of Linux that LIO belongs to.
+    fn kernel(&self) -> Kernel;
+
     /// Sends a command. The response does not contain the data of a READ.
     fn send(&mut self, step: &Step) -> Result<Response>;
 
@@ -41,6 +45,7 @@ pub(crate) trait Target {
 
 /// Two ports of one unit of LIO.
 pub(crate) struct Lio {
+    kernel: Kernel,
     ports: [File; 2],
     memory: Vec<u8>,
     observer: HangObserver,
@@ -54,10 +59,12 @@ impl Lio {
             file.with_context(|| format!("cannot open {path}"))
         };
         let (one, two) = ports.split_once(',').context("not two ports")?;
+        let kernel = Kernel::running()?;
         Ok(Lio {
+            kernel,
             ports: [open(one)?, open(two)?],
             memory: vec![0; MAX_DATA_LEN + 2 * PAGE],
-            observer: HangObserver::start(COMMAND_TIMEOUT),
+            observer: HangObserver::start(kernel, COMMAND_TIMEOUT),
         })
     }
 
@@ -88,6 +95,10 @@ impl Lio {
 }
 
 impl Target for Lio {
+    fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
     fn send(&mut self, step: &Step) -> Result<Response> {
         // LIO reads beyond the end of a parameter list that is too short, and writes beyond the end
         // of the data of READ FULL STATUS. A page of zeros follows the data, so that neither

@@ -45,14 +45,15 @@ fn env_number(variable: &str) -> Result<Option<u64>> {
 
 fn compare(ports: &str) -> Result<()> {
     let sequences = env_number(SEQUENCES)?.unwrap_or(FULL_RUN);
+    let mut lio = Lio::open(ports)?;
     let time = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let seed = env_number(SEED)?.unwrap_or(time.as_secs());
     println!(
-        "lio: {sequences} sequences of {} commands, {SEED}={seed}",
-        generate::SEQUENCE_LEN
+        "lio: {sequences} sequences of {} commands, {SEED}={seed}, Linux {}",
+        generate::SEQUENCE_LEN,
+        lio.kernel()
     );
     let start = Instant::now();
-    let mut lio = Lio::open(ports)?;
     let mut tally = Tally::default();
     let mut found = Vec::new();
     for (name, text) in sequence::stored()? {
@@ -63,7 +64,7 @@ fn compare(ports: &str) -> Result<()> {
     tally.deviations.clear();
     let mut random = Random::new(seed);
     for _ in 0..sequences {
-        let steps = generate::sequence(&mut random);
+        let steps = generate::sequence(lio.kernel(), &mut random);
         found.extend(run_sequence(&mut lio, &steps, &mut tally)?);
         if found.len() >= MAX_DIFFERENCES {
             break;

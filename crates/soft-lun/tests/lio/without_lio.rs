@@ -9,6 +9,7 @@ use soft_lun::Response;
 
 use crate::command::{ALL_TG_PT, APTPL, Command, HEADER, Node, Out, SPEC_I_PT, Step, UNREG};
 use crate::generate;
+use crate::kernel::Kernel;
 use crate::lio_deviations::{self, Deviation, predict};
 use crate::model::{Model, conflict};
 use crate::random::Random;
@@ -33,7 +34,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let stored = sequence::stored().unwrap().into_iter();
     trials.extend(stored.map(|(name, text)| {
         trial(format!("regressions::{name}"), move || {
-            sequence::check(&text)
+            sequence::check(Kernel::of_file(&name)?, &text)
         })
     }));
     trials
@@ -45,9 +46,9 @@ fn trial(name: impl Into<String>, run: impl FnOnce() -> Result<()> + Send + 'sta
     })
 }
 
-fn sequences(count: usize) -> impl Iterator<Item = Vec<Step>> {
+fn sequences(kernel: Kernel, count: usize) -> impl Iterator<Item = Vec<Step>> {
     let mut random = Random::new(1);
-    (0..count).map(move |_| generate::sequence(&mut random))
+    (0..count).map(move |_| generate::sequence(kernel, &mut random))
 }
 
 /// Each deviation has a stored sequence with its name that shows it.
@@ -66,13 +67,14 @@ fn deviations_have_examples() -> Result<()> {
 }
 
 fn text_round_trips() -> Result<()> {
-    for steps in sequences(200) {
+    let kernel = Kernel::V6_12;
+    for steps in sequences(kernel, 200) {
         for step in &steps {
             ensure!(step.to_string().parse::<Step>()? == *step, "{step}");
         }
-        let text = sequence::text(&steps);
+        let text = sequence::text(kernel, &steps);
         ensure!(sequence::steps(&text)? == steps, "{text}");
-        sequence::check(&text)?;
+        sequence::check(kernel, &text)?;
     }
     Ok(())
 }
@@ -164,10 +166,17 @@ fn required_categories() -> Vec<String> {
 
 /// The random sequences of a full run contain every category of commands and every deviation.
 fn reaches_all_categories() -> Result<()> {
+    for kernel in [Kernel::V6_12, Kernel::V7_1] {
+        reaches_categories_of(kernel).with_context(|| format!("Linux {kernel}"))?;
+    }
+    Ok(())
+}
+
+fn reaches_categories_of(kernel: Kernel) -> Result<()> {
     let mut seen = BTreeSet::new();
     let mut deviations = BTreeSet::new();
-    for steps in sequences(SEQUENCES) {
-        let mut model = Model::empty(PrGeneration::default());
+    for steps in sequences(kernel, SEQUENCES) {
+        let mut model = Model::empty(kernel, PrGeneration::default());
         for step in &steps {
             seen.extend(categories(&model, step));
             let prediction = predict(&model, step);
@@ -192,6 +201,10 @@ fn reaches_all_categories() -> Result<()> {
 struct FaultyTarget(Model);
 
 impl Target for FaultyTarget {
+    fn kernel(&self) -> Kernel {
+        self.0.kernel
+    }
+
     fn send(&mut self, step: &Step) -> Result<Response> {
         let outcome = predict(&self.0, step).outcome;
         self.0 = outcome.model;
@@ -203,17 +216,18 @@ impl Target for FaultyTarget {
     }
 
     fn reset(&mut self) -> Result<PrGeneration> {
-        self.0 = Model::empty(7.into());
+        self.0 = Model::empty(self.0.kernel, 7.into());
         Ok(7.into())
     }
 }
 
 /// Finds the fault and shrinks the sequence to the minimum.
 fn minimizes_planted_fault() -> Result<()> {
-    let mut target = FaultyTarget(Model::empty(PrGeneration::default()));
+    let kernel = Kernel::V6_12;
+    let mut target = FaultyTarget(Model::empty(kernel, PrGeneration::default()));
     let mut tally = Tally::default();
     let mut found = None;
-    for steps in sequences(SEQUENCES) {
+    for steps in sequences(kernel, SEQUENCES) {
         found = run_sequence(&mut target, &steps, &mut tally)?;
         if found.is_some() {
             break;
@@ -227,7 +241,7 @@ fn minimizes_planted_fault() -> Result<()> {
     ensure!(
         steps.len() == 2,
         "not the smallest: {}",
-        sequence::text(&steps)
+        sequence::text(kernel, &steps)
     );
     Ok(())
 }

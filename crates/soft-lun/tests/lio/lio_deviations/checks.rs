@@ -4,6 +4,7 @@ use scsi_pr::{AdditionalSense, OutServiceAction as Action, ReservationType, Sens
 
 use super::case::{Case, form_error, transport_ids};
 use crate::command::{HEADER, Out, SPEC_I_PT};
+use crate::kernel::Kernel;
 use crate::model::{Outcome, check_condition, good};
 
 const SCOPE: u8 = 0xf0;
@@ -53,7 +54,7 @@ pub(super) fn list_before_conflict(case: &Case<'_>) -> Option<Outcome> {
 pub(super) fn reserved_type_first(case: &Case<'_>) -> Option<Outcome> {
     let out = case.passes_checks(&[Action::Reserve, Action::Preempt, Action::PreemptAndAbort])?;
     let known = ReservationType::from_code(out.scope_type & TYPE).is_some();
-    (!known).then(|| case.illegal(AdditionalSense::INVALID_FIELD_IN_CDB))?
+    (!known && case.needs_type(out)).then(|| case.illegal(AdditionalSense::INVALID_FIELD_IN_CDB))?
 }
 
 pub(super) fn unregistered_sender(case: &Case<'_>) -> Option<Outcome> {
@@ -74,7 +75,8 @@ pub(super) fn scope_in_list(case: &Case<'_>) -> Option<Outcome> {
     let out =
         case.passes_checks_with_key(&[Action::Reserve, Action::Preempt, Action::PreemptAndAbort])?;
     let wrong = out.scope_type & SCOPE != 0;
-    wrong.then(|| case.illegal(AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST))?
+    (wrong && case.needs_type(out))
+        .then(|| case.illegal(AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST))?
 }
 
 pub(super) fn key_of_release(case: &Case<'_>) -> Option<Outcome> {
@@ -139,6 +141,20 @@ pub(super) fn long_transport_id(case: &Case<'_>) -> Option<Outcome> {
 }
 
 impl Case<'_> {
+    /// Returns whether LIO checks scope and type of a RESERVE or PREEMPT. Since Linux 7.1, LIO
+    /// ignores them in a PREEMPT that only removes registrations, and checks the key before them.
+    fn needs_type(&self, out: &Out) -> bool {
+        if out.action == Action::Reserve.code() || self.model.kernel < Kernel::V7_1 {
+            return true;
+        }
+        let holder = self
+            .model
+            .lio_holder()
+            .and_then(|node| self.model.key(node));
+        let all = self.model.all_registrants() && out.action_key == 0;
+        self.own_key() == Some(out.key) && (all || holder == Some(out.action_key))
+    }
+
     /// Returns whether a REGISTER AND MOVE has the parameters that LIO requires.
     pub(super) fn has_destination(&self, out: &Out) -> bool {
         let other = self.node().other();
