@@ -86,7 +86,7 @@ pub(crate) fn activated_command<'a>(
     helper: &'a Helper,
     scratch: &'a Scratch,
     environment: &str,
-) -> Result<HelperCommand<'a>> {
+) -> Result<HelperCommand> {
     let listener = UnixListener::bind(scratch.path("given"))?;
     let command = with_descriptor(helper, scratch, listener, environment);
     Ok(command.connect_to(scratch.path("given")))
@@ -97,7 +97,7 @@ fn with_descriptor<'a>(
     scratch: &'a Scratch,
     descriptor: impl Into<OwnedFd>,
     environment: &str,
-) -> HelperCommand<'a> {
+) -> HelperCommand {
     let pre_exec_shell = format!("exec 3<&0 0</dev/null; export {environment};");
     helper
         .command(scratch)

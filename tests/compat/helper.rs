@@ -88,8 +88,8 @@ impl Helper {
         &self.path
     }
 
-    /// Returns the command line that starts the helper, without the helper's arguments.
-    pub(crate) fn command_line(&self) -> Vec<OsString> {
+    /// Returns the program to execute, and its first arguments.
+    pub(crate) fn command_line(&self) -> (PathBuf, Vec<OsString>) {
         command_line(&self.path)
     }
 
@@ -145,24 +145,23 @@ fn originals() -> Vec<PathBuf> {
     iter::once(installed).chain(newest).collect()
 }
 
-/// Returns the command line that starts the program at `path`. If it belongs to another root
-/// directory, it needs the loader and the libraries of that directory.
-fn command_line(path: &Path) -> Vec<OsString> {
+/// Returns the program to execute, and its first arguments, for the helper at `path`. A helper in
+/// another root directory needs the loader and the libraries of that directory.
+fn command_line(path: &Path) -> (PathBuf, Vec<OsString>) {
     let root = path.ancestors().nth(3).unwrap_or(path);
     let loader = root.join("lib64/ld-linux-x86-64.so.2");
     if root == Path::new("/") || !path.ends_with(INSTALLED) || !loader.exists() {
-        return vec![path.into()];
+        return (path.to_owned(), Vec::new());
     }
     let libraries = root.join("usr/lib/x86_64-linux-gnu");
-    let words: [&OsStr; 6] = [
-        loader.as_ref(),
+    let arguments: [&OsStr; 5] = [
         "--argv0".as_ref(),
         path.as_ref(),
         "--library-path".as_ref(),
         libraries.as_ref(),
         path.as_ref(),
     ];
-    words.map(OsStr::to_owned).to_vec()
+    (loader, arguments.map(OsStr::to_owned).to_vec())
 }
 
 /// Returns the release of the original at `path`, or why the cases cannot run with it.
@@ -172,9 +171,9 @@ fn find_release(path: &Path) -> Result<Release, String> {
             "it does not start without privileges that it can drop: {missing}"
         ));
     }
-    let words = command_line(path);
-    let output = Command::new(&words[0])
-        .args(&words[1..])
+    let (program, arguments) = command_line(path);
+    let output = Command::new(program)
+        .args(arguments)
         .arg("-V")
         .stdin(Stdio::null())
         .stderr(Stdio::null())

@@ -112,7 +112,7 @@ fn lock_is_released(helper: &Helper) -> Result<()> {
         .serving_command(&scratch)
         .args(["-f", "pid"])
         .start()?;
-    running.signal(Signal::KILL)?;
+    running.signal(Signal::KILL);
     running.wait()?;
     ensure!(can_lock(&scratch.path("pid"))?);
     let again = helper

@@ -1,128 +1,90 @@
-//! A helper process: start in a case's environment, inspection, stop.
+//! A helper process of a case, with the suite's own client.
 
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::ffi::OsStr;
+use std::fs;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::ExitStatus;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use pr_testkit::helper::Builder;
+use pr_testkit::process::poll;
+use pr_testkit::procfs;
+use pr_testkit::{HelperProcess, TEST_TIMEOUT};
+use tempfile::NamedTempFile;
 
-use crate::client::{Client, TIMEOUT};
+use crate::client::Client;
 use crate::helper::Helper;
 use crate::need::has_rawio;
 use crate::scratch::Scratch;
 
-/// Delay between two polls.
-const POLL_INTERVAL: Duration = Duration::from_millis(3);
-
 /// Polls until `ready` returns true.
 pub(crate) fn wait_until(what: &str, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
-    let start = Instant::now();
-    while !ready()? {
-        ensure!(start.elapsed() < TIMEOUT, "timed out waiting for {what}");
-        thread::sleep(POLL_INTERVAL);
-    }
-    Ok(())
+    let done = poll(TEST_TIMEOUT, || Ok(ready()?.then_some(())))?;
+    done.with_context(|| format!("timed out waiting for {what}"))
 }
 
 /// A helper that has not been started yet.
-#[derive(Debug)]
-pub(crate) struct HelperCommand<'a> {
-    helper: &'a Helper,
-    scratch: &'a Scratch,
-    socket: PathBuf,
-    arguments: Vec<OsString>,
-    pre_exec_shell: String,
-    stdin: Option<OwnedFd>,
-    dir: Option<PathBuf>,
-}
+pub(crate) struct HelperCommand(Builder);
 
 impl Helper {
     /// Prepares a start without arguments.
-    pub(crate) fn command<'a>(&'a self, scratch: &'a Scratch) -> HelperCommand<'a> {
-        HelperCommand {
-            helper: self,
-            scratch,
-            socket: scratch.socket(),
-            arguments: Vec::new(),
-            pre_exec_shell: String::new(),
-            stdin: None,
-            dir: None,
-        }
+    pub(crate) fn command(&self, scratch: &Scratch) -> HelperCommand {
+        let (program, arguments) = self.command_line();
+        let builder = HelperProcess::builder(program)
+            .args(arguments)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .dir(scratch.dir())
+            .socket(scratch.socket())
+            .socket_option(None);
+        HelperCommand(builder)
     }
 
     /// Prepares a start with a socket in the case's directory.
-    pub(crate) fn serving_command<'a>(&'a self, scratch: &'a Scratch) -> HelperCommand<'a> {
-        let socket = scratch.socket();
-        self.command(scratch).arg("-k").arg(socket)
+    pub(crate) fn serving_command(&self, scratch: &Scratch) -> HelperCommand {
+        self.command(scratch).arg("-k").arg(scratch.socket())
     }
 }
 
-impl HelperCommand<'_> {
-    pub(crate) fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
-        self.arguments.push(argument.as_ref().to_owned());
-        self
+impl HelperCommand {
+    pub(crate) fn arg(self, argument: impl AsRef<OsStr>) -> Self {
+        Self(self.0.arg(argument))
     }
 
     pub(crate) fn args<T: AsRef<OsStr>>(self, arguments: impl IntoIterator<Item = T>) -> Self {
-        arguments.into_iter().fold(self, Self::arg)
+        Self(self.0.args(arguments))
     }
 
     /// Sets shell commands that run in the process before it executes the helper.
-    pub(crate) fn pre_exec_shell(mut self, commands: &str) -> Self {
-        self.pre_exec_shell = commands.to_owned();
-        self
+    pub(crate) fn pre_exec_shell(self, commands: &str) -> Self {
+        let script = format!("{commands} exec \"$0\" \"$@\"");
+        Self(self.0.wrapper(["/bin/sh", "-c", &script]))
     }
 
     /// Sets the standard input of the shell commands.
-    pub(crate) fn stdin(mut self, descriptor: impl Into<OwnedFd>) -> Self {
-        self.stdin = Some(descriptor.into());
-        self
+    pub(crate) fn stdin(self, descriptor: impl Into<OwnedFd>) -> Self {
+        Self(self.0.stdin(descriptor.into()))
     }
 
-    pub(crate) fn current_dir(mut self, dir: &Path) -> Self {
-        self.dir = Some(dir.to_owned());
-        self
+    pub(crate) fn current_dir(self, dir: &Path) -> Self {
+        Self(self.0.dir(dir))
     }
 
     /// Sets the socket that clients connect to, if it is not the default one.
-    pub(crate) fn connect_to(mut self, socket: PathBuf) -> Self {
-        self.socket = socket;
-        self
+    pub(crate) fn connect_to(self, socket: PathBuf) -> Self {
+        Self(self.0.socket(socket))
     }
 
     /// Starts the helper without waiting.
     pub(crate) fn spawn(self) -> Result<Running> {
-        let errors = tempfile::NamedTempFile::new()?;
-        let output = tempfile::NamedTempFile::new()?;
-        let words = self.helper.command_line();
-        let mut command = if self.pre_exec_shell.is_empty() {
-            Command::new(&words[0])
-        } else {
-            let mut shell = Command::new("/bin/sh");
-            shell.arg("-c");
-            shell.arg(format!("{} exec \"$0\" \"$@\"", self.pre_exec_shell));
-            shell.arg(&words[0]);
-            shell
-        };
-        command.args(&words[1..]).args(&self.arguments).env_clear();
-        command.env("PATH", "/usr/bin:/bin");
-        command.current_dir(self.dir.as_deref().unwrap_or_else(|| self.scratch.dir()));
-        command.stdin(self.stdin.map_or_else(Stdio::null, Stdio::from));
-        command.stdout(File::create(output.path())?);
-        command.stderr(File::create(errors.path())?);
-        let child = command
-            .spawn()
-            .with_context(|| format!("cannot start {}", self.helper.path().display()))?;
+        let (stdout, log) = (NamedTempFile::new()?, NamedTempFile::new()?);
+        let builder = self.0.stdout(stdout.reopen()?).log(log.path());
         Ok(Running {
-            child,
-            socket: self.socket,
-            output,
-            errors,
+            process: builder.spawn()?,
+            stdout,
+            _log: log,
         })
     }
 
@@ -136,11 +98,10 @@ impl HelperCommand<'_> {
     /// Starts the helper and waits until it exits by itself.
     pub(crate) fn finish(self) -> Result<Finished> {
         let mut running = self.spawn()?;
-        let status = running.wait()?;
         Ok(Finished {
-            status,
-            stdout: fs::read_to_string(running.output.path())?,
-            stderr: running.stderr()?,
+            status: running.wait()?,
+            stdout: fs::read_to_string(&running.stdout)?,
+            stderr: running.stderr(),
         })
     }
 }
@@ -184,23 +145,14 @@ impl Finished {
 }
 
 /// A helper process, which is killed when the value is dropped.
-#[derive(Debug)]
 pub(crate) struct Running {
-    child: Child,
-    socket: PathBuf,
-    output: tempfile::NamedTempFile,
-    errors: tempfile::NamedTempFile,
+    process: HelperProcess,
+    stdout: NamedTempFile,
+    /// Removes the file of standard error.
+    _log: NamedTempFile,
 }
 
 impl Running {
-    pub(crate) fn pid(&self) -> Pid {
-        Pid::from_child(&self.child)
-    }
-
-    pub(crate) fn socket(&self) -> &Path {
-        &self.socket
-    }
-
     /// Connects a client and does the handshake.
     pub(crate) fn client(&self) -> Result<Client> {
         let mut client = self.connect()?;
@@ -210,77 +162,52 @@ impl Running {
 
     /// Connects a client without a handshake.
     pub(crate) fn connect(&self) -> Result<Client> {
-        Client::connect(&self.socket)
-            .with_context(|| format!("cannot connect to {}", self.socket.display()))
-    }
-
-    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        Ok(kill_process(self.pid(), signal)?)
-    }
-
-    /// Stops the helper with SIGTERM, like a service manager.
-    pub(crate) fn terminate(&mut self) -> Result<ExitStatus> {
-        self.signal(Signal::TERM)?;
-        self.wait()
-    }
-
-    /// Waits for the helper's exit.
-    pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
-        wait_until("the helper's exit", || Ok(self.child.try_wait()?.is_some()))?;
-        Ok(self.child.wait()?)
-    }
-
-    pub(crate) fn has_exited(&mut self) -> Result<bool> {
-        Ok(self.child.try_wait()?.is_some())
+        let socket = self.socket();
+        Client::connect(socket).with_context(|| format!("cannot connect to {}", socket.display()))
     }
 
     /// Returns the helper's stderr without the warning of our helper about a missing capability.
-    pub(crate) fn stderr(&self) -> Result<String> {
-        let text = fs::read_to_string(self.errors.path())?;
+    pub(crate) fn stderr(&self) -> String {
+        let text = self.process.stderr();
         if has_rawio() {
-            return Ok(text);
+            return text;
         }
         let expected = |line: &&str| !line.contains("no CAP_SYS_RAWIO");
-        Ok(text.split_inclusive('\n').filter(expected).collect())
+        text.split_inclusive('\n').filter(expected).collect()
     }
 
-    /// Waits for a text on the helper's stderr.
-    pub(crate) fn wait_for_stderr(&self, text: &str) -> Result<()> {
-        wait_until(&format!("`{text}` on stderr"), || {
-            Ok(self.stderr()?.contains(text))
-        })
-    }
-
+    /// Waits until a client gets the helper's greeting.
     pub(crate) fn wait_until_ready(&mut self) -> Result<()> {
-        let socket = self.socket.clone();
         wait_until("the helper's greeting", || {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("the helper exited with {status}: {}", self.stderr()?);
+            if let Some(status) = self.try_wait()? {
+                bail!("the helper exited with {status}: {}", self.stderr());
             }
-            Ok(Client::connect(&socket).is_ok_and(|mut client| client.handshake().is_ok()))
+            let client = Client::connect(self.socket());
+            Ok(client.is_ok_and(|mut client| client.handshake().is_ok()))
         })
-    }
-
-    /// Returns the trimmed value of a line of `/proc/PID/status`.
-    pub(crate) fn status_line(&self, name: &str) -> Result<String> {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
-        text.lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-            .map(|value| value.trim().to_owned())
-            .with_context(|| format!("no {name} in the status of {}", self.pid()))
     }
 
     /// Returns the number of the helper's open descriptors.
-    pub(crate) fn descriptors(&self) -> Result<usize> {
-        let dir = format!("/proc/{}/fd", self.pid());
-        Ok(fs::read_dir(dir)?.count())
+    pub(crate) fn descriptors(&self) -> usize {
+        procfs::open_files(self.pid()).len()
+    }
+
+    /// Returns the value of a line of `/proc/PID/status`.
+    pub(crate) fn status_line(&self, name: &str) -> String {
+        procfs::status(self.pid(), name)
     }
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        // Both calls fail only if the process has been reaped.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl Deref for Running {
+    type Target = HelperProcess;
+
+    fn deref(&self) -> &HelperProcess {
+        &self.process
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut HelperProcess {
+        &mut self.process
     }
 }

@@ -168,8 +168,8 @@ fn highest_id(helper: &Helper, option: &str) -> Result<()> {
         return command.finish()?.expect_failure(HIGHEST);
     }
     let running = command.start()?;
-    ensure!(running.status_line("Uid")?.starts_with("0\t"));
-    ensure!(running.status_line("Gid")?.starts_with("0\t"));
+    ensure!(running.status_line("Uid").starts_with("0\t"));
+    ensure!(running.status_line("Gid").starts_with("0\t"));
     Ok(())
 }
 
@@ -211,8 +211,8 @@ fn served() -> Vec<Case> {
                     .serving_command(&scratch)
                     .args([option, id])
                     .start()?;
-                ensure!(running.status_line("Uid")?.starts_with("0\t"));
-                ensure!(running.status_line("Gid")?.starts_with("0\t"));
+                ensure!(running.status_line("Uid").starts_with("0\t"));
+                ensure!(running.status_line("Gid").starts_with("0\t"));
                 ensure!(running.terminate()?.success());
                 Ok(())
             });

@@ -173,7 +173,7 @@ fn multipath(helper: &Helper) -> Result<()> {
             let sense = register.sense_code();
             ensure!(sense == (0x0b, 0x08, 0), "{sense:02x?}");
             ensure!(on_the_paths.is_empty(), "{on_the_paths:x?}");
-            running.wait_for_stderr("multipathd")?;
+            running.wait_for_log("multipathd");
         }
     }
     if helper.differs(Row::Multipath) {
@@ -214,7 +214,7 @@ fn o_path(helper: &Helper, variable: &str) -> Result<()> {
     if helper.name() == "ours" {
         // The message must be the helper's, not that of a worker, which would have been forked for
         // a map.
-        running.wait_for_stderr("was opened with O_PATH")?;
+        running.wait_for_log("was opened with O_PATH");
     }
     Ok(())
 }
@@ -299,8 +299,9 @@ fn part(helper: &Helper, variable: &str, row: Row) -> Result<()> {
         }
     }
     match (helper.differs(row), row) {
-        (true, Row::OnMultipath) => running.wait_for_stderr("multipath"),
-        (true, _) => running.wait_for_stderr("a part of a disk"),
-        (false, _) => Ok(()),
+        (true, Row::OnMultipath) => running.wait_for_log("multipath"),
+        (true, _) => running.wait_for_log("a part of a disk"),
+        (false, _) => {}
     }
+    Ok(())
 }

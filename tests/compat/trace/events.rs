@@ -50,7 +50,7 @@ fn occurrence(helper: &Helper) -> Result<()> {
     let _second = running.client()?;
     wait_for_counts(&running, [1, 1, 2, 2])?;
 
-    let log = running.stderr()?;
+    let log = running.stderr();
     let shared: Vec<&str> = log
         .lines()
         .filter_map(|line| {
@@ -69,7 +69,7 @@ fn occurrence(helper: &Helper) -> Result<()> {
 /// writes the events.
 fn wait_for_counts(running: &Running, expected: [usize; 4]) -> Result<()> {
     wait_until(&format!("{expected:?} lines"), || {
-        let log = running.stderr()?;
+        let log = running.stderr();
         let counts = SHARED.map(|event| lines_of(&log, event).len());
         let exceeds = counts.iter().zip(expected).any(|(count, max)| *count > max);
         ensure!(!exceeds, "{counts:?}, not {expected:?}: {log}");
@@ -83,7 +83,7 @@ fn activation(helper: &Helper) -> Result<()> {
     let command = activated_command(helper, &scratch, ACTIVATED)?;
     let mut running = command.args(["-T", "*socket_*"]).start()?;
     ensure!(running.terminate()?.success());
-    expect_events(&running.stderr()?, &[ACCEPT, ACCEPT_COMPLETE])
+    expect_events(&running.stderr(), &[ACCEPT, ACCEPT_COMPLETE])
 }
 
 fn listen_line(helper: &Helper) -> Result<()> {

@@ -207,7 +207,7 @@ fn directory(helper: &Helper) -> Result<()> {
     }
     let mut running = command.start()?;
     ensure!(running.terminate()?.success());
-    ensure!(running.stderr()?.is_empty(), "{}", running.stderr()?);
+    ensure!(running.stderr().is_empty(), "{}", running.stderr());
     Ok(())
 }
 

@@ -43,7 +43,7 @@ fn traced_command<'a>(
     helper: &'a Helper,
     scratch: &'a Scratch,
     values: &[impl AsRef<str>],
-) -> HelperCommand<'a> {
+) -> HelperCommand {
     let dir = scratch.dir().display().to_string();
     let mut command = helper.serving_command(scratch);
     for value in values {
@@ -57,7 +57,7 @@ fn traced_command<'a>(
 fn traced_stderr(helper: &Helper, scratch: &Scratch, values: &[impl AsRef<str>]) -> Result<String> {
     let mut running = traced_command(helper, scratch, values).start()?;
     ensure!(running.terminate()?.success());
-    running.stderr()
+    Ok(running.stderr())
 }
 
 /// Returns the shared events that a log contains.

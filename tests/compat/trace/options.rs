@@ -215,10 +215,10 @@ fn short_form(helper: &Helper, value: &str, short: Short) -> Result<()> {
     }
     let mut running = command.start()?;
     ensure!(running.terminate()?.success());
-    running.wait_for_stderr("deprecated")?;
+    running.wait_for_log("deprecated");
     match short {
         Short::File(name) => ensure!(scratch.names()? == [name], "{:?}", scratch.names()?),
-        Short::Event(name) => running.wait_for_stderr(&format!("'{name}'"))?,
+        Short::Event(name) => running.wait_for_log(&format!("'{name}'")),
     }
     Ok(())
 }
