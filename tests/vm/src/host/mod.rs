@@ -57,6 +57,9 @@ pub(crate) struct Options {
     /// Seed of the random numbers of `lio` [default: the time]
     #[arg(long, value_name = "NUMBER")]
     lio_seed: Option<u64>,
+    /// Also lets paths fail at random steps in `multipath`, with this seed
+    #[arg(long, value_name = "NUMBER")]
+    multipath_seed: Option<u64>,
 }
 
 /// Runs the scenarios one after another. A failed scenario does not stop the others.

@@ -87,7 +87,7 @@ impl Scenario {
     pub(crate) fn args(self, root: &RootFs, options: &Options) -> Result<Vec<OsString>> {
         match self {
             Self::Sg => sg_args(),
-            Self::Multipath => multipath_args(),
+            Self::Multipath => multipath_args(options),
             Self::Guest => guest_args(root),
             Self::Lio => lio_args(options),
             Self::Libvirt | Self::Restart => release_args(self.name(), root),
@@ -107,8 +107,10 @@ fn sg_args() -> Result<Vec<OsString>> {
     Ok(args)
 }
 
-fn multipath_args() -> Result<Vec<OsString>> {
+fn multipath_args(options: &Options) -> Result<Vec<OsString>> {
     let mut args = compat_args("multipath")?;
+    let seed = options.multipath_seed;
+    args.extend(seed.map(|seed| format!("--seed={seed}").into()));
     args.extend(["--helper".into(), build::debug("qemu-pr-helper")?.into()]);
     Ok(args)
 }

@@ -63,13 +63,14 @@ const INJECTION: [Tool; 1] = [("strace", "strace")];
 const PACKAGES: [Tool; 1] = [("systemctl", "systemd")];
 
 /// Returns the programs that a scenario uses in the machine beside the common ones.
-fn needed_for(scenario: Scenario) -> &'static [Tool] {
+fn needed_for(scenario: Scenario) -> Vec<Tool> {
     match scenario {
-        Scenario::Lio => &[],
-        Scenario::Guest | Scenario::Multipath | Scenario::Bench => &MULTIPATH,
-        Scenario::Libvirt => &LIBVIRT,
-        Scenario::Sg | Scenario::Restart => &INJECTION,
-        Scenario::Packages => &PACKAGES,
+        Scenario::Lio => Vec::new(),
+        Scenario::Guest | Scenario::Bench => MULTIPATH.to_vec(),
+        Scenario::Multipath => [MULTIPATH.as_slice(), &INJECTION].concat(),
+        Scenario::Libvirt => LIBVIRT.to_vec(),
+        Scenario::Sg | Scenario::Restart => INJECTION.to_vec(),
+        Scenario::Packages => PACKAGES.to_vec(),
     }
 }
 

@@ -62,7 +62,8 @@ fn run_scenario(
     let name = &scenario.name;
     let mut generations = [None, None];
     let mut count = 0;
-    for step in &scenario.steps {
+    let last = scenario.steps.len().saturating_sub(1);
+    for (number, step) in scenario.steps.iter().enumerate() {
         match step {
             Step::Guest(what, make) => {
                 let [one, two] = [&mut *single, &mut *map].map(|endpoint| {
@@ -85,7 +86,14 @@ fn run_scenario(
                 single.drain_guest()?;
                 map.drain_guest()?;
             }
-            Step::State => count += compare_state(name, single, map, &mut generations, table)?,
+            Step::State => {
+                // Replies to shorter allocation lengths depend on the state only by the data.
+                let allocations = match number == last {
+                    true => ALLOCATIONS.as_slice(),
+                    false => &ALLOCATIONS[ALLOCATIONS.len() - 1..],
+                };
+                count += compare_state(name, allocations, single, map, &mut generations, table)?;
+            }
         }
     }
     Ok(count)
@@ -95,6 +103,7 @@ fn run_scenario(
 /// paths without the helper.
 fn compare_state(
     scenario: &str,
+    allocations: &[u16],
     single: &mut Endpoint,
     map: &mut Endpoint,
     generations: &mut [Option<u32>; 2],
@@ -105,10 +114,10 @@ fn compare_state(
     for action in (0..4).chain([RESERVED]) {
         let what = ACTIONS.get(usize::from(action)).unwrap_or(&"reserved");
         let [one, two] = [&mut *single, &mut *map].map(|endpoint| {
-            let reply = read_in(action, |allocation| {
+            let reply = read_in(action, allocations, |allocation| {
                 endpoint.guest.reserve_in(action, allocation)
             })?;
-            let direct = read_directly(action, &endpoint.paths[0].1)?;
+            let direct = read_directly(action, allocations, &endpoint.paths[0].1)?;
             anyhow::Ok((reply, direct))
         });
         let (one, two) = (one?, two?);
@@ -167,14 +176,20 @@ fn nexuses(single: &Endpoint, map: &Endpoint) -> Result<Nexuses> {
     })
 }
 
-fn read_in(action: u8, mut read: impl FnMut(u16) -> Result<Reply>) -> Result<Replies> {
-    let replies = ALLOCATIONS.map(&mut read).into_iter();
+fn read_in(
+    action: u8,
+    allocations: &[u16],
+    read: impl FnMut(u16) -> Result<Reply>,
+) -> Result<Replies> {
+    let replies = allocations.iter().copied().map(read);
     Ok(Replies {
         action,
         replies: replies.collect::<Result<_>>()?,
     })
 }
 
-fn read_directly(action: u8, path: &Device) -> Result<Replies> {
-    read_in(action, |allocation| Ok(path.reserve_in(action, allocation)))
+fn read_directly(action: u8, allocations: &[u16], path: &Device) -> Result<Replies> {
+    read_in(action, allocations, |allocation| {
+        Ok(path.reserve_in(action, allocation))
+    })
 }

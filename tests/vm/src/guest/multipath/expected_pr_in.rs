@@ -10,7 +10,8 @@ use scsi_pr::{FullStatus, FullStatusDescriptor, Keys, ReservationData};
 use super::device::Reply;
 use super::table::Expected;
 
-/// Allocation lengths of the commands. The last one is enough for all data.
+/// Allocation lengths of the commands at the end of a scenario. The last one is enough for all
+/// data, and is used in every state.
 pub(super) const ALLOCATIONS: [u16; 5] = [0, 8, 24, 255, 8192];
 
 pub(super) const GENERATION: &str =

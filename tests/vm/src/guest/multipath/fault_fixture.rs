@@ -61,8 +61,17 @@ impl<'a> FaultFixture<'a> {
 
     /// Restarts the helper; its log is empty afterwards.
     pub(super) fn restart(self, variables: &[(&str, &str)]) -> Result<Self> {
+        self.restart_with(&ARGUMENTS, variables)
+    }
+
+    /// Like [`Self::restart`], with these arguments.
+    pub(super) fn restart_with(
+        self,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
         self.helper.stop()?;
-        let helper = Helper::start_with(self.program, &ARGUMENTS, variables)?;
+        let helper = Helper::start_with(self.program, arguments, variables)?;
         Ok(Self {
             guest: HelperClient::connect(&self.fixture.map.path)?,
             helper,

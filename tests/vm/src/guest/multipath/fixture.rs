@@ -34,7 +34,7 @@ pub(super) enum State {
 }
 
 /// Fault of a path.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
     /// The SCSI layer has set the disk offline, as at the end of its error handling: commands are
     /// rejected before they are sent.

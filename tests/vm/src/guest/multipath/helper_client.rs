@@ -17,15 +17,23 @@ use crate::guest::helper::SOCKET;
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Arguments of the helper, which serves as an unprivileged user.
-pub(super) const ARGUMENTS: [&str; 7] = [
-    "-u",
-    "nobody",
-    "--io-timeout",
-    "10",
-    "--trace-timestamp",
-    "-T",
-    "pr_helper_*,file=/run/pr-helper.trace",
-];
+pub(super) const ARGUMENTS: [&str; 7] = arguments("10");
+
+/// `--io-timeout` for cases that wait until it expires, and the arguments with it.
+pub(super) const SHORT_TIMEOUT: Duration = Duration::from_secs(4);
+pub(super) const SHORT_TIMEOUT_ARGUMENTS: [&str; 7] = arguments("4");
+
+const fn arguments(io_timeout: &str) -> [&str; 7] {
+    [
+        "-u",
+        "nobody",
+        "--io-timeout",
+        io_timeout,
+        "--trace-timestamp",
+        "-T",
+        "pr_helper_*,file=/run/pr-helper.trace",
+    ]
+}
 
 /// Trace of the running or last helper.
 pub(super) const TRACE: &str = "/run/pr-helper.trace";

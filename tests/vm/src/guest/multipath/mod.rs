@@ -9,6 +9,7 @@ mod daemons;
 mod device;
 mod endpoint;
 mod expected_pr_in;
+mod failure_steps;
 mod fault_fixture;
 mod fixture;
 mod helper_client;
@@ -25,6 +26,7 @@ mod table;
 mod timing;
 mod tracing;
 mod unit_attentions;
+mod worker_steps;
 
 use std::path::{Path, PathBuf};
 
@@ -50,6 +52,9 @@ pub(crate) struct Options {
     /// The helper under test
     #[arg(long)]
     helper: PathBuf,
+    /// Seed of failures at random steps [default: only at defined steps]
+    #[arg(long)]
+    seed: Option<u64>,
 }
 
 /// Sets up the fixture and runs all tests.
@@ -91,7 +96,7 @@ fn run_tests(options: &Options, modules: &Modules) -> Result<()> {
     let name = fixture::wait_for_map_of(&[&fixture::name_of(&other_unit.block)?])?;
     let other_unit = Path::new("/dev/mapper").join(name);
     let fault_fixture = FaultFixture::new(&fixture, &options.helper, &other_port, &other_unit)?;
-    run_faults(fault_fixture, &comparison_ports[0].block)?
+    run_faults(fault_fixture, &comparison_ports[0].block, options.seed)?
         .helper
         .stop()
 }
@@ -115,10 +120,15 @@ fn run_suite(
 }
 
 /// Runs the fault cases and the timing through the helper.
-fn run_faults<'a>(mut fault_fixture: FaultFixture<'a>, single: &Path) -> Result<FaultFixture<'a>> {
+fn run_faults<'a>(
+    mut fault_fixture: FaultFixture<'a>,
+    single: &Path,
+    seed: Option<u64>,
+) -> Result<FaultFixture<'a>> {
     timed("times", || timing::run(&mut fault_fixture, single)).context("times")?;
     timed("paths", || path_faults::run(&mut fault_fixture))?;
     timed("suspended maps", || suspended_map::run(&mut fault_fixture))?;
+    let fault_fixture = timed("steps", || failure_steps::run(fault_fixture, seed))?;
     let fault_fixture = timed("processes", || processes::run(fault_fixture))?;
     timed("multipathd", || multipathd_faults::run(fault_fixture))
 }

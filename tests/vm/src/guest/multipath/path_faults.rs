@@ -1,16 +1,11 @@
-//! Fault cases: paths fail before, during and after a command, and return.
-
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::Duration;
+//! Fault cases: paths fail between commands, and return.
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::commands::{REGISTRANTS, register, register_and_ignore, release, reserve};
-use super::device::{Reply, ReplyCounts};
-use super::fault_fixture::{FaultFixture, KEY, NEW, print_timing};
+use super::device::Reply;
+use super::fault_fixture::{FaultFixture, KEY, NEW};
 use super::fixture::{Fault, State};
-use super::helper_client::{HelperClient, TIMEOUT, measure};
 
 /// `I_T` NEXUS LOSS OCCURRED: unit attention of a port that was disconnected, on any path.
 const NEXUS_LOSS: [u8; 3] = [0x06, 0x29, 0x07];
@@ -18,15 +13,14 @@ const NEXUS_LOSS: [u8; 3] = [0x06, 0x29, 0x07];
 /// UNIT ATTENTION: REGISTRATIONS PREEMPTED.
 const PREEMPTED: [u8; 3] = [0x06, 0x2a, 0x05];
 
-/// Number of path failures during commands in flight.
-const FAILURES: usize = 4;
+/// Maximum number of unit attentions before a command is executed.
+const MAX_UNIT_ATTENTIONS: usize = 3;
 
 /// Runs all cases.
 pub(super) fn run(faults: &mut FaultFixture<'_>) -> Result<()> {
     faults.clean()?;
     register_with_one(faults, false).context("REGISTER with a path offline, not noticed")?;
     register_with_one(faults, true).context("REGISTER with a path offline, noticed")?;
-    unnoticed_failure(faults).context("path down for a moment")?;
     register_one_changed(faults).context("REGISTER of a new key with a path offline")?;
     reserve_with_one(faults).context("RESERVE with a path offline")?;
     unregister_with_one(faults, false).context("unregister with a path offline")?;
@@ -34,7 +28,7 @@ pub(super) fn run(faults: &mut FaultFixture<'_>) -> Result<()> {
     release_with_holder(faults).context("RELEASE with the holder offline")?;
     new_key_with_holder(faults).context("REGISTER of a new key with the holder offline")?;
     all_paths(faults).context("all paths offline")?;
-    during_commands(faults).context("a path disconnected during commands")
+    paths_in_turn(faults).context("paths disconnected in turn")
 }
 
 fn register_with_one(faults: &mut FaultFixture<'_>, is_noticed: bool) -> Result<()> {
@@ -53,23 +47,6 @@ fn register_with_one(faults: &mut FaultFixture<'_>, is_noticed: bool) -> Result<
     faults.restore(failed, Fault::Disk)?;
     faults.wait_for_keys("path restored: multipathd registers it", &[KEY; 2])?;
     faults.expect_guest_keys("path restored: READ KEYS", &[KEY; 2])?;
-    faults.clean()
-}
-
-/// A path is down during REGISTER and returns before multipathd notices. Therefore multipathd does
-/// not register it, and only the guest's next REGISTER does.
-fn unnoticed_failure(faults: &mut FaultFixture<'_>) -> Result<()> {
-    let [_, failed] = &faults.fixture.paths;
-    failed.fail(Fault::Disk)?;
-    faults.expect_good("path down for a moment: REGISTER", &register(0, KEY))?;
-    failed.restore(Fault::Disk)?;
-    faults.fixture.both_active()?;
-    println!(
-        "guest: after a short path failure: keys {:x?}",
-        faults.registered_keys()?
-    );
-    faults.expect_good("path restored: REGISTER, same key", &register(KEY, KEY))?;
-    faults.expect_keys(&[KEY; 2])?;
     faults.clean()
 }
 
@@ -198,26 +175,18 @@ fn all_paths(faults: &mut FaultFixture<'_>) -> Result<()> {
     faults.clean()
 }
 
-/// Commands continue while the paths fail and return in turn. The guest's last state must be in
-/// effect at the end.
-fn during_commands(faults: &mut FaultFixture<'_>) -> Result<()> {
+/// Each path in turn is disconnected and returns. The guest sends the same commands before
+/// multipathd notices, afterwards, and when the path has returned.
+fn paths_in_turn(faults: &mut FaultFixture<'_>) -> Result<()> {
     faults.expect_good("REGISTER", &register(0, KEY))?;
-    let stop = AtomicBool::new(false);
-    let guest = HelperClient::connect(&faults.fixture.map.path)?;
-    let (counts, slowest) = thread::scope(|scope| {
-        let sender = scope.spawn(|| send_commands(guest, &stop));
-        let result = fail_paths(faults);
-        stop.store(true, Ordering::Relaxed);
-        let answers = sender.join();
-        result?;
-        answers.map_err(|_| anyhow::anyhow!("the thread that sends commands panicked"))?
-    })?;
-    print_timing(
-        "paths disconnected in turn: slowest command",
-        &counts,
-        slowest,
-    );
-    ensure!(slowest <= TIMEOUT, "a command took {slowest:?}");
+    for path in &faults.fixture.paths {
+        path.fail(Fault::Transport)?;
+        send_sequence(faults, &format!("{} disconnected", path.name))?;
+        faults.fixture.wait_for_path(path, State::Failed)?;
+        send_sequence(faults, &format!("{} disconnected, noticed", path.name))?;
+        faults.restore(path, Fault::Transport)?;
+        send_sequence(faults, &format!("{} returned", path.name))?;
+    }
     for path in &faults.fixture.paths {
         path.device.drain()?;
     }
@@ -226,49 +195,26 @@ fn during_commands(faults: &mut FaultFixture<'_>) -> Result<()> {
     faults.clean()
 }
 
-fn fail_paths(faults: &FaultFixture<'_>) -> Result<()> {
-    for number in 0..FAILURES {
-        let path = &faults.fixture.paths[number % 2];
-        path.fail(Fault::Transport)?;
-        faults.fixture.wait_for_path(path, State::Failed)?;
-        faults.restore(path, Fault::Transport)?;
-    }
-    Ok(())
-}
-
-/// Returns the results, and the longest time of a command.
-fn send_commands(mut guest: HelperClient, stop: &AtomicBool) -> Result<(ReplyCounts, Duration)> {
-    let sequence = [
-        register(KEY, NEW),
-        reserve(NEW, REGISTRANTS),
-        reserve(NEW, REGISTRANTS),
-        register(NEW, KEY),
-        release(KEY, REGISTRANTS),
-    ];
-    let mut replies = Vec::new();
-    let mut slowest = Duration::ZERO;
-    while !stop.load(Ordering::Relaxed) {
-        for pr_out in &sequence {
-            // The guest handles unit attentions and sends the command again. A path that has
-            // returned can report that its old key was preempted, which the helper has done.
-            for _ in 0..4 {
-                let (reply, time) = measure(|| guest.reserve_out(pr_out))?;
-                slowest = slowest.max(time);
-                let is_attention = [NEXUS_LOSS, PREEMPTED].map(Some).contains(&reply.sense());
-                let is_good = reply.is_good();
-                ensure!(
-                    is_attention || is_good,
-                    "{:02x?}: {reply} after {time:?}",
-                    &pr_out.cdb[..3]
-                );
-                replies.push(reply);
-                if is_good {
-                    break;
-                }
+fn send_sequence(faults: &mut FaultFixture<'_>, case: &str) -> Result<()> {
+    for (name, pr_out) in [
+        ("REGISTER, new key", register(KEY, NEW)),
+        ("RESERVE", reserve(NEW, REGISTRANTS)),
+        ("RESERVE again", reserve(NEW, REGISTRANTS)),
+        ("REGISTER, old key", register(NEW, KEY)),
+        ("RELEASE", release(KEY, REGISTRANTS)),
+    ] {
+        let case = format!("{case}: {name}");
+        // The guest handles unit attentions and sends the command again. A path that has returned
+        // can report that its old key was preempted, which the helper has done.
+        let mut reply = faults.send(&case, &pr_out)?;
+        for _ in 0..MAX_UNIT_ATTENTIONS {
+            if [NEXUS_LOSS, PREEMPTED].map(Some).contains(&reply.sense()) {
+                reply = faults.send(&case, &pr_out)?;
             }
         }
+        ensure!(reply.is_good(), "{case}: {reply}");
     }
-    Ok((replies.into_iter().collect(), slowest))
+    Ok(())
 }
 
 fn is_conflict(reply: &Reply) -> bool {

@@ -11,7 +11,7 @@ use super::commands::{register, register_and_ignore};
 use super::daemons::TIMEOUT as DAEMON_TIMEOUT;
 use super::device::Reply;
 use super::fault_fixture::{FaultFixture, KEY, TERMINATED, TIMED_OUT, expect_sense};
-use super::helper_client::{HelperClient, TIMEOUT, measure};
+use super::helper_client::{HelperClient, SHORT_TIMEOUT, SHORT_TIMEOUT_ARGUMENTS, measure};
 use crate::guest::process_table::{self, BROKER, HELPER, WORKER, all, one};
 use pr_testkit::process::poll;
 
@@ -22,7 +22,8 @@ const GRACE: Duration = Duration::from_secs(3);
 const IMMEDIATE: Duration = Duration::from_secs(2);
 
 /// Runs all cases. The returned fixture has another helper.
-pub(super) fn run(mut faults: FaultFixture<'_>) -> Result<FaultFixture<'_>> {
+pub(super) fn run(faults: FaultFixture<'_>) -> Result<FaultFixture<'_>> {
+    let mut faults = faults.restart_with(&SHORT_TIMEOUT_ARGUMENTS, &[])?;
     faults.clean()?;
     privileges(&faults).context("privileges")?;
     worker_killed(&mut faults).context("worker killed")?;
@@ -124,7 +125,7 @@ fn worker_stopped(faults: &mut FaultFixture<'_>) -> Result<()> {
     faults.fixture.multipathd.thaw()?;
     let (reply, time) = blocked.reply(start)?;
     let case = "worker stopped during a command";
-    let reply = faults.check_time(case, reply, time, TIMEOUT + GRACE)?;
+    let reply = faults.check_time(case, reply, time, SHORT_TIMEOUT + GRACE)?;
     expect_sense(case, &reply, TIMED_OUT)?;
     faults.expect_log_line(&["the worker timed out"])?;
     faults.expect_good("next command: REGISTER", &register(0, KEY))?;
@@ -154,7 +155,7 @@ fn broker_stopped(faults: &mut FaultFixture<'_>) -> Result<()> {
     kill_process(broker, Signal::STOP)?;
     let (reply, time) = measure(|| faults.guest.reserve_out(&register(0, KEY)))?;
     let case = "broker stopped: REGISTER";
-    let reply = faults.check_time(case, reply, time, TIMEOUT + GRACE)?;
+    let reply = faults.check_time(case, reply, time, SHORT_TIMEOUT + GRACE)?;
     expect_sense(case, &reply, TIMED_OUT)?;
     kill_process(broker, Signal::CONT)?;
     // The reply to a later request shows that the broker has received the earlier one.

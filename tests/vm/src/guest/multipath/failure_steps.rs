@@ -1,0 +1,313 @@
+//! Fault cases: a path fails, or multipathd restarts, at a defined step of a command, so that every
+//! run is the same. With a seed, also at random steps.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::commands::{
+    PrOutCommand, REGISTRANTS, clear, preempt, register, register_and_ignore, release, reserve,
+};
+use super::fault_fixture::{FaultFixture, KEY, NEW};
+use super::fixture::Fault;
+use super::worker_steps::WorkerSteps;
+
+/// Key of the other host.
+const OTHER: u64 = 0xb2;
+
+/// Number of random cases, and the highest step at which something happens.
+const RANDOM_CASES: usize = 60;
+const MAX_STEP: usize = 4;
+
+/// A command of the guest, and the states before and after it.
+#[derive(Clone)]
+struct Command {
+    name: &'static str,
+    before: Vec<PrOutCommand>,
+    /// Commands of the other host, after `before`.
+    other: Vec<PrOutCommand>,
+    pr_out: PrOutCommand,
+    /// Keys after the command, with both paths in use.
+    keys: Vec<u64>,
+    reservation: Option<(u64, u8)>,
+}
+
+/// An event during a command.
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// A path fails, and returns after the reply.
+    Failure { path: usize, fault: Fault },
+    /// multipathd is killed and restarted.
+    Restart,
+}
+
+/// Numbers of a command's steps.
+struct Steps {
+    /// The first PERSISTENT RESERVE OUT to a path.
+    first: usize,
+    last: usize,
+}
+
+impl Command {
+    fn new(name: &'static str, before: &[PrOutCommand], pr_out: PrOutCommand) -> Self {
+        Self {
+            name,
+            before: before.to_vec(),
+            other: Vec::new(),
+            pr_out,
+            keys: vec![KEY; 2],
+            reservation: None,
+        }
+    }
+
+    fn after_other(self, other: &[PrOutCommand]) -> Self {
+        let other = other.to_vec();
+        Self { other, ..self }
+    }
+
+    fn keys(self, keys: &[u64]) -> Self {
+        let keys = keys.to_vec();
+        Self { keys, ..self }
+    }
+
+    fn held_by(self, key: u64) -> Self {
+        let reservation = Some((key, REGISTRANTS));
+        Self {
+            reservation,
+            ..self
+        }
+    }
+
+    /// Returns whether a path that fails during the command can have a registration to catch up on.
+    fn changes_registrations(&self) -> bool {
+        matches!(self.pr_out.cdb[1], 0 | 6) && !self.keys.is_empty()
+    }
+}
+
+fn commands() -> Vec<Command> {
+    let registered = [register(0, KEY)];
+    let reserved = [register(0, KEY), reserve(KEY, REGISTRANTS)];
+    let other_holds = [register_and_ignore(OTHER), reserve(OTHER, REGISTRANTS)];
+    let preempts = |victim| preempt(KEY, victim, REGISTRANTS);
+    vec![
+        Command::new("REGISTER", &[], register(0, KEY)),
+        Command::new("REGISTER, new key", &reserved, register(KEY, NEW))
+            .keys(&[NEW; 2])
+            .held_by(NEW),
+        Command::new("REGISTER AND IGNORE", &registered, register_and_ignore(NEW)).keys(&[NEW; 2]),
+        Command::new("unregister", &reserved, register(KEY, 0)).keys(&[]),
+        Command::new("RESERVE", &registered, reserve(KEY, REGISTRANTS)).held_by(KEY),
+        Command::new("RELEASE", &reserved, release(KEY, REGISTRANTS)),
+        Command::new("CLEAR", &reserved, clear(KEY)).keys(&[]),
+        Command::new("PREEMPT", &registered, preempts(OTHER))
+            .after_other(&other_holds)
+            .held_by(KEY),
+        Command::new("PREEMPT, own key", &reserved, preempts(KEY)).held_by(KEY),
+    ]
+}
+
+/// Runs all cases. The returned fixture has another helper.
+pub(super) fn run(faults: FaultFixture<'_>, seed: Option<u64>) -> Result<FaultFixture<'_>> {
+    let mut faults = faults.restart(&[])?;
+    let steps = WorkerSteps::attach()?;
+    let mut at_step = AtStep {
+        faults: &mut faults,
+        steps: &steps,
+    };
+    at_step
+        .unnoticed_failure()
+        .context("path down for a moment")?;
+    for command in &commands() {
+        at_step.run(command).context(command.name)?;
+    }
+    if let Some(seed) = seed {
+        println!("guest: failures at random steps: --multipath-seed={seed}");
+        let random = at_step.run_random(seed);
+        random.with_context(|| format!("with --multipath-seed={seed}"))?;
+    }
+    let faults = faults.restart(&[])?;
+    steps.finish()?;
+    Ok(faults)
+}
+
+/// Runs commands whose steps are followed.
+struct AtStep<'a, 'b> {
+    faults: &'a mut FaultFixture<'b>,
+    steps: &'a WorkerSteps,
+}
+
+impl AtStep<'_, '_> {
+    /// A path fails before the command, after the first path has executed it, and after the last
+    /// step. multipathd restarts after the first path has executed it.
+    fn run(&mut self, command: &Command) -> Result<()> {
+        let steps = self.steps_of(command).context("without an event")?;
+        let failure = |path, fault| Event::Failure { path, fault };
+        let mut events = vec![
+            (0, failure(0, Fault::Transport)),
+            (steps.first, failure(0, Fault::Disk)),
+            (steps.first, failure(1, Fault::Disk)),
+            (steps.first, Event::Restart),
+        ];
+        if steps.last > steps.first {
+            events.push((steps.last, failure(1, Fault::Disk)));
+        }
+        for (step, event) in events {
+            let happened = self.with_event(command, step, event);
+            let happened = happened.with_context(|| format!("{event:?} at step {step}"))?;
+            ensure!(happened, "{event:?}: step {step} was not reached");
+        }
+        Ok(())
+    }
+
+    /// Runs a command without an event.
+    fn steps_of(&mut self, command: &Command) -> Result<Steps> {
+        self.prepare(command)?;
+        let mut all = Vec::new();
+        let guest = &mut self.faults.guest;
+        let reply = self.steps.send(guest, &command.pr_out, |step| {
+            all.push((step.to_string(), step.is_pr_out()));
+            Ok(())
+        })?;
+        ensure!(reply.is_good(), "{reply}");
+        let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
+        println!("fault: {}: steps: {}", command.name, names.join(", "));
+        self.check(command)?;
+        let first = all.iter().position(|(_, is_pr_out)| *is_pr_out);
+        Ok(Steps {
+            first: first.context("no PERSISTENT RESERVE OUT was sent to a path")? + 1,
+            last: all.len(),
+        })
+    }
+
+    /// Runs a command during which an event happens: before it (0), or after this step. Returns
+    /// whether the step was reached.
+    fn with_event(&mut self, command: &Command, at: usize, event: Event) -> Result<bool> {
+        self.prepare(command)?;
+        let fixture = self.faults.fixture;
+        let happen = || match event {
+            Event::Failure { path, fault } => fixture.paths[path].fail(fault),
+            Event::Restart => {
+                fixture.multipathd.kill()?;
+                fixture.multipathd.restart()
+            }
+        };
+        let mut happened = at == 0;
+        if happened {
+            happen()?;
+        }
+        let guest = &mut self.faults.guest;
+        let mut number = 0;
+        let reply = self.steps.send(guest, &command.pr_out, |_| {
+            number += 1;
+            if number == at {
+                happened = true;
+                happen()?;
+            }
+            Ok(())
+        })?;
+        println!("fault: {}: {event:?} at step {at}: {reply}", command.name);
+        ensure!(reply.is_good(), "{reply}");
+        self.faults.expect_reservation(command.reservation)?;
+        if let Event::Failure { path, fault } = event {
+            let path = &fixture.paths[path];
+            match command.changes_registrations() {
+                // multipathd registers a path only if it has noticed the failure.
+                true => self.faults.restore(path, fault)?,
+                false => path.restore(fault)?,
+            }
+        }
+        fixture.both_active()?;
+        self.check(command)?;
+        Ok(happened)
+    }
+
+    /// Creates the state before a command.
+    fn prepare(&mut self, command: &Command) -> Result<()> {
+        self.faults.clean()?;
+        for pr_out in &command.before {
+            self.faults.expect_good("before", pr_out)?;
+        }
+        for pr_out in &command.other {
+            let reply = self.faults.other.reserve_out(pr_out);
+            ensure!(reply.is_good(), "other host: {reply}");
+        }
+        let mut paths = self.faults.fixture.paths.iter();
+        paths.try_for_each(|path| path.device.drain())
+    }
+
+    /// Checks the state after a command.
+    fn check(&self, command: &Command) -> Result<()> {
+        self.faults.wait_for_keys(command.name, &command.keys)?;
+        self.faults.expect_reservation(command.reservation)
+    }
+
+    /// A path is down during REGISTER and returns before multipathd notices, which is stopped
+    /// meanwhile. multipathd registers the path only if its version does so for each new key (since
+    /// 0.14); otherwise the guest's next REGISTER does.
+    fn unnoticed_failure(&mut self) -> Result<()> {
+        self.faults.clean()?;
+        let fixture = self.faults.fixture;
+        let [first, failed] = &fixture.paths;
+        let mut seen = Vec::new();
+        let guest = &mut self.faults.guest;
+        let reply = self.steps.send(guest, &register(0, KEY), |step| {
+            if step.is_pr_out() {
+                seen.push(step.path().to_owned());
+            }
+            let is_of_first = step.is_pr_out() && step.path() == first.name;
+            match (is_of_first, seen.len()) {
+                (true, 1) => {
+                    fixture.multipathd.freeze()?;
+                    failed.fail(Fault::Disk)
+                }
+                (true, _) => {
+                    failed.restore(Fault::Disk)?;
+                    fixture.multipathd.thaw()
+                }
+                (false, _) => Ok(()),
+            }
+        })?;
+        ensure!(reply.is_good(), "REGISTER: {reply}");
+        ensure!(
+            seen.first() == seen.last() && seen.contains(&failed.name),
+            "REGISTER used the paths {seen:?}"
+        );
+        let keys = self.faults.registered_keys()?;
+        println!("guest: after a short path failure: keys {keys:x?}");
+        let again = register(KEY, KEY);
+        self.faults
+            .expect_good("path restored: REGISTER, same key", &again)?;
+        self.faults.expect_keys(&[KEY; 2])?;
+        self.faults.clean()
+    }
+
+    /// Runs random commands with random events at random steps. A step that a command does not have
+    /// is not reached.
+    fn run_random(&mut self, seed: u64) -> Result<()> {
+        let commands = commands();
+        for case in 0..RANDOM_CASES {
+            let choose = |what: &str, count: usize| {
+                let mut hasher = DefaultHasher::new();
+                (seed, case, what).hash(&mut hasher);
+                usize::try_from(hasher.finish() % count as u64).unwrap_or_default()
+            };
+            let command = &commands[choose("command", commands.len())];
+            let step = choose("step", MAX_STEP + 1);
+            let path = choose("path", 2);
+            let event = match choose("event", 3) {
+                0 => Event::Restart,
+                1 => Event::Failure {
+                    path,
+                    fault: Fault::Disk,
+                },
+                _ => Event::Failure {
+                    path,
+                    fault: Fault::Transport,
+                },
+            };
+            self.with_event(command, step, event)
+                .with_context(|| format!("{}: {event:?} at step {step}", command.name))?;
+        }
+        Ok(())
+    }
+}
