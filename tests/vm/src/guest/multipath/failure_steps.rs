@@ -1,6 +1,7 @@
 //! Fault cases: a path fails, or multipathd restarts, at a defined step of a command, so that every
 //! run is the same. With a seed, also at random steps.
 
+use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use anyhow::{Context as _, Result, ensure};
@@ -20,7 +21,6 @@ const RANDOM_CASES: usize = 60;
 const MAX_STEP: usize = 4;
 
 /// A command of the guest, and the states before and after it.
-#[derive(Clone)]
 struct Command {
     name: &'static str,
     before: Vec<PrOutCommand>,
@@ -33,7 +33,7 @@ struct Command {
 }
 
 /// An event during a command.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 enum Event {
     /// A path fails, and returns after the reply.
     Failure { path: usize, fault: Fault },
@@ -78,9 +78,27 @@ impl Command {
         }
     }
 
-    /// Returns whether a path that fails during the command can have a registration to catch up on.
-    fn changes_registrations(&self) -> bool {
+    /// Returns whether the command is REGISTER or REGISTER AND IGNORE EXISTING KEY with a new key,
+    /// which multipathd sends to a path that returns.
+    fn registers(&self) -> bool {
         matches!(self.pr_out.cdb[1], 0 | 6) && !self.keys.is_empty()
+    }
+
+    /// Returns whether multipathd receives or drops a key.
+    fn changes_key(&self) -> bool {
+        self.registers() || self.keys.is_empty()
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failure { path, fault } => {
+                let name = ["first", "second"][*path];
+                write!(f, "{name} path fails ({fault:?})")
+            }
+            Self::Restart => f.write_str("multipathd restarts"),
+        }
     }
 }
 
@@ -114,23 +132,22 @@ pub(super) fn run(faults: FaultFixture<'_>, seed: Option<u64>) -> Result<FaultFi
         faults: &mut faults,
         steps: &steps,
     };
-    at_step
-        .unnoticed_failure()
-        .context("path down for a moment")?;
+    let unnoticed = at_step.unnoticed_failure();
+    unnoticed.context("path down for a moment")?;
     for command in &commands() {
-        at_step.run(command).context(command.name)?;
+        at_step.run(command)?;
     }
     if let Some(seed) = seed {
-        println!("guest: failures at random steps: --multipath-seed={seed}");
+        println!("guest: events at random steps: --multipath-seed={seed}");
         let random = at_step.run_random(seed);
-        random.with_context(|| format!("with --multipath-seed={seed}"))?;
+        random.with_context(|| format!("--multipath-seed={seed}"))?;
     }
     let faults = faults.restart(&[])?;
     steps.finish()?;
     Ok(faults)
 }
 
-/// Runs commands whose steps are followed.
+/// Runs commands of the guest, and acts at the steps of their workers.
 struct AtStep<'a, 'b> {
     faults: &'a mut FaultFixture<'b>,
     steps: &'a WorkerSteps,
@@ -138,28 +155,29 @@ struct AtStep<'a, 'b> {
 
 impl AtStep<'_, '_> {
     /// A path fails before the command, after the first path has executed it, and after the last
-    /// step. multipathd restarts after the first path has executed it.
+    /// step. multipathd restarts after the first path has executed a command that changes the key.
     fn run(&mut self, command: &Command) -> Result<()> {
-        let steps = self.steps_of(command).context("without an event")?;
+        let steps = self.steps_of(command).context(command.name)?;
         let failure = |path, fault| Event::Failure { path, fault };
         let mut events = vec![
             (0, failure(0, Fault::Transport)),
             (steps.first, failure(0, Fault::Disk)),
             (steps.first, failure(1, Fault::Disk)),
-            (steps.first, Event::Restart),
         ];
+        if command.changes_key() {
+            events.push((steps.first, Event::Restart));
+        }
         if steps.last > steps.first {
             events.push((steps.last, failure(1, Fault::Disk)));
         }
         for (step, event) in events {
-            let happened = self.with_event(command, step, event);
-            let happened = happened.with_context(|| format!("{event:?} at step {step}"))?;
-            ensure!(happened, "{event:?}: step {step} was not reached");
+            let happened = self.with_event(command, step, event)?;
+            ensure!(happened, "{event}: step {step} was not reached");
         }
         Ok(())
     }
 
-    /// Runs a command without an event.
+    /// Runs a command without an event, and returns its steps.
     fn steps_of(&mut self, command: &Command) -> Result<Steps> {
         self.prepare(command)?;
         let mut all = Vec::new();
@@ -182,6 +200,13 @@ impl AtStep<'_, '_> {
     /// Runs a command during which an event happens: before it (0), or after this step. Returns
     /// whether the step was reached.
     fn with_event(&mut self, command: &Command, at: usize, event: Event) -> Result<bool> {
+        let case = format!("{}: {event} at step {at}", command.name);
+        let happened = self.try_with_event(command, at, event);
+        println!("fault: {case}");
+        happened.context(case)
+    }
+
+    fn try_with_event(&mut self, command: &Command, at: usize, event: Event) -> Result<bool> {
         self.prepare(command)?;
         let fixture = self.faults.fixture;
         let happen = || match event {
@@ -205,12 +230,11 @@ impl AtStep<'_, '_> {
             }
             Ok(())
         })?;
-        println!("fault: {}: {event:?} at step {at}: {reply}", command.name);
         ensure!(reply.is_good(), "{reply}");
         self.faults.expect_reservation(command.reservation)?;
-        if let Event::Failure { path, fault } = event {
+        if happened && let Event::Failure { path, fault } = event {
             let path = &fixture.paths[path];
-            match command.changes_registrations() {
+            match command.registers() {
                 // multipathd registers a path only if it has noticed the failure.
                 true => self.faults.restore(path, fault)?,
                 false => path.restore(fault)?,
@@ -238,7 +262,18 @@ impl AtStep<'_, '_> {
     /// Checks the state after a command.
     fn check(&self, command: &Command) -> Result<()> {
         self.faults.wait_for_keys(command.name, &command.keys)?;
-        self.faults.expect_reservation(command.reservation)
+        self.faults.expect_reservation(command.reservation)?;
+        let fixture = self.faults.fixture;
+        let stored = fixture
+            .multipathd
+            .command(&["getprkey", "map", &fixture.name])?;
+        let key = command.keys.first();
+        let key = key.map_or_else(|| "none".to_owned(), |key| format!("{key:#x}"));
+        ensure!(
+            stored.trim() == key,
+            "multipathd's key is {stored:?} instead of {key}"
+        );
+        Ok(())
     }
 
     /// A path is down during REGISTER and returns before multipathd notices, which is stopped
@@ -281,8 +316,8 @@ impl AtStep<'_, '_> {
         self.faults.clean()
     }
 
-    /// Runs random commands with random events at random steps. A step that a command does not have
-    /// is not reached.
+    /// Runs random commands with random events at random steps. Nothing happens if a command does
+    /// not have that step.
     fn run_random(&mut self, seed: u64) -> Result<()> {
         let commands = commands();
         for case in 0..RANDOM_CASES {
@@ -305,8 +340,7 @@ impl AtStep<'_, '_> {
                     fault: Fault::Transport,
                 },
             };
-            self.with_event(command, step, event)
-                .with_context(|| format!("{}: {event:?} at step {step}", command.name))?;
+            self.with_event(command, step, event)?;
         }
         Ok(())
     }

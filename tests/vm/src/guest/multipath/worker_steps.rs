@@ -128,7 +128,8 @@ impl WorkerStep {
         let thread = thread_of(line)?;
         let (_, call) = line.split_once("ioctl(")?;
         let (_, path) = call.split_once("</dev/")?;
-        let (path, _) = path.split_once('>')?;
+        // With `-y`, some versions append the device number to the path.
+        let (path, _) = path.split_once(['<', '>'])?;
         let (_, cdb) = call.split_once("cmdp=\"\\x")?;
         Some(Self {
             thread,
@@ -176,7 +177,10 @@ mod tests {
 
     #[test]
     fn step_is_decoded_from_strace() {
-        let line = r#"[pid  4711] ioctl(6</dev/sda>, SG_IO, {interface_id='S', dxfer_direction=SG_DXFER_TO_DEV, cmd_len=16, cmdp="\x5f\x06\x00\x00\x00\x00\x00\x00\x18\x00""#;
+        let line = concat!(
+            r"[pid  4711] ioctl(6</dev/sda>, SG_IO, {interface_id='S', cmd_len=16, ",
+            r#"cmdp="\x5f\x06\x00\x00\x00\x00\x00\x00\x18\x00", mx_sb_len=96}) = 0"#,
+        );
         let step = WorkerStep::decode(line).unwrap();
         assert_eq!(step.to_string(), "sda 5f/06");
         assert_eq!(step.thread, Pid::from_raw(4711).unwrap());
