@@ -1,8 +1,7 @@
 //! Shared state of the scenarios: the program, a scratch directory, and the measuring time.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -53,46 +52,35 @@ impl BenchContext {
 
     /// Starts a subject.
     pub(super) fn start(&self, subject: &Subject) -> Result<Server> {
-        self.start_as(Command::new(&subject.program), subject, &[])
+        self.start_with(subject, &[])
     }
 
     /// Like [`Self::start`], with the socket in another directory, beside a server of the same
     /// name.
     pub(super) fn start_in(&self, subject: &Subject, dir: &Path) -> Result<Server> {
-        let command = Command::new(&subject.program);
-        Server::start(command, subject, &[], dir, self.cores.as_ref())
+        Server::start(&[], subject, &[], dir, self.cores.as_ref())
     }
 
     /// Like [`Self::start`], with additional arguments.
     pub(super) fn start_with(&self, subject: &Subject, arguments: &[OsString]) -> Result<Server> {
-        self.start_as(Command::new(&subject.program), subject, arguments)
+        let cores = self.cores.as_ref();
+        Server::start(&[], subject, arguments, self.dir(), cores)
     }
 
     /// Like [`Self::start`], with a limit of open files.
     pub(super) fn start_limited(&self, subject: &Subject, descriptors: u32) -> Result<Server> {
         // The shell sets the soft and the hard limit, so the helper cannot raise its own, and then
         // executes the helper.
-        let mut command = Command::new("/bin/sh");
         let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
-        command.args(["-c", &script]).arg(&subject.program);
-        self.start_as(command, subject, &[])
-    }
-
-    fn start_as(
-        &self,
-        command: Command,
-        subject: &Subject,
-        arguments: &[OsString],
-    ) -> Result<Server> {
-        let cores = self.cores.as_ref();
-        Server::start(command, subject, arguments, self.dir(), cores)
+        let wrapper = ["/bin/sh", "-c", &script].map(OsStr::new);
+        Server::start(&wrapper, subject, &[], self.dir(), self.cores.as_ref())
     }
 
     /// Returns a load of clients that send READ KEYS for `/dev/null` without a pause.
     pub(super) fn load(&self, server: &Server, clients: usize) -> Load {
         Load {
             socket: server.socket.clone(),
-            server: server.id(),
+            server: server.pid().as_raw_pid(),
             device: "/dev/null".into(),
             clients,
             milliseconds: u64::try_from(self.length.as_millis()).unwrap_or(u64::MAX),

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use clap::Args;
 use pr_helper_protocol::fd_passing;
-use pr_helper_protocol::wire::pad_cdb;
-use scsi_pr::{InServiceAction, PersistentReserveIn};
+use pr_testkit::cdb::read_keys;
 use serde::{Deserialize, Serialize};
 
 use super::raw_client::connect;
@@ -96,14 +95,10 @@ impl IdleClients {
             File::open(path).with_context(|| format!("cannot open {}", path.display()))
         };
         let devices: Vec<_> = self.devices.iter().map(open).collect::<Result<_>>()?;
-        let read = PersistentReserveIn {
-            service_action: InServiceAction::ReadKeys,
-            allocation_length: 8,
-            control: 0,
-        };
+        let command = read_keys(8);
         // Sends nothing if there are no devices.
         for (connection, device) in connections.iter().zip(devices.iter().cycle()) {
-            fd_passing::send(connection.as_fd(), &pad_cdb(&read.encode()), device.as_fd())
+            fd_passing::send(connection.as_fd(), &command.cdb, device.as_fd())
                 .context("cannot send a request")?;
         }
         Ok(())

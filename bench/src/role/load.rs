@@ -13,11 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, ensure};
 use clap::{Args, ValueEnum};
 use hdrhistogram::Histogram;
-use pr_helper_protocol::wire::{CDB_SIZE, MAX_TRANSFER, pad_cdb};
-use scsi_pr::{
-    BasicParameterList, InServiceAction, OutServiceAction, PersistentReserveIn,
-    PersistentReserveOut, ReservationKey, ReservationType, Status,
-};
+use pr_testkit::cdb::{self, PrCommand};
+use scsi_pr::{ReservationType, Status};
 use serde::{Deserialize, Serialize};
 
 use super::raw_client::RawClient;
@@ -31,6 +28,10 @@ const DIGITS: u8 = 3;
 const ATTEMPTS: usize = 8;
 
 const KEY: u64 = 0x1001;
+const TYPE: ReservationType = ReservationType::WriteExclusiveRegistrantsOnly;
+
+/// Allocation length of READ KEYS: that of `sg_persist`, which `fence_scsi` uses.
+const ALLOCATION_LENGTH: u16 = 8192;
 
 /// Arguments of `bench-load`.
 #[derive(Args, Clone, Debug)]
@@ -40,7 +41,7 @@ pub(crate) struct Load {
     pub(crate) socket: PathBuf,
     /// The helper's process ID, for its processor time
     #[arg(long)]
-    pub(crate) server: u32,
+    pub(crate) server: i32,
     /// Device that the commands are sent to
     #[arg(long)]
     pub(crate) device: PathBuf,
@@ -93,9 +94,6 @@ struct Tally {
     unanswered: u64,
 }
 
-/// A CDB and its parameter list.
-type Request = ([u8; CDB_SIZE], Vec<u8>);
-
 impl Load {
     /// Returns the command line.
     pub(crate) fn args(&self) -> Vec<OsString> {
@@ -132,9 +130,8 @@ impl Load {
         }
         if self.workload == Workload::Reserve {
             let first = clients.first_mut().context("the number of clients is 0")?;
-            let (cdb, parameters) =
-                reserve_out(OutServiceAction::RegisterAndIgnoreExistingKey, 0, KEY);
-            let mut register = || first.request(&cdb, device.as_fd(), &parameters);
+            let command = cdb::register_and_ignore_with(&cdb::key_list(0, KEY));
+            let mut register = || first.request(&command, device.as_fd());
             let mut status = register().context("cannot register")?;
             for _ in 1..ATTEMPTS {
                 if status == Status::GOOD.0 {
@@ -161,7 +158,7 @@ impl Load {
         &self,
         clients: Vec<RawClient>,
         device: &File,
-        requests: &[Request],
+        requests: &[PrCommand],
     ) -> Result<Served> {
         let barrier = Barrier::new(clients.len() + 1);
         thread::scope(|scope| {
@@ -210,20 +207,20 @@ impl Load {
         client: &mut RawClient,
         delay: Duration,
         device: &File,
-        requests: &[Request],
+        requests: &[PrCommand],
         tally: &mut Tally,
     ) -> Result<()> {
         let pace = Duration::from_micros(self.pace);
         let start = Instant::now();
         let mut due = start + delay;
-        for (cdb, parameters) in requests.iter().cycle() {
+        for command in requests.iter().cycle() {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             let sent = Instant::now();
             if sent - start >= self.duration() {
                 break;
             }
             due = sent + pace;
-            let result = client.request(cdb, device.as_fd(), parameters);
+            let result = client.request(command, device.as_fd());
             match &result {
                 Ok(status) => tally.statuses[usize::from(*status)] += 1,
                 Err(_) => tally.unanswered += 1,
@@ -243,40 +240,15 @@ impl Load {
 
 impl Workload {
     /// Returns the requests, which the clients send in turn.
-    fn requests(self) -> Vec<Request> {
-        let reserve = || reserve_out(OutServiceAction::Reserve, KEY, 0);
+    fn requests(self) -> Vec<PrCommand> {
+        let read_keys = cdb::read_keys(ALLOCATION_LENGTH);
+        let reserve = cdb::reserve(KEY, TYPE);
         match self {
-            Self::ReadKeys => vec![read_keys()],
-            Self::Reserve => vec![reserve(), reserve_out(OutServiceAction::Release, KEY, 0)],
-            Self::Both => vec![read_keys(), reserve()],
+            Self::ReadKeys => vec![read_keys],
+            Self::Reserve => vec![reserve, cdb::release(KEY, TYPE)],
+            Self::Both => vec![read_keys, reserve],
         }
     }
-}
-
-fn read_keys() -> Request {
-    let read = PersistentReserveIn {
-        service_action: InServiceAction::ReadKeys,
-        // The allocation length of sg_persist, which fence_scsi uses.
-        allocation_length: u16::try_from(MAX_TRANSFER).unwrap_or(u16::MAX),
-        control: 0,
-    };
-    (pad_cdb(&read.encode()), Vec::new())
-}
-
-fn reserve_out(service_action: OutServiceAction, reservation_key: u64, new_key: u64) -> Request {
-    let parameters = BasicParameterList {
-        reservation_key: ReservationKey::new(reservation_key),
-        service_action_reservation_key: ReservationKey::new(new_key),
-        ..BasicParameterList::default()
-    }
-    .encode();
-    let command = PersistentReserveOut {
-        service_action,
-        scope_type: ReservationType::WriteExclusiveRegistrantsOnly.into(),
-        parameter_list_length: u32::try_from(parameters.len()).unwrap_or(u32::MAX),
-        control: 0,
-    };
-    (pad_cdb(&command.encode()), parameters)
 }
 
 impl Tally {

@@ -16,7 +16,6 @@ use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use serde::Serialize;
 
-pub(super) use fuse_hang::disk_name;
 pub(super) use idle_clients::{ConnectionCounts, IdleClients};
 pub(super) use load::{Load, Served, Workload};
 pub(super) use raw_client::connect;

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use pr_helper_protocol::fd_passing;
-use pr_helper_protocol::wire::{CDB_SIZE, FEATURES_SIZE, Features, MAX_TRANSFER, RESPONSE_SIZE};
+use pr_helper_protocol::wire::{FEATURES_SIZE, Features, MAX_TRANSFER, RESPONSE_SIZE};
+use pr_testkit::cdb::PrCommand;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect as connect_to, socket_with,
@@ -52,13 +53,12 @@ impl RawClient {
     /// Sends a command and returns the SCSI status of the response.
     pub(crate) fn request(
         &mut self,
-        cdb: &[u8; CDB_SIZE],
+        command: &PrCommand,
         device: BorrowedFd<'_>,
-        parameter_list: &[u8],
     ) -> io::Result<u8> {
-        fd_passing::send(self.socket.as_fd(), cdb, device)?;
-        if !parameter_list.is_empty() {
-            self.socket.write_all(parameter_list)?;
+        fd_passing::send(self.socket.as_fd(), &command.cdb, device)?;
+        if !command.parameter_list.is_empty() {
+            self.socket.write_all(&command.parameter_list)?;
         }
         let mut filled = 0;
         let mut length = RESPONSE_SIZE;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::context::{BenchContext, connect_all};
 use crate::metric::{Goal, Metric};
 use crate::results::Measured;
-use crate::role::{IdleClients, Load, Served, disk_name};
+use crate::role::{IdleClients, Load, Served};
 use crate::server::Server;
 use crate::subject::{OURS, Subject};
 use crate::worker::Worker;
@@ -77,7 +77,7 @@ impl Devices {
         commands: usize,
     ) -> Result<Vec<Worker>> {
         context.start_idle_clients(&IdleClients {
-            devices: vec![self.dir.join(disk_name(0))],
+            devices: vec![self.dir.join("0")],
             ..context.idle_clients(server, commands)
         })
     }

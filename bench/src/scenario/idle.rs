@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use pr_testkit::usage::Usage;
 
 use super::overhead::processor;
 use crate::context::{BenchContext, connect_all};
@@ -46,10 +47,7 @@ pub(super) fn measure(context: &BenchContext, subject: &Subject) -> Result<Measu
     let server = context.start(subject)?;
     let mut measured = vec![
         (Metric::new("exec to first handshake", "ms", START), start),
-        (
-            Metric::new("PSS, no clients", "KiB", BASE),
-            memory(&server)?,
-        ),
+        (Metric::new("PSS, no clients", "KiB", BASE), memory(&server)),
     ];
     // A second instance of the same subject, without idle connections.
     let dir = tempfile::tempdir_in(context.dir()).context("cannot create a directory")?;
@@ -58,7 +56,7 @@ pub(super) fn measure(context: &BenchContext, subject: &Subject) -> Result<Measu
     let mut costs = Vec::new();
     let mut ratios = Vec::new();
     compare(context, &unloaded_server, &server)?;
-    let before = memory(&server)?;
+    let before = memory(&server);
     let mut connected = 0;
     // Kept until the end, because dropping the workers closes the connections.
     let mut workers = Vec::new();
@@ -66,9 +64,10 @@ pub(super) fn measure(context: &BenchContext, subject: &Subject) -> Result<Measu
         workers.push(add_idle(context, &server, idle - connected)?);
         connected = idle;
         if idle == MEMORY_COUNT {
-            let per_connection = (memory(&server)? - before) / f64::from(MEMORY_COUNT);
+            let per_connection = (memory(&server) - before) / f64::from(MEMORY_COUNT);
             thread::sleep(SETTLE_TIME);
-            let threads = to_f64(usage::threads(server.id())?);
+            let threads = Usage::from_pid(server.pid()).threads;
+            let threads = to_f64(u64::try_from(threads)?);
             measured.extend([
                 (
                     Metric::new("PSS per idle connection", "KiB", MEMORY),
@@ -146,8 +145,8 @@ fn median(values: &[f64]) -> f64 {
     Summary::from_values(values).map_or(f64::NAN, |summary| summary.median)
 }
 
-fn memory(server: &Server) -> Result<f64> {
-    usage::memory(server.id()).map(to_f64)
+fn memory(server: &Server) -> f64 {
+    to_f64(usage::memory(server.pid()))
 }
 
 fn to_f64(number: u64) -> f64 {

@@ -144,12 +144,8 @@ struct Server(Arc<State>);
 
 impl Filesystem for Server {
     fn lookup(&self, _: &Request, _: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let number = name.to_str().and_then(|name| name.parse::<u64>().ok());
-        match number.and_then(|number| FIRST_INODE.checked_add(number)) {
-            Some(inode) => {
-                let attributes = attributes(INodeNo(inode));
-                reply.entry(&self.0.validity, &attributes, Generation(0));
-            }
+        match inode(name) {
+            Some(inode) => reply.entry(&self.0.validity, &attributes(inode), Generation(0)),
             None => reply.error(Errno::ENOENT),
         }
     }
@@ -177,6 +173,11 @@ impl Filesystem for Server {
     }
 }
 
+fn inode(name: &OsStr) -> Option<INodeNo> {
+    let number: u64 = name.to_str()?.parse().ok()?;
+    FIRST_INODE.checked_add(number).map(INodeNo)
+}
+
 fn attributes(inode: INodeNo) -> FileAttr {
     let (kind, perm) = match inode.0 {
         FIRST_INODE.. => (FileType::RegularFile, 0o666),
@@ -199,5 +200,19 @@ fn attributes(inode: INodeNo) -> FileAttr {
         rdev: 0,
         blksize: 4096,
         flags: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_names_map_to_inodes() {
+        assert_eq!(inode("0".as_ref()), Some(INodeNo(2)));
+        assert_eq!(inode("9".as_ref()), Some(INodeNo(11)));
+        for other in ["", "disk", "-1", "x", "18446744073709551615"] {
+            assert_eq!(inode(other.as_ref()), None, "{other}");
+        }
     }
 }

@@ -74,3 +74,16 @@ fn number(text: &str, name: &str) -> u64 {
     let word = line.unwrap().split_whitespace().next();
     word.unwrap().parse().unwrap()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn number_is_found_by_whole_name() {
+        let rollup = "5581-7ffd ---p 00000000 00:00 0    [rollup]\n\
+                      Rss:    1044 kB\nPss:     181 kB\nPss_Dirty:   76 kB\n";
+        assert_eq!(number(rollup, "Pss:"), 181);
+        assert_eq!(number("Threads:\t3\nSigQ:\t0/1\n", "Threads:"), 3);
+    }
+}
