@@ -3,7 +3,6 @@
 //! New inputs are kept in `target/fuzz/corpus` for the next run. A failing input is written to
 //! `fuzz/artifacts/TARGET/finding`.
 
-use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 use std::{env, fs, thread};
@@ -40,7 +39,7 @@ pub(crate) struct Options {
 
 /// Runs the targets, one for each core at the same time; fails if one of them fails.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    env::set_current_dir(build::root())?;
+    env::set_current_dir(build::root().canonicalize()?)?;
     process::run(&mut cargo_fuzz("build")?)?;
     let mut targets = options.targets.clone();
     if targets.is_empty() {
@@ -79,28 +78,30 @@ fn cargo_fuzz(subcommand: &str) -> Result<Command> {
 }
 
 fn run_target(target: &str, options: &Options) -> Result<()> {
-    let seeds = Path::new("fuzz/corpus").join(target);
+    // Absolute, because a target can change its working directory.
+    let package = env::current_dir()?.join("fuzz");
+    let seeds = package.join("corpus").join(target);
     let corpus = build::target_dir()?.join("fuzz/corpus").join(target);
     fs::create_dir_all(&corpus).with_context(|| format!("cannot create {}", corpus.display()))?;
-    let finding = format!("fuzz/artifacts/{target}/finding");
-    let dictionary = format!("fuzz/dictionaries/{target}.dict");
+    let finding = package.join("artifacts").join(target).join("finding");
+    let dictionary = package.join(format!("dictionaries/{target}.dict"));
     let mut fuzzer = cargo_fuzz("run")?;
     fuzzer.arg(target).arg(corpus).arg(seeds).arg("--");
     fuzzer.args(FIXED_ARGUMENTS).args([
         format!("-max_total_time={}", options.seconds),
         format!("-runs={}", options.runs),
         format!("-seed={}", options.seed),
-        format!("-exact_artifact_path={finding}"),
+        format!("-exact_artifact_path={}", finding.display()),
     ]);
-    if Path::new(&dictionary).is_file() {
-        fuzzer.arg(format!("-dict={dictionary}"));
+    if dictionary.is_file() {
+        fuzzer.arg(format!("-dict={}", dictionary.display()));
     }
     let output = fuzzer.output().context("cannot start cargo fuzz")?;
     let text = String::from_utf8_lossy(&output.stderr);
     let summary = text.lines().rfind(|line| line.starts_with("Done "));
     println!("{target}: {}", summary.unwrap_or(&text));
-    if !output.status.success() && Path::new(&finding).is_file() {
-        process::run(cargo_fuzz("run")?.args([target, &finding]))?;
+    if !output.status.success() && finding.is_file() {
+        process::run(cargo_fuzz("run")?.arg(target).arg(finding))?;
     }
     ensure!(
         output.status.success(),
