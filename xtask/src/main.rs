@@ -2,11 +2,9 @@
 
 #![forbid(unsafe_code)]
 
-mod dist;
 mod fuzz;
 mod instructions;
 mod module_cycles;
-mod supply;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -31,13 +29,11 @@ enum Task {
     /// Checks that modules do not depend on each other in cycles
     Cycles,
     /// Builds man pages, completions and packages in target/dist
-    Dist(dist::Options),
+    Dist(Forwarded),
     /// Fuzzes the parsers and state machines with cargo-fuzz
     Fuzz(fuzz::Options),
     /// Counts the instructions of the codecs and of a soft LUN, and checks them against bounds
     Instructions(instructions::Options),
-    /// Prints the components of the installed programs as a CycloneDX document
-    Sbom,
     /// Boots virtual machines with a real SCSI target and runs scenarios in them
     Vm(Forwarded),
 }
@@ -62,10 +58,11 @@ fn main() -> ExitCode {
             build::release("bench").and_then(|program| forwarded.run(&program))
         }
         Task::Cycles => module_cycles::run(),
-        Task::Dist(options) => dist::run(&options),
+        Task::Dist(forwarded) => {
+            build::debug("packaging").and_then(|program| forwarded.run(&program))
+        }
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Instructions(options) => instructions::run(&options),
-        Task::Sbom => supply::print_sbom(),
         Task::Vm(forwarded) => build::debug("vm-tests").and_then(|program| forwarded.run(&program)),
     };
     match result {

@@ -85,23 +85,25 @@ pub struct Installed {
 
 /// Builds the programs of the packages: release builds with static probes, without symbols and
 /// without paths of this machine, so that the build is reproducible. They have a target directory
-/// of their own.
-pub fn packaged() -> Result<Installed> {
+/// of their own, `name`.
+pub fn packaged(name: &str) -> Result<Installed> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(std::env::home_dir()?.join(".cargo")));
     let home = home.context("neither CARGO_HOME nor HOME is set")?;
     let sources = root().canonicalize()?;
+    let target_dir = target_dir()?.join(name);
     // The last matching prefix is used.
     let flags = [
         (home.as_path(), "cargo"),
         (sources.as_path(), "qemu-pr-helper"),
+        (target_dir.as_path(), "target"),
     ]
     .map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display()));
     let mut command = cargo();
     command
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
-        .env("CARGO_TARGET_DIR", target_dir()?.join("packaged"))
+        .env("CARGO_TARGET_DIR", &target_dir)
         .args(["build", "--release", "--locked", "--package=qemu-pr-helper"])
         .args(["--package=prhctl", "--features=qemu-pr-helper/usdt"]);
     let messages = build_messages(&mut command)?;
@@ -116,13 +118,13 @@ pub fn packaged() -> Result<Installed> {
     })
 }
 
-/// Builds the packages and returns the path of Debian's.
+/// Builds Debian's package and returns its path.
 ///
 /// # Errors
 ///
-/// Fails if a package cannot be built, or if `target/dist` does not have exactly one for Debian.
+/// Fails if the package cannot be built, or if `target/dist` does not have exactly one.
 pub fn debian_package() -> Result<PathBuf> {
-    process::run(cargo().args(["xtask", "dist"]))?;
+    process::run(cargo().args(["xtask", "dist", "deb"]))?;
     let dir = target_dir()?.join("dist");
     let entries = fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;
     let paths: io::Result<Vec<_>> = entries.map(|entry| Ok(entry?.path())).collect();

@@ -3,26 +3,26 @@
 use clap::Command;
 
 use super::roff::{bold, escape, flow, italic, paragraphs, verbatim};
-use super::{Page, SourceDate, VERSION, options};
+use super::{Page, VERSION, options};
 
 /// Returns the pages of a command and its subcommands.
-pub(super) fn pages(command: &Command, source_date: &SourceDate) -> Vec<Page> {
+pub(super) fn pages(command: &Command, day: &str) -> Vec<Page> {
     let mut pages = Vec::new();
-    add(command, "", source_date, &mut pages);
+    add(command, "", day, &mut pages);
     pages
 }
 
-fn add(command: &Command, parent: &str, source_date: &SourceDate, pages: &mut Vec<Page>) {
+fn add(command: &Command, parent: &str, day: &str, pages: &mut Vec<Page>) {
     let name = match parent {
         "" => command.get_name().to_owned(),
         parent => format!("{parent}-{}", command.get_name()),
     };
     pages.push(Page {
         name: format!("{name}.1"),
-        text: page(command, &name, parent, source_date),
+        text: page(command, &name, parent, day),
     });
     for command in commands(command) {
-        add(command, &name, source_date, pages);
+        add(command, &name, day, pages);
     }
 }
 
@@ -32,13 +32,13 @@ fn commands(command: &Command) -> impl Iterator<Item = &Command> {
     commands.filter(|command| command.get_name() != "help")
 }
 
-fn page(command: &Command, name: &str, parent: &str, source_date: &SourceDate) -> String {
+fn page(command: &Command, name: &str, parent: &str, day: &str) -> String {
     let about = command.get_about().map(ToString::to_string);
     let about = about.unwrap_or_default();
     let mut page = format!(
         ".TH {} 1 \"{}\" \"{}\" \"User Commands\"\n.SH NAME\n{} \\- {}",
         escape(&name.to_uppercase()),
-        source_date.day(),
+        day,
         escape(VERSION),
         escape(name),
         flow(&lowercase_first(&about)),

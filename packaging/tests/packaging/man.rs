@@ -1,15 +1,13 @@
-//! Tests of the man pages: their content, and the linters of mandoc and groff, if these are
-//! installed.
+//! Content of the man pages, and the linters of mandoc and groff.
 
 use std::fs;
 
-use super::*;
-use pr_testkit::process;
+use packaging::man::{Page, pages};
+
+use super::tool;
 
 fn all_pages() -> Vec<Page> {
-    pages(&SourceDate {
-        time: 1_772_323_200,
-    })
+    pages("2026-02-28")
 }
 
 #[test]
@@ -32,7 +30,9 @@ fn each_command_has_a_page() {
 
 #[test]
 fn helper_page_has_sections_of_qemus_page() {
-    let page = helper(&SourceDate { time: 0 });
+    let pages = all_pages();
+    let page = pages.iter().find(|page| page.name == "qemu-pr-helper.8");
+    let page = &page.unwrap().text;
     let headings = page.lines().filter_map(|line| line.strip_prefix(".SH "));
     let headings: Vec<_> = headings.collect();
     assert_eq!(
@@ -76,14 +76,10 @@ fn pages_pass_the_linters() {
         })
         .collect();
     for (program, options) in linters {
-        if process::find(program).is_none() {
-            println!("skipped: {program} is not installed");
+        let Some(mut linter) = tool(program) else {
             continue;
-        }
-        let output = process::command(program)
-            .args(options)
-            .args(&pages)
-            .output();
+        };
+        let output = linter.args(options).args(&pages).output();
         let output = output.unwrap();
         let output = [output.stdout, output.stderr].concat();
         assert!(

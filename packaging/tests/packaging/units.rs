@@ -1,5 +1,4 @@
-//! Tests of the systemd units, the system account and the profile for `AppArmor` with the tools
-//! that load them, if these are installed.
+//! The systemd units, the system account and the profile for `AppArmor`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,9 +9,11 @@ use qemu_pr_helper::sandbox::syscalls;
 
 use pr_testkit::process;
 
-const SOCKET: &str = include_str!("../../../packaging/systemd/qemu-pr-helper.socket");
-const SERVICE: &str = include_str!("../../../packaging/systemd/qemu-pr-helper.service");
-const SYSTEMD_DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/systemd");
+use super::tool;
+
+const SOCKET: &str = include_str!("../../systemd/qemu-pr-helper.socket");
+const SERVICE: &str = include_str!("../../systemd/qemu-pr-helper.service");
+const SYSTEMD_DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd");
 
 /// Maximum exposure level of `systemd-analyze security`, in tenths. docs/security.md states the
 /// level.
@@ -20,20 +21,20 @@ const EXPOSURE: &str = "22";
 
 /// Returns `systemd-analyze` if it is installed and supports `security --offline` (systemd 250).
 fn analyze() -> Option<Command> {
-    let program = process::find("systemd-analyze")?;
-    let version = process::text(Command::new(&program).arg("--version")).ok()?;
+    let analyze = tool("systemd-analyze")?;
+    let version = process::text(Command::new(analyze.get_program()).arg("--version")).ok()?;
     let version: u32 = version.split_whitespace().nth(1)?.parse().ok()?;
     if version < 250 {
-        println!("skipped: systemd {version} is older than 250");
+        pr_testkit::skip(&format!("systemd {version} is older than 250"));
         return None;
     }
-    Some(Command::new(program))
+    Some(analyze)
 }
 
 #[test]
 fn systemd_verifies_the_units() {
     let Some(mut analyze) = analyze() else {
-        return println!("skipped: systemd-analyze is not installed");
+        return;
     };
     // A missing program is not an error of the unit.
     let dir = tempfile::tempdir().unwrap();
@@ -56,7 +57,7 @@ fn systemd_verifies_the_units() {
 #[test]
 fn service_exposure_is_as_documented() {
     let Some(mut analyze) = analyze() else {
-        return println!("skipped: systemd-analyze is not installed");
+        return;
     };
     analyze.args(["security", "--offline=true", "--no-pager"]);
     analyze.arg(format!("--threshold={EXPOSURE}"));
@@ -108,7 +109,7 @@ fn members(analyze: &Path, name: &str) -> Vec<String> {
 #[test]
 fn service_allows_the_helpers_system_calls() {
     let Some(analyze) = analyze() else {
-        return println!("skipped: systemd-analyze is not installed");
+        return;
     };
     let allowed = allowed(Path::new(analyze.get_program()));
     let listed = [syscalls::BASE, syscalls::LEGACY, syscalls::SOFT_LUNS].concat();
@@ -121,12 +122,11 @@ fn service_allows_the_helpers_system_calls() {
 /// host.
 #[test]
 fn sysusers_creates_the_account() {
-    let Some(program) = process::find("systemd-sysusers") else {
-        return println!("skipped: systemd-sysusers is not installed");
+    let Some(mut sysusers) = tool("systemd-sysusers") else {
+        return;
     };
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("etc")).unwrap();
-    let mut sysusers = Command::new(program);
     sysusers.arg(format!("--root={}", root.path().display()));
     sysusers.arg(Path::new(SYSTEMD_DIR).join("../sysusers/qemu-pr-helper.conf"));
     process::output(&mut sysusers).unwrap();
@@ -143,10 +143,9 @@ fn sysusers_creates_the_account() {
 
 #[test]
 fn apparmor_parses_the_profile() {
-    if process::find("apparmor_parser").is_none() {
-        return println!("skipped: apparmor_parser is not installed");
-    }
-    let mut parser = process::command("apparmor_parser");
+    let Some(mut parser) = tool("apparmor_parser") else {
+        return;
+    };
     parser.args(["--skip-kernel-load", "--skip-cache"]);
     parser.arg(Path::new(SYSTEMD_DIR).join("../apparmor/qemu-pr-helper"));
     process::output(&mut parser).unwrap();

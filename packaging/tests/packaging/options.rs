@@ -3,8 +3,9 @@
 use clap::{Command, CommandFactory as _};
 use qemu_pr_helper::cli::Options;
 
-use super::source_date::SourceDate;
-use super::{completions, man};
+use packaging::{completions, man};
+
+use super::tool;
 
 /// Returns the visible options of a command and its subcommands, each with the name of the
 /// command's man page. The options include clap's own (help and version).
@@ -62,7 +63,7 @@ fn help_and_documents_have_every_option() {
 
 #[test]
 fn pages_have_every_option() {
-    let pages = man::pages(&SourceDate { time: 0 });
+    let pages = man::pages("1970-01-01");
     let helper = options(&helper(), "qemu-pr-helper");
     for (name, option) in helper.into_iter().chain(options(&client(), "prhctl")) {
         let page = pages
@@ -101,13 +102,11 @@ fn completions_are_valid_shell_syntax() {
     let dir = tempfile::tempdir().unwrap();
     for script in completions::scripts() {
         let shell = script.shell.to_string();
-        if pr_testkit::process::find(&shell).is_none() {
-            println!("skipped: no {shell}");
+        let Some(mut command) = tool(&shell) else {
             continue;
-        }
+        };
         let path = dir.path().join(&shell);
         std::fs::write(&path, script.text).unwrap();
-        pr_testkit::process::output(pr_testkit::process::command(&shell).arg("-n").arg(path))
-            .unwrap();
+        pr_testkit::process::output(command.arg("-n").arg(path)).unwrap();
     }
 }

@@ -5,17 +5,17 @@ use clap_complete::{Shell, generate};
 use qemu_pr_helper::cli::Options;
 
 /// A completion script.
-pub(crate) struct Script {
+pub struct Script {
     /// Shell that the script is for.
-    pub(crate) shell: Shell,
+    pub shell: Shell,
     /// Program that it completes the command line of.
-    pub(crate) program: &'static str,
+    pub program: &'static str,
     /// Content of the script.
-    pub(crate) text: Vec<u8>,
+    pub text: Vec<u8>,
 }
 
 /// Returns the scripts for each shell and program.
-pub(crate) fn scripts() -> Vec<Script> {
+pub fn scripts() -> Vec<Script> {
     let shells = [Shell::Bash, Shell::Zsh, Shell::Fish];
     let both = shells.map(|shell| {
         [

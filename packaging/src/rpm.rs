@@ -1,0 +1,40 @@
+//! Builds packages for Fedora, RHEL and SUSE with rpmbuild.
+
+use std::path::{Path, absolute};
+
+use anyhow::Result;
+
+use super::source_date::SourceDate;
+use super::staging::{self, Family};
+use super::{NAME, RELEASE, VERSION};
+use pr_testkit::build::Installed;
+use pr_testkit::process::{command, run};
+
+/// Builds a package in `dir`, with the staging directory `dir/rpm`.
+pub fn build(
+    dir: &Path,
+    programs: &Installed,
+    source_date: &SourceDate,
+    maintainer: &str,
+) -> Result<()> {
+    let dir = absolute(dir)?;
+    let work = dir.join("rpm");
+    let root = work.join("root");
+    staging::files(&root, programs, Family::Other, source_date)?;
+    staging::normalize_modes(&root)?;
+    let mut rpmbuild = command("rpmbuild");
+    rpmbuild.env("SOURCE_DATE_EPOCH", &source_date.epoch);
+    rpmbuild.args(["-bb", "--quiet"]);
+    for (name, value) in [
+        ("_topdir", work.to_string_lossy().as_ref()),
+        ("_rpmdir", &dir.to_string_lossy()),
+        ("staging_dir", &root.to_string_lossy()),
+        ("package_name", NAME),
+        ("package_version", VERSION),
+        ("package_release", RELEASE),
+        ("packager", maintainer),
+    ] {
+        rpmbuild.arg(format!("--define={name} {value}"));
+    }
+    run(rpmbuild.arg(staging::source_dir().join("rpm/qemu-pr-helper-rs.spec")))
+}

@@ -1,0 +1,259 @@
+//! Builds both packages with a program of the system, and reads them with the distributions' tools.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use packaging::source_date::SourceDate;
+use packaging::{deb, rpm};
+use pr_testkit::build::Installed;
+use pr_testkit::process::{command, output, text};
+use tempfile::TempDir;
+
+use super::tool;
+
+const MAINTAINER: &str = "Packager <packager@example.com>";
+
+/// A package in a temporary directory.
+pub(crate) struct Package {
+    dir: TempDir,
+    pub(crate) path: PathBuf,
+}
+
+impl Package {
+    /// Builds a package; skips the test without the tool that builds it.
+    fn build(format: &str) -> Option<Self> {
+        let builder = match format {
+            "deb" => "dpkg-gencontrol",
+            _ => "rpmbuild",
+        };
+        tool(builder)?;
+        let dir = tempfile::tempdir().unwrap();
+        // The tools read the library dependencies of the programs.
+        let program = || PathBuf::from("/bin/true");
+        let programs = Installed {
+            helper: program(),
+            prhctl: program(),
+        };
+        let date = SourceDate::from_epoch("1772323199").unwrap();
+        match format {
+            "deb" => deb::build(dir.path(), &programs, &date, MAINTAINER),
+            _ => rpm::build(dir.path(), &programs, &date, MAINTAINER),
+        }
+        .unwrap();
+        let entries = fs::read_dir(dir.path()).unwrap();
+        let mut paths = entries.map(|entry| entry.unwrap().path());
+        let path = paths.find(|path| path.is_file()).unwrap();
+        Some(Self { dir, path })
+    }
+
+    pub(crate) fn deb() -> Option<Self> {
+        Self::build("deb")
+    }
+
+    pub(crate) fn rpm() -> Option<Self> {
+        Self::build("rpm")
+    }
+
+    /// Returns the output of a tool for this package.
+    pub(crate) fn read(&self, tool: &str, options: &[&str]) -> String {
+        text(command(tool).env("TZ", "UTC").args(options).arg(&self.path)).unwrap()
+    }
+
+    /// Returns the paths of the staged files that the package installs.
+    fn staged(&self) -> BTreeSet<String> {
+        let format = self.path.extension().unwrap();
+        let root = self.dir.path().join(format).join("root");
+        let mut staged = BTreeSet::new();
+        add_files(&root, &root, &mut staged);
+        staged.retain(|path| !path.starts_with("/DEBIAN/"));
+        staged
+    }
+}
+
+fn add_files(root: &Path, dir: &Path, files: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            add_files(root, &path, files);
+        } else {
+            let path = path.strip_prefix(root).unwrap();
+            files.insert(format!("/{}", path.display()));
+        }
+    }
+}
+
+fn assert_has_main_files(files: &BTreeSet<String>) {
+    for path in [
+        "/etc/apparmor.d/qemu-pr-helper",
+        "/usr/bin/prhctl",
+        "/usr/bin/qemu-pr-helper",
+        "/usr/lib/systemd/system/qemu-pr-helper.service",
+        "/usr/lib/systemd/system/qemu-pr-helper.socket",
+        "/usr/lib/sysusers.d/qemu-pr-helper.conf",
+        "/usr/share/bash-completion/completions/prhctl",
+        "/usr/share/doc/qemu-pr-helper-rs/LICENSE-APACHE",
+        "/usr/share/doc/qemu-pr-helper-rs/README.md",
+        "/usr/share/doc/qemu-pr-helper-rs/copyright",
+        "/usr/share/doc/qemu-pr-helper-rs/docs/multipath.md",
+        "/usr/share/fish/vendor_completions.d/qemu-pr-helper.fish",
+        "/usr/share/man/man1/prhctl-status.1.gz",
+        "/usr/share/man/man8/qemu-pr-helper.8.gz",
+    ] {
+        assert!(files.contains(path), "{path}");
+    }
+    let is_license = |path: &&String| path.contains("/licenses/landlock-");
+    assert!(files.iter().any(|path| is_license(&path)));
+}
+
+#[test]
+fn packages_are_identical_when_built_twice() {
+    for build in [Package::deb, Package::rpm] {
+        let (Some(one), Some(other)) = (build(), build()) else {
+            continue;
+        };
+        assert_eq!(one.path.file_name(), other.path.file_name());
+        let identical = fs::read(&one.path).unwrap() == fs::read(&other.path).unwrap();
+        assert!(identical, "{}", one.path.display());
+    }
+}
+
+#[test]
+fn dpkg_lists_the_files_of_the_package() {
+    let Some(package) = Package::deb() else {
+        return;
+    };
+    let listing = package.read("dpkg-deb", &["--contents"]);
+    let mut files = BTreeSet::new();
+    for line in listing.lines() {
+        let columns: Vec<_> = line.split_whitespace().collect();
+        let [mode, owner, _, day, time, path] = columns[..] else {
+            panic!("{line}");
+        };
+        assert_eq!((owner, day, time), ("root/root", "2026-02-28", "23:59"));
+        let expected = match path {
+            path if path.ends_with('/') => "drwxr-xr-x",
+            path if path.starts_with("./usr/bin/") => "-rwxr-xr-x",
+            _ => "-rw-r--r--",
+        };
+        assert_eq!(mode, expected, "{path}");
+        if !path.ends_with('/') {
+            files.insert(path.trim_start_matches('.').to_owned());
+        }
+    }
+    assert_eq!(files, package.staged());
+    assert_has_main_files(&files);
+    for path in [
+        "/usr/share/doc/qemu-pr-helper-rs/changelog.Debian.gz",
+        "/usr/share/zsh/vendor-completions/_prhctl",
+    ] {
+        assert!(files.contains(path), "{path}");
+    }
+}
+
+#[test]
+fn dpkg_reads_the_control_file() {
+    let Some(package) = Package::deb() else {
+        return;
+    };
+    let control = package.read("dpkg-deb", &["--field"]);
+    for line in [
+        "Package: qemu-pr-helper-rs",
+        "Maintainer: Packager <packager@example.com>",
+        concat!("Version: ", env!("CARGO_PKG_VERSION"), "-1"),
+    ] {
+        assert!(control.lines().any(|other| other == line), "{control}");
+    }
+    let depends = control.lines().find(|line| line.starts_with("Depends: "));
+    let depends = depends.unwrap();
+    assert!(depends.starts_with("Depends: libc6 (>= 2."), "{depends}");
+    assert!(depends.ends_with(", passwd"), "{depends}");
+    assert!(!control.contains(['%', '$']), "{control}");
+    let scripts = output(command("dpkg-deb").arg("--info").arg(&package.path).args([
+        "preinst",
+        "postinst",
+        "prerm",
+        "postrm",
+        "conffiles",
+    ]));
+    let scripts = String::from_utf8(scripts.unwrap()).unwrap();
+    assert_eq!(scripts.matches("#!/bin/sh").count(), 4);
+    assert!(scripts.ends_with("\n/etc/apparmor.d/qemu-pr-helper\n"));
+}
+
+#[test]
+fn rpm_lists_the_files_of_the_package() {
+    let Some(package) = Package::rpm() else {
+        return;
+    };
+    let format = "--qf=[%{FILEMODES:perms} %{FILEUSERNAME} %{FILEMTIMES} %{FILENAMES}\n]";
+    let listing = package.read("rpm", &["-qp", format]);
+    let mut files = BTreeSet::new();
+    for line in listing.lines() {
+        let columns: Vec<_> = line.split(' ').collect();
+        let [mode, user, time, path] = columns[..] else {
+            panic!("{line}");
+        };
+        assert_eq!((user, time), ("root", "1772323199"), "{line}");
+        if mode.starts_with('d') {
+            // Directories of other packages are not in the package.
+            assert!(path.starts_with("/usr/share/doc/qemu-pr-helper-rs"));
+            continue;
+        }
+        let is_program = path.starts_with("/usr/bin/");
+        let expected = if is_program {
+            "-rwxr-xr-x"
+        } else {
+            "-rw-r--r--"
+        };
+        assert_eq!(mode, expected, "{path}");
+        files.insert(path.to_owned());
+    }
+    assert_eq!(files, package.staged());
+    assert_has_main_files(&files);
+    assert!(files.contains("/usr/share/zsh/site-functions/_prhctl"));
+    let configuration = package.read("rpm", &["-qp", "--qf=[%{FILEFLAGS:fflags} %{FILENAMES}\n]"]);
+    let mut configuration = configuration.lines().filter(|line| line.starts_with('c'));
+    // A change of the administrator is kept.
+    assert_eq!(
+        configuration.next(),
+        Some("cn /etc/apparmor.d/qemu-pr-helper")
+    );
+    assert_eq!(configuration.next(), None);
+}
+
+#[test]
+fn rpm_reads_the_package_header() {
+    let Some(package) = Package::rpm() else {
+        return;
+    };
+    let conflicts = package.read("rpm", &["-qp", "--conflicts"]);
+    assert_eq!(conflicts.trim(), "qemu-pr-helper");
+    let provided = package.read("rpm", &["-qp", "--provides"]);
+    let version = concat!("qemu-pr-helper = ", env!("CARGO_PKG_VERSION"), "-1");
+    assert!(provided.lines().any(|line| line == version), "{provided}");
+    let required = package.read("rpm", &["-qp", "--requires"]);
+    assert!(required.contains("libc.so.6(GLIBC_2."), "{required}");
+    let header = package.read(
+        "rpm",
+        &["-qp", "--qf=%{BUILDHOST} %{BUILDTIME} %{PACKAGER}"],
+    );
+    assert_eq!(header, format!("localhost 1772323199 {MAINTAINER}"));
+    package.read("rpm", &["-K"]);
+}
+
+#[test]
+fn maintainer_scripts_are_posix_shell() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("deb");
+    for name in ["preinst", "postinst", "prerm", "postrm"] {
+        output(command("sh").arg("-n").arg(dir.join(name))).unwrap();
+    }
+    let Some(package) = Package::rpm() else {
+        return;
+    };
+    for tag in ["POSTIN", "PREUN", "POSTUN"] {
+        let script = package.read("rpm", &["-qp", &format!("--qf=%{{{tag}}}")]);
+        assert!(script.contains("systemctl"), "{tag}: {script}");
+        output(command("sh").args(["-nc", &script])).unwrap();
+    }
+}
