@@ -55,6 +55,12 @@ pub fn report_capabilities(allocation_length: u16) -> PrCommand {
     pr_in(InServiceAction::ReportCapabilities, allocation_length)
 }
 
+/// Creates READ FULL STATUS.
+#[must_use]
+pub fn read_full_status(allocation_length: u16) -> PrCommand {
+    pr_in(InServiceAction::ReadFullStatus, allocation_length)
+}
+
 /// Creates PERSISTENT RESERVE OUT.
 #[must_use]
 pub fn pr_out(
@@ -106,6 +112,12 @@ pub fn register_with(list: &BasicParameterList) -> PrCommand {
     pr_out(OutServiceAction::Register, ScopeType::default(), list)
 }
 
+/// Creates REGISTER AND IGNORE EXISTING KEY, which registers `new_key`.
+#[must_use]
+pub fn register_and_ignore(new_key: u64) -> PrCommand {
+    register_and_ignore_with(&key_list(0, new_key))
+}
+
 /// Creates REGISTER AND IGNORE EXISTING KEY.
 #[must_use]
 pub fn register_and_ignore_with(list: &BasicParameterList) -> PrCommand {
@@ -135,8 +147,8 @@ pub fn release(key: u64, kind: ReservationType) -> PrCommand {
 /// Creates CLEAR.
 #[must_use]
 pub fn clear(key: u64) -> PrCommand {
-    let list = key_list(key, 0);
-    pr_out(OutServiceAction::Clear, ScopeType::default(), &list)
+    let action = OutServiceAction::Clear;
+    pr_out(action, ScopeType::default(), &key_list(key, 0))
 }
 
 /// Creates PREEMPT, which removes the registrations with the key `victim`.

@@ -8,6 +8,7 @@
 //! | [`cdb`] | commands: a CDB with its parameter list |
 //! | [`soft_lun`] | a soft LUN with two ports |
 //! | [`hanging_devices`] | files on which a command hangs, like disks on dead paths |
+//! | [`namespace`] | mount namespaces, in which a test replaces files of the host |
 //! | [`usage`] | resources of a process |
 //! | [`procfs`] | other properties of a process |
 //! | [`process`], [`build`] | programs that run to their end, and their builds |
@@ -27,6 +28,7 @@ pub mod cdb;
 pub mod client;
 pub mod hanging_devices;
 pub mod helper;
+pub mod namespace;
 pub mod process;
 pub mod procfs;
 pub mod soft_lun;

@@ -3,59 +3,32 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
 use std::collections::VecDeque;
-use std::env;
 use std::fs;
-use std::io::{self, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::chown;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
-use pr_helper_protocol::Client;
+use pr_testkit::helper::Builder;
+use pr_testkit::namespace::mount_namespace;
+use pr_testkit::procfs::status;
+use pr_testkit::{HelperProcess, TEST_TIMEOUT, TestClient, eventually, skip};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
-use rustix::process::{Pid, Signal, geteuid, kill_process};
-
-const TIMEOUT: Duration = Duration::from_secs(60);
+use rustix::process::geteuid;
 
 /// User ID of KubeVirt's launchers.
 const LAUNCHER: u32 = 107;
 
-/// Process that is killed on drop.
-struct Running(Child);
+const HELPER: &str = env!("CARGO_BIN_EXE_qemu-pr-helper");
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// Creates a builder of a helper with only its socket in `dir`, as virt-handler expects.
+fn builder(dir: &Path) -> Builder {
+    HelperProcess::builder(HELPER).socket(dir.join("pr-helper.sock"))
 }
 
-impl Running {
-    fn helper(socket: &Path, arguments: &[&str]) -> Self {
-        let mut helper = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"));
-        helper.arg("-k").arg(socket).args(arguments);
-        Self(helper.stdin(Stdio::null()).spawn().unwrap())
-    }
-
-    fn terminate(&mut self) {
-        kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
-        assert!(self.0.wait().unwrap().success());
-    }
-}
-
-fn client(socket: &Path) -> Client {
-    let end = Instant::now() + TIMEOUT;
-    loop {
-        match Client::connect(socket) {
-            Ok(client) => return client,
-            Err(error) => assert!(Instant::now() < end, "{error}"),
-        }
-        sleep(Duration::from_millis(10));
-    }
+fn terminate(mut helper: HelperProcess) {
+    assert!(helper.terminate().unwrap().success());
 }
 
 /// Watch on a directory, as virt-handler sets it.
@@ -77,7 +50,7 @@ impl Watch {
     /// Returns the next event, and the name of its file.
     fn next(&mut self) -> (ReadFlags, String) {
         if self.pending.is_empty() {
-            let timeout = Timespec::try_from(TIMEOUT).unwrap();
+            let timeout = Timespec::try_from(TEST_TIMEOUT).unwrap();
             let mut ready = [PollFd::new(&self.events, PollFlags::IN)];
             let ready = poll(&mut ready, Some(&timeout)).unwrap();
             assert_eq!(ready, 1, "timed out: no event");
@@ -95,27 +68,22 @@ impl Watch {
 #[test]
 fn socket_creation_and_removal_are_one_event_each() {
     let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("pr-helper.sock");
     let mut watch = Watch::new(dir.path());
     let created = (ReadFlags::CREATE, "pr-helper.sock".to_owned());
     let removed = (ReadFlags::DELETE, "pr-helper.sock".to_owned());
-    let mut helper = Running::helper(&socket, &[]);
+    let helper = builder(dir.path()).start().unwrap();
     assert_eq!(watch.next(), created);
-    client(&socket);
-    helper.terminate();
+    terminate(helper);
     assert_eq!(watch.next(), removed);
 
     // A killed helper leaves the socket behind; the next one replaces it.
-    let mut helper = Running::helper(&socket, &[]);
+    let helper = builder(dir.path()).start().unwrap();
     assert_eq!(watch.next(), created);
-    client(&socket);
-    helper.0.kill().unwrap();
-    helper.0.wait().unwrap();
-    let mut next = Running::helper(&socket, &[]);
+    drop(helper);
+    let next = builder(dir.path()).start().unwrap();
     assert_eq!(watch.next(), removed);
     assert_eq!(watch.next(), created);
-    client(&socket);
-    next.terminate();
+    terminate(next);
     assert_eq!(watch.next(), removed);
 }
 
@@ -125,17 +93,11 @@ fn launcher_user_removes_a_socket_it_was_given() {
         return skip("not root");
     }
     let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("pr-helper.sock");
     let user = LAUNCHER.to_string();
-    let mut helper = Running::helper(&socket, &["-u", &user, "-g", &user]);
-    client(&socket);
+    let helper = builder(dir.path()).args(["-u", &user, "-g", &user]);
+    let helper = helper.start().unwrap();
     // virt-handler changes the owner when it sees the socket.
-    for path in [dir.path(), &socket] {
-        chown(path, Some(LAUNCHER), Some(LAUNCHER)).unwrap();
-    }
-    client(&socket);
-    helper.terminate();
-    assert!(!socket.exists());
+    assert_served_after_chown(helper);
 }
 
 #[test]
@@ -144,49 +106,49 @@ fn root_serves_in_a_directory_of_another_user() {
         return skip("not root");
     }
     let dir = tempfile::tempdir().unwrap();
-    let socket = dir.path().join("pr-helper.sock");
     for _ in 0..2 {
-        let mut helper = Running::helper(&socket, &[]);
-        client(&socket);
-        for path in [dir.path(), &socket] {
-            chown(path, Some(LAUNCHER), Some(LAUNCHER)).unwrap();
-        }
-        client(&socket);
-        helper.terminate();
-        assert!(!socket.exists(), "socket not removed");
+        assert_served_after_chown(builder(dir.path()).start().unwrap());
     }
+}
+
+/// Changes the owner of the directory and of the socket. The helper still serves then, and removes
+/// its socket at the end.
+fn assert_served_after_chown(helper: HelperProcess) {
+    let socket = helper.socket().to_owned();
+    for path in [socket.parent().unwrap(), &socket] {
+        chown(path, Some(LAUNCHER), Some(LAUNCHER)).unwrap();
+    }
+    helper.client().assert_served();
+    terminate(helper);
+    assert!(!socket.exists(), "socket not removed");
 }
 
 /// Runs the entry point twice in one file system, because a container that is restarted keeps its
 /// files.
 #[test]
 fn entry_point_executes_the_helper_twice() {
-    const SCRIPT: &str = r#"
-        set -eu
+    const SCRIPT: &str = "
+        unset MULTIPATH_SOCKET_NAME
         mount -t tmpfs tmpfs /run
         mkdir -p /run/here
-        mount --bind "$HELPER" /usr/bin/qemu-pr-helper
-        exec "$ENTRYPOINT" -k "/run/here/a socket" --io-timeout 7
-    "#;
-    let usable = Path::new("/usr/bin/qemu-pr-helper").exists() && geteuid().is_root();
-    if !usable || !can_unshare() {
-        return skip("requires root, a mount namespace, and a file /usr/bin/qemu-pr-helper");
+        mount --bind \"$HELPER\" /usr/bin/qemu-pr-helper
+    ";
+    if !Path::new("/usr/bin/qemu-pr-helper").exists() || !geteuid().is_root() {
+        return skip("requires root and a file /usr/bin/qemu-pr-helper");
     }
+    let Some(wrapper) = mount_namespace(SCRIPT) else {
+        return;
+    };
     let entry_point = fs::canonicalize("../../packaging/kubevirt/entrypoint.sh").unwrap();
-    let script = Command::new("unshare")
-        .args(["--mount", "sh", "-c", SCRIPT])
-        .env("HELPER", env!("CARGO_BIN_EXE_qemu-pr-helper"))
-        .env("ENTRYPOINT", &entry_point)
-        .env_remove("MULTIPATH_SOCKET_NAME")
-        .stdin(Stdio::null())
-        .spawn();
-    let mut container = Running(script.unwrap());
+    let builder = || HelperProcess::builder(&entry_point).socket_option(None);
+    let arguments = ["-k", "/run/here/a socket", "--io-timeout", "7"];
+    let container = builder().wrapper(wrapper).args(arguments);
+    let container = container.env("HELPER", HELPER).spawn().unwrap();
+    let process = format!("/proc/{}", container.pid());
     // Root directory of the container.
-    let root = format!("/proc/{}/root", container.0.id());
-    let root = Path::new(&root);
-    client(&root.join("run/here/a socket"));
-    let name = fs::read_to_string(format!("/proc/{}/comm", container.0.id())).unwrap();
-    assert_eq!(name, "qemu-pr-helper\n");
+    let root = Path::new(&process).join("root");
+    wait_until_ready(&root.join("run/here/a socket"));
+    assert_eq!(status(container.pid(), "Name"), "qemu-pr-helper");
     let target = Path::new("/var/run/kubevirt/daemons/pr/multipathd.socket");
     assert_eq!(
         fs::read_link(root.join("run/multipathd.socket")).unwrap(),
@@ -194,30 +156,17 @@ fn entry_point_executes_the_helper_twice() {
     );
 
     // Run it again beside the first one, with the dangling link that the first run created.
-    let again = Command::new("nsenter")
-        .arg(format!("--mount=/proc/{}/ns/mnt", container.0.id()))
-        .arg(&entry_point)
-        .args(["-k", "/run/here/another"])
-        .env_remove("MULTIPATH_SOCKET_NAME")
-        .stdin(Stdio::null())
-        .spawn();
-    let mut again = Running(again.unwrap());
-    client(&root.join("run/here/another"));
-    again.terminate();
-    container.terminate();
+    let namespace = format!("--mount={process}/ns/mnt");
+    let wrapper = ["nsenter", &namespace, "env", "-u", "MULTIPATH_SOCKET_NAME"];
+    let again = builder().wrapper(wrapper).args(["-k", "/run/here/another"]);
+    let again = again.spawn().unwrap();
+    wait_until_ready(&root.join("run/here/another"));
+    terminate(again);
+    terminate(container);
 }
 
-fn can_unshare() -> bool {
-    let output = Command::new("unshare").args(["--mount", "true"]).output();
-    output.is_ok_and(|output| output.status.success())
-}
-
-/// Prints why the test is skipped; skipping is a failure if `PR_COMPAT_STRICT` is set.
-fn skip(reason: &str) {
-    assert!(
-        env::var_os("PR_COMPAT_STRICT").is_none(),
-        "skipped: {reason}"
-    );
-    // Not with eprintln, because the test harness captures that.
-    let _ = writeln!(io::stderr(), "container: skipped: {reason}");
+/// Waits until a helper completes the handshake. Its socket is in another mount namespace.
+fn wait_until_ready(socket: &Path) {
+    let client = eventually("the helper", || TestClient::try_connect(socket).ok());
+    client.handshake().disconnect();
 }

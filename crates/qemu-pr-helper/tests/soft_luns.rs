@@ -3,122 +3,68 @@
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Read as _;
-use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use pr_helper_protocol::Response;
-use pr_helper_protocol::client::Client;
-use scsi_pr::{Sense, Status, TransportId};
-use soft_lun::store::{Lun, Port};
-use soft_lun::{Nexus, SupportedFeatures};
+use pr_testkit::HelperProcess;
+use pr_testkit::cdb::{PrCommand, clear, read_keys, register, reserve};
+use pr_testkit::client::null;
+use pr_testkit::helper::Builder;
+use pr_testkit::soft_lun::{SoftLunFixture, two_ports};
+use scsi_pr::{ReservationType, Sense, Status};
+use soft_lun::SupportedFeatures;
+use soft_lun::store::Lun;
 use tempfile::TempDir;
 
-const READ_KEYS: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 64, 0, 0, 0, 0, 0, 0, 0];
-const REGISTER: [u8; 16] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
-const RESERVE_EXCLUSIVE: [u8; 16] = [0x5f, 1, 3, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
+/// Returns a command that each port answers with GOOD, unless it has a unit attention.
+fn read() -> PrCommand {
+    read_keys(64)
+}
 
-/// Returns the basic parameter list of PERSISTENT RESERVE OUT.
-fn keys(key: u64, action_key: u64) -> Vec<u8> {
-    let mut list = [key.to_be_bytes(), action_key.to_be_bytes()].concat();
-    list.resize(24, 0);
-    list
+fn builder() -> Builder {
+    HelperProcess::builder(env!("CARGO_BIN_EXE_qemu-pr-helper"))
 }
 
 /// A helper in a directory with the soft LUN `lun` and its ports `a` and `b`.
 struct Fixture {
+    helper: HelperProcess,
+    soft_lun: SoftLunFixture,
     dir: TempDir,
-    helper: Child,
 }
 
 impl Fixture {
     fn new(arguments: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = |name: &str, sas_address| Port {
-            name: name.parse().unwrap(),
-            nexus: Nexus {
-                initiator: TransportId::Sas { sas_address },
-                target_port: 1.into(),
-            },
-        };
-        let ports = vec![port("a", 0xa), port("b", 0xb)];
-        fs::create_dir(dir.path().join("luns")).unwrap();
-        Lun::create(
-            &dir.path().join("luns/lun"),
-            ports,
-            SupportedFeatures::default(),
-        )
-        .unwrap();
-        let helper = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"))
-            .current_dir(dir.path())
-            .arg("-k")
-            .arg(dir.path().join("socket"))
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Fixture { dir, helper }
+        let soft_lun = SoftLunFixture::create(dir.path());
+        let helper = builder().dir(dir.path()).args(arguments).start().unwrap();
+        Fixture {
+            helper,
+            soft_lun,
+            dir,
+        }
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn lun(&self) -> Lun {
-        Lun::open(&self.path("luns/lun")).unwrap()
-    }
-
-    fn send(&self, file: &File, cdb: [u8; 16], list: &[u8]) -> Response {
-        let start = Instant::now();
-        let mut client = loop {
-            match Client::connect(&self.path("socket")) {
-                Ok(client) => break client,
-                Err(error) => assert!(start.elapsed() < Duration::from_secs(60), "{error:?}"),
-            }
-            thread::sleep(Duration::from_millis(10));
-        };
-        client.execute(cdb, file.as_fd(), list).unwrap()
+    fn send(&self, file: &File, command: &PrCommand) -> Response {
+        self.helper.client().execute(command, file)
     }
 
     /// Opens a file and sends a command to it.
-    fn execute(&self, name: &str, cdb: [u8; 16], list: &[u8]) -> Response {
-        self.send(&open(&self.path(name)), cdb, list)
+    fn execute(&self, name: &str, command: &PrCommand) -> Response {
+        self.send(&open(&self.path(name)), command)
     }
 
     /// Registers both ports and clears through one of them. Returns the other one, which has a unit
     /// attention then.
     fn with_unit_attention(&self) -> &'static str {
-        const CLEAR: [u8; 16] = [0x5f, 3, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
         let (a, b) = ("luns/lun/ports/a", "luns/lun/ports/b");
-        good(&self.execute(a, REGISTER, &keys(0, 0xaa)));
-        good(&self.execute(b, REGISTER, &keys(0, 0xbb)));
-        good(&self.execute(a, CLEAR, &keys(0xaa, 0)));
+        good(&self.execute(a, &register(0, 0xaa)));
+        good(&self.execute(b, &register(0, 0xbb)));
+        good(&self.execute(a, &clear(0xaa)));
         b
-    }
-
-    /// Kills the helper and returns its log.
-    fn log(mut self) -> String {
-        self.helper.kill().unwrap();
-        let mut text = String::new();
-        self.helper
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut text)
-            .unwrap();
-        self.helper.wait().unwrap();
-        text
-    }
-}
-
-impl Drop for Fixture {
-    fn drop(&mut self) {
-        // Fails if the helper has exited.
-        let _ = self.helper.kill();
-        let _ = self.helper.wait();
     }
 }
 
@@ -152,15 +98,15 @@ fn ports_are_nexuses_of_one_logical_unit() {
     let fixture = Fixture::new(&["--soft-luns", "luns"]);
     let (a, b) = ("luns/lun/ports/a", "luns/lun/ports/b");
     for (port, key) in [(a, 0xaa), (b, 0xbb)] {
-        let answer = fixture.execute(port, REGISTER, &keys(0, key));
+        let answer = fixture.execute(port, &register(0, key));
         assert!(good(&answer).is_empty());
     }
-    good(&fixture.execute(a, RESERVE_EXCLUSIVE, &keys(0xaa, 0)));
-    let rejected = fixture.execute(b, RESERVE_EXCLUSIVE, &keys(0xbb, 0));
+    good(&fixture.execute(a, &reserve(0xaa, ReservationType::ExclusiveAccess)));
+    let rejected = fixture.execute(b, &reserve(0xbb, ReservationType::ExclusiveAccess));
     assert_eq!(rejected.status, Status::RESERVATION_CONFLICT);
     assert_eq!(rejected.sense, [0; 96]);
 
-    let read = fixture.execute(b, READ_KEYS, &[]);
+    let read = fixture.execute(b, &read());
     let expected = [
         &[0, 0, 0, 2, 0, 0, 0, 16][..],
         &0xaa_u64.to_be_bytes(),
@@ -168,7 +114,7 @@ fn ports_are_nexuses_of_one_logical_unit() {
     ];
     assert_eq!(good(&read), expected.concat());
     // The state file has the registrations.
-    let unit = fixture.lun().load().unwrap();
+    let unit = fixture.soft_lun.lun.load().unwrap();
     let keys: Vec<_> = unit
         .registrations()
         .iter()
@@ -181,11 +127,9 @@ fn ports_are_nexuses_of_one_logical_unit() {
 fn data_is_limited_by_allocation_length() {
     let fixture = Fixture::new(&["--soft-luns", "luns"]);
     let port = "luns/lun/ports/a";
-    good(&fixture.execute(port, REGISTER, &keys(0, 0xaa)));
+    good(&fixture.execute(port, &register(0, 0xaa)));
     for length in [0, 1, 7, 8, 15, 16, 17] {
-        let mut cdb = READ_KEYS;
-        cdb[8] = length;
-        let answer = fixture.execute(port, cdb, &[]);
+        let answer = fixture.execute(port, &read_keys(length));
         assert_eq!(good(&answer).len(), usize::from(length.min(16)));
     }
 }
@@ -194,16 +138,16 @@ fn data_is_limited_by_allocation_length() {
 fn unit_attention_is_sense_data() {
     let fixture = Fixture::new(&["--soft-luns", "luns"]);
     let b = fixture.with_unit_attention();
-    assert_eq!(sense(&fixture.execute(b, READ_KEYS, &[])), (6, 0x2a, 3));
-    good(&fixture.execute(b, READ_KEYS, &[]));
+    assert_eq!(sense(&fixture.execute(b, &read())), (6, 0x2a, 3));
+    good(&fixture.execute(b, &read()));
 }
 
 #[test]
 fn change_through_a_read_only_port_is_rejected() {
     let fixture = Fixture::new(&["--soft-luns", "luns"]);
     let port = File::open(fixture.path("luns/lun/ports/a")).unwrap();
-    good(&fixture.send(&port, READ_KEYS, &[]));
-    let rejected = fixture.send(&port, REGISTER, &keys(0, 0xaa));
+    good(&fixture.send(&port, &read()));
+    let rejected = fixture.send(&port, &register(0, 0xaa));
     assert_eq!(sense(&rejected), (5, 0x20, 0));
 }
 
@@ -213,15 +157,12 @@ fn other_files_are_not_ports() {
     fs::write(fixture.path("file"), "").unwrap();
     for name in ["file", "luns/lun/lun.json", "luns/lun/lock"] {
         assert_eq!(
-            sense(&fixture.execute(name, READ_KEYS, &[])),
+            sense(&fixture.execute(name, &read())),
             (0xb, 0, 6),
             "{name}"
         );
     }
-    assert_eq!(
-        sense(&fixture.send(&open("/dev/null".as_ref()), READ_KEYS, &[])),
-        (0xb, 0, 6)
-    );
+    assert_eq!(sense(&fixture.send(&null(), &read())), (0xb, 0, 6));
 }
 
 #[test]
@@ -231,9 +172,9 @@ fn o_path_descriptor_keeps_the_unit_attention() {
     // O_PATH requires no permission on the file itself.
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
     let path = rustix::fs::open(fixture.path(b), flags, rustix::fs::Mode::empty()).unwrap();
-    let rejected = fixture.send(&File::from(path), READ_KEYS, &[]);
+    let rejected = fixture.send(&File::from(path), &read());
     assert_eq!(sense(&rejected), (0xb, 0, 6));
-    assert_eq!(sense(&fixture.execute(b, READ_KEYS, &[])), (6, 0x2a, 3));
+    assert_eq!(sense(&fixture.execute(b, &read())), (6, 0x2a, 3));
 }
 
 #[test]
@@ -243,9 +184,9 @@ fn unreadable_soft_lun_leaves_other_files() {
     fs::create_dir(fixture.path("luns/a")).unwrap();
     std::os::unix::fs::symlink("b", fixture.path("luns/b")).unwrap();
     fs::write(fixture.path("file"), "").unwrap();
-    assert_eq!(sense(&fixture.execute("file", READ_KEYS, &[])), (0xb, 0, 6));
-    good(&fixture.execute("luns/lun/ports/a", READ_KEYS, &[]));
-    let log = fixture.log();
+    assert_eq!(sense(&fixture.execute("file", &read())), (0xb, 0, 6));
+    good(&fixture.execute("luns/lun/ports/a", &read()));
+    let log = fixture.helper.stderr();
     assert!(
         log.contains("cannot determine whether the file is a port"),
         "{log}"
@@ -261,11 +202,11 @@ fn locked_soft_lun_is_busy() {
     let fixture = Fixture::new(&["--soft-luns", "luns"]);
     let lock = File::open(fixture.path("luns/lun/lock")).unwrap();
     lock.lock().unwrap();
-    let answer = fixture.execute("luns/lun/ports/a", READ_KEYS, &[]);
+    let answer = fixture.execute("luns/lun/ports/a", &read());
     assert_eq!(answer.status, Status::BUSY);
     drop(lock);
-    good(&fixture.execute("luns/lun/ports/a", READ_KEYS, &[]));
-    let log = fixture.log();
+    good(&fixture.execute("luns/lun/ports/a", &read()));
+    let log = fixture.helper.stderr();
     assert!(
         log.contains("answered with BUSY") && log.contains("is locked by another process"),
         "{log}"
@@ -275,7 +216,7 @@ fn locked_soft_lun_is_busy() {
 #[test]
 fn port_is_a_plain_file_without_the_option() {
     let fixture = Fixture::new(&[]);
-    let rejected = fixture.execute("luns/lun/ports/a", READ_KEYS, &[]);
+    let rejected = fixture.execute("luns/lun/ports/a", &read());
     assert_eq!(sense(&rejected), (0xb, 0, 6));
 }
 
@@ -284,23 +225,14 @@ fn corrupt_state_is_a_logged_hardware_error() {
     let fixture = Fixture::new(&["--soft-luns", "luns"]);
     fs::write(fixture.path("luns/lun/state.json"), "{}").unwrap();
     // The rate limit must not hide the error of another soft LUN.
-    let ports = Lun::open(&fixture.path("luns/lun"))
-        .unwrap()
-        .config()
-        .unwrap()
-        .ports;
-    Lun::create(
-        &fixture.path("luns/other"),
-        ports,
-        SupportedFeatures::default(),
-    )
-    .unwrap();
+    let other = fixture.path("luns/other");
+    Lun::create(&other, two_ports(), SupportedFeatures::default()).unwrap();
     fs::remove_file(fixture.path("luns/other/lun.json")).unwrap();
     for port in ["lun/ports/a", "lun/ports/a", "other/ports/a"] {
-        let rejected = fixture.execute(&format!("luns/{port}"), READ_KEYS, &[]);
+        let rejected = fixture.execute(&format!("luns/{port}"), &read());
         assert_eq!(sense(&rejected), (4, 0x44, 0));
     }
-    let log = fixture.log();
+    let log = fixture.helper.stderr();
     assert!(log.contains("luns/other is not a soft LUN"), "{log}");
     let lines: Vec<_> = log
         .lines()
@@ -314,12 +246,9 @@ fn corrupt_state_is_a_logged_hardware_error() {
 #[test]
 fn missing_directory_fails_the_start() {
     let dir = tempfile::tempdir().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_qemu-pr-helper"))
-        .arg("-k")
-        .arg(dir.path().join("socket"))
-        .args(["--soft-luns", "/no/such/directory"])
-        .output()
-        .unwrap();
+    let helper = builder().dir(dir.path());
+    let helper = helper.args(["--soft-luns", "/no/such/directory"]);
+    let output = helper.output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(

@@ -4,24 +4,19 @@
 #![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 
 use std::collections::BTreeMap;
-use std::env;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::fd::AsFd;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::fs;
 
-use pr_helper_protocol::Client;
-use pr_helper_protocol::wire::pad_cdb;
-use rustix::process::{Pid, Signal, kill_process};
+use pr_testkit::cdb::{PrCommand, read_keys, register};
+use pr_testkit::client::null;
+use pr_testkit::procfs::only_child;
+use pr_testkit::{HelperProcess, process, skip};
+use rustix::process::{Signal, kill_process};
 use scsi_pr::Status;
 
 const DOCUMENT: &str = include_str!("../../../docs/performance.md");
 
-/// Timeout for the start of the helper.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// Command line of strace, which executes the helper.
+const STRACE: [&str; 7] = ["strace", "-f", "-qq", "-e", "signal=none", "-o", "log"];
 
 const REQUESTS: usize = 500;
 
@@ -30,22 +25,8 @@ const REQUESTS: usize = 500;
 /// rarer than once in ten requests.
 const MAX_RARE: usize = REQUESTS / 10;
 
-/// READ KEYS and REGISTER, which fail on `/dev/null`.
-const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
-const REGISTER: [u8; 10] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
-
 /// Number of calls of each system call in a request.
 type Calls = BTreeMap<String, usize>;
-
-/// strace, which runs the helper. It is killed on drop.
-struct Strace(Child);
-
-impl Drop for Strace {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// Returns the calls in a column of the document's table.
 fn documented_calls(column: usize) -> Calls {
@@ -65,50 +46,20 @@ fn documented_calls(column: usize) -> Calls {
     calls
 }
 
-/// Counts the calls while a client sends [`REQUESTS`] requests; `None` if there is no strace.
-fn count_calls(dir: &Path, cdb: &[u8], parameters: &[u8]) -> Option<Calls> {
-    let (socket, log) = (dir.join("socket"), dir.join("log"));
-    let strace = Command::new("strace")
-        .args(["-f", "-qq", "-e", "signal=none", "-o"])
-        .arg(&log)
-        .arg(env!("CARGO_BIN_EXE_qemu-pr-helper"))
-        .arg("-k")
-        .arg(&socket)
-        .stdin(Stdio::null())
-        .spawn();
-    let mut strace = match strace {
-        Ok(strace) => Strace(strace),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-        Err(error) => panic!("{error}"),
-    };
-    let end = Instant::now() + TIMEOUT;
-    let mut client = loop {
-        match Client::connect(&socket) {
-            Ok(client) => break client,
-            Err(error) => assert!(Instant::now() < end, "{error}"),
-        }
-        sleep(Duration::from_millis(10));
-    };
-    let null = File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/null")
-        .unwrap();
-    let mut request = || {
-        client
-            .execute(pad_cdb(cdb), null.as_fd(), parameters)
-            .unwrap()
-    };
+/// Counts the calls while a client sends a command [`REQUESTS`] times.
+fn count_calls(command: &PrCommand) -> Calls {
+    let helper = HelperProcess::builder(env!("CARGO_BIN_EXE_qemu-pr-helper"));
+    let mut strace = helper.wrapper(STRACE).start().unwrap();
+    let mut client = strace.client();
+    let null = null();
     for _ in 0..REQUESTS {
-        assert_eq!(request().status, Status::CHECK_CONDITION);
+        let status = client.execute(command, &null).status;
+        assert_eq!(status, Status::CHECK_CONDITION);
     }
     // The helper exits after the signal, and strace with it.
-    let children = format!("/proc/{0}/task/{0}/children", strace.0.id());
-    let helper = fs::read_to_string(children).unwrap();
-    let helper = helper.split_whitespace().next().unwrap().parse().unwrap();
-    kill_process(Pid::from_raw(helper).unwrap(), Signal::TERM).unwrap();
-    assert!(strace.0.wait().unwrap().success());
-    Some(parse_log(&fs::read_to_string(&log).unwrap()))
+    kill_process(only_child(strace.pid()), Signal::TERM).unwrap();
+    assert!(strace.wait().unwrap().success());
+    parse_log(&fs::read_to_string(strace.dir().join("log")).unwrap())
 }
 
 /// Counts the calls in the log of strace. Its lines have a thread ID, a call and the result; an
@@ -133,27 +84,19 @@ fn parse_log(log: &str) -> Calls {
     calls
 }
 
-fn check(cdb: &[u8], parameters: &[u8], column: usize) {
-    let dir = tempfile::tempdir().unwrap();
-    match count_calls(dir.path(), cdb, parameters) {
-        Some(counted) => assert_eq!(counted, documented_calls(column)),
-        None => {
-            assert!(
-                env::var_os("PR_COMPAT_STRICT").is_none(),
-                "there is no strace"
-            );
-            // Not eprintln, because the test harness captures its output.
-            let _ = writeln!(io::stderr(), "system_calls: skipped: there is no strace");
-        }
+fn check(command: &PrCommand, column: usize) {
+    if process::find("strace").is_none() {
+        return skip("strace is not installed");
     }
+    assert_eq!(count_calls(command), documented_calls(column));
 }
 
 #[test]
 fn pr_in_calls_match_the_document() {
-    check(&READ_KEYS, &[], 2);
+    check(&read_keys(8), 2);
 }
 
 #[test]
 fn pr_out_calls_match_the_document() {
-    check(&REGISTER, &[0; 24], 3);
+    check(&register(0, 0), 3);
 }

@@ -3,65 +3,53 @@
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
-use std::env;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
-use pr_helper_protocol::wire::pad_cdb;
-use pr_helper_protocol::{Client, Response};
+use pr_helper_protocol::Response;
+use pr_testkit::cdb::{PrCommand, read_keys, reserve};
+use pr_testkit::namespace::mount_namespace;
+use pr_testkit::procfs::{children, only_child, status};
+use pr_testkit::{HelperProcess, TestClient, eventually, process, skip};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{major, minor};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
-use scsi_pr::{AdditionalSense, Sense, Status};
+use scsi_pr::{AdditionalSense, ReservationType, Sense, Status};
 
-const TIMEOUT: Duration = Duration::from_secs(60);
-
-const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
-const RESERVE: [u8; 10] = [0x5f, 1, 5, 0, 0, 0, 0, 0, 24, 0];
-
-/// Mounts a private `/dev` and a fake `/sys/dev/block`, and executes the helper.
-const SCRIPT: &str = r#"
-    set -eu
+/// Mounts a private `/dev` and a fake `/sys/dev/block`.
+const SCRIPT: &str = "
     mount -t tmpfs tmpfs /dev
     mknod -m 666 /dev/null c 1 3
     : >/dev/prtest
-    mount --bind "$SYSFS" /sys/dev/block
-    exec "$HELPER" -k "$SOCKET" --io-timeout 3
-"#;
+    mount --bind sysfs /sys/dev/block
+";
+
+/// Returns a command that goes to a path of the map.
+fn reserve_map() -> PrCommand {
+    reserve(0, ReservationType::WriteExclusiveRegistrantsOnly)
+}
 
 /// Helper for which a loop device is a map with the path `prtest`.
 struct Setup {
-    dir: tempfile::TempDir,
-    helper: Child,
+    helper: HelperProcess,
     map: File,
-}
-
-impl Drop for Setup {
-    fn drop(&mut self) {
-        let _ = self.helper.kill();
-        let _ = self.helper.wait();
-    }
+    _dir: tempfile::TempDir,
 }
 
 impl Setup {
     /// Starts the helper. Prints the reason and returns `None` if this host does not support that.
     fn start() -> Option<Self> {
-        let unshare = Command::new("unshare").args(["--mount", "true"]).output();
-        let can_unshare = unshare.is_ok_and(|output| output.status.success());
         let mut devices = (0..8).map(|number| format!("/dev/loop{number}"));
         let open = |path: String| File::options().read(true).write(true).open(path).ok();
-        let (Some(map), true, true) = (devices.find_map(open), can_unshare, geteuid().is_root())
-        else {
-            skip("requires root, a mount namespace, and a loop device");
+        let (Some(map), true) = (devices.find_map(open), geteuid().is_root()) else {
+            skip("requires root and a loop device");
             return None;
         };
+        let wrapper = mount_namespace(SCRIPT)?;
         let dir = tempfile::tempdir().unwrap();
         let number = map.metadata().unwrap().rdev();
         let number = format!("{}:{}", major(number), minor(number));
@@ -71,54 +59,34 @@ impl Setup {
         fs::write(device.join("dev"), &number).unwrap();
         fs::write(device.join("dm/uuid"), "mpath-test\n").unwrap();
         fs::write(device.join("slaves/prtest/dev"), "8:0\n").unwrap();
-        let helper = Command::new("unshare")
-            .args(["--mount", "sh", "-c", SCRIPT])
-            .env("SYSFS", dir.path().join("sysfs"))
-            .env("HELPER", env!("CARGO_BIN_EXE_qemu-pr-helper"))
-            .env("SOCKET", dir.path().join("socket"))
-            .stdin(Stdio::null())
-            .stderr(File::create(dir.path().join("stderr")).unwrap())
-            .spawn();
+        let helper = HelperProcess::builder(env!("CARGO_BIN_EXE_qemu-pr-helper"));
+        let helper = helper.wrapper(wrapper).dir(dir.path());
         Some(Self {
-            dir,
-            helper: helper.unwrap(),
+            helper: helper.args(["--io-timeout", "3"]).start().unwrap(),
             map,
+            _dir: dir,
         })
     }
 
-    fn client(&self) -> Client {
-        let socket = self.dir.path().join("socket");
-        wait_until("start of the helper", || Client::connect(&socket).ok())
-    }
-
-    fn execute(&self, client: &mut Client, cdb: &[u8]) -> Response {
-        let parameters: &[u8] = if cdb == RESERVE { &[0; 24] } else { &[] };
-        let response = client.execute(pad_cdb(cdb), self.map.as_fd(), parameters);
-        response.unwrap()
+    fn execute(&self, client: &mut TestClient, command: &PrCommand) -> Response {
+        client.execute(command, &self.map)
     }
 
     fn broker(&self) -> Pid {
-        match children(Pid::from_child(&self.helper)).as_slice() {
-            [broker] => *broker,
-            others => panic!("not one broker: {others:?}"),
-        }
+        only_child(self.helper.pid())
     }
 
     /// Waits until all workers have exited.
     fn wait_for_workers(&self) {
         let broker = self.broker();
-        wait_until("exit of all workers", || {
+        eventually("exit of all workers", || {
             children(broker).is_empty().then_some(())
         });
     }
 
     /// Returns the node of the path in the mount namespace of the helper.
     fn node(&self) -> PathBuf {
-        format!("/proc/{}/root/dev/prtest", self.helper.id()).into()
-    }
-
-    fn stderr(&self) -> String {
-        fs::read_to_string(self.dir.path().join("stderr")).unwrap()
+        format!("/proc/{}/root/dev/prtest", self.helper.pid()).into()
     }
 }
 
@@ -140,27 +108,6 @@ impl Opens {
     }
 }
 
-fn children(process: Pid) -> Vec<Pid> {
-    let process = process.as_raw_nonzero();
-    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap();
-    let children = children.split_whitespace();
-    children
-        .map(|child| Pid::from_raw(child.parse().unwrap()).unwrap())
-        .collect()
-}
-
-/// Calls `poll` until it returns a value. `what` names the event in a failure.
-fn wait_until<T>(what: &str, poll: impl Fn() -> Option<T>) -> T {
-    let end = Instant::now() + TIMEOUT;
-    loop {
-        if let Some(found) = poll() {
-            return found;
-        }
-        assert!(Instant::now() < end, "timed out: {what}");
-        sleep(Duration::from_millis(10));
-    }
-}
-
 fn code(response: &Response) -> AdditionalSense {
     assert_eq!(response.status, Status::CHECK_CONDITION);
     Sense::decode(&response.sense).unwrap().code
@@ -172,14 +119,14 @@ fn request_is_not_executed_after_its_deadline() {
     let Some(setup) = Setup::start() else {
         return;
     };
-    let mut client = setup.client();
+    let mut client = setup.helper.client();
     let opens = Opens::watch(&setup);
-    setup.execute(&mut client, &RESERVE);
+    setup.execute(&mut client, &reserve_map());
     setup.wait_for_workers();
-    assert_eq!(opens.count(), 1, "{}", setup.stderr());
+    assert_eq!(opens.count(), 1, "{}", setup.helper.stderr());
 
     kill_process(setup.broker(), Signal::STOP).unwrap();
-    let response = setup.execute(&mut client, &RESERVE);
+    let response = setup.execute(&mut client, &reserve_map());
     assert_eq!(
         code(&response),
         AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING
@@ -187,29 +134,25 @@ fn request_is_not_executed_after_its_deadline() {
     kill_process(setup.broker(), Signal::CONT).unwrap();
     // The broker handles requests in order, so the reply to this one means that it has handled the
     // one before.
-    setup.execute(&mut client, &READ_KEYS);
+    setup.execute(&mut client, &read_keys(8));
     setup.wait_for_workers();
     let executed_again = opens.count();
     // READ KEYS goes to the map, and to the path only if the map does not answer.
-    assert_eq!(executed_again, 0, "{}", setup.stderr());
-    setup.execute(&mut client, &RESERVE);
+    assert_eq!(executed_again, 0, "{}", setup.helper.stderr());
+    setup.execute(&mut client, &reserve_map());
     setup.wait_for_workers();
-    assert_eq!(opens.count(), 1, "{}", setup.stderr());
+    assert_eq!(opens.count(), 1, "{}", setup.helper.stderr());
 }
 
-/// Attaches strace to the broker, which makes fork fail. Returns `None` if strace is not installed.
-fn inject_fork_failure(broker: Pid) -> Option<Child> {
-    let strace = Command::new("strace")
+/// Attaches strace to the broker, which makes fork fail.
+fn inject_fork_failure(broker: Pid) -> Child {
+    Command::new("strace")
         .args(["-qq", "-o", "/dev/null"])
         .args(["-e", "inject=clone,clone3:error=EAGAIN"])
-        .arg(format!("--attach={}", broker.as_raw_nonzero()))
+        .arg(format!("--attach={broker}"))
         .stdin(Stdio::null())
-        .spawn();
-    match strace {
-        Ok(strace) => Some(strace),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => panic!("{error}"),
-    }
+        .spawn()
+        .unwrap()
 }
 
 #[test]
@@ -217,30 +160,29 @@ fn refused_worker_is_answered_with_busy() {
     let Some(setup) = Setup::start() else {
         return;
     };
-    let mut client = setup.client();
+    let mut client = setup.helper.client();
     assert_eq!(
-        setup.execute(&mut client, &READ_KEYS).status,
+        setup.execute(&mut client, &read_keys(8)).status,
         Status::CHECK_CONDITION
     );
-    let Some(mut strace) = inject_fork_failure(setup.broker()) else {
+    if process::find("strace").is_none() {
         return skip("strace is not installed");
-    };
-    let tracer = format!("/proc/{}/status", setup.broker().as_raw_nonzero());
-    wait_until("attachment of strace", || {
-        let status = fs::read_to_string(&tracer).unwrap();
-        (!status.contains("TracerPid:\t0\n")).then_some(())
+    }
+    let mut strace = inject_fork_failure(setup.broker());
+    eventually("attachment of strace", || {
+        (status(setup.broker(), "TracerPid") != "0").then_some(())
     });
     for _ in 0..3 {
-        let response = setup.execute(&mut client, &READ_KEYS);
-        assert_eq!(response.status, Status::BUSY, "{}", setup.stderr());
+        let response = setup.execute(&mut client, &read_keys(8));
+        assert_eq!(response.status, Status::BUSY, "{}", setup.helper.stderr());
     }
     kill_process(Pid::from_child(&strace), Signal::INT).unwrap();
     strace.wait().unwrap();
-    let log = setup.stderr();
+    let log = setup.helper.stderr();
     let lines = log.lines().filter(|line| line.contains("not started"));
     assert_eq!(lines.count(), 1, "{log}");
     assert_eq!(
-        setup.execute(&mut client, &READ_KEYS).status,
+        setup.execute(&mut client, &read_keys(8)).status,
         Status::CHECK_CONDITION
     );
     setup.wait_for_workers();
@@ -252,19 +194,9 @@ fn worker_opens_its_paths_in_the_sandbox() {
     let Some(setup) = Setup::start() else {
         return;
     };
-    let mut client = setup.client();
-    setup.execute(&mut client, &RESERVE);
-    let log = setup.stderr();
+    let mut client = setup.helper.client();
+    setup.execute(&mut client, &reserve_map());
+    let log = setup.helper.stderr();
     // The worker has opened the node, which is a regular file.
     assert!(log.contains("the node is not device 8:0"), "{log}");
-}
-
-/// Prints why the test is skipped; skipping is a failure if `PR_COMPAT_STRICT` is set.
-fn skip(reason: &str) {
-    assert!(
-        env::var_os("PR_COMPAT_STRICT").is_none(),
-        "skipped: {reason}"
-    );
-    // Not with eprintln, because the test harness captures that.
-    let _ = writeln!(io::stderr(), "worker: skipped: {reason}");
 }

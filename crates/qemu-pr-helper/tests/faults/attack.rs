@@ -8,11 +8,13 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pr_testkit::TestClient;
+use pr_testkit::cdb::{read_keys, register};
+use pr_testkit::client::null;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::net::sockopt::set_socket_send_buffer_size;
 
 use crate::Test;
-use crate::client::{Client, MAX_READ_KEYS, READ_KEYS, REGISTER, null};
 use crate::helper::Helper;
 use crate::lingering_sockets::{self, FarEnd};
 use crate::other_processes::{OtherProcess, Task};
@@ -39,7 +41,7 @@ fn other_processes_are_served_meanwhile() {
     let helper = Helper::start(&["--request-timeout", "2"]);
     let before = helper.usage();
     let mut present = helper.client();
-    let mut attacker = OtherProcess::start(&helper.socket(), Task::Attack(seconds));
+    let mut attacker = OtherProcess::start(helper.socket(), Task::Attack(seconds));
     let end = Instant::now() + Duration::from_secs(seconds.into());
     let (mut requests, mut connections) = (Waits::default(), Waits::default());
     let mut peak = before.clone();
@@ -138,7 +140,7 @@ pub(crate) fn run(socket: &Path, seconds: u32) {
 }
 
 /// Sends bytes with a lingering socket. Returns the far end of that.
-fn send_lingering_socket(client: &mut Client, bytes: &[u8]) -> FarEnd {
+fn send_lingering_socket(client: &mut TestClient, bytes: &[u8]) -> FarEnd {
     let (far, device) = lingering_sockets::create();
     let _ = client.try_send_with(bytes, device.as_fd());
     // If the helper has closed its own descriptor already, this one is the last, and its close
@@ -148,20 +150,20 @@ fn send_lingering_socket(client: &mut Client, bytes: &[u8]) -> FarEnd {
 }
 
 /// Connects; `None` if the helper closes the connection.
-fn connect(socket: &Path) -> Option<Client> {
-    let mut client = Client::try_connect(socket).ok()?;
+fn connect(socket: &Path) -> Option<TestClient> {
+    let mut client = TestClient::try_connect(socket).ok()?;
     client.try_handshake().ok().map(|()| client)
 }
 
 fn disconnect_while_a_close_blocks(socket: &Path, far_ends: &FarEnds) {
     if let Some(mut client) = connect(socket) {
-        far_ends.push(send_lingering_socket(&mut client, &READ_KEYS[..1]));
+        far_ends.push(send_lingering_socket(&mut client, &read_keys(8).cdb[..1]));
     }
 }
 
 fn fill_rejected_connections(socket: &Path, far_ends: &FarEnds) {
-    if let Ok(mut client) = Client::try_connect(socket) {
-        far_ends.push(send_lingering_socket(&mut client, &READ_KEYS[..1]));
+    if let Ok(mut client) = TestClient::try_connect(socket) {
+        far_ends.push(send_lingering_socket(&mut client, &read_keys(8).cdb[..1]));
     }
 }
 
@@ -171,7 +173,7 @@ fn send_many_descriptors(socket: &Path, far_ends: &FarEnds) {
         let null = null();
         let mut devices = vec![null.as_fd(); 253];
         devices[0] = device.as_fd();
-        let _ = client.try_send_fds(&READ_KEYS[..1], &devices);
+        let _ = client.try_send_fds(&read_keys(8).cdb[..1], &devices);
         thread::spawn(move || drop(device));
         far_ends.push(far);
     }
@@ -181,18 +183,18 @@ fn leave_replies_unread(socket: &Path, _: &FarEnds) {
     let Some(mut client) = connect(socket) else {
         return;
     };
-    set_socket_send_buffer_size(&client.0, 1 << 20).unwrap();
+    set_socket_send_buffer_size(&client.stream, 1 << 20).unwrap();
     let device = null();
     for _ in 0..100 {
-        let _ = client.try_send_with(&MAX_READ_KEYS, device.as_fd());
+        let _ = client.try_send_with(&read_keys(8192).cdb, device.as_fd());
     }
-    let own = client.0.try_clone().unwrap();
-    let _ = client.try_send_with(&READ_KEYS, own.as_fd());
+    let own = client.stream.try_clone().unwrap();
+    let _ = client.try_send_with(&read_keys(8).cdb, own.as_fd());
 }
 
 fn send_commands_that_hang(socket: &Path, far_ends: &FarEnds) {
     if let Some(mut client) = connect(socket) {
-        far_ends.push(send_lingering_socket(&mut client, &READ_KEYS));
+        far_ends.push(send_lingering_socket(&mut client, &read_keys(8).cdb));
     }
 }
 
@@ -202,8 +204,10 @@ fn send_o_path_descriptors(socket: &Path, _: &FarEnds) {
     };
     let path_only = open("/dev/null", OFlags::PATH, Mode::empty()).unwrap();
     for _ in 0..100 {
-        if client.try_send_with(&READ_KEYS, path_only.as_fd()).is_err()
-            || client.receive_status().is_err()
+        if client
+            .try_send_with(&read_keys(8).cdb, path_only.as_fd())
+            .is_err()
+            || client.receive().is_err()
         {
             return;
         }
@@ -213,7 +217,7 @@ fn send_o_path_descriptors(socket: &Path, _: &FarEnds) {
 fn send_partial_requests(socket: &Path, _: &FarEnds) {
     let clients: Vec<_> = (0..20).filter_map(|_| connect(socket)).collect();
     for mut client in clients {
-        let _ = client.try_send_with(&REGISTER, null().as_fd());
+        let _ = client.try_send_with(&register(0, 0).cdb, null().as_fd());
         let _ = client.try_send(&[0; 12]);
     }
 }

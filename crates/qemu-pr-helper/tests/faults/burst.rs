@@ -19,7 +19,7 @@ fn every_client_is_served() {
     let helper = Helper::start(&[]);
     let before = helper.usage();
     let burst = || {
-        let start = |_| OtherProcess::start(&helper.socket(), Task::Burst(CLIENTS, CONNECTIONS));
+        let start = |_| OtherProcess::start(helper.socket(), Task::Burst(CLIENTS, CONNECTIONS));
         let mut processes: Vec<_> = (0..PROCESSES).map(start).collect();
         processes.iter_mut().for_each(OtherProcess::wait_until_done);
         helper.assert_idle(&before);

@@ -4,9 +4,10 @@ use std::process;
 use std::thread;
 use std::time::Duration;
 
+use pr_testkit::{TestClient, eventually};
+
 use crate::Test;
-use crate::client::Client;
-use crate::helper::{Helper, wait_until};
+use crate::helper::Helper;
 use crate::other_processes::{OtherProcess, Task};
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -22,11 +23,11 @@ const RETRY_PERIOD: Duration = Duration::from_millis(2500);
 
 /// Checks that a helper with this many clients serves them, and accepts another one after a
 /// disconnect.
-fn assert_full_with(helper: &Helper, mut clients: Vec<Client>) {
-    let [mut next, mut last] = [(); 2].map(|()| Client::connect(&helper.socket()));
+fn assert_full_with(helper: &Helper, mut clients: Vec<TestClient>) {
+    let [mut next, mut last] = [(); 2].map(|()| helper.connect());
     next.assert_silent_for(RETRY_PERIOD);
     helper.assert_low_cpu();
-    clients.iter_mut().for_each(Client::assert_served);
+    clients.iter_mut().for_each(TestClient::assert_served);
     helper.wait_for_log("accepting connections paused");
 
     clients.pop();
@@ -67,13 +68,13 @@ fn burst_does_not_exceed_the_limit() {
     for arguments in [total, per_process] {
         for _ in 0..12 {
             let helper = Helper::start(&arguments);
-            let clients = (0..20).map(|_| Client::connect(&helper.socket()));
+            let clients = (0..20).map(|_| helper.connect());
             let mut clients: Vec<_> = clients.collect();
             let mut greeted = 0;
-            wait_until("clients up to the limit", || {
+            eventually("clients up to the limit", || {
                 greeted += clients
                     .iter_mut()
-                    .filter_map(Client::try_receive_greeting)
+                    .filter_map(TestClient::try_receive_greeting)
                     .count();
                 (greeted >= limit).then_some(())
             });
@@ -81,7 +82,7 @@ fn burst_does_not_exceed_the_limit() {
             thread::sleep(Duration::from_millis(10));
             greeted += clients
                 .iter_mut()
-                .filter_map(Client::try_receive_greeting)
+                .filter_map(TestClient::try_receive_greeting)
                 .count();
             assert_eq!(greeted, limit, "{arguments:?}");
         }
@@ -93,9 +94,9 @@ fn limit_is_per_process() {
     let before = helper.usage();
     let mut clients: Vec<_> = (0..3).map(|_| helper.client()).collect();
     for _ in 0..20 {
-        Client::connect(&helper.socket()).assert_closed();
+        helper.connect().assert_closed();
     }
-    clients.iter_mut().for_each(Client::assert_served);
+    clients.iter_mut().for_each(TestClient::assert_served);
     let own = format!("(pid {}, uid ", process::id());
     let log = helper.stderr();
     let warning = "its process reached the limit of connections (--max-clients-per-process)";
@@ -105,14 +106,12 @@ fn limit_is_per_process() {
         "{log}"
     );
 
-    let mut others = OtherProcess::start(&helper.socket(), Task::Idle(3));
+    let mut others = OtherProcess::start(helper.socket(), Task::Idle(3));
     others.wait_until_done();
     clients.pop();
     // The helper may not have seen the disconnect yet.
-    wait_until("a permit", || {
-        Client::connect(&helper.socket()).try_handshake().ok()
-    });
-    clients.iter_mut().for_each(Client::assert_served);
+    eventually("a permit", || helper.connect().try_handshake().ok());
+    clients.iter_mut().for_each(TestClient::assert_served);
     drop((clients, others));
     helper.assert_idle(&before);
 }
@@ -122,7 +121,7 @@ fn killed_processes_free_their_permits() {
     let helper = Helper::start(&arguments);
     let before = helper.usage();
     for _ in 0..5 {
-        let mut others = OtherProcess::start(&helper.socket(), Task::Idle(40));
+        let mut others = OtherProcess::start(helper.socket(), Task::Idle(40));
         others.wait_until_done();
     }
     helper.client().assert_served();

@@ -5,12 +5,14 @@ use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use pr_testkit::cdb::read_keys;
+use pr_testkit::client::null;
+use pr_testkit::eventually;
 use rustix::net::sockopt::set_socket_send_buffer_size;
 use scsi_pr::Status;
 
 use crate::Test;
-use crate::client::{Client, MAX_READ_KEYS, READ_KEYS, null};
-use crate::helper::{Helper, wait_until};
+use crate::helper::Helper;
 use crate::lingering_sockets;
 use crate::other_processes::{OtherProcess, Task};
 
@@ -33,24 +35,22 @@ fn ended_connections_count_until_they_are_closed() {
     let before = helper.usage();
     let mut far = Vec::new();
     for _ in 0..40 {
-        let mut client = Client::connect(&helper.socket());
+        let mut client = helper.connect();
         // Over the limit the connection is closed instead.
         if client.try_handshake().is_ok() {
             far.extend(lingering_sockets::send_incomplete(&mut client));
         }
     }
     // The helper has read from the last connections by now, if it does.
-    let mut others = OtherProcess::start(&helper.socket(), Task::Idle(4));
+    let mut others = OtherProcess::start(helper.socket(), Task::Idle(4));
     others.wait_until_done();
     let threads = helper.usage().threads;
     assert!(threads <= SHARE + OTHER_THREADS, "{threads} threads");
-    assert!(Client::connect(&helper.socket()).try_handshake().is_err());
+    assert!(helper.connect().try_handshake().is_err());
     helper.wait_for_log("its process reached the limit of connections");
 
     drop(far);
-    wait_until("a permit", || {
-        Client::connect(&helper.socket()).try_handshake().ok()
-    });
+    eventually("a permit", || helper.connect().try_handshake().ok());
     drop(others);
     helper.assert_idle(&before);
 }
@@ -61,11 +61,11 @@ fn rejected_connections_block_no_thread() {
     let mut present = helper.client();
     // The rejected connections have descriptors in them that were not read.
     let send = |_| {
-        let mut client = Client::connect(&helper.socket());
+        let mut client = helper.connect();
         lingering_sockets::send_incomplete(&mut client).unwrap()
     };
     let far: Vec<_> = helper.while_stopped(|| (0..600).map(send).collect());
-    let mut others = OtherProcess::start(&helper.socket(), Task::Idle(1));
+    let mut others = OtherProcess::start(helper.socket(), Task::Idle(1));
     others.wait_until_done();
     present.assert_served();
     let now = helper.usage();
@@ -87,7 +87,7 @@ fn one_message_leaves_two_descriptors_at_most() {
         let null = null();
         let mut descriptors = vec![null.as_fd(); 253];
         descriptors[0] = device.as_fd();
-        client.send_fds(&READ_KEYS[..1], &descriptors);
+        client.send_fds(&read_keys(8).cdb[..1], &descriptors);
         far
     });
     helper.wait_for_log("more than one file descriptor in request");
@@ -104,22 +104,22 @@ fn unread_replies_time_out_without_a_client() {
     let disk = File::create(helper.dir().join("disk")).unwrap();
     for _ in 0..20 {
         let mut client = helper.client();
-        set_socket_send_buffer_size(&client.0, 1 << 20).unwrap();
+        set_socket_send_buffer_size(&client.stream, 1 << 20).unwrap();
         // More replies than fit in the connection. The last request is not read before the replies
         // are.
         for _ in 0..100 {
             // On a slow machine the timeout may have expired by now.
-            let _ = client.try_send_with(&MAX_READ_KEYS, disk.as_fd());
+            let _ = client.try_send_with(&read_keys(8192).cdb, disk.as_fd());
         }
         // The connection contains its own end, so it stays open after the client has dropped it.
-        let own: UnixStream = client.0.try_clone().unwrap();
-        let _ = client.try_send_with(&READ_KEYS, own.as_fd());
+        let own: UnixStream = client.stream.try_clone().unwrap();
+        let _ = client.try_send_with(&read_keys(8).cdb, own.as_fd());
     }
     helper.wait_for_log("timed out reading replies, connection closed");
     helper.assert_idle(&before);
     let mut client = helper.client();
     assert_eq!(
-        client.try_request(READ_KEYS, &null()).unwrap(),
+        client.execute(&read_keys(8), null()).status,
         Status::CHECK_CONDITION
     );
     client.assert_silent_for(Duration::from_millis(1500));

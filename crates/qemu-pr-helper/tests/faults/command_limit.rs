@@ -6,6 +6,9 @@ use std::thread::{self, JoinHandle};
 
 use clap::Parser as _;
 use pr_helper_protocol::Request;
+use pr_testkit::cdb::{PrCommand, read_keys, report_capabilities};
+use pr_testkit::client::null;
+use pr_testkit::{TEST_TIMEOUT, TestClient};
 use qemu_pr_helper::cli::Options;
 use qemu_pr_helper::command::executor::{CommandExecutor, CommandResult};
 use qemu_pr_helper::command::peer::Peer;
@@ -16,15 +19,15 @@ use scsi_pr::Status;
 use tempfile::TempDir;
 
 use crate::Test;
-use crate::client::{Client, READ_KEYS, null};
-use crate::helper::TEST_TIMEOUT;
 
 pub(crate) const TESTS: &[Test] = tests![commands_at_a_device_are_limited];
 
-/// REPORT CAPABILITIES, at which the devices hang.
-const HANGING: [u8; 16] = [0x5e, 2, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0];
-
 const LIMIT: usize = 5;
+
+/// Returns the command at which the devices hang.
+fn hanging_command() -> PrCommand {
+    report_capabilities(8)
+}
 
 /// The number of commands that hang, and whether they are released.
 #[derive(Clone, Debug, Default)]
@@ -57,7 +60,7 @@ impl CommandExecutor for Devices {
         _: &RequestDevice,
         _: &mut [u8],
     ) -> CommandResult {
-        if *request.command.cdb() == HANGING {
+        if *request.command.cdb() == hanging_command().cdb {
             let (state, changed) = &*self.0;
             let mut state = state.lock().unwrap();
             state.0 += 1;
@@ -98,15 +101,15 @@ impl Fixture {
         options.open(self.dir.path().join(name)).unwrap()
     }
 
-    fn request(&self, cdb: [u8; 16], device: &File) -> Status {
-        let client = Client::connect(&self.dir.path().join("socket"));
-        client.handshake().try_request(cdb, device).unwrap()
+    fn request(&self, command: &PrCommand, device: &File) -> Status {
+        let client = TestClient::connect(&self.dir.path().join("socket"));
+        client.handshake().execute(command, device).status
     }
 
     /// Starts a client with a command that hangs.
     fn hang(self: &Arc<Self>, device: File) -> JoinHandle<Status> {
         let fixture = Arc::clone(self);
-        thread::spawn(move || fixture.request(HANGING, &device))
+        thread::spawn(move || fixture.request(&hanging_command(), &device))
     }
 }
 
@@ -120,29 +123,29 @@ fn commands_at_a_device_are_limited() {
     let mut hanging: Vec<_> = hanging.collect();
     fixture.devices.wait_until_hanging(LIMIT);
     for name in ["disk", "other"] {
-        for cdb in [READ_KEYS, HANGING] {
-            assert_eq!(fixture.request(cdb, &fixture.open(name)), Status::BUSY);
+        for command in [read_keys(8), hanging_command()] {
+            assert_eq!(fixture.request(&command, &fixture.open(name)), Status::BUSY);
         }
     }
 
     let other = null();
-    assert_eq!(fixture.request(READ_KEYS, &other), Status::GOOD);
+    assert_eq!(fixture.request(&read_keys(8), &other), Status::GOOD);
     // Rejected commands and those at other devices have taken no permit.
     hanging.push(fixture.hang(other));
     fixture.devices.wait_until_hanging(LIMIT + 1);
     assert_eq!(
-        fixture.request(READ_KEYS, &fixture.open("disk")),
+        fixture.request(&read_keys(8), &fixture.open("disk")),
         Status::BUSY
     );
-    assert_eq!(fixture.request(READ_KEYS, &null()), Status::GOOD);
+    assert_eq!(fixture.request(&read_keys(8), &null()), Status::GOOD);
 
     fixture.devices.release_all();
     for thread in hanging {
         assert_eq!(thread.join().unwrap(), Status::GOOD);
     }
     for file in [fixture.open("disk"), fixture.open("other"), null()] {
-        for cdb in [READ_KEYS, HANGING] {
-            assert_eq!(fixture.request(cdb, &file), Status::GOOD);
+        for command in [read_keys(8), hanging_command()] {
+            assert_eq!(fixture.request(&command, &file), Status::GOOD);
         }
     }
     assert_eq!(fixture.server.shutdown(TEST_TIMEOUT), 0);

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use pr_testkit::cdb::{read_keys, register};
+use pr_testkit::client::null;
 use rustix::process::Resource;
 use scsi_pr::Status;
 
 use crate::Test;
-use crate::client::{Client, READ_KEYS, REGISTER, null};
 use crate::helper::Helper;
 
 pub(crate) const TESTS: &[Test] = tests![command_without_descriptor_is_busy];
@@ -21,12 +22,12 @@ fn command_without_descriptor_is_busy() {
     let mut present = helper.client();
     helper.limit(Resource::Nofile, NO_SPARE_FDS);
     for _ in 0..100 {
-        for cdb in [READ_KEYS, REGISTER] {
-            assert_eq!(present.try_request(cdb, &null()).unwrap(), Status::BUSY);
+        for command in [read_keys(8), register(0, 0)] {
+            assert_eq!(present.execute(&command, null()).status, Status::BUSY);
         }
     }
     helper.wait_for_log("command answered with BUSY: the kernel did not pass the device");
-    let mut next = Client::connect(&helper.socket());
+    let mut next = helper.connect();
     next.assert_silent_for(Duration::from_secs(2));
     helper.wait_for_log("accepting connections paused: Too many open files");
     helper.assert_low_cpu();

@@ -5,13 +5,14 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
+use pr_testkit::cdb::read_keys;
+use pr_testkit::hanging_devices::HangingDevices;
+use pr_testkit::{TEST_TIMEOUT, eventually};
 use rustix::fs::{Mode, OFlags};
 use scsi_pr::Status;
 
 use crate::Test;
-use crate::client::READ_KEYS;
-use crate::fuse::Fuse;
-use crate::helper::{Helper, TEST_TIMEOUT, wait_until};
+use crate::helper::Helper;
 use crate::lingering_sockets;
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -36,12 +37,12 @@ fn request_concurrently(helper: &Helper, files: Vec<File>) -> Receiver<Status> {
     let (sender, statuses) = channel();
     for file in files {
         let mut client = helper.client();
-        client.send(&READ_KEYS, file.as_fd());
+        client.send(&read_keys(8).cdb, file.as_fd());
         let sender = sender.clone();
         thread::spawn(move || {
             // The helper may have been killed, if the command hangs until the test's end.
-            if let Ok(status) = client.receive_status() {
-                let _ = sender.send(status);
+            if let Ok(response) = client.receive() {
+                let _ = sender.send(response.status);
             }
         });
     }
@@ -60,7 +61,9 @@ fn assert_busy(statuses: &Receiver<Status>, count: usize) {
 fn file_with_hidden_attributes_counts() {
     let helper = start();
     let before = helper.usage();
-    let Some(fuse) = Fuse::mount() else { return };
+    let Some(fuse) = HangingDevices::mount() else {
+        return;
+    };
     let files = (0..LIMIT + 4).map(|_| fuse.open(0)).collect();
     fuse.hide_attributes();
     let statuses = request_concurrently(&helper, files);
@@ -82,7 +85,7 @@ fn file_with_hidden_attributes_counts() {
 fn files_count_together() {
     let helper = start();
     let before = helper.usage();
-    let (Some(one), Some(other)) = (Fuse::mount(), Fuse::mount()) else {
+    let (Some(one), Some(other)) = (HangingDevices::mount(), HangingDevices::mount()) else {
         return;
     };
     let files = (0..LIMIT + 4).map(|number| match number % 2 {
@@ -112,14 +115,14 @@ fn sockets_and_files_count_together() {
         far.push(lingering_sockets::send_command(client));
     }
     let file = tempfile::tempfile().unwrap();
-    wait_until("BUSY for a file", || {
-        let status = helper.client().try_request(READ_KEYS, &file).unwrap();
+    eventually("BUSY for a file", || {
+        let status = helper.client().execute(&read_keys(8), &file).status;
         (status == Status::BUSY).then_some(())
     });
     helper.client().assert_served();
     drop(far);
     for client in &mut clients {
-        assert_eq!(client.receive_status().unwrap(), Status::CHECK_CONDITION);
+        assert_eq!(client.receive().unwrap().status, Status::CHECK_CONDITION);
     }
     drop(clients);
     helper.assert_idle(&before);
@@ -129,10 +132,12 @@ fn sockets_and_files_count_together() {
 /// limit.
 fn o_path_file_is_not_counted() {
     let helper = start();
-    let Some(fuse) = Fuse::mount() else { return };
+    let Some(fuse) = HangingDevices::mount() else {
+        return;
+    };
     let statuses = request_concurrently(&helper, (0..LIMIT).map(|_| fuse.open(0)).collect());
     fuse.wait_for_commands(LIMIT);
-    let status = |file| helper.client().try_request(READ_KEYS, &file).unwrap();
+    let status = |file| helper.client().execute(&read_keys(8), &file).status;
     assert_eq!(status(fuse.open(0)), Status::BUSY);
     assert_eq!(status(fuse.open_path(0)), Status::CHECK_CONDITION);
     helper.wait_for_log("opened with O_PATH");
@@ -152,19 +157,19 @@ fn o_path_descriptor_is_not_counted() {
         far.push(lingering_sockets::send_command(client));
     }
     let file = tempfile::NamedTempFile::new().unwrap();
-    wait_until("BUSY for a file", || {
+    eventually("BUSY for a file", || {
         let status = helper
             .client()
-            .try_request(READ_KEYS, file.as_file())
-            .unwrap();
+            .execute(&read_keys(8), file.as_file())
+            .status;
         (status == Status::BUSY).then_some(())
     });
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let path: OwnedFd = rustix::fs::open(file.path(), flags, Mode::empty()).unwrap();
     let status = helper
         .client()
-        .try_request(READ_KEYS, &File::from(path))
-        .unwrap();
+        .execute(&read_keys(8), File::from(path))
+        .status;
     assert_eq!(status, Status::CHECK_CONDITION);
     drop(far);
 }

@@ -8,9 +8,12 @@ use std::thread;
 use std::time::Duration;
 
 use pr_helper_protocol::fd_passing;
+use pr_helper_protocol::wire::CDB_SIZE;
+use pr_testkit::TestClient;
+use pr_testkit::cdb::{read_keys, register};
+use pr_testkit::client::null;
 
 use crate::Test;
-use crate::client::{Client, PARAMETERS, READ_KEYS, REGISTER, null};
 use crate::helper::Helper;
 use crate::lingering_sockets;
 
@@ -36,14 +39,15 @@ enum RequestPhase {
 impl RequestPhase {
     fn all() -> impl Iterator<Item = Self> {
         let features = (1..=4).map(Self::Features);
-        let cdb = (1..REGISTER.len()).map(Self::Cdb);
-        let parameters = (0..PARAMETERS).map(Self::Parameters);
+        let cdb = (1..CDB_SIZE).map(Self::Cdb);
+        let parameters = (0..register(0, 0).parameter_list.len()).map(Self::Parameters);
         let first = [Self::Ungreeted].into_iter();
         first.chain(features).chain(cdb).chain(parameters)
     }
 
-    fn reach(self, helper: &Helper) -> Client {
-        let mut client = Client::connect(&helper.socket());
+    fn reach(self, helper: &Helper) -> TestClient {
+        let mut client = helper.connect();
+        let register = register(0, 0);
         match self {
             Self::Ungreeted => {}
             Self::Features(count) => {
@@ -52,12 +56,12 @@ impl RequestPhase {
             }
             Self::Cdb(count) => {
                 client = client.handshake();
-                client.send(&REGISTER[..count], null().as_fd());
+                client.send(&register.cdb[..count], null().as_fd());
             }
             Self::Parameters(count) => {
                 client = client.handshake();
-                client.send(&REGISTER, null().as_fd());
-                client.try_send(&[0; PARAMETERS][..count]).unwrap();
+                client.send(&register.cdb, null().as_fd());
+                client.try_send(&register.parameter_list[..count]).unwrap();
             }
         }
         client
@@ -76,12 +80,12 @@ enum Method {
 impl Method {
     const BOTH: [Self; 2] = [Self::Close, Self::Shutdown];
 
-    fn disconnect(self, mut client: Client) {
+    fn disconnect(self, mut client: TestClient) {
         match self {
             Self::Close => drop(client),
             Self::Shutdown => {
-                client.0.shutdown(Shutdown::Write).unwrap();
-                let end = io::copy(&mut client.0.by_ref(), &mut io::sink());
+                client.stream.shutdown(Shutdown::Write).unwrap();
+                let end = io::copy(&mut client.stream.by_ref(), &mut io::sink());
                 // The connection is reset if the helper has not read all bytes.
                 let is_reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
                 assert!(end.as_ref().err().is_none_or(is_reset), "{end:?}");
@@ -133,13 +137,13 @@ fn command_in_flight_leaves_nothing() {
         let later = clients.split_off(5);
         drop(clients);
         for client in &later {
-            client.0.shutdown(Shutdown::Write).unwrap();
+            client.stream.shutdown(Shutdown::Write).unwrap();
         }
         helper.client().assert_served();
         // The clients that have shut down their sending side still get their replies.
         drop(far);
         for mut client in later {
-            client.receive_status().unwrap();
+            client.receive().unwrap();
             client.assert_closed();
         }
     });
@@ -149,12 +153,12 @@ fn unread_replies_leave_nothing() {
     assert_no_leak(10, 256, |helper| {
         for method in Method::BOTH {
             let client = helper.client();
-            client.0.set_nonblocking(true).unwrap();
+            client.stream.set_nonblocking(true).unwrap();
             let device = null();
             let mut is_full = 0;
             // The helper continues as long as its replies fit in the socket.
             while is_full < 3 {
-                match fd_passing::send(client.0.as_fd(), &READ_KEYS, device.as_fd()) {
+                match fd_passing::send(client.stream.as_fd(), &read_keys(8).cdb, device.as_fd()) {
                     Ok(()) => is_full = 0,
                     Err(error) => {
                         assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
@@ -163,7 +167,7 @@ fn unread_replies_leave_nothing() {
                     }
                 }
             }
-            client.0.set_nonblocking(false).unwrap();
+            client.stream.set_nonblocking(false).unwrap();
             helper.client().assert_served();
             method.disconnect(client);
         }

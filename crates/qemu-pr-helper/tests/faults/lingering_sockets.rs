@@ -13,7 +13,8 @@ use rustix::net::sockopt::{
     set_socket_linger, set_socket_recv_buffer_size, set_socket_send_buffer_size,
 };
 
-use crate::client::{Client, READ_KEYS};
+use pr_testkit::TestClient;
+use pr_testkit::cdb::read_keys;
 
 /// Time that a close blocks: far longer than a test.
 const LINGER: Duration = Duration::from_secs(3600);
@@ -43,8 +44,9 @@ pub(crate) fn create() -> (FarEnd, TcpStream) {
 }
 
 /// Sends a command for a lingering socket.
-pub(crate) fn send_command(client: &mut Client) -> FarEnd {
-    let (last, first) = READ_KEYS.split_last().unwrap();
+pub(crate) fn send_command(client: &mut TestClient) -> FarEnd {
+    let read_keys = read_keys(8).cdb;
+    let (last, first) = read_keys.split_last().unwrap();
     let (far, socket) = create();
     client.send(first, socket.as_fd());
     // The helper's descriptor has to be the last one, so that its close blocks.
@@ -54,8 +56,8 @@ pub(crate) fn send_command(client: &mut Client) -> FarEnd {
 }
 
 /// Sends a part of a command for a lingering socket; `None` if the connection is closed already.
-pub(crate) fn send_incomplete(client: &mut Client) -> Option<FarEnd> {
+pub(crate) fn send_incomplete(client: &mut TestClient) -> Option<FarEnd> {
     let (far, socket) = create();
-    let sent = client.try_send_with(&READ_KEYS[..1], socket.as_fd());
+    let sent = client.try_send_with(&read_keys(8).cdb[..1], socket.as_fd());
     sent.ok().map(|()| far)
 }

@@ -5,10 +5,7 @@
 //! | module | job |
 //! |---|---|
 //! | `helper` | a helper as a child process |
-//! | `client` | a client that can break the protocol |
 //! | `lingering_sockets` | descriptors with a close that blocks |
-//! | `fuse` | a file system with a server that does not answer |
-//! | `usage` | resources of a process |
 //! | `other_processes` | clients in another process |
 //! | all other modules | the tests |
 //!
@@ -27,14 +24,12 @@ macro_rules! tests {
 
 mod attack;
 mod burst;
-mod client;
 mod clients;
 mod closes;
 mod command_limit;
 mod descriptors;
 mod device_limits;
 mod disconnects;
-mod fuse;
 mod helper;
 mod lingering_sockets;
 mod other_processes;
@@ -43,7 +38,6 @@ mod slow_clients;
 mod soak;
 mod syscall_errors;
 mod threads;
-mod usage;
 
 use std::env;
 use std::panic;

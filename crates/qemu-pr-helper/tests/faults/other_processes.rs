@@ -10,9 +10,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 
 use pr_helper_protocol::fd_passing;
+use pr_testkit::TestClient;
 
 use crate::attack;
-use crate::client::Client;
 
 /// Argument that starts the program as such a process.
 pub(crate) const CLIENTS_ARG: &str = "--clients";
@@ -92,11 +92,11 @@ pub(crate) fn run(arguments: &[&str]) {
     let (clients, times): (u32, u32) = (clients.parse().unwrap(), times.parse().unwrap());
     match name {
         "idle" => {
-            let clients: Vec<_> = (0..clients).map(|_| Client::connect(socket)).collect();
-            let clients: Vec<_> = clients.into_iter().map(Client::handshake).collect();
+            let clients: Vec<_> = (0..clients).map(|_| TestClient::connect(socket)).collect();
+            let clients: Vec<_> = clients.into_iter().map(TestClient::handshake).collect();
             println!("done");
             // Blocks until the process is killed, because nothing arrives.
-            let mut first = &clients.first().unwrap().0;
+            let mut first = &clients.first().unwrap().stream;
             first.set_read_timeout(None).unwrap();
             let _ = first.read(&mut [0]);
         }
@@ -104,8 +104,8 @@ pub(crate) fn run(arguments: &[&str]) {
         "pass-connections" => {
             let receiver = UnixStream::connect(socket.with_file_name("connections")).unwrap();
             for _ in 0..clients {
-                let client = Client::connect(socket).handshake();
-                fd_passing::send(receiver.as_fd(), &[0], client.0.as_fd()).unwrap();
+                let client = TestClient::connect(socket).handshake();
+                fd_passing::send(receiver.as_fd(), &[0], client.stream.as_fd()).unwrap();
             }
         }
         "burst" => {
@@ -113,7 +113,7 @@ pub(crate) fn run(arguments: &[&str]) {
                 for _ in 0..clients {
                     scope.spawn(|| {
                         for _ in 0..times {
-                            Client::connect(socket).handshake().assert_served();
+                            TestClient::connect(socket).handshake().assert_served();
                         }
                     });
                 }

@@ -7,12 +7,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use nix::sys::socket::{getsockopt, sockopt};
 use pr_helper_protocol::fd_passing::{self, ReceiveMode, ReceivedFds};
+use pr_testkit::skip;
 use rustix::fs::fstatfs;
 use rustix::process::geteuid;
 
 use crate::Test;
-use crate::client::Client;
-use crate::helper::{Helper, skip};
+use crate::helper::Helper;
 use crate::other_processes::{OtherProcess, Task};
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -33,7 +33,7 @@ fn has_unique_pidfds() -> bool {
 
 /// Returns whether the helper rejects a connection of this process.
 fn is_rejected(helper: &Helper) -> bool {
-    let mut client = Client::connect(&helper.socket());
+    let mut client = helper.connect();
     match client.receive_greeting() {
         Ok(()) => false,
         Err(error) => {
@@ -53,7 +53,7 @@ fn processes_of_another_pid_namespace_are_counted() {
     helper.wait_for_log("(pid 0, uid 0)");
     assert!(is_rejected(&helper));
     match has_unique_pidfds() {
-        true => OtherProcess::start(&helper.socket(), Task::Idle(2)).wait_until_done(),
+        true => OtherProcess::start(helper.socket(), Task::Idle(2)).wait_until_done(),
         false => skip("kernel older than 6.9: processes of a namespace are counted by user"),
     }
     drop(clients);
@@ -72,7 +72,7 @@ fn reused_pid_is_another_process() {
     // A process that has ended, while its connections are still open.
     let path = helper.dir().join("connections");
     let listener = UnixListener::bind(&path).unwrap();
-    let mut ended = OtherProcess::start(&helper.socket(), Task::PassConnections(2));
+    let mut ended = OtherProcess::start(helper.socket(), Task::PassConnections(2));
     let mut given = listener.accept().unwrap().0;
     let connections = [(); 2].map(|()| {
         let received = fd_passing::receive(given.as_fd(), &mut [0], ReceiveMode::Wait);
@@ -88,7 +88,7 @@ fn reused_pid_is_another_process() {
     // Another process may get the ID first, so there are several attempts.
     let same = (0..100).find_map(|_| {
         fs::write(LAST_PID, (pid - 1).to_string()).unwrap();
-        let others = OtherProcess::start(&helper.socket(), Task::Idle(2));
+        let others = OtherProcess::start(helper.socket(), Task::Idle(2));
         (others.pid() == pid).then_some(others)
     });
     let Some(mut same) = same else {

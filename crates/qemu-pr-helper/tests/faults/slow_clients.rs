@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pr_testkit::cdb::{read_keys, register};
+use pr_testkit::client::null;
+use pr_testkit::{TestClient, eventually};
 use scsi_pr::Status;
 
 use crate::Test;
-use crate::client::{Client, READ_KEYS, REGISTER, null};
-use crate::helper::{Helper, wait_until};
+use crate::helper::Helper;
 use crate::lingering_sockets;
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -41,8 +43,8 @@ impl RequestPhase {
     const ALL: [Self; 4] = [Self::Connected, Self::Features, Self::Cdb, Self::Parameters];
 
     /// Connects a client and sends what comes before this phase.
-    fn reach(self, socket: &Path, device: &File) -> Client {
-        let mut client = Client::connect(socket);
+    fn reach(self, socket: &Path, device: &File) -> TestClient {
+        let mut client = TestClient::connect(socket);
         client.receive_greeting().unwrap();
         match self {
             Self::Connected => {}
@@ -51,8 +53,8 @@ impl RequestPhase {
         }
         match self {
             Self::Connected | Self::Features => {}
-            Self::Cdb => client.send(&REGISTER[..1], device.as_fd()),
-            Self::Parameters => client.send(&REGISTER, device.as_fd()),
+            Self::Cdb => client.send(&register(0, 0).cdb[..1], device.as_fd()),
+            Self::Parameters => client.send(&register(0, 0).cdb, device.as_fd()),
         }
         client
     }
@@ -81,7 +83,7 @@ fn slow_client_times_out() {
         for phase in RequestPhase::ALL {
             scope.spawn(move || {
                 let start = Instant::now();
-                let mut client = phase.reach(&helper.socket(), device);
+                let mut client = phase.reach(helper.socket(), device);
                 look();
                 client.assert_closed();
                 assert!(start.elapsed() >= TIMEOUT, "{phase:?}");
@@ -90,7 +92,7 @@ fn slow_client_times_out() {
         for (phase, left) in [(RequestPhase::Cdb, 15), (RequestPhase::Parameters, 24)] {
             scope.spawn(move || {
                 let start = Instant::now();
-                let mut client = phase.reach(&helper.socket(), device);
+                let mut client = phase.reach(helper.socket(), device);
                 let sent = (0..left).take_while(|_| {
                     look();
                     thread::sleep(BYTE_DELAY);
@@ -103,7 +105,7 @@ fn slow_client_times_out() {
         }
     });
     assert!(was_open.load(Ordering::SeqCst));
-    wait_until("the device to be closed", || (!is_open()).then_some(()));
+    eventually("the device to be closed", || (!is_open()).then_some(()));
     helper.wait_for_log("timed out answering the greeting, connection closed");
     helper.wait_for_log("timed out sending a request, connection closed");
     helper.assert_idle(&before);
@@ -118,20 +120,20 @@ fn client_that_owes_nothing_stays() {
     let far = lingering_sockets::send_command(&mut waiting);
     // A client that does not read its reply, which fits in the socket.
     let mut unread = helper.client();
-    unread.send(&READ_KEYS, null().as_fd());
+    unread.send(&read_keys(8).cdb, null().as_fd());
     // Slow clients, so that the helper scans for timeouts again and again.
     let start = Instant::now();
     while start.elapsed() < LONGER {
         RequestPhase::Cdb
-            .reach(&helper.socket(), &null())
+            .reach(helper.socket(), &null())
             .assert_closed();
     }
     idle.assert_served();
     waiting.assert_silent_for(TIMEOUT);
     drop(far);
-    assert_eq!(waiting.receive_status().unwrap(), Status::CHECK_CONDITION);
+    assert_eq!(waiting.receive().unwrap().status, Status::CHECK_CONDITION);
     waiting.assert_served();
-    assert_eq!(unread.receive_status().unwrap(), Status::CHECK_CONDITION);
+    assert_eq!(unread.receive().unwrap().status, Status::CHECK_CONDITION);
     unread.assert_served();
     drop((idle, waiting, unread));
     helper.assert_idle(&before);
@@ -155,7 +157,7 @@ fn many_slow_clients_delay_no_other() {
         });
         let device = null();
         let phases = RequestPhase::ALL.into_iter().cycle().take(500);
-        let slow = phases.map(|phase| phase.reach(&helper.socket(), &device));
+        let slow = phases.map(|phase| phase.reach(helper.socket(), &device));
         let mut slow: Vec<_> = slow.collect();
         let deadline = Instant::now() + LONGER;
         while Instant::now() < deadline {

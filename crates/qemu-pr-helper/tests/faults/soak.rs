@@ -1,20 +1,23 @@
 //! Many requests from clients that connect and disconnect: the helper's resources do not grow.
 
 use std::env;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::fd::AsFd as _;
-use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
-use scsi_pr::{Status, TransportId};
-use soft_lun::store::{Lun, Port};
-use soft_lun::{Nexus, SupportedFeatures};
+use pr_helper_protocol::wire::CDB_SIZE;
+use pr_testkit::TestClient;
+use pr_testkit::cdb::{
+    PrCommand, read_full_status, read_keys, register, register_and_ignore, reserve,
+};
+use pr_testkit::client::null;
+use pr_testkit::soft_lun::SoftLunFixture;
+use pr_testkit::usage::Usage;
+use scsi_pr::{ReservationType, Status};
 
 use crate::Test;
-use crate::client::{Client, PARAMETERS, READ_KEYS, REGISTER, null};
 use crate::helper::Helper;
-use crate::usage::Usage;
 
 pub(crate) const TESTS: &[Test] = tests![memory_does_not_grow];
 
@@ -34,33 +37,6 @@ const CLIENTS: u64 = 8;
 /// Maximum growth in KiB after that, which is noise of the allocator. One byte for each request is
 /// more.
 const MARGIN: u64 = 128;
-
-/// RESERVE, for a port that is not registered.
-const RESERVE: [u8; 16] = [0x5f, 1, 3, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
-/// REGISTER AND IGNORE EXISTING KEY.
-const REGISTER_ANY: [u8; 16] = [0x5f, 6, 0, 0, 0, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0];
-/// READ FULL STATUS, with a large allocation length.
-const READ_STATUS: [u8; 16] = [0x5e, 3, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0];
-
-/// Creates a soft LUN in `dir`, and opens its ports: one that is registered now and then, and one
-/// that never is.
-fn soft_lun(dir: &Path) -> [File; 2] {
-    let path = dir.join("lun");
-    let port = |name: &str, sas_address| Port {
-        name: name.parse().unwrap(),
-        nexus: Nexus {
-            initiator: TransportId::Sas { sas_address },
-            target_port: 1.into(),
-        },
-    };
-    let ports = vec![port("a", 0xa), port("b", 0xb)];
-    Lun::create(&path, ports, SupportedFeatures::default()).unwrap();
-    let open = |name| {
-        let path = path.join("ports").join(name);
-        OpenOptions::new().read(true).write(true).open(path)
-    };
-    ["a", "b"].map(|name| open(name).unwrap())
-}
 
 /// Load of one client.
 struct Load<'a> {
@@ -83,40 +59,42 @@ impl Load<'_> {
             if index.is_multiple_of(2000) {
                 self.register(&mut client, index + 1);
             }
-            let (cdb, device, expected) = self.request(index);
-            let status = client.try_request(cdb, device).unwrap();
+            let (command, device, expected) = self.command(index);
+            let status = client.execute(&command, device).status;
             assert_eq!(status, expected, "request {index}");
         }
     }
 
     /// Registers another key, which writes to the disk.
-    fn register(&self, client: &mut Client, key: u64) {
+    fn register(&self, client: &mut TestClient, key: u64) {
         let [a, _] = self.ports;
-        let mut list = [0; PARAMETERS];
-        list[8..16].copy_from_slice(&key.to_be_bytes());
-        let status = client.try_request_with(REGISTER_ANY, &list, a).unwrap();
+        let status = client.execute(&register_and_ignore(key), a).status;
         assert_eq!(status, Status::GOOD);
     }
 
-    /// Returns a request and the expected status.
-    fn request(&self, index: u64) -> ([u8; 16], &File, Status) {
+    /// Returns a command, its device and the expected status.
+    fn command(&self, index: u64) -> (PrCommand, &File, Status) {
         let [a, b] = self.ports;
         match index {
-            _ if index % 20 == 3 => (READ_KEYS, a, Status::GOOD),
-            _ if index % 20 == 9 => (RESERVE, b, Status::RESERVATION_CONFLICT),
-            _ if index % 20 == 15 => (READ_STATUS, b, Status::GOOD),
-            _ if index.is_multiple_of(2) => (READ_KEYS, &self.null, Status::CHECK_CONDITION),
-            _ => (REGISTER, &self.null, Status::CHECK_CONDITION),
+            _ if index % 20 == 3 => (read_keys(8), a, Status::GOOD),
+            // Port `b` is not registered.
+            _ if index % 20 == 9 => {
+                let reserve = reserve(0, ReservationType::ExclusiveAccess);
+                (reserve, b, Status::RESERVATION_CONFLICT)
+            }
+            _ if index % 20 == 15 => (read_full_status(8192), b, Status::GOOD),
+            _ if index.is_multiple_of(2) => (read_keys(8), &self.null, Status::CHECK_CONDITION),
+            _ => (register(0, 0), &self.null, Status::CHECK_CONDITION),
         }
     }
 
     /// Sends a partial request and disconnects.
     fn send_partial(&self, index: u64) {
         let mut client = self.helper.client();
-        let count = usize::try_from(index).unwrap() % (REGISTER.len() + PARAMETERS - 1) + 1;
-        let cdb = &REGISTER[..count.min(REGISTER.len())];
+        let request = register(0, 0).bytes();
+        let count = usize::try_from(index).unwrap() % (request.len() - 1) + 1;
+        let (cdb, list) = request[..count].split_at(count.min(CDB_SIZE));
         client.send(cdb, self.null.as_fd());
-        let list = &[0; PARAMETERS][..count - cdb.len()];
         client.try_send(list).unwrap();
     }
 }
@@ -128,8 +106,10 @@ fn memory_does_not_grow() {
         "{REQUESTS} is more than {WARM_UP_REQUESTS}"
     );
     let dir = tempfile::tempdir().unwrap();
-    let ports = soft_lun(dir.path());
-    let helper = Helper::start(&["--soft-luns", dir.path().to_str().unwrap()]);
+    let lun = SoftLunFixture::create(dir.path());
+    let open = |name| File::options().read(true).write(true).open(lun.port(name));
+    let ports = ["a", "b"].map(|name| open(name).unwrap());
+    let helper = Helper::start(&["--soft-luns", lun.luns.to_str().unwrap()]);
     let before = helper.usage();
     let run = |requests: u64, clients: u64, all: u64| {
         let start = Instant::now();

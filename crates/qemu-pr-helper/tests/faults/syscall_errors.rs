@@ -8,12 +8,14 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use pr_testkit::cdb::read_keys;
+use pr_testkit::client::null;
+use pr_testkit::{eventually, skip};
 use rustix::process::{Pid, Signal, kill_process};
 use scsi_pr::Status;
 
 use crate::Test;
-use crate::client::{Client, READ_KEYS, null};
-use crate::helper::{Helper, skip, wait_until};
+use crate::helper::Helper;
 
 pub(crate) const TESTS: &[Test] = tests![accept, send, receive, wait];
 
@@ -35,7 +37,7 @@ impl SyscallErrors {
         let record = helper.dir().join("record");
         let stderr = helper.dir().join("stderr");
         let strace = Command::new("strace")
-            .args(["-f", "-p", &helper.process().as_raw_nonzero().to_string()])
+            .args(["-f", "-p", &helper.pid().as_raw_nonzero().to_string()])
             .args(["-e", &format!("trace={call}")])
             .args(["-e", &format!("inject={call}:error={error}")])
             .arg("-o")
@@ -50,7 +52,7 @@ impl SyscallErrors {
                 return None;
             }
         };
-        let has_ended = wait_until("strace", || {
+        let has_ended = eventually("strace", || {
             let text = fs::read_to_string(&stderr).unwrap();
             let has_ended = strace.try_wait().unwrap().is_some();
             (has_ended || text.contains("attached")).then_some(has_ended)
@@ -74,15 +76,15 @@ impl SyscallErrors {
     /// The helper is stopped while strace detaches: a thread that is detached in the middle of an
     /// injected call sees the error ENOSYS, which no test injects.
     fn end(&mut self, helper: &Helper) {
-        kill_process(helper.process(), Signal::STOP).unwrap();
-        wait_until("every thread of the helper to stop", || {
+        helper.signal(Signal::STOP);
+        eventually("every thread of the helper to stop", || {
             let record = fs::read_to_string(&self.record).unwrap();
             let stopped = record.matches("--- stopped by SIGSTOP ---").count();
             (stopped >= helper.usage().threads).then_some(())
         });
         kill_process(Pid::from_child(&self.strace), Signal::INT).unwrap();
         self.strace.wait().unwrap();
-        kill_process(helper.process(), Signal::CONT).unwrap();
+        helper.signal(Signal::CONT);
     }
 }
 
@@ -103,7 +105,7 @@ fn accept() {
         let Some(mut errors) = SyscallErrors::start(&helper, "accept4", error) else {
             return;
         };
-        let mut next = Client::connect(&helper.socket());
+        let mut next = helper.connect();
         next.assert_silent_for(FAULT_PERIOD);
         assert!(
             (1..MAX_CALLS).contains(&errors.count()),
@@ -129,7 +131,7 @@ fn send() {
             return;
         };
         for client in &mut clients {
-            client.send(&READ_KEYS, null().as_fd());
+            client.send(&read_keys(8).cdb, null().as_fd());
         }
         for client in &mut clients {
             client.assert_silent_for(FAULT_PERIOD / 3);
@@ -139,7 +141,7 @@ fn send() {
         helper.assert_low_cpu();
         errors.end(&helper);
         for client in &mut clients {
-            assert_eq!(client.receive_status().unwrap(), Status::CHECK_CONDITION);
+            assert_eq!(client.receive().unwrap().status, Status::CHECK_CONDITION);
             client.assert_served();
         }
     }
@@ -186,11 +188,11 @@ fn serve_clients(helper: &Helper, count: u32) {
     let device = null();
     let mut served = 0;
     while served < count {
-        let mut client = Client::connect(&helper.socket());
+        let mut client = helper.connect();
         let greeted = client.try_handshake();
-        match greeted.and_then(|()| client.try_request(READ_KEYS, &device)) {
-            Ok(status) => {
-                assert_eq!(status, Status::CHECK_CONDITION);
+        match greeted.and_then(|()| client.try_execute(&read_keys(8), &device)) {
+            Ok(response) => {
+                assert_eq!(response.status, Status::CHECK_CONDITION);
                 served += 1;
             }
             Err(error) => assert!(is_disconnect(&error), "{error}"),

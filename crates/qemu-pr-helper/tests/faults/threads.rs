@@ -7,12 +7,14 @@ use std::thread;
 use std::time::Duration;
 
 use pr_helper_protocol::fd_passing;
+use pr_testkit::cdb::read_keys;
+use pr_testkit::client::null;
+use pr_testkit::{TEST_TIMEOUT, TestClient, eventually};
 use rustix::process::{Resource, geteuid, getrlimit};
 use scsi_pr::Status;
 
 use crate::Test;
-use crate::client::{Client, READ_KEYS, null};
-use crate::helper::{Helper, TEST_TIMEOUT, wait_until};
+use crate::helper::Helper;
 use crate::lingering_sockets::{self, FarEnd};
 
 pub(crate) const TESTS: &[Test] = tests![
@@ -37,7 +39,7 @@ fn wrapper() -> &'static [&'static str] {
 /// Sets the thread limit of the helper's user; `None` is unlimited. Another user would need a
 /// capability for that.
 fn set_thread_limit(helper: &Helper, threads: Option<u64>) {
-    let process = helper.process().as_raw_nonzero();
+    let process = helper.pid().as_raw_nonzero();
     let threads = threads.map_or_else(|| "unlimited".to_owned(), |threads| threads.to_string());
     let limit = format!("prlimit --pid {process} --nproc={threads}:");
     let words: Vec<_> = wrapper().iter().copied().chain(limit.split(' ')).collect();
@@ -47,14 +49,14 @@ fn set_thread_limit(helper: &Helper, threads: Option<u64>) {
 }
 
 /// Returns whether a reply, which is BUSY, arrives within half a second.
-fn is_answered_busy(client: &mut Client) -> bool {
+fn is_answered_busy(client: &mut TestClient) -> bool {
     let timeout = Duration::from_millis(500);
-    client.0.set_read_timeout(Some(timeout)).unwrap();
-    let status = client.receive_status();
-    client.0.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    match status {
-        Ok(status) => {
-            assert_eq!(status, Status::BUSY);
+    client.stream.set_read_timeout(Some(timeout)).unwrap();
+    let received = client.receive();
+    client.stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    match received {
+        Ok(response) => {
+            assert_eq!(response.status, Status::BUSY);
             true
         }
         Err(error) => {
@@ -67,10 +69,13 @@ fn is_answered_busy(client: &mut Client) -> bool {
 /// Blocks all threads of a helper but the last, which cannot start another one. Takes clients for
 /// that. Returns the clients that wait, the last of which got BUSY, and the far ends of their
 /// sockets.
-fn block_all_but_one(helper: &Helper, clients: &mut Vec<Client>) -> (Vec<Client>, Vec<FarEnd>) {
+fn block_all_but_one(
+    helper: &Helper,
+    clients: &mut Vec<TestClient>,
+) -> (Vec<TestClient>, Vec<FarEnd>) {
     set_thread_limit(helper, NO_THREADS);
     let (mut far, mut waiting) = (Vec::new(), Vec::new());
-    wait_until("BUSY by the last thread", || {
+    eventually("BUSY by the last thread", || {
         let mut client = clients.pop().unwrap();
         far.push(lingering_sockets::send_command(&mut client));
         let is_answered = is_answered_busy(&mut client);
@@ -89,24 +94,24 @@ fn last_thread_answers_busy() {
     let (mut hanging, mut far) = block_all_but_one(&helper, &mut clients);
     let mut rejected = hanging.pop().unwrap();
     assert_eq!(
-        other_client.try_request(READ_KEYS, &null()).unwrap(),
+        other_client.execute(&read_keys(8), null()).status,
         Status::BUSY
     );
     // The descriptors of the commands that got BUSY are not closed yet. Until they are, nothing
     // more is read from their clients.
     for client in [&mut other_client, &mut rejected] {
-        client.send(&READ_KEYS, null().as_fd());
+        client.send(&read_keys(8).cdb, null().as_fd());
         assert!(!is_answered_busy(client));
     }
     helper.wait_for_log("cannot start a thread, commands are answered with BUSY");
-    let mut next = Client::connect(&helper.socket());
+    let mut next = helper.connect();
     next.assert_silent_for(Duration::from_secs(2));
     helper.wait_for_log("accepting connections paused: no thread can be started");
     helper.assert_low_cpu();
 
     set_thread_limit(&helper, getrlimit(Resource::Nproc).maximum);
     for client in [&mut other_client, &mut rejected] {
-        client.receive_status().unwrap();
+        client.receive().unwrap();
         client.assert_served();
     }
     let mut next = next.handshake();
@@ -116,7 +121,7 @@ fn last_thread_answers_busy() {
     drop(far);
     hanging.push(next);
     for client in &mut hanging {
-        client.receive_status().unwrap();
+        client.receive().unwrap();
         client.assert_served();
     }
     drop((other_client, rejected, hanging, clients));
@@ -146,10 +151,10 @@ fn requests_without_a_thread_take_no_memory() {
 }
 
 /// Sends requests of the maximum length, until `count` are sent or the helper stops reading.
-fn flood(client: &Client, count: usize) {
+fn flood(client: &TestClient, count: usize) {
     const MAX_REGISTER: [u8; 16] = [0x5f, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0];
     let null = null();
-    let mut socket = &client.0;
+    let mut socket = &client.stream;
     socket
         .set_write_timeout(Some(Duration::from_secs(1)))
         .unwrap();

@@ -14,6 +14,7 @@ use std::process::{Command, ExitStatus, exit};
 
 use landlock::{AccessFs, CompatLevel, Compatible as _, Ruleset, RulesetAttr as _};
 use nix::sched::{CloneFlags, unshare};
+use pr_testkit::skip;
 use qemu_pr_helper::process::created_file::{CreatedFile, FileKind};
 use qemu_pr_helper::sandbox::{self, AllowedAccess, enter, enter_as_broker};
 use rustix::fs::{Mode, OFlags};
@@ -158,7 +159,7 @@ fn helper_reaches_soft_luns_and_sysfs() {
         assert_eq!(result(action).code(), Some(DONE), "{action}");
     }
     match device_file() {
-        None => crate::skip("there is no block device in /sys/devices/virtual"),
+        None => skip("there is no block device in /sys/devices/virtual"),
         Some(_) => assert_eq!(result("read a device's number").code(), Some(DONE)),
     }
 }
@@ -166,7 +167,7 @@ fn helper_reaches_soft_luns_and_sysfs() {
 #[test]
 fn helper_reaches_no_other_files() {
     if !has_landlock() {
-        return crate::skip("this kernel has no landlock");
+        return skip("this kernel has no landlock");
     }
     for action in [
         "read a file",
@@ -201,7 +202,7 @@ fn broker_reaches_paths_and_multipathd() {
 #[test]
 fn broker_reaches_no_other_files() {
     if !has_landlock() {
-        return crate::skip("this kernel has no landlock");
+        return skip("this kernel has no landlock");
     }
     for action in [
         "read a file",

@@ -2,114 +2,57 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
-use pr_helper_protocol::wire::pad_cdb;
-use pr_helper_protocol::{Client, fd_passing};
+use pr_testkit::cdb::{PrCommand, key_list, read_keys, register, register_and_ignore_with};
+use pr_testkit::client::null;
+use pr_testkit::procfs::only_child;
+use pr_testkit::soft_lun::SoftLunFixture;
+use pr_testkit::{HelperProcess, eventually, process, skip};
 use qemu_pr_helper::sandbox::syscalls::{BASE, LEGACY, SOFT_LUNS, TestCoverage};
-use rustix::process::{Pid, Signal, kill_process};
-use scsi_pr::{Status, TransportId};
-use soft_lun::store::{Lun, Port};
-use soft_lun::{Nexus, SupportedFeatures};
+use rustix::process::{Signal, kill_process};
+use scsi_pr::{BasicParameterList, Status};
 
-const TIMEOUT: Duration = Duration::from_secs(60);
-
-const READ_KEYS: [u8; 10] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0];
-/// REGISTER AND IGNORE EXISTING KEY.
-const REGISTER: [u8; 10] = [0x5f, 6, 0, 0, 0, 0, 0, 0, 24, 0];
+/// Command line of strace, which executes the helper.
+const STRACE: [&str; 7] = ["strace", "-f", "-qq", "-e", "signal=none", "-o", "log"];
 
 /// A helper under strace, in a directory with a soft LUN.
 struct Traced {
     dir: tempfile::TempDir,
-    strace: Child,
-}
-
-impl Drop for Traced {
-    fn drop(&mut self) {
-        let _ = self.strace.kill();
-        let _ = self.strace.wait();
-    }
+    strace: HelperProcess,
+    lun: SoftLunFixture,
 }
 
 impl Traced {
     /// Starts the helper. Returns `None` if strace is not installed, and prints that.
     fn start(arguments: &[&str]) -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let port = Port {
-            name: "a".parse().unwrap(),
-            nexus: Nexus {
-                initiator: TransportId::Sas { sas_address: 0xa },
-                target_port: 1.into(),
-            },
-        };
-        fs::create_dir(dir.path().join("luns")).unwrap();
-        Lun::create(
-            &dir.path().join("luns/lun"),
-            vec![port],
-            SupportedFeatures::default(),
-        )
-        .unwrap();
-        let strace = Command::new("strace")
-            .args(["-f", "-qq", "-e", "signal=none", "-o", "log"])
-            .arg(env!("CARGO_BIN_EXE_qemu-pr-helper"))
-            .arg("-k")
-            .arg(dir.path().join("socket"))
-            .args(arguments)
-            .current_dir(dir.path())
-            .stdin(Stdio::null())
-            .stderr(File::create(dir.path().join("stderr")).unwrap())
-            .spawn();
-        match strace {
-            Ok(strace) => Some(Self { dir, strace }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                crate::skip("strace is not installed");
-                None
-            }
-            Err(error) => panic!("{error}"),
+        if process::find("strace").is_none() {
+            skip("strace is not installed");
+            return None;
         }
+        let dir = tempfile::tempdir().unwrap();
+        let lun = SoftLunFixture::create(dir.path());
+        let helper = HelperProcess::builder(env!("CARGO_BIN_EXE_qemu-pr-helper"));
+        let helper = helper.wrapper(STRACE).dir(dir.path()).args(arguments);
+        let strace = helper.start().unwrap();
+        Some(Self { dir, strace, lun })
     }
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn client(&self) -> Client {
-        connect(|| Client::connect(&self.path("socket")))
-    }
-
-    fn send(&self, file: &Path, cdb: &[u8], parameters: &[u8]) -> Status {
+    fn send(&self, file: &Path, command: &PrCommand) -> Status {
         let file = File::options().read(true).write(true).open(file).unwrap();
-        let response = self
-            .client()
-            .execute(pad_cdb(cdb), file.as_fd(), parameters);
-        response.unwrap().status
+        self.strace.client().execute(command, file).status
     }
 
     /// Ends the helper as a service manager does, and returns the log of strace.
     fn stop(&mut self) -> String {
-        let children = format!("/proc/{0}/task/{0}/children", self.strace.id());
-        let helper = fs::read_to_string(children).unwrap();
-        let helper = helper.split_whitespace().next().unwrap().parse().unwrap();
-        kill_process(Pid::from_raw(helper).unwrap(), Signal::TERM).unwrap();
+        kill_process(only_child(self.strace.pid()), Signal::TERM).unwrap();
         assert!(self.strace.wait().unwrap().success());
         fs::read_to_string(self.path("log")).unwrap()
-    }
-}
-
-fn connect<T, E: std::fmt::Display>(connect: impl Fn() -> Result<T, E>) -> T {
-    let deadline = Instant::now() + TIMEOUT;
-    loop {
-        match connect() {
-            Ok(connected) => return connected,
-            Err(error) => assert!(Instant::now() < deadline, "{error}"),
-        }
-        sleep(Duration::from_millis(10));
     }
 }
 
@@ -134,31 +77,29 @@ fn sandboxed(log: &str) -> impl Iterator<Item = &str> {
 
 /// Performs each operation that makes other system calls than the operations before it.
 fn exercise(helper: &Traced) {
-    let null = Path::new("/dev/null");
-    let luns = helper.path("luns/lun/ports/a");
-    assert_eq!(helper.send(null, &READ_KEYS, &[]), Status::CHECK_CONDITION);
-    assert_eq!(
-        helper.send(null, &REGISTER, &[0; 24]),
-        Status::CHECK_CONDITION
-    );
-    assert_eq!(helper.send(&luns, &READ_KEYS, &[]), Status::GOOD);
-    let mut register = [0; 24];
-    register[15] = 1;
+    let null_device = Path::new("/dev/null");
+    let port = helper.lun.port("a");
+    for command in [read_keys(8), register(0, 0)] {
+        let status = helper.send(null_device, &command);
+        assert_eq!(status, Status::CHECK_CONDITION);
+    }
+    assert_eq!(helper.send(&port, &read_keys(8)), Status::GOOD);
     // APTPL, so that the soft LUN syncs its state to the disk.
-    register[20] = 1;
-    assert_eq!(helper.send(&luns, &REGISTER, &register), Status::GOOD);
+    let list = BasicParameterList {
+        aptpl: true,
+        ..key_list(0, 1)
+    };
+    let status = helper.send(&port, &register_and_ignore_with(&list));
+    assert_eq!(status, Status::GOOD);
     // The log names a file that is not a device, which the helper has to look up.
     let file = helper.path("file");
     fs::write(&file, "").unwrap();
-    assert_eq!(helper.send(&file, &READ_KEYS, &[]), Status::CHECK_CONDITION);
+    let status = helper.send(&file, &read_keys(8));
+    assert_eq!(status, Status::CHECK_CONDITION);
     // A partial request, which times out.
-    let mut partial = connect(|| UnixStream::connect(helper.path("socket")));
-    partial.read_exact(&mut [0; 4]).unwrap();
-    partial.write_all(&[0; 4]).unwrap();
-    let null = File::open("/dev/null").unwrap();
-    fd_passing::send(partial.as_fd(), &READ_KEYS[..3], null.as_fd()).unwrap();
-    partial.set_read_timeout(Some(TIMEOUT)).unwrap();
-    assert_eq!(partial.read(&mut [0]).unwrap(), 0);
+    let mut partial = helper.strace.client();
+    partial.send(&read_keys(8).cdb[..3], null().as_fd());
+    partial.assert_closed();
 }
 
 #[test]
@@ -173,7 +114,10 @@ fn every_entry_is_used_and_none_is_missing() {
         exercise(&helper);
         if more.is_empty() {
             // A second thread exits after it has been idle for 10 s.
-            sleep(Duration::from_secs(11));
+            eventually("the exit of a thread", || {
+                let log = fs::read_to_string(helper.path("log")).unwrap();
+                log.contains(" exit(").then_some(())
+            });
         }
         let log = helper.stop();
         let refused: Vec<_> = sandboxed(&log)

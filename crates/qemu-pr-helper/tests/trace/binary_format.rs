@@ -4,7 +4,7 @@ use std::fs;
 
 use rustix::process::geteuid;
 
-use crate::helper::{Devices, HelperCommand, Request, helper_output};
+use crate::helper::{Devices, Helper, Request, builder, helper_output};
 
 /// Expected bytes; `None` stands for any byte.
 #[derive(Default)]
@@ -39,26 +39,24 @@ impl Expected {
 #[test]
 fn simple_trace_has_the_expected_bytes() {
     let dir = tempfile::tempdir().unwrap();
-    let mut helper = HelperCommand::new(dir.path())
-        .args([
-            "--trace-backend",
-            "simple",
-            "-Tpr_helper_client_connected",
-            "-Tpr_helper_request_refused",
-            "-Tpr_helper_stopp*,file=trace",
-        ])
-        .start();
+    let mut helper = Helper::start(builder(dir.path()).args([
+        "--trace-backend",
+        "simple",
+        "-Tpr_helper_client_connected",
+        "-Tpr_helper_request_refused",
+        "-Tpr_helper_stopp*,file=trace",
+    ]));
     let mut client = helper.connect();
     client.execute(&Request::nth(2, 3), &Devices::open());
     client.disconnect();
-    assert!(helper.terminate().success());
+    assert!(helper.terminate().unwrap().success());
 
     let names = helper_output("-Thelp");
     let id = |wanted: &str| {
         let index = names.lines().position(|name| name == wanted);
         u64::try_from(index.unwrap()).unwrap()
     };
-    let (helper, pid) = (helper.pid(), u64::from(std::process::id()));
+    let (helper, pid) = (helper.id(), u64::from(std::process::id()));
     let uid = u64::from(geteuid().as_raw());
     let mut expected = Expected::default()
         .u64(0xffff_ffff_ffff_ffff)

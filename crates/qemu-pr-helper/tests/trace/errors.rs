@@ -4,19 +4,21 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 
+use pr_testkit::helper::Builder;
+use pr_testkit::skip;
 use rustix::fs::{CWD, Mode, mkfifoat};
 use rustix::process::geteuid;
 
 use crate::binary_reader::read_file;
 use crate::event_counts::EventCounts;
-use crate::helper::{HelperCommand, run_load, skip};
+use crate::helper::{Helper, builder, run_load};
 
 /// An unprivileged user ID that no other process has.
 const UNPRIVILEGED: u32 = 54_321;
 
 /// Checks that the helper does not start and logs nothing but `expected`.
-fn check_error(command: HelperCommand, dir: &Path, expected: &str) {
-    let output = command.finish();
+fn check_error(command: Builder, dir: &Path, expected: &str) {
+    let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(output.stdout.is_empty());
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -32,7 +34,7 @@ fn check(arguments: &[&str], expected: &str) {
     fs::create_dir(dir.path().join("dir")).unwrap();
     let expand = |text: &str| text.replace("{}", dir.path().to_str().unwrap());
     let arguments: Vec<_> = arguments.iter().map(|argument| expand(argument)).collect();
-    let command = HelperCommand::new(dir.path()).args(arguments);
+    let command = builder(dir.path()).args(arguments);
     check_error(command, dir.path(), &expand(expected));
 }
 
@@ -61,7 +63,9 @@ fn events_file_without_permission_prevents_start() {
         false => &[],
     };
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
-    let command = HelperCommand::with_wrapper(dir.path(), wrapper).args(["-Tevents=events"]);
+    let command = builder(dir.path())
+        .wrapper(wrapper)
+        .args(["-Tevents=events"]);
     check_error(
         command,
         dir.path(),
@@ -99,8 +103,7 @@ fn symbolic_link_as_trace_file_prevents_start() {
             let link = dir.path().join("link");
             symlink(target, &link).unwrap();
             let option = format!("-T*,file={}", link.display());
-            let command =
-                HelperCommand::new(dir.path()).args(["--trace-backend", backend, &option]);
+            let command = builder(dir.path()).args(["--trace-backend", backend, &option]);
             let expected = format!(
                 "--trace: trace file '{}' is a symbolic link; remove it or use the path of its \
                  target",
@@ -125,12 +128,10 @@ fn unwritable_header_prevents_start() {
 #[test]
 fn unwritable_lines_cause_a_warning() {
     let dir = tempfile::tempdir().unwrap();
-    let mut helper = HelperCommand::new(dir.path())
-        .args(["-T*,file=/dev/full"])
-        .start();
+    let mut helper = Helper::start(builder(dir.path()).arg("-T*,file=/dev/full"));
     run_load(&helper, 2, 100);
-    assert!(helper.terminate().success());
-    let stderr = helper.stderr();
+    assert!(helper.terminate().unwrap().success());
+    let stderr = helper.log();
     let lines: Vec<_> = stderr.lines().collect();
     let [first, last] = lines.as_slice() else {
         panic!("{stderr}");
@@ -158,9 +159,11 @@ fn failed_thread_start_writes_the_start_events() {
         "prlimit",
         "--nproc=2",
     ];
-    let output = HelperCommand::with_wrapper(dir.path(), &wrapper)
+    let output = builder(dir.path())
+        .wrapper(wrapper)
         .args(["-q", "--trace-backend", "simple", "-T*,file=trace"])
-        .finish();
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),

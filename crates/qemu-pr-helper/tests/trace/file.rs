@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use pr_testkit::eventually;
+use pr_testkit::namespace::mount_namespace;
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::binary_reader::{Item, read, read_file};
 use crate::definitions::Definitions;
 use crate::event_counts::{EventCounts, binary_trace_args, expected_events};
-use crate::helper::{Helper, HelperCommand, mount_namespace, run_load, wait_until};
+use crate::helper::{Helper, builder, run_load};
 
 const CLIENTS: u64 = 4;
 const REQUESTS: u64 = 500;
@@ -23,11 +25,11 @@ const SPACE: u64 = 64 * 1024;
 fn check_full_disk(mut helper: Helper, path: &Path, free_space: impl FnOnce(&Helper)) {
     let definitions = Definitions::from_helper();
     run_load(&helper, CLIENTS, REQUESTS);
-    wait_until("warning about dropped events", || {
-        helper.stderr().contains("trace dropped").then_some(())
+    eventually("warning about dropped events", || {
+        helper.log().contains("trace dropped").then_some(())
     });
     // While the helper still tries to write, the file can end with half a record for a moment.
-    let bytes = wait_until("file without further changes", || {
+    let bytes = eventually("file without further changes", || {
         let bytes = fs::read(path).unwrap();
         thread::sleep(Duration::from_millis(200));
         (bytes == fs::read(path).unwrap()).then_some(bytes)
@@ -40,7 +42,7 @@ fn check_full_disk(mut helper: Helper, path: &Path, free_space: impl FnOnce(&Hel
     run_load(&helper, CLIENTS, REQUESTS);
     // The file is opened now, because it can be on a mount that vanishes with the helper.
     let file = fs::File::open(path).unwrap();
-    assert!(helper.terminate().success());
+    assert!(helper.terminate().unwrap().success());
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut &file, &mut bytes).unwrap();
     let items = read(&bytes, &definitions).unwrap();
@@ -61,9 +63,8 @@ fn check_full_disk(mut helper: Helper, path: &Path, free_space: impl FnOnce(&Hel
 }
 
 fn start(dir: &Path, wrapper: &[String], file: &str) -> Helper {
-    let wrapper: Vec<_> = wrapper.iter().map(String::as_str).collect();
-    let command = HelperCommand::with_wrapper(dir, &wrapper);
-    command.args(binary_trace_args(file)).start()
+    let command = builder(dir).wrapper(wrapper);
+    Helper::start(command.args(binary_trace_args(file)))
 }
 
 #[test]
@@ -76,7 +77,7 @@ fn file_size_limit_drops_whole_records() {
             current: None,
             maximum: None,
         };
-        prlimit(Some(helper.process()), Resource::Fsize, unlimited).unwrap();
+        prlimit(Some(helper.pid()), Resource::Fsize, unlimited).unwrap();
     });
 }
 
@@ -90,7 +91,7 @@ fn full_file_system_drops_whole_records() {
     };
     let helper = start(dir.path(), &wrapper, "disk/trace");
     let inside = |name: &str| {
-        let root = PathBuf::from(format!("/proc/{}/root", helper.pid()));
+        let root = PathBuf::from(format!("/proc/{}/root", helper.id()));
         let dir = dir.path().strip_prefix("/").unwrap();
         root.join(dir).join("disk").join(name)
     };
@@ -101,18 +102,18 @@ fn full_file_system_drops_whole_records() {
 #[test]
 fn truncated_file_restarts_at_its_beginning() {
     let dir = tempfile::tempdir().unwrap();
-    let command = HelperCommand::new(dir.path()).args(["-Tpr_helper_client_connected,file=trace"]);
-    let mut helper = command.start();
+    let command = builder(dir.path()).args(["-Tpr_helper_client_connected,file=trace"]);
+    let mut helper = Helper::start(command);
     let path = dir.path().join("trace");
     let written = || fs::read_to_string(&path).unwrap();
     let line = |client: u64| format!("pr_helper_client_connected client={client} ");
-    wait_until("first line", || {
+    eventually("first line", || {
         written().starts_with(&line(1)).then_some(())
     });
     // logrotate truncates a file in this way with `copytruncate`.
     fs::write(&path, "").unwrap();
     helper.connect().disconnect();
-    assert!(helper.terminate().success());
+    assert!(helper.terminate().unwrap().success());
     let text = written();
     assert!(text.starts_with(&line(2)), "{text:?}");
     assert_eq!(text.lines().count(), 1, "{text:?}");
@@ -128,19 +129,19 @@ fn daemon_resolves_paths_in_callers_directory() {
     .unwrap();
     let pid_file = dir.path().join("pid");
     // The caller exits when the daemon is ready.
-    let caller = HelperCommand::new(dir.path()).args([
+    let caller = builder(dir.path()).args([
         "-d",
         "-f",
         pid_file.to_str().unwrap(),
         "--trace-backend=simple",
         "-Tevents=events,file=trace",
     ]);
-    assert!(caller.finish().status.success());
+    assert!(caller.output().unwrap().status.success());
     let pid = fs::read_to_string(&pid_file).unwrap();
     let pid: u32 = pid.trim().parse().unwrap();
     let daemon = Pid::from_raw(pid.try_into().unwrap()).unwrap();
     kill_process(daemon, Signal::TERM).unwrap();
-    let items = wait_until("trace of the daemon", || {
+    let items = eventually("trace of the daemon", || {
         let items = read_file(&dir.path().join("trace"));
         (!items.is_empty()).then_some(items)
     });
@@ -156,13 +157,13 @@ fn daemon_resolves_paths_in_callers_directory() {
 fn default_file_name_has_the_process_id() {
     let dir = tempfile::tempdir().unwrap();
     // The last value of `-T` does not name a file, so the earlier name has no effect.
-    let command = HelperCommand::new(dir.path())
+    let command = builder(dir.path())
         .args(binary_trace_args("other"))
         .args(["-T", ""]);
-    let mut helper = command.start();
+    let mut helper = Helper::start(command);
     run_load(&helper, 2, 100);
-    assert!(helper.terminate().success());
-    let trace = dir.path().join(format!("trace-{}", helper.pid()));
+    assert!(helper.terminate().unwrap().success());
+    let trace = dir.path().join(format!("trace-{}", helper.id()));
     EventCounts::new(&read_file(&trace))
         .assert_complete(&expected_events(helper.connected(), &[(2, 100)]));
     assert!(!dir.path().join("other").exists());
@@ -171,9 +172,9 @@ fn default_file_name_has_the_process_id() {
 #[test]
 fn disabled_events_create_no_file() {
     let dir = tempfile::tempdir().unwrap();
-    let command = HelperCommand::new(dir.path()).args(["--trace-backend", "simple"]);
-    let mut helper = command.start();
-    assert!(helper.terminate().success());
+    let command = builder(dir.path()).args(["--trace-backend", "simple"]);
+    let mut helper = Helper::start(command);
+    assert!(helper.terminate().unwrap().success());
     let names: Vec<_> = fs::read_dir(dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
@@ -184,8 +185,8 @@ fn disabled_events_create_no_file() {
 #[test]
 fn failed_start_writes_its_events() {
     let dir = tempfile::tempdir().unwrap();
-    let command = HelperCommand::new(dir.path()).args(binary_trace_args("trace"));
-    let output = command.args(["-f", "none/pid"]).finish();
+    let command = builder(dir.path()).args(binary_trace_args("trace"));
+    let output = command.args(["-f", "none/pid"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let counts = EventCounts::new(&read_file(&dir.path().join("trace")));
     let names: Vec<_> = counts.written.into_iter().collect();

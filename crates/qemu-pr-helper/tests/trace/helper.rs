@@ -1,106 +1,24 @@
 //! A helper process and its clients.
 
-use std::env;
-use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::net::Shutdown;
-use std::os::fd::AsFd as _;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::fs::File;
+use std::ops::{Deref, DerefMut};
+use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use pr_helper_protocol::Response;
-use pr_helper_protocol::client::ClientError;
-use rustix::process::{Pid, Signal, kill_process};
+use pr_helper_protocol::wire::pad_cdb;
+use pr_testkit::cdb::PrCommand;
+use pr_testkit::client::null;
+use pr_testkit::helper::Builder;
+use pr_testkit::{HelperProcess, TestClient};
 
 pub(crate) const HELPER: &str = env!("CARGO_BIN_EXE_qemu-pr-helper");
 
-/// Timeout for every expected event. It is long, because the machine can be under load.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Polls `condition` until it returns a value. `description` is for the panic message.
-pub(crate) fn wait_until<T>(description: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + TIMEOUT;
-    loop {
-        if let Some(value) = condition() {
-            return value;
-        }
-        assert!(Instant::now() < end, "timed out: {description}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Builder for a [`Helper`].
-pub(crate) struct HelperCommand {
-    command: Command,
-    dir: PathBuf,
-}
-
-impl HelperCommand {
-    /// Creates a command that runs the helper in `dir`, with its socket there.
-    pub(crate) fn new(dir: &Path) -> Self {
-        Self::with_wrapper(dir, &[])
-    }
-
-    /// Creates a command that runs `wrapper` with the helper's command line appended. The wrapper
-    /// must execute that command line in its own process.
-    pub(crate) fn with_wrapper(dir: &Path, wrapper: &[&str]) -> Self {
-        let mut command = match wrapper {
-            [] => Command::new(HELPER),
-            [program, arguments @ ..] => {
-                let mut command = Command::new(program);
-                command.args(arguments).arg(HELPER);
-                command
-            }
-        };
-        command.current_dir(dir).stdin(Stdio::null());
-        command.arg("-k").arg(dir.join("socket"));
-        command.stderr(File::create(dir.join("stderr")).unwrap());
-        Self {
-            command,
-            dir: dir.to_owned(),
-        }
-    }
-
-    pub(crate) fn args(mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
-        self.command.args(arguments);
-        self
-    }
-
-    /// Redirects standard error, which is the file `stderr` by default.
-    pub(crate) fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
-        self.command.stderr(stderr);
-        self
-    }
-
-    /// Starts the helper and waits until client 1 has negotiated.
-    pub(crate) fn start(mut self) -> Helper {
-        let mut helper = Helper {
-            child: self.command.spawn().unwrap(),
-            dir: self.dir,
-            connected: AtomicU64::new(0),
-        };
-        // The command holds copies of the redirected streams.
-        drop(self.command);
-        let socket = helper.dir.join("socket");
-        let stream = wait_until("socket of the helper", || {
-            let status = helper.child.try_wait().unwrap();
-            assert_eq!(status, None, "{:?}", helper.stderr());
-            UnixStream::connect(&socket).ok()
-        });
-        helper.negotiate(stream).disconnect();
-        helper
-    }
-
-    /// Runs the helper until it exits by itself. Captures standard output and error.
-    pub(crate) fn finish(mut self) -> Output {
-        self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        self.command.spawn().unwrap().wait_with_output().unwrap()
-    }
+/// Creates a builder of a helper that runs in `dir`, with its socket there.
+pub(crate) fn builder(dir: &Path) -> Builder {
+    HelperProcess::builder(HELPER).dir(dir)
 }
 
 /// Returns the standard output of the helper with this argument.
@@ -110,35 +28,45 @@ pub(crate) fn helper_output(argument: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A running helper. It is killed when the value is dropped.
+/// A running helper, which numbers its clients.
 pub(crate) struct Helper {
-    child: Child,
-    dir: PathBuf,
+    process: HelperProcess,
     connected: AtomicU64,
 }
 
+impl Deref for Helper {
+    type Target = HelperProcess;
+
+    fn deref(&self) -> &HelperProcess {
+        &self.process
+    }
+}
+
+impl DerefMut for Helper {
+    fn deref_mut(&mut self) -> &mut HelperProcess {
+        &mut self.process
+    }
+}
+
 impl Helper {
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+    /// Starts a helper. Client 1 has disconnected.
+    pub(crate) fn start(builder: Builder) -> Self {
+        Self {
+            process: builder.start().unwrap(),
+            connected: AtomicU64::new(1),
+        }
     }
 
-    pub(crate) fn process(&self) -> Pid {
-        Pid::from_child(&self.child)
+    /// Returns the process ID as in traces.
+    pub(crate) fn id(&self) -> u32 {
+        self.pid().as_raw_nonzero().get().try_into().unwrap()
     }
 
     /// Connects the next client. The helper numbers clients in the order of these calls.
     pub(crate) fn connect(&self) -> Client {
-        self.negotiate(UnixStream::connect(self.dir.join("socket")).unwrap())
-    }
-
-    fn negotiate(&self, stream: UnixStream) -> Client {
-        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-        let number = self.connected.fetch_add(1, Ordering::SeqCst) + 1;
         Client {
-            number,
-            protocol: pr_helper_protocol::client::Client::negotiate(stream.try_clone().unwrap())
-                .unwrap(),
-            stream,
+            connection: self.client(),
+            number: self.connected.fetch_add(1, Ordering::SeqCst) + 1,
         }
     }
 
@@ -147,15 +75,9 @@ impl Helper {
         self.connected.load(Ordering::SeqCst)
     }
 
-    /// Sends SIGTERM, as a service manager does, and waits until the helper exits.
-    pub(crate) fn terminate(&mut self) -> ExitStatus {
-        kill_process(self.process(), Signal::TERM).unwrap();
-        wait_until("exit of the helper", || self.child.try_wait().unwrap())
-    }
-
-    /// Returns the content of the file `stderr`, without the warning about the missing capability.
-    pub(crate) fn stderr(&self) -> String {
-        let text = fs::read_to_string(self.dir.join("stderr")).unwrap();
+    /// Returns the log without the warning about the missing capability.
+    pub(crate) fn log(&self) -> String {
+        let text = self.stderr();
         let lines = text.split_inclusive('\n');
         lines
             .filter(|line| !line.contains("no CAP_SYS_RAWIO"))
@@ -163,20 +85,11 @@ impl Helper {
     }
 }
 
-impl Drop for Helper {
-    fn drop(&mut self) {
-        // The helper still runs if the test has failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// A client that has negotiated.
 pub(crate) struct Client {
+    connection: TestClient,
     /// Number of the client in the log of the helper.
     pub(crate) number: u64,
-    protocol: pr_helper_protocol::client::Client,
-    stream: UnixStream,
 }
 
 impl Client {
@@ -188,19 +101,17 @@ impl Client {
         &mut self,
         request: &Request,
         devices: &Devices,
-    ) -> Result<Response, ClientError> {
+    ) -> io::Result<Response> {
         let device = match request.is_read_only {
             true => &devices.read_only,
             false => &devices.writable,
         };
-        self.protocol
-            .execute(request.cdb(), device.as_fd(), &request.parameter_list())
+        self.connection.try_execute(&request.command(), device)
     }
 
     /// Disconnects and waits until the helper has closed the connection.
-    pub(crate) fn disconnect(mut self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(self.stream.read(&mut [0]).unwrap(), 0);
+    pub(crate) fn disconnect(self) {
+        self.connection.disconnect();
     }
 }
 
@@ -212,11 +123,9 @@ pub(crate) struct Devices {
 
 impl Devices {
     pub(crate) fn open() -> Self {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true);
         Self {
             read_only: File::open("/dev/null").unwrap(),
-            writable: options.open("/dev/null").unwrap(),
+            writable: null(),
         }
     }
 }
@@ -271,27 +180,19 @@ impl Request {
         }
     }
 
-    fn cdb(&self) -> [u8; 16] {
+    fn command(&self) -> PrCommand {
         let [high, low] = self.length.to_be_bytes();
-        let Self {
-            opcode,
-            action,
-            scope_type,
-            ..
-        } = *self;
-        [
-            opcode, action, scope_type, 0, 0, 0, 0, high, low, 0, 0, 0, 0, 0, 0, 0,
-        ]
-    }
-
-    fn parameter_list(&self) -> Vec<u8> {
-        if self.opcode == IN {
-            return Vec::new();
-        }
+        let (action, scope_type) = (self.action, self.scope_type);
         let [key, action_key] = self.keys;
-        let mut list = [key.to_be_bytes(), action_key.to_be_bytes()].concat();
-        list.resize(usize::from(self.length), 0);
-        list
+        let mut parameter_list = Vec::new();
+        if self.opcode == OUT {
+            parameter_list = [key.to_be_bytes(), action_key.to_be_bytes()].concat();
+            parameter_list.resize(usize::from(self.length), 0);
+        }
+        PrCommand {
+            cdb: pad_cdb(&[self.opcode, action, scope_type, 0, 0, 0, 0, high, low, 0]),
+            parameter_list,
+        }
     }
 }
 
@@ -314,33 +215,4 @@ pub(crate) fn run_load(helper: &Helper, clients: u64, requests: u64) -> u64 {
         }
     });
     first
-}
-
-/// Reports on standard error that a test is skipped; panics if `PR_COMPAT_STRICT` is set.
-pub(crate) fn skip(reason: &str) {
-    let is_strict = env::var_os("PR_COMPAT_STRICT").is_some();
-    assert!(!is_strict, "skipped: {reason}");
-    // The output of `eprintln!` is shown only if the test fails.
-    let _ = writeln!(io::stderr(), "trace: skipped: {reason}");
-}
-
-/// Returns a wrapper that runs a shell script, and then the helper, in a mount namespace of its
-/// own. Skips the test and returns `None` if that is not possible.
-pub(crate) fn mount_namespace(script: &str) -> Option<Vec<String>> {
-    // Without root, a user namespace is needed too. The user keeps its ID there.
-    let options = [&["-m"][..], &["-mc", "--keep-caps"]];
-    let works = |options: &&&[&str]| {
-        let mut command = Command::new("unshare");
-        command.args(**options);
-        command.args(["mount", "-t", "tmpfs", "none", "/tmp"]);
-        command.stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    };
-    let Some(options) = options.iter().find(works) else {
-        skip("cannot create a mount namespace");
-        return None;
-    };
-    let script = format!("set -e; {script}; exec \"$0\" \"$@\"");
-    let words = [&["unshare"], *options, &["sh", "-c", &script]].concat();
-    Some(words.into_iter().map(str::to_owned).collect())
 }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use pr_testkit::eventually;
+
 use crate::binary_reader::{Item, read_file};
 use crate::client_records;
 use crate::event_counts::{EventCounts, binary_trace_args, expected_events};
-use crate::helper::{Client, Devices, HelperCommand, Request, run_load, wait_until};
+use crate::helper::{Client, Devices, Helper, Request, builder, run_load};
 
 const CLIENTS: u64 = 16;
 const REQUESTS: u64 = 100_000 / CLIENTS;
@@ -15,17 +17,17 @@ const REQUESTS: u64 = 100_000 / CLIENTS;
 #[test]
 fn load_events_are_written_or_counted() {
     let dir = tempfile::tempdir().unwrap();
-    let command = HelperCommand::new(dir.path()).args(binary_trace_args("trace"));
-    let mut helper = command.start();
+    let command = builder(dir.path()).args(binary_trace_args("trace"));
+    let mut helper = Helper::start(command);
     let first = run_load(&helper, CLIENTS, REQUESTS);
-    assert!(helper.terminate().success());
+    assert!(helper.terminate().unwrap().success());
 
     let items = read_file(&dir.path().join("trace"));
     let counts = EventCounts::new(&items);
     counts.assert_complete(&expected_events(helper.connected(), &[(CLIENTS, REQUESTS)]));
-    client_records::check(&items, helper.pid(), first, CLIENTS, REQUESTS);
+    client_records::check(&items, helper.id(), first, CLIENTS, REQUESTS);
     // Only dropped events cause warnings.
-    let stderr = helper.stderr();
+    let stderr = helper.log();
     assert_eq!(counts.dropped > 0, !stderr.is_empty(), "{stderr}");
     let is_expected = |line: &str| line.contains("warning: trace dropped ");
     assert!(stderr.lines().all(is_expected), "{stderr}");
@@ -34,8 +36,8 @@ fn load_events_are_written_or_counted() {
 #[test]
 fn answered_requests_are_in_the_trace_at_exit() {
     let dir = tempfile::tempdir().unwrap();
-    let command = HelperCommand::new(dir.path()).args(binary_trace_args("trace"));
-    let mut helper = command.start();
+    let command = builder(dir.path()).args(binary_trace_args("trace"));
+    let mut helper = Helper::start(command);
     let clients: Vec<_> = (0..CLIENTS).map(|_| helper.connect()).collect();
     let total = AtomicU64::new(0);
     let answered: Vec<_> = thread::scope(|scope| {
@@ -43,10 +45,10 @@ fn answered_requests_are_in_the_trace_at_exit() {
             .into_iter()
             .map(|client| scope.spawn(|| execute_until_closed(client, &total)))
             .collect();
-        wait_until("many answers", || {
+        eventually("many answers", || {
             (total.load(Ordering::SeqCst) > 2000).then_some(())
         });
-        assert!(helper.terminate().success());
+        assert!(helper.terminate().unwrap().success());
         threads
             .into_iter()
             .map(|thread| thread.join().unwrap())

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use pr_testkit::eventually;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::binary_reader::{self, Item};
 use crate::client_records;
 use crate::definitions::Definitions;
 use crate::event_counts::{ALL_BUT_THREAD_EVENTS, expected_events};
-use crate::helper::{Helper, HelperCommand, run_load, wait_until};
+use crate::helper::{Helper, builder, run_load};
 use crate::text_reader::read_all;
 
 const CLIENTS: u64 = 4;
@@ -22,10 +23,10 @@ const REQUESTS: u64 = 100;
 /// the content of `file` in its directory.
 fn run(arguments: &[&str], file: &str) -> (Helper, u64, String) {
     let dir = tempfile::tempdir().unwrap();
-    let command = HelperCommand::new(dir.path()).args(arguments.iter().copied());
-    let mut helper = command.start();
+    let command = builder(dir.path()).args(arguments.iter().copied());
+    let mut helper = Helper::start(command);
     let first = run_load(&helper, CLIENTS, REQUESTS);
-    assert!(helper.terminate().success());
+    assert!(helper.terminate().unwrap().success());
     let text = fs::read_to_string(dir.path().join(file)).unwrap();
     (helper, first, text)
 }
@@ -81,7 +82,7 @@ fn timestamps_have_thread_and_time() {
     }
     check(&plain, helper.connected(), first);
     // The main thread starts and stops the helper. Other threads serve clients.
-    let main = helper.pid();
+    let main = helper.id();
     assert_eq!(threads.first(), Some(&main));
     assert_eq!(threads.last(), Some(&main));
     assert!(threads.iter().any(|thread| *thread != main));
@@ -90,7 +91,7 @@ fn timestamps_have_thread_and_time() {
 #[test]
 fn log_and_simple_have_the_same_events() {
     let dir = tempfile::tempdir().unwrap();
-    let command = HelperCommand::new(dir.path()).args([
+    let command = builder(dir.path()).args([
         "--trace-backend",
         "log",
         "--trace-backend",
@@ -98,11 +99,11 @@ fn log_and_simple_have_the_same_events() {
         "-Tpr_helper_in_*",
         "-Tpr_helper_out_*,file=trace",
     ]);
-    let mut helper = command.start();
+    let mut helper = Helper::start(command);
     run_load(&helper, 1, 100);
-    assert!(helper.terminate().success());
+    assert!(helper.terminate().unwrap().success());
     let definitions = Definitions::from_helper();
-    let (lines, _) = read_all(&helper.stderr(), &definitions);
+    let (lines, _) = read_all(&helper.log(), &definitions);
     let bytes = fs::read(dir.path().join("trace")).unwrap();
     let items = binary_reader::read(&bytes, &definitions).unwrap();
     assert_eq!(lines.len(), 200);
@@ -119,10 +120,12 @@ fn log_and_simple_have_the_same_events() {
 fn closed_stderr_does_not_stop_the_helper() {
     let dir = tempfile::tempdir().unwrap();
     let wrapper = ["sh", "-c", "exec \"$0\" \"$@\" 2>&-"];
-    let command = HelperCommand::with_wrapper(dir.path(), &wrapper).args(ALL_BUT_THREAD_EVENTS);
-    let mut helper = command.start();
+    let command = builder(dir.path())
+        .wrapper(wrapper)
+        .args(ALL_BUT_THREAD_EVENTS);
+    let mut helper = Helper::start(command);
     run_load(&helper, 4, 100);
-    assert!(helper.terminate().success());
+    assert!(helper.terminate().unwrap().success());
 }
 
 #[test]
@@ -130,28 +133,28 @@ fn broken_stderr_pipe_does_not_stop_the_helper() {
     let dir = tempfile::tempdir().unwrap();
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
     drop(reader);
-    let command = HelperCommand::new(dir.path()).args(ALL_BUT_THREAD_EVENTS);
-    let mut helper = command.stderr(writer).start();
+    let command = builder(dir.path()).args(ALL_BUT_THREAD_EVENTS);
+    let mut helper = Helper::start(command.stderr(writer));
     run_load(&helper, 4, 100);
-    assert!(helper.terminate().success());
+    assert!(helper.terminate().unwrap().success());
 }
 
 #[test]
 fn full_stderr_pipe_does_not_stop_the_helper() {
     let dir = tempfile::tempdir().unwrap();
     let (_reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-    let command = HelperCommand::new(dir.path()).args(ALL_BUT_THREAD_EVENTS);
-    let mut helper = command.stderr(writer).start();
+    let command = builder(dir.path()).args(ALL_BUT_THREAD_EVENTS);
+    let mut helper = Helper::start(command.stderr(writer));
     run_load(&helper, 4, 1250);
-    assert!(helper.terminate().success());
+    assert!(helper.terminate().unwrap().success());
 }
 
 #[test]
 fn late_stderr_reader_gets_a_drop_marker() {
     let dir = tempfile::tempdir().unwrap();
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-    let command = HelperCommand::new(dir.path()).args(ALL_BUT_THREAD_EVENTS);
-    let mut helper = command.stderr(writer).start();
+    let command = builder(dir.path()).args(ALL_BUT_THREAD_EVENTS);
+    let mut helper = Helper::start(command.stderr(writer));
     let (clients, requests) = (4, 5000);
     run_load(&helper, clients, requests);
     // The pipe is read from now on, and closed only when the broker has exited too.
@@ -168,11 +171,11 @@ fn late_stderr_reader_gets_a_drop_marker() {
     });
     // At exit, the helper waits only a second for a writable pipe. On a busy host, a new thread may
     // not run within a second, so the test waits for the reader first.
-    wait_until("reader thread", || {
+    eventually("reader thread", || {
         is_read.load(Ordering::SeqCst).then_some(())
     });
     let connections = helper.connected();
-    assert!(helper.terminate().success());
+    assert!(helper.terminate().unwrap().success());
     let text = thread.join().unwrap();
     let (_, counts) = read_all(&text, &Definitions::from_helper());
     counts.assert_complete(&expected_events(connections, &[(clients, requests)]));

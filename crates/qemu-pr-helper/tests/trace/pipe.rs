@@ -7,21 +7,22 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use pr_testkit::eventually;
 use rustix::fs::{CWD, Mode, mkfifoat};
 
 use crate::binary_reader::{self, Item};
 use crate::client_records;
 use crate::definitions::Definitions;
 use crate::event_counts::{EventCounts, binary_trace_args, expected_events};
-use crate::helper::{Helper, HelperCommand, run_load, wait_until};
+use crate::helper::{Helper, builder, run_load};
 
 const CLIENTS: u64 = 16;
 
 /// Starts a helper that writes a binary trace to the named pipe `trace`.
 fn start(dir: &Path) -> Helper {
     mkfifoat(CWD, dir.join("trace"), Mode::RUSR | Mode::WUSR).unwrap();
-    let command = HelperCommand::new(dir).args(binary_trace_args("trace"));
-    command.start()
+    let command = builder(dir).args(binary_trace_args("trace"));
+    Helper::start(command)
 }
 
 /// A reader of a pipe, slow at first.
@@ -62,7 +63,7 @@ impl PipeReader {
     fn drain(&self) {
         self.is_fast.store(true, Ordering::SeqCst);
         let mut before = 0;
-        wait_until("empty buffer of the helper", || {
+        eventually("empty buffer of the helper", || {
             // The delay exceeds the flush interval of the helper.
             thread::sleep(Duration::from_millis(300));
             let count = self.count.load(Ordering::SeqCst);
@@ -84,17 +85,14 @@ fn run_load_with_reader(piece: usize, requests: u64) -> u64 {
         let thread = scope.spawn(|| reader.read(pipe, piece));
         let first = run_load(&helper, CLIENTS, requests);
         reader.drain();
-        assert!(helper.terminate().success());
+        assert!(helper.terminate().unwrap().success());
         (first, thread.join().unwrap())
     });
     let items = binary_reader::read(&bytes, &Definitions::from_helper()).unwrap();
     let counts = EventCounts::new(&items);
     counts.assert_complete(&expected_events(helper.connected(), &[(CLIENTS, requests)]));
-    client_records::check(&items, helper.pid(), first, CLIENTS, requests);
-    assert_eq!(
-        helper.stderr().contains("trace dropped"),
-        counts.dropped > 0
-    );
+    client_records::check(&items, helper.id(), first, CLIENTS, requests);
+    assert_eq!(helper.log().contains("trace dropped"), counts.dropped > 0);
     counts.dropped
 }
 
@@ -121,13 +119,13 @@ fn pipe_without_reader_keeps_the_first_events() {
         let pipe = File::open(dir.path().join("trace")).unwrap();
         let thread = scope.spawn(|| reader.read(pipe, 0));
         reader.drain();
-        assert!(helper.terminate().success());
+        assert!(helper.terminate().unwrap().success());
         thread.join().unwrap()
     });
     let items = binary_reader::read(&bytes, &Definitions::from_helper()).unwrap();
     EventCounts::new(&items)
         .assert_complete(&expected_events(helper.connected(), &[(clients, requests)]));
-    client_records::check(&items, helper.pid(), first, clients, requests);
+    client_records::check(&items, helper.id(), first, clients, requests);
     let Some(Item::Event(first)) = items.first() else {
         panic!("{:?}", items.first());
     };
@@ -142,9 +140,9 @@ fn full_pipe_at_exit_has_whole_records() {
     let mut pipe = File::open(dir.path().join("trace")).unwrap();
     let (clients, requests) = (4, 250);
     run_load(&helper, clients, requests);
-    assert!(helper.terminate().success());
+    assert!(helper.terminate().unwrap().success());
     // The log has the number of the last dropped events, unless the drop marker fit into the pipe.
-    let stderr = helper.stderr();
+    let stderr = helper.log();
     let last = stderr.split_once("trace dropped its last ");
     let last = last.map(|(_, rest)| rest.split_once(" events").unwrap().0);
     let last = last.map_or(0, |last| last.parse().unwrap());
@@ -177,7 +175,7 @@ fn next_reader_continues_after_the_previous_one() {
         let pipe = File::open(&path).unwrap();
         let thread = scope.spawn(|| reader.read(pipe, 0));
         reader.drain();
-        assert!(helper.terminate().success());
+        assert!(helper.terminate().unwrap().success());
         thread.join().unwrap()
     });
     bytes.extend(rest);

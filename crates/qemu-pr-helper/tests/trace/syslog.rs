@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use pr_testkit::eventually;
+use pr_testkit::namespace::mount_namespace;
 use rustix::io::ioctl_fionread;
 
 use crate::binary_reader::Item;
 use crate::client_records;
 use crate::definitions::Definitions;
 use crate::event_counts::{ALL_BUT_THREAD_EVENTS, expected_events};
-use crate::helper::{Helper, HelperCommand, mount_namespace, run_load, wait_until};
+use crate::helper::{Helper, builder, run_load};
 use crate::text_reader::read_all;
 
 /// Shell script that replaces `/dev` by a directory with only `null` and the socket `log`.
@@ -26,9 +28,10 @@ const DEV: &str = "mkdir dev; mount -t tmpfs none dev; touch dev/null dev/log; \
 /// `dir`. Returns `None` if the namespace cannot be created.
 fn start(dir: &Path, events: &[&str]) -> Option<Helper> {
     let wrapper = mount_namespace(DEV)?;
-    let wrapper: Vec<_> = wrapper.iter().map(String::as_str).collect();
-    let command = HelperCommand::with_wrapper(dir, &wrapper).args(["--trace-backend", "syslog"]);
-    Some(command.args(events.iter().copied()).start())
+    let command = builder(dir)
+        .wrapper(wrapper)
+        .args(["--trace-backend", "syslog"]);
+    Some(Helper::start(command.args(events)))
 }
 
 /// Receives datagrams until `is_done` is set and the queue is empty. Returns them as lines without
@@ -68,15 +71,15 @@ fn syslog_gets_a_line_for_each_event() {
     let Some(mut helper) = start(dir.path(), &ALL_BUT_THREAD_EVENTS) else {
         return;
     };
-    let pid = helper.pid();
+    let pid = helper.id();
     thread::scope(|scope| {
         let thread = scope.spawn(|| receive(&log, pid, &is_done));
         let first = run_load(&helper, clients, requests);
         // The queue must have space for the last events.
-        wait_until("empty queue", || {
+        eventually("empty queue", || {
             (ioctl_fionread(&log).unwrap() == 0).then_some(())
         });
-        assert!(helper.terminate().success());
+        assert!(helper.terminate().unwrap().success());
         is_done.store(true, Ordering::SeqCst);
         let text = thread.join().unwrap();
         let (records, counts) = read_all(&text, &Definitions::from_helper());
@@ -102,9 +105,9 @@ fn late_syslog_reader_gets_a_drop_line() {
     run_load(&helper, clients, requests);
     // Empty the queue, so that it has space for a drop line and the last two events.
     let is_done = AtomicBool::new(true);
-    let mut text = receive(&log, helper.pid(), &is_done);
-    assert!(helper.terminate().success());
-    let last = receive(&log, helper.pid(), &is_done);
+    let mut text = receive(&log, helper.id(), &is_done);
+    assert!(helper.terminate().unwrap().success());
+    let last = receive(&log, helper.id(), &is_done);
     let lines: Vec<_> = last.lines().collect();
     let [
         dropped,
@@ -118,7 +121,7 @@ fn late_syslog_reader_gets_a_drop_line() {
     text += &last;
     let (_, counts) = read_all(&text, &Definitions::from_helper());
     counts.assert_complete(&expected_events(helper.connected(), &[(clients, requests)]));
-    let stderr = helper.stderr();
+    let stderr = helper.log();
     let lines: Vec<_> = stderr.lines().collect();
     let expected = "qemu-pr-helper: warning: trace dropped events: /dev/log: \
                     Resource temporarily unavailable (os error 11)";
@@ -135,9 +138,9 @@ fn syslog_gets_a_drop_line_at_exit() {
     let (clients, requests) = (4, 1000);
     run_load(&helper, clients, requests);
     let is_done = AtomicBool::new(true);
-    let mut text = receive(&log, helper.pid(), &is_done);
-    assert!(helper.terminate().success());
-    let last = receive(&log, helper.pid(), &is_done);
+    let mut text = receive(&log, helper.id(), &is_done);
+    assert!(helper.terminate().unwrap().success());
+    let last = receive(&log, helper.id(), &is_done);
     assert_eq!(last.lines().count(), 1, "{last}");
     assert!(last.starts_with("dropped "), "{last}");
     text += &last;
@@ -156,8 +159,8 @@ fn closed_syslog_socket_causes_a_warning() {
     };
     drop(log);
     run_load(&helper, 2, 100);
-    assert!(helper.terminate().success());
-    let stderr = helper.stderr();
+    assert!(helper.terminate().unwrap().success());
+    let stderr = helper.log();
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
     assert!(stderr.contains("Connection refused"), "{stderr}");
 }
