@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failure fails the test")]
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use pr_helper_protocol::client::ClientError;
 use pr_helper_protocol::{Client, Request, Response, fd_passing};
+use pr_testkit::cdb::{self, PrCommand};
+use pr_testkit::{TEST_TIMEOUT, TestClient, eventually};
 use qemu_pr_helper::cli::Limits;
 use qemu_pr_helper::command::executor::{CommandExecutor, CommandResult};
 use qemu_pr_helper::command::peer::Peer;
@@ -23,13 +25,15 @@ use qemu_pr_helper::server::listener::Listener;
 use rustix::net::sockopt::set_socket_linger;
 use scsi_pr::Status;
 
-/// READ KEYS, which the test's device completes at once, and REPORT CAPABILITIES, at which it
-/// hangs.
-const READ_KEYS: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0];
-const HANGING: [u8; 16] = [0x5e, 2, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0];
+/// Returns the command that the test's device completes at once.
+fn read() -> PrCommand {
+    cdb::read_keys(8)
+}
 
-/// Timeout for an event that must happen. It is long, because a machine under load is slow.
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// Returns the command at which the test's device hangs.
+fn hanging() -> PrCommand {
+    cdb::report_capabilities(8)
+}
 
 /// A device that hangs at some commands until they are released.
 #[derive(Clone, Default)]
@@ -43,7 +47,7 @@ impl Device {
         let (state, changed) = &*self.state;
         let hanging = |state: &mut (usize, bool)| state.0 < count;
         let (state, waited) = changed
-            .wait_timeout_while(state.lock().unwrap(), TIMEOUT, hanging)
+            .wait_timeout_while(state.lock().unwrap(), TEST_TIMEOUT, hanging)
             .unwrap();
         assert!(
             !waited.timed_out(),
@@ -67,7 +71,7 @@ impl CommandExecutor for Device {
         _: &RequestDevice,
         data: &mut [u8],
     ) -> CommandResult {
-        if *request.command.cdb() == HANGING {
+        if *request.command.cdb() == hanging().cdb {
             let (state, changed) = &*self.state;
             let mut state = state.lock().unwrap();
             state.0 += 1;
@@ -112,7 +116,7 @@ impl Fixture {
     fn client(&self) -> Client {
         let socket = UnixStream::connect(&self.socket).unwrap();
         // A client that is not served fails the test.
-        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
+        socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         Client::negotiate(socket).unwrap()
     }
 
@@ -120,7 +124,7 @@ impl Fixture {
     fn hang(&self, count: usize) -> Vec<JoinHandle<Option<Response>>> {
         let threads = (0..count).map(|_| {
             let mut client = self.client();
-            thread::spawn(move || execute(&mut client, HANGING))
+            thread::spawn(move || execute(&mut client, &hanging()))
         });
         let threads = threads.collect();
         self.device.wait_until_hanging(count);
@@ -128,9 +132,9 @@ impl Fixture {
     }
 }
 
-fn execute(client: &mut Client, cdb: [u8; 16]) -> Option<Response> {
+fn execute(client: &mut Client, command: &PrCommand) -> Option<Response> {
     let null = File::open("/dev/null").unwrap();
-    client.execute(cdb, null.as_fd(), &[]).ok()
+    client.execute(command.cdb, null.as_fd(), &[]).ok()
 }
 
 #[test]
@@ -142,7 +146,7 @@ fn clients_are_served_while_other_commands_hang() {
     let mut after = fixture.client();
     for client in [&mut before, &mut after] {
         for _ in 0..100 {
-            assert_eq!(execute(client, READ_KEYS).unwrap().data, [7; 8]);
+            assert_eq!(execute(client, &read()).unwrap().data, [7; 8]);
         }
     }
 
@@ -150,7 +154,7 @@ fn clients_are_served_while_other_commands_hang() {
     for thread in hanging {
         assert_eq!(thread.join().unwrap().unwrap().data, [7; 8]);
     }
-    assert_eq!(fixture.server.shutdown(TIMEOUT), 0);
+    assert_eq!(fixture.server.shutdown(TEST_TIMEOUT), 0);
 }
 
 #[test]
@@ -160,17 +164,14 @@ fn concurrent_clients_get_their_own_replies() {
         let mut client = fixture.client();
         thread::spawn(move || {
             for _ in 0..50 {
-                assert_eq!(
-                    execute(&mut client, READ_KEYS).unwrap().status,
-                    Status::GOOD
-                );
+                assert_eq!(execute(&mut client, &read()).unwrap().status, Status::GOOD);
             }
         })
     });
     for client in clients.collect::<Vec<_>>() {
         client.join().unwrap();
     }
-    assert_eq!(fixture.server.shutdown(TIMEOUT), 0);
+    assert_eq!(fixture.server.shutdown(TEST_TIMEOUT), 0);
 }
 
 #[test]
@@ -179,9 +180,9 @@ fn shutdown_waits_for_commands_and_starts_none() {
     let mut idle = fixture.client();
     let hanging = fixture.hang(2);
     let server = Arc::clone(&fixture.server);
-    let shutdown = thread::spawn(move || server.shutdown(TIMEOUT));
+    let shutdown = thread::spawn(move || server.shutdown(TEST_TIMEOUT));
     // The connection of an idle client is closed as soon as the shutdown begins.
-    while execute(&mut idle, READ_KEYS).is_some() {}
+    while execute(&mut idle, &read()).is_some() {}
     fixture.device.release_all();
     assert_eq!(shutdown.join().unwrap(), 0);
     for thread in hanging {
@@ -198,7 +199,7 @@ fn shutdown_replies_to_all_sent_commands() {
             thread::spawn(move || {
                 let null = File::open("/dev/null").unwrap();
                 loop {
-                    match client.execute(READ_KEYS, null.as_fd(), &[]) {
+                    match client.execute(read().cdb, null.as_fd(), &[]) {
                         Ok(response) => assert_eq!(response.status, Status::GOOD),
                         Err(error) => return error,
                     }
@@ -207,7 +208,7 @@ fn shutdown_replies_to_all_sent_commands() {
         });
         let clients: Vec<_> = clients.collect();
         thread::sleep(Duration::from_millis(round % 5));
-        assert_eq!(fixture.server.shutdown(TIMEOUT), 0);
+        assert_eq!(fixture.server.shutdown(TEST_TIMEOUT), 0);
         for client in clients {
             let error = client.join().unwrap();
             // QEMU sends such a command to the next helper.
@@ -225,7 +226,7 @@ fn shutdown_ignores_clients_that_do_not_read() {
     // Until there is no room for another reply, and so no request is read.
     let mut failures = 0;
     while failures < 100 {
-        match fd_passing::send(client.as_fd(), &READ_KEYS, null.as_fd()) {
+        match fd_passing::send(client.as_fd(), &read().cdb, null.as_fd()) {
             Ok(()) => failures = 0,
             Err(_) => {
                 failures += 1;
@@ -234,8 +235,8 @@ fn shutdown_ignores_clients_that_do_not_read() {
         }
     }
     let start = Instant::now();
-    assert_eq!(fixture.server.shutdown(TIMEOUT), 0);
-    assert!(start.elapsed() < TIMEOUT / 2);
+    assert_eq!(fixture.server.shutdown(TEST_TIMEOUT), 0);
+    assert!(start.elapsed() < TEST_TIMEOUT / 2);
     drop(client);
 }
 
@@ -275,32 +276,28 @@ fn pass_lingering_socket(client: &UnixStream, bytes: &[u8]) -> TcpStream {
 
 /// Connects, and answers the greeting.
 fn connect(fixture: &Fixture) -> UnixStream {
-    let mut client = UnixStream::connect(&fixture.socket).unwrap();
-    client.set_read_timeout(Some(TIMEOUT)).unwrap();
-    client.read_exact(&mut [0; 4]).unwrap();
-    client.write_all(&[0; 4]).unwrap();
-    client
+    TestClient::connect(&fixture.socket).handshake().stream
 }
 
 #[test]
 fn blocking_close_delays_no_other_client() {
     let fixture = start();
     let mut before = fixture.client();
-    assert!(execute(&mut before, READ_KEYS).is_some());
+    assert!(execute(&mut before, &read()).is_some());
     let mut peers = Vec::new();
     for _ in 0..8 {
         // A client that disconnects within a request, and one that sends an invalid command.
         let client = connect(&fixture);
-        peers.push(pass_lingering_socket(&client, &READ_KEYS[..3]));
+        peers.push(pass_lingering_socket(&client, &read().cdb[..3]));
         drop(client);
         let mut client = connect(&fixture);
         peers.push(pass_lingering_socket(&client, &[0x12; 15]));
         client.write_all(&[0]).unwrap();
-        assert!(execute(&mut before, READ_KEYS).is_some());
-        assert!(execute(&mut fixture.client(), READ_KEYS).is_some());
+        assert!(execute(&mut before, &read()).is_some());
+        assert!(execute(&mut fixture.client(), &read()).is_some());
     }
     drop(peers);
-    assert_eq!(fixture.server.shutdown(TIMEOUT), 0);
+    assert_eq!(fixture.server.shutdown(TEST_TIMEOUT), 0);
 }
 
 #[test]
@@ -314,7 +311,7 @@ fn disconnect_before_greeting_delays_no_client() {
     let other = thread::spawn(move || drop(socket));
     drop(client);
     for _ in 0..8 {
-        assert!(execute(&mut fixture.client(), READ_KEYS).is_some());
+        assert!(execute(&mut fixture.client(), &read()).is_some());
     }
     drop(peer);
     other.join().unwrap();
@@ -322,7 +319,7 @@ fn disconnect_before_greeting_delays_no_client() {
     hanging
         .into_iter()
         .for_each(|thread| drop(thread.join().unwrap()));
-    assert_eq!(fixture.server.shutdown(TIMEOUT), 0);
+    assert_eq!(fixture.server.shutdown(TEST_TIMEOUT), 0);
 }
 
 #[test]
@@ -336,11 +333,9 @@ fn heartbeat_is_acked_while_commands_hang() {
     let fixture = start();
     let hanging = fixture.hang(8);
     for _ in 0..3 {
-        let end = Instant::now() + TIMEOUT;
-        while !fixture.server.heartbeat() {
-            assert!(Instant::now() < end);
-            thread::sleep(Duration::from_millis(1));
-        }
+        eventually("the heartbeat to be acknowledged", || {
+            fixture.server.heartbeat().then_some(())
+        });
     }
     let load = fixture.server.load();
     assert_eq!(load.to_string(), "8 clients, 8 commands in progress");
