@@ -23,7 +23,7 @@ use scsi_pr::Status;
 /// a process of its own.
 const CLIENT_OF: &str = "PR_TEST_CLIENT_OF";
 
-/// Creates a builder of a helper whose standard error is not a journal by default.
+/// Creates a builder of a helper that does not log to a journal by default.
 fn builder() -> Builder {
     HelperProcess::builder(env!("CARGO_BIN_EXE_qemu-pr-helper")).env("JOURNAL_STREAM", "")
 }
