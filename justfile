@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # The steps of .ci/run by name. `just` lists them, and `just ci` runs all of them.
 
 _list:

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Shared state of the scenarios: the program, a scratch directory, and the measuring time.
 
 use std::ffi::{OsStr, OsString};

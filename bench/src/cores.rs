@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! CPU pinning of subjects and clients (`--pin-cpus`).
 //!
 //! The time of a request changes several times over with the kernel's choice whether a client runs

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `cargo xtask bench`: compares the helper with QEMU's and with a minimal server, the floor.
 //!
 //! Each subject and each role of the benchmark is a process of its own, so that its resource use

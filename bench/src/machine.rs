@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Description of the machine, which the results depend on.
 
 use std::fs;

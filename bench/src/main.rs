@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The program of the benchmark: compares helpers, or runs one role of the comparison.
 
 #![forbid(unsafe_code)]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Metrics and the goals of our helper.
 
 use super::subject::{FLOOR, ORIGINAL};

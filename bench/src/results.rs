@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Values of all rounds by metric and subject, and the evaluation of the goals.
 
 use serde_json::{Value, json};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Rounds: the subjects take turns, in another order each time, so that background load hits all of
 //! them.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A running subject.
 
 use std::ffi::{OsStr, OsString};

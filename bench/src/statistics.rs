@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Statistics of a metric's values: median, spread, and the ratio of two subjects.
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The programs that are compared: our helper, QEMU's helper, the floor, and additions from the
 //! command line.
 

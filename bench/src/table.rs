@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Results as a table for a terminal.
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};

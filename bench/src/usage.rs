@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Resource use of a process as the kernel counts it: processor time, memory and threads.
 
 use std::time::Duration;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The controlling end of a role's process.
 
 use std::ffi::OsString;

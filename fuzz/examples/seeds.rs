@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Generates the seeds in `corpus`: valid encodings, from which a fuzzer starts.
 //!
 //! Run `cargo run --package fuzz --example seeds` after a change of an encoding.

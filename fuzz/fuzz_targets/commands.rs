@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Arbitrary commands in arbitrary order to a soft LUN: each is executed completely or not at all,
 //! and never leads to an invalid state.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `prhctl decode` of arbitrary bytes: it must not panic.
 
 #![cfg_attr(fuzzing, no_main)]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Well-formed commands to a soft LUN with four nexuses. Their state space is too large for an
 //! exhaustive test; the tables of `soft-lun`'s exhaustive test check each command.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `state.json` of a soft LUN: reading it is an error, or results in a valid state that is written
 //! in the same way.
 

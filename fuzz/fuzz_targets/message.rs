@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Messages between the multipath broker's workers and the helper: decoding accepts only what
 //! encoding produces.
 

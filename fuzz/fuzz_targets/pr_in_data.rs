@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Data of PERSISTENT RESERVE IN: decoded data is encoded to the same bytes, and truncated data
 //! decodes to a prefix.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! PERSISTENT RESERVE OUT: decoded commands and parameter lists are encoded to the same bytes,
 //! except for reserved fields.
 

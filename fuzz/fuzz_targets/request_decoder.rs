@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `RequestDecoder`: decoding a stream in arbitrary pieces has the same result as reading the
 //! complete stream.
 

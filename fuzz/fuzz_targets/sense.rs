@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Sense data: decoded sense data can be encoded in both formats and decodes to the same value.
 
 #![cfg_attr(fuzzing, no_main)]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Both files of a soft LUN in a directory: opening it is an error with a message, or results in a
 //! valid unit.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The values of `--trace` and event files, compared with a second reader.
 
 #![cfg_attr(fuzzing, no_main)]

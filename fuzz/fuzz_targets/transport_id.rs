@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! TransportIDs: bytes, value and text can be converted into each other.
 
 #![cfg_attr(fuzzing, no_main)]

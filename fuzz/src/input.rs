@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Splits a fuzzer's bytes into numbers and byte strings.
 
 /// The rest of the input. Numbers after its end are 0.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Invariants of every state of a soft LUN.
 
 use soft_lun::LogicalUnit;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Parts of the fuzz targets: properties that must hold for arbitrary bytes.
 //!
 //! Each file in `fuzz_targets` is a target: a program with a function that takes bytes and panics

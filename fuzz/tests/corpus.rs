@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Runs the targets over the inputs in `corpus`: seeds, and earlier findings of the fuzzer.
 
 use std::collections::BTreeSet;

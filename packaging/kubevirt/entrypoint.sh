@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT OR Apache-2.0
 # Entry point of the container, which KubeVirt starts with "-k SOCKET". Replaces itself with the
 # helper, so that the helper gets the signals.
 set -eu

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Shell completions of both command lines.
 
 use clap::{Command, CommandFactory as _};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Builds Debian packages with dpkg's tools.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Man pages, shell completions and packages of the installed programs.
 
 #![forbid(unsafe_code)]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Third-party crates in the programs, and their license files.
 
 use std::collections::BTreeSet;

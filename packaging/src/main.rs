@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `cargo xtask dist`: builds man pages, completions and packages in `target/dist`.
 
 #![forbid(unsafe_code)]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Builds packages for Fedora, RHEL and SUSE with rpmbuild.
 
 use std::path::{Path, absolute};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Creates the installed files in a staging directory.
 
 use std::fs;

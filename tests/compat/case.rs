@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Cases, and their conversion to trials.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The suite's own protocol client, which can also violate the protocol.
 
 use std::io::{self, IoSlice, Read};

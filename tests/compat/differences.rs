@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The differences between helpers, which are the rows of the tables in `docs/compatibility.md`,
 //! and a check of both.
 

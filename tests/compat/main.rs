@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Compatibility suite: cases that hold for the C helper and for our helper.
 //!
 //! The suite has a protocol client of its own and shares only `SG_IO` with the daemon, so a wrong

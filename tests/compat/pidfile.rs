@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The pidfile: its content and its lock.
 
 use std::fs::{self, File};

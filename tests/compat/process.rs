@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A helper process of a case, with the suite's own client.
 
 use std::ffi::OsStr;

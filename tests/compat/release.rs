@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Releases of QEMU's helper.
 
 use std::fmt;

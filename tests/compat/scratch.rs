@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A temporary directory for a case, with a path that is short enough for sockets.
 
 use std::env;

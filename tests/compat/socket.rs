@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The socket file: creation, permissions, and removal.
 
 use std::fs::{self, File};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `cargo xtask fuzz`: runs the fuzz targets with cargo-fuzz and the stable compiler.
 //!
 //! New inputs are kept in `target/fuzz/corpus` for the next run. A failing input is written to

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `cargo xtask instructions`: counts the instructions of the codecs and of a soft LUN, because the
 //! counts do not depend on the load of the machine.
 //!

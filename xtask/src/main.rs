@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Development tools of the project: `cargo xtask …`.
 
 #![forbid(unsafe_code)]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `cargo xtask cycles`: finds sibling modules that depend on each other.
 //!
 //! A module depends on another one if a `use` tree or a path names it with `crate` or `super`.

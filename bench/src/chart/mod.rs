@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Bar chart of the main metrics of a run, for the README.
 
 mod report;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Reads a report that `--json` has written.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Bar charts as SVG, for light and dark pages.
 
 use std::fmt::Write as _;

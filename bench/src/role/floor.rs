@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The floor: a server that does only what every server of the protocol must do for a request.
 //!
 //! A thread for each connection blocks in `recvmsg`, reads the parameter list of a PERSISTENT

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Hanging devices: files on which ioctl(2) never returns, like disks on dead paths.
 
 use std::path::PathBuf;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Clients that connect and then stay idle, disconnect at once, or send one command.
 
 use std::ffi::OsString;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Clients that send commands and measure the time to the response.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Roles: the processes of a benchmark beside the subjects, which are hidden subcommands of this
 //! program.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A client that allocates nothing for a request.
 //!
 //! `pr_helper_protocol::Client` allocates a vector for the data of each response, which would

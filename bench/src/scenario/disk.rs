@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Commands to real disks, on a single path and on a multipath map.
 
 use std::path::Path;

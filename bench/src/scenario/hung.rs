@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Hanging commands of other clients, and a healthy client that sends a request each millisecond.
 
 use std::ffi::OsString;

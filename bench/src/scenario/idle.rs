@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Idle connections: their cost, and the cost of a helper without clients.
 
 use std::thread;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! More clients than the limit of open files allows: connected clients are served, and waiting ones
 //! cost no processor time and are accepted as soon as another client disconnects.
 

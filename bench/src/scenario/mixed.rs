@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The load of a host: many clients that are mostly idle, a few busy ones, some that connect and
 //! disconnect, and hanging commands.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The scenarios, each of which measures a subject in a round.
 
 pub(super) mod disk;

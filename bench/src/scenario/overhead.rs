@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Overhead of the helper: commands to `/dev/null`, which the kernel rejects at once.
 
 use anyhow::{Result, ensure};

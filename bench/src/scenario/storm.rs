@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Ten thousand clients that connect in a burst and disconnect after the handshake.
 
 use std::time::Instant;

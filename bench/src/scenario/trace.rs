@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Cost of tracing: requests to `/dev/null` with disabled trace points, without trace points, and
 //! with a binary trace of all events.
 

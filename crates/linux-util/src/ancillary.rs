@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Socket options that make the kernel add control messages to received data.
 
 use std::io;

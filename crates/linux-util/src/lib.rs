@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 #![doc = include_str!("../README.md")]
 // The workspace denies unsafe code. This crate is the only one that allows it.
 #![allow(unsafe_code)]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The socket that a service manager passes to a process by descriptor number.
 //!
 //! Source: `sd_listen_fds(3)`: descriptors start at 3, in the process that `LISTEN_PID` names.

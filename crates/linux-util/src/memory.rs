@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Memory that the C library's allocator retains.
 
 /// Returns freed memory to the kernel. The GNU C library keeps it in pools of its threads, which

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! SCSI commands through the `SG_IO` ioctl.
 //!
 //! Source: `include/scsi/sg.h` (version 3 interface) and `drivers/scsi/scsi_ioctl.c` of the kernel.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Signal masks of child programs, and default actions of signals.
 //!
 //! A process that blocks signals in order to wait for them passes the mask on to its children,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Instruction counts of decoding a request and encoding a reply; see `counted`.
 
 #[path = "../../scsi-pr/benches/counted/mod.rs"]

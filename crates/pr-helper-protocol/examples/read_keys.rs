@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Prints the reservation keys that are registered with a device, read through a running helper.
 //!
 //! ```text

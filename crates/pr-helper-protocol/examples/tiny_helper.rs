@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A minimal helper: it serves one client at a time and answers every command with the same status.
 //!
 //! ```text

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The client's end of a connection. It blocks.
 
 use std::io::{self, Read, Write};

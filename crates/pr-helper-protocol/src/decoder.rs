@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Decoder of a client's byte stream and file descriptors into requests. It does no I/O.
 
 use std::os::fd::OwnedFd;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Passing of file descriptors over Unix sockets (`SCM_RIGHTS`).
 
 use std::io::{self, IoSlice, IoSliceMut};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The helper's end of a connection. Only [`ReceiveMode::Wait`] waits for data;
 //! [`ReceiveMode::NoWait`] can block while the kernel closes surplus descriptors.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The layouts of the protocol: feature word, command, response.
 
 use scsi_pr::{PERSISTENT_RESERVE_IN, PERSISTENT_RESERVE_OUT, Status};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Tests that the decoder yields exactly the requests sent, however the stream is split into reads.
 
 #![expect(clippy::unwrap_used, reason = "a failed precondition fails the test")]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Tests of client and server on real sockets with real file descriptors.
 
 #![expect(clippy::unwrap_used, reason = "a failed precondition fails the test")]

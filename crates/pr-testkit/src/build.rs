@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Builds programs with cargo and returns the paths of the executables.
 
 use std::path::{Path, PathBuf};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Commands: a CDB with its parameter list.
 
 use pr_helper_protocol::wire::{CDB_SIZE, pad_cdb};

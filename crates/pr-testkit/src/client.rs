@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A client that can break the protocol.
 
 use std::fs::{File, OpenOptions};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Hanging devices: files on which commands (`SG_IO`) are not answered, like disks on dead paths.
 //!
 //! The kernel forwards the commands to the server of a FUSE file system, which is this process, and

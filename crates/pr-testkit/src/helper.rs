@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A helper as a child process: this project's, QEMU's, or any program with a socket of the same
 //! protocol.
 

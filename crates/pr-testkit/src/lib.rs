@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Test fixtures of the project, used by the tests of every crate, the virtual machine tests and
 //! the benchmark.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Mount namespaces, in which a test replaces files of the host.
 
 use std::process::{Command, Stdio};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Runs other programs and returns readable errors.
 
 use std::path::PathBuf;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Properties of a process, as `/proc` reports them.
 
 use std::fs;

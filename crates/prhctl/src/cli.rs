@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The command line: global options, subcommands and the help of the program.
 
 use std::path::PathBuf;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Standard output and standard error: colors, escaping and columns.
 //!
 //! Results go to standard output, everything else to standard error.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Errors of commands to a device, and how every error is reported.
 
 use std::error::Error as StdError;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Exit statuses: those of `sg_persist`, as `sg3_utils(8)` lists them.
 
 use std::process::ExitCode;

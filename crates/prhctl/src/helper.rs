@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The connection to the helper: opens a device, and sends commands for it.
 //!
 //! A unit attention replaces the response to a command once; the command was not executed. A query

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Names of types, scopes, service actions and unit attentions on the command line and in JSON, and
 //! the parsers of option values.
 

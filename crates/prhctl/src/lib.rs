@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The operator's client of QEMU's persistent reservation helper.
 //!
 //! `prhctl` does with a disk what a virtual machine does: it passes the disk's file descriptor and

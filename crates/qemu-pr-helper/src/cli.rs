@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The command line: every option of QEMU's helper, in every form that `getopt_long` accepts, and
 //! the options of this helper.
 

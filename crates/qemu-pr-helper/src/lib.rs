@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! QEMU's helper for SCSI persistent reservations.
 //!
 //! An unprivileged QEMU sends a SCSI PERSISTENT RESERVE command and the file descriptor of a disk

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The log: one line on standard error for each message.
 //!
 //! | level | messages | shown |

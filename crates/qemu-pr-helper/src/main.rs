@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The binary `qemu-pr-helper`, which runs the library.
 
 use std::process::ExitCode;

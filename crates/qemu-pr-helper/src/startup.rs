@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Start of the helper, from the command line to serving, and its shutdown: every step, in order.
 
 use std::error::Error;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Broker for multipath maps: it runs as long as the helper, inherits nothing from it, and exits
 //! with it.
 

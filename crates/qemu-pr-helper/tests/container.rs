@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! KubeVirt's container without a cluster: its entry point, and the socket as virt-handler sees it.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]

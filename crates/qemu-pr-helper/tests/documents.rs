@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The documents name the events and tests that exist.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! User and group of a helper that root starts, with and without `-u` and `-g`.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A helper that was killed while one of its threads is stuck in the kernel, and the next helper.
 //!
 //! The thread waits for a FUSE server, which has read a request and does not answer. SIGKILL does

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Log lines of the real helper: rate limits, escaped control characters, and priorities for
 //! journald.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Messages of the helper to a service manager.
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]

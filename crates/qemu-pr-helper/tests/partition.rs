@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Partitions: the helper must not send commands to a disk for a client that has only opened a
 //! partition of it.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The server with devices that hang: a hung command delays only its own client.
 
 #![expect(clippy::unwrap_used, reason = "a failure fails the test")]

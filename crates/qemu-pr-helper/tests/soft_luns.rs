@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The real helper with a directory of soft LUNs: which files it treats as ports, and its replies.
 
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A helper that is stopped by a signal. After it is continued, as by debuggers and freezers, it
 //! still has all its clients. After it is terminated, it starts no command.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The system calls of a request, counted by strace: those that docs/performance.md lists, and no
 //! others.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Workers of a real helper on a fake multipath map: a loop device that a fake sysfs shows as a map
 //! with one path. The node of the path is a regular file. A worker opens it to execute a command.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Instruction counts of decoding and encoding commands, lists and sense data; see `counted`.
 
 mod counted;

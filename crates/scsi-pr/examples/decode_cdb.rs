@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Decodes a PERSISTENT RESERVE command and, for PERSISTENT RESERVE OUT, its parameter list.
 //!
 //! ```text

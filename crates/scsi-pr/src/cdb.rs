@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The two PERSISTENT RESERVE commands as command descriptor blocks (CDBs).
 //!
 //! Source: SPC-4, 6.15.1 (PERSISTENT RESERVE IN) and 6.16.1 (PERSISTENT RESERVE OUT).

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Parsing of hexadecimal text: digits only, without sign or separators.
 
 use std::fmt;

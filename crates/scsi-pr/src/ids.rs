@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Numbers that identify a registrant, a generation of registrations and a target port.
 
 use std::fmt;

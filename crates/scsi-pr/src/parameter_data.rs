@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Parameter data: the data that a device returns for PERSISTENT RESERVE IN.
 //!
 //! Source: SPC-4, 6.15.2 to 6.15.5. This file has the errors, the frame that READ KEYS, READ

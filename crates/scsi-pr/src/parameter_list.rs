@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Parameter lists: the data that PERSISTENT RESERVE OUT carries.
 //!
 //! Source: SPC-4, 6.16.3 and 6.16.4.

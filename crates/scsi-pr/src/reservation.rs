@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Scope and type of a persistent reservation.
 
 use std::fmt;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Sense data: the reason that a command ended with CHECK CONDITION, in both formats.
 //!
 //! Source: SPC-4, 4.5.2 (descriptor format) and 4.5.3 (fixed format).

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The status byte that ends every SCSI command.
 
 use std::fmt;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! TransportIDs: the names of initiator ports.
 //!
 //! Source: SPC-4, 7.6.4. This file has the type with its binary form, lists of TransportIDs, and

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Fields on the wire: a reader that never reads beyond the end of a byte slice, length and flag
 //! fields, and enums of numbers.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Layouts of parameter data, complete and truncated.
 
 use scsi_pr::{

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Layouts of parameter lists, and the sense data for invalid ones.
 
 use scsi_pr::{

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Properties of all values and all bytes: nothing panics, and values survive encoding and
 //! decoding.
 

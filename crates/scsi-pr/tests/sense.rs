@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Layouts of sense data.
 
 use scsi_pr::{AdditionalSense, FieldPointer, Sense, SenseError, SenseKey};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Instruction counts of a [`LogicalUnit`] in memory: decoding, execution and response; see
 //! `counted`.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Failover of a cluster with two nodes: node 2 takes over the reservation of node 1, which has
 //! stopped responding. Node 1 learns that it was fenced from a unit attention when it returns.
 //!

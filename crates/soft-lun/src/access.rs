@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Commands that a reservation forbids.
 //!
 //! Source: SPC-4, 5.12, the tables of commands that are allowed in the presence of a persistent

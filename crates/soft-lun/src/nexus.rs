@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `I_T` nexuses: pairs of an initiator port and a target port.
 
 use scsi_pr::{RelativeTargetPort, TransportId};

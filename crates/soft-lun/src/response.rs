@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Responses to commands.
 
 use scsi_pr::{AdditionalSense, ParameterListError, Sense, SenseKey, Status};

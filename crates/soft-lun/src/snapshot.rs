@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Export and import of a unit's state.
 
 use scsi_pr::{PrGeneration, ReservationType};

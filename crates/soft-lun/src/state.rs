@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The state of a unit: registrations, reservation, generation, pending unit attentions.
 //!
 //! Every function leaves the state consistent. The service actions decide when to call which.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Optional features, which the standard leaves to the device server.
 //!
 //! Source: SPC-4, 6.15.4 for the fields; 6.16.3 for commands that use a feature which the unit

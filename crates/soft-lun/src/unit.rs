@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The logical unit: receives commands and returns responses.
 
 use scsi_pr::{PrGeneration, ReservationKey};

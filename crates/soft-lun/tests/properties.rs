@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Properties for arbitrary bytes: no panic, and no partial change by a failed command.
 
 #![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]

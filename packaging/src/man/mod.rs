@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Man pages: the helper's is written by hand, with generated options; prhctl's are generated from
 //! its help.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Converts the options of a command to roff.
 
 use clap::{Arg, Command};

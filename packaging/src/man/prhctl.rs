@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Generates a page for each command of prhctl from its `--help`.
 
 use clap::Command;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Generates roff, the language of man pages.
 
 use std::fmt::Write as _;

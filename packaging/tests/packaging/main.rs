@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Tests of the man pages, completions, units and packages, with the tools that read them, if these
 //! are installed.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Content of the man pages, and the linters of mandoc and groff.
 
 use std::fs;

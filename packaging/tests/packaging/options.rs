@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Tests that the help, the man pages, the documents and the completions have every option.
 
 use clap::{Command, CommandFactory as _};

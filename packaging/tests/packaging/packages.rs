@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Builds both packages with a program of the system, and reads them with the distributions' tools.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Installs and removes the rpm package below a temporary root directory.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The systemd units, the system account and the profile for `AppArmor`.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Options, and the rejection of invalid ones.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Effect of a reservation on reads and writes that bypass the helper.
 
 use super::step::{A, B, KEY_A, KEY_B, read, ready, register, release, reserve, run_steps, write};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Commands that the unit rejects, and read-only descriptors.
 
 use std::fs::File;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The logical unit that the cases share. Only one case uses it at a time, and each starts without
 //! registrations.
 //!

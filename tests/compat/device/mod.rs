@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Commands to a real logical unit: a LIO target with two initiator ports.
 //!
 //! A case is a transcript (`step.rs`) that starts with a clean unit (`lun.rs`). Expectations follow

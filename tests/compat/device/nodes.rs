@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Other device nodes: SCSI generic devices, maps, partitions, and another unit.
 
 use std::env;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! PERSISTENT RESERVE IN: every service action with significant allocation lengths.
 
 use super::step::{A, B, KEY_A, KEY_B, Step, read_keys, register, reserve, reserve_in, run_steps};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Registrations: creation, change, removal, and effects on a reservation.
 //!
 //! LIO does not count the removal of a registration in `PRgeneration`.

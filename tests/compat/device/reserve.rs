@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Reservations of every type: reserve, conflict, release, preempt, clear, and the resulting unit
 //! attentions.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Transcripts: commands with their expected results.
 
 use std::fmt::Write;

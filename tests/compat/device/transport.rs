@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Registrations for other initiator ports by their `TransportIDs`.
 
 use super::step::{

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Parameter lists and parameter data of persistent reservations, encoded by hand from SPC-4.
 
 /// The SAS addresses of the two initiator ports.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Many clients at the same time, and clients that must not affect others.
 
 use std::io;

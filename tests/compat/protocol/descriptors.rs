@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Position and number of the descriptors of a request.
 
 use std::os::fd::AsFd;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Requests in pieces, consecutive requests, and incomplete requests.
 
 use std::os::fd::AsFd;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Negotiation of features before the first command.
 
 use std::os::fd::AsFd;

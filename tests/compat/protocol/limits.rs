@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Accepted operation codes and lengths, and those for which the helper closes the connection.
 
 use anyhow::{Result, ensure};

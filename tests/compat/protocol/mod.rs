@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The wire protocol: responses, and reasons for closing a connection.
 
 mod clients;

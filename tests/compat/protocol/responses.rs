@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Exact responses for descriptors that are not SCSI devices.
 
 use std::fs::File;

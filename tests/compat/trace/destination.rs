@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Destination of the log: stderr or a file, and the creation of the file.
 
 use std::fs;

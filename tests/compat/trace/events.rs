@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The events that both helpers have: their occurrence and their lines.
 
 use anyhow::{Context, Result, ensure};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The option `--trace`.
 //!
 //! The helpers also have events of their own. The cases check the four events that both have and

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Event names and patterns that enable and disable events, and warnings about unknown names.
 
 use anyhow::{Context, Result, ensure};

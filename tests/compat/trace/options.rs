@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Values of the option: keys, rejected values, and the list of events.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A FIFO as the log file: no reader, and readers that open, close, or do not read.
 
 use std::fs::File;

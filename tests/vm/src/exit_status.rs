@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Reports the result of a scenario to the host as QEMU's exit status.
 //!
 //! QEMU's `isa-debug-exit` device ends the machine when a byte is written to its I/O port; the exit

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Scenarios in virtual machines with a real SCSI target.
 //!
 //! The program has two sides: the host's boots a machine for each scenario, and the guest's, which

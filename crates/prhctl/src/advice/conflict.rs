@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Advice for RESERVATION CONFLICT: the registrations, the reservation, and the likely cause.
 //!
 //! No advice explains how to register: a port that is no longer registered may have been fenced,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Advice for errors of commands to a device: what is the case, and what to do next.
 
 mod conflict;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Advice for a response with a status other than GOOD.
 
 use scsi_pr::{

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `prhctl capabilities`: REPORT CAPABILITIES.
 
 use std::path::Path;

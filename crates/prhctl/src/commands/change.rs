@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! PERSISTENT RESERVE OUT, which all subcommands that change a device send.
 
 use std::path::Path;

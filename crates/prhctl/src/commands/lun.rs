@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `prhctl lun`: creates, lists and shows soft LUNs. These commands access the files without a
 //! helper.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The subcommands: arguments, help, what each one does, and its result.
 
 /// Appends the side effect of a query to its help.

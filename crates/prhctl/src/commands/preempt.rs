@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `prhctl preempt`: PREEMPT, or PREEMPT AND ABORT.
 
 use std::path::Path;

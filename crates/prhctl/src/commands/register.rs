@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `prhctl register` and `prhctl unregister`: REGISTER, or REGISTER AND IGNORE EXISTING KEY.
 
 use std::path::Path;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `prhctl reservation`: READ RESERVATION.
 
 use std::path::Path;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `prhctl status`: READ FULL STATUS.
 
 use std::path::Path;

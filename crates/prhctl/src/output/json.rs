@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! JSON documents. docs/prhctl.md describes them; their members keep the order given here.
 
 use std::path::Path;

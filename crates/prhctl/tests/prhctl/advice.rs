@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Advice after responses that soft LUNs do not give.
 
 use crate::fake::{FakeHelper, Response, check_condition};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Colors on terminals and on request.
 
 use std::fs::File;

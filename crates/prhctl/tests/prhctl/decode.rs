@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `prhctl decode`, with bytes from arguments and from standard input.
 
 use std::path::Path;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `prhctl demo`, with the real helper and with programs that are not helpers.
 
 use std::fs;

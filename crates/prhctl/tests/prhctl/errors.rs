@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Errors and their advice.
 
 use std::io::{BufRead as _, BufReader, Write as _};

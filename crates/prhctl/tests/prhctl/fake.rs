@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A helper that sends scripted responses. It shares no code with the real helper.
 
 use std::fs::Permissions;

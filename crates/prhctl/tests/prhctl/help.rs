@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Help, usage errors and option values.
 
 use clap::Command;

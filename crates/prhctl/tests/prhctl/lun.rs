@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `prhctl lun create`, `list` and `show`.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The prhctl binary with the real helper and soft LUNs, and with a fake helper for everything that
 //! soft LUNs do not do.
 

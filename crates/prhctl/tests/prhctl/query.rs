@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The subcommands that query a device.
 
 use crate::fake::{FakeHelper, Response, check_condition};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A helper that serves a soft LUN with two ports, and runs of prhctl with it.
 
 use std::io::Write as _;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The backends: a command goes to the device itself, to a soft LUN or to a multipath map, unless
 //! it is rejected without a backend.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The backend of soft LUNs: logical units in software, for tests and demonstrations without
 //! hardware.
 

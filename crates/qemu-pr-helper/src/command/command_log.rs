@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Log and trace of commands: one call before a command, and one after it.
 
 use std::borrow::Cow;

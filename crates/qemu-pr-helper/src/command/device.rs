@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The device that a file descriptor refers to: its number, and its kind, which decides the
 //! backend.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The executor of commands, and their results.
 
 use pr_helper_protocol::Request;

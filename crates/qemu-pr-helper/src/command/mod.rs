@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The parts of a command: its peer, its device, its executor and its log.
 
 pub(crate) mod command_log;

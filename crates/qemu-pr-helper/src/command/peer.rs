@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The process at the other end of a connection.
 
 use std::fmt;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The examination of a request's device, before the command counts against the device's limit. It
 //! never waits for a device, a file system or another process.
 

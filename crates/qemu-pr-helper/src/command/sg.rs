@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Execution of a command on one SCSI device: the CDB goes to the device unchanged, with `SG_IO`.
 
 use std::io;

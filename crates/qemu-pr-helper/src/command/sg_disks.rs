@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The disk of an sg node: `/dev/sg0` and `/dev/sda` are the same logical unit.
 //!
 //! sysfs has a link for each node, named after its number, into the directory of the SCSI device:

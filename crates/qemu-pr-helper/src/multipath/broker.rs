@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Broker: the privileged process that starts a worker for each command on a multipath map.
 //!
 //! Access to the paths of a map requires root's rights: their nodes belong to root, and multipathd

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Channel between the helper and a worker: a pair of `SOCK_SEQPACKET` sockets, which keep messages
 //! apart. The helper sends one request with the map's descriptor; the worker, or the broker in its
 //! place, sends one reply.

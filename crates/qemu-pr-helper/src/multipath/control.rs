@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Control messages between the helper and the broker, of a fixed form.
 //!
 //! | message of the helper | bytes |

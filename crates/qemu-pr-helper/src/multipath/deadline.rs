@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Deadline of a command on a multipath map, the check that the helper still waits for its reply,
 //! and the division of the time among paths.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Locks that let one command at a time change a map. Two concurrent changes could leave the paths
 //! of the map with different keys.
 

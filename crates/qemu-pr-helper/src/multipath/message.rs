@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Messages between the helper and a worker: one request and one reply, each a message of a
 //! `SOCK_SEQPACKET` socket. Numbers are big-endian.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! PERSISTENT RESERVE commands on multipath maps: logical units that several paths lead to.
 //!
 //! | module | contents |

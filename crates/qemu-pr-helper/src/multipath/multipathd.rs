@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Client of multipathd. multipathd stores the key that a map is registered with, and registers
 //! paths that return.
 //!

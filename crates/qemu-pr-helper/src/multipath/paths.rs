@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Paths of a map, as sysfs lists them, with a time limit for each. A hung command uses up only the
 //! time of its own path.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Worker: a process that executes one command on a multipath map, and exits.
 //!
 //! The worker is privileged and treats the request as untrusted input: it executes only PERSISTENT

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Trace of a worker's steps. The worker emits no events itself: it records each step as a line of
 //! fields separated by tabs, and the helper emits the event of each line in the report.
 

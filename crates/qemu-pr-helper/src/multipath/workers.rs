@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Child processes of the broker: workers, and processes that close connections by exiting.
 
 use std::io;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Closes rejected connections without blocking, by handing them to processes that exit.
 //!
 //! Closing a connection also closes the descriptors that the client has sent over it, which can

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Socket and PID file: files that the helper creates and that are removed when it exits.
 //!
 //! The broker removes them, because the helper, which reads what clients send, gives up the right

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Daemon mode: the process that the user started waits until the daemon serves clients.
 //!
 //! QEMU's helper exits in the foreground at once, so its caller does not learn of later errors,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The process around the server: privileges, files, signals, daemon mode and service manager.
 
 pub(crate) mod closer;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The PID file: created and locked at start, removed at exit.
 
 use std::fs::{self, File};

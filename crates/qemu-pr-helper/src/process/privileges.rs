@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! User, groups and capabilities of the process, and the account that it changes to by default.
 //!
 //! Sending PERSISTENT RESERVE to a disk requires `CAP_SYS_RAWIO` and nothing else, because clients

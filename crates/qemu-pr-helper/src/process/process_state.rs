@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The state of another process: alive, gone, or killed and unable to exit.
 //!
 //! A killed process cannot exit while one of its threads is stuck in the kernel. Its main thread is

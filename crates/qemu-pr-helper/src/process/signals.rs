@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The signals that end the helper, received through a descriptor (signalfd(2)).
 
 use std::io;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Socket activation (`sd_listen_fds(3)`) and messages to a service manager (`sd_notify(3)`).
 //!
 //! The helper sends READY=1 itself, before it reads what clients send, and then closes the socket:

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Files that a sandboxed process can still open, create and remove. Landlock does not restrict
 //! open files, so the process can use those that it had before, and those that clients send.
 

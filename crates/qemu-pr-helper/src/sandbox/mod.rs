@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Sandbox of the serving process: restrictions that hold even if a client finds a way to run code
 //! in it.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Filters that allow the system calls of [`syscalls`](super::syscalls), and block all others.
 //!
 //! If several filters decide on a call, the kernel takes the strictest decision: it kills the

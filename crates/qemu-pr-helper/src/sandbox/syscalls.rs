@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! System calls that the helper makes while it serves, each with its purpose.
 //!
 //! `tests/sandbox/used.rs` fails if the helper makes a system call that is not listed, or never

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The acceptor: accepts connections from the listener within the limits, greets their clients, and
 //! pauses if it cannot accept more.
 

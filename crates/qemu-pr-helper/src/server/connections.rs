@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The connections that are served.
 
 use std::os::fd::OwnedFd;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Work that can block, deferred to a worker that is allowed to.
 //!
 //! While no other thread can be started, the last worker defers closing what clients send. It

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The dispatcher: reads the requests of a connection, executes them, and sends the replies.
 
 use std::sync::Arc;

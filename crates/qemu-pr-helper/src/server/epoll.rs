@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The epoll set that idle workers wait on. Every connection is registered one-shot.
 
 use std::io;

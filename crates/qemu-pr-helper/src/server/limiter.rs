@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Limits with permits: on the connections of a client process, on the commands in flight at a
 //! device, and on the threads that block in a close.
 

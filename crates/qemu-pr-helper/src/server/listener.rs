@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The socket that clients connect to: bound here, or passed by a service manager.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The server: worker threads that accept connections, execute requests and send replies.
 //!
 //! All idle workers wait on one epoll set, in which every connection is registered one-shot. The

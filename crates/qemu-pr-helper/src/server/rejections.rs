@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Rejected connections, which are closed without blocking a worker thread.
 
 use std::os::fd::OwnedFd;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Timers, and the timeout of requests: a client that leaves a request, its answer to the greeting
 //! or the read of a reply unfinished for too long is disconnected.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The session of one connection: reads requests, sends replies, and logs how the connection ends.
 
 use std::os::fd::OwnedFd;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Synchronization primitives of the server: the standard library's, or shuttle's in its tests.
 
 use std::sync::PoisonError;

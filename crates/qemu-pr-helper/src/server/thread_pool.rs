@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Pool of worker threads. It keeps one thread idle, and ends surplus threads.
 
 use std::io;

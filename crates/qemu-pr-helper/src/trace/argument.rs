@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Argument types of events: their values in a record, and their types in C.
 
 use std::fmt;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Buffer for records on their way to the writer thread.
 //!
 //! Recording threads are spread over shards, so that they rarely wait for each other. The writer

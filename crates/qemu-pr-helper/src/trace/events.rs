@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The table of events: names, parameters and texts. The code, `-T help` and the definitions for
 //! readers of binary traces are generated from it.
 //!

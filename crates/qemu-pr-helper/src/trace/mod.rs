@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Trace points: named events that can be enabled one by one. A disabled event costs a load and a
 //! branch.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Values of `--trace`: `[[enable=]PATTERN][,events=FILE][,file=FILE]`.
 //!
 //! A value is a QEMU option string: commas separate its parts, and a doubled comma is a literal

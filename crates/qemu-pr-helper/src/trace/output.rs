@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Destination of a trace: a file, a stream such as a pipe, or standard error.
 
 use std::fs::{self, File, OpenOptions};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Arguments of events for static probes: one machine word each, and texts by address.
 
 use std::cell::Cell;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The table of events in the syntax of QEMU's `trace-events` files (`docs/devel/tracing.rst`).
 //!
 //! `simpletrace.py` needs such a file to decode the arguments in a binary trace.

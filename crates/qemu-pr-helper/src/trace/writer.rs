@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Writer thread: it moves records from the buffer to the output.
 //!
 //! A thread that records an event adds the record to the buffer and continues. If the buffer is

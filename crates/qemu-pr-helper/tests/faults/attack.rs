@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A client process that does everything at once that could keep the helper from serving others.
 
 use std::env;

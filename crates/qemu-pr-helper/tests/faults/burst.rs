@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Ten thousand clients in a burst: each is served, and no resource is left afterwards.
 
 use crate::Test;

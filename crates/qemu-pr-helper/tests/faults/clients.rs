@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The limits on clients: in total, and of one process.
 
 use std::process;

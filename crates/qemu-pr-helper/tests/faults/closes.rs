@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Connections with a close that blocks: they count against the limits until they are closed.
 
 use std::fs::File;

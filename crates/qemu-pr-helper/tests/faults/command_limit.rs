@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The limit on commands at a device, with devices of the test and a server in this process.
 
 use std::fs::File;

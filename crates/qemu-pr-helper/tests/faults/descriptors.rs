@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A helper that runs out of descriptors, because the limit is lowered after its start.
 
 use std::time::Duration;

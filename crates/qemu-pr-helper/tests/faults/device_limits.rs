@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Commands that count against `--max-commands-per-device`, and those that do not.
 
 use std::fs::File;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Clients that disconnect, at every byte of a request. A client that is killed closes its
 //! connection as well: see `clients`.
 

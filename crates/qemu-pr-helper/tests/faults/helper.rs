@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A helper that must have no resource left after a fault.
 
 use std::ops::Deref;

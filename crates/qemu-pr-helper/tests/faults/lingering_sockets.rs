@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Lingering sockets: TCP sockets with unread bytes, which behave like devices that hang.
 //!
 //! The kernel rejects a command for a socket at once. But the helper closes the last descriptor

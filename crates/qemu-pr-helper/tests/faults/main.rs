@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The real helper under faults: limits that are reached, clients that disconnect or are slow,
 //! system calls that fail. Unaffected clients must be served meanwhile, and afterwards no resource
 //! is left.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Clients in another process, because a helper counts by process. It is this program, started
 //! again.
 

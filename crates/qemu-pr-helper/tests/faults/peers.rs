@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The identity of client processes, by which connections are counted.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Clients that leave a request unfinished: they time out, and no other client does.
 
 use std::fs::File;

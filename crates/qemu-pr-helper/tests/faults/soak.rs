@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Many requests from clients that connect and disconnect: the helper's resources do not grow.
 
 use std::env;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! System calls that fail because the kernel lacks files or memory. `strace` injects the errors.
 
 use std::fs::{self, File};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A helper that cannot start more threads while devices hang.
 
 use std::io::{self, Write as _};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Paths that fail, that have different keys, or that do not follow; and failures of the key store.
 
 use qemu_pr_helper::multipath::pr_out::{PrKey, PrOutResult, execute};

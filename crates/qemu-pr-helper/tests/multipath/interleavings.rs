@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Commands of others between two path commands: multipathd registers a path, another host fences.
 
 use scsi_pr::{OutServiceAction, ReservationType, Status};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! PERSISTENT RESERVE OUT over several paths has the effect and the result that it has on one path.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Logical units in software, and paths to them that can fail.
 
 use std::cell::RefCell;

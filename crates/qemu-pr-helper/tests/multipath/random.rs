@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Random commands: A with two paths gets the same results as A with one path, and these results
 //! are true.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Actions of an intruder, performed in the sandbox: they fail, or the kernel kills the process.
 //!
 //! Each test starts this program again for one action, which [`sandboxed_action`] performs.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Privileges and sandbox of a serving helper, as the kernel reports them.
 
 use pr_testkit::procfs::status;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The list of allowed system calls has all that the helper makes, and no others.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Binary format: a complete trace is compared byte by byte with what `simpletrace.py` expects.
 
 use std::fs;

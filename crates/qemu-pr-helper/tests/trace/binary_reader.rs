@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Reader of binary traces (format "simple", version 4). It rejects every deviation from the
 //! format, and was written from the description of the format, not from the code that writes it.
 

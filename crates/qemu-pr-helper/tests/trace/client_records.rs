@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Records of each client: the content and the order of its events.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Parser of the output of `--trace-events`, which has the syntax of `docs/devel/tracing.rst`:
 //! `name(type argument, …) "format"`.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Errors of the trace options and files, most of which prevent a start.
 
 use std::fs::{self, Permissions};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Number of events in a trace: written ones and dropped ones must add up to the expected number.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Trace files: their names, full disks, and truncation by the operator.
 
 use std::fs;

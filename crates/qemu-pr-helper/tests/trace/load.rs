@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! High load: each event is in the trace, in its place, or counted as dropped.
 
 use std::collections::BTreeMap;

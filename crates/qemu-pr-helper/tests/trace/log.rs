@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Backend `log`: lines in a file or on standard error, even if standard error is not read.
 
 use std::fs::{self, File};

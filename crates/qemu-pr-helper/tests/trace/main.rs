@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Traces of the real helper. Independent readers parse them, and every event is accounted for.
 //!
 //! | module | content |

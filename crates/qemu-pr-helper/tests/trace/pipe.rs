@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Named pipe as trace file: without a reader, and with slow, late and changing readers.
 
 use std::fs::File;

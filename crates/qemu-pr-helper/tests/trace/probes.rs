@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Static probes: the binary has a probe for each event.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Backend `syslog`: a datagram to `/dev/log` for each event. In the helper's mount namespace,
 //! `/dev/log` is a socket of the test.
 

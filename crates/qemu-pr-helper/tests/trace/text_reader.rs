@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Reader of the lines of the text backends. It rejects lines that an event cannot print.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Benchmark cases for `cargo xtask instructions`, which counts their instructions.
 //!
 //! It runs each case twice under callgrind with different counts. The difference, divided by the

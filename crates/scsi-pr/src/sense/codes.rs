@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Additional sense codes: numbers and the names that T10 assigned to them.
 
 use std::fmt;

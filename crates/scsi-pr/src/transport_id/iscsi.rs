@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The TransportID of an iSCSI initiator, the only one of variable length.
 //!
 //! Source: SPC-4, 7.6.4.6; names and session identifiers: RFC 7143.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! TransportIDs as text, in the forms of `sg_persist --transport-id`.
 
 use std::fmt;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The PERSISTENT RESERVE commands: decoding, dispatch, and one module for each group of service
 //! actions.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! PREEMPT and PREEMPT AND ABORT.
 //!
 //! Source: SPC-4, 5.12, preempting (its table of preempting actions), preempting persistent

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! PERSISTENT RESERVE IN, which no reservation forbids.
 //!
 //! Source: SPC-4, 6.15.

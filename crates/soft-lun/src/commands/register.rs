@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! REGISTER and REGISTER AND IGNORE EXISTING KEY.
 //!
 //! Source: SPC-4, 5.12, registering (its two tables of register behaviors) and unregistering;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! REGISTER AND MOVE.
 //!
 //! Source: SPC-4, 5.12, registering and moving the reservation; 6.16.4 for the fields.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! RESERVE, RELEASE and CLEAR.
 //!
 //! Source: SPC-4, 5.12, reserving, releasing and clearing.

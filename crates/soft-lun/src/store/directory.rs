@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! An open directory, and the operations on the files in it.
 
 use std::fs::{self, File};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Serialization of values that both JSON files contain.
 
 use std::borrow::Cow;

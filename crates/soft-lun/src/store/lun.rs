@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A soft LUN in its directory: creation, inspection, and execution of commands.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The configuration of a soft LUN, and `lun.json`, which contains it.
 
 use std::fmt;

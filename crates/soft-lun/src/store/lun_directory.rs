@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A directory of soft LUNs, and the lookup of the port that a file descriptor refers to.
 
 use std::os::fd::{AsFd, BorrowedFd};

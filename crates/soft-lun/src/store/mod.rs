@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Soft LUNs on disk, each in its own directory.
 //!
 //! ```text

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The state of a soft LUN, and `state.json`, which contains it.
 
 use scsi_pr::{PrGeneration, ReservationKey};

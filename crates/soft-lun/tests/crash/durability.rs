@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Order of the system calls of a registration, as strace reports it.
 //!
 //! Killing a process does not simulate a power loss, because the kernel keeps the data that the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A thousand writers that are killed at random times.
 //!
 //! After each kill, the state must be that after the last acknowledged registration, or that after

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Persistence of the state when a process is killed, and the system calls that make it survive a
 //! power loss.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The process that registers, and the state that it must leave.
 
 use std::io::Write as _;

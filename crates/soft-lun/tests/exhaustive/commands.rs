@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The commands that the tests send in each state.
 
 use pr_testkit::cdb::{

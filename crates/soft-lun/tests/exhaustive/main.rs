@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Every state that two and three nexuses with two keys can reach, and every command in each state.
 //!
 //! PRgeneration is not a part of the state, because no command depends on it. The number of states

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Checks of every state.
 
 use pr_testkit::cdb::pr_in;

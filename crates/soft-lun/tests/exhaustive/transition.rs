@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Checks of every command in every state.
 
 use scsi_pr::{AdditionalSense, ReservationKey, SenseKey, Status};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A command of a sequence: its fields, its bytes, and its representation as a line of text.
 //!
 //! The text can represent any bytes. A field that is missing in the text has its default value:

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Random sequences in which most commands are likely to succeed.
 
 use scsi_pr::{InServiceAction, OutServiceAction, ReservationType, TransportId};

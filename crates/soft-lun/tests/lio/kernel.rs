@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Releases of Linux: the deviations of LIO depend on them.
 
 use std::fmt;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Comparison of [`soft_lun::LogicalUnit`] with LIO, the SCSI target of the Linux kernel: both get
 //! the same random sequences of commands, and all responses must be equal, except for the
 //! deviations in `docs/lio-differences.md`.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The expected state of LIO: a [`LogicalUnit`], and the state that only LIO has.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Prints a sequence if its last command gets no response. A command can hang LIO, and with it the
 //! process that has sent the command.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Reproducible pseudo-random numbers.
 
 /// `SplitMix64`: small, and good enough to choose commands.

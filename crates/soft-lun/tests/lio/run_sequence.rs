@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Execution of a sequence on a target, and comparison of each response with the prediction.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A sequence as a text file, with its responses.
 //!
 //! Each command has a line (`command.rs`). Below it, a line with `= ` contains the response of

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Reduction of a failing sequence to a minimal one.
 
 use anyhow::Result;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! LIO, accessed with `SG_IO` through two ports.
 
 use std::fs::File;

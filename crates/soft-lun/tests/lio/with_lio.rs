@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The comparison with LIO: stored sequences, then random sequences.
 
 use std::env;

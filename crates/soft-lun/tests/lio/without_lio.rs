@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Tests of the comparison itself, which need no LIO.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Invalid commands, and the order in which errors are detected.
 
 use pr_testkit::cdb::{

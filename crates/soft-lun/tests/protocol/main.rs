@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Readable examples, one for each rule: the responses that two nodes and a third, usually
 //! unregistered node get from one unit. `tests/exhaustive` covers the rules for all states.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! PREEMPT and PREEMPT AND ABORT.
 
 use pr_testkit::cdb::{preempt, preempt_and_abort, reserve};

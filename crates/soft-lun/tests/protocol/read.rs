@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! PERSISTENT RESERVE IN: content and truncation of the data.
 
 use pr_testkit::cdb::{pr_in, register};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! REGISTER and REGISTER AND IGNORE EXISTING KEY, `APTPL`, `ALL_TG_PT`, `SPEC_I_PT`.
 
 use pr_testkit::cdb::{

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! REGISTER AND MOVE.
 
 use pr_testkit::cdb::{register, register_and_move, reserve};

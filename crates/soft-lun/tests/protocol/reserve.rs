@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! RESERVE, RELEASE, CLEAR, unit attentions, and the access that a reservation allows.
 
 use pr_testkit::cdb::{clear, release, reserve};

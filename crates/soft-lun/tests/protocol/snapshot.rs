@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Export and import of the state.
 
 use pr_testkit::cdb::{clear, register};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A unit with limited features reports them and rejects commands that use the others.
 
 use pr_testkit::cdb::{

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A unit with the nodes A, B and C, and assertions about the responses to their commands.
 
 use pr_testkit::cdb::{self, PrCommand, pr_in, register, reserve};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Commands through a port get the same responses as commands to a unit in memory.
 
 use pr_testkit::cdb::{PrCommand, key_list, pr_out, preempt, read_keys, reserve};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Concurrent commands: none is lost, and none sees an incomplete state.
 
 use std::thread;

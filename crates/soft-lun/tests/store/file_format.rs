@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The exact format of the files, which people and later versions must be able to read.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Invalid or inaccessible files: the error names the file, and no file changes.
 
 use std::error::Error as _;

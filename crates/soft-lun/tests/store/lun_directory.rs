@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Directories of soft LUNs, and the port that a file descriptor refers to.
 
 use std::fs::{self, File};

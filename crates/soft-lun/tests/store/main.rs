@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The store: file formats, commands, concurrency, errors.
 
 #![expect(clippy::unwrap_used, reason = "a test fails on an unexpected error")]

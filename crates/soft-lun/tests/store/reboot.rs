@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A reboot of the host, which is a power loss (SPC-4, 5.12, preserving persistent reservations).
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A soft LUN in a temporary directory, and commands for it.
 
 use std::fs;

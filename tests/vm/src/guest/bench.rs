@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Scenario `bench`: compares our helper and QEMU's on a disk of a LIO target and on a multipath
 //! map.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Scenario `sg`: the compatibility suite on a LIO target, and then the tests of `prhctl`, of the
 //! disk's command limit and of the kernel's trace. Scenario `multipath` also runs a part of the
 //! suite.

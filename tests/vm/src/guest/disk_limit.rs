@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Test of `--max-commands-per-device` on a real disk: an sg node and its disk share a limit, and
 //! another path has its own.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Scenario `guest`: a QEMU guest registers, reserves, gets a conflict and releases on a real SCSI
 //! target through the helper, while a second initiator port checks the effects. The guest's disk is
 //! a port of the target, and then a multipath map.

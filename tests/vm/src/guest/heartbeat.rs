@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The machine's heartbeat: a thread writes a byte each second to the second serial port.
 //!
 //! No scenario and no hung command can block this thread, so the heartbeat stops only if the whole

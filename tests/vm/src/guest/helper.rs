@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The helper under test, running in the virtual machine.
 
 use std::fs::{self, File};

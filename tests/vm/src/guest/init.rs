@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The first process of the virtual machine: starts the scenario in a child process, reaps orphans,
 //! and ends the machine with the scenario's result.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! An initiator that runs commands on the logical unit, and checks of their results.
 
 use std::time::{Duration, Instant};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Scenario `lio`: sends the same commands to `soft-lun` and to a LIO target.
 
 use std::path::PathBuf;

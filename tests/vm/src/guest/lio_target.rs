@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A real SCSI target: the kernel's LIO, set up through configfs.
 //!
 //! A logical unit is a file in a tmpfs. Each of its ports is a SCSI host of the loopback fabric,

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Device-mapper maps over the target's ports, without multipathd or udev.
 //!
 //! The tables follow `Documentation/admin-guide/device-mapper/` of the kernel.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Scenarios inside the virtual machine; this is the guest's side of `cargo xtask vm`.
 
 mod bench;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The nested guest: a QEMU in the virtual machine, with a disk of the target and the helper as its
 //! `pr-manager-helper`.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Scenario `packages`: installs Debian's package beside the distribution's, upgrades, removes and
 //! purges it, on a root directory that discards all changes at the end.
 

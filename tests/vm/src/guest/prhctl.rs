@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Test of `prhctl` on a real SCSI target through both helpers; `sg_persist` checks the results.
 
 use std::path::Path;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Processes of the machine in `/proc`.
 
 use std::fs;

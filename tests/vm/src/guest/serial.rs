@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Command execution in the nested guest over its serial console: both ends of the protocol.
 //!
 //! The machine sends a line; the guest's init executes it, prints its output, and then a marker

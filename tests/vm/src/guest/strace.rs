@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Runs `strace` on a helper, to delay system calls or make them fail.
 
 use std::process::{Child, Stdio};

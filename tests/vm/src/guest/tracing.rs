@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Test of the ftrace backend: the helper's events of a preemption are in the right order among the
 //! kernel's events of the same commands.
 

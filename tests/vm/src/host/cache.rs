@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Directories below the target directory that one run creates and later runs use.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Writes cpio archives in the format of the kernel's initramfs.
 //!
 //! Source: `Documentation/driver-api/early-userspace/buffer-format.rst` of the kernel ("newc").

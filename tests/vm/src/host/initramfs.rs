@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Creates the initramfs of both kinds of machine.
 //!
 //! The outer machine switches from it to a root file system. The nested guest stays in it.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Kernels of the machines: Debian's package, which is downloaded and unpacked without installing it,
 //! and kernels in root directories.
 

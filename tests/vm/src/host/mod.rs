@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `cargo xtask vm`: runs scenarios in virtual machines; this is the host's side.
 
 mod cache;

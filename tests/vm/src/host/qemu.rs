@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Runs QEMU with a time limit, and copies the console to the terminal and a log.
 
 use std::fs::{self, File};

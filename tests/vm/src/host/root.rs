@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Root file systems of the machines: the host's own, and the one of the next Debian release, which
 //! has the newest QEMU, libvirt, multipath-tools and kernel.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The scenarios: their machines, and the arguments of the guest's side with programs built for them.
 
 use std::ffi::OsString;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Programs that the scenarios need, with their Debian packages.
 
 use anyhow::{Result, bail};

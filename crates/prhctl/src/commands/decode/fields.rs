@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Explains bytes field by field: walks along a [`layout`](super::layouts).
 
 use std::fmt::Write as _;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Parses hexadecimal text in the notations that dumps and logs use.
 
 use super::DecodeError;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The layouts of CDBs, parameter lists, parameter data and sense data, as data for the
 //! [`Walker`](super::fields::Walker) (SPC-4, 4.5.2, 4.5.3, 6.15 and 6.16).
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `prhctl decode`: explains bytes, as a whole and field by field.
 //!
 //! `scsi-pr` decodes the bytes as a whole. The fields come from [`layouts`], which also explain

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Properties of explanations. Examples are in tests/prhctl/decode.rs.
 
 use proptest::prelude::*;

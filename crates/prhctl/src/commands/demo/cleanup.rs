@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Removes the helper process and the temporary directory, also after a signal.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! `prhctl demo`: a failover of two nodes that share a disk, through the real helper.
 //!
 //! The disk is a soft LUN in a temporary directory. Each node is a connection to a helper that the

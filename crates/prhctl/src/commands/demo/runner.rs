@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Runs the steps, and compares the results with what the standard requires.
 
 use std::os::fd::AsFd as _;

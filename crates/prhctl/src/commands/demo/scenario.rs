@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The steps of the demonstration, and what the standard requires of each.
 
 use std::fmt;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The environment of a demonstration: a temporary directory, a disk with two ports, and a helper.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Text of `prhctl demo`.
 
 use crate::commands::demo::{

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Execution of a PERSISTENT RESERVE OUT command over all paths to a logical unit, with the effect
 //! and the result that it has on a single path.
 //!

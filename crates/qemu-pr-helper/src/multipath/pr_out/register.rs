@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Registrations: each path has its own, and all must have the same key.
 
 use scsi_pr::{AdditionalSense, ReservationKey, ScopeType, Status};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! RELEASE: only the nexus that holds a reservation can end it, and it is not known which path that
 //! is.
 

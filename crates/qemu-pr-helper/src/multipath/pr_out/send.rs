@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Transmission of commands: to one path after another until one succeeds, or with retries to one
 //! path; and the classification of results.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Paths that cannot be reached, and the state that they leave on the logical unit: registrations,
 //! and possibly the reservation.
 //!

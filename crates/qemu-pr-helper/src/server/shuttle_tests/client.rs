@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The server under test and its clients, each of which runs in a thread of its own.
 
 use std::fs::File;

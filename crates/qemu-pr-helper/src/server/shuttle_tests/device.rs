@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A device at which some commands hang until they are released.
 
 use std::collections::BTreeSet;

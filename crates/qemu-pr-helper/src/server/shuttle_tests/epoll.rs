@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A replacement of the epoll set that shuttle's scheduler can look into: the same descriptors, and
 //! the same one-shot registrations.
 //!

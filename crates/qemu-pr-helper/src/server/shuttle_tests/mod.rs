@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Tests of the server's threads in many schedules.
 //!
 //! The server and its connections are the real ones. Locks and threads are replaced by those of

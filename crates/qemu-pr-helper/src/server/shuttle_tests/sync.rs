@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Locks and threads of shuttle, with additional checks and failures.
 
 use std::any::type_name;

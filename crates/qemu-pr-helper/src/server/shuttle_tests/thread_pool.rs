@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Tests of the thread pool alone: one event in every possible schedule, several in many.
 
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Sinks of events: each backend that the command line selects turns an event into a line or a
 //! record.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Backend `simple`: QEMU's binary format, version 4 (`trace/simple.c`, read by `simpletrace.py`).
 //!
 //! Numbers are in the byte order of the machine.

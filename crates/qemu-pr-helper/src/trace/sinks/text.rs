@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Sinks that take a line of text for each event: the backends `log`, `ftrace` and `syslog`.
 
 use std::fmt;

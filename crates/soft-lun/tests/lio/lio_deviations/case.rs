@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The state of a unit and a command, as the deviations query them.
 
 use scsi_pr::{AdditionalSense, OutServiceAction, ReservationType};

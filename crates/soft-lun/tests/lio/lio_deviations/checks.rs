@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Deviations in the checks, in their order, and in the reported errors.
 
 use scsi_pr::{AdditionalSense, OutServiceAction as Action, ReservationType, SenseKey};

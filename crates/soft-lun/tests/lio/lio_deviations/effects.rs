@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Deviations in the effects of a successful command.
 
 use scsi_pr::{AdditionalSense, OutServiceAction as Action, PrGeneration, ReservationType, Status};

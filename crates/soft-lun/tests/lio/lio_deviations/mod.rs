@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The deviations of LIO from the standard in `docs/lio-differences.md`. Each has a function that
 //! returns the response of LIO and the state afterwards for the commands that it applies to.
 

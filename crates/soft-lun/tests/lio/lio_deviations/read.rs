@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Deviations of PERSISTENT RESERVE IN.
 
 use scsi_pr::{AdditionalSense, InServiceAction};

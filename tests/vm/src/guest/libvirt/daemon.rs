@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! libvirtd in a machine without systemd, and virsh, its client.
 
 use std::fs::{self, File};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A libvirt domain with a disk of the target, and its console.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The helper that libvirt starts for a domain: its process, and its complete removal.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Scenario `libvirt`: Debian's libvirt starts domains with a disk of the target. Their
 //! reservations go through a helper that libvirt starts, monitors and stops, or through a helper
 //! that libvirt does not manage.

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Encodes PERSISTENT RESERVE OUT commands, valid and invalid ones (SPC-4, 6.16).
 
 /// Flags in byte 20 of the parameter list.

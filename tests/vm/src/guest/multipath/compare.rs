@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Runs the scenarios through the helper on a single path and on a map, and compares each step.
 
 use std::fmt;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! udevd and multipathd in a machine without systemd.
 
 use std::cell::RefCell;

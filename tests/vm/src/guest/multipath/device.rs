@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Sends commands with `SG_IO` to a device, and returns the results of all layers.
 
 use std::collections::BTreeMap;

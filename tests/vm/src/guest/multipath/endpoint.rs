@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The two endpoints of the comparison: a guest on a single path, and a guest on a map. Each has a
 //! logical unit of its own, which it shares with another host.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Replies of PERSISTENT RESERVE IN, and the differences that two paths cause.
 //!
 //! A difference is accepted only if the map's reply is the one that follows from the reply of the

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Fault cases: a path fails, or multipathd restarts, at a defined step of a command, so that every
 //! run is the same. With a seed, also at random steps.
 

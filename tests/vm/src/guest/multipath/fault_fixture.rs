@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Fixture of the fault cases: the map, a guest on it, another host that checks the registrations,
 //! and a log of results and times.
 

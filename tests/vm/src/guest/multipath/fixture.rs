@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Fixture of the scenario: two paths, the multipath map over them, and devices on the map.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A guest's connection to the helper, as QEMU uses it.
 
 use std::fs::File;

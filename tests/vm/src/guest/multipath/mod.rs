@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Scenario `multipath`: a map of two paths that multipathd manages, as on a host. Tests its
 //! detection, commands to it through the helper and directly, faults, and `mpathpersist`.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Test of multipath-tools' `mpathpersist` on the map, as the reference for PERSISTENT RESERVE OUT
 //! of the helper.
 

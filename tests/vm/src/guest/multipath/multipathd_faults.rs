@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Fault cases: multipathd is not running, stopped, without a `reservation_key`, or has another
 //! socket.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Rows of the table: commands to the map while paths fail and return.
 //!
 //! For each `SG_IO` command, the kernel selects a path like for data, so commands use the paths of

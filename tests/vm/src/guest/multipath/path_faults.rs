@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Fault cases: paths fail between commands, and return.
 
 use anyhow::{Context as _, Result, ensure};

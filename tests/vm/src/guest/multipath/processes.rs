@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Fault cases: the helper's processes are stopped and killed, between and during commands. Also
 //! checks the privileges of the process that serves clients.
 

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Rows of the table: replies of the four service actions of PERSISTENT RESERVE IN with both paths
 //! active.
 

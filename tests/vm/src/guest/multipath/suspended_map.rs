@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Fault cases: a map that queues commands without a path, and a suspended map.
 
 use anyhow::{Context as _, Result, ensure};

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Checks the sysfs attributes by which the helper detects multipath maps and devices on them.
 
 use std::fs;

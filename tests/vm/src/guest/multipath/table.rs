@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! The table that compares the replies of a single path and of the map.
 //!
 //! A row states whether the two must be equal. The table is printed as a whole, because

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Measures the time of commands through the helper and with `mpathpersist`.
 
 use std::path::Path;

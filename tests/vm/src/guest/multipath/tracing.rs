@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Test of the helper's trace of commands on a map: events for each path and for multipathd.
 
 use std::fs;

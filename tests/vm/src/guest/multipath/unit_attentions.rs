@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Rows of the table: the guest gets unit attentions for changes of the other host, and none for
 //! its own.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Steps of the helper's workers: `strace` stops a worker after each command to a path, so that a
 //! test can act between two commands.
 //!

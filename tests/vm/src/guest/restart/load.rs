@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Clients that send requests continuously, and reconnect when the helper has exited.
 
 use std::fs::File;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Lost responses: the helper is killed after it has executed a command and before it sends the
 //! response.
 //!

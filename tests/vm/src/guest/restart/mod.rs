@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Scenario `restart`: the helper is killed repeatedly while its socket stays open, as with a
 //! service manager, and a guest and other clients continue.
 

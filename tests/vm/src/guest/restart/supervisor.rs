@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! A minimal service manager, like systemd with `Restart=always`: it holds the listening socket,
 //! passes it to the helper, and restarts the helper when it exits.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
 //! Scenarios for both endpoints: sequences of commands of the guest and of the other host.
 
 mod registering;
