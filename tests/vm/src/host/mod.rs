@@ -73,8 +73,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     tools::check(scenarios, &options.root)?;
     let target_dir = build::target_dir()?;
     let mut summary = Summary::default();
+    let packages = tools::packages();
     for &root in &options.root {
-        match timed("root file system and kernel", || root.get(&target_dir)) {
+        let get = || root.get(&target_dir, &packages);
+        match timed("root file system and kernel", get) {
             Ok(root) => run_all(scenarios, &root, options, &mut summary)?,
             // The host's root cannot be missing, and a root that has to be downloaded can.
             Err(error) if root == Root::Host => return Err(error),

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
+use super::cache;
 use super::kernel::{self, Kernel};
-use super::{cache, tools};
 use pr_testkit::build;
 use pr_testkit::process::{command, find, run, text};
 
@@ -53,14 +53,14 @@ impl Root {
         }
     }
 
-    /// Returns the root file system, which is built or completed first if necessary.
-    pub(crate) fn get(self, target_dir: &Path) -> Result<RootFs> {
+    /// Returns the root file system, which is built first, with `packages`, if necessary.
+    pub(crate) fn get(self, target_dir: &Path, packages: &[&str]) -> Result<RootFs> {
         let vm_dir = target_dir.join("vm");
         let (dir, kernel, shares) = match self {
             Self::Host => ("/".into(), kernel::download(&vm_dir)?, Vec::new()),
             Self::Forky => {
                 let dir = vm_dir.join("roots").join(self.name());
-                bootstrap(self.name(), &dir)?;
+                bootstrap(self.name(), packages, &dir)?;
                 let kernel = Kernel::open(dir.clone())?;
                 (dir, kernel, shares(target_dir)?)
             }
@@ -113,8 +113,8 @@ impl RootFs {
 }
 
 /// Builds the root directory of a Debian release.
-fn bootstrap(release: &str, dir: &Path) -> Result<()> {
-    let packages = tools::packages().join(",");
+fn bootstrap(release: &str, packages: &[&str], dir: &Path) -> Result<()> {
+    let packages = packages.join(",");
     let recipe = format!("{release}\n{packages}\n{ADD_KERNEL}\n");
     cache::get_or_create(dir, &recipe, |unfinished| {
         find("mmdebstrap").context("mmdebstrap is not installed: apt-get install mmdebstrap")?;
