@@ -6,9 +6,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
-use std::thread;
-use std::time::{Duration, Instant};
 
+use pr_testkit::eventually;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -225,14 +224,11 @@ fn start_hung(outside: &Path) -> (Child, TempDir, String) {
         .args(["demo", "--helper", wrapper.to_str().unwrap()])
         .spawn()
         .unwrap();
-    let started = Instant::now();
-    loop {
-        match fs::read_to_string(&helper) {
-            Ok(pid) if pid.ends_with('\n') => return (child, dir, pid.trim().to_owned()),
-            _ => assert!(started.elapsed() < Duration::from_secs(20), "no helper"),
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
+    let pid = eventually("the helper", || {
+        let text = fs::read_to_string(&helper).ok()?;
+        text.strip_suffix('\n').map(str::to_owned)
+    });
+    (child, dir, pid)
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 //! Errors and their advice.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixListener;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
+use pr_testkit::skip;
 use rustix::process::geteuid;
 use rustix::thread::Uid;
 
@@ -275,7 +276,7 @@ fn closed_stdout_is_not_an_error() {
     );
 
     // Only the exit status shows an error if standard error is closed too.
-    let mut command: Command = helper.prhctl("keys none");
+    let mut command = helper.prhctl("keys none");
     let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
     assert_eq!(status.unwrap().code(), Some(1));
 }
@@ -284,12 +285,7 @@ fn closed_stdout_is_not_an_error() {
 #[test]
 fn helper_of_other_user_is_noted() {
     if !geteuid().is_root() {
-        let is_strict = std::env::var_os("PR_COMPAT_STRICT").is_some();
-        assert!(!is_strict, "skipped: not root");
-        // The test harness captures eprintln.
-        let reason = "not root, so no helper can listen as another user";
-        let _ = writeln!(std::io::stderr(), "prhctl: skipped: {reason}");
-        return;
+        return skip("not root, so no helper can listen as another user");
     }
     let fake = FakeHelper::start_as(Some(Uid::from_raw(65534)), |_, _| {
         Response::Data([0, 0, 0, 7, 0, 0, 0, 0].to_vec())

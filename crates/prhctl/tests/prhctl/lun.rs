@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use pr_testkit::cdb::{PrCommand, preempt, register, reserve};
+use scsi_pr::{ReservationType, Status};
 use serde_json::{Value, json};
 use soft_lun::store::Lun;
 use tempfile::TempDir;
@@ -35,16 +37,14 @@ impl Fixture {
     }
 }
 
-/// Sends a PERSISTENT RESERVE OUT, which must succeed.
-fn send(lun: &Lun, port: &str, service_action: u8, kind: u8, key: u64, action_key: u64) {
-    let mut list = [key.to_be_bytes(), action_key.to_be_bytes()].concat();
-    list.resize(24, 0);
-    let cdb = [0x5f, service_action, kind, 0, 0, 0, 0, 0, 24, 0];
-    let answer = lun
-        .execute(&port.parse().unwrap(), &cdb, &list)
-        .unwrap()
-        .response;
-    assert_eq!(answer.status.0, 0, "{answer:?}");
+/// Sends a command, which must succeed.
+fn send(lun: &Lun, port: &str, command: &PrCommand) {
+    let executed = lun.execute(
+        &port.parse().unwrap(),
+        &command.cdb,
+        &command.parameter_list,
+    );
+    assert_eq!(executed.unwrap().response.status, Status::GOOD);
 }
 
 #[test]
@@ -108,11 +108,11 @@ fn show_prints_registrations_and_reservation() {
         .run("lun create quorum --port node1 --port node2 --port other")
         .success();
     let lun = Lun::open(&fixture.path("quorum")).unwrap();
-    send(&lun, "node1", 6, 0, 0, 0x1001);
-    send(&lun, "node2", 6, 0, 0, 0x1002);
-    send(&lun, "node1", 1, 6, 0x1001, 0);
-    // PREEMPT
-    send(&lun, "node2", 4, 6, 0x1002, 0x1001);
+    send(&lun, "node1", &register(0, 0x1001));
+    send(&lun, "node2", &register(0, 0x1002));
+    let kind = ReservationType::ExclusiveAccessRegistrantsOnly;
+    send(&lun, "node1", &reserve(0x1001, kind));
+    send(&lun, "node2", &preempt(0x1002, 0x1001, kind));
     let identity = lun.config().unwrap().identity;
     let expected = format!(
         "quorum: soft LUN {identity}

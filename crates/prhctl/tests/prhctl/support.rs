@@ -8,14 +8,12 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use pr_testkit::soft_lun::{SoftLunFixture, port};
 use qemu_pr_helper::backend::Backends;
 use qemu_pr_helper::backend::soft_lun::SoftLuns;
 use qemu_pr_helper::cli::Limits;
 use qemu_pr_helper::server::Server;
 use qemu_pr_helper::server::listener::Listener;
-use scsi_pr::TransportId;
-use soft_lun::store::{Lun, Port};
-use soft_lun::{Nexus, SupportedFeatures};
 use tempfile::TempDir;
 
 /// The result of a run of prhctl.
@@ -115,30 +113,18 @@ impl TestHelper {
     pub(crate) fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ports = INITIATORS.into_iter().zip(1..);
-        let ports = ports.map(|((name, initiator), target_port)| Port {
-            name: name.parse().unwrap(),
-            nexus: Nexus {
-                initiator: initiator.parse::<TransportId>().unwrap(),
-                target_port: u16::into(target_port),
-            },
+        let ports = ports.map(|((name, initiator), target_port)| {
+            port(name, initiator.parse().unwrap(), target_port)
         });
-        let luns = dir.path().join("luns");
-        std::fs::create_dir(&luns).unwrap();
-        Lun::create(
-            &luns.join("lun"),
-            ports.collect(),
-            SupportedFeatures::default(),
-        )
-        .unwrap();
+        let fixture = SoftLunFixture::with_ports(dir.path(), ports.collect());
         // Short paths for command lines.
         for (name, _) in INITIATORS {
-            let port = luns.join("lun/ports").join(name);
-            std::os::unix::fs::symlink(port, dir.path().join(name)).unwrap();
+            std::os::unix::fs::symlink(fixture.port(name), dir.path().join(name)).unwrap();
         }
         let (listener, _) = Listener::bind(&dir.path().join("socket")).unwrap();
         let backends = Backends::new(
             Duration::from_secs(10),
-            Some(SoftLuns::open(&luns).unwrap()),
+            Some(SoftLuns::open(&fixture.luns).unwrap()),
             None,
         );
         let server = Arc::new(Server::new(listener, backends, None, &Limits::default()).unwrap());
