@@ -80,15 +80,9 @@ impl Command {
         }
     }
 
-    /// Returns whether the command is REGISTER or REGISTER AND IGNORE EXISTING KEY with a new key,
-    /// which multipathd sends to a path that returns.
-    fn registers(&self) -> bool {
-        matches!(self.pr_out.cdb[1], 0 | 6) && !self.keys.is_empty()
-    }
-
     /// Returns whether multipathd receives or drops a key.
     fn changes_key(&self) -> bool {
-        self.registers() || self.keys.is_empty()
+        matches!(self.pr_out.cdb[1], 0 | 6) || self.keys.is_empty()
     }
 }
 
@@ -236,10 +230,10 @@ impl AtStep<'_, '_> {
         self.faults.expect_reservation(command.reservation)?;
         if happened && let Event::Failure { path, fault } = event {
             let path = &fixture.paths[path];
-            match command.registers() {
-                // multipathd registers a path only if it has noticed the failure.
-                true => self.faults.restore(path, fault)?,
-                false => path.restore(fault)?,
+            // multipathd registers a path only if it has noticed the failure.
+            match self.faults.registered_keys()? == command.keys {
+                true => path.restore(fault)?,
+                false => self.faults.restore(path, fault)?,
             }
         }
         fixture.both_active()?;
