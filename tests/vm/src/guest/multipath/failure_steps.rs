@@ -43,7 +43,8 @@ enum Event {
     Restart,
 }
 
-/// Numbers of a command's steps.
+/// Numbers of a command's steps. A command that is repeated on the same path is one step: each unit
+/// attention causes a repetition, unless multipathd's checker has consumed it.
 struct Steps {
     /// The first PERSISTENT RESERVE OUT to a path.
     first: usize,
@@ -183,6 +184,7 @@ impl AtStep<'_, '_> {
             Ok(())
         })?;
         ensure!(reply.is_good(), "{reply}");
+        all.dedup();
         let names: Vec<_> = all.iter().map(|(name, _)| name.as_str()).collect();
         println!("fault: {}: steps: {}", command.name, names.join(", "));
         self.check(command)?;
@@ -218,9 +220,12 @@ impl AtStep<'_, '_> {
         }
         let guest = &mut self.faults.guest;
         let mut number = 0;
-        let reply = self.steps.send(guest, &command.pr_out, |_| {
-            number += 1;
-            if number == at {
+        let mut last = String::new();
+        let reply = self.steps.send(guest, &command.pr_out, |step| {
+            let name = step.to_string();
+            number += usize::from(name != last);
+            last = name;
+            if number == at && !happened {
                 happened = true;
                 happen()?;
             }
