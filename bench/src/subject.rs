@@ -81,8 +81,8 @@ pub(super) fn find_traced(only: &[String], file: &Path) -> Result<Vec<Subject>> 
     Ok(found)
 }
 
-/// Builds and finds the subjects, in the order of their columns. `executable` is the release build of
-/// this program, which contains the floor.
+/// Builds and finds the subjects, in the order of their columns. `executable` is the release build
+/// of this program, which contains the floor.
 pub(super) fn find(only: &[String], also: &[Subject], executable: &Path) -> Result<Vec<Subject>> {
     let is_chosen = |name: &str| only.is_empty() || only.iter().any(|only| only == name);
     let mut found = Vec::new();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Kernels of the machines: Debian's package, which is downloaded and unpacked without installing it,
-//! and kernels in root directories.
+//! Kernels of the machines: Debian's package, which is downloaded and unpacked without installing
+//! it, and kernels in root directories.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -14,7 +14,7 @@ use super::kernel::{self, Kernel};
 use pr_testkit::build;
 use pr_testkit::process::{command, find, run, text};
 
-/// Packages whose versions are printed, with the names of their projects.
+/// Packages with printed versions, and the names of their projects.
 const PEERS: [(&str, &str); 5] = [
     ("qemu-system-x86", "QEMU"),
     ("libvirt-daemon", "libvirt"),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The scenarios: their machines, and the arguments of the guest's side with programs built for them.
+//! The scenarios: their machines, and the arguments of the guest's side, with the programs that are
+//! built for them.
 
 use std::ffi::OsString;
 use std::time::Duration;
