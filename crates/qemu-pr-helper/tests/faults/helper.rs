@@ -38,7 +38,8 @@ impl Helper {
         let mut first = helper.client();
         first.assert_served();
         first.disconnect();
-        // The connection counts against the limits until a moment after its end was seen.
+        // The connection counts against the limits until a moment after its end was seen, and some
+        // tests connect without [`HelperProcess::client`].
         thread::sleep(Duration::from_millis(50));
         Self(helper)
     }

@@ -45,7 +45,10 @@ impl Elf {
         let mut probes = Vec::new();
         while offset < end {
             let (name, content) = (self.number(offset, 4), self.number(offset + 4, 4));
-            assert_eq!(self.number(offset + 8, 4), NOTE_STAPSDT.try_into().unwrap());
+            assert_eq!(
+                self.number(offset + 8, 4),
+                usize::try_from(NOTE_STAPSDT).unwrap()
+            );
             assert_eq!(self.text(offset + 12), "stapsdt");
             let start = offset + 12 + name.next_multiple_of(4);
             // Three addresses precede the texts.
