@@ -10,9 +10,9 @@ use std::os::fd::AsFd as _;
 use std::thread::sleep;
 use std::time::Duration;
 
-use pr_testkit::HelperProcess;
 use pr_testkit::cdb::{read_keys, register};
-use pr_testkit::client::null;
+use pr_testkit::client::{TestClient, null};
+use pr_testkit::{HelperProcess, eventually};
 use rustix::process::Signal;
 use scsi_pr::Status;
 
@@ -34,26 +34,53 @@ fn clients_stay_connected_after_sigstop() {
     }
 }
 
-/// The helper is terminated while a thread reads a request byte by byte.
+/// Terminates a helper between the CDB and the parameter list of REGISTER. Returns the client and
+/// the helper after the shutdown has begun.
+fn terminate_after_cdb(lingers: bool) -> (TestClient, HelperProcess) {
+    let helper = start(&["-T", "pr_helper_*,file=trace"]);
+    let mut client = helper.client();
+    if lingers {
+        // After a reply, a thread lingers with the client.
+        client.execute(&read_keys(8), null());
+    }
+    client.send(&register(0, 0).cdb, null().as_fd());
+    helper.signal(Signal::TERM);
+    eventually("the shutdown", || {
+        trace(&helper).contains("pr_helper_stopping").then_some(())
+    });
+    (client, helper)
+}
+
+fn trace(helper: &HelperProcess) -> String {
+    fs::read_to_string(helper.dir().join("trace")).unwrap()
+}
+
+/// QEMU sends the CDB and the parameter list separately, and reports to the guest that the command
+/// failed if it cannot send the parameter list.
+#[test]
+fn request_at_shutdown_is_completed() {
+    for lingers in [false, true] {
+        let (mut client, mut helper) = terminate_after_cdb(lingers);
+        client.try_send(&register(0, 0).parameter_list).unwrap();
+        assert_eq!(client.receive().unwrap().status, Status::CHECK_CONDITION);
+        assert!(helper.wait().unwrap().success());
+        let trace = trace(&helper);
+        assert!(trace.contains("pr_helper_out_end"), "{trace}");
+        assert!(trace.contains("pr_helper_stopped unanswered=0"), "{trace}");
+    }
+}
+
 #[test]
 fn partial_request_at_shutdown_never_starts() {
-    let mut helper = start(&["-T", "pr_helper_*,file=trace"]);
-    let mut client = helper.client();
-    // After a reply, a thread lingers with the client.
-    client.execute(&read_keys(8), null());
-    let register = register(0, 0);
-    client.send(&register.cdb, null().as_fd());
-    for (number, byte) in register.parameter_list.iter().enumerate() {
-        if number == 12 {
-            helper.signal(Signal::TERM);
-        }
-        // The helper may have exited.
-        let _ = client.try_send(&[*byte]);
-        sleep(Duration::from_millis(3));
+    for lingers in [false, true] {
+        let (mut client, mut helper) = terminate_after_cdb(lingers);
+        let [rest @ .., _] = &*register(0, 0).parameter_list else {
+            unreachable!("the parameter list has 24 bytes");
+        };
+        client.try_send(rest).unwrap();
+        assert!(helper.wait().unwrap().success());
+        let trace = trace(&helper);
+        assert!(trace.contains("pr_helper_stopped unanswered=0"), "{trace}");
+        assert!(!trace.contains("pr_helper_out_begin"), "{trace}");
     }
-    assert!(helper.wait().unwrap().success());
-    let trace = fs::read_to_string(helper.dir().join("trace")).unwrap();
-    assert!(trace.contains("pr_helper_in_end"), "{trace}");
-    assert!(trace.contains("pr_helper_stopped unanswered=0"), "{trace}");
-    assert!(!trace.contains("pr_helper_out_begin"), "{trace}");
 }

@@ -170,6 +170,7 @@ impl Acceptor {
             session: Mutex::new(session),
             socket,
             request_timer: RequestTimer::idle(),
+            is_idle: AtomicBool::new(false),
             awaits_peer_read: AtomicBool::new(false),
             has_deferred_fd: AtomicBool::new(false),
             permit,

@@ -5,13 +5,14 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use slab::Slab;
 
 use super::limiter::{Limiter, Permit};
 use super::request_timeout::RequestTimer;
 use super::session::Session;
 use super::sync::Mutex;
-use super::sync::atomic::AtomicBool;
+use super::sync::atomic::{AtomicBool, Ordering};
 use crate::command::peer::ProcessKey;
 
 /// The connections that are served, each with a token that does not change.
@@ -31,10 +32,22 @@ pub(super) struct ConnectionEntry {
     pub(super) session: Mutex<Session>,
     pub(super) socket: Arc<OwnedFd>,
     pub(super) request_timer: RequestTimer,
+    /// No worker serves the connection, and its client has started no request that was received.
+    pub(super) is_idle: AtomicBool,
     /// The server waits for the client to read a reply.
     pub(super) awaits_peer_read: AtomicBool,
     /// The close of a descriptor of the client is deferred.
     pub(super) has_deferred_fd: AtomicBool,
     #[expect(dead_code, reason = "held until the connection is closed")]
     pub(super) permit: Permit<ProcessKey, 1, Arc<ConnectionPermits>>,
+}
+
+impl ConnectionEntry {
+    /// Returns whether the client has sent nothing since the reply to its last request.
+    pub(super) fn is_between_requests(&self) -> bool {
+        let mut socket = [PollFd::new(&*self.socket, PollFlags::IN)];
+        // In this order: a worker clears the flag before it receives anything.
+        poll(&mut socket, Some(&Timespec::default())) == Ok(0)
+            && self.is_idle.load(Ordering::SeqCst)
+    }
 }

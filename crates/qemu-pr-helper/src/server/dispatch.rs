@@ -7,6 +7,7 @@ use std::sync::Arc;
 use pr_helper_protocol::fd_passing::ReceiveMode;
 use pr_helper_protocol::server::{PollResult, Readiness};
 use pr_helper_protocol::{ReplyBuffer, Request, RequestFd};
+use rustix::net::{Shutdown, shutdown};
 use scsi_pr::Status;
 
 use super::connections::ConnectionEntry;
@@ -45,6 +46,8 @@ pub(super) struct Dispatcher<E> {
     pub(super) device_limits: Limiter<LimitKey, DEVICE_SHARDS>,
     device_limit_warning: KeyedRateLimit<ProcessKey>,
     pub(super) max_requests_per_turn: u32,
+    /// Set by a shutdown: a client cannot send after the reply to its last request.
+    pub(super) draining: AtomicBool,
     /// Set by a shutdown: no command starts after that.
     pub(super) stopped: AtomicBool,
 }
@@ -56,8 +59,13 @@ impl<E: CommandExecutor> Dispatcher<E> {
             device_limits: Limiter::new(max_commands_per_device),
             device_limit_warning: KeyedRateLimit::new(),
             max_requests_per_turn: MAX_REQUESTS_PER_TURN,
+            draining: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
         }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
     }
 
     fn is_stopped(&self) -> bool {
@@ -86,6 +94,8 @@ impl<E: CommandExecutor> Dispatcher<E> {
                 return Err(Closed);
             }
             let owed_reply = session.readiness() == Readiness::Writable;
+            // Loaded before the socket is read: a request sent before the shutdown is received.
+            let is_draining = self.is_draining();
             let next = session.next_request(mode)?;
             let is_complete = match next {
                 PollResult::Request(_) | PollResult::Negotiated(_) => true,
@@ -103,6 +113,11 @@ impl<E: CommandExecutor> Dispatcher<E> {
             let request = match next {
                 PollResult::Request(request) => request,
                 PollResult::Negotiated(_) => continue,
+                PollResult::Pending(Readiness::Readable) if is_draining => {
+                    // What the client sends before this takes effect is received next.
+                    shutdown(&*connection.socket, Shutdown::Read).map_err(|_| Closed)?;
+                    continue;
+                }
                 PollResult::Pending(readiness) => return Ok(readiness),
             };
             let command = request.command;
@@ -111,7 +126,7 @@ impl<E: CommandExecutor> Dispatcher<E> {
             session.reply(&command, &result, reply)?;
             match turn {
                 // A client that has sent a request usually sends another one soon.
-                Turn::MayBlock(Some(_)) => mode = ReceiveMode::Wait,
+                Turn::MayBlock(Some(_)) if !self.is_draining() => mode = ReceiveMode::Wait,
                 // The worker yields to other connections. One that must not block yields after each
                 // request, so that an idle worker can take the next one.
                 _ if requests_left == 0 => return Ok(session.readiness()),

@@ -25,6 +25,9 @@
 //! connections at once, a command that was sent a moment before would be lost, and QEMU would
 //! report a failure to the guest, because it cannot know whether the command was executed. A
 //! command that could not be sent is safe: QEMU connects to the next helper and sends it there.
+//! This does not apply to the parameter list, which QEMU sends after the CDB. A client is therefore
+//! stopped between two requests: by the main thread if the connection is idle, otherwise by the
+//! worker that has sent the reply.
 
 mod acceptor;
 mod connections;
@@ -78,6 +81,9 @@ const DEFERRED_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Delay after a reply for which the kernel had no memory. The kernel does not report when it has.
 const ENOBUFS_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// Time in which a client has to send the rest of a request after a shutdown has begun.
+const PARTIAL_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Interval at which a shutdown looks whether the clients are done.
 const SHUTDOWN_POLL_INTERVAL: Duration = Duration::from_millis(1);
@@ -136,10 +142,10 @@ pub struct Server<E> {
     threads: ThreadPool,
     heartbeat: Timer,
     heartbeat_acked: AtomicBool,
+    /// Workers that accept connections.
+    accepting: AtomicUsize,
     /// Connections that a worker is serving, with a command in flight or about to have one.
     serving: AtomicUsize,
-    /// Set by a shutdown: no connection is accepted, and no client can send anymore.
-    draining: AtomicBool,
 }
 
 impl<E: CommandExecutor> Server<E> {
@@ -172,8 +178,8 @@ impl<E: CommandExecutor> Server<E> {
                 threads: ThreadPool::new(),
                 heartbeat,
                 heartbeat_acked: AtomicBool::new(true),
+                accepting: AtomicUsize::new(0),
                 serving: AtomicUsize::new(0),
-                draining: AtomicBool::new(false),
             })
         };
         create().map_err(ServerError::Epoll)
@@ -217,16 +223,19 @@ impl<E: CommandExecutor> Server<E> {
         }
     }
 
-    /// Stops accepting connections and stops clients from sending, then waits at most `timeout`
-    /// until the requests sent so far have replies. No command starts after that. Returns the
-    /// number of commands that are still in flight.
+    /// Stops accepting connections and stops clients from sending, each after the request that it
+    /// is sending, then waits at most `timeout` until the requests have replies. No command starts
+    /// after that. Returns the number of commands that are still in flight.
     pub fn shutdown(&self, timeout: Duration) -> usize {
-        let deadline = Instant::now() + timeout;
-        self.draining.store(true, Ordering::SeqCst);
-        for (_, connection) in lock(&self.connections).iter() {
-            self.shutdown_read(connection);
+        let start = Instant::now();
+        let deadline = start + timeout;
+        let request_deadline = start + timeout.min(PARTIAL_REQUEST_TIMEOUT);
+        self.dispatcher.draining.store(true, Ordering::SeqCst);
+        while !self.is_drained() && Instant::now() < request_deadline {
+            self.shutdown_read(ConnectionEntry::is_between_requests);
+            sleep(SHUTDOWN_POLL_INTERVAL);
         }
-        // This disconnects clients that have sent nothing.
+        self.shutdown_read(|_| true);
         while !self.is_drained() && Instant::now() < deadline {
             sleep(SHUTDOWN_POLL_INTERVAL);
         }
@@ -241,17 +250,26 @@ impl<E: CommandExecutor> Server<E> {
         }
     }
 
-    /// Shuts down the receiving side of a connection. Received bytes stay readable, followed by the
-    /// end of the stream.
-    fn shutdown_read(&self, connection: &ConnectionEntry) {
-        if let Err(error) = self.epoll.shutdown_read(&connection.socket) {
-            log::info!("client disconnected before drain: {error}");
+    /// Shuts down the receiving side of the connections that `is_selected` returns true for.
+    /// Received bytes stay readable, followed by the end of the stream, which disconnects the
+    /// client.
+    fn shutdown_read(&self, is_selected: impl Fn(&ConnectionEntry) -> bool) {
+        for (_, connection) in lock(&self.connections).iter() {
+            if is_selected(connection)
+                && let Err(error) = self.epoll.shutdown_read(&connection.socket)
+            {
+                log::info!("client disconnected before drain: {error}");
+            }
         }
     }
 
     /// Returns whether the only clients left are those that do not read their replies. A shutdown
     /// does not wait for these.
     fn is_drained(&self) -> bool {
+        // Loaded first: a worker has added what it accepted before it decrements this.
+        if self.accepting.load(Ordering::SeqCst) > 0 {
+            return false;
+        }
         let connections = lock(&self.connections);
         connections
             .iter()
@@ -335,9 +353,12 @@ impl<E: CommandExecutor> Server<E> {
                 .acceptor
                 .pause(format_args!("no thread can be started"));
         }
+        self.accepting.fetch_add(1, Ordering::SeqCst);
+        let accepted = self.accept_batch();
+        self.accepting.fetch_sub(1, Ordering::SeqCst);
         // The listener is rearmed by now, so other workers accept. Another worker may have removed
         // a connection, so this can be the last owner: closing it must not delay the others.
-        for connection in self.accept_batch() {
+        for connection in accepted {
             self.release(connection, false);
         }
         self.acceptor.rejections.close_kept();
@@ -351,7 +372,7 @@ impl<E: CommandExecutor> Server<E> {
     fn accept_batch(&self) -> Vec<Arc<ConnectionEntry>> {
         let mut accepted = Vec::new();
         for _ in 0..ACCEPT_BATCH {
-            if self.draining.load(Ordering::SeqCst) {
+            if self.dispatcher.is_draining() {
                 return accepted;
             }
             match self.acceptor.accept_next() {
@@ -375,11 +396,6 @@ impl<E: CommandExecutor> Server<E> {
         // The client owes its answer to the greeting. The timer starts when a scan can find it, and
         // before the answer can wake another worker.
         self.timeouts.start(&connection.request_timer);
-        // Inserted before `draining` is loaded. `shutdown` sets the flag before it walks the table,
-        // so one of the two shuts the connection down.
-        if self.draining.load(Ordering::SeqCst) {
-            self.shutdown_read(connection);
-        }
         if let Err(error) = self.epoll.add(token, &connection.socket, readiness) {
             self.remove_unregistered(token, connection, &error);
         }
@@ -408,6 +424,7 @@ impl<E: CommandExecutor> Server<E> {
             return self.deferred.stall(token, connection);
         }
         self.serving.fetch_add(1, Ordering::SeqCst);
+        connection.is_idle.store(false, Ordering::SeqCst);
         connection.awaits_peer_read.store(false, Ordering::SeqCst);
         let turn = match may_block {
             true => Turn::MayBlock(self.threads.try_linger()),
@@ -429,7 +446,7 @@ impl<E: CommandExecutor> Server<E> {
     /// because the worker that is woken locks it.
     fn await_readiness(&self, token: usize, connection: &ConnectionEntry, readiness: Readiness) {
         match readiness {
-            Readiness::Readable => {}
+            Readiness::Readable => connection.is_idle.store(true, Ordering::SeqCst),
             Readiness::PartialRequest => self.timeouts.start(&connection.request_timer),
             Readiness::Writable => {
                 self.timeouts.start(&connection.request_timer);

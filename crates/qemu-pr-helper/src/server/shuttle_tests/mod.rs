@@ -312,6 +312,28 @@ fn command_sent_before_shutdown_completes_or_never_starts() {
 }
 
 #[test]
+fn request_started_before_shutdown_is_completed() {
+    explore(|| {
+        let harness = Harness::start(MAX_CLIENTS);
+        let clients = [(); 2].map(|()| {
+            let client = harness.client();
+            let rest = client.send_part(READ_KEYS, 1);
+            (client, rest)
+        });
+        let clients = harness.spawn(clients, |_, (mut client, rest)| {
+            yield_now();
+            client.send_rest(&rest);
+            assert_eq!(client.receive_reply().unwrap().status, Status::GOOD);
+            // The connection ends between two requests.
+            assert_eq!(client.receive_reply(), None);
+        });
+        assert_eq!(harness.server.shutdown(LONG_TIMEOUT), 0);
+        harness.device.close();
+        harness.finish(clients);
+    });
+}
+
+#[test]
 fn shutdown_waits_for_commands_and_starts_none() {
     explore(|| {
         let harness = Harness::start(MAX_CLIENTS);
