@@ -8,25 +8,19 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::source_date::SourceDate;
 use super::staging::{self, Family};
-use super::{NAME, RELEASE, VERSION};
-use pr_testkit::build::Installed;
+use super::{NAME, PackageInputs, RELEASE, VERSION};
 use pr_testkit::process::{command, run};
 
 /// Control files of the package that need no changes.
 const CONTROL_FILES: [&str; 5] = ["conffiles", "preinst", "postinst", "prerm", "postrm"];
 
 /// Builds a package in `dir`, with the staging directory `dir/deb`.
-pub fn build(
-    dir: &Path,
-    programs: &Installed,
-    source_date: &SourceDate,
-    maintainer: &str,
-) -> Result<()> {
+pub fn build(dir: &Path, inputs: &PackageInputs) -> Result<()> {
+    let (source_date, maintainer) = (&inputs.source_date, &inputs.maintainer);
     let work = dir.join("deb");
     let root = work.join("root");
-    staging::files(&root, programs, Family::Debian, source_date)?;
+    staging::files(&root, inputs, Family::Debian)?;
     let changelog = format!(
         "{NAME} ({VERSION}-{RELEASE}) unstable; urgency=medium\n\n  \
          * Built by cargo xtask dist.\n\n -- {maintainer}  {}\n",

@@ -16,6 +16,9 @@ pub mod rpm;
 pub mod source_date;
 pub mod staging;
 
+use pr_testkit::build::Installed;
+use source_date::SourceDate;
+
 /// Name of the packages. It differs from the distributions' qemu-pr-helper (on Fedora), because a
 /// newer version of that package would replace one of the same name.
 pub const NAME: &str = "qemu-pr-helper-rs";
@@ -25,3 +28,13 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Revision of the packages of one version.
 const RELEASE: &str = "1";
+
+/// Contents of a package that are not files of this repository.
+pub struct PackageInputs {
+    /// The programs.
+    pub programs: Installed,
+    /// Date of the sources.
+    pub source_date: SourceDate,
+    /// Maintainer's name and mail address.
+    pub maintainer: String,
+}

@@ -13,7 +13,7 @@ use clap::{Parser, ValueEnum};
 
 use packaging::source_date::SourceDate;
 use packaging::staging::{self, Family};
-use packaging::{deb, rpm};
+use packaging::{PackageInputs, deb, rpm};
 use pr_testkit::build;
 
 /// Builds man pages, completions and packages in target/dist
@@ -81,12 +81,16 @@ fn build_parts(dir: &Path, target_dir: &str, options: &Options) -> Result<()> {
     if options.parts.iter().all(|&part| part == Part::Texts) {
         return Ok(());
     }
-    let programs = build::packaged(target_dir)?;
+    let inputs = PackageInputs {
+        programs: build::packaged(target_dir)?,
+        source_date,
+        maintainer: options.maintainer.clone(),
+    };
     if options.parts.contains(&Part::Deb) {
-        deb::build(dir, &programs, &source_date, &options.maintainer)?;
+        deb::build(dir, &inputs)?;
     }
     if options.parts.contains(&Part::Rpm) {
-        rpm::build(dir, &programs, &source_date, &options.maintainer)?;
+        rpm::build(dir, &inputs)?;
     }
     Ok(())
 }

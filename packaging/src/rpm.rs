@@ -6,26 +6,19 @@ use std::path::{Path, absolute};
 
 use anyhow::Result;
 
-use super::source_date::SourceDate;
 use super::staging::{self, Family};
-use super::{NAME, RELEASE, VERSION};
-use pr_testkit::build::Installed;
+use super::{NAME, PackageInputs, RELEASE, VERSION};
 use pr_testkit::process::{command, run};
 
 /// Builds a package in `dir`, with the staging directory `dir/rpm`.
-pub fn build(
-    dir: &Path,
-    programs: &Installed,
-    source_date: &SourceDate,
-    maintainer: &str,
-) -> Result<()> {
+pub fn build(dir: &Path, inputs: &PackageInputs) -> Result<()> {
     let dir = absolute(dir)?;
     let work = dir.join("rpm");
     let root = work.join("root");
-    staging::files(&root, programs, Family::Other, source_date)?;
+    staging::files(&root, inputs, Family::Other)?;
     staging::normalize_modes(&root)?;
     let mut rpmbuild = command("rpmbuild");
-    rpmbuild.env("SOURCE_DATE_EPOCH", &source_date.epoch);
+    rpmbuild.env("SOURCE_DATE_EPOCH", &inputs.source_date.epoch);
     rpmbuild.args(["-bb", "--quiet"]);
     for (name, value) in [
         ("_topdir", work.to_string_lossy().as_ref()),
@@ -34,7 +27,7 @@ pub fn build(
         ("package_name", NAME),
         ("package_version", VERSION),
         ("package_release", RELEASE),
-        ("packager", maintainer),
+        ("packager", &inputs.maintainer),
     ] {
         rpmbuild.arg(format!("--define={name} {value}"));
     }

@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use clap_complete::Shell;
 
 use super::source_date::SourceDate;
-use super::{NAME, completions, licenses, man};
-use pr_testkit::build::{self, Installed};
+use super::{NAME, PackageInputs, completions, licenses, man};
+use pr_testkit::build;
 use pr_testkit::process::{command, run};
 
 /// Distribution family.
@@ -23,15 +23,10 @@ pub enum Family {
 }
 
 /// Creates the files of a package below `root`, which must not exist.
-pub fn files(
-    root: &Path,
-    programs: &Installed,
-    family: Family,
-    source_date: &SourceDate,
-) -> Result<()> {
+pub(crate) fn files(root: &Path, inputs: &PackageInputs, family: Family) -> Result<()> {
     let bin = root.join("usr/bin");
-    copy(&programs.helper, &bin.join("qemu-pr-helper"))?;
-    copy(&programs.prhctl, &bin.join("prhctl"))?;
+    copy(&inputs.programs.helper, &bin.join("qemu-pr-helper"))?;
+    copy(&inputs.programs.prhctl, &bin.join("prhctl"))?;
     for (source, dir) in [
         ("systemd/qemu-pr-helper.socket", "usr/lib/systemd/system"),
         ("systemd/qemu-pr-helper.service", "usr/lib/systemd/system"),
@@ -42,7 +37,7 @@ pub fn files(
         let name = source.file_name().context("a file has a name")?;
         copy(&source, &root.join(dir).join(name))?;
     }
-    texts(&root.join("usr/share"), family, source_date)?;
+    texts(&root.join("usr/share"), family, &inputs.source_date)?;
     documents(&documents_dir(root))
 }
 

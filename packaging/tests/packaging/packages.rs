@@ -5,56 +5,69 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use packaging::source_date::SourceDate;
-use packaging::{deb, rpm};
+use packaging::{PackageInputs, deb, rpm};
 use pr_testkit::build::Installed;
 use pr_testkit::process::{command, output, text};
-use tempfile::TempDir;
 
 use super::tool;
 
 const MAINTAINER: &str = "Packager <packager@example.com>";
 
-/// A package in a temporary directory.
+static DEB: OnceLock<Package> = OnceLock::new();
+static RPM: OnceLock<Package> = OnceLock::new();
+
+/// A package, and the directory that it was built in.
 pub(crate) struct Package {
-    dir: TempDir,
+    dir: PathBuf,
     pub(crate) path: PathBuf,
 }
 
 impl Package {
-    /// Builds a package; skips the test without the tool that builds it.
-    fn build(format: &str) -> Option<Self> {
-        let builder = match format {
-            "deb" => "dpkg-gencontrol",
-            _ => "rpmbuild",
-        };
-        tool(builder)?;
-        let dir = tempfile::tempdir().unwrap();
+    /// Builds a package in `dir`.
+    fn build(format: &str, dir: PathBuf) -> Self {
         // The tools read the library dependencies of the programs.
         let program = || PathBuf::from("/bin/true");
-        let programs = Installed {
-            helper: program(),
-            prhctl: program(),
+        let inputs = PackageInputs {
+            programs: Installed {
+                helper: program(),
+                prhctl: program(),
+            },
+            source_date: SourceDate::from_epoch("1772323199").unwrap(),
+            maintainer: MAINTAINER.to_owned(),
         };
-        let date = SourceDate::from_epoch("1772323199").unwrap();
         match format {
-            "deb" => deb::build(dir.path(), &programs, &date, MAINTAINER),
-            _ => rpm::build(dir.path(), &programs, &date, MAINTAINER),
+            "deb" => deb::build(&dir, &inputs),
+            _ => rpm::build(&dir, &inputs),
         }
         .unwrap();
-        let entries = fs::read_dir(dir.path()).unwrap();
+        let entries = fs::read_dir(&dir).unwrap();
         let mut paths = entries.map(|entry| entry.unwrap().path());
         let path = paths.find(|path| path.is_file()).unwrap();
-        Some(Self { dir, path })
+        Self { dir, path }
     }
 
-    pub(crate) fn deb() -> Option<Self> {
-        Self::build("deb")
+    /// Builds the package that the tests share, below `target`.
+    fn build_shared(format: &str) -> Self {
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format);
+        if dir.exists() {
+            fs::remove_dir_all(&dir).unwrap();
+        }
+        Self::build(format, dir)
     }
 
-    pub(crate) fn rpm() -> Option<Self> {
-        Self::build("rpm")
+    /// Returns Debian's package. Skips the test without the tool that builds it.
+    pub(crate) fn deb() -> Option<&'static Self> {
+        tool("dpkg-gencontrol")?;
+        Some(DEB.get_or_init(|| Self::build_shared("deb")))
+    }
+
+    /// Returns Fedora's package. Skips the test without the tool that builds it.
+    pub(crate) fn rpm() -> Option<&'static Self> {
+        tool("rpmbuild")?;
+        Some(RPM.get_or_init(|| Self::build_shared("rpm")))
     }
 
     /// Returns the output of a tool for this package.
@@ -65,7 +78,7 @@ impl Package {
     /// Returns the paths of the staged files that the package installs.
     fn staged(&self) -> BTreeSet<String> {
         let format = self.path.extension().unwrap();
-        let root = self.dir.path().join(format).join("root");
+        let root = self.dir.join(format).join("root");
         let mut staged = BTreeSet::new();
         add_files(&root, &root, &mut staged);
         staged.retain(|path| !path.starts_with("/DEBIAN/"));
@@ -110,13 +123,15 @@ fn assert_has_main_files(files: &BTreeSet<String>) {
 
 #[test]
 fn packages_are_identical_when_built_twice() {
-    for build in [Package::deb, Package::rpm] {
-        let (Some(one), Some(other)) = (build(), build()) else {
+    for (format, package) in [("deb", Package::deb()), ("rpm", Package::rpm())] {
+        let Some(package) = package else {
             continue;
         };
-        assert_eq!(one.path.file_name(), other.path.file_name());
-        let identical = fs::read(&one.path).unwrap() == fs::read(&other.path).unwrap();
-        assert!(identical, "{}", one.path.display());
+        let dir = tempfile::tempdir().unwrap();
+        let again = Package::build(format, dir.path().to_owned());
+        assert_eq!(package.path.file_name(), again.path.file_name());
+        let identical = fs::read(&package.path).unwrap() == fs::read(&again.path).unwrap();
+        assert!(identical, "{}", package.path.display());
     }
 }
 
