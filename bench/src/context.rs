@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
 use super::cores::Cores;
@@ -108,6 +108,17 @@ impl BenchContext {
         let mut worker = self.start_load(load)?;
         worker.send_start()?;
         worker.result()
+    }
+
+    /// Like [`Self::run`]; fails if a request timed out.
+    pub(super) fn run_answered(&self, load: &Load) -> Result<Served> {
+        let served = self.run(load)?;
+        let (clients, device) = (load.clients, load.device.display());
+        ensure!(
+            served.unanswered == 0,
+            "{clients} clients of {device}: a request timed out"
+        );
+        Ok(served)
     }
 
     /// Starts the process of a load, which connects and waits for the start signal.

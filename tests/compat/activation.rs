@@ -14,6 +14,7 @@ use crate::case::Case;
 use crate::client::{Client, TIMEOUT};
 use crate::differences::Row;
 use crate::helper::Helper;
+use crate::pidfile::expect_pid;
 use crate::process::{HelperCommand, wait_until};
 use crate::scratch::Scratch;
 
@@ -169,9 +170,7 @@ fn pidfile(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     let command = activated_command(helper, &scratch, ACTIVATED)?.args(["-f", "pid"]);
     let running = command.start()?;
-    let content = fs::read_to_string(scratch.path("pid"))?;
-    ensure!(content == format!("{}\n", running.pid()), "{content:?}");
-    Ok(())
+    expect_pid(&scratch.path("pid"), &running)
 }
 
 fn two_descriptors(helper: &Helper) -> Result<()> {

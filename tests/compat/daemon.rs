@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::differences::Row;
 use crate::helper::Helper;
 use crate::need::Need;
-use crate::pidfile::can_lock;
+use crate::pidfile::{can_lock, expect_pid, with_pidfile};
 use crate::process::{Finished, wait_until};
 use crate::scratch::Scratch;
 
@@ -209,10 +209,7 @@ fn relative_pidfile(helper: &Helper) -> Result<()> {
 
 fn locked_pidfile(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let first = helper
-        .serving_command(&scratch)
-        .args(["-f", "pid"])
-        .start()?;
+    let first = with_pidfile(helper, &scratch).start()?;
     let command = helper
         .command(&scratch)
         .arg("-k")
@@ -223,9 +220,7 @@ fn locked_pidfile(helper: &Helper) -> Result<()> {
         .arg(scratch.path("pid"))
         .finish()?;
     late_error(helper, &finished, "lock")?;
-    let content = fs::read_to_string(scratch.path("pid"))?;
-    ensure!(content == format!("{}\n", first.pid()), "{content:?}");
-    Ok(())
+    expect_pid(&scratch.path("pid"), &first)
 }
 
 fn unwritable_pidfile(helper: &Helper) -> Result<()> {

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use crate::case::Case;
 use crate::differences::Row;
 use crate::helper::Helper;
-use crate::process::wait_until;
+use crate::process::{HelperCommand, Running, wait_until};
 use crate::scratch::Scratch;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -58,15 +58,22 @@ pub(crate) fn can_lock(path: &Path) -> Result<bool> {
     Ok(fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
 }
 
-fn contains_the_pid(helper: &Helper) -> Result<()> {
-    let scratch = Scratch::new()?;
-    let running = helper
-        .serving_command(&scratch)
-        .args(["-f", "pid"])
-        .start()?;
-    let content = fs::read_to_string(scratch.path("pid"))?;
+/// Prepares a start with the pidfile `pid` in the case's directory.
+pub(crate) fn with_pidfile(helper: &Helper, scratch: &Scratch) -> HelperCommand {
+    helper.serving_command(scratch).args(["-f", "pid"])
+}
+
+/// Checks that a pidfile contains the ID of a process, and nothing else.
+pub(crate) fn expect_pid(path: &Path, running: &Running) -> Result<()> {
+    let content = fs::read_to_string(path)?;
     ensure!(content == format!("{}\n", running.pid()), "{content:?}");
     Ok(())
+}
+
+fn contains_the_pid(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let running = with_pidfile(helper, &scratch).start()?;
+    expect_pid(&scratch.path("pid"), &running)
 }
 
 fn long_form(helper: &Helper) -> Result<()> {
@@ -81,7 +88,7 @@ fn long_form(helper: &Helper) -> Result<()> {
 fn relative_path(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     fs::create_dir(scratch.path("dir"))?;
-    let command = helper.serving_command(&scratch).args(["-f", "pid"]);
+    let command = with_pidfile(helper, &scratch);
     let _running = command.current_dir(&scratch.path("dir")).start()?;
     ensure!(scratch.path("dir/pid").exists());
     Ok(())
@@ -89,7 +96,7 @@ fn relative_path(helper: &Helper) -> Result<()> {
 
 fn mode_is_private(helper: &Helper, mask: u32) -> Result<()> {
     let scratch = Scratch::new()?;
-    let command = helper.serving_command(&scratch).args(["-f", "pid"]);
+    let command = with_pidfile(helper, &scratch);
     let _running = command
         .pre_exec_shell(&format!("umask {mask:03o};"))
         .start()?;
@@ -100,38 +107,24 @@ fn mode_is_private(helper: &Helper, mask: u32) -> Result<()> {
 
 fn is_locked(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let _running = helper
-        .serving_command(&scratch)
-        .args(["-f", "pid"])
-        .start()?;
+    let _running = with_pidfile(helper, &scratch).start()?;
     ensure!(!can_lock(&scratch.path("pid"))?);
     Ok(())
 }
 
 fn lock_is_released(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut running = helper
-        .serving_command(&scratch)
-        .args(["-f", "pid"])
-        .start()?;
+    let mut running = with_pidfile(helper, &scratch).start()?;
     running.signal(Signal::KILL);
     running.wait()?;
     ensure!(can_lock(&scratch.path("pid"))?);
-    let again = helper
-        .serving_command(&scratch)
-        .args(["-f", "pid"])
-        .start()?;
-    let content = fs::read_to_string(scratch.path("pid"))?;
-    ensure!(content == format!("{}\n", again.pid()), "{content:?}");
-    Ok(())
+    let again = with_pidfile(helper, &scratch).start()?;
+    expect_pid(&scratch.path("pid"), &again)
 }
 
 fn second_instance(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let first = helper
-        .serving_command(&scratch)
-        .args(["-f", "pid"])
-        .start()?;
+    let first = with_pidfile(helper, &scratch).start()?;
     let command = helper
         .command(&scratch)
         .arg("-k")
@@ -140,8 +133,7 @@ fn second_instance(helper: &Helper) -> Result<()> {
         .args(["-f", "pid"])
         .finish()?
         .expect_failure("lock")?;
-    let content = fs::read_to_string(scratch.path("pid"))?;
-    ensure!(content == format!("{}\n", first.pid()), "{content:?}");
+    expect_pid(&scratch.path("pid"), &first)?;
     ensure!(!can_lock(&scratch.path("pid"))?);
     first.client()?;
     Ok(())
@@ -150,20 +142,15 @@ fn second_instance(helper: &Helper) -> Result<()> {
 fn old_content(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     fs::write(scratch.path("pid"), "a line that is longer than any pid\n")?;
-    let running = helper
-        .serving_command(&scratch)
-        .args(["-f", "pid"])
-        .start()?;
-    let content = fs::read_to_string(scratch.path("pid"))?;
-    ensure!(content == format!("{}\n", running.pid()), "{content:?}");
-    Ok(())
+    let running = with_pidfile(helper, &scratch).start()?;
+    expect_pid(&scratch.path("pid"), &running)
 }
 
 /// A link to a file that does not exist, and a link to a file with content.
 fn link(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     symlink(scratch.path("target"), scratch.path("pid"))?;
-    let command = || helper.serving_command(&scratch).args(["-f", "pid"]);
+    let command = || with_pidfile(helper, &scratch);
     if helper.differs(Row::PidfileLink) {
         command()
             .finish()?
@@ -178,16 +165,14 @@ fn link(helper: &Helper) -> Result<()> {
         return Ok(());
     }
     let running = command().start()?;
-    let content = fs::read_to_string(scratch.path("target"))?;
-    ensure!(content == format!("{}\n", running.pid()), "{content:?}");
-    Ok(())
+    expect_pid(&scratch.path("target"), &running)
 }
 
 /// A pipe without a reader: the original blocks and does not serve its socket.
 fn named_pipe(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     mkfifoat(CWD, scratch.path("pid"), Mode::RUSR | Mode::WUSR)?;
-    let command = helper.serving_command(&scratch).args(["-f", "pid"]);
+    let command = with_pidfile(helper, &scratch);
     if helper.differs(Row::PidfileLink) {
         return command
             .finish()?
@@ -201,10 +186,7 @@ fn old_mode(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
     fs::write(scratch.path("pid"), "")?;
     fs::set_permissions(scratch.path("pid"), PermissionsExt::from_mode(0o640))?;
-    let _running = helper
-        .serving_command(&scratch)
-        .args(["-f", "pid"])
-        .start()?;
+    let _running = with_pidfile(helper, &scratch).start()?;
     let mode = fs::metadata(scratch.path("pid"))?.permissions().mode() & 0o7777;
     ensure!(mode == 0o640, "mode {mode:o}");
     Ok(())
@@ -212,10 +194,7 @@ fn old_mode(helper: &Helper) -> Result<()> {
 
 fn after_exit(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    let mut running = helper
-        .serving_command(&scratch)
-        .args(["-f", "pid"])
-        .start()?;
+    let mut running = with_pidfile(helper, &scratch).start()?;
     ensure!(running.terminate()?.success());
     let exists = scratch.path("pid").exists();
     ensure!(
