@@ -50,6 +50,9 @@ fuzz: (ci "fuzz")
 # Tests the server's threads under a controlled scheduler
 shuttle: (ci "shuttle")
 
+# Builds the packages twice, and compares them
+dist: (ci "dist")
+
 # Runs the scenarios in virtual machines
 vm: (ci "vm")
 
