@@ -86,7 +86,8 @@ pub struct Options {
     /// PID file, not a symbolic link [default with -d: /var/run/qemu-pr-helper.pid]
     ///
     /// The helper locks the file while it runs, and removes it when it exits. Without -d, there
-    /// is no PID file by default.
+    /// is no PID file by default. With -d, a relative PATH starts at the root directory, as with
+    /// QEMU's helper.
     #[arg(
         short = 'f', long, verbatim_doc_comment, value_name = "PATH",
         value_hint = ValueHint::FilePath, allow_hyphen_values = true
