@@ -43,7 +43,7 @@ use clap::{CommandFactory as _, Parser};
 use cli::{Cli, CliCommand};
 use commands::{
     capabilities, clear, decode, demo, keys, lun, move_reservation, preempt, register, release,
-    reservation, reserve, status,
+    reservation, reserve, run_query, status,
 };
 use console::{Color, Console};
 use error::{AdvisedError, ErrorText, Failure};
@@ -77,10 +77,14 @@ fn execute(cli: &Cli) -> Exit {
         is_json: cli.global.json,
     };
     match &cli.command {
-        CliCommand::Keys(args) => printer.finish(keys::run(args, socket, console)),
-        CliCommand::Reservation(args) => printer.finish(reservation::run(args, socket, console)),
-        CliCommand::Capabilities(args) => printer.finish(capabilities::run(args, socket, console)),
-        CliCommand::Status(args) => printer.finish(status::run(args, socket, console)),
+        CliCommand::Keys(args) => printer.finish(run_query(args, socket, console, keys::query)),
+        CliCommand::Reservation(args) => {
+            printer.finish(run_query(args, socket, console, reservation::query))
+        }
+        CliCommand::Capabilities(args) => {
+            printer.finish(run_query(args, socket, console, capabilities::query))
+        }
+        CliCommand::Status(args) => printer.finish(run_query(args, socket, console, status::query)),
         CliCommand::Register(args) => printer.finish(register::run(args, socket, console)),
         CliCommand::Unregister(args) => printer.finish(register::unregister(args, socket, console)),
         CliCommand::Reserve(args) => printer.finish(reserve::run(args, socket, console)),

@@ -2,15 +2,10 @@
 
 //! `prhctl capabilities`: REPORT CAPABILITIES.
 
-use std::path::Path;
-
-use pr_helper_protocol::Direction;
 use scsi_pr::{Capabilities, InServiceAction};
 
-use super::DeviceArgs;
-use crate::console::Console;
-use crate::error::{Error, Failure};
-use crate::helper::{DeviceResult, HelperConnection};
+use crate::error::Error;
+use crate::helper::HelperConnection;
 
 pub(crate) const HELP: &str = query_help!(
     "\
@@ -26,17 +21,7 @@ EXAMPLES
 
 Exit status 0, or one that 'prhctl --help' lists.";
 
-pub(crate) fn run(
-    args: &DeviceArgs,
-    socket: &Path,
-    console: Console,
-) -> Result<DeviceResult<Capabilities>, Failure> {
-    let mut helper = HelperConnection::open(socket, &args.path, Direction::In, console)?;
-    let capabilities = query(&mut helper);
-    helper.finish(capabilities)
-}
-
 /// Queries the capabilities.
-pub(super) fn query(helper: &mut HelperConnection<'_>) -> Result<Capabilities, Error> {
+pub(crate) fn query(helper: &mut HelperConnection<'_>) -> Result<Capabilities, Error> {
     helper.query_fixed(InServiceAction::ReportCapabilities, Capabilities::decode)
 }

@@ -2,15 +2,10 @@
 
 //! `prhctl keys`: READ KEYS.
 
-use std::path::Path;
-
-use pr_helper_protocol::Direction;
 use scsi_pr::{InServiceAction, Keys, Truncatable};
 
-use super::DeviceArgs;
-use crate::console::Console;
-use crate::error::{Error, Failure};
-use crate::helper::{DeviceResult, HelperConnection};
+use crate::error::Error;
+use crate::helper::HelperConnection;
 
 pub(crate) const HELP: &str = query_help!(
     "\
@@ -29,17 +24,7 @@ EXAMPLES
 
 Exit status 0, or one that 'prhctl --help' lists.";
 
-pub(crate) fn run(
-    args: &DeviceArgs,
-    socket: &Path,
-    console: Console,
-) -> Result<DeviceResult<Truncatable<Keys>>, Failure> {
-    let mut helper = HelperConnection::open(socket, &args.path, Direction::In, console)?;
-    let keys = query(&mut helper);
-    helper.finish(keys)
-}
-
 /// Queries the registered keys.
-pub(super) fn query(helper: &mut HelperConnection<'_>) -> Result<Truncatable<Keys>, Error> {
+pub(crate) fn query(helper: &mut HelperConnection<'_>) -> Result<Truncatable<Keys>, Error> {
     helper.query_list(InServiceAction::ReadKeys, Keys::decode)
 }

@@ -33,11 +33,15 @@ pub(crate) mod reservation;
 pub(crate) mod reserve;
 pub(crate) mod status;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueHint};
+use pr_helper_protocol::Direction;
 use scsi_pr::ReservationKey;
 
+use crate::console::Console;
+use crate::error::{Error, Failure};
+use crate::helper::{DeviceResult, HelperConnection};
 use crate::labels;
 
 /// The device that a subcommand is for.
@@ -56,4 +60,16 @@ pub(crate) struct KeyArgs {
     /// Key that this initiator port is registered with
     #[arg(long, value_name = "KEY", value_parser = labels::parse_nonzero_key)]
     pub(crate) key: ReservationKey,
+}
+
+/// Runs a subcommand that only queries the device.
+pub(crate) fn run_query<T>(
+    args: &DeviceArgs,
+    socket: &Path,
+    console: Console,
+    query: impl FnOnce(&mut HelperConnection<'_>) -> Result<T, Error>,
+) -> Result<DeviceResult<T>, Failure> {
+    let mut helper = HelperConnection::open(socket, &args.path, Direction::In, console)?;
+    let result = query(&mut helper);
+    helper.finish(result)
 }

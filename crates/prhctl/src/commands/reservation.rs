@@ -2,15 +2,10 @@
 
 //! `prhctl reservation`: READ RESERVATION.
 
-use std::path::Path;
-
-use pr_helper_protocol::Direction;
 use scsi_pr::{InServiceAction, ReservationData};
 
-use super::DeviceArgs;
-use crate::console::Console;
-use crate::error::{Error, Failure};
-use crate::helper::{DeviceResult, HelperConnection};
+use crate::error::Error;
+use crate::helper::HelperConnection;
 
 pub(crate) const HELP: &str = query_help!(
     "\
@@ -27,17 +22,7 @@ EXAMPLES
 
 Exit status 0 whether or not there is a reservation, or one that 'prhctl --help' lists.";
 
-pub(crate) fn run(
-    args: &DeviceArgs,
-    socket: &Path,
-    console: Console,
-) -> Result<DeviceResult<ReservationData>, Failure> {
-    let mut helper = HelperConnection::open(socket, &args.path, Direction::In, console)?;
-    let reservation = query(&mut helper);
-    helper.finish(reservation)
-}
-
 /// Queries the reservation.
-pub(super) fn query(helper: &mut HelperConnection<'_>) -> Result<ReservationData, Error> {
+pub(crate) fn query(helper: &mut HelperConnection<'_>) -> Result<ReservationData, Error> {
     helper.query_fixed(InServiceAction::ReadReservation, ReservationData::decode)
 }

@@ -2,15 +2,10 @@
 
 //! `prhctl status`: READ FULL STATUS.
 
-use std::path::Path;
-
-use pr_helper_protocol::Direction;
 use scsi_pr::{FullStatus, InServiceAction, Truncatable};
 
-use super::DeviceArgs;
-use crate::console::Console;
-use crate::error::Failure;
-use crate::helper::{DeviceResult, HelperConnection};
+use crate::error::Error;
+use crate::helper::HelperConnection;
 
 pub(crate) const HELP: &str = query_help!(
     "\
@@ -29,12 +24,7 @@ EXAMPLES
 
 Exit status 0, or one that 'prhctl --help' lists.";
 
-pub(crate) fn run(
-    args: &DeviceArgs,
-    socket: &Path,
-    console: Console,
-) -> Result<DeviceResult<Truncatable<FullStatus>>, Failure> {
-    let mut helper = HelperConnection::open(socket, &args.path, Direction::In, console)?;
-    let status = helper.query_list(InServiceAction::ReadFullStatus, FullStatus::decode);
-    helper.finish(status)
+/// Queries the registrations and the holders.
+pub(crate) fn query(helper: &mut HelperConnection<'_>) -> Result<Truncatable<FullStatus>, Error> {
+    helper.query_list(InServiceAction::ReadFullStatus, FullStatus::decode)
 }
