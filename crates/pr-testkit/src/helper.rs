@@ -391,6 +391,11 @@ impl HelperProcess {
         status.with_context(|| format!("the helper does not exit: {}", self.stderr().trim()))
     }
 
+    /// Waits until the process exits, without a timeout.
+    pub fn wait_without_timeout(&mut self) -> Result<ExitStatus> {
+        self.child.wait().context("cannot wait for the helper")
+    }
+
     /// Stops the helper with SIGTERM, as a service manager does, and waits until it exits.
     pub fn terminate(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::TERM);

@@ -4,15 +4,12 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::chown;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
-
-use pr_testkit::process::{poll, wait_timeout};
+use pr_testkit::HelperProcess;
+use pr_testkit::helper::Builder;
+use rustix::process::{Pid, Signal};
 
 /// Socket of the helper. Its user owns the directory, so that it can remove the socket.
 pub(crate) const SOCKET: &str = "/run/pr/helper.sock";
@@ -22,17 +19,14 @@ const NOBODY_UID: u32 = 65534;
 
 const STDERR: &str = "/run/helper.stderr";
 
-/// Maximum time to start and to exit.
-const TIMEOUT: Duration = Duration::from_secs(20);
-
 /// A running helper.
 pub(crate) struct Helper {
     program: PathBuf,
-    process: Child,
+    process: HelperProcess,
 }
 
 impl Helper {
-    /// Starts the helper in the foreground and waits until it listens.
+    /// Starts the helper in the foreground and waits until it has served a client.
     pub(crate) fn start(program: &Path) -> Result<Self> {
         Self::start_with(program, &[], &[])
     }
@@ -51,48 +45,40 @@ impl Helper {
         };
         chown(DIR, Some(user), Some(user))
             .with_context(|| format!("cannot change the owner of {DIR}"))?;
-        let process = Command::new(program)
-            .args(["-k", SOCKET])
+        // Each helper begins a new log.
+        File::create(STDERR).context("cannot create the file for the helper's stderr")?;
+        let builder = HelperProcess::builder(program)
             .args(arguments)
-            .envs(variables.iter().copied())
-            .stdin(Stdio::null())
-            .stderr(File::create(STDERR).context("cannot create the file for the helper's stderr")?)
-            .spawn()
-            .with_context(|| format!("cannot start {}", program.display()))?;
-        let helper = Self {
+            .socket(SOCKET)
+            .dir("/")
+            .log(STDERR);
+        let with_variable = |builder: Builder, (name, value)| builder.env(name, value);
+        let builder = variables.iter().copied().fold(builder, with_variable);
+        let process = builder
+            .start()
+            .with_context(|| format!("{} does not serve", program.display()))?;
+        Ok(Self {
             program: program.to_owned(),
             process,
-        };
-        // A killed helper has left a socket that refuses connections.
-        let listening = poll(TIMEOUT, || Ok(UnixStream::connect(SOCKET).ok()))?;
-        ensure!(
-            listening.is_some(),
-            "{} does not listen on {SOCKET}; its stderr: {}",
-            helper.program.display(),
-            helper_stderr()
-        );
-        Ok(helper)
+        })
     }
 
     /// Returns the process that serves clients.
     pub(crate) fn id(&self) -> Pid {
-        Pid::from_child(&self.process)
+        self.process.pid()
     }
 
     /// Kills the helper with SIGKILL, like the kernel's OOM killer, and removes its socket.
     pub(crate) fn kill(mut self) -> Result<()> {
-        kill_process(self.id(), Signal::KILL).context("cannot kill the helper")?;
-        let exited = wait_timeout(&mut self.process, TIMEOUT)?;
-        exited.context("the helper did not exit after SIGKILL")?;
+        self.process.signal(Signal::KILL);
+        self.process.wait()?;
         fs::remove_file(SOCKET).with_context(|| format!("cannot remove {SOCKET}"))
     }
 
     /// Stops the helper with SIGTERM. It must exit with status 0 and remove its socket.
     pub(crate) fn stop(mut self) -> Result<()> {
         let program = self.program.display();
-        kill_process(self.id(), Signal::TERM).with_context(|| format!("cannot stop {program}"))?;
-        let status = wait_timeout(&mut self.process, TIMEOUT)?
-            .with_context(|| format!("{program} did not exit after SIGTERM"))?;
+        let status = self.process.terminate()?;
         ensure!(
             status.success(),
             "{program} exited with {status} after SIGTERM"

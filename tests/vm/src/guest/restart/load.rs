@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use pr_helper_protocol::Client;
 use pr_helper_protocol::client::ClientError;
+use pr_testkit::cdb::read_keys;
 use scsi_pr::Status;
 
 use crate::guest::helper::SOCKET;
@@ -22,9 +23,6 @@ const CLIENTS: usize = 4;
 
 /// Delay between two requests, which leaves time of the only processor to the guest.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(10);
-
-/// READ KEYS with an allocation length of eight bytes.
-const READ_KEYS: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0];
 
 /// The running clients.
 pub(super) struct Load {
@@ -75,6 +73,7 @@ impl Load {
 }
 
 fn run_client(disk: &File, stop: &AtomicBool) -> Result<RequestCounts> {
+    let command = read_keys(8);
     let mut count = RequestCounts::default();
     while !stop.load(Ordering::Relaxed) {
         // The supervisor's socket always accepts connections; only the greeting shows that a helper
@@ -85,7 +84,7 @@ fn run_client(disk: &File, stop: &AtomicBool) -> Result<RequestCounts> {
             Err(error) => return Err(error.into()),
         };
         while !stop.load(Ordering::Relaxed) {
-            match client.execute(READ_KEYS, disk.as_fd(), &[]) {
+            match client.execute(command.cdb, disk.as_fd(), &[]) {
                 Ok(response) if response.status == Status::GOOD => count.answered += 1,
                 Ok(response) => bail!("READ KEYS returned {:?}", response.status),
                 // The request was not sent, so it is not lost; QEMU also sends it again.

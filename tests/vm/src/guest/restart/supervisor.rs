@@ -2,28 +2,21 @@
 
 //! A minimal service manager, like systemd with `Restart=always`: it holds the listening socket,
 //! passes it to the helper, and restarts the helper when it exits.
-//!
-//! Source: `sd_listen_fds(3)`.
 
-use std::fs::{self, File};
-use std::os::fd::OwnedFd;
+use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
+use pr_testkit::HelperProcess;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::guest::helper::SOCKET;
 use pr_testkit::process::poll;
-
-/// The shell moves the socket from its stdin to descriptor 3. Only the shell knows its process ID,
-/// which the helper inherits by `exec`.
-const PASS_SOCKET: &str = "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$; \
-    export LISTEN_FDS LISTEN_PID; exec \"$0\"";
 
 const STDERR: &str = "/run/supervised.stderr";
 
@@ -58,7 +51,7 @@ impl Supervisor {
         }));
         let shared = Arc::clone(&service);
         let program = program.to_owned();
-        let thread = thread::spawn(move || supervise(&shared, &socket.into(), &program));
+        let thread = thread::spawn(move || supervise(&shared, &socket, &program));
         Ok(Self { service, thread })
     }
 
@@ -107,32 +100,30 @@ pub(super) fn helper_stderr() -> String {
     fs::read_to_string(STDERR).unwrap_or_else(|error| format!("({STDERR}: {error})"))
 }
 
-fn supervise(service: &Mutex<Service>, socket: &OwnedFd, program: &Path) -> Result<ExitStatus> {
+fn supervise(
+    service: &Mutex<Service>,
+    socket: &UnixListener,
+    program: &Path,
+) -> Result<ExitStatus> {
     loop {
-        let mut helper = launch(socket, program)?;
+        let mut helper = HelperProcess::builder(program)
+            .listener(socket.try_clone()?)
+            .socket(SOCKET)
+            .dir("/")
+            .log(STDERR)
+            .spawn()?;
         {
             let mut service = lock(service);
-            service.helper = Some(Pid::from_child(&helper));
+            service.helper = Some(helper.pid());
             service.start_count += 1;
         }
-        let status = helper.wait().context("cannot wait for the helper")?;
+        let status = helper.wait_without_timeout()?;
         let mut service = lock(service);
         service.helper = None;
         if !service.restart {
             return Ok(status);
         }
     }
-}
-
-fn launch(socket: &OwnedFd, program: &Path) -> Result<Child> {
-    let stderr = File::options().create(true).append(true).open(STDERR);
-    Command::new("sh")
-        .args(["-c", PASS_SOCKET])
-        .arg(program)
-        .stdin(Stdio::from(socket.try_clone()?))
-        .stderr(stderr.with_context(|| format!("cannot open {STDERR}"))?)
-        .spawn()
-        .context("cannot start sh")
 }
 
 fn lock(service: &Mutex<Service>) -> MutexGuard<'_, Service> {
