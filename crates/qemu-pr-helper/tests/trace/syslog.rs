@@ -26,6 +26,10 @@ const DEV: &str = "mkdir dev; mount -t tmpfs none dev; touch dev/null dev/log; \
                    mount --bind /dev/null dev/null; mount --bind log dev/log; \
                    mount --rbind dev /dev";
 
+/// A load that fills the queue of datagrams.
+const CLIENTS: u64 = 4;
+const REQUESTS: u64 = 1000;
+
 /// Starts a helper with these events in a mount namespace where `/dev/log` is the socket `log` in
 /// `dir`. Returns `None` if the namespace cannot be created.
 fn start(dir: &Path, events: &[&str]) -> Option<Helper> {
@@ -64,6 +68,21 @@ fn receive(log: &UnixDatagram, pid: u32, is_done: &AtomicBool) -> String {
     }
 }
 
+/// Runs a helper under a load, and receives datagrams only after the load. Returns the helper, the
+/// lines that it sent before its exit, and those of its exit. Returns `None` if the namespace cannot
+/// be created.
+fn run_unread(dir: &Path, events: &[&str]) -> Option<(Helper, String, String)> {
+    let log = UnixDatagram::bind(dir.join("log")).unwrap();
+    let mut helper = start(dir, events)?;
+    run_load(&helper, CLIENTS, REQUESTS);
+    // Empty the queue, so that it has space for a drop line and the last events.
+    let is_done = AtomicBool::new(true);
+    let text = receive(&log, helper.id(), &is_done);
+    assert!(helper.terminate().unwrap().success());
+    let last = receive(&log, helper.id(), &is_done);
+    Some((helper, text, last))
+}
+
 #[test]
 fn syslog_gets_a_line_for_each_event() {
     let dir = tempfile::tempdir().unwrap();
@@ -99,17 +118,9 @@ fn syslog_gets_a_line_for_each_event() {
 #[test]
 fn late_syslog_reader_gets_a_drop_line() {
     let dir = tempfile::tempdir().unwrap();
-    let log = UnixDatagram::bind(dir.path().join("log")).unwrap();
-    let Some(mut helper) = start(dir.path(), &ALL_BUT_THREAD_EVENTS) else {
+    let Some((helper, text, last)) = run_unread(dir.path(), &ALL_BUT_THREAD_EVENTS) else {
         return;
     };
-    let (clients, requests) = (4, 1000);
-    run_load(&helper, clients, requests);
-    // Empty the queue, so that it has space for a drop line and the last two events.
-    let is_done = AtomicBool::new(true);
-    let mut text = receive(&log, helper.id(), &is_done);
-    assert!(helper.terminate().unwrap().success());
-    let last = receive(&log, helper.id(), &is_done);
     let lines: Vec<_> = last.lines().collect();
     let [
         dropped,
@@ -120,9 +131,8 @@ fn late_syslog_reader_gets_a_drop_line() {
         panic!("{last}");
     };
     assert!(dropped.starts_with("dropped "), "{dropped}");
-    text += &last;
-    let (_, counts) = read_all(&text, &Definitions::from_helper());
-    counts.assert_complete(&expected_events(helper.connected(), &[(clients, requests)]));
+    let (_, counts) = read_all(&(text + &last), &Definitions::from_helper());
+    counts.assert_complete(&expected_events(helper.connected(), &[(CLIENTS, REQUESTS)]));
     let stderr = helper.log();
     let lines: Vec<_> = stderr.lines().collect();
     let expected = "qemu-pr-helper: warning: trace dropped events: /dev/log: \
@@ -133,23 +143,15 @@ fn late_syslog_reader_gets_a_drop_line() {
 #[test]
 fn syslog_gets_a_drop_line_at_exit() {
     let dir = tempfile::tempdir().unwrap();
-    let log = UnixDatagram::bind(dir.path().join("log")).unwrap();
-    let Some(mut helper) = start(dir.path(), &["-Tpr_helper_sg_end"]) else {
+    let Some((_, text, last)) = run_unread(dir.path(), &["-Tpr_helper_sg_end"]) else {
         return;
     };
-    let (clients, requests) = (4, 1000);
-    run_load(&helper, clients, requests);
-    let is_done = AtomicBool::new(true);
-    let mut text = receive(&log, helper.id(), &is_done);
-    assert!(helper.terminate().unwrap().success());
-    let last = receive(&log, helper.id(), &is_done);
     assert_eq!(last.lines().count(), 1, "{last}");
     assert!(last.starts_with("dropped "), "{last}");
-    text += &last;
-    let (_, counts) = read_all(&text, &Definitions::from_helper());
+    let (_, counts) = read_all(&(text + &last), &Definitions::from_helper());
     // Three of four requests reach the kernel.
     let name = "pr_helper_sg_end";
-    counts.assert_complete(&[(name, clients * requests * 3 / 4)].into());
+    counts.assert_complete(&[(name, CLIENTS * REQUESTS * 3 / 4)].into());
 }
 
 #[test]
