@@ -69,8 +69,8 @@ fn receive(log: &UnixDatagram, pid: u32, is_done: &AtomicBool) -> String {
 }
 
 /// Runs a helper under a load, and receives datagrams only after the load. Returns the helper, the
-/// lines that it sent before its exit, and those of its exit. Returns `None` if the namespace cannot
-/// be created.
+/// lines that it sent before its exit, and those of its exit; `None` if the namespace cannot be
+/// created.
 fn run_unread(dir: &Path, events: &[&str]) -> Option<(Helper, String, String)> {
     let log = UnixDatagram::bind(dir.join("log")).unwrap();
     let mut helper = start(dir, events)?;
