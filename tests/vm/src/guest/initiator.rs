@@ -111,7 +111,7 @@ pub(crate) struct DirectPort<'a>(pub(crate) &'a Port);
 
 impl Initiator for DirectPort<'_> {
     fn name(&self) -> &'static str {
-        "port 2"
+        "direct port"
     }
 
     fn disk(&self) -> String {

@@ -91,12 +91,26 @@ pub(crate) fn chown_to_qemu(path: &Path) -> Result<()> {
 impl NestedGuest {
     /// Boots the guest and waits until it accepts commands. The helper must be listening.
     pub(crate) fn start(disk: &Path, accelerator: Accelerator) -> Result<Self> {
+        let guest = Self::launch(disk, Path::new(SOCKET), accelerator, &[])?;
+        guest.wait_for_boot(accelerator)?;
+        Ok(guest)
+    }
+
+    /// Starts QEMU with additional options, without waiting for the guest. The helper must be
+    /// listening on `socket`.
+    pub(super) fn launch(
+        disk: &Path,
+        socket: &Path,
+        accelerator: Accelerator,
+        options: &[&str],
+    ) -> Result<Self> {
         let kvm = Path::new("/dev/kvm");
         let kvm = matches!(accelerator, Accelerator::Kvm).then_some(kvm);
-        for path in [disk, Path::new(SOCKET)].into_iter().chain(kvm) {
+        for path in [disk, socket].into_iter().chain(kvm) {
             chown_to_qemu(path)?;
         }
-        let mut qemu = qemu(disk, accelerator)
+        let mut qemu = qemu(disk, socket, accelerator)
+            .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -107,10 +121,15 @@ impl NestedGuest {
             .take()
             .context("the nested QEMU has no stdout")?;
         let console = Console::new(input, output);
-        console
+        Ok(Self { qemu, console })
+    }
+
+    /// Waits until the guest accepts commands.
+    pub(super) fn wait_for_boot(&self, accelerator: Accelerator) -> Result<()> {
+        self.console
             .read_result(accelerator.boot_timeout())
             .context("the nested guest did not boot")?;
-        Ok(Self { qemu, console })
+        Ok(())
     }
 
     /// Powers off the guest.
@@ -146,7 +165,7 @@ impl Initiator for NestedGuest {
     }
 }
 
-fn qemu(disk: &Path, accelerator: Accelerator) -> Command {
+fn qemu(disk: &Path, socket: &Path, accelerator: Accelerator) -> Command {
     let mut qemu = command("setpriv");
     qemu.arg(format!("--reuid={USER}"))
         .arg(format!("--regid={USER}"))
@@ -167,7 +186,7 @@ fn qemu(disk: &Path, accelerator: Accelerator) -> Command {
         .args(["-append", "console=ttyS0 quiet loglevel=1 panic=-1"])
         .args([
             "-object",
-            &format!("pr-manager-helper,id=helper0,path={SOCKET}"),
+            &format!("pr-manager-helper,id=helper0,path={}", socket.display()),
         ])
         .args([
             "-blockdev",
