@@ -14,6 +14,7 @@ mod libvirt;
 mod lio_comparison;
 mod lio_target;
 mod maps;
+mod migration;
 mod multipath;
 mod nested_guest;
 mod packages;
@@ -52,6 +53,7 @@ enum Scenario {
     Guest(guest_reservations::Options),
     Lio(lio_comparison::Options),
     Multipath(multipath::Options),
+    Migration(migration::Options),
     Libvirt(libvirt::Options),
     Restart(restart::Options),
     Packages(packages::Options),
@@ -84,6 +86,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Scenario::Guest(options) => guest_reservations::run(options, &modules),
         Scenario::Lio(options) => lio_comparison::run(options, &modules),
         Scenario::Multipath(options) => multipath::run(options, &modules),
+        Scenario::Migration(options) => migration::run(options, &modules),
         Scenario::Libvirt(options) => libvirt::run(options, &modules),
         Scenario::Restart(options) => restart::run(options, &modules),
         Scenario::Packages(options) => packages::run(options),

@@ -80,7 +80,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             Ok(root) => run_all(scenarios, &root, options, &mut summary)?,
             // The host's root cannot be missing, and a root that has to be downloaded can.
             Err(error) if root == Root::Host => return Err(error),
-            Err(error) => summary.skip(&format!("root file system {}", root.name()), &error),
+            Err(error) => {
+                let what = format!("root file system {}", root.name());
+                summary.skip(&what, &format!("{error:#}"));
+            }
         }
     }
     summary.finish()
@@ -96,6 +99,10 @@ fn run_all(
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     let versions = root.versions()?;
     for &scenario in scenarios {
+        if let Some(reason) = scenario.obstacle(root)? {
+            summary.skip(&format!("{} on {}", scenario.name(), root.name), &reason);
+            continue;
+        }
         println!("vm: {} on {}: {versions}", scenario.name(), root.name);
         let start = Instant::now();
         let result = run_one(scenario, root, options);
@@ -125,8 +132,8 @@ impl Summary {
         }
     }
 
-    fn skip(&mut self, what: &str, error: &anyhow::Error) {
-        self.lines.push(format!("SKIPPED: {what}: {error:#}"));
+    fn skip(&mut self, what: &str, reason: &str) {
+        self.lines.push(format!("SKIPPED: {what}: {reason}"));
     }
 
     fn finish(self) -> Result<()> {

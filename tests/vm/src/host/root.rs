@@ -91,13 +91,14 @@ pub(crate) struct RootFs {
 }
 
 impl RootFs {
+    /// Returns the version of an installed package.
+    pub(crate) fn package_version(&self, package: &str) -> Result<String> {
+        self.query_packages(&["--showformat=${Version}", package])
+    }
+
     /// Returns the versions of the kernel and of installed packages, for the user.
     pub(crate) fn versions(&self) -> Result<String> {
-        let packages = text(
-            command("dpkg-query")
-                .arg(format!("--admindir={}/var/lib/dpkg", self.dir.display()))
-                .args(["--show", "--showformat=${Package} ${Version}\n"]),
-        )?;
+        let packages = self.query_packages(&["--showformat=${Package} ${Version}\n"])?;
         let installed: BTreeMap<_, _> = packages
             .lines()
             .filter_map(|line| line.split_once(' '))
@@ -109,6 +110,15 @@ impl RootFs {
         let kernel = format!("Linux {}", self.kernel.release());
         let versions: Vec<_> = [kernel].into_iter().chain(versions).collect();
         Ok(versions.join(", "))
+    }
+
+    fn query_packages(&self, options: &[&str]) -> Result<String> {
+        text(
+            command("dpkg-query")
+                .arg(format!("--admindir={}/var/lib/dpkg", self.dir.display()))
+                .arg("--show")
+                .args(options),
+        )
     }
 }
 

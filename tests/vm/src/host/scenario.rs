@@ -6,12 +6,15 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
 use super::root::RootFs;
 use super::{ORIGINAL_HELPER, Options, initramfs};
 use pr_testkit::build;
+
+/// First major version of QEMU with the property `migrate-pr` of `scsi-block`.
+const MIGRATE_PR_SINCE: u32 = 11;
 
 /// A boot of a virtual machine and a test in it.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -24,6 +27,9 @@ pub(crate) enum Scenario {
     /// Multipath maps of that target under multipathd: commands and faults, compared with a single
     /// path
     Multipath,
+    /// A guest that holds a reservation migrates between two QEMUs, each with its own helper and
+    /// port
+    Migration,
     /// Random command sequences to that target and to `soft-lun`
     Lio,
     /// Debian's libvirt: domains that reserve a disk of that target through helpers that libvirt
@@ -40,10 +46,11 @@ pub(crate) enum Scenario {
 
 impl Scenario {
     /// The scenarios that run by default: the ones without manual evaluation, and without packages.
-    pub(crate) const DEFAULT: [Self; 6] = [
+    pub(crate) const DEFAULT: [Self; 7] = [
         Self::Sg,
         Self::Guest,
         Self::Multipath,
+        Self::Migration,
         Self::Lio,
         Self::Libvirt,
         Self::Restart,
@@ -54,6 +61,7 @@ impl Scenario {
             Self::Sg => "sg",
             Self::Guest => "guest",
             Self::Multipath => "multipath",
+            Self::Migration => "migration",
             Self::Lio => "lio",
             Self::Libvirt => "libvirt",
             Self::Restart => "restart",
@@ -68,7 +76,7 @@ impl Scenario {
             // With two processors, QEMU's emulation of AMD's virtualization (10.0.2) seems to be
             // faulty: 3 of 18 nested guests crashed, one together with the machine. With one
             // processor, none of 27 crashed, and they were not slower.
-            Self::Guest | Self::Libvirt | Self::Restart => 1,
+            Self::Guest | Self::Migration | Self::Libvirt | Self::Restart => 1,
         }
     }
 
@@ -78,6 +86,7 @@ impl Scenario {
             Self::Sg | Self::Bench => 15,
             Self::Guest
             | Self::Multipath
+            | Self::Migration
             | Self::Lio
             | Self::Libvirt
             | Self::Restart
@@ -86,18 +95,42 @@ impl Scenario {
         Duration::from_secs(minutes * 60)
     }
 
+    /// Returns why the scenario does not apply to a root file system, or `None` if it does.
+    pub(crate) fn obstacle(self, root: &RootFs) -> Result<Option<String>> {
+        if self != Self::Migration {
+            return Ok(None);
+        }
+        let version = root.package_version("qemu-system-x86")?;
+        let major = major_version(&version)
+            .with_context(|| format!("{version} is not a version of QEMU"))?;
+        Ok((major < MIGRATE_PR_SINCE).then(|| {
+            format!(
+                "QEMU {version} does not migrate reservations, QEMU {MIGRATE_PR_SINCE}.0 is needed"
+            )
+        }))
+    }
+
     /// Builds the programs of the scenario and returns the arguments of the guest's side.
     pub(crate) fn args(self, root: &RootFs, options: &Options) -> Result<Vec<OsString>> {
         match self {
             Self::Sg => sg_args(),
             Self::Multipath => multipath_args(options),
             Self::Guest => guest_args(root),
+            Self::Migration => migration_args(root),
             Self::Lio => lio_args(options),
             Self::Libvirt | Self::Restart => release_args(self.name(), root),
             Self::Packages => packages_args(),
             Self::Bench => bench_args(),
         }
     }
+}
+
+/// Returns 11 for `1:11.1.2+ds-3`.
+fn major_version(version: &str) -> Option<u32> {
+    let upstream = version
+        .split_once(':')
+        .map_or(version, |(_, upstream)| upstream);
+    upstream.split('.').next()?.parse().ok()
 }
 
 fn sg_args() -> Result<Vec<OsString>> {
@@ -160,6 +193,12 @@ fn guest_args(root: &RootFs) -> Result<Vec<OsString>> {
     Ok(args)
 }
 
+fn migration_args(root: &RootFs) -> Result<Vec<OsString>> {
+    let mut args = nested_args("migration", root)?;
+    args.extend(["--helper".into(), build::debug("qemu-pr-helper")?.into()]);
+    Ok(args)
+}
+
 /// Returns the arguments of a scenario with a nested guest and the release build of the helper.
 fn release_args(scenario: &str, root: &RootFs) -> Result<Vec<OsString>> {
     let mut args = nested_args(scenario, root)?;
@@ -175,4 +214,16 @@ fn nested_args(scenario: &str, root: &RootFs) -> Result<Vec<OsString>> {
     args.extend(["--kernel".into(), root.kernel.image().into()]);
     args.extend(["--initramfs".into(), nested.into()]);
     Ok(args)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn major_version_follows_the_epoch() {
+        assert_eq!(major_version("1:11.1.2+ds-3"), Some(11));
+        assert_eq!(major_version("10.0.2"), Some(10));
+        assert_eq!(major_version("unknown"), None);
+    }
 }
