@@ -183,7 +183,10 @@ fn qemu(disk: &Path, socket: &Path, accelerator: Accelerator) -> Command {
         .args(["-display", "none", "-serial", "stdio", "-no-reboot"])
         .args(["-kernel", &format!("{NESTED_DIR}/kernel")])
         .args(["-initrd", &format!("{NESTED_DIR}/initramfs")])
-        .args(["-append", "console=ttyS0 quiet loglevel=1 panic=-1"])
+        .args([
+            "-append",
+            "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off",
+        ])
         .args([
             "-object",
             &format!("pr-manager-helper,id=helper0,path={}", socket.display()),

@@ -130,7 +130,8 @@ impl Machine<'_> {
         } else {
             "quiet loglevel=1"
         };
-        format!("console=ttyS0 panic=-1 {messages}")
+        // Mitigations of processor faults only slow down an emulated processor.
+        format!("console=ttyS0 panic=-1 mitigations=off {messages}")
     }
 }
 

@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 
 use super::cache;
 use super::kernel::{self, Kernel};
 use pr_testkit::build;
-use pr_testkit::process::{command, find, run, text};
+use pr_testkit::process::{command, find, text};
 
 /// Packages with printed versions, and the names of their projects.
 const PEERS: [(&str, &str); 5] = [
@@ -130,7 +130,7 @@ fn bootstrap(release: &str, packages: &[&str], dir: &Path) -> Result<()> {
         find("mmdebstrap").context("mmdebstrap is not installed: apt-get install mmdebstrap")?;
         let mirror = mirror()?;
         println!("vm: building a root directory of Debian {release} from {mirror}");
-        run(command("mmdebstrap")
+        let status = command("mmdebstrap")
             .args(["--quiet", "--mode=root", "--variant=minbase"])
             // A mirror can be some weeks old.
             .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
@@ -138,7 +138,14 @@ fn bootstrap(release: &str, packages: &[&str], dir: &Path) -> Result<()> {
             .arg(format!("--customize-hook={ADD_KERNEL}"))
             .arg(release)
             .arg(unfinished)
-            .arg(format!("deb {mirror} {release} main")))
+            .arg(format!("deb {mirror} {release} main"))
+            .status()
+            .context("cannot start mmdebstrap")?;
+        ensure!(
+            status.success(),
+            "mmdebstrap failed with {status}; its messages are above"
+        );
+        Ok(())
     })
 }
 

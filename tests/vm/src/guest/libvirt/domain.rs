@@ -127,7 +127,7 @@ fn description(name: &str, disk: &Path, reservations: Reservations, console: &Pa
     <type arch='x86_64' machine='q35'>hvm</type>
     <kernel>{NESTED_DIR}/kernel</kernel>
     <initrd>{NESTED_DIR}/initramfs</initrd>
-    <cmdline>console=ttyS0 quiet loglevel=1 panic=-1</cmdline>
+    <cmdline>console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off</cmdline>
   </os>
   <features><acpi/></features>
   <cpu mode='host-passthrough'/>
