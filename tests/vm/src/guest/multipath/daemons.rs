@@ -100,6 +100,11 @@ impl Udevd {
         settle()?;
         signal(&self.process, Signal::STOP).context("cannot stop udevd")
     }
+
+    /// Continues the process.
+    pub(super) fn thaw(&self) -> Result<()> {
+        signal(&self.process, Signal::CONT).context("cannot continue udevd")
+    }
 }
 
 /// Waits until udevd has processed all events.

@@ -108,6 +108,11 @@ impl MapFixture {
     }
 
     /// Returns the map's device node.
+    /// Continues udevd.
+    pub(super) fn thaw_udev(&self) -> Result<()> {
+        self.udevd.thaw()
+    }
+
     pub(crate) fn disk(&self) -> &Path {
         &self.map.path
     }

@@ -111,12 +111,15 @@ fn run_suite(
     other_unit: &Port,
 ) -> Result<()> {
     let run = |names| suite.run(names, ports, other_unit, &fixture.maps);
-    // A case waits for unit attentions, which the TEST UNIT READY of the checker would consume.
-    // Also, multipathd can suspend a map for a moment after a close.
+    // A case waits for unit attentions, which the TEST UNIT READY of the checker would consume, and
+    // so would udevd, which probes a device after each close. Also, multipathd can suspend a map
+    // for a moment after a close.
+    fixture.freeze_udev()?;
     fixture.multipathd.freeze()?;
     run("linear_map")?;
     run("partition_of_a_multipath_map")?;
     fixture.multipathd.thaw()?;
+    fixture.thaw_udev()?;
     // This case needs a running multipathd.
     run("device::multipath_map")
 }
