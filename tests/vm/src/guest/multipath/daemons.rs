@@ -24,11 +24,12 @@ const LOG: &str = "/run/multipathd.log";
 
 /// Returns multipathd's configuration. Unlike on a host with its list of known disks, every disk
 /// gets a map, except those in `unmapped`. The keys of `mpathpersist` are stored in a file, so that
-/// multipathd can register a path that returns. Paths are checked each second to save time; hosts
-/// check every 5 to 20 seconds. For this target, multipathd's default is to queue commands for a
-/// while if there is no path; here they fail unless the scenario queues them. The default checker
-/// is `directio` in multipath-tools 0.15: its read conflicts with an Exclusive Access reservation
-/// of another initiator, and multipathd then fails the path. TEST UNIT READY does not conflict.
+/// multipathd can register a path that returns. To save time, paths are checked each second, and
+/// results are used at once (`force_sync`); hosts check every 5 to 20 seconds. For this target,
+/// multipathd's default is to queue commands for a while if there is no path; here they fail unless
+/// the scenario queues them. multipath-tools 0.15 checks LIO with `directio`: its read conflicts
+/// with an Exclusive Access reservation of another initiator, and multipathd then fails the path.
+/// TEST UNIT READY does not conflict.
 fn multipath_conf(keys: Keys, without_path: WithoutPath, unmapped: &[String]) -> String {
     let keys = match keys {
         Keys::InFile => "    reservation_key file\n",
@@ -49,6 +50,7 @@ defaults {{
     find_multipaths no
 {keys}    polling_interval 1
     max_polling_interval 1
+    force_sync yes
 }}
 overrides {{
     no_path_retry {without_path}

@@ -14,7 +14,7 @@ use super::daemons::TIMEOUT as DAEMON_TIMEOUT;
 use super::device::{Device, Reply};
 use super::endpoint::registrations;
 use super::expected_pr_in::port_of;
-use super::fixture::{Fault, MapFixture, ScsiPath, State};
+use super::fixture::{Fault, MapFixture, ScsiPath, State, TURNS};
 use super::helper_client::{ARGUMENTS, HelperClient, TIMEOUT, measure};
 use crate::guest::helper::{Helper, helper_stderr};
 use crate::guest::lio_target::Port;
@@ -204,7 +204,7 @@ impl<'a> FaultFixture<'a> {
     }
 
     /// Restores a path and waits until it is in use. multipathd registers a returning path only if
-    /// it has noticed the failure.
+    /// it has noticed the failure, which reads of the map cause sooner than multipathd's checker.
     pub(super) fn restore(&self, path: &ScsiPath, fault: Fault) -> Result<()> {
         self.fixture.wait_for_path(path, State::Failed)?;
         path.restore(fault)?;
@@ -218,6 +218,7 @@ impl<'a> FaultFixture<'a> {
         }
         self.expect_good("unregister", &register_and_ignore(0))?;
         for path in &self.fixture.paths {
+        self.fixture.read_blocks(TURNS)?;
             path.device.drain()?;
         }
         self.expect_reservation(None)?;

@@ -14,6 +14,9 @@ use crate::guest::maps::{Maps, linear, sectors};
 use crate::guest::{Modules, read, write};
 use pr_testkit::process::{command, poll, run, text};
 
+/// Number of commands and reads that cover all paths of a map that uses them in turn.
+pub(super) const TURNS: usize = 8;
+
 /// A path of the map.
 pub(super) struct ScsiPath {
     /// Name of the block device, `sdX`.

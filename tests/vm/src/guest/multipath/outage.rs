@@ -22,7 +22,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::daemons;
 use super::device::{Device, Reply, ReplyCounts};
-use super::fixture::{Fault, MapFixture, State};
+use super::fixture::{Fault, MapFixture, State, TURNS};
 use super::table::{Expected, Table};
 
 const UNNOTICED: Expected = Expected::Different(
@@ -38,9 +38,6 @@ const QUEUED: Expected = Expected::Different(
 
 /// Longer than the seven seconds to which the kernel raises the command's timeout.
 const WAIT: Duration = Duration::from_secs(9);
-
-/// Number of commands and reads that cover all paths of a map that uses them in turn.
-const TURNS: usize = 8;
 
 /// Makes paths fail and restores them.
 pub(super) fn run(fixture: &MapFixture, table: &mut Table) -> Result<()> {
