@@ -2,6 +2,7 @@
 
 //! The helper under test, running in the virtual machine.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,18 @@ impl Helper {
         arguments: &[&str],
         variables: &[(&str, &str)],
     ) -> Result<Self> {
+        let none: [&OsStr; 0] = [];
+        Self::start_through(&none, program, arguments, variables)
+    }
+
+    /// Like [`Self::start_with`], with a command that executes the helper's command line in the
+    /// same process.
+    pub(crate) fn start_through(
+        wrapper: &[impl AsRef<OsStr>],
+        program: &Path,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
         fs::create_dir_all(DIR).with_context(|| format!("cannot create {DIR}"))?;
         let user = if arguments.contains(&"nobody") {
             NOBODY_UID
@@ -48,6 +61,7 @@ impl Helper {
         // Each helper begins a new log.
         File::create(STDERR).context("cannot create the file for the helper's stderr")?;
         let builder = HelperProcess::builder(program)
+            .wrapper(wrapper)
             .args(arguments)
             .socket(SOCKET)
             .dir("/")

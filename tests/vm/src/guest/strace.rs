@@ -17,19 +17,10 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Attaches to each current and future thread of `process` with `strace -e EXPRESSION`.
 pub(super) fn attach(process: Pid, expression: &str) -> Result<Child> {
-    let output = ["-o", "/run/strace.out", "-e", expression];
-    attach_with(process, &output, Stdio::inherit())
-}
-
-/// Like [`attach`], with these options of `strace`, and with its standard error.
-pub(super) fn attach_with(process: Pid, options: &[&str], stderr: Stdio) -> Result<Child> {
     let mut tracer = command("strace")
-        .args(["-f", "-qq"])
-        .args(options)
-        .arg("-p")
+        .args(["-f", "-qq", "-o", "/run/strace.out", "-e", expression, "-p"])
         .arg(process.as_raw_nonzero().to_string())
         .stdin(Stdio::null())
-        .stderr(stderr)
         .spawn()
         .context("cannot start strace")?;
     let is_traced = || -> Result<bool> {

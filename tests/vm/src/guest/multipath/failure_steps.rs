@@ -123,8 +123,8 @@ fn commands() -> Vec<Command> {
 
 /// Runs all cases. The returned fixture has another helper.
 pub(super) fn run(faults: FaultFixture<'_>, seed: Option<u64>) -> Result<FaultFixture<'_>> {
-    let mut faults = faults.restart(&[])?;
-    let steps = WorkerSteps::attach()?;
+    let (steps, strace) = WorkerSteps::create()?;
+    let mut faults = faults.restart_through(&strace)?;
     let mut at_step = AtStep {
         faults: &mut faults,
         steps: &steps,

@@ -3,6 +3,7 @@
 //! Fixture of the fault cases: the map, a guest on it, another host that checks the registrations,
 //! and a log of results and times.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
@@ -74,6 +75,17 @@ impl<'a> FaultFixture<'a> {
     ) -> Result<Self> {
         self.helper.stop()?;
         let helper = Helper::start_with(self.program, arguments, variables)?;
+        Ok(Self {
+            guest: HelperClient::connect(&self.fixture.map.path)?,
+            helper,
+            ..self
+        })
+    }
+
+    /// Like [`Self::restart`], with a command that executes the helper's.
+    pub(super) fn restart_through(self, wrapper: &[OsString]) -> Result<Self> {
+        self.helper.stop()?;
+        let helper = Helper::start_through(wrapper, self.program, &ARGUMENTS, &[])?;
         Ok(Self {
             guest: HelperClient::connect(&self.fixture.map.path)?,
             helper,
@@ -206,6 +218,7 @@ impl<'a> FaultFixture<'a> {
     /// Restores a path and waits until it is in use. multipathd registers a returning path only if
     /// it has noticed the failure, which reads of the map cause sooner than multipathd's checker.
     pub(super) fn restore(&self, path: &ScsiPath, fault: Fault) -> Result<()> {
+        self.fixture.read_blocks(TURNS)?;
         self.fixture.wait_for_path(path, State::Failed)?;
         path.restore(fault)?;
         self.fixture.both_active()
@@ -218,7 +231,6 @@ impl<'a> FaultFixture<'a> {
         }
         self.expect_good("unregister", &register_and_ignore(0))?;
         for path in &self.fixture.paths {
-        self.fixture.read_blocks(TURNS)?;
             path.device.drain()?;
         }
         self.expect_reservation(None)?;

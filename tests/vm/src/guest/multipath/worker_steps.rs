@@ -6,13 +6,15 @@
 //! A stopped worker has received the reply of the path, but does not know it yet. The helper's own
 //! trace cannot serve for this, because a worker reports its steps when it has finished.
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fmt;
+use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, ChildStderr, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -21,17 +23,25 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::commands::PrOutCommand;
 use super::device::Reply;
 use super::helper_client::HelperClient;
-use crate::guest::process_table::{BROKER, one};
-use crate::guest::strace;
-use pr_testkit::process::wait_timeout;
+use pr_testkit::process::{command, find, poll, run};
+
+/// Named pipe for the output of `strace`.
+const OUTPUT: &str = "/run/strace.steps";
 
 /// Options of `strace`: a thread that has called `ioctl` stops its process when the call returns.
-const OPTIONS: [&str; 5] = [
+/// Other system calls are not slowed down, which requires that `strace` starts the helper
+/// (`--seccomp-bpf`); `-D` keeps the helper our child.
+const OPTIONS: [&str; 10] = [
+    "-D",
+    "-f",
+    "-qq",
+    "--seccomp-bpf",
     "-y",
     "-e",
     "trace=ioctl",
     "-e",
     "inject=ioctl:signal=SIGSTOP",
+    "-o",
 ];
 
 /// Maximum time between two steps, and until `strace` exits with the broker.
@@ -52,7 +62,7 @@ enum Event {
 
 /// The steps of all workers of a helper.
 pub(super) struct WorkerSteps {
-    tracer: Child,
+    reader: JoinHandle<()>,
     /// Set while a test handles the steps. Otherwise, a worker continues at once.
     is_followed: Arc<AtomicBool>,
     events: Receiver<Event>,
@@ -60,20 +70,26 @@ pub(super) struct WorkerSteps {
 }
 
 impl WorkerSteps {
-    /// Attaches to the broker of the running helper.
-    pub(super) fn attach() -> Result<Self> {
-        let mut tracer = strace::attach_with(one(BROKER)?, &OPTIONS, Stdio::piped())?;
-        let output = tracer.stderr.take().context("strace has no stderr")?;
+    /// Returns the steps of a helper, and the command to start it through.
+    pub(super) fn create() -> Result<(Self, Vec<OsString>)> {
+        if fs::exists(OUTPUT)? {
+            fs::remove_file(OUTPUT)?;
+        }
+        run(command("mkfifo").arg(OUTPUT))?;
+        let mut strace: Vec<OsString> = vec![find("strace").context("no strace")?.into()];
+        strace.extend(OPTIONS.map(Into::into));
+        strace.push(OUTPUT.into());
         let (sender, events) = channel();
         let is_followed = Arc::new(AtomicBool::new(false));
         let (steps, is_sent) = (sender.clone(), Arc::clone(&is_followed));
-        thread::spawn(move || read_steps(output, &steps, &is_sent));
-        Ok(Self {
-            tracer,
+        let reader = thread::spawn(move || read_steps(&steps, &is_sent));
+        let steps = Self {
+            reader,
             is_followed,
             events,
             sender,
-        })
+        };
+        Ok((steps, strace))
     }
 
     /// Sends a command and calls `at_step` after each step of its worker, which then continues.
@@ -102,11 +118,10 @@ impl WorkerSteps {
         reply
     }
 
-    /// Waits until `strace` has exited with the broker.
-    pub(super) fn finish(mut self) -> Result<()> {
-        let exited = wait_timeout(&mut self.tracer, TIMEOUT)?;
-        exited.context("strace did not exit with the broker")?;
-        Ok(())
+    /// Waits until `strace` has exited, after the helper and its broker.
+    pub(super) fn finish(self) -> Result<()> {
+        let finished = poll(TIMEOUT, || Ok(self.reader.is_finished().then_some(())))?;
+        finished.context("strace did not exit with the broker")
     }
 }
 
@@ -147,27 +162,35 @@ impl fmt::Display for WorkerStep {
     }
 }
 
-/// Returns the thread of a line of `strace`: `[pid  123] …`.
+/// Returns the thread of a line of `strace`: `123  ioctl(…`.
 fn thread_of(line: &str) -> Option<Pid> {
-    let (number, _) = line.strip_prefix("[pid")?.split_once(']')?;
-    Pid::from_raw(number.trim().parse().ok()?)
+    let (number, _) = line.split_once(' ')?;
+    Pid::from_raw(number.parse().ok()?)
 }
 
-/// Reads the output of `strace` to its end, and sends or continues each step.
-fn read_steps(output: ChildStderr, steps: &Sender<Event>, is_followed: &AtomicBool) {
-    let mut last = None;
+/// Reads the output of `strace` to its end. Sends the steps of workers, and continues other
+/// processes that have called `ioctl`.
+fn read_steps(steps: &Sender<Event>, is_followed: &AtomicBool) {
+    // `strace` exits if it cannot open the pipe, and the helper does not start then.
+    let Ok(output) = File::open(OUTPUT) else {
+        return;
+    };
+    // The last call of each thread. All threads of a stopped process are reported.
+    let mut calls = HashMap::new();
     for line in BufReader::new(output).lines().map_while(Result::ok) {
-        if let Some(step) = WorkerStep::decode(&line) {
-            last = Some(step);
+        let Some(thread) = thread_of(&line) else {
+            continue;
+        };
+        if line.contains(" ioctl(") {
+            calls.insert(thread, WorkerStep::decode(&line));
         } else if line.ends_with("--- stopped by SIGSTOP ---")
-            && let Some(step) = last.take_if(|step| thread_of(&line) == Some(step.thread))
+            && let Some(step) = calls.remove(&thread)
         {
-            if is_followed.load(Ordering::SeqCst) {
+            match step.filter(|_| is_followed.load(Ordering::SeqCst)) {
                 // The test has ended if there is no receiver.
-                let _ = steps.send(Event::Step(step));
-            } else {
-                // The worker has been killed if this fails.
-                let _ = step.resume();
+                Some(step) => drop(steps.send(Event::Step(step))),
+                // The process has been killed if this fails.
+                None => drop(kill_process(thread, Signal::CONT)),
             }
         }
     }
@@ -180,12 +203,12 @@ mod tests {
     #[test]
     fn step_is_decoded_from_strace() {
         let line = concat!(
-            r"[pid  4711] ioctl(6</dev/sda>, SG_IO, {interface_id='S', cmd_len=16, ",
+            r"4711  ioctl(6</dev/sda>, SG_IO, {interface_id='S', cmd_len=16, ",
             r#"cmdp="\x5f\x06\x00\x00\x00\x00\x00\x00\x18\x00", mx_sb_len=96}) = 0"#,
         );
         let step = WorkerStep::decode(line).unwrap();
         assert_eq!(step.to_string(), "sda 5f/06");
         assert_eq!(step.thread, Pid::from_raw(4711).unwrap());
-        assert!(WorkerStep::decode("[pid  4711] --- stopped by SIGSTOP ---").is_none());
+        assert!(WorkerStep::decode("4711  --- stopped by SIGSTOP ---").is_none());
     }
 }
