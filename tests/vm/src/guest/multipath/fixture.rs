@@ -23,8 +23,6 @@ pub(super) struct ScsiPath {
     pub(super) name: String,
     /// Port number.
     pub(super) port: u32,
-    /// SCSI generic device. Closing it does not make udevd probe the disk.
-    pub(super) generic: PathBuf,
     pub(super) device: Device,
     transport: PathBuf,
 }
@@ -110,12 +108,12 @@ impl MapFixture {
         self.udevd.freeze()
     }
 
-    /// Returns the map's device node.
     /// Continues udevd.
     pub(super) fn thaw_udev(&self) -> Result<()> {
         self.udevd.thaw()
     }
 
+    /// Returns the map's device node.
     pub(crate) fn disk(&self) -> &Path {
         &self.map.path
     }
@@ -181,7 +179,6 @@ impl ScsiPath {
         Ok(Self {
             name: name_of(&port.block)?,
             port: port.number,
-            generic: port.generic.clone(),
             transport: port.transport.clone(),
             device: Device::open(&port.block)?,
         })

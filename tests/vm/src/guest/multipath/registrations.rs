@@ -5,12 +5,11 @@
 
 use anyhow::{Result, ensure};
 
-use super::commands::{clear, register_and_ignore};
+use super::commands::{PrOutCommand, REGISTRANTS, clear, register, register_and_ignore, reserve};
 use super::daemons;
 use super::device::{Device, ReplyCounts};
 use super::fixture::MapFixture;
 use super::table::{Expected, Table};
-use pr_testkit::process::{command, run as run_command};
 
 /// Service actions, with their names in the table.
 const ACTIONS: [(u8, &str); 4] = [
@@ -24,36 +23,29 @@ const ACTIONS: [(u8, &str); 4] = [
 /// multipath-tools.
 const ALLOCATIONS: [u16; 5] = [4, 8, 20, 255, 8192];
 
-const KEYS: [&str; 2] = ["0xa1", "0xb2"];
+const KEYS: [u64; 2] = [0xa1, 0xb2];
 
 /// Reads the state through the map and each path in several states of the unit.
 pub(super) fn run(fixture: &MapFixture, table: &mut Table) -> Result<()> {
     clean(fixture)?;
     daemons::settle()?;
     read_all(fixture, "clean", table);
-    register(fixture, 0)?;
+    register_path(fixture, 0)?;
     read_all(fixture, "one path registered", table);
-    register(fixture, 1)?;
+    register_path(fixture, 1)?;
     read_all(fixture, "both registered", table);
-    persist_out(
-        fixture,
-        0,
-        &["--reserve", "--param-rk", KEYS[0], "--prout-type=5"],
-    )?;
+    send(fixture, 0, &reserve(KEYS[0], REGISTRANTS))?;
     read_all(fixture, "reserved", table);
-    persist_out(fixture, 0, &["--clear", "--param-rk", KEYS[0]])?;
+    send(fixture, 0, &clear(KEYS[0]))?;
     unit_attention(fixture, table)
 }
 
 /// Removes earlier registrations.
 fn clean(fixture: &MapFixture) -> Result<()> {
     const CLEANUP_KEY: u64 = 0xc1ea;
-    let [first, _] = &fixture.paths;
-    first.device.drain()?;
-    for pr_out in [register_and_ignore(CLEANUP_KEY), clear(CLEANUP_KEY)] {
-        let reply = first.device.reserve_out(&pr_out);
-        ensure!(reply.is_good(), "cleanup: {reply}");
-    }
+    fixture.paths[0].device.drain()?;
+    send(fixture, 0, &register_and_ignore(CLEANUP_KEY))?;
+    send(fixture, 0, &clear(CLEANUP_KEY))?;
     let mut paths = fixture.paths.iter();
     paths.try_for_each(|path| path.device.drain())
 }
@@ -66,18 +58,18 @@ fn unit_attention(fixture: &MapFixture, table: &mut Table) -> Result<()> {
         // REPORT CAPABILITIES has no PRgeneration, which changes in between.
         (0..4).map(|_| device.reserve_in(2, 8)).collect()
     };
-    let clear = || -> Result<()> {
+    let clear_all = || -> Result<()> {
         for path in 0..fixture.paths.len() {
             fixture.paths[path].device.drain()?;
-            register(fixture, path)?;
+            register_path(fixture, path)?;
         }
-        persist_out(fixture, 0, &["--clear", "--param-rk", KEYS[0]])
+        send(fixture, 0, &clear(KEYS[0]))
     };
     // The checker's TEST UNIT READY on each path would consume unit attentions.
     fixture.multipathd.freeze()?;
-    clear()?;
+    clear_all()?;
     let single = replies(other_path);
-    clear()?;
+    clear_all()?;
     let map = replies(&fixture.map);
     fixture.multipathd.thaw()?;
     let case = "cleared on a path; other path, REPORT CAPABILITIES";
@@ -96,16 +88,19 @@ fn read_all(fixture: &MapFixture, state: &str, table: &mut Table) {
     }
 }
 
-fn register(fixture: &MapFixture, path: usize) -> Result<()> {
-    persist_out(fixture, path, &["--register", "--param-sark", KEYS[path]])
+fn register_path(fixture: &MapFixture, path: usize) -> Result<()> {
+    send(fixture, path, &register(0, KEYS[path]))
 }
 
 /// Sends PERSISTENT RESERVE OUT on one of the two paths.
-fn persist_out(fixture: &MapFixture, path: usize, arguments: &[&str]) -> Result<()> {
-    run_command(
-        command("sg_persist")
-            .args(["--no-inquiry", "--out"])
-            .args(arguments)
-            .arg(&fixture.paths[path].generic),
-    )
+fn send(fixture: &MapFixture, path: usize, pr_out: &PrOutCommand) -> Result<()> {
+    let path = &fixture.paths[path];
+    let reply = path.device.reserve_out(pr_out);
+    ensure!(
+        reply.is_good(),
+        "{}: {:02x?}: {reply}",
+        path.name,
+        &pr_out.cdb[..3]
+    );
+    Ok(())
 }
