@@ -2,6 +2,7 @@
 
 //! Runs the scenarios through the helper on a single path and on a map, and compares each step.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use anyhow::Result;
@@ -42,103 +43,122 @@ impl fmt::Display for Observation {
 
 /// Runs all scenarios and adds rows to the table.
 pub(super) fn run(single: &mut Endpoint, map: &mut Endpoint, table: &mut Table) -> Result<()> {
-    let mut count = 0;
+    let mut comparison = Comparison {
+        single,
+        map,
+        table,
+        sizes: BTreeSet::new(),
+        count: 0,
+    };
     for scenario in scenarios::all() {
-        count += run_scenario(&scenario, single, map, table)?;
+        comparison.run(&scenario)?;
     }
+    let count = comparison.count;
     println!(
         "guest: {count} replies of PERSISTENT RESERVE IN compared with direct replies of a path"
     );
     Ok(())
 }
 
-fn run_scenario(
-    scenario: &Scenario,
-    single: &mut Endpoint,
-    map: &mut Endpoint,
-    table: &mut Table,
-) -> Result<usize> {
-    for endpoint in [&mut *single, &mut *map] {
-        endpoint.clean()?;
-    }
-    let name = &scenario.name;
-    let mut generations = [None, None];
-    let mut count = 0;
-    let last = scenario.steps.len().saturating_sub(1);
-    for (number, step) in scenario.steps.iter().enumerate() {
-        match step {
-            Step::Guest(what, make) => {
-                let [one, two] = [&mut *single, &mut *map].map(|endpoint| {
-                    let pr_out = make(endpoint);
-                    let reply = endpoint.guest.reserve_out(&pr_out)?;
-                    let unit_attentions = endpoint.other.1.unit_attentions()?;
-                    anyhow::Ok(Observation {
-                        reply,
-                        unit_attentions,
-                    })
-                });
-                table.add(format!("{name}: {what}"), &one?, &two?, Expected::Same);
-            }
-            Step::Other(what, pr_out) => {
-                let [one, two] =
-                    [&*single, &*map].map(|endpoint| endpoint.other.1.reserve_out(pr_out));
-                let case = format!("{name}: other host: {what}");
-                table.add(case, &one, &two, Expected::Same);
-                // The guest's unit attentions have a table of their own.
-                single.drain_guest()?;
-                map.drain_guest()?;
-            }
-            Step::State => {
-                // Replies to shorter allocation lengths depend on the state only by the data.
-                let allocations = match number == last {
-                    true => ALLOCATIONS.as_slice(),
-                    false => &ALLOCATIONS[ALLOCATIONS.len() - 1..],
-                };
-                count += compare_state(name, allocations, single, map, &mut generations, table)?;
-            }
-        }
-    }
-    Ok(count)
+/// The comparison of all scenarios.
+struct Comparison<'a> {
+    single: &'a mut Endpoint,
+    map: &'a mut Endpoint,
+    table: &'a mut Table,
+    /// Service actions and sizes of the complete data that were read with all allocation lengths,
+    /// and whether the guest was registered.
+    sizes: BTreeSet<(u8, usize, bool)>,
+    /// Number of replies compared with direct replies.
+    count: usize,
 }
 
-/// Reads the state with all service actions and compares it; also compares it with replies of the
-/// paths without the helper.
-fn compare_state(
-    scenario: &str,
-    allocations: &[u16],
-    single: &mut Endpoint,
-    map: &mut Endpoint,
-    generations: &mut [Option<u32>; 2],
-    table: &mut Table,
-) -> Result<usize> {
-    let nexuses = nexuses(single, map)?;
-    let mut count = 0;
-    for action in (0..4).chain([RESERVED]) {
-        let what = ACTIONS.get(usize::from(action)).unwrap_or(&"reserved");
-        let [one, two] = [&mut *single, &mut *map].map(|endpoint| {
-            let reply = read_in(action, allocations, |allocation| {
-                endpoint.guest.reserve_in(action, allocation)
-            })?;
-            let direct = read_directly(action, allocations, &endpoint.paths[0].1)?;
-            anyhow::Ok((reply, direct))
-        });
-        let (one, two) = (one?, two?);
-        for (label, (reply, direct)) in [("single", &one), ("map", &two)] {
-            count += reply.replies.len();
-            if reply != direct {
-                let case = format!("{scenario}: {what}, {label}: directly | through the helper");
-                table.add(case, direct, reply, Expected::Same);
+impl Comparison<'_> {
+    fn run(&mut self, scenario: &Scenario) -> Result<()> {
+        self.single.clean()?;
+        self.map.clean()?;
+        let name = &scenario.name;
+        let mut generations = [None, None];
+        for step in &scenario.steps {
+            match step {
+                Step::Guest(what, make) => {
+                    let [one, two] = self.endpoints().map(|endpoint| {
+                        let pr_out = make(endpoint);
+                        let reply = endpoint.guest.reserve_out(&pr_out)?;
+                        let unit_attentions = endpoint.other.1.unit_attentions()?;
+                        anyhow::Ok(Observation {
+                            reply,
+                            unit_attentions,
+                        })
+                    });
+                    let case = format!("{name}: {what}");
+                    self.table.add(case, &one?, &two?, Expected::Same);
+                }
+                Step::Other(what, pr_out) => {
+                    let [one, two] = self
+                        .endpoints()
+                        .map(|endpoint| endpoint.other.1.reserve_out(pr_out));
+                    let case = format!("{name}: other host: {what}");
+                    self.table.add(case, &one, &two, Expected::Same);
+                    // The guest's unit attentions have a table of their own.
+                    self.single.drain_guest()?;
+                    self.map.drain_guest()?;
+                }
+                Step::State => self.compare_state(name, &mut generations)?,
             }
         }
-        let expected = nexuses.expect(&one.0, &two.0);
-        table.add(format!("{scenario}: {what}"), &one.0, &two.0, expected);
-        if action == 0 {
-            let now = [one.0.generation(), two.0.generation()];
-            compare_generations(scenario, *generations, now, table);
-            *generations = now;
-        }
+        Ok(())
     }
-    Ok(count)
+
+    fn endpoints(&mut self) -> [&mut Endpoint; 2] {
+        [&mut *self.single, &mut *self.map]
+    }
+
+    /// Reads the state with all service actions and compares it; also compares it with replies of
+    /// the paths without the helper.
+    fn compare_state(&mut self, scenario: &str, generations: &mut [Option<u32>; 2]) -> Result<()> {
+        let nexuses = nexuses(self.single, self.map)?;
+        for action in (0..4).chain([RESERVED]) {
+            let what = ACTIONS.get(usize::from(action)).unwrap_or(&"reserved");
+            let allocations = self.allocations(action, nexuses.key.is_some())?;
+            let [one, two] = self.endpoints().map(|endpoint| {
+                let reply = read_in(action, allocations, |allocation| {
+                    endpoint.guest.reserve_in(action, allocation)
+                })?;
+                let direct = read_directly(action, allocations, &endpoint.paths[0].1)?;
+                anyhow::Ok((reply, direct))
+            });
+            let (one, two) = (one?, two?);
+            for (label, (reply, direct)) in [("single", &one), ("map", &two)] {
+                self.count += reply.replies.len();
+                if reply != direct {
+                    let case =
+                        format!("{scenario}: {what}, {label}: directly | through the helper");
+                    self.table.add(case, direct, reply, Expected::Same);
+                }
+            }
+            let expected = nexuses.expect(&one.0, &two.0);
+            let case = format!("{scenario}: {what}");
+            self.table.add(case, &one.0, &two.0, expected);
+            if action == 0 {
+                let now = [one.0.generation(), two.0.generation()];
+                compare_generations(scenario, *generations, now, self.table);
+                *generations = now;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the allocation lengths for a service action: all of them for each size of its data,
+    /// and the largest one afterwards. A registered guest has more data on the map.
+    fn allocations(&mut self, action: u8, is_registered: bool) -> Result<&'static [u16]> {
+        let largest = &ALLOCATIONS[ALLOCATIONS.len() - 1..];
+        let direct = read_directly(action, largest, &self.single.paths[0].1)?;
+        let size = direct.complete_data().map_or(0, <[u8]>::len);
+        Ok(match self.sizes.insert((action, size, is_registered)) {
+            true => &ALLOCATIONS,
+            false => largest,
+        })
+    }
 }
 
 /// Compares PRgeneration: if it increases at one endpoint, it must increase at the other.

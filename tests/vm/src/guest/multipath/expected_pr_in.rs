@@ -12,8 +12,8 @@ use scsi_pr::{FullStatus, FullStatusDescriptor, Keys, ReservationData};
 use super::device::Reply;
 use super::table::Expected;
 
-/// Allocation lengths of the commands at the end of a scenario. The last one is enough for all
-/// data, and is used in every state.
+/// Allocation lengths. The last one is enough for all data, and is used in every state. Replies to
+/// shorter ones depend on the state only by the data, and are compared for each size of the data.
 pub(super) const ALLOCATIONS: [u16; 5] = [0, 8, 24, 255, 8192];
 
 pub(super) const GENERATION: &str =
@@ -164,7 +164,8 @@ fn without_generation(replies: &Replies) -> Vec<Reply> {
 }
 
 impl Replies {
-    fn complete_data(&self) -> Option<&[u8]> {
+    /// Returns the data of the largest allocation length if the status is GOOD.
+    pub(super) fn complete_data(&self) -> Option<&[u8]> {
         match self.replies.last() {
             Some(Reply::Response {
                 status: 0, data, ..
