@@ -50,7 +50,7 @@ pub(crate) struct Options {
     /// Show the kernel's messages on the console
     #[arg(long)]
     keep_console: bool,
-    /// Time limit of each machine [default: 10, and 15 for sg and bench]
+    /// Time limit of each machine [default: 10, and 15 for sg, multipath and bench]
     #[arg(long, value_name = "MINUTES")]
     limit: Option<u64>,
     /// Number of command sequences that `lio` sends

@@ -83,9 +83,8 @@ impl Scenario {
     /// Returns the time after which the machine is killed.
     pub(crate) fn limit(self) -> Duration {
         let minutes = match self {
-            Self::Sg | Self::Bench => 15,
+            Self::Sg | Self::Multipath | Self::Bench => 15,
             Self::Guest
-            | Self::Multipath
             | Self::Migration
             | Self::Lio
             | Self::Libvirt
@@ -147,7 +146,8 @@ fn multipath_args(options: &Options) -> Result<Vec<OsString>> {
     let mut args = compat_args("multipath")?;
     let seed = options.multipath_seed;
     args.extend(seed.map(|seed| format!("--seed={seed}").into()));
-    args.extend(["--helper".into(), build::debug("qemu-pr-helper")?.into()]);
+    // The scenario sends thousands of commands, most of which fork a worker.
+    args.extend(["--helper".into(), build::release("qemu-pr-helper")?.into()]);
     Ok(args)
 }
 
