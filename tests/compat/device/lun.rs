@@ -20,11 +20,12 @@
 use std::env;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use linux_util::sg_io::{Data, sg_io};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, major, minor};
 
 use super::wire;
 use crate::client::{Response, TIMEOUT, pr_in, pr_out};
@@ -55,33 +56,46 @@ pub(super) fn open(path: &Path) -> Result<File> {
     file.with_context(|| format!("cannot open {}", path.display()))
 }
 
+/// Opens the directory of a block device in sysfs.
+fn sysfs_dir(disk: &Path) -> Result<File> {
+    let number = disk.metadata().map(|metadata| metadata.rdev());
+    let number = number.with_context(|| disk.display().to_string())?;
+    let dir = format!("/sys/dev/block/{}:{}", major(number), minor(number));
+    File::open(&dir).context(dir)
+}
+
+fn lock(file: File) -> Result<File> {
+    flock(&file, FlockOperation::LockExclusive)?;
+    Ok(file)
+}
+
 /// A unit without registrations and unit attentions, which this process uses exclusively until the
 /// value is dropped.
 pub(super) struct Lun {
     ports: Vec<File>,
     /// `PRgeneration` at the start.
     generation: u32,
-    /// Holds the lock of the unit.
-    _lock: File,
+    /// Hold the locks of the unit.
+    _locks: [File; 2],
 }
 
 impl Lun {
     /// Locks the unit of the ports in `variable`.
     pub(super) fn lock(variable: &str) -> Result<Self> {
-        let paths = devices(variable)?;
-        let ports = paths
-            .iter()
-            .map(|path| open(path))
-            .collect::<Result<Vec<_>>>()?;
         // The SCSI generic devices belong to the same unit, so they have the same lock.
-        let lock_file = if variable == SG { PORTS } else { variable };
-        let lock_file = devices(lock_file)?.into_iter().next();
-        let lock_file = open(&lock_file.with_context(|| format!("{variable} is empty"))?)?;
-        flock(&lock_file, FlockOperation::LockExclusive)?;
+        let disk = devices(if variable == SG { PORTS } else { variable })?;
+        let disk = disk
+            .first()
+            .with_context(|| format!("{variable} is empty"))?;
+        // The node itself cannot be opened while another case has taken the disk offline.
+        let turn = lock(sysfs_dir(disk)?)?;
+        let ports = devices(variable)?;
+        let ports = ports.iter().map(|path| open(path));
         let mut lun = Self {
-            ports,
+            ports: ports.collect::<Result<_>>()?,
             generation: 0,
-            _lock: lock_file,
+            // udev does not probe a disk whose node is locked.
+            _locks: [turn, lock(open(disk)?)?],
         };
         lun.generation = lun.clean()?;
         Ok(lun)
