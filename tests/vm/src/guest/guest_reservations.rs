@@ -20,18 +20,11 @@ use pr_testkit::process::timed;
 /// Programs of the host for this scenario.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// The helper under test
-    #[arg(long)]
-    helper: PathBuf,
+    #[command(flatten)]
+    nested: nested_guest::Options,
     /// QEMU's helper
     #[arg(long)]
     original: PathBuf,
-    /// The nested guest's kernel
-    #[arg(long)]
-    kernel: PathBuf,
-    /// The nested guest's initramfs
-    #[arg(long)]
-    initramfs: PathBuf,
 }
 
 /// Exit status of `sg_persist` for RESERVATION CONFLICT (`sg3_utils(8)`, EXIT STATUS).
@@ -52,16 +45,16 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
     let mut target = Target::start(modules)?;
     let [port, other] = target.create_unit::<2>()?;
     let accelerator = Accelerator::detect(modules);
-    nested_guest::prepare(&options.kernel, &options.initramfs)?;
+    options.nested.prepare()?;
     println!(
         "guest: target ready after {} s; the nested QEMU has no privileges",
         uptime()?
     );
     // QEMU's helper first: if it fails too, the steps are wrong, and not our helper.
     let helpers = match accelerator {
-        Accelerator::Kvm => vec![&options.original, &options.helper],
+        Accelerator::Kvm => vec![&options.original, &options.nested.helper],
         // With emulation, there is no time for both.
-        Accelerator::Tcg => vec![&options.helper],
+        Accelerator::Tcg => vec![&options.nested.helper],
     };
     for helper in helpers {
         let name = helper.display().to_string();
@@ -83,7 +76,13 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
     let ports = paths.each_ref();
     fixture.freeze_udev()?;
     timed("multipath map", || {
-        with_helper(&options.helper, fixture.disk(), &ports, &other, accelerator)
+        with_helper(
+            &options.nested.helper,
+            fixture.disk(),
+            &ports,
+            &other,
+            accelerator,
+        )
     })
     .context("on a multipath map")
 }

@@ -53,9 +53,9 @@ enum Scenario {
     Guest(guest_reservations::Options),
     Lio(lio_comparison::Options),
     Multipath(multipath::Options),
-    Migration(migration::Options),
-    Libvirt(libvirt::Options),
-    Restart(restart::Options),
+    Migration(nested_guest::Options),
+    Libvirt(nested_guest::Options),
+    Restart(nested_guest::Options),
     Packages(packages::Options),
 }
 

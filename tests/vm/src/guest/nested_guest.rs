@@ -5,11 +5,12 @@
 
 use std::fs;
 use std::os::unix::fs::chown;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use clap::Args;
 
 use super::Modules;
 use super::helper::SOCKET;
@@ -66,20 +67,36 @@ impl Accelerator {
     }
 }
 
+/// Programs of the host for a scenario with a nested guest.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// The helper under test
+    #[arg(long)]
+    pub(crate) helper: PathBuf,
+    /// The nested guest's kernel
+    #[arg(long)]
+    kernel: PathBuf,
+    /// The nested guest's initramfs
+    #[arg(long)]
+    initramfs: PathBuf,
+}
+
+impl Options {
+    /// Copies QEMU's files to [`NESTED_DIR`].
+    pub(crate) fn prepare(&self) -> Result<()> {
+        fs::create_dir_all(NESTED_DIR).with_context(|| format!("cannot create {NESTED_DIR}"))?;
+        for (source, name) in [(&self.kernel, "kernel"), (&self.initramfs, "initramfs")] {
+            fs::copy(source, Path::new(NESTED_DIR).join(name))
+                .with_context(|| format!("cannot copy {} to {NESTED_DIR}", source.display()))?;
+        }
+        Ok(())
+    }
+}
+
 /// A running guest.
 pub(crate) struct NestedGuest {
     qemu: Child,
     console: Console<ChildStdin>,
-}
-
-/// Copies QEMU's files to [`NESTED_DIR`].
-pub(crate) fn prepare(kernel: &Path, initramfs: &Path) -> Result<()> {
-    fs::create_dir_all(NESTED_DIR).with_context(|| format!("cannot create {NESTED_DIR}"))?;
-    for (source, name) in [(kernel, "kernel"), (initramfs, "initramfs")] {
-        fs::copy(source, Path::new(NESTED_DIR).join(name))
-            .with_context(|| format!("cannot copy {} to {NESTED_DIR}", source.display()))?;
-    }
-    Ok(())
 }
 
 /// Makes QEMU's user the owner of a file.

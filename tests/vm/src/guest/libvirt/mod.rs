@@ -10,10 +10,9 @@ mod managed;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use clap::Args;
 
 use self::daemon::chown_to_qemu;
 use self::domain::{Domain, DomainDefinition, Reservations};
@@ -31,29 +30,15 @@ use pr_testkit::process::timed;
 /// not start it.
 const HELPER_LINK: &str = "/run/pr/qemu-pr-helper";
 
-/// Programs of the host for this scenario.
-#[derive(Args)]
-pub(crate) struct Options {
-    /// The helper under test
-    #[arg(long)]
-    helper: PathBuf,
-    /// The nested guest's kernel
-    #[arg(long)]
-    kernel: PathBuf,
-    /// The nested guest's initramfs
-    #[arg(long)]
-    initramfs: PathBuf,
-}
-
 /// Runs domains with a managed helper, with one that does not start, and with an unmanaged one.
-pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
+pub(crate) fn run(options: &nested_guest::Options, modules: &Modules) -> Result<()> {
     let mut target = Target::start(modules)?;
     let [port, other] = target.create_unit::<2>()?;
     ensure!(
         matches!(Accelerator::detect(modules), Accelerator::Kvm),
         "the domains need KVM"
     );
-    nested_guest::prepare(&options.kernel, &options.initramfs)?;
+    options.prepare()?;
     replace_helper_link(|| symlink(&options.helper, HELPER_LINK))?;
     timed("libvirtd", || daemon::start(Path::new(HELPER_LINK)))?;
     println!("guest: target and libvirtd ready after {} s", uptime()?);

@@ -6,10 +6,7 @@
 mod machine;
 mod qmp;
 
-use std::path::PathBuf;
-
 use anyhow::{Context as _, Result, ensure};
-use clap::Args;
 
 use super::guest_reservations::{GUEST_KEY, release, reserve};
 use super::initiator::{DirectPort, Initiator};
@@ -18,20 +15,6 @@ use super::nested_guest::{self, Accelerator};
 use super::{Modules, uptime};
 use machine::{Machine, Setup};
 use pr_testkit::process::timed;
-
-/// Programs of the host for this scenario.
-#[derive(Args)]
-pub(crate) struct Options {
-    /// The helper under test
-    #[arg(long)]
-    helper: PathBuf,
-    /// The nested guest's kernel
-    #[arg(long)]
-    kernel: PathBuf,
-    /// The nested guest's initramfs
-    #[arg(long)]
-    initramfs: PathBuf,
-}
 
 /// Type of the guest's reservation: Write Exclusive, Registrants Only.
 const TYPE: u8 = 5;
@@ -54,7 +37,7 @@ const MOVE: [&str; 3] = [READ_RESERVATION, REGISTER, PREEMPT];
 const STILL_REGISTERED: [&str; 2] = [READ_RESERVATION, REGISTER_CONFLICT];
 
 /// Lets migrations fail at different steps, and then one succeed.
-pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
+pub(crate) fn run(options: &nested_guest::Options, modules: &Modules) -> Result<()> {
     let mut target = Target::start(modules)?;
     let ports = target.create_unit::<3>()?;
     let accelerator = Accelerator::detect(modules);
@@ -62,7 +45,7 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
         matches!(accelerator, Accelerator::Kvm),
         "the guests need KVM"
     );
-    nested_guest::prepare(&options.kernel, &options.initramfs)?;
+    options.prepare()?;
     println!("guest: target ready after {} s", uptime()?);
     let setup = Setup {
         helper: &options.helper,

@@ -7,13 +7,13 @@ mod load;
 mod lost;
 mod supervisor;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use clap::Args;
+
 use rustix::process::Signal;
 
 use self::load::Load;
@@ -39,27 +39,13 @@ const ATTEMPTS: u32 = 3;
 /// Exit status of `sg_persist` for ABORTED COMMAND.
 const ABORTED: i32 = 11;
 
-/// Programs of the host for this scenario.
-#[derive(Args)]
-pub(crate) struct Options {
-    /// The helper under test
-    #[arg(long)]
-    helper: PathBuf,
-    /// The nested guest's kernel
-    #[arg(long)]
-    kernel: PathBuf,
-    /// The nested guest's initramfs
-    #[arg(long)]
-    initramfs: PathBuf,
-}
-
 /// Runs a guest on one disk and other clients on another.
-pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
+pub(crate) fn run(options: &nested_guest::Options, modules: &Modules) -> Result<()> {
     let mut target = Target::start(modules)?;
     let [port, other] = target.create_unit::<2>()?;
     let [busy] = target.create_unit::<1>()?;
     let accelerator = Accelerator::detect(modules);
-    nested_guest::prepare(&options.kernel, &options.initramfs)?;
+    options.prepare()?;
     println!("guest: target ready after {} s", uptime()?);
     let supervisor = Supervisor::start(&options.helper)?;
     let steps = timed("boot of the nested guest", || {
