@@ -55,6 +55,3 @@ dist: (ci "dist")
 
 # Runs the scenarios in virtual machines
 vm: (ci "vm")
-
-# Runs scenarios with the newest peers
-vm-newest: (ci "vm-newest")
