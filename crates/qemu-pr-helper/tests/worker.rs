@@ -78,11 +78,16 @@ impl Setup {
         only_child(self.helper.pid())
     }
 
-    /// Waits until all workers have exited.
-    fn wait_for_workers(&self) {
+    /// Kills all workers. The next command starts another one.
+    fn kill_workers(&self) {
         let broker = self.broker();
         eventually("exit of all workers", || {
-            children(broker).is_empty().then_some(())
+            let workers = children(broker);
+            for worker in &workers {
+                // It may have exited already.
+                let _ = kill_process(*worker, Signal::KILL);
+            }
+            workers.is_empty().then_some(())
         });
     }
 
@@ -124,7 +129,7 @@ fn request_is_not_executed_after_its_deadline() {
     let mut client = setup.helper.client();
     let opens = Opens::watch(&setup);
     setup.execute(&mut client, &reserve_map());
-    setup.wait_for_workers();
+    setup.kill_workers();
     assert_eq!(opens.count(), 1, "{}", setup.helper.stderr());
 
     kill_process(setup.broker(), Signal::STOP).unwrap();
@@ -137,13 +142,45 @@ fn request_is_not_executed_after_its_deadline() {
     // The broker handles requests in order, so the reply to this one means that it has handled the
     // one before.
     setup.execute(&mut client, &read_keys(8));
-    setup.wait_for_workers();
+    setup.kill_workers();
     let executed_again = opens.count();
     // READ KEYS goes to the map, and to the path only if the map does not answer.
     assert_eq!(executed_again, 0, "{}", setup.helper.stderr());
     setup.execute(&mut client, &reserve_map());
-    setup.wait_for_workers();
+    setup.kill_workers();
     assert_eq!(opens.count(), 1, "{}", setup.helper.stderr());
+}
+
+#[test]
+fn worker_executes_several_commands() {
+    let Some(setup) = Setup::start() else {
+        return;
+    };
+    let mut client = setup.helper.client();
+    let worker = |_| {
+        // The worker closes the path after its reply, and is ready then.
+        setup.execute(&mut client, &read_keys(8));
+        eventually("an idle worker", || {
+            let worker = only_child(setup.broker());
+            is_waiting(worker).then_some(worker)
+        })
+    };
+    let [first, others @ ..] = [(); 5].map(worker);
+    assert_eq!(others, [first; 4]);
+    setup.kill_workers();
+    let mut client = setup.helper.client();
+    let response = setup.execute(&mut client, &reserve_map());
+    assert_eq!(code(&response), AdditionalSense::IO_PROCESS_TERMINATED);
+    let log = setup.helper.stderr();
+    assert!(!log.contains("exited without a reply"), "{log}");
+    assert_ne!(only_child(setup.broker()), first);
+}
+
+/// Returns whether the process waits in ppoll(2), as a worker without a request does.
+fn is_waiting(process: Pid) -> bool {
+    let path = format!("/proc/{}/syscall", process.as_raw_nonzero());
+    let call = fs::read_to_string(path).unwrap();
+    call.starts_with(&format!("{} ", libc::SYS_ppoll)) || call.starts_with("7 ")
 }
 
 /// Attaches strace to the broker, which makes fork fail.
@@ -170,6 +207,7 @@ fn refused_worker_is_answered_with_busy() {
     if process::find("strace").is_none() {
         return skip("strace is not installed");
     }
+    setup.kill_workers();
     let mut strace = inject_fork_failure(setup.broker());
     eventually("attachment of strace", || {
         (status(setup.broker(), "TracerPid") != "0").then_some(())
@@ -187,7 +225,6 @@ fn refused_worker_is_answered_with_busy() {
         setup.execute(&mut client, &read_keys(8)).status,
         Status::CHECK_CONDITION
     );
-    setup.wait_for_workers();
 }
 
 /// The sandbox denies a worker the files of the host, but not the nodes of the paths.

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Broker: the privileged process that starts a worker for each command on a multipath map.
+//! Broker: the privileged process that starts workers, which execute commands on multipath maps.
 //!
 //! Access to the paths of a map requires root's rights: their nodes belong to root, and multipathd
 //! accepts commands only from root. The helper reads what clients send, so it gives these rights
-//! up. Before that, it forks the broker. For each command, the helper creates a socket pair, sends
-//! the request to one end, and passes the other end to the broker. The broker forks a worker on it,
-//! which executes the command and exits.
+//! up. Before that, it forks the broker. If no worker is idle, the helper creates a socket pair,
+//! sends the request to one end, and passes the other end to the broker. The broker forks a worker
+//! on it, which executes the command and waits for the next one.
 //!
 //! ```text
-//! helper ── control messages, a socket for each command ──> broker ── fork ──> worker
-//!    └────────────── request, map ── reply ── that socket pair ─────────────────┘
+//! helper ── control messages, a socket for each worker ──> broker ── fork ──> worker
+//!    └──────────── requests, maps ── replies ── that socket pair ──────────────┘
 //! ```
 //!
 //! The broker also closes connections that the helper has rejected, removes the socket and the PID
@@ -38,6 +38,7 @@ use thiserror::Error;
 
 use super::channel::{self, REPLY_GRACE, WorkerError};
 use super::control::{self, ControlMessage};
+use super::idle_workers::IdleWorkers;
 use super::message::{WorkerReply, WorkerRequest};
 use super::worker::{REMOVAL_CAPABILITY, WorkerContext};
 use super::workers::Workers;
@@ -91,6 +92,7 @@ pub(crate) struct BrokerError(#[source] io::Error);
 #[derive(Debug)]
 pub(crate) struct Broker {
     control: OwnedFd,
+    idle: IdleWorkers,
 }
 
 impl Broker {
@@ -111,8 +113,10 @@ impl Broker {
                 _ => Ok(control),
             }
         };
-        let control = start().map_err(BrokerError)?;
-        Ok(Self { control })
+        Ok(Self {
+            control: start().map_err(BrokerError)?,
+            idle: IdleWorkers::default(),
+        })
     }
 
     /// Executes a command on a map in a worker, and waits for the reply. After an error, it is
@@ -122,9 +126,33 @@ impl Broker {
         map: impl AsFd,
         request: &WorkerRequest,
     ) -> Result<WorkerReply, WorkerError> {
-        let (socket, worker_end) = channel::pair().map_err(WorkerError::Io)?;
         let message = request.encode();
-        fd_passing::send(socket.as_fd(), &message, map.as_fd()).map_err(WorkerError::Io)?;
+        let socket = match self.send_to_idle(&message, map.as_fd()) {
+            Some(socket) => socket,
+            None => self.start_worker(&message, map.as_fd())?,
+        };
+        // The worker observes the deadline too, and then needs time to report that.
+        let timeout = request.deadline.time_left().saturating_add(REPLY_GRACE);
+        let reply = channel::receive_reply(&socket, timeout)?;
+        self.idle.add(socket);
+        Ok(reply)
+    }
+
+    /// Sends a request to an idle worker. Returns its socket, or `None` if there is none.
+    fn send_to_idle(&self, request: &[u8], map: BorrowedFd<'_>) -> Option<OwnedFd> {
+        loop {
+            let socket = self.idle.take()?;
+            // A worker that exits cannot receive anything, and the request is sent to another one.
+            if fd_passing::send(socket.as_fd(), request, map).is_ok() {
+                return Some(socket);
+            }
+        }
+    }
+
+    /// Starts a worker with a first request. Returns the worker's socket.
+    fn start_worker(&self, request: &[u8], map: BorrowedFd<'_>) -> Result<OwnedFd, WorkerError> {
+        let (socket, worker_end) = channel::pair().map_err(WorkerError::Io)?;
+        fd_passing::send(socket.as_fd(), request, map).map_err(WorkerError::Io)?;
         let control = ControlMessage::StartWorker.encode();
         fd_passing::send(self.control.as_fd(), &control, worker_end.as_fd()).map_err(|error| {
             match Errno::from_io_error(&error) {
@@ -132,11 +160,8 @@ impl Broker {
                 _ => WorkerError::Io(error),
             }
         })?;
-        // With both ends open, the helper would not see the worker close its end.
-        drop(worker_end);
-        // The worker observes the deadline too, and then needs time to report that.
-        let timeout = request.deadline.time_left().saturating_add(REPLY_GRACE);
-        channel::receive_reply(&socket, timeout)
+        // With both ends open, the helper would not see the worker close its end. This drops it.
+        Ok(socket)
     }
 
     /// Creates a [`Closer`] that hands connections over to the broker.

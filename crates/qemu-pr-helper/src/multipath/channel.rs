@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Channel between the helper and a worker: a pair of `SOCK_SEQPACKET` sockets, which keep messages
-//! apart. The helper sends one request with the map's descriptor; the worker, or the broker in its
-//! place, sends one reply.
+//! apart. The helper sends a request with the map's descriptor; the worker, or the broker in its
+//! place, sends a reply. The worker sends [`READY`] when it can receive the next request.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use pr_helper_protocol::fd_passing::{self, ReceiveMode, ReceivedFds};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
+use rustix::net::{
+    AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType, send, shutdown, socketpair,
+};
 use thiserror::Error;
 
 use super::message::{MAX_REPLY_LEN, MAX_REQUEST_LEN, NOT_STARTED, WorkerReply, WorkerRequest};
@@ -19,9 +21,19 @@ use super::message::{MAX_REPLY_LEN, MAX_REQUEST_LEN, NOT_STARTED, WorkerReply, W
 /// Time after the deadline of a command for the worker to send its reply.
 pub(super) const REPLY_GRACE: Duration = Duration::from_secs(2);
 
-/// Time limit for a request to arrive at the worker. The helper sends the request before the worker
-/// starts.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+/// Message of a worker that has sent a reply and can receive the next request.
+const READY: [u8; 1] = *b"r";
+
+/// State of a worker that has sent a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WorkerState {
+    /// The worker can execute another command.
+    Ready,
+    /// The worker has not finished the last command: it closes the paths.
+    Busy,
+    /// The worker executes no other command.
+    Exited,
+}
 
 /// Reason why a command has no reply from a worker.
 #[derive(Debug, Error)]
@@ -70,15 +82,44 @@ pub(super) fn wait_readable(socket: &OwnedFd, timeout: Duration) -> io::Result<b
     }
 }
 
-pub(super) fn receive_request(socket: &OwnedFd) -> io::Result<(WorkerRequest, OwnedFd)> {
-    wait_readable(socket, REQUEST_TIMEOUT)?;
+/// Waits for the next request; `None` if the helper has closed its end, or if no request arrives
+/// within `timeout`. The helper cannot send another one then.
+pub(super) fn receive_request(
+    socket: &OwnedFd,
+    timeout: Duration,
+) -> io::Result<Option<(WorkerRequest, OwnedFd)>> {
+    if !wait_readable(socket, timeout)? {
+        // What the helper sends before this takes effect is received below.
+        shutdown(socket, Shutdown::Read)?;
+    }
     let mut buffer = vec![0; MAX_REQUEST_LEN];
     let (length, descriptors) =
         fd_passing::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait)?;
     let request = buffer.get(..length).and_then(WorkerRequest::decode);
     match (request, descriptors) {
-        (Some(request), ReceivedFds::One(map)) => Ok((request, map)),
+        (Some(request), ReceivedFds::One(map)) => Ok(Some((request, map))),
+        (None, _) if length == 0 => Ok(None),
         _ => Err(io::Error::other("the helper sent a malformed request")),
+    }
+}
+
+/// Informs the helper that the worker can receive the next request.
+pub(super) fn send_ready(socket: &OwnedFd) -> io::Result<()> {
+    try_send(socket, &READY)
+}
+
+/// Ends the channel. A process that hangs does not close its end.
+pub(super) fn close(socket: &OwnedFd) -> io::Result<()> {
+    Ok(shutdown(socket, Shutdown::Both)?)
+}
+
+/// Returns the state of a worker that has sent a reply.
+pub(super) fn worker_state(socket: &OwnedFd) -> WorkerState {
+    let mut message = [0; READY.len() + 1];
+    match fd_passing::receive(socket.as_fd(), &mut message, ReceiveMode::NoWait) {
+        Ok((length, _)) if message.get(..length) == Some(&READY) => WorkerState::Ready,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => WorkerState::Busy,
+        Ok(_) | Err(_) => WorkerState::Exited,
     }
 }
 
@@ -103,5 +144,52 @@ pub(super) fn receive_reply(
         Some(bytes) if bytes == NOT_STARTED => Err(WorkerError::NotStarted),
         Some(bytes) => WorkerReply::decode(bytes).ok_or(WorkerError::InvalidReply),
         None => Err(WorkerError::InvalidReply),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::deadline::Deadline;
+    use super::*;
+    use pr_helper_protocol::{Command, wire};
+    use std::fs::File;
+
+    /// Sends READ KEYS.
+    fn send_request(socket: &OwnedFd) -> io::Result<()> {
+        let cdb = wire::pad_cdb(&[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
+        let request = WorkerRequest {
+            deadline: Deadline(u64::MAX),
+            is_traced: false,
+            command: Command::new(cdb).unwrap(),
+            parameter_list: Vec::new(),
+        };
+        let null = File::open("/dev/null").unwrap();
+        fd_passing::send(socket.as_fd(), &request.encode(), null.as_fd())
+    }
+
+    #[test]
+    fn request_before_the_idle_timeout_is_received() {
+        let (helper, worker) = pair().unwrap();
+        send_request(&helper).unwrap();
+        assert!(receive_request(&worker, Duration::ZERO).unwrap().is_some());
+        assert!(receive_request(&worker, Duration::ZERO).unwrap().is_none());
+    }
+
+    #[test]
+    fn request_after_the_idle_timeout_is_not_sent() {
+        let (helper, worker) = pair().unwrap();
+        assert!(receive_request(&worker, Duration::ZERO).unwrap().is_none());
+        let error = send_request(&helper).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn worker_is_ready_after_its_message() {
+        let (helper, worker) = pair().unwrap();
+        assert_eq!(worker_state(&helper), WorkerState::Busy);
+        send_ready(&worker).unwrap();
+        assert_eq!(worker_state(&helper), WorkerState::Ready);
+        close(&worker).unwrap();
+        assert_eq!(worker_state(&helper), WorkerState::Exited);
     }
 }

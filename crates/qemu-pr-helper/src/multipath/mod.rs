@@ -4,10 +4,11 @@
 //!
 //! | module | contents |
 //! |---|---|
-//! | `broker` | privileged process that starts a worker for each command, and its client |
+//! | `broker` | privileged process that starts workers, and its client |
 //! | `control` | control messages from the helper to the broker |
 //! | `workers` | child processes of the broker |
-//! | `worker` | process that executes one command |
+//! | `idle_workers` | workers that wait for the next command |
+//! | `worker` | process that executes commands |
 //! | `channel` | socket pair between the helper and a worker |
 //! | [`message`] | format of a worker's request and reply |
 //! | [`deadline`] | deadline of a command, and the check that the helper still waits |
@@ -21,6 +22,7 @@ pub(crate) mod broker;
 mod channel;
 mod control;
 pub mod deadline;
+mod idle_workers;
 mod map_locks;
 pub mod message;
 mod multipathd;

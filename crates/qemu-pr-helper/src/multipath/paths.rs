@@ -126,6 +126,11 @@ impl MapPath {
         }
     }
 
+    /// Returns whether a thread still waits for the reply to a command.
+    pub(super) const fn hangs(&self) -> bool {
+        self.timed_out
+    }
+
     /// Returns a warning if a command found that the device cannot be opened, for a reason other
     /// than that it is gone.
     pub(super) fn open_error(&self) -> Option<String> {

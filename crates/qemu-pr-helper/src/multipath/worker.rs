@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Worker: a process that executes one command on a multipath map, and exits.
+//! Worker: a process that executes commands on multipath maps, one after another.
 //!
 //! The worker is privileged and treats the request as untrusted input: it executes only PERSISTENT
 //! RESERVE commands, only on a multipath map, and PERSISTENT RESERVE OUT only if the map is open
-//! for writing.
+//! for writing. It keeps nothing from one request to the next. It exits after a command for which a
+//! path hangs, and if no request arrives for some time.
 
 use std::ffi::CStr;
 use std::fs;
@@ -37,6 +38,9 @@ use crate::process::privileges;
 /// their directory can belong to another user. Workers drop it.
 pub(super) const REMOVAL_CAPABILITY: CapabilitySet = CapabilitySet::DAC_OVERRIDE;
 
+/// Time after which a worker without a request exits.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Name in `ps -e` and `/proc/PID/comm`.
 const PROCESS_NAME: &CStr = c"pr-worker";
 
@@ -45,11 +49,11 @@ const PROCESS_NAME: &CStr = c"pr-worker";
 pub(super) struct WorkerContext {
     /// The broker. The worker must not outlive it.
     pub(super) broker: Pid,
-    /// Time limit for the command.
+    /// Time limit for a command.
     pub(super) timeout: Duration,
 }
 
-/// Runs a worker process, from the request to the reply.
+/// Runs a worker process.
 pub(super) fn run(socket: &OwnedFd, context: WorkerContext) -> u8 {
     // The helper logs an error, because it knows the client.
     try_run(socket, context).is_err().into()
@@ -62,20 +66,37 @@ fn try_run(socket: &OwnedFd, context: WorkerContext) -> io::Result<()> {
         return Err(io::Error::other("the broker has exited"));
     }
     privileges::drop_capabilities(REMOVAL_CAPABILITY)?;
-    let (request, map) = channel::receive_request(socket)?;
-    let deadline = request.deadline.min(Deadline::after(context.timeout));
+    signals::reset_sigalrm()?;
+    while let Some((request, map)) = channel::receive_request(socket, IDLE_TIMEOUT)? {
+        let has_hung_path = serve(socket, &request, map, context.timeout)?;
+        if has_hung_path {
+            // The thread of the path ends with the process.
+            break;
+        }
+        channel::send_ready(socket)?;
+    }
+    channel::close(socket)
+}
+
+/// Executes a request and sends the reply. Returns whether a path hangs.
+fn serve(
+    socket: &OwnedFd,
+    request: &WorkerRequest,
+    map: OwnedFd,
+    timeout: Duration,
+) -> io::Result<bool> {
+    let deadline = request.deadline.min(Deadline::after(timeout));
     let pending = PendingRequest::new(deadline, socket.try_clone()?);
     if !pending.is_pending() {
         return Err(io::ErrorKind::TimedOut.into());
     }
     // The alarm kills a worker that hangs, so that it executes nothing after the helper gave up.
-    signals::reset_sigalrm()?;
     let seconds = deadline.time_left().as_millis().div_ceil(1000);
     alarm::set(u32::try_from(seconds.saturating_add(1)).unwrap_or(u32::MAX));
 
     let mut paths = Vec::new();
     let trace = WorkerTrace::new(request.is_traced);
-    let reply = execute(&request, map, &pending, &mut paths, &trace);
+    let reply = execute(request, map, &pending, &mut paths, &trace);
     let mut reply = reply.unwrap_or_else(|error| {
         WorkerReply::Report(CommandReport {
             warnings: vec![format!("command rejected: {error}")],
@@ -86,9 +107,11 @@ fn try_run(socket: &OwnedFd, context: WorkerContext) -> io::Result<()> {
         report.trace = trace.take_lines();
     }
     send(socket, &reply.encode(), SendFlags::NOSIGNAL)?;
+    let has_hung_path = paths.iter().any(MapPath::hangs);
     // Drop the paths after the reply, because closing a path can hang too.
     drop(paths);
-    Ok(())
+    alarm::cancel();
+    Ok(has_hung_path)
 }
 
 /// Checks the descriptor and executes the command. The helper has checked the descriptor already,

@@ -17,7 +17,7 @@ use super::worker::{self, WorkerContext};
 use crate::logging::RateLimit;
 use crate::process::closer::CloserQueue;
 
-/// Limit of worker processes. A worker executes one command on a map, and exits.
+/// Limit of worker processes. A worker executes one command at a time.
 const MAX_WORKERS: usize = 512;
 
 /// Limit of processes that close connections. Each exits at once, unless closing a descriptor

@@ -145,7 +145,11 @@ pub const BASE: &[SyscallRule] = &[
     rare("getrandom", libc::SYS_getrandom, "seeds of hash tables"),
     // Log and trace.
     used("write", libc::SYS_write, "log and trace"),
-    used("ppoll", libc::SYS_ppoll, "wait for room in the log or for a worker, or look for requests at shutdown"),
+    used(
+        "ppoll",
+        libc::SYS_ppoll,
+        "wait for room in the log or for a worker, or look for requests at shutdown",
+    ),
     rare("ftruncate", libc::SYS_ftruncate, "remove a partial record after the disk was full"),
     rare("clock_gettime", libc::SYS_clock_gettime, "time, if the vDSO has no clock"),
     // Shutdown, after a signal that is read from a descriptor.
