@@ -14,6 +14,7 @@
 //! | [`deadline`] | deadline of a command, and the check that the helper still waits |
 //! | [`pr_out`] | PERSISTENT RESERVE OUT over all paths |
 //! | `paths` | paths of a map, with a time limit for each |
+//! | `path_threads` | threads that wait for the replies of paths |
 //! | `multipathd` | client of multipathd, which registers paths that return |
 //! | [`worker_trace`] | trace of a worker's steps |
 //! | `map_locks` | serialization of the changes to a map |
@@ -26,6 +27,7 @@ mod idle_workers;
 mod map_locks;
 pub mod message;
 mod multipathd;
+mod path_threads;
 mod paths;
 pub mod pr_out;
 mod worker;

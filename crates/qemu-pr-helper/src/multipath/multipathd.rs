@@ -52,7 +52,7 @@ const DEFAULT_SOCKETS: [&str; 2] = [
     "@/org/kernel/linux/storage/multipathd",
 ];
 
-/// Maximum length of a reply that is read, in bytes. multipathd may reply to an unknown verb with a
+/// Maximum length of a reply in bytes. multipathd may reply to an unknown verb with a
 /// page of help.
 const MAX_REPLY_LEN: usize = 64 * 1024;
 
@@ -62,6 +62,8 @@ pub(super) struct Multipathd {
     map: String,
     /// Names of sockets; the first one that accepts a connection is used.
     sockets: Vec<OsString>,
+    /// Connection that the last command used; `None` after an error.
+    connection: Option<UnixStream>,
     budget: TimeBudget,
     trace: WorkerTrace,
 }
@@ -76,13 +78,14 @@ impl Multipathd {
         Self {
             map,
             sockets,
+            connection: None,
             budget,
             trace,
         }
     }
 
     /// Sends `VERB map dm-N WORDS` and returns the reply. Retries while multipathd is busy.
-    fn command(&self, verb: &str, words: &str) -> Result<String, PrKeyStoreError> {
+    fn command(&mut self, verb: &str, words: &str) -> Result<String, PrKeyStoreError> {
         let space = if words.is_empty() { "" } else { " " };
         let command = format!("{verb} map {}{space}{words}", self.map);
         let mut reply = self.exchange(&command, COMMAND_TIMEOUT);
@@ -111,13 +114,13 @@ impl Multipathd {
         }
     }
 
-    fn exchange(&self, command: &str, timeout: Duration) -> io::Result<String> {
+    fn exchange(&mut self, command: &str, timeout: Duration) -> io::Result<String> {
         let start = Instant::now();
         let timeout = self.budget.path_timeout().min(timeout);
         // A socket timeout of zero would mean no timeout.
         let timeout = timeout.max(Duration::from_millis(1));
         let reply = match command.starts_with(QUERY) || self.budget.pending.is_pending() {
-            true => exchange(&self.sockets, command, timeout),
+            true => self.send(command, timeout),
             false => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
                 "not sent: the request timed out",
@@ -131,8 +134,28 @@ impl Multipathd {
         reply
     }
 
+    /// Sends a command over the connection of the last one, or over a new connection.
+    fn send(&mut self, command: &str, timeout: Duration) -> io::Result<String> {
+        if let Some(mut socket) = self.connection.take() {
+            match exchange(&mut socket, command, timeout) {
+                // multipathd has been restarted, and has not received the command.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+                reply => return self.keep(socket, reply),
+            }
+        }
+        let mut socket = connect_first(&self.sockets, timeout)?;
+        let reply = exchange(&mut socket, command, timeout);
+        self.keep(socket, reply)
+    }
+
+    /// Keeps a connection for the next command, unless the reply to the last one is missing.
+    fn keep(&mut self, socket: UnixStream, reply: io::Result<String>) -> io::Result<String> {
+        self.connection = reply.is_ok().then_some(socket);
+        reply
+    }
+
     /// Sends a command that must succeed.
-    fn command_ok(&self, verb: &str) -> Result<(), PrKeyStoreError> {
+    fn command_ok(&mut self, verb: &str) -> Result<(), PrKeyStoreError> {
         let reply = self.command(verb, "")?;
         match reply.starts_with(OK) {
             true => Ok(()),
@@ -150,7 +173,7 @@ impl Multipathd {
     }
 
     /// Returns the key that multipathd stores, whether or not it registers it.
-    fn stored_key(&self) -> Result<Option<PrKey>, PrKeyStoreError> {
+    fn stored_key(&mut self) -> Result<Option<PrKey>, PrKeyStoreError> {
         let reply = self.command("getprkey", "")?;
         match reply.as_str() {
             "none" => Ok(None),
@@ -232,10 +255,9 @@ impl PrKeyStore for Multipathd {
     }
 }
 
-/// Sends a command to the first of `sockets` that accepts a connection, and waits for the reply,
-/// each for at most `timeout`.
-fn exchange(sockets: &[OsString], command: &str, timeout: Duration) -> io::Result<String> {
-    let mut socket = connect_first(sockets, timeout)?;
+/// Sends a command and waits for the reply, each for at most `timeout`.
+fn exchange(socket: &mut UnixStream, command: &str, timeout: Duration) -> io::Result<String> {
+    socket.set_write_timeout(Some(timeout))?;
     socket.set_read_timeout(Some(timeout))?;
     let length = command.len().saturating_add(1);
     let mut message = length.to_ne_bytes().to_vec();
@@ -245,13 +267,17 @@ fn exchange(sockets: &[OsString], command: &str, timeout: Duration) -> io::Resul
     socket.write_all(&message)?;
     let mut length = [0; size_of::<usize>()];
     socket.read_exact(&mut length)?;
-    let length = usize::from_ne_bytes(length).min(MAX_REPLY_LEN);
+    let length = usize::from_ne_bytes(length);
+    if length > MAX_REPLY_LEN {
+        return Err(io::Error::other("the reply is too long"));
+    }
     let mut reply = vec![0; length];
     socket.read_exact(&mut reply)?;
     let text = reply.split(|byte| *byte == 0).next().unwrap_or_default();
     Ok(String::from_utf8_lossy(text).trim_end().to_owned())
 }
 
+/// Connects to the first of `sockets` that accepts a connection.
 fn connect_first(sockets: &[OsString], timeout: Duration) -> io::Result<UnixStream> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
     for name in sockets {
@@ -295,13 +321,14 @@ mod tests {
     use std::path::Path;
     use std::thread::{self, JoinHandle};
 
-    /// Starts a multipathd that sends one reply to each command. Returns the commands.
+    /// Starts a multipathd that accepts one connection, and sends one reply to each command. Returns
+    /// the commands.
     fn spawn_multipathd(path: &Path, replies: &'static [&str]) -> JoinHandle<Vec<String>> {
         let listener = UnixListener::bind(path).unwrap();
         thread::spawn(move || {
+            let mut socket = listener.accept().unwrap().0;
             let mut commands = Vec::new();
             for reply in replies {
-                let mut socket = listener.accept().unwrap().0;
                 let mut length = [0; size_of::<usize>()];
                 socket.read_exact(&mut length).unwrap();
                 let mut command = vec![0; usize::from_ne_bytes(length)];
@@ -321,6 +348,7 @@ mod tests {
         Multipathd {
             map: "dm-3".to_owned(),
             sockets,
+            connection: None,
             budget: TimeBudget::new(pending, 2),
             trace: WorkerTrace::default(),
         }
@@ -400,6 +428,17 @@ mod tests {
         let (result, commands) = with_replies(REPLIES, |client| client.enable());
         result.unwrap();
         assert_eq!(commands.len(), 3);
+    }
+
+    #[test]
+    fn restarted_multipathd_receives_the_command() {
+        let (result, commands) = with_replies(&["ok\n"], |client| {
+            // The other end is closed.
+            client.connection = UnixStream::pair().ok().map(|(socket, _)| socket);
+            client.enable()
+        });
+        result.unwrap();
+        assert_eq!(commands, ["setprstatus map dm-3"]);
     }
 
     #[test]

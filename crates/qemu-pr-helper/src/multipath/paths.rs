@@ -9,7 +9,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::mpsc::channel;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +20,7 @@ use rustix::io::Errno;
 use scsi_pr::{AdditionalSense, SenseKey, Status};
 
 use super::deadline::{PendingRequest, TimeBudget};
+use super::path_threads::{PathThreads, TaskError};
 use super::pr_out::PrPath;
 use super::worker_trace::WorkerTrace;
 use crate::command::command_log;
@@ -41,7 +41,14 @@ pub(super) struct MapPath {
     device: Arc<PathDevice>,
     /// True after a command that got no reply in time. No further commands are sent then.
     timed_out: bool,
-    trace: WorkerTrace,
+    context: PathContext,
+}
+
+/// What the paths of a request share. Clones share it too.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PathContext {
+    pub(super) trace: WorkerTrace,
+    pub(super) threads: PathThreads,
 }
 
 /// Device of a path, opened on first use.
@@ -106,13 +113,18 @@ impl PathDevice {
 
 impl MapPath {
     /// Creates the pseudo-path of the map itself: the kernel chooses a path for each command.
-    pub(super) fn map(map: OwnedFd, id: DeviceId, budget: TimeBudget, trace: &WorkerTrace) -> Self {
-        let path = Self::new("map".to_owned(), id, budget, trace);
+    pub(super) fn map(
+        map: OwnedFd,
+        id: DeviceId,
+        budget: TimeBudget,
+        context: &PathContext,
+    ) -> Self {
+        let path = Self::new("map".to_owned(), id, budget, context);
         path.device.file.get_or_init(|| File::from(map));
         path
     }
 
-    fn new(name: String, id: DeviceId, budget: TimeBudget, trace: &WorkerTrace) -> Self {
+    fn new(name: String, id: DeviceId, budget: TimeBudget, context: &PathContext) -> Self {
         Self {
             device: Arc::new(PathDevice {
                 name,
@@ -122,7 +134,7 @@ impl MapPath {
                 open_error: OnceLock::new(),
             }),
             timed_out: false,
-            trace: trace.clone(),
+            context: context.clone(),
         }
     }
 
@@ -140,8 +152,7 @@ impl MapPath {
         ))
     }
 
-    /// Sends a command in a thread of its own, and waits for the reply within the time budget. A
-    /// thread that hangs in the kernel cannot be canceled; it ends with the process.
+    /// Sends a command in another thread, and waits for the reply within the time budget.
     fn execute(&mut self, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> TransportOutcome {
         const TIMEOUT: AdditionalSense = AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING;
         if self.timed_out {
@@ -154,27 +165,34 @@ impl MapPath {
         if timeout.is_zero() {
             return not_delivered(TIMEOUT);
         }
-        let (sender, receiver) = channel();
-        let run = move |data: Data<'_>| device.execute(&cdb, data, timeout);
-        let reply = move |outcome, bytes: Vec<u8>| drop(sender.send((outcome, bytes)));
-        let builder = thread::Builder::new();
-        let spawned = match &data {
+        let send = move |data: Data<'_>| device.execute(&cdb, data, timeout);
+        let result = match &data {
             Data::FromDevice(buffer) => {
                 let mut buffer = vec![0; buffer.len()];
-                builder.spawn(move || reply(run(Data::FromDevice(&mut buffer)), buffer))
+                self.context.threads.run(timeout, move || {
+                    (send(Data::FromDevice(&mut buffer)), buffer)
+                })
             }
             Data::ToDevice(list) => {
                 let list = list.to_vec();
-                builder.spawn(move || reply(run(Data::ToDevice(&list)), Vec::new()))
+                self.context
+                    .threads
+                    .run(timeout, move || (send(Data::ToDevice(&list)), Vec::new()))
             }
-            Data::None => builder.spawn(move || reply(run(Data::None), Vec::new())),
+            Data::None => self
+                .context
+                .threads
+                .run(timeout, move || (send(Data::None), Vec::new())),
         };
-        if spawned.is_err() {
-            return TransportOutcome::Completed(CommandResult::from_status(Status::BUSY));
-        }
-        let Ok((outcome, bytes)) = receiver.recv_timeout(timeout) else {
-            self.timed_out = true;
-            return TransportOutcome::Unknown(aborted(TIMEOUT));
+        let (outcome, bytes) = match result {
+            Ok(reply) => reply,
+            Err(TaskError::NotStarted) => {
+                return TransportOutcome::Completed(CommandResult::from_status(Status::BUSY));
+            }
+            Err(TaskError::Timeout) => {
+                self.timed_out = true;
+                return TransportOutcome::Unknown(aborted(TIMEOUT));
+            }
         };
         if let Data::FromDevice(buffer) = data {
             buffer.copy_from_slice(&bytes);
@@ -188,7 +206,8 @@ impl PrPath for MapPath {
         let start = Instant::now();
         let outcome = self.execute(cdb, data);
         let took = command_log::microseconds(start.elapsed());
-        self.trace
+        self.context
+            .trace
             .record_path(&self.device.name, cdb, outcome, took);
         outcome
     }
@@ -231,7 +250,7 @@ fn not_delivered(code: AdditionalSense) -> TransportOutcome {
 pub(super) fn discover_paths(
     sysfs_dir: &Path,
     pending: &PendingRequest,
-    trace: &WorkerTrace,
+    context: &PathContext,
 ) -> io::Result<Vec<MapPath>> {
     let mut found = Vec::new();
     for slave in fs::read_dir(sysfs_dir.join("slaves"))? {
@@ -248,7 +267,7 @@ pub(super) fn discover_paths(
     found.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
     let budget = TimeBudget::new(pending, found.len());
     let path =
-        |(_, name, id): (bool, String, DeviceId)| MapPath::new(name, id, budget.clone(), trace);
+        |(_, name, id): (bool, String, DeviceId)| MapPath::new(name, id, budget.clone(), context);
     Ok(found.into_iter().map(path).collect())
 }
 
@@ -262,8 +281,8 @@ mod tests {
         let (pending, helper) = pending();
         let budget = TimeBudget::new(&pending, 1);
         let file = tempfile::tempfile().unwrap();
-        let trace = WorkerTrace::default();
-        let mut path = MapPath::map(file.into(), DeviceId::Unknown, budget, &trace);
+        let context = PathContext::default();
+        let mut path = MapPath::map(file.into(), DeviceId::Unknown, budget, &context);
         let cdb = [0x5f; CDB_SIZE];
         let is_completed = |outcome| matches!(outcome, TransportOutcome::Completed(_));
         // A regular file does not support SG_IO, so the kernel answers.

@@ -26,7 +26,8 @@ use super::channel;
 use super::deadline::{Deadline, PendingRequest, TimeBudget};
 use super::message::{CommandReport, WorkerReply, WorkerRequest};
 use super::multipathd::Multipathd;
-use super::paths::{MapPath, aborted, discover_paths};
+use super::path_threads::PathThreads;
+use super::paths::{MapPath, PathContext, aborted, discover_paths};
 use super::pr_out::{self, PrPath as _};
 use super::worker_trace::WorkerTrace;
 use crate::command::device::{self, DeviceId, DeviceKind};
@@ -67,8 +68,9 @@ fn try_run(socket: &OwnedFd, context: WorkerContext) -> io::Result<()> {
     }
     privileges::drop_capabilities(REMOVAL_CAPABILITY)?;
     signals::reset_sigalrm()?;
+    let threads = PathThreads::default();
     while let Some((request, map)) = channel::receive_request(socket, IDLE_TIMEOUT)? {
-        let has_hung_path = serve(socket, &request, map, context.timeout)?;
+        let has_hung_path = serve(socket, &request, map, context.timeout, &threads)?;
         if has_hung_path {
             // The thread of the path ends with the process.
             break;
@@ -84,6 +86,7 @@ fn serve(
     request: &WorkerRequest,
     map: OwnedFd,
     timeout: Duration,
+    threads: &PathThreads,
 ) -> io::Result<bool> {
     let deadline = request.deadline.min(Deadline::after(timeout));
     let pending = PendingRequest::new(deadline, socket.try_clone()?);
@@ -95,8 +98,11 @@ fn serve(
     alarm::set(u32::try_from(seconds.saturating_add(1)).unwrap_or(u32::MAX));
 
     let mut paths = Vec::new();
-    let trace = WorkerTrace::new(request.is_traced);
-    let reply = execute(request, map, &pending, &mut paths, &trace);
+    let context = PathContext {
+        trace: WorkerTrace::new(request.is_traced),
+        threads: threads.clone(),
+    };
+    let reply = execute(request, map, &pending, &mut paths, &context);
     let mut reply = reply.unwrap_or_else(|error| {
         WorkerReply::Report(CommandReport {
             warnings: vec![format!("command rejected: {error}")],
@@ -104,7 +110,7 @@ fn serve(
         })
     });
     if let WorkerReply::Report(report) = &mut reply {
-        report.trace = trace.take_lines();
+        report.trace = context.trace.take_lines();
     }
     send(socket, &reply.encode(), SendFlags::NOSIGNAL)?;
     let has_hung_path = paths.iter().any(MapPath::hangs);
@@ -121,7 +127,7 @@ fn execute(
     map: OwnedFd,
     pending: &PendingRequest,
     paths: &mut Vec<MapPath>,
-    trace: &WorkerTrace,
+    context: &PathContext,
 ) -> io::Result<WorkerReply> {
     let id = device::device_id(map.as_fd());
     let DeviceId::Block(major, minor) = id else {
@@ -139,11 +145,11 @@ fn execute(
         _ => return Err(io::Error::other(format!("not a multipath map: {id}"))),
     }
     let sysfs_dir = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"))?;
-    *paths = discover_paths(&sysfs_dir, pending, trace)?;
+    *paths = discover_paths(&sysfs_dir, pending, context)?;
     match request.command.direction() {
         Direction::In => {
             let budget = TimeBudget::new(pending, paths.len().saturating_add(1));
-            paths.insert(0, MapPath::map(map, id, budget, trace));
+            paths.insert(0, MapPath::map(map, id, budget, context));
             Ok(WorkerReply::Report(execute_in(request, paths)))
         }
         Direction::Out if access != FdAccess::Writable => {
@@ -152,7 +158,7 @@ fn execute(
         Direction::Out => {
             let name = sysfs_dir.file_name().unwrap_or_default().to_string_lossy();
             let budget = TimeBudget::new(pending, paths.len());
-            let multipathd = Multipathd::new(name.into_owned(), budget, trace.clone());
+            let multipathd = Multipathd::new(name.into_owned(), budget, context.trace.clone());
             let report = execute_out(request, paths, multipathd);
             Ok(WorkerReply::Report(report))
         }

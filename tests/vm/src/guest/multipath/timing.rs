@@ -1,64 +1,93 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Measures the time of commands through the helper and with `mpathpersist`.
+//! Measures the time of commands through the helper, to the map and to a single path, and of a
+//! registration with `mpathpersist`.
 
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::commands::register_and_ignore;
+use super::commands::{REGISTRANTS, clear, register_and_ignore, reserve};
 use super::fault_fixture::{FaultFixture, KEY, NEW};
 use super::helper_client::{HelperClient, measure};
 use pr_testkit::process::{command, text};
 
 /// Number of measurements. The kinds of commands take turns, so that background load affects all of
 /// them.
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 31;
+
+/// Commands that are measured, in the order of a round.
+const COMMANDS: [&str; 3] = ["READ KEYS", "REGISTER AND IGNORE EXISTING KEY", "RESERVE"];
 
 /// Measures and prints medians.
 pub(super) fn run(faults: &mut FaultFixture<'_>, single: &Path) -> Result<()> {
     faults.clean()?;
     let mut path = HelperClient::connect(single)?;
-    let mut helper = Vec::new();
-    let mut mpathpersist = Vec::new();
-    let mut read_times = [Vec::new(), Vec::new()];
+    let mut map_times = COMMANDS.map(|_| Vec::new());
+    let mut path_times = COMMANDS.map(|_| Vec::new());
     for round in 0..ROUNDS {
         let key = if round % 2 == 0 { KEY } else { NEW };
-        let (reply, time) = measure(|| faults.guest.reserve_out(&register_and_ignore(key)))?;
-        ensure!(reply.is_good(), "REGISTER AND IGNORE: {reply}");
-        faults.expect_keys(&[key; 2])?;
-        helper.push(time);
-        let key = key + 1;
+        measure_round(&mut faults.guest, key, &mut map_times)?;
+        measure_round(&mut path, key, &mut path_times)?;
+    }
+    for (name, (map, path)) in COMMANDS.iter().zip(map_times.into_iter().zip(path_times)) {
+        let (map, path) = (median(map), median(path));
+        println!(
+            "median of {ROUNDS}: {name}: map {:.1} ms, single path {:.1} ms, ratio {:.1}",
+            milliseconds(map),
+            milliseconds(path),
+            map.as_secs_f64() / path.as_secs_f64()
+        );
+    }
+    ensure!(
+        path.reserve_out(&clear(last_key()))?.is_good(),
+        "CLEAR of the single path failed"
+    );
+    faults.clean()?;
+
+    let mut times = Vec::new();
+    for round in 0..ROUNDS.div_ceil(4) {
+        let key = if round % 2 == 0 { KEY } else { NEW };
         let sark = format!("--param-sark={key:#x}");
         let arguments = ["--out", "--register-ignore", sark.as_str()];
         let mut client = command("mpathpersist");
         client.args(arguments).arg(&faults.fixture.map.path);
-        mpathpersist.push(measure(|| text(&mut client))?.1);
+        times.push(measure(|| text(&mut client))?.1);
         faults.expect_keys(&[key; 2])?;
-        for (guest, times) in [&mut faults.guest, &mut path]
-            .into_iter()
-            .zip(&mut read_times)
-        {
-            let (reply, time) = measure(|| guest.reserve_in(0, 8192))?;
-            ensure!(reply.is_good(), "READ KEYS: {reply}");
-            times.push(time);
-        }
     }
-    let [map_times, path_times] = read_times;
-    for (what, times) in [
-        ("REGISTER AND IGNORE on the map, through the helper", helper),
-        ("the same with mpathpersist", mpathpersist),
-        ("READ KEYS of the map, through the helper", map_times),
-        ("READ KEYS of a single path, through the helper", path_times),
-    ] {
-        let milliseconds = median(times).as_secs_f64() * 1000.0;
-        println!("median of {ROUNDS}: {what}: {milliseconds:.1} ms");
-    }
+    let time = milliseconds(median(times));
+    println!("median: REGISTER AND IGNORE EXISTING KEY with mpathpersist: {time:.1} ms");
     faults.clean()
+}
+
+fn last_key() -> u64 {
+    if ROUNDS % 2 == 1 { KEY } else { NEW }
+}
+
+fn measure_round(
+    guest: &mut HelperClient,
+    key: u64,
+    times: &mut [Vec<Duration>; COMMANDS.len()],
+) -> Result<()> {
+    let steps: [&dyn Fn(&mut HelperClient) -> Result<super::device::Reply>; COMMANDS.len()] = [
+        &|guest| guest.reserve_in(0, 8192),
+        &|guest| guest.reserve_out(&register_and_ignore(key)),
+        &|guest| guest.reserve_out(&reserve(key, REGISTRANTS)),
+    ];
+    for ((step, name), times) in steps.iter().zip(COMMANDS).zip(times) {
+        let (reply, time) = measure(|| step(guest))?;
+        ensure!(reply.is_good(), "{name}: {reply}");
+        times.push(time);
+    }
+    Ok(())
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
     times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Threads of a worker that wait for the replies of paths. A thread that hangs in the kernel cannot
+//! be canceled: it ends with the process. All others are used again.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+type Task = Box<dyn FnOnce() + Send>;
+
+/// Reason why a task has no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TaskError {
+    /// No thread can be started. The task was not executed.
+    NotStarted,
+    /// The task takes longer than its time limit, and continues.
+    Timeout,
+}
+
+/// Threads that wait for a task. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct PathThreads(Rc<RefCell<Vec<Sender<Task>>>>);
+
+impl PathThreads {
+    /// Executes `task` in a thread of its own, and waits for the result for at most `timeout`.
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        timeout: Duration,
+        task: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, TaskError> {
+        let (sender, receiver) = channel();
+        // If the result comes too late, it is dropped.
+        let task = Box::new(move || drop(sender.send(task())));
+        let idle = self.0.borrow_mut().pop();
+        let thread = idle.or_else(start).ok_or(TaskError::NotStarted)?;
+        thread.send(task).map_err(|_| TaskError::NotStarted)?;
+        let result = receiver.recv_timeout(timeout);
+        let result = result.map_err(|_| TaskError::Timeout)?;
+        self.0.borrow_mut().push(thread);
+        Ok(result)
+    }
+}
+
+/// Starts a thread, which ends when the returned sender is dropped.
+fn start() -> Option<Sender<Task>> {
+    let (sender, tasks) = channel::<Task>();
+    let run = move || tasks.into_iter().for_each(|task| task());
+    let started = thread::Builder::new().spawn(run);
+    started.ok().map(|_| sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thread_is_used_again() {
+        let threads = PathThreads::default();
+        let run = || threads.run(Duration::from_secs(60), || thread::current().id());
+        assert_eq!(run().unwrap(), run().unwrap());
+    }
+
+    #[test]
+    fn thread_that_hangs_is_not_used_again() {
+        let threads = PathThreads::default();
+        let (end, wait) = channel::<()>();
+        let hanging = threads.run(Duration::ZERO, move || wait.recv().is_ok());
+        assert_eq!(hanging, Err(TaskError::Timeout));
+        assert_eq!(threads.run(Duration::from_secs(60), || 5), Ok(5));
+        drop(end);
+    }
+}
