@@ -2,9 +2,9 @@
 
 //! Workers that have executed a command and wait for another one, in the helper.
 //!
-//! A worker announces with [`channel::send_ready`] that it can execute another command, because closing
-//! the paths of the last one can take long. Before it exits, it shuts its socket down for reading,
-//! so that a request is never lost: the helper cannot send it, and starts another worker.
+//! A worker announces with [`channel::send_ready`] that it can execute another command, because
+//! closing the paths of the last one can take long. Before it exits, it shuts its socket down for
+//! reading, so that a request is never lost: the helper cannot send it, and starts another worker.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};

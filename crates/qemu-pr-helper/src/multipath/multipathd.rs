@@ -321,8 +321,8 @@ mod tests {
     use std::path::Path;
     use std::thread::{self, JoinHandle};
 
-    /// Starts a multipathd that accepts one connection, and sends one reply to each command. Returns
-    /// the commands.
+    /// Starts a multipathd that accepts one connection, and sends one reply to each command.
+    /// Returns the commands.
     fn spawn_multipathd(path: &Path, replies: &'static [&str]) -> JoinHandle<Vec<String>> {
         let listener = UnixListener::bind(path).unwrap();
         thread::spawn(move || {

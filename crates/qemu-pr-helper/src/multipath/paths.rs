@@ -44,7 +44,7 @@ pub(super) struct MapPath {
     context: PathContext,
 }
 
-/// What the paths of a request share. Clones share it too.
+/// Objects that the paths of a request share. Clones share them too.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PathContext {
     pub(super) trace: WorkerTrace,

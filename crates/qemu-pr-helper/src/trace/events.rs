@@ -162,7 +162,7 @@ events! {
     /// and 0 if the wait timed out.
     pr_helper_map_turn(client: u64, map: &str, taken: u8, us: u64)
         "client={client} map='{map}' taken={taken} us={us}";
-    /// The helper requests a worker process for a command.
+    /// The helper takes an idle worker process for a command, or requests one.
     pr_helper_worker_begin(client: u64, map: &str, action: &str)
         "client={client} map='{map}' action='{action}'";
     /// The worker process has `reported`, or failed for the reason in `result`.
