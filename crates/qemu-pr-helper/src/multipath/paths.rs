@@ -31,6 +31,9 @@ use crate::command::sg::{self, TransportOutcome};
 /// The additional sense code of LOGICAL UNIT NOT READY, for all qualifiers.
 const NOT_READY: u8 = 0x04;
 
+/// Directory in sysfs with the devices that a device-mapper device lies on.
+const SLAVES: &str = "slaves";
+
 /// Delay between two attempts at a path that is busy, or that could not be reached.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
 
@@ -245,6 +248,11 @@ fn not_delivered(code: AdditionalSense) -> TransportOutcome {
     TransportOutcome::NotDelivered(aborted(code))
 }
 
+/// Returns the number of paths of the map at `sysfs_dir`.
+pub(super) fn count_paths(sysfs_dir: &Path) -> io::Result<usize> {
+    Ok(fs::read_dir(sysfs_dir.join(SLAVES))?.count())
+}
+
 /// Returns the paths of the map at `sysfs_dir`, sorted by name. Paths that the SCSI layer has given
 /// up come last.
 pub(super) fn discover_paths(
@@ -253,7 +261,7 @@ pub(super) fn discover_paths(
     context: &PathContext,
 ) -> io::Result<Vec<MapPath>> {
     let mut found = Vec::new();
-    for slave in fs::read_dir(sysfs_dir.join("slaves"))? {
+    for slave in fs::read_dir(sysfs_dir.join(SLAVES))? {
         let slave = slave?;
         // The path was removed after the directory was read.
         let Ok(id) = device::device_id_from_sysfs(&slave.path()) else {

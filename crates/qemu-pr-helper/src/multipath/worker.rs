@@ -27,7 +27,7 @@ use super::deadline::{Deadline, PendingRequest, TimeBudget};
 use super::message::{CommandReport, WorkerReply, WorkerRequest};
 use super::multipathd::Multipathd;
 use super::path_threads::PathThreads;
-use super::paths::{MapPath, PathContext, aborted, discover_paths};
+use super::paths::{MapPath, PathContext, aborted, count_paths, discover_paths};
 use super::pr_out::{self, PrPath as _};
 use super::worker_trace::WorkerTrace;
 use crate::command::device::{self, DeviceId, DeviceKind};
@@ -145,17 +145,19 @@ fn execute(
         _ => return Err(io::Error::other(format!("not a multipath map: {id}"))),
     }
     let sysfs_dir = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"))?;
-    *paths = discover_paths(&sysfs_dir, pending, context)?;
     match request.command.direction() {
         Direction::In => {
-            let budget = TimeBudget::new(pending, paths.len().saturating_add(1));
-            paths.insert(0, MapPath::map(map, id, budget, context));
-            Ok(WorkerReply::Report(execute_in(request, paths)))
+            let count = count_paths(&sysfs_dir)?;
+            let budget = TimeBudget::new(pending, count.saturating_add(1));
+            paths.push(MapPath::map(map, id, budget, context));
+            let discover = || discover_paths(&sysfs_dir, pending, context);
+            execute_in(request, paths, discover).map(WorkerReply::Report)
         }
         Direction::Out if access != FdAccess::Writable => {
             Err(io::Error::other("the map is open read-only"))
         }
         Direction::Out => {
+            *paths = discover_paths(&sysfs_dir, pending, context)?;
             let name = sysfs_dir.file_name().unwrap_or_default().to_string_lossy();
             let budget = TimeBudget::new(pending, paths.len());
             let multipathd = Multipathd::new(name.into_owned(), budget, context.trace.clone());
@@ -165,28 +167,36 @@ fn execute(
     }
 }
 
-/// Executes PERSISTENT RESERVE IN. The first of `paths` is the map itself: the kernel chooses a
-/// path for the command, but does not try a second one, so the single paths follow.
-fn execute_in(request: &WorkerRequest, paths: &mut [MapPath]) -> CommandReport {
+/// Executes PERSISTENT RESERVE IN. `paths` contains the map itself: the kernel chooses a path for
+/// the command, but does not try a second one, so the single paths follow, which `discover` returns.
+fn execute_in(
+    request: &WorkerRequest,
+    paths: &mut Vec<MapPath>,
+    discover: impl FnOnce() -> io::Result<Vec<MapPath>>,
+) -> io::Result<CommandReport> {
     let mut data = vec![0; request.command.transfer_length()];
-    let mut last = None;
-    for path in paths {
+    let mut last = aborted(AdditionalSense::IO_PROCESS_TERMINATED);
+    let mut discover = Some(discover);
+    let mut index = 0;
+    while let Some(path) = paths.get_mut(index) {
         match path.send(request.command.cdb(), Data::FromDevice(&mut data)) {
             TransportOutcome::Completed(result) => {
                 data.truncate(result.data_len);
-                return CommandReport {
+                return Ok(CommandReport {
                     data,
                     ..CommandReport::from_result(result)
-                };
+                });
             }
             TransportOutcome::NotDelivered(result) | TransportOutcome::Unknown(result) => {
-                last = Some(result);
+                last = result;
             }
         }
+        if let Some(discover) = discover.take() {
+            paths.extend(discover()?);
+        }
+        index = index.saturating_add(1);
     }
-    CommandReport::from_result(
-        last.unwrap_or_else(|| aborted(AdditionalSense::IO_PROCESS_TERMINATED)),
-    )
+    Ok(CommandReport::from_result(last))
 }
 
 /// Executes PERSISTENT RESERVE OUT over all paths.
