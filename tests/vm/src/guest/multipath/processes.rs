@@ -83,6 +83,7 @@ struct BlockedCommand {
 impl BlockedCommand {
     /// Sends the command. multipathd must be stopped.
     fn start(faults: &FaultFixture<'_>) -> Result<Self> {
+        end_workers()?;
         let mut guest = HelperClient::connect(&faults.fixture.map.path)?;
         let guest = thread::spawn(move || {
             let reply = guest.reserve_out(&register_and_ignore(KEY))?;
@@ -133,9 +134,21 @@ fn worker_stopped(faults: &mut FaultFixture<'_>) -> Result<()> {
     faults.expect_good("next command: REGISTER", &register(0, KEY))?;
     // Its deadline has passed, so it must not execute the command.
     kill_process(worker, Signal::CONT)?;
-    process_table::wait_until_gone(WORKER, DAEMON_TIMEOUT)?;
+    let gone = poll(DAEMON_TIMEOUT, || {
+        Ok((!all(WORKER)?.contains(&worker)).then_some(()))
+    })?;
+    gone.context("the worker did not exit")?;
     faults.expect_keys(&[KEY; 2])?;
     faults.clean()
+}
+
+/// Kills all workers. The next command starts another one.
+fn end_workers() -> Result<()> {
+    for worker in all(WORKER)? {
+        // An idle worker may have exited.
+        let _ = kill_process(worker, Signal::KILL);
+    }
+    process_table::wait_until_gone(WORKER, DAEMON_TIMEOUT)
 }
 
 /// Kills the broker. The helper exits with status 1 and is started again with a new broker.
@@ -154,6 +167,7 @@ fn broker_killed(faults: FaultFixture<'_>) -> Result<FaultFixture<'_>> {
 /// continues.
 fn broker_stopped(faults: &mut FaultFixture<'_>) -> Result<()> {
     let broker = one(BROKER)?;
+    end_workers()?;
     kill_process(broker, Signal::STOP)?;
     let (reply, time) = measure(|| faults.guest.reserve_out(&register(0, KEY)))?;
     let case = "broker stopped: REGISTER";
@@ -162,7 +176,10 @@ fn broker_stopped(faults: &mut FaultFixture<'_>) -> Result<()> {
     kill_process(broker, Signal::CONT)?;
     // The reply to a later request shows that the broker has received the earlier one.
     faults.expect_guest_keys("broker continued: READ KEYS", &[])?;
-    process_table::wait_until_gone(WORKER, DAEMON_TIMEOUT)?;
+    let idle = poll(DAEMON_TIMEOUT, || {
+        Ok((all(WORKER)?.len() == 1).then_some(()))
+    })?;
+    idle.context("the worker of the earlier request did not exit")?;
     faults.expect_keys(&[])?;
     faults.expect_good("next command: REGISTER", &register(0, KEY))?;
     faults.expect_keys(&[KEY; 2])?;
