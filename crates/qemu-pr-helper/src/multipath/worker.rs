@@ -168,7 +168,7 @@ fn execute(
 }
 
 /// Executes PERSISTENT RESERVE IN. `paths` contains the map itself: the kernel chooses a path for
-/// the command, but does not try a second one, so the single paths follow, which `discover` returns.
+/// the command, but does not try a second one. The single paths that `discover` returns follow.
 fn execute_in(
     request: &WorkerRequest,
     paths: &mut Vec<MapPath>,
