@@ -12,7 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use super::channel::{self, WorkerState};
 
 /// Maximum number of idle workers. Further workers exit after their command.
-pub(super) const MAX_IDLE: usize = 8;
+const MAX_IDLE: usize = 8;
 
 /// Sockets of the workers that have sent a reply; the last used one is at the end.
 #[derive(Debug, Default)]
