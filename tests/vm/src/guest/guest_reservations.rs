@@ -21,7 +21,7 @@ use pr_testkit::process::timed;
 #[derive(Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    nested: nested_guest::Options,
+    nested: nested_guest::Programs,
     /// QEMU's helper
     #[arg(long)]
     original: PathBuf,

@@ -53,9 +53,9 @@ enum Scenario {
     Guest(guest_reservations::Options),
     Lio(lio_comparison::Options),
     Multipath(multipath::Options),
-    Migration(nested_guest::Options),
-    Libvirt(nested_guest::Options),
-    Restart(nested_guest::Options),
+    Migration(nested_guest::Programs),
+    Libvirt(nested_guest::Programs),
+    Restart(nested_guest::Programs),
     Packages(packages::Options),
 }
 

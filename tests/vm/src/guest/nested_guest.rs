@@ -69,7 +69,7 @@ impl Accelerator {
 
 /// Programs of the host for a scenario with a nested guest.
 #[derive(Args)]
-pub(crate) struct Options {
+pub(crate) struct Programs {
     /// The helper under test
     #[arg(long)]
     pub(crate) helper: PathBuf,
@@ -81,7 +81,7 @@ pub(crate) struct Options {
     initramfs: PathBuf,
 }
 
-impl Options {
+impl Programs {
     /// Copies QEMU's files to [`NESTED_DIR`].
     pub(crate) fn prepare(&self) -> Result<()> {
         fs::create_dir_all(NESTED_DIR).with_context(|| format!("cannot create {NESTED_DIR}"))?;

@@ -31,7 +31,7 @@ use pr_testkit::process::timed;
 const HELPER_LINK: &str = "/run/pr/qemu-pr-helper";
 
 /// Runs domains with a managed helper, with one that does not start, and with an unmanaged one.
-pub(crate) fn run(options: &nested_guest::Options, modules: &Modules) -> Result<()> {
+pub(crate) fn run(options: &nested_guest::Programs, modules: &Modules) -> Result<()> {
     let mut target = Target::start(modules)?;
     let [port, other] = target.create_unit::<2>()?;
     ensure!(

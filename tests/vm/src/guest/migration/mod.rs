@@ -37,7 +37,7 @@ const MOVE: [&str; 3] = [READ_RESERVATION, REGISTER, PREEMPT];
 const STILL_REGISTERED: [&str; 2] = [READ_RESERVATION, REGISTER_CONFLICT];
 
 /// Lets migrations fail at different steps, and then one succeed.
-pub(crate) fn run(options: &nested_guest::Options, modules: &Modules) -> Result<()> {
+pub(crate) fn run(options: &nested_guest::Programs, modules: &Modules) -> Result<()> {
     let mut target = Target::start(modules)?;
     let ports = target.create_unit::<3>()?;
     let accelerator = Accelerator::detect(modules);

@@ -40,7 +40,7 @@ const ATTEMPTS: u32 = 3;
 const ABORTED: i32 = 11;
 
 /// Runs a guest on one disk and other clients on another.
-pub(crate) fn run(options: &nested_guest::Options, modules: &Modules) -> Result<()> {
+pub(crate) fn run(options: &nested_guest::Programs, modules: &Modules) -> Result<()> {
     let mut target = Target::start(modules)?;
     let [port, other] = target.create_unit::<2>()?;
     let [busy] = target.create_unit::<1>()?;
