@@ -29,7 +29,8 @@ use crate::trace::trace;
 
 /// Number of descriptors that the helper needs beside those of its clients: standard streams,
 /// listener, epoll set, timers, trace file, sockets of idle workers, inherited ones and connections
-/// that are being rejected (40 in all), and the rejected connections that are kept open for a while.
+/// that are being rejected (40 in all), and the rejected connections that are kept open for a
+/// while.
 const RESERVED_FDS: u64 = 40 + MAX_KEPT as u64;
 
 /// Delay before paused accepting is tried again.
