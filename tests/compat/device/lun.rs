@@ -94,7 +94,7 @@ impl Lun {
         let mut lun = Self {
             ports: ports.collect::<Result<_>>()?,
             generation: 0,
-            // udev does not probe a disk whose node is locked.
+            // udev skips disks with a locked node.
             _locks: [turn, lock(open(disk)?)?],
         };
         lun.generation = lun.clean()?;

@@ -160,7 +160,8 @@ impl Broker {
                 _ => WorkerError::Io(error),
             }
         })?;
-        // With both ends open, the helper would not see the worker close its end. This drops it.
+        // Returning closes the worker's end here. With both ends open, the helper would not see the
+        // worker close its own.
         Ok(socket)
     }
 

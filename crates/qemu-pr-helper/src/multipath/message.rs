@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Messages between the helper and a worker: one request and one reply, each a message of a
+//! Messages between the helper and a worker: requests and replies, each a message of a
 //! `SOCK_SEQPACKET` socket. Numbers are big-endian.
 //!
 //! | request, with the map's descriptor | bytes |
