@@ -220,6 +220,7 @@ fn locked_pidfile(helper: &Helper) -> Result<()> {
         .arg(scratch.path("pid"))
         .finish()?;
     late_error(helper, &finished, "lock")?;
+    socket_left(helper, &scratch.path("other"))?;
     expect_pid(&scratch.path("pid"), &first)
 }
 
@@ -228,7 +229,17 @@ fn unwritable_pidfile(helper: &Helper) -> Result<()> {
     let command = helper
         .serving_command(&scratch)
         .args(["-d", "-f", "/no/such/dir/p"]);
-    late_error(helper, &command.finish()?, "/no/such/dir/p")
+    late_error(helper, &command.finish()?, "/no/such/dir/p")?;
+    socket_left(helper, &scratch.socket())
+}
+
+/// Checks that only QEMU's helper has created its socket before it fails because of its pidfile.
+fn socket_left(helper: &Helper, socket: &Path) -> Result<()> {
+    if helper.differs(Row::DaemonErrorLost) {
+        ensure!(!socket.exists(), "{} exists", socket.display());
+        return Ok(());
+    }
+    wait_until("the socket of QEMU's helper", || Ok(socket.exists()))
 }
 
 /// Checks the output of the parent of a daemon that cannot create its pidfile.

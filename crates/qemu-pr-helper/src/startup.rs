@@ -26,7 +26,7 @@ use crate::process::signals::{Signals, Wake};
 use crate::process::systemd::{self, ServiceManager};
 use crate::sandbox::{self, AllowedAccess};
 use crate::server::Server;
-use crate::server::listener::Listener;
+use crate::server::listener::{ListenError, Listener};
 use crate::trace::options::{self as trace_options, TraceAction, TraceBackend, TraceSettings};
 use crate::trace::{self, trace};
 
@@ -103,22 +103,24 @@ fn serve(
     // First, because threads inherit the blocked signals, which only this thread receives.
     let signals = Signals::block().map_err(|error| StepError("cannot block signals", error))?;
     trace::open(tracing)?;
-    let (listener, socket) = match inherited_socket {
-        Some(socket) => (Listener::inherit(socket)?, None),
-        None => {
-            let path = options.socket.as_deref();
-            let path = path.unwrap_or_else(|| DEFAULT_SOCKET.as_ref());
-            let (listener, file) = Listener::bind(path)?;
-            (listener, Some(file))
-        }
-    };
-    // Declared before `files`, so that a failed start removes the socket's file before it closes
-    // the socket. Otherwise another helper could replace it in between, with the same inode number.
+    // These are declared before `files`, so that a failed start removes the socket's file before it
+    // closes the socket. Otherwise another helper could replace it in between, with the same inode
+    // number.
     let server: Arc<Server<Backends>>;
+    let listener;
     let mut files = RuntimeFiles::default();
-    files.socket = socket;
+    // Locked before the socket exists, because a failed start must not replace a socket, and because
+    // libvirt takes the socket's file for a successful start. Written after the socket exists, as
+    // QEMU's helper does, so that a program that reads the file can connect.
     let pid_file = options.pidfile().map(|path| PidFile::create(&path));
     files.pid_file = pid_file.transpose()?;
+    (listener, files.socket) = match inherited_socket {
+        Some(socket) => (Listener::inherit(socket)?, None),
+        None => bind(options)?,
+    };
+    if let Some(pid_file) = &mut files.pid_file {
+        pid_file.write()?;
+    }
     let watchdog = manager.watchdog_timeout();
     // The broker is forked before this process opens anything that the broker must not inherit.
     let io_timeout = options.io_timeout();
@@ -167,6 +169,14 @@ fn serve(
     let signal = run_until_signal(&signals, watchdog, &broker, &server)
         .map_err(|error| StepError("cannot wait for signals", error))?;
     Ok(shut_down(signal, &server, &broker, files))
+}
+
+/// Creates the socket at the path that the command line names, or at the default path.
+fn bind(options: &Options) -> Result<(Listener, Option<CreatedFile>), ListenError> {
+    let path = options.socket.as_deref();
+    let path = path.unwrap_or_else(|| DEFAULT_SOCKET.as_ref());
+    let (listener, file) = Listener::bind(path)?;
+    Ok((listener, Some(file)))
 }
 
 /// Stops the server, within [`SHUTDOWN_TIMEOUT`], and removes the created files. Returns the exit

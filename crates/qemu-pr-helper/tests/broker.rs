@@ -8,6 +8,8 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use pr_testkit::helper::Builder;
@@ -152,6 +154,20 @@ fn files_that_were_replaced_stay() {
     fs::write(&socket, "another's").unwrap();
     running.end(Signal::TERM);
     assert_eq!(fs::read_to_string(&socket).unwrap(), "another's");
+}
+
+/// libvirt takes the socket's file for a successful start, so that it would not report the error.
+#[test]
+fn pid_file_error_leaves_the_socket_unchanged() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("socket");
+    // The file of a socket that nothing serves, which a successful start replaces.
+    drop(UnixListener::bind(&socket).unwrap());
+    let inode = fs::symlink_metadata(&socket).unwrap().ino();
+    let helper = builder().dir(dir.path()).args(["-f", "nonexistent/pid"]);
+    let output = helper.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(fs::symlink_metadata(&socket).unwrap().ino(), inode);
 }
 
 #[test]

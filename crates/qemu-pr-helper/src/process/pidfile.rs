@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The PID file: created and locked at start, removed at exit.
+//! The PID file: created and locked before the socket, written after it, removed at exit.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -23,7 +23,7 @@ const MAX_ATTEMPTS: u32 = 10;
 /// Delay between these attempts.
 const RETRY_DELAY: Duration = Duration::from_millis(10);
 
-/// Error of [`PidFile::create`].
+/// Error of [`PidFile`].
 #[derive(Debug, Error)]
 pub(crate) enum PidFileError {
     #[error("cannot create PID file '{0}'")]
@@ -50,16 +50,19 @@ pub(crate) struct PidFile {
 }
 
 impl PidFile {
-    /// Creates and locks `path`, and writes the ID of this process and a newline.
+    /// Creates, locks and empties `path`.
     ///
-    /// On failure, the file of another instance is unchanged.
+    /// # Errors
+    ///
+    /// Returns an error if the file cannot be created, or if another instance has locked it. The
+    /// file of another instance is unchanged.
     pub(crate) fn create(path: &Path) -> Result<Self, PidFileError> {
         for _ in 0..MAX_ATTEMPTS {
             let file = open(path)?;
             // QEMU's helper locks with fcntl(2) too, so each instance sees the other's lock.
             match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) if is_at(&file, path).map_err(create_error(path))? => {
-                    return Self::write(file, path);
+                    return Self::empty(file, path);
                 }
                 // An instance that exited has removed the file before it was locked here.
                 Ok(()) => {}
@@ -71,19 +74,26 @@ impl PidFile {
         Err(PidFileError::InUse(path.into()))
     }
 
-    fn write(file: File, path: &Path) -> Result<Self, PidFileError> {
+    fn empty(file: File, path: &Path) -> Result<Self, PidFileError> {
         let metadata = file.metadata().map_err(create_error(path))?;
         let created = CreatedFile::new(FileKind::PidFile, path, &metadata);
-        let mut pid_file = Self { created, file };
-        let written = pid_file.file.set_len(0);
-        let written = written.and_then(|()| writeln!(pid_file.file, "{}", std::process::id()));
-        match written {
-            Ok(()) => Ok(pid_file),
+        match file.set_len(0) {
+            Ok(()) => Ok(Self { created, file }),
             Err(error) => {
-                pid_file.remove_with(CreatedFile::remove);
+                created.remove();
                 Err(PidFileError::Write(path.into(), error))
             }
         }
+    }
+
+    /// Writes the ID of this process and a newline.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the file system is full, or another error of write(2).
+    pub(crate) fn write(&mut self) -> Result<(), PidFileError> {
+        writeln!(self.file, "{}", std::process::id())
+            .map_err(|error| PidFileError::Write(self.created.path.clone(), error))
     }
 
     pub(crate) const fn created(&self) -> &CreatedFile {
@@ -195,7 +205,9 @@ mod tests {
         let (_dir, path) = pid_path();
         // A longer number, of which no digit may be left.
         fs::write(&path, "99999999999999\n").unwrap();
-        let pid_file = PidFile::create(&path).unwrap();
+        let mut pid_file = PidFile::create(&path).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "");
+        pid_file.write().unwrap();
         let content = fs::read_to_string(&path).unwrap();
         assert_eq!(content, format!("{}\n", std::process::id()));
         pid_file.remove_with(CreatedFile::remove);
