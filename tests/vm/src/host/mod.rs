@@ -34,6 +34,10 @@ const ORIGINAL_HELPER: &str = "/usr/bin/qemu-pr-helper";
 /// dozens of machines when it entered a nested guest. More than one hang in a row is our fault.
 const ATTEMPTS: u32 = 3;
 
+/// Number of lines of the console that the summary repeats for a failed scenario. The last lines
+/// contain the error.
+const CONSOLE_LINES: usize = 8;
+
 /// Arguments of `cargo xtask vm`.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -169,11 +173,24 @@ fn run_one(scenario: Scenario, root: &RootFs, options: &Options) -> Result<()> {
     let status = run_machine(&machine)?;
     match ScenarioResult::from_exit_status(status) {
         Some(ScenarioResult::Success) => Ok(()),
-        Some(ScenarioResult::Failure) => bail!("the scenario failed; console log: {log}"),
+        Some(ScenarioResult::Failure) => {
+            let console = fs::read_to_string(machine.log).context("cannot read the console log")?;
+            bail!(
+                "the scenario failed; console log: {log}, which ends with\n{}",
+                last_lines(&console, CONSOLE_LINES)
+            )
+        }
         None => {
             bail!("the machine ended before the scenario (QEMU: {status}); see the end of {log}")
         }
     }
+}
+
+/// Returns the end of a text, indented.
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<_> = text.lines().collect();
+    let lines = &lines[lines.len().saturating_sub(count)..];
+    lines.iter().map(|line| format!("    {line}\n")).collect()
 }
 
 /// Boots the machine, again if it hangs, and returns QEMU's exit status.
