@@ -56,8 +56,12 @@ pub(super) struct WorkerContext {
 
 /// Runs a worker process.
 pub(super) fn run(socket: &OwnedFd, context: WorkerContext) -> u8 {
-    // The helper logs an error, because it knows the client.
-    try_run(socket, context).is_err().into()
+    // The helper sees only that the socket is closed, and logs that with the name of the client.
+    let result = try_run(socket, context);
+    result
+        .inspect_err(|error| log::warn!("worker for a multipath map exits: {error}"))
+        .is_err()
+        .into()
 }
 
 fn try_run(socket: &OwnedFd, context: WorkerContext) -> io::Result<()> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Measures the time of commands through the helper, to the map and to a single path, and of a
-//! registration with `mpathpersist`.
+//! Measures the time of commands through the helper, to the map and to a single path, the memory of
+//! idle workers, and the time of a registration with `mpathpersist`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,9 @@ use anyhow::{Result, ensure};
 use super::commands::{REGISTRANTS, clear, register_and_ignore, reserve};
 use super::fault_fixture::{FaultFixture, KEY, NEW};
 use super::helper_client::{HelperClient, measure};
+use crate::guest::process_table::{self, WORKER};
 use pr_testkit::process::{command, text};
+use pr_testkit::usage::Usage;
 
 /// Number of measurements. The kinds of commands take turns, so that background load affects all of
 /// them.
@@ -39,6 +41,13 @@ pub(super) fn run(faults: &mut FaultFixture<'_>, single: &Path) -> Result<()> {
             milliseconds(map),
             milliseconds(path),
             map.as_secs_f64() / path.as_secs_f64()
+        );
+    }
+    for worker in process_table::all(WORKER)? {
+        let usage = Usage::from_pid(worker);
+        println!(
+            "idle worker: {} KiB of anonymous memory, {} KiB in proportion, {} threads",
+            usage.memory, usage.proportional, usage.threads
         );
     }
     let reply = path.reserve_out(&clear(key))?;
