@@ -22,6 +22,9 @@ pub(crate) struct CompatSuite {
     /// Executable of the compatibility suite
     #[arg(long)]
     compat: PathBuf,
+    /// Helper under test
+    #[arg(long)]
+    compat_helper: PathBuf,
     /// Working directory of the suite
     #[arg(long)]
     dir: PathBuf,
@@ -35,12 +38,9 @@ pub(crate) struct Options {
     /// Path of prhctl
     #[arg(long)]
     prhctl: PathBuf,
-    /// Helpers that prhctl connects to
+    /// QEMU's helper
     #[arg(long)]
-    helper: Vec<PathBuf>,
-    /// Helper for the test of the trace
-    #[arg(long)]
-    traced: PathBuf,
+    original: PathBuf,
 }
 
 /// Sets up the target and runs the suite's cases that need a device.
@@ -52,19 +52,20 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
     println!("guest: target and maps ready after {} s", uptime()?);
 
     options.suite.run("device", &ports, &other, &maps)?;
+    let helper = &options.suite.compat_helper;
     timed("prhctl", || {
         // The suite can leave state on its own logical unit.
         let ports = target.create_unit::<2>()?;
-        let mut helpers = options.helper.iter();
-        helpers.try_for_each(|helper| prhctl::run(&options.prhctl, helper, &ports))
+        prhctl::run(&options.prhctl, &options.original, &ports)?;
+        prhctl::run(&options.prhctl, helper, &ports)
     })?;
     timed("command limit of a disk", || {
         let ports = target.create_unit::<2>()?;
-        disk_limit::run(&options.traced, &ports)
+        disk_limit::run(helper, &ports)
     })?;
     timed("kernel trace", || {
         let ports = target.create_unit::<2>()?;
-        tracing::run(&options.prhctl, &options.traced, &ports)
+        tracing::run(&options.prhctl, helper, &ports)
     })
 }
 
@@ -87,6 +88,7 @@ impl CompatSuite {
             .env("RUST_BACKTRACE", "1")
             // All prerequisites of the cases are available.
             .env("PR_COMPAT_STRICT", "")
+            .env("PR_HELPER", &self.compat_helper)
             // The suite would also use the helper of another root directory.
             .env("PR_HELPER_ORIGINAL", "/usr/bin/qemu-pr-helper")
             .arg(names);

@@ -6,6 +6,7 @@ mod cache;
 mod cpio;
 mod initramfs;
 mod kernel;
+mod programs;
 mod qemu;
 mod root;
 mod scenario;
@@ -22,6 +23,7 @@ use clap::Args;
 use crate::exit_status::ScenarioResult;
 use pr_testkit::build;
 use pr_testkit::process::timed;
+use programs::Programs;
 use qemu::{End, Machine};
 use root::{Root, RootFs};
 use scenario::Scenario;
@@ -154,9 +156,13 @@ impl Summary {
 /// Builds what the scenario needs, and boots its machine.
 fn run_one(scenario: Scenario, root: &RootFs, options: &Options) -> Result<()> {
     let name = scenario.name();
-    let args = timed("build", || scenario.args(root, options))?;
+    let command = timed("build", || {
+        let programs = Programs::new(root.files.join(format!("{name}.programs")))?;
+        let args = scenario.args(root, &programs, options)?;
+        guest_command(root, &programs, args)
+    })?;
     let initramfs = root.files.join(format!("{name}.initramfs"));
-    initramfs::for_root(root, &guest_command(root, args)?, &initramfs)?;
+    initramfs::for_root(root, &command, &initramfs)?;
     let limit = options
         .limit
         .map(|minutes| Duration::from_secs(minutes * 60));
@@ -207,10 +213,14 @@ fn run_machine(machine: &Machine<'_>) -> Result<ExitStatus> {
     )
 }
 
-/// Returns the command line of the machine's first process: this executable, which has the same
-/// path in the machine.
-fn guest_command(root: &RootFs, scenario: Vec<OsString>) -> Result<Vec<OsString>> {
+/// Returns the command line of the machine's first process, which is a copy of this executable.
+fn guest_command(
+    root: &RootFs,
+    programs: &Programs,
+    scenario: Vec<OsString>,
+) -> Result<Vec<OsString>> {
     let executable = std::env::current_exe().context("cannot find this program's own path")?;
+    let executable = programs.copy(&executable)?;
     let mut args: Vec<OsString> = vec![executable.into(), "guest-init".into()];
     args.extend(["--modules".into(), root.kernel.root().into()]);
     args.extend(scenario);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
+use super::programs::Programs;
 use super::root::RootFs;
 use super::{ORIGINAL_HELPER, Options, initramfs};
 use pr_testkit::build;
@@ -110,16 +111,21 @@ impl Scenario {
     }
 
     /// Builds the programs of the scenario and returns the arguments of the guest's side.
-    pub(crate) fn args(self, root: &RootFs, options: &Options) -> Result<Vec<OsString>> {
+    pub(crate) fn args(
+        self,
+        root: &RootFs,
+        programs: &Programs,
+        options: &Options,
+    ) -> Result<Vec<OsString>> {
         match self {
-            Self::Sg => sg_args(),
-            Self::Multipath => multipath_args(options),
-            Self::Guest => guest_args(root),
-            Self::Migration => migration_args(root),
-            Self::Lio => lio_args(options),
-            Self::Libvirt | Self::Restart => release_args(self.name(), root),
-            Self::Packages => packages_args(),
-            Self::Bench => bench_args(),
+            Self::Sg => sg_args(programs),
+            Self::Multipath => multipath_args(programs, options),
+            Self::Guest => guest_args(root, programs),
+            Self::Migration => migration_args(root, programs),
+            Self::Lio => lio_args(programs, options),
+            Self::Libvirt | Self::Restart => release_args(self.name(), root, programs),
+            Self::Packages => packages_args(programs),
+            Self::Bench => bench_args(programs),
         }
     }
 }
@@ -132,77 +138,78 @@ fn major_version(version: &str) -> Option<u32> {
     upstream.split('.').next()?.parse().ok()
 }
 
-fn sg_args() -> Result<Vec<OsString>> {
-    let mut args = compat_args("sg")?;
-    args.extend(["--prhctl".into(), build::debug("prhctl")?.into()]);
-    args.extend(["--helper".into(), ORIGINAL_HELPER.into()]);
-    let helper = build::debug("qemu-pr-helper")?;
-    args.extend(["--helper".into(), helper.clone().into()]);
-    args.extend(["--traced".into(), helper.into()]);
+fn sg_args(programs: &Programs) -> Result<Vec<OsString>> {
+    let mut args = compat_args("sg", programs)?;
+    args.extend(["--prhctl".into(), programs.debug("prhctl")?.into()]);
+    args.extend(["--original".into(), ORIGINAL_HELPER.into()]);
     Ok(args)
 }
 
-fn multipath_args(options: &Options) -> Result<Vec<OsString>> {
-    let mut args = compat_args("multipath")?;
+fn multipath_args(programs: &Programs, options: &Options) -> Result<Vec<OsString>> {
+    let mut args = compat_args("multipath", programs)?;
     let seed = options.multipath_seed;
     args.extend(seed.map(|seed| format!("--seed={seed}").into()));
-    // The scenario sends thousands of commands, most of which fork a worker.
-    args.extend(["--helper".into(), build::release("qemu-pr-helper")?.into()]);
+    // The scenario sends thousands of commands.
+    let helper = programs.release("qemu-pr-helper")?;
+    args.extend(["--helper".into(), helper.into()]);
     Ok(args)
 }
 
-fn compat_args(scenario: &str) -> Result<Vec<OsString>> {
-    // Cargo builds the helper together with the suite that starts it.
+fn compat_args(scenario: &str, programs: &Programs) -> Result<Vec<OsString>> {
     let compat = build::compat()?;
+    let executable = programs.copy(&compat.executable)?;
+    let helper = programs.debug("qemu-pr-helper")?;
     let mut args: Vec<OsString> = vec![scenario.into()];
-    args.extend(["--compat".into(), compat.executable.into()]);
+    args.extend(["--compat".into(), executable.into()]);
+    args.extend(["--compat-helper".into(), helper.into()]);
     args.extend(["--dir".into(), compat.dir.into()]);
     Ok(args)
 }
 
-fn lio_args(options: &Options) -> Result<Vec<OsString>> {
+fn lio_args(programs: &Programs, options: &Options) -> Result<Vec<OsString>> {
     let comparison = build::lio()?;
+    let executable = programs.copy(&comparison.executable)?;
     let mut args: Vec<OsString> = vec!["lio".into()];
-    args.extend(["--comparison".into(), comparison.executable.into()]);
+    args.extend(["--comparison".into(), executable.into()]);
     args.extend(["--dir".into(), comparison.dir.into()]);
     args.push(format!("--sequences={}", options.lio_sequences).into());
     args.extend(options.lio_seed.map(|seed| format!("--seed={seed}").into()));
     Ok(args)
 }
 
-fn bench_args() -> Result<Vec<OsString>> {
+fn bench_args(programs: &Programs) -> Result<Vec<OsString>> {
     let mut args: Vec<OsString> = vec!["bench".into()];
-    args.extend(["--bench".into(), build::release("bench")?.into()]);
-    args.extend(["--helper".into(), build::release("qemu-pr-helper")?.into()]);
+    args.extend(["--bench".into(), programs.release("bench")?.into()]);
+    let helper = programs.release("qemu-pr-helper")?;
+    args.extend(["--helper".into(), helper.into()]);
     args.extend(["--original".into(), ORIGINAL_HELPER.into()]);
     Ok(args)
 }
 
-fn packages_args() -> Result<Vec<OsString>> {
-    Ok(vec![
-        "packages".into(),
-        "--deb".into(),
-        build::debian_package()?.into(),
-    ])
+fn packages_args(programs: &Programs) -> Result<Vec<OsString>> {
+    let package = programs.copy(&build::debian_package()?)?;
+    Ok(vec!["packages".into(), "--deb".into(), package.into()])
 }
 
-fn guest_args(root: &RootFs) -> Result<Vec<OsString>> {
+fn guest_args(root: &RootFs, programs: &Programs) -> Result<Vec<OsString>> {
     let mut args = nested_args("guest", root)?;
     args.extend(["--original".into(), ORIGINAL_HELPER.into()]);
-    args.extend(["--helper".into(), build::debug("qemu-pr-helper")?.into()]);
+    let helper = programs.debug("qemu-pr-helper")?;
+    args.extend(["--helper".into(), helper.into()]);
     Ok(args)
 }
 
-fn migration_args(root: &RootFs) -> Result<Vec<OsString>> {
+fn migration_args(root: &RootFs, programs: &Programs) -> Result<Vec<OsString>> {
     let mut args = nested_args("migration", root)?;
-    args.extend(["--helper".into(), build::debug("qemu-pr-helper")?.into()]);
+    let helper = programs.debug("qemu-pr-helper")?;
+    args.extend(["--helper".into(), helper.into()]);
     Ok(args)
 }
 
 /// Returns the arguments of a scenario with a nested guest and the release build of the helper.
-fn release_args(scenario: &str, root: &RootFs) -> Result<Vec<OsString>> {
+fn release_args(scenario: &str, root: &RootFs, programs: &Programs) -> Result<Vec<OsString>> {
     let mut args = nested_args(scenario, root)?;
-    let helper = build::release("qemu-pr-helper")?;
+    let helper = programs.release("qemu-pr-helper")?;
     args.extend(["--helper".into(), helper.into()]);
     Ok(args)
 }
