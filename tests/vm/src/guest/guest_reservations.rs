@@ -167,7 +167,7 @@ fn register_and_reserve(
             .expect_contains(WRITE_EXCLUSIVE)?;
         // TransportIDs of SAS ports, which are the longest parameter data.
         for path in paths {
-            let address = format!("SAS address: 0x50014050000000{:02}", path.number);
+            let address = format!("SAS address: 0x{}", path.address());
             status = status.expect_contains(&address)?;
         }
         initiator

@@ -48,6 +48,20 @@ pub(crate) struct Port {
     pub(crate) partition: PathBuf,
     /// Control file of the fabric: `offline` interrupts the path, `online` restores it.
     pub(crate) transport: PathBuf,
+    /// Directory in configfs with the state of the unit's reservations.
+    reservations: PathBuf,
+}
+
+impl Port {
+    /// Returns the SAS address, which the loopback fabric uses for both initiator and target.
+    pub(crate) fn address(&self) -> String {
+        sas_address(self.number)
+    }
+
+    /// Returns an attribute of the unit's reservations from the target itself.
+    pub(crate) fn reservation_attribute(&self, name: &str) -> Result<String> {
+        read(&self.reservations.join(name))
+    }
 }
 
 impl Target {
@@ -111,8 +125,7 @@ fn create_backstore(number: u32) -> Result<PathBuf> {
 }
 
 fn create_port(number: u32, backstore: &Path) -> Result<Port> {
-    // A SAS address, which the loopback fabric uses for both initiator and target.
-    let name = format!("naa.50014050000000{number:02}");
+    let name = format!("naa.{}", sas_address(number));
     let group = Path::new(TARGET).join(format!("loopback/{name}/tpgt_1"));
     create(&group)?;
     // The default identifier of all ports is 0, with which REGISTER AND MOVE finds no port.
@@ -131,8 +144,13 @@ fn create_port(number: u32, backstore: &Path) -> Result<Port> {
         partition: wait_for_path(&PathBuf::from(format!("{}1", block.display())))?,
         generic: device_node(&device.join("scsi_generic"))?,
         transport: group.join("transport_status"),
+        reservations: backstore.join("pr"),
         block,
     })
+}
+
+fn sas_address(number: u32) -> String {
+    format!("50014050000000{number:02}")
 }
 
 /// Returns the first sector of a disk (MBR) with one partition from the first MiB to the end.

@@ -210,16 +210,25 @@ fn register() -> String {
     format!("--out --register --param-sark={GUEST_KEY}")
 }
 
-/// Checks that only `holder` is registered, and that it holds the reservation.
+/// Checks at the target and through the witness that only `holder` is registered, and that it holds
+/// the reservation.
 fn expect_holder(witness: &mut DirectPort<'_>, holder: &Port, other: &Port) -> Result<()> {
-    let address = |port: &Port| format!("SAS address: 0x50014050000000{:02}", port.number);
+    let registered = holder.reservation_attribute("res_pr_registered_i_pts")?;
+    let held = holder.reservation_attribute("res_pr_holder_tg_port")?;
+    println!("target: {registered}\ntarget: {held}");
+    let (own, others) = (holder.address(), other.address());
+    ensure!(
+        registered.contains(&own) && !registered.contains(&others) && held.contains(&own),
+        "port {} is not the only registered port and the holder",
+        holder.number
+    );
     witness
         .persist("--in --read-full-status")?
         .expect_code(0)?
         .expect_contains(&format!("Key={GUEST_KEY}"))?
         .expect_contains("<< Reservation holder >>")?
-        .expect_contains(&address(holder))?
-        .expect_lacks(&address(other))?;
+        .expect_contains(&format!("SAS address: 0x{own}"))?
+        .expect_lacks(&format!("SAS address: 0x{others}"))?;
     Ok(())
 }
 
