@@ -162,7 +162,7 @@ impl NestedGuest {
 impl Drop for NestedGuest {
     fn drop(&mut self) {
         // Ends QEMU after a failed step. After a power-off it has already exited.
-        if let Err(error) = self.qemu.kill() {
+        if let Err(error) = self.qemu.kill().and_then(|()| self.qemu.wait()) {
             eprintln!("guest: cannot kill the nested QEMU: {error}");
         }
     }

@@ -4,7 +4,6 @@
 //!
 //! Source: `docs/interop/qmp-spec.rst` of QEMU.
 
-use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -18,14 +17,16 @@ use pr_testkit::process::poll;
 /// Maximum time until QEMU listens.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Maximum time until the next message that is waited for. A migration of 256 MiB takes seconds.
-const MESSAGE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Maximum time until QEMU answers a command.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Maximum time until a query has the result that is waited for. A migration of 256 MiB takes
+/// seconds.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A connection to a QEMU process.
 pub(super) struct Qmp {
     socket: BufReader<UnixStream>,
-    /// Events that arrived before the response of a command, in their order.
-    events: VecDeque<Value>,
 }
 
 impl Qmp {
@@ -33,10 +34,9 @@ impl Qmp {
     pub(super) fn connect(path: &Path) -> Result<Self> {
         let socket = poll(CONNECT_TIMEOUT, || Ok(UnixStream::connect(path).ok()))?
             .with_context(|| format!("QEMU does not listen on {}", path.display()))?;
-        socket.set_read_timeout(Some(MESSAGE_TIMEOUT))?;
+        socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
         let mut qmp = Self {
             socket: BufReader::new(socket),
-            events: VecDeque::new(),
         };
         let greeting = qmp.receive()?;
         ensure!(
@@ -47,7 +47,7 @@ impl Qmp {
         Ok(qmp)
     }
 
-    /// Executes a command and returns its result.
+    /// Executes a command and returns its result. Drops the events before it.
     pub(super) fn execute(&mut self, command: &str, arguments: &Value) -> Result<Value> {
         let request = json!({ "execute": command, "arguments": arguments });
         writeln!(self.socket.get_mut(), "{request}")
@@ -60,23 +60,22 @@ impl Qmp {
             if let Some(result) = message.get_mut("return") {
                 return Ok(result.take());
             }
-            self.events.push_back(message);
         }
     }
 
-    /// Waits for an event and returns its data. Drops the events before it.
-    pub(super) fn wait_event(&mut self, name: &str) -> Result<Value> {
-        loop {
-            let mut message = match self.events.pop_front() {
-                Some(event) => event,
-                None => self
-                    .receive()
-                    .with_context(|| format!("waiting for {name}"))?,
-            };
-            if message["event"] == name {
-                return Ok(message["data"].take());
-            }
-        }
+    /// Repeats a query until `is_awaited` accepts its result, and returns the result.
+    pub(super) fn query_until(
+        &mut self,
+        query: &str,
+        is_awaited: impl Fn(&Value) -> bool,
+    ) -> Result<Value> {
+        let mut result = Value::Null;
+        poll(QUERY_TIMEOUT, || {
+            result = self.execute(query, &json!({}))?;
+            Ok(is_awaited(&result).then_some(()))
+        })?
+        .with_context(|| format!("the result of {query} is {result} after {QUERY_TIMEOUT:?}"))?;
+        Ok(result)
     }
 
     fn receive(&mut self) -> Result<Value> {
