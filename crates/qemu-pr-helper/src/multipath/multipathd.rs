@@ -243,6 +243,16 @@ impl PrKeyStore for Multipathd {
         self.command("unsetprkey", "").map(|_| ())
     }
 
+    fn is_holding(&mut self) -> Option<bool> {
+        // Supported since 0.13.
+        let command = format!("getprhold map {}", self.map);
+        match self.exchange(&command, BEST_EFFORT_TIMEOUT).ok()?.as_str() {
+            "set" => Some(true),
+            "unset" => Some(false),
+            _ => None,
+        }
+    }
+
     fn set_holding(&mut self, is_holder: bool) {
         // Supported since 0.13, for programs that use libmpathpersist beside the helper. Older
         // versions reject the command, which is harmless.

@@ -5,9 +5,8 @@
 use qemu_pr_helper::multipath::pr_out::{PrKey, PrOutResult, execute};
 use scsi_pr::{OutServiceAction, ReservationType, Status};
 
-use crate::map::{
-    Map, PathState, TestCommand, TestKeyStore, TestPath, execute_on_nexus, format_result,
-};
+use crate::key_store::TestKeyStore;
+use crate::map::{Map, PathState, TestCommand, TestPath, execute_on_nexus, format_result};
 
 const WERO: ReservationType = ReservationType::WriteExclusiveRegistrantsOnly;
 
@@ -104,17 +103,19 @@ fn key_shared_with_another_host_is_not_preempted() {
 }
 
 #[test]
-fn path_with_another_key_is_a_conflict() {
+fn path_with_another_key_is_registered() {
     let mut map = Map::new(2);
     execute_on_nexus(&map.unit, map.paths[1].nexus, &register(0, 7));
     let done = map.execute(&register(0, 1));
-    assert_eq!(done.result.status, Status::RESERVATION_CONFLICT);
-    assert_eq!(done.warnings, Vec::<String>::new());
-    assert_eq!((map.keys(), map.stored_key()), (vec![0, 7], None));
-    // As on a single path, REGISTER AND IGNORE EXISTING KEY succeeds.
-    let ignore = TestCommand::new(OutServiceAction::RegisterAndIgnoreExistingKey, 0, 1);
-    assert_eq!(map.status(&ignore), Status::GOOD);
+    assert_eq!((done.result.status, done.warnings), (Status::GOOD, vec![]));
     assert_eq!((map.keys(), map.stored_key()), (vec![1, 1], Some(1)));
+    // The other key is not the guest's.
+    execute_on_nexus(&map.unit, map.paths[0].nexus, &register(1, 7));
+    assert_eq!(map.status(&register(7, 2)), Status::RESERVATION_CONFLICT);
+    assert_eq!((map.keys(), map.stored_key()), (vec![7, 1], Some(1)));
+    let ignore = TestCommand::new(OutServiceAction::RegisterAndIgnoreExistingKey, 0, 2);
+    assert_eq!(map.status(&ignore), Status::GOOD);
+    assert_eq!((map.keys(), map.stored_key()), (vec![2, 2], Some(2)));
 }
 
 #[test]
@@ -354,7 +355,7 @@ fn state_of_a_removed_path_is_named() {
 fn key_of_multipathd_causes_no_preemption() {
     let mut map = registered();
     let key = 9.into();
-    map.key_store.key = Some(PrKey { key, aptpl: false });
+    map.key_store.preset(PrKey { key, aptpl: false });
     map.toggle(0);
     let done = map.execute(&ignore(0));
     assert!(

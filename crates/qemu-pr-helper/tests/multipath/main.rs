@@ -7,5 +7,6 @@
 
 mod cases;
 mod interleavings;
+mod key_store;
 mod map;
 mod random;

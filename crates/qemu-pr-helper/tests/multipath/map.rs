@@ -10,14 +10,14 @@ use linux_util::sg_io::Data;
 use pr_helper_protocol::wire::{CDB_SIZE, SENSE_SIZE, pad_cdb};
 use qemu_pr_helper::command::executor::CommandResult;
 use qemu_pr_helper::command::sg::TransportOutcome;
-use qemu_pr_helper::multipath::pr_out::{
-    PrKey, PrKeyStore, PrKeyStoreError, PrOutResult, PrPath, execute,
-};
+use qemu_pr_helper::multipath::pr_out::{PrOutResult, PrPath, execute};
 use scsi_pr::{
     AdditionalSense, BasicParameterList, OutServiceAction, PersistentReserveOut, RegisterAndMove,
     ReservationType, ScopeType, Sense, SenseKey, Status, TransportId,
 };
 use soft_lun::{LogicalUnit, Nexus, NexusId, Response};
+
+use crate::key_store::{PathsInUse, TestKeyStore, Version};
 
 /// Logical unit that several paths lead to.
 pub(crate) type Shared = Rc<RefCell<LogicalUnit>>;
@@ -46,7 +46,40 @@ pub(crate) struct TestPath {
     pub(crate) state: PathState,
     pub(crate) sent: usize,
     interruption: SharedInterruption,
+    writer: SharedWriter,
 }
+
+/// Writes of A through all paths that the map uses, after each command to a path.
+#[derive(Default)]
+pub(crate) struct Writer {
+    pub(crate) paths: PathsInUse,
+    /// True if the reservation must allow these writes.
+    pub(crate) must_succeed: bool,
+    /// Number of commands to paths so far.
+    pub(crate) sent: usize,
+    /// Writes that failed with RESERVATION CONFLICT.
+    pub(crate) conflicts: Vec<String>,
+}
+
+impl Writer {
+    fn write(&mut self, command: &[u8]) {
+        self.sent += 1;
+        if !self.must_succeed {
+            return;
+        }
+        for (unit, nexus) in self.paths.borrow().iter() {
+            if !unit.borrow().can_write(*nexus) {
+                let text = format!(
+                    "write through {nexus:?} after path command {} ({:02x} {:02x})",
+                    self.sent, command[0], command[1]
+                );
+                self.conflicts.push(text);
+            }
+        }
+    }
+}
+
+type SharedWriter = Rc<RefCell<Writer>>;
 
 /// Command of another initiator while a command of A is in progress.
 struct Interruption {
@@ -69,6 +102,16 @@ impl fmt::Display for TestPath {
 
 impl PrPath for TestPath {
     fn send(&mut self, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> TransportOutcome {
+        let outcome = self.deliver(cdb, data);
+        self.writer.borrow_mut().write(cdb);
+        outcome
+    }
+
+    fn wait_before_retry(&self) {}
+}
+
+impl TestPath {
+    fn deliver(&mut self, cdb: &[u8; CDB_SIZE], data: Data<'_>) -> TransportOutcome {
         self.sent += 1;
         if let Some(due) = self.interruption.borrow_mut().as_mut() {
             if due.before == 1 {
@@ -104,8 +147,6 @@ impl PrPath for TestPath {
             }
         }
     }
-
-    fn wait_before_retry(&self) {}
 }
 
 fn nexus_loss() -> CommandResult {
@@ -138,50 +179,6 @@ fn to_result(response: &Response) -> CommandResult {
     result
 }
 
-/// Key store that can reject keys, or be away.
-#[derive(Default)]
-pub(crate) struct TestKeyStore {
-    pub(crate) key: Option<PrKey>,
-    pub(crate) rejects: bool,
-    pub(crate) is_away: bool,
-    pub(crate) is_holder: bool,
-}
-
-impl TestKeyStore {
-    fn reply<T>(&self, is_rejected: bool, value: T) -> Result<T, PrKeyStoreError> {
-        match self.is_away || is_rejected {
-            true => Err(PrKeyStoreError("no".to_owned())),
-            false => Ok(value),
-        }
-    }
-}
-
-impl PrKeyStore for TestKeyStore {
-    fn key(&mut self) -> Result<Option<PrKey>, PrKeyStoreError> {
-        self.reply(false, self.key)
-    }
-
-    fn set_key(&mut self, key: PrKey) -> Result<(), PrKeyStoreError> {
-        self.reply(self.rejects, ())?;
-        self.key = Some(key);
-        Ok(())
-    }
-
-    fn enable(&mut self) -> Result<(), PrKeyStoreError> {
-        self.reply(self.key.is_none(), ())
-    }
-
-    fn disable(&mut self) -> Result<(), PrKeyStoreError> {
-        self.reply(false, ())?;
-        self.key = None;
-        Ok(())
-    }
-
-    fn set_holding(&mut self, is_holder: bool) {
-        self.is_holder = is_holder;
-    }
-}
-
 /// SAS addresses of the initiator ports: A's first and second, and B's.
 pub(crate) const A1: u64 = 1;
 pub(crate) const A2: u64 = 11;
@@ -199,38 +196,52 @@ pub(crate) fn ids(unit: &Shared) -> Vec<NexusId> {
     unit.borrow().nexuses().map(|(id, _)| id).collect()
 }
 
-/// Logical unit with two paths of A, and one of B.
+/// Logical unit with paths of A, and one of B.
 pub(crate) struct Map {
     pub(crate) unit: Shared,
     pub(crate) paths: Vec<TestPath>,
     pub(crate) b: NexusId,
     pub(crate) key_store: TestKeyStore,
     interruption: SharedInterruption,
+    pub(crate) writer: SharedWriter,
 }
 
 impl Map {
     /// Creates a map with paths to target ports 1 and `second`.
     pub(crate) fn new(second: u16) -> Self {
-        let unit = unit(&[(A1, 1), (A2, second), (B, 1)]);
-        let ids = ids(&unit);
+        Self::with_paths(&[(A1, 1), (A2, second)], Version::default())
+    }
+
+    /// Creates a map with a path for each pair of an initiator port and a target port.
+    pub(crate) fn with_paths(nexuses: &[(u64, u16)], version: Version) -> Self {
+        let unit = unit(&[nexuses, &[(B, 1)]].concat());
+        let mut ids = ids(&unit);
+        let b = ids.pop().unwrap();
         let interruption = SharedInterruption::default();
+        let writer = SharedWriter::default();
         let path = |nexus| TestPath {
             unit: Rc::clone(&unit),
             nexus,
             state: PathState::Up,
             sent: 0,
             interruption: Rc::clone(&interruption),
+            writer: Rc::clone(&writer),
         };
+        let paths_in_use = Rc::clone(&writer.borrow().paths);
         Map {
-            paths: vec![path(ids[0]), path(ids[1])],
-            b: ids[2],
-            key_store: TestKeyStore::default(),
+            paths: ids.into_iter().map(path).collect(),
+            b,
+            key_store: TestKeyStore::new(version, paths_in_use),
             interruption: Rc::clone(&interruption),
+            writer: Rc::clone(&writer),
             unit,
         }
     }
 
     pub(crate) fn execute(&mut self, command: &TestCommand) -> PrOutResult {
+        let up = self.paths.iter().filter(|path| path.state == PathState::Up);
+        let up = up.map(|path| (Rc::clone(&path.unit), path.nexus)).collect();
+        *self.writer.borrow().paths.borrow_mut() = up;
         let (cdb, list) = command.encode();
         execute(&mut self.paths, &mut self.key_store, &cdb, &list)
     }
@@ -274,7 +285,7 @@ impl Map {
         execute_on_nexus(&self.unit, self.b, command)
     }
 
-    /// Takes a path down, or up again. multipathd then registers it if the key is still registered.
+    /// Takes a path down, or up again. multipathd handles a path that returns.
     pub(crate) fn toggle(&mut self, path: usize) {
         let path = &mut self.paths[path];
         if path.state == PathState::Up {
@@ -282,19 +293,7 @@ impl Map {
             return;
         }
         path.state = PathState::Up;
-        let mut unit = self.unit.borrow_mut();
-        let Some(stored) = self.key_store.key else {
-            return;
-        };
-        if unit.registrations().iter().any(|one| one.key == stored.key) {
-            let register = TestCommand::new(
-                OutServiceAction::RegisterAndIgnoreExistingKey,
-                0,
-                stored.key.get(),
-            );
-            let (cdb, list) = register.encode();
-            while unit.execute(path.nexus, &cdb, &list).status != Status::GOOD {}
-        }
+        self.key_store.path_returned(&self.unit, path.nexus);
     }
 
     /// Returns whether a path of A with this key is the holder. Always false for the types that
@@ -317,7 +316,9 @@ impl Map {
     }
 
     pub(crate) fn stored_key(&self) -> Option<u64> {
-        self.key_store.key.map(|stored| stored.key.get())
+        self.key_store
+            .registered_key()
+            .map(|stored| stored.key.get())
     }
 
     pub(crate) fn reserved(&self) -> Option<ReservationType> {

@@ -10,7 +10,7 @@ use scsi_pr::{OutServiceAction, ReservationKey, Status};
 
 use crate::map::{A1, B, Map, PathState, TestCommand, execute_on_nexus, format_result, ids, unit};
 
-fn command() -> impl Strategy<Value = TestCommand> {
+pub(crate) fn command() -> impl Strategy<Value = TestCommand> {
     let flags = (any::<bool>(), prop::bool::weighted(0.1), any::<bool>());
     let named = prop_oneof![9 => Just(None), 1 => prop_oneof![Just(Some(B)), Just(Some(99))]];
     let length = prop_oneof![30 => Just(None), 1 => (0..40_u8).prop_map(Some)];

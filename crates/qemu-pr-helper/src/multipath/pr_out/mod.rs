@@ -12,7 +12,10 @@
 //! * Effects that the command has only on its own nexus are then repeated on the other paths: a
 //!   registration (`register.rs`), a release (`release.rs`), and the effects of PREEMPT and CLEAR
 //!   on the registrations of these paths.
-//! * This establishes unit attentions on the other paths, which are meant for other initiators.
+//! * No path is unregistered while a reservation remains that a single nexus could write under:
+//!   the reservation is released first (`unregister.rs`), and a preemption of the own key removes
+//!   no registration of a reachable path (`own_key.rs`).
+//! * All this establishes unit attentions on the other paths, which are meant for other initiators.
 //!   They are read and dropped here.
 //! * multipathd receives the key, so that it registers a path that returns.
 //!
@@ -20,10 +23,12 @@
 //! cleaned up (`unreachable.rs`). This module does not depend on sockets, processes or devices: its
 //! tests use logical units in software.
 
+mod own_key;
 mod register;
 mod release;
 mod send;
 mod unreachable;
+mod unregister;
 
 use std::fmt::Display;
 
@@ -82,6 +87,9 @@ pub trait PrKeyStore {
 
     /// Stops registering paths, and removes the key.
     fn disable(&mut self) -> Result<(), PrKeyStoreError>;
+
+    /// Returns whether the map holds the reservation; `None` if the store does not know it.
+    fn is_holding(&mut self) -> Option<bool>;
 
     /// Records whether the map holds the reservation, if the store supports that.
     fn set_holding(&mut self, is_holder: bool);
@@ -163,6 +171,12 @@ impl PrOutCommand {
             ..RegisterParams::default()
         };
         Self::new(OutServiceAction::Preempt, scope_type, own, victim)
+    }
+
+    /// Creates a REGISTER AND IGNORE EXISTING KEY of `new`.
+    fn register_and_ignore(new: RegisterParams) -> Self {
+        let action = OutServiceAction::RegisterAndIgnoreExistingKey;
+        Self::new(action, ScopeType(0), ReservationKey::ZERO, new)
     }
 
     /// Creates a REGISTER of `new` on a nexus that is registered with `old`; zero stands for a
@@ -328,23 +342,43 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// including those of the other paths if it is the guest's own key. If the sending path keeps
     /// its registration, the other paths must keep theirs.
     fn preempt(&mut self, guest: &GuestCommand<'_>) -> ExecutionResult {
-        let (path, result) = self.first_success(guest.command)?;
-        if guest.new.key == guest.key || guest.new.key.is_zero() {
-            let registration = self.current_registration(guest.key);
+        let (key, victim) = (guest.key, guest.new.key);
+        let is_own_reservation = victim == key
+            && self.paths.len() > 1
+            && self
+                .reservation_for_guest()?
+                .is_some_and(|held| held.key == key);
+        let (path, result) = match is_own_reservation {
+            true => self.preempt_own_key(guest.command, key)?,
+            false => self.first_success(guest.command)?,
+        };
+        if victim == key || victim.is_zero() {
+            let registration = self.current_registration(key);
             match self.has_registration(path, registration) {
-                Some(false) => self.disable_key_store(),
+                Some(false) => {
+                    self.disable_key_store();
+                    let unregister = PrOutCommand::register(key, registration.unregister());
+                    self.unregister_others(path, &unregister, registration.aptpl)?;
+                }
                 _ => self.register_others(path, registration),
             }
         }
         self.drain_unit_attentions(Some(path));
-        if self.reservation().is_some_and(|held| held.key == guest.key) {
+        if self.reservation().is_some_and(|held| held.key == key) {
             self.key_store.set_holding(true);
         }
         Ok(result)
     }
 
     fn register_and_move(&mut self, guest: &GuestCommand<'_>) -> ExecutionResult {
-        let (path, result) = self.first_success(guest.command)?;
+        let (path, result) = match self.first_success(guest.command) {
+            Err(result) if result.status == Status::RESERVATION_CONFLICT => {
+                let scope_type = self.held_by_unreachable(guest.key).ok_or(result)?;
+                self.take_over(guest.key, scope_type)?;
+                self.first_success(guest.command)?
+            }
+            done => done?,
+        };
         let flags = guest.command.parameter_list.get(MOVE_FLAGS);
         let flags = flags.copied().unwrap_or_default();
         if flags & MOVE_UNREG != 0 {
@@ -354,7 +388,8 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                 ..RegisterParams::default()
             };
             let unregister = PrOutCommand::register(guest.key, removed);
-            self.unregister_others(path, &unregister)?;
+            self.unregister_others(path, &unregister, removed.aptpl)?;
+            self.unregister_unreachable(path, Some(guest.key), removed);
         }
         self.key_store.set_holding(false);
         self.drain_unit_attentions(Some(path));

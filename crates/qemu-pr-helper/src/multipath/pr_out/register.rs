@@ -2,9 +2,9 @@
 
 //! Registrations: each path has its own, and all must have the same key.
 
-use scsi_pr::{AdditionalSense, ReservationKey, ScopeType, Status};
+use scsi_pr::{AdditionalSense, ReservationKey, Status};
 
-use super::send::{completed, is_success};
+use super::send::{completed, conflict, is_success};
 use super::{
     ExecutionResult, GuestCommand, PrKey, PrKeyStore, PrKeyStoreError, PrOut, PrOutCommand, PrPath,
     RegisterParams, unreachable_unit,
@@ -13,6 +13,9 @@ use crate::command::executor::CommandResult;
 
 /// Index of the byte with `SPEC_I_PT` in the parameter list, and the bit (SPC-4, 6.16.3).
 const SPEC_I_PT: (usize, u8) = (20, 0x08);
+
+/// Length of a parameter list without TransportIDs in bytes.
+const BASIC_LIST_LEN: usize = 24;
 
 /// Path that has the new key, and its key before that. Zero stands for no registration; `None`
 /// means that the key is unknown, because REGISTER AND IGNORE EXISTING KEY does not name it.
@@ -74,14 +77,15 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         // was unreachable. Drop it, so that it is not taken for a preemption by another host now.
         // The unit attention of the first path is for the guest.
         self.drain_unit_attentions(Some(0));
-        let (first, result) = self.first_success(guest.command).or_else(|result| {
+        let previous = self.previous_key(guest, before)?;
+        let (first, result) = self.register_first(guest).or_else(|result| {
             let path = self.find_path_with_new_key(guest, &result, before);
             let path = path.ok_or(result)?;
             Ok((path, CommandResult::from_status(Status::GOOD)))
         })?;
         let mut registered = vec![(first, old)];
         for path in self.other_paths(first) {
-            match self.register_path(path, guest) {
+            match self.register_path(path, guest, before) {
                 PathRegistration::Registered(old) => registered.push((path, old)),
                 PathRegistration::Unreachable => self.warn_path(
                     path,
@@ -98,12 +102,90 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                 }
             }
         }
-        match old {
+        match previous {
             _ if self.is_fenced(first, new) => self.unregister_fenced(first, new),
             Some(old) if old != new.key => self.preempt_old_key(first, old, new.key),
             _ => {}
         }
         Ok(result)
+    }
+
+    /// Returns the key that the guest's command replaces. REGISTER AND IGNORE EXISTING KEY does not
+    /// name it: it is multipathd's key if a path is registered with that key.
+    ///
+    /// # Errors
+    ///
+    /// Returns the result of the first path that answers if it is for the guest, such as a unit
+    /// attention.
+    pub(super) fn previous_key(
+        &mut self,
+        guest: &GuestCommand<'_>,
+        stored: Option<PrKey>,
+    ) -> Result<Option<ReservationKey>, CommandResult> {
+        if guest.old_key().is_some() {
+            return Ok(guest.old_key());
+        }
+        let key = stored.map(|stored| stored.key);
+        match key.filter(|key| *key != guest.new.key && is_plain(guest.command)) {
+            Some(key) if self.is_registered_with(key, guest)? => Ok(Some(key)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns whether a path is registered with `key`. This registers the same key again, with the
+    /// flags of the guest's command, so that an unsupported flag is rejected.
+    ///
+    /// # Errors
+    ///
+    /// Returns the result of the first path that answers if it is for the guest, such as a unit
+    /// attention.
+    pub(super) fn is_registered_with(
+        &mut self,
+        key: ReservationKey,
+        guest: &GuestCommand<'_>,
+    ) -> Result<bool, CommandResult> {
+        let registration = RegisterParams {
+            key,
+            all_tg_pt: false,
+            aptpl: guest.new.aptpl,
+        };
+        match self.first_success(&PrOutCommand::register(key, registration)) {
+            Ok(_) => Ok(true),
+            Err(result) if result.status == Status::RESERVATION_CONFLICT => Ok(false),
+            Err(result) => Err(result),
+        }
+    }
+
+    /// Sends the guest's command to one path after another until one executes it.
+    ///
+    /// With `ALL_TG_PT`, a REGISTER fails if another nexus of the same initiator port has another
+    /// key. That can be a failed path. If a path has the key that the guest names, it registers
+    /// whatever keys these nexuses have.
+    pub(super) fn register_first(
+        &mut self,
+        guest: &GuestCommand<'_>,
+    ) -> Result<(usize, CommandResult), CommandResult> {
+        let result = match self.first_success(guest.command) {
+            Err(result) if result.status == Status::RESERVATION_CONFLICT => result,
+            done => return done,
+        };
+        let key = guest
+            .old_key()
+            .filter(|_| guest.new.all_tg_pt)
+            .ok_or(result)?;
+        let registration = RegisterParams {
+            key,
+            all_tg_pt: false,
+            aptpl: guest.new.aptpl,
+        };
+        let mut paths = 0..self.paths.len();
+        let path = paths.find(|path| self.has_registration(*path, registration) == Some(true));
+        let path = path.ok_or(result)?;
+        let outcome = self.send_with_retry(path, &PrOutCommand::register_and_ignore(guest.new));
+        match is_success(outcome) {
+            true => Ok((path, outcome.into_result())),
+            false => Err(outcome.into_result()),
+        }
     }
 
     /// Returns a path that already has the new key, after all paths rejected the command.
@@ -137,8 +219,14 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     ///
     /// A path can reject the old key because it already has the new one: from an attempt that was
     /// interrupted, or because the logical unit does not distinguish ports (`ALL_TG_PT`). Or the
-    /// path has lost the old key: it was gone, and multipathd did not register it again.
-    fn register_path(&mut self, path: usize, guest: &GuestCommand<'_>) -> PathRegistration {
+    /// path has lost the old key: it was gone, and multipathd did not register it again. Or it has
+    /// a key that was not registered through the map.
+    fn register_path(
+        &mut self,
+        path: usize,
+        guest: &GuestCommand<'_>,
+        before: Option<PrKey>,
+    ) -> PathRegistration {
         let (old, new) = (guest.old_key(), guest.new);
         let mut outcome = self.send_with_retry(path, guest.command);
         let was_preempted = self.was_preempted;
@@ -150,17 +238,11 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             outcome = self.send_register(path, old.unwrap_or_default(), new);
         }
         let mut known = old;
-        // Try the keys that the path can have instead of `old`. A guest that names no old key
-        // although the path has another key must get the conflict.
+        // Try the keys that the path can have instead of `old`.
         let guesses = [new.key, ReservationKey::ZERO];
-        let guesses = guesses.into_iter().filter(|guess| Some(*guess) != old);
-        // Then try again, because multipathd may have registered the path between two commands.
-        let again = old.filter(|old| !old.is_zero());
-        let again = again.into_iter().flat_map(|old| [old, new.key]);
-        for guess in guesses.chain(again) {
-            let conflict = match completed(outcome) {
-                Some(result) if result.status == Status::RESERVATION_CONFLICT => result,
-                _ => break,
+        for guess in guesses.into_iter().filter(|guess| Some(*guess) != old) {
+            let Some(conflict) = conflict(outcome) else {
+                break;
             };
             if old.is_some() && guess.is_zero() && was_preempted {
                 return PathRegistration::Fenced(conflict);
@@ -168,11 +250,37 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             known = Some(guess);
             outcome = self.send_register(path, guess, new);
         }
+        // The path has a key that the guest does not know, or multipathd registered the path
+        // between two commands.
+        if conflict(outcome).is_some() && !self.has_stored_key(path, guest, before) {
+            known = None;
+            outcome = self.send_with_retry(path, &PrOutCommand::register_and_ignore(new));
+        }
         match completed(outcome) {
             None => PathRegistration::Unreachable,
             Some(result) if result.status == Status::GOOD => PathRegistration::Registered(known),
             Some(result) => PathRegistration::Rejected(result),
         }
+    }
+
+    /// Returns whether a path has the key that multipathd stored, and the guest named another one.
+    /// Such a guest must get the conflict that a single nexus with this key reports.
+    fn has_stored_key(
+        &mut self,
+        path: usize,
+        guest: &GuestCommand<'_>,
+        before: Option<PrKey>,
+    ) -> bool {
+        let Some(PrKey { key, aptpl }) = before else {
+            return false;
+        };
+        let registration = RegisterParams {
+            key,
+            all_tg_pt: false,
+            aptpl,
+        };
+        guest.old_key().is_some_and(|old| old != key)
+            && self.has_registration(path, registration) == Some(true)
     }
 
     /// Restores the previous keys of the paths, as far as they are known.
@@ -228,43 +336,6 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         unreachable_unit()
     }
 
-    /// Removes all registrations. This does not require multipathd.
-    fn unregister(&mut self, guest: &GuestCommand<'_>) -> ExecutionResult {
-        let (first, result) = self.first_success(guest.command)?;
-        self.disable_key_store();
-        let command = PrOutCommand::new(guest.action, ScopeType(0), guest.key, guest.new);
-        self.unregister_others(first, &command)?;
-        self.unregister_unreachable(first, guest);
-        Ok(result)
-    }
-
-    /// Sends a command that removes the registration to all paths except `first`.
-    ///
-    /// Returns the result of a path that keeps its registration as an error. When the guest tries
-    /// again, that path is the first one.
-    pub(super) fn unregister_others(
-        &mut self,
-        first: usize,
-        command: &PrOutCommand,
-    ) -> Result<(), CommandResult> {
-        for path in self.other_paths(first) {
-            let Some(result) = completed(self.send_with_retry(path, command)) else {
-                continue;
-            };
-            match result.status {
-                Status::GOOD => {}
-                // The path may have been unregistered already.
-                Status::RESERVATION_CONFLICT => {
-                    if self.has_registration(path, RegisterParams::default()) == Some(false) {
-                        self.warn_path(path, "remains registered: it has another key");
-                    }
-                }
-                _ => return Err(result),
-            }
-        }
-        Ok(())
-    }
-
     /// Registers all paths except `first`, some of which may be registered already.
     pub(super) fn register_others(&mut self, first: usize, registration: RegisterParams) {
         let key = registration.key;
@@ -287,7 +358,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
 
     /// Returns whether another initiator has removed the registration of the first path while the
     /// other paths were being registered.
-    fn is_fenced(&mut self, first: usize, registration: RegisterParams) -> bool {
+    pub(super) fn is_fenced(&mut self, first: usize, registration: RegisterParams) -> bool {
         self.paths.len() > 1 && self.has_registration(first, registration) == Some(false)
     }
 
@@ -296,7 +367,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// A preemption of this host's key applies to all of its paths, and the other host has received
     /// GOOD. If paths were registered after that, this host could write although all other hosts
     /// consider it fenced.
-    fn unregister_fenced(&mut self, first: usize, registration: RegisterParams) {
+    pub(super) fn unregister_fenced(&mut self, first: usize, registration: RegisterParams) {
         self.was_fenced = true;
         self.disable_key_store();
         for path in self.other_paths(first) {
@@ -323,6 +394,12 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             self.warnings.push(format!("path {path} {text}"));
         }
     }
+}
+
+/// Returns whether the parameter list is not longer than its fields, so that the logical unit does
+/// not reject it because of its length or of TransportIDs.
+pub(super) fn is_plain(command: &PrOutCommand) -> bool {
+    command.parameter_list.len() == BASIC_LIST_LEN && !names_initiator_ports(command)
 }
 
 fn names_initiator_ports(command: &PrOutCommand) -> bool {

@@ -137,7 +137,44 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         (0..self.paths.len()).find_map(|path| self.read_from(path, action, length))
     }
 
+    /// Returns the reply to PERSISTENT RESERVE IN from the first path that completes it, before the
+    /// guest's command was sent.
+    ///
+    /// # Errors
+    ///
+    /// Returns a pending unit attention, which is for the guest.
+    pub(super) fn read_for_guest(
+        &mut self,
+        action: InServiceAction,
+        length: u16,
+    ) -> Result<Option<Vec<u8>>, CommandResult> {
+        let mut replies = (0..self.paths.len()).map(|path| self.read_once(path, action, length));
+        let completed = replies.find_map(|(outcome, data)| Some((completed(outcome)?, data)));
+        match completed {
+            Some((result, _)) if is_unit_attention(&result) => Err(result),
+            Some((result, data)) if result.status == Status::GOOD => Ok(Some(data)),
+            _ => Ok(None),
+        }
+    }
+
     fn read_from(&mut self, path: usize, action: InServiceAction, length: u16) -> Option<Vec<u8>> {
+        for _ in 0..MAX_ATTEMPTS {
+            let (outcome, data) = self.read_once(path, action, length);
+            match completed(outcome) {
+                Some(result) if is_unit_attention(&result) => {}
+                Some(result) if result.status == Status::GOOD => return Some(data),
+                _ => break,
+            }
+        }
+        None
+    }
+
+    fn read_once(
+        &mut self,
+        path: usize,
+        action: InServiceAction,
+        length: u16,
+    ) -> (TransportOutcome, Vec<u8>) {
         let command = PersistentReserveIn {
             service_action: action,
             allocation_length: length,
@@ -145,18 +182,11 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         };
         let cdb = pad_cdb(&command.encode());
         let mut data = vec![0; length.into()];
-        for _ in 0..MAX_ATTEMPTS {
-            let outcome = self.send_data(path, &cdb, Data::FromDevice(&mut data));
-            match completed(outcome) {
-                Some(result) if is_unit_attention(&result) => {}
-                Some(result) if result.status == Status::GOOD => {
-                    data.truncate(result.data_len);
-                    return Some(data);
-                }
-                _ => break,
-            }
+        let outcome = self.send_data(path, &cdb, Data::FromDevice(&mut data));
+        if let Some(result) = completed(outcome) {
+            data.truncate(result.data_len);
         }
-        None
+        (outcome, data)
     }
 }
 
@@ -166,6 +196,11 @@ pub(super) const fn completed(outcome: TransportOutcome) -> Option<CommandResult
         TransportOutcome::Completed(result) => Some(result),
         TransportOutcome::NotDelivered(_) | TransportOutcome::Unknown(_) => None,
     }
+}
+
+/// Returns the result if it is RESERVATION CONFLICT.
+pub(super) fn conflict(outcome: TransportOutcome) -> Option<CommandResult> {
+    completed(outcome).filter(|result| result.status == Status::RESERVATION_CONFLICT)
 }
 
 fn is_unit_attention(result: &CommandResult) -> bool {

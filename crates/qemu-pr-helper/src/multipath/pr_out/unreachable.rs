@@ -35,37 +35,44 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         }
         let held = self.reservation().filter(|held| held.key == key)?;
         let registered = self.registration_count(key)?;
-        (registered <= self.paths.len()).then_some(held.scope_type)
+        let is_own = registered <= self.paths.len() && self.key_store.is_holding() != Some(false);
+        is_own.then_some(held.scope_type)
+    }
+
+    /// Returns whether another host holds the reservation with `key`, according to multipathd.
+    fn is_held_by_other(&mut self, key: ReservationKey) -> bool {
+        self.reservation().is_some_and(|held| held.key == key)
+            && self.key_store.is_holding() == Some(false)
     }
 
     /// Ends a reservation that an unreachable path holds.
     ///
-    /// A reachable path preempts it, which makes that path the holder, and releases it. The
-    /// standard has no other way that preserves the registrations of other initiators. The
-    /// preemption removes the registrations of the other paths of this map. Reachable ones are
-    /// registered again here; multipathd registers the others when they return.
+    /// A reachable path takes it over and releases it. The standard has no other way that preserves
+    /// the registrations of other initiators.
     pub(super) fn release_unreachable(
         &mut self,
         release: &GuestCommand<'_>,
     ) -> Result<(), CommandResult> {
-        let registration = self.current_registration(release.key);
-        let preempt = PrOutCommand::preempt(release.key, release.key, release.scope_type);
-        let (holder, _) = self.first_success(&preempt)?;
+        let holder = self.take_over(release.key, release.scope_type)?;
         let released = self.send_with_retry(holder, release.command);
-        if !is_success(released) {
+        match is_success(released) {
+            true => Ok(()),
             // Another initiator has preempted this path between PREEMPT and RELEASE.
-            return Err(released.into_result());
+            false => Err(released.into_result()),
         }
-        self.register_others(holder, registration);
-        Ok(())
     }
 
     /// Removes the registrations of unreachable paths, and with them a reservation that one of
-    /// these paths holds. For that, the path `first` registers once more with the key that REGISTER
-    /// has named; REGISTER AND IGNORE EXISTING KEY names none.
-    pub(super) fn unregister_unreachable(&mut self, first: usize, guest: &GuestCommand<'_>) {
+    /// these paths holds. For that, the path `first` registers once more with `key`. If the key of
+    /// this host is not known, the registrations remain.
+    pub(super) fn unregister_unreachable(
+        &mut self,
+        first: usize,
+        key: Option<ReservationKey>,
+        new: RegisterParams,
+    ) {
         let unreachable = self.unreachable_count();
-        let Some(key) = guest.old_key() else {
+        let Some(key) = key else {
             if unreachable > 0 {
                 self.warnings.push(format!(
                     "{unreachable} unreachable paths may still be registered"
@@ -77,8 +84,8 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         if left == Some(0) {
             return;
         }
-        let is_own = left.is_some_and(|left| left <= unreachable);
-        if !is_own || !self.preempt_unreachable(first, RegisterParams { key, ..guest.new }) {
+        let is_own = left.is_some_and(|left| left <= unreachable) && !self.is_held_by_other(key);
+        if !is_own || !self.preempt_unreachable(first, RegisterParams { key, ..new }) {
             self.warnings.push(format!(
                 "unregistered, but registrations with key {key} remain: of unreachable paths \
                  ({unreachable}), of removed paths, or of other hosts"
@@ -124,7 +131,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             return;
         }
         let preempt = PrOutCommand::preempt(new, old, self.current_scope_type());
-        let is_own = left.is_some_and(|left| left <= unreachable);
+        let is_own = left.is_some_and(|left| left <= unreachable) && !self.is_held_by_other(old);
         if !is_own || !is_success(self.send_with_retry(first, &preempt)) {
             self.warnings.push(format!(
                 "{unreachable} unreachable paths may still be registered with the old key {old}"
@@ -149,11 +156,37 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         ReservationData::decode(&data).ok()?.reservation
     }
 
+    /// Returns the reservation, as [`PrOut::reservation`] does, before the guest's command is sent.
+    ///
+    /// # Errors
+    ///
+    /// Returns a pending unit attention, which is for the guest.
+    pub(super) fn reservation_for_guest(
+        &mut self,
+    ) -> Result<Option<ReservationDescriptor>, CommandResult> {
+        let action = InServiceAction::ReadReservation;
+        let data = self.read_for_guest(action, RESERVATION_LENGTH)?;
+        let data = data.and_then(|data| ReservationData::decode(&data).ok());
+        Ok(data.and_then(|data| data.reservation))
+    }
+
+    /// Returns whether all registrations have `key`, and there are not more than paths.
+    pub(super) fn is_only_registrant(&mut self, key: ReservationKey) -> bool {
+        let limit = self.paths.len();
+        self.keys()
+            .is_some_and(|keys| keys.len() <= limit && keys.iter().all(|other| *other == key))
+    }
+
     /// Returns the number of registrations with `key`; `None` if it cannot be determined.
     fn registration_count(&mut self, key: ReservationKey) -> Option<usize> {
+        let keys = self.keys()?;
+        Some(keys.iter().filter(|other| **other == key).count())
+    }
+
+    /// Returns the key of each registration; `None` if a path reports not all of them.
+    fn keys(&mut self) -> Option<Vec<ReservationKey>> {
         let data = self.read(InServiceAction::ReadKeys, KEYS_LENGTH)?;
-        let keys = Keys::decode(&data).ok()?.complete()?;
-        Some(keys.keys.iter().filter(|other| **other == key).count())
+        Some(Keys::decode(&data).ok()?.complete()?.keys)
     }
 
     /// Returns a registration to be repeated with `key`. Its flags must match the current setting

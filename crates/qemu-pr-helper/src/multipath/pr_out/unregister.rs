@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Removal of the registrations of all paths. A reservation of this host ends first, because writes
+//! through a path that is not registered fail while the reservation remains.
+
+use scsi_pr::{OutServiceAction, ReservationKey, ReservationType, ScopeType, Status};
+
+use super::register::is_plain;
+use super::send::{completed, conflict};
+use super::{
+    ExecutionResult, GuestCommand, PrKeyStore, PrOut, PrOutCommand, PrPath, RegisterParams,
+};
+use crate::command::executor::CommandResult;
+
+impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
+    /// Removes all registrations. This does not require multipathd.
+    pub(super) fn unregister(&mut self, guest: &GuestCommand<'_>) -> ExecutionResult {
+        let stored = match guest.old_key() {
+            Some(_) => None,
+            None => self.key_store.key().ok().flatten(),
+        };
+        let key = self.previous_key(guest, stored)?;
+        if let Some(key) = key
+            && self.paths.len() > 1
+            && is_plain(guest.command)
+        {
+            self.release_before_unregister(key, guest)?;
+        }
+        let (first, result) = self.register_first(guest)?;
+        self.disable_key_store();
+        let command = PrOutCommand::new(guest.action, ScopeType(0), guest.key, guest.new);
+        self.unregister_others(first, &command, guest.new.aptpl)?;
+        self.unregister_unreachable(first, key, guest.new);
+        Ok(result)
+    }
+
+    /// Ends the reservation if a single nexus with `key` would end it by unregistering. Otherwise
+    /// writes through the paths that are unregistered first would fail.
+    ///
+    /// # Errors
+    ///
+    /// Returns a result that is for the guest, such as a pending unit attention.
+    fn release_before_unregister(
+        &mut self,
+        key: ReservationKey,
+        guest: &GuestCommand<'_>,
+    ) -> Result<(), CommandResult> {
+        let Some(held) = self.reservation_for_guest()? else {
+            return Ok(());
+        };
+        let kind = held.scope_type.reservation_type();
+        let is_own = match kind.is_some_and(ReservationType::is_all_registrants) {
+            true => self.is_only_registrant(key),
+            false => held.key == key,
+        };
+        let flags = RegisterParams::default();
+        let release = PrOutCommand::new(OutServiceAction::Release, held.scope_type, key, flags);
+        if is_own
+            && self.is_registered_with(key, guest)?
+            && let Some(release) = GuestCommand::decode(&release)
+        {
+            // The guest gets the result of the command that unregisters.
+            let _ = self.release(&release);
+        }
+        Ok(())
+    }
+
+    /// Sends a command that removes the registration to all paths except `first`. A path with
+    /// another key loses it too.
+    ///
+    /// Returns the result of a path that keeps its registration as an error. When the guest tries
+    /// again, that path is the first one.
+    pub(super) fn unregister_others(
+        &mut self,
+        first: usize,
+        command: &PrOutCommand,
+        aptpl: bool,
+    ) -> Result<(), CommandResult> {
+        let unregister = PrOutCommand::register_and_ignore(RegisterParams {
+            aptpl,
+            ..RegisterParams::default()
+        });
+        for path in self.other_paths(first) {
+            let mut outcome = self.send_with_retry(path, command);
+            // The path may have been unregistered already.
+            if conflict(outcome).is_some()
+                && self.has_registration(path, RegisterParams::default()) == Some(false)
+            {
+                outcome = self.send_with_retry(path, &unregister);
+            }
+            match completed(outcome) {
+                Some(result)
+                    if !matches!(result.status, Status::GOOD | Status::RESERVATION_CONFLICT) =>
+                {
+                    return Err(result);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
