@@ -10,3 +10,4 @@ mod interleavings;
 mod key_store;
 mod map;
 mod random;
+mod single_nexus;
