@@ -62,7 +62,7 @@ const B_KEYS: u64 = 10;
 const COMMANDS_VARIABLE: &str = "PR_PATH_COMMANDS";
 
 /// Number of commands by default.
-const DEFAULT_COMMANDS: u32 = 50_000;
+const DEFAULT_COMMANDS: u32 = 20_000;
 
 /// Average number of commands in a sequence.
 const COMMANDS_PER_CASE: u32 = 21;
