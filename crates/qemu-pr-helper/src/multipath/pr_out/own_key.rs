@@ -9,14 +9,15 @@
 //!
 //! The sender keeps the key, so that another host can still preempt it. A path that holds the
 //! reservation must be the sender: if the holder had another key, the command would remove the
-//! sender's registration and leave the reservation. While the paths take the temporary key one after
-//! another, READ RESERVATION shows which of them is the holder.
+//! sender's registration and leave the reservation. While the paths take the temporary key one by
+//! one, READ RESERVATION shows which of them is the holder.
 
 use scsi_pr::{ReservationKey, ScopeType, Status};
 
 use super::send::{completed, is_success};
-use super::{PrKeyStore, PrOut, PrOutCommand, PrPath, RegisterParams};
+use super::{PrKeyStore, PrOut, PrOutCommand, PrPath, RegisterParams, unreachable_unit};
 use crate::command::executor::CommandResult;
+use crate::command::sg::TransportOutcome;
 
 /// Bits in which the temporary key differs from a key: `prhelper` in ASCII. A path that keeps the
 /// temporary key, because a worker was killed, can be recognized by them.
@@ -65,15 +66,13 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         let Some(sender) = sender else {
             return self.first_success(preempt);
         };
-        let outcome = self.send_with_retry(sender, preempt);
-        for path in changed {
-            let registered = self.send_register(path, temporary.key, registration);
-            if let Some(CommandResult { status, .. }) = completed(registered)
-                && status != Status::GOOD
-            {
-                self.warn_path(path, &format!("not re-registered with key {key}: {status}"));
-            }
-        }
+        // A path that holds the reservation can fail while it has the temporary key. In that case,
+        // the sender takes the reservation over, and the guest repeats its command.
+        let outcome = match self.is_held_with(temporary.key) {
+            true => TransportOutcome::NotDelivered(unreachable_unit()),
+            false => self.send_with_retry(sender, preempt),
+        };
+        self.restore_keys(sender, &changed, registration, temporary);
         if self.is_fenced(sender, registration) {
             self.unregister_fenced(sender, registration);
         }
@@ -83,9 +82,40 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         }
     }
 
-    /// Registers all but one of the paths `registered` with the temporary key. Returns the path that
-    /// keeps its key, which is the holder if one of the paths is, and the paths with the temporary
-    /// key.
+    /// Registers the paths `changed` with their key again. The sender removes the temporary key of
+    /// paths that have failed.
+    fn restore_keys(
+        &mut self,
+        sender: usize,
+        changed: &[usize],
+        registration: RegisterParams,
+        temporary: RegisterParams,
+    ) {
+        let key = registration.key;
+        let mut has_failed = false;
+        for &path in changed {
+            match completed(self.send_register(path, temporary.key, registration)) {
+                None => has_failed = true,
+                Some(result) if result.status == Status::GOOD => {}
+                Some(CommandResult { status, .. }) => {
+                    self.warn_path(path, &format!("not re-registered with key {key}: {status}"));
+                }
+            }
+        }
+        if has_failed {
+            let scope_type = self.current_scope_type();
+            let preempt = PrOutCommand::preempt(key, temporary.key, scope_type);
+            self.send_with_retry(sender, &preempt);
+        }
+    }
+
+    fn is_held_with(&mut self, key: ReservationKey) -> bool {
+        self.reservation().is_some_and(|held| held.key == key)
+    }
+
+    /// Registers all but one of the paths `registered` with the temporary key. Returns the path
+    /// that keeps its key, which is the holder if one of the paths is, and the paths with the
+    /// temporary key.
     fn set_temporary_key(
         &mut self,
         registered: &[usize],
@@ -99,13 +129,12 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                 sender = Some(path);
                 break;
             }
-            if !is_success(self.send_register(path, registration.key, temporary)) {
+            // A path that does not answer can have the temporary key too.
+            let outcome = self.send_register(path, registration.key, temporary);
+            if completed(outcome).is_some_and(|result| result.status != Status::GOOD) {
                 continue;
             }
-            let is_holder = sender.is_none()
-                && self
-                    .reservation()
-                    .is_some_and(|held| held.key == temporary.key);
+            let is_holder = sender.is_none() && self.is_held_with(temporary.key);
             if is_holder && is_success(self.send_register(path, temporary.key, registration)) {
                 sender = Some(path);
             } else {

@@ -8,6 +8,8 @@
 //! has proved that the key is its own, and if there are no more registrations with it than
 //! unreachable paths. In all other cases, the log names the state that remains.
 
+use std::iter;
+
 use scsi_pr::{
     Capabilities, InServiceAction, Keys, ReservationData, ReservationDescriptor, ReservationKey,
     ScopeType, Status,
@@ -63,8 +65,8 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     }
 
     /// Removes the registrations of unreachable paths, and with them a reservation that one of
-    /// these paths holds. For that, the path `first` registers once more with `key`. If the key of
-    /// this host is not known, the registrations remain.
+    /// these paths holds. For that, the path `first`, or another one if it fails, registers once
+    /// more with `key`. If the key of this host is not known, the registrations remain.
     pub(super) fn unregister_unreachable(
         &mut self,
         first: usize,
@@ -85,7 +87,9 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             return;
         }
         let is_own = left.is_some_and(|left| left <= unreachable) && !self.is_held_by_other(key);
-        if !is_own || !self.preempt_unreachable(first, RegisterParams { key, ..new }) {
+        let registration = RegisterParams { key, ..new };
+        let mut paths = iter::once(first).chain(self.other_paths(first));
+        if !is_own || !paths.any(|path| self.preempt_unreachable(path, registration)) {
             self.warnings.push(format!(
                 "unregistered, but registrations with key {key} remain: of unreachable paths \
                  ({unreachable}), of removed paths, or of other hosts"
@@ -93,20 +97,20 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         }
     }
 
-    fn preempt_unreachable(&mut self, first: usize, registration: RegisterParams) -> bool {
+    fn preempt_unreachable(&mut self, path: usize, registration: RegisterParams) -> bool {
         let key = registration.key;
         let scope_type = self.current_scope_type();
-        if !is_success(self.send_register(first, ReservationKey::ZERO, registration)) {
+        if !is_success(self.send_register(path, ReservationKey::ZERO, registration)) {
             return false;
         }
         let preempt = PrOutCommand::preempt(key, key, scope_type);
-        let preempted = self.send_with_retry(first, &preempt);
-        let unregistered = self.send_register(first, key, registration.unregister());
+        let preempted = self.send_with_retry(path, &preempt);
+        let unregistered = self.send_register(path, key, registration.unregister());
         // RESERVATION CONFLICT: the PREEMPT has removed this registration too.
         let status = unregistered.into_result().status;
         if !matches!(status, Status::GOOD | Status::RESERVATION_CONFLICT) {
             let text = format!("is registered with key {key} although it was to be unregistered");
-            self.warn_path(first, &text);
+            self.warn_path(path, &text);
         }
         is_success(preempted)
     }
@@ -132,7 +136,14 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         }
         let preempt = PrOutCommand::preempt(new, old, self.current_scope_type());
         let is_own = left.is_some_and(|left| left <= unreachable) && !self.is_held_by_other(old);
-        if !is_own || !is_success(self.send_with_retry(first, &preempt)) {
+        // A path that fails after it has executed the command is followed by one without effect.
+        let mut paths = iter::once(first).chain(self.other_paths(first));
+        if !is_own
+            || !paths.any(|path| {
+                is_success(self.send_with_retry(path, &preempt))
+                    || self.registration_count(old) == Some(0)
+            })
+        {
             self.warnings.push(format!(
                 "{unreachable} unreachable paths may still be registered with the old key {old}"
             ));
@@ -145,7 +156,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
 
     /// Returns the scope and type for a PREEMPT. If there is a reservation, the PREEMPT replaces it
     /// with one of this scope and type, so they must be the current ones.
-    fn current_scope_type(&mut self) -> ScopeType {
+    pub(super) fn current_scope_type(&mut self) -> ScopeType {
         self.reservation()
             .map_or(UNUSED_TYPE, |held| held.scope_type)
     }
