@@ -28,6 +28,9 @@ pub(crate) enum PathState {
     Up,
     /// Commands are not delivered.
     Down,
+    /// The path fails after this number of commands. The last one is executed, but its result is
+    /// lost.
+    FailsAfter(usize),
     /// All commands complete with BUSY.
     Busy,
     /// The next command is not delivered. Then the path is up.
@@ -121,6 +124,21 @@ impl TestPath {
         }
         match self.state {
             PathState::Down => TransportOutcome::NotDelivered(nexus_loss()),
+            PathState::FailsAfter(0 | 1) => {
+                let is_executed = self.state == PathState::FailsAfter(1);
+                self.state = PathState::Down;
+                let paths = Rc::clone(&self.writer.borrow().paths);
+                paths.borrow_mut().retain(|(_, nexus)| *nexus != self.nexus);
+                if is_executed {
+                    execute_on_unit(&self.unit, self.nexus, cdb, data);
+                    return TransportOutcome::Unknown(nexus_loss());
+                }
+                TransportOutcome::NotDelivered(nexus_loss())
+            }
+            PathState::FailsAfter(left) => {
+                self.state = PathState::FailsAfter(left - 1);
+                TransportOutcome::Completed(execute_on_unit(&self.unit, self.nexus, cdb, data))
+            }
             PathState::FailOnce => {
                 self.state = PathState::Up;
                 TransportOutcome::NotDelivered(nexus_loss())
@@ -239,7 +257,8 @@ impl Map {
     }
 
     pub(crate) fn execute(&mut self, command: &TestCommand) -> PrOutResult {
-        let up = self.paths.iter().filter(|path| path.state == PathState::Up);
+        let is_up = |state| matches!(state, PathState::Up | PathState::FailsAfter(_));
+        let up = self.paths.iter().filter(|path| is_up(path.state));
         let up = up.map(|path| (Rc::clone(&path.unit), path.nexus)).collect();
         *self.writer.borrow().paths.borrow_mut() = up;
         let (cdb, list) = command.encode();

@@ -25,6 +25,10 @@
 //! after it. A holder of an exclusive type (1 or 3) is exempt: one path holds the reservation, and
 //! only that path can write.
 //!
+//! A path can also fail during a command of A, before or after it executes one of the helper's
+//! commands. The guest repeats a command that is aborted, so only commands that can be repeated are
+//! executed then.
+//!
 //! A key that A did not register is the key of an earlier guest, or of an operator. The test
 //! assigns it to a working path that holds nothing, while another working path has A's key. It
 //! remains until A registers or unregisters. If it is on a failed path, or if B removes A's
@@ -96,6 +100,8 @@ enum Event {
         key: Choice,
         action_key: Choice,
         kind: Choice,
+        /// Path of A that fails during the command, after this number of commands to it.
+        failure: Option<(usize, usize)>,
     },
     /// The path fails or returns.
     Toggle(usize),
@@ -124,14 +130,19 @@ fn event() -> impl Strategy<Value = Event> {
         kind: kind.unwrap_or(command.kind),
         ..command
     });
+    let failure = prop_oneof![
+        4 => Just(None),
+        1 => (0..PATHS.len(), 0..6_usize).prop_map(Some),
+    ];
     prop_oneof![
-        14 => (host, command, choice(), action_key, choice()).prop_map(
-            |(host, command, key, action_key, kind)| Event::Command {
+        14 => (host, command, choice(), action_key, choice(), failure).prop_map(
+            |(host, command, key, action_key, kind, failure)| Event::Command {
                 host,
                 command,
                 key,
                 action_key,
                 kind,
+                failure,
             },
         ),
         4 => (0..PATHS.len()).prop_map(Event::Toggle),
@@ -200,11 +211,12 @@ impl Units {
                 key,
                 action_key,
                 kind,
+                failure,
             } => {
                 let command = self.resolve(*host, command, *key, *action_key, *kind);
                 self.history.push(describe(*host, &command));
                 match host {
-                    Host::A => self.execute_a(&command)?,
+                    Host::A => self.execute_a_with_failure(&command, *failure)?,
                     Host::B => self.execute_b(&command)?,
                 }
             }
@@ -263,6 +275,47 @@ impl Units {
         command
     }
 
+    /// Executes a command of A while a path fails, unless it is the last one.
+    fn execute_a_with_failure(
+        &mut self,
+        command: &TestCommand,
+        failure: Option<(usize, usize)>,
+    ) -> Result<(), String> {
+        let failure = failure.filter(|(path, _)| {
+            self.is_up(*path) && self.has_key_without(*path) && self.is_repeatable(command)
+        });
+        let Some((path, after)) = failure else {
+            return self.execute_a(command);
+        };
+        let nexus = self.map.paths[path].nexus;
+        self.history
+            .push(format!("  while {nexus:?} fails after {after} commands"));
+        self.map.paths[path].state = PathState::FailsAfter(after);
+        let done = self.execute_a(command);
+        let path = &mut self.map.paths[path];
+        if path.state != PathState::Down {
+            path.state = PathState::Up;
+        }
+        done
+    }
+
+    /// Returns whether a guest can repeat a command that failed with ABORTED COMMAND.
+    fn is_repeatable(&self, command: &TestCommand) -> bool {
+        use OutServiceAction as Action;
+        let held = self.single.borrow().reservation();
+        let is_holder = held.is_some_and(|held| held.holder() == Some(self.a));
+        match command.action {
+            Action::Register
+            | Action::RegisterAndIgnoreExistingKey
+            | Action::Reserve
+            | Action::Release => true,
+            Action::Preempt | Action::PreemptAndAbort => {
+                is_holder && command.key == command.action_key
+            }
+            _ => false,
+        }
+    }
+
     fn execute_a(&mut self, command: &TestCommand) -> Result<(), String> {
         if !(0..self.map.paths.len()).any(|path| self.is_up(path)) {
             let result = self.map.execute(command).result;
@@ -297,7 +350,7 @@ impl Units {
                 format_result(&result),
                 format_result(&expected)
             )),
-            () if !writes.is_empty() => Err(format!("RESERVATION CONFLICT: {}", writes.join(", "))),
+            () if !writes.is_empty() => Err(format!("RESERVATION CONFLICT: {}", writes[0])),
             () if was_aptpl_equal && result.status == Status::GOOD && !self.is_aptpl_equal() => {
                 Err("APTPL differs".to_owned())
             }
@@ -473,12 +526,15 @@ fn register_directly(map: &Map, nexus: NexusId, key: u64) {
     without_attentions(|| execute_on_nexus(&map.unit, nexus, &register));
 }
 
-/// Repeats a command, as a guest does, while it reports a unit attention.
+/// Repeats a command, as a guest does, while it reports a unit attention or is aborted.
 fn without_attentions(mut execute: impl FnMut() -> CommandResult) -> CommandResult {
     for _ in 0..MAX_UNIT_ATTENTIONS {
         let result = execute();
-        let sense = result.decode_sense();
-        if !sense.is_some_and(|sense| sense.key == SenseKey::UnitAttention) {
+        let key = result.decode_sense().map(|sense| sense.key);
+        if !matches!(
+            key,
+            Some(SenseKey::UnitAttention | SenseKey::AbortedCommand)
+        ) {
             return result;
         }
     }
