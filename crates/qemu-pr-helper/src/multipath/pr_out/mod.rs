@@ -258,6 +258,8 @@ struct PrOut<'a, P, S> {
     paths: &'a mut [P],
     /// For each path, whether the last command could not be delivered or got no reply.
     unreachable: Vec<bool>,
+    /// True if a path may have executed the guest's command although its reply was lost.
+    has_lost_reply: bool,
     /// True if the last [`PrOut::send_with_retry`] found a unit attention that the registration of
     /// the path was preempted.
     was_preempted: bool,
@@ -277,6 +279,7 @@ pub fn execute<P: PrPath, S: PrKeyStore>(
 ) -> PrOutResult {
     let mut pr_out = PrOut {
         unreachable: vec![false; paths.len()],
+        has_lost_reply: false,
         was_preempted: false,
         was_fenced: false,
         paths,

@@ -2,7 +2,7 @@
 
 //! Registrations: each path has its own, and all must have the same key.
 
-use scsi_pr::{AdditionalSense, ReservationKey, Status};
+use scsi_pr::{AdditionalSense, ReservationKey, SenseKey, Status};
 
 use super::send::{completed, conflict, is_success};
 use super::{
@@ -133,12 +133,13 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     }
 
     /// Returns whether a path is registered with `key`. This registers the same key again, with the
-    /// flags of the guest's command, so that an unsupported flag is rejected.
+    /// guest's APTPL bit. A path that rejects the command for another reason than its key gives no
+    /// answer: LIO, for example, requires `ALL_TG_PT` after a registration with it.
     ///
     /// # Errors
     ///
-    /// Returns the result of the first path that answers if it is for the guest, such as a unit
-    /// attention.
+    /// Returns the result of the first path that answers if it is for the guest: a unit attention,
+    /// or a state in which the guest tries again.
     pub(super) fn is_registered_with(
         &mut self,
         key: ReservationKey,
@@ -151,7 +152,11 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         };
         match self.first_success(&PrOutCommand::register(key, registration)) {
             Ok(_) => Ok(true),
-            Err(result) if result.status == Status::RESERVATION_CONFLICT => Ok(false),
+            Err(result)
+                if result.status == Status::RESERVATION_CONFLICT || is_illegal_request(&result) =>
+            {
+                Ok(false)
+            }
             Err(result) => Err(result),
         }
     }
@@ -400,6 +405,12 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
 /// not reject it because of its length or of TransportIDs.
 pub(super) fn is_plain(command: &PrOutCommand) -> bool {
     command.parameter_list.len() == BASIC_LIST_LEN && !names_initiator_ports(command)
+}
+
+fn is_illegal_request(result: &CommandResult) -> bool {
+    result
+        .decode_sense()
+        .is_some_and(|sense| sense.key == SenseKey::IllegalRequest)
 }
 
 fn names_initiator_ports(command: &PrOutCommand) -> bool {

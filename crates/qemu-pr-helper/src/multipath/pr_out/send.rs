@@ -45,7 +45,10 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                     _ => return Err(result),
                 },
                 TransportOutcome::NotDelivered(result) => not_delivered = Some(result),
-                TransportOutcome::Unknown(result) => unknown = Some(result),
+                TransportOutcome::Unknown(result) => {
+                    self.has_lost_reply = true;
+                    unknown = Some(result);
+                }
             }
         }
         let result = match command.is_idempotent() {

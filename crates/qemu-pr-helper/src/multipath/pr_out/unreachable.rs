@@ -31,13 +31,15 @@ const UNUSED_TYPE: ScopeType = ScopeType(0x05);
 
 impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// Returns scope and type of the reservation if an unreachable path with `key` holds it.
+    /// multipathd does not know a reservation yet that this command has made before a path failed.
     pub(super) fn held_by_unreachable(&mut self, key: ReservationKey) -> Option<ScopeType> {
         if key.is_zero() || self.unreachable_count() == 0 {
             return None;
         }
         let held = self.reservation().filter(|held| held.key == key)?;
         let registered = self.registration_count(key)?;
-        let is_own = registered <= self.paths.len() && self.key_store.is_holding() != Some(false);
+        let is_own = registered <= self.paths.len()
+            && (self.has_lost_reply || self.key_store.is_holding() != Some(false));
         is_own.then_some(held.scope_type)
     }
 
