@@ -51,6 +51,48 @@ fn holder_on_a_down_path_can_reserve_again() {
 }
 
 #[test]
+fn reservation_whose_reply_was_lost_is_kept() {
+    for other in [PathState::Up, PathState::Down] {
+        let mut map = registered();
+        map.paths[0].state = PathState::FailsAfter(1);
+        map.paths[1].state = other;
+        let expected = match other {
+            PathState::Up => Status::GOOD,
+            _ => Status::CHECK_CONDITION,
+        };
+        assert_eq!(map.status(&reserve(1)), expected);
+        map.paths[1].state = PathState::Up;
+        assert_eq!(map.status(&reserve(1)), Status::GOOD, "{other:?}");
+        assert_eq!(map.status(&release(1)), Status::GOOD, "{other:?}");
+        assert_eq!(map.reserved(), None, "{other:?}");
+    }
+}
+
+/// Another host has the same key and holds the reservation, which multipathd knows.
+#[test]
+fn reservation_of_another_host_is_not_taken_over() {
+    for (command, expected) in [
+        (reserve(1), Status::RESERVATION_CONFLICT),
+        (release(1), Status::GOOD),
+        (register(1, 2), Status::GOOD),
+        (register(1, 0), Status::GOOD),
+        (ignore(2), Status::GOOD),
+        (ignore(0), Status::GOOD),
+    ] {
+        let mut map = Map::new(2);
+        map.toggle(0);
+        assert_eq!(map.status(&register(0, 1)), Status::GOOD);
+        assert_eq!(map.execute_b(&register(0, 1)).status, Status::GOOD);
+        assert_eq!(map.execute_b(&reserve(1)).status, Status::GOOD);
+        assert_eq!(map.status(&command), expected, "{command:?}");
+        let unit = map.unit.borrow();
+        let holder = unit.reservation().and_then(|held| held.holder());
+        assert_eq!(holder, Some(map.b), "{command:?}");
+        assert_eq!(unit.key(map.b), Some(1.into()), "{command:?}");
+    }
+}
+
+#[test]
 fn reservation_of_a_down_path_is_released() {
     let mut map = held_by_down_path();
     let wrong = TestCommand::new(OutServiceAction::Release, 1, 0)
@@ -417,4 +459,20 @@ fn own_preemption_is_not_fencing() {
     assert_eq!(map.keys(), [2, 0]);
     assert_eq!(map.status(&register(2, 1)), Status::GOOD);
     assert_eq!((map.keys(), map.stored_key()), (vec![1, 1], Some(1)));
+}
+
+/// A worker was killed while it had given a path the temporary key.
+#[test]
+fn preempt_of_the_own_key_replaces_a_temporary_key() {
+    let temporary = 1 ^ u64::from_be_bytes(*b"prhelper");
+    for path in 0..2 {
+        let mut map = registered();
+        assert_eq!(map.status(&reserve(1)), Status::GOOD);
+        let nexus = map.paths[path].nexus;
+        execute_on_nexus(&map.unit, nexus, &register(1, temporary));
+        let done = map.execute(&preempt(1, 1).with_type(WERO));
+        assert_eq!((done.result.status, done.warnings), (Status::GOOD, vec![]));
+        assert_eq!((map.keys(), map.reserved()), (vec![1, 1], Some(WERO)));
+        assert!(map.is_holder(1));
+    }
 }

@@ -137,10 +137,16 @@ impl TestKeyStore {
             .collect();
         let found = count(unit, &keys);
         if found < needed {
-            self.is_enabled = false;
-            self.old_key = None;
+            self.unset();
         }
         found
+    }
+
+    /// Stops registering paths. multipathd forgets the holder too.
+    fn unset(&mut self) {
+        self.is_enabled = false;
+        self.is_holder = false;
+        self.old_key = None;
     }
 }
 
@@ -195,8 +201,7 @@ impl PrKeyStore for TestKeyStore {
 
     fn disable(&mut self) -> Result<(), PrKeyStoreError> {
         self.reply(false, ())?;
-        self.is_enabled = false;
-        self.old_key = None;
+        self.unset();
         self.key = None;
         Ok(())
     }

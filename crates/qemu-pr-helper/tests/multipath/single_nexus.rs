@@ -62,14 +62,17 @@ const FOREIGN_KEY: u64 = 0xf0;
 /// Difference between the keys of A and B.
 const B_KEYS: u64 = 10;
 
-/// Environment variable with the number of commands.
+/// Numbers of paths.
+const PATH_COUNTS: [usize; 3] = [1, 2, 4];
+
+/// Environment variable with the number of commands for each number of paths.
 const COMMANDS_VARIABLE: &str = "PR_PATH_COMMANDS";
 
 /// Number of commands by default.
-const DEFAULT_COMMANDS: u32 = 20_000;
+const DEFAULT_COMMANDS: u32 = 7_000;
 
-/// Average number of commands in a sequence.
-const COMMANDS_PER_CASE: u32 = 21;
+/// Number of commands in a sequence: a little less than the average.
+const COMMANDS_PER_CASE: u32 = 20;
 
 /// Maximum number of unit attentions in a row: a nexus has at most four.
 const MAX_UNIT_ATTENTIONS: usize = 20;
@@ -544,15 +547,14 @@ fn without_attentions(mut execute: impl FnMut() -> CommandResult) -> CommandResu
 /// Number of paths, number of those that are added later, and the events.
 type Case = (usize, usize, Version, Vec<Event>);
 
-fn case() -> impl Strategy<Value = Case> {
-    let paths = prop_oneof![Just(1_usize), Just(2), Just(4)];
+fn case(paths: usize) -> impl Strategy<Value = Case> {
     let absent = prop_oneof![2 => Just(0_usize), 1 => Just(1)];
     let version = prop_oneof![
         Just(Version::V0_9_4),
         Just(Version::V0_11_1),
         Just(Version::V0_15)
     ];
-    (paths, absent, version, vec(event(), 0..60))
+    (Just(paths), absent, version, vec(event(), 0..60))
 }
 
 /// Runs the events of a case. Returns the number of commands, or the events up to the one that
@@ -575,21 +577,23 @@ fn several_paths_leave_the_state_of_one_nexus() {
         .ok()
         .map(|text| text.parse().unwrap());
     let commands: u32 = commands.unwrap_or(DEFAULT_COMMANDS);
-    let config = ProptestConfig {
-        max_shrink_iters: 20_000,
-        source_file: Some(file!()),
-        ..ProptestConfig::with_cases(commands / COMMANDS_PER_CASE)
-    };
-    let (start, executed) = (Instant::now(), AtomicUsize::new(0));
-    let result = TestRunner::new(config).run(&case(), |case| {
-        let commands = run(&case).map_err(TestCaseError::fail)?;
-        executed.fetch_add(commands, Ordering::Relaxed);
-        Ok(())
-    });
-    let seconds = start.elapsed().as_secs_f64();
-    println!("{} commands in {seconds:.1} s", executed.into_inner());
-    if let Err(TestError::Fail(reason, _)) = result {
-        panic!("{reason}");
+    for paths in PATH_COUNTS {
+        let config = ProptestConfig {
+            max_shrink_iters: 20_000,
+            source_file: Some(file!()),
+            ..ProptestConfig::with_cases(commands / COMMANDS_PER_CASE)
+        };
+        let (start, executed) = (Instant::now(), AtomicUsize::new(0));
+        let result = TestRunner::new(config).run(&case(paths), |case| {
+            let commands = run(&case).map_err(TestCaseError::fail)?;
+            executed.fetch_add(commands, Ordering::Relaxed);
+            Ok(())
+        });
+        let (executed, seconds) = (executed.into_inner(), start.elapsed().as_secs_f64());
+        println!("{paths} paths: {executed} commands in {seconds:.1} s");
+        if let Err(TestError::Fail(reason, _)) = result {
+            panic!("{reason}");
+        }
+        result.unwrap();
     }
-    result.unwrap();
 }

@@ -43,6 +43,7 @@ use thiserror::Error;
 
 use crate::command::executor::CommandResult;
 use crate::command::sg::TransportOutcome;
+use own_key::temporary_key;
 
 /// Index of the byte with the flags in the parameter list of REGISTER AND MOVE (SPC-4, 6.16.4).
 const MOVE_FLAGS: usize = 17;
@@ -326,7 +327,13 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             }
             Err(result) => {
                 let is_conflict = result.status == Status::RESERVATION_CONFLICT;
-                match is_conflict && self.held_by_unreachable(guest.key) == Some(guest.scope_type) {
+                let is_held =
+                    is_conflict && self.held_by_unreachable(guest.key) == Some(guest.scope_type);
+                // A path whose reply was lost may hold the reservation.
+                if is_held || !is_conflict && self.has_lost_reply {
+                    self.key_store.set_holding(true);
+                }
+                match is_held {
                     true => Ok(CommandResult::from_status(Status::GOOD)),
                     false => Err(result),
                 }
@@ -350,7 +357,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             && self.paths.len() > 1
             && self
                 .reservation_for_guest()?
-                .is_some_and(|held| held.key == key);
+                .is_some_and(|held| [key, temporary_key(key)].contains(&held.key));
         let (path, result) = match is_own_reservation {
             true => self.preempt_own_key(guest.command, key)?,
             false => self.first_success(guest.command)?,

@@ -19,12 +19,12 @@ use super::{PrKeyStore, PrOut, PrOutCommand, PrPath, RegisterParams, unreachable
 use crate::command::executor::CommandResult;
 use crate::command::sg::TransportOutcome;
 
-/// Bits in which the temporary key differs from a key: `prhelper` in ASCII. A path that keeps the
-/// temporary key, because a worker was killed, can be recognized by them.
+/// Bits in which the temporary key differs from a key: `prhelper` in ASCII. A path keeps the
+/// temporary key if the worker is killed, and can be recognized by it.
 const TEMPORARY_KEY_BITS: u64 = u64::from_be_bytes(*b"prhelper");
 
 /// Returns the temporary key of a host with `key`; never zero.
-fn temporary_key(key: ReservationKey) -> ReservationKey {
+pub(super) fn temporary_key(key: ReservationKey) -> ReservationKey {
     match key.get() ^ TEMPORARY_KEY_BITS {
         0 => ReservationKey::new(!key.get()),
         temporary => ReservationKey::new(temporary),
@@ -55,13 +55,17 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         key: ReservationKey,
     ) -> Result<(usize, CommandResult), CommandResult> {
         let registration = self.current_registration(key);
-        let registered: Vec<_> = (0..self.paths.len())
-            .filter(|path| self.has_registration(*path, registration) == Some(true))
-            .collect();
         let temporary = RegisterParams {
             key: temporary_key(key),
             ..registration
         };
+        let registered: Vec<_> = (0..self.paths.len())
+            .filter(|path| match self.has_registration(*path, registration) {
+                // A worker may have been killed before it restored the key.
+                Some(false) => is_success(self.send_register(*path, temporary.key, registration)),
+                has_registration => has_registration == Some(true),
+            })
+            .collect();
         let (sender, changed) = self.set_temporary_key(&registered, registration, temporary);
         let Some(sender) = sender else {
             return self.first_success(preempt);

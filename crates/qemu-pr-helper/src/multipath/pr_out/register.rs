@@ -4,6 +4,7 @@
 
 use scsi_pr::{AdditionalSense, ReservationKey, SenseKey, Status};
 
+use super::own_key::temporary_key;
 use super::send::{completed, conflict, is_success};
 use super::{
     ExecutionResult, GuestCommand, PrKey, PrKeyStore, PrKeyStoreError, PrOut, PrOutCommand, PrPath,
@@ -345,10 +346,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     pub(super) fn register_others(&mut self, first: usize, registration: RegisterParams) {
         let key = registration.key;
         for path in self.other_paths(first) {
-            let mut result = completed(self.send_register(path, key, registration));
-            if result.is_some_and(|result| result.status != Status::GOOD) {
-                result = completed(self.send_register(path, ReservationKey::ZERO, registration));
-            }
+            let result = self.register_again(path, registration);
             // multipathd registers an unreachable path.
             if let Some(CommandResult { status, .. }) = result
                 && status != Status::GOOD
@@ -359,6 +357,24 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         if self.is_fenced(first, registration) {
             self.unregister_fenced(first, registration);
         }
+    }
+
+    /// Registers a path that has the key, no key, or the temporary key, because a worker was killed
+    /// before it restored the key. Returns the last result; `None` if the path does not answer.
+    fn register_again(
+        &mut self,
+        path: usize,
+        registration: RegisterParams,
+    ) -> Option<CommandResult> {
+        let key = registration.key;
+        let mut result = None;
+        for old in [key, ReservationKey::ZERO, temporary_key(key)] {
+            result = completed(self.send_register(path, old, registration));
+            if result.is_none_or(|result| result.status == Status::GOOD) {
+                break;
+            }
+        }
+        result
     }
 
     /// Returns whether another initiator has removed the registration of the first path while the

@@ -20,6 +20,13 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 /// INQUIRY for the device identification page, which identifies the responding target port.
 const IDENTIFICATION: [u8; 6] = [0x12, 1, 0x83, 0, 255, 0];
 
+/// READ (10) and WRITE (10) of the first block.
+const READ_BLOCK: [u8; 10] = [0x28, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+const WRITE_BLOCK: [u8; 10] = [0x2a, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+
+/// Size of a block in bytes.
+const BLOCK_SIZE: u16 = 512;
+
 /// Size of the sense data in the helper's protocol.
 const SENSE_SIZE: usize = 96;
 
@@ -51,13 +58,32 @@ impl Device {
 
     /// Sends PERSISTENT RESERVE OUT.
     pub(super) fn reserve_out(&self, pr_out: &PrOutCommand) -> Reply {
+        self.write(&pr_out.cdb, &pr_out.parameter_list)
+    }
+
+    /// Returns the first block.
+    pub(super) fn read_block(&self) -> Result<Vec<u8>> {
+        match self.read(&READ_BLOCK, BLOCK_SIZE) {
+            Reply::Response {
+                status: 0, data, ..
+            } => Ok(data),
+            reply => bail!("READ from {}: {reply}", self.path.display()),
+        }
+    }
+
+    /// Writes the first block.
+    pub(super) fn write_block(&self, block: &[u8]) -> Reply {
+        self.write(&WRITE_BLOCK, block)
+    }
+
+    fn write(&self, cdb: &[u8], data: &[u8]) -> Reply {
         // An empty parameter list is sent without a data transfer.
-        let data = match pr_out.parameter_list.as_slice() {
+        let data = match data {
             [] => Data::None,
-            parameter_list => Data::ToDevice(parameter_list),
+            data => Data::ToDevice(data),
         };
         let mut sense = vec![0; SENSE_SIZE];
-        match sg_io(self.file.as_fd(), &pr_out.cdb, data, &mut sense, TIMEOUT) {
+        match sg_io(self.file.as_fd(), cdb, data, &mut sense, TIMEOUT) {
             Err(error) => Reply::Errno(error.raw_os_error().unwrap_or_default()),
             Ok(completion) if completion.host_status != 0 => Reply::Host(completion.host_status),
             Ok(completion) => Reply::Response {

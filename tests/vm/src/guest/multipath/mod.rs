@@ -22,6 +22,7 @@ mod path_faults;
 mod processes;
 mod registrations;
 mod scenarios;
+mod single_nexus;
 mod suspended_map;
 mod sysfs_detection;
 mod table;
@@ -132,6 +133,7 @@ fn run_faults<'a>(
 ) -> Result<FaultFixture<'a>> {
     timed("times", || timing::run(&mut fault_fixture, single)).context("times")?;
     timed("paths", || path_faults::run(&mut fault_fixture))?;
+    timed("single nexus", || single_nexus::run(&mut fault_fixture))?;
     timed("suspended maps", || suspended_map::run(&mut fault_fixture))?;
     let fault_fixture = timed("steps", || failure_steps::run(fault_fixture, seed))?;
     let fault_fixture = timed("processes", || processes::run(fault_fixture))?;
