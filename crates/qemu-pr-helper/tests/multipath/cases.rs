@@ -51,7 +51,7 @@ fn holder_on_a_down_path_can_reserve_again() {
 }
 
 #[test]
-fn reservation_whose_reply_was_lost_is_kept() {
+fn reservation_with_a_lost_reply_is_kept() {
     for other in [PathState::Up, PathState::Down] {
         let mut map = registered();
         map.paths[0].state = PathState::FailsAfter(1);

@@ -329,7 +329,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                 let is_conflict = result.status == Status::RESERVATION_CONFLICT;
                 let is_held =
                     is_conflict && self.held_by_unreachable(guest.key) == Some(guest.scope_type);
-                // A path whose reply was lost may hold the reservation.
+                // A path that sent no reply may hold the reservation.
                 if is_held || !is_conflict && self.has_lost_reply {
                     self.key_store.set_holding(true);
                 }
