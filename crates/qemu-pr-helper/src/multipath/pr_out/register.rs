@@ -141,7 +141,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     ///
     /// Returns the result of the first path that answers if it is for the guest: a unit attention,
     /// or a state in which the guest tries again.
-    pub(super) fn is_registered_with(
+    fn is_registered_with(
         &mut self,
         key: ReservationKey,
         guest: &GuestCommand<'_>,

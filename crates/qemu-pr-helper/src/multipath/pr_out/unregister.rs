@@ -24,7 +24,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             && self.paths.len() > 1
             && is_plain(guest.command)
         {
-            self.release_before_unregister(key, guest)?;
+            self.release_before_unregister(key)?;
         }
         let (first, result) = self.register_first(guest)?;
         self.disable_key_store();
@@ -35,16 +35,13 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     }
 
     /// Ends the reservation if a single nexus with `key` would end it by unregistering. Otherwise
-    /// writes through the paths that are unregistered first would fail.
+    /// writes through the paths that are unregistered first would fail. The command has no effect if
+    /// no path is registered with `key`.
     ///
     /// # Errors
     ///
-    /// Returns a result that is for the guest, such as a pending unit attention.
-    fn release_before_unregister(
-        &mut self,
-        key: ReservationKey,
-        guest: &GuestCommand<'_>,
-    ) -> Result<(), CommandResult> {
+    /// Returns a pending unit attention, which is for the guest.
+    fn release_before_unregister(&mut self, key: ReservationKey) -> Result<(), CommandResult> {
         let Some(held) = self.reservation_for_guest()? else {
             return Ok(());
         };
@@ -55,10 +52,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         };
         let flags = RegisterParams::default();
         let release = PrOutCommand::new(OutServiceAction::Release, held.scope_type, key, flags);
-        if is_own
-            && self.is_registered_with(key, guest)?
-            && let Some(release) = GuestCommand::decode(&release)
-        {
+        if is_own && let Some(release) = GuestCommand::decode(&release) {
             // The guest gets the result of the command that unregisters.
             let _ = self.release(&release);
         }
