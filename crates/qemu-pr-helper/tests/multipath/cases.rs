@@ -44,6 +44,11 @@ fn holder_on_a_down_path_can_reserve_again() {
     let other = TestCommand::new(OutServiceAction::Reserve, 1, 0)
         .with_type(ReservationType::WriteExclusive);
     assert_eq!(map.status(&other), Status::RESERVATION_CONFLICT);
+    let longer = TestCommand {
+        length: Some(25),
+        ..reserve(1)
+    };
+    assert_eq!(map.status(&longer), Status::RESERVATION_CONFLICT);
     assert_eq!(
         map.execute_b(&reserve(9)).status,
         Status::RESERVATION_CONFLICT

@@ -318,7 +318,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
 
     /// Executes RESERVE. The holder may reserve again with the same scope and type. If an
     /// unreachable path is the holder, the other paths get RESERVATION CONFLICT, and this returns
-    /// GOOD in its place.
+    /// GOOD in its place, unless the holder would reject the parameter list.
     fn reserve(&mut self, guest: &GuestCommand<'_>) -> ExecutionResult {
         match self.first_success(guest.command) {
             Ok((_, result)) => {
@@ -327,8 +327,9 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             }
             Err(result) => {
                 let is_conflict = result.status == Status::RESERVATION_CONFLICT;
-                let is_held =
-                    is_conflict && self.held_by_unreachable(guest.key) == Some(guest.scope_type);
+                let is_held = is_conflict
+                    && register::is_plain(guest.command)
+                    && self.held_by_unreachable(guest.key) == Some(guest.scope_type);
                 // A path that sent no reply may hold the reservation.
                 if is_held || !is_conflict && self.has_lost_reply {
                     self.key_store.set_holding(true);
