@@ -59,6 +59,9 @@ const PATHS: [(u64, u16); 4] = [(A1, 1), (A2, 2), (A1, 2), (A2, 1)];
 /// Key that A does not register.
 const FOREIGN_KEY: u64 = 0xf0;
 
+/// Codes of the types that make all registrants holders.
+const ALL_REGISTRANTS: [u8; 2] = [7, 8];
+
 /// Difference between the keys of A and B.
 const B_KEYS: u64 = 10;
 
@@ -312,8 +315,11 @@ impl Units {
             | Action::RegisterAndIgnoreExistingKey
             | Action::Reserve
             | Action::Release => true,
+            // If all registrants are holders, the second one removes the registration.
             Action::Preempt | Action::PreemptAndAbort => {
-                is_holder && command.key == command.action_key
+                is_holder
+                    && command.key == command.action_key
+                    && !ALL_REGISTRANTS.contains(&command.kind)
             }
             _ => false,
         }
