@@ -331,10 +331,28 @@ fn fencing_between_two_paths_fences_both() {
 #[test]
 fn undelivered_command_is_retried() {
     let mut map = Map::new(2);
-    map.paths[1].state = PathState::FailOnce;
+    map.paths[1].state = PathState::Fails(1);
     let done = map.execute(&register(0, 1));
     assert_eq!((done.result.status, done.warnings), (Status::GOOD, vec![]));
     assert_eq!(map.keys(), [1, 1]);
+}
+
+/// The path returns after the last attempt, before multipathd has noticed the failure.
+#[test]
+fn path_that_returns_meanwhile_is_registered() {
+    let mut map = Map::new(2);
+    map.paths[1].state = PathState::Fails(3);
+    let done = map.execute(&register(0, 1));
+    assert_eq!((done.result.status, done.warnings), (Status::GOOD, vec![]));
+    assert_eq!((map.keys(), map.stored_key()), (vec![1, 1], Some(1)));
+}
+
+#[test]
+fn path_that_remains_in_use_must_be_registered() {
+    let mut map = Map::new(2);
+    map.paths[1].state = PathState::FailsOut;
+    assert_eq!(map.status(&register(0, 1)), Status::CHECK_CONDITION);
+    assert_eq!((map.keys(), map.stored_key()), (vec![0, 0], None));
 }
 
 #[test]

@@ -33,8 +33,10 @@ pub(crate) enum PathState {
     FailsAfter(usize),
     /// All commands complete with BUSY.
     Busy,
-    /// The next command is not delivered. Then the path is up.
-    FailOnce,
+    /// This number of commands is not delivered. Then the path is up.
+    Fails(usize),
+    /// PERSISTENT RESERVE OUT is not delivered.
+    FailsOut,
     /// The next command is executed, but its result is lost. Then the path is up.
     LoseReply,
     /// The path has returned and is not registered yet: RESERVE and RELEASE complete as on LIO.
@@ -139,10 +141,14 @@ impl TestPath {
                 self.state = PathState::FailsAfter(left - 1);
                 TransportOutcome::Completed(execute_on_unit(&self.unit, self.nexus, cdb, data))
             }
-            PathState::FailOnce => {
-                self.state = PathState::Up;
+            PathState::Fails(times) => {
+                self.state = match times {
+                    0 | 1 => PathState::Up,
+                    _ => PathState::Fails(times - 1),
+                };
                 TransportOutcome::NotDelivered(nexus_loss())
             }
+            PathState::FailsOut if cdb[0] == 0x5f => TransportOutcome::NotDelivered(nexus_loss()),
             PathState::LoseReply => {
                 self.state = PathState::Up;
                 execute_on_unit(&self.unit, self.nexus, cdb, data);
@@ -160,7 +166,10 @@ impl TestPath {
             PathState::RejectRelease(status) if cdb[..2] == [0x5f, 2] => {
                 TransportOutcome::Completed(CommandResult::from_status(status))
             }
-            PathState::Up | PathState::NotRegistered | PathState::RejectRelease(_) => {
+            PathState::Up
+            | PathState::FailsOut
+            | PathState::NotRegistered
+            | PathState::RejectRelease(_) => {
                 TransportOutcome::Completed(execute_on_unit(&self.unit, self.nexus, cdb, data))
             }
         }
@@ -196,6 +205,9 @@ fn to_result(response: &Response) -> CommandResult {
     result.data_len = response.data.len();
     result
 }
+
+/// Maximum number of unit attentions in a row: a nexus has at most four.
+const MAX_UNIT_ATTENTIONS: usize = 20;
 
 /// SAS addresses of the initiator ports: A's first and second, and B's.
 pub(crate) const A1: u64 = 1;
@@ -352,6 +364,21 @@ pub(crate) fn execute_on_nexus(
 ) -> CommandResult {
     let (cdb, list) = command.encode();
     execute_on_unit(unit, nexus, &cdb, Data::ToDevice(&list))
+}
+
+/// Repeats a command, as a guest does, while it reports a unit attention or is aborted.
+pub(crate) fn without_attentions(mut execute: impl FnMut() -> CommandResult) -> CommandResult {
+    for _ in 0..MAX_UNIT_ATTENTIONS {
+        let result = execute();
+        let key = result.decode_sense().map(|sense| sense.key);
+        if !matches!(
+            key,
+            Some(SenseKey::UnitAttention | SenseKey::AbortedCommand)
+        ) {
+            return result;
+        }
+    }
+    execute()
 }
 
 /// PERSISTENT RESERVE OUT command.

@@ -42,14 +42,13 @@ use std::time::Instant;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{TestError, TestRunner};
-use qemu_pr_helper::command::executor::CommandResult;
-use scsi_pr::{OutServiceAction, SenseKey, Status};
+use scsi_pr::{OutServiceAction, Status};
 use soft_lun::{LogicalUnit, NexusId};
 
 use crate::key_store::Version;
 use crate::map::{
     A1, A2, B, Map, PathState, Shared, TestCommand, TestPath, execute_on_nexus, format_result, ids,
-    unit,
+    unit, without_attentions,
 };
 use crate::random::command;
 
@@ -76,9 +75,6 @@ const DEFAULT_COMMANDS: u32 = 7_000;
 
 /// Number of commands in a sequence: a little less than the average.
 const COMMANDS_PER_CASE: u32 = 20;
-
-/// Maximum number of unit attentions in a row: a nexus has at most four.
-const MAX_UNIT_ATTENTIONS: usize = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Host {
@@ -533,21 +529,6 @@ fn register_directly(map: &Map, nexus: NexusId, key: u64) {
         ..TestCommand::new(OutServiceAction::RegisterAndIgnoreExistingKey, 0, key)
     };
     without_attentions(|| execute_on_nexus(&map.unit, nexus, &register));
-}
-
-/// Repeats a command, as a guest does, while it reports a unit attention or is aborted.
-fn without_attentions(mut execute: impl FnMut() -> CommandResult) -> CommandResult {
-    for _ in 0..MAX_UNIT_ATTENTIONS {
-        let result = execute();
-        let key = result.decode_sense().map(|sense| sense.key);
-        if !matches!(
-            key,
-            Some(SenseKey::UnitAttention | SenseKey::AbortedCommand)
-        ) {
-            return result;
-        }
-    }
-    execute()
 }
 
 /// Number of paths, number of those that are added later, and the events.

@@ -86,7 +86,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         })?;
         let mut registered = vec![(first, old)];
         for path in self.other_paths(first) {
-            match self.register_path(path, guest, before) {
+            match self.register_usable_path(path, guest, before) {
                 PathRegistration::Registered(old) => registered.push((path, old)),
                 PathRegistration::Unreachable => self.warn_path(
                     path,
@@ -218,6 +218,29 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         match has_new.contains(&Some(false)) {
             true => None,
             false => has_new.iter().position(|has_new| *has_new == Some(true)),
+        }
+    }
+
+    /// Registers a path after the first one, and once more if it has returned meanwhile.
+    ///
+    /// A path that answers remains in use. Without a registration, writes through it would fail, so
+    /// the guest's command fails instead, as with `mpathpersist` since 0.13.
+    fn register_usable_path(
+        &mut self,
+        path: usize,
+        guest: &GuestCommand<'_>,
+        before: Option<PrKey>,
+    ) -> PathRegistration {
+        let registration = self.register_path(path, guest, before);
+        let is_unreachable = matches!(registration, PathRegistration::Unreachable);
+        if !is_unreachable || !self.is_answering(path) {
+            return registration;
+        }
+        match self.register_path(path, guest, before) {
+            PathRegistration::Unreachable if self.is_answering(path) => {
+                PathRegistration::Rejected(unreachable_unit())
+            }
+            registration => registration,
         }
     }
 

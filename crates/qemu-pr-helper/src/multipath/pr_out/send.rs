@@ -135,6 +135,12 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         }
     }
 
+    /// Returns whether a path completes a command.
+    pub(super) fn is_answering(&mut self, path: usize) -> bool {
+        let action = InServiceAction::ReadReservation;
+        self.read_from(path, action, RESERVATION_LENGTH).is_some()
+    }
+
     /// Returns the reply to PERSISTENT RESERVE IN from the first path that sends one.
     pub(super) fn read(&mut self, action: InServiceAction, length: u16) -> Option<Vec<u8>> {
         (0..self.paths.len()).find_map(|path| self.read_from(path, action, length))

@@ -6,7 +6,7 @@
 use scsi_pr::{OutServiceAction, ReservationKey, ReservationType, ScopeType, Status};
 
 use super::register::is_plain;
-use super::send::{completed, conflict};
+use super::send::{completed, conflict, is_not_registered};
 use super::{
     ExecutionResult, GuestCommand, PrKeyStore, PrOut, PrOutCommand, PrPath, RegisterParams,
 };
@@ -35,8 +35,8 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     }
 
     /// Ends the reservation if a single nexus with `key` would end it by unregistering. Otherwise
-    /// writes through the paths that are unregistered first would fail. The command has no effect if
-    /// no path is registered with `key`.
+    /// writes through the paths that are unregistered first would fail. If no path is registered
+    /// with `key`, nothing changes.
     ///
     /// # Errors
     ///
@@ -53,8 +53,14 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         let flags = RegisterParams::default();
         let release = PrOutCommand::new(OutServiceAction::Release, held.scope_type, key, flags);
         if is_own && let Some(release) = GuestCommand::decode(&release) {
-            // The guest gets the result of the command that unregisters.
-            let _ = self.release(&release);
+            // The guest gets the result of the command that unregisters. A path that takes the
+            // reservation over from an unreachable one can fail before it releases it.
+            for _ in 0..self.paths.len() {
+                match self.release(&release) {
+                    Err(result) if !is_not_registered(&result) => {}
+                    _ => break,
+                }
+            }
         }
         Ok(())
     }
