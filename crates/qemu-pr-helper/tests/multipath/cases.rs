@@ -5,8 +5,8 @@
 use qemu_pr_helper::multipath::pr_out::{PrKey, PrOutResult, execute};
 use scsi_pr::{OutServiceAction, ReservationType, Status};
 
-use crate::key_store::TestKeyStore;
-use crate::map::{Map, PathState, TestCommand, TestPath, execute_on_nexus, format_result};
+use crate::key_store::{TestKeyStore, Version};
+use crate::map::{A1, Map, PathState, TestCommand, TestPath, execute_on_nexus, format_result};
 
 const WERO: ReservationType = ReservationType::WriteExclusiveRegistrantsOnly;
 
@@ -335,6 +335,17 @@ fn undelivered_command_is_retried() {
     let done = map.execute(&register(0, 1));
     assert_eq!((done.result.status, done.warnings), (Status::GOOD, vec![]));
     assert_eq!(map.keys(), [1, 1]);
+}
+
+/// The path that fails has registered the other one, which leads from the same initiator port.
+#[test]
+fn all_tg_pt_with_a_lost_reply_is_no_conflict() {
+    let mut map = Map::with_paths(&[(A1, 1), (A1, 2)], Version::default());
+    map.paths[0].state = PathState::FailsAfter(1);
+    let mut command = register(0, 1);
+    command.all_tg_pt = true;
+    assert_eq!(map.status(&command), Status::GOOD);
+    assert_eq!((map.keys(), map.stored_key()), (vec![1, 1], Some(1)));
 }
 
 /// The path returns after the last attempt, before multipathd has noticed the failure.

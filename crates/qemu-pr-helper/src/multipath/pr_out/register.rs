@@ -198,9 +198,10 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     ///
     /// A path can reject the old key because it already has the new one, while the path with the
     /// old key is gone. If multipathd's key proves that the guest registered the old key, either
-    /// multipathd has registered a returning path since then, or a reply to the guest was lost. If
-    /// any path does not have the new key, the result is `None`: that path may have lost the old
-    /// key to another host, which has fenced the guest.
+    /// multipathd has registered a returning path since then, or a reply to the guest was lost. If a
+    /// path did not reply to this command, it may have registered other paths too (`ALL_TG_PT`). If
+    /// any path does not have the new key, the result is `None`: that path may have lost the old key
+    /// to another host, which has fenced the guest.
     fn find_path_with_new_key(
         &mut self,
         guest: &GuestCommand<'_>,
@@ -208,8 +209,10 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         before: Option<PrKey>,
     ) -> Option<usize> {
         let (old, new) = (guest.old_key(), guest.new);
-        let was_old = before.is_some_and(|before| Some(before.key) == old && before.key != new.key);
-        if result.status != Status::RESERVATION_CONFLICT || !was_old {
+        let was_old = before.is_some_and(|before| Some(before.key) == old);
+        let was_new = before.is_some_and(|before| before.key == new.key);
+        let is_possible = !was_new && (was_old || self.has_lost_reply);
+        if result.status != Status::RESERVATION_CONFLICT || !is_possible {
             return None;
         }
         let has_new: Vec<_> = (0..self.paths.len())
