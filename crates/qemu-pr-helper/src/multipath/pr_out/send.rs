@@ -100,7 +100,13 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                 }
                 _ => break,
             }
-            outcome = self.send(path, command);
+            outcome = match (outcome, self.send(path, command)) {
+                // The path may have executed the first one.
+                (TransportOutcome::Unknown(result), TransportOutcome::NotDelivered(_)) => {
+                    TransportOutcome::Unknown(result)
+                }
+                (_, outcome) => outcome,
+            };
         }
         outcome
     }
