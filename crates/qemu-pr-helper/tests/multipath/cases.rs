@@ -340,12 +340,19 @@ fn undelivered_command_is_retried() {
 /// The path that fails has registered the other one, which leads from the same initiator port.
 #[test]
 fn all_tg_pt_with_a_lost_reply_is_no_conflict() {
+    let with_all_tg_pt = |command| TestCommand {
+        all_tg_pt: true,
+        ..command
+    };
     let mut map = Map::with_paths(&[(A1, 1), (A1, 2)], Version::default());
     map.paths[0].state = PathState::FailsAfter(1);
-    let mut command = register(0, 1);
-    command.all_tg_pt = true;
-    assert_eq!(map.status(&command), Status::GOOD);
+    assert_eq!(map.status(&with_all_tg_pt(register(0, 1))), Status::GOOD);
     assert_eq!((map.keys(), map.stored_key()), (vec![1, 1], Some(1)));
+
+    // READ RESERVATION and READ KEYS come first.
+    map.paths[0].state = PathState::FailsAfter(3);
+    assert_eq!(map.status(&with_all_tg_pt(register(1, 0))), Status::GOOD);
+    assert_eq!((map.keys(), map.stored_key()), (vec![0, 0], None));
 }
 
 /// The path returns after the last attempt, before multipathd has noticed the failure.

@@ -191,7 +191,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     }
 
     /// Returns the number of registrations with `key`; `None` if it cannot be determined.
-    fn registration_count(&mut self, key: ReservationKey) -> Option<usize> {
+    pub(super) fn registration_count(&mut self, key: ReservationKey) -> Option<usize> {
         let keys = self.keys()?;
         Some(keys.iter().filter(|other| **other == key).count())
     }

@@ -26,7 +26,15 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         {
             self.release_before_unregister(key)?;
         }
-        let (first, result) = self.register_first(guest)?;
+        let before = match guest.old_key() {
+            Some(key) if guest.new.all_tg_pt => self.registration_count(key),
+            _ => None,
+        };
+        let (first, result) = self.register_first(guest).or_else(|result| {
+            let path = self.find_unregistered(guest, &result, before);
+            let path = path.ok_or(result)?;
+            Ok((path, CommandResult::from_status(Status::GOOD)))
+        })?;
         self.disable_key_store();
         let command = PrOutCommand::new(guest.action, ScopeType(0), guest.key, guest.new);
         self.unregister_others(first, &command, guest.new.aptpl)?;
@@ -63,6 +71,23 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             }
         }
         Ok(())
+    }
+
+    /// Returns a path that a command with `ALL_TG_PT` on another path has unregistered, although the
+    /// reply to the command was lost: there are fewer registrations with the key than `before`.
+    fn find_unregistered(
+        &mut self,
+        guest: &GuestCommand<'_>,
+        result: &CommandResult,
+        before: Option<usize>,
+    ) -> Option<usize> {
+        let (before, now) = (before?, self.registration_count(guest.key)?);
+        let is_removed = self.has_lost_reply && now < before;
+        if result.status != Status::RESERVATION_CONFLICT || !is_removed {
+            return None;
+        }
+        let mut paths = 0..self.paths.len();
+        paths.find(|path| self.has_registration(*path, RegisterParams::default()) == Some(true))
     }
 
     /// Sends a command that removes the registration to all paths except `first`. A path with
