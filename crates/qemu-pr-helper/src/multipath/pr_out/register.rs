@@ -198,10 +198,10 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     ///
     /// A path can reject the old key because it already has the new one, while the path with the
     /// old key is gone. If multipathd's key proves that the guest registered the old key, either
-    /// multipathd has registered a returning path since then, or a reply to the guest was lost. If a
-    /// path did not reply to this command, it may have registered other paths too (`ALL_TG_PT`). If
-    /// any path does not have the new key, the result is `None`: that path may have lost the old key
-    /// to another host, which has fenced the guest.
+    /// multipathd has registered a returning path since then, or a reply to the guest was lost. And
+    /// a path that did not reply to this command may have registered others (`ALL_TG_PT`). If any
+    /// path does not have the new key, the result is `None`: that path may have lost the old key to
+    /// another host, which has fenced the guest.
     fn find_path_with_new_key(
         &mut self,
         guest: &GuestCommand<'_>,

@@ -73,8 +73,8 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         Ok(())
     }
 
-    /// Returns a path that a command with `ALL_TG_PT` on another path has unregistered, although the
-    /// reply to the command was lost: there are fewer registrations with the key than `before`.
+    /// Returns a path that a command with `ALL_TG_PT` on another path has unregistered although its
+    /// reply was lost: there are fewer registrations with the key than `before`.
     fn find_unregistered(
         &mut self,
         guest: &GuestCommand<'_>,
