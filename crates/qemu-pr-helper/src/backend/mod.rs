@@ -42,6 +42,7 @@ struct Warnings {
     path_only: KeyedRateLimit<ProcessKey>,
     unidentified: KeyedRateLimit<ProcessKey>,
     partition: KeyedRateLimit<ProcessKey>,
+    native_multipath: KeyedRateLimit<ProcessKey>,
     on_multipath: KeyedRateLimit<ProcessKey>,
 }
 
@@ -104,10 +105,22 @@ impl Backends {
                     .unwrap_or_else(|kind| self.execute_on(Ok(kind), peer, request, fd, id, data)),
                 None => not_supported(),
             },
+            // The kernel would send the command to one path, and the registration would not cover
+            // the others.
+            Ok(DeviceKind::NativeMultipath) => {
+                let warning = format_args!(
+                    "command to device {id} rejected: the kernel itself has several paths to the \
+                     disk, and the command would reach one of them; use device-mapper multipath \
+                     (load scsi_mod with scsi_multipath=0)"
+                );
+                let limit = &self.warnings.native_multipath;
+                reject(peer, request, "native multipath", limit, warning);
+                not_supported()
+            }
             // The command would reach the whole logical unit, by one path.
             Ok(DeviceKind::OnMultipath(map)) => {
                 let warning = format_args!(
-                    "command to device {id} rejected: it is not a disk but lies on multipath map \
+                    "command to device {id} rejected: it is not a disk but lies on multipath disk \
                      {map}, and a part of a logical unit has no reservations of its own"
                 );
                 let limit = &self.warnings.on_multipath;

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use linux_util::sg_io::supports_sg_io;
 use rustix::fs::{AtFlags, FileType, StatxFlags, makedev, statx};
@@ -31,6 +32,10 @@ const MAX_DM_DEPTH: usize = 8;
 /// changing it.
 const MULTIPATH_PREFIX: &str = "mpath-";
 
+/// Class in sysfs of the disks of the SCSI layer's own multipathing (`scsi_multipath` patches,
+/// posted to linux-scsi in 2026). The module of SCSI disks registers it.
+const NATIVE_MULTIPATH_CLASS: &str = "scsi_mpath_disk";
+
 /// Kind of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceKind {
@@ -42,11 +47,14 @@ pub(crate) enum DeviceKind {
     Partition,
     /// A device-mapper multipath map: several paths to one logical unit.
     Multipath,
+    /// A disk of the SCSI layer's own multipathing. The kernel sends a command to one of its paths,
+    /// and the other paths have no device nodes.
+    NativeMultipath,
     /// Another device-mapper device. Only a worker can examine the devices below it
     /// ([`mapped_kind`]).
     Mapped,
-    /// A partition or a volume on the multipath map with this number. It has no reservations of its
-    /// own: a command to it would act on the whole logical unit, which others share.
+    /// A partition or a volume on the multipath disk with this number. It has no reservations of
+    /// its own: a command to it would act on the whole logical unit, which others share.
     OnMultipath(DeviceId),
 }
 
@@ -140,16 +148,40 @@ fn file_name(fd: BorrowedFd<'_>) -> io::Result<PathBuf> {
 pub(crate) fn kind(fd: BorrowedFd<'_>, id: DeviceId) -> io::Result<DeviceKind> {
     match id {
         DeviceId::Block(major, minor) => match whole_scsi_disk(id) {
-            Some(disk) if disk == id => Ok(DeviceKind::Passthrough),
-            Some(_) => Ok(DeviceKind::Partition),
-            None => {
-                let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
-                kind_in_sysfs(fd, &device)
-            }
+            Some(disk) if disk != id => Ok(DeviceKind::Partition),
+            Some(_) if !kernel_has_native_multipath() => Ok(DeviceKind::Passthrough),
+            Some(_) => Ok(match is_native_multipath(&sysfs_path(major, minor))? {
+                true => DeviceKind::NativeMultipath,
+                false => DeviceKind::Passthrough,
+            }),
+            None => kind_in_sysfs(fd, &sysfs_path(major, minor)),
         },
         DeviceId::Character(..) | DeviceId::File(_) => Ok(DeviceKind::Passthrough),
         DeviceId::Unknown => Err(io::Error::other("the descriptor cannot be examined")),
     }
+}
+
+fn sysfs_path(major: u32, minor: u32) -> PathBuf {
+    PathBuf::from(format!("/sys/dev/block/{major}:{minor}"))
+}
+
+/// Returns whether the kernel supports native multipath disks. A descriptor of a SCSI disk must be
+/// open: then the class is registered, if it ever is, so the answer does not change.
+fn kernel_has_native_multipath() -> bool {
+    static RESULT: OnceLock<bool> = OnceLock::new();
+    *RESULT.get_or_init(|| {
+        let class = Path::new("/sys/class").join(NATIVE_MULTIPATH_CLASS);
+        class.try_exists().unwrap_or(true)
+    })
+}
+
+/// Returns whether the disk at `device` in sysfs is a native multipath disk: its directory is
+/// `/sys/devices/virtual/scsi_mpath_disk/scsi_mpath_disk0/sda`, for example.
+fn is_native_multipath(device: &Path) -> io::Result<bool> {
+    let path = fs::canonicalize(device)?;
+    // The last name is that of the disk.
+    let mut classes = path.iter().rev().skip(1);
+    Ok(classes.any(|name| name == NATIVE_MULTIPATH_CLASS))
 }
 
 /// Returns the kind of the block device at `device` in sysfs, which is not a SCSI disk by its
@@ -175,8 +207,8 @@ pub(crate) fn mapped_kind(fd: BorrowedFd<'_>, id: DeviceId) -> io::Result<Device
     let DeviceId::Block(major, minor) = id else {
         return Err(io::Error::other(format!("{id} is not a block device")));
     };
-    let device = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
-    match find_multipath_map(&device, MAX_DM_DEPTH)? {
+    let device = sysfs_path(major, minor);
+    match find_multipath_disk(&device, MAX_DM_DEPTH)? {
         Some(map) if map == device => Ok(DeviceKind::Multipath),
         Some(map) => Ok(DeviceKind::OnMultipath(device_id_from_sysfs(&map)?)),
         None => passthrough_or_partition(fd, &device),
@@ -214,8 +246,9 @@ fn covers_disk(fd: BorrowedFd<'_>) -> io::Result<bool> {
     Ok(is_allowed || !supports_sg_io(fd))
 }
 
-/// Returns the multipath map that the block device at `device` in sysfs is, or lies on.
-fn find_multipath_map(device: &Path, depth: usize) -> io::Result<Option<PathBuf>> {
+/// Returns the multipath map that the block device at `device` in sysfs is, or the map or native
+/// multipath disk that it lies on.
+fn find_multipath_disk(device: &Path, depth: usize) -> io::Result<Option<PathBuf>> {
     let Some(depth) = depth.checked_sub(1) else {
         return Err(io::Error::other("the stack of devices is too deep"));
     };
@@ -223,10 +256,10 @@ fn find_multipath_map(device: &Path, depth: usize) -> io::Result<Option<PathBuf>
         Some(uuid) if uuid.starts_with(MULTIPATH_PREFIX) => return Ok(Some(device.to_owned())),
         Some(_) => {}
         // No other kind of device passes on SCSI commands to devices below it.
-        None => return Ok(None),
+        None => return Ok(is_native_multipath(device)?.then(|| device.to_owned())),
     }
     for below in fs::read_dir(device.join("slaves"))? {
-        if let Some(map) = find_multipath_map(&below?.path(), depth)? {
+        if let Some(map) = find_multipath_disk(&below?.path(), depth)? {
             return Ok(Some(map));
         }
     }
@@ -336,7 +369,7 @@ mod tests {
             (&plain, None),
             (&root.join("sda"), None),
         ] {
-            let found = find_multipath_map(device, MAX_DM_DEPTH).unwrap();
+            let found = find_multipath_disk(device, MAX_DM_DEPTH).unwrap();
             assert_eq!(found, expected, "{device:?}");
         }
         write(mpath.join("dev"), "253:7\n").unwrap();
@@ -349,9 +382,29 @@ mod tests {
     }
 
     #[test]
+    fn native_multipath_disks_are_found_by_class() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let native = root.join("virtual/scsi_mpath_disk/scsi_mpath_disk0/sdc");
+        let single = root.join("pci0000:00/2:0:0:0/block/scsi_mpath_disk");
+        for (name, device) in [("sdc", &native), ("sda", &single)] {
+            create_dir_all(device).unwrap();
+            symlink(device, root.join(name)).unwrap();
+        }
+        assert!(is_native_multipath(&root.join("sdc")).unwrap());
+        assert!(!is_native_multipath(&root.join("sda")).unwrap());
+        assert!(is_native_multipath(&root.join("sdz")).is_err());
+        let volume = map(root, "dm-0", "LVM-x", &["sdc"]);
+        let found = find_multipath_disk(&volume, MAX_DM_DEPTH).unwrap();
+        assert_eq!(found, Some(volume.join("slaves/sdc")));
+        let plain = map(root, "dm-1", "LVM-y", &["sda"]);
+        assert_eq!(find_multipath_disk(&plain, MAX_DM_DEPTH).unwrap(), None);
+    }
+
+    #[test]
     fn endless_device_stack_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let device = map(dir.path(), "dm-0", "LVM-x", &["dm-0"]);
-        assert!(find_multipath_map(&device, MAX_DM_DEPTH).is_err());
+        assert!(find_multipath_disk(&device, MAX_DM_DEPTH).is_err());
     }
 }
