@@ -200,8 +200,8 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// old key is gone. If multipathd's key proves that the guest registered the old key, either
     /// multipathd has registered a returning path since then, or a reply to the guest was lost. And
     /// a path that did not reply to this command may have registered others (`ALL_TG_PT`). If any
-    /// path does not have the new key, the result is `None`: that path may have lost the old key to
-    /// another host, which has fenced the guest.
+    /// path is not registered, the result is `None`: that path may have lost the old key to another
+    /// host, which has fenced the guest.
     fn find_path_with_new_key(
         &mut self,
         guest: &GuestCommand<'_>,
@@ -215,13 +215,16 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         if result.status != Status::RESERVATION_CONFLICT || !is_possible {
             return None;
         }
-        let has_new: Vec<_> = (0..self.paths.len())
-            .map(|path| self.has_registration(path, new))
-            .collect();
-        match has_new.contains(&Some(false)) {
-            true => None,
-            false => has_new.iter().position(|has_new| *has_new == Some(true)),
+        let mut found = None;
+        for path in 0..self.paths.len() {
+            match self.has_registration(path, new) {
+                Some(true) => found = found.or(Some(path)),
+                Some(false) if self.is_unregistered(path) => return None,
+                // The path does not answer, or has a key that was not registered through the map.
+                _ => {}
+            }
         }
+        found
     }
 
     /// Registers a path after the first one, and once more if it has returned meanwhile.
@@ -434,6 +437,12 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             Status::RESERVATION_CONFLICT => Some(false),
             _ => None,
         }
+    }
+
+    /// Returns whether a path answers and is not registered.
+    pub(super) fn is_unregistered(&mut self, path: usize) -> bool {
+        // REGISTER of the key zero by the key zero changes nothing.
+        self.has_registration(path, RegisterParams::default()) == Some(true)
     }
 
     pub(super) fn warn_path(&mut self, path: usize, text: &str) {

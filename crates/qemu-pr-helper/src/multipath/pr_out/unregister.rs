@@ -86,8 +86,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         if result.status != Status::RESERVATION_CONFLICT || !is_removed {
             return None;
         }
-        let mut paths = 0..self.paths.len();
-        paths.find(|path| self.has_registration(*path, RegisterParams::default()) == Some(true))
+        (0..self.paths.len()).find(|path| self.is_unregistered(*path))
     }
 
     /// Sends a command that removes the registration to all paths except `first`. A path with
