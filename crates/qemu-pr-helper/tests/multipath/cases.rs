@@ -6,7 +6,7 @@ use qemu_pr_helper::multipath::pr_out::{PrKey, PrOutResult, execute};
 use scsi_pr::{OutServiceAction, ReservationType, Status};
 
 use crate::key_store::{TestKeyStore, Version};
-use crate::map::{A1, Map, PathState, TestCommand, TestPath, execute_on_nexus, format_result};
+use crate::map::{A1, A2, Map, PathState, TestCommand, TestPath, execute_on_nexus, format_result};
 
 const WERO: ReservationType = ReservationType::WriteExclusiveRegistrantsOnly;
 
@@ -353,6 +353,15 @@ fn all_tg_pt_with_a_lost_reply_is_no_conflict() {
     map.paths[0].state = PathState::FailsAfter(3);
     assert_eq!(map.status(&with_all_tg_pt(register(1, 0))), Status::GOOD);
     assert_eq!((map.keys(), map.stored_key()), (vec![0, 0], None));
+
+    // The third path has a key that was not registered through the map.
+    let paths = [(A1, 1), (A1, 2), (A2, 1)];
+    let mut map = Map::with_paths(&paths, Version::default());
+    assert_eq!(map.status(&register(0, 2)), Status::GOOD);
+    execute_on_nexus(&map.unit, map.paths[2].nexus, &register(2, 7));
+    map.paths[0].state = PathState::FailsAfter(1);
+    assert_eq!(map.status(&with_all_tg_pt(register(2, 1))), Status::GOOD);
+    assert_eq!(map.keys(), [1, 1, 1]);
 }
 
 /// The path returns after the last attempt, before multipathd has noticed the failure.
