@@ -2,14 +2,15 @@
 
 //! Trace files: their names, full disks, and truncation by the operator.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use pr_testkit::eventually;
 use pr_testkit::namespace::mount_namespace;
-use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
+use pr_testkit::{eventually, skip};
+use rustix::process::{Pid, Resource, Rlimit, Signal, geteuid, kill_process, prlimit};
 
 use crate::binary_reader::{Item, read, read_file};
 use crate::definitions::Definitions;
@@ -186,12 +187,23 @@ fn disabled_events_create_no_file() {
 
 #[test]
 fn failed_start_writes_its_events() {
+    if !geteuid().is_root() {
+        return skip("not root");
+    }
     let dir = tempfile::tempdir().unwrap();
+    // The user that the helper changes to cannot read this directory.
+    fs::create_dir(dir.path().join("luns")).unwrap();
+    fs::set_permissions(dir.path().join("luns"), Permissions::from_mode(0o700)).unwrap();
     let command = builder(dir.path()).args(binary_trace_args("trace"));
-    let output = command.args(["-f", "none/pid"]).output().unwrap();
+    let command = command.args(["--soft-luns", "luns", "-u", "65534", "-g", "65534"]);
+    let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let counts = EventCounts::new(&read_file(&dir.path().join("trace")));
     let names: Vec<_> = counts.written.into_iter().collect();
-    let expected = ["qio_channel_socket_listen_complete", "socket_listen"];
+    let expected = [
+        "pr_helper_privileges_dropped",
+        "qio_channel_socket_listen_complete",
+        "socket_listen",
+    ];
     assert_eq!(names, expected.map(|name| (name.to_owned(), 1)));
 }
