@@ -56,6 +56,21 @@ fn holder_on_a_down_path_can_reserve_again() {
 }
 
 #[test]
+fn unregistration_reports_a_pending_attention() {
+    let mut map = registered();
+    let clear = TestCommand::new(OutServiceAction::Clear, 9, 0);
+    assert_eq!(map.execute_b(&clear).status, Status::GOOD);
+    let unregister = TestCommand {
+        all_tg_pt: true,
+        named: Some(2),
+        ..register(1, 0)
+    };
+    let attention = "CHECK CONDITION UNIT ATTENTION, RESERVATIONS PREEMPTED (6/2a/03)";
+    assert_eq!(format_result(&map.execute(&unregister).result), attention);
+    assert_eq!(map.status(&unregister), Status::RESERVATION_CONFLICT);
+}
+
+#[test]
 fn reservation_with_a_lost_reply_is_kept() {
     for other in [PathState::Up, PathState::Down] {
         let mut map = registered();

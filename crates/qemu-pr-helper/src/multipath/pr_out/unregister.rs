@@ -27,7 +27,11 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             self.release_before_unregister(key)?;
         }
         let before = match guest.old_key() {
-            Some(key) if guest.new.all_tg_pt => self.registration_count(key),
+            Some(key) if guest.new.all_tg_pt => {
+                // Reports a pending unit attention, which counting would drop.
+                self.reservation_for_guest()?;
+                self.registration_count(key)
+            }
             _ => None,
         };
         let (first, result) = self.register_first(guest).or_else(|result| {
