@@ -15,6 +15,7 @@ use pr_helper_protocol::wire::pad_cdb;
 use qemu_pr_helper::command::executor::CommandResult;
 use qemu_pr_helper::multipath::deadline::Deadline;
 use qemu_pr_helper::multipath::message::{CommandReport, WorkerRequest};
+use qemu_pr_helper::multipath::version::MultipathdVersion;
 use scsi_pr::{
     AdditionalSense, BasicParameterList, Capabilities, FieldPointer, FullStatus,
     FullStatusDescriptor, InServiceAction, Keys, OutServiceAction, PersistentReserveIn,
@@ -235,6 +236,7 @@ fn messages() -> Result<()> {
     let list = basic(None);
     let request = WorkerRequest {
         deadline: Deadline(1500),
+        wants_version: true,
         is_traced: true,
         command: Command::new(pad_cdb(&pr_out_cdb(OutServiceAction::Register, &list)?))?,
         parameter_list: list,
@@ -247,6 +249,7 @@ fn messages() -> Result<()> {
     let multipathd_line = "multipathd\tgetprkey map dm-0\tnone\t7";
     write("message", "path", &[path_line.as_bytes()])?;
     let report = CommandReport {
+        multipathd: Some(MultipathdVersion([0, 15, 1])),
         result: outcome,
         data: vec![8, 9],
         warnings: vec!["one".to_owned(), "two".to_owned()],

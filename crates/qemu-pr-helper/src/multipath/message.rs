@@ -6,7 +6,7 @@
 //! | request, with the map's descriptor | bytes |
 //! |---|---|
 //! | deadline in milliseconds of `CLOCK_MONOTONIC` | 8 |
-//! | 1 if the reply is to contain the trace, else 0 | 1 |
+//! | flags: 1 if the report is to contain the trace, 2 if multipathd's version | 1 |
 //! | CDB | 16 |
 //! | parameter list | the rest |
 //!
@@ -14,6 +14,7 @@
 //! |---|---|
 //! | status | 1 |
 //! | sense | 96 |
+//! | version of multipathd, or zero | 3 |
 //! | length of the data | 2 |
 //! | data | as the length says |
 //! | warnings, a line each; a zero byte; the trace, a line each step | the rest |
@@ -36,6 +37,7 @@ use pr_helper_protocol::{Command, Direction};
 use scsi_pr::Status;
 
 use super::deadline::Deadline;
+use super::version::MultipathdVersion;
 use crate::command::device::{DeviceId, DeviceKind};
 use crate::command::executor::CommandResult;
 
@@ -51,6 +53,10 @@ pub(super) const NOT_STARTED: [u8; 1] = [0];
 /// Length in bytes of a reply with the kind of a device. A report is longer.
 const KIND_REPLY_LEN: usize = 9;
 
+/// Flags of a request.
+const TRACE: u8 = 1;
+const VERSION: u8 = 2;
+
 /// Request to execute a command on a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerRequest {
@@ -58,6 +64,8 @@ pub struct WorkerRequest {
     pub deadline: Deadline,
     /// True if the report is to contain the trace.
     pub is_traced: bool,
+    /// True if the report on PERSISTENT RESERVE OUT is to contain multipathd's version.
+    pub wants_version: bool,
     /// The command.
     pub command: Command,
     /// The parameter list of the command; empty for PERSISTENT RESERVE IN.
@@ -67,9 +75,11 @@ pub struct WorkerRequest {
 impl WorkerRequest {
     /// Encodes the request.
     pub fn encode(&self) -> Vec<u8> {
+        let trace = if self.is_traced { TRACE } else { 0 };
+        let version = if self.wants_version { VERSION } else { 0 };
         [
             self.deadline.0.to_be_bytes().as_slice(),
-            &[u8::from(self.is_traced)],
+            &[trace | version],
             self.command.cdb().as_slice(),
             &self.parameter_list,
         ]
@@ -79,7 +89,7 @@ impl WorkerRequest {
     /// Decodes a request; `None` if it is malformed.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (deadline, rest) = bytes.split_first_chunk()?;
-        let ([is_traced], rest) = rest.split_first_chunk()?;
+        let ([flags], rest) = rest.split_first_chunk()?;
         let (cdb, parameter_list) = rest.split_first_chunk::<CDB_SIZE>()?;
         let command = Command::new(*cdb).ok()?;
         let expected = match command.direction() {
@@ -88,7 +98,8 @@ impl WorkerRequest {
         };
         (parameter_list.len() == expected).then(|| Self {
             deadline: Deadline(u64::from_be_bytes(*deadline)),
-            is_traced: *is_traced != 0,
+            is_traced: flags & TRACE != 0,
+            wants_version: flags & VERSION != 0,
             command,
             parameter_list: parameter_list.to_owned(),
         })
@@ -100,6 +111,8 @@ impl WorkerRequest {
 pub struct CommandReport {
     /// Result for the guest. Its `data_len` is the length of `data`.
     pub result: CommandResult,
+    /// Version of multipathd, if the request asks for it and multipathd has answered.
+    pub multipathd: Option<MultipathdVersion>,
     /// Data from the logical unit.
     pub data: Vec<u8>,
     /// Warnings for the log.
@@ -113,6 +126,7 @@ impl CommandReport {
     pub const fn from_result(result: CommandResult) -> Self {
         Self {
             result,
+            multipathd: None,
             data: Vec::new(),
             warnings: Vec::new(),
             trace: Vec::new(),
@@ -124,6 +138,7 @@ impl CommandReport {
         let length = u16::try_from(self.data.len()).unwrap_or(u16::MAX);
         let mut bytes = vec![self.result.status.0];
         bytes.extend(self.result.sense);
+        bytes.extend(self.multipathd.map_or([0; 3], |version| version.0));
         bytes.extend(length.to_be_bytes());
         bytes.extend(self.data.iter().take(length.into()));
         bytes.extend(self.warnings.join("\n").bytes());
@@ -140,6 +155,7 @@ impl CommandReport {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let ([status], rest) = bytes.split_first_chunk()?;
         let (sense, rest) = rest.split_first_chunk::<SENSE_SIZE>()?;
+        let (version, rest) = rest.split_first_chunk::<3>()?;
         let (length, rest) = rest.split_first_chunk()?;
         let length = u16::from_be_bytes(*length).into();
         let (data, rest) = rest.split_at_checked(length)?;
@@ -151,6 +167,7 @@ impl CommandReport {
                 sense: *sense,
                 data_len: length,
             },
+            multipathd: (*version != [0; 3]).then_some(MultipathdVersion(*version)),
             data: data.to_owned(),
             warnings: warnings.lines().map(str::to_owned).collect(),
             trace: trace.lines().map(str::to_owned).collect(),
@@ -210,10 +227,11 @@ mod tests {
     fn request_and_report_round_trip() {
         let command = Command::new(pad_cdb(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 3, 0])).unwrap();
         let deadline = Deadline(1500);
-        for is_traced in [false, true] {
+        for (is_traced, wants_version) in [(false, true), (true, false)] {
             let request = WorkerRequest {
                 deadline,
                 is_traced,
+                wants_version,
                 command,
                 parameter_list: vec![1, 2, 3],
             };
@@ -225,6 +243,7 @@ mod tests {
         result.data_len = 2;
         let report = CommandReport {
             result,
+            multipathd: Some(MultipathdVersion([0, 9, 4])),
             data: vec![8, 9],
             warnings: vec!["one".to_owned(), "two".to_owned()],
             trace: vec!["multipathd\ta\tb\t1".to_owned()],
@@ -269,10 +288,10 @@ mod tests {
         assert_eq!(WorkerRequest::decode(&[0; 7]), None);
         let result = CommandResult::from_status(Status::GOOD);
         let report = CommandReport::from_result(result).encode();
-        assert_eq!(CommandReport::decode(&report[..98]), None);
+        assert_eq!(CommandReport::decode(&report[..101]), None);
         assert_eq!(CommandReport::decode(&NOT_STARTED), None);
         let mut longer = report;
-        longer[98] = 2;
+        longer[101] = 2;
         assert_eq!(CommandReport::decode(&longer), None);
     }
 }

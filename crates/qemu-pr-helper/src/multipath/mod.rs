@@ -16,6 +16,7 @@
 //! | `paths` | paths of a map, with a time limit for each |
 //! | `path_threads` | threads that wait for the replies of paths |
 //! | `multipathd` | client of multipathd, which registers paths that return |
+//! | [`version`] | version of multipathd, and what it means |
 //! | [`worker_trace`] | trace of a worker's steps |
 //! | `map_locks` | serialization of the changes to a map |
 
@@ -30,12 +31,14 @@ mod multipathd;
 mod path_threads;
 mod paths;
 pub mod pr_out;
+pub mod version;
 mod worker;
 pub mod worker_trace;
 mod workers;
 
+use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pr_helper_protocol::{Direction, Request};
@@ -54,6 +57,7 @@ use channel::WorkerError;
 use deadline::Deadline;
 use map_locks::{MapGuard, MapLocks};
 use message::{WorkerReply, WorkerRequest};
+use version::MultipathdVersion;
 
 /// Maximum number of descriptors that a command takes beside the map's: the socket pair to its
 /// worker.
@@ -68,6 +72,8 @@ const WARNING_KIND_LEN: usize = 24;
 pub struct Multipath {
     broker: Arc<Broker>,
     map_locks: MapLocks,
+    /// Maps for which multipathd's version has been logged.
+    known_versions: Mutex<BTreeSet<DeviceId>>,
     timeout: Duration,
     /// Rate limit of the warnings, by client process, map and kind of warning.
     warnings: KeyedRateLimit<(ProcessKey, DeviceId, String)>,
@@ -79,6 +85,7 @@ impl Multipath {
         Self {
             broker,
             map_locks: MapLocks::default(),
+            known_versions: Mutex::default(),
             timeout,
             warnings: KeyedRateLimit::new(),
         }
@@ -105,6 +112,7 @@ impl Multipath {
         let request = WorkerRequest {
             deadline,
             is_traced: event_enabled!(pr_helper_path, pr_helper_multipathd),
+            wants_version: guard.is_some() && !self.known_versions().contains(&map),
             command: request.command,
             parameter_list: request.parameters.clone(),
         };
@@ -115,6 +123,9 @@ impl Multipath {
             Ok(WorkerReply::NotMultipath(kind)) => return Err(kind),
             Err(error) => return Ok(self.worker_failed(client, map, &error)),
         };
+        if let Some(version) = report.multipathd {
+            self.log_version(client, map, version);
+        }
         for warning in report.warnings {
             let kind = warning.chars().take(WARNING_KIND_LEN).collect();
             self.warn(client, map, kind, &warning);
@@ -139,6 +150,26 @@ impl Multipath {
             command_log::microseconds(start.elapsed()),
         ));
         guard
+    }
+
+    fn known_versions(&self) -> MutexGuard<'_, BTreeSet<DeviceId>> {
+        let versions = self.known_versions.lock();
+        versions.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logs multipathd's version, once for each map.
+    fn log_version(&self, client: &Peer, map: DeviceId, version: MultipathdVersion) {
+        if !self.known_versions().insert(map) {
+            return;
+        }
+        match version.may_undo_fencing() {
+            true => log::warn!(
+                "{client}: multipath map {map}: multipathd {version} can register a path that \
+                 returns with a preempted key, so that a fenced host writes again; update \
+                 multipath-tools to 0.13.1 or later"
+            ),
+            false => log::info!("{client}: multipath map {map}: multipathd {version}"),
+        }
     }
 
     fn execute_in_worker(

@@ -21,6 +21,7 @@ use rustix::process::geteuid;
 
 use super::deadline::TimeBudget;
 use super::pr_out::{PrKey, PrKeyStore, PrKeyStoreError};
+use super::version::MultipathdVersion;
 use super::worker_trace::WorkerTrace;
 use crate::command::command_log;
 
@@ -56,6 +57,9 @@ const DEFAULT_SOCKETS: [&str; 2] = [
 /// page of help.
 const MAX_REPLY_LEN: usize = 64 * 1024;
 
+/// Maximum number of characters of a reply in the trace.
+const MAX_TRACED: usize = 200;
+
 /// Client of multipathd for one map.
 #[derive(Debug)]
 pub(super) struct Multipathd {
@@ -82,6 +86,12 @@ impl Multipathd {
             budget,
             trace,
         }
+    }
+
+    /// Returns the version of multipathd; `None` if it does not answer.
+    pub(super) fn version(&mut self) -> Option<MultipathdVersion> {
+        let help = self.exchange("help", BEST_EFFORT_TIMEOUT).ok()?;
+        MultipathdVersion::from_help(&help)
     }
 
     /// Sends `VERB map dm-N WORDS` and returns the reply. Retries while multipathd is busy.
@@ -130,6 +140,7 @@ impl Multipathd {
         let text = reply
             .as_ref()
             .map_or_else(ToString::to_string, Clone::clone);
+        let text: String = text.chars().take(MAX_TRACED).collect();
         self.trace.record_multipathd(command, &text, took);
         reply
     }
@@ -395,6 +406,14 @@ mod tests {
             ..KEY
         };
         assert_eq!(key(&["unknown\n", "0xc3\n"]), Some(plain));
+    }
+
+    #[test]
+    fn version_is_asked_for_with_help() {
+        const HELP: &[&str] = &["multipath-tools v0.15.1 (04/30, 2026)\nCLI commands reference:\n"];
+        let (version, commands) = with_replies(HELP, Multipathd::version);
+        assert_eq!(version, Some(MultipathdVersion([0, 15, 1])));
+        assert_eq!(commands, ["help"]);
     }
 
     #[test]

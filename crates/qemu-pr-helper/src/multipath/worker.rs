@@ -213,8 +213,10 @@ fn execute_out(
     let done = pr_out::execute(paths, &mut multipathd, cdb, &request.parameter_list);
     let mut warnings = done.warnings;
     warnings.extend(paths.iter().filter_map(MapPath::open_error));
+    let version = request.wants_version.then(|| multipathd.version());
     CommandReport {
         warnings,
+        multipathd: version.flatten(),
         ..CommandReport::from_result(done.result)
     }
 }

@@ -33,7 +33,7 @@ mod worker_steps;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
 use super::compat::CompatSuite;
@@ -44,7 +44,7 @@ pub(crate) use daemons::UDEVD;
 use endpoint::Endpoint;
 use fault_fixture::FaultFixture;
 pub(crate) use fixture::MapFixture;
-use pr_testkit::process::timed;
+use pr_testkit::process::{command, timed};
 use table::Table;
 
 /// Programs of the host for this scenario.
@@ -93,6 +93,7 @@ fn run_tests(options: &Options, modules: &Modules) -> Result<()> {
 
     let helper = Helper::start_with(&options.helper, &helper_client::ARGUMENTS, &[])?;
     compare_endpoints(&fixture, &comparison_ports, &other_port)?;
+    version_is_logged()?;
     helper.stop()?;
     tracing::run(&fixture, &options.helper).context("trace")?;
 
@@ -154,6 +155,28 @@ fn without_helper(fixture: &MapFixture) -> Result<()> {
     result?;
     timed("mpathpersist", || mpathpersist::run(fixture)).context("mpathpersist")?;
     table.check()
+}
+
+/// Checks that the helper has warned once about multipathd before 0.13.1, and never about a later
+/// one.
+fn version_is_logged() -> Result<()> {
+    let help = command("multipathd").arg("help").output();
+    let help = String::from_utf8(help.context("cannot start multipathd")?.stdout)?;
+    let version = help.split_once("multipath-tools v").map(|(_, rest)| rest);
+    let version = version.and_then(|rest| rest.split(' ').next());
+    let version = version.with_context(|| format!("multipathd help printed {help:?}"))?;
+    let numbers: Result<Vec<u8>, _> = version.split('.').map(str::parse).collect();
+    let expected = usize::from(numbers? < vec![0, 13, 1]);
+    let log = helper_stderr();
+    let warnings = log.lines().filter(|line| {
+        line.contains(&format!("multipathd {version} ")) && line.contains("fenced host")
+    });
+    let count = warnings.count();
+    ensure!(
+        count == expected,
+        "{count} instead of {expected} warnings about multipathd {version}: {log}"
+    );
+    Ok(())
 }
 
 /// Compares commands through the helper on the map and on a single path.
