@@ -236,7 +236,7 @@ fn messages() -> Result<()> {
     let list = basic(None);
     let request = WorkerRequest {
         deadline: Deadline(1500),
-        wants_version: true,
+        multipathd: Some(MultipathdVersion([0, 9, 4])),
         is_traced: true,
         command: Command::new(pad_cdb(&pr_out_cdb(OutServiceAction::Register, &list)?))?,
         parameter_list: list,

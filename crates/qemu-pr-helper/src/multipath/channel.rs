@@ -160,7 +160,7 @@ mod tests {
         let request = WorkerRequest {
             deadline: Deadline(u64::MAX),
             is_traced: false,
-            wants_version: false,
+            multipathd: None,
             command: Command::new(cdb).unwrap(),
             parameter_list: Vec::new(),
         };

@@ -6,7 +6,8 @@
 //! | request, with the map's descriptor | bytes |
 //! |---|---|
 //! | deadline in milliseconds of `CLOCK_MONOTONIC` | 8 |
-//! | flags: 1 if the report is to contain the trace, 2 if multipathd's version | 1 |
+//! | 1 if the report is to contain the trace, else 0 | 1 |
+//! | version of multipathd; zero to ask for it | 3 |
 //! | CDB | 16 |
 //! | parameter list | the rest |
 //!
@@ -41,8 +42,12 @@ use super::version::MultipathdVersion;
 use crate::command::device::{DeviceId, DeviceKind};
 use crate::command::executor::CommandResult;
 
+/// Length of a version in bytes.
+const VERSION_LEN: usize = 3;
+
 /// Maximum length of a request in bytes.
-pub(super) const MAX_REQUEST_LEN: usize = size_of::<u64>() + 1 + CDB_SIZE + MAX_TRANSFER;
+pub(super) const MAX_REQUEST_LEN: usize =
+    size_of::<u64>() + 1 + VERSION_LEN + CDB_SIZE + MAX_TRANSFER;
 
 /// Maximum length of a reply in bytes. A longer report is truncated.
 pub const MAX_REPLY_LEN: usize = 32 * 1024;
@@ -53,10 +58,6 @@ pub(super) const NOT_STARTED: [u8; 1] = [0];
 /// Length in bytes of a reply with the kind of a device. A report is longer.
 const KIND_REPLY_LEN: usize = 9;
 
-/// Flags of a request.
-const TRACE: u8 = 1;
-const VERSION: u8 = 2;
-
 /// Request to execute a command on a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerRequest {
@@ -64,8 +65,9 @@ pub struct WorkerRequest {
     pub deadline: Deadline,
     /// True if the report is to contain the trace.
     pub is_traced: bool,
-    /// True if the report on PERSISTENT RESERVE OUT is to contain multipathd's version.
-    pub wants_version: bool,
+    /// Version of multipathd. If it is not known, the report on PERSISTENT RESERVE OUT is to
+    /// contain it.
+    pub multipathd: Option<MultipathdVersion>,
     /// The command.
     pub command: Command,
     /// The parameter list of the command; empty for PERSISTENT RESERVE IN.
@@ -75,11 +77,10 @@ pub struct WorkerRequest {
 impl WorkerRequest {
     /// Encodes the request.
     pub fn encode(&self) -> Vec<u8> {
-        let trace = if self.is_traced { TRACE } else { 0 };
-        let version = if self.wants_version { VERSION } else { 0 };
         [
             self.deadline.0.to_be_bytes().as_slice(),
-            &[trace | version],
+            &[u8::from(self.is_traced)],
+            &encode_version(self.multipathd),
             self.command.cdb().as_slice(),
             &self.parameter_list,
         ]
@@ -89,7 +90,8 @@ impl WorkerRequest {
     /// Decodes a request; `None` if it is malformed.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (deadline, rest) = bytes.split_first_chunk()?;
-        let ([flags], rest) = rest.split_first_chunk()?;
+        let ([is_traced], rest) = rest.split_first_chunk()?;
+        let (version, rest) = rest.split_first_chunk()?;
         let (cdb, parameter_list) = rest.split_first_chunk::<CDB_SIZE>()?;
         let command = Command::new(*cdb).ok()?;
         let expected = match command.direction() {
@@ -98,12 +100,20 @@ impl WorkerRequest {
         };
         (parameter_list.len() == expected).then(|| Self {
             deadline: Deadline(u64::from_be_bytes(*deadline)),
-            is_traced: flags & TRACE != 0,
-            wants_version: flags & VERSION != 0,
+            is_traced: *is_traced != 0,
+            multipathd: decode_version(*version),
             command,
             parameter_list: parameter_list.to_owned(),
         })
     }
+}
+
+fn encode_version(version: Option<MultipathdVersion>) -> [u8; VERSION_LEN] {
+    version.map_or([0; VERSION_LEN], |version| version.0)
+}
+
+fn decode_version(bytes: [u8; VERSION_LEN]) -> Option<MultipathdVersion> {
+    (bytes != [0; VERSION_LEN]).then_some(MultipathdVersion(bytes))
 }
 
 /// Report of a worker on a command.
@@ -138,7 +148,7 @@ impl CommandReport {
         let length = u16::try_from(self.data.len()).unwrap_or(u16::MAX);
         let mut bytes = vec![self.result.status.0];
         bytes.extend(self.result.sense);
-        bytes.extend(self.multipathd.map_or([0; 3], |version| version.0));
+        bytes.extend(encode_version(self.multipathd));
         bytes.extend(length.to_be_bytes());
         bytes.extend(self.data.iter().take(length.into()));
         bytes.extend(self.warnings.join("\n").bytes());
@@ -155,7 +165,7 @@ impl CommandReport {
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let ([status], rest) = bytes.split_first_chunk()?;
         let (sense, rest) = rest.split_first_chunk::<SENSE_SIZE>()?;
-        let (version, rest) = rest.split_first_chunk::<3>()?;
+        let (version, rest) = rest.split_first_chunk()?;
         let (length, rest) = rest.split_first_chunk()?;
         let length = u16::from_be_bytes(*length).into();
         let (data, rest) = rest.split_at_checked(length)?;
@@ -167,7 +177,7 @@ impl CommandReport {
                 sense: *sense,
                 data_len: length,
             },
-            multipathd: (*version != [0; 3]).then_some(MultipathdVersion(*version)),
+            multipathd: decode_version(*version),
             data: data.to_owned(),
             warnings: warnings.lines().map(str::to_owned).collect(),
             trace: trace.lines().map(str::to_owned).collect(),
@@ -227,11 +237,12 @@ mod tests {
     fn request_and_report_round_trip() {
         let command = Command::new(pad_cdb(&[0x5f, 0, 0, 0, 0, 0, 0, 0, 3, 0])).unwrap();
         let deadline = Deadline(1500);
-        for (is_traced, wants_version) in [(false, true), (true, false)] {
+        let version = Some(MultipathdVersion([0, 9, 4]));
+        for (is_traced, multipathd) in [(false, version), (true, None)] {
             let request = WorkerRequest {
                 deadline,
                 is_traced,
-                wants_version,
+                multipathd,
                 command,
                 parameter_list: vec![1, 2, 3],
             };
@@ -243,7 +254,7 @@ mod tests {
         result.data_len = 2;
         let report = CommandReport {
             result,
-            multipathd: Some(MultipathdVersion([0, 9, 4])),
+            multipathd: version,
             data: vec![8, 9],
             warnings: vec!["one".to_owned(), "two".to_owned()],
             trace: vec!["multipathd\ta\tb\t1".to_owned()],
@@ -283,7 +294,7 @@ mod tests {
             &[cdb(0x5e).as_slice(), &[0; 3]].concat(),
             &cdb(0x2a),
         ] {
-            assert_eq!(WorkerRequest::decode(&[&[0; 9], bytes].concat()), None);
+            assert_eq!(WorkerRequest::decode(&[&[0; 12], bytes].concat()), None);
         }
         assert_eq!(WorkerRequest::decode(&[0; 7]), None);
         let result = CommandResult::from_status(Status::GOOD);

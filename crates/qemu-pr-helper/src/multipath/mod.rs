@@ -36,7 +36,7 @@ mod worker;
 pub mod worker_trace;
 mod workers;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -72,8 +72,8 @@ const WARNING_KIND_LEN: usize = 24;
 pub struct Multipath {
     broker: Arc<Broker>,
     map_locks: MapLocks,
-    /// Maps for which multipathd's version has been logged.
-    known_versions: Mutex<BTreeSet<DeviceId>>,
+    /// Version of multipathd at the first change to each map.
+    versions: Mutex<BTreeMap<DeviceId, MultipathdVersion>>,
     timeout: Duration,
     /// Rate limit of the warnings, by client process, map and kind of warning.
     warnings: KeyedRateLimit<(ProcessKey, DeviceId, String)>,
@@ -85,7 +85,7 @@ impl Multipath {
         Self {
             broker,
             map_locks: MapLocks::default(),
-            known_versions: Mutex::default(),
+            versions: Mutex::default(),
             timeout,
             warnings: KeyedRateLimit::new(),
         }
@@ -112,7 +112,7 @@ impl Multipath {
         let request = WorkerRequest {
             deadline,
             is_traced: event_enabled!(pr_helper_path, pr_helper_multipathd),
-            wants_version: guard.is_some() && !self.known_versions().contains(&map),
+            multipathd: self.versions().get(&map).copied(),
             command: request.command,
             parameter_list: request.parameters.clone(),
         };
@@ -124,7 +124,7 @@ impl Multipath {
             Err(error) => return Ok(self.worker_failed(client, map, &error)),
         };
         if let Some(version) = report.multipathd {
-            self.log_version(client, map, version);
+            self.add_version(client, map, version);
         }
         for warning in report.warnings {
             let kind = warning.chars().take(WARNING_KIND_LEN).collect();
@@ -152,14 +152,13 @@ impl Multipath {
         guard
     }
 
-    fn known_versions(&self) -> MutexGuard<'_, BTreeSet<DeviceId>> {
-        let versions = self.known_versions.lock();
-        versions.unwrap_or_else(PoisonError::into_inner)
+    fn versions(&self) -> MutexGuard<'_, BTreeMap<DeviceId, MultipathdVersion>> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Logs multipathd's version, once for each map.
-    fn log_version(&self, client: &Peer, map: DeviceId, version: MultipathdVersion) {
-        if !self.known_versions().insert(map) {
+    /// Stores multipathd's version, and logs it once for each map.
+    fn add_version(&self, client: &Peer, map: DeviceId, version: MultipathdVersion) {
+        if self.versions().insert(map, version).is_some() {
             return;
         }
         match version.may_undo_fencing() {

@@ -70,11 +70,18 @@ pub(super) struct Multipathd {
     connection: Option<UnixStream>,
     budget: TimeBudget,
     trace: WorkerTrace,
+    version: Option<MultipathdVersion>,
 }
 
 impl Multipathd {
-    /// Creates a client for the map with the kernel's name `map` (`dm-N`).
-    pub(super) fn new(map: String, budget: TimeBudget, trace: WorkerTrace) -> Self {
+    /// Creates a client for the map with the kernel's name `map` (`dm-N`), and multipathd's version
+    /// if it is known.
+    pub(super) fn new(
+        map: String,
+        version: Option<MultipathdVersion>,
+        budget: TimeBudget,
+        trace: WorkerTrace,
+    ) -> Self {
         let sockets = match env::var_os(SOCKET_VARIABLE) {
             Some(name) => vec![name],
             None => DEFAULT_SOCKETS.map(OsString::from).to_vec(),
@@ -85,11 +92,12 @@ impl Multipathd {
             connection: None,
             budget,
             trace,
+            version,
         }
     }
 
-    /// Returns the version of multipathd; `None` if it does not answer.
-    pub(super) fn version(&mut self) -> Option<MultipathdVersion> {
+    /// Asks multipathd for its version; `None` if it does not answer.
+    pub(super) fn query_version(&mut self) -> Option<MultipathdVersion> {
         let help = self.exchange("help", BEST_EFFORT_TIMEOUT).ok()?;
         MultipathdVersion::from_help(&help)
     }
@@ -122,6 +130,12 @@ impl Multipathd {
             )),
             false => Ok(reply),
         }
+    }
+
+    /// Returns whether multipathd may know the commands for the holder. Older versions reject them,
+    /// which takes time, but is harmless.
+    fn may_store_holder(&self) -> bool {
+        self.version.is_none_or(MultipathdVersion::stores_holder)
     }
 
     fn exchange(&mut self, command: &str, timeout: Duration) -> io::Result<String> {
@@ -255,7 +269,9 @@ impl PrKeyStore for Multipathd {
     }
 
     fn is_holding(&mut self) -> Option<bool> {
-        // Supported since 0.13.
+        if !self.may_store_holder() {
+            return None;
+        }
         let command = format!("getprhold map {}", self.map);
         match self.exchange(&command, BEST_EFFORT_TIMEOUT).ok()?.as_str() {
             "set" => Some(true),
@@ -265,8 +281,10 @@ impl PrKeyStore for Multipathd {
     }
 
     fn set_holding(&mut self, is_holder: bool) {
-        // Supported since 0.13, for programs that use libmpathpersist beside the helper. Older
-        // versions reject the command, which is harmless.
+        if !self.may_store_holder() {
+            return;
+        }
+        // For programs that use libmpathpersist beside the helper.
         let verb = if is_holder {
             "setprhold"
         } else {
@@ -372,6 +390,7 @@ mod tests {
             connection: None,
             budget: TimeBudget::new(pending, 2),
             trace: WorkerTrace::default(),
+            version: None,
         }
     }
 
@@ -411,9 +430,25 @@ mod tests {
     #[test]
     fn version_is_asked_for_with_help() {
         const HELP: &[&str] = &["multipath-tools v0.15.1 (04/30, 2026)\nCLI commands reference:\n"];
-        let (version, commands) = with_replies(HELP, Multipathd::version);
+        let (version, commands) = with_replies(HELP, Multipathd::query_version);
         assert_eq!(version, Some(MultipathdVersion([0, 15, 1])));
         assert_eq!(commands, ["help"]);
+    }
+
+    #[test]
+    fn version_without_holder_gets_no_command() {
+        let (pending, _helper) = pending();
+        let mut client = client(vec!["/nowhere".into()], &pending);
+        client.version = Some(MultipathdVersion([0, 11, 1]));
+        assert_eq!(client.is_holding(), None);
+        let (found, commands) = with_replies(&["set\n"], |client| {
+            client.version = Some(MultipathdVersion([0, 13, 0]));
+            client.is_holding()
+        });
+        assert_eq!(
+            (found, commands),
+            (Some(true), vec!["getprhold map dm-3".to_owned()])
+        );
     }
 
     #[test]

@@ -248,11 +248,6 @@ fn not_delivered(code: AdditionalSense) -> TransportOutcome {
     TransportOutcome::NotDelivered(aborted(code))
 }
 
-/// Returns the number of paths of the map at `sysfs_dir`.
-pub(super) fn count_paths(sysfs_dir: &Path) -> io::Result<usize> {
-    Ok(fs::read_dir(sysfs_dir.join(SLAVES))?.count())
-}
-
 /// Returns the paths of the map at `sysfs_dir`, sorted by name. Paths that the SCSI layer has given
 /// up come last.
 pub(super) fn discover_paths(

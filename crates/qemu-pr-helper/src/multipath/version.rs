@@ -16,6 +16,9 @@ impl MultipathdVersion {
     /// down (multipath-tools commit 601d09a7).
     const FENCING: Self = Self([0, 13, 1]);
 
+    /// First version that stores whether a map holds the reservation (`getprhold`, `setprhold`).
+    const HOLDER: Self = Self([0, 13, 0]);
+
     /// Finds the version in multipathd's page of help, which all versions send for the command
     /// `help`; `None` if there is none.
     pub(super) fn from_help(help: &str) -> Option<Self> {
@@ -30,6 +33,11 @@ impl MultipathdVersion {
     /// fenced.
     pub(super) fn may_undo_fencing(self) -> bool {
         self < Self::FENCING
+    }
+
+    /// Returns whether multipathd stores whether a map holds the reservation.
+    pub(super) fn stores_holder(self) -> bool {
+        self >= Self::HOLDER
     }
 }
 

@@ -27,7 +27,7 @@ use super::deadline::{Deadline, PendingRequest, TimeBudget};
 use super::message::{CommandReport, WorkerReply, WorkerRequest};
 use super::multipathd::Multipathd;
 use super::path_threads::PathThreads;
-use super::paths::{MapPath, PathContext, aborted, count_paths, discover_paths};
+use super::paths::{MapPath, PathContext, aborted, discover_paths};
 use super::pr_out::{self, PrPath as _};
 use super::worker_trace::WorkerTrace;
 use crate::command::device::{self, DeviceId, DeviceKind};
@@ -41,6 +41,10 @@ pub(super) const REMOVAL_CAPABILITY: CapabilitySet = CapabilitySet::DAC_OVERRIDE
 
 /// Time after which a worker without a request exits.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Division of the time for PERSISTENT RESERVE IN: the kernel can hold a command to the map for a
+/// quarter of it, and the rest is for the single paths.
+const MAP_SHARES: usize = 3;
 
 /// Name in `ps -e` and `/proc/PID/comm`.
 const PROCESS_NAME: &CStr = c"pr-worker";
@@ -148,23 +152,24 @@ fn execute(
         }
         _ => return Err(io::Error::other(format!("not a multipath map: {id}"))),
     }
-    let sysfs_dir = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"))?;
+    let sysfs_dir = || fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"));
     match request.command.direction() {
         Direction::In => {
-            let count = count_paths(&sysfs_dir)?;
-            let budget = TimeBudget::new(pending, count.saturating_add(1));
+            let budget = TimeBudget::new(pending, MAP_SHARES);
             paths.push(MapPath::map(map, id, budget, context));
-            let discover = || discover_paths(&sysfs_dir, pending, context);
+            let discover = || discover_paths(&sysfs_dir()?, pending, context);
             execute_in(request, paths, discover).map(WorkerReply::Report)
         }
         Direction::Out if access != FdAccess::Writable => {
             Err(io::Error::other("the map is open read-only"))
         }
         Direction::Out => {
+            let sysfs_dir = sysfs_dir()?;
             *paths = discover_paths(&sysfs_dir, pending, context)?;
             let name = sysfs_dir.file_name().unwrap_or_default().to_string_lossy();
             let budget = TimeBudget::new(pending, paths.len());
-            let multipathd = Multipathd::new(name.into_owned(), budget, context.trace.clone());
+            let trace = context.trace.clone();
+            let multipathd = Multipathd::new(name.into_owned(), request.multipathd, budget, trace);
             let report = execute_out(request, paths, multipathd);
             Ok(WorkerReply::Report(report))
         }
@@ -213,10 +218,13 @@ fn execute_out(
     let done = pr_out::execute(paths, &mut multipathd, cdb, &request.parameter_list);
     let mut warnings = done.warnings;
     warnings.extend(paths.iter().filter_map(MapPath::open_error));
-    let version = request.wants_version.then(|| multipathd.version());
+    let version = match request.multipathd {
+        Some(_) => None,
+        None => multipathd.query_version(),
+    };
     CommandReport {
         warnings,
-        multipathd: version.flatten(),
+        multipathd: version,
         ..CommandReport::from_result(done.result)
     }
 }
