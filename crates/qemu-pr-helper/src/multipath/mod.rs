@@ -63,10 +63,6 @@ use version::MultipathdVersion;
 /// worker.
 pub(crate) const FDS_PER_COMMAND: u64 = 2;
 
-/// Number of leading characters that identify the kind of a warning. Keys, which a guest chooses,
-/// come later in the text, so that a guest cannot fill the log.
-const WARNING_KIND_LEN: usize = 24;
-
 /// Executor of commands on multipath maps.
 #[derive(Debug)]
 pub struct Multipath {
@@ -127,8 +123,7 @@ impl Multipath {
             self.add_version(client, map, version);
         }
         for warning in report.warnings {
-            let kind = warning.chars().take(WARNING_KIND_LEN).collect();
-            self.warn(client, map, kind, &warning);
+            self.warn(client, map, kind_of(&warning), &warning);
         }
         let mut result = report.result;
         result.data_len = data
@@ -229,5 +224,30 @@ impl Multipath {
         if let Some(suppressed) = self.warnings.should_log(key) {
             log::warn!("{client}: multipath map {map}: {warning}{suppressed}");
         }
+    }
+}
+
+/// Returns the kind of a warning: its words without keys. A guest chooses the keys, and must not be
+/// able to fill the log with warnings of new kinds.
+fn kind_of(warning: &str) -> String {
+    let words = warning.split(' ').filter(|word| !word.contains("0x"));
+    words.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn warnings_of_one_kind_differ_in_keys_only() {
+        let kinds = [
+            "registration rejected: multipathd does not answer",
+            "registration rejected: multipathd has no reservation_key for the map",
+            "path sdb not re-registered with key 0x1",
+            "path sdb not re-registered with key 0xffff",
+        ]
+        .map(kind_of);
+        assert_ne!(kinds[0], kinds[1]);
+        assert_eq!(kinds[2], kinds[3]);
     }
 }
