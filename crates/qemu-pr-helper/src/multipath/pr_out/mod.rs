@@ -52,6 +52,10 @@ const MOVE_FLAGS: usize = 17;
 const MOVE_UNREG: u8 = 0x02;
 const MOVE_APTPL: u8 = 0x01;
 
+/// Warning about a command that no path completed.
+pub(super) const NO_PATH: &str =
+    "no path of the map can be reached, or each has hung; see 'multipathd show paths'";
+
 /// Path to the logical unit. `Display` is its name.
 pub trait PrPath: Display {
     /// Sends a command and waits a limited time for its completion.
@@ -291,7 +295,11 @@ pub fn execute<P: PrPath, S: PrKeyStore>(
         cdb: *cdb,
         parameter_list: parameter_list.to_owned(),
     };
-    let (Ok(result) | Err(result)) = pr_out.execute(&command);
+    let executed = pr_out.execute(&command);
+    if executed.is_err() && pr_out.unreachable.iter().all(|lost| *lost) {
+        pr_out.warnings.push(NO_PATH.to_owned());
+    }
+    let (Ok(result) | Err(result)) = executed;
     PrOutResult {
         result,
         warnings: pr_out.warnings,
@@ -323,6 +331,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         match self.first_success(guest.command) {
             Ok((_, result)) => {
                 self.key_store.set_holding(true);
+                self.warn_about_type(guest.scope_type);
                 Ok(result)
             }
             Err(result) => {
@@ -375,8 +384,9 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             }
         }
         self.drain_unit_attentions(Some(path));
-        if self.reservation().is_some_and(|held| held.key == key) {
+        if let Some(held) = self.reservation().filter(|held| held.key == key) {
             self.key_store.set_holding(true);
+            self.warn_about_type(held.scope_type);
         }
         Ok(result)
     }
@@ -415,6 +425,20 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         }
         self.drain_unit_attentions(Some(path));
         Ok(result)
+    }
+
+    /// Warns if only one path, the holder, has access under a reservation of the guest.
+    fn warn_about_type(&mut self, scope_type: ScopeType) {
+        let reservation_type = scope_type.reservation_type();
+        let exclusive = reservation_type.filter(|kind| !kind.allows_registrants());
+        if let Some(exclusive) = exclusive
+            && self.paths.len() > 1
+        {
+            self.warnings.push(format!(
+                "reservation of type {exclusive}: only the path that holds it has access, and \
+                 writes through the other paths fail; use a type for registrants (5 to 8)"
+            ));
+        }
     }
 
     fn set_and_enable(&mut self, key: PrKey) -> Result<(), PrKeyStoreError> {
