@@ -6,7 +6,7 @@ use scsi_pr::{
     AdditionalSense, Cdb, InServiceAction, OutServiceAction, ParameterList, Sense, SenseKey, Status,
 };
 
-use super::{IS_DIRECTORY, MAY_HAVE_BEEN_EXECUTED, conflict, is_special_file};
+use super::{IS_DIRECTORY, MAY_HAVE_BEEN_EXECUTED, conflict, is_multipath_map, is_special_file};
 use crate::error::Rejection;
 
 /// Returns the advice for a rejected command.
@@ -87,7 +87,12 @@ fn aborted(rejection: &Rejection, code: AdditionalSense) -> Vec<&'static str> {
         ];
     }
     let mut lines = Vec::new();
-    if is_terminated {
+    if is_terminated && is_multipath_map(&rejection.device) {
+        lines.push(
+            "No path of the multipath map can be reached ('multipathd show paths'), or a worker of \
+             the helper crashed; the helper's log names the reason.",
+        );
+    } else if is_terminated {
         lines.push(
             "The device does not accept SCSI commands (lsblk -S lists those that do), the helper \
              has lost the privilege to send them, or the command was interrupted.",

@@ -20,7 +20,7 @@ use pr_helper_protocol::Direction;
 use rustix::net::{SendFlags, send};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::{CapabilitySet, set_name};
-use scsi_pr::AdditionalSense;
+use scsi_pr::{AdditionalSense, SenseKey};
 
 use super::channel;
 use super::deadline::{Deadline, PendingRequest, TimeBudget};
@@ -28,9 +28,10 @@ use super::message::{CommandReport, WorkerReply, WorkerRequest};
 use super::multipathd::Multipathd;
 use super::path_threads::PathThreads;
 use super::paths::{MapPath, PathContext, aborted, discover_paths};
-use super::pr_out::{self, PrPath as _};
+use super::pr_out::{self, NO_PATH, PrPath};
 use super::worker_trace::WorkerTrace;
 use crate::command::device::{self, DeviceId, DeviceKind};
+use crate::command::executor::CommandResult;
 use crate::command::request_device::FdAccess;
 use crate::command::sg::TransportOutcome;
 use crate::process::privileges;
@@ -45,6 +46,13 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Division of the time for PERSISTENT RESERVE IN: the kernel can hold a command to the map for a
 /// quarter of it, and the rest is for the single paths.
 const MAP_SHARES: usize = 3;
+
+/// Additional sense code of the unit attentions after a reset, for all qualifiers.
+const RESET_OCCURRED: u8 = 0x29;
+
+/// Maximum number of these unit attentions that are not reported to the guest, in case that a
+/// logical unit sends them endlessly.
+const MAX_RESET_REPORTS: usize = 64;
 
 /// Name in `ps -e` and `/proc/PID/comm`.
 const PROCESS_NAME: &CStr = c"pr-worker";
@@ -178,17 +186,25 @@ fn execute(
 
 /// Executes PERSISTENT RESERVE IN. `paths` contains the map itself: the kernel chooses a path for
 /// the command, but does not try a second one. The single paths that `discover` returns follow.
-fn execute_in(
+fn execute_in<P: PrPath>(
     request: &WorkerRequest,
-    paths: &mut Vec<MapPath>,
-    discover: impl FnOnce() -> io::Result<Vec<MapPath>>,
+    paths: &mut Vec<P>,
+    discover: impl FnOnce() -> io::Result<Vec<P>>,
 ) -> io::Result<CommandReport> {
     let mut data = vec![0; request.command.transfer_length()];
     let mut last = aborted(AdditionalSense::IO_PROCESS_TERMINATED);
     let mut discover = Some(discover);
-    let mut index = 0;
+    let (mut index, mut resets) = (0, 0);
     while let Some(path) = paths.get_mut(index) {
         match path.send(request.command.cdb(), Data::FromDevice(&mut data)) {
+            // Each path reports a reset, and a guest has one disk: it gets the report once, from
+            // the command of its own that first reaches a path. A reset changes no registration.
+            TransportOutcome::Completed(result)
+                if is_reset(&result) && resets < MAX_RESET_REPORTS =>
+            {
+                resets = resets.saturating_add(1);
+                continue;
+            }
             TransportOutcome::Completed(result) => {
                 data.truncate(result.data_len);
                 return Ok(CommandReport {
@@ -205,7 +221,18 @@ fn execute_in(
         }
         index = index.saturating_add(1);
     }
-    Ok(CommandReport::from_result(last))
+    Ok(CommandReport {
+        warnings: vec![NO_PATH.to_owned()],
+        ..CommandReport::from_result(last)
+    })
+}
+
+/// Returns whether the result is the unit attention that the logical unit was reset (SPC-4, table
+/// 58: POWER ON, RESET, OR BUS DEVICE RESET OCCURRED, and its variants).
+fn is_reset(result: &CommandResult) -> bool {
+    result.decode_sense().is_some_and(|sense| {
+        sense.key == SenseKey::UnitAttention && sense.code.asc == RESET_OCCURRED
+    })
 }
 
 /// Executes PERSISTENT RESERVE OUT over all paths.
@@ -226,5 +253,74 @@ fn execute_out(
         warnings,
         multipathd: version,
         ..CommandReport::from_result(done.result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pr_helper_protocol::{Command, wire};
+    use scsi_pr::Status;
+    use std::fmt;
+
+    /// Path with pending unit attentions; the last one is reported first.
+    struct TestPath(Vec<AdditionalSense>);
+
+    impl fmt::Display for TestPath {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("path")
+        }
+    }
+
+    impl PrPath for TestPath {
+        fn send(&mut self, _: &[u8; wire::CDB_SIZE], _: Data<'_>) -> TransportOutcome {
+            let attention = self.0.pop();
+            TransportOutcome::Completed(attention.map_or_else(
+                || CommandResult::from_status(Status::GOOD),
+                |code| CommandResult::check_condition(SenseKey::UnitAttention, code),
+            ))
+        }
+
+        fn wait_before_retry(&self) {}
+    }
+
+    const fn reset(ascq: u8) -> AdditionalSense {
+        AdditionalSense {
+            asc: RESET_OCCURRED,
+            ascq,
+        }
+    }
+
+    fn read_keys(attentions: Vec<AdditionalSense>) -> CommandResult {
+        let cdb = wire::pad_cdb(&[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
+        let request = WorkerRequest {
+            deadline: Deadline(u64::MAX),
+            is_traced: false,
+            multipathd: None,
+            command: Command::new(cdb).unwrap(),
+            parameter_list: Vec::new(),
+        };
+        let mut paths = vec![TestPath(attentions)];
+        let report = execute_in(&request, &mut paths, || Ok(Vec::new())).unwrap();
+        report.result
+    }
+
+    #[test]
+    fn reset_of_the_unit_is_not_reported_by_read_keys() {
+        let resets = [0, 2, 3].map(reset).to_vec();
+        assert_eq!(read_keys(resets).status, Status::GOOD);
+    }
+
+    #[test]
+    fn preemption_is_reported_by_read_keys() {
+        let preempted = AdditionalSense::REGISTRATIONS_PREEMPTED;
+        let result = read_keys(vec![preempted, reset(0)]);
+        assert_eq!(result.decode_sense().unwrap().code, preempted);
+    }
+
+    #[test]
+    fn endless_resets_are_reported() {
+        let result = read_keys(vec![reset(0); MAX_RESET_REPORTS + 1]);
+        assert_eq!(result.decode_sense().unwrap().code, reset(0));
     }
 }
