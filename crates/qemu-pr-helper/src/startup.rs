@@ -109,9 +109,9 @@ fn serve(
     let server: Arc<Server<Backends>>;
     let listener;
     let mut files = RuntimeFiles::default();
-    // Locked before the socket exists, because a failed start must not replace a socket, and because
-    // libvirt takes the socket's file for a successful start. Written after the socket exists, as
-    // QEMU's helper does, so that a program that reads the file can connect.
+    // Locked before the socket exists: a failed start must not replace a socket, and libvirt takes
+    // the socket's file for a successful start. Written after the socket exists, as QEMU's helper
+    // does, so that a program that reads the file can connect.
     let pid_file = options.pidfile().map(|path| PidFile::create(&path));
     files.pid_file = pid_file.transpose()?;
     (listener, files.socket) = match inherited_socket {
