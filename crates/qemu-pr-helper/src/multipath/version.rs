@@ -12,8 +12,8 @@ const PREFIX: &str = "multipath-tools v";
 pub struct MultipathdVersion(pub [u8; 3]);
 
 impl MultipathdVersion {
-    /// First version that does not register a path with a key that was preempted while the path was
-    /// down (multipath-tools commit 601d09a7).
+    /// First version that removes the registration of a path again if another host has preempted
+    /// the key while multipathd registered the path (multipath-tools commit 601d09a7).
     const FENCING: Self = Self([0, 13, 1]);
 
     /// First version that stores whether a map holds the reservation (`getprhold`, `setprhold`).
@@ -29,8 +29,8 @@ impl MultipathdVersion {
         Some(Self([next()?, next()?, next()?]))
     }
 
-    /// Returns whether a path that returns can get a preempted key, and write although its host was
-    /// fenced.
+    /// Returns whether a path that returns can keep a key that is preempted at that moment, so that
+    /// the fenced host can write through it.
     pub(super) fn may_undo_fencing(self) -> bool {
         self < Self::FENCING
     }

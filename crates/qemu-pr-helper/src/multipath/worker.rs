@@ -197,8 +197,8 @@ fn execute_in<P: PrPath>(
     let (mut index, mut resets) = (0, 0);
     while let Some(path) = paths.get_mut(index) {
         match path.send(request.command.cdb(), Data::FromDevice(&mut data)) {
-            // Each path reports a reset, and a guest has one disk: it gets the report once, from
-            // the command of its own that first reaches a path. A reset changes no registration.
+            // Each path reports a reset, so a guest that has seen the report would get it again. A
+            // reset changes no registration (docs/decisions/0008-reset-reports.md).
             TransportOutcome::Completed(result)
                 if is_reset(&result) && resets < MAX_RESET_REPORTS =>
             {
@@ -227,8 +227,8 @@ fn execute_in<P: PrPath>(
     })
 }
 
-/// Returns whether the result is the unit attention that the logical unit was reset (SPC-4, table
-/// 58: POWER ON, RESET, OR BUS DEVICE RESET OCCURRED, and its variants).
+/// Returns whether the result is the unit attention POWER ON, RESET, OR BUS DEVICE RESET OCCURRED,
+/// with any qualifier.
 fn is_reset(result: &CommandResult) -> bool {
     result.decode_sense().is_some_and(|sense| {
         sense.key == SenseKey::UnitAttention && sense.code.asc == RESET_OCCURRED
