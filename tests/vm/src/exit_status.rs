@@ -18,6 +18,7 @@ pub(crate) const PORT: u16 = 0xf4;
 
 const SUCCESS: u8 = 0x2a;
 const FAILURE: u8 = 0x2b;
+const NESTED_GUEST_HUNG: u8 = 0x2c;
 
 /// Result of a scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(crate) enum ScenarioResult {
     Success,
     /// The scenario found a fault; the console has the details.
     Failure,
+    /// The emulated nested guest hung, so the scenario has no result.
+    NestedGuestHung,
 }
 
 impl ScenarioResult {
@@ -33,12 +36,13 @@ impl ScenarioResult {
         match self {
             Self::Success => SUCCESS,
             Self::Failure => FAILURE,
+            Self::NestedGuestHung => NESTED_GUEST_HUNG,
         }
     }
 
     /// Decodes QEMU's exit status; `None` if the machine ended before the scenario did.
     pub(crate) fn from_exit_status(status: ExitStatus) -> Option<Self> {
-        [Self::Success, Self::Failure]
+        [Self::Success, Self::Failure, Self::NestedGuestHung]
             .into_iter()
             .find(|result| status.code() == Some(i32::from(result.byte()) * 2 + 1))
     }
@@ -63,6 +67,7 @@ mod tests {
         let result = |code: i32| ScenarioResult::from_exit_status(ExitStatus::from_raw(code << 8));
         assert_eq!(result(0x2a * 2 + 1), Some(ScenarioResult::Success));
         assert_eq!(result(0x2b * 2 + 1), Some(ScenarioResult::Failure));
+        assert_eq!(result(0x2c * 2 + 1), Some(ScenarioResult::NestedGuestHung));
         assert_eq!(result(0), None, "powered off");
         assert_eq!(result(1), None, "an error of QEMU");
         assert_eq!(

@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 
 use super::Modules;
+use super::heartbeat;
 use super::helper::SOCKET;
 use super::initiator::Initiator;
 use super::serial::Console;
@@ -123,10 +124,14 @@ impl NestedGuest {
     ) -> Result<Self> {
         let kvm = Path::new("/dev/kvm");
         let kvm = matches!(accelerator, Accelerator::Kvm).then_some(kvm);
-        for path in [disk, socket].into_iter().chain(kvm) {
+        let name = socket.file_name().context("the socket has no name")?;
+        let heartbeat = Path::new(NESTED_DIR).join(name).with_extension("heartbeat");
+        heartbeat::create_nested(&heartbeat)?;
+        for path in [disk, socket, &heartbeat].into_iter().chain(kvm) {
             chown_to_qemu(path)?;
         }
         let mut qemu = qemu(disk, socket, accelerator)
+            .args(["-serial", &format!("file:{}", heartbeat.display())])
             .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -137,7 +142,7 @@ impl NestedGuest {
             .stdout
             .take()
             .context("the nested QEMU has no stdout")?;
-        let console = Console::new(input, output);
+        let console = Console::new(input, output, heartbeat);
         Ok(Self { qemu, console })
     }
 

@@ -6,14 +6,19 @@
 //! with the exit status.
 
 use std::io::{BufRead as _, BufReader, Read, Write};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-/// The last part of the nested guest's init. The first marker means that it is ready.
+use super::heartbeat;
+
+/// The last part of the nested guest's init: the heartbeat, and the commands. The first marker
+/// means that it is ready.
 pub(crate) const GUEST_SCRIPT: &str = "\
+while echo; do sleep 1; done >/dev/ttyS1 &
 exec </dev/ttyS0 >/dev/ttyS0 2>&1
 stty -echo -onlcr
 while [ ! -b /dev/sda ]; do sleep 0.1; done
@@ -30,11 +35,14 @@ const MARKER: &str = "@@exit ";
 pub(crate) struct Console<W> {
     input: W,
     lines: Receiver<String>,
+    /// File with the guest's heartbeats.
+    heartbeat: PathBuf,
 }
 
 impl<W: Write> Console<W> {
-    /// Creates a console from both directions of the serial line.
-    pub(crate) fn new(input: W, output: impl Read + Send + 'static) -> Self {
+    /// Creates a console from both directions of the serial line, for a guest with
+    /// this file of heartbeats.
+    pub(crate) fn new(input: W, output: impl Read + Send + 'static, heartbeat: PathBuf) -> Self {
         let (sender, lines) = channel();
         // A channel has receive timeouts, which a blocking read has not. The thread ends with the
         // guest.
@@ -46,7 +54,11 @@ impl<W: Write> Console<W> {
                 }
             }
         });
-        Self { input, lines }
+        Self {
+            input,
+            lines,
+            heartbeat,
+        }
     }
 
     /// Runs a command line; returns its exit status and output.
@@ -80,6 +92,7 @@ impl<W: Write> Console<W> {
                     None => output += &(line + "\n"),
                 },
                 Err(RecvTimeoutError::Timeout) => {
+                    heartbeat::check_nested(&self.heartbeat)?;
                     bail!("timed out after {} s; output:\n{output}", limit.as_secs())
                 }
                 Err(RecvTimeoutError::Disconnected) => {
@@ -100,7 +113,7 @@ mod tests {
     fn result_is_the_output_before_the_marker() {
         let output = &b"noise\r\n@@exit 0\none\ntwo\n@@exit 24\nno line end@@exit 1\n"[..];
         let mut sent = Vec::new();
-        let mut console = Console::new(&mut sent, output);
+        let mut console = Console::new(&mut sent, output, PathBuf::new());
         assert_eq!(
             console.read_result(LIMIT).unwrap(),
             (0, "noise\n".to_owned())

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::daemon::{chown_to_qemu, virsh};
+use crate::guest::heartbeat;
 use crate::guest::helper::SOCKET;
 use crate::guest::initiator::Initiator;
 use crate::guest::nested_guest::{Accelerator, COMMAND_TIMEOUT, NESTED_DIR};
@@ -40,17 +41,24 @@ impl Reservations {
 pub(super) struct DomainDefinition {
     name: &'static str,
     console: PathBuf,
+    heartbeat: PathBuf,
 }
 
 impl DomainDefinition {
     /// Defines a domain.
     pub(super) fn new(name: &'static str, disk: &Path, reservations: Reservations) -> Result<Self> {
         let console = Path::new(NESTED_DIR).join(format!("{name}.console"));
+        let heartbeat = Path::new(NESTED_DIR).join(format!("{name}.heartbeat"));
         let file = Path::new(NESTED_DIR).join(format!("{name}.xml"));
-        fs::write(&file, description(name, disk, reservations, &console))
+        let description = description(name, disk, reservations, &console, &heartbeat);
+        fs::write(&file, description)
             .with_context(|| format!("cannot write {}", file.display()))?;
         virsh(&["define", &file.display().to_string()])?;
-        Ok(Self { name, console })
+        Ok(Self {
+            name,
+            console,
+            heartbeat,
+        })
     }
 
     /// Starts the domain and waits until its guest accepts commands.
@@ -58,7 +66,10 @@ impl DomainDefinition {
         // QEMU connects to the console, so no output of the guest is lost.
         let console = UnixListener::bind(&self.console)
             .with_context(|| format!("cannot listen on {}", self.console.display()))?;
-        chown_to_qemu(&self.console)?;
+        heartbeat::create_nested(&self.heartbeat)?;
+        for path in [&self.console, &self.heartbeat] {
+            chown_to_qemu(path)?;
+        }
         console.set_nonblocking(true)?;
         virsh(&["start", self.name])?;
         let accepted = poll(COMMAND_TIMEOUT, || Ok(console.accept().ok()))?;
@@ -68,7 +79,7 @@ impl DomainDefinition {
         let domain = Domain {
             name: self.name,
             id: virsh(&["domid", self.name])?.trim().to_owned(),
-            console: Console::new(console, output),
+            console: Console::new(console, output, self.heartbeat.clone()),
         };
         domain
             .console
@@ -116,7 +127,13 @@ impl Initiator for Domain {
     }
 }
 
-fn description(name: &str, disk: &Path, reservations: Reservations, console: &Path) -> String {
+fn description(
+    name: &str,
+    disk: &Path,
+    reservations: Reservations,
+    console: &Path,
+    heartbeat: &Path,
+) -> String {
     format!(
         "\
 <domain type='kvm'>
@@ -141,12 +158,14 @@ fn description(name: &str, disk: &Path, reservations: Reservations, console: &Pa
       <target dev='sda' bus='scsi'/>
     </disk>
     <serial type='unix'><source mode='connect' path='{}'/></serial>
+    <serial type='file'><source path='{}'/></serial>
     <memballoon model='none'/>
   </devices>
 </domain>
 ",
         disk.display(),
         reservations.description(),
-        console.display()
+        console.display(),
+        heartbeat.display()
     )
 }
