@@ -65,7 +65,14 @@ pub(crate) struct Modules(PathBuf);
 impl Modules {
     /// Loads a module and its dependencies.
     pub(crate) fn load(&self, name: &str) -> Result<()> {
-        run_command(command("modprobe").arg("--dirname").arg(&self.0).arg(name))
+        self.load_with_options(name, &[])
+    }
+
+    /// Loads a module with these options, and its dependencies.
+    fn load_with_options(&self, name: &str, options: &[&str]) -> Result<()> {
+        let mut modprobe = command("modprobe");
+        modprobe.arg("--dirname").arg(&self.0).arg(name);
+        run_command(modprobe.args(options))
     }
 }
 

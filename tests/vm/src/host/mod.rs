@@ -33,7 +33,7 @@ const ORIGINAL_HELPER: &str = "/usr/bin/qemu-pr-helper";
 
 /// Maximum number of boots if the machine or its nested guest hangs. A single hang is a fault of
 /// the emulation and not of the scenario: QEMU's emulation of AMD's virtualization (10.0.2) has hung
-/// in one of some dozens of machines with Linux 6.12, and more often with Linux 7.2.
+/// in one of some dozens of machines when it entered a nested guest.
 const ATTEMPTS: u32 = 3;
 
 /// Number of lines of the console that the summary repeats for a failed scenario. The last lines
