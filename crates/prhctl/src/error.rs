@@ -15,6 +15,7 @@ use scsi_pr::{
 };
 use thiserror::Error;
 
+use crate::block_device::Part;
 use crate::exit::Exit;
 
 /// An error that prhctl can report: its text and sources, advice, and an exit status.
@@ -41,6 +42,8 @@ pub(crate) struct Failure {
     pub(crate) error: Box<dyn AdvisedError>,
     /// The device, if the command is about one.
     pub(crate) device: Option<PathBuf>,
+    /// The maps or disks that the device is a part of.
+    pub(crate) part: Option<Part>,
     /// The unit attentions that were received before the error.
     pub(crate) unit_attentions: Vec<Sense>,
 }
@@ -50,6 +53,7 @@ impl<E: AdvisedError + 'static> From<E> for Failure {
         Failure {
             error: Box::new(error),
             device: None,
+            part: None,
             unit_attentions: Vec::new(),
         }
     }

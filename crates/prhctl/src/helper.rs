@@ -28,6 +28,7 @@ use scsi_pr::{
     PersistentReserveIn, PersistentReserveOut, ScopeType, Sense, SenseKey, Status, Truncatable,
 };
 
+use crate::block_device::{BlockDevice, Part};
 use crate::console::Console;
 use crate::error::{Error, Failure, Rejection};
 
@@ -51,6 +52,8 @@ const _: () = assert!(MAX_ALLOCATION as usize == MAX_TRANSFER);
 pub(crate) struct DeviceResult<T> {
     /// The device, as the command line names it.
     pub(crate) device: PathBuf,
+    /// The maps or disks that the device is a part of.
+    pub(crate) part: Option<Part>,
     /// The unit attentions that were received while the subcommand ran.
     pub(crate) unit_attentions: Vec<Sense>,
     pub(crate) value: T,
@@ -62,6 +65,9 @@ pub(crate) struct HelperConnection<'a> {
     client: Client,
     path: &'a Path,
     device: OwnedFd,
+    /// The device in sysfs; `None` for a file that is not a block device.
+    block_device: Option<BlockDevice>,
+    part: Option<Part>,
     /// `Out` until the change was sent; `In` afterwards, and for queries.
     intent: Direction,
     console: Console,
@@ -77,21 +83,30 @@ impl<'a> HelperConnection<'a> {
         intent: Direction,
         console: Console,
     ) -> Result<Self, Failure> {
-        let failure = |error: Error| Failure {
+        let failure = |error: Error, part: Option<Part>| Failure {
             device: Some(path.to_owned()),
+            part,
             ..error.into()
         };
-        let device = open_device(path, intent).map_err(failure)?;
+        let device = open_device(path, intent).map_err(|error| failure(error, None))?;
+        let block_device = BlockDevice::from_fd(&device);
+        let part = block_device.as_ref().and_then(BlockDevice::part);
+        if let Some(part) = &part {
+            console.note(&format!("{}: {}", path.display(), part.note()));
+        }
         let client = connect(socket, path, console).map_err(|source| {
-            failure(Error::Connect {
+            let error = Error::Connect {
                 socket: socket.to_owned(),
                 source,
-            })
+            };
+            failure(error, part.clone())
         })?;
         Ok(HelperConnection {
             client,
             path,
             device,
+            block_device,
+            part,
             intent,
             console,
             unit_attentions: Vec::new(),
@@ -104,15 +119,23 @@ impl<'a> HelperConnection<'a> {
         match result {
             Ok(value) => Ok(DeviceResult {
                 device,
+                part: self.part,
                 unit_attentions: self.unit_attentions,
                 value,
             }),
             Err(error) => Err(Failure {
                 error: Box::new(error),
                 device: Some(device),
+                part: self.part,
                 unit_attentions: self.unit_attentions,
             }),
         }
+    }
+
+    /// Returns the multipath map, if the device is one.
+    pub(crate) fn multipath_map(&self) -> Option<&BlockDevice> {
+        let device = self.block_device.as_ref();
+        device.filter(|device| device.is_multipath_map())
     }
 
     /// Prints a note about the device to standard error.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Names of types, scopes, service actions and unit attentions on the command line and in JSON, and
-//! the parsers of option values.
+//! Names of types, scopes, service actions, unit attentions and parts on the command line and in
+//! JSON, and the parsers of option values.
 
 use scsi_pr::{
     OutServiceAction, RelativeTargetPort, ReservationKey, ReservationKeyError, ReservationType,
@@ -9,6 +9,8 @@ use scsi_pr::{
 };
 use soft_lun::UnitAttention;
 use thiserror::Error;
+
+use crate::block_device::PartKind;
 
 /// Returns the short name of a reservation type.
 pub(crate) const fn short_type(reservation_type: ReservationType) -> &'static str {
@@ -65,6 +67,15 @@ pub(crate) const fn unit_attention(unit_attention: UnitAttention) -> &'static st
         UnitAttention::ReservationsPreempted => "reservations-preempted",
         UnitAttention::ReservationsReleased => "reservations-released",
         UnitAttention::RegistrationsPreempted => "registrations-preempted",
+    }
+}
+
+/// Returns the name of the kind of a part.
+pub(crate) const fn part_kind(kind: PartKind) -> &'static str {
+    match kind {
+        PartKind::Path => "path",
+        PartKind::Partition => "partition",
+        PartKind::Volume => "volume",
     }
 }
 

@@ -16,6 +16,7 @@
 //! | `cli` | definition of the command line |
 //! | `commands` | one module for each subcommand: arguments, help, what it does and its result |
 //! | `helper` | connection to the helper: opens the device, sends commands, retries |
+//! | `block_device`, `scsi_path` | maps, paths, partitions and volumes in sysfs |
 //! | `output` | results as text and as JSON |
 //! | `console` | standard output and standard error: colors, escaping, columns |
 //! | `labels` | names of types, scopes and service actions on the command line and in JSON |
@@ -25,6 +26,7 @@
 #![warn(clippy::indexing_slicing)]
 
 mod advice;
+mod block_device;
 mod cli;
 mod commands;
 mod console;
@@ -33,6 +35,7 @@ mod exit;
 mod helper;
 mod labels;
 mod output;
+mod scsi_path;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

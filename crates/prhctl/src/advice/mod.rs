@@ -7,7 +7,7 @@ mod rejected;
 
 use std::fs;
 use std::io::{Error as IoError, ErrorKind};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use pr_helper_protocol::Direction;
@@ -15,6 +15,7 @@ use pr_helper_protocol::client::ClientError;
 use rustix::io::Errno;
 use scsi_pr::Cdb;
 
+use crate::block_device::BlockDevice;
 use crate::error::{AdvisedError, Error, Rejection};
 use crate::exit::Exit;
 
@@ -136,12 +137,7 @@ fn is_special_file(path: &Path) -> bool {
 
 /// Returns whether a path is a device-mapper multipath map.
 fn is_multipath_map(path: &Path) -> bool {
-    let number = fs::metadata(path).map(|metadata| metadata.rdev());
-    let uuid = number.and_then(|number| {
-        let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
-        fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/dm/uuid"))
-    });
-    uuid.is_ok_and(|uuid| uuid.starts_with("mpath-"))
+    BlockDevice::from_path(path).is_some_and(|device| device.is_multipath_map())
 }
 
 #[cfg(test)]

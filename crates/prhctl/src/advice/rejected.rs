@@ -115,6 +115,15 @@ fn illegal_request(rejection: &Rejection, code: AdditionalSense) -> Option<&'sta
         AdditionalSense::INVALID_RELEASE_OF_PERSISTENT_RESERVATION => {
             Some("The type is not that of the reservation; use 'prhctl reservation' to see it.")
         }
+        AdditionalSense::INVALID_FIELD_IN_CDB
+            if has_exclusive_type(rejection.command) && is_multipath_map(&rejection.device) =>
+        {
+            Some(
+                "The helper rejects this type on multipath maps (--reject-exclusive-types), or the \
+                 device does not support it: use a type for registrants (we-ro, ea-ro, we-ar, \
+                 ea-ar).",
+            )
+        }
         AdditionalSense::INVALID_FIELD_IN_CDB => Some(invalid_field(rejection.command)),
         AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST if preempts_zero(rejection) => Some(
             "Victim key 0 is valid only if the reservation's type is an \"all registrants\" type; \
@@ -126,6 +135,17 @@ fn illegal_request(rejection: &Rejection, code: AdditionalSense) -> Option<&'sta
         ),
         _ => None,
     }
+}
+
+/// Returns whether the command reserves with a type that gives access to the holder only.
+fn has_exclusive_type(command: Cdb) -> bool {
+    use OutServiceAction::{Preempt, PreemptAndAbort, Reserve};
+    let Cdb::Out(command) = command else {
+        return false;
+    };
+    let is_reserving = matches!(command.service_action, Reserve | Preempt | PreemptAndAbort);
+    let reservation_type = command.scope_type.reservation_type();
+    is_reserving && reservation_type.is_some_and(|kind| !kind.allows_registrants())
 }
 
 /// The CDB contains a field that the device does not support.

@@ -127,6 +127,20 @@ pub(super) fn send(
     })
 }
 
+/// Prints a note if a reservation of this type lets only one path of a multipath map write.
+pub(super) fn note_exclusive_type(
+    helper: &HelperConnection<'_>,
+    reservation_type: ReservationType,
+) {
+    if helper.multipath_map().is_some() && !reservation_type.allows_registrants() {
+        helper.note(&format!(
+            "a reservation of type {reservation_type} on a multipath map lets only the path that \
+             holds it write, and writes through the other paths fail; use a type for registrants \
+             (we-ro, ea-ro, we-ar, ea-ar)"
+        ));
+    }
+}
+
 /// Queries registrations and reservation. A failure must not hide the conflict.
 fn fetch_conflict(helper: &mut HelperConnection<'_>) -> ConflictInfo {
     let result = keys::query(helper).and_then(|keys| Ok((keys, reservation::query(helper)?)));

@@ -75,6 +75,9 @@ pub(crate) fn run(
         Some(args.reservation_type.into()),
         list,
     );
+    if sent.is_ok() {
+        change::note_exclusive_type(&helper, args.reservation_type);
+    }
     helper.finish(sent.map(|()| Change::Preempted {
         sender: args.sender.key,
         victim: args.victim,

@@ -19,7 +19,11 @@ Reserve the device (PERSISTENT RESERVE OUT, RESERVE).
 
 The sender must be registered with the given key. The reservation then restricts all
 other ports according to its type. To change the type, release the reservation or, as
-the holder, preempt your own key.";
+the holder, preempt your own key.
+
+On a multipath map, use a type for registrants (we-ro, ea-ro, we-ar, ea-ar). With we and
+ea, only the path that holds the reservation can write, and writes through the other
+paths fail. prhctl prints a note then.";
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
   prhctl reserve /dev/sdb --key 0x123abc --type we-ro
@@ -51,5 +55,8 @@ pub(crate) fn run(
         Some(reservation_type.into()),
         change::with_key(key),
     );
+    if sent.is_ok() {
+        change::note_exclusive_type(&helper, reservation_type);
+    }
     helper.finish(sent.map(|()| Change::Reserved(key, reservation_type)))
 }

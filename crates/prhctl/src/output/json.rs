@@ -5,18 +5,21 @@
 use std::path::Path;
 
 use scsi_pr::{
-    Capabilities, FullStatus, FullStatusDescriptor, Keys, ReservationData, ReservationDescriptor,
+    Capabilities, FullStatusDescriptor, Keys, ReservationData, ReservationDescriptor,
     ReservationKey, ReservationType, ScopeType, Sense, Status, Truncatable,
 };
 use serde::{Serialize, Serializer};
 
+use crate::block_device::Part;
 use crate::commands::change::Change;
 use crate::commands::decode::{Explanation, kind_name};
 use crate::commands::demo::{Demonstration, Node, NodeResponse, StepResult};
 use crate::commands::lun::{LunEntry, LunStatus, PortStatus};
+use crate::commands::status::DeviceStatus;
 use crate::error::{AdvisedError, ConflictInfo, ErrorText, Failure, Rejection};
 use crate::helper::DeviceResult;
 use crate::labels;
+use crate::scsi_path::PathStatus;
 
 /// A JSON value. Objects keep the order of their members, unlike [`serde_json::Value`].
 #[derive(Debug)]
@@ -111,8 +114,15 @@ impl<T: ToJson> ToJson for DeviceResult<T> {
         if let Json::Object(value) = self.value.to_json() {
             members.extend(value);
         }
+        members.push(("part_of", self.part.as_ref().map(ToJson::to_json).into()));
         members.push(("unit_attentions", array(&self.unit_attentions)));
         Json::Object(members)
+    }
+}
+
+impl ToJson for Part {
+    fn to_json(&self) -> Json {
+        object! { "kind": labels::part_kind(self.kind), "devices": Json::from_iter(&self.of) }
     }
 }
 
@@ -173,13 +183,21 @@ impl ToJson for Capabilities {
     }
 }
 
-impl ToJson for Truncatable<FullStatus> {
+impl ToJson for DeviceStatus {
     fn to_json(&self) -> Json {
+        let Truncatable { value, missing } = &self.registrations;
         object! {
-            "generation": self.value.generation.get(),
-            "registrations": array(&self.value.descriptors),
-            "missing_bytes": self.missing,
+            "generation": value.generation.get(),
+            "registrations": array(&value.descriptors),
+            "missing_bytes": *missing,
+            "paths": self.paths.as_ref().map(array),
         }
+    }
+}
+
+impl ToJson for PathStatus {
+    fn to_json(&self) -> Json {
+        object! { "name": &self.name, "is_registered": self.is_registered }
     }
 }
 
@@ -216,6 +234,7 @@ impl ToJson for Change {
 pub(crate) fn failure(failure: &Failure, text: &ErrorText) -> Json {
     object! {
         "device": failure.device.as_deref(),
+        "part_of": failure.part.as_ref().map(ToJson::to_json),
         "error": error(failure.error.as_ref(), text),
         "unit_attentions": array(&failure.unit_attentions),
     }

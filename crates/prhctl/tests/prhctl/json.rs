@@ -23,7 +23,7 @@ fn query_results_are_documents() {
         helper.run("--json keys a").json(),
         json!({
             "device": "a", "generation": 2, "keys": ["0x123abc", "0xb"], "missing_bytes": 0,
-            "unit_attentions": [],
+            "part_of": null, "unit_attentions": [],
         })
     );
     let mut held = reservation.clone();
@@ -31,13 +31,15 @@ fn query_results_are_documents() {
     assert_eq!(
         helper.run("reservation a --json").json(),
         json!({
-            "device": "a", "generation": 2, "reservation": held, "unit_attentions": [],
+            "device": "a", "generation": 2, "reservation": held, "part_of": null,
+            "unit_attentions": [],
         })
     );
     assert_eq!(
         helper.run("--json status a").json(),
         json!({
-            "device": "a", "generation": 2, "missing_bytes": 0, "unit_attentions": [],
+            "device": "a", "generation": 2, "missing_bytes": 0, "paths": null, "part_of": null,
+            "unit_attentions": [],
             "registrations": [
                 {
                     "key": "0x123abc", "is_holder": false, "reservation": null,
@@ -97,7 +99,7 @@ fn change_results_are_documents() {
         assert_eq!(
             run.json(),
             json!({
-                "device": "a", "service_action": action, "changed": changed,
+                "device": "a", "service_action": action, "changed": changed, "part_of": null,
                 "unit_attentions": [],
             })
         );
@@ -165,7 +167,7 @@ fn errors_are_documents() {
     assert_eq!(advice[0], "registered keys: 0xa 0xb");
     assert_eq!(
         document,
-        json!({ "device": "b", "unit_attentions": [], "error": {
+        json!({ "device": "b", "part_of": null, "unit_attentions": [], "error": {
             "message": "b: RESERVE ended with RESERVATION CONFLICT",
             "advice": null,
             "exit_status": 24,

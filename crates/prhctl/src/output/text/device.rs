@@ -10,7 +10,8 @@ use scsi_pr::{
 
 use super::{ToText, name_value_table};
 use crate::commands::change::{Change, ReleaseResult};
-use crate::console::{BOLD, GOOD, INVALID, PLAIN, escape_path, table};
+use crate::commands::status::DeviceStatus;
+use crate::console::{BOLD, GOOD, INVALID, PLAIN, REJECTED, escape_path, table};
 use crate::helper::DeviceResult;
 use crate::labels;
 
@@ -136,27 +137,48 @@ impl ToText for Capabilities {
     }
 }
 
-impl ToText for Truncatable<FullStatus> {
+impl ToText for DeviceStatus {
     fn to_text(&self) -> String {
-        let FullStatus {
-            generation,
-            descriptors,
-        } = &self.value;
-        let count = count(descriptors.len(), "registration");
-        let reserved = match descriptors.iter().find(|descriptor| descriptor.holder) {
-            Some(holder) => format!(", reserved: {}", type_name(holder.scope_type)),
-            None if self.is_complete() => ", no reservation".to_owned(),
-            // The missing end of the list may contain the holder.
-            None => String::new(),
+        let registrations = registrations(&self.registrations);
+        // Without any registration, no path has one.
+        let paths = match self.registrations.value.descriptors.as_slice() {
+            [] => &[],
+            _ => self.paths.as_deref().unwrap_or_default(),
         };
-        let header = [" KEY", "HOLDER", "TYPE", "SCOPE", "PORT", "TRANSPORTID"];
-        let rows = match descriptors.is_empty() {
+        let names = |is_registered: Option<bool>| {
+            let paths = paths.iter();
+            let paths = paths.filter(|path| path.is_registered == is_registered);
+            paths.map(|path| path.name.as_str()).collect::<Vec<_>>()
+        };
+        let line = |label: &str, names: Vec<&str>| match names.is_empty() {
             true => String::new(),
-            false => table(&header, descriptors.iter().map(registration)),
+            false => format!("{REJECTED}{label}:{REJECTED:#} {}\n", names.join(" ")),
         };
-        let truncation = truncation(self.missing);
-        format!("generation {generation}, {count}{reserved}\n{rows}{truncation}")
+        let unregistered = line("Unregistered paths", names(Some(false)));
+        let unknown = line("Paths that may be unregistered", names(None));
+        format!("{registrations}{unregistered}{unknown}")
     }
+}
+
+fn registrations(status: &Truncatable<FullStatus>) -> String {
+    let FullStatus {
+        generation,
+        descriptors,
+    } = &status.value;
+    let count = count(descriptors.len(), "registration");
+    let reserved = match descriptors.iter().find(|descriptor| descriptor.holder) {
+        Some(holder) => format!(", reserved: {}", type_name(holder.scope_type)),
+        None if status.is_complete() => ", no reservation".to_owned(),
+        // The missing end of the list may contain the holder.
+        None => String::new(),
+    };
+    let header = [" KEY", "HOLDER", "TYPE", "SCOPE", "PORT", "TRANSPORTID"];
+    let rows = match descriptors.is_empty() {
+        true => String::new(),
+        false => table(&header, descriptors.iter().map(registration)),
+    };
+    let truncation = truncation(status.missing);
+    format!("generation {generation}, {count}{reserved}\n{rows}{truncation}")
 }
 
 fn registration(descriptor: &FullStatusDescriptor) -> (Style, Vec<String>) {
@@ -249,5 +271,62 @@ fn held(reservation: ReservationDescriptor) -> String {
     match is_all_registrants(scope_type) {
         true => format!("held by all registrants, {scope_type}"),
         false => format!("held with key {key}, {scope_type}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scsi_path::PathStatus;
+
+    /// Returns the lines about paths with these registrations.
+    fn path_lines(paths: &[(&str, Option<bool>)], registrations: usize) -> String {
+        let descriptor = FullStatusDescriptor {
+            key: 1.into(),
+            all_tg_pt: false,
+            holder: false,
+            scope_type: ScopeType(0),
+            relative_target_port: 1.into(),
+            transport_id: Ok("sas,5001405000000001".parse().unwrap()),
+        };
+        let value = FullStatus {
+            descriptors: vec![descriptor; registrations],
+            ..FullStatus::default()
+        };
+        let paths = paths.iter().map(|(name, is_registered)| PathStatus {
+            name: (*name).to_owned(),
+            is_registered: *is_registered,
+        });
+        let registrations = Truncatable { value, missing: 0 };
+        let without_paths = DeviceStatus {
+            registrations: registrations.clone(),
+            paths: None,
+        };
+        let status = DeviceStatus {
+            registrations,
+            paths: Some(paths.collect()),
+        };
+        let text = anstream::adapter::strip_str(&status.to_text()).to_string();
+        let start = anstream::adapter::strip_str(&without_paths.to_text()).to_string();
+        text.strip_prefix(&start).unwrap().to_owned()
+    }
+
+    #[test]
+    fn unregistered_paths_are_named() {
+        let paths = [
+            ("sda", Some(true)),
+            ("sdb", Some(false)),
+            ("sdc", None),
+            ("sdd", Some(false)),
+        ];
+        let expected = "Unregistered paths: sdb sdd\nPaths that may be unregistered: sdc\n";
+        assert_eq!(path_lines(&paths, 1), expected);
+        assert_eq!(path_lines(&paths[..1], 1), "");
+    }
+
+    #[test]
+    fn paths_of_a_unit_without_registrations_are_not_named() {
+        let paths = [("sda", Some(false)), ("sdb", Some(false))];
+        assert_eq!(path_lines(&paths, 0), "");
     }
 }

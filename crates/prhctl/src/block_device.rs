@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Block devices in sysfs: multipath maps and their paths, and the whole disks below partitions and
+//! volumes.
+//!
+//! Registrations and reservations belong to a logical unit and an initiator port. A partition or a
+//! volume has none of its own, and a path of a map is only one of several.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Stat, fstat, major, minor, stat};
+
+/// Maximum depth of a stack of devices, in case that sysfs has a cycle.
+const MAX_DEPTH: usize = 8;
+
+/// Prefix of the device-mapper UUID of a multipath map.
+const MAP_PREFIX: &str = "mpath-";
+
+/// Prefix of the device-mapper UUID of a partition, as `part1-mpath-…`, followed by its number.
+const PARTITION_PREFIX: &str = "part";
+
+/// A block device, by its directory in sysfs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BlockDevice {
+    dir: PathBuf,
+}
+
+/// The reason why a device is not all that an operator may take it for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PartKind {
+    /// A path of a multipath map.
+    Path,
+    /// A partition of a disk or a map.
+    Partition,
+    /// A volume: a device-mapper or MD device on disks or maps.
+    Volume,
+}
+
+/// A device that is a part of others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) kind: PartKind,
+    /// Device nodes of the maps and whole disks, without duplicates.
+    pub(crate) of: Vec<String>,
+}
+
+impl Part {
+    /// Returns a note for the operator.
+    pub(crate) fn note(&self) -> String {
+        let of = self.of.join(", ");
+        match self.kind {
+            PartKind::Path => format!(
+                "this is one path of the multipath map {of}: registrations through it do not cover \
+                 the other paths; use the map"
+            ),
+            PartKind::Partition => format!(
+                "this is a partition of {of}: registrations and reservations apply to the whole \
+                 disk; use that"
+            ),
+            PartKind::Volume => format!(
+                "this is a volume on {of}: registrations and reservations apply to whole disks; \
+                 use these"
+            ),
+        }
+    }
+}
+
+impl BlockDevice {
+    /// Returns the block device that a descriptor refers to; `None` for other files, and without
+    /// sysfs.
+    pub(crate) fn from_fd(fd: impl AsFd) -> Option<Self> {
+        Self::from_stat(fstat(fd).ok()?)
+    }
+
+    /// Returns the block device at a path, as [`Self::from_fd`].
+    pub(crate) fn from_path(path: &Path) -> Option<Self> {
+        Self::from_stat(stat(path).ok()?)
+    }
+
+    fn from_stat(stat: Stat) -> Option<Self> {
+        if FileType::from_raw_mode(stat.st_mode) != FileType::BlockDevice {
+            return None;
+        }
+        let (major, minor) = (major(stat.st_rdev), minor(stat.st_rdev));
+        Self::from_link(Path::new(&format!("/sys/dev/block/{major}:{minor}")))
+    }
+
+    /// Returns the block device of a link in sysfs.
+    fn from_link(link: &Path) -> Option<Self> {
+        let dir = fs::canonicalize(link).ok()?;
+        Some(BlockDevice { dir })
+    }
+
+    /// Returns the directory of the SCSI device, such as `…/host3/target3:0:0/3:0:0:0`.
+    pub(crate) fn scsi_device_dir(&self) -> Option<PathBuf> {
+        fs::canonicalize(self.dir.join("device")).ok()
+    }
+
+    /// Returns the kernel's name, `sda`.
+    pub(crate) fn name(&self) -> String {
+        let name = self.dir.file_name().unwrap_or_default().to_string_lossy();
+        name.replace('!', "/")
+    }
+
+    /// Returns the device node: `/dev/mapper/NAME` for a device-mapper device.
+    fn node(&self) -> String {
+        match self.attribute("dm/name") {
+            Some(name) => format!("/dev/mapper/{name}"),
+            None => format!("/dev/{}", self.name()),
+        }
+    }
+
+    /// Returns whether this is a device-mapper multipath map.
+    pub(crate) fn is_multipath_map(&self) -> bool {
+        self.mapper_uuid().starts_with(MAP_PREFIX)
+    }
+
+    /// Returns the devices directly below, which are the paths of a map, in the order of their
+    /// names.
+    pub(crate) fn lower_devices(&self) -> Vec<Self> {
+        self.linked("slaves")
+    }
+
+    /// Returns what this device is a part of; `None` for a map, and for a disk that is not a path
+    /// of a map.
+    pub(crate) fn part(&self) -> Option<Part> {
+        let kind = match () {
+            () if self.is_multipath_map() => return None,
+            () if self.is_partition() => PartKind::Partition,
+            () if !self.lower_devices().is_empty() => PartKind::Volume,
+            () if self.map().is_some() => PartKind::Path,
+            () => return None,
+        };
+        let mut of = self.whole_devices(MAX_DEPTH);
+        of.sort();
+        of.dedup();
+        Some(Part { kind, of })
+    }
+
+    fn is_partition(&self) -> bool {
+        self.is_kernel_partition() || self.mapper_uuid().starts_with(PARTITION_PREFIX)
+    }
+
+    /// Returns whether this is a partition that the kernel has found. Its directory is in that of
+    /// the disk.
+    fn is_kernel_partition(&self) -> bool {
+        self.dir.join("partition").exists()
+    }
+
+    /// Returns the multipath map that this device is a path of.
+    fn map(&self) -> Option<Self> {
+        let mut holders = self.linked("holders").into_iter();
+        holders.find(Self::is_multipath_map)
+    }
+
+    /// Returns the device nodes of the maps and whole disks that this device lies on.
+    fn whole_devices(&self, depth: usize) -> Vec<String> {
+        let Some(depth) = depth.checked_sub(1) else {
+            return Vec::new();
+        };
+        let below = match self.dir.parent() {
+            _ if self.is_multipath_map() => Vec::new(),
+            Some(disk) if self.is_kernel_partition() => vec![BlockDevice {
+                dir: disk.to_owned(),
+            }],
+            _ => self.lower_devices(),
+        };
+        match below.is_empty() {
+            true => vec![self.map().as_ref().unwrap_or(self).node()],
+            false => {
+                let nodes = below.iter().map(|device| device.whole_devices(depth));
+                nodes.flatten().collect()
+            }
+        }
+    }
+
+    fn linked(&self, links: &str) -> Vec<Self> {
+        let entries = fs::read_dir(self.dir.join(links)).into_iter().flatten();
+        let devices = entries.filter_map(|entry| Self::from_link(&entry.ok()?.path()));
+        let mut devices: Vec<_> = devices.collect();
+        devices.sort_by_key(BlockDevice::name);
+        devices
+    }
+
+    /// Returns the device-mapper UUID, which is empty for other devices.
+    fn mapper_uuid(&self) -> String {
+        self.attribute("dm/uuid").unwrap_or_default()
+    }
+
+    fn attribute(&self, name: &str) -> Option<String> {
+        read_attribute(&self.dir.join(name))
+    }
+}
+
+/// Returns a text attribute in sysfs without its newline.
+pub(crate) fn read_attribute(path: &Path) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    Some(text.trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{create_dir_all, write};
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    /// A directory with devices as in sysfs.
+    struct TestSysfs(TempDir);
+
+    impl TestSysfs {
+        /// Creates two paths of a map with a partition each, a third disk, partitions of the map,
+        /// and volumes.
+        fn new() -> Self {
+            let sysfs = TestSysfs(tempfile::tempdir().unwrap());
+            for disk in ["sda", "sdb", "sdc"] {
+                let partition = sysfs.path(disk).join(format!("{disk}1"));
+                create_dir_all(&partition).unwrap();
+                write(partition.join("partition"), "1\n").unwrap();
+            }
+            sysfs.mapped("dm-0", "mpatha", "mpath-3600", &["sda", "sdb"]);
+            sysfs.mapped("dm-1", "mpatha-part1", "part1-mpath-3600", &["dm-0"]);
+            sysfs.mapped("dm-2", "vg-lv", "LVM-x", &["dm-1", "sdc/sdc1"]);
+            sysfs.mapped("dm-3", "crypt", "CRYPT-LUKS2-y", &["dm-2"]);
+            sysfs.mapped("dm-4", "plain", "", &["sdc"]);
+            sysfs
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        /// Creates a device-mapper device on other devices.
+        fn mapped(&self, device: &str, name: &str, uuid: &str, below: &[&str]) {
+            let dir = self.path(device);
+            create_dir_all(dir.join("dm")).unwrap();
+            create_dir_all(dir.join("slaves")).unwrap();
+            write(dir.join("dm/name"), format!("{name}\n")).unwrap();
+            write(dir.join("dm/uuid"), format!("{uuid}\n")).unwrap();
+            for below in below {
+                let lower = self.path(below);
+                let link = dir.join("slaves").join(lower.file_name().unwrap());
+                symlink(&lower, link).unwrap();
+                create_dir_all(lower.join("holders")).unwrap();
+                symlink(&dir, lower.join("holders").join(device)).unwrap();
+            }
+        }
+
+        fn device(&self, name: &str) -> BlockDevice {
+            BlockDevice::from_link(&self.path(name)).unwrap()
+        }
+
+        fn part(&self, name: &str) -> Option<(PartKind, Vec<String>)> {
+            self.device(name).part().map(|part| (part.kind, part.of))
+        }
+    }
+
+    #[test]
+    fn parts_name_their_map_and_disks() {
+        const MAP: &str = "/dev/mapper/mpatha";
+        let sysfs = TestSysfs::new();
+        for (name, kind, of) in [
+            ("sda", PartKind::Path, &[MAP][..]),
+            ("sdb", PartKind::Path, &[MAP]),
+            ("sda/sda1", PartKind::Partition, &[MAP]),
+            ("sdc/sdc1", PartKind::Partition, &["/dev/sdc"]),
+            ("dm-1", PartKind::Partition, &[MAP]),
+            ("dm-2", PartKind::Volume, &[MAP, "/dev/sdc"]),
+            ("dm-3", PartKind::Volume, &[MAP, "/dev/sdc"]),
+            ("dm-4", PartKind::Volume, &["/dev/sdc"]),
+        ] {
+            let of = of.iter().map(|node| (*node).to_owned()).collect();
+            assert_eq!(sysfs.part(name), Some((kind, of)), "{name}");
+        }
+    }
+
+    #[test]
+    fn maps_and_whole_disks_are_no_parts() {
+        let sysfs = TestSysfs::new();
+        assert_eq!(sysfs.part("dm-0"), None);
+        // A volume on a disk does not make the disk a path.
+        assert_eq!(sysfs.part("sdc"), None);
+    }
+
+    #[test]
+    fn note_names_the_whole_devices() {
+        let sysfs = TestSysfs::new();
+        for (name, start) in [
+            (
+                "sda",
+                "this is one path of the multipath map /dev/mapper/mpatha: ",
+            ),
+            ("sdc/sdc1", "this is a partition of /dev/sdc: "),
+            ("dm-2", "this is a volume on /dev/mapper/mpatha, /dev/sdc: "),
+        ] {
+            let note = sysfs.device(name).part().unwrap().note();
+            assert!(note.starts_with(start), "{note}");
+        }
+    }
+
+    #[test]
+    fn map_has_its_paths_in_order() {
+        let sysfs = TestSysfs::new();
+        let map = sysfs.device("dm-0");
+        assert!(map.is_multipath_map());
+        let paths = map.lower_devices();
+        let names: Vec<_> = paths.iter().map(BlockDevice::name).collect();
+        assert_eq!(names, ["sda", "sdb"]);
+        assert!(!sysfs.device("dm-1").is_multipath_map());
+    }
+
+    #[test]
+    fn files_are_no_block_devices() {
+        assert_eq!(BlockDevice::from_path(Path::new("/dev/null")), None);
+        assert_eq!(BlockDevice::from_path(Path::new("/")), None);
+        assert_eq!(BlockDevice::from_fd(tempfile::tempfile().unwrap()), None);
+    }
+
+    #[test]
+    fn cycle_of_devices_ends() {
+        let sysfs = TestSysfs(tempfile::tempdir().unwrap());
+        for (device, below) in [("dm-0", "dm-1"), ("dm-1", "dm-0")] {
+            sysfs.mapped(device, device, "LVM-x", &[]);
+            create_dir_all(sysfs.path(below)).unwrap();
+            symlink(sysfs.path(below), sysfs.path(device).join("slaves/below")).unwrap();
+        }
+        assert_eq!(sysfs.part("dm-0"), Some((PartKind::Volume, Vec::new())));
+    }
+}
