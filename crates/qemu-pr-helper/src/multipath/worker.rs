@@ -263,8 +263,9 @@ mod tests {
     use scsi_pr::Status;
     use std::fmt;
 
-    /// Path with pending unit attentions; the last one is reported first.
-    struct TestPath(Vec<AdditionalSense>);
+    /// Path with pending unit attentions; the last one is reported first. A path without a list is
+    /// unreachable.
+    struct TestPath(Option<Vec<AdditionalSense>>);
 
     impl fmt::Display for TestPath {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -274,8 +275,12 @@ mod tests {
 
     impl PrPath for TestPath {
         fn send(&mut self, _: &[u8; wire::CDB_SIZE], _: Data<'_>) -> TransportOutcome {
-            let attention = self.0.pop();
-            TransportOutcome::Completed(attention.map_or_else(
+            let Some(attentions) = &mut self.0 else {
+                return TransportOutcome::NotDelivered(aborted(
+                    AdditionalSense::IO_PROCESS_TERMINATED,
+                ));
+            };
+            TransportOutcome::Completed(attentions.pop().map_or_else(
                 || CommandResult::from_status(Status::GOOD),
                 |code| CommandResult::check_condition(SenseKey::UnitAttention, code),
             ))
@@ -292,6 +297,10 @@ mod tests {
     }
 
     fn read_keys(attentions: Vec<AdditionalSense>) -> CommandResult {
+        send_read_keys(vec![TestPath(Some(attentions))]).result
+    }
+
+    fn send_read_keys(mut paths: Vec<TestPath>) -> CommandReport {
         let cdb = wire::pad_cdb(&[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
         let request = WorkerRequest {
             deadline: Deadline(u64::MAX),
@@ -300,9 +309,7 @@ mod tests {
             command: Command::new(cdb).unwrap(),
             parameter_list: Vec::new(),
         };
-        let mut paths = vec![TestPath(attentions)];
-        let report = execute_in(&request, &mut paths, || Ok(Vec::new())).unwrap();
-        report.result
+        execute_in(&request, &mut paths, || Ok(Vec::new())).unwrap()
     }
 
     #[test]
@@ -316,6 +323,16 @@ mod tests {
         let preempted = AdditionalSense::REGISTRATIONS_PREEMPTED;
         let result = read_keys(vec![preempted, reset(0)]);
         assert_eq!(result.decode_sense().unwrap().code, preempted);
+    }
+
+    #[test]
+    fn read_keys_without_a_path_is_warned_about() {
+        let report = send_read_keys(vec![TestPath(None), TestPath(None)]);
+        assert_eq!(report.result.status, Status::CHECK_CONDITION);
+        assert_eq!(report.warnings, [NO_PATH]);
+        let report = send_read_keys(vec![TestPath(None), TestPath(Some(Vec::new()))]);
+        assert_eq!(report.result.status, Status::GOOD);
+        assert_eq!(report.warnings, [""; 0]);
     }
 
     #[test]

@@ -11,3 +11,4 @@ mod key_store;
 mod map;
 mod random;
 mod single_nexus;
+mod warnings;
