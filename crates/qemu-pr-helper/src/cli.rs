@@ -165,6 +165,14 @@ pub struct Options {
     )]
     io_timeout: u64,
 
+    /// Reject reservations of type 1 or 3 (Write Exclusive, Exclusive Access) on multipath maps
+    ///
+    /// Only the path that holds such a reservation can write, so that writes of the guest through
+    /// the other paths fail. With this option, RESERVE and PREEMPT with these types fail with
+    /// ILLEGAL REQUEST, INVALID FIELD IN CDB. Without it, the log contains a warning.
+    #[arg(long, verbatim_doc_comment)]
+    pub(crate) reject_exclusive_types: bool,
+
     /// Directory of soft LUNs: emulated logical units, for tests
     ///
     /// The files in DIR/NAME/ports are then ports of the soft LUN NAME instead of ordinary files.

@@ -133,7 +133,8 @@ fn serve(
     })?);
     files.broker = Some(Arc::clone(&broker));
     let closer = broker.closer()?;
-    let multipath = Multipath::new(Arc::clone(&broker), io_timeout);
+    let rejects_exclusive = options.reject_exclusive_types;
+    let multipath = Multipath::new(Arc::clone(&broker), io_timeout, rejects_exclusive);
     let soft_lun_dir = soft_luns.as_ref().map(SoftLuns::try_clone_fd).transpose();
     let soft_lun_dir = soft_lun_dir
         .map_err(|error| StepError("cannot duplicate the descriptor of the soft LUNs", error))?;

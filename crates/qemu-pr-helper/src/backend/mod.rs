@@ -13,7 +13,7 @@ use std::time::Duration;
 use ::soft_lun::store::StoreError;
 use linux_util::sg_io::Data;
 use pr_helper_protocol::{Direction, Request, RequestFd};
-use scsi_pr::{AdditionalSense, SenseKey, Status};
+use scsi_pr::{AdditionalSense, ReservationType, SenseKey, Status};
 
 use self::soft_lun::SoftLuns;
 use crate::command::command_log;
@@ -44,6 +44,7 @@ struct Warnings {
     partition: KeyedRateLimit<ProcessKey>,
     native_multipath: KeyedRateLimit<ProcessKey>,
     on_multipath: KeyedRateLimit<ProcessKey>,
+    exclusive_type: KeyedRateLimit<ProcessKey>,
 }
 
 impl Backends {
@@ -99,12 +100,9 @@ impl Backends {
                 reject(peer, request, "a part of a disk", limit, warning);
                 not_supported()
             }
-            Ok(DeviceKind::Multipath | DeviceKind::Mapped) => match &self.multipath {
-                Some(maps) => maps
-                    .execute(peer, fd, id, request, data)
-                    .unwrap_or_else(|kind| self.execute_on(Ok(kind), peer, request, fd, id, data)),
-                None => not_supported(),
-            },
+            Ok(kind @ (DeviceKind::Multipath | DeviceKind::Mapped)) => {
+                self.execute_on_map(kind, peer, request, fd, id, data)
+            }
             // The kernel would send the command to one path, and the registration would not cover
             // the others.
             Ok(DeviceKind::NativeMultipath) => {
@@ -139,6 +137,51 @@ impl Backends {
                 terminated()
             }
         }
+    }
+
+    /// Executes a request on a multipath map, or on another device-mapper device.
+    fn execute_on_map(
+        &self,
+        kind: DeviceKind,
+        peer: &Peer,
+        request: &Request,
+        fd: BorrowedFd<'_>,
+        id: DeviceId,
+        data: &mut [u8],
+    ) -> CommandResult {
+        let Some(maps) = &self.multipath else {
+            return not_supported();
+        };
+        match maps.rejected_type(&request.command) {
+            Some(exclusive) if kind == DeviceKind::Multipath => {
+                self.reject_exclusive_type(peer, request, id, exclusive)
+            }
+            _ => maps
+                .execute(peer, fd, id, request, data)
+                .unwrap_or_else(|kind| self.execute_on(Ok(kind), peer, request, fd, id, data)),
+        }
+    }
+
+    /// Rejects a command that would create a reservation of this type on a map, as a device without
+    /// such reservations would.
+    fn reject_exclusive_type(
+        &self,
+        peer: &Peer,
+        request: &Request,
+        map: DeviceId,
+        exclusive: ReservationType,
+    ) -> CommandResult {
+        let warning = format_args!(
+            "multipath map {map}: reservation of type {exclusive} rejected \
+             (--reject-exclusive-types): only the path that holds it would have access; use a \
+             type for registrants (5 to 8)"
+        );
+        let limit = &self.warnings.exclusive_type;
+        reject(peer, request, "an exclusive type on a map", limit, warning);
+        CommandResult::check_condition(
+            SenseKey::IllegalRequest,
+            AdditionalSense::INVALID_FIELD_IN_CDB,
+        )
     }
 
     /// Rejects a request without a descriptor, because the kernel did not pass it.

@@ -41,8 +41,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pr_helper_protocol::{Direction, Request};
-use scsi_pr::{AdditionalSense, SenseKey, Status};
+use pr_helper_protocol::{Command, Direction, Request};
+use scsi_pr::{AdditionalSense, Cdb, OutServiceAction, ReservationType, SenseKey, Status};
 
 use crate::command::command_log;
 use crate::command::device::{DeviceId, DeviceKind};
@@ -71,20 +71,29 @@ pub struct Multipath {
     /// Version of multipathd at the first change to each map.
     versions: Mutex<BTreeMap<DeviceId, MultipathdVersion>>,
     timeout: Duration,
+    /// Value of `--reject-exclusive-types`.
+    rejects_exclusive: bool,
     /// Rate limit of the warnings, by client process, map and kind of warning.
     warnings: KeyedRateLimit<(ProcessKey, DeviceId, String)>,
 }
 
 impl Multipath {
     /// Creates an executor that uses `broker` and gives each command `timeout`.
-    pub(crate) fn new(broker: Arc<Broker>, timeout: Duration) -> Self {
+    pub(crate) fn new(broker: Arc<Broker>, timeout: Duration, rejects_exclusive: bool) -> Self {
         Self {
             broker,
             map_locks: MapLocks::default(),
             versions: Mutex::default(),
             timeout,
+            rejects_exclusive,
             warnings: KeyedRateLimit::new(),
         }
+    }
+
+    /// Returns the exclusive type of the reservation that a command on a map would create, if such
+    /// reservations are rejected.
+    pub(crate) fn rejected_type(&self, command: &Command) -> Option<ReservationType> {
+        exclusive_type(command).filter(|_| self.rejects_exclusive)
     }
 
     /// Executes a request on the map that `descriptor` refers to. Returns the kind of the device if
@@ -227,6 +236,21 @@ impl Multipath {
     }
 }
 
+/// Returns the type of the reservation that a command can create, if only the holder has access
+/// under it.
+fn exclusive_type(command: &Command) -> Option<ReservationType> {
+    use OutServiceAction::{Preempt, PreemptAndAbort, ReplaceLostReservation, Reserve};
+    let Ok(Cdb::Out(command)) = Cdb::decode(command.cdb()) else {
+        return None;
+    };
+    let is_reserving = matches!(
+        command.service_action,
+        Reserve | Preempt | PreemptAndAbort | ReplaceLostReservation
+    );
+    let reservation_type = command.scope_type.reservation_type();
+    reservation_type.filter(|kind| is_reserving && !kind.allows_registrants())
+}
+
 /// Returns the kind of a warning: its words without keys. A guest chooses the keys, and must not be
 /// able to fill the log with warnings of new kinds.
 fn kind_of(warning: &str) -> String {
@@ -237,6 +261,34 @@ fn kind_of(warning: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pr_helper_protocol::wire::pad_cdb;
+
+    /// Returns whether a command with this service action and type has an exclusive type.
+    fn is_exclusive(opcode: u8, action: u8, reservation_type: u8) -> bool {
+        let cdb = pad_cdb(&[opcode, action, reservation_type, 0, 0, 0, 0, 0, 24, 0]);
+        exclusive_type(&Command::new(cdb).unwrap()).is_some()
+    }
+
+    #[test]
+    fn commands_that_reserve_have_exclusive_types() {
+        // RESERVE, PREEMPT, PREEMPT AND ABORT, REPLACE LOST RESERVATION.
+        for action in [1, 4, 5, 8] {
+            for kind in 0..=0xf {
+                let expected = matches!(kind, 1 | 3);
+                assert_eq!(
+                    is_exclusive(0x5f, action, kind),
+                    expected,
+                    "{action} {kind}"
+                );
+            }
+        }
+        // RELEASE must remain possible, and the others ignore the type.
+        for action in [0, 2, 3, 6, 7] {
+            assert!(!is_exclusive(0x5f, action, 1), "{action}");
+        }
+        // READ RESERVATION.
+        assert!(!is_exclusive(0x5e, 1, 1));
+    }
 
     #[test]
     fn warnings_of_one_kind_differ_in_keys_only() {
