@@ -63,7 +63,7 @@ impl Accelerator {
 
     pub(super) fn boot_timeout(self) -> Duration {
         match self {
-            Self::Kvm => Duration::from_secs(120),
+            Self::Kvm => Duration::from_secs(300),
             Self::Tcg => Duration::from_secs(480),
         }
     }
