@@ -2,7 +2,7 @@
 
 //! Scenario `guest`: a QEMU guest registers, reserves, gets a conflict and releases on a real SCSI
 //! target through the helper, while a second initiator port checks the effects. The guest's disk is
-//! a port of the target, and then a multipath map.
+//! a port of the target, and then a multipath map, on which the logical unit is also reset.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use super::initiator::{DirectPort, Initiator};
 use super::lio_target::{Port, Target};
 use super::multipath::MapFixture;
 use super::nested_guest::{self, Accelerator, NestedGuest};
-use super::{Modules, uptime};
+use super::{Modules, uptime, watchdog_check};
 use pr_testkit::process::timed;
 
 /// Programs of the host for this scenario.
@@ -59,7 +59,8 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
     for helper in helpers {
         let name = helper.display().to_string();
         timed(&name, || {
-            with_helper(helper, &port.block, &[&port], &other, accelerator)
+            let end = |_: &mut NestedGuest, _: &mut DirectPort<'_>| Ok(());
+            with_helper(helper, &port.block, &[&port], &other, accelerator, end)
         })
         .with_context(|| format!("with {name}"))?;
     }
@@ -82,18 +83,25 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
             &ports,
             &other,
             accelerator,
+            |guest, port| {
+                timed("fence_scsi_check", || {
+                    watchdog_check::run(guest, port, &fixture)
+                })
+            },
         )
     })
     .context("on a multipath map")
 }
 
-/// Runs all steps with a nested guest on `disk`, which consists of `paths`, and another port.
+/// Runs all steps with a nested guest on `disk`, which consists of `paths`, and another port, and
+/// then `end`.
 fn with_helper(
     program: &Path,
     disk: &Path,
     paths: &[&Port],
     other: &Port,
     accelerator: Accelerator,
+    end: impl FnOnce(&mut NestedGuest, &mut DirectPort<'_>) -> Result<()>,
 ) -> Result<()> {
     println!("guest: with {} and {}", program.display(), disk.display());
     let helper = Helper::start(program)?;
@@ -103,6 +111,7 @@ fn with_helper(
     })
     .and_then(|mut guest| {
         all_steps(&mut guest, &mut port, paths)?;
+        end(&mut guest, &mut port)?;
         guest.stop()
     });
     if steps.is_err() {

@@ -24,6 +24,7 @@ mod restart;
 pub(crate) mod serial;
 mod strace;
 mod tracing;
+mod watchdog_check;
 
 use std::fs;
 use std::path::{Path, PathBuf};

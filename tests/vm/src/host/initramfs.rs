@@ -4,6 +4,7 @@
 //!
 //! The outer machine switches from it to a root file system. The nested guest stays in it.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
@@ -84,16 +85,20 @@ fn mount_root(root: &RootFs) -> Result<String> {
     Ok(lines)
 }
 
-/// Writes the initramfs of the nested guest: `sg_persist`, and an init that executes commands from
-/// its serial console.
+/// Writes the initramfs of the nested guest: programs of sg3-utils, and an init that executes
+/// commands from its serial console.
 pub(crate) fn for_nested_guest(kernel: &Kernel, to: &Path) -> Result<()> {
     let mut archive = base()?;
-    let program = find("sg_persist").context("sg_persist is not installed")?;
-    let libraries = text(command("ldd").arg(&program))?;
-    for library in ldd_paths(&libraries) {
+    let mut libraries = BTreeSet::new();
+    for name in ["sg_persist", "sg_turs"] {
+        let program = find(name).with_context(|| format!("{name} is not installed"))?;
+        let output = text(command("ldd").arg(&program))?;
+        libraries.extend(ldd_paths(&output).into_iter().map(str::to_owned));
+        add(&mut archive, &format!("/usr/bin/{name}"), &program)?;
+    }
+    for library in &libraries {
         add(&mut archive, library, Path::new(library))?;
     }
-    add(&mut archive, "/usr/bin/sg_persist", &program)?;
     let modules = modules(kernel, &["virtio_scsi", "sd_mod", "sg"], &mut archive)?;
     let script = format!("{}{modules}{}", init_header(), serial::GUEST_SCRIPT);
     archive.file("/init", script.as_bytes());

@@ -113,6 +113,15 @@ impl MapFixture {
         self.udevd.thaw()
     }
 
+    /// Runs a function while multipathd is stopped. Its checks of the paths would consume unit
+    /// attentions.
+    pub(crate) fn without_path_checks<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.multipathd.freeze()?;
+        let result = run();
+        self.multipathd.thaw()?;
+        result
+    }
+
     /// Returns the map's device node.
     pub(crate) fn disk(&self) -> &Path {
         &self.map.path
