@@ -291,6 +291,22 @@ mod tests {
     }
 
     #[test]
+    fn each_reason_is_logged_once_a_minute() {
+        let limit = KeyedRateLimit::new();
+        let is_logged = |reason: &str| {
+            let warning = format!("registration rejected: multipathd {reason}");
+            limit.should_log(kind_of(&warning)).is_some()
+        };
+        let reasons = [
+            "does not answer: connection refused; start it",
+            "has no reservation_key for the map; set 'reservation_key file'",
+            "has the fixed reservation_key 0x1 for the map; set 'reservation_key file'",
+        ];
+        assert!(reasons.iter().all(|reason| is_logged(reason)));
+        assert!(!reasons.iter().any(|reason| is_logged(reason)));
+    }
+
+    #[test]
     fn warnings_of_one_kind_differ_in_keys_only() {
         let kinds = [
             "registration rejected: multipathd does not answer",
