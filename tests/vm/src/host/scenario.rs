@@ -152,6 +152,7 @@ fn multipath_args(programs: &Programs, options: &Options) -> Result<Vec<OsString
     // The scenario sends thousands of commands.
     let helper = programs.release("qemu-pr-helper")?;
     args.extend(["--helper".into(), helper.into()]);
+    args.extend(["--prhctl".into(), programs.debug("prhctl")?.into()]);
     Ok(args)
 }
 

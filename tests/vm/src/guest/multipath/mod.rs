@@ -17,6 +17,7 @@ mod fixture;
 mod helper_client;
 mod mpathpersist;
 mod multipathd_faults;
+mod operator;
 mod outage;
 mod path_faults;
 mod processes;
@@ -55,6 +56,8 @@ pub(crate) struct Options {
     /// The helper under test
     #[arg(long)]
     helper: PathBuf,
+    #[arg(long)]
+    prhctl: PathBuf,
     /// Seed of failures at random steps [default: only at defined steps]
     #[arg(long)]
     seed: Option<u64>,
@@ -95,6 +98,14 @@ fn run_tests(options: &Options, modules: &Modules) -> Result<()> {
     compare_endpoints(&fixture, &comparison_ports, &other_port)?;
     version_is_logged()?;
     helper.stop()?;
+    let programs = operator::Programs {
+        helper: &options.helper,
+        prhctl: &options.prhctl,
+    };
+    timed("prhctl", || {
+        operator::run(&fixture, &programs, &comparison_ports[0])
+    })
+    .context("prhctl")?;
     tracing::run(&fixture, &options.helper).context("trace")?;
 
     let name = fixture::wait_for_map_of(&[&fixture::name_of(&other_unit.block)?])?;
