@@ -44,6 +44,11 @@ TRANSPORTIDS have the syntax of sg_persist:
   fcp,10000000c9f3a571    sas,5000c50005b32001    srp,fe80000000000000f4521403007be121
   iqn.1993-08.org.debian:01:abc,i,0x00023d000001
 
+PATHS, PARTITIONS AND VOLUMES: reservations apply to a whole disk, and a registration
+covers one path of it only. If DEVICE is a path of a multipath map, a partition or a
+volume, prhctl prints a note that names the map or disk to use, and sends the command
+nevertheless.
+
 UNIT ATTENTIONS are printed to standard error. The device delivers each one only once
 on this path, so a guest that uses the disk through the same path misses it. Queries
 are retried after a unit attention. Changes are retried only if the unit attention
