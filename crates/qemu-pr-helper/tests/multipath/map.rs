@@ -10,7 +10,7 @@ use linux_util::sg_io::Data;
 use pr_helper_protocol::wire::{CDB_SIZE, SENSE_SIZE, pad_cdb};
 use qemu_pr_helper::command::executor::CommandResult;
 use qemu_pr_helper::command::sg::TransportOutcome;
-use qemu_pr_helper::multipath::pr_out::{PrOutResult, PrPath, execute};
+use qemu_pr_helper::multipath::pr_out::{PrOutResult, PrPath, cleanup, execute};
 use scsi_pr::{
     AdditionalSense, BasicParameterList, OutServiceAction, PersistentReserveOut, RegisterAndMove,
     ReservationType, ScopeType, Sense, SenseKey, Status, TransportId,
@@ -269,12 +269,22 @@ impl Map {
     }
 
     pub(crate) fn execute(&mut self, command: &TestCommand) -> PrOutResult {
+        self.update_paths_in_use();
+        let (cdb, list) = command.encode();
+        execute(&mut self.paths, &mut self.key_store, &cdb, &list)
+    }
+
+    /// Executes CLEANUP.
+    pub(crate) fn cleanup(&mut self) -> PrOutResult {
+        self.update_paths_in_use();
+        cleanup(&mut self.paths, &mut self.key_store)
+    }
+
+    fn update_paths_in_use(&self) {
         let is_up = |state| matches!(state, PathState::Up | PathState::FailsAfter(_));
         let up = self.paths.iter().filter(|path| is_up(path.state));
         let up = up.map(|path| (Rc::clone(&path.unit), path.nexus)).collect();
         *self.writer.borrow().paths.borrow_mut() = up;
-        let (cdb, list) = command.encode();
-        execute(&mut self.paths, &mut self.key_store, &cdb, &list)
     }
 
     pub(crate) fn status(&mut self, command: &TestCommand) -> Status {

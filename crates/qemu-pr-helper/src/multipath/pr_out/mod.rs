@@ -23,6 +23,7 @@
 //! cleaned up (`unreachable.rs`). This module does not depend on sockets, processes or devices: its
 //! tests use logical units in software.
 
+mod cleanup;
 mod own_key;
 mod register;
 mod release;
@@ -282,31 +283,47 @@ pub fn execute<P: PrPath, S: PrKeyStore>(
     cdb: &[u8; CDB_SIZE],
     parameter_list: &[u8],
 ) -> PrOutResult {
-    let mut pr_out = PrOut {
-        unreachable: vec![false; paths.len()],
-        has_lost_reply: false,
-        was_preempted: false,
-        was_fenced: false,
-        paths,
-        key_store,
-        warnings: Vec::new(),
-    };
     let command = PrOutCommand {
         cdb: *cdb,
         parameter_list: parameter_list.to_owned(),
     };
-    let executed = pr_out.execute(&command);
-    if executed.is_err() && pr_out.unreachable.iter().all(|lost| *lost) {
-        pr_out.warnings.push(NO_PATH.to_owned());
-    }
-    let (Ok(result) | Err(result)) = executed;
-    PrOutResult {
-        result,
-        warnings: pr_out.warnings,
-    }
+    let mut pr_out = PrOut::new(paths, key_store);
+    let result = pr_out.execute(&command);
+    pr_out.finish(result)
 }
 
-impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
+/// Executes CLEANUP on the logical unit behind `paths`, which are all paths of the map: removes the
+/// key from the key store, and the registrations of the paths that can be reached.
+pub fn cleanup<P: PrPath, S: PrKeyStore>(paths: &mut [P], key_store: &mut S) -> PrOutResult {
+    let mut pr_out = PrOut::new(paths, key_store);
+    let result = pr_out.cleanup();
+    pr_out.finish(result)
+}
+
+impl<'a, P: PrPath, S: PrKeyStore> PrOut<'a, P, S> {
+    fn new(paths: &'a mut [P], key_store: &'a mut S) -> Self {
+        Self {
+            unreachable: vec![false; paths.len()],
+            has_lost_reply: false,
+            was_preempted: false,
+            was_fenced: false,
+            paths,
+            key_store,
+            warnings: Vec::new(),
+        }
+    }
+
+    fn finish(mut self, result: ExecutionResult) -> PrOutResult {
+        if result.is_err() && self.unreachable.iter().all(|lost| *lost) {
+            self.warnings.push(NO_PATH.to_owned());
+        }
+        let (Ok(result) | Err(result)) = result;
+        PrOutResult {
+            result,
+            warnings: self.warnings,
+        }
+    }
+
     fn execute(&mut self, command: &PrOutCommand) -> ExecutionResult {
         use OutServiceAction as Action;
         let Some(guest) = GuestCommand::decode(command) else {
