@@ -11,7 +11,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use pr_helper_protocol::Command;
-use pr_helper_protocol::wire::pad_cdb;
+use pr_helper_protocol::wire::{CLEANUP, Features, pad_cdb};
 use qemu_pr_helper::command::executor::CommandResult;
 use qemu_pr_helper::multipath::deadline::Deadline;
 use qemu_pr_helper::multipath::message::{CommandReport, WorkerRequest};
@@ -229,7 +229,10 @@ fn streams() -> Result<()> {
         "truncated",
         &[&[0, 2, 0xc0, 4, 0, 20], &stream],
     )?;
-    write("request_decoder", "many", &[&[0, 1, 0xe0, 4], &stream])
+    write("request_decoder", "many", &[&[0, 1, 0xe0, 4], &stream])?;
+    let features = Features::CLEANUP.encode();
+    let stream = [features.as_slice(), &pad_cdb(&[CLEANUP])].concat();
+    write("request_decoder", "cleanup", &[&[0, 1, 0, 4], &stream])
 }
 
 fn messages() -> Result<()> {

@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 
 use pr_helper_protocol::decoder::Progress;
 use pr_helper_protocol::fd_passing::ReceivedFds;
-use pr_helper_protocol::wire::{CDB_SIZE, FEATURES_SIZE, MAX_TRANSFER};
+use pr_helper_protocol::wire::{CDB_SIZE, CLEANUP, FEATURES_SIZE, MAX_TRANSFER};
 use pr_helper_protocol::{Direction, ProtocolError, RequestDecoder, RequestFd};
 
 use fuzz::input::Input;
@@ -147,7 +147,7 @@ fn read_requests(stream: &Stream<'_>, transcript: &mut Transcript) -> Result<boo
         return Ok(stream.bytes.is_empty());
     };
     let features = u32::from_be_bytes(features.try_into().unwrap());
-    if features != 0 {
+    if features > 1 {
         return Err(ProtocolError::UnknownFeatures(features));
     }
     transcript.is_negotiated = true;
@@ -159,11 +159,11 @@ fn read_requests(stream: &Stream<'_>, transcript: &mut Transcript) -> Result<boo
         };
         offset += CDB_SIZE;
         let is_open = device.ok_or(ProtocolError::MissingFd)?;
-        if !matches!(cdb[0], 0x5e | 0x5f) {
+        if !matches!(cdb[0], 0x5e | 0x5f | CLEANUP) {
             return Err(ProtocolError::UnsupportedOpcode(cdb[0]));
         }
         let length = u16::from_be_bytes([cdb[7], cdb[8]]);
-        if length > 8192 {
+        if length > 8192 && cdb[0] != CLEANUP {
             return Err(ProtocolError::TooLong(length));
         }
         let length = if cdb[0] == 0x5f { length.into() } else { 0 };

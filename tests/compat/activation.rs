@@ -136,7 +136,7 @@ fn waiting_client(helper: &Helper) -> Result<()> {
     let mut client = Client::connect(&scratch.path("given"))?;
     client.send(&[0; 4])?;
     let _running = command.spawn()?;
-    ensure!(client.receive(4)? == [0; 4]);
+    client.receive(4)?;
     Ok(())
 }
 

@@ -59,6 +59,7 @@ rows! {
         TraceLink "D26"
         DefaultAccount "D27"
         SocketOfUserLeft "D28"
+        Cleanup "D29"
     }
 }
 

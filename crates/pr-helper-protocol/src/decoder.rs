@@ -25,7 +25,7 @@ pub struct Request {
     pub command: Command,
     /// Descriptor of the device.
     pub fd: RequestFd,
-    /// Parameter list of PERSISTENT RESERVE OUT, as long as the CDB says; empty for IN.
+    /// Parameter list of PERSISTENT RESERVE OUT, as long as the CDB says; empty for other commands.
     pub parameters: Vec<u8>,
 }
 
@@ -162,7 +162,7 @@ impl RequestDecoder {
     fn finish_features(&mut self) -> Result<Progress, ProtocolError> {
         let [a, b, c, d, ..] = self.head;
         let requested = Features::decode([a, b, c, d]);
-        if requested != Features::NONE {
+        if !requested.is_subset_of(Features::SUPPORTED) {
             return Err(ProtocolError::UnknownFeatures(requested.get()));
         }
         self.state = DecodeState::Cdb;

@@ -75,13 +75,14 @@ impl<S: AsFd> Connection<S> {
         }
     }
 
-    /// Sends the helper's feature word. The client waits for it before sending anything.
+    /// Sends the helper's feature word, which offers [`Features::SUPPORTED`]. The client waits for
+    /// it before sending anything.
     ///
     /// # Errors
     ///
     /// Returns [`Disconnect::Socket`] if the client has disconnected or the socket failed.
     pub fn send_greeting(&mut self) -> Result<(), Disconnect> {
-        self.send(&Features::NONE.encode())
+        self.send(&Features::SUPPORTED.encode())
     }
 
     /// Sends pending output, then reads until a request is complete or no more data has arrived.

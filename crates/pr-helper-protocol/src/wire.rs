@@ -16,6 +16,12 @@ pub const MAX_TRANSFER: usize = 8192;
 /// Length of a response without its data in bytes: result, size, sense.
 pub const RESPONSE_SIZE: usize = 4 + 4 + SENSE_SIZE;
 
+/// Operation code of CLEANUP, a command of the protocol itself: this host gives up the key of a
+/// multipath map, because the guest has migrated to another host.
+///
+/// SCSI leaves the code to vendors. The rest of the CDB has no meaning, and no parameters follow.
+pub const CLEANUP: u8 = 0xff;
+
 /// Pads `cdb` with zeros to the length that a request carries. Excess bytes are dropped.
 #[must_use]
 pub fn pad_cdb(cdb: &[u8]) -> [u8; CDB_SIZE] {
@@ -37,7 +43,7 @@ pub enum ProtocolError {
     /// A file descriptor arrived with a feature word or a parameter list.
     #[error("file descriptor outside of a CDB")]
     UnexpectedFd,
-    /// The opcode of a CDB is neither PERSISTENT RESERVE IN nor PERSISTENT RESERVE OUT.
+    /// The opcode of a CDB is not PERSISTENT RESERVE IN, PERSISTENT RESERVE OUT or [`CLEANUP`].
     #[error("opcode {0:#04x} is not PERSISTENT RESERVE")]
     UnsupportedOpcode(u8),
     /// The data length in a CDB exceeds [`MAX_TRANSFER`].
@@ -50,13 +56,21 @@ pub enum ProtocolError {
 
 /// A feature word: the extensions that a helper offers or a client requests.
 ///
-/// No feature is defined, so every known implementation sends zero.
+/// QEMU up to 11.1 and its helper know no feature and send zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Features(u32);
 
 impl Features {
     /// The basic protocol.
     pub const NONE: Self = Self(0);
+
+    /// The helper executes [`CLEANUP`]. [`RequestDecoder`](crate::RequestDecoder) accepts the
+    /// command also from a client that has not requested the feature, because the client that was
+    /// posted to QEMU sends it anyway.
+    pub const CLEANUP: Self = Self(1);
+
+    /// All features that this crate supports.
+    pub const SUPPORTED: Self = Self::CLEANUP;
 
     /// Decodes a feature word.
     #[must_use]
@@ -68,6 +82,12 @@ impl Features {
     #[must_use]
     pub const fn encode(self) -> [u8; FEATURES_SIZE] {
         self.0.to_be_bytes()
+    }
+
+    /// Returns whether `offered` contains all of these features.
+    #[must_use]
+    pub const fn is_subset_of(self, offered: Self) -> bool {
+        self.0 & !offered.0 == 0
     }
 
     /// Returns the feature bits.
@@ -82,11 +102,13 @@ impl Features {
 pub enum Direction {
     /// PERSISTENT RESERVE IN: the device returns data.
     In,
-    /// PERSISTENT RESERVE OUT: the client sends a parameter list.
+    /// PERSISTENT RESERVE OUT: the client sends a parameter list. [`CLEANUP`] also counts as OUT,
+    /// with no parameters, because it requires write access.
     Out,
 }
 
-/// A PERSISTENT RESERVE command that the protocol can carry: the CDB exactly as the client sent it.
+/// A command that the protocol can carry, PERSISTENT RESERVE or [`CLEANUP`]: the CDB exactly as the
+/// client sent it.
 ///
 /// Only the opcode and the length are validated. The device validates everything else, including
 /// the service action.
@@ -102,18 +124,22 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// * [`ProtocolError::UnsupportedOpcode`] if the command is not PERSISTENT RESERVE IN or OUT.
+    /// * [`ProtocolError::UnsupportedOpcode`] if the command is not PERSISTENT RESERVE IN,
+    ///   PERSISTENT RESERVE OUT or [`CLEANUP`].
     /// * [`ProtocolError::TooLong`] if the length exceeds [`MAX_TRANSFER`].
     pub fn new(cdb: [u8; CDB_SIZE]) -> Result<Self, ProtocolError> {
         let [opcode, _, _, _, _, _, _, length_high, length_low, ..] = cdb;
         let direction = match opcode {
             PERSISTENT_RESERVE_IN => Direction::In,
-            PERSISTENT_RESERVE_OUT => Direction::Out,
+            PERSISTENT_RESERVE_OUT | CLEANUP => Direction::Out,
             other => return Err(ProtocolError::UnsupportedOpcode(other)),
         };
         // PERSISTENT RESERVE OUT has a 32-bit length in bytes 5 to 8. QEMU and its helper both use
         // the low 16 bits only, and a client that follows them sends that many bytes.
-        let transfer_length = u16::from_be_bytes([length_high, length_low]);
+        let transfer_length = match opcode {
+            CLEANUP => 0,
+            _ => u16::from_be_bytes([length_high, length_low]),
+        };
         if usize::from(transfer_length) > MAX_TRANSFER {
             return Err(ProtocolError::TooLong(transfer_length));
         }
@@ -128,6 +154,13 @@ impl Command {
     #[must_use]
     pub const fn cdb(&self) -> &[u8; CDB_SIZE] {
         &self.cdb
+    }
+
+    /// Returns whether the command is [`CLEANUP`].
+    #[must_use]
+    pub const fn is_cleanup(&self) -> bool {
+        let [opcode, ..] = self.cdb;
+        opcode == CLEANUP
     }
 
     /// Returns the direction of the data transfer.
@@ -248,10 +281,41 @@ mod tests {
     }
 
     #[test]
-    fn command_other_than_persistent_reserve_rejected() {
+    fn command_with_another_opcode_rejected() {
         for opcode in 0..=255 {
-            assert_eq!(command(opcode, 8).is_ok(), opcode == 0x5e || opcode == 0x5f);
+            let is_known = matches!(opcode, 0x5e | 0x5f | 0xff);
+            assert_eq!(command(opcode, 8).is_ok(), is_known, "{opcode:#04x}");
         }
+    }
+
+    #[test]
+    fn cleanup_has_no_parameters() {
+        for length in [0, 24, u16::MAX] {
+            let command = command(CLEANUP, length).unwrap();
+            assert!(command.is_cleanup());
+            assert_eq!(command.direction(), Direction::Out);
+            assert_eq!(command.transfer_length(), 0);
+        }
+        assert!(!command(0x5f, 24).unwrap().is_cleanup());
+    }
+
+    #[test]
+    fn features_within_the_offer_are_a_subset() {
+        for (bits, expected) in [
+            (0, true),
+            (1, true),
+            (2, false),
+            (3, false),
+            (1 << 24, false),
+        ] {
+            let requested = Features::decode(u32::to_be_bytes(bits));
+            assert_eq!(
+                requested.is_subset_of(Features::SUPPORTED),
+                expected,
+                "{bits:#x}"
+            );
+        }
+        assert!(!Features::CLEANUP.is_subset_of(Features::NONE));
     }
 
     #[test]

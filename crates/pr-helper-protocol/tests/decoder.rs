@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 
 use pr_helper_protocol::decoder::Progress;
 use pr_helper_protocol::fd_passing::ReceivedFds;
+use pr_helper_protocol::wire::CLEANUP;
 use pr_helper_protocol::{ProtocolError, Request, RequestDecoder, RequestFd};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -28,14 +29,15 @@ struct SentRequest {
 prop_compose! {
     fn sent_request()(
         mut cdb in any::<[u8; 16]>(),
-        is_out in any::<bool>(),
+        opcode in prop_oneof![Just(0x5e), Just(0x5f), Just(CLEANUP)],
         parameters in vec(any::<u8>(), 0..64),
         fd_at in 0..16_usize,
     ) -> SentRequest {
         let length = u16::try_from(parameters.len()).unwrap();
-        cdb[0] = if is_out { 0x5f } else { 0x5e };
+        cdb[0] = opcode;
         cdb[7..9].copy_from_slice(&length.to_be_bytes());
-        SentRequest { cdb, parameters: if is_out { parameters } else { Vec::new() }, fd_at }
+        let parameters = if opcode == 0x5f { parameters } else { Vec::new() };
+        SentRequest { cdb, parameters, fd_at }
     }
 }
 
@@ -103,7 +105,7 @@ proptest! {
         stream in vec(any::<u8>(), 0..300),
         fds_at in vec(0..300_usize, 0..6),
         cuts in vec(1..40_usize, 1..20),
-        opcode in prop_oneof![Just(0x5e), Just(0x5f), any::<u8>()],
+        opcode in prop_oneof![Just(0x5e), Just(0x5f), Just(CLEANUP), any::<u8>()],
         is_greeted in any::<bool>(),
     ) {
         let mut stream = stream;
@@ -137,10 +139,24 @@ const REGISTER: [u8; 10] = [0x5f, 0, 0, 0, 0, 0, 0, 0, 24, 0];
 
 #[test]
 fn unoffered_features_are_rejected() {
-    assert_eq!(
-        count_requests(&[0, 0, 0, 1], &[]),
-        Err(ProtocolError::UnknownFeatures(1))
-    );
+    for bits in [2, 3, 0x0100_0000, u32::MAX] {
+        assert_eq!(
+            count_requests(&bits.to_be_bytes(), &[]),
+            Err(ProtocolError::UnknownFeatures(bits))
+        );
+    }
+}
+
+#[test]
+fn cleanup_is_decoded_with_and_without_the_feature() {
+    for features in [0, 1] {
+        // No parameters follow, whatever the length field contains.
+        let mut bytes = stream(&[CLEANUP, 0, 0, 0, 0, 0, 0, 0x20, 1, 0], 0);
+        bytes[3] = features;
+        bytes.extend(&stream(&READ_KEYS, 0)[4..]);
+        assert_eq!(count_requests(&bytes, &[4, 20]), Ok(2), "{features}");
+        assert_eq!(count_requests(&bytes, &[20]), Err(ProtocolError::MissingFd));
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::thread::{self, JoinHandle};
 use pr_helper_protocol::client::ClientError;
 use pr_helper_protocol::fd_passing::ReceiveMode;
 use pr_helper_protocol::server::{Disconnect, PollResult, Readiness};
-use pr_helper_protocol::wire::Features;
+use pr_helper_protocol::wire::{CLEANUP, Features, pad_cdb};
 use pr_helper_protocol::{
     Client, Connection, ProtocolError, ReplyBuffer, Request, RequestFd, fd_passing,
 };
@@ -115,6 +115,46 @@ fn command_parameters_fd_and_reply_arrive() {
     assert_eq!(&byte, b"x");
     drop((device, writer));
     wait_until_closed(reader);
+}
+
+#[test]
+fn cleanup_feature_is_negotiated() {
+    let (mut client, thread) =
+        spawn_helper(
+            |mut connection| match connection.poll_request(ReceiveMode::Wait) {
+                Ok(PollResult::Negotiated(features)) => features,
+                other => panic!("{other:?}"),
+            },
+        );
+    let mut offer = [0xff; 4];
+    client.read_exact(&mut offer).unwrap();
+    assert_eq!(Features::decode(offer), Features::CLEANUP);
+    client.write_all(&offer).unwrap();
+    assert_eq!(thread.join().unwrap(), Features::CLEANUP);
+}
+
+#[test]
+fn cleanup_is_answered_without_the_feature() {
+    let (client, thread) = spawn_helper(|mut connection| {
+        let request = next_request(&mut connection).unwrap();
+        let mut reply = ReplyBuffer::new();
+        let response = reply.encode(&request.command, Status::GOOD, &[0; 96], 8);
+        connection.send(response).unwrap();
+        (request.command.is_cleanup(), request.parameters)
+    });
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let mut client = Client::negotiate(client).unwrap();
+    let cdb = pad_cdb(&[CLEANUP]);
+    assert!(matches!(
+        client.execute(cdb, null.as_fd(), &[0; 24]),
+        Err(ClientError::ParameterLength {
+            announced: 0,
+            given: 24
+        })
+    ));
+    let response = client.execute(cdb, null.as_fd(), &[]).unwrap();
+    assert_eq!((response.status, response.data), (Status::GOOD, Vec::new()));
+    assert_eq!(thread.join().unwrap(), (true, Vec::new()));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 //! Commands: a CDB with its parameter list.
 
-use pr_helper_protocol::wire::{CDB_SIZE, pad_cdb};
+use pr_helper_protocol::wire::{CDB_SIZE, CLEANUP, pad_cdb};
 use scsi_pr::{
     BasicParameterList, Cdb, InServiceAction, OutServiceAction, PersistentReserveIn,
     PersistentReserveOut, RegisterAndMove, ReservationType, ScopeType,
@@ -13,7 +13,7 @@ use scsi_pr::{
 pub struct PrCommand {
     /// CDB, padded with zeros.
     pub cdb: [u8; CDB_SIZE],
-    /// Parameter list; empty for PERSISTENT RESERVE IN.
+    /// Parameter list; empty unless the command is PERSISTENT RESERVE OUT.
     pub parameter_list: Vec<u8>,
 }
 
@@ -151,6 +151,15 @@ pub fn release(key: u64, kind: ReservationType) -> PrCommand {
 pub fn clear(key: u64) -> PrCommand {
     let action = OutServiceAction::Clear;
     pr_out(action, ScopeType::default(), &key_list(key, 0))
+}
+
+/// Creates CLEANUP, a command of the protocol itself.
+#[must_use]
+pub fn cleanup() -> PrCommand {
+    PrCommand {
+        cdb: pad_cdb(&[CLEANUP]),
+        parameter_list: Vec::new(),
+    }
 }
 
 /// Creates PREEMPT, which removes the registrations with the key `victim`.

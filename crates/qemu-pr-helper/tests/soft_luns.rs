@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use pr_helper_protocol::Response;
 use pr_testkit::HelperProcess;
-use pr_testkit::cdb::{PrCommand, clear, read_keys, register, reserve};
+use pr_testkit::cdb::{PrCommand, cleanup, clear, read_keys, register, reserve};
 use pr_testkit::client::null;
 use pr_testkit::helper::Builder;
 use pr_testkit::soft_lun::{SoftLunFixture, two_ports};
@@ -123,6 +123,17 @@ fn ports_are_nexuses_of_one_logical_unit() {
         .map(|one| one.key.get())
         .collect();
     assert_eq!(keys, [0xaa, 0xbb]);
+}
+
+/// A soft LUN has one path: the destination of a migration has preempted its registration already.
+#[test]
+fn cleanup_leaves_registrations_unchanged() {
+    let fixture = Fixture::new(&["--soft-luns", "luns"]);
+    let port = "luns/lun/ports/a";
+    good(&fixture.execute(port, &register(0, 0xaa)));
+    let before = fixture.soft_lun.lun.load().unwrap();
+    good(&fixture.execute(port, &cleanup()));
+    assert_eq!(fixture.soft_lun.lun.load().unwrap(), before);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use pr_helper_protocol::Response;
-use pr_testkit::cdb::{PrCommand, read_keys, reserve};
+use pr_testkit::cdb::{PrCommand, cleanup, read_keys, reserve};
 use pr_testkit::namespace::mount_namespace;
 use pr_testkit::procfs::{children, only_child, status};
 use pr_testkit::{HelperProcess, TestClient, eventually, process, skip};
@@ -174,6 +174,24 @@ fn worker_executes_several_commands() {
     let log = setup.helper.stderr();
     assert!(!log.contains("exited without a reply"), "{log}");
     assert_ne!(only_child(setup.broker()), first);
+}
+
+/// A worker passes CLEANUP on to multipathd, which is not running here, and not to the path.
+#[test]
+fn cleanup_without_multipathd_fails() {
+    let Some(setup) = Setup::start() else {
+        return;
+    };
+    let response = setup.execute(&mut setup.helper.client(), &cleanup());
+    assert_eq!(
+        code(&response),
+        AdditionalSense::LOGICAL_UNIT_COMMUNICATION_FAILURE
+    );
+    let log = setup.helper.stderr();
+    assert!(
+        log.contains("the key of a migrated guest is not removed"),
+        "{log}"
+    );
 }
 
 /// Returns whether the process waits in ppoll(2), as a worker without a request does.

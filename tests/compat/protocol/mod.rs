@@ -2,6 +2,7 @@
 
 //! The wire protocol: responses, and reasons for closing a connection.
 
+mod cleanup;
 mod clients;
 mod descriptors;
 mod framing;
@@ -27,6 +28,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend(descriptors::cases());
     cases.extend(responses::cases());
     cases.extend(clients::cases());
+    cases.extend(cleanup::cases());
     cases
 }
 

@@ -81,6 +81,11 @@ impl Backends {
         data: &mut [u8],
     ) -> CommandResult {
         match kind {
+            // The destination of a migration has preempted the registration of a single path, and
+            // nothing registers it again. QEMU's helper answers any file that is not a map so.
+            Ok(DeviceKind::Passthrough) if request.command.is_cleanup() => {
+                CommandResult::from_status(Status::GOOD)
+            }
             Ok(DeviceKind::Passthrough) => {
                 let data = match request.command.direction() {
                     Direction::In => Data::FromDevice(data),
@@ -231,16 +236,17 @@ impl CommandExecutor for Backends {
             (FdAccess::PathOnly, _) => return self.reject_path_only(peer, request, id),
             (FdAccess::ReadOnly, Direction::Out) => {
                 log::info!(
-                    "{peer}: PERSISTENT RESERVE OUT to device {id} rejected: the descriptor is \
-                     open read-only"
+                    "{peer}: command to device {id} rejected: the descriptor is open read-only"
                 );
                 command_log::rejected(peer, request, "open read-only");
                 return not_supported();
             }
             _ => {}
         }
+        // A soft LUN knows no CLEANUP: for that, it is a file like any other.
         let soft_luns = self.soft_luns.as_ref();
         soft_luns
+            .filter(|_| !request.command.is_cleanup())
             .and_then(|luns| luns.execute(peer, fd, request, data))
             .unwrap_or_else(|| self.execute_on(device::kind(fd, id), peer, request, fd, id, data))
     }
@@ -287,7 +293,10 @@ fn not_supported() -> CommandResult {
 mod tests {
     use super::*;
     use pr_helper_protocol::Command;
+    use pr_helper_protocol::wire::{CLEANUP, pad_cdb};
+    use rustix::fs::OFlags;
     use std::fs::{File, OpenOptions};
+    use std::os::unix::fs::OpenOptionsExt as _;
     use std::os::unix::net::UnixStream;
 
     const READ_KEYS: [u8; 16] = [0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0];
@@ -325,7 +334,34 @@ mod tests {
 
     #[test]
     fn lost_fd_is_busy() {
-        let result = execute(READ_KEYS, RequestFd::Lost, Vec::new());
-        assert_eq!(result, CommandResult::from_status(Status::BUSY));
+        for cdb in [READ_KEYS, pad_cdb(&[CLEANUP])] {
+            let result = execute(cdb, RequestFd::Lost, Vec::new());
+            assert_eq!(result, CommandResult::from_status(Status::BUSY));
+        }
+    }
+
+    #[test]
+    fn cleanup_requires_write_access() {
+        let path = i32::try_from(OFlags::PATH.bits()).unwrap();
+        for (options, expected) in [
+            (File::options().write(true), Status::GOOD),
+            (File::options().read(true).write(true), Status::GOOD),
+            (File::options().read(true), Status::CHECK_CONDITION),
+            (
+                File::options().read(true).custom_flags(path),
+                Status::CHECK_CONDITION,
+            ),
+        ] {
+            let null = options.open("/dev/null").unwrap();
+            let result = execute(
+                pad_cdb(&[CLEANUP]),
+                RequestFd::Open(null.into()),
+                Vec::new(),
+            );
+            assert_eq!(result.status, expected, "{options:?}");
+            if expected == Status::CHECK_CONDITION {
+                assert_eq!(result, not_supported());
+            }
+        }
     }
 }

@@ -16,6 +16,9 @@ use crate::command::executor::CommandResult;
 use crate::command::peer::Peer;
 use crate::trace::{event_enabled, trace};
 
+/// Name of CLEANUP, which has no service action.
+const CLEANUP_NAME: &str = "CLEANUP";
+
 /// Mask of the service action in a CDB's second byte.
 const SERVICE_ACTION: u8 = 0x1f;
 
@@ -138,8 +141,11 @@ pub(crate) fn packed_sense(result: &CommandResult) -> u32 {
     })
 }
 
-/// Returns the name of a command's service action, or its number if it has none.
+/// Returns the name of a command's service action, or its number if it has none; or `CLEANUP`.
 pub(crate) fn service_action_name(command: &Command) -> Cow<'static, str> {
+    if command.is_cleanup() {
+        return CLEANUP_NAME.into();
+    }
     let [_, byte, ..] = command.cdb();
     let code = byte & SERVICE_ACTION;
     let name = match command.direction() {
@@ -193,6 +199,9 @@ fn describe(request: &Request) -> String {
         RequestFd::Open(fd) => device::describe(fd.as_fd()),
         RequestFd::Lost => "lost device".into(),
     };
+    if request.command.is_cleanup() {
+        return format!("{device}: {CLEANUP_NAME}");
+    }
     match Cdb::decode(request.command.cdb()) {
         Ok(Cdb::Out(command)) => {
             match ParameterList::decode(command.service_action, &request.parameters) {
@@ -209,5 +218,23 @@ fn format_result(result: &CommandResult) -> String {
     match result.decode_sense() {
         Some(sense) => format!("{}, {sense}", result.status),
         None => result.status.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pr_helper_protocol::wire::{CLEANUP, pad_cdb};
+
+    #[test]
+    fn cleanup_has_a_name() {
+        let request = Request {
+            // The second byte would be the service action RESERVE.
+            command: Command::new(pad_cdb(&[CLEANUP, 1])).unwrap(),
+            fd: RequestFd::Lost,
+            parameters: Vec::new(),
+        };
+        assert_eq!(service_action_name(&request.command), "CLEANUP");
+        assert_eq!(describe(&request), "lost device: CLEANUP");
     }
 }

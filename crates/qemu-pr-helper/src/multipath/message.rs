@@ -70,7 +70,7 @@ pub struct WorkerRequest {
     pub multipathd: Option<MultipathdVersion>,
     /// The command.
     pub command: Command,
-    /// The parameter list of the command; empty for PERSISTENT RESERVE IN.
+    /// The parameter list of the command; empty unless it is PERSISTENT RESERVE OUT.
     pub parameter_list: Vec<u8>,
 }
 

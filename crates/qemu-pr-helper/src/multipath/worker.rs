@@ -3,9 +3,9 @@
 //! Worker: a process that executes commands on multipath maps, one after another.
 //!
 //! The worker is privileged and treats the request as untrusted input: it executes only PERSISTENT
-//! RESERVE commands, only on a multipath map, and PERSISTENT RESERVE OUT only if the map is open
-//! for writing. It keeps nothing from one request to the next. It exits after a command for which a
-//! path hangs, and if no request arrives for some time.
+//! RESERVE commands and CLEANUP, only on a multipath map, and PERSISTENT RESERVE OUT and CLEANUP
+//! only if the map is open for writing. It keeps nothing from one request to the next. It exits
+//! after a command for which a path hangs, and if no request arrives for some time.
 
 use std::ffi::CStr;
 use std::fs;
@@ -235,14 +235,17 @@ fn is_reset(result: &CommandResult) -> bool {
     })
 }
 
-/// Executes PERSISTENT RESERVE OUT over all paths.
+/// Executes PERSISTENT RESERVE OUT or CLEANUP over all paths.
 fn execute_out(
     request: &WorkerRequest,
     paths: &mut [MapPath],
     mut multipathd: Multipathd,
 ) -> CommandReport {
     let cdb = request.command.cdb();
-    let done = pr_out::execute(paths, &mut multipathd, cdb, &request.parameter_list);
+    let done = match request.command.is_cleanup() {
+        true => pr_out::cleanup(paths, &mut multipathd),
+        false => pr_out::execute(paths, &mut multipathd, cdb, &request.parameter_list),
+    };
     let mut warnings = done.warnings;
     warnings.extend(paths.iter().filter_map(MapPath::open_error));
     let version = match request.multipathd {

@@ -127,15 +127,15 @@ events! {
     )
         "client={client} pid={pid} device='{device}' action='{action}' length={length} \
          status={status:#04x} sense={sense:#08x} us={us}";
-    /// A PERSISTENT RESERVE OUT was received and goes to its device. `scope_type` has the scope and
-    /// the type in one byte, `key` and `sa_key` are the keys in the parameter list.
+    /// A PERSISTENT RESERVE OUT or CLEANUP was received and goes to its device. `scope_type` has
+    /// the scope and the type in one byte, `key` and `sa_key` are the keys in the parameter list.
     pr_helper_out_begin(
         client: u64, fd: i32, device: &str, action: &str, scope_type: u8, key: u64, sa_key: u64,
         length: u32
     )
         "client={client} fd={fd} device='{device}' action='{action}' type={scope_type:#04x} \
          key={key:#x} sa_key={sa_key:#x} length={length}";
-    /// A PERSISTENT RESERVE OUT was answered. The event has everything about it.
+    /// A PERSISTENT RESERVE OUT or CLEANUP was answered. The event has everything about it.
     pr_helper_out_end(
         client: u64, pid: i32, device: &str, action: &str, scope_type: u8, key: u64, sa_key: u64,
         status: u8, sense: u32, us: u64
