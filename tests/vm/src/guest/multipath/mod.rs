@@ -5,6 +5,7 @@
 //!
 //! Scenario `sg` runs some of the cases on maps that only look like multipath maps.
 
+mod cleanup;
 mod commands;
 mod compare;
 mod daemons;
@@ -146,6 +147,7 @@ fn run_faults<'a>(
     timed("times", || timing::run(&mut fault_fixture, single)).context("times")?;
     timed("paths", || path_faults::run(&mut fault_fixture))?;
     timed("single nexus", || single_nexus::run(&mut fault_fixture))?;
+    timed("CLEANUP", || cleanup::run(&mut fault_fixture)).context("CLEANUP")?;
     timed("suspended maps", || suspended_map::run(&mut fault_fixture))?;
     let fault_fixture = timed("steps", || failure_steps::run(fault_fixture, seed))?;
     let fault_fixture = timed("processes", || processes::run(fault_fixture))?;
