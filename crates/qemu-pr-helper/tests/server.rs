@@ -10,6 +10,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -42,6 +43,10 @@ fn hanging() -> PrCommand {
 struct Device {
     /// The number of commands that hang, and whether they are released.
     state: Arc<(Mutex<(usize, bool)>, Condvar)>,
+    /// Calls of `disconnected`, with their flag.
+    disconnected: Arc<Mutex<Vec<bool>>>,
+    /// True if `disconnected` hangs until commands are released, unless it must not block.
+    hangs_at_disconnect: Arc<AtomicBool>,
 }
 
 impl Device {
@@ -56,6 +61,19 @@ impl Device {
             "{} of {count} commands are at the device",
             state.0
         );
+    }
+
+    /// Waits until the commands are released.
+    fn wait_for_release(&self) {
+        let (state, changed) = &*self.state;
+        let state = state.lock().unwrap();
+        drop(changed.wait_while(state, |state| !state.1).unwrap());
+    }
+
+    fn wait_for_disconnects(&self, expected: &[bool]) {
+        eventually("calls of `disconnected`", || {
+            (*self.disconnected.lock().unwrap() == expected).then_some(())
+        });
     }
 
     fn release_all(&self) {
@@ -78,12 +96,20 @@ impl CommandExecutor for Device {
             let mut state = state.lock().unwrap();
             state.0 += 1;
             changed.notify_all();
-            drop(changed.wait_while(state, |state| !state.1).unwrap());
+            drop(state);
+            self.wait_for_release();
         }
         data.fill(7);
         CommandResult {
             data_len: data.len(),
             ..CommandResult::from_status(Status::GOOD)
+        }
+    }
+
+    fn disconnected(&self, _: &Peer, may_block: bool) {
+        self.disconnected.lock().unwrap().push(may_block);
+        if may_block && self.hangs_at_disconnect.load(Ordering::SeqCst) {
+            self.wait_for_release();
         }
     }
 }
@@ -321,6 +347,41 @@ fn disconnect_before_greeting_delays_no_client() {
     hanging
         .into_iter()
         .for_each(|thread| drop(thread.join().unwrap()));
+    assert_eq!(fixture.server.shutdown(TEST_TIMEOUT), 0);
+}
+
+#[test]
+fn executor_is_informed_of_disconnects() {
+    let fixture = start();
+    let mut remaining = fixture.client();
+    for _ in 0..2 {
+        assert!(execute(&mut fixture.client(), &read()).is_some());
+    }
+    fixture.device.wait_for_disconnects(&[true, true]);
+    assert!(execute(&mut remaining, &read()).is_some());
+    // A shutdown disconnects clients that still run, so nothing follows from that.
+    assert_eq!(fixture.server.shutdown(TEST_TIMEOUT), 0);
+    fixture.device.wait_for_disconnects(&[true, true, false]);
+}
+
+#[test]
+fn work_after_a_disconnect_delays_no_client() {
+    let fixture = start();
+    fixture
+        .device
+        .hangs_at_disconnect
+        .store(true, Ordering::SeqCst);
+    for _ in 0..8 {
+        assert!(execute(&mut fixture.client(), &read()).is_some());
+    }
+    fixture.device.wait_for_disconnects(&[true; 8]);
+    for _ in 0..8 {
+        let mut client = fixture.client();
+        assert!(execute(&mut client, &read()).is_some());
+        // Not disconnected before the end of the test.
+        std::mem::forget(client);
+    }
+    fixture.device.release_all();
     assert_eq!(fixture.server.shutdown(TEST_TIMEOUT), 0);
 }
 

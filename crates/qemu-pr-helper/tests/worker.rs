@@ -6,17 +6,21 @@
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::thread;
 
 use pr_helper_protocol::Response;
 use pr_testkit::cdb::{PrCommand, cleanup, read_keys, reserve};
 use pr_testkit::namespace::mount_namespace;
 use pr_testkit::procfs::{children, only_child, status};
-use pr_testkit::{HelperProcess, TestClient, eventually, process, skip};
+use pr_testkit::{HelperProcess, TEST_TIMEOUT, TestClient, eventually, process, skip};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{major, minor};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
@@ -45,6 +49,11 @@ struct Setup {
 impl Setup {
     /// Starts the helper. Prints the reason and returns `None` if this host does not support that.
     fn start() -> Option<Self> {
+        Self::start_with(&tempfile::tempdir().unwrap().path().join("none"))
+    }
+
+    /// Like [`Setup::start`], with this socket of multipathd.
+    fn start_with(multipathd: &Path) -> Option<Self> {
         let mut devices = (0..8).map(|number| format!("/dev/loop{number}"));
         let open = |path: String| File::options().read(true).write(true).open(path).ok();
         let (Some(map), true) = (devices.find_map(open), geteuid().is_root()) else {
@@ -63,6 +72,7 @@ impl Setup {
         fs::write(device.join("slaves/prtest/dev"), "8:0\n").unwrap();
         let helper = HelperProcess::builder(env!("CARGO_BIN_EXE_qemu-pr-helper"));
         let helper = helper.wrapper(wrapper).dir(dir.path());
+        let helper = helper.env("MULTIPATH_SOCKET_NAME", multipathd);
         Some(Self {
             helper: helper.args(["--io-timeout", "3"]).start().unwrap(),
             map,
@@ -192,6 +202,56 @@ fn cleanup_without_multipathd_fails() {
         log.contains("the key of a migrated guest is not removed"),
         "{log}"
     );
+}
+
+/// Starts a multipathd that has no key. Returns the commands that it receives.
+fn spawn_multipathd(socket: &Path) -> Receiver<String> {
+    let listener = UnixListener::bind(socket).unwrap();
+    let (sender, commands) = channel();
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            while let Some(command) = read_command(&mut connection) {
+                sender.send(command).unwrap();
+                let reply = b"unset\n\0";
+                connection
+                    .write_all(&reply.len().to_ne_bytes())
+                    .and_then(|()| connection.write_all(reply))
+                    .unwrap();
+            }
+        }
+    });
+    commands
+}
+
+/// Reads a command to multipathd; `None` at end of file.
+fn read_command(connection: &mut UnixStream) -> Option<String> {
+    let mut length = [0; size_of::<usize>()];
+    connection.read_exact(&mut length).ok()?;
+    let mut command = vec![0; usize::from_ne_bytes(length)];
+    connection.read_exact(&mut command).unwrap();
+    Some(String::from_utf8(command).unwrap())
+}
+
+#[test]
+fn last_disconnect_of_a_map_looks_for_a_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("multipathd");
+    let commands = spawn_multipathd(&socket);
+    let Some(setup) = Setup::start_with(&socket) else {
+        return;
+    };
+    let (mut first, mut last) = (setup.helper.client(), setup.helper.client());
+    setup.execute(&mut first, &reserve_map());
+    assert_eq!(commands.try_recv().as_deref(), Ok("help\0"));
+    setup.execute(&mut last, &read_keys(8));
+    first.disconnect();
+    // RELEASE would ask multipathd too, READ KEYS does not.
+    setup.execute(&mut last, &read_keys(8));
+    assert_eq!(commands.try_recv(), Err(TryRecvError::Empty));
+    drop(last);
+    let command = commands.recv_timeout(TEST_TIMEOUT).unwrap();
+    assert!(command.starts_with("getprstatus map "), "{command}");
 }
 
 /// Returns whether the process waits in ppoll(2), as a worker without a request does.

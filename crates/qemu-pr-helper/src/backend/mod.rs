@@ -251,6 +251,12 @@ impl CommandExecutor for Backends {
             .unwrap_or_else(|| self.execute_on(device::kind(fd, id), peer, request, fd, id, data))
     }
 
+    fn disconnected(&self, peer: &Peer, may_block: bool) {
+        if let Some(maps) = &self.multipath {
+            maps.disconnected(peer, may_block);
+        }
+    }
+
     fn fds_per_command(&self) -> u64 {
         // A command goes to one backend.
         let soft_luns = self.soft_luns.as_ref().map(|_| soft_lun::DESCRIPTORS);

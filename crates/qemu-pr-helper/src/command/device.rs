@@ -224,6 +224,11 @@ fn passthrough_or_partition(fd: BorrowedFd<'_>, device: &Path) -> io::Result<Dev
     })
 }
 
+/// Returns whether the block device at `device` in sysfs is a multipath map.
+pub(crate) fn is_multipath_map(device: &Path) -> io::Result<bool> {
+    Ok(mapper_uuid(device)?.is_some_and(|uuid| uuid.starts_with(MULTIPATH_PREFIX)))
+}
+
 /// Returns the UUID of the device-mapper device at `device` in sysfs; `None` for every other
 /// device.
 fn mapper_uuid(device: &Path) -> io::Result<Option<String>> {

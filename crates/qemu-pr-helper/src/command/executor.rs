@@ -29,6 +29,10 @@ pub trait CommandExecutor: Send + Sync + 'static {
         data: &mut [u8],
     ) -> CommandResult;
 
+    /// Records that a peer has disconnected, or that its connection was closed. With `may_block`,
+    /// this can take as long as a command.
+    fn disconnected(&self, _peer: &Peer, _may_block: bool) {}
+
     /// Returns the maximum number of descriptors of a command: its device's, and those that are
     /// opened for it.
     fn fds_per_command(&self) -> u64 {

@@ -39,7 +39,7 @@ use thiserror::Error;
 use super::channel::{self, REPLY_GRACE, WorkerError};
 use super::control::{self, ControlMessage};
 use super::idle_workers::IdleWorkers;
-use super::message::{WorkerReply, WorkerRequest};
+use super::message::{ForgetRequest, WorkerReply, WorkerRequest};
 use super::worker::{REMOVAL_CAPABILITY, WorkerContext};
 use super::workers::Workers;
 use crate::process::closer::{self, Closer, CloserQueue};
@@ -126,33 +126,51 @@ impl Broker {
         map: impl AsFd,
         request: &WorkerRequest,
     ) -> Result<WorkerReply, WorkerError> {
-        let message = request.encode();
-        let socket = match self.send_to_idle(&message, map.as_fd()) {
-            Some(socket) => socket,
-            None => self.start_worker(&message, map.as_fd())?,
-        };
         // The worker observes the deadline too, and then needs time to report that.
         let timeout = request.deadline.time_left().saturating_add(REPLY_GRACE);
+        self.exchange(&request.encode(), Some(map.as_fd()), timeout)
+    }
+
+    /// Forgets the key of a map in a worker. After an error, it is unknown whether the key was
+    /// removed; the worker changes nothing after that.
+    pub(super) fn forget(&self, request: ForgetRequest) -> Result<WorkerReply, WorkerError> {
+        self.exchange(&request.encode(), None, request.deadline.time_left())
+    }
+
+    fn exchange(
+        &self,
+        request: &[u8],
+        map: Option<BorrowedFd<'_>>,
+        timeout: Duration,
+    ) -> Result<WorkerReply, WorkerError> {
+        let socket = match self.send_to_idle(request, map) {
+            Some(socket) => socket,
+            None => self.start_worker(request, map)?,
+        };
         let reply = channel::receive_reply(&socket, timeout)?;
         self.idle.add(socket);
         Ok(reply)
     }
 
     /// Sends a request to an idle worker. Returns its socket, or `None` if there is none.
-    fn send_to_idle(&self, request: &[u8], map: BorrowedFd<'_>) -> Option<OwnedFd> {
+    fn send_to_idle(&self, request: &[u8], map: Option<BorrowedFd<'_>>) -> Option<OwnedFd> {
         loop {
             let socket = self.idle.take()?;
             // A worker that exits cannot receive anything, and the request is sent to another one.
-            if fd_passing::send(socket.as_fd(), request, map).is_ok() {
+            if channel::send_request(&socket, request, map).is_ok() {
                 return Some(socket);
             }
         }
     }
 
     /// Starts a worker with a first request. Returns the worker's socket.
-    fn start_worker(&self, request: &[u8], map: BorrowedFd<'_>) -> Result<OwnedFd, WorkerError> {
+    fn start_worker(
+        &self,
+        request: &[u8],
+        map: Option<BorrowedFd<'_>>,
+    ) -> Result<OwnedFd, WorkerError> {
         let (socket, worker_end) = channel::pair().map_err(WorkerError::Io)?;
-        fd_passing::send(socket.as_fd(), request, map).map_err(WorkerError::Io)?;
+        channel::send_request(&socket, request, map).map_err(WorkerError::Io)?;
         let control = ControlMessage::StartWorker.encode();
         fd_passing::send(self.control.as_fd(), &control, worker_end.as_fd()).map_err(|error| {
             match Errno::from_io_error(&error) {

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Channel between the helper and a worker: a pair of `SOCK_SEQPACKET` sockets, which keep messages
-//! apart. The helper sends a request with the map's descriptor; the worker, or the broker in its
-//! place, sends a reply. The worker sends [`READY`] when it can receive the next request.
+//! apart. The helper sends a request, with the map's descriptor unless a key is to be forgotten;
+//! the worker, or the broker in its place, sends a reply. The worker sends [`READY`] when it can
+//! receive the next request.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use pr_helper_protocol::fd_passing::{self, ReceiveMode, ReceivedFds};
@@ -16,7 +17,9 @@ use rustix::net::{
 };
 use thiserror::Error;
 
-use super::message::{MAX_REPLY_LEN, MAX_REQUEST_LEN, NOT_STARTED, WorkerReply, WorkerRequest};
+use super::message::{
+    ForgetRequest, MAX_REPLY_LEN, MAX_REQUEST_LEN, NOT_STARTED, WorkerReply, WorkerRequest,
+};
 
 /// Time after the deadline of a command for the worker to send its reply.
 pub(super) const REPLY_GRACE: Duration = Duration::from_secs(2);
@@ -33,6 +36,15 @@ pub(super) enum WorkerState {
     Busy,
     /// The worker executes no other command.
     Exited,
+}
+
+/// Request that a worker has received.
+#[derive(Debug)]
+pub(super) enum ReceivedRequest {
+    /// A command on the map of the descriptor.
+    Command(WorkerRequest, OwnedFd),
+    /// Forgetting a key.
+    Forget(ForgetRequest),
 }
 
 /// Reason why a command has no reply from a worker.
@@ -82,12 +94,24 @@ pub(super) fn wait_readable(socket: &OwnedFd, timeout: Duration) -> io::Result<b
     }
 }
 
+/// Sends a request, with the descriptor of its map if it has one.
+pub(super) fn send_request(
+    socket: &OwnedFd,
+    request: &[u8],
+    map: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    match map {
+        Some(map) => fd_passing::send(socket.as_fd(), request, map),
+        None => try_send(socket, request),
+    }
+}
+
 /// Waits for the next request; `None` if the helper has closed its end, or if no request arrives
 /// within `timeout`. The helper cannot send another one then.
 pub(super) fn receive_request(
     socket: &OwnedFd,
     timeout: Duration,
-) -> io::Result<Option<(WorkerRequest, OwnedFd)>> {
+) -> io::Result<Option<ReceivedRequest>> {
     if !wait_readable(socket, timeout)? {
         // What the helper sends before this takes effect is received below.
         shutdown(socket, Shutdown::Read)?;
@@ -95,12 +119,17 @@ pub(super) fn receive_request(
     let mut buffer = vec![0; MAX_REQUEST_LEN];
     let (length, descriptors) =
         fd_passing::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait)?;
-    let request = buffer.get(..length).and_then(WorkerRequest::decode);
-    match (request, descriptors) {
-        (Some(request), ReceivedFds::One(map)) => Ok(Some((request, map))),
-        (None, _) if length == 0 => Ok(None),
-        _ => Err(io::Error::other("the helper sent a malformed request")),
-    }
+    let bytes = buffer.get(..length).unwrap_or_default();
+    let request = match descriptors {
+        _ if length == 0 => return Ok(None),
+        ReceivedFds::One(map) => {
+            WorkerRequest::decode(bytes).map(|request| ReceivedRequest::Command(request, map))
+        }
+        ReceivedFds::None => ForgetRequest::decode(bytes).map(ReceivedRequest::Forget),
+        _ => None,
+    };
+    let malformed = || io::Error::other("the helper sent a malformed request");
+    request.map(Some).ok_or_else(malformed)
 }
 
 /// Informs the helper that the worker can receive the next request.

@@ -11,6 +11,14 @@
 //! | CDB | 16 |
 //! | parameter list | the rest |
 //!
+//! | request to forget a key, without a descriptor | bytes |
+//! |---|---|
+//! | deadline | 8 |
+//! | 1 if the reply is to contain the trace, else 0 | 1 |
+//! | major and minor number of the map | 4 each |
+//!
+//! The reply is a report. Its data is the key, 8 bytes, or empty if the key is not removed.
+//!
 //! | report | bytes |
 //! |---|---|
 //! | status | 1 |
@@ -114,6 +122,44 @@ fn encode_version(version: Option<MultipathdVersion>) -> [u8; VERSION_LEN] {
 
 fn decode_version(bytes: [u8; VERSION_LEN]) -> Option<MultipathdVersion> {
     (bytes != [0; VERSION_LEN]).then_some(MultipathdVersion(bytes))
+}
+
+/// Request to remove the key of a map from multipathd, if no path is registered with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ForgetRequest {
+    /// Time after which nothing must be changed anymore.
+    pub(super) deadline: Deadline,
+    /// True if the report is to contain the trace.
+    pub(super) is_traced: bool,
+    /// Major and minor number of the map.
+    pub(super) map: (u32, u32),
+}
+
+impl ForgetRequest {
+    /// Encodes the request.
+    pub(super) fn encode(self) -> Vec<u8> {
+        let (major, minor) = self.map;
+        [
+            self.deadline.0.to_be_bytes().as_slice(),
+            &[u8::from(self.is_traced)],
+            &major.to_be_bytes(),
+            &minor.to_be_bytes(),
+        ]
+        .concat()
+    }
+
+    /// Decodes a request; `None` if it is malformed.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let (deadline, rest) = bytes.split_first_chunk()?;
+        let ([is_traced], rest) = rest.split_first_chunk()?;
+        let (major, rest) = rest.split_first_chunk()?;
+        let minor = rest.try_into().ok()?;
+        Some(Self {
+            deadline: Deadline(u64::from_be_bytes(*deadline)),
+            is_traced: *is_traced != 0,
+            map: (u32::from_be_bytes(*major), u32::from_be_bytes(minor)),
+        })
+    }
 }
 
 /// Report of a worker on a command.
@@ -262,6 +308,23 @@ mod tests {
         assert_eq!(CommandReport::decode(&report.encode()), Some(report));
         let report = CommandReport::from_result(CommandResult::from_status(Status::GOOD));
         assert_eq!(CommandReport::decode(&report.encode()), Some(report));
+    }
+
+    #[test]
+    fn forget_request_round_trips() {
+        for is_traced in [false, true] {
+            let request = ForgetRequest {
+                deadline: Deadline(1500),
+                is_traced,
+                map: (253, 70_000),
+            };
+            let bytes = request.encode();
+            assert_eq!(ForgetRequest::decode(&bytes), Some(request));
+            // A command has a CDB, so the two kinds differ in length.
+            assert_eq!(WorkerRequest::decode(&bytes), None);
+            assert_eq!(ForgetRequest::decode(&bytes[1..]), None);
+            assert_eq!(ForgetRequest::decode(&[&bytes[..], &[0]].concat()), None);
+        }
     }
 
     #[test]

@@ -19,6 +19,7 @@
 //! | [`version`] | version of multipathd, and what it means |
 //! | [`worker_trace`] | trace of a worker's steps |
 //! | `map_locks` | serialization of the changes to a map |
+//! | `map_users` | connections that use maps |
 
 pub(crate) mod broker;
 mod channel;
@@ -26,6 +27,7 @@ mod control;
 pub mod deadline;
 mod idle_workers;
 mod map_locks;
+mod map_users;
 pub mod message;
 mod multipathd;
 mod path_threads;
@@ -42,7 +44,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pr_helper_protocol::{Command, Direction, Request};
-use scsi_pr::{AdditionalSense, Cdb, OutServiceAction, ReservationType, SenseKey, Status};
+use scsi_pr::{
+    AdditionalSense, Cdb, OutServiceAction, ReservationKey, ReservationType, SenseKey, Status,
+};
 
 use crate::command::command_log;
 use crate::command::device::{DeviceId, DeviceKind};
@@ -56,18 +60,23 @@ use broker::Broker;
 use channel::WorkerError;
 use deadline::Deadline;
 use map_locks::{MapGuard, MapLocks};
-use message::{WorkerReply, WorkerRequest};
+use map_users::MapUsers;
+use message::{CommandReport, ForgetRequest, WorkerReply, WorkerRequest};
 use version::MultipathdVersion;
 
 /// Maximum number of descriptors that a command takes beside the map's: the socket pair to its
 /// worker.
 pub(crate) const FDS_PER_COMMAND: u64 = 2;
 
+/// Time limit for forgetting a key. A client that connects meanwhile waits for it.
+const FORGET_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Executor of commands on multipath maps.
 #[derive(Debug)]
 pub struct Multipath {
     broker: Arc<Broker>,
     map_locks: MapLocks,
+    users: MapUsers,
     /// Version of multipathd at the first change to each map.
     versions: Mutex<BTreeMap<DeviceId, MultipathdVersion>>,
     timeout: Duration,
@@ -83,6 +92,7 @@ impl Multipath {
         Self {
             broker,
             map_locks: MapLocks::default(),
+            users: MapUsers::default(),
             versions: Mutex::default(),
             timeout,
             rejects_exclusive,
@@ -107,6 +117,7 @@ impl Multipath {
         data: &mut [u8],
     ) -> Result<CommandResult, DeviceKind> {
         let deadline = Deadline::after(self.timeout);
+        self.users.add(map, client.connection_id());
         let guard = match request.command.direction() {
             Direction::In => None,
             Direction::Out => match self.lock(client, map) {
@@ -122,6 +133,10 @@ impl Multipath {
             parameter_list: request.parameters.clone(),
         };
         let reply = self.execute_in_worker(client, map, descriptor, &request);
+        // Another device-mapper device has no key.
+        if guard.is_some() && !matches!(reply, Ok(WorkerReply::NotMultipath(_))) {
+            self.users.set_changed(map);
+        }
         drop(guard);
         let report = match reply {
             Ok(WorkerReply::Report(report)) => report,
@@ -131,9 +146,7 @@ impl Multipath {
         if let Some(version) = report.multipathd {
             self.add_version(client, map, version);
         }
-        for warning in report.warnings {
-            self.warn(client, map, kind_of(&warning), &warning);
-        }
+        self.warn_all(client, map, report.warnings);
         let mut result = report.result;
         result.data_len = data
             .iter_mut()
@@ -141,6 +154,57 @@ impl Multipath {
             .map(|(to, from)| *to = *from)
             .count();
         Ok(result)
+    }
+
+    /// Records that a client has disconnected. With `may_block`, removes the key from multipathd
+    /// for each map that the client was the last user of, if no path is registered with it.
+    ///
+    /// Otherwise multipathd would register a path that returns, although the guest has migrated to
+    /// another host with its key, or was fenced.
+    pub(crate) fn disconnected(&self, client: &Peer, may_block: bool) {
+        for map in self.users.remove(client.connection_id()) {
+            if may_block {
+                self.forget(client, map);
+            }
+        }
+    }
+
+    fn forget(&self, client: &Peer, map: DeviceId) {
+        let DeviceId::Block(major, minor) = map else {
+            return;
+        };
+        // A command of another client has the lock, so the map is in use.
+        let Some(guard) = self.map_locks.lock_timeout(map, Duration::ZERO) else {
+            return;
+        };
+        // A client records its use of the map before it waits for the lock.
+        if self.users.is_used(map) {
+            return;
+        }
+        let reply = self.broker.forget(ForgetRequest {
+            deadline: Deadline::after(FORGET_TIMEOUT.min(self.timeout)),
+            is_traced: event_enabled!(pr_helper_path, pr_helper_multipathd),
+            map: (major, minor),
+        });
+        drop(guard);
+        match reply {
+            Ok(WorkerReply::Report(report)) => {
+                trace_steps(client, map, &report);
+                if let Ok(key) = report.data.as_slice().try_into() {
+                    let key = ReservationKey::new(u64::from_be_bytes(key));
+                    log::info!(
+                        "{client}: multipath map {map}: key {key} removed from multipathd: the \
+                         last client has disconnected, and no path is registered"
+                    );
+                }
+                self.warn_all(client, map, report.warnings);
+            }
+            Ok(WorkerReply::NotMultipath(_)) => {}
+            Err(error) => log::info!(
+                "{client}: multipath map {map}: key may remain in multipathd: {}",
+                error_chain(&error)
+            ),
+        }
     }
 
     /// Waits until no other command changes the map; `None` if the wait times out.
@@ -191,9 +255,7 @@ impl Multipath {
         let reply = self.broker.execute(descriptor, request);
         let took = command_log::microseconds(start.elapsed());
         if let Ok(WorkerReply::Report(report)) = &reply {
-            for line in &report.trace {
-                worker_trace::emit(line, client.connection_id(), &map.to_string());
-            }
+            trace_steps(client, map, report);
         }
         trace!(pr_helper_worker_end(
             client.connection_id(),
@@ -228,6 +290,12 @@ impl Multipath {
         result
     }
 
+    fn warn_all(&self, client: &Peer, map: DeviceId, warnings: Vec<String>) {
+        for warning in warnings {
+            self.warn(client, map, kind_of(&warning), &warning);
+        }
+    }
+
     fn warn(&self, client: &Peer, map: DeviceId, kind: String, warning: &str) {
         let key = (client.process_key(), map, kind);
         if let Some(suppressed) = self.warnings.should_log(key) {
@@ -249,6 +317,13 @@ fn exclusive_type(command: &Command) -> Option<ReservationType> {
     );
     let reservation_type = command.scope_type.reservation_type();
     reservation_type.filter(|kind| is_reserving && !kind.allows_registrants())
+}
+
+/// Emits the trace events of the steps in a report.
+fn trace_steps(client: &Peer, map: DeviceId, report: &CommandReport) {
+    for line in &report.trace {
+        worker_trace::emit(line, client.connection_id(), &map.to_string());
+    }
 }
 
 /// Returns the kind of a warning: its words without keys. A guest chooses the keys, and must not be

@@ -4,13 +4,15 @@
 //!
 //! The worker is privileged and treats the request as untrusted input: it executes only PERSISTENT
 //! RESERVE commands and CLEANUP, only on a multipath map, and PERSISTENT RESERVE OUT and CLEANUP
-//! only if the map is open for writing. It keeps nothing from one request to the next. It exits
+//! only if the map is open for writing. It also makes multipathd forget the key of a map, if no
+//! path is registered with it. It keeps nothing from one request to the next. It exits
 //! after a command for which a path hangs, and if no request arrives for some time.
 
 use std::ffi::CStr;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use linux_util::sg_io::Data;
@@ -20,15 +22,16 @@ use pr_helper_protocol::Direction;
 use rustix::net::{SendFlags, send};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::{CapabilitySet, set_name};
-use scsi_pr::{AdditionalSense, SenseKey};
+use scsi_pr::{AdditionalSense, ReservationKey, SenseKey, Status};
 
-use super::channel;
+use super::channel::{self, ReceivedRequest};
 use super::deadline::{Deadline, PendingRequest, TimeBudget};
 use super::message::{CommandReport, WorkerReply, WorkerRequest};
 use super::multipathd::Multipathd;
 use super::path_threads::PathThreads;
 use super::paths::{MapPath, PathContext, aborted, discover_paths};
 use super::pr_out::{self, NO_PATH, PrPath};
+use super::version::MultipathdVersion;
 use super::worker_trace::WorkerTrace;
 use crate::command::device::{self, DeviceId, DeviceKind};
 use crate::command::executor::CommandResult;
@@ -85,8 +88,8 @@ fn try_run(socket: &OwnedFd, context: WorkerContext) -> io::Result<()> {
     privileges::drop_capabilities(REMOVAL_CAPABILITY)?;
     signals::reset_sigalrm()?;
     let threads = PathThreads::default();
-    while let Some((request, map)) = channel::receive_request(socket, IDLE_TIMEOUT)? {
-        let has_hung_path = serve(socket, &request, map, context.timeout, &threads)?;
+    while let Some(request) = channel::receive_request(socket, IDLE_TIMEOUT)? {
+        let has_hung_path = serve(socket, request, context.timeout, &threads)?;
         if has_hung_path {
             // The thread of the path ends with the process.
             break;
@@ -99,12 +102,15 @@ fn try_run(socket: &OwnedFd, context: WorkerContext) -> io::Result<()> {
 /// Executes a request and sends the reply. Returns whether a path hangs.
 fn serve(
     socket: &OwnedFd,
-    request: &WorkerRequest,
-    map: OwnedFd,
+    request: ReceivedRequest,
     timeout: Duration,
     threads: &PathThreads,
 ) -> io::Result<bool> {
-    let deadline = request.deadline.min(Deadline::after(timeout));
+    let (deadline, is_traced) = match &request {
+        ReceivedRequest::Command(request, _) => (request.deadline, request.is_traced),
+        ReceivedRequest::Forget(request) => (request.deadline, request.is_traced),
+    };
+    let deadline = deadline.min(Deadline::after(timeout));
     let pending = PendingRequest::new(deadline, socket.try_clone()?);
     if !pending.is_pending() {
         return Err(io::ErrorKind::TimedOut.into());
@@ -115,10 +121,15 @@ fn serve(
 
     let mut paths = Vec::new();
     let context = PathContext {
-        trace: WorkerTrace::new(request.is_traced),
+        trace: WorkerTrace::new(is_traced),
         threads: threads.clone(),
     };
-    let reply = execute(request, map, &pending, &mut paths, &context);
+    let reply = match request {
+        ReceivedRequest::Command(request, map) => {
+            execute(&request, map, &pending, &mut paths, &context)
+        }
+        ReceivedRequest::Forget(request) => Ok(forget(request.map, &pending, &mut paths, &context)),
+    };
     let mut reply = reply.unwrap_or_else(|error| {
         WorkerReply::Report(CommandReport {
             warnings: vec![format!("command rejected: {error}")],
@@ -174,14 +185,62 @@ fn execute(
         Direction::Out => {
             let sysfs_dir = sysfs_dir()?;
             *paths = discover_paths(&sysfs_dir, pending, context)?;
-            let name = sysfs_dir.file_name().unwrap_or_default().to_string_lossy();
-            let budget = TimeBudget::new(pending, paths.len());
-            let trace = context.trace.clone();
-            let multipathd = Multipathd::new(name.into_owned(), request.multipathd, budget, trace);
+            let multipathd = multipathd(&sysfs_dir, request.multipathd, pending, paths, context);
             let report = execute_out(request, paths, multipathd);
             Ok(WorkerReply::Report(report))
         }
     }
+}
+
+/// Removes the key of a map from multipathd, if no path is registered with it.
+///
+/// The helper has no descriptor of the map, because its clients have closed theirs. A helper that
+/// sends another number can thus only make multipathd forget a key that has no effect.
+fn forget(
+    map: (u32, u32),
+    pending: &PendingRequest,
+    paths: &mut Vec<MapPath>,
+    context: &PathContext,
+) -> WorkerReply {
+    let mut report = CommandReport::from_result(CommandResult::from_status(Status::GOOD));
+    match try_forget(map, pending, paths, context) {
+        Ok(Some(key)) => report.data = key.get().to_be_bytes().to_vec(),
+        Ok(None) => {}
+        // The map was removed after its last client had closed it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => report.warnings.push(format!(
+            "multipathd may keep a key although the last client has disconnected: {error}"
+        )),
+    }
+    WorkerReply::Report(report)
+}
+
+fn try_forget(
+    (major, minor): (u32, u32),
+    pending: &PendingRequest,
+    paths: &mut Vec<MapPath>,
+    context: &PathContext,
+) -> io::Result<Option<ReservationKey>> {
+    let sysfs_dir = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"))?;
+    if !device::is_multipath_map(&sysfs_dir)? {
+        return Ok(None);
+    }
+    *paths = discover_paths(&sysfs_dir, pending, context)?;
+    let mut multipathd = multipathd(&sysfs_dir, None, pending, paths, context);
+    pr_out::forget(paths, &mut multipathd).map_err(io::Error::other)
+}
+
+/// Creates a client of multipathd for the map at `sysfs_dir`, which has these paths.
+fn multipathd(
+    sysfs_dir: &Path,
+    version: Option<MultipathdVersion>,
+    pending: &PendingRequest,
+    paths: &[MapPath],
+    context: &PathContext,
+) -> Multipathd {
+    let name = sysfs_dir.file_name().unwrap_or_default().to_string_lossy();
+    let budget = TimeBudget::new(pending, paths.len());
+    Multipathd::new(name.into_owned(), version, budget, context.trace.clone())
 }
 
 /// Executes PERSISTENT RESERVE IN. `paths` contains the map itself: the kernel chooses a path for

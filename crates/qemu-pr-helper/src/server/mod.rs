@@ -432,13 +432,24 @@ impl<E: CommandExecutor> Server<E> {
         };
         let next = self.dispatcher.process_requests(&connection, reply, &turn);
         drop(turn);
-        match next {
-            Ok(readiness) => self.await_readiness(token, &connection, readiness),
-            Err(_) => self.remove(token),
-        }
+        let ended = match next {
+            Ok(readiness) => {
+                self.await_readiness(token, &connection, readiness);
+                None
+            }
+            Err(_) => {
+                self.remove(token);
+                Some(*lock(&connection.session).peer())
+            }
+        };
         // Another worker may have removed the connection, so this can be the last owner, which
         // closes it.
         self.release(connection, may_block);
+        if let Some(peer) = ended {
+            // A shutdown disconnects clients that are still running.
+            let may_block = may_block && !self.dispatcher.is_draining();
+            self.dispatcher.executor.disconnected(&peer, may_block);
+        }
         self.serving.fetch_sub(1, Ordering::SeqCst);
     }
 
@@ -505,6 +516,7 @@ impl<E: CommandExecutor> Server<E> {
         let peer = *lock(&connection.session).peer();
         log::error!("{peer}: connection closed: cannot wait for its events: {error}");
         self.remove(token);
+        self.dispatcher.executor.disconnected(&peer, false);
     }
 
     /// Removes a connection from the table. The caller owns the entry too, so this closes nothing.

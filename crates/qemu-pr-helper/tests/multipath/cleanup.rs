@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! CLEANUP after a live migration. A is the source of the migration and B the destination, which
-//! has taken the key and the reservation over.
+//! CLEANUP after a live migration, and forgetting the key without it. A is the source of the
+//! migration and B the destination, which has taken the key and the reservation over.
 
 use qemu_pr_helper::multipath::pr_out::PrKey;
 use scsi_pr::{OutServiceAction, ReservationType, Status};
 
 use crate::cases::register;
 use crate::key_store::Version;
-use crate::map::{A1, A2, Map, PathState, TestCommand};
+use crate::map::{A1, A2, Map, PathState, TestCommand, execute_on_nexus};
 
 const WERO: ReservationType = ReservationType::WriteExclusiveRegistrantsOnly;
 
@@ -162,4 +162,69 @@ fn cleanup_keeps_other_registrations_persistent() {
     map.unit.borrow_mut().lose_power();
     assert_eq!(map.keys(), [0, 0]);
     assert_eq!(map.unit.borrow().key(map.b), Some(KEY.into()));
+}
+
+#[test]
+fn key_is_forgotten_after_a_migration() {
+    for version in VERSIONS {
+        let mut map = reserved(version);
+        map.toggle(1);
+        migrate(&map);
+        assert_eq!(map.forget(), Some(KEY), "{version:?}");
+        assert_eq!(map.stored_key(), None);
+        map.toggle(1);
+        assert_at_destination(&map);
+        assert_eq!(map.forget(), None);
+    }
+}
+
+#[test]
+fn key_of_a_registered_path_is_kept() {
+    let mut map = reserved(Version::default());
+    assert_eq!(map.forget(), None);
+    assert_eq!(map.keys(), [KEY; 2]);
+    // Also if the guest has migrated, but multipathd has registered a path again.
+    migrate(&map);
+    map.toggle(1);
+    map.toggle(1);
+    assert_eq!(map.keys(), [0, KEY]);
+    assert_eq!(map.forget(), None);
+    assert_eq!(map.stored_key(), Some(KEY));
+}
+
+#[test]
+fn temporary_key_of_a_path_is_kept() {
+    let mut map = reserved(Version::default());
+    let nexuses = [map.paths[0].nexus, map.paths[1].nexus];
+    let temporary = KEY ^ u64::from_be_bytes(*b"prhelper");
+    for nexus in nexuses {
+        let command = register(KEY, temporary);
+        assert_eq!(
+            execute_on_nexus(&map.unit, nexus, &command).status,
+            Status::GOOD
+        );
+    }
+    assert_eq!(map.forget(), None);
+    assert_eq!(map.stored_key(), Some(KEY));
+    assert_eq!(map.keys(), [temporary; 2]);
+}
+
+#[test]
+fn key_is_kept_without_an_answer() {
+    for state in [PathState::Down, PathState::Busy] {
+        let mut map = reserved(Version::default());
+        migrate(&map);
+        for path in &mut map.paths {
+            path.state = state;
+        }
+        assert_eq!(map.forget(), None, "{state:?}");
+        assert_eq!(map.stored_key(), Some(KEY), "{state:?}");
+    }
+    let mut map = reserved(Version::default());
+    migrate(&map);
+    map.paths[1].state = PathState::Busy;
+    assert_eq!(map.forget(), None);
+    map.key_store.is_away = true;
+    map.paths[1].state = PathState::Up;
+    assert_eq!(map.forget(), None);
 }

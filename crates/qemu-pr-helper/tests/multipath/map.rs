@@ -10,7 +10,7 @@ use linux_util::sg_io::Data;
 use pr_helper_protocol::wire::{CDB_SIZE, SENSE_SIZE, pad_cdb};
 use qemu_pr_helper::command::executor::CommandResult;
 use qemu_pr_helper::command::sg::TransportOutcome;
-use qemu_pr_helper::multipath::pr_out::{PrOutResult, PrPath, cleanup, execute};
+use qemu_pr_helper::multipath::pr_out::{PrOutResult, PrPath, cleanup, execute, forget};
 use scsi_pr::{
     AdditionalSense, BasicParameterList, OutServiceAction, PersistentReserveOut, RegisterAndMove,
     ReservationType, ScopeType, Sense, SenseKey, Status, TransportId,
@@ -278,6 +278,13 @@ impl Map {
     pub(crate) fn cleanup(&mut self) -> PrOutResult {
         self.update_paths_in_use();
         cleanup(&mut self.paths, &mut self.key_store)
+    }
+
+    /// Removes the key from multipathd if no path is registered with it. Returns the removed key,
+    /// or `None` also after an error.
+    pub(crate) fn forget(&mut self) -> Option<u64> {
+        let forgotten = forget(&mut self.paths, &mut self.key_store);
+        forgotten.ok().flatten().map(|key| key.get())
     }
 
     fn update_paths_in_use(&self) {

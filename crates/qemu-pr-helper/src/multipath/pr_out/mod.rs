@@ -24,6 +24,7 @@
 //! tests use logical units in software.
 
 mod cleanup;
+mod forget;
 mod own_key;
 mod register;
 mod release;
@@ -298,6 +299,19 @@ pub fn cleanup<P: PrPath, S: PrKeyStore>(paths: &mut [P], key_store: &mut S) -> 
     let mut pr_out = PrOut::new(paths, key_store);
     let result = pr_out.cleanup();
     pr_out.finish(result)
+}
+
+/// Removes the key from the key store if none of `paths`, which are all paths of the map, is
+/// registered with it. Returns the key if it was removed.
+///
+/// # Errors
+///
+/// Returns the error of the key store.
+pub fn forget<P: PrPath, S: PrKeyStore>(
+    paths: &mut [P],
+    key_store: &mut S,
+) -> Result<Option<ReservationKey>, PrKeyStoreError> {
+    PrOut::new(paths, key_store).forget()
 }
 
 impl<'a, P: PrPath, S: PrKeyStore> PrOut<'a, P, S> {
