@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -34,6 +34,9 @@ const SCRIPT: &str = "
     mount --bind sysfs /sys/dev/block
 ";
 
+/// Directory of the map in the fake sysfs.
+const DEVICE: &str = "sysfs/dm-0";
+
 /// Returns a command that goes to a path of the map.
 fn reserve_map() -> PrCommand {
     reserve(0, ReservationType::WriteExclusiveRegistrantsOnly)
@@ -43,7 +46,7 @@ fn reserve_map() -> PrCommand {
 struct Setup {
     helper: HelperProcess,
     map: File,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Setup {
@@ -64,8 +67,9 @@ impl Setup {
         let dir = tempfile::tempdir().unwrap();
         let number = map.metadata().unwrap().rdev();
         let number = format!("{}:{}", major(number), minor(number));
-        let device = dir.path().join("sysfs").join(&number);
+        let device = dir.path().join(DEVICE);
         fs::create_dir_all(device.join("dm")).unwrap();
+        symlink("dm-0", device.with_file_name(&number)).unwrap();
         fs::create_dir_all(device.join("slaves/prtest")).unwrap();
         fs::write(device.join("dev"), &number).unwrap();
         fs::write(device.join("dm/uuid"), "mpath-test\n").unwrap();
@@ -76,12 +80,23 @@ impl Setup {
         Some(Self {
             helper: helper.args(["--io-timeout", "3"]).start().unwrap(),
             map,
-            _dir: dir,
+            dir,
         })
     }
 
     fn execute(&self, client: &mut TestClient, command: &PrCommand) -> Response {
         client.execute(command, &self.map)
+    }
+
+    /// Executes a command in a worker while the map has no path.
+    fn execute_without_path(&self, client: &mut TestClient) {
+        let slaves = self.dir.path().join(DEVICE).join("slaves");
+        let hidden = slaves.with_file_name("hidden");
+        fs::rename(&slaves, &hidden).unwrap();
+        fs::create_dir(&slaves).unwrap();
+        self.execute(client, &reserve_map());
+        fs::remove_dir(&slaves).unwrap();
+        fs::rename(&hidden, &slaves).unwrap();
     }
 
     fn broker(&self) -> Pid {
@@ -151,14 +166,23 @@ fn request_is_not_executed_after_its_deadline() {
     kill_process(setup.broker(), Signal::CONT).unwrap();
     // The broker handles requests in order, so the reply to this one means that it has handled the
     // one before.
-    setup.execute(&mut client, &read_keys(8));
+    setup.execute_without_path(&mut client);
     setup.kill_workers();
-    let executed_again = opens.count();
-    // READ KEYS goes to the map, and to the path only if the map does not answer.
-    assert_eq!(executed_again, 0, "{}", setup.helper.stderr());
+    assert_eq!(opens.count(), 0, "{}", setup.helper.stderr());
     setup.execute(&mut client, &reserve_map());
     setup.kill_workers();
     assert_eq!(opens.count(), 1, "{}", setup.helper.stderr());
+}
+
+#[test]
+fn read_keys_needs_no_worker() {
+    let Some(setup) = Setup::start() else {
+        return;
+    };
+    let response = setup.execute(&mut setup.helper.client(), &read_keys(8));
+    // The kernel rejects SG_IO to a loop device.
+    assert_eq!(code(&response), AdditionalSense::INVALID_FIELD_IN_CDB);
+    assert_eq!(children(setup.broker()), []);
 }
 
 #[test]
@@ -169,7 +193,7 @@ fn worker_executes_several_commands() {
     let mut client = setup.helper.client();
     let worker = |_| {
         // The worker closes the path after its reply, and is ready then.
-        setup.execute(&mut client, &read_keys(8));
+        setup.execute(&mut client, &reserve_map());
         eventually("an idle worker", || {
             let worker = only_child(setup.broker());
             is_waiting(worker).then_some(worker)
@@ -279,7 +303,7 @@ fn refused_worker_is_answered_with_busy() {
     };
     let mut client = setup.helper.client();
     assert_eq!(
-        setup.execute(&mut client, &read_keys(8)).status,
+        setup.execute(&mut client, &reserve_map()).status,
         Status::CHECK_CONDITION
     );
     if process::find("strace").is_none() {
@@ -291,7 +315,7 @@ fn refused_worker_is_answered_with_busy() {
         (status(setup.broker(), "TracerPid") != "0").then_some(())
     });
     for _ in 0..3 {
-        let response = setup.execute(&mut client, &read_keys(8));
+        let response = setup.execute(&mut client, &reserve_map());
         assert_eq!(response.status, Status::BUSY, "{}", setup.helper.stderr());
     }
     kill_process(Pid::from_child(&strace), Signal::INT).unwrap();
@@ -300,7 +324,7 @@ fn refused_worker_is_answered_with_busy() {
     let lines = log.lines().filter(|line| line.contains("not started"));
     assert_eq!(lines.count(), 1, "{log}");
     assert_eq!(
-        setup.execute(&mut client, &read_keys(8)).status,
+        setup.execute(&mut client, &reserve_map()).status,
         Status::CHECK_CONDITION
     );
 }

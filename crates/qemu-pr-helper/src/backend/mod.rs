@@ -162,7 +162,7 @@ impl Backends {
                 self.reject_exclusive_type(peer, request, id, exclusive)
             }
             _ => maps
-                .execute(peer, fd, id, request, data)
+                .execute(peer, fd, (id, kind), request, data)
                 .unwrap_or_else(|kind| self.execute_on(Ok(kind), peer, request, fd, id, data)),
         }
     }

@@ -4,8 +4,8 @@
 //! backend.
 
 use std::fmt;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -35,6 +35,10 @@ const MULTIPATH_PREFIX: &str = "mpath-";
 /// Class in sysfs of the disks of the SCSI layer's own multipathing (`scsi_multipath` patches,
 /// posted to linux-scsi in 2026). The module of SCSI disks registers it.
 const NATIVE_MULTIPATH_CLASS: &str = "scsi_mpath_disk";
+
+/// Maximum length of the attributes of sysfs that are read here, in bytes. A device-mapper UUID has
+/// at most 128 (`DM_UUID_LEN`).
+const MAX_ATTRIBUTE_LEN: usize = 256;
 
 /// Kind of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +165,8 @@ pub(crate) fn kind(fd: BorrowedFd<'_>, id: DeviceId) -> io::Result<DeviceKind> {
     }
 }
 
-fn sysfs_path(major: u32, minor: u32) -> PathBuf {
+/// Returns the entry of a block device in sysfs, which is a symbolic link to its directory.
+pub(crate) fn sysfs_path(major: u32, minor: u32) -> PathBuf {
     PathBuf::from(format!("/sys/dev/block/{major}:{minor}"))
 }
 
@@ -187,12 +192,14 @@ fn is_native_multipath(device: &Path) -> io::Result<bool> {
 /// Returns the kind of the block device at `device` in sysfs, which is not a SCSI disk by its
 /// number.
 fn kind_in_sysfs(fd: BorrowedFd<'_>, device: &Path) -> io::Result<DeviceKind> {
-    // Without this check every map would be a single device if sysfs is not mounted.
-    fs::metadata(device)?;
     match mapper_uuid(device)? {
         Some(uuid) if uuid.starts_with(MULTIPATH_PREFIX) => Ok(DeviceKind::Multipath),
         Some(_) => Ok(DeviceKind::Mapped),
-        None => passthrough_or_partition(fd, device),
+        None => {
+            // Without this check every map would be a single device if sysfs is not mounted.
+            fs::metadata(device)?;
+            passthrough_or_partition(fd, device)
+        }
     }
 }
 
@@ -232,7 +239,7 @@ pub(crate) fn is_multipath_map(device: &Path) -> io::Result<bool> {
 /// Returns the UUID of the device-mapper device at `device` in sysfs; `None` for every other
 /// device.
 fn mapper_uuid(device: &Path) -> io::Result<Option<String>> {
-    match fs::read_to_string(device.join("dm/uuid")) {
+    match read_attribute(&device.join("dm/uuid")) {
         Ok(uuid) => Ok(Some(uuid)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -271,10 +278,19 @@ fn find_multipath_disk(device: &Path, depth: usize) -> io::Result<Option<PathBuf
     Ok(None)
 }
 
+/// Reads an attribute of sysfs, without the trailing newline.
+pub(crate) fn read_attribute(path: &Path) -> io::Result<String> {
+    // The kernel returns an attribute in one piece.
+    let mut buffer = [0; MAX_ATTRIBUTE_LEN];
+    let length = File::open(path)?.read(&mut buffer)?;
+    let text = buffer.get(..length).unwrap_or_default();
+    Ok(String::from_utf8_lossy(text).trim_end().to_owned())
+}
+
 /// Returns the number of the block device at `device` in sysfs.
 pub(crate) fn device_id_from_sysfs(device: &Path) -> io::Result<DeviceId> {
-    let text = fs::read_to_string(device.join("dev"))?;
-    let parts = text.trim_end().split_once(':');
+    let text = read_attribute(&device.join("dev"))?;
+    let parts = text.split_once(':');
     let parts = parts.and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
     let (major, minor) =
         parts.ok_or_else(|| io::Error::other(format!("invalid device number {text:?}")))?;
@@ -284,7 +300,7 @@ pub(crate) fn device_id_from_sysfs(device: &Path) -> io::Result<DeviceId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::{File, create_dir_all, write};
+    use std::fs::{create_dir_all, write};
     use std::os::fd::AsFd;
     use std::os::unix::fs::symlink;
 

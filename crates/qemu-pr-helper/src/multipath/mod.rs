@@ -12,6 +12,7 @@
 //! | `channel` | socket pair between the helper and a worker |
 //! | [`message`] | format of a worker's request and reply |
 //! | [`deadline`] | deadline of a command, and the check that the helper still waits |
+//! | `pr_in` | PERSISTENT RESERVE IN over one path |
 //! | [`pr_out`] | PERSISTENT RESERVE OUT over all paths |
 //! | `paths` | paths of a map, with a time limit for each |
 //! | `path_threads` | threads that wait for the replies of paths |
@@ -32,6 +33,7 @@ pub mod message;
 mod multipathd;
 mod path_threads;
 mod paths;
+mod pr_in;
 pub mod pr_out;
 pub mod version;
 mod worker;
@@ -54,6 +56,7 @@ use crate::command::executor::CommandResult;
 use crate::command::peer::{Peer, ProcessKey};
 use crate::error_chain;
 use crate::logging::KeyedRateLimit;
+use crate::server::limiter::Limiter;
 use crate::trace::{event_enabled, trace};
 
 use broker::Broker;
@@ -61,12 +64,23 @@ use channel::WorkerError;
 use deadline::Deadline;
 use map_locks::{MapGuard, MapLocks};
 use map_users::MapUsers;
-use message::{CommandReport, ForgetRequest, WorkerReply, WorkerRequest};
+use message::{ForgetRequest, WorkerReply, WorkerRequest};
+use path_threads::PathThreads;
+use pr_in::{ReaderLimiter, WholeMap};
 use version::MultipathdVersion;
+use worker_trace::WorkerTrace;
 
 /// Maximum number of descriptors that a command takes beside the map's: the socket pair to its
 /// worker.
 pub(crate) const FDS_PER_COMMAND: u64 = 2;
+
+/// Maximum number of threads that wait for one map. If that many hang, workers execute PERSISTENT
+/// RESERVE IN for this map.
+const MAX_READERS: usize = 4;
+
+/// Division of the time for PERSISTENT RESERVE IN: one share is for the map, where the kernel can
+/// hold the command, and the rest is for the single paths.
+const MAP_SHARES: u32 = 4;
 
 /// Time limit for forgetting a key. A client that connects meanwhile waits for it.
 const FORGET_TIMEOUT: Duration = Duration::from_secs(1);
@@ -77,6 +91,9 @@ pub struct Multipath {
     broker: Arc<Broker>,
     map_locks: MapLocks,
     users: MapUsers,
+    /// Threads that wait for maps to answer PERSISTENT RESERVE IN.
+    readers: PathThreads,
+    reader_limiter: Arc<ReaderLimiter>,
     /// Version of multipathd at the first change to each map.
     versions: Mutex<BTreeMap<DeviceId, MultipathdVersion>>,
     timeout: Duration,
@@ -93,6 +110,8 @@ impl Multipath {
             broker,
             map_locks: MapLocks::default(),
             users: MapUsers::default(),
+            readers: PathThreads::default(),
+            reader_limiter: Arc::new(ReaderLimiter::new(MAX_READERS)),
             versions: Mutex::default(),
             timeout,
             rejects_exclusive,
@@ -106,20 +125,27 @@ impl Multipath {
         exclusive_type(command).filter(|_| self.rejects_exclusive)
     }
 
-    /// Executes a request on the map that `descriptor` refers to. Returns the kind of the device if
-    /// it is another device-mapper device; in that case nothing was executed.
+    /// Executes a request on the device-mapper device that `descriptor` refers to. Returns its kind
+    /// if it is not a map; in that case nothing was executed.
     pub(crate) fn execute(
         &self,
         client: &Peer,
         descriptor: BorrowedFd<'_>,
-        map: DeviceId,
+        (map, kind): (DeviceId, DeviceKind),
         request: &Request,
         data: &mut [u8],
     ) -> Result<CommandResult, DeviceKind> {
         let deadline = Deadline::after(self.timeout);
         self.users.add(map, client.connection_id());
         let guard = match request.command.direction() {
-            Direction::In => None,
+            Direction::In => {
+                if kind == DeviceKind::Multipath
+                    && let Some(result) = self.read_from_map(client, map, descriptor, request, data)
+                {
+                    return Ok(result);
+                }
+                None
+            }
             Direction::Out => match self.lock(client, map) {
                 None => return Ok(CommandResult::from_status(Status::BUSY)),
                 guard => guard,
@@ -156,6 +182,25 @@ impl Multipath {
         Ok(result)
     }
 
+    /// Sends PERSISTENT RESERVE IN to the map itself; `None` if the map does not answer.
+    fn read_from_map(
+        &self,
+        client: &Peer,
+        map: DeviceId,
+        descriptor: BorrowedFd<'_>,
+        request: &Request,
+        data: &mut [u8],
+    ) -> Option<CommandResult> {
+        let permit = Limiter::try_acquire(Arc::clone(&self.reader_limiter), map)?;
+        let trace = WorkerTrace::new(event_enabled!(pr_helper_path));
+        let timeout = self.timeout / MAP_SHARES;
+        let device = WholeMap::new(descriptor, permit, &self.readers, &trace, timeout).ok()?;
+        let cdb = request.command.cdb();
+        let result = pr_in::send_until_answered(|| device.send(cdb, data));
+        trace_steps(client, map, &trace.take_lines());
+        result.ok()
+    }
+
     /// Records that a client has disconnected. With `may_block`, removes the key from multipathd
     /// for each map that the client was the last user of, if no path is registered with it.
     ///
@@ -189,7 +234,7 @@ impl Multipath {
         drop(guard);
         match reply {
             Ok(WorkerReply::Report(report)) => {
-                trace_steps(client, map, &report);
+                trace_steps(client, map, &report.trace);
                 if let Ok(key) = report.data.as_slice().try_into() {
                     let key = ReservationKey::new(u64::from_be_bytes(key));
                     log::info!(
@@ -255,7 +300,7 @@ impl Multipath {
         let reply = self.broker.execute(descriptor, request);
         let took = command_log::microseconds(start.elapsed());
         if let Ok(WorkerReply::Report(report)) = &reply {
-            trace_steps(client, map, report);
+            trace_steps(client, map, &report.trace);
         }
         trace!(pr_helper_worker_end(
             client.connection_id(),
@@ -319,9 +364,9 @@ fn exclusive_type(command: &Command) -> Option<ReservationType> {
     reservation_type.filter(|kind| is_reserving && !kind.allows_registrants())
 }
 
-/// Emits the trace events of the steps in a report.
-fn trace_steps(client: &Peer, map: DeviceId, report: &CommandReport) {
-    for line in &report.trace {
+/// Emits the trace events of these steps.
+fn trace_steps(client: &Peer, map: DeviceId, lines: &[String]) {
+    for line in lines {
         worker_trace::emit(line, client.connection_id(), &map.to_string());
     }
 }

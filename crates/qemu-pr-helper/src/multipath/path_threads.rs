@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Threads of a worker that wait for the replies of paths. A thread that hangs in the kernel cannot
-//! be canceled: it ends with the process. All others are used again.
+//! Threads that wait for the replies of paths and maps. A thread that hangs in the kernel cannot be
+//! canceled: it ends when the kernel replies, or with the process. All others are used again.
 
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{SendError, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 type Task = Box<dyn FnOnce() + Send>;
+
+/// Maximum number of threads that wait for their next task.
+const MAX_IDLE: usize = 4;
 
 /// Reason why a task has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +24,7 @@ pub(super) enum TaskError {
 
 /// Threads that wait for a task. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct PathThreads(Rc<RefCell<Vec<Sender<Task>>>>);
+pub(super) struct PathThreads(Arc<Mutex<Vec<Sender<Task>>>>);
 
 impl PathThreads {
     /// Executes `task` in a thread of its own, and waits for the result for at most `timeout`.
@@ -34,13 +36,21 @@ impl PathThreads {
         let (sender, receiver) = channel();
         // If the result comes too late, it is dropped.
         let task = Box::new(move || drop(sender.send(task())));
-        let idle = self.0.borrow_mut().pop();
+        let idle = self.idle().pop();
         let thread = idle.or_else(start).ok_or(TaskError::NotStarted)?;
-        thread.send(task).map_err(|_| TaskError::NotStarted)?;
+        let sent: Result<(), SendError<Task>> = thread.send(task);
+        sent.map_err(|_| TaskError::NotStarted)?;
         let result = receiver.recv_timeout(timeout);
         let result = result.map_err(|_| TaskError::Timeout)?;
-        self.0.borrow_mut().push(thread);
+        let mut idle = self.idle();
+        if idle.len() < MAX_IDLE {
+            idle.push(thread);
+        }
         Ok(result)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Sender<Task>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -56,10 +66,12 @@ fn start() -> Option<Sender<Task>> {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(60);
+
     #[test]
     fn thread_is_used_again() {
         let threads = PathThreads::default();
-        let run = || threads.run(Duration::from_secs(60), || thread::current().id());
+        let run = || threads.run(LONG, || thread::current().id());
         assert_eq!(run().unwrap(), run().unwrap());
     }
 
@@ -69,7 +81,7 @@ mod tests {
         let (end, wait) = channel::<()>();
         let hanging = threads.run(Duration::ZERO, move || wait.recv().is_ok());
         assert_eq!(hanging, Err(TaskError::Timeout));
-        assert_eq!(threads.run(Duration::from_secs(60), || 5), Ok(5));
+        assert_eq!(threads.run(LONG, || 5), Ok(5));
         drop(end);
     }
 }

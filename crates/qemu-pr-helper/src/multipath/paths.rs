@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -37,7 +37,7 @@ const SLAVES: &str = "slaves";
 /// Delay between two attempts at a path that is busy, or that could not be reached.
 const RETRY_DELAY: Duration = Duration::from_millis(50);
 
-/// Path of a map, or the map itself. `Display` is its name.
+/// Path of a map. `Display` is its name.
 #[derive(Debug)]
 pub(super) struct MapPath {
     /// Shared with threads that hang.
@@ -48,7 +48,7 @@ pub(super) struct MapPath {
 }
 
 /// Objects that the paths of a request share. Clones share them too.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct PathContext {
     pub(super) trace: WorkerTrace,
     pub(super) threads: PathThreads,
@@ -115,18 +115,6 @@ impl PathDevice {
 }
 
 impl MapPath {
-    /// Creates the pseudo-path of the map itself: the kernel chooses a path for each command.
-    pub(super) fn map(
-        map: OwnedFd,
-        id: DeviceId,
-        budget: TimeBudget,
-        context: &PathContext,
-    ) -> Self {
-        let path = Self::new("map".to_owned(), id, budget, context);
-        path.device.file.get_or_init(|| File::from(map));
-        path
-    }
-
     fn new(name: String, id: DeviceId, budget: TimeBudget, context: &PathContext) -> Self {
         Self {
             device: Arc::new(PathDevice {
@@ -262,8 +250,8 @@ pub(super) fn discover_paths(
         let Ok(id) = device::device_id_from_sysfs(&slave.path()) else {
             continue;
         };
-        let state = fs::read_to_string(slave.path().join("device/state"));
-        let is_running = state.is_ok_and(|state| state.trim_end() == "running");
+        let state = device::read_attribute(&slave.path().join("device/state"));
+        let is_running = state.is_ok_and(|state| state == "running");
         let name = slave.file_name().to_string_lossy().into_owned();
         found.push((!is_running, name, id));
     }
@@ -284,8 +272,12 @@ mod tests {
         let (pending, helper) = pending();
         let budget = TimeBudget::new(&pending, 1);
         let file = tempfile::tempfile().unwrap();
-        let context = PathContext::default();
-        let mut path = MapPath::map(file.into(), DeviceId::Unknown, budget, &context);
+        let context = PathContext {
+            trace: WorkerTrace::default(),
+            threads: PathThreads::default(),
+        };
+        let mut path = MapPath::new("path".to_owned(), DeviceId::Unknown, budget, &context);
+        path.device.file.set(file).unwrap();
         let cdb = [0x5f; CDB_SIZE];
         let is_completed = |outcome| matches!(outcome, TransportOutcome::Completed(_));
         // A regular file does not support SG_IO, so the kernel answers.

@@ -22,7 +22,7 @@ use pr_helper_protocol::Direction;
 use rustix::net::{SendFlags, send};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::{CapabilitySet, set_name};
-use scsi_pr::{AdditionalSense, ReservationKey, SenseKey, Status};
+use scsi_pr::{AdditionalSense, ReservationKey, Status};
 
 use super::channel::{self, ReceivedRequest};
 use super::deadline::{Deadline, PendingRequest, TimeBudget};
@@ -30,13 +30,13 @@ use super::message::{CommandReport, WorkerReply, WorkerRequest};
 use super::multipathd::Multipathd;
 use super::path_threads::PathThreads;
 use super::paths::{MapPath, PathContext, aborted, discover_paths};
+use super::pr_in;
 use super::pr_out::{self, NO_PATH, PrPath};
 use super::version::MultipathdVersion;
 use super::worker_trace::WorkerTrace;
 use crate::command::device::{self, DeviceId, DeviceKind};
 use crate::command::executor::CommandResult;
 use crate::command::request_device::FdAccess;
-use crate::command::sg::TransportOutcome;
 use crate::process::privileges;
 
 /// Capability that the broker holds, but uses only to remove the socket and the PID file, because
@@ -45,17 +45,6 @@ pub(super) const REMOVAL_CAPABILITY: CapabilitySet = CapabilitySet::DAC_OVERRIDE
 
 /// Time after which a worker without a request exits.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Division of the time for PERSISTENT RESERVE IN: the kernel can hold a command to the map for a
-/// quarter of it, and the rest is for the single paths.
-const MAP_SHARES: usize = 3;
-
-/// Additional sense code of the unit attentions after a reset, for all qualifiers.
-const RESET_OCCURRED: u8 = 0x29;
-
-/// Maximum number of these unit attentions that are not reported to the guest, in case that a
-/// logical unit sends them endlessly.
-const MAX_RESET_REPORTS: usize = 64;
 
 /// Name in `ps -e` and `/proc/PID/comm`.
 const PROCESS_NAME: &CStr = c"pr-worker";
@@ -126,7 +115,7 @@ fn serve(
     };
     let reply = match request {
         ReceivedRequest::Command(request, map) => {
-            execute(&request, map, &pending, &mut paths, &context)
+            execute(&request, &map, &pending, &mut paths, &context)
         }
         ReceivedRequest::Forget(request) => Ok(forget(request.map, &pending, &mut paths, &context)),
     };
@@ -151,7 +140,7 @@ fn serve(
 /// but the worker does not rely on that, because the helper reads what guests send.
 fn execute(
     request: &WorkerRequest,
-    map: OwnedFd,
+    map: &OwnedFd,
     pending: &PendingRequest,
     paths: &mut Vec<MapPath>,
     context: &PathContext,
@@ -171,21 +160,16 @@ fn execute(
         }
         _ => return Err(io::Error::other(format!("not a multipath map: {id}"))),
     }
-    let sysfs_dir = || fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"));
-    match request.command.direction() {
-        Direction::In => {
-            let budget = TimeBudget::new(pending, MAP_SHARES);
-            paths.push(MapPath::map(map, id, budget, context));
-            let discover = || discover_paths(&sysfs_dir()?, pending, context);
-            execute_in(request, paths, discover).map(WorkerReply::Report)
-        }
-        Direction::Out if access != FdAccess::Writable => {
-            Err(io::Error::other("the map is open read-only"))
-        }
+    let direction = request.command.direction();
+    if direction == Direction::Out && access != FdAccess::Writable {
+        return Err(io::Error::other("the map is open read-only"));
+    }
+    let sysfs_dir = device::sysfs_path(major, minor);
+    *paths = discover_paths(&sysfs_dir, pending, context)?;
+    match direction {
+        Direction::In => Ok(WorkerReply::Report(execute_in(request, paths))),
         Direction::Out => {
-            let sysfs_dir = sysfs_dir()?;
-            *paths = discover_paths(&sysfs_dir, pending, context)?;
-            let multipathd = multipathd(&sysfs_dir, request.multipathd, pending, paths, context);
+            let multipathd = multipathd(&sysfs_dir, request.multipathd, pending, paths, context)?;
             let report = execute_out(request, paths, multipathd);
             Ok(WorkerReply::Report(report))
         }
@@ -221,12 +205,12 @@ fn try_forget(
     paths: &mut Vec<MapPath>,
     context: &PathContext,
 ) -> io::Result<Option<ReservationKey>> {
-    let sysfs_dir = fs::canonicalize(format!("/sys/dev/block/{major}:{minor}"))?;
+    let sysfs_dir = device::sysfs_path(major, minor);
     if !device::is_multipath_map(&sysfs_dir)? {
         return Ok(None);
     }
     *paths = discover_paths(&sysfs_dir, pending, context)?;
-    let mut multipathd = multipathd(&sysfs_dir, None, pending, paths, context);
+    let mut multipathd = multipathd(&sysfs_dir, None, pending, paths, context)?;
     pr_out::forget(paths, &mut multipathd).map_err(io::Error::other)
 }
 
@@ -237,61 +221,36 @@ fn multipathd(
     pending: &PendingRequest,
     paths: &[MapPath],
     context: &PathContext,
-) -> Multipathd {
-    let name = sysfs_dir.file_name().unwrap_or_default().to_string_lossy();
+) -> io::Result<Multipathd> {
+    // The entry is a symbolic link to the directory of `dm-N`.
+    let link = fs::read_link(sysfs_dir)?;
+    let name = link.file_name().unwrap_or_default().to_string_lossy();
     let budget = TimeBudget::new(pending, paths.len());
-    Multipathd::new(name.into_owned(), version, budget, context.trace.clone())
+    let trace = context.trace.clone();
+    Ok(Multipathd::new(name.into_owned(), version, budget, trace))
 }
 
-/// Executes PERSISTENT RESERVE IN. `paths` contains the map itself: the kernel chooses a path for
-/// the command, but does not try a second one. The single paths that `discover` returns follow.
-fn execute_in<P: PrPath>(
-    request: &WorkerRequest,
-    paths: &mut Vec<P>,
-    discover: impl FnOnce() -> io::Result<Vec<P>>,
-) -> io::Result<CommandReport> {
+/// Sends PERSISTENT RESERVE IN to one path after another, until one answers.
+fn execute_in<P: PrPath>(request: &WorkerRequest, paths: &mut [P]) -> CommandReport {
     let mut data = vec![0; request.command.transfer_length()];
     let mut last = aborted(AdditionalSense::IO_PROCESS_TERMINATED);
-    let mut discover = Some(discover);
-    let (mut index, mut resets) = (0, 0);
-    while let Some(path) = paths.get_mut(index) {
-        match path.send(request.command.cdb(), Data::FromDevice(&mut data)) {
-            // Each path reports a reset, so a guest that has seen the report would get it again. A
-            // reset changes no registration (docs/decisions/0008-reset-reports.md).
-            TransportOutcome::Completed(result)
-                if is_reset(&result) && resets < MAX_RESET_REPORTS =>
-            {
-                resets = resets.saturating_add(1);
-                continue;
-            }
-            TransportOutcome::Completed(result) => {
+    for path in paths {
+        let cdb = request.command.cdb();
+        match pr_in::send_until_answered(|| path.send(cdb, Data::FromDevice(&mut data))) {
+            Ok(result) => {
                 data.truncate(result.data_len);
-                return Ok(CommandReport {
+                return CommandReport {
                     data,
                     ..CommandReport::from_result(result)
-                });
+                };
             }
-            TransportOutcome::NotDelivered(result) | TransportOutcome::Unknown(result) => {
-                last = result;
-            }
+            Err(result) => last = result,
         }
-        if let Some(discover) = discover.take() {
-            paths.extend(discover()?);
-        }
-        index = index.saturating_add(1);
     }
-    Ok(CommandReport {
+    CommandReport {
         warnings: vec![NO_PATH.to_owned()],
         ..CommandReport::from_result(last)
-    })
-}
-
-/// Returns whether the result is the unit attention POWER ON, RESET, OR BUS DEVICE RESET OCCURRED,
-/// with any qualifier.
-fn is_reset(result: &CommandResult) -> bool {
-    result.decode_sense().is_some_and(|sense| {
-        sense.key == SenseKey::UnitAttention && sense.code.asc == RESET_OCCURRED
-    })
+    }
 }
 
 /// Executes PERSISTENT RESERVE OUT or CLEANUP over all paths.
@@ -321,13 +280,14 @@ fn execute_out(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::sg::TransportOutcome;
     use pr_helper_protocol::{Command, wire};
-    use scsi_pr::Status;
     use std::fmt;
 
-    /// Path with pending unit attentions; the last one is reported first. A path without a list is
-    /// unreachable.
-    struct TestPath(Option<Vec<AdditionalSense>>);
+    /// Path that answers with GOOD, or is unreachable.
+    struct TestPath {
+        is_reachable: bool,
+    }
 
     impl fmt::Display for TestPath {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -337,32 +297,18 @@ mod tests {
 
     impl PrPath for TestPath {
         fn send(&mut self, _: &[u8; wire::CDB_SIZE], _: Data<'_>) -> TransportOutcome {
-            let Some(attentions) = &mut self.0 else {
-                return TransportOutcome::NotDelivered(aborted(
-                    AdditionalSense::IO_PROCESS_TERMINATED,
-                ));
-            };
-            TransportOutcome::Completed(attentions.pop().map_or_else(
-                || CommandResult::from_status(Status::GOOD),
-                |code| CommandResult::check_condition(SenseKey::UnitAttention, code),
-            ))
+            match self.is_reachable {
+                true => TransportOutcome::Completed(CommandResult::from_status(Status::GOOD)),
+                false => {
+                    TransportOutcome::NotDelivered(aborted(AdditionalSense::IO_PROCESS_TERMINATED))
+                }
+            }
         }
 
         fn wait_before_retry(&self) {}
     }
 
-    const fn reset(ascq: u8) -> AdditionalSense {
-        AdditionalSense {
-            asc: RESET_OCCURRED,
-            ascq,
-        }
-    }
-
-    fn read_keys(attentions: Vec<AdditionalSense>) -> CommandResult {
-        send_read_keys(vec![TestPath(Some(attentions))]).result
-    }
-
-    fn send_read_keys(mut paths: Vec<TestPath>) -> CommandReport {
+    fn read_keys(reachable: [bool; 2]) -> CommandReport {
         let cdb = wire::pad_cdb(&[0x5e, 0, 0, 0, 0, 0, 0, 0, 8, 0]);
         let request = WorkerRequest {
             deadline: Deadline(u64::MAX),
@@ -371,35 +317,17 @@ mod tests {
             command: Command::new(cdb).unwrap(),
             parameter_list: Vec::new(),
         };
-        execute_in(&request, &mut paths, || Ok(Vec::new())).unwrap()
-    }
-
-    #[test]
-    fn reset_of_the_unit_is_not_reported_by_read_keys() {
-        let resets = [0, 2, 3].map(reset).to_vec();
-        assert_eq!(read_keys(resets).status, Status::GOOD);
-    }
-
-    #[test]
-    fn preemption_is_reported_by_read_keys() {
-        let preempted = AdditionalSense::REGISTRATIONS_PREEMPTED;
-        let result = read_keys(vec![preempted, reset(0)]);
-        assert_eq!(result.decode_sense().unwrap().code, preempted);
+        let mut paths = reachable.map(|is_reachable| TestPath { is_reachable });
+        execute_in(&request, &mut paths)
     }
 
     #[test]
     fn read_keys_without_a_path_is_warned_about() {
-        let report = send_read_keys(vec![TestPath(None), TestPath(None)]);
+        let report = read_keys([false, false]);
         assert_eq!(report.result.status, Status::CHECK_CONDITION);
         assert_eq!(report.warnings, [NO_PATH]);
-        let report = send_read_keys(vec![TestPath(None), TestPath(Some(Vec::new()))]);
+        let report = read_keys([false, true]);
         assert_eq!(report.result.status, Status::GOOD);
         assert_eq!(report.warnings, [""; 0]);
-    }
-
-    #[test]
-    fn endless_resets_are_reported() {
-        let result = read_keys(vec![reset(0); MAX_RESET_REPORTS + 1]);
-        assert_eq!(result.decode_sense().unwrap().code, reset(0));
     }
 }

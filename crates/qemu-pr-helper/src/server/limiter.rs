@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Limits with permits: on the connections of a client process, on the commands in flight at a
-//! device, and on the threads that block in a close.
+//! device, on the threads that wait for a multipath map, and on those that block in a close.
 
 use std::array::from_fn;
 use std::collections::HashMap;
@@ -11,11 +11,12 @@ use std::ops::Deref;
 
 use super::sync::atomic::{AtomicUsize, Ordering};
 use super::sync::{Mutex, lock};
+use crate::command::device::DeviceId;
 use crate::command::peer::ProcessKey;
 use crate::command::request_device::LimitKey;
 
 /// Key of a limit.
-pub(super) trait Key: Copy + Eq + Hash {
+pub(crate) trait Key: Copy + Eq + Hash {
     /// Returns a number that spreads the keys over shards.
     fn index(self) -> u32 {
         0
@@ -23,6 +24,8 @@ pub(super) trait Key: Copy + Eq + Hash {
 }
 
 impl Key for ProcessKey {}
+
+impl Key for DeviceId {}
 
 impl Key for () {}
 
@@ -40,7 +43,7 @@ impl Key for LimitKey {
 
 /// Number of permits that each key holds, in shards so that threads seldom contend for one lock.
 #[derive(Debug)]
-pub(super) struct Limiter<K, const SHARDS: usize> {
+pub(crate) struct Limiter<K, const SHARDS: usize> {
     max_per_key: usize,
     total: AtomicUsize,
     /// Number of permits of each key that holds any. Clients can make as many keys as there are
@@ -50,13 +53,13 @@ pub(super) struct Limiter<K, const SHARDS: usize> {
 
 /// Permit of a key. Dropping it frees it.
 #[derive(Debug)]
-pub(super) struct Permit<K: Key, const SHARDS: usize, L: Deref<Target = Limiter<K, SHARDS>>> {
+pub(crate) struct Permit<K: Key, const SHARDS: usize, L: Deref<Target = Limiter<K, SHARDS>>> {
     limiter: L,
     key: K,
 }
 
 impl<K: Key, const SHARDS: usize> Limiter<K, SHARDS> {
-    pub(super) fn new(max_per_key: usize) -> Self {
+    pub(crate) fn new(max_per_key: usize) -> Self {
         Self {
             max_per_key,
             total: AtomicUsize::new(0),
@@ -65,7 +68,7 @@ impl<K: Key, const SHARDS: usize> Limiter<K, SHARDS> {
     }
 
     /// Acquires a permit; `None` if the key is at its limit.
-    pub(super) fn try_acquire<L>(limiter: L, key: K) -> Option<Permit<K, SHARDS, L>>
+    pub(crate) fn try_acquire<L>(limiter: L, key: K) -> Option<Permit<K, SHARDS, L>>
     where
         L: Deref<Target = Self>,
     {

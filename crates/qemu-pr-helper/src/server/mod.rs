@@ -38,7 +38,7 @@ mod epoll;
 #[cfg(all(test, shuttle))]
 #[path = "shuttle_tests/epoll.rs"]
 mod epoll;
-mod limiter;
+pub(crate) mod limiter;
 pub mod listener;
 mod rejections;
 mod request_timeout;

@@ -168,7 +168,8 @@ events! {
     /// The worker process has `reported`, or failed for the reason in `result`.
     pr_helper_worker_end(client: u64, map: &str, result: &str, us: u64)
         "client={client} map='{map}' result='{result}' us={us}";
-    /// The worker sent a command through a path, which was `answered`, `unsent` or `lost`.
+    /// A command was sent through a path, or to the map itself (`map`), and was `answered`,
+    /// `unsent` or `lost`.
     pr_helper_path(
         client: u64, map: &str, path: &str, opcode: u8, action: u8, result: &str, status: u8,
         sense: u32, us: u64

@@ -175,6 +175,7 @@ fn broker_stopped(faults: &mut FaultFixture<'_>) -> Result<()> {
     expect_sense(case, &reply, TIMED_OUT)?;
     kill_process(broker, Signal::CONT)?;
     // The reply to a later request shows that the broker has received the earlier one.
+    faults.expect_good("broker continued: REGISTER", &register(0, 0))?;
     faults.expect_guest_keys("broker continued: READ KEYS", &[])?;
     let idle = poll(DAEMON_TIMEOUT, || {
         Ok((all(WORKER)?.len() == 1).then_some(()))

@@ -2,6 +2,9 @@
 
 //! Fault cases: a map that queues commands without a path, and a suspended map.
 
+use std::thread;
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 
 use super::commands::{REGISTRANTS, register, release, reserve};
@@ -10,6 +13,9 @@ use super::fault_fixture::{FaultFixture, KEY};
 use super::fixture::{Fault, State};
 use super::helper_client::{HelperClient, TIMEOUT, measure};
 use pr_testkit::process::{command, run as run_command, text};
+
+/// Number of clients that send a command to the map at the same time.
+const CLIENTS: usize = 64;
 
 /// Runs both cases.
 pub(super) fn run(faults: &mut FaultFixture<'_>) -> Result<()> {
@@ -36,6 +42,7 @@ fn queueing(faults: &mut FaultFixture<'_>) -> Result<()> {
         let case = format!("map queues without paths: {name}");
         replies.push(faults.send(&case, &pr_out)?);
     }
+    many_clients(faults).context("READ KEYS of many clients")?;
     let table = text(command("dmsetup").args(["table", &faults.fixture.name]))?;
     ensure!(
         table.contains("queue_if_no_path"),
@@ -53,6 +60,53 @@ fn queueing(faults: &mut FaultFixture<'_>) -> Result<()> {
     faults.expect_guest_keys("paths restored: READ KEYS", &[KEY; 2])?;
     faults.expect_good("paths restored: RESERVE", &reserve(KEY, REGISTRANTS))?;
     faults.clean()
+}
+
+/// Sends READ KEYS to the map that queues from many clients at the same time. A guest on another
+/// map is not affected.
+fn many_clients(faults: &FaultFixture<'_>) -> Result<()> {
+    let mut other_map = HelperClient::connect(faults.other_map)?;
+    let mut read_keys = || -> Result<Duration> {
+        let (reply, time) = measure(|| other_map.reserve_in(0, 8192))?;
+        ensure!(reply.is_good(), "other map: READ KEYS: {reply}");
+        Ok(time)
+    };
+    let alone = (0..CLIENTS).map(|_| read_keys()).collect::<Result<_>>()?;
+    print_times("without commands that wait", alone);
+    let map = faults.fixture.map.path.as_path();
+    let mut times = Vec::new();
+    thread::scope(|scope| {
+        let send = || measure(|| HelperClient::connect(map)?.reserve_in(0, 8192));
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(send)).collect();
+        while !clients.iter().all(|client| client.is_finished()) {
+            times.push(read_keys()?);
+        }
+        for client in clients {
+            let (reply, time) = client.join().expect("the thread does not panic")?;
+            ensure!(time < TIMEOUT, "{reply} after {time:?}");
+            let key = reply.sense().map(|[key, ..]| key);
+            ensure!(key == Some(0x0b), "{reply}");
+        }
+        anyhow::Ok(())
+    })?;
+    // A guest that waits for one of these commands waits at least this long.
+    let longest = times.iter().max().copied().unwrap_or_default();
+    ensure!(
+        longest < TIMEOUT / 4,
+        "the guest on another map waited {longest:?}"
+    );
+    print_times("with 64 commands that wait", times);
+    Ok(())
+}
+
+fn print_times(case: &str, mut times: Vec<Duration>) {
+    times.sort_unstable();
+    let median = times.get(times.len() / 2).copied().unwrap_or_default();
+    let longest = times.last().copied().unwrap_or_default();
+    println!(
+        "other map {case}: {} READ KEYS, median {median:.1?}, longest {longest:.1?}",
+        times.len()
+    );
 }
 
 /// A guest on another map is not affected.
