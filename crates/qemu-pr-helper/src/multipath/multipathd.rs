@@ -4,7 +4,7 @@
 //! paths that return.
 //!
 //! A command is its length as a `size_t` and the text with a zero byte; so is the reply. The
-//! commands and replies are those of multipath-tools 0.8 to 0.14 (`multipathd/cli_handlers.c`);
+//! commands and replies are those of multipath-tools 0.8 to 0.15 (`multipathd/cli_handlers.c`);
 //! comments note where versions differ. A map is named `dm-N`, which all versions understand, and
 //! the verb comes first.
 
@@ -70,7 +70,17 @@ pub(super) struct Multipathd {
     connection: Option<UnixStream>,
     budget: TimeBudget,
     trace: WorkerTrace,
-    version: Option<MultipathdVersion>,
+    version: Version,
+}
+
+/// Knowledge of multipathd's version.
+#[derive(Clone, Copy, Debug)]
+enum Version {
+    Known(MultipathdVersion),
+    /// multipathd has not been asked.
+    NotQueried,
+    /// multipathd did not reply with a version.
+    Unknown,
 }
 
 impl Multipathd {
@@ -92,14 +102,24 @@ impl Multipathd {
             connection: None,
             budget,
             trace,
-            version,
+            version: version.map_or(Version::NotQueried, Version::Known),
         }
     }
 
-    /// Asks multipathd for its version; `None` if it does not answer.
-    pub(super) fn query_version(&mut self) -> Option<MultipathdVersion> {
-        let help = self.exchange("help", BEST_EFFORT_TIMEOUT).ok()?;
-        MultipathdVersion::from_help(&help)
+    /// Returns multipathd's version, and asks for it if it is not known; `None` if multipathd does
+    /// not answer.
+    pub(super) fn version(&mut self) -> Option<MultipathdVersion> {
+        if matches!(self.version, Version::NotQueried) {
+            let help = self.exchange("help", BEST_EFFORT_TIMEOUT);
+            let version = help
+                .ok()
+                .and_then(|help| MultipathdVersion::from_help(&help));
+            self.version = version.map_or(Version::Unknown, Version::Known);
+        }
+        match self.version {
+            Version::Known(version) => Some(version),
+            Version::NotQueried | Version::Unknown => None,
+        }
     }
 
     /// Sends `VERB map dm-N WORDS` and returns the reply. Retries while multipathd is busy.
@@ -134,8 +154,8 @@ impl Multipathd {
 
     /// Returns whether multipathd may know the commands for the holder. Older versions reject them,
     /// which takes time, but is harmless.
-    fn may_store_holder(&self) -> bool {
-        self.version.is_none_or(MultipathdVersion::stores_holder)
+    fn may_store_holder(&mut self) -> bool {
+        self.version().is_none_or(MultipathdVersion::stores_holder)
     }
 
     fn exchange(&mut self, command: &str, timeout: Duration) -> io::Result<String> {
@@ -180,8 +200,8 @@ impl Multipathd {
     }
 
     /// Sends a command that must succeed.
-    fn command_ok(&mut self, verb: &str) -> Result<(), PrKeyStoreError> {
-        let reply = self.command(verb, "")?;
+    fn command_ok(&mut self, verb: &str, words: &str) -> Result<(), PrKeyStoreError> {
+        let reply = self.command(verb, words)?;
         match reply.starts_with(OK) {
             true => Ok(()),
             false => Err(self.unexpected_reply(verb, &reply)),
@@ -257,12 +277,19 @@ impl PrKeyStore for Multipathd {
         )))
     }
 
-    fn enable(&mut self) -> Result<(), PrKeyStoreError> {
-        self.command_ok("setprstatus")
+    fn enable(&mut self, registered: &[String]) -> Result<(), PrKeyStoreError> {
+        let accepts_path_list = self
+            .version()
+            .is_some_and(MultipathdVersion::accepts_path_list);
+        let words = match accepts_path_list && !registered.is_empty() {
+            true => format!("pathlist \"{}\"", registered.join(" ")),
+            false => String::new(),
+        };
+        self.command_ok("setprstatus", &words)
     }
 
     fn disable(&mut self) -> Result<(), PrKeyStoreError> {
-        self.command_ok("unsetprstatus")?;
+        self.command_ok("unsetprstatus", "")?;
         // multipathd replies with a failure if multipath.conf fixes the key, but does not use that
         // key anymore.
         self.command("unsetprkey", "").map(|_| ())
@@ -390,7 +417,7 @@ mod tests {
             connection: None,
             budget: TimeBudget::new(pending, 2),
             trace: WorkerTrace::default(),
-            version: None,
+            version: Version::Unknown,
         }
     }
 
@@ -430,8 +457,11 @@ mod tests {
     #[test]
     fn version_is_asked_for_with_help() {
         const HELP: &[&str] = &["multipath-tools v0.15.1 (04/30, 2026)\nCLI commands reference:\n"];
-        let (version, commands) = with_replies(HELP, Multipathd::query_version);
-        assert_eq!(version, Some(MultipathdVersion([0, 15, 1])));
+        let (versions, commands) = with_replies(HELP, |client| {
+            client.version = Version::NotQueried;
+            [client.version(), client.version()]
+        });
+        assert_eq!(versions, [Some(MultipathdVersion([0, 15, 1])); 2]);
         assert_eq!(commands, ["help"]);
     }
 
@@ -439,10 +469,10 @@ mod tests {
     fn version_without_holder_gets_no_command() {
         let (pending, _helper) = pending();
         let mut client = client(vec!["/nowhere".into()], &pending);
-        client.version = Some(MultipathdVersion([0, 11, 1]));
+        client.version = Version::Known(MultipathdVersion([0, 11, 1]));
         assert_eq!(client.is_holding(), None);
         let (found, commands) = with_replies(&["set\n"], |client| {
-            client.version = Some(MultipathdVersion([0, 13, 0]));
+            client.version = Version::Known(MultipathdVersion([0, 13, 0]));
             client.is_holding()
         });
         assert_eq!(
@@ -454,13 +484,28 @@ mod tests {
     #[test]
     fn key_is_sent_with_aptpl() {
         let (result, commands) = with_replies(&["ok\n", "ok\n"], |client| {
-            client.set_key(KEY).and_then(|()| client.enable())
+            client.set_key(KEY).and_then(|()| client.enable(&[]))
         });
         result.unwrap();
         assert_eq!(
             commands,
             ["setprkey map dm-3 key 0xc3:aptpl", "setprstatus map dm-3"]
         );
+    }
+
+    #[test]
+    fn registered_paths_are_sent_since_0_14() {
+        for (version, expected) in [
+            ([0, 13, 9], "setprstatus map dm-3"),
+            ([0, 14, 0], "setprstatus map dm-3 pathlist \"8:0 8:16\""),
+        ] {
+            let (result, commands) = with_replies(&["ok\n"], |client| {
+                client.version = Version::Known(MultipathdVersion(version));
+                client.enable(&["8:0".to_owned(), "8:16".to_owned()])
+            });
+            result.unwrap();
+            assert_eq!(commands, [expected]);
+        }
     }
 
     #[test]
@@ -481,7 +526,7 @@ mod tests {
     #[test]
     fn denied_permission_is_explained() {
         const DENIED: &[&str] = &["permission deny: need to be root"];
-        let (result, _) = with_replies(DENIED, |client| client.enable());
+        let (result, _) = with_replies(DENIED, |client| client.enable(&[]));
         let error = result.unwrap_err().to_string();
         assert!(error.contains("only from root"), "{error}");
     }
@@ -489,7 +534,7 @@ mod tests {
     #[test]
     fn timeout_reply_is_retried() {
         const REPLIES: &[&str] = &["timeout\n", "fail\ntimeout\n", "ok\n"];
-        let (result, commands) = with_replies(REPLIES, |client| client.enable());
+        let (result, commands) = with_replies(REPLIES, |client| client.enable(&[]));
         result.unwrap();
         assert_eq!(commands.len(), 3);
     }
@@ -499,7 +544,7 @@ mod tests {
         let (result, commands) = with_replies(&["ok\n"], |client| {
             // The other end is closed.
             client.connection = UnixStream::pair().ok().map(|(socket, _)| socket);
-            client.enable()
+            client.enable(&[])
         });
         result.unwrap();
         assert_eq!(commands, ["setprstatus map dm-3"]);
@@ -541,7 +586,7 @@ mod tests {
     #[test]
     fn page_of_help_is_not_success() {
         const HELP: &[&str] = &["multipath-tools v0.8.0\nCLI commands reference:\n list paths\n"];
-        let (result, _) = with_replies(HELP, |client| client.enable());
+        let (result, _) = with_replies(HELP, |client| client.enable(&[]));
         result.unwrap_err();
         with_replies(HELP, |client| client.set_holding(true));
     }

@@ -209,6 +209,10 @@ impl PrPath for MapPath {
             thread::sleep(RETRY_DELAY);
         }
     }
+
+    fn number(&self) -> String {
+        self.device.id.to_string()
+    }
 }
 
 impl fmt::Display for MapPath {

@@ -19,6 +19,10 @@ impl MultipathdVersion {
     /// First version that stores whether a map holds the reservation (`getprhold`, `setprhold`).
     const HOLDER: Self = Self([0, 13, 0]);
 
+    /// First version that accepts the registered paths with `setprstatus` (multipath-tools commits
+    /// f7d6cd17 and 4f3036ba).
+    const PATH_LIST: Self = Self([0, 14, 0]);
+
     /// Finds the version in multipathd's page of help, which all versions send for the command
     /// `help`; `None` if there is none.
     pub(super) fn from_help(help: &str) -> Option<Self> {
@@ -33,6 +37,11 @@ impl MultipathdVersion {
     /// the fenced host can write through it.
     pub(super) fn may_undo_fencing(self) -> bool {
         self < Self::FENCING
+    }
+
+    /// Returns whether `setprstatus` accepts the registered paths.
+    pub(super) fn accepts_path_list(self) -> bool {
+        self >= Self::PATH_LIST
     }
 
     /// Returns whether multipathd stores whether a map holds the reservation.

@@ -268,7 +268,7 @@ fn execute_out(
     warnings.extend(paths.iter().filter_map(MapPath::open_error));
     let version = match request.multipathd {
         Some(_) => None,
-        None => multipathd.query_version(),
+        None => multipathd.version(),
     };
     CommandReport {
         warnings,
@@ -306,6 +306,10 @@ mod tests {
         }
 
         fn wait_before_retry(&self) {}
+
+        fn number(&self) -> String {
+            "8:0".to_owned()
+        }
     }
 
     fn read_keys(reachable: [bool; 2]) -> CommandReport {

@@ -184,7 +184,7 @@ impl PrKeyStore for TestKeyStore {
         Ok(())
     }
 
-    fn enable(&mut self) -> Result<(), PrKeyStoreError> {
+    fn enable(&mut self, _: &[String]) -> Result<(), PrKeyStoreError> {
         self.reply(self.key.is_none(), ())?;
         if self.version == Version::V0_15 && !self.is_enabled {
             self.is_enabled = true;

@@ -113,6 +113,10 @@ impl PrPath for TestPath {
     }
 
     fn wait_before_retry(&self) {}
+
+    fn number(&self) -> String {
+        format!("{:?}", self.nexus)
+    }
 }
 
 impl TestPath {

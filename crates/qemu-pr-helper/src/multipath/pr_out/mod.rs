@@ -65,6 +65,9 @@ pub trait PrPath: Display {
 
     /// Waits a moment before a command is sent to this path again.
     fn wait_before_retry(&self);
+
+    /// Returns the device number, such as `8:16`.
+    fn number(&self) -> String;
 }
 
 /// Key that a map is registered with.
@@ -89,8 +92,9 @@ pub trait PrKeyStore {
     /// Stores a key.
     fn set_key(&mut self, key: PrKey) -> Result<(), PrKeyStoreError>;
 
-    /// Starts to register returning paths with the stored key.
-    fn enable(&mut self) -> Result<(), PrKeyStoreError>;
+    /// Starts to register returning paths with the stored key. `registered` contains the numbers of
+    /// the paths that are registered already.
+    fn enable(&mut self, registered: &[String]) -> Result<(), PrKeyStoreError>;
 
     /// Stops registering paths, and removes the key.
     fn disable(&mut self) -> Result<(), PrKeyStoreError>;
@@ -474,7 +478,14 @@ impl<'a, P: PrPath, S: PrKeyStore> PrOut<'a, P, S> {
 
     fn set_and_enable(&mut self, key: PrKey) -> Result<(), PrKeyStoreError> {
         self.key_store.set_key(key)?;
-        self.key_store.enable()
+        self.enable_key_store()
+    }
+
+    fn enable_key_store(&mut self) -> Result<(), PrKeyStoreError> {
+        let paths = self.paths.iter().zip(&self.unreachable);
+        let reachable = paths.filter(|(_, is_unreachable)| !**is_unreachable);
+        let numbers: Vec<_> = reachable.map(|(path, _)| path.number()).collect();
+        self.key_store.enable(&numbers)
     }
 
     fn disable_key_store(&mut self) {

@@ -59,7 +59,11 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         let result = self.register_paths(guest, before);
         if is_changed && !self.was_fenced {
             match result {
-                Ok(_) => self.enable_key_store(),
+                Ok(_) => {
+                    let result = self.enable_key_store();
+                    let warning = "registered, but multipathd will not register paths that return";
+                    self.warn_on_error(result, warning);
+                }
                 Err(_) => self.restore_key(before),
             }
         }
@@ -347,12 +351,6 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                  {new}"
             ));
         }
-    }
-
-    fn enable_key_store(&mut self) {
-        let result = self.key_store.enable();
-        let warning = "registered, but multipathd will not register paths that return";
-        self.warn_on_error(result, warning);
     }
 
     fn restore_key(&mut self, before: Option<PrKey>) {
