@@ -4,28 +4,16 @@
 //! monitor.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
 
-use super::qmp::Qmp;
 use crate::guest::lio_target::Port;
+use crate::guest::live_migration::Capabilities;
 use crate::guest::nested_guest::{Accelerator, NestedGuest};
+use crate::guest::qmp::Qmp;
 use pr_testkit::HelperProcess;
-
-/// Capabilities of both sides.
-///
-/// `return-path` reports a failure of the destination to the source; libvirt enables it too.
-/// `pause-before-switchover` stops the migration after the guest is paused and before its devices
-/// are transferred, so that the destination can be made to fail at that moment.
-const CAPABILITIES: [&str; 2] = ["return-path", "pause-before-switchover"];
-
-/// Name of the state in which the source waits after the guest is paused.
-const PAUSED: &str = "pre-switchover";
-
-/// States of a migration that has ended.
-const FINAL_STATES: [&str; 3] = ["completed", "failed", "cancelled"];
 
 /// A device of the guest that QEMU transfers after the disk, because its option is behind that of
 /// the disk.
@@ -44,7 +32,7 @@ pub(super) struct Setup<'a> {
 pub(super) struct Machine {
     pub(super) guest: NestedGuest,
     helper: HelperProcess,
-    monitor: Qmp,
+    monitor: Qmp<UnixStream>,
 }
 
 impl Setup<'_> {
@@ -68,9 +56,7 @@ impl Setup<'_> {
     fn listen(&self, port: &Port, options: &[&str]) -> Result<Machine> {
         let mut machine = self.start(port, options)?;
         let uri = machine.uri();
-        machine
-            .monitor
-            .execute("migrate-incoming", &json!({ "uri": uri }))?;
+        machine.monitor.listen(&uri)?;
         Ok(machine)
     }
 
@@ -91,11 +77,9 @@ impl Setup<'_> {
             &options.concat(),
         )?;
         let mut monitor = Qmp::connect(&monitor)?;
-        let capabilities = CAPABILITIES.map(|name| json!({ "capability": name, "state": true }));
-        monitor.execute(
-            "migrate-set-capabilities",
-            &json!({ "capabilities": capabilities }),
-        )?;
+        monitor.set_capabilities(Capabilities {
+            pause_before_switchover: true,
+        })?;
         Ok(Machine {
             guest,
             helper,
@@ -107,46 +91,23 @@ impl Setup<'_> {
 impl Machine {
     /// Starts a migration and waits until the guest is paused for the switch-over.
     pub(super) fn migrate(&mut self, destination: &Self) -> Result<()> {
-        let uri = destination.uri();
-        self.monitor.execute("migrate", &json!({ "uri": uri }))?;
-        self.wait_for(PAUSED)
+        self.monitor.migrate(&destination.uri())?;
+        self.monitor.wait_until_paused()
     }
 
     /// Continues a migration after the guest is paused, and waits until it has ended in this state.
     pub(super) fn switch_over(&mut self, end: &str) -> Result<()> {
-        self.monitor
-            .execute("migrate-continue", &json!({ "state": PAUSED }))?;
-        self.wait_for(end)
+        self.monitor.switch_over(end)
     }
 
     /// Cancels a migration, and waits until the guest runs again.
     pub(super) fn cancel(&mut self) -> Result<()> {
-        self.monitor.execute("migrate_cancel", &json!({}))?;
-        self.wait_for("cancelled")
-    }
-
-    /// Waits until the migration is in a state.
-    ///
-    /// The state is queried, because an event of QEMU 11.1.2 is not enough: its main loop can sleep
-    /// instead of ending a failed or canceled migration, until a command wakes it.
-    fn wait_for(&mut self, state: &str) -> Result<()> {
-        let migration = self.monitor.query_until("query-migrate", |migration| {
-            let status = &migration["status"];
-            status == state || FINAL_STATES.iter().any(|end| status == end)
-        })?;
-        ensure!(
-            migration["status"] == state,
-            "the migration is not {state}: {migration}"
-        );
-        println!("migration: {state}");
-        Ok(())
+        self.monitor.cancel_migration()
     }
 
     /// Waits until the guest that migrated to this machine runs.
     pub(super) fn wait_until_resumed(&mut self) -> Result<()> {
-        self.monitor
-            .query_until("query-status", |status| status["running"] == true)?;
-        Ok(())
+        self.monitor.wait_until_resumed()
     }
 
     /// Stops the helper.

@@ -4,7 +4,6 @@
 //! own helper and port. QEMU moves the reservation to that port through the helper.
 
 mod machine;
-mod qmp;
 
 use anyhow::{Context as _, Result, ensure};
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! QMP, QEMU's control protocol: lines of JSON on a Unix socket.
+//! QMP, QEMU's control protocol: lines of JSON on a socket.
 //!
 //! Source: `docs/interop/qmp-spec.rst` of QEMU.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -18,23 +18,30 @@ use pr_testkit::process::poll;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Maximum time until QEMU answers a command.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Maximum time until a query has the result that is waited for. A migration of 256 MiB takes
 /// seconds.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A connection to a QEMU process.
-pub(super) struct Qmp {
-    socket: BufReader<UnixStream>,
+pub(super) struct Qmp<S> {
+    socket: BufReader<S>,
 }
 
-impl Qmp {
+impl Qmp<UnixStream> {
     /// Connects to a QEMU that was started just before.
     pub(super) fn connect(path: &Path) -> Result<Self> {
         let socket = poll(CONNECT_TIMEOUT, || Ok(UnixStream::connect(path).ok()))?
             .with_context(|| format!("QEMU does not listen on {}", path.display()))?;
         socket.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        Self::new(socket)
+    }
+}
+
+impl<S: Read + Write> Qmp<S> {
+    /// Starts the protocol on a connection.
+    pub(super) fn new(socket: S) -> Result<Self> {
         let mut qmp = Self {
             socket: BufReader::new(socket),
         };
