@@ -10,6 +10,7 @@
 mod exit_status;
 mod guest;
 mod host;
+mod role;
 
 use std::process::ExitCode;
 

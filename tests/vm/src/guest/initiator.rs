@@ -71,6 +71,11 @@ impl CommandOutput {
         self.code == code
     }
 
+    /// Returns whether the output contains `text`.
+    pub(crate) fn contains(&self, text: &str) -> bool {
+        self.output.contains(text)
+    }
+
     /// Fails if the exit status is another one.
     pub(crate) fn expect_code(self, code: i32) -> Result<Self> {
         ensure!(

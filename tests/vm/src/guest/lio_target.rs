@@ -19,13 +19,13 @@ use super::{Modules, mount_new, read, write};
 use pr_testkit::process::poll;
 
 const CONFIGFS: &str = "/sys/kernel/config";
-const TARGET: &str = "/sys/kernel/config/target";
+pub(super) const TARGET: &str = "/sys/kernel/config/target";
 
 /// Directory of the target's persistent state (APTPL) and the state of port groups.
 const STATE_DIR: &str = "/run/target";
 
 /// Size of a logical unit in bytes.
-const SIZE: u32 = 64 << 20;
+pub(super) const SIZE: u32 = 64 << 20;
 
 /// Maximum time until a device appears.
 const DEVICE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -104,8 +104,9 @@ impl Target {
     }
 }
 
-fn create_backstore(number: u32) -> Result<PathBuf> {
-    let image = format!("/run/unit{number}");
+/// Creates a logical unit without ports, and returns its directory in configfs.
+pub(super) fn create_backstore(number: u32) -> Result<PathBuf> {
+    let image = image(number);
     fs::File::create(&image)
         .and_then(|file| {
             file.set_len(SIZE.into())?;
@@ -122,6 +123,11 @@ fn create_backstore(number: u32) -> Result<PathBuf> {
     let serial = format!("6001405abcdef{number:03}");
     write(&dir.join("wwn/vpd_unit_serial"), &serial)?;
     Ok(dir)
+}
+
+/// Returns the file with the content of a logical unit.
+pub(super) fn image(number: u32) -> String {
+    format!("/run/unit{number}")
 }
 
 fn create_port(number: u32, backstore: &Path) -> Result<Port> {
@@ -166,7 +172,7 @@ fn partition_table() -> [u8; 512] {
     sector
 }
 
-fn create(dir: &Path) -> Result<()> {
+pub(super) fn create(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))
 }
 

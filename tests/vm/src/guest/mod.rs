@@ -26,6 +26,7 @@ mod restart;
 pub(crate) mod serial;
 mod strace;
 mod tracing;
+mod two_hosts;
 mod watchdog_check;
 
 use std::fs;
@@ -57,6 +58,7 @@ enum Scenario {
     Lio(lio_comparison::Options),
     Multipath(multipath::Options),
     Migration(nested_guest::Programs),
+    TwoHosts(two_hosts::Options),
     Libvirt(nested_guest::Programs),
     Restart(nested_guest::Programs),
     Packages(packages::Options),
@@ -97,6 +99,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Scenario::Lio(options) => lio_comparison::run(options, &modules),
         Scenario::Multipath(options) => multipath::run(options, &modules),
         Scenario::Migration(options) => migration::run(options, &modules),
+        Scenario::TwoHosts(options) => two_hosts::run(options, &modules),
         Scenario::Libvirt(options) => libvirt::run(options, &modules),
         Scenario::Restart(options) => restart::run(options, &modules),
         Scenario::Packages(options) => packages::run(options),

@@ -123,15 +123,12 @@ impl NestedGuest {
         accelerator: Accelerator,
         options: &[&str],
     ) -> Result<Self> {
-        let kvm = Path::new("/dev/kvm");
-        let kvm = matches!(accelerator, Accelerator::Kvm).then_some(kvm);
         let name = socket.file_name().context("the socket has no name")?;
         let heartbeat = Path::new(NESTED_DIR).join(name).with_extension("heartbeat");
         heartbeat::create_nested(&heartbeat)?;
-        for path in [disk, socket, &heartbeat].into_iter().chain(kvm) {
-            chown_to_qemu(path)?;
-        }
-        let mut qemu = qemu(disk, socket, accelerator)
+        chown_to_qemu(&heartbeat)?;
+        let mut qemu = qemu(disk, socket, accelerator)?
+            .args(["-serial", "stdio"])
             .args(["-serial", &format!("file:{}", heartbeat.display())])
             .args(options)
             .stdin(Stdio::piped())
@@ -143,7 +140,7 @@ impl NestedGuest {
             .stdout
             .take()
             .context("the nested QEMU has no stdout")?;
-        let console = Console::new(input, output, heartbeat);
+        let console = Console::new(input, output, Some(heartbeat));
         Ok(Self { qemu, console })
     }
 
@@ -188,7 +185,14 @@ impl Initiator for NestedGuest {
     }
 }
 
-fn qemu(disk: &Path, socket: &Path, accelerator: Accelerator) -> Command {
+/// Returns the command line of an unprivileged QEMU without a console for the guest, and gives it
+/// access to its files.
+pub(super) fn qemu(disk: &Path, socket: &Path, accelerator: Accelerator) -> Result<Command> {
+    let kvm = Path::new("/dev/kvm");
+    let kvm = matches!(accelerator, Accelerator::Kvm).then_some(kvm);
+    for path in [disk, socket].into_iter().chain(kvm) {
+        chown_to_qemu(path)?;
+    }
     let mut qemu = command("setpriv");
     qemu.arg(format!("--reuid={USER}"))
         .arg(format!("--regid={USER}"))
@@ -203,7 +207,7 @@ fn qemu(disk: &Path, socket: &Path, accelerator: Accelerator) -> Command {
             "-nodefaults",
             "-no-user-config",
         ])
-        .args(["-display", "none", "-serial", "stdio", "-no-reboot"])
+        .args(["-display", "none", "-no-reboot"])
         .args(["-kernel", &format!("{NESTED_DIR}/kernel")])
         .args(["-initrd", &format!("{NESTED_DIR}/initramfs")])
         .args([
@@ -223,5 +227,5 @@ fn qemu(disk: &Path, socket: &Path, accelerator: Accelerator) -> Command {
         ])
         .args(["-device", "virtio-scsi-pci"])
         .args(["-device", "scsi-block,drive=disk"]);
-    qemu
+    Ok(qemu)
 }

@@ -35,14 +35,18 @@ const MARKER: &str = "@@exit ";
 pub(crate) struct Console<W> {
     input: W,
     lines: Receiver<String>,
-    /// File with the guest's heartbeats.
-    heartbeat: PathBuf,
+    /// File with the guest's heartbeats; a machine has none here.
+    heartbeat: Option<PathBuf>,
 }
 
 impl<W: Write> Console<W> {
-    /// Creates a console from both directions of the serial line, for a guest with
-    /// this file of heartbeats.
-    pub(crate) fn new(input: W, output: impl Read + Send + 'static, heartbeat: PathBuf) -> Self {
+    /// Creates a console from both directions of the serial line, for a guest with this file of
+    /// heartbeats.
+    pub(crate) fn new(
+        input: W,
+        output: impl Read + Send + 'static,
+        heartbeat: Option<PathBuf>,
+    ) -> Self {
         let (sender, lines) = channel();
         // A channel has receive timeouts, which a blocking read has not. The thread ends with the
         // guest.
@@ -92,7 +96,9 @@ impl<W: Write> Console<W> {
                     None => output += &(line + "\n"),
                 },
                 Err(RecvTimeoutError::Timeout) => {
-                    heartbeat::check_nested(&self.heartbeat)?;
+                    if let Some(heartbeat) = &self.heartbeat {
+                        heartbeat::check_nested(heartbeat)?;
+                    }
                     bail!("timed out after {} s; output:\n{output}", limit.as_secs())
                 }
                 Err(RecvTimeoutError::Disconnected) => {
@@ -101,6 +107,24 @@ impl<W: Write> Console<W> {
             }
         }
     }
+}
+
+/// The other end, for a machine that executes requests itself. Sends a first result, which means
+/// that it is ready, and returns at the end of the input.
+pub(crate) fn serve(
+    input: impl Read,
+    mut output: impl Write,
+    mut execute: impl FnMut(&str) -> Result<String>,
+) -> Result<()> {
+    writeln!(output, "{MARKER}0").context("cannot send the first result")?;
+    for line in BufReader::new(input).lines() {
+        let (code, text) = match execute(&line.context("cannot receive a request")?) {
+            Ok(text) => (0, text),
+            Err(error) => (1, format!("{error:#}")),
+        };
+        writeln!(output, "{text}\n{MARKER}{code}").context("cannot send a result")?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -113,7 +137,7 @@ mod tests {
     fn result_is_the_output_before_the_marker() {
         let output = &b"noise\r\n@@exit 0\none\ntwo\n@@exit 24\nno line end@@exit 1\n"[..];
         let mut sent = Vec::new();
-        let mut console = Console::new(&mut sent, output, PathBuf::new());
+        let mut console = Console::new(&mut sent, output, None);
         assert_eq!(
             console.read_result(LIMIT).unwrap(),
             (0, "noise\n".to_owned())

@@ -22,7 +22,7 @@ const ENVIRONMENT: &str =
     "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/ TERM=dumb";
 
 /// Applets of busybox for the scripts here and for the commands of the scenarios.
-const APPLETS: [&str; 14] = [
+const APPLETS: [&str; 15] = [
     "cat",
     "dd",
     "dmesg",
@@ -32,6 +32,7 @@ const APPLETS: [&str; 14] = [
     "mkdir",
     "mount",
     "poweroff",
+    "rm",
     "sh",
     "sleep",
     "stty",

@@ -4,8 +4,10 @@
 
 mod cache;
 mod cpio;
+mod group;
 mod initramfs;
 mod kernel;
+mod network;
 mod programs;
 mod qemu;
 mod root;
@@ -14,27 +16,22 @@ mod tools;
 
 use std::ffi::OsString;
 use std::fs;
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::exit_status::ScenarioResult;
+use crate::role::Role;
 use pr_testkit::build;
 use pr_testkit::process::timed;
 use programs::Programs;
-use qemu::{End, Machine};
+use qemu::Machine;
 use root::{Root, RootFs};
 use scenario::Scenario;
 
 /// Path of QEMU's helper in Debian's package qemu-system-common.
 const ORIGINAL_HELPER: &str = "/usr/bin/qemu-pr-helper";
-
-/// Maximum number of boots if the machine or its nested guest hangs. A single hang is a fault of
-/// the emulation and not of the scenario: QEMU's emulation of AMD's virtualization (10.0.2) has hung
-/// in one of some dozens of machines when it entered a nested guest.
-const ATTEMPTS: u32 = 3;
 
 /// Number of lines of the console that the summary repeats for a failed scenario. The last lines
 /// contain the error.
@@ -43,7 +40,7 @@ const CONSOLE_LINES: usize = 8;
 /// Arguments of `cargo xtask vm`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Scenarios to run [default: all but bench and packages]
+    /// Scenarios to run [default: all but bench, packages and two-hosts]
     scenarios: Vec<Scenario>,
     /// Root file systems of the machines, separated by commas; each scenario runs on all of them
     #[arg(
@@ -56,7 +53,7 @@ pub(crate) struct Options {
     /// Show the kernel's messages on the console
     #[arg(long)]
     keep_console: bool,
-    /// Time limit of each machine [default: 10, and 15 for sg, multipath and bench]
+    /// Time limit of each machine [default: 10, and 15 for sg, multipath, bench and two-hosts]
     #[arg(long, value_name = "MINUTES")]
     limit: Option<u64>,
     /// Number of command sequences that `lio` sends
@@ -153,7 +150,7 @@ impl Summary {
     }
 }
 
-/// Builds what the scenario needs, and boots its machine.
+/// Builds what the scenario needs, and boots its machines.
 fn run_one(scenario: Scenario, root: &RootFs, options: &Options) -> Result<()> {
     let name = scenario.name();
     let command = timed("build", || {
@@ -161,26 +158,16 @@ fn run_one(scenario: Scenario, root: &RootFs, options: &Options) -> Result<()> {
         let args = scenario.args(root, &programs, options)?;
         guest_command(root, &programs, args)
     })?;
-    let initramfs = root.files.join(format!("{name}.initramfs"));
-    initramfs::for_root(root, &command, &initramfs)?;
-    let limit = options
-        .limit
-        .map(|minutes| Duration::from_secs(minutes * 60));
-    let machine = Machine {
-        root,
-        initramfs: &initramfs,
-        log: &root.files.join(format!("{name}.log")),
-        heartbeat: &root.files.join(format!("{name}.pulse")),
-        processors: scenario.processors(),
-        limit: limit.unwrap_or_else(|| scenario.limit()),
-        keep_console: options.keep_console,
-    };
+    let roles = scenario.roles().iter();
+    let machines = roles.map(|&role| machine(scenario, role, root, &command, options));
+    let machines: Vec<_> = machines.collect::<Result<_>>()?;
+    let (machine, status) = group::run(&machines)?;
     let log = machine.log.display();
-    let status = run_machine(&machine)?;
     match ScenarioResult::from_exit_status(status) {
         Some(ScenarioResult::Success) => Ok(()),
         Some(ScenarioResult::Failure | ScenarioResult::NestedGuestHung) => {
-            let console = fs::read_to_string(machine.log).context("cannot read the console log")?;
+            let console = fs::read_to_string(&machine.log);
+            let console = console.context("cannot read the console log")?;
             bail!(
                 "the scenario failed; console log: {log}, which ends with\n{}",
                 last_lines(&console, CONSOLE_LINES)
@@ -192,6 +179,39 @@ fn run_one(scenario: Scenario, root: &RootFs, options: &Options) -> Result<()> {
     }
 }
 
+/// Describes a machine of the scenario, and writes its initramfs. The role is the last argument of
+/// the guest's side.
+fn machine<'a>(
+    scenario: Scenario,
+    role: Option<Role>,
+    root: &'a RootFs,
+    command: &[OsString],
+    options: &Options,
+) -> Result<Machine<'a>> {
+    let name = match role {
+        Some(role) => format!("{}.{}", scenario.name(), role.name()),
+        None => scenario.name().to_owned(),
+    };
+    let mut command = command.to_vec();
+    command.extend(role.map(|role| role.name().into()));
+    let file = |extension: &str| root.files.join(format!("{name}.{extension}"));
+    let initramfs = file("initramfs");
+    initramfs::for_root(root, &command, &initramfs)?;
+    let limit = options
+        .limit
+        .map(|minutes| Duration::from_secs(minutes * 60));
+    Ok(Machine {
+        root,
+        role,
+        initramfs,
+        log: file("log"),
+        heartbeat: file("pulse"),
+        processors: scenario.processors(),
+        limit: limit.unwrap_or_else(|| scenario.limit()),
+        keep_console: options.keep_console,
+    })
+}
+
 /// Returns the end of a text, indented.
 fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<_> = text.lines().collect();
@@ -199,28 +219,7 @@ fn last_lines(text: &str, count: usize) -> String {
     lines.iter().map(|line| format!("    {line}\n")).collect()
 }
 
-/// Boots the machine, again if it or its nested guest hangs, and returns QEMU's exit status.
-fn run_machine(machine: &Machine<'_>) -> Result<ExitStatus> {
-    for attempt in 1..=ATTEMPTS {
-        match timed("virtual machine", || machine.run())? {
-            End::Exited(status) if has_hung_guest(status) => {
-                eprintln!("vm: the nested guest hung in attempt {attempt}");
-            }
-            End::Exited(status) => return Ok(status),
-            End::Hung => eprintln!("vm: the machine hung in attempt {attempt}"),
-        }
-    }
-    bail!(
-        "the machine or its nested guest hung in each of {ATTEMPTS} attempts; see the end of {}",
-        machine.log.display()
-    )
-}
-
-fn has_hung_guest(status: ExitStatus) -> bool {
-    ScenarioResult::from_exit_status(status) == Some(ScenarioResult::NestedGuestHung)
-}
-
-/// Returns the command line of the machine's first process, which is a copy of this executable.
+/// Returns the command line of a machine's first process, which is a copy of this executable.
 fn guest_command(
     root: &RootFs,
     programs: &Programs,

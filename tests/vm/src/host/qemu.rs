@@ -4,16 +4,18 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::network;
 use super::root::RootFs;
 use crate::exit_status;
 use crate::guest::heartbeat;
+use crate::role::Role;
 use pr_testkit::process::{command, poll, wait_timeout};
 
 /// Time to wait for the rest of the console's output after QEMU has exited.
@@ -24,12 +26,14 @@ const OUTPUT_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Machine<'a> {
     /// Root file system, with the kernel.
     pub(crate) root: &'a RootFs,
+    /// Role in a scenario with several machines.
+    pub(crate) role: Option<Role>,
     /// Its initramfs.
-    pub(crate) initramfs: &'a Path,
+    pub(crate) initramfs: PathBuf,
     /// File for the console's output.
-    pub(crate) log: &'a Path,
+    pub(crate) log: PathBuf,
     /// File for the heartbeat.
-    pub(crate) heartbeat: &'a Path,
+    pub(crate) heartbeat: PathBuf,
     /// Number of processors.
     pub(crate) processors: u8,
     /// Time limit.
@@ -45,15 +49,17 @@ pub(crate) enum End {
     Exited(ExitStatus),
     /// The heartbeat stopped before the time limit, and the machine was killed.
     Hung,
+    /// The machine was killed, because another one has ended.
+    Stopped,
 }
 
 impl Machine<'_> {
-    /// Boots the machine and waits for its end.
-    pub(crate) fn run(&self) -> Result<End> {
+    /// Boots the machine and waits for its end. Kills it when `is_over` returns true.
+    pub(crate) fn run(&self, is_over: impl Fn() -> bool) -> Result<End> {
         // Remove the heartbeats of an earlier machine.
-        File::create(self.heartbeat)
+        File::create(&self.heartbeat)
             .with_context(|| format!("cannot create {}", self.heartbeat.display()))?;
-        let log = File::create(self.log)
+        let log = File::create(&self.log)
             .with_context(|| format!("cannot create {}", self.log.display()))?;
         let mut qemu = self
             .command()
@@ -62,8 +68,9 @@ impl Machine<'_> {
             .spawn()
             .context("cannot start qemu-system-x86_64")?;
         let console = qemu.stdout.take().context("QEMU has no console")?;
-        let copier = thread::spawn(move || copy(console, log));
-        let end = self.wait(&mut qemu);
+        let is_quiet = self.is_host();
+        let copier = thread::spawn(move || copy(console, log, is_quiet));
+        let end = self.wait(&mut qemu, is_over);
         // QEMU has exited and closed its end of the pipe, so this does not block.
         match copier.join() {
             Ok(copied) => copied.context("cannot write the console log")?,
@@ -72,13 +79,16 @@ impl Machine<'_> {
         end
     }
 
-    fn wait(&self, qemu: &mut Child) -> Result<End> {
+    fn wait(&self, qemu: &mut Child, is_over: impl Fn() -> bool) -> Result<End> {
         let (mut beats, mut last) = (0, Instant::now());
         let end = poll(self.limit, || {
             if let Some(status) = qemu.try_wait().context("cannot wait for QEMU")? {
                 return Ok(Some(End::Exited(status)));
             }
-            let metadata = fs::metadata(self.heartbeat).context("cannot read the heartbeat")?;
+            if is_over() {
+                return Ok(Some(End::Stopped));
+            }
+            let metadata = fs::metadata(&self.heartbeat).context("cannot read the heartbeat")?;
             if metadata.len() != beats {
                 (beats, last) = (metadata.len(), Instant::now());
             }
@@ -97,6 +107,12 @@ impl Machine<'_> {
         })
     }
 
+    /// Returns whether the machine is a host that the scenario uses. Such a machine can be
+    /// restarted, and its console is only in the log.
+    fn is_host(&self) -> bool {
+        self.role.is_some_and(|role| Role::HOSTS.contains(&role))
+    }
+
     fn command(&self) -> Command {
         // QEMU must not outlive a killed xtask. setpriv executes QEMU, so the process ID is QEMU's.
         let mut qemu = command("setpriv");
@@ -104,18 +120,24 @@ impl Machine<'_> {
             .args(["-accel", "tcg,thread=multi", "-cpu", "max"])
             .args(["-machine", "q35", "-m", "2048"])
             .args(["-smp", &self.processors.to_string()])
-            .args(["-nodefaults", "-no-user-config", "-no-reboot"])
+            .args(["-nodefaults", "-no-user-config"])
             .args(["-display", "none", "-serial", "stdio"])
             .args(["-serial", &format!("file:{}", self.heartbeat.display())])
             .arg("-kernel")
             .arg(self.root.kernel.image())
             .arg("-initrd")
-            .arg(self.initramfs)
+            .arg(&self.initramfs)
             .args(["-append", &self.kernel_arguments()])
             .args([
                 "-device",
                 &format!("isa-debug-exit,iobase={:#x},iosize=1", exit_status::PORT),
             ]);
+        if !self.is_host() {
+            qemu.arg("-no-reboot");
+        }
+        if let Some(role) = self.role {
+            network::add_cards(&mut qemu, role, &self.root.files);
+        }
         share(&mut qemu, "root", &self.root.dir);
         for (number, dir) in self.root.shares.iter().enumerate() {
             share(&mut qemu, &format!("share{number}"), dir);
@@ -124,7 +146,7 @@ impl Machine<'_> {
     }
 
     fn kernel_arguments(&self) -> String {
-        // A panic restarts the machine at once, and -no-reboot ends it instead.
+        // A panic restarts the machine at once, and -no-reboot, if it is set, ends it instead.
         let messages = if self.keep_console {
             "loglevel=7"
         } else {
@@ -150,8 +172,8 @@ fn share(qemu: &mut Command, tag: &str, dir: &Path) {
         ]);
 }
 
-/// Copies the console to stdout and the log without carriage returns.
-fn copy(mut console: impl Read, mut log: File) -> io::Result<()> {
+/// Copies the console to the log, and to stdout unless `is_quiet`, without carriage returns.
+fn copy(mut console: impl Read, mut log: File, is_quiet: bool) -> io::Result<()> {
     let mut buffer = [0; 4096];
     let mut output = io::stdout();
     loop {
@@ -165,7 +187,9 @@ fn copy(mut console: impl Read, mut log: File) -> io::Result<()> {
             .filter(|&byte| byte != b'\r')
             .collect();
         log.write_all(&text)?;
-        output.write_all(&text)?;
-        output.flush()?;
+        if !is_quiet {
+            output.write_all(&text)?;
+            output.flush()?;
+        }
     }
 }

@@ -12,12 +12,13 @@ use clap::ValueEnum;
 use super::programs::Programs;
 use super::root::RootFs;
 use super::{ORIGINAL_HELPER, Options, initramfs};
+use crate::role::Role;
 use pr_testkit::build;
 
 /// First major version of QEMU with the property `migrate-pr` of `scsi-block`.
 const MIGRATE_PR_SINCE: u32 = 11;
 
-/// A boot of a virtual machine and a test in it.
+/// A boot of a virtual machine, or of several ones, and a test in it.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
     /// The compatibility suite and prhctl on a real SCSI target with two initiator ports
@@ -31,6 +32,9 @@ pub(crate) enum Scenario {
     /// A guest that holds a reservation migrates between two QEMUs, each with its own helper and
     /// port
     Migration,
+    /// An iSCSI target and two hosts with multipath maps: a guest that writes and holds a
+    /// reservation migrates between them, and the guest of one host fences the other host
+    TwoHosts,
     /// Random command sequences to that target and to `soft-lun`
     Lio,
     /// Debian's libvirt: domains that reserve a disk of that target through helpers that libvirt
@@ -46,7 +50,8 @@ pub(crate) enum Scenario {
 }
 
 impl Scenario {
-    /// The scenarios that run by default: the ones without manual evaluation, and without packages.
+    /// The scenarios that run by default: the ones without manual evaluation, with one machine, and
+    /// without packages.
     pub(crate) const DEFAULT: [Self; 7] = [
         Self::Sg,
         Self::Guest,
@@ -63,6 +68,7 @@ impl Scenario {
             Self::Guest => "guest",
             Self::Multipath => "multipath",
             Self::Migration => "migration",
+            Self::TwoHosts => "two-hosts",
             Self::Lio => "lio",
             Self::Libvirt => "libvirt",
             Self::Restart => "restart",
@@ -77,14 +83,22 @@ impl Scenario {
             // With two processors, QEMU's emulation of AMD's virtualization (10.0.2) seems to be
             // faulty: 3 of 18 nested guests crashed, one together with the machine. With one
             // processor, none of 27 crashed, and they were not slower.
-            Self::Guest | Self::Migration | Self::Libvirt | Self::Restart => 1,
+            Self::Guest | Self::Migration | Self::TwoHosts | Self::Libvirt | Self::Restart => 1,
+        }
+    }
+
+    /// Returns the roles of the scenario's machines, which a single machine has not.
+    pub(crate) fn roles(self) -> &'static [Option<Role>] {
+        match self {
+            Self::TwoHosts => &[Some(Role::Target), Some(Role::HostA), Some(Role::HostB)],
+            _ => &[None],
         }
     }
 
     /// Returns the time after which the machine is killed.
     pub(crate) fn limit(self) -> Duration {
         let minutes = match self {
-            Self::Sg | Self::Multipath | Self::Bench => 15,
+            Self::Sg | Self::Multipath | Self::Bench | Self::TwoHosts => 15,
             Self::Guest
             | Self::Migration
             | Self::Lio
@@ -97,7 +111,7 @@ impl Scenario {
 
     /// Returns why the scenario does not apply to a root file system, or `None` if it does.
     pub(crate) fn obstacle(self, root: &RootFs) -> Result<Option<String>> {
-        if self != Self::Migration {
+        if !matches!(self, Self::Migration | Self::TwoHosts) {
             return Ok(None);
         }
         let version = root.package_version("qemu-system-x86")?;
@@ -123,7 +137,9 @@ impl Scenario {
             Self::Guest => guest_args(root, programs),
             Self::Migration => migration_args(root, programs),
             Self::Lio => lio_args(programs, options),
-            Self::Libvirt | Self::Restart => release_args(self.name(), root, programs),
+            Self::Libvirt | Self::Restart | Self::TwoHosts => {
+                release_args(self.name(), root, programs)
+            }
             Self::Packages => packages_args(programs),
             Self::Bench => bench_args(programs),
         }

@@ -48,6 +48,14 @@ const MULTIPATH: [Tool; 5] = [
     ("udevadm", "udev"),
 ];
 
+/// Programs for a network and an iSCSI initiator.
+const ISCSI: [Tool; 4] = [
+    ("ip", "iproute2"),
+    ("iscsiadm", "open-iscsi"),
+    ("iscsid", "open-iscsi"),
+    ("ss", "iproute2"),
+];
+
 /// Programs for libvirt. Its QEMU driver is a library that libvirtd loads if it is installed.
 const LIBVIRT: [Tool; 3] = [
     (
@@ -69,6 +77,7 @@ fn needed_for(scenario: Scenario) -> Vec<Tool> {
     match scenario {
         Scenario::Migration | Scenario::Lio => Vec::new(),
         Scenario::Guest | Scenario::Bench => MULTIPATH.to_vec(),
+        Scenario::TwoHosts => [MULTIPATH.as_slice(), &ISCSI].concat(),
         Scenario::Multipath => [MULTIPATH.as_slice(), &INJECTION].concat(),
         Scenario::Libvirt => LIBVIRT.to_vec(),
         Scenario::Sg | Scenario::Restart => INJECTION.to_vec(),
@@ -81,6 +90,7 @@ pub(crate) fn packages() -> Vec<&'static str> {
     let tools = [
         IN_MACHINE.as_slice(),
         &MULTIPATH,
+        &ISCSI,
         &LIBVIRT,
         &INJECTION,
         &PACKAGES,

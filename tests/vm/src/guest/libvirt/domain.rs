@@ -79,7 +79,7 @@ impl DomainDefinition {
         let domain = Domain {
             name: self.name,
             id: virsh(&["domid", self.name])?.trim().to_owned(),
-            console: Console::new(console, output, self.heartbeat.clone()),
+            console: Console::new(console, output, Some(self.heartbeat.clone())),
         };
         domain
             .console

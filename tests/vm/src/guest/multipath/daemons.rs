@@ -74,13 +74,13 @@ pub(super) enum Keys {
 }
 
 /// udevd, which announces the disks to multipathd.
-pub(super) struct Udevd {
+pub(crate) struct Udevd {
     process: Child,
 }
 
 impl Udevd {
     /// Starts udevd and has it process the disks.
-    pub(super) fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let process = start(UDEVD, &[], "/run/udevd.log")?;
         let ready = poll(TIMEOUT, || {
             Ok(Path::new("/run/udev/control").exists().then_some(()))
@@ -122,14 +122,14 @@ pub(super) enum WithoutPath {
 }
 
 /// multipathd, which can be killed and restarted.
-pub(super) struct Multipathd {
+pub(crate) struct Multipathd {
     process: RefCell<Child>,
     unmapped: Vec<String>,
 }
 
 impl Multipathd {
     /// Starts multipathd in the foreground and waits until it responds.
-    pub(super) fn start(unmapped: Vec<String>) -> Result<Self> {
+    pub(crate) fn start(unmapped: Vec<String>) -> Result<Self> {
         // Hide the bindings, WWIDs and keys that the host's multipathd has stored.
         mount_new("tmpfs", "/etc/multipath")?;
         write(
@@ -185,7 +185,7 @@ impl Multipathd {
     }
 
     /// Runs an interactive command.
-    pub(super) fn command(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Result<String> {
         text(process::command("multipathd").args(arguments))
     }
 
@@ -204,7 +204,7 @@ impl Multipathd {
     }
 
     /// Returns the state of the path `name` (`sda`) in device-mapper and in multipathd's checker.
-    pub(super) fn path_state(&self, name: &str) -> Result<String> {
+    pub(crate) fn path_state(&self, name: &str) -> Result<String> {
         let paths = self.command(&["show", "paths", "raw", "format", "%d %t %T"])?;
         let states = paths.lines().filter_map(|line| line.split_once(' '));
         let mut states = states.filter(|(path, _)| *path == name);
@@ -216,7 +216,7 @@ impl Multipathd {
 }
 
 /// Returns multipathd's log.
-pub(super) fn log() -> String {
+pub(crate) fn log() -> String {
     fs::read_to_string(LOG).unwrap_or_else(|error| format!("({LOG}: {error})"))
 }
 

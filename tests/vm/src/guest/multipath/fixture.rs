@@ -222,7 +222,7 @@ impl ScsiPath {
 }
 
 /// Waits for the multipath map that contains these disks, and returns its name.
-pub(super) fn wait_for_map_of(disks: &[&str]) -> Result<String> {
+pub(crate) fn wait_for_map_of(disks: &[&str]) -> Result<String> {
     let maps = |disk: &str| -> Result<Vec<String>> {
         let mut names = Vec::new();
         for holder in fs::read_dir(format!("/sys/block/{disk}/holders"))? {
@@ -255,7 +255,8 @@ fn create_map(name: &str, table: &str) -> Result<PathBuf> {
     wait_for_map(name)
 }
 
-fn wait_for_map(name: &str) -> Result<PathBuf> {
+/// Waits for the device node of a map.
+pub(crate) fn wait_for_map(name: &str) -> Result<PathBuf> {
     let path = Path::new("/dev/mapper").join(name);
     let there = poll(DAEMON_TIMEOUT, || Ok(path.exists().then_some(())))?;
     there.with_context(|| format!("timed out waiting for {}", path.display()))?;
