@@ -33,7 +33,8 @@ pub(crate) enum Scenario {
     /// port
     Migration,
     /// An iSCSI target and two hosts with multipath maps: a guest that writes and holds a
-    /// reservation migrates between them, and the guest of one host fences the other host
+    /// reservation migrates between them, also while paths are down, and the guest of one host
+    /// fences the other host
     TwoHosts,
     /// Random command sequences to that target and to `soft-lun`
     Lio,

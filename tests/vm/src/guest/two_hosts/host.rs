@@ -28,6 +28,9 @@ const TRACE: &str = "/run/pr/trace";
 /// Maximum time until multipathd notices that a path has failed or returned.
 const PATH_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// Maximum time until the helper has noticed that its client is gone.
+const FORGET_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// State of a path.
 #[derive(Clone, Copy, Debug)]
 struct PathState {
@@ -128,6 +131,7 @@ impl Host {
                 network::set_link(portal, "up")?;
                 self.wait_for_path(portal, ACTIVE)?;
             }
+            Request::AwaitNoKey => self.wait_until_forgotten()?,
             Request::Crash => write(Path::new("/proc/sysrq-trigger"), "b")?,
             Request::Logs => return Ok(logs()),
         }
@@ -157,6 +161,16 @@ impl Host {
         qemu.kill().context("cannot kill QEMU")?;
         qemu.wait().context("cannot wait for QEMU")?;
         Ok(())
+    }
+
+    /// Waits until the helper has made multipathd forget the key of a guest that is gone.
+    fn wait_until_forgotten(&self) -> Result<()> {
+        let mut key = String::new();
+        let forgotten = poll(FORGET_TIMEOUT, || {
+            key = self.multipathd.command(&["getprkey", "map", &self.map])?;
+            Ok((key.trim() == "none").then_some(()))
+        })?;
+        forgotten.with_context(|| format!("multipathd still stores the key {}", key.trim()))
     }
 
     /// Waits until the kernel and then multipathd agree on the state of a path.

@@ -39,6 +39,10 @@ pub(super) fn run(machines: &mut Machines) -> Result<RemoteGuest> {
     test.expect_holder(PORTALS.len())?;
 
     test.both_directions().context("both directions")?;
+    test.path_down_at_source()
+        .context("a path down at the source")?;
+    test.path_down_at_destination()
+        .context("a path down at the destination")?;
     test.fail().context("a failed migration")?;
     for line in &test.downtimes {
         println!("downtime: {line}");
@@ -63,6 +67,41 @@ impl MigrationTest<'_> {
         self.expect_holder(PORTALS.len())?;
         self.migrate(Role::HostA, &writer)?;
         self.expect_holder(PORTALS.len())?;
+        writer.stop(&mut self.guest)
+    }
+
+    /// Migrates while a path of the source is down, which returns afterwards. The source must not
+    /// be registered with the guest's key again.
+    fn path_down_at_source(&mut self) -> Result<()> {
+        let [down, _] = PORTALS;
+        let source = self.host;
+        let writer = self.start_writer()?;
+        self.machines
+            .host(source)
+            .execute(Request::FailPath(down))?;
+        self.migrate(Role::HostB, &writer)?;
+        self.expect_holder(PORTALS.len())?;
+        let host = self.machines.host(source);
+        host.execute(Request::AwaitNoKey)?;
+        host.execute(Request::RestorePath(down))?;
+        self.expect_holder(PORTALS.len())
+            .context("after the path of the source has returned")?;
+        writer.stop(&mut self.guest)
+    }
+
+    /// Migrates while a path of the destination is down. multipathd registers it when it returns.
+    fn path_down_at_destination(&mut self) -> Result<()> {
+        let [_, down] = PORTALS;
+        let destination = Role::HostA;
+        let writer = self.start_writer()?;
+        let host = self.machines.host(destination);
+        host.execute(Request::FailPath(down))?;
+        self.migrate(destination, &writer)?;
+        self.expect_holder(PORTALS.len() - 1)?;
+        let host = self.machines.host(destination);
+        host.execute(Request::RestorePath(down))?;
+        let expected = self.holder(PORTALS.len());
+        self.machines.witness().wait_for(&expected)?;
         writer.stop(&mut self.guest)
     }
 

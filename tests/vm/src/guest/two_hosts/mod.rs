@@ -3,10 +3,10 @@
 //! Scenario `two-hosts`: an iSCSI target with two portals, and two hosts, each with a path to both
 //! portals, multipathd, QEMU and a helper.
 //!
-//! A guest that holds a reservation and writes migrates between the hosts, and the guest of one
-//! host fences the other host. The target decides: after each step, its list of registrations and
-//! its reservation must be the ones expected, and it observes the guest's writes. Its machine runs
-//! the steps; the hosts execute requests.
+//! A guest that holds a reservation and writes migrates between the hosts, also while paths are
+//! down, and the guest of one host fences the other host. The target decides: after each step, its
+//! list of registrations and its reservation must be the ones expected, and it observes the guest's
+//! writes. Its machine runs the steps; the hosts execute requests.
 
 mod coordinator;
 mod fencing;

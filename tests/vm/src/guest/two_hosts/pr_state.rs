@@ -5,15 +5,20 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
 use super::iscsi_target::initiator_name;
 use crate::guest::read;
 use crate::role::Role;
+use pr_testkit::process::poll;
 
 /// The target's name of reservation type 5.
 const WRITE_EXCLUSIVE_REGISTRANTS_ONLY: &str = "Write Exclusive Access, Registrants Only";
+
+/// Maximum time until a daemon has changed a registration.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Registrations and reservation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -105,6 +110,13 @@ impl Witness<'_> {
         }
         println!("target: {seen}");
         Ok(())
+    }
+
+    /// Waits until a daemon of a host has caused a state.
+    pub(super) fn wait_for(&self, expected: &PrState) -> Result<()> {
+        let reached = || Ok((PrState::read(self.0)? == *expected).then_some(()));
+        poll(CHANGE_TIMEOUT, reached)?;
+        self.expect(expected)
     }
 }
 

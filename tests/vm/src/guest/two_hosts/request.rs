@@ -20,6 +20,8 @@ pub(super) enum Request {
     FailPath(u8),
     /// Restore the path to a portal, and return when multipathd considers it usable.
     RestorePath(u8),
+    /// Return when multipathd stores no key for the map.
+    AwaitNoKey,
     /// Restart the machine at once, as after a crash. There is no reply.
     Crash,
     /// Return the logs and the helper's trace.
@@ -34,6 +36,7 @@ impl fmt::Display for Request {
             Self::Kill => f.write_str("kill"),
             Self::FailPath(portal) => write!(f, "fail-path {portal}"),
             Self::RestorePath(portal) => write!(f, "restore-path {portal}"),
+            Self::AwaitNoKey => f.write_str("await-no-key"),
             Self::Crash => f.write_str("crash"),
             Self::Logs => f.write_str("logs"),
         }
@@ -51,6 +54,7 @@ impl FromStr for Request {
             ["kill"] => Self::Kill,
             ["fail-path", portal] => Self::FailPath(portal.parse()?),
             ["restore-path", portal] => Self::RestorePath(portal.parse()?),
+            ["await-no-key"] => Self::AwaitNoKey,
             ["crash"] => Self::Crash,
             ["logs"] => Self::Logs,
             _ => bail!("unknown request: {line}"),
@@ -70,6 +74,7 @@ mod tests {
             Request::Kill,
             Request::FailPath(1),
             Request::RestorePath(2),
+            Request::AwaitNoKey,
             Request::Crash,
             Request::Logs,
         ] {
