@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::helper::{Helper, helper_stderr};
-use super::initiator::{DirectPort, Initiator};
+use super::initiator::{CONFLICT, DirectPort, Initiator, UNIT_ATTENTION};
 use super::lio_target::{Port, Target};
 use super::multipath::MapFixture;
 use super::nested_guest::{self, Accelerator, NestedGuest};
@@ -26,12 +26,6 @@ pub(crate) struct Options {
     #[arg(long)]
     original: PathBuf,
 }
-
-/// Exit status of `sg_persist` for RESERVATION CONFLICT (`sg3_utils(8)`, EXIT STATUS).
-pub(super) const CONFLICT: i32 = 24;
-
-/// Exit status of `sg_persist` for a unit attention.
-pub(super) const UNIT_ATTENTION: i32 = 6;
 
 /// Keys of the nested guest and of the second port.
 pub(super) const GUEST_KEY: &str = "0x123abc";
@@ -85,7 +79,7 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
             accelerator,
             |guest, port| {
                 timed("fence_scsi_check", || {
-                    watchdog_check::run(guest, port, &fixture)
+                    watchdog_check::run(guest, GUEST_KEY, port, &fixture)
                 })
             },
         )

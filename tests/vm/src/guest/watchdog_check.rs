@@ -10,8 +10,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::guest_reservations::{GUEST_KEY, UNIT_ATTENTION};
-use super::initiator::Initiator;
+use super::initiator::{Initiator, UNIT_ATTENTION};
 use super::multipath::MapFixture;
 
 /// Number of resets. The kernel chooses a path for each command, and the check must pass whatever
@@ -22,18 +21,19 @@ const RESETS: usize = 5;
 /// registered.
 pub(super) fn run(
     guest: &mut impl Initiator,
+    key: &str,
     port: &mut impl Initiator,
     map: &MapFixture,
 ) -> Result<()> {
     guest
-        .persist(&format!("--out --register --param-sark={GUEST_KEY}"))?
+        .persist(&format!("--out --register --param-sark={key}"))?
         .expect_code(0)?;
     map.without_path_checks(|| {
         for number in 1..=RESETS {
             let disk = port.disk();
             port.run(&format!("sg_reset --device --no-escalate {disk}"))?
                 .expect_code(0)?;
-            let has_key = check(guest)?;
+            let has_key = check(guest, key)?;
             ensure!(
                 has_key,
                 "fence_scsi_check fails after reset {number}, and the watchdog restarts the node"
@@ -44,12 +44,12 @@ pub(super) fn run(
 }
 
 /// Returns whether the script finds the node's key.
-fn check(guest: &mut impl Initiator) -> Result<bool> {
+fn check(guest: &mut impl Initiator, key: &str) -> Result<bool> {
     let disk = guest.disk();
     // The unit attention proves that the reset has reached the paths.
     guest
         .run(&format!("sg_turs {disk}"))?
         .expect_code(UNIT_ATTENTION)?;
     let keys = guest.run(&format!("sg_persist -n -i -k -d {disk}"))?;
-    Ok(keys.has_code(0) && keys.expect_contains(GUEST_KEY).is_ok())
+    Ok(keys.has_code(0) && keys.expect_contains(key).is_ok())
 }

@@ -11,10 +11,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::supervisor::Supervisor;
-use crate::guest::guest_reservations::{
-    CONFLICT, GUEST_KEY, PORT_KEY, UNIT_ATTENTION, release, reserve,
-};
-use crate::guest::initiator::Initiator;
+use crate::guest::guest_reservations::{GUEST_KEY, PORT_KEY, release, reserve};
+use crate::guest::initiator::{CONFLICT, Initiator, UNIT_ATTENTION};
 use crate::guest::strace;
 use pr_testkit::process::wait_timeout;
 

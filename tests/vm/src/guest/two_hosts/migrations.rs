@@ -4,9 +4,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::coordinator::Machines;
-use super::fencing::{self, Agent};
+use super::fence_agents::{Agent, unfence};
 use super::iscsi_target::PORTALS;
+use super::machines::Machines;
 use super::pr_state::PrState;
 use super::remote_guest::RemoteGuest;
 use super::request::Request;
@@ -35,7 +35,7 @@ pub(super) fn run(machines: &mut Machines) -> Result<RemoteGuest> {
         host: Role::HostA,
         downtimes: Vec::new(),
     };
-    fencing::unfence(&mut test.guest, Agent::FenceScsi, KEY)?;
+    unfence(&mut test.guest, Agent::FenceScsi, KEY)?;
     test.expect_holder(PORTALS.len())?;
 
     test.both_directions().context("both directions")?;

@@ -9,10 +9,12 @@
 //! writes. Its machine runs the steps; the hosts execute requests.
 
 mod coordinator;
+mod fence_agents;
 mod fencing;
 mod host;
 mod iscsi_initiator;
 mod iscsi_target;
+mod machines;
 mod migrations;
 mod network;
 mod pr_state;
