@@ -12,7 +12,7 @@ use pr_testkit::process::command;
 /// Exit status of `sg_persist` for RESERVATION CONFLICT (`sg3_utils(8)`, EXIT STATUS).
 pub(super) const CONFLICT: i32 = 24;
 
-/// Exit status of the sg3_utils for a unit attention.
+/// Exit status of `sg_persist` and `sg_turs` for a unit attention.
 pub(super) const UNIT_ATTENTION: i32 = 6;
 
 /// A machine that can run a command line with the disk.
