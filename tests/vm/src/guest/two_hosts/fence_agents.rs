@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Commands of `fence_scsi` and `fence_mpath` (fence-agents 4.12 to 4.17). The agents need Python,
+//! Commands of `fence_scsi` and `fence_mpath` (fence-agents 4.12). The agents need Python,
 //! which the guests do not have.
 
 use anyhow::Result;
