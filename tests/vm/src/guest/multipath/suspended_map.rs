@@ -2,10 +2,11 @@
 
 //! Fault cases: a map that queues commands without a path, and a suspended map.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
 use super::commands::{REGISTRANTS, register, release, reserve};
 use super::daemons::{Keys, WithoutPath};
@@ -74,20 +75,26 @@ fn many_clients(faults: &FaultFixture<'_>) -> Result<()> {
     let alone = (0..CLIENTS).map(|_| read_keys()).collect::<Result<_>>()?;
     print_times("without commands that wait", alone);
     let map = faults.fixture.map.path.as_path();
-    let mut times = Vec::new();
-    thread::scope(|scope| {
+    let is_over = AtomicBool::new(false);
+    let times = thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let mut times = Vec::new();
+            while !is_over.load(Ordering::SeqCst) {
+                times.push(read_keys()?);
+            }
+            anyhow::Ok(times)
+        });
         let send = || measure(|| HelperClient::connect(map)?.reserve_in(0, 8192));
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(send)).collect();
-        while !clients.iter().all(|client| client.is_finished()) {
-            times.push(read_keys()?);
-        }
-        for client in clients {
-            let (reply, time) = client.join().expect("the thread does not panic")?;
+        let replies: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
+        is_over.store(true, Ordering::SeqCst);
+        for reply in replies {
+            let (reply, time) = reply.map_err(|_| anyhow!("a client panicked"))??;
             ensure!(time < TIMEOUT, "{reply} after {time:?}");
             let key = reply.sense().map(|[key, ..]| key);
             ensure!(key == Some(0x0b), "{reply}");
         }
-        anyhow::Ok(())
+        other.join().map_err(|_| anyhow!("the guest panicked"))?
     })?;
     // A guest that waits for one of these commands waits at least this long.
     let longest = times.iter().max().copied().unwrap_or_default();
