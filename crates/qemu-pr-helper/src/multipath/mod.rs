@@ -19,7 +19,7 @@
 //! | `multipathd` | client of multipathd, which registers paths that return |
 //! | [`version`] | version of multipathd, and what it means |
 //! | [`worker_trace`] | trace of a worker's steps |
-//! | `map_locks` | serialization of the changes to a map |
+//! | `map_queues` | order and number of the commands on a map |
 //! | `map_users` | connections that use maps |
 
 pub(crate) mod broker;
@@ -27,7 +27,7 @@ mod channel;
 mod control;
 pub mod deadline;
 mod idle_workers;
-mod map_locks;
+mod map_queues;
 mod map_users;
 pub mod message;
 mod multipathd;
@@ -62,7 +62,7 @@ use crate::trace::{event_enabled, trace};
 use broker::Broker;
 use channel::WorkerError;
 use deadline::Deadline;
-use map_locks::{MapGuard, MapLocks};
+use map_queues::{MapQueues, MapTurn};
 use map_users::MapUsers;
 use message::{ForgetRequest, WorkerReply, WorkerRequest};
 use path_threads::PathThreads;
@@ -75,7 +75,7 @@ use worker_trace::WorkerTrace;
 pub(crate) const FDS_PER_COMMAND: u64 = 2;
 
 /// Maximum number of threads that wait for one map. If that many hang, workers execute PERSISTENT
-/// RESERVE IN for this map.
+/// RESERVE IN for this map, as many at a time.
 const MAX_READERS: usize = 4;
 
 /// Division of the time for PERSISTENT RESERVE IN: one share is for the map, where the kernel can
@@ -89,7 +89,11 @@ const FORGET_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Multipath {
     broker: Arc<Broker>,
-    map_locks: MapLocks,
+    /// Commands that change maps. Two concurrent changes could leave the paths of a map with
+    /// different keys.
+    changes: MapQueues,
+    /// PERSISTENT RESERVE IN that is executed by workers.
+    worker_reads: MapQueues,
     users: MapUsers,
     /// Threads that wait for maps to answer PERSISTENT RESERVE IN.
     readers: PathThreads,
@@ -108,7 +112,8 @@ impl Multipath {
     pub(crate) fn new(broker: Arc<Broker>, timeout: Duration, rejects_exclusive: bool) -> Self {
         Self {
             broker,
-            map_locks: MapLocks::default(),
+            changes: MapQueues::new(1),
+            worker_reads: MapQueues::new(MAX_READERS),
             users: MapUsers::default(),
             readers: PathThreads::default(),
             reader_limiter: Arc::new(ReaderLimiter::new(MAX_READERS)),
@@ -137,19 +142,15 @@ impl Multipath {
     ) -> Result<CommandResult, DeviceKind> {
         let deadline = Deadline::after(self.timeout);
         self.users.add(map, client.connection_id());
-        let guard = match request.command.direction() {
-            Direction::In => {
-                if kind == DeviceKind::Multipath
-                    && let Some(result) = self.read_from_map(client, map, descriptor, request, data)
-                {
-                    return Ok(result);
-                }
-                None
-            }
-            Direction::Out => match self.lock(client, map) {
-                None => return Ok(CommandResult::from_status(Status::BUSY)),
-                guard => guard,
-            },
+        let direction = request.command.direction();
+        if direction == Direction::In
+            && kind == DeviceKind::Multipath
+            && let Some(result) = self.read_from_map(client, map, descriptor, request, data)
+        {
+            return Ok(result);
+        }
+        let Some(turn) = self.wait_for_turn(client, map, direction, deadline) else {
+            return Ok(CommandResult::from_status(Status::BUSY));
         };
         let request = WorkerRequest {
             deadline,
@@ -160,10 +161,10 @@ impl Multipath {
         };
         let reply = self.execute_in_worker(client, map, descriptor, &request);
         // Another device-mapper device has no key.
-        if guard.is_some() && !matches!(reply, Ok(WorkerReply::NotMultipath(_))) {
+        if direction == Direction::Out && !matches!(reply, Ok(WorkerReply::NotMultipath(_))) {
             self.users.set_changed(map);
         }
-        drop(guard);
+        drop(turn);
         let report = match reply {
             Ok(WorkerReply::Report(report)) => report,
             Ok(WorkerReply::NotMultipath(kind)) => return Err(kind),
@@ -218,11 +219,11 @@ impl Multipath {
         let DeviceId::Block(major, minor) = map else {
             return;
         };
-        // A command of another client has the lock, so the map is in use.
-        let Some(guard) = self.map_locks.lock_timeout(map, Duration::ZERO) else {
+        // If a command of another client changes the map, the map is in use.
+        let Some(turn) = self.changes.wait(map, Duration::ZERO) else {
             return;
         };
-        // A client records its use of the map before it waits for the lock.
+        // A client records its use of the map before it waits for its turn.
         if self.users.is_used(map) {
             return;
         }
@@ -231,7 +232,7 @@ impl Multipath {
             is_traced: event_enabled!(pr_helper_path, pr_helper_multipathd),
             map: (major, minor),
         });
-        drop(guard);
+        drop(turn);
         match reply {
             Ok(WorkerReply::Report(report)) => {
                 trace_steps(client, map, &report.trace);
@@ -252,17 +253,27 @@ impl Multipath {
         }
     }
 
-    /// Waits until no other command changes the map; `None` if the wait times out.
-    fn lock(&self, client: &Peer, map: DeviceId) -> Option<MapGuard<'_>> {
+    /// Waits until a worker may execute a command on the map; `None` after the deadline.
+    fn wait_for_turn(
+        &self,
+        client: &Peer,
+        map: DeviceId,
+        direction: Direction,
+        deadline: Deadline,
+    ) -> Option<MapTurn<'_>> {
         let start = Instant::now();
-        let guard = self.map_locks.lock_timeout(map, self.timeout);
+        let queues = match direction {
+            Direction::In => &self.worker_reads,
+            Direction::Out => &self.changes,
+        };
+        let turn = queues.wait(map, deadline.time_left());
         trace!(pr_helper_map_turn(
             client.connection_id(),
             &map.to_string(),
-            u8::from(guard.is_some()),
+            u8::from(turn.is_some()),
             command_log::microseconds(start.elapsed()),
         ));
-        guard
+        turn
     }
 
     fn versions(&self) -> MutexGuard<'_, BTreeMap<DeviceId, MultipathdVersion>> {
