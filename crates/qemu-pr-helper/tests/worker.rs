@@ -278,11 +278,15 @@ fn last_disconnect_of_a_map_looks_for_a_key() {
     assert!(command.starts_with("getprstatus map "), "{command}");
 }
 
-/// Returns whether the process waits in ppoll(2), as a worker without a request does.
+/// Returns whether a thread of the process waits in ppoll(2), as in a worker without a request.
 fn is_waiting(process: Pid) -> bool {
-    let path = format!("/proc/{}/syscall", process.as_raw_nonzero());
-    let call = fs::read_to_string(path).unwrap();
-    call.starts_with(&format!("{} ", libc::SYS_ppoll)) || call.starts_with("7 ")
+    let threads = fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero()));
+    threads.unwrap().any(|thread| {
+        // A thread can have exited.
+        let call = fs::read_to_string(thread.unwrap().path().join("syscall"));
+        let call = call.unwrap_or_default();
+        call.starts_with(&format!("{} ", libc::SYS_ppoll)) || call.starts_with("7 ")
+    })
 }
 
 /// Attaches strace to the broker, which makes fork fail.

@@ -17,8 +17,9 @@ use scsi_pr::{AdditionalSense, ReservationType, SenseKey, Status};
 
 use self::soft_lun::SoftLuns;
 use crate::command::command_log;
-use crate::command::device::{self, DeviceId, DeviceKind};
+use crate::command::device::{DeviceId, DeviceKind};
 use crate::command::executor::{CommandExecutor, CommandResult};
+use crate::command::known_maps::KnownMaps;
 use crate::command::peer::{Peer, ProcessKey};
 use crate::command::request_device::{DeviceInspector, FdAccess, RequestDevice};
 use crate::command::sg;
@@ -32,6 +33,7 @@ pub struct Backends {
     soft_luns: Option<SoftLuns>,
     multipath: Option<Multipath>,
     inspector: DeviceInspector,
+    known_maps: KnownMaps,
     warnings: Warnings,
 }
 
@@ -61,6 +63,7 @@ impl Backends {
             inspector: DeviceInspector::new(soft_luns.as_ref().map(SoftLuns::as_fd)),
             soft_luns,
             multipath,
+            known_maps: KnownMaps::default(),
             warnings: Warnings::default(),
         }
     }
@@ -248,7 +251,10 @@ impl CommandExecutor for Backends {
         soft_luns
             .filter(|_| !request.command.is_cleanup())
             .and_then(|luns| luns.execute(peer, fd, request, data))
-            .unwrap_or_else(|| self.execute_on(device::kind(fd, id), peer, request, fd, id, data))
+            .unwrap_or_else(|| {
+                let kind = self.known_maps.kind(fd, id);
+                self.execute_on(kind, peer, request, fd, id, data)
+            })
     }
 
     fn disconnected(&self, peer: &Peer, may_block: bool) {

@@ -5,8 +5,9 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -193,7 +194,7 @@ fn is_native_multipath(device: &Path) -> io::Result<bool> {
 /// number.
 fn kind_in_sysfs(fd: BorrowedFd<'_>, device: &Path) -> io::Result<DeviceKind> {
     match mapper_uuid(device)? {
-        Some(uuid) if uuid.starts_with(MULTIPATH_PREFIX) => Ok(DeviceKind::Multipath),
+        Some(uuid) if is_multipath_uuid(&uuid.read()?) => Ok(DeviceKind::Multipath),
         Some(_) => Ok(DeviceKind::Mapped),
         None => {
             // Without this check every map would be a single device if sysfs is not mounted.
@@ -231,15 +232,15 @@ fn passthrough_or_partition(fd: BorrowedFd<'_>, device: &Path) -> io::Result<Dev
     })
 }
 
-/// Returns whether the block device at `device` in sysfs is a multipath map.
-pub(crate) fn is_multipath_map(device: &Path) -> io::Result<bool> {
-    Ok(mapper_uuid(device)?.is_some_and(|uuid| uuid.starts_with(MULTIPATH_PREFIX)))
+/// Returns whether this is the UUID of a multipath map.
+pub(crate) fn is_multipath_uuid(uuid: &str) -> bool {
+    uuid.starts_with(MULTIPATH_PREFIX)
 }
 
 /// Returns the UUID of the device-mapper device at `device` in sysfs; `None` for every other
 /// device.
-fn mapper_uuid(device: &Path) -> io::Result<Option<String>> {
-    match read_attribute(&device.join("dm/uuid")) {
+pub(crate) fn mapper_uuid(device: &Path) -> io::Result<Option<Attribute>> {
+    match Attribute::open(&device.join("dm/uuid")) {
         Ok(uuid) => Ok(Some(uuid)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -265,7 +266,7 @@ fn find_multipath_disk(device: &Path, depth: usize) -> io::Result<Option<PathBuf
         return Err(io::Error::other("the stack of devices is too deep"));
     };
     match mapper_uuid(device)? {
-        Some(uuid) if uuid.starts_with(MULTIPATH_PREFIX) => return Ok(Some(device.to_owned())),
+        Some(uuid) if is_multipath_uuid(&uuid.read()?) => return Ok(Some(device.to_owned())),
         Some(_) => {}
         // No other kind of device passes on SCSI commands to devices below it.
         None => return Ok(is_native_multipath(device)?.then(|| device.to_owned())),
@@ -278,18 +279,28 @@ fn find_multipath_disk(device: &Path, depth: usize) -> io::Result<Option<PathBuf
     Ok(None)
 }
 
-/// Reads an attribute of sysfs, without the trailing newline.
-pub(crate) fn read_attribute(path: &Path) -> io::Result<String> {
-    // The kernel returns an attribute in one piece.
-    let mut buffer = [0; MAX_ATTRIBUTE_LEN];
-    let length = File::open(path)?.read(&mut buffer)?;
-    let text = buffer.get(..length).unwrap_or_default();
-    Ok(String::from_utf8_lossy(text).trim_end().to_owned())
+/// Open attribute of sysfs.
+#[derive(Debug)]
+pub(crate) struct Attribute(File);
+
+impl Attribute {
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        File::open(path).map(Self)
+    }
+
+    /// Reads the current value, without the trailing newline. Fails if the device was removed.
+    pub(crate) fn read(&self) -> io::Result<String> {
+        // The kernel returns an attribute in one piece.
+        let mut buffer = [0; MAX_ATTRIBUTE_LEN];
+        let length = self.0.read_at(&mut buffer, 0)?;
+        let text = buffer.get(..length).unwrap_or_default();
+        Ok(String::from_utf8_lossy(text).trim_end().to_owned())
+    }
 }
 
 /// Returns the number of the block device at `device` in sysfs.
 pub(crate) fn device_id_from_sysfs(device: &Path) -> io::Result<DeviceId> {
-    let text = read_attribute(&device.join("dev"))?;
+    let text = Attribute::open(&device.join("dev"))?.read()?;
     let parts = text.split_once(':');
     let parts = parts.and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
     let (major, minor) =

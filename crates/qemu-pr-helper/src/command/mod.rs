@@ -5,6 +5,7 @@
 pub(crate) mod command_log;
 pub(crate) mod device;
 pub mod executor;
+pub(crate) mod known_maps;
 pub mod peer;
 pub mod request_device;
 pub mod sg;

@@ -17,6 +17,7 @@ use rustix::net::{
 };
 use thiserror::Error;
 
+use super::deadline::Deadline;
 use super::message::{
     ForgetRequest, MAX_REPLY_LEN, MAX_REQUEST_LEN, NOT_STARTED, WorkerReply, WorkerRequest,
 };
@@ -45,6 +46,24 @@ pub(super) enum ReceivedRequest {
     Command(WorkerRequest, OwnedFd),
     /// Forgetting a key.
     Forget(ForgetRequest),
+}
+
+impl ReceivedRequest {
+    /// Returns the time until which the helper waits for the reply.
+    pub(super) const fn deadline(&self) -> Deadline {
+        match self {
+            Self::Command(request, _) => request.deadline,
+            Self::Forget(request) => request.deadline,
+        }
+    }
+
+    /// Returns whether the reply must contain the steps.
+    pub(super) const fn is_traced(&self) -> bool {
+        match self {
+            Self::Command(request, _) => request.is_traced,
+            Self::Forget(request) => request.is_traced,
+        }
+    }
 }
 
 /// Reason why a command has no reply from a worker.
@@ -178,7 +197,6 @@ pub(super) fn receive_reply(
 
 #[cfg(test)]
 mod tests {
-    use super::super::deadline::Deadline;
     use super::*;
     use pr_helper_protocol::{Command, wire};
     use std::fs::File;

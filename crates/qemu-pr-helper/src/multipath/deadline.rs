@@ -46,11 +46,8 @@ pub(super) struct PendingRequest {
 
 impl PendingRequest {
     /// Creates a request with `deadline`. `helper` is the socket for its reply.
-    pub(super) fn new(deadline: Deadline, helper: OwnedFd) -> Self {
-        Self {
-            deadline,
-            helper: Arc::new(helper),
-        }
+    pub(super) const fn new(deadline: Deadline, helper: Arc<OwnedFd>) -> Self {
+        Self { deadline, helper }
     }
 
     /// Returns whether the deadline is ahead and the helper has not closed its end of the socket.
@@ -103,7 +100,7 @@ pub(super) mod tests {
     pub(crate) fn pending() -> (PendingRequest, OwnedFd) {
         let (helper, worker) = channel::pair().unwrap();
         let deadline = Deadline::after(Duration::from_secs(60));
-        (PendingRequest::new(deadline, worker), helper)
+        (PendingRequest::new(deadline, Arc::new(worker)), helper)
     }
 
     #[test]

@@ -14,8 +14,10 @@
 //! | [`deadline`] | deadline of a command, and the check that the helper still waits |
 //! | `pr_in` | PERSISTENT RESERVE IN over one path |
 //! | [`pr_out`] | PERSISTENT RESERVE OUT over all paths |
+//! | `sysfs_map` | a map and its paths in sysfs |
 //! | `paths` | paths of a map, with a time limit for each |
-//! | `path_threads` | threads that wait for the replies of paths |
+//! | `steps` | steps of a request, and their repetition after one has hung |
+//! | `map_threads` | threads of the helper that wait for the replies of maps |
 //! | `multipathd` | client of multipathd, which registers paths that return |
 //! | [`version`] | version of multipathd, and what it means |
 //! | [`worker_trace`] | trace of a worker's steps |
@@ -28,13 +30,15 @@ mod control;
 pub mod deadline;
 mod idle_workers;
 mod map_queues;
+mod map_threads;
 mod map_users;
 pub mod message;
 mod multipathd;
-mod path_threads;
 mod paths;
 mod pr_in;
 pub mod pr_out;
+mod steps;
+mod sysfs_map;
 pub mod version;
 mod worker;
 pub mod worker_trace;
@@ -63,9 +67,9 @@ use broker::Broker;
 use channel::WorkerError;
 use deadline::Deadline;
 use map_queues::{MapQueues, MapTurn};
+use map_threads::MapThreads;
 use map_users::MapUsers;
 use message::{ForgetRequest, WorkerReply, WorkerRequest};
-use path_threads::PathThreads;
 use pr_in::{ReaderLimiter, WholeMap};
 use version::MultipathdVersion;
 use worker_trace::WorkerTrace;
@@ -96,7 +100,7 @@ pub struct Multipath {
     worker_reads: MapQueues,
     users: MapUsers,
     /// Threads that wait for maps to answer PERSISTENT RESERVE IN.
-    readers: PathThreads,
+    readers: MapThreads,
     reader_limiter: Arc<ReaderLimiter>,
     /// Version of multipathd at the first change to each map.
     versions: Mutex<BTreeMap<DeviceId, MultipathdVersion>>,
@@ -115,7 +119,7 @@ impl Multipath {
             changes: MapQueues::new(1),
             worker_reads: MapQueues::new(MAX_READERS),
             users: MapUsers::default(),
-            readers: PathThreads::default(),
+            readers: MapThreads::default(),
             reader_limiter: Arc::new(ReaderLimiter::new(MAX_READERS)),
             versions: Mutex::default(),
             timeout,

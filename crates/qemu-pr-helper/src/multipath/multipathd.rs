@@ -13,7 +13,8 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::rc::Rc;
+use std::time::Duration;
 
 use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -21,9 +22,9 @@ use rustix::process::geteuid;
 
 use super::deadline::TimeBudget;
 use super::pr_out::{PrKey, PrKeyStore, PrKeyStoreError};
+use super::steps::{Attempt, StepResult};
 use super::version::MultipathdVersion;
 use super::worker_trace::WorkerTrace;
-use crate::command::command_log;
 
 /// Time limit for a command: that of multipathd itself (`uxsock_timeout`, 4 s), and a little more.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,17 +61,59 @@ const MAX_REPLY_LEN: usize = 64 * 1024;
 /// Maximum number of characters of a reply in the trace.
 const MAX_TRACED: usize = 200;
 
-/// Client of multipathd for one map.
+/// Client of multipathd for one request.
 #[derive(Debug)]
-pub(super) struct Multipathd {
+pub(super) struct Multipathd<'a> {
     map: String,
-    /// Names of sockets; the first one that accepts a connection is used.
-    sockets: Vec<OsString>,
-    /// Connection that the last command used; `None` after an error.
-    connection: Option<UnixStream>,
+    connection: &'a mut Connection,
     budget: TimeBudget,
+    attempt: Rc<Attempt>,
     trace: WorkerTrace,
     version: Version,
+}
+
+/// Connection to multipathd, kept from one request to the next.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Names of sockets; the first one that accepts a connection is used.
+    sockets: Vec<OsString>,
+    /// `None` before the first command, and after an error.
+    socket: Option<UnixStream>,
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        let sockets = match env::var_os(SOCKET_VARIABLE) {
+            Some(name) => vec![name],
+            None => DEFAULT_SOCKETS.map(OsString::from).to_vec(),
+        };
+        Self {
+            sockets,
+            socket: None,
+        }
+    }
+}
+
+impl Connection {
+    /// Sends a command over the connection of the last one, or over a new connection.
+    fn send(&mut self, command: &str, timeout: Duration) -> io::Result<String> {
+        if let Some(mut socket) = self.socket.take() {
+            match exchange(&mut socket, command, timeout) {
+                // multipathd has been restarted. No command has another effect if it is repeated.
+                Err(error) if is_disconnection(&error) => {}
+                reply => return self.keep(socket, reply),
+            }
+        }
+        let mut socket = connect_first(&self.sockets, timeout)?;
+        let reply = exchange(&mut socket, command, timeout);
+        self.keep(socket, reply)
+    }
+
+    /// Keeps a socket for the next command, unless the reply to the last one is missing.
+    fn keep(&mut self, socket: UnixStream, reply: io::Result<String>) -> io::Result<String> {
+        self.socket = reply.is_ok().then_some(socket);
+        reply
+    }
 }
 
 /// Knowledge of multipathd's version.
@@ -83,24 +126,22 @@ enum Version {
     Unknown,
 }
 
-impl Multipathd {
+impl<'a> Multipathd<'a> {
     /// Creates a client for the map with the kernel's name `map` (`dm-N`), and multipathd's version
     /// if it is known.
     pub(super) fn new(
         map: String,
+        connection: &'a mut Connection,
         version: Option<MultipathdVersion>,
         budget: TimeBudget,
+        attempt: Rc<Attempt>,
         trace: WorkerTrace,
     ) -> Self {
-        let sockets = match env::var_os(SOCKET_VARIABLE) {
-            Some(name) => vec![name],
-            None => DEFAULT_SOCKETS.map(OsString::from).to_vec(),
-        };
         Self {
             map,
-            sockets,
-            connection: None,
+            connection,
             budget,
+            attempt,
             trace,
             version: version.map_or(Version::NotQueried, Version::Known),
         }
@@ -158,44 +199,29 @@ impl Multipathd {
         self.version().is_none_or(MultipathdVersion::stores_holder)
     }
 
-    fn exchange(&mut self, command: &str, timeout: Duration) -> io::Result<String> {
-        let start = Instant::now();
+    fn exchange(&mut self, command: &str, timeout: Duration) -> Result<String, String> {
         let timeout = self.budget.path_timeout().min(timeout);
         // A socket timeout of zero would mean no timeout.
         let timeout = timeout.max(Duration::from_millis(1));
-        let reply = match command.starts_with(QUERY) || self.budget.pending.is_pending() {
-            true => self.send(command, timeout),
-            false => Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "not sent: the request timed out",
-            )),
+        let (connection, budget) = (&mut *self.connection, &self.budget);
+        let send = || {
+            let is_sent = command.starts_with(QUERY) || budget.pending.is_pending();
+            StepResult::Multipathd(match is_sent {
+                true => connection
+                    .send(command, timeout)
+                    .map_err(|error| error.to_string()),
+                false => Err("not sent: the request timed out".to_owned()),
+            })
         };
-        let took = command_log::microseconds(start.elapsed());
-        let text = reply
-            .as_ref()
-            .map_or_else(ToString::to_string, Clone::clone);
+        // The timeouts of the socket apply before this one.
+        let (result, took) = self.attempt.step(COMMAND_TIMEOUT.saturating_mul(4), send);
+        let reply = match result {
+            Some(StepResult::Multipathd(reply)) => reply,
+            Some(StepResult::Path(_)) | None => Err("the command hangs".to_owned()),
+        };
+        let (Ok(text) | Err(text)) = &reply;
         let text: String = text.chars().take(MAX_TRACED).collect();
         self.trace.record_multipathd(command, &text, took);
-        reply
-    }
-
-    /// Sends a command over the connection of the last one, or over a new connection.
-    fn send(&mut self, command: &str, timeout: Duration) -> io::Result<String> {
-        if let Some(mut socket) = self.connection.take() {
-            match exchange(&mut socket, command, timeout) {
-                // multipathd has been restarted, and has not received the command.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-                reply => return self.keep(socket, reply),
-            }
-        }
-        let mut socket = connect_first(&self.sockets, timeout)?;
-        let reply = exchange(&mut socket, command, timeout);
-        self.keep(socket, reply)
-    }
-
-    /// Keeps a connection for the next command, unless the reply to the last one is missing.
-    fn keep(&mut self, socket: UnixStream, reply: io::Result<String>) -> io::Result<String> {
-        self.connection = reply.is_ok().then_some(socket);
         reply
     }
 
@@ -229,6 +255,14 @@ impl Multipathd {
     }
 }
 
+/// Returns whether the peer has closed the connection.
+fn is_disconnection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof
+    )
+}
+
 /// Returns whether multipathd could not lock its own state in time.
 fn is_timeout(reply: &str) -> bool {
     reply.lines().last() == Some("timeout")
@@ -247,7 +281,7 @@ fn parse_key(text: &str) -> Option<PrKey> {
     })
 }
 
-impl PrKeyStore for Multipathd {
+impl PrKeyStore for Multipathd<'_> {
     fn key(&mut self) -> Result<Option<PrKey>, PrKeyStoreError> {
         // The reply is a number, and since 0.9.5 a word. "unknown" means that multipathd has not
         // checked yet.
@@ -321,9 +355,10 @@ impl PrKeyStore for Multipathd {
     }
 }
 
-/// Sends a command and waits for the reply, each for at most `timeout`.
+/// Sends a command and waits for the reply for at most `timeout`.
 fn exchange(socket: &mut UnixStream, command: &str, timeout: Duration) -> io::Result<String> {
-    socket.set_write_timeout(Some(timeout))?;
+    // The timeout for sending is that of the connection. A socket without other commands has room
+    // for this one.
     socket.set_read_timeout(Some(timeout))?;
     let length = command.len().saturating_add(1);
     let mut message = length.to_ne_bytes().to_vec();
@@ -381,10 +416,12 @@ fn connect(name: &[u8], timeout: Duration) -> io::Result<UnixStream> {
 #[cfg(test)]
 mod tests {
     use super::super::deadline::{PendingRequest, tests::pending};
+    use super::super::steps::Steps;
     use super::*;
     use scsi_pr::ReservationKey;
     use std::os::unix::net::UnixListener;
     use std::path::Path;
+    use std::sync::Arc;
     use std::thread::{self, JoinHandle};
 
     /// Starts a multipathd that accepts one connection, and sends one reply to each command.
@@ -410,12 +447,19 @@ mod tests {
         })
     }
 
-    fn client(sockets: Vec<OsString>, pending: &PendingRequest) -> Multipathd {
+    fn connection(sockets: Vec<OsString>) -> Connection {
+        Connection {
+            sockets,
+            socket: None,
+        }
+    }
+
+    fn client<'a>(connection: &'a mut Connection, pending: &PendingRequest) -> Multipathd<'a> {
         Multipathd {
             map: "dm-3".to_owned(),
-            sockets,
-            connection: None,
+            connection,
             budget: TimeBudget::new(pending, 2),
+            attempt: Arc::new(Steps::default()).begin_request(),
             trace: WorkerTrace::default(),
             version: Version::Unknown,
         }
@@ -424,14 +468,15 @@ mod tests {
     /// Returns the result of `run`, and the commands that multipathd received.
     fn with_replies<T>(
         replies: &'static [&str],
-        run: impl FnOnce(&mut Multipathd) -> T,
+        run: impl FnOnce(&mut Multipathd<'_>) -> T,
     ) -> (T, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let multipathd = spawn_multipathd(&path, replies);
         let (pending, _helper) = pending();
-        let mut client = client(vec!["/nowhere".into(), path.into()], &pending);
-        let result = run(&mut client);
+        let mut connection = connection(vec!["/nowhere".into(), path.into()]);
+        let result = run(&mut client(&mut connection, &pending));
+        drop(connection);
         (result, multipathd.join().unwrap())
     }
 
@@ -468,7 +513,8 @@ mod tests {
     #[test]
     fn version_without_holder_gets_no_command() {
         let (pending, _helper) = pending();
-        let mut client = client(vec!["/nowhere".into()], &pending);
+        let mut connection = connection(vec!["/nowhere".into()]);
+        let mut client = client(&mut connection, &pending);
         client.version = Version::Known(MultipathdVersion([0, 11, 1]));
         assert_eq!(client.is_holding(), None);
         let (found, commands) = with_replies(&["set\n"], |client| {
@@ -543,7 +589,7 @@ mod tests {
     fn restarted_multipathd_receives_the_command() {
         let (result, commands) = with_replies(&["ok\n"], |client| {
             // The other end is closed.
-            client.connection = UnixStream::pair().ok().map(|(socket, _)| socket);
+            client.connection.socket = UnixStream::pair().ok().map(|(socket, _)| socket);
             client.enable(&[])
         });
         result.unwrap();
@@ -561,7 +607,8 @@ mod tests {
     #[test]
     fn absent_multipathd_is_reported() {
         let (pending, _helper) = pending();
-        let mut client = client(vec!["@no such socket".into()], &pending);
+        let mut connection = connection(vec!["@no such socket".into()]);
+        let mut client = client(&mut connection, &pending);
         let error = client.key().unwrap_err().to_string();
         assert!(error.contains("start it"), "{error}");
         assert!(error.contains("@no such socket"), "{error}");

@@ -13,7 +13,7 @@ use linux_util::sg_io::Data;
 use pr_helper_protocol::wire::CDB_SIZE;
 use scsi_pr::{AdditionalSense, SenseKey, Status};
 
-use super::path_threads::{PathThreads, TaskError};
+use super::map_threads::{MapThreads, TaskError};
 use super::paths::aborted;
 use super::worker_trace::WorkerTrace;
 use crate::command::command_log;
@@ -77,7 +77,7 @@ fn is_reset(result: &CommandResult) -> bool {
 pub(super) struct WholeMap<'a> {
     /// Shared with a thread that hangs.
     device: Arc<(OwnedFd, ReaderPermit)>,
-    threads: &'a PathThreads,
+    threads: &'a MapThreads,
     trace: &'a WorkerTrace,
     timeout: Duration,
 }
@@ -88,7 +88,7 @@ impl<'a> WholeMap<'a> {
     pub(super) fn new(
         descriptor: BorrowedFd<'_>,
         permit: ReaderPermit,
-        threads: &'a PathThreads,
+        threads: &'a MapThreads,
         trace: &'a WorkerTrace,
         timeout: Duration,
     ) -> io::Result<Self> {

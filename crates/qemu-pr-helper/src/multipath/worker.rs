@@ -9,10 +9,12 @@
 //! after a command for which a path hangs, and if no request arrives for some time.
 
 use std::ffi::CStr;
-use std::fs;
+use std::fmt::Display;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use linux_util::sg_io::Data;
@@ -22,17 +24,17 @@ use pr_helper_protocol::Direction;
 use rustix::net::{SendFlags, send};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::thread::{CapabilitySet, set_name};
-use scsi_pr::{AdditionalSense, ReservationKey, Status};
+use scsi_pr::{AdditionalSense, Status};
 
 use super::channel::{self, ReceivedRequest};
 use super::deadline::{Deadline, PendingRequest, TimeBudget};
 use super::message::{CommandReport, WorkerReply, WorkerRequest};
-use super::multipathd::Multipathd;
-use super::path_threads::PathThreads;
-use super::paths::{MapPath, PathContext, aborted, discover_paths};
+use super::multipathd::{Connection, Multipathd};
+use super::paths::{MapPath, aborted};
 use super::pr_in;
 use super::pr_out::{self, NO_PATH, PrPath};
-use super::version::MultipathdVersion;
+use super::steps::{Attempt, Steps, WatchEvent};
+use super::sysfs_map::{PathId, SysfsMap};
 use super::worker_trace::WorkerTrace;
 use crate::command::device::{self, DeviceId, DeviceKind};
 use crate::command::executor::CommandResult;
@@ -58,7 +60,55 @@ pub(super) struct WorkerContext {
     pub(super) timeout: Duration,
 }
 
-/// Runs a worker process.
+/// State that the threads of a worker share.
+#[derive(Debug)]
+struct Worker {
+    socket: Arc<OwnedFd>,
+    /// Time limit for a command.
+    timeout: Duration,
+    steps: Arc<Steps>,
+    /// The current request, which is executed again if a step hangs.
+    job: Mutex<Option<Arc<Job>>>,
+}
+
+/// A request, and what it needs before its first step.
+#[derive(Debug)]
+struct Job {
+    action: Action,
+    is_traced: bool,
+    pending: PendingRequest,
+    target: io::Result<Target>,
+}
+
+#[derive(Debug)]
+enum Action {
+    Command(WorkerRequest),
+    ForgetKey,
+}
+
+/// Device of a request.
+#[derive(Debug)]
+enum Target {
+    Map {
+        /// The kernel's name, `dm-N`.
+        name: String,
+        paths: Vec<PathId>,
+    },
+    NotMultipath(DeviceKind),
+    /// The map of a key that is to be forgotten does not exist anymore.
+    Gone,
+}
+
+/// Objects that a worker keeps from one request to the next.
+#[derive(Debug, Default)]
+struct Kept {
+    connection: Connection,
+    /// The map of the last request.
+    map: Option<SysfsMap>,
+}
+
+/// Runs a worker process. Its first thread watches the others, because a step of a request can
+/// hang.
 pub(super) fn run(socket: &OwnedFd, context: WorkerContext) -> u8 {
     // The helper sees only that the socket is closed, and logs that with the name of the client.
     let result = try_run(socket, context);
@@ -76,158 +126,255 @@ fn try_run(socket: &OwnedFd, context: WorkerContext) -> io::Result<()> {
     }
     privileges::drop_capabilities(REMOVAL_CAPABILITY)?;
     signals::reset_sigalrm()?;
-    let threads = PathThreads::default();
-    while let Some(request) = channel::receive_request(socket, IDLE_TIMEOUT)? {
-        let has_hung_path = serve(socket, request, context.timeout, &threads)?;
-        if has_hung_path {
-            // The thread of the path ends with the process.
-            break;
+    let worker = Arc::new(Worker {
+        socket: Arc::new(socket.try_clone()?),
+        timeout: context.timeout,
+        steps: Arc::default(),
+        job: Mutex::default(),
+    });
+    spawn(&worker, Worker::serve)?;
+    loop {
+        match worker.steps.watch() {
+            // The thread that hangs ends with the process.
+            WatchEvent::StepHangs => spawn(&worker, Worker::execute_again)?,
+            WatchEvent::Ended(result) => return result.and_then(|()| channel::close(socket)),
         }
-        channel::send_ready(socket)?;
     }
-    channel::close(socket)
 }
 
-/// Executes a request and sends the reply. Returns whether a path hangs.
-fn serve(
-    socket: &OwnedFd,
-    request: ReceivedRequest,
-    timeout: Duration,
-    threads: &PathThreads,
-) -> io::Result<bool> {
-    let (deadline, is_traced) = match &request {
-        ReceivedRequest::Command(request, _) => (request.deadline, request.is_traced),
-        ReceivedRequest::Forget(request) => (request.deadline, request.is_traced),
-    };
-    let deadline = deadline.min(Deadline::after(timeout));
-    let pending = PendingRequest::new(deadline, socket.try_clone()?);
-    if !pending.is_pending() {
-        return Err(io::ErrorKind::TimedOut.into());
+/// Starts a thread, with which the worker ends.
+fn spawn(worker: &Arc<Worker>, run: fn(&Worker) -> io::Result<()>) -> io::Result<()> {
+    let worker = Arc::clone(worker);
+    let run = move || worker.steps.end(run(&worker));
+    thread::Builder::new().spawn(run).map(|_| ())
+}
+
+impl Worker {
+    /// Executes requests, until none arrives for some time.
+    fn serve(&self) -> io::Result<()> {
+        let mut kept = Kept::default();
+        while let Some(request) = channel::receive_request(&self.socket, IDLE_TIMEOUT)? {
+            let deadline = request.deadline().min(Deadline::after(self.timeout));
+            let pending = PendingRequest::new(deadline, Arc::clone(&self.socket));
+            if !pending.is_pending() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            set_alarm(deadline);
+            let job = Arc::new(Job::new(request, pending, &mut kept.map));
+            *self.job() = Some(Arc::clone(&job));
+            let paths = self.execute(&job, self.steps.begin_request(), &mut kept.connection)?;
+            self.steps.end_request();
+            // The paths are closed after the reply, because that can hang too.
+            drop(paths);
+            alarm::cancel();
+            channel::send_ready(&self.socket)?;
+        }
+        Ok(())
     }
-    // The alarm kills a worker that hangs, so that it executes nothing after the helper gave up.
+
+    /// Executes the current request again after a step has hung, and no further request.
+    fn execute_again(&self) -> io::Result<()> {
+        let job = self.job().clone();
+        let job = job.ok_or_else(|| io::Error::other("no request is being executed"))?;
+        let mut connection = Connection::default();
+        self.execute(&job, self.steps.attempt(), &mut connection)?;
+        Ok(())
+    }
+
+    /// Executes a request and sends the reply. Returns the paths, which are still open.
+    fn execute(
+        &self,
+        job: &Job,
+        attempt: Rc<Attempt>,
+        connection: &mut Connection,
+    ) -> io::Result<Vec<MapPath>> {
+        let mut execution = Execution {
+            job,
+            attempt,
+            connection,
+            trace: WorkerTrace::new(job.is_traced),
+            paths: Vec::new(),
+        };
+        let mut reply = execution.run();
+        if let WorkerReply::Report(report) = &mut reply {
+            report.trace = execution.trace.take_lines();
+        }
+        send(&self.socket, &reply.encode(), SendFlags::NOSIGNAL)?;
+        Ok(execution.paths)
+    }
+
+    fn job(&self) -> MutexGuard<'_, Option<Arc<Job>>> {
+        self.job.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has the kernel kill this process soon after the deadline. A worker that hangs must not execute
+/// anything after the helper has given up.
+fn set_alarm(deadline: Deadline) {
     let seconds = deadline.time_left().as_millis().div_ceil(1000);
     alarm::set(u32::try_from(seconds.saturating_add(1)).unwrap_or(u32::MAX));
-
-    let mut paths = Vec::new();
-    let context = PathContext {
-        trace: WorkerTrace::new(is_traced),
-        threads: threads.clone(),
-    };
-    let reply = match request {
-        ReceivedRequest::Command(request, map) => {
-            execute(&request, &map, &pending, &mut paths, &context)
-        }
-        ReceivedRequest::Forget(request) => Ok(forget(request.map, &pending, &mut paths, &context)),
-    };
-    let mut reply = reply.unwrap_or_else(|error| {
-        WorkerReply::Report(CommandReport {
-            warnings: vec![format!("command rejected: {error}")],
-            ..CommandReport::from_result(aborted(AdditionalSense::IO_PROCESS_TERMINATED))
-        })
-    });
-    if let WorkerReply::Report(report) = &mut reply {
-        report.trace = context.trace.take_lines();
-    }
-    send(socket, &reply.encode(), SendFlags::NOSIGNAL)?;
-    let has_hung_path = paths.iter().any(MapPath::hangs);
-    // Drop the paths after the reply, because closing a path can hang too.
-    drop(paths);
-    alarm::cancel();
-    Ok(has_hung_path)
 }
 
-/// Checks the descriptor and executes the command. The helper has checked the descriptor already,
-/// but the worker does not rely on that, because the helper reads what guests send.
-fn execute(
+impl Job {
+    /// Finds the paths of the request's map, which is kept in `map`.
+    fn new(request: ReceivedRequest, pending: PendingRequest, map: &mut Option<SysfsMap>) -> Self {
+        let is_traced = request.is_traced();
+        let (action, target) = match request {
+            ReceivedRequest::Command(request, descriptor) => {
+                let target = target_of_command(&request, descriptor.as_fd(), map);
+                (Action::Command(request), target)
+            }
+            ReceivedRequest::Forget(request) => {
+                (Action::ForgetKey, target_of_number(request.map, map))
+            }
+        };
+        Self {
+            action,
+            is_traced,
+            pending,
+            target,
+        }
+    }
+}
+
+/// Checks the descriptor of a command. The helper has checked it already, but the worker does not
+/// rely on that, because the helper reads what guests send.
+fn target_of_command(
     request: &WorkerRequest,
-    map: &OwnedFd,
-    pending: &PendingRequest,
-    paths: &mut Vec<MapPath>,
-    context: &PathContext,
-) -> io::Result<WorkerReply> {
-    let id = device::device_id(map.as_fd());
+    descriptor: BorrowedFd<'_>,
+    map: &mut Option<SysfsMap>,
+) -> io::Result<Target> {
+    let id = device::device_id(descriptor);
     let DeviceId::Block(major, minor) = id else {
         return Err(io::Error::other(format!("not a block device: {id}")));
     };
-    let access = FdAccess::from_fd(map.as_fd());
+    let access = FdAccess::from_fd(descriptor);
     if access == FdAccess::PathOnly {
         return Err(io::Error::other("the map was opened with O_PATH"));
     }
-    match device::kind(map.as_fd(), id)? {
-        DeviceKind::Multipath => {}
-        DeviceKind::Mapped => {
-            return device::mapped_kind(map.as_fd(), id).map(WorkerReply::NotMultipath);
+    let Some(map) = find_map((major, minor), map)? else {
+        return match device::kind(descriptor, id)? {
+            DeviceKind::Mapped => device::mapped_kind(descriptor, id).map(Target::NotMultipath),
+            _ => Err(io::Error::other(format!("not a multipath map: {id}"))),
+        };
+    };
+    match request.command.direction() {
+        Direction::Out if access != FdAccess::Writable => {
+            Err(io::Error::other("the map is open read-only"))
         }
-        _ => return Err(io::Error::other(format!("not a multipath map: {id}"))),
-    }
-    let direction = request.command.direction();
-    if direction == Direction::Out && access != FdAccess::Writable {
-        return Err(io::Error::other("the map is open read-only"));
-    }
-    let sysfs_dir = device::sysfs_path(major, minor);
-    *paths = discover_paths(&sysfs_dir, pending, context)?;
-    match direction {
-        Direction::In => Ok(WorkerReply::Report(execute_in(request, paths))),
-        Direction::Out => {
-            let multipathd = multipathd(&sysfs_dir, request.multipathd, pending, paths, context)?;
-            let report = execute_out(request, paths, multipathd);
-            Ok(WorkerReply::Report(report))
-        }
+        _ => target_of_map(map),
     }
 }
 
-/// Removes the key of a map from multipathd, if no path is registered with it.
+/// Returns the map with this number.
 ///
-/// The helper has no descriptor of the map, because its clients have closed theirs. A helper that
-/// sends another number can thus only make multipathd forget a key that has no effect.
-fn forget(
-    map: (u32, u32),
-    pending: &PendingRequest,
-    paths: &mut Vec<MapPath>,
-    context: &PathContext,
-) -> WorkerReply {
-    let mut report = CommandReport::from_result(CommandResult::from_status(Status::GOOD));
-    match try_forget(map, pending, paths, context) {
-        Ok(Some(key)) => report.data = key.get().to_be_bytes().to_vec(),
-        Ok(None) => {}
-        // The map was removed after its last client had closed it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => report.warnings.push(format!(
-            "multipathd may keep a key although the last client has disconnected: {error}"
-        )),
+/// The helper has no descriptor of it, because its clients have closed theirs. A helper that sends
+/// another number can only make multipathd forget a key that has no effect.
+fn target_of_number(number: (u32, u32), map: &mut Option<SysfsMap>) -> io::Result<Target> {
+    match find_map(number, map) {
+        Ok(Some(map)) => target_of_map(map),
+        Ok(None) => Ok(Target::Gone),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Target::Gone),
+        Err(error) => Err(error),
     }
-    WorkerReply::Report(report)
 }
 
-fn try_forget(
-    (major, minor): (u32, u32),
-    pending: &PendingRequest,
-    paths: &mut Vec<MapPath>,
-    context: &PathContext,
-) -> io::Result<Option<ReservationKey>> {
-    let sysfs_dir = device::sysfs_path(major, minor);
-    if !device::is_multipath_map(&sysfs_dir)? {
-        return Ok(None);
-    }
-    *paths = discover_paths(&sysfs_dir, pending, context)?;
-    let mut multipathd = multipathd(&sysfs_dir, None, pending, paths, context)?;
-    pr_out::forget(paths, &mut multipathd).map_err(io::Error::other)
+fn target_of_map(map: &mut SysfsMap) -> io::Result<Target> {
+    Ok(Target::Map {
+        paths: map.paths()?,
+        name: map.name(),
+    })
 }
 
-/// Creates a client of multipathd for the map at `sysfs_dir`, which has these paths.
-fn multipathd(
-    sysfs_dir: &Path,
-    version: Option<MultipathdVersion>,
-    pending: &PendingRequest,
-    paths: &[MapPath],
-    context: &PathContext,
-) -> io::Result<Multipathd> {
-    // The entry is a symbolic link to the directory of `dm-N`.
-    let link = fs::read_link(sysfs_dir)?;
-    let name = link.file_name().unwrap_or_default().to_string_lossy();
-    let budget = TimeBudget::new(pending, paths.len());
-    let trace = context.trace.clone();
-    Ok(Multipathd::new(name.into_owned(), version, budget, trace))
+/// Returns the map with this number, which is `kept` or stored there; `None` if it is not a
+/// multipath map.
+fn find_map(number: (u32, u32), kept: &mut Option<SysfsMap>) -> io::Result<Option<&mut SysfsMap>> {
+    if !kept.as_ref().is_some_and(|map| map.is(number)) {
+        *kept = SysfsMap::open(number)?;
+    }
+    Ok(kept.as_mut())
+}
+
+/// Execution of a request by one thread.
+struct Execution<'a> {
+    job: &'a Job,
+    attempt: Rc<Attempt>,
+    connection: &'a mut Connection,
+    trace: WorkerTrace,
+    paths: Vec<MapPath>,
+}
+
+impl Execution<'_> {
+    fn run(&mut self) -> WorkerReply {
+        let job = self.job;
+        let (name, paths) = match &job.target {
+            Ok(Target::Map { name, paths }) => (name, paths),
+            Ok(Target::NotMultipath(kind)) => return WorkerReply::NotMultipath(*kind),
+            Ok(Target::Gone) => return WorkerReply::Report(good()),
+            Err(error) => {
+                let report = match job.action {
+                    Action::Command(_) => rejected(error),
+                    Action::ForgetKey => key_may_remain(error),
+                };
+                return WorkerReply::Report(report);
+            }
+        };
+        let budget = TimeBudget::new(&job.pending, paths.len());
+        let new_path = |id| MapPath::new(id, &budget, &self.attempt, &self.trace);
+        self.paths = paths.iter().map(new_path).collect();
+        let multipathd = |version| {
+            let (attempt, trace) = (Rc::clone(&self.attempt), self.trace.clone());
+            Multipathd::new(
+                name.clone(),
+                self.connection,
+                version,
+                budget,
+                attempt,
+                trace,
+            )
+        };
+        WorkerReply::Report(match &job.action {
+            Action::ForgetKey => forget(&mut self.paths, multipathd(None)),
+            Action::Command(request) => match request.command.direction() {
+                Direction::In => execute_in(request, &mut self.paths),
+                Direction::Out => {
+                    execute_out(request, &mut self.paths, multipathd(request.multipathd))
+                }
+            },
+        })
+    }
+}
+
+fn good() -> CommandReport {
+    CommandReport::from_result(CommandResult::from_status(Status::GOOD))
+}
+
+fn rejected(error: &io::Error) -> CommandReport {
+    CommandReport {
+        warnings: vec![format!("command rejected: {error}")],
+        ..CommandReport::from_result(aborted(AdditionalSense::IO_PROCESS_TERMINATED))
+    }
+}
+
+fn key_may_remain(error: &dyn Display) -> CommandReport {
+    let text =
+        format!("multipathd may keep a key although the last client has disconnected: {error}");
+    CommandReport {
+        warnings: vec![text],
+        ..good()
+    }
+}
+
+/// Removes the key of the map from multipathd, if no path is registered with it.
+fn forget(paths: &mut [MapPath], mut multipathd: Multipathd<'_>) -> CommandReport {
+    match pr_out::forget(paths, &mut multipathd) {
+        Ok(Some(key)) => CommandReport {
+            data: key.get().to_be_bytes().to_vec(),
+            ..good()
+        },
+        Ok(None) => good(),
+        Err(error) => key_may_remain(&error),
+    }
 }
 
 /// Sends PERSISTENT RESERVE IN to one path after another, until one answers.
@@ -257,7 +404,7 @@ fn execute_in<P: PrPath>(request: &WorkerRequest, paths: &mut [P]) -> CommandRep
 fn execute_out(
     request: &WorkerRequest,
     paths: &mut [MapPath],
-    mut multipathd: Multipathd,
+    mut multipathd: Multipathd<'_>,
 ) -> CommandReport {
     let cdb = request.command.cdb();
     let done = match request.command.is_cleanup() {
@@ -289,7 +436,7 @@ mod tests {
         is_reachable: bool,
     }
 
-    impl fmt::Display for TestPath {
+    impl Display for TestPath {
         fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("path")
         }

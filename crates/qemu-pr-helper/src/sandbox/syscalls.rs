@@ -115,7 +115,8 @@ pub const BASE: &[SyscallRule] = &[
     ]),
     // Landlock restricts the files, but not with O_PATH.
     used("openat", libc::SYS_openat, "read sysfs").only(&[&[(2, BitsClear(O_PATH))]]),
-    used("read", libc::SYS_read, "read sysfs"),
+    used("read", libc::SYS_read, "read signals"),
+    rare("pread64", libc::SYS_pread64, "recognize a multipath map in sysfs"),
     rare("lseek", libc::SYS_lseek, "read sysfs, by the standard library"),
     used("statx", libc::SYS_statx, "device number of a descriptor; devices in sysfs"),
     rare("newfstatat", libc::SYS_newfstatat, "the same, by the C library"),

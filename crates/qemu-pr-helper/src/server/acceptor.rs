@@ -21,6 +21,7 @@ use super::session::Session;
 use super::sync::Mutex;
 use super::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::cli::Limits;
+use crate::command::known_maps::MAX_KNOWN_MAPS;
 use crate::command::peer::{Peer, ProcessKey};
 use crate::logging::{KeyedRateLimit, RateLimit};
 use crate::process::closer::Closer;
@@ -29,9 +30,9 @@ use crate::trace::trace;
 
 /// Number of descriptors that the helper needs beside those of its clients: standard streams,
 /// listener, epoll set, timers, trace file, sockets of idle workers, inherited ones and connections
-/// that are being rejected (40 in all), and the rejected connections that are kept open for a
-/// while.
-const RESERVED_FDS: u64 = 40 + MAX_KEPT as u64;
+/// that are being rejected (40 in all), the rejected connections that are kept open for a while,
+/// and the files of known maps.
+const RESERVED_FDS: u64 = 40 + MAX_KEPT as u64 + MAX_KNOWN_MAPS as u64;
 
 /// Delay before paused accepting is tried again.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);

@@ -80,8 +80,11 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         let (old, new) = (guest.old_key(), guest.new);
         // A path can have a pending unit attention of a PREEMPT that this host sent while the path
         // was unreachable. Drop it, so that it is not taken for a preemption by another host now.
-        // The unit attention of the first path is for the guest.
-        self.drain_unit_attentions(Some(0));
+        // The unit attention of the first path is for the guest. A REGISTER AND IGNORE EXISTING KEY
+        // that follows a preemption is executed.
+        if old.is_some() {
+            self.drain_unit_attentions(Some(0));
+        }
         let previous = self.previous_key(guest, before)?;
         let (first, result) = self.register_first(guest).or_else(|result| {
             let path = self.find_path_with_new_key(guest, &result, before);

@@ -21,6 +21,9 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 /// Arguments of the helper, which serves as an unprivileged user.
 pub(super) const ARGUMENTS: [&str; 7] = arguments("10");
 
+/// Arguments of a helper without trace, for measurements.
+pub(super) const UNTRACED_ARGUMENTS: [&str; 4] = ["-u", "nobody", "--io-timeout", "10"];
+
 /// `--io-timeout` for cases that wait until it expires, and the arguments with it.
 pub(super) const SHORT_TIMEOUT: Duration = Duration::from_secs(4);
 pub(super) const SHORT_TIMEOUT_ARGUMENTS: [&str; 7] = arguments("4");

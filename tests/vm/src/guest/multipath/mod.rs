@@ -140,11 +140,12 @@ fn run_suite(
 
 /// Runs the fault cases and the timing through the helper.
 fn run_faults<'a>(
-    mut fault_fixture: FaultFixture<'a>,
+    fault_fixture: FaultFixture<'a>,
     single: &Path,
     seed: Option<u64>,
 ) -> Result<FaultFixture<'a>> {
-    timed("times", || timing::run(&mut fault_fixture, single)).context("times")?;
+    let mut fault_fixture =
+        timed("times", || timing::run(fault_fixture, single)).context("times")?;
     timed("paths", || path_faults::run(&mut fault_fixture))?;
     timed("single nexus", || single_nexus::run(&mut fault_fixture))?;
     timed("CLEANUP", || cleanup::run(&mut fault_fixture)).context("CLEANUP")?;

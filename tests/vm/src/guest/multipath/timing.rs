@@ -10,7 +10,7 @@ use anyhow::{Result, ensure};
 
 use super::commands::{REGISTRANTS, clear, register_and_ignore, reserve};
 use super::fault_fixture::{FaultFixture, KEY, NEW};
-use super::helper_client::{HelperClient, measure};
+use super::helper_client::{HelperClient, UNTRACED_ARGUMENTS, measure};
 use crate::guest::process_table::{self, WORKER};
 use pr_testkit::process::{command, text};
 use pr_testkit::usage::Usage;
@@ -23,7 +23,13 @@ const ROUNDS: usize = 31;
 const COMMANDS: [&str; 3] = ["READ KEYS", "REGISTER AND IGNORE EXISTING KEY", "RESERVE"];
 
 /// Measures and prints medians.
-pub(super) fn run(faults: &mut FaultFixture<'_>, single: &Path) -> Result<()> {
+pub(super) fn run<'a>(faults: FaultFixture<'a>, single: &Path) -> Result<FaultFixture<'a>> {
+    let mut faults = faults.restart_with(&UNTRACED_ARGUMENTS, &[])?;
+    measure_all(&mut faults, single)?;
+    faults.restart(&[])
+}
+
+fn measure_all(faults: &mut FaultFixture<'_>, single: &Path) -> Result<()> {
     faults.clean()?;
     let mut path = HelperClient::connect(single)?;
     let mut map_times = COMMANDS.map(|_| Vec::new());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Threads that wait for the replies of paths and maps. A thread that hangs in the kernel cannot be
-//! canceled: it ends when the kernel replies, or with the process. All others are used again.
+//! Threads of the helper that wait for the replies of maps. A thread that hangs in the kernel cannot
+//! be canceled: it ends when the kernel replies, or with the process. All others are used again.
 
 use std::sync::mpsc::{SendError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,9 +24,9 @@ pub(super) enum TaskError {
 
 /// Threads that wait for a task. Clones share them.
 #[derive(Clone, Debug, Default)]
-pub(super) struct PathThreads(Arc<Mutex<Vec<Sender<Task>>>>);
+pub(super) struct MapThreads(Arc<Mutex<Vec<Sender<Task>>>>);
 
-impl PathThreads {
+impl MapThreads {
     /// Executes `task` in a thread of its own, and waits for the result for at most `timeout`.
     pub(super) fn run<T: Send + 'static>(
         &self,
@@ -70,14 +70,14 @@ mod tests {
 
     #[test]
     fn thread_is_used_again() {
-        let threads = PathThreads::default();
+        let threads = MapThreads::default();
         let run = || threads.run(LONG, || thread::current().id());
         assert_eq!(run().unwrap(), run().unwrap());
     }
 
     #[test]
     fn thread_that_hangs_is_not_used_again() {
-        let threads = PathThreads::default();
+        let threads = MapThreads::default();
         let (end, wait) = channel::<()>();
         let hanging = threads.run(Duration::ZERO, move || wait.recv().is_ok());
         assert_eq!(hanging, Err(TaskError::Timeout));
