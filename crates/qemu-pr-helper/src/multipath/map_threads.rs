@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Threads of the helper that wait for the replies of maps. A thread that hangs in the kernel cannot
-//! be canceled: it ends when the kernel replies, or with the process. All others are used again.
+//! Threads of the helper that wait for the replies of maps. A thread that hangs in the kernel
+//! cannot be canceled: it ends when the kernel replies, or with the process. All others are used
+//! again.
 
 use std::sync::mpsc::{SendError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

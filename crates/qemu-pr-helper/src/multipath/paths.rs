@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Paths of a map, with a time limit for each. A hung command uses up only the time of its own path.
+//! Paths of a map, with a time limit for each. A hung command uses up only the time of its own
+//! path.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
