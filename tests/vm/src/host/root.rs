@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Root file systems of the machines: the host's own, and the one of the next Debian release, which
-//! has the newest QEMU, libvirt, multipath-tools and kernel.
+//! Root file systems of the machines: the host's own, that of Debian 13, and that of the next Debian
+//! release, which has the newest QEMU, libvirt, multipath-tools and kernel.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,14 +23,14 @@ const PEERS: [(&str, &str); 5] = [
     ("systemd", "systemd"),
 ];
 
-/// Shell commands that add a kernel to the new root directory `$1`. Since Linux 7, the package
-/// `linux-image-VERSION` is empty and depends on the packages that are unpacked here. They are not
-/// installed, because their scripts would create an initramfs and configure a boot loader.
+/// Shell commands that add a kernel to the new root directory `$1`, from the packages `PACKAGES`.
+/// They are unpacked and not installed, because their scripts would create an initramfs and
+/// configure a boot loader.
 const ADD_KERNEL: &str = r#"chroot "$1" sh -ec '
 cd /tmp
 release=$(apt-cache depends linux-image-amd64 | sed -n "s/.*Depends: linux-image-//p")
 apt-get --quiet --option=APT::Sandbox::User=root download \
-    linux-binary-$release linux-modules-$release linux-base-$release
+    PACKAGES
 for package in *.deb; do dpkg --extract $package /; done
 rm *.deb
 depmod $release
@@ -41,7 +41,9 @@ depmod $release
 pub(crate) enum Root {
     /// The host's own root directory
     Host,
-    /// The newest packages: Debian forky, which mmdebstrap builds once in the target directory
+    /// Debian 13, which mmdebstrap builds once in the target directory
+    Trixie,
+    /// The newest packages: Debian forky, built likewise
     Forky,
 }
 
@@ -49,7 +51,17 @@ impl Root {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Host => "host",
+            Self::Trixie => "trixie",
             Self::Forky => "forky",
+        }
+    }
+
+    /// Returns the packages of the kernel `$release`. Since Linux 7, `linux-image-VERSION` is empty
+    /// and depends on others.
+    fn kernel_packages(self) -> &'static str {
+        match self {
+            Self::Host | Self::Trixie => "linux-image-$release",
+            Self::Forky => "linux-binary-$release linux-modules-$release linux-base-$release",
         }
     }
 
@@ -58,9 +70,9 @@ impl Root {
         let vm_dir = target_dir.join("vm");
         let (dir, kernel, shares) = match self {
             Self::Host => ("/".into(), kernel::download(&vm_dir)?, Vec::new()),
-            Self::Forky => {
+            Self::Trixie | Self::Forky => {
                 let dir = vm_dir.join("roots").join(self.name());
-                bootstrap(self.name(), packages, &dir)?;
+                bootstrap(self.name(), packages, self.kernel_packages(), &dir)?;
                 let kernel = Kernel::open(dir.clone())?;
                 (dir, kernel, shares(target_dir)?)
             }
@@ -123,9 +135,10 @@ impl RootFs {
 }
 
 /// Builds the root directory of a Debian release.
-fn bootstrap(release: &str, packages: &[&str], dir: &Path) -> Result<()> {
+fn bootstrap(release: &str, packages: &[&str], kernel: &str, dir: &Path) -> Result<()> {
     let packages = packages.join(",");
-    let recipe = format!("{release}\n{packages}\n{ADD_KERNEL}\n");
+    let add_kernel = ADD_KERNEL.replace("PACKAGES", kernel);
+    let recipe = format!("{release}\n{packages}\n{add_kernel}\n");
     cache::get_or_create(dir, &recipe, |unfinished| {
         find("mmdebstrap").context("mmdebstrap is not installed: apt-get install mmdebstrap")?;
         let mirror = mirror()?;
@@ -135,7 +148,7 @@ fn bootstrap(release: &str, packages: &[&str], dir: &Path) -> Result<()> {
             // A mirror can be some weeks old.
             .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
             .arg(format!("--include={packages}"))
-            .arg(format!("--customize-hook={ADD_KERNEL}"))
+            .arg(format!("--customize-hook={add_kernel}"))
             .arg(release)
             .arg(unfinished)
             .arg(format!("deb {mirror} {release} main"))
