@@ -4,30 +4,39 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, ValueHint};
+use thiserror::Error;
 
-use crate::commands::{
-    DeviceArgs, KeyArgs, capabilities, clear, decode, demo, keys, lun, move_reservation, preempt,
-    register, release, reservation, reserve, status,
-};
+use crate::commands::CliCommand;
 use crate::console::Color;
+use crate::error::AdvisedError;
 
-const DEFAULT_SOCKET: &str = "/var/run/qemu-pr-helper.sock";
+macro_rules! default_socket {
+    () => {
+        "/var/run/qemu-pr-helper.sock"
+    };
+}
+
+/// Socket that the helper listens on by default.
+pub(crate) const DEFAULT_SOCKET: &str = default_socket!();
+
+/// Heading of options that several subcommands have.
+const OPTIONS: &str = "Common options";
 
 const HELP: &str = "\
 Query and change SCSI persistent reservations through QEMU's helper.
 
-prhctl does with a disk what a virtual machine does: it opens the disk, passes the
-open file to the helper (qemu-pr-helper, this project's or QEMU's) over the helper's
-socket, and the helper executes one PERSISTENT RESERVE command. prhctl therefore
-needs no privileges except to open the disk and to connect to the socket, and it
-sees what a guest would see.
+prhctl does with a disk what a virtual machine does: it opens the disk, passes
+the open file to the helper (qemu-pr-helper, this project's or QEMU's) over the
+helper's socket, and the helper executes one PERSISTENT RESERVE command. prhctl
+therefore needs no privileges except to open the disk and to connect to the
+socket, and it sees what a guest would see.
 
-A registration makes an initiator port (a port of this host) known to the device,
-through one target port, under a key. A reservation determines which ports may write,
-or read and write: its holder, or all registrants. 'prhctl register' registers this
-host. All other changes require a registration and name its key; a wrong key causes a
-RESERVATION CONFLICT.";
+A registration makes an initiator port (a port of this host) known to the
+device, through one target port, under a key. A reservation determines which
+ports may write, or read and write: its holder, or all registrants.
+'prhctl register' registers this host. All other changes require a registration
+and name its key; a wrong key causes a RESERVATION CONFLICT.";
 
 const DETAILS: &str = "\
 KEYS are hexadecimal, 1 to 16 digits, with or without 0x: 0x123abc.
@@ -44,17 +53,18 @@ TRANSPORTIDS have the syntax of sg_persist:
   fcp,10000000c9f3a571    sas,5000c50005b32001    srp,fe80000000000000f4521403007be121
   iqn.1993-08.org.debian:01:abc,i,0x00023d000001
 
-PATHS, PARTITIONS AND VOLUMES: reservations apply to a whole disk, and a registration
-covers one path of it only. If DEVICE is a path of a multipath map, a partition or a
-volume, prhctl prints a note that names the map or disk to use, and sends the command
-nevertheless.
+PATHS, PARTITIONS AND VOLUMES: reservations apply to a whole disk, and a
+registration covers one path of it only. If DEVICE is a path of a multipath
+map, a partition or a volume, prhctl prints a note that names the map or disk
+to use, and sends the command nevertheless.
 
-UNIT ATTENTIONS are printed to standard error. The device delivers each one only once
-on this path, so a guest that uses the disk through the same path misses it. Queries
-are retried after a unit attention. Changes are retried only if the unit attention
-does not concern reservations and the device is unchanged; otherwise prhctl exits with
-status 6. After BUSY and TASK SET FULL, queries are retried 5 times, for a second in
-all. Changes are not retried, because they may have been executed.
+UNIT ATTENTIONS are printed to standard error. The device delivers each one
+only once on this path, so a guest that uses the disk through the same path
+misses it. Queries are retried after a unit attention. Changes are retried only
+if the unit attention does not concern reservations and the device is
+unchanged; otherwise prhctl exits with status 6. After BUSY and TASK SET FULL,
+queries are retried 5 times, for a second in all. Changes are not retried,
+because they may have been executed.
 
 EXIT STATUS, the same as for sg_persist (sg3_utils(8)):
    0  executed                             20  NO SENSE, no data
@@ -90,22 +100,31 @@ EXAMPLES
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+    #[command(flatten)]
     pub(crate) global: GlobalArgs,
     #[command(subcommand)]
     pub(crate) command: CliCommand,
 }
 
+/// The helper's socket. The option can be before or after the subcommand.
+#[derive(Debug, Args)]
+pub(crate) struct SocketArgs {
+    #[arg(
+        short = 'k', long, value_name = "PATH", value_hint = ValueHint::FilePath,
+        help_heading = OPTIONS,
+        help = concat!(
+            "Unix socket of the helper, which receives the open device [default:\n",
+            default_socket!(), "]"
+        )
+    )]
+    pub(crate) socket: Option<PathBuf>,
+}
+
 /// The options of all subcommands.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Options of all commands")]
+#[command(next_help_heading = OPTIONS)]
 pub(crate) struct GlobalArgs {
-    /// Unix socket of the helper, which receives the open device
-    #[arg(
-        short = 'k', long, global = true, value_name = "PATH", value_hint = ValueHint::FilePath,
-        default_value = DEFAULT_SOCKET
-    )]
-    pub(crate) socket: PathBuf,
-
     /// Print one JSON document, also for errors, except those in the command line
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -119,57 +138,11 @@ pub(crate) struct GlobalArgs {
     pub(crate) color: Color,
 }
 
-/// A subcommand.
-#[derive(Debug, Subcommand)]
-pub(crate) enum CliCommand {
-    /// Show the registered keys
-    #[command(long_about = keys::HELP, after_long_help = keys::EXAMPLES)]
-    Keys(DeviceArgs),
-    /// Show the reservation
-    #[command(long_about = reservation::HELP, after_long_help = reservation::EXAMPLES)]
-    Reservation(DeviceArgs),
-    /// Show what the device supports
-    #[command(long_about = capabilities::HELP, after_long_help = capabilities::EXAMPLES)]
-    Capabilities(DeviceArgs),
-    /// Show all registrations and the holder of the reservation
-    #[command(long_about = status::HELP, after_long_help = status::EXAMPLES)]
-    Status(DeviceArgs),
-    /// Register a key
-    #[command(long_about = register::HELP, after_long_help = register::EXAMPLES)]
-    Register(register::RegisterArgs),
-    /// Remove this port's registration
-    #[command(
-        long_about = register::UNREGISTER_HELP, after_long_help = register::UNREGISTER_EXAMPLES
-    )]
-    Unregister(KeyArgs),
-    /// Reserve the device
-    #[command(long_about = reserve::HELP, after_long_help = reserve::EXAMPLES)]
-    Reserve(reserve::ReserveArgs),
-    /// Release the reservation
-    #[command(long_about = release::HELP, after_long_help = release::EXAMPLES)]
-    Release(release::ReleaseArgs),
-    /// Remove the reservation and all registrations
-    #[command(long_about = clear::HELP, after_long_help = clear::EXAMPLES)]
-    Clear(KeyArgs),
-    /// Remove other ports' registrations and take over their reservation (fencing)
-    #[command(long_about = preempt::HELP, after_long_help = preempt::EXAMPLES)]
-    Preempt(preempt::PreemptArgs),
-    /// Transfer the reservation to another initiator port
-    #[command(
-        long_about = move_reservation::HELP, after_long_help = move_reservation::EXAMPLES,
-        override_usage = move_reservation::USAGE
-    )]
-    Move(move_reservation::MoveArgs),
-    /// Explain bytes: a CDB, a parameter list, parameter data or sense data
-    #[command(long_about = decode::HELP, after_long_help = decode::EXAMPLES)]
-    Decode(decode::DecodeArgs),
-    /// Create and inspect soft LUNs (logical units in software)
-    #[command(
-        subcommand, long_about = lun::HELP, after_long_help = lun::EXAMPLES,
-        arg_required_else_help = false
-    )]
-    Lun(lun::LunCommand),
-    /// Run a failover of two nodes, without hardware or root access
-    #[command(long_about = demo::HELP, after_long_help = demo::EXAMPLES)]
-    Demo(demo::DemoArgs),
+/// An error in the command line that its definition does not find.
+#[derive(Debug, Error)]
+pub(crate) enum UsageError {
+    #[error("the subcommand uses no helper, so -k (--socket) has no effect")]
+    UnusedSocket,
 }
+
+impl AdvisedError for UsageError {}

@@ -14,10 +14,11 @@
 //! | module | contents |
 //! |---|---|
 //! | `cli` | definition of the command line |
-//! | `commands` | one module for each subcommand: arguments, help, what it does and its result |
+//! | `commands` | one module for each subcommand: arguments, help, what it does, and its result as text and JSON |
 //! | `helper` | connection to the helper: opens the device, sends commands, retries |
 //! | `block_device`, `scsi_path` | maps, paths, partitions and volumes in sysfs |
-//! | `output` | results as text and as JSON |
+//! | `output` | parts of results as text and as JSON |
+//! | `context` | options of all subcommands, and where results and errors go |
 //! | `console` | standard output and standard error: colors, escaping, columns |
 //! | `labels` | names of types, scopes and service actions on the command line and in JSON |
 //! | `error`, `advice`, `exit` | errors, what to do about them, and exit statuses |
@@ -30,6 +31,7 @@ mod block_device;
 mod cli;
 mod commands;
 mod console;
+mod context;
 mod error;
 mod exit;
 mod helper;
@@ -43,16 +45,10 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};
 
-use cli::{Cli, CliCommand};
-use commands::{
-    capabilities, clear, decode, demo, keys, lun, move_reservation, preempt, register, release,
-    reservation, reserve, run_query, status,
-};
+use cli::{Cli, UsageError};
 use console::{Color, Console};
-use error::{AdvisedError, ErrorText, Failure};
+use context::Context;
 use exit::Exit;
-use output::json::{self, ToJson};
-use output::text::{self, ToText};
 
 /// Runs the program with its command line, the program's name first.
 ///
@@ -60,7 +56,7 @@ use output::text::{self, ToText};
 /// the status that `sg_persist` has for the way in which the command ended.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = match Cli::try_parse_from(arguments) {
-        Ok(cli) => execute(&cli),
+        Ok(cli) => execute(cli),
         Err(error) => print_usage(&error),
     };
     exit.into()
@@ -72,39 +68,17 @@ pub fn command_line() -> clap::Command {
     Cli::command()
 }
 
-fn execute(cli: &Cli) -> Exit {
-    let socket = &cli.global.socket;
-    let console = Console::new(cli.global.color);
-    let printer = Printer {
-        console,
+fn execute(cli: Cli) -> Exit {
+    let context = Context {
+        console: Console::new(cli.global.color),
         is_json: cli.global.json,
+        socket: cli.socket,
     };
-    match &cli.command {
-        CliCommand::Keys(args) => printer.finish(run_query(args, socket, console, keys::query)),
-        CliCommand::Reservation(args) => {
-            printer.finish(run_query(args, socket, console, reservation::query))
+    match cli.command.as_subcommand() {
+        command if context.socket.socket.is_some() && !command.uses_helper() => {
+            context.print_failure(&UsageError::UnusedSocket.into())
         }
-        CliCommand::Capabilities(args) => {
-            printer.finish(run_query(args, socket, console, capabilities::query))
-        }
-        CliCommand::Status(args) => printer.finish(run_query(args, socket, console, status::query)),
-        CliCommand::Register(args) => printer.finish(register::run(args, socket, console)),
-        CliCommand::Unregister(args) => printer.finish(register::unregister(args, socket, console)),
-        CliCommand::Reserve(args) => printer.finish(reserve::run(args, socket, console)),
-        CliCommand::Release(args) => printer.finish(release::run(args, socket, console)),
-        CliCommand::Clear(args) => printer.finish(clear::run(args, socket, console)),
-        CliCommand::Preempt(args) => printer.finish(preempt::run(args, socket, console)),
-        CliCommand::Move(args) => printer.finish(move_reservation::run(args, socket, console)),
-        CliCommand::Decode(args) => match decode::run(args) {
-            Ok(explanation) if explanation.summary.is_err() => {
-                printer.print(&explanation, Exit::FAILURE)
-            }
-            result => printer.finish(result),
-        },
-        CliCommand::Lun(lun::LunCommand::Create(args)) => printer.finish(lun::create(args)),
-        CliCommand::Lun(lun::LunCommand::List(args)) => printer.finish(lun::list(args, console)),
-        CliCommand::Lun(lun::LunCommand::Show(args)) => printer.finish(lun::show(args)),
-        CliCommand::Demo(args) => printer.run_demo(args),
+        command => command.run(&context),
     }
 }
 
@@ -118,79 +92,6 @@ fn print_usage(error: &clap::Error) -> Exit {
         _ => {
             console.eprint(text.trim_end());
             Exit::FAILURE
-        }
-    }
-}
-
-/// Prints results and errors as text or as JSON.
-struct Printer {
-    console: Console,
-    is_json: bool,
-}
-
-impl Printer {
-    fn finish<T: ToText + ToJson, E: Into<Failure>>(&self, result: Result<T, E>) -> Exit {
-        match result {
-            Ok(value) => self.print(&value, Exit::SUCCESS),
-            Err(error) => self.print_failure(&error.into()),
-        }
-    }
-
-    fn print<T: ToText + ToJson>(&self, value: &T, exit: Exit) -> Exit {
-        let text = match self.is_json {
-            true => value.to_json().pretty(),
-            false => value.to_text(),
-        };
-        self.console.print(&text, exit)
-    }
-
-    /// Prints an error to standard error, and with `--json` also as a document.
-    fn print_failure(&self, failure: &Failure) -> Exit {
-        let exit = failure.error.exit();
-        let text = self.print_error(failure.error.as_ref());
-        match self.is_json {
-            true => self
-                .console
-                .print(&json::failure(failure, &text).pretty(), exit),
-            false => exit,
-        }
-    }
-
-    fn print_error(&self, error: &dyn AdvisedError) -> ErrorText {
-        let text = ErrorText::new(error);
-        self.console.error(&text.message, &text.advice);
-        text
-    }
-
-    /// Runs the demonstration and prints each step as soon as it is complete; JSON follows at the
-    /// end.
-    fn run_demo(&self, args: &demo::DemoArgs) -> Exit {
-        let show = |event: demo::DemoEvent<'_>| {
-            if !self.is_json {
-                // An error here shows again when the result is printed, which sets the exit status.
-                self.console
-                    .print(&text::demo::event(&event), Exit::SUCCESS);
-            }
-        };
-        let demonstration = match demo::run(args, show) {
-            Ok(demonstration) => demonstration,
-            Err(error) => return self.print_failure(&error.into()),
-        };
-        let exit = match demonstration.passed() {
-            true => Exit::SUCCESS,
-            false => Exit::FAILURE,
-        };
-        let error = demonstration.error.as_ref();
-        let error_text = error.map(|error| self.print_error(error));
-        match (self.is_json, error_text) {
-            (true, error_text) => {
-                let document = json::demo(&demonstration, error_text.as_ref());
-                self.console.print(&document.pretty(), exit)
-            }
-            (false, None) => self
-                .console
-                .print(&text::demo::conclusion(&demonstration), exit),
-            (false, Some(_)) => exit,
         }
     }
 }

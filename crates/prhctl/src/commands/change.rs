@@ -2,18 +2,20 @@
 
 //! PERSISTENT RESERVE OUT, which all subcommands that change a device send.
 
-use std::path::Path;
-
-use pr_helper_protocol::Direction;
 use scsi_pr::{
     BasicParameterList, OutServiceAction, ParameterList, ReservationDescriptor, ReservationKey,
     ReservationType, ScopeType, Status, TransportId,
 };
 
-use super::{DeviceArgs, capabilities, keys, reservation};
-use crate::console::Console;
-use crate::error::{ConflictInfo, Error, Failure};
+use super::{capabilities, keys, reservation};
+use crate::error::{ConflictInfo, Error};
 use crate::helper::HelperConnection;
+use crate::labels;
+use crate::output::json::{Json, ToJson, object};
+use crate::output::text::{ToText, is_all_registrants};
+
+/// Explanation of a RELEASE without effect.
+const RELEASE_IGNORED: &str = "the device accepts RELEASE from a non-holder and ignores it";
 
 /// A completed change.
 #[derive(Debug)]
@@ -91,15 +93,6 @@ impl ReleaseResult {
             | ReleaseResult::Unverified => None,
         }
     }
-}
-
-/// Opens the device in order to change it.
-pub(super) fn open<'a>(
-    args: &'a DeviceArgs,
-    socket: &Path,
-    console: Console,
-) -> Result<HelperConnection<'a>, Failure> {
-    HelperConnection::open(socket, &args.path, Direction::Out, console)
 }
 
 /// Returns a parameter list that contains only the sender's key.
@@ -189,6 +182,75 @@ impl PowerLossPersistence {
                 "registrations and reservation of all ports no longer persist through a power \
                  loss; use --aptpl to keep that",
             );
+        }
+    }
+}
+
+impl ToText for Change {
+    fn to_text(&self) -> String {
+        match self {
+            Change::Registered { key, .. } => format!("registered with key {key}"),
+            Change::Unregistered(key) => format!("unregistered, key {key} was removed"),
+            Change::Reserved(key, kind) => format!("reserved with key {key}: {kind}"),
+            Change::Released(result) => released(*result),
+            Change::Cleared => "cleared: no reservation and no registrations".to_owned(),
+            Change::Preempted { victim, .. } if victim.is_zero() => {
+                "registrations of all other registrants removed".to_owned()
+            }
+            // The holder keeps its registration.
+            Change::Preempted { sender, victim, .. } if sender == victim => {
+                format!("preempted own key {victim}")
+            }
+            Change::Preempted { victim, .. } => {
+                format!("registrations with key {victim} removed")
+            }
+            Change::Moved { key, to } => format!("moved to {to}, registered with key {key}"),
+        }
+    }
+}
+
+fn released(result: ReleaseResult) -> String {
+    match result {
+        ReleaseResult::NotReserved => "nothing to release: there is no reservation".to_owned(),
+        ReleaseResult::Released(key, scope_type) => {
+            format!("released with key {key}: {scope_type}")
+        }
+        ReleaseResult::ReleasedThenReserved(key, now) => {
+            format!("released with key {key}; now {}", held(now))
+        }
+        ReleaseResult::Unchanged(now) => {
+            format!("not released: still {} ({RELEASE_IGNORED})", held(now))
+        }
+        ReleaseResult::NoReservationNow => {
+            "RELEASE ended with GOOD, and there is no reservation now".to_owned()
+        }
+        ReleaseResult::ReservedNow(now) => format!(
+            "RELEASE ended with GOOD, and the device is {} ({RELEASE_IGNORED})",
+            held(now)
+        ),
+        ReleaseResult::Unverified => {
+            format!(
+                "RELEASE ended with GOOD, but the reservation could not be read afterwards \
+                ({RELEASE_IGNORED})"
+            )
+        }
+    }
+}
+
+/// Returns the holder and the type of a reservation.
+fn held(reservation: ReservationDescriptor) -> String {
+    let ReservationDescriptor { key, scope_type } = reservation;
+    match is_all_registrants(scope_type) {
+        true => format!("held by all registrants, {scope_type}"),
+        false => format!("held with key {key}, {scope_type}"),
+    }
+}
+
+impl ToJson for Change {
+    fn to_json(&self) -> Json {
+        object! {
+            "service_action": labels::service_action(self.service_action()),
+            "changed": self.is_changed(),
         }
     }
 }

@@ -7,7 +7,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::{Args, Subcommand, ValueEnum, ValueHint};
+use anstyle::Style;
+use clap::{Args, ValueEnum, ValueHint};
 use scsi_pr::{
     PrGeneration, RelativeTargetPort, ReservationKey, ReservationType, TransportId,
     TransportIdTextError, TypeMask,
@@ -16,18 +17,24 @@ use soft_lun::store::{Lun, LunDirectory, LunId, Name, NameError, Port, StoreErro
 use soft_lun::{LogicalUnit, Nexus, NexusId, SupportedFeatures, UnitAttention};
 use thiserror::Error;
 
-use crate::console::Console;
+use super::Subcommand;
+use crate::console::{BOLD, Console, GOOD, INVALID, PLAIN, escape_path, table};
+use crate::context::Context;
 use crate::error::{AdvisedError, error_chain};
+use crate::exit::Exit;
 use crate::labels::{self, ValueError};
+use crate::output::json::{self, Json, ToJson, array, object};
+use crate::output::text::{self, ToText, name_value_table};
 
 pub(crate) const HELP: &str = "\
 Create and inspect soft LUNs.
 
-A soft LUN is a logical unit in software that supports persistent reservations and
-stores no data, for experiments and tests without a SAN. It is a directory. The files
-in its subdirectory 'ports' represent ports, like /dev/sda and /dev/sdb for two ports
-of a disk, and all other commands accept them as devices. Start the helper with the
-directory that contains the soft LUN: qemu-pr-helper --soft-luns.
+A soft LUN is a logical unit in software that supports persistent reservations
+and stores no data, for experiments and tests without a SAN. It is a directory.
+The files in its subdirectory 'ports' represent ports, like /dev/sda and
+/dev/sdb for two ports of a disk, and all other commands accept them as
+devices. Start the helper with the directory that contains the soft LUN:
+qemu-pr-helper --soft-luns.
 
 These commands read and write the files themselves and use no helper.";
 pub(crate) const EXAMPLES: &str = "\
@@ -41,15 +48,16 @@ Exit status 0, or 1 if files cannot be created or read.";
 const CREATE_HELP: &str = "\
 Create a soft LUN without registrations.
 
-Each port is an I_T nexus, the pair of a port of a host and a port of the disk: an
-initiator port (its TransportID, after '=') that reaches the unit through a target
-port (its relative number, after '@'). By default, the first port has the initiator
-port sas,3000000000000001, the second sas,3000000000000002, and so on, all through
-target port 1, like hosts with one adapter each. TransportIDs have the syntax of sg_persist.
+Each port is an I_T nexus, the pair of a port of a host and a port of the disk:
+an initiator port (its TransportID, after '=') that reaches the unit through a
+target port (its relative number, after '@'). By default, the first port has
+the initiator port sas,3000000000000001, the second sas,3000000000000002, and
+so on, all through target port 1, like hosts with one adapter each.
+TransportIDs have the syntax of sg_persist.
 
-Storage arrays differ in the features that they support. Use --without and --types to
-imitate one of them: the soft LUN rejects everything else, and its capabilities report
-what it supports.";
+Storage arrays differ in the features that they support. Use --without and
+--types to imitate one of them: the soft LUN rejects everything else, and its
+capabilities report what it supports.";
 const CREATE_EXAMPLES: &str = "\
 EXAMPLES
   prhctl lun create /srv/luns/quorum
@@ -62,8 +70,8 @@ Exit status 0, or 1 if the soft LUN was not created.";
 const LIST_HELP: &str = "\
 List the soft LUNs in a directory.
 
-This is the directory that the helper is started with (--soft-luns). A soft LUN with
-damaged files is listed with the error.";
+This is the directory that the helper is started with (--soft-luns). A soft LUN
+with damaged files is listed with the error.";
 const LIST_EXAMPLES: &str = "\
 EXAMPLES
   prhctl lun list /srv/luns
@@ -75,16 +83,17 @@ const SHOW_HELP: &str = "\
 Show a soft LUN: its ports, registrations and reservation.
 
 'prhctl status' sends a command, as a guest would. This command reads the files
-instead: it receives no unit attention, and shows for each port what the reservation
-allows and which unit attentions are pending.";
+instead: it receives no unit attention, and shows for each port what the
+reservation allows and which unit attentions are pending.";
 const SHOW_EXAMPLES: &str = "\
 EXAMPLES
   prhctl lun show /srv/luns/quorum
 
 Exit status 0, or 1 if the files cannot be read.";
 
-#[derive(Debug, Subcommand)]
-pub(crate) enum LunCommand {
+/// Subcommands of the subcommand.
+#[derive(Debug, clap::Subcommand)]
+enum LunCommand {
     /// Create a soft LUN
     #[command(long_about = CREATE_HELP, after_long_help = CREATE_EXAMPLES)]
     Create(CreateArgs),
@@ -96,8 +105,33 @@ pub(crate) enum LunCommand {
     Show(ShowArgs),
 }
 
+/// Arguments of the subcommand.
 #[derive(Debug, Args)]
-pub(crate) struct CreateArgs {
+#[command(
+    about = "Create and inspect soft LUNs (logical units in software)",
+    long_about = HELP, after_long_help = EXAMPLES, arg_required_else_help = false
+)]
+pub(crate) struct LunArgs {
+    #[command(subcommand)]
+    command: LunCommand,
+}
+
+impl Subcommand for LunArgs {
+    fn run(&self, context: &Context) -> Exit {
+        match &self.command {
+            LunCommand::Create(args) => context.finish(create(args)),
+            LunCommand::List(args) => context.finish(list(args, context.console)),
+            LunCommand::Show(args) => context.finish(show(args)),
+        }
+    }
+
+    fn uses_helper(&self) -> bool {
+        false
+    }
+}
+
+#[derive(Debug, Args)]
+struct CreateArgs {
     /// Directory of the soft LUN, which is created
     #[arg(value_name = "PATH", value_hint = ValueHint::DirPath)]
     path: PathBuf,
@@ -116,14 +150,14 @@ pub(crate) struct CreateArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ListArgs {
+struct ListArgs {
     /// Directory that contains the soft LUNs
     #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
     dir: PathBuf,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ShowArgs {
+struct ShowArgs {
     /// Directory of the soft LUN
     #[arg(value_name = "PATH", value_hint = ValueHint::DirPath)]
     path: PathBuf,
@@ -241,7 +275,7 @@ impl AdvisedError for StoreError {
 }
 
 /// Runs `prhctl lun create`.
-pub(crate) fn create(args: &CreateArgs) -> Result<LunStatus, StoreError> {
+fn create(args: &CreateArgs) -> Result<LunStatus, StoreError> {
     let ports = match args.ports.is_empty() {
         true => ["node1", "node2"]
             .iter()
@@ -279,7 +313,7 @@ fn new_port((spec, number): (PortSpec, u64)) -> Port {
 }
 
 /// Runs `prhctl lun list`. A soft LUN that cannot be used does not hide the others.
-pub(crate) fn list(args: &ListArgs, console: Console) -> Result<Vec<LunEntry>, StoreError> {
+fn list(args: &ListArgs, console: Console) -> Result<Vec<LunEntry>, StoreError> {
     if is_lun_dir(&args.dir) {
         let path = args.dir.display();
         console.note(&format!(
@@ -303,7 +337,7 @@ fn is_lun_dir(dir: &Path) -> bool {
 }
 
 /// Runs `prhctl lun show`.
-pub(crate) fn show(args: &ShowArgs) -> Result<LunStatus, StoreError> {
+fn show(args: &ShowArgs) -> Result<LunStatus, StoreError> {
     lun_status(&Lun::open(&args.path)?)
 }
 
@@ -337,5 +371,155 @@ fn port_status(lun: &Lun, unit: &LogicalUnit, port: &Port, nexus: NexusId) -> Po
         may_read: unit.can_read(nexus),
         may_write: unit.can_write(nexus),
         unit_attentions: unit.unit_attentions(nexus).to_vec(),
+    }
+}
+
+impl ToText for LunStatus {
+    fn to_text(&self) -> String {
+        let path = escape_path(&self.path);
+        let persistence = match self.aptpl {
+            true => "persist through a power loss",
+            false => "do not persist through a power loss",
+        };
+        let properties = name_value_table([
+            ("reservation", reservation_text(self)),
+            ("generation", self.generation.to_string()),
+            ("registrations", persistence.to_owned()),
+            ("supports", supported(self.supported)),
+        ]);
+        let header = [
+            " PORT",
+            "KEY",
+            "HOLDER",
+            "ACCESS",
+            "UNIT ATTENTIONS",
+            "TARGET PORT",
+            "INITIATOR PORT",
+        ];
+        let ports = table(&header, self.ports.iter().map(port_row));
+        let identity = self.identity;
+        format!("{BOLD}{path}{BOLD:#}: soft LUN {identity}\n{properties}\n{ports}")
+    }
+}
+
+fn port_row(port: &PortStatus) -> (Style, Vec<String>) {
+    let dash = || "-".to_owned();
+    let unit_attentions = port.unit_attentions.iter().copied();
+    let unit_attentions: Vec<_> = unit_attentions.map(labels::unit_attention).collect();
+    let access = match (port.may_read, port.may_write) {
+        (_, true) => "read, write",
+        (true, false) => "read",
+        (false, false) => "none",
+    };
+    let cells = vec![
+        format!(" {}", port.name),
+        port.key.map_or_else(dash, |key| key.to_string()),
+        if port.is_holder { "yes" } else { "-" }.to_owned(),
+        access.to_owned(),
+        match unit_attentions.is_empty() {
+            true => dash(),
+            false => unit_attentions.join(", "),
+        },
+        port.nexus.target_port.to_string(),
+        port.nexus.initiator.to_string(),
+    ];
+    (if port.is_holder { GOOD } else { PLAIN }, cells)
+}
+
+fn reservation_text(lun: &LunStatus) -> String {
+    match &lun.reservation {
+        None => "none".to_owned(),
+        Some((reservation_type, holder)) => text::held_by(*reservation_type, holder.as_deref()),
+    }
+}
+
+fn supported(supported: SupportedFeatures) -> String {
+    let features = [
+        (supported.persist_through_power_loss, "APTPL"),
+        (supported.specify_initiator_ports, "SPEC_I_PT"),
+        (supported.all_target_ports, "ALL_TG_PT"),
+    ];
+    let features = features.into_iter().filter(|(has, _)| *has);
+    let types = supported.types.types().map(labels::short_type);
+    let all: Vec<_> = features.map(|(_, name)| name).chain(types).collect();
+    all.join(" ")
+}
+
+impl ToText for Vec<LunEntry> {
+    fn to_text(&self) -> String {
+        if self.is_empty() {
+            return "no soft LUNs\n".to_owned();
+        }
+        let rows = self.iter().map(|entry| match &entry.status {
+            Ok(lun) => {
+                let registered = lun.ports.iter().filter(|port| port.key.is_some()).count();
+                let registered = format!("{registered} of {} ports", lun.ports.len());
+                (
+                    PLAIN,
+                    vec![entry.name.clone(), registered, reservation_text(lun)],
+                )
+            }
+            Err(error) => {
+                let cells = vec![entry.name.clone(), "unusable".to_owned(), error.clone()];
+                (INVALID, cells)
+            }
+        });
+        table(&["NAME", "REGISTERED", "RESERVATION"], rows)
+    }
+}
+
+impl ToJson for LunStatus {
+    fn to_json(&self) -> Json {
+        let reservation = self.reservation.as_ref();
+        let reservation = reservation
+            .map(|(reservation_type, holder)| json::held_by(*reservation_type, holder.as_deref()));
+        object! {
+            "path": self.path.as_path(),
+            "identity": self.identity.to_string(),
+            "generation": self.generation.get(),
+            "aptpl": self.aptpl,
+            "reservation": reservation,
+            "supported": object! {
+                "aptpl": self.supported.persist_through_power_loss,
+                "spec_i_pt": self.supported.specify_initiator_ports,
+                "all_tg_pt": self.supported.all_target_ports,
+                "types": self.supported.types.types().map(labels::long_type).collect::<Json>(),
+            },
+            "ports": array(&self.ports),
+        }
+    }
+}
+
+impl ToJson for PortStatus {
+    fn to_json(&self) -> Json {
+        let unit_attentions = self.unit_attentions.iter().copied();
+        let unit_attentions = unit_attentions.map(labels::unit_attention);
+        object! {
+            "name": &self.name,
+            "path": self.path.as_path(),
+            "initiator": self.nexus.initiator.to_string(),
+            "target_port": self.nexus.target_port.get(),
+            "key": self.key,
+            "is_holder": self.is_holder,
+            "may_read": self.may_read,
+            "may_write": self.may_write,
+            "attentions": unit_attentions.collect::<Json>(),
+        }
+    }
+}
+
+impl ToJson for Vec<LunEntry> {
+    fn to_json(&self) -> Json {
+        object! { "luns": array(self) }
+    }
+}
+
+impl ToJson for LunEntry {
+    fn to_json(&self) -> Json {
+        object! {
+            "name": &self.name,
+            "lun": self.status.as_ref().ok().map(ToJson::to_json),
+            "problem": self.status.as_ref().err(),
+        }
     }
 }

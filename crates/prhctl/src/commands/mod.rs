@@ -9,47 +9,97 @@ macro_rules! query_help {
             $text,
             "
 
-Queries have a side effect: a pending unit attention on this path goes to whichever
-command arrives first, and only once. If a guest on this host uses the disk through
-the same path, the guest misses it. Query through another path or from another host.
-'prhctl lun show' inspects a soft LUN without sending a command to it."
+Queries have a side effect: a pending unit attention on this path goes to
+whichever command arrives first, and only once. If a guest on this host uses
+the disk through the same path, the guest misses it. Query through another path
+or from another host. 'prhctl lun show' inspects a soft LUN without sending a
+command to it."
         )
     };
 }
 
-pub(crate) mod capabilities;
+mod capabilities;
 pub(crate) mod change;
-pub(crate) mod clear;
-pub(crate) mod decode;
+mod clear;
+mod decode;
 pub(crate) mod demo;
-pub(crate) mod keys;
-pub(crate) mod lun;
-#[path = "move.rs"]
-pub(crate) mod move_reservation;
-pub(crate) mod preempt;
-pub(crate) mod register;
-pub(crate) mod release;
-pub(crate) mod reservation;
-pub(crate) mod reserve;
-pub(crate) mod status;
+mod keys;
+mod lun;
+mod move_reservation;
+mod preempt;
+mod register;
+mod release;
+mod reservation;
+mod reserve;
+mod status;
+mod unregister;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
-use pr_helper_protocol::Direction;
 use scsi_pr::ReservationKey;
 
-use crate::console::Console;
-use crate::error::{Error, Failure};
-use crate::helper::{DeviceResult, HelperConnection};
+use crate::cli::SocketArgs;
+use crate::context::Context;
+use crate::exit::Exit;
 use crate::labels;
 
-/// The device that a subcommand is for.
+/// A subcommand with its arguments. The type defines the help as well.
+pub(crate) trait Subcommand {
+    /// Does what the subcommand is for, and prints the result.
+    fn run(&self, context: &Context) -> Exit;
+
+    /// Returns whether the subcommand connects to a helper.
+    fn uses_helper(&self) -> bool {
+        true
+    }
+}
+
+/// Defines the enumeration of the subcommands.
+macro_rules! subcommands {
+    ($($name:ident: $arguments:ty,)*) => {
+        /// The subcommand of a command line.
+        #[derive(Debug, clap::Subcommand)]
+        pub(crate) enum CliCommand {
+            $($name($arguments),)*
+        }
+
+        impl CliCommand {
+            pub(crate) fn as_subcommand(&self) -> &dyn Subcommand {
+                match self {
+                    $(Self::$name(arguments) => arguments,)*
+                }
+            }
+        }
+    };
+}
+
+// In the order of the help. The name of a variant is that of the subcommand.
+subcommands! {
+    Keys: keys::KeysArgs,
+    Reservation: reservation::ReservationArgs,
+    Capabilities: capabilities::CapabilitiesArgs,
+    Status: status::StatusArgs,
+    Register: register::RegisterArgs,
+    Unregister: unregister::UnregisterArgs,
+    Reserve: reserve::ReserveArgs,
+    Release: release::ReleaseArgs,
+    Clear: clear::ClearArgs,
+    Preempt: preempt::PreemptArgs,
+    Move: move_reservation::MoveArgs,
+    Decode: decode::DecodeArgs,
+    Lun: lun::LunArgs,
+    Demo: demo::DemoArgs,
+}
+
+/// The device that a subcommand is for, and the helper's socket.
 #[derive(Debug, Args)]
 pub(crate) struct DeviceArgs {
     /// Path of the disk
     #[arg(value_name = "DEVICE", value_hint = ValueHint::FilePath)]
     pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
 }
 
 /// The device, and the sender's key.
@@ -60,16 +110,4 @@ pub(crate) struct KeyArgs {
     /// Key that this initiator port is registered with
     #[arg(long, value_name = "KEY", value_parser = labels::parse_nonzero_key)]
     pub(crate) key: ReservationKey,
-}
-
-/// Runs a subcommand that only queries the device.
-pub(crate) fn run_query<T>(
-    args: &DeviceArgs,
-    socket: &Path,
-    console: Console,
-    query: impl FnOnce(&mut HelperConnection<'_>) -> Result<T, Error>,
-) -> Result<DeviceResult<T>, Failure> {
-    let mut helper = HelperConnection::open(socket, &args.path, Direction::In, console)?;
-    let result = query(&mut helper);
-    helper.finish(result)
 }

@@ -2,33 +2,30 @@
 
 //! `prhctl preempt`: PREEMPT, or PREEMPT AND ABORT.
 
-use std::path::Path;
-
 use clap::Args;
 use scsi_pr::{BasicParameterList, OutServiceAction, ReservationKey, ReservationType};
 
-use super::KeyArgs;
 use super::change::{self, Change};
-use crate::console::Console;
-use crate::error::Failure;
-use crate::helper::DeviceResult;
+use super::{KeyArgs, Subcommand};
+use crate::context::Context;
+use crate::exit::Exit;
 use crate::labels;
 
 pub(crate) const HELP: &str = "\
-Remove other ports' registrations and take over their reservation (PERSISTENT RESERVE
-OUT, PREEMPT, or PREEMPT AND ABORT with --abort).
+Remove other ports' registrations and take over their reservation (PERSISTENT
+RESERVE OUT, PREEMPT, or PREEMPT AND ABORT with --abort).
 
 Clusters fence a node with this command. Any registrant may send it. The device
-removes all registrations with the victim's key. If they held the reservation, the
-sender becomes the holder, with the given type; otherwise the type is ignored. The
-victims receive a unit attention. 'prhctl status' shows the keys and the type of the
-reservation.
+removes all registrations with the victim's key. If they held the reservation,
+the sender becomes the holder, with the given type; otherwise the type is
+ignored. The victims receive a unit attention. 'prhctl status' shows the keys
+and the type of the reservation.
 
 If the reservation has an \"all registrants\" type, --victim 0 removes all other
 registrations and takes over the reservation. It is invalid for other types.
 
-Without --abort, the device still executes writes that the victim has already sent:
-use --abort, or power off the victim's node first.
+Without --abort, the device still executes writes that the victim has already
+sent: use --abort, or power off the victim's node first.
 
 YOUR OWN KEY
   The holder keeps its registration, and the type of the reservation changes. Any other
@@ -40,7 +37,12 @@ EXAMPLES
 Exit status 0; 24 if the sender is not registered with this key, or no port is
 registered with the victim's key; otherwise one that 'prhctl --help' lists.";
 
+/// Arguments of the subcommand.
 #[derive(Debug, Args)]
+#[command(
+    about = "Remove other ports' registrations and take over their reservation (fencing)",
+    long_about = HELP, after_long_help = EXAMPLES
+)]
 pub(crate) struct PreemptArgs {
     #[command(flatten)]
     pub(crate) sender: KeyArgs,
@@ -55,32 +57,24 @@ pub(crate) struct PreemptArgs {
     pub(crate) abort: bool,
 }
 
-pub(crate) fn run(
-    args: &PreemptArgs,
-    socket: &Path,
-    console: Console,
-) -> Result<DeviceResult<Change>, Failure> {
-    let action = match args.abort {
-        true => OutServiceAction::PreemptAndAbort,
-        false => OutServiceAction::Preempt,
-    };
-    let list = BasicParameterList {
-        service_action_reservation_key: args.victim,
-        ..change::with_key(args.sender.key)
-    };
-    let mut helper = change::open(&args.sender.device, socket, console)?;
-    let sent = change::send(
-        &mut helper,
-        action,
-        Some(args.reservation_type.into()),
-        list,
-    );
-    if sent.is_ok() {
-        change::note_exclusive_type(&helper, args.reservation_type);
+impl Subcommand for PreemptArgs {
+    fn run(&self, context: &Context) -> Exit {
+        let action = match self.abort {
+            true => OutServiceAction::PreemptAndAbort,
+            false => OutServiceAction::Preempt,
+        };
+        let list = BasicParameterList {
+            service_action_reservation_key: self.victim,
+            ..change::with_key(self.sender.key)
+        };
+        context.change(&self.sender.device, |helper| {
+            change::send(helper, action, Some(self.reservation_type.into()), list)?;
+            change::note_exclusive_type(helper, self.reservation_type);
+            Ok(Change::Preempted {
+                sender: self.sender.key,
+                victim: self.victim,
+                action,
+            })
+        })
     }
-    helper.finish(sent.map(|()| Change::Preempted {
-        sender: args.sender.key,
-        victim: args.victim,
-        action,
-    }))
 }

@@ -1,59 +1,48 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `prhctl register` and `prhctl unregister`: REGISTER, or REGISTER AND IGNORE EXISTING KEY.
-
-use std::path::Path;
+//! `prhctl register`: REGISTER, or REGISTER AND IGNORE EXISTING KEY.
 
 use clap::Args;
 use scsi_pr::{BasicParameterList, OutServiceAction, ReservationKey, TransportId};
 
 use super::change::{self, Change, PowerLossPersistence};
-use super::{DeviceArgs, KeyArgs};
-use crate::console::Console;
-use crate::error::{Error, Failure};
-use crate::helper::{DeviceResult, HelperConnection};
+use super::{DeviceArgs, Subcommand};
+use crate::context::Context;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::helper::HelperConnection;
 use crate::labels;
 
 pub(crate) const HELP: &str = "\
-Register a key for this host's initiator port (PERSISTENT RESERVE OUT, REGISTER or
-REGISTER AND IGNORE EXISTING KEY).
+Register a key for this host's initiator port (PERSISTENT RESERVE OUT, REGISTER
+or REGISTER AND IGNORE EXISTING KEY).
 
-Without --old-key, the port must not be registered yet. With --old-key, it must be
-registered with exactly that key, which is replaced. --ignore-existing skips that
-check and therefore re-registers a port that has been preempted. Never use it on a
-node that may have been fenced. A reservation does not prevent others from
-registering; the holder keeps it when it changes its key. On a multipath map, the
-command registers all paths.
+Without --old-key, the port must not be registered yet. With --old-key, it must
+be registered with exactly that key, which is replaced. --ignore-existing skips
+that check and therefore re-registers a port that has been preempted. Never use
+it on a node that may have been fenced. A reservation does not prevent others
+from registering; the holder keeps it when it changes its key. On a multipath
+map, the command registers all paths.
 
-The most recent REGISTER sets persistence through power loss for the whole device and
-all initiators: on with --aptpl, off without it. If the command turns it off, prhctl
-prints a note to standard error.";
+The most recent REGISTER sets persistence through power loss for the whole
+device and all initiators: on with --aptpl, off without it. If the command
+turns it off, prhctl prints a note to standard error.";
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
   prhctl register /dev/sdb --key 0x123abc --aptpl
   prhctl register /dev/sdb --key 0x456 --old-key 0x123abc
   prhctl register /dev/sdb --key 0x123abc --initiator sas,5000c50005b32001
 
-Exit status 0; 24 if the old key is not the registered one, or if the port is already
-registered and --old-key is missing; otherwise one that 'prhctl --help' lists.";
+Exit status 0; 24 if the old key is not the registered one, or if the port is
+already registered and --old-key is missing; otherwise one that 'prhctl --help'
+lists.";
 
-pub(crate) const UNREGISTER_HELP: &str = "\
-Remove this initiator port's registration (PERSISTENT RESERVE OUT, REGISTER with key
-zero).
-
-If the port holds the reservation, the reservation ends too, and with the \"registrants
-only\" types the other registrants receive a unit attention. With the \"all registrants\"
-types, the reservation ends with the last registration. Persistence through power loss
-(APTPL) stays as it is for the other registrations. If the device does not report it,
-the command turns it off, and prhctl prints a note to standard error.";
-pub(crate) const UNREGISTER_EXAMPLES: &str = "\
-EXAMPLES
-  prhctl unregister /dev/sdb --key 0x123abc
-
-Exit status 0; 24 if the port is not registered with this key; otherwise one that
-'prhctl --help' lists.";
-
+/// Arguments of the subcommand.
 #[derive(Debug, Args)]
+#[command(
+    about = "Register a key",
+    long_about = HELP, after_long_help = EXAMPLES
+)]
 pub(crate) struct RegisterArgs {
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
@@ -80,15 +69,10 @@ pub(crate) struct RegisterArgs {
     pub(crate) initiator: Vec<TransportId>,
 }
 
-/// Runs `prhctl register`.
-pub(crate) fn run(
-    args: &RegisterArgs,
-    socket: &Path,
-    console: Console,
-) -> Result<DeviceResult<Change>, Failure> {
-    let mut helper = change::open(&args.device, socket, console)?;
-    let change = register(&mut helper, args);
-    helper.finish(change)
+impl Subcommand for RegisterArgs {
+    fn run(&self, context: &Context) -> Exit {
+        context.change(&self.device, |helper| register(helper, self))
+    }
 }
 
 fn register(helper: &mut HelperConnection<'_>, args: &RegisterArgs) -> Result<Change, Error> {
@@ -110,35 +94,4 @@ fn register(helper: &mut HelperConnection<'_>, args: &RegisterArgs) -> Result<Ch
         key: args.key,
         action,
     })
-}
-
-/// Runs `prhctl unregister`.
-pub(crate) fn unregister(
-    args: &KeyArgs,
-    socket: &Path,
-    console: Console,
-) -> Result<DeviceResult<Change>, Failure> {
-    let mut helper = change::open(&args.device, socket, console)?;
-    let change = remove_registration(&mut helper, args.key);
-    helper.finish(change)
-}
-
-/// Removes the sender's registration. APTPL applies to all registrations, so it is sent as it is.
-fn remove_registration(
-    helper: &mut HelperConnection<'_>,
-    key: ReservationKey,
-) -> Result<Change, Error> {
-    let persistence = PowerLossPersistence::query(helper)?;
-    let list = BasicParameterList {
-        aptpl: persistence == PowerLossPersistence::On,
-        ..change::with_key(key)
-    };
-    change::send(helper, OutServiceAction::Register, None, list)?;
-    if persistence == PowerLossPersistence::Unknown {
-        helper.note(
-            "the device did not report whether registrations persist through a power loss; they no \
-             longer do",
-        );
-    }
-    Ok(Change::Unregistered(key))
 }

@@ -2,28 +2,28 @@
 
 //! `prhctl release`: RELEASE.
 
-use std::path::Path;
-
 use clap::Args;
 use scsi_pr::{OutServiceAction, ReservationDescriptor, ReservationKey, ReservationType};
 
 use super::change::{self, Change, ReleaseResult};
-use super::{KeyArgs, reservation};
-use crate::console::Console;
-use crate::error::{Error, Failure};
-use crate::helper::{DeviceResult, HelperConnection};
+use super::{KeyArgs, Subcommand, reservation};
+use crate::context::Context;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::helper::HelperConnection;
 use crate::labels;
 
 pub(crate) const HELP: &str = "\
 Release the reservation (PERSISTENT RESERVE OUT, RELEASE).
 
-Only the holder can release a reservation; from other registrants, the device accepts
-the command with GOOD and ignores it. prhctl reads the reservation before and after
-and reports what happened. The type must be that of the reservation. With --type,
-prhctl skips the first read and cannot tell which port held the reservation.
+Only the holder can release a reservation; from other registrants, the device
+accepts the command with GOOD and ignores it. prhctl reads the reservation
+before and after and reports what happened. The type must be that of the
+reservation. With --type, prhctl skips the first read and cannot tell which
+port held the reservation.
 
-Registrations remain. With the \"registrants only\" and \"all registrants\" types, the
-other registrants receive a unit attention.
+Registrations remain. With the \"registrants only\" and \"all registrants\" types,
+the other registrants receive a unit attention.
 
 If there is no reservation, prhctl sends nothing and does not check the key.";
 pub(crate) const EXAMPLES: &str = "\
@@ -32,10 +32,15 @@ EXAMPLES
 
 Exit status 0, also if there is nothing to release, whatever the key; 24 if the
 sender is not registered with this key; 5 if --type is not the type of the
-reservation; otherwise one that 'prhctl --help' lists. Some devices answer differently
-(docs/lio-differences.md).";
+reservation; otherwise one that 'prhctl --help' lists. Some devices answer
+differently (docs/lio-differences.md).";
 
+/// Arguments of the subcommand.
 #[derive(Debug, Args)]
+#[command(
+    about = "Release the reservation",
+    long_about = HELP, after_long_help = EXAMPLES
+)]
 pub(crate) struct ReleaseArgs {
     #[command(flatten)]
     pub(crate) sender: KeyArgs,
@@ -72,14 +77,13 @@ fn can_hold(key: ReservationKey, held: &ReservationDescriptor) -> bool {
     held.key == key || reservation_type.is_some_and(ReservationType::is_all_registrants)
 }
 
-pub(crate) fn run(
-    args: &ReleaseArgs,
-    socket: &Path,
-    console: Console,
-) -> Result<DeviceResult<Change>, Failure> {
-    let mut helper = change::open(&args.sender.device, socket, console)?;
-    let result = release(&mut helper, args.sender.key, args.reservation_type);
-    helper.finish(result.map(Change::Released))
+impl Subcommand for ReleaseArgs {
+    fn run(&self, context: &Context) -> Exit {
+        context.change(&self.sender.device, |helper| {
+            let result = release(helper, self.sender.key, self.reservation_type);
+            result.map(Change::Released)
+        })
+    }
 }
 
 fn release(

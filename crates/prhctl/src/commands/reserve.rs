@@ -2,38 +2,41 @@
 
 //! `prhctl reserve`: RESERVE.
 
-use std::path::Path;
-
 use clap::Args;
 use scsi_pr::{OutServiceAction, ReservationType};
 
-use super::KeyArgs;
 use super::change::{self, Change};
-use crate::console::Console;
-use crate::error::Failure;
-use crate::helper::DeviceResult;
+use super::{KeyArgs, Subcommand};
+use crate::context::Context;
+use crate::exit::Exit;
 use crate::labels;
 
 pub(crate) const HELP: &str = "\
 Reserve the device (PERSISTENT RESERVE OUT, RESERVE).
 
-The sender must be registered with the given key. The reservation then restricts all
-other ports according to its type. To change the type, release the reservation or, as
-the holder, preempt your own key.
+The sender must be registered with the given key. The reservation then
+restricts all other ports according to its type. To change the type, release
+the reservation or, as the holder, preempt your own key.
 
-On a multipath map, use a type for registrants (we-ro, ea-ro, we-ar, ea-ar). With we and
-ea, only the path that holds the reservation can write, and writes through the other
-paths fail. prhctl prints a note then.";
+On a multipath map, use a type for registrants (we-ro, ea-ro, we-ar, ea-ar).
+With we and ea, only the path that holds the reservation can write, and writes
+through the other paths fail. prhctl prints a note then.";
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
   prhctl reserve /dev/sdb --key 0x123abc --type we-ro
   prhctl reserve /dev/sdb --key 0x123abc --type 5        the same type, by its number
 
-Exit status 0, also if the sender already holds this reservation; 24 if another port
-holds one, the type differs, or the key is wrong; otherwise one that 'prhctl --help'
-lists. Some devices answer differently (docs/lio-differences.md).";
+Exit status 0, also if the sender already holds this reservation; 24 if another
+port holds one, the type differs, or the key is wrong; otherwise one that
+'prhctl --help' lists. Some devices answer differently
+(docs/lio-differences.md).";
 
+/// Arguments of the subcommand.
 #[derive(Debug, Args)]
+#[command(
+    about = "Reserve the device",
+    long_about = HELP, after_long_help = EXAMPLES
+)]
 pub(crate) struct ReserveArgs {
     #[command(flatten)]
     pub(crate) sender: KeyArgs,
@@ -42,21 +45,14 @@ pub(crate) struct ReserveArgs {
     pub(crate) reservation_type: ReservationType,
 }
 
-pub(crate) fn run(
-    args: &ReserveArgs,
-    socket: &Path,
-    console: Console,
-) -> Result<DeviceResult<Change>, Failure> {
-    let (key, reservation_type) = (args.sender.key, args.reservation_type);
-    let mut helper = change::open(&args.sender.device, socket, console)?;
-    let sent = change::send(
-        &mut helper,
-        OutServiceAction::Reserve,
-        Some(reservation_type.into()),
-        change::with_key(key),
-    );
-    if sent.is_ok() {
-        change::note_exclusive_type(&helper, reservation_type);
+impl Subcommand for ReserveArgs {
+    fn run(&self, context: &Context) -> Exit {
+        context.change(&self.sender.device, |helper| {
+            let (key, kind) = (self.sender.key, self.reservation_type);
+            let action = OutServiceAction::Reserve;
+            change::send(helper, action, Some(kind.into()), change::with_key(key))?;
+            change::note_exclusive_type(helper, kind);
+            Ok(Change::Reserved(key, kind))
+        })
     }
-    helper.finish(sent.map(|()| Change::Reserved(key, reservation_type)))
 }

@@ -2,26 +2,37 @@
 
 //! `prhctl status`: READ FULL STATUS.
 
-use scsi_pr::{FullStatus, InServiceAction, Truncatable};
+use anstyle::Style;
+use clap::Args;
+use scsi_pr::{FullStatus, FullStatusDescriptor, InServiceAction, Truncatable};
 
+use super::{DeviceArgs, Subcommand};
+use crate::console::{GOOD, PLAIN, REJECTED, table};
+use crate::context::Context;
 use crate::error::Error;
+use crate::exit::Exit;
 use crate::helper::HelperConnection;
+use crate::labels;
+use crate::output::json::{Json, ToJson, array, object, scope_type};
+use crate::output::text::{ToText, count, scope, truncation, type_name};
 use crate::scsi_path::{PathStatus, path_statuses};
 
 pub(crate) const HELP: &str = query_help!(
     "\
-Show all registrations and the holder of the reservation (PERSISTENT RESERVE IN,
-READ FULL STATUS).
+Show all registrations and the holder of the reservation (PERSISTENT RESERVE
+IN, READ FULL STATUS).
 
-Prints one line for each registration: the key, the initiator port's TransportID, the
-relative target port (or all), and, for a holder, the type and scope of the
-reservation. Some devices do not support this command. 'prhctl keys' and 'prhctl
-reservation' print less, but every device with persistent reservations supports them.
+Prints one line for each registration: the key, the initiator port's
+TransportID, the relative target port (or all), and, for a holder, the type and
+scope of the reservation. Some devices do not support this command.
+'prhctl keys' and 'prhctl reservation' print less, but every device with
+persistent reservations supports them.
 
-For a multipath map, the paths without a registration follow. prhctl finds initiator
-port (FC, iSCSI, SAS) and target port of a path in sysfs. Where they do not decide, the
-path may be unregistered. A registration of an earlier iSCSI session at the same target
-port counts as that of the path, because sysfs lacks the session identifier."
+For a multipath map, the paths without a registration follow. prhctl finds
+initiator port (FC, iSCSI, SAS) and target port of a path in sysfs. Where they
+do not decide, the path may be unregistered. A registration of an earlier iSCSI
+session at the same target port counts as that of the path, because sysfs lacks
+the session identifier."
 );
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
@@ -29,6 +40,20 @@ EXAMPLES
   prhctl --json status /dev/sdb | jq '.registrations[] | select(.is_holder)'
 
 Exit status 0, or one that 'prhctl --help' lists.";
+
+/// Arguments of the subcommand.
+#[derive(Debug, Args)]
+#[command(about = "Show all registrations and the holder of the reservation", long_about = HELP, after_long_help = EXAMPLES)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl Subcommand for StatusArgs {
+    fn run(&self, context: &Context) -> Exit {
+        context.query(&self.device, query)
+    }
+}
 
 /// The registrations of a device, and the paths of a multipath map.
 #[derive(Debug)]
@@ -46,4 +71,174 @@ pub(crate) fn query(helper: &mut HelperConnection<'_>) -> Result<DeviceStatus, E
         paths: map.map(|map| path_statuses(map, &registrations)),
         registrations,
     })
+}
+
+impl ToText for DeviceStatus {
+    fn to_text(&self) -> String {
+        let registrations = registrations(&self.registrations);
+        // Without any registration, no path has one.
+        let paths = match self.registrations.value.descriptors.as_slice() {
+            [] => &[],
+            _ => self.paths.as_deref().unwrap_or_default(),
+        };
+        let names = |is_registered: Option<bool>| {
+            let paths = paths.iter();
+            let paths = paths.filter(|path| path.is_registered == is_registered);
+            paths.map(|path| path.name.as_str()).collect::<Vec<_>>()
+        };
+        let line = |label: &str, names: Vec<&str>| match names.is_empty() {
+            true => String::new(),
+            false => format!("{REJECTED}{label}:{REJECTED:#} {}\n", names.join(" ")),
+        };
+        let unregistered = line("Unregistered paths", names(Some(false)));
+        let unknown = line("Paths that may be unregistered", names(None));
+        format!("{registrations}{unregistered}{unknown}")
+    }
+}
+
+fn registrations(status: &Truncatable<FullStatus>) -> String {
+    let FullStatus {
+        generation,
+        descriptors,
+    } = &status.value;
+    let count = count(descriptors.len(), "registration");
+    let reserved = match descriptors.iter().find(|descriptor| descriptor.holder) {
+        Some(holder) => format!(", reserved: {}", type_name(holder.scope_type)),
+        None if status.is_complete() => ", no reservation".to_owned(),
+        // The missing end of the list may contain the holder.
+        None => String::new(),
+    };
+    let header = [" KEY", "HOLDER", "TYPE", "SCOPE", "PORT", "TRANSPORTID"];
+    let rows = match descriptors.is_empty() {
+        true => String::new(),
+        false => table(&header, descriptors.iter().map(registration)),
+    };
+    let truncation = truncation(status.missing);
+    format!("generation {generation}, {count}{reserved}\n{rows}{truncation}")
+}
+
+fn registration(descriptor: &FullStatusDescriptor) -> (Style, Vec<String>) {
+    let scope_type = descriptor.scope_type;
+    let [holder, type_name, scope] = match (descriptor.holder, scope_type.reservation_type()) {
+        (false, _) => ["-", "-", "-"].map(str::to_owned),
+        (true, Some(kind)) => [
+            "yes".to_owned(),
+            labels::short_type(kind).to_owned(),
+            scope(scope_type),
+        ],
+        (true, None) => [
+            "yes".to_owned(),
+            format!("{:x}h", scope_type.type_code()),
+            scope(scope_type),
+        ],
+    };
+    let port = match descriptor.all_tg_pt {
+        true => "all".to_owned(),
+        false => descriptor.relative_target_port.to_string(),
+    };
+    let transport_id = match &descriptor.transport_id {
+        Ok(id) => id.to_string(),
+        Err(malformed) => malformed.to_string(),
+    };
+    let key = format!(" {}", descriptor.key);
+    let style = if descriptor.holder { GOOD } else { PLAIN };
+    (
+        style,
+        vec![key, holder, type_name, scope, port, transport_id],
+    )
+}
+
+impl ToJson for DeviceStatus {
+    fn to_json(&self) -> Json {
+        let Truncatable { value, missing } = &self.registrations;
+        object! {
+            "generation": value.generation.get(),
+            "registrations": array(&value.descriptors),
+            "missing_bytes": *missing,
+            "paths": self.paths.as_ref().map(array),
+        }
+    }
+}
+
+impl ToJson for PathStatus {
+    fn to_json(&self) -> Json {
+        object! { "name": &self.name, "is_registered": self.is_registered }
+    }
+}
+
+impl ToJson for FullStatusDescriptor {
+    fn to_json(&self) -> Json {
+        let held = self
+            .holder
+            .then(|| Json::Object(scope_type(self.scope_type).into()));
+        let port = self.relative_target_port.get();
+        object! {
+            "key": self.key,
+            "is_holder": self.holder,
+            "reservation": held,
+            "all_target_ports": self.all_tg_pt,
+            "relative_target_port": (!self.all_tg_pt).then_some(port),
+            "transport_id": match &self.transport_id {
+                Ok(id) => id.to_string(),
+                Err(malformed) => malformed.to_string(),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scsi_pr::ScopeType;
+
+    /// Returns the lines about paths with these registrations.
+    fn path_lines(paths: &[(&str, Option<bool>)], registrations: usize) -> String {
+        let descriptor = FullStatusDescriptor {
+            key: 1.into(),
+            all_tg_pt: false,
+            holder: false,
+            scope_type: ScopeType(0),
+            relative_target_port: 1.into(),
+            transport_id: Ok("sas,5001405000000001".parse().unwrap()),
+        };
+        let value = FullStatus {
+            descriptors: vec![descriptor; registrations],
+            ..FullStatus::default()
+        };
+        let paths = paths.iter().map(|(name, is_registered)| PathStatus {
+            name: (*name).to_owned(),
+            is_registered: *is_registered,
+        });
+        let registrations = Truncatable { value, missing: 0 };
+        let without_paths = DeviceStatus {
+            registrations: registrations.clone(),
+            paths: None,
+        };
+        let status = DeviceStatus {
+            registrations,
+            paths: Some(paths.collect()),
+        };
+        let text = anstream::adapter::strip_str(&status.to_text()).to_string();
+        let start = anstream::adapter::strip_str(&without_paths.to_text()).to_string();
+        text.strip_prefix(&start).unwrap().to_owned()
+    }
+
+    #[test]
+    fn unregistered_paths_are_named() {
+        let paths = [
+            ("sda", Some(true)),
+            ("sdb", Some(false)),
+            ("sdc", None),
+            ("sdd", Some(false)),
+        ];
+        let expected = "Unregistered paths: sdb sdd\nPaths that may be unregistered: sdc\n";
+        assert_eq!(path_lines(&paths, 1), expected);
+        assert_eq!(path_lines(&paths[..1], 1), "");
+    }
+
+    #[test]
+    fn paths_of_a_unit_without_registrations_are_not_named() {
+        let paths = [("sda", Some(false)), ("sdb", Some(false))];
+        assert_eq!(path_lines(&paths, 0), "");
+    }
 }

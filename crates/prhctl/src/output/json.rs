@@ -4,22 +4,14 @@
 
 use std::path::Path;
 
-use scsi_pr::{
-    Capabilities, FullStatusDescriptor, Keys, ReservationData, ReservationDescriptor,
-    ReservationKey, ReservationType, ScopeType, Sense, Status, Truncatable,
-};
+use scsi_pr::{ReservationDescriptor, ReservationKey, ReservationType, ScopeType, Sense, Status};
 use serde::{Serialize, Serializer};
 
 use crate::block_device::Part;
-use crate::commands::change::Change;
-use crate::commands::decode::{Explanation, kind_name};
 use crate::commands::demo::{Demonstration, Node, NodeResponse, StepResult};
-use crate::commands::lun::{LunEntry, LunStatus, PortStatus};
-use crate::commands::status::DeviceStatus;
 use crate::error::{AdvisedError, ConflictInfo, ErrorText, Failure, Rejection};
 use crate::helper::DeviceResult;
 use crate::labels;
-use crate::scsi_path::PathStatus;
 
 /// A JSON value. Objects keep the order of their members, unlike [`serde_json::Value`].
 #[derive(Debug)]
@@ -95,16 +87,20 @@ impl<T: Into<Json>> FromIterator<T> for Json {
 /// Creates an object from its members.
 macro_rules! object {
     ($($name:literal: $value:expr),* $(,)?) => {
-        Json::Object(vec![$(($name, Json::from($value))),*])
+        $crate::output::json::Json::Object(vec![
+            $(($name, $crate::output::json::Json::from($value))),*
+        ])
     };
 }
+
+pub(crate) use object;
 
 /// A result that has a JSON form.
 pub(crate) trait ToJson {
     fn to_json(&self) -> Json;
 }
 
-fn array<'a, T: ToJson + 'a>(values: impl IntoIterator<Item = &'a T>) -> Json {
+pub(crate) fn array<'a, T: ToJson + 'a>(values: impl IntoIterator<Item = &'a T>) -> Json {
     values.into_iter().map(ToJson::to_json).collect()
 }
 
@@ -126,25 +122,6 @@ impl ToJson for Part {
     }
 }
 
-impl ToJson for Truncatable<Keys> {
-    fn to_json(&self) -> Json {
-        object! {
-            "generation": self.value.generation.get(),
-            "keys": Json::from_iter(self.value.keys.iter().copied()),
-            "missing_bytes": self.missing,
-        }
-    }
-}
-
-impl ToJson for ReservationData {
-    fn to_json(&self) -> Json {
-        object! {
-            "generation": self.generation.get(),
-            "reservation": self.reservation.as_ref().map(ToJson::to_json),
-        }
-    }
-}
-
 impl ToJson for ReservationDescriptor {
     fn to_json(&self) -> Json {
         let reservation_type = self.scope_type.reservation_type();
@@ -155,7 +132,7 @@ impl ToJson for ReservationDescriptor {
     }
 }
 
-fn scope_type(scope_type: ScopeType) -> [(&'static str, Json); 4] {
+pub(crate) fn scope_type(scope_type: ScopeType) -> [(&'static str, Json); 4] {
     let reservation_type = scope_type.reservation_type();
     [
         ("type", reservation_type.map(labels::long_type).into()),
@@ -163,71 +140,6 @@ fn scope_type(scope_type: ScopeType) -> [(&'static str, Json); 4] {
         ("scope", scope_type.scope().map(labels::scope).into()),
         ("scope_code", scope_type.scope_code().into()),
     ]
-}
-
-impl ToJson for Capabilities {
-    fn to_json(&self) -> Json {
-        let types = self
-            .type_mask
-            .map(|mask| mask.types().map(labels::long_type).collect());
-        object! {
-            "types": types.unwrap_or(Json::Null),
-            "persist_through_power_loss": self.persist_through_power_loss,
-            "persist_through_power_loss_active": self.persist_through_power_loss_active,
-            "all_target_ports": self.all_target_ports,
-            "specify_initiator_ports": self.specify_initiator_ports,
-            "compatible_reservation_handling": self.compatible_reservation_handling,
-            "replace_lost_reservation": self.replace_lost_reservation,
-            "allow_commands": self.allow_commands.get(),
-        }
-    }
-}
-
-impl ToJson for DeviceStatus {
-    fn to_json(&self) -> Json {
-        let Truncatable { value, missing } = &self.registrations;
-        object! {
-            "generation": value.generation.get(),
-            "registrations": array(&value.descriptors),
-            "missing_bytes": *missing,
-            "paths": self.paths.as_ref().map(array),
-        }
-    }
-}
-
-impl ToJson for PathStatus {
-    fn to_json(&self) -> Json {
-        object! { "name": &self.name, "is_registered": self.is_registered }
-    }
-}
-
-impl ToJson for FullStatusDescriptor {
-    fn to_json(&self) -> Json {
-        let held = self
-            .holder
-            .then(|| Json::Object(scope_type(self.scope_type).into()));
-        let port = self.relative_target_port.get();
-        object! {
-            "key": self.key,
-            "is_holder": self.holder,
-            "reservation": held,
-            "all_target_ports": self.all_tg_pt,
-            "relative_target_port": (!self.all_tg_pt).then_some(port),
-            "transport_id": match &self.transport_id {
-                Ok(id) => id.to_string(),
-                Err(malformed) => malformed.to_string(),
-            },
-        }
-    }
-}
-
-impl ToJson for Change {
-    fn to_json(&self) -> Json {
-        object! {
-            "service_action": labels::service_action(self.service_action()),
-            "changed": self.is_changed(),
-        }
-    }
 }
 
 /// Returns the document for an error.
@@ -290,84 +202,9 @@ impl ToJson for Sense {
     }
 }
 
-impl ToJson for Explanation {
-    fn to_json(&self) -> Json {
-        let fields = self.fields.iter().map(|field| {
-            object! {
-                "place": &field.position,
-                "name": field.name,
-                "value": &field.value,
-                "meaning": &field.meaning,
-            }
-        });
-        object! {
-            "kind": kind_name(self.kind),
-            "summary": self.summary.as_ref().ok(),
-            "problem": self.summary.as_ref().err(),
-            "fields": fields.collect::<Json>(),
-        }
-    }
-}
-
 /// Returns a reservation with the name of its holder, which is null if all registrants are holders.
-fn held_by(reservation_type: ReservationType, holder: Option<&str>) -> Json {
+pub(crate) fn held_by(reservation_type: ReservationType, holder: Option<&str>) -> Json {
     object! { "type": labels::long_type(reservation_type), "holder": holder }
-}
-
-impl ToJson for LunStatus {
-    fn to_json(&self) -> Json {
-        let reservation = self.reservation.as_ref();
-        let reservation = reservation
-            .map(|(reservation_type, holder)| held_by(*reservation_type, holder.as_deref()));
-        object! {
-            "path": self.path.as_path(),
-            "identity": self.identity.to_string(),
-            "generation": self.generation.get(),
-            "aptpl": self.aptpl,
-            "reservation": reservation,
-            "supported": object! {
-                "aptpl": self.supported.persist_through_power_loss,
-                "spec_i_pt": self.supported.specify_initiator_ports,
-                "all_tg_pt": self.supported.all_target_ports,
-                "types": self.supported.types.types().map(labels::long_type).collect::<Json>(),
-            },
-            "ports": array(&self.ports),
-        }
-    }
-}
-
-impl ToJson for PortStatus {
-    fn to_json(&self) -> Json {
-        let unit_attentions = self.unit_attentions.iter().copied();
-        let unit_attentions = unit_attentions.map(labels::unit_attention);
-        object! {
-            "name": &self.name,
-            "path": self.path.as_path(),
-            "initiator": self.nexus.initiator.to_string(),
-            "target_port": self.nexus.target_port.get(),
-            "key": self.key,
-            "is_holder": self.is_holder,
-            "may_read": self.may_read,
-            "may_write": self.may_write,
-            "attentions": unit_attentions.collect::<Json>(),
-        }
-    }
-}
-
-impl ToJson for Vec<LunEntry> {
-    fn to_json(&self) -> Json {
-        object! { "luns": array(self) }
-    }
-}
-
-impl ToJson for LunEntry {
-    fn to_json(&self) -> Json {
-        object! {
-            "name": &self.name,
-            "lun": self.status.as_ref().ok().map(ToJson::to_json),
-            "problem": self.status.as_ref().err(),
-        }
-    }
 }
 
 /// Returns the document for a demonstration. `error_text` is the text of its error.

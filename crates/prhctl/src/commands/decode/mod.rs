@@ -19,23 +19,31 @@ use scsi_pr::{
 };
 use thiserror::Error;
 
+use super::Subcommand;
+use crate::console::{BOLD, INVALID, PLAIN, escape_control, table};
+use crate::context::Context as Output;
 use crate::error::{AdvisedError, error_chain};
+use crate::exit::Exit;
 use crate::labels;
+use crate::output::json::{Json, ToJson, object};
+use crate::output::text::ToText;
 pub(crate) use fields::Field;
 use fields::{Context, Item, Walker};
 
 pub(crate) const HELP: &str = "\
-Explain bytes field by field: a CDB, a parameter list, parameter data or sense data.
+Explain bytes field by field: a CDB, a parameter list, parameter data or sense
+data.
 
-Nothing is sent. Each byte consists of two hexadecimal digits, or of one that stands
-alone, with or without 0x. Blanks, commas, colons and semicolons between bytes of two
-digits are optional. The bytes come from the command line, or from standard input if
-there are none or only '-'. prhctl recognizes CDBs of PERSISTENT RESERVE and sense data
-by their first byte; for everything else, use --as. It does not understand the offsets
-that xxd and hexdump print: use xxd -p.
+Nothing is sent. Each byte consists of two hexadecimal digits, or of one that
+stands alone, with or without 0x. Blanks, commas, colons and semicolons between
+bytes of two digits are optional. The bytes come from the command line, or from
+standard input if there are none or only '-'. prhctl recognizes CDBs of
+PERSISTENT RESERVE and sense data by their first byte; for everything else, use
+--as. It does not understand the offsets that xxd and hexdump print: use xxd
+-p.
 
-The meaning of a parameter list depends on the service action: append the list to its
-CDB, or use --service-action.";
+The meaning of a parameter list depends on the service action: append the list
+to its CDB, or use --service-action.";
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
   prhctl decode 5f 04 05 00 00 00 00 00 18 00
@@ -45,7 +53,12 @@ EXAMPLES
 
 Exit status 0, or 1 if the bytes are malformed.";
 
+/// Arguments of the subcommand.
 #[derive(Debug, Args)]
+#[command(
+    about = "Explain bytes: a CDB, a parameter list, parameter data or sense data",
+    long_about = HELP, after_long_help = EXAMPLES
+)]
 pub(crate) struct DecodeArgs {
     /// Bytes in hexadecimal [default: from standard input]
     #[arg(value_name = "HEX", allow_hyphen_values = false)]
@@ -57,6 +70,9 @@ pub(crate) struct DecodeArgs {
     #[arg(long, value_name = "ACTION", value_parser = labels::parse_service_action)]
     service_action: Option<OutServiceAction>,
 }
+
+/// Number of characters of a value that are printed. JSON has all of them.
+const MAX_VALUE_LEN: usize = 60;
 
 /// A type of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -132,8 +148,23 @@ impl AdvisedError for DecodeError {
     }
 }
 
+impl Subcommand for DecodeArgs {
+    fn run(&self, context: &Output) -> Exit {
+        match explain_input(self) {
+            Ok(explanation) if explanation.summary.is_err() => {
+                context.print(&explanation, Exit::FAILURE)
+            }
+            result => context.finish(result),
+        }
+    }
+
+    fn uses_helper(&self) -> bool {
+        false
+    }
+}
+
 /// Explains the bytes on the command line, or those on standard input.
-pub(crate) fn run(args: &DecodeArgs) -> Result<Explanation, DecodeError> {
+fn explain_input(args: &DecodeArgs) -> Result<Explanation, DecodeError> {
     let text = match args.hex.iter().any(|word| word != "-") {
         true => args.hex.join(" "),
         false => {
@@ -356,6 +387,55 @@ fn summarize<T: Display, E: std::error::Error + 'static>(
     value
         .map(|value| value.to_string())
         .map_err(|error| error_chain(&error))
+}
+
+impl ToText for Explanation {
+    fn to_text(&self) -> String {
+        let head = match &self.summary {
+            Ok(summary) => format!("{BOLD}{}{BOLD:#}\n", escape_control(summary)),
+            Err(problem) => format!(
+                "{INVALID}invalid {}:{INVALID:#} {}\n",
+                kind_name(self.kind),
+                escape_control(problem)
+            ),
+        };
+        if self.fields.is_empty() {
+            return head;
+        }
+        let rows = self.fields.iter().map(|field| {
+            let cells = [&field.position, field.name, &field.value, &field.meaning];
+            (PLAIN, cells.map(shorten_hex).to_vec())
+        });
+        head + &table(&["POSITION", "FIELD", "VALUE", "MEANING"], rows)
+    }
+}
+
+fn shorten_hex(cell: &str) -> String {
+    match cell.char_indices().nth(MAX_VALUE_LEN) {
+        Some((end, _)) if cell.chars().all(|c| c.is_ascii_hexdigit()) => {
+            format!("{}…", cell.get(..end).unwrap_or_default())
+        }
+        _ => cell.to_owned(),
+    }
+}
+
+impl ToJson for Explanation {
+    fn to_json(&self) -> Json {
+        let fields = self.fields.iter().map(|field| {
+            object! {
+                "place": &field.position,
+                "name": field.name,
+                "value": &field.value,
+                "meaning": &field.meaning,
+            }
+        });
+        object! {
+            "kind": kind_name(self.kind),
+            "summary": self.summary.as_ref().ok(),
+            "problem": self.summary.as_ref().err(),
+            "fields": fields.collect::<Json>(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -21,7 +21,11 @@ use pr_helper_protocol::client::ClientError;
 use soft_lun::store::StoreError;
 use thiserror::Error;
 
+use super::Subcommand;
+use crate::context::Context;
 use crate::error::AdvisedError;
+use crate::exit::Exit;
+use crate::output::{json, text};
 use cleanup::CleanupGuard;
 use setup::DemoSetup;
 
@@ -53,11 +57,54 @@ EXAMPLES
 Exit status 0 if every response matched the standard, 1 otherwise; 128 plus the signal
 number after a signal.";
 
+/// Arguments of the subcommand.
 #[derive(Debug, Args)]
+#[command(
+    about = "Run a failover of two nodes, without hardware or root access",
+    long_about = HELP, after_long_help = EXAMPLES
+)]
 pub(crate) struct DemoArgs {
     /// Helper binary [default: the one next to prhctl]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::ExecutablePath)]
     helper: Option<PathBuf>,
+}
+
+impl Subcommand for DemoArgs {
+    /// Prints each step as soon as it is complete; JSON follows at the end.
+    fn run(&self, context: &Context) -> Exit {
+        let show = |event: DemoEvent<'_>| {
+            if !context.is_json {
+                // An error here shows again when the result is printed, which sets the exit status.
+                context
+                    .console
+                    .print(&text::demo::event(&event), Exit::SUCCESS);
+            }
+        };
+        let demonstration = match run(self, show) {
+            Ok(demonstration) => demonstration,
+            Err(error) => return context.print_failure(&error.into()),
+        };
+        let exit = match demonstration.passed() {
+            true => Exit::SUCCESS,
+            false => Exit::FAILURE,
+        };
+        let error = demonstration.error.as_ref();
+        let error_text = error.map(|error| context.print_error(error));
+        match (context.is_json, error_text) {
+            (true, error_text) => {
+                let document = json::demo(&demonstration, error_text.as_ref());
+                context.console.print(&document.pretty(), exit)
+            }
+            (false, None) => context
+                .console
+                .print(&text::demo::conclusion(&demonstration), exit),
+            (false, Some(_)) => exit,
+        }
+    }
+
+    fn uses_helper(&self) -> bool {
+        false
+    }
 }
 
 /// The helper and the disk of a demonstration.
@@ -150,10 +197,7 @@ impl AdvisedError for DemoError {
 
 /// Runs the demonstration, and calls `notify` after its start and each step. A response that does
 /// not match the standard is part of the result, not an error.
-pub(crate) fn run(
-    args: &DemoArgs,
-    notify: impl Fn(DemoEvent<'_>),
-) -> Result<Demonstration, DemoError> {
+fn run(args: &DemoArgs, notify: impl Fn(DemoEvent<'_>)) -> Result<Demonstration, DemoError> {
     // Install the guard before anything is created.
     let guard = CleanupGuard::install().map_err(DemoError::Signals)?;
     let helper = helper_binary::find(args.helper.as_deref(), guard.signal_mask())?;

@@ -2,28 +2,29 @@
 
 //! `prhctl move`: REGISTER AND MOVE.
 
-use std::path::Path;
-
 use clap::Args;
 use scsi_pr::{OutServiceAction, RegisterAndMove, RelativeTargetPort, ReservationKey, TransportId};
 
 use super::change::{self, Change, PowerLossPersistence};
-use super::{KeyArgs, reservation};
-use crate::console::Console;
-use crate::error::{Error, Failure};
-use crate::helper::{DeviceResult, HelperConnection};
+use super::{KeyArgs, Subcommand, reservation};
+use crate::context::Context;
+use crate::error::Error;
+use crate::exit::Exit;
+use crate::helper::HelperConnection;
 use crate::labels;
 
 pub(crate) const HELP: &str = "\
-Transfer the reservation to another initiator port (PERSISTENT RESERVE OUT, REGISTER
-AND MOVE).
+Transfer the reservation to another initiator port (PERSISTENT RESERVE OUT,
+REGISTER AND MOVE).
 
-The command registers the port with the new key and makes it the holder. The sender
-must hold the reservation, of a type other than the \"all registrants\" types.
-'prhctl status' shows TransportIDs and target ports in the form used here.
+The command registers the port with the new key and makes it the holder. The
+sender must hold the reservation, of a type other than the \"all registrants\"
+types. 'prhctl status' shows TransportIDs and target ports in the form used
+here.
 
-Without --aptpl, the command turns persistence through power loss off for the whole
-device and all initiators. If it was on, prhctl prints a note to standard error.";
+Without --aptpl, the command turns persistence through power loss off for the
+whole device and all initiators. If it was on, prhctl prints a note to standard
+error.";
 /// The usage in two lines, because clap does not wrap it.
 pub(crate) const USAGE: &str = "\
 prhctl move [OPTIONS] --key <KEY> --new-key <KEY> --to <TRANSPORTID>
@@ -37,7 +38,13 @@ Exit status 0; 24 if the sender does not hold the reservation with this key;
 otherwise one that 'prhctl --help' lists. Some devices answer differently
 (docs/lio-differences.md).";
 
+/// Arguments of the subcommand.
 #[derive(Debug, Args)]
+#[command(
+    about = "Transfer the reservation to another initiator port",
+    long_about = HELP, after_long_help = EXAMPLES,
+    override_usage = USAGE
+)]
 pub(crate) struct MoveArgs {
     #[command(flatten)]
     pub(crate) sender: KeyArgs,
@@ -58,14 +65,12 @@ pub(crate) struct MoveArgs {
     pub(crate) aptpl: bool,
 }
 
-pub(crate) fn run(
-    args: &MoveArgs,
-    socket: &Path,
-    console: Console,
-) -> Result<DeviceResult<Change>, Failure> {
-    let mut helper = change::open(&args.sender.device, socket, console)?;
-    let change = register_and_move(&mut helper, args);
-    helper.finish(change)
+impl Subcommand for MoveArgs {
+    fn run(&self, context: &Context) -> Exit {
+        context.change(&self.sender.device, |helper| {
+            register_and_move(helper, self)
+        })
+    }
 }
 
 fn register_and_move(helper: &mut HelperConnection<'_>, args: &MoveArgs) -> Result<Change, Error> {

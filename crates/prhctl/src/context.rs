@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The options of all subcommands, and where results and errors go.
+
+use std::path::{Path, PathBuf};
+
+use pr_helper_protocol::Direction;
+
+use crate::cli::{DEFAULT_SOCKET, SocketArgs};
+use crate::commands::DeviceArgs;
+use crate::commands::change::Change;
+use crate::console::Console;
+use crate::error::{AdvisedError, Error, ErrorText, Failure};
+use crate::exit::Exit;
+use crate::helper::HelperConnection;
+use crate::output::json::{self, ToJson};
+use crate::output::text::ToText;
+
+/// Context of a subcommand.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) console: Console,
+    /// Value of `--json`.
+    pub(crate) is_json: bool,
+    /// Socket that the command line names before the subcommand.
+    pub(crate) socket: SocketArgs,
+}
+
+impl Context {
+    /// Queries a device with `query`, and prints the result.
+    pub(crate) fn query<T: ToText + ToJson>(
+        &self,
+        device: &DeviceArgs,
+        query: impl FnOnce(&mut HelperConnection<'_>) -> Result<T, Error>,
+    ) -> Exit {
+        self.run(device, Direction::In, query)
+    }
+
+    /// Changes a device with `change`, and prints the result.
+    pub(crate) fn change(
+        &self,
+        device: &DeviceArgs,
+        change: impl FnOnce(&mut HelperConnection<'_>) -> Result<Change, Error>,
+    ) -> Exit {
+        self.run(device, Direction::Out, change)
+    }
+
+    fn run<T: ToText + ToJson>(
+        &self,
+        device: &DeviceArgs,
+        direction: Direction,
+        run: impl FnOnce(&mut HelperConnection<'_>) -> Result<T, Error>,
+    ) -> Exit {
+        let socket = self.socket(&device.socket);
+        let opened = HelperConnection::open(&socket, &device.path, direction, self.console);
+        self.finish(opened.and_then(|mut helper| {
+            let result = run(&mut helper);
+            helper.finish(result)
+        }))
+    }
+
+    /// Returns the socket of the helper. `args` are the options after the subcommand.
+    fn socket(&self, args: &SocketArgs) -> PathBuf {
+        let socket = args.socket.as_deref().or(self.socket.socket.as_deref());
+        socket.map_or_else(|| DEFAULT_SOCKET.into(), Path::to_owned)
+    }
+
+    /// Prints a result or an error.
+    pub(crate) fn finish<T: ToText + ToJson, E: Into<Failure>>(
+        &self,
+        result: Result<T, E>,
+    ) -> Exit {
+        match result {
+            Ok(value) => self.print(&value, Exit::SUCCESS),
+            Err(error) => self.print_failure(&error.into()),
+        }
+    }
+
+    /// Prints a result, and returns `exit` unless that fails.
+    pub(crate) fn print<T: ToText + ToJson>(&self, value: &T, exit: Exit) -> Exit {
+        let text = match self.is_json {
+            true => value.to_json().pretty(),
+            false => value.to_text(),
+        };
+        self.console.print(&text, exit)
+    }
+
+    /// Prints an error to standard error, and with `--json` also as a document.
+    pub(crate) fn print_failure(&self, failure: &Failure) -> Exit {
+        let exit = failure.error.exit();
+        let text = self.print_error(failure.error.as_ref());
+        match self.is_json {
+            true => self
+                .console
+                .print(&json::failure(failure, &text).pretty(), exit),
+            false => exit,
+        }
+    }
+
+    /// Prints an error to standard error, and returns its text.
+    pub(crate) fn print_error(&self, error: &dyn AdvisedError) -> ErrorText {
+        let text = ErrorText::new(error);
+        self.console.error(&text.message, &text.advice);
+        text
+    }
+}
