@@ -4,12 +4,12 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{PathBufValueParser, TypedValueParser as _};
 use clap::{Args, Parser, ValueHint};
-use thiserror::Error;
 
 use crate::commands::CliCommand;
 use crate::console::Color;
-use crate::error::AdvisedError;
+use crate::labels;
 
 macro_rules! default_socket {
     () => {
@@ -42,16 +42,16 @@ const DETAILS: &str = "\
 KEYS are hexadecimal, 1 to 16 digits, with or without 0x: 0x123abc.
 
 TYPES
-  we     write-exclusive                      1  holder writes, all read
-  ea     exclusive-access                     3  holder writes and reads
-  we-ro  write-exclusive-registrants-only     5  registrants write, all read
-  ea-ro  exclusive-access-registrants-only    6  registrants write and read
-  we-ar  write-exclusive-all-registrants      7  like 5, each registrant is a holder
-  ea-ar  exclusive-access-all-registrants     8  like 6, each registrant is a holder
+  we     write-exclusive                    1  holder writes, all read
+  ea     exclusive-access                   3  holder writes and reads
+  we-ro  write-exclusive-registrants-only   5  registrants write, all read
+  ea-ro  exclusive-access-registrants-only  6  registrants write and read
+  we-ar  write-exclusive-all-registrants    7  like 5, all registrants hold it
+  ea-ar  exclusive-access-all-registrants   8  like 6, all registrants hold it
 
 TRANSPORTIDS have the syntax of sg_persist:
-  fcp,10000000c9f3a571    sas,5000c50005b32001    srp,fe80000000000000f4521403007be121
-  iqn.1993-08.org.debian:01:abc,i,0x00023d000001
+  fcp,10000000c9f3a571    srp,fe80000000000000f4521403007be121
+  sas,5000c50005b32001    iqn.1993-08.org.debian:01:abc,i,0x00023d000001
 
 PATHS, PARTITIONS AND VOLUMES: reservations apply to a whole disk, and a
 registration covers one path of it only. If DEVICE is a path of a multipath
@@ -67,18 +67,18 @@ queries are retried 5 times, for a second in all. Changes are not retried,
 because they may have been executed.
 
 EXIT STATUS, the same as for sg_persist (sg3_utils(8)):
-   0  executed                             20  NO SENSE, no data
-   1  usage error, no helper, no device    21  RECOVERED ERROR, no data
-   2  NOT READY                            22  LBA out of range
-   3  MEDIUM/HARDWARE ERROR, BLANK CHECK   24  RESERVATION CONFLICT
-   5  ILLEGAL REQUEST                      25  CONDITION MET
-   6  UNIT ATTENTION                       26  BUSY
-   7  DATA PROTECT                         27  TASK SET FULL
-   9  INVALID COMMAND OPERATION CODE       28  ACA ACTIVE
-  10  COPY ABORTED                         29  TASK ABORTED
-  11  ABORTED COMMAND                      40  ABORTED COMMAND, protection information
-  14  MISCOMPARE                           97  malformed response
-                                           98  other sense data, 99  other status
+   0  executed                            21  RECOVERED ERROR, no data
+   1  usage error, no helper, no device   22  LBA out of range
+   2  NOT READY                           24  RESERVATION CONFLICT
+   3  MEDIUM/HARDWARE ERROR, BLANK CHECK  25  CONDITION MET
+   5  ILLEGAL REQUEST                     26  BUSY
+   6  UNIT ATTENTION                      27  TASK SET FULL
+   7  DATA PROTECT                        28  ACA ACTIVE
+   9  INVALID COMMAND OPERATION CODE      29  TASK ABORTED
+  10  COPY ABORTED                        40  ABORTED COMMAND, protection error
+  11  ABORTED COMMAND                     97  malformed response
+  14  MISCOMPARE                          98  other sense data
+  20  NO SENSE, no data                   99  other status
 
 EXAMPLES
   prhctl status /dev/sdb
@@ -112,11 +112,8 @@ pub(crate) struct Cli {
 pub(crate) struct SocketArgs {
     #[arg(
         short = 'k', long, value_name = "PATH", value_hint = ValueHint::FilePath,
-        help_heading = OPTIONS,
-        help = concat!(
-            "Unix socket of the helper, which receives the open device [default:\n",
-            default_socket!(), "]"
-        )
+        help_heading = OPTIONS, value_parser = PathBufValueParser::new().try_map(labels::check_socket),
+        help = concat!("Unix socket of the helper\n[default: ", default_socket!(), "]")
     )]
     pub(crate) socket: Option<PathBuf>,
 }
@@ -125,24 +122,15 @@ pub(crate) struct SocketArgs {
 #[derive(Debug, Args)]
 #[command(next_help_heading = OPTIONS)]
 pub(crate) struct GlobalArgs {
-    /// Print one JSON document, also for errors, except those in the command line
+    /// Print one JSON document, also for errors
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
     #[arg(
         long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto,
-        hide_possible_values = true,
-        help = "Colors: always, never, or auto: on a terminal unless TERM is dumb, always if\n\
-                CLICOLOR_FORCE is set, never if NO_COLOR is set"
+        hide_possible_values = true, help = "Colors: auto, always or never",
+        long_help = "Colors: always, never, or auto: on a terminal unless TERM is dumb,\n\
+                     always if CLICOLOR_FORCE is set, never if NO_COLOR is set"
     )]
     pub(crate) color: Color,
 }
-
-/// An error in the command line that its definition does not find.
-#[derive(Debug, Error)]
-pub(crate) enum UsageError {
-    #[error("the subcommand uses no helper, so -k (--socket) has no effect")]
-    UnusedSocket,
-}
-
-impl AdvisedError for UsageError {}

@@ -84,6 +84,16 @@ pub(crate) fn error_chain(error: &dyn StdError) -> String {
             Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 format!("{line}: connection closed")
             }
+            // The standard library appends the number, as in "No such file or directory (os error
+            // 2)".
+            Some(error) if error.raw_os_error().is_some() => {
+                let text = error.to_string();
+                let text = text.split(" (os error ").next().unwrap_or_default();
+                format!("{line}: {text}")
+            }
+            Some(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                format!("{line}: the path is too long for a socket")
+            }
             _ => format!("{line}: {cause}"),
         }
     })

@@ -3,6 +3,11 @@
 //! Names of types, scopes, service actions, unit attentions and parts on the command line and in
 //! JSON, and the parsers of option values.
 
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::{Arg, Command};
 use scsi_pr::{
     OutServiceAction, RelativeTargetPort, ReservationKey, ReservationKeyError, ReservationType,
     Scope,
@@ -100,6 +105,8 @@ pub(crate) enum ValueError {
     ServiceAction,
     #[error("not a relative target port; valid are 1 to 65535")]
     TargetPort,
+    #[error("this is a key, and -k names the helper's socket; use --key")]
+    KeyAsSocket,
 }
 
 /// Parses a key.
@@ -119,23 +126,81 @@ pub(crate) fn parse_nonzero_key(text: &str) -> Result<ReservationKey, ValueError
     }
 }
 
-/// Parses a reservation type: its short name, its long name or its number.
-pub(crate) fn parse_reservation_type(text: &str) -> Result<ReservationType, ValueError> {
+/// Parser of a value that has a name. The names are offered for completion.
+#[derive(Debug)]
+pub(crate) struct NameParser<T: 'static> {
+    parse: fn(&str) -> Result<T, ValueError>,
+    all: &'static [T],
+    name: fn(T) -> &'static str,
+}
+
+/// Parser of a reservation type: its short name, its long name or its number.
+pub(crate) const RESERVATION_TYPE: NameParser<ReservationType> = NameParser {
+    parse: parse_reservation_type,
+    all: &ReservationType::ALL,
+    name: short_type,
+};
+
+/// Parser of a service action of PERSISTENT RESERVE OUT: its name or its number.
+pub(crate) const SERVICE_ACTION: NameParser<OutServiceAction> = NameParser {
+    parse: parse_service_action,
+    all: &OutServiceAction::ALL,
+    name: service_action,
+};
+
+// Deriving this would require that the value can be cloned.
+impl<T> Clone for NameParser<T> {
+    fn clone(&self) -> Self {
+        Self { ..*self }
+    }
+}
+
+impl<T: Copy + Send + Sync + 'static> TypedValueParser for NameParser<T> {
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<T, clap::Error> {
+        self.parse.parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let names = self.all.iter().map(|value| (self.name)(*value));
+        Some(Box::new(names.map(PossibleValue::new)))
+    }
+}
+
+/// Parses a reservation type. Case and underscores do not matter.
+fn parse_reservation_type(text: &str) -> Result<ReservationType, ValueError> {
+    let text = text.to_ascii_lowercase().replace('_', "-");
     ReservationType::ALL
         .into_iter()
         .find(|reservation_type| {
-            [short_type(*reservation_type), long_type(*reservation_type)].contains(&text)
+            [short_type(*reservation_type), long_type(*reservation_type)].contains(&text.as_str())
                 || text == reservation_type.code().to_string()
         })
         .ok_or(ValueError::ReservationType)
 }
 
-/// Parses a service action of PERSISTENT RESERVE OUT: its name or its number.
-pub(crate) fn parse_service_action(text: &str) -> Result<OutServiceAction, ValueError> {
+fn parse_service_action(text: &str) -> Result<OutServiceAction, ValueError> {
     OutServiceAction::ALL
         .into_iter()
         .find(|action| text == service_action(*action) || text == action.code().to_string())
         .ok_or(ValueError::ServiceAction)
+}
+
+/// Rejects a key in place of the helper's socket.
+pub(crate) fn check_socket(socket: PathBuf) -> Result<PathBuf, ValueError> {
+    let is_key = socket
+        .to_str()
+        .is_some_and(|text| text.parse::<ReservationKey>().is_ok());
+    match is_key && !socket.exists() {
+        true => Err(ValueError::KeyAsSocket),
+        false => Ok(socket),
+    }
 }
 
 /// Parses a relative target port.

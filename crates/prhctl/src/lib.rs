@@ -21,7 +21,7 @@
 //! | `context` | options of all subcommands, and where results and errors go |
 //! | `console` | standard output and standard error: colors, escaping, columns |
 //! | `labels` | names of types, scopes and service actions on the command line and in JSON |
-//! | `error`, `advice`, `exit` | errors, what to do about them, and exit statuses |
+//! | `error`, `usage_error`, `advice`, `exit` | errors, what to do about them, and exit statuses |
 
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing)]
@@ -38,6 +38,7 @@ mod helper;
 mod labels;
 mod output;
 mod scsi_path;
+mod usage_error;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -45,19 +46,21 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};
 
-use cli::{Cli, UsageError};
+use cli::{Cli, SocketArgs};
 use console::{Color, Console};
 use context::Context;
 use exit::Exit;
+use usage_error::UsageError;
 
 /// Runs the program with its command line, the program's name first.
 ///
 /// Returns the exit status: 0 if the command was executed, 1 if it could not be sent, and otherwise
 /// the status that `sg_persist` has for the way in which the command ended.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let exit = match Cli::try_parse_from(arguments) {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    let exit = match Cli::try_parse_from(&arguments) {
         Ok(cli) => execute(cli),
-        Err(error) => print_usage(&error),
+        Err(error) => print_help_or_error(&error, &arguments),
     };
     exit.into()
 }
@@ -76,22 +79,27 @@ fn execute(cli: Cli) -> Exit {
     };
     match cli.command.as_subcommand() {
         command if context.socket.socket.is_some() && !command.uses_helper() => {
-            context.print_failure(&UsageError::UnusedSocket.into())
+            context.print_failure(&UsageError::unused_socket().into())
         }
         command => command.run(&context),
     }
 }
 
 /// Prints help, the version, or an error in the command line.
-fn print_usage(error: &clap::Error) -> Exit {
-    // The options could not be parsed, so neither --json nor --color applies.
+fn print_help_or_error(error: &clap::Error, arguments: &[OsString]) -> Exit {
     let console = Console::new(Color::Auto);
-    let text = error.render().to_string();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => console.print(&text, Exit::SUCCESS),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            console.print(&error.render().to_string(), Exit::SUCCESS)
+        }
         _ => {
-            console.eprint(text.trim_end());
-            Exit::FAILURE
+            let options = arguments.iter().take_while(|argument| *argument != "--");
+            let context = Context {
+                console,
+                is_json: options.into_iter().any(|argument| argument == "--json"),
+                socket: SocketArgs { socket: None },
+            };
+            context.print_failure(&UsageError::new(error).into())
         }
     }
 }

@@ -23,12 +23,12 @@ use crate::exit::Exit;
 const MAY_HAVE_BEEN_EXECUTED: &str =
     "The command may have been executed; check with 'prhctl status'.";
 
-/// The advice for a directory in place of a device.
-const IS_DIRECTORY: &str = "This is a directory; for a soft LUN, use DIR/ports/NAME.";
-
 impl AdvisedError for Error {
     fn advice(&self) -> Vec<String> {
         let line = match self {
+            Error::Open { path, source, .. } if source.kind() == ErrorKind::IsADirectory => {
+                return vec![directory(path)];
+            }
             Error::Open { access, source, .. } => open(*access, source),
             Error::Connect { socket, source } => connect(socket, source),
             Error::Exchange {
@@ -74,9 +74,21 @@ fn open(access: Direction, error: &IoError) -> Option<&'static str> {
             "The device is write-protected (blockdev --getro). prhctl must open it for writing to \
              change reservations, but only for reading to query them.",
         ),
-        (ErrorKind::IsADirectory, _) => Some(IS_DIRECTORY),
         (ErrorKind::NotFound, _) => Some("List the disks with lsblk -S."),
         _ => None,
+    }
+}
+
+/// Returns the advice for a directory in place of a device. It can be a soft LUN.
+fn directory(path: &Path) -> String {
+    let ports = path.join("ports");
+    let names = fs::read_dir(&ports).into_iter().flatten().flatten();
+    let ports: Vec<_> = names
+        .map(|port| port.path().display().to_string())
+        .collect();
+    match ports.iter().min() {
+        Some(port) => format!("This is a soft LUN. Use one of its ports, such as {port}."),
+        None => "This is a directory. Use a disk, or a port of a soft LUN.".to_owned(),
     }
 }
 
@@ -94,8 +106,15 @@ fn connect(socket: &Path, error: &ClientError) -> Option<&'static str> {
                 "No process listens on the socket: the helper has exited, or listens on another \
                  one (-k PATH). Restart the helper.",
             ),
+            // The permissions of the socket cause EACCES instead.
+            _ if error.raw_os_error() == Some(Errno::PERM.raw_os_error()) => {
+                Some("A security policy (SELinux, AppArmor) may forbid the connection.")
+            }
             ErrorKind::PermissionDenied => {
                 Some("Run as root, or as a user with write permission on the socket.")
+            }
+            ErrorKind::InvalidInput => {
+                Some("The path of a socket can have at most 107 bytes; use a shorter one.")
             }
             _ => None,
         },

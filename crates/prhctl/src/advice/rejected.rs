@@ -6,7 +6,7 @@ use scsi_pr::{
     AdditionalSense, Cdb, InServiceAction, OutServiceAction, ParameterList, Sense, SenseKey, Status,
 };
 
-use super::{IS_DIRECTORY, MAY_HAVE_BEEN_EXECUTED, conflict, is_multipath_map, is_special_file};
+use super::{MAY_HAVE_BEEN_EXECUTED, conflict, directory, is_multipath_map, is_special_file};
 use crate::error::Rejection;
 
 /// Returns the advice for a rejected command.
@@ -16,6 +16,12 @@ pub(super) fn advice(rejection: &Rejection) -> Vec<String> {
         (Status::RESERVATION_CONFLICT, _) => return conflict::advice(rejection),
         (Status::BUSY | Status::TASK_SET_FULL, _) => busy(command),
         (Status::TASK_ABORTED, _) if is_change(command) => vec![MAY_HAVE_BEEN_EXECUTED],
+        (Status::CHECK_CONDITION, Some(sense))
+            if sense.code == AdditionalSense::IO_PROCESS_TERMINATED
+                && rejection.device.is_dir() =>
+        {
+            return vec![directory(&rejection.device)];
+        }
         (Status::CHECK_CONDITION, Some(sense)) => check_condition(rejection, sense),
         (Status::CHECK_CONDITION, None) => {
             let device = rejection.device.display();
@@ -77,9 +83,6 @@ fn check_condition(rejection: &Rejection, sense: &Sense) -> Vec<&'static str> {
 /// The helper, the kernel or the device aborted the command.
 fn aborted(rejection: &Rejection, code: AdditionalSense) -> Vec<&'static str> {
     let is_terminated = code == AdditionalSense::IO_PROCESS_TERMINATED;
-    if is_terminated && rejection.device.is_dir() {
-        return vec![IS_DIRECTORY];
-    }
     if is_terminated && !is_special_file(&rejection.device) {
         return vec![
             "This is not a SCSI device but a file, or a port of a soft LUN in a directory that the \

@@ -62,7 +62,8 @@ const CREATE_EXAMPLES: &str = "\
 EXAMPLES
   prhctl lun create /srv/luns/quorum
   prhctl lun create luns/a --port node1 --port node2 --port node3
-  prhctl lun create luns/b --port a=iqn.2024-01.example:a,i,0x00023d000001 --port b@2
+  prhctl lun create luns/b --port b@2 \\
+      --port a=iqn.2024-01.example:a,i,0x00023d000001
   prhctl lun create luns/c --without aptpl --types we-ro,ea-ro
 
 Exit status 0, or 1 if the soft LUN was not created.";
@@ -141,10 +142,10 @@ struct CreateArgs {
     /// Unsupported feature: aptpl, spec-i-pt or all-tg-pt. Can be repeated
     #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true)]
     without: Vec<Feature>,
-    /// Supported reservation types, separated by commas [default: all]
     #[arg(
         long, value_name = "TYPE,...", value_delimiter = ',',
-        value_parser = labels::parse_reservation_type
+        value_parser = labels::RESERVATION_TYPE, allow_negative_numbers = true, hide_possible_values = true,
+        help = concat!("Supported types [default: all]:\n", type_names!())
     )]
     types: Vec<ReservationType>,
 }
@@ -251,6 +252,15 @@ pub(crate) struct LunEntry {
 
 impl AdvisedError for StoreError {
     fn advice(&self) -> Vec<String> {
+        if let StoreError::Io { path, source, .. } = self
+            && source.kind() == ErrorKind::NotADirectory
+            && let Some(lun) = lun_of_port(path)
+        {
+            let lun = lun.display();
+            return vec![format!(
+                "This is a port of the soft LUN {lun}. Use that path."
+            )];
+        }
         let line = match self {
             StoreError::Exists(_) => {
                 "Choose another name, or see what is there with 'prhctl lun show'."
@@ -329,6 +339,12 @@ fn list(args: &ListArgs, console: Console) -> Result<Vec<LunEntry>, StoreError> 
             .map_err(|error| error_chain(&error)),
     };
     Ok(dir.names()?.iter().map(entry).collect())
+}
+
+/// Returns the soft LUN that a path is a port of.
+fn lun_of_port(path: &Path) -> Option<&Path> {
+    let ports = path.parent().filter(|ports| ports.ends_with("ports"))?;
+    ports.parent().filter(|lun| is_lun_dir(lun))
 }
 
 /// Returns whether a directory is a soft LUN, rather than a directory of soft LUNs.

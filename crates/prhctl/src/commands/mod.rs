@@ -18,6 +18,13 @@ command to it."
     };
 }
 
+/// The names of the reservation types, for help.
+macro_rules! type_names {
+    () => {
+        "we, ea, we-ro, ea-ro, we-ar, ea-ar"
+    };
+}
+
 mod capabilities;
 pub(crate) mod change;
 mod clear;
@@ -108,6 +115,6 @@ pub(crate) struct KeyArgs {
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     /// Key that this initiator port is registered with
-    #[arg(long, value_name = "KEY", value_parser = labels::parse_nonzero_key)]
+    #[arg(long, value_name = "KEY", value_parser = labels::parse_nonzero_key, allow_negative_numbers = true)]
     pub(crate) key: ReservationKey,
 }

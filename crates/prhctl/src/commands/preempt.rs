@@ -28,8 +28,12 @@ Without --abort, the device still executes writes that the victim has already
 sent: use --abort, or power off the victim's node first.
 
 YOUR OWN KEY
-  The holder keeps its registration, and the type of the reservation changes. Any other
-  registrant removes its own registration.";
+  The holder keeps its registration, and the type of the reservation changes.
+  Any other registrant removes its own registration.";
+/// The usage in two lines, because clap does not wrap it.
+const USAGE: &str = "\
+prhctl preempt [OPTIONS] --key <KEY> --victim <KEY> --type <TYPE>
+                      <DEVICE>";
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
   prhctl preempt /dev/sdb --key 0x123abc --victim 0x456 --type we-ro --abort
@@ -40,17 +44,20 @@ registered with the victim's key; otherwise one that 'prhctl --help' lists.";
 /// Arguments of the subcommand.
 #[derive(Debug, Args)]
 #[command(
-    about = "Remove other ports' registrations and take over their reservation (fencing)",
-    long_about = HELP, after_long_help = EXAMPLES
+    about = "Remove other ports' registrations and reservation (fencing)",
+    long_about = HELP, after_long_help = EXAMPLES, override_usage = USAGE
 )]
 pub(crate) struct PreemptArgs {
     #[command(flatten)]
     pub(crate) sender: KeyArgs,
     /// Key of the registrations to remove
-    #[arg(long, value_name = "KEY", value_parser = labels::parse_key)]
+    #[arg(long, value_name = "KEY", value_parser = labels::parse_key, allow_negative_numbers = true)]
     pub(crate) victim: ReservationKey,
-    /// Type of the new reservation, if the victim held the old one
-    #[arg(long = "type", value_name = "TYPE", value_parser = labels::parse_reservation_type)]
+    #[arg(
+        long = "type", value_name = "TYPE", value_parser = labels::RESERVATION_TYPE, allow_negative_numbers = true,
+        hide_possible_values = true,
+        help = concat!("New type, if the victim held the reservation:\n", type_names!())
+    )]
     pub(crate) reservation_type: ReservationType,
     /// Also abort the victim's commands
     #[arg(long)]

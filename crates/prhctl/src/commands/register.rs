@@ -47,24 +47,24 @@ pub(crate) struct RegisterArgs {
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     /// Key to register
-    #[arg(long, value_name = "KEY", value_parser = labels::parse_nonzero_key)]
+    #[arg(long, value_name = "KEY", value_parser = labels::parse_nonzero_key, allow_negative_numbers = true)]
     pub(crate) key: ReservationKey,
     /// Key that the port is registered with now
     #[arg(
-        long, value_name = "KEY", value_parser = labels::parse_key,
+        long, value_name = "KEY", value_parser = labels::parse_key, allow_negative_numbers = true,
         conflicts_with = "ignore_existing"
     )]
     pub(crate) old_key: Option<ReservationKey>,
     /// Replace any registered key
     #[arg(long)]
     pub(crate) ignore_existing: bool,
-    /// Keep registrations and reservation through a power loss
+    /// Persist through a power loss
     #[arg(long)]
     pub(crate) aptpl: bool,
-    /// Register at all target ports of the device, not only at that of this path
+    /// Register at all target ports of the device
     #[arg(long)]
     pub(crate) all_target_ports: bool,
-    /// Also register this initiator port. Can be repeated
+    /// Also register this initiator port (repeatable)
     #[arg(long, value_name = "TRANSPORTID", conflicts_with = "ignore_existing")]
     pub(crate) initiator: Vec<TransportId>,
 }

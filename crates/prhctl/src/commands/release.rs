@@ -44,8 +44,11 @@ differently (docs/lio-differences.md).";
 pub(crate) struct ReleaseArgs {
     #[command(flatten)]
     pub(crate) sender: KeyArgs,
-    /// Type of the reservation; by default, prhctl reads it from the device
-    #[arg(long = "type", value_name = "TYPE", value_parser = labels::parse_reservation_type)]
+    #[arg(
+        long = "type", value_name = "TYPE", value_parser = labels::RESERVATION_TYPE, allow_negative_numbers = true,
+        hide_possible_values = true,
+        help = concat!("Type [default: read from the device]:\n", type_names!())
+    )]
     pub(crate) reservation_type: Option<ReservationType>,
 }
 

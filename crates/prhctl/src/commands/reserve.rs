@@ -24,7 +24,7 @@ through the other paths fail. prhctl prints a note then.";
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
   prhctl reserve /dev/sdb --key 0x123abc --type we-ro
-  prhctl reserve /dev/sdb --key 0x123abc --type 5        the same type, by its number
+  prhctl reserve /dev/sdb --key 0x123abc --type 5      the same type
 
 Exit status 0, also if the sender already holds this reservation; 24 if another
 port holds one, the type differs, or the key is wrong; otherwise one that
@@ -40,8 +40,10 @@ port holds one, the type differs, or the key is wrong; otherwise one that
 pub(crate) struct ReserveArgs {
     #[command(flatten)]
     pub(crate) sender: KeyArgs,
-    /// Type: we, ea, we-ro, ea-ro, we-ar, ea-ar; their long names; 1, 3, 5, 6, 7, 8
-    #[arg(long = "type", value_name = "TYPE", value_parser = labels::parse_reservation_type)]
+    #[arg(
+        long = "type", value_name = "TYPE", value_parser = labels::RESERVATION_TYPE, allow_negative_numbers = true,
+        hide_possible_values = true, help = concat!("Type: ", type_names!())
+    )]
     pub(crate) reservation_type: ReservationType,
 }
 

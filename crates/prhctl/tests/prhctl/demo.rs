@@ -202,8 +202,8 @@ fn invalid_temp_dir_is_error() {
         .unwrap();
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
-        "prhctl: cannot create a temporary directory in /no/such/place: No such file or directory \
-         (os error 2)\n  Use another directory for temporary files: TMPDIR=PATH prhctl demo.\n"
+        "prhctl: cannot create a temporary directory in /no/such/place: No such file or directory\n  \
+         Use another directory for temporary files: TMPDIR=PATH prhctl demo.\n"
     );
 }
 

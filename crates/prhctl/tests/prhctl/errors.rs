@@ -46,7 +46,7 @@ fn missing_device_is_reported() {
     let stderr = run("keys none").failure(1);
     assert_eq!(
         stderr,
-        "prhctl: none: cannot open for reading: No such file or directory (os error 2)\n  \
+        "prhctl: none: cannot open for reading: No such file or directory\n  \
          List the disks with lsblk -S.\n"
     );
 }
@@ -65,7 +65,7 @@ fn non_scsi_device_is_reported() {
     for (line, status) in [("keys luns/lun", 11), ("register luns/lun --key 1", 1)] {
         helper
             .run(line)
-            .expect_failure(status, &["use DIR/ports/NAME"]);
+            .expect_failure(status, &["luns/lun/ports/a"]);
     }
     helper
         .run("register /dev/null --key 1")

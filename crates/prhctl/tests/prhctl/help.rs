@@ -30,13 +30,60 @@ fn definition_is_consistent() {
     prhctl::command_line().debug_assert();
 }
 
+/// A terminal has 80 columns, and some break a line that fills all of them.
 #[test]
 fn help_fits_terminal() {
     for mut command in commands() {
-        for line in command.render_long_help().to_string().lines() {
-            assert!(line.chars().count() <= 96, "{}: {line}", command.get_name());
+        let pages = [command.render_help(), command.render_long_help()];
+        for line in pages
+            .iter()
+            .map(ToString::to_string)
+            .collect::<String>()
+            .lines()
+        {
+            assert!(line.chars().count() <= 79, "{}: {line}", command.get_name());
         }
     }
+}
+
+#[test]
+fn types_are_listed_with_each_option() {
+    let mut options = 0;
+    for command in commands() {
+        for option in command.get_arguments() {
+            if matches!(option.get_long(), Some("type" | "types")) {
+                let help = option.get_help().unwrap().to_string();
+                assert!(
+                    help.contains("we, ea, we-ro, ea-ro, we-ar, ea-ar"),
+                    "{help}"
+                );
+                options += 1;
+            }
+        }
+    }
+    assert_eq!(options, 4);
+}
+
+#[test]
+fn socket_is_an_option_only_with_a_device() {
+    for command in commands().iter().skip(1) {
+        let has = |id: &str| command.get_arguments().any(|option| option.get_id() == id);
+        assert_eq!(
+            has("socket"),
+            has("path") && has_device(command),
+            "{command:?}"
+        );
+    }
+    for line in ["-k s decode 70", "-k s lun list .", "-k s demo"] {
+        run(line).expect_failure(1, &["uses no helper"]);
+    }
+}
+
+fn has_device(command: &Command) -> bool {
+    let mut values = command
+        .get_positionals()
+        .filter_map(|value| value.get_value_names());
+    values.any(|names| names.iter().any(|name| name == "DEVICE"))
 }
 
 #[test]
@@ -66,7 +113,13 @@ fn help_and_version_go_to_stdout() {
 #[test]
 fn usage_error_is_status_1() {
     for (line, fragment) in [
-        ("frobnicate", "unrecognized subcommand"),
+        (
+            "frobnicate",
+            "prhctl: unrecognized subcommand 'frobnicate'\n",
+        ),
+        ("stauts d", "Tip: a similar subcommand exists: 'status'."),
+        ("-k 0x123 keys d", "use --key"),
+        ("register d --key -1", "not a reservation key"),
         ("keys", "<DEVICE>"),
         ("register d", "--key <KEY>"),
         ("register d --key 0", "'prhctl unregister'"),
@@ -103,6 +156,23 @@ fn usage_error_is_status_1() {
 }
 
 #[test]
+fn usage_error_is_a_document_with_json() {
+    for line in [
+        "--json frobnicate",
+        "register d --json",
+        "-k s --json decode 70",
+    ] {
+        let run = run(line);
+        assert_eq!(run.status, 1, "{run:?}");
+        let document = run.json();
+        let message = document["error"]["message"].as_str().unwrap();
+        assert!(run.stderr.contains(message), "{run:?}");
+    }
+    // After "--", the word is an argument.
+    assert_eq!(run("frobnicate -- --json").stdout, "");
+}
+
+#[test]
 fn reservation_type_parses_names_and_numbers() {
     let types = |text: &str| {
         let arguments = format!("--json lun create lun --types {text}");
@@ -120,6 +190,7 @@ fn reservation_type_parses_names_and_numbers() {
     ];
     assert_eq!(types("we,ea,we-ro,ea-ro,we-ar,ea-ar"), json!(long));
     assert_eq!(types("1,3,5,6,7,8"), json!(long));
+    assert_eq!(types("WE,Ea,WE_RO,ea_ro,WE-AR,ea-ar"), json!(long));
     assert_eq!(types(&long.join(",")), json!(long));
     for (index, short) in ["we", "ea", "we-ro", "ea-ro", "we-ar", "ea-ar"]
         .iter()
@@ -127,7 +198,7 @@ fn reservation_type_parses_names_and_numbers() {
     {
         assert_eq!(types(short), json!([long[index]]));
     }
-    for text in ["", "0", "2", "4", "9", "+5", "05", "WE", "we-", "we-rо"] {
+    for text in ["", "0", "2", "4", "9", "+5", "05", "we-", "we-rо"] {
         let stderr = run(&format!("lun create lun --types={text}")).failure(1);
         assert!(
             stderr.contains("type") || stderr.contains("value"),

@@ -184,6 +184,9 @@ fn errors_name_file_and_remedy() {
         .run("lun show .")
         .expect_failure(1, &[". is not a soft LUN: it has no lun.json", "lun list"]);
     fixture
+        .run("lun show a/ports/node1")
+        .expect_failure(1, &["This is a port of the soft LUN a. Use that path."]);
+    fixture
         .run("lun list b")
         .expect_failure(1, &["cannot open b"]);
     let run = fixture.run("lun list a");

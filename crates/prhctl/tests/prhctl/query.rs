@@ -66,8 +66,8 @@ fn query_needs_only_read_access() {
     let stderr = helper.run("register / --key 1").failure(1);
     assert_eq!(
         stderr,
-        "prhctl: /: cannot open for reading and writing: Is a directory (os error 21)\n  This \
-         is a directory; for a soft LUN, use DIR/ports/NAME.\n"
+        "prhctl: /: cannot open for reading and writing: Is a directory\n  This is a \
+         directory. Use a disk, or a port of a soft LUN.\n"
     );
     helper
         .run("keys /")

@@ -138,7 +138,11 @@ impl TestHelper {
 
     /// Returns a command that runs prhctl with this helper.
     pub(crate) fn prhctl(&self, arguments: &str) -> Command {
-        prhctl(self.dir.path(), &format!("-k socket {arguments}"))
+        let uses_helper = !["lun", "decode", "demo"]
+            .iter()
+            .any(|name| arguments.starts_with(name));
+        let socket = if uses_helper { "-k socket " } else { "" };
+        prhctl(self.dir.path(), &format!("{socket}{arguments}"))
     }
 
     pub(crate) fn run(&self, arguments: &str) -> Run {

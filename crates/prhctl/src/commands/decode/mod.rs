@@ -49,25 +49,35 @@ EXAMPLES
   prhctl decode 5f 04 05 00 00 00 00 00 18 00
   prhctl decode 70:00:05:00:00:00:00:0a:00:00:00:00:26:04
   prhctl decode --as keys < answer.hex
-  prhctl decode --service-action register 0000000000000000 0000000000123abc 0000000001000000
+  prhctl decode --service-action register \\
+      0000000000000000 0000000000123abc 0000000001000000
 
 Exit status 0, or 1 if the bytes are malformed.";
 
 /// Arguments of the subcommand.
 #[derive(Debug, Args)]
 #[command(
-    about = "Explain bytes: a CDB, a parameter list, parameter data or sense data",
+    about = "Explain a CDB, parameter list, parameter data or sense data",
     long_about = HELP, after_long_help = EXAMPLES
 )]
 pub(crate) struct DecodeArgs {
     /// Bytes in hexadecimal [default: from standard input]
     #[arg(value_name = "HEX", allow_hyphen_values = false)]
     hex: Vec<String>,
-    /// Type of the bytes
-    #[arg(long = "as", value_name = "WHAT", value_enum)]
+    #[arg(
+        long = "as",
+        value_name = "WHAT",
+        value_enum,
+        hide_possible_values = true,
+        help = "Type: cdb, sense, parameters, keys,\n\
+                reservation, capabilities or status"
+    )]
     kind: Option<DataKind>,
-    /// Service action of a parameter list, by name or number
-    #[arg(long, value_name = "ACTION", value_parser = labels::parse_service_action)]
+    /// Service action of a parameter list
+    #[arg(
+        long, value_name = "ACTION", value_parser = labels::SERVICE_ACTION,
+        hide_possible_values = true
+    )]
     service_action: Option<OutServiceAction>,
 }
 

@@ -33,29 +33,31 @@ pub(crate) use runner::{LunState, NodeResponse, StepResult, node_names};
 pub(crate) use scenario::Node;
 
 pub(crate) const HELP: &str = "\
-Run a failover of two nodes through the helper, without hardware or root access.
+Run a failover of two nodes through the helper, without hardware or root
+access.
 
-prhctl creates a soft LUN with two ports in a temporary directory, starts the real
-helper on a socket there, and has two nodes act like cluster software: both register,
-one reserves, the other is rejected, the holder fails, the survivor preempts it, and
-the fenced node finds its key removed and its writes rejected. Each step shows the
-command, the response, and the registrations and the reservation afterwards. At the
-end, or after a signal, prhctl removes everything.
+prhctl creates a soft LUN with two ports in a temporary directory, starts the
+real helper on a socket there, and has two nodes act like cluster software:
+both register, one reserves, the other is rejected, the holder fails, the
+survivor preempts it, and the fenced node finds its key removed and its writes
+rejected. Each step shows the command, the response, and the registrations and
+the reservation afterwards. At the end, or after a signal, prhctl removes
+everything.
 
-prhctl uses the helper binary in its own directory. Under 'cargo run', it builds the
-helper first. Use --helper only with this project's helper, because others do not
-support soft LUNs.
+prhctl uses the helper binary in its own directory. Under 'cargo run', it
+builds the helper first. Use --helper only with this project's helper, because
+others do not support soft LUNs.
 
-The temporary directory is created in TMPDIR, or in /tmp if the path of TMPDIR is too
-long for a socket.";
+The temporary directory is created in TMPDIR, or in /tmp if the path of TMPDIR
+is too long for a socket.";
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
   prhctl demo
   cargo run --release --bin prhctl -- demo
   prhctl demo --helper target/release/qemu-pr-helper
 
-Exit status 0 if every response matched the standard, 1 otherwise; 128 plus the signal
-number after a signal.";
+Exit status 0 if every response matched the standard, 1 otherwise; 128 plus the
+signal number after a signal.";
 
 /// Arguments of the subcommand.
 #[derive(Debug, Args)]
