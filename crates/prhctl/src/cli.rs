@@ -2,26 +2,11 @@
 
 //! The command line: global options, subcommands and the help of the program.
 
-use std::path::PathBuf;
-
-use clap::builder::{PathBufValueParser, TypedValueParser as _};
-use clap::{Args, Parser, ValueHint};
+use clap::{Args, Parser};
 
 use crate::commands::CliCommand;
 use crate::console::Color;
-use crate::labels;
-
-macro_rules! default_socket {
-    () => {
-        "/var/run/qemu-pr-helper.sock"
-    };
-}
-
-/// Socket that the helper listens on by default.
-pub(crate) const DEFAULT_SOCKET: &str = default_socket!();
-
-/// Heading of options that several subcommands have.
-const OPTIONS: &str = "Common options";
+use crate::context::{OPTIONS, SocketArgs};
 
 const HELP: &str = "\
 Query and change SCSI persistent reservations through QEMU's helper.
@@ -105,17 +90,6 @@ pub(crate) struct Cli {
     pub(crate) global: GlobalArgs,
     #[command(subcommand)]
     pub(crate) command: CliCommand,
-}
-
-/// The helper's socket. The option can be before or after the subcommand.
-#[derive(Debug, Args)]
-pub(crate) struct SocketArgs {
-    #[arg(
-        short = 'k', long, value_name = "PATH", value_hint = ValueHint::FilePath,
-        help_heading = OPTIONS, value_parser = PathBufValueParser::new().try_map(labels::check_socket),
-        help = concat!("Unix socket of the helper\n[default: ", default_socket!(), "]")
-    )]
-    pub(crate) socket: Option<PathBuf>,
 }
 
 /// The options of all subcommands.

@@ -1,20 +1,54 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The options of all subcommands, and where results and errors go.
+//! Context of a subcommand: options that several of them have, and where results and errors go.
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::{PathBufValueParser, TypedValueParser as _};
+use clap::{Args, ValueHint};
 use pr_helper_protocol::Direction;
 
-use crate::cli::{DEFAULT_SOCKET, SocketArgs};
-use crate::commands::DeviceArgs;
-use crate::commands::change::Change;
 use crate::console::Console;
 use crate::error::{AdvisedError, Error, ErrorText, Failure};
 use crate::exit::Exit;
 use crate::helper::HelperConnection;
+use crate::labels;
 use crate::output::json::{self, ToJson};
 use crate::output::text::ToText;
+
+macro_rules! default_socket {
+    () => {
+        "/var/run/qemu-pr-helper.sock"
+    };
+}
+
+/// Socket that the helper listens on by default.
+const DEFAULT_SOCKET: &str = default_socket!();
+
+/// Heading of options that several subcommands have.
+pub(crate) const OPTIONS: &str = "Common options";
+
+/// The helper's socket. The option can be before or after the subcommand.
+#[derive(Debug, Args)]
+pub(crate) struct SocketArgs {
+    #[arg(
+        short = 'k', long, value_name = "PATH", value_hint = ValueHint::FilePath,
+        value_parser = PathBufValueParser::new().try_map(labels::check_socket),
+        help_heading = OPTIONS,
+        help = concat!("Unix socket of the helper\n[default: ", default_socket!(), "]")
+    )]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+/// The device that a subcommand is for, and the helper's socket.
+#[derive(Debug, Args)]
+pub(crate) struct DeviceArgs {
+    /// Path of the disk
+    #[arg(value_name = "DEVICE", value_hint = ValueHint::FilePath)]
+    pub(crate) path: PathBuf,
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+}
 
 /// Context of a subcommand.
 #[derive(Debug)]
@@ -37,10 +71,10 @@ impl Context {
     }
 
     /// Changes a device with `change`, and prints the result.
-    pub(crate) fn change(
+    pub(crate) fn change<T: ToText + ToJson>(
         &self,
         device: &DeviceArgs,
-        change: impl FnOnce(&mut HelperConnection<'_>) -> Result<Change, Error>,
+        change: impl FnOnce(&mut HelperConnection<'_>) -> Result<T, Error>,
     ) -> Exit {
         self.run(device, Direction::Out, change)
     }

@@ -14,11 +14,11 @@
 //! | module | contents |
 //! |---|---|
 //! | `cli` | definition of the command line |
-//! | `commands` | one module for each subcommand: arguments, help, what it does, and its result as text and JSON |
+//! | `commands` | one module for each subcommand: arguments, help, what it does, and its result |
 //! | `helper` | connection to the helper: opens the device, sends commands, retries |
 //! | `block_device`, `scsi_path` | maps, paths, partitions and volumes in sysfs |
 //! | `output` | parts of results as text and as JSON |
-//! | `context` | options of all subcommands, and where results and errors go |
+//! | `context` | options of several subcommands, and where results and errors go |
 //! | `console` | standard output and standard error: colors, escaping, columns |
 //! | `labels` | names of types, scopes and service actions on the command line and in JSON |
 //! | `error`, `usage_error`, `advice`, `exit` | errors, what to do about them, and exit statuses |
@@ -46,9 +46,9 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};
 
-use cli::{Cli, SocketArgs};
+use cli::Cli;
 use console::{Color, Console};
-use context::Context;
+use context::{Context, SocketArgs};
 use exit::Exit;
 use usage_error::UsageError;
 

@@ -144,7 +144,8 @@ struct CreateArgs {
     without: Vec<Feature>,
     #[arg(
         long, value_name = "TYPE,...", value_delimiter = ',',
-        value_parser = labels::RESERVATION_TYPE, allow_negative_numbers = true, hide_possible_values = true,
+        value_parser = labels::RESERVATION_TYPE,
+        allow_negative_numbers = true, hide_possible_values = true,
         help = concat!("Supported types [default: all]:\n", type_names!())
     )]
     types: Vec<ReservationType>,

@@ -41,13 +41,10 @@ mod reserve;
 mod status;
 mod unregister;
 
-use std::path::PathBuf;
-
-use clap::{Args, ValueHint};
+use clap::Args;
 use scsi_pr::ReservationKey;
 
-use crate::cli::SocketArgs;
-use crate::context::Context;
+use crate::context::{Context, DeviceArgs};
 use crate::exit::Exit;
 use crate::labels;
 
@@ -99,22 +96,15 @@ subcommands! {
     Demo: demo::DemoArgs,
 }
 
-/// The device that a subcommand is for, and the helper's socket.
-#[derive(Debug, Args)]
-pub(crate) struct DeviceArgs {
-    /// Path of the disk
-    #[arg(value_name = "DEVICE", value_hint = ValueHint::FilePath)]
-    pub(crate) path: PathBuf,
-    #[command(flatten)]
-    pub(crate) socket: SocketArgs,
-}
-
 /// The device, and the sender's key.
 #[derive(Debug, Args)]
 pub(crate) struct KeyArgs {
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     /// Key that this initiator port is registered with
-    #[arg(long, value_name = "KEY", value_parser = labels::parse_nonzero_key, allow_negative_numbers = true)]
+    #[arg(
+        long, value_name = "KEY", value_parser = labels::parse_nonzero_key,
+        allow_negative_numbers = true
+    )]
     pub(crate) key: ReservationKey,
 }

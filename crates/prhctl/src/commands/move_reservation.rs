@@ -49,13 +49,19 @@ pub(crate) struct MoveArgs {
     #[command(flatten)]
     pub(crate) sender: KeyArgs,
     /// Key to register for the new holder
-    #[arg(long, value_name = "KEY", value_parser = labels::parse_nonzero_key, allow_negative_numbers = true)]
+    #[arg(
+        long, value_name = "KEY", value_parser = labels::parse_nonzero_key,
+        allow_negative_numbers = true
+    )]
     pub(crate) new_key: ReservationKey,
     /// Initiator port of the new holder
     #[arg(long, value_name = "TRANSPORTID")]
     pub(crate) to: TransportId,
     /// Relative target port number of the new holder
-    #[arg(long, value_name = "NUMBER", value_parser = labels::parse_target_port, allow_negative_numbers = true)]
+    #[arg(
+        long, value_name = "NUMBER", value_parser = labels::parse_target_port,
+        allow_negative_numbers = true
+    )]
     pub(crate) target_port: RelativeTargetPort,
     /// Remove the sender's registration
     #[arg(long)]

@@ -51,10 +51,14 @@ pub(crate) struct PreemptArgs {
     #[command(flatten)]
     pub(crate) sender: KeyArgs,
     /// Key of the registrations to remove
-    #[arg(long, value_name = "KEY", value_parser = labels::parse_key, allow_negative_numbers = true)]
+    #[arg(
+        long, value_name = "KEY", value_parser = labels::parse_key,
+        allow_negative_numbers = true
+    )]
     pub(crate) victim: ReservationKey,
     #[arg(
-        long = "type", value_name = "TYPE", value_parser = labels::RESERVATION_TYPE, allow_negative_numbers = true,
+        long = "type", value_name = "TYPE", value_parser = labels::RESERVATION_TYPE,
+        allow_negative_numbers = true,
         hide_possible_values = true,
         help = concat!("New type, if the victim held the reservation:\n", type_names!())
     )]

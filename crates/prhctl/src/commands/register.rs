@@ -5,9 +5,9 @@
 use clap::Args;
 use scsi_pr::{BasicParameterList, OutServiceAction, ReservationKey, TransportId};
 
+use super::Subcommand;
 use super::change::{self, Change, PowerLossPersistence};
-use super::{DeviceArgs, Subcommand};
-use crate::context::Context;
+use crate::context::{Context, DeviceArgs};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::helper::HelperConnection;
@@ -47,7 +47,10 @@ pub(crate) struct RegisterArgs {
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
     /// Key to register
-    #[arg(long, value_name = "KEY", value_parser = labels::parse_nonzero_key, allow_negative_numbers = true)]
+    #[arg(
+        long, value_name = "KEY", value_parser = labels::parse_nonzero_key,
+        allow_negative_numbers = true
+    )]
     pub(crate) key: ReservationKey,
     /// Key that the port is registered with now
     #[arg(

@@ -45,7 +45,8 @@ pub(crate) struct ReleaseArgs {
     #[command(flatten)]
     pub(crate) sender: KeyArgs,
     #[arg(
-        long = "type", value_name = "TYPE", value_parser = labels::RESERVATION_TYPE, allow_negative_numbers = true,
+        long = "type", value_name = "TYPE", value_parser = labels::RESERVATION_TYPE,
+        allow_negative_numbers = true,
         hide_possible_values = true,
         help = concat!("Type [default: read from the device]:\n", type_names!())
     )]

@@ -5,8 +5,8 @@
 use clap::Args;
 use scsi_pr::{InServiceAction, ReservationData, ReservationDescriptor};
 
-use super::{DeviceArgs, Subcommand};
-use crate::context::Context;
+use super::Subcommand;
+use crate::context::{Context, DeviceArgs};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::helper::HelperConnection;

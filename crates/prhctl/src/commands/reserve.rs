@@ -41,7 +41,8 @@ pub(crate) struct ReserveArgs {
     #[command(flatten)]
     pub(crate) sender: KeyArgs,
     #[arg(
-        long = "type", value_name = "TYPE", value_parser = labels::RESERVATION_TYPE, allow_negative_numbers = true,
+        long = "type", value_name = "TYPE", value_parser = labels::RESERVATION_TYPE,
+        allow_negative_numbers = true,
         hide_possible_values = true, help = concat!("Type: ", type_names!())
     )]
     pub(crate) reservation_type: ReservationType,

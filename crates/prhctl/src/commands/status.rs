@@ -6,9 +6,9 @@ use anstyle::Style;
 use clap::Args;
 use scsi_pr::{FullStatus, FullStatusDescriptor, InServiceAction, Truncatable};
 
-use super::{DeviceArgs, Subcommand};
+use super::Subcommand;
 use crate::console::{GOOD, PLAIN, REJECTED, table};
-use crate::context::Context;
+use crate::context::{Context, DeviceArgs};
 use crate::error::Error;
 use crate::exit::Exit;
 use crate::helper::HelperConnection;
@@ -43,7 +43,10 @@ Exit status 0, or one that 'prhctl --help' lists.";
 
 /// Arguments of the subcommand.
 #[derive(Debug, Args)]
-#[command(about = "Show all registrations and the holder of the reservation", long_about = HELP, after_long_help = EXAMPLES)]
+#[command(
+    about = "Show all registrations and the holder of the reservation",
+    long_about = HELP, after_long_help = EXAMPLES
+)]
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     device: DeviceArgs,
