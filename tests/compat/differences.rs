@@ -5,6 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use pr_testkit::table;
+
 use crate::release::Release;
 
 /// Text of the document.
@@ -81,25 +83,21 @@ impl Change {
     }
 }
 
-/// Checks that the tables have the same IDs as [`Row`] and [`Change`], and that cases depend on all
+/// Asserts that the tables have the same IDs as [`Row`] and [`Change`], and that cases depend on all
 /// of them: `rows` and `changes`.
-pub(crate) fn check(rows: &[Row], changes: &[Change]) -> Result<(), String> {
+pub(crate) fn check(rows: &[Row], changes: &[Change]) {
     let known = Row::ALL.iter().map(|row| row.id());
-    let known: BTreeSet<&str> = known
-        .chain(Change::ALL.iter().map(|row| row.id()))
-        .collect();
-    let documented: BTreeSet<&str> = DOCUMENT.lines().filter_map(documented_id).collect();
-    if known != documented {
-        return Err(format!(
-            "docs/compatibility.md has {documented:?}, differences.rs has {known:?}"
-        ));
-    }
+    let known = known.chain(Change::ALL.iter().map(|row| row.id()));
+    table::assert_same(
+        (
+            "docs/compatibility.md",
+            DOCUMENT.lines().filter_map(documented_id),
+        ),
+        ("differences.rs", known.clone()),
+    );
     let used = rows.iter().map(|row| row.id());
     let used: BTreeSet<&str> = used.chain(changes.iter().map(|row| row.id())).collect();
-    match known.difference(&used).next() {
-        Some(id) => Err(format!("no case depends on {id}")),
-        None => Ok(()),
-    }
+    table::assert_same(("differences.rs", known), ("the list of cases", used));
 }
 
 /// Returns the ID of a table row: `| D01 | … |` or `| R01 | … |`.

@@ -11,6 +11,7 @@
 //! | [`soft_lun`] | a soft LUN with two ports |
 //! | [`hanging_devices`] | files on which a command hangs, like disks on dead paths |
 //! | [`namespace`] | mount namespaces, in which a test replaces files of the host |
+//! | [`table`] | comparison of a document's table with the program |
 //! | [`usage`] | resources of a process |
 //! | [`procfs`] | other properties of a process |
 //! | [`process`], [`build`] | programs that run to their end, and their builds |
@@ -34,6 +35,7 @@ pub mod namespace;
 pub mod process;
 pub mod procfs;
 pub mod soft_lun;
+pub mod table;
 pub mod usage;
 
 use std::env;

@@ -2,12 +2,12 @@
 
 //! The documents name the events and tests that exist.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use pr_testkit::table;
 
 const SECURITY: &str = include_str!("../../../docs/security.md");
 const TRACING: &str = include_str!("../../../docs/tracing.md");
@@ -21,8 +21,8 @@ fn stdout_of(options: &[&str]) -> Result<String> {
     Ok(String::from_utf8(helper.stdout)?)
 }
 
-/// Returns the rows of the table of events: names, and arguments in order.
-fn rows() -> Result<Vec<(String, Vec<String>)>> {
+/// Returns the rows of the table of events, as `name(argument, …)`.
+fn rows() -> Result<Vec<String>> {
     let (_, table) = TRACING
         .split_once("| event | arguments | when |")
         .context("no table of events")?;
@@ -38,40 +38,44 @@ fn rows() -> Result<Vec<(String, Vec<String>)>> {
         let mut cells = line.split('|').skip(1);
         let (name, arguments) = (cells.next(), cells.next());
         let name = name.map(words).unwrap_or_default().concat();
-        Ok((name, arguments.map(words).context("no arguments")?))
+        let arguments = arguments.map(words).context("no arguments")?;
+        Ok(format!("{name}({})", arguments.join(", ")))
     })
     .collect()
 }
 
-/// Parses a definition, `name(type argument, …) "format"`, into its name and arguments.
-fn definition(line: &str) -> Result<(String, Vec<String>)> {
+/// Returns `name(argument, …)` of a definition, `name(type argument, …) "format"`.
+fn signature(line: &str) -> Result<String> {
     let (name, rest) = line.split_once('(').context("no arguments")?;
     let (arguments, _) = rest.split_once(')').context("no end")?;
     let arguments = arguments
         .split(", ")
         .filter(|argument| *argument != "void")
         .map(|argument| argument.rsplit([' ', '*']).next().unwrap_or_default());
-    Ok((name.to_owned(), arguments.map(str::to_owned).collect()))
+    let arguments: Vec<_> = arguments.collect();
+    Ok(format!("{name}({})", arguments.join(", ")))
 }
 
 #[test]
 fn table_of_events_is_complete() {
     let defined = stdout_of(&["--trace-events"]).unwrap();
-    let defined: BTreeSet<_> = defined
-        .lines()
-        .map(|line| definition(line).unwrap())
-        .collect();
-    let rows = rows().unwrap();
-    assert_eq!(rows.len(), defined.len());
-    assert_eq!(BTreeSet::from_iter(rows), defined);
+    let defined = defined.lines().map(|line| signature(line).unwrap());
+    table::assert_same(
+        ("docs/tracing.md", rows().unwrap()),
+        ("--trace-events", defined),
+    );
 }
 
 #[test]
 fn event_list_matches_the_definitions() {
     let listed = stdout_of(&["-T", "help"]).unwrap();
     let defined = stdout_of(&["--trace-events"]).unwrap();
-    let names = defined.lines().map(|line| definition(line).unwrap().0);
-    assert!(listed.lines().eq(names), "{listed}");
+    let names = defined.lines().map(|line| line.split_once('(').unwrap().0);
+    table::assert_same(
+        ("-T help", listed.lines()),
+        ("--trace-events", names.clone()),
+    );
+    assert!(listed.lines().eq(names), "another order: {listed}");
 }
 
 /// Each row of the table of threats names files and tests that exist.

@@ -11,6 +11,7 @@ use packaging::source_date::SourceDate;
 use packaging::{PackageInputs, deb, rpm};
 use pr_testkit::build::Installed;
 use pr_testkit::process::{command, output, text};
+use pr_testkit::table;
 
 use super::tool;
 
@@ -98,6 +99,12 @@ fn add_files(root: &Path, dir: &Path, files: &mut BTreeSet<String>) {
     }
 }
 
+/// Checks that a package has the staged files, and no others.
+fn assert_are_staged(files: &BTreeSet<String>, package: &Package) {
+    let staged = package.staged();
+    table::assert_same(("the package", files), ("the staging directory", &staged));
+}
+
 fn assert_has_main_files(files: &BTreeSet<String>) {
     for path in [
         "/etc/apparmor.d/qemu-pr-helper",
@@ -158,7 +165,7 @@ fn dpkg_lists_the_files_of_the_package() {
             files.insert(path.trim_start_matches('.').to_owned());
         }
     }
-    assert_eq!(files, package.staged());
+    assert_are_staged(&files, package);
     assert_has_main_files(&files);
     for path in [
         "/usr/share/doc/qemu-pr-helper-rs/changelog.Debian.gz",
@@ -226,7 +233,7 @@ fn rpm_lists_the_files_of_the_package() {
         assert_eq!(mode, expected, "{path}");
         files.insert(path.to_owned());
     }
-    assert_eq!(files, package.staged());
+    assert_are_staged(&files, package);
     assert_has_main_files(&files);
     assert!(files.contains("/usr/share/zsh/site-functions/_prhctl"));
     let configuration = package.read("rpm", &["-qp", "--qf=[%{FILEFLAGS:fflags} %{FILENAMES}\n]"]);

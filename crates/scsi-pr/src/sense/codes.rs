@@ -135,10 +135,12 @@ mod tests {
 
     #[test]
     fn named_codes_are_in_order() {
-        let numbers: Vec<_> = AdditionalSense::NAMED
-            .iter()
-            .map(|code| (code.asc, code.ascq))
-            .collect();
-        assert!(numbers.is_sorted_by(|a, b| a < b));
+        for pair in AdditionalSense::NAMED.windows(2) {
+            let [before, after] = pair else {
+                unreachable!("windows of two");
+            };
+            let numbers = |code: &AdditionalSense| (code.asc, code.ascq);
+            assert!(numbers(before) < numbers(after), "{before}, then {after}");
+        }
     }
 }
