@@ -8,6 +8,10 @@ _list:
 ci *steps:
     .ci/run {{ steps }}
 
+# Runs all tests, or those that the arguments of `cargo test` name, and prints a summary
+test *arguments="--workspace":
+    .ci/test {{ arguments }}
+
 # Installs Debian's packages for tests
 packages: (ci "packages")
 

@@ -2,7 +2,7 @@
 
 //! Cases, and their conversion to trials.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::env;
 use std::sync::Arc;
 
@@ -93,10 +93,10 @@ impl Area {
     }
 }
 
-/// Returns a trial for each case and helper. Cases that cannot run are ignored, with a line on
-/// stderr for each reason; in an area that [`is_strict`] they fail.
-pub(crate) fn trials(areas: &[Area], helpers: &[Helper]) -> Vec<Trial> {
-    let mut reasons = BTreeSet::new();
+/// Returns a trial for each case and helper. Cases that cannot run are ignored, and counted by
+/// reason; in an area that [`is_strict`] they fail.
+pub(crate) fn trials(areas: &[Area], helpers: &[Helper]) -> (Vec<Trial>, BTreeMap<String, usize>) {
+    let mut skipped_cases = BTreeMap::new();
     let mut trials = Vec::new();
     for helper in helpers {
         for area in areas {
@@ -107,20 +107,19 @@ pub(crate) fn trials(areas: &[Area], helpers: &[Helper]) -> Vec<Trial> {
                     continue;
                 };
                 let subject = match helper.unusable() {
-                    Some(_) => format!("every case of `{}`", helper.name()),
+                    Some(_) => format!("cases of `{}`", helper.name()),
                     None => format!("cases of `{}`", area.name),
                 };
-                reasons.insert(format!("{subject}: {reason}"));
+                *skipped_cases
+                    .entry(format!("{subject}: {reason}"))
+                    .or_default() += 1;
                 let name = format!("{}::{}::{}", helper.name(), area.name, case.name);
                 let skipped = Trial::test(name, move || Err(reason.into()));
                 trials.push(skipped.with_ignored_flag(!is_strict(area.name)));
             }
         }
     }
-    for reason in reasons {
-        eprintln!("compat: skipped {reason}");
-    }
-    trials
+    (trials, skipped_cases)
 }
 
 /// Returns whether the cases of an area must not be skipped: `PR_COMPAT_STRICT` is set and does not
