@@ -7,6 +7,7 @@
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
+use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
@@ -18,8 +19,6 @@ use crate::exit::Exit;
 pub(crate) const PLAIN: Style = Style::new();
 /// Headings, and the device or file that a result is about.
 pub(crate) const BOLD: Style = Style::new().bold();
-/// Explanations.
-pub(crate) const DIMMED: Style = Style::new().dimmed();
 /// Holders of a reservation, and commands that ended with GOOD.
 pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
 /// Commands that ended with another status.
@@ -68,6 +67,18 @@ impl Console {
                 self.error(&format!("cannot write to standard output: {error}"), &[]);
                 Exit::FAILURE
             }
+        }
+    }
+
+    /// Returns `text` without its styles if standard output has no colors.
+    pub(crate) fn style(self, text: &str) -> String {
+        let choice = match self.color {
+            ColorChoice::Auto => AutoStream::choice(&io::stdout()),
+            choice => choice,
+        };
+        match choice {
+            ColorChoice::Never => strip_str(text).to_string(),
+            _ => text.to_owned(),
         }
     }
 

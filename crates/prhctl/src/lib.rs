@@ -20,6 +20,7 @@
 //! | `output` | parts of results as text and as JSON |
 //! | `context` | options of several subcommands, and where results and errors go |
 //! | `console` | standard output and standard error: colors, escaping, columns |
+//! | `terminal` | size of the terminal, and text that replaces the screen |
 //! | `labels` | names of types, scopes and service actions on the command line and in JSON |
 //! | `error`, `usage_error`, `advice`, `exit` | errors, what to do about them, and exit statuses |
 
@@ -38,6 +39,7 @@ mod helper;
 mod labels;
 mod output;
 mod scsi_path;
+mod terminal;
 mod usage_error;
 
 use std::ffi::OsString;

@@ -2,14 +2,9 @@
 
 //! Colors on terminals and on request.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::os::fd::OwnedFd;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use rustix::fs::{Mode, OFlags, open};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-
+use crate::pty::Pty;
 use crate::support::TestHelper;
 
 const ESCAPE: char = '\x1b';
@@ -41,24 +36,9 @@ fn pipe_has_colors_only_on_request() {
 
 /// Returns what a command writes to a terminal.
 fn on_terminal(command: &mut Command) -> String {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
-    let master: OwnedFd = openpt(flags).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let name = ptsname(&master, Vec::new()).unwrap();
-    let terminal = open(name, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(terminal)
-        .spawn()
-        .unwrap();
-    // The command also holds the terminal open.
-    command.stdout(Stdio::null());
-    let mut bytes = Vec::new();
-    // The read fails when all writers have closed the terminal.
-    let _ = File::from(master).read_to_end(&mut bytes);
-    assert!(child.wait().unwrap().success());
-    String::from_utf8(bytes).unwrap()
+    let (status, output) = Pty::start(command, 80, 24).finish();
+    assert_eq!(status, Some(0), "{output}");
+    output
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn parse(output: &Output) -> Value {
 }
 
 /// Returns the helper that the demonstration builds by default.
-fn real_helper() -> PathBuf {
+pub(crate) fn real_helper() -> PathBuf {
     let (output, _dir) = demo(&["--json"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     parse(&output)["helper"].as_str().unwrap().into()
@@ -39,7 +39,7 @@ fn real_helper() -> PathBuf {
 
 /// Creates a script that runs `command` and then the real helper. `$4` is the directory of soft
 /// LUNs.
-fn wrapper(dir: &Path, command: &str) -> PathBuf {
+pub(crate) fn wrapper(dir: &Path, command: &str) -> PathBuf {
     let path = dir.join("wrapper");
     let script = format!(
         "#!/bin/sh\n{command}\nexec {} \"$@\"\n",
@@ -61,11 +61,10 @@ fn every_response_matches_standard() {
         "    registered   node1 0x1001, node2 0x1002",
         "    reserved     Write Exclusive - Registrants Only, held by node2",
         "    response     RESERVATION CONFLICT",
-        "    response     CHECK CONDITION: UNIT ATTENTION, REGISTRATIONS PREEMPTED (6/2a/05)",
+        "    response     CHECK CONDITION: UNIT ATTENTION, REGISTRATIONS PREEMPTED",
         "    response     GOOD, keys: 0x1002",
         "13. node1 rejoins the cluster",
-        "Every response matched the standard (SPC-4). The helper has exited and all temporary \
-         files are gone.",
+        "Every response matched the standard (SPC-4, SCSI Primary Commands). The helper",
     ] {
         assert!(text.lines().any(|one| one == line), "{line}\n{text}");
     }
@@ -133,11 +132,11 @@ fn unexpected_response_is_reported() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains(" 3. node1 reserves the disk"), "{text}");
     assert!(
-        text.contains("ILLEGAL REQUEST, INVALID FIELD IN CDB (5/24/00)"),
+        text.contains("ILLEGAL REQUEST, INVALID FIELD IN CDB"),
         "{text}"
     );
     assert!(
-        text.contains("This does not match the standard (SPC-4)."),
+        text.contains("This does not match the standard (SPC-4"),
         "{text}"
     );
     assert!(!text.contains(" 4. "), "{text}");

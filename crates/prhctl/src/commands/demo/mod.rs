@@ -8,9 +8,13 @@
 
 mod cleanup;
 mod helper_binary;
+mod listing;
+mod picture;
 mod runner;
 mod scenario;
 mod setup;
+mod view;
+mod wrap;
 
 use std::io;
 use std::path::PathBuf;
@@ -25,11 +29,12 @@ use super::Subcommand;
 use crate::context::Context;
 use crate::error::AdvisedError;
 use crate::exit::Exit;
-use crate::output::{json, text};
+use crate::output::json;
 use cleanup::CleanupGuard;
 use setup::DemoSetup;
+use view::View;
 
-pub(crate) use runner::{LunState, NodeResponse, StepResult, node_names};
+pub(crate) use runner::{NodeResponse, StepResult};
 pub(crate) use scenario::Node;
 
 pub(crate) const HELP: &str = "\
@@ -40,9 +45,13 @@ prhctl creates a soft LUN with two ports in a temporary directory, starts the
 real helper on a socket there, and has two nodes act like cluster software:
 both register, one reserves, the other is rejected, the holder fails, the
 survivor preempts it, and the fenced node finds its key removed and its writes
-rejected. Each step shows the command, the response, and the registrations and
-the reservation afterwards. At the end, or after a signal, prhctl removes
-everything.
+rejected. At the end, or after a signal, prhctl removes everything.
+
+On a terminal, prhctl runs one step per second. A terminal of at least 80 x 24
+shows a picture of the nodes and the disk, in which each step marks its
+changes. With --fast, on smaller terminals, and if standard output is not a
+terminal, each step is listed with its command, the response, and the changes
+of the disk's state. A table of all steps follows.
 
 prhctl uses the helper binary in its own directory. Under 'cargo run', it
 builds the helper first. Use --helper only with this project's helper, because
@@ -53,6 +62,7 @@ is too long for a socket.";
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
   prhctl demo
+  prhctl demo --step
   cargo run --release --bin prhctl -- demo
   prhctl demo --helper target/release/qemu-pr-helper
 
@@ -69,17 +79,23 @@ pub(crate) struct DemoArgs {
     /// Helper binary [default: the one next to prhctl]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::ExecutablePath)]
     helper: Option<PathBuf>,
+
+    /// Wait for Enter after each step, if on a terminal
+    #[arg(long, conflicts_with = "fast")]
+    step: bool,
+
+    /// List the steps without waiting
+    #[arg(long)]
+    fast: bool,
 }
 
 impl Subcommand for DemoArgs {
-    /// Prints each step as soon as it is complete; JSON follows at the end.
+    /// Shows each step as soon as it is complete. JSON follows at the end.
     fn run(&self, context: &Context) -> Exit {
+        let mut view = View::new(self, context.console);
         let show = |event: DemoEvent<'_>| {
             if !context.is_json {
-                // An error here shows again when the result is printed, which sets the exit status.
-                context
-                    .console
-                    .print(&text::demo::event(&event), Exit::SUCCESS);
+                view.show(&event);
             }
         };
         let demonstration = match run(self, show) {
@@ -97,9 +113,7 @@ impl Subcommand for DemoArgs {
                 let document = json::demo(&demonstration, error_text.as_ref());
                 context.console.print(&document.pretty(), exit)
             }
-            (false, None) => context
-                .console
-                .print(&text::demo::conclusion(&demonstration), exit),
+            (false, None) => view.conclude(&demonstration, exit),
             (false, Some(_)) => exit,
         }
     }
@@ -199,7 +213,7 @@ impl AdvisedError for DemoError {
 
 /// Runs the demonstration, and calls `notify` after its start and each step. A response that does
 /// not match the standard is part of the result, not an error.
-fn run(args: &DemoArgs, notify: impl Fn(DemoEvent<'_>)) -> Result<Demonstration, DemoError> {
+fn run(args: &DemoArgs, mut notify: impl FnMut(DemoEvent<'_>)) -> Result<Demonstration, DemoError> {
     // Install the guard before anything is created.
     let guard = CleanupGuard::install().map_err(DemoError::Signals)?;
     let helper = helper_binary::find(args.helper.as_deref(), guard.signal_mask())?;

@@ -44,7 +44,7 @@ impl NodeResponse {
 }
 
 /// The registrations and the reservation of the disk.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LunState {
     /// The registered nodes and their keys, in the order of their registrations.
     pub(crate) registered: Vec<(Node, ReservationKey)>,
@@ -143,6 +143,15 @@ fn send(
 }
 
 impl LunState {
+    /// Returns the state of a new disk.
+    pub(super) fn initial() -> Self {
+        LunState {
+            registered: Vec::new(),
+            reservation: None,
+            writers: Node::ALL.to_vec(),
+        }
+    }
+
     fn new(unit: &LogicalUnit) -> Self {
         // The setup creates one port for each node, in this order.
         let nexuses = unit.nexuses().map(|(nexus, _)| nexus);
@@ -200,7 +209,7 @@ fn mismatches(step: &DemoStep, response: Option<&NodeResponse>, state: &LunState
 }
 
 /// Returns the names of nodes, or `none`.
-pub(crate) fn node_names(nodes: &[Node]) -> String {
+pub(super) fn node_names(nodes: &[Node]) -> String {
     let names: Vec<_> = nodes.iter().map(|node| node.name()).collect();
     match names.is_empty() {
         true => "none".to_owned(),

@@ -65,6 +65,16 @@ impl Action {
             _ => None,
         }
     }
+
+    /// Returns the name of the command, without its arguments.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Action::Change(action, ..) => action.name(),
+            Action::ReadKeys => "READ KEYS",
+            Action::Write => "WRITE",
+            Action::Fail => "stops responding",
+        }
+    }
 }
 
 impl fmt::Display for Action {
@@ -82,9 +92,7 @@ impl fmt::Display for Action {
                     _ => Ok(()),
                 }
             }
-            Action::ReadKeys => f.write_str("READ KEYS"),
-            Action::Write => f.write_str("WRITE"),
-            Action::Fail => f.write_str("stops responding"),
+            Action::ReadKeys | Action::Write | Action::Fail => f.write_str(self.name()),
         }
     }
 }
@@ -132,7 +140,7 @@ pub(super) struct ExpectedState {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DemoStep {
     pub(crate) headline: &'static str,
-    /// An explanation, in lines.
+    /// An explanation, which also explains the terms that the step introduces.
     pub(crate) lesson: &'static str,
     pub(crate) node: Node,
     pub(crate) action: Action,
@@ -163,8 +171,9 @@ const FENCED: ExpectedState = ExpectedState {
 pub(super) const STEPS: [DemoStep; 13] = [
     DemoStep {
         headline: "node1 registers",
-        lesson: "Every node that shares the disk registers its own key. A registration alone\n\
-                 restricts nothing.",
+        lesson: "Every node that shares the disk registers its own key; 0x0 stands for no key. \
+                 REGISTER is the command for this, and GOOD is the status of a command that \
+                 succeeded. A registration alone restricts nothing.",
         node: Node::One,
         action: Action::Change(OutServiceAction::Register, ZERO, KEY_1),
         response: ExpectedResponse::Good,
@@ -175,7 +184,8 @@ pub(super) const STEPS: [DemoStep; 13] = [
     },
     DemoStep {
         headline: "node2 registers",
-        lesson: "The disk identifies a node by its port, not by its key.",
+        lesson: "A port is a node's connection to the disk. The disk identifies a node by its \
+                 port, not by its key.",
         node: Node::Two,
         action: Action::Change(OutServiceAction::Register, ZERO, KEY_2),
         response: ExpectedResponse::Good,
@@ -183,7 +193,9 @@ pub(super) const STEPS: [DemoStep; 13] = [
     },
     DemoStep {
         headline: "node1 reserves the disk",
-        lesson: "From now on only registered nodes may write. A host outside the cluster cannot.",
+        lesson: "RESERVE creates a reservation, and its sender is the holder. The type Write \
+                 Exclusive - Registrants Only means that only registered nodes may write. A host \
+                 outside the cluster cannot.",
         node: Node::One,
         action: Action::Change(OutServiceAction::Reserve, KEY_1, ZERO),
         response: ExpectedResponse::Good,
@@ -191,7 +203,8 @@ pub(super) const STEPS: [DemoStep; 13] = [
     },
     DemoStep {
         headline: "node2 tries to reserve the disk",
-        lesson: "There is only one reservation, and node1 holds it.",
+        lesson: "RESERVATION CONFLICT is the status of a command that a reservation forbids. \
+                 There is only one reservation, and node1 holds it.",
         node: Node::Two,
         action: Action::Change(OutServiceAction::Reserve, KEY_2, ZERO),
         response: ExpectedResponse::Conflict,
@@ -199,8 +212,8 @@ pub(super) const STEPS: [DemoStep; 13] = [
     },
     DemoStep {
         headline: "node2 tries to release the reservation",
-        lesson: "The status is GOOD, but nothing changes: only the holder can release a\n\
-                 reservation.",
+        lesson: "RELEASE ends a reservation if its holder sends it. node2 is not the holder: the \
+                 status is GOOD, but nothing changes.",
         node: Node::Two,
         action: Action::Change(OutServiceAction::Release, KEY_2, ZERO),
         response: ExpectedResponse::Good,
@@ -208,7 +221,7 @@ pub(super) const STEPS: [DemoStep; 13] = [
     },
     DemoStep {
         headline: "node1 fails",
-        lesson: "Its connection to the helper is closed. The disk does not notice: a reservation\n\
+        lesson: "Its connection to the helper is closed. The disk does not notice: a reservation \
                  outlives its holder.",
         node: Node::One,
         action: Action::Fail,
@@ -217,8 +230,9 @@ pub(super) const STEPS: [DemoStep; 13] = [
     },
     DemoStep {
         headline: "node2 preempts node1",
-        lesson: "Fencing: node2 removes the key of the failed node and takes over its reservation\n\
-                 in one atomic step.",
+        lesson: "Fencing means that the other nodes exclude a failed node from the disk. PREEMPT \
+                 does this: node2 removes the key of the failed node, the victim, and takes over \
+                 its reservation in one step.",
         node: Node::Two,
         action: Action::Change(OutServiceAction::Preempt, KEY_2, KEY_1),
         response: ExpectedResponse::Good,
@@ -226,7 +240,8 @@ pub(super) const STEPS: [DemoStep; 13] = [
     },
     DemoStep {
         headline: "node2 writes",
-        lesson: "It can continue the work, because no other node can write.",
+        lesson: "WRITE stores data on the disk, and goes to it directly, not through the helper. \
+                 node2 can continue the work, because no other node can write.",
         node: Node::Two,
         action: Action::Write,
         response: ExpectedResponse::Good,
@@ -234,8 +249,10 @@ pub(super) const STEPS: [DemoStep; 13] = [
     },
     DemoStep {
         headline: "node1 comes back and reads the keys",
-        lesson: "node1 was only hung and does not know that it was fenced. Its first command\n\
-                 fails with a one-time notice that its registration was removed.",
+        lesson: "READ KEYS lists the registered keys. node1 was only hung and does not know that \
+                 it was fenced. CHECK CONDITION is the status of a command that failed for the \
+                 reason that follows, here a UNIT ATTENTION, which is a one-time notice of a \
+                 change by others. The numbers are its code.",
         node: Node::One,
         action: Action::ReadKeys,
         response: ExpectedResponse::UnitAttention(AdditionalSense::REGISTRATIONS_PREEMPTED),
@@ -251,8 +268,8 @@ pub(super) const STEPS: [DemoStep; 13] = [
     },
     DemoStep {
         headline: "node1 sends its delayed write",
-        lesson: "The disk rejects the write, which would have destroyed newer data of node2. This\n\
-                 is the purpose of fencing.",
+        lesson: "The disk rejects the write, which would have destroyed newer data of node2. \
+                 This is the purpose of fencing.",
         node: Node::One,
         action: Action::Write,
         response: ExpectedResponse::Conflict,
@@ -268,8 +285,8 @@ pub(super) const STEPS: [DemoStep; 13] = [
     },
     DemoStep {
         headline: "node1 rejoins the cluster",
-        lesson: "Cluster software lets a node register again once it is healthy. node1 may write,\n\
-                 and node2 remains the holder.",
+        lesson: "Cluster software lets a node register again once it is healthy. node1 may \
+                 write, and node2 remains the holder.",
         node: Node::One,
         action: Action::Change(OutServiceAction::Register, ZERO, KEY_1),
         response: ExpectedResponse::Good,

@@ -2,8 +2,6 @@
 
 //! Text for terminals.
 
-pub(crate) mod demo;
-
 use scsi_pr::{ReservationType, ScopeType};
 
 use crate::console::{BOLD, INVALID, PLAIN, escape_path, table};

@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The terminal on standard output: its size, and text that replaces its contents.
+
+use std::env;
+use std::io::{self, IsTerminal as _, Write as _};
+
+use rustix::termios::tcgetwinsize;
+
+/// Number of columns of output that does not go to a terminal, or to one of unknown size.
+pub(crate) const DEFAULT_COLUMNS: usize = 80;
+
+const HOME: &str = "\x1b[H";
+const CLEAR_LINE: &str = "\x1b[K";
+const CLEAR_BELOW: &str = "\x1b[J";
+
+/// A terminal.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terminal {
+    pub(crate) columns: usize,
+    /// Number of rows, or 0 if it is unknown.
+    pub(crate) rows: usize,
+    /// Whether the terminal executes escape sequences.
+    pub(crate) has_cursor: bool,
+}
+
+impl Terminal {
+    /// Returns the terminal on standard output, or `None` if standard output is not a terminal.
+    pub(crate) fn stdout() -> Option<Self> {
+        let stdout = io::stdout();
+        if !stdout.is_terminal() {
+            return None;
+        }
+        let size = tcgetwinsize(&stdout).ok();
+        let columns = size.map(|size| size.ws_col.into());
+        Some(Terminal {
+            columns: columns
+                .filter(|columns| *columns > 0)
+                .unwrap_or(DEFAULT_COLUMNS),
+            rows: size.map_or(0, |size| size.ws_row.into()),
+            has_cursor: env::var_os("TERM").is_some_and(|name| name != "dumb"),
+        })
+    }
+
+    /// Scrolls the contents of the screen away, so that the terminal keeps them when `redraw`
+    /// replaces the screen.
+    pub(crate) fn scroll_away(self) -> io::Result<()> {
+        io::stdout().write_all("\n".repeat(self.rows).as_bytes())
+    }
+
+    /// Replaces the screen by `text`, and leaves the cursor below it. Omits lines for which the
+    /// screen has no room, in addition to a prompt and the line after it.
+    pub(crate) fn redraw(self, text: &str) -> io::Result<()> {
+        let lines = text.lines().take(self.rows.saturating_sub(2));
+        let lines: String = lines.map(|line| format!("{line}{CLEAR_LINE}\n")).collect();
+        let mut stdout = io::stdout();
+        write!(stdout, "{HOME}{lines}{CLEAR_BELOW}")?;
+        stdout.flush()
+    }
+}
+
+/// Writes `prompt`, and waits until a line has been entered on standard input or its end is reached.
+pub(crate) fn wait_for_enter(prompt: &str) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    stdout.write_all(prompt.as_bytes())?;
+    stdout.flush()?;
+    io::stdin().read_line(&mut String::new())?;
+    Ok(())
+}

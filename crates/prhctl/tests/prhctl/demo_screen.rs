@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `prhctl demo` on terminals of several sizes, and its picture in the documentation.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::demo::{real_helper, wrapper};
+use crate::pty::{Cell, Pty, Screen, plain, screens};
+
+const PROMPT: &str = "Press Enter to continue.";
+const HOME: &str = "\x1b[H";
+/// Number of rows of the picture.
+const PICTURE_ROWS: usize = 6;
+/// Number of steps.
+const STEPS: usize = 13;
+
+fn demo_with(helper: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_prhctl"));
+    for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
+        command.env_remove(variable);
+    }
+    command
+        .env("TERM", "xterm")
+        .env("TMPDIR", "/tmp")
+        .arg("demo")
+        .arg("--helper")
+        .arg(helper)
+        .args(arguments);
+    command
+}
+
+fn demo(arguments: &[&str]) -> Command {
+    demo_with(&real_helper(), arguments)
+}
+
+/// Returns the output without a terminal.
+fn piped() -> String {
+    let output = demo(&[]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Returns the output on a terminal.
+fn on_terminal(command: &mut Command, columns: u16, rows: u16) -> String {
+    let (status, output) = Pty::start(command, columns, rows).finish();
+    assert_eq!(status, Some(0), "{output}");
+    output
+}
+
+/// Returns the output of a run with `--step` on a terminal. Enter is pressed at each prompt.
+fn step_through(command: &mut Command, columns: u16, rows: u16) -> String {
+    let mut pty = Pty::start(command, columns, rows);
+    for prompt in 1..=STEPS + 1 {
+        pty.read_until(PROMPT, prompt);
+        pty.press_enter();
+    }
+    let (status, output) = pty.finish();
+    assert_eq!(status, Some(0), "{output}");
+    output
+}
+
+/// Returns the words of a text. A word that is broken at the end of a line counts as two.
+fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
+}
+
+/// Returns the words from the first step to the summary, which are the same in every run.
+fn words_of_steps(text: &str) -> Vec<&str> {
+    let (_, steps) = text.split_once(" 1. node1").unwrap();
+    words(steps.split_once(" step ").unwrap().0)
+}
+
+#[test]
+fn listing_fits_terminal() {
+    let expected = piped();
+    for (columns, rows) in [(80, 24), (120, 40), (60, 24), (40, 10)] {
+        let output = on_terminal(&mut demo(&["--fast", "--color=never"]), columns, rows);
+        assert_eq!(words_of_steps(&output), words_of_steps(&expected));
+        let screens = screens(&output, columns.into(), 200);
+        assert_eq!(screens.len(), 1, "{output}");
+        let text = plain(&screens[0]);
+        assert!(text.contains("\nEvery response matched"), "{text}");
+    }
+}
+
+#[test]
+fn pipe_lines_fit_80_columns() {
+    for parent in [
+        "/tmp",
+        "/tmp/./././././././././././././././././././././././.",
+    ] {
+        let output = demo(&[]).env("TMPDIR", parent).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("\n13. node1 rejoins"), "{text}");
+        for line in text.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+    }
+}
+
+/// Returns the words of a step in the listing, without the state of the disk, which the picture
+/// shows.
+fn step_words(listing: &str, number: usize) -> Vec<&str> {
+    let start = listing.find(&format!("\n{number:2}. node")).unwrap();
+    let (_, step) = listing.split_at(start + 1);
+    let (step, _) = step.split_once("\n\n").unwrap();
+    let state = ["    registered  ", "    reserved  ", "    may write  "];
+    let lines = step.lines();
+    lines
+        .filter(|line| !state.iter().any(|label| line.starts_with(label)))
+        .flat_map(str::split_whitespace)
+        .collect()
+}
+
+/// Panics unless a screen has the picture at the top.
+#[track_caller]
+fn assert_has_picture(screen: &Screen) {
+    let text = plain(screen);
+    let picture: Vec<_> = text.lines().take(PICTURE_ROWS).collect();
+    assert!(
+        picture[0].starts_with("╭─ node1 ") && picture[5].contains('╰'),
+        "{text}"
+    );
+    for line in &picture[..PICTURE_ROWS - 1] {
+        assert_eq!(line.chars().count(), 79, "{text}");
+    }
+}
+
+#[test]
+fn screen_keeps_picture_at_top() {
+    let listing = piped();
+    for (columns, rows) in [(80, 24), (120, 40)] {
+        let output = step_through(&mut demo(&["--step", "--color=never"]), columns, rows);
+        let screens = screens(&output, columns.into(), rows.into());
+        assert_eq!(screens.len(), STEPS + 3);
+        // The first screen is the terminal's contents before the demonstration.
+        for screen in &screens[1..] {
+            assert_has_picture(screen);
+        }
+        for (number, screen) in (1..=STEPS).zip(&screens[2..]) {
+            let text = plain(&screen[PICTURE_ROWS..]);
+            let (text, _) = text.split_once(PROMPT).unwrap();
+            assert_eq!(words(text), step_words(&listing, number), "{text}");
+        }
+        let last = plain(&screens[STEPS + 2]);
+        assert!(last.contains("13. node1 rejoins the cluster"), "{last}");
+        assert!(last.contains("Every response matched"), "{last}");
+    }
+}
+
+#[test]
+fn screen_marks_changes() {
+    let output = step_through(demo(&["--step"]).env("NO_COLOR", "1"), 80, 24);
+    let screens = screens(&output, 80, 24);
+    let marked: Vec<Vec<String>> = screens[2..STEPS + 2]
+        .iter()
+        .map(|screen| {
+            let text = plain(&screen[..PICTURE_ROWS - 1]);
+            let parts = text.split(['│', '├', '┤', '\n']);
+            let marked = parts.filter_map(|part| part.trim_end().strip_suffix('*'));
+            marked.map(|part| words(part).join(" ")).collect()
+        })
+        .collect();
+    let expected: [&[&str]; STEPS] = [
+        &["key 0x1001"],
+        &["key 0x1002"],
+        &["Write Exclusive -", "held by node1"],
+        &[],
+        &[],
+        &["failed"],
+        &["key none", "may write no", "held by node2"],
+        &[],
+        &["running"],
+        &[],
+        &[],
+        &[],
+        &["key 0x1001", "may write yes"],
+    ];
+    assert_eq!(marked, expected);
+    assert!(!output.contains("\x1b[0m"), "{output:?}");
+}
+
+#[test]
+fn mismatch_stays_on_screen() {
+    let dir = tempfile::tempdir().unwrap();
+    // Remove support for the type that node1 reserves.
+    let command = "sed -i '/\"write-exclusive-registrants-only\",/d' \"$4\"/shared/lun.json";
+    let wrapper = wrapper(dir.path(), command);
+    let mut pty = Pty::start(&mut demo_with(&wrapper, &["--step"]), 80, 24);
+    for prompt in 1..=4 {
+        pty.read_until(PROMPT, prompt);
+        pty.press_enter();
+    }
+    let (status, output) = pty.finish();
+    assert_eq!(status, Some(1), "{output}");
+    let text = plain(screens(&output, 80, 24).last().unwrap());
+    for line in [
+        " 3. node1 reserves the disk",
+        "    expected response: GOOD",
+        "  3. node1 reserves the disk  RESERVE   ILLEGAL REQUEST",
+        "This does not match the standard (SPC-4, SCSI Primary Commands). The helper has",
+    ] {
+        assert!(text.lines().any(|one| one == line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn small_or_dumb_terminal_gets_listing() {
+    for (term, columns, rows) in [("xterm", 79, 24), ("xterm", 80, 23), ("dumb", 80, 24)] {
+        let output = step_through(demo(&["--step"]).env("TERM", term), columns, rows);
+        assert!(!output.contains(HOME), "{output}");
+        assert!(output.contains("registered"), "{output}");
+    }
+}
+
+#[test]
+fn fast_run_does_not_wait() {
+    let started = Instant::now();
+    on_terminal(&mut demo(&["--fast"]), 80, 24);
+    // Without the option, each of the steps takes a second.
+    assert!(started.elapsed() < Duration::from_secs(STEPS as u64));
+}
+
+#[test]
+fn step_takes_a_second_by_default() {
+    let mut pty = Pty::start(&mut demo(&[]), 80, 24);
+    pty.read_until(HOME, 1);
+    let started = Instant::now();
+    pty.read_until(HOME, 3);
+    // The first output can be read late.
+    assert!(started.elapsed() > Duration::from_millis(1500));
+    kill_process(Pid::from_child(pty.child()), Signal::TERM).unwrap();
+    assert_eq!(pty.finish().0, Some(143));
+}
+
+#[test]
+fn step_waits_for_enter() {
+    let mut pty = Pty::start(&mut demo(&["--step"]), 80, 24);
+    pty.read_until(PROMPT, 1);
+    // Longer than a step takes without the option.
+    let timeout = Duration::from_millis(1500).try_into().unwrap();
+    let mut fds = [PollFd::new(pty.master(), PollFlags::IN)];
+    assert_eq!(poll(&mut fds, Some(&timeout)).unwrap(), 0);
+    pty.press_enter();
+    pty.read_until(PROMPT, 2);
+    kill_process(Pid::from_child(pty.child()), Signal::TERM).unwrap();
+    assert_eq!(pty.finish().0, Some(143));
+}
+
+#[test]
+fn terms_are_explained_at_first_use() {
+    let text = piped();
+    let blocks: Vec<_> = text
+        .split("\n\n")
+        .map(|block| words(block).join(" "))
+        .collect();
+    for (term, explanation) in [
+        ("cluster", "A cluster is a group of hosts"),
+        ("node", "hosts, its nodes"),
+        ("reservation", "it is a rule, kept and enforced by the disk"),
+        (" key", "a key, a number that the node chooses"),
+        ("soft LUN", "files emulate a logical unit"),
+        ("SCSI", "SCSI, the command set of disks"),
+        ("helper", "The helper is the program"),
+        ("REGISTER,", "REGISTER is the command for this"),
+        ("GOOD", "GOOD is the status of a command that succeeded"),
+        ("port", "A port is a node's connection to the disk"),
+        ("RESERVE,", "RESERVE creates a reservation"),
+        ("holder", "its sender is the holder"),
+        ("Registrants Only", "only registered nodes may write"),
+        (
+            "RESERVATION CONFLICT",
+            "status of a command that a reservation forbids",
+        ),
+        ("RELEASE", "RELEASE ends a reservation"),
+        ("PREEMPT", "PREEMPT does this"),
+        ("victim", "the failed node, the victim"),
+        ("encing", "Fencing means that"),
+        ("WRITE", "WRITE stores data on the disk"),
+        ("READ KEYS", "READ KEYS lists the registered keys"),
+        (
+            "CHECK CONDITION",
+            "CHECK CONDITION is the status of a command that failed",
+        ),
+        (
+            "UNIT ATTENTION",
+            "UNIT ATTENTION, which is a one-time notice",
+        ),
+        ("6/2a/05", "The numbers are its code"),
+        ("SPC", "SPC-4, SCSI Primary Commands"),
+    ] {
+        // The title is the headline of the introduction, which explains its terms.
+        let first = blocks.iter().skip(1).find(|block| block.contains(term));
+        let first = first.unwrap_or_else(|| panic!("{term}\n{text}"));
+        assert!(first.contains(explanation), "{term}: {first}");
+    }
+}
+
+#[test]
+fn listing_has_only_changes_of_state() {
+    let text = piped();
+    let (_, steps) = text.split_once(" 1. ").unwrap();
+    let lines = |label: &str| -> Vec<&str> {
+        let lines = steps
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix(label));
+        lines.map(str::trim).collect()
+    };
+    assert_eq!(
+        lines("registered  "),
+        [
+            "node1 0x1001",
+            "node1 0x1001, node2 0x1002",
+            "node2 0x1002",
+            "node2 0x1002, node1 0x1001"
+        ]
+    );
+    let kind = "Write Exclusive - Registrants Only, held by";
+    assert_eq!(
+        lines("reserved  "),
+        ["no", &format!("{kind} node1"), &format!("{kind} node2")]
+    );
+    assert_eq!(
+        lines("may write  "),
+        ["node1, node2", "node2", "node1, node2"]
+    );
+}
+
+#[test]
+fn summary_has_all_steps() {
+    let text = piped();
+    let (_, summary) = text.split_once("command    result\n").unwrap();
+    let lines: Vec<_> = summary.lines().take(STEPS + 1).collect();
+    assert_eq!(
+        words(lines[3]).join(" "),
+        "4. node2 tries to reserve the disk RESERVE RESERVATION CONFLICT"
+    );
+    assert_eq!(
+        words(lines[8]).join(" "),
+        "9. node1 comes back and reads the keys READ KEYS UNIT ATTENTION"
+    );
+    assert_eq!(lines[STEPS], "");
+}
+
+/// The picture in README. `PR_DEMO_PICTURE=write` replaces it.
+const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/demo.svg");
+
+/// The step in README's picture: node2 preempts node1.
+const PICTURE_STEP: usize = 7;
+
+#[test]
+fn picture_of_readme_is_current() {
+    let output = step_through(&mut demo(&["--step"]), 80, 24);
+    let screen = &screens(&output, 80, 24)[PICTURE_STEP + 1];
+    let is_text = |line: &&Vec<Cell>| !plain(&[line.to_vec()]).contains(PROMPT);
+    let mut lines: Screen = screen.iter().take_while(is_text).cloned().collect();
+    while lines.last().is_some_and(Vec::is_empty) {
+        lines.pop();
+    }
+    let picture = svg(&lines);
+    if env::var_os("PR_DEMO_PICTURE").is_some_and(|value| value == "write") {
+        fs::write(PICTURE, &picture).unwrap();
+    }
+    let committed = fs::read_to_string(PICTURE).unwrap_or_default();
+    assert!(
+        committed == picture,
+        "docs/demo.svg differs from the output: run this test with PR_DEMO_PICTURE=write"
+    );
+}
+
+const SVG_HEAD: &str = "  <title>prhctl demo, step 7 of 13: node2 preempts node1</title>
+  <style>
+    text { font: 14px ui-monospace, \"DejaVu Sans Mono\", Menlo, Consolas, monospace;
+      fill: #1f2328; white-space: pre }
+    .page { fill: #f6f8fa; stroke: #d1d9e0 }
+    .bold { font-weight: 700 }
+    .green { fill: #1a7f37 }
+    .yellow { fill: #9a6700 }
+    .red { fill: #d1242f }
+    @media (prefers-color-scheme: dark) {
+      text { fill: #e6edf3 }
+      .page { fill: #151b23; stroke: #3d444d }
+      .green { fill: #3fb950 }
+      .yellow { fill: #d29922 }
+      .red { fill: #f85149 }
+    }
+  </style>
+";
+/// Size of a character in pixels.
+const CHARACTER: (f32, f32) = (8.43, 17.0);
+const MARGIN: f32 = 16.0;
+
+/// Returns a picture of the lines of a screen, for light and dark pages.
+fn svg(lines: &[Vec<Cell>]) -> String {
+    let width = (80.0 * CHARACTER.0 + 2.0 * MARGIN).ceil();
+    let height = (lines.len() as f32 * CHARACTER.1 + 2.0 * MARGIN).ceil();
+    let mut text = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" xml:space=\"preserve\" \
+         viewBox=\"0 0 {width} {height}\" \
+         width=\"{width}\" height=\"{height}\">\n{SVG_HEAD}  \
+         <rect x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{}\" rx=\"6\" class=\"page\"/>\n",
+        width - 1.0,
+        height - 1.0
+    );
+    for (row, line) in lines.iter().enumerate() {
+        let baseline = MARGIN + row as f32 * CHARACTER.1 + 13.0;
+        let mut column = 0;
+        for run in line.chunk_by(|one, other| one.1 == other.1) {
+            let x = MARGIN + column as f32 * CHARACTER.0;
+            column += run.len();
+            let content: String = run.iter().map(|(character, _)| *character).collect();
+            if content.trim().is_empty() {
+                continue;
+            }
+            // The length keeps the columns aligned in every font.
+            let _ = writeln!(
+                text,
+                "  <text x=\"{x:.1}\" y=\"{baseline:.1}\" textLength=\"{:.1}\"{}>{}</text>",
+                run.len() as f32 * CHARACTER.0,
+                class(&run[0].1),
+                content.replace('&', "&amp;").replace('<', "&lt;")
+            );
+        }
+    }
+    text + "</svg>\n"
+}
+
+/// Returns the class attribute for a select graphic rendition.
+fn class(style: &str) -> String {
+    let classes: Vec<_> = style
+        .split_whitespace()
+        .map(|code| match code {
+            "1" => "bold",
+            "31" => "red",
+            "32" => "green",
+            "33" => "yellow",
+            other => panic!("no class for {other}"),
+        })
+        .collect();
+    match classes.is_empty() {
+        true => String::new(),
+        false => format!(" class=\"{}\"", classes.join(" ")),
+    }
+}
