@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Tests that the help, the man pages, the documents and the completions have every option.
+//! Tests that the help, the man pages, the documents and the completions have every option, and the
+//! table of commands every command.
 
 use clap::{Command, CommandFactory as _};
+use pr_testkit::table;
 use qemu_pr_helper::cli::Options;
 
 use packaging::{completions, man};
@@ -61,6 +63,42 @@ fn help_and_documents_have_every_option() {
         let is_present = is_builtin(&option) || has(document, &option);
         assert!(is_present, "docs/prhctl.md lacks {option} of {page}");
     }
+}
+
+/// Returns the names of the commands that have no subcommands.
+fn commands(command: &Command, prefix: &str) -> Vec<String> {
+    let inner = command.get_subcommands();
+    let inner = inner.filter(|command| command.get_name() != "help");
+    inner
+        .flat_map(|command| {
+            let name = format!("{prefix}{}", command.get_name());
+            match command.has_subcommands() {
+                true => commands(command, &format!("{name} ")),
+                false => vec![name],
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn document_has_every_command() {
+    let document = include_str!("../../../docs/prhctl.md");
+    let rows = document
+        .lines()
+        .skip_while(|line| !line.starts_with("| command | sends |"))
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    let usages = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let is_name = |word: &&str| word.starts_with(|first: char| first.is_ascii_lowercase());
+    let names = usages.map(|usage| {
+        let words: Vec<_> = usage.split(' ').take_while(is_name).collect();
+        words.join(" ")
+    });
+    table::assert_same(
+        ("docs/prhctl.md", names),
+        ("prhctl --help", commands(&client(), "")),
+    );
 }
 
 #[test]

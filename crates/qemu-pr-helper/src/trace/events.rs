@@ -19,7 +19,7 @@ use super::argument::{Argument, ObjectId, Parameter};
 use super::probes::ProbeArgs;
 
 macro_rules! events {
-    ($($(#[doc = $doc:literal])+ $event:ident($($name:ident: $kind:ty),*) $format:literal;)+) => {
+    ($($(#[doc = $doc:literal])* $event:ident($($name:ident: $kind:ty),*) $format:literal;)+) => {
         /// Indexes of the events in the table.
         #[allow(non_camel_case_types)]
         #[derive(Clone, Copy)]
@@ -28,7 +28,12 @@ macro_rules! events {
         }
 
         $(
-            $(#[doc = $doc])+
+            const _: () = assert!(
+                !<[&str]>::is_empty(&[$($doc),*]),
+                concat!("no doc comment: ", stringify!($event))
+            );
+
+            $(#[doc = $doc])*
             pub(crate) mod $event {
                 use super::*;
 
