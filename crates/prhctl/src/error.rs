@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use pr_helper_protocol::client::ClientError;
 use pr_helper_protocol::{Direction, Response};
 use scsi_pr::{
-    Cdb, InServiceAction, Keys, ParameterDataError, ParameterList, ReservationData, Sense,
-    SenseKey, Status,
+    AdditionalSense, Cdb, FullStatusDescriptor, InServiceAction, Keys, ParameterDataError,
+    ParameterList, ReservationData, Sense, SenseKey, Status,
 };
 use thiserror::Error;
 
 use crate::block_device::Part;
 use crate::exit::Exit;
+use crate::own_registration::OwnRegistration;
 
 /// An error that prhctl can report: its text and sources, advice, and an exit status.
 pub(crate) trait AdvisedError: StdError {
@@ -179,6 +180,10 @@ pub(crate) enum ConflictInfo {
         /// The number of bytes that are missing at the end of the list of keys.
         missing_bytes: usize,
         reservation: ReservationData,
+        /// The registration of this host's port.
+        own: Box<OwnRegistration>,
+        /// All registrations; empty if the device does not return them.
+        registrations: Vec<FullStatusDescriptor>,
     },
 }
 
@@ -196,6 +201,16 @@ impl Rejection {
             parameter_list: None,
             conflict: ConflictInfo::Unknown,
         }
+    }
+
+    /// Returns whether the command ended with RESERVATION CONFLICT, or with NOT READY, which LIO,
+    /// the target of Linux, reports in its place to a port that is not registered.
+    pub(crate) fn is_conflict(&self) -> bool {
+        let is_lio = self.sense.is_some_and(|sense| {
+            sense.key == SenseKey::NotReady
+                && sense.code == AdditionalSense::LOGICAL_UNIT_COMMUNICATION_FAILURE
+        });
+        self.status == Status::RESERVATION_CONFLICT || is_lio && matches!(self.command, Cdb::Out(_))
     }
 
     /// Returns the unit attention that the device reported instead of executing the command.
@@ -231,7 +246,7 @@ impl Rejection {
             data: Vec::new(),
         };
         if let Some((key, asc, ascq)) = sense {
-            let code = scsi_pr::AdditionalSense { asc, ascq };
+            let code = AdditionalSense { asc, ascq };
             let sense = Sense::new(SenseKey::from_low_bits(key), code).to_fixed();
             response.sense[..18].copy_from_slice(&sense);
         }

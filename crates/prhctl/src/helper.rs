@@ -24,13 +24,15 @@ use pr_helper_protocol::{Client, Direction, Response};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::geteuid;
 use scsi_pr::{
-    AdditionalSense, Cdb, InServiceAction, OutServiceAction, ParameterDataError, ParameterList,
-    PersistentReserveIn, PersistentReserveOut, ScopeType, Sense, SenseKey, Status, Truncatable,
+    AdditionalSense, Cdb, FullStatus, InServiceAction, OutServiceAction, ParameterDataError,
+    ParameterList, PersistentReserveIn, PersistentReserveOut, ScopeType, Sense, SenseKey, Status,
+    Truncatable,
 };
 
 use crate::block_device::{BlockDevice, Part};
 use crate::console::Console;
 use crate::error::{Error, Failure, Rejection};
+use crate::own_registration::{self, OwnRegistration};
 
 /// Number of unit attentions after which a command is not sent again. Devices queue a few kinds,
 /// each once.
@@ -136,6 +138,11 @@ impl<'a> HelperConnection<'a> {
     pub(crate) fn multipath_map(&self) -> Option<&BlockDevice> {
         let device = self.block_device.as_ref();
         device.filter(|device| device.is_multipath_map())
+    }
+
+    /// Finds the registration of this host's port among those of the device.
+    pub(crate) fn own_registration(&self, status: &Truncatable<FullStatus>) -> OwnRegistration {
+        own_registration::find(self.path, self.block_device.as_ref(), status)
     }
 
     /// Prints a note about the device to standard error.

@@ -17,6 +17,7 @@
 //! | `commands` | one module for each subcommand: arguments, help, what it does, and its result |
 //! | `helper` | connection to the helper: opens the device, sends commands, retries |
 //! | `block_device`, `scsi_path` | maps, paths, partitions and volumes in sysfs |
+//! | `own_registration` | the registration of this host among those of a device |
 //! | `output` | parts of results as text and as JSON |
 //! | `context` | options of several subcommands, and where results and errors go |
 //! | `console` | standard output and standard error: colors, escaping, columns |
@@ -38,6 +39,7 @@ mod exit;
 mod helper;
 mod labels;
 mod output;
+mod own_registration;
 mod scsi_path;
 mod terminal;
 mod usage_error;

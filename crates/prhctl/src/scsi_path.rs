@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Paths of a multipath map: initiator port and target port of each, from sysfs, and whether the
-//! path is registered.
+//! Paths of a disk or a multipath map: initiator port and target port of each, from sysfs, and
+//! whether the path is registered.
 //!
 //! A registration belongs to an initiator port and a target port. No command tells an initiator
 //! which of the registrations is its own, so they are found by these two names.
@@ -54,8 +54,7 @@ pub(crate) fn path_statuses(
     map: &BlockDevice,
     status: &Truncatable<FullStatus>,
 ) -> Vec<PathStatus> {
-    let paths = map.lower_devices();
-    let paths: Vec<_> = paths.iter().map(ScsiPath::new).collect();
+    let paths = ScsiPath::all_of(map);
     let statuses = paths.iter().map(|path| PathStatus {
         name: path.name.clone(),
         is_registered: path.is_registered(&paths, status),
@@ -64,6 +63,14 @@ pub(crate) fn path_statuses(
 }
 
 impl ScsiPath {
+    /// Returns the paths of a map, or the only path of a disk.
+    pub(crate) fn all_of(device: &BlockDevice) -> Vec<Self> {
+        match device.is_multipath_map() {
+            true => device.lower_devices().iter().map(Self::new).collect(),
+            false => vec![Self::new(device)],
+        }
+    }
+
     fn new(device: &BlockDevice) -> Self {
         let dir = device.scsi_device_dir();
         let page = dir.as_ref().map(|dir| fs::read(dir.join("vpd_pg83")));
@@ -91,7 +98,7 @@ impl ScsiPath {
     }
 
     /// Returns whether a registration can be that of this path.
-    fn can_own(&self, registration: &FullStatusDescriptor) -> bool {
+    pub(crate) fn can_own(&self, registration: &FullStatusDescriptor) -> bool {
         let port = registration.relative_target_port;
         let is_port = registration.all_tg_pt
             // 0 is reserved: the device does not report the port.
@@ -105,7 +112,7 @@ impl ScsiPath {
     }
 
     /// Returns whether a registration has the names of this path.
-    fn owns(&self, registration: &FullStatusDescriptor) -> bool {
+    pub(crate) fn owns(&self, registration: &FullStatusDescriptor) -> bool {
         let is_port =
             registration.all_tg_pt || self.target_port == Some(registration.relative_target_port);
         match (&self.initiator, &registration.transport_id) {

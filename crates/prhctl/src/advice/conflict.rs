@@ -1,26 +1,42 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Advice for RESERVATION CONFLICT: the registrations, the reservation, and the likely cause.
+//! Advice for RESERVATION CONFLICT: the registrations, the reservation, and the cause.
 //!
 //! No advice explains how to register: a port that is no longer registered may have been fenced,
 //! and must then stay away.
 
 use scsi_pr::{
-    Cdb, Keys, OutServiceAction, ParameterList, ReservationDescriptor, ReservationKey,
-    ReservationType,
+    Cdb, FullStatusDescriptor, Keys, OutServiceAction, ParameterList, ReservationDescriptor,
+    ReservationKey, ReservationType, TransportId,
 };
 
 use crate::error::{ConflictInfo, Rejection};
+use crate::own_registration::OwnRegistration;
 
 /// The only cause of a conflict with a query (SPC-2, 5.5.1).
 const SPC2_RESERVATION: &str = "The device has an SPC-2 reservation (RESERVE, not PERSISTENT \
                                 RESERVE OUT), which blocks even queries. Its holder ends it with \
                                 RELEASE, or a reset of the device does.";
 
+const MAY_BE_FENCED: &str = "A fenced node must stay away until the cluster permits it to return. \
+                             To clean up after a cluster that is stopped on all nodes, see \
+                             'prhctl clear --help'.";
+
 const NOT_REGISTERED: &str = "This initiator port is not registered with the given key: it never \
-                              was, it is registered with another key, or it was preempted. A \
-                              fenced node must stay away until the cluster permits it to return. \
-                              Use 'prhctl status' to see the registrations.";
+                              was, it is registered with another key, or it was preempted. Use \
+                              'prhctl status' to see the registrations.";
+
+/// A conflict with PERSISTENT RESERVE OUT, and what the device returned after it.
+struct Conflict<'a> {
+    action: OutServiceAction,
+    /// The sender's key, and the service action reservation key.
+    given: Option<(ReservationKey, ReservationKey)>,
+    keys: &'a Keys,
+    is_complete: bool,
+    reservation: Option<ReservationDescriptor>,
+    own: &'a OwnRegistration,
+    registrations: &'a [FullStatusDescriptor],
+}
 
 /// Returns the advice for a conflict.
 pub(super) fn advice(rejection: &Rejection) -> Vec<String> {
@@ -34,89 +50,184 @@ pub(super) fn advice(rejection: &Rejection) -> Vec<String> {
             keys,
             missing_bytes,
             reservation,
+            own,
+            registrations,
         } => {
-            let reservation = reservation.reservation;
-            let is_complete = *missing_bytes == 0;
-            let list = rejection.parameter_list.as_ref();
-            vec![
-                registered_keys(keys, is_complete),
-                held(reservation),
-                match command.service_action {
-                    OutServiceAction::Preempt | OutServiceAction::PreemptAndAbort => {
-                        preempt_cause(list, keys, is_complete)
-                    }
-                    OutServiceAction::Reserve if reservation.is_some() => {
-                        reserve_cause(list, keys, is_complete).to_owned()
-                    }
-                    action => cause(action, list).to_owned(),
-                },
-            ]
+            let conflict = Conflict {
+                action: command.service_action,
+                given: basic_keys(rejection.parameter_list.as_ref()),
+                keys,
+                is_complete: *missing_bytes == 0,
+                reservation: reservation.reservation,
+                own,
+                registrations,
+            };
+            let mut lines = vec![conflict.registered_keys(), conflict.held()];
+            lines.extend(conflict.causes());
+            lines
         }
     }
 }
 
-fn registered_keys(keys: &Keys, is_complete: bool) -> String {
-    let list: Vec<String> = keys.keys.iter().map(ToString::to_string).collect();
-    let list = match list.is_empty() {
-        true => "none".to_owned(),
-        false => list.join(" "),
-    };
-    let more = if is_complete { "" } else { " and more" };
-    format!("registered keys: {list}{more}")
-}
+impl Conflict<'_> {
+    fn registered_keys(&self) -> String {
+        let list: Vec<String> = self.keys.keys.iter().map(ToString::to_string).collect();
+        let list = match list.is_empty() {
+            true => "none".to_owned(),
+            false => list.join(" "),
+        };
+        let more = if self.is_complete { "" } else { " and more" };
+        format!("registered keys: {list}{more}")
+    }
 
-fn held(reservation: Option<ReservationDescriptor>) -> String {
-    let Some(ReservationDescriptor { key, scope_type }) = reservation else {
-        return "reservation: none".to_owned();
-    };
-    let reservation_type = scope_type.reservation_type();
-    match reservation_type.is_some_and(ReservationType::is_all_registrants) {
-        true => format!("reservation: {scope_type}"),
-        false => format!("reservation: {scope_type}, held with key {key}"),
+    fn held(&self) -> String {
+        let Some(ReservationDescriptor { key, scope_type }) = self.reservation else {
+            return "reservation: none".to_owned();
+        };
+        if self.is_shared() {
+            return format!("reservation: {scope_type}");
+        }
+        let port = self
+            .holder()
+            .map_or_else(String::new, |id| format!(" by {id}"));
+        format!("reservation: {scope_type}, held with key {key}{port}")
+    }
+
+    /// Returns whether all registrants hold the reservation.
+    fn is_shared(&self) -> bool {
+        let kind = self
+            .reservation
+            .and_then(|held| held.scope_type.reservation_type());
+        kind.is_some_and(ReservationType::is_all_registrants)
+    }
+
+    /// Returns the TransportID of the only holder.
+    fn holder(&self) -> Option<String> {
+        let holder = self.registrations.iter().find(|one| one.holder)?;
+        Some(port(holder))
+    }
+
+    fn causes(&self) -> Vec<String> {
+        let Some((sender, new)) = self.given else {
+            let cause = "Either this initiator port is not registered with the given key, or it \
+                         does not hold the reservation.";
+            return vec![cause.to_owned()];
+        };
+        let is_registration = self.action == OutServiceAction::Register && !new.is_zero();
+        match self.own {
+            OwnRegistration::Registered(own) if is_registration && own.key != sender => {
+                let key = own.key;
+                vec![format!(
+                    "This initiator port is already registered, with key {key}: to replace it, \
+                     use --old-key {key}."
+                )]
+            }
+            OwnRegistration::Registered(own) if own.key != sender => vec![format!(
+                "This initiator port is registered with key {}, and not with {sender}.",
+                own.key
+            )],
+            OwnRegistration::Registered(own) => self.causes_if_registered(own, new),
+            OwnRegistration::NotRegistered => self.causes_if_not_registered(sender),
+            OwnRegistration::Unknown => self.possible_causes(sender, new, is_registration),
+        }
+    }
+
+    /// Returns the causes if `own` is the registration of the sender, with the given key.
+    fn causes_if_registered(&self, own: &FullStatusDescriptor, new: ReservationKey) -> Vec<String> {
+        use OutServiceAction::{Preempt, PreemptAndAbort, Reserve};
+        match (self.action, self.reservation) {
+            (Preempt | PreemptAndAbort, _) if self.is_unknown(new) => vec![no_victim(new)],
+            (Reserve, Some(held)) if own.holder => {
+                let key = own.key;
+                let kind = held.scope_type;
+                vec![format!(
+                    "This initiator port holds the reservation already, with another type \
+                     ({kind}). To change the type, release the reservation, or preempt its own \
+                     key (--key {key} --victim {key})."
+                )]
+            }
+            (Reserve, Some(held)) => {
+                let kind = held.scope_type.reservation_type();
+                let holder = self.holder();
+                let holder = holder.unwrap_or_else(|| format!("the port with key {}", held.key));
+                let mut text = format!("{holder} holds the reservation.");
+                if kind.is_some_and(ReservationType::allows_registrants) {
+                    text.push_str(
+                        " This initiator port is a registrant, so it has access under this type \
+                         without a reservation of its own.",
+                    );
+                }
+                vec![text]
+            }
+            // Sysfs does not contain the identifiers of sessions.
+            _ if matches!(own.transport_id, Ok(TransportId::Iscsi(_))) => vec![format!(
+                "The registration of {} is that of an earlier session of this host: the current \
+                 one is not registered. The registration remains until another port preempts its \
+                 key.",
+                port(own)
+            )],
+            _ => vec![NOT_REGISTERED.to_owned(), MAY_BE_FENCED.to_owned()],
+        }
+    }
+
+    fn causes_if_not_registered(&self, sender: ReservationKey) -> Vec<String> {
+        let mut others = self.registrations.iter().filter(|one| one.key == sender);
+        let cause = match others.next() {
+            _ if sender.is_zero() => "This initiator port is not registered.".to_owned(),
+            Some(other) => format!(
+                "This initiator port is not registered; the key {sender} is that of {}.",
+                port(other)
+            ),
+            None => format!(
+                "This initiator port is not registered, and no port is with key {sender}: it \
+                 never was, or it was preempted."
+            ),
+        };
+        vec![cause, MAY_BE_FENCED.to_owned()]
+    }
+
+    /// Returns the causes if the registration of the sender is not known.
+    fn possible_causes(
+        &self,
+        sender: ReservationKey,
+        new: ReservationKey,
+        is_registration: bool,
+    ) -> Vec<String> {
+        use OutServiceAction::{Preempt, PreemptAndAbort, Reserve};
+        let is_preempt = matches!(self.action, Preempt | PreemptAndAbort);
+        let cause = match self.action {
+            _ if is_registration && sender.is_zero() => {
+                "This initiator port is already registered, so --old-key must name its key. Use \
+                 'prhctl status' to see the registrations."
+            }
+            _ if is_preempt && !self.is_unknown(sender) && self.is_unknown(new) => {
+                return vec![no_victim(new)];
+            }
+            Reserve if self.reservation.is_some() && !self.is_unknown(sender) => {
+                "Either another port holds the reservation, or this port holds it with another \
+                 type, or only another port is registered with the given key: this one never was, \
+                 or it was preempted."
+            }
+            _ => return vec![NOT_REGISTERED.to_owned(), MAY_BE_FENCED.to_owned()],
+        };
+        vec![cause.to_owned()]
+    }
+
+    /// Returns whether no port is registered with a key.
+    fn is_unknown(&self, key: ReservationKey) -> bool {
+        self.is_complete && !self.keys.keys.contains(&key)
     }
 }
 
-fn cause(action: OutServiceAction, list: Option<&ParameterList>) -> &'static str {
-    match (action, basic_keys(list)) {
-        (OutServiceAction::Register, Some((_, new))) if new.is_zero() => NOT_REGISTERED,
-        (OutServiceAction::Register, Some((old, _))) if old.is_zero() => {
-            "This initiator port is already registered, so --old-key must name its key. Use \
-             'prhctl status' to see the registrations."
-        }
-        (OutServiceAction::Register, _) => {
-            "This initiator port is not registered with the key of --old-key: it never was, it is \
-             registered with another key, or it was preempted. A fenced node must stay away until \
-             the cluster permits it to return. Use 'prhctl status' to see the registrations."
-        }
-        (OutServiceAction::RegisterAndMove, _) => {
-            "Either this initiator port is not registered with the given key, or it does not hold \
-             the reservation."
-        }
-        _ => NOT_REGISTERED,
-    }
+fn no_victim(victim: ReservationKey) -> String {
+    format!("No port is registered with the victim's key {victim}, so nothing to preempt.")
 }
 
-/// Returns the cause of a conflict with RESERVE on a reserved device.
-fn reserve_cause(list: Option<&ParameterList>, keys: &Keys, is_complete: bool) -> &'static str {
-    match basic_keys(list) {
-        Some((sender, _)) if is_complete && !keys.keys.contains(&sender) => NOT_REGISTERED,
-        _ => {
-            "Either another port holds the reservation, or this port holds it with another type, \
-             or only another port is registered with the given key: this one never was, or it was \
-             preempted."
-        }
-    }
-}
-
-/// Returns the cause of a conflict with PREEMPT. The registered keys show which of the two keys is
-/// wrong, unless the list is incomplete.
-fn preempt_cause(list: Option<&ParameterList>, keys: &Keys, is_complete: bool) -> String {
-    let may_exist = |key| !is_complete || keys.keys.contains(&key);
-    match basic_keys(list) {
-        Some((sender, victim)) if may_exist(sender) && !may_exist(victim) => {
-            format!("No port is registered with the victim's key {victim}, so nothing to preempt.")
-        }
-        _ => NOT_REGISTERED.to_owned(),
+/// Returns the TransportID of a registration.
+fn port(registration: &FullStatusDescriptor) -> String {
+    match &registration.transport_id {
+        Ok(id) => id.to_string(),
+        Err(malformed) => malformed.to_string(),
     }
 }
 

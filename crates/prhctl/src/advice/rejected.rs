@@ -7,12 +7,15 @@ use scsi_pr::{
 };
 
 use super::{MAY_HAVE_BEEN_EXECUTED, conflict, directory, is_multipath_map, is_special_file};
-use crate::error::Rejection;
+use crate::error::{ConflictInfo, Rejection};
 
 /// Returns the advice for a rejected command.
 pub(super) fn advice(rejection: &Rejection) -> Vec<String> {
     let command = rejection.command;
     let lines: Vec<&str> = match (rejection.status, &rejection.sense) {
+        _ if rejection.is_conflict() && !matches!(rejection.conflict, ConflictInfo::Unknown) => {
+            return conflict::advice(rejection);
+        }
         (Status::RESERVATION_CONFLICT, _) => return conflict::advice(rejection),
         (Status::BUSY | Status::TASK_SET_FULL, _) => busy(command),
         (Status::TASK_ABORTED, _) if is_change(command) => vec![MAY_HAVE_BEEN_EXECUTED],

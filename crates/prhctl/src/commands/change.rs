@@ -7,12 +7,13 @@ use scsi_pr::{
     ReservationType, ScopeType, Status, TransportId,
 };
 
-use super::{capabilities, keys, reservation};
+use super::{capabilities, keys, reservation, status};
 use crate::error::{ConflictInfo, Error};
 use crate::helper::HelperConnection;
 use crate::labels;
 use crate::output::json::{Json, ToJson, object};
 use crate::output::text::{ToText, is_all_registrants};
+use crate::own_registration::OwnRegistration;
 
 /// Explanation of a RELEASE without effect.
 const RELEASE_IGNORED: &str = "the device accepts RELEASE from a non-holder and ignores it";
@@ -112,7 +113,7 @@ pub(super) fn send(
 ) -> Result<(), Error> {
     let result = helper.reserve_out(action, scope_type.unwrap_or_default(), &list.into());
     result.map_err(|error| match error {
-        Error::Rejected(mut rejection) if rejection.status == Status::RESERVATION_CONFLICT => {
+        Error::Rejected(mut rejection) if rejection.is_conflict() => {
             rejection.conflict = fetch_conflict(helper);
             Error::Rejected(rejection)
         }
@@ -137,16 +138,24 @@ pub(super) fn note_exclusive_type(
 /// Queries registrations and reservation. A failure must not hide the conflict.
 fn fetch_conflict(helper: &mut HelperConnection<'_>) -> ConflictInfo {
     let result = keys::query(helper).and_then(|keys| Ok((keys, reservation::query(helper)?)));
-    match result {
-        Ok((keys, reservation)) => ConflictInfo::Known {
-            keys: keys.value,
-            missing_bytes: keys.missing,
-            reservation,
-        },
+    let (keys, reservation) = match result {
+        Ok(found) => found,
         Err(Error::Rejected(rejection)) if rejection.status == Status::RESERVATION_CONFLICT => {
-            ConflictInfo::Denied
+            return ConflictInfo::Denied;
         }
-        Err(_) => ConflictInfo::Unknown,
+        Err(_) => return ConflictInfo::Unknown,
+    };
+    // Not all devices support this query.
+    let status = status::query_registrations(helper).ok();
+    let own = status
+        .as_ref()
+        .map(|status| helper.own_registration(status));
+    ConflictInfo::Known {
+        keys: keys.value,
+        missing_bytes: keys.missing,
+        reservation,
+        own: Box::new(own.unwrap_or(OwnRegistration::Unknown)),
+        registrations: status.map_or_else(Vec::new, |status| status.value.descriptors),
     }
 }
 

@@ -16,7 +16,14 @@ OUT, CLEAR).
 
 Any registrant may send this command. The other registrants receive a unit
 attention. Use it only for cleanup: running nodes lose their registrations, and
-fenced nodes can write again.";
+fenced nodes can write again.
+
+LEFT-OVER RESERVATION
+  After a cluster has died, its registrations and its reservation remain. Stop
+  the cluster on all nodes, register a key of your own on one host, and clear
+  the device with it:
+    prhctl register /dev/sdb --key 0x1
+    prhctl clear /dev/sdb --key 0x1";
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
   prhctl clear /dev/sdb --key 0x123abc

@@ -66,9 +66,16 @@ pub(crate) struct DeviceStatus {
     pub(crate) paths: Option<Vec<PathStatus>>,
 }
 
-/// Queries the registrations and the holders.
-pub(crate) fn query(helper: &mut HelperConnection<'_>) -> Result<DeviceStatus, Error> {
-    let registrations = helper.query_list(InServiceAction::ReadFullStatus, FullStatus::decode)?;
+/// Queries the registrations.
+pub(super) fn query_registrations(
+    helper: &mut HelperConnection<'_>,
+) -> Result<Truncatable<FullStatus>, Error> {
+    helper.query_list(InServiceAction::ReadFullStatus, FullStatus::decode)
+}
+
+/// Queries the registrations, and the paths of a map.
+fn query(helper: &mut HelperConnection<'_>) -> Result<DeviceStatus, Error> {
+    let registrations = query_registrations(helper)?;
     let map = helper.multipath_map();
     Ok(DeviceStatus {
         paths: map.map(|map| path_statuses(map, &registrations)),

@@ -3,6 +3,7 @@
 //! Advice after responses that soft LUNs do not give.
 
 use crate::fake::{FakeHelper, Response, check_condition};
+use crate::support::TestHelper;
 
 /// The advice after a change with an unknown outcome.
 const UNKNOWN: &str = "The command may have been executed; check with 'prhctl status'.";
@@ -141,6 +142,82 @@ fn conflict_never_advises_to_register() {
     assert!(stderr.contains("fenced node must stay away"), "{stderr}");
     let stderr = conflict("reserve disk --key 22 --type we", &[0x11]);
     assert!(stderr.contains("fenced node must stay away"), "{stderr}");
+}
+
+/// Returns the advice after a conflict on a soft LUN with the ports a and b.
+fn soft_lun_conflict(helper: &TestHelper, line: &str) -> String {
+    let stderr = helper.run(line).failure(24);
+    stderr.replace("\n  ", " ")
+}
+
+#[test]
+fn conflict_names_the_cause() {
+    let helper = TestHelper::start();
+    helper.run("register a --key a").success();
+    helper.run("reserve a --key a --type we-ro").success();
+    for (line, cause) in [
+        (
+            "clear b --key a",
+            "This initiator port is not registered; the key 0xa is that of sas,",
+        ),
+        ("clear b --key 5", "no port is with key 0x5"),
+        (
+            "clear a --key 5",
+            "is registered with key 0xa, and not with 0x5.",
+        ),
+        (
+            "register a --key 5",
+            "already registered, with key 0xa: to replace it, use --old-key 0xa.",
+        ),
+        (
+            "reserve a --key a --type ea-ro",
+            "This initiator port holds the reservation already, with another type",
+        ),
+        ("preempt a --key a --victim 5 --type we", "victim's key 0x5"),
+    ] {
+        let stderr = soft_lun_conflict(&helper, line);
+        assert!(stderr.contains(cause), "{line}: {stderr}");
+        assert!(!stderr.contains("Either"), "{line}: {stderr}");
+    }
+    helper.run("register b --key b").success();
+    let stderr = soft_lun_conflict(&helper, "reserve b --key b --type we-ro");
+    assert!(stderr.contains(" holds the reservation. This initiator port is a registrant"));
+    // The holder is named.
+    assert!(stderr.contains("held with key 0xa by sas,"), "{stderr}");
+}
+
+#[test]
+fn left_over_reservation_has_a_procedure() {
+    let helper = TestHelper::start();
+    helper.run("register a --key a").success();
+    helper.run("reserve a --key a --type we-ro").success();
+    for line in [
+        "clear b --key a",
+        "release b --key a",
+        "unregister b --key a",
+        "preempt b --key a --victim a --type we-ro",
+    ] {
+        let stderr = soft_lun_conflict(&helper, line);
+        assert!(stderr.contains("'prhctl clear --help'"), "{line}: {stderr}");
+    }
+    let help = helper.run("clear --help");
+    assert!(help.stdout.contains("LEFT-OVER RESERVATION"), "{help:?}");
+}
+
+/// LIO reports LOGICAL UNIT COMMUNICATION FAILURE instead of RESERVATION CONFLICT to a port that is
+/// not registered.
+#[test]
+fn conflict_of_lio_names_keys() {
+    let helper = FakeHelper::start(|_, cdb| match (cdb[0], cdb[1]) {
+        (0x5e, 0) => {
+            Response::Data([&[0, 0, 0, 1, 0, 0, 0, 8][..], &[0, 0, 0, 0, 0, 0, 0, 0x11]].concat())
+        }
+        (0x5e, _) => Response::Data(vec![0; 8]),
+        _ => check_condition(2, 0x08, 0x00),
+    });
+    let stderr = helper.run("clear disk --key 1").failure(2);
+    assert!(stderr.contains("registered keys: 0x11\n"), "{stderr}");
+    assert!(!stderr.contains("later"), "{stderr}");
 }
 
 #[test]

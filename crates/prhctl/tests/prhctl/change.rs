@@ -159,10 +159,8 @@ fn conflict_names_keys_and_holder() {
         helper.run("reserve b --key b --type we").failure(24),
         "prhctl: b: RESERVE ended with RESERVATION CONFLICT
   registered keys: 0xa 0xb
-  reservation: Write Exclusive, held with key 0xa
-  Either another port holds the reservation, or this port holds it with another \
-         type, or only another port is registered with the given key: this one never was, or it \
-         was preempted.\n"
+  reservation: Write Exclusive, held with key 0xa by sas,5001405000000001
+  sas,5001405000000001 holds the reservation.\n"
     );
 }
 
