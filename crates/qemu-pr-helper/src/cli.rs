@@ -61,15 +61,15 @@ const REQUEST_TIMEOUT: u64 = 30;
     args_override_self = true,
     after_help = "\
 Without -d, the helper runs in the foreground, as libvirt and systemd expect.
-Under systemd socket activation, the unit sets the socket, and -k is rejected.",
-    max_term_width = 100
+Under systemd socket activation, the unit sets the socket, and -k is rejected."
 )]
 pub struct Options {
     /// Run in the background, and create a PID file
     ///
-    /// The command returns once the helper serves clients. If the helper cannot start, the
-    /// command prints the reason and exits with status 1. A helper in the background logs
-    /// nothing, because standard error is closed.
+    /// The command returns once the helper serves clients. If the helper
+    /// cannot start, the command prints the reason and exits with status 1.
+    /// A helper in the background logs nothing, because standard error is
+    /// closed.
     #[arg(short, long, verbatim_doc_comment)]
     pub(crate) daemon: bool,
 
@@ -77,29 +77,32 @@ pub struct Options {
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) quiet: u8,
 
-    /// Also log connections, rejected requests and repeated warnings; -vv: each command too
+    /// Also log connections and rejected requests; -vv: each command too
     ///
-    /// Without -v, each warning about a client process is logged at most once a minute.
+    /// Without -v, each warning about a client process is logged at most
+    /// once a minute. With it, repeated warnings are logged too.
     #[arg(short, long, action = ArgAction::Count, verbatim_doc_comment)]
     pub(crate) verbose: u8,
 
-    /// PID file, not a symbolic link [default with -d: /var/run/qemu-pr-helper.pid]
+    /// PID file [default with -d: /var/run/qemu-pr-helper.pid]
     ///
-    /// The helper locks the file while it runs, and removes it when it exits. Without -d, there
-    /// is no PID file by default. With -d, a relative PATH starts at the root directory, as with
-    /// QEMU's helper.
+    /// A symbolic link is refused. The helper locks the file while it runs,
+    /// and removes it when it exits. Without -d, there is no PID file by
+    /// default. With -d, a relative PATH starts at the root directory, as
+    /// with QEMU's helper.
     #[arg(
         short = 'f', long, verbatim_doc_comment, value_name = "PATH",
         value_hint = ValueHint::FilePath, allow_hyphen_values = true
     )]
     pub(crate) pidfile: Option<PathBuf>,
 
-    /// Unix socket to listen on, an absolute path [default: /var/run/qemu-pr-helper.sock]
+    /// Socket to listen on [default: /var/run/qemu-pr-helper.sock]
     ///
-    /// The directory should be owned by root and writable only by root: another user could keep
-    /// the helper from starting, or replace the socket and receive the descriptors of all disks.
-    /// The helper replaces a socket on which no process listens, and does not start if a process
-    /// listens on it.
+    /// The path must be absolute. The directory should be owned by root and
+    /// writable only by root: another user could keep the helper from
+    /// starting, or replace the socket and receive the descriptors of all
+    /// disks. The helper replaces a socket on which no process listens, and
+    /// does not start if a process listens on it.
     #[arg(
         // The aliases were unambiguous abbreviations before --soft-luns and --sandbox existed.
         short = 'k', long, aliases = ["s", "so"], verbatim_doc_comment, value_name = "PATH",
@@ -108,11 +111,13 @@ pub struct Options {
     )]
     pub(crate) socket: Option<PathBuf>,
 
-    /// Enable trace events that match PATTERN; "-T help" lists all events. Can be repeated
+    /// Enable trace events (repeatable); "-T help" lists all
     ///
-    /// In PATTERN, * matches any text and ? any character. Without a *, PATTERN is the name of one
-    /// event. A leading - disables the matching events. events=FILE reads patterns from FILE, one
-    /// per line. file=FILE writes the trace of the backends log and simple to FILE.
+    /// Enables the events that match PATTERN, in which * matches any text
+    /// and ? any character. Without a *, PATTERN is the name of one event. A
+    /// leading - disables the matching events. events=FILE reads patterns
+    /// from FILE, one per line. file=FILE writes the trace of the backends
+    /// log and simple to FILE.
     #[arg(
         // The aliases were unambiguous abbreviations before the other trace options existed.
         short = 'T', long, aliases = ["t", "tr", "tra", "trac"], verbatim_doc_comment,
@@ -121,7 +126,9 @@ pub struct Options {
     )]
     pub(crate) trace: Vec<String>,
 
-    /// Trace output [default: log]. Can be repeated
+    /// Trace output
+    ///
+    /// The default is log. The option can be repeated.
     #[arg(long, value_name = "BACKEND", action = ArgAction::Append, ignore_case = true)]
     pub(crate) trace_backend: Vec<TraceBackend>,
 
@@ -129,23 +136,26 @@ pub struct Options {
     #[arg(long)]
     pub(crate) trace_timestamp: bool,
 
-    /// Print the event definitions that tools need to read binary traces, and exit
+    /// Print the event definitions for readers of binary traces
     #[arg(long)]
     pub(crate) trace_events: bool,
 
-    /// User to run as, by name or ID [default for root: account qemu-pr-helper, if it exists]
+    /// User to run as [default for root: qemu-pr-helper]
     ///
-    /// Do not use QEMU's own user: QEMU could then stop or kill the helper. The helper keeps only
-    /// CAP_SYS_RAWIO, whatever its user is. The default applies if /etc/passwd has the account
-    /// and neither -g nor --soft-luns is given; "-u root" keeps root.
+    /// A name or an ID. Do not use QEMU's own user: QEMU could then stop or
+    /// kill the helper. The helper keeps only CAP_SYS_RAWIO, whatever its
+    /// user is. The default applies if /etc/passwd has the account and
+    /// neither -g nor --soft-luns is given; "-u root" keeps root.
     #[arg(short, long, verbatim_doc_comment, allow_hyphen_values = true, value_parser = parse_user)]
     pub(crate) user: Option<User>,
 
-    /// Group to run as, by name or ID [default: primary group of the user of -u]
+    /// Group to run as [default: primary group of the user of -u]
     #[arg(short, long, allow_hyphen_values = true, value_parser = parse_group)]
     pub(crate) group: Option<unistd::Gid>,
 
-    /// Restrictions on the helper while it serves clients
+    /// Sandbox mode
+    ///
+    /// The sandbox restricts the process that serves clients.
     #[arg(
         long,
         value_enum,
@@ -157,26 +167,28 @@ pub struct Options {
 
     /// Time limit in seconds for a command at a device
     ///
-    /// After this time, the kernel aborts the command. Increase the limit if a failover of the
-    /// storage array takes longer.
+    /// After this time, the kernel aborts the command. Increase the limit if
+    /// a failover of the storage array takes longer.
     #[arg(
         long, verbatim_doc_comment, value_name = "SECONDS", default_value_t = IO_TIMEOUT,
         value_parser = value_parser!(u64).range(1..=MAX_IO_TIMEOUT)
     )]
     io_timeout: u64,
 
-    /// Reject reservations of type 1 or 3 (Write Exclusive, Exclusive Access) on multipath maps
+    /// Reject reservations of type 1 or 3 on multipath maps
     ///
-    /// Only the path that holds such a reservation can write, so that writes of the guest through
-    /// the other paths fail. With this option, RESERVE and PREEMPT with these types fail with
-    /// ILLEGAL REQUEST, INVALID FIELD IN CDB. Without it, the log contains a warning.
+    /// With these types (Write Exclusive, Exclusive Access), only the path
+    /// that holds the reservation can write, so that writes of the guest
+    /// through the other paths fail. With this option, RESERVE and PREEMPT
+    /// with these types fail with ILLEGAL REQUEST, INVALID FIELD IN CDB.
+    /// Without it, the log contains a warning.
     #[arg(long, verbatim_doc_comment)]
     pub(crate) reject_exclusive_types: bool,
 
     /// Directory of soft LUNs: emulated logical units, for tests
     ///
-    /// The files in DIR/NAME/ports are then ports of the soft LUN NAME instead of ordinary files.
-    /// "prhctl lun create DIR/NAME" creates it.
+    /// The files in DIR/NAME/ports are then ports of the soft LUN NAME
+    /// instead of ordinary files. "prhctl lun create DIR/NAME" creates it.
     #[arg(
         long, verbatim_doc_comment, value_name = "DIR", value_hint = ValueHint::DirPath,
         allow_hyphen_values = true
@@ -197,25 +209,28 @@ pub struct Options {
 #[derive(Args, Clone, Copy, Debug)]
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
-    /// Maximum number of connected clients [default: about a quarter of the file descriptor
-    /// limit]
+    /// Maximum number of connected clients
     ///
-    /// Further clients wait until one disconnects. Each client can then have one command in
-    /// flight. With --soft-luns, the default is about a fifth of the hard limit of file
-    /// descriptors. Higher values are capped at the default. If the log contains "accepting
-    /// connections paused", raise the limit of file descriptors (LimitNOFILE= in a systemd unit).
+    /// The default is about a quarter of the file descriptor limit. Further
+    /// clients wait until one disconnects. Each client can then have one
+    /// command in flight. With --soft-luns, the default is about a fifth of
+    /// the hard limit of file descriptors. Higher values are capped at the
+    /// default. If the log contains "accepting connections paused", raise
+    /// the limit of file descriptors (LimitNOFILE= in a systemd unit).
     #[arg(
         long, verbatim_doc_comment, value_name = "NUMBER",
         value_parser = value_parser!(u32).range(1..)
     )]
     max_clients: Option<u32>,
 
-    /// Maximum number of connections from one process [default: 512, or a quarter of
-    /// --max-clients if that is less]
+    /// Maximum number of connections from one process
     ///
-    /// Further connections are closed. Processes in other PID namespaces are counted too; before
-    /// Linux 6.9, those of one user are counted together. Increase the limit if one QEMU process
-    /// has more pr-manager-helper objects than this, such as one for each of many disks.
+    /// The default is 512, or a quarter of --max-clients if that is less.
+    /// Further connections are closed. Processes in other PID namespaces are
+    /// counted too; before Linux 6.9, those of one user are counted
+    /// together. Increase the limit if one QEMU process has more
+    /// pr-manager-helper objects than this, such as one for each of many
+    /// disks.
     #[arg(
         long, verbatim_doc_comment, value_name = "NUMBER",
         value_parser = value_parser!(u32).range(1..)
@@ -224,17 +239,20 @@ pub struct Limits {
 
     /// Maximum number of commands in flight at one device
     ///
-    /// Further commands get the status BUSY, and guests retry them. Increase the limit if more
-    /// virtual machines than this share a disk on one host.
+    /// Further commands get the status BUSY, and guests retry them. Increase
+    /// the limit if more virtual machines than this share a disk on one
+    /// host.
     #[arg(
         long, verbatim_doc_comment, value_name = "NUMBER", default_value_t = COMMANDS_PER_DEVICE,
         value_parser = value_parser!(u32).range(1..)
     )]
     max_commands_per_device: u32,
 
-    /// Time limit in seconds for a client to send a request, answer the greeting, or read a reply
+    /// Time limit in seconds for a client
     ///
-    /// After this time, the helper closes the connection. Idle connections do not time out.
+    /// It applies to sending a request, answering the greeting, and reading
+    /// a reply. After this time, the helper closes the connection. Idle
+    /// connections do not time out.
     #[arg(
         long, verbatim_doc_comment, value_name = "SECONDS", default_value_t = REQUEST_TIMEOUT,
         value_parser = value_parser!(u64).range(1..=86_400)
@@ -361,6 +379,16 @@ mod tests {
     #[test]
     fn definition_is_consistent() {
         Options::command().debug_assert();
+    }
+
+    /// A terminal has 80 columns, and some break a line that fills all of them.
+    #[test]
+    fn help_fits_terminal() {
+        let mut command = Options::command();
+        let pages = [command.render_help(), command.render_long_help()];
+        for line in pages.map(|page| page.to_string()).concat().lines() {
+            assert!(line.chars().count() <= 79, "{line}");
+        }
     }
 
     #[test]

@@ -53,10 +53,10 @@ use crate::process::created_file::OpenedFile;
 /// Mode of the sandbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// Block system calls and files that the helper does not need
+    /// Block system calls and files that are not needed
     #[default]
     Enforce,
-    /// Allow everything, but record unexpected system calls in the kernel log
+    /// Allow all, but record unexpected calls in the kernel log
     Log,
     /// No sandbox
     Off,

@@ -40,9 +40,9 @@ pub enum TraceError {
 /// Value of `--trace-backend`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TraceBackend {
-    /// A line of text for each event, to standard error or to file=
+    /// A line of text per event, to standard error or file=
     Log,
-    /// A binary record for each event, to file= or to ./trace-PID, for simpletrace.py
+    /// A binary record per event, to file= or ./trace-PID
     Simple,
     #[expect(
         clippy::doc_markdown,
