@@ -64,8 +64,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         }
     };
     for argument in &options.positional {
-        log::info!(
-            "argument '{}' ignored: it has no meaning",
+        // QEMU's helper ignores it silently, and listens on the default socket.
+        log::warn!(
+            "argument '{}' ignored: it belongs to no option; -k names the socket",
             argument.display()
         );
     }

@@ -53,6 +53,14 @@ fn client_process() {
     }
 }
 
+/// `qemu-pr-helper /run/x.sock` listens on another socket than the operator expects.
+#[test]
+fn positional_argument_is_warned_about() {
+    let log = stop(builder().args(["/run/x.sock"]).start().unwrap());
+    assert!(log.contains("argument '/run/x.sock' ignored"), "{log}");
+    assert!(log.contains("-k names the socket"), "{log}");
+}
+
 #[test]
 fn rate_limits_are_per_process() {
     let helper = builder().start().unwrap();
