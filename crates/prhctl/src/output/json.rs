@@ -8,7 +8,6 @@ use scsi_pr::{ReservationDescriptor, ReservationKey, ReservationType, ScopeType,
 use serde::{Serialize, Serializer};
 
 use crate::block_device::Part;
-use crate::commands::demo::{Demonstration, Node, NodeResponse, StepResult};
 use crate::error::{AdvisedError, ConflictInfo, ErrorText, Failure, Rejection};
 use crate::helper::DeviceResult;
 use crate::labels;
@@ -152,7 +151,8 @@ pub(crate) fn failure(failure: &Failure, text: &ErrorText) -> Json {
     }
 }
 
-fn error(error: &dyn AdvisedError, text: &ErrorText) -> Json {
+/// Returns the object for an error.
+pub(crate) fn error(error: &dyn AdvisedError, text: &ErrorText) -> Json {
     let rejection = error.rejection();
     let sense = rejection.and_then(|rejection| rejection.sense);
     object! {
@@ -205,49 +205,4 @@ impl ToJson for Sense {
 /// Returns a reservation with the name of its holder, which is null if all registrants are holders.
 pub(crate) fn held_by(reservation_type: ReservationType, holder: Option<&str>) -> Json {
     object! { "type": labels::long_type(reservation_type), "holder": holder }
-}
-
-/// Returns the document for a demonstration. `error_text` is the text of its error.
-pub(crate) fn demo(demonstration: &Demonstration, error_text: Option<&ErrorText>) -> Json {
-    let mut members = vec![
-        ("as_it_should_be", demonstration.passed().into()),
-        ("helper", demonstration.info.helper.as_path().into()),
-        ("lun", demonstration.info.lun.as_path().into()),
-        ("steps", array(&demonstration.steps)),
-    ];
-    if let (Some(source), Some(text)) = (&demonstration.error, error_text) {
-        members.push(("error", error(source, text)));
-    }
-    Json::Object(members)
-}
-
-impl ToJson for StepResult {
-    fn to_json(&self) -> Json {
-        let state = &self.state;
-        let registered = state.registered.iter();
-        let reservation = state.reservation;
-        object! {
-            "headline": self.step.headline,
-            "node": self.step.node.name(),
-            "request": self.step.action.to_string(),
-            "answer": self.response.as_ref().map(ToJson::to_json),
-            "registered": registered
-                .map(|(node, key)| object! { "node": node.name(), "key": *key })
-                .collect::<Json>(),
-            "reservation": reservation.map(|(kind, holder)| held_by(kind, holder.map(Node::name))),
-            "may_write": state.writers.iter().map(|node| node.name()).collect::<Json>(),
-            "faults": Json::from_iter(&self.mismatches),
-        }
-    }
-}
-
-impl ToJson for NodeResponse {
-    fn to_json(&self) -> Json {
-        let keys = self.keys.as_ref();
-        object! {
-            "status": self.status.to_json(),
-            "sense": self.sense.as_ref().map(ToJson::to_json),
-            "keys": keys.map(|keys| keys.iter().copied().collect::<Json>()),
-        }
-    }
 }

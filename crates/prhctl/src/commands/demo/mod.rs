@@ -7,6 +7,7 @@
 //! removed at the end, also after an error or a signal.
 
 mod cleanup;
+mod document;
 mod helper_binary;
 mod listing;
 mod picture;
@@ -29,13 +30,11 @@ use super::Subcommand;
 use crate::context::Context;
 use crate::error::AdvisedError;
 use crate::exit::Exit;
-use crate::output::json;
 use cleanup::CleanupGuard;
 use setup::DemoSetup;
 use view::View;
 
-pub(crate) use runner::{NodeResponse, StepResult};
-pub(crate) use scenario::Node;
+use runner::StepResult;
 
 pub(crate) const HELP: &str = "\
 Run a failover of two nodes through the helper, without hardware or root
@@ -110,7 +109,7 @@ impl Subcommand for DemoArgs {
         let error_text = error.map(|error| context.print_error(error));
         match (context.is_json, error_text) {
             (true, error_text) => {
-                let document = json::demo(&demonstration, error_text.as_ref());
+                let document = document::document(&demonstration, error_text.as_ref());
                 context.console.print(&document.pretty(), exit)
             }
             (false, None) => view.conclude(&demonstration, exit),
