@@ -6,6 +6,7 @@
 //! `clap_mangen` is not used, because it prints the text after the options, with its exit statuses
 //! and examples, as one paragraph, and possible values as a sentence.
 
+mod equivalents;
 mod options;
 mod prhctl;
 mod roff;

@@ -5,7 +5,7 @@
 use clap::Command;
 
 use super::roff::{bold, escape, flow, italic, paragraphs, verbatim};
-use super::{Page, VERSION, options};
+use super::{Page, VERSION, equivalents, options};
 
 /// Returns the pages of a command and its subcommands.
 pub(super) fn pages(command: &Command, day: &str) -> Vec<Page> {
@@ -65,6 +65,9 @@ fn page(command: &Command, name: &str, parent: &str, day: &str) -> String {
     // Refer to a page instead of a command.
     let after = after.unwrap_or_default();
     page += &sections(&after.replace("'prhctl --help' lists", "prhctl(1) lists"));
+    if parent.is_empty() {
+        page += &equivalents::section();
+    }
     page += &see_also(name, parent);
     page
 }

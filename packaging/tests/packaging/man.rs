@@ -63,6 +63,20 @@ fn exit_statuses_and_examples_are_sections() {
 }
 
 #[test]
+fn prhctl_page_maps_sg_persist() {
+    let pages = all_pages();
+    let page = pages.iter().find(|page| page.name == "prhctl.1");
+    let text = &page.unwrap().text;
+    for entry in [
+        ".TP\nREAD KEYS\nsg_persist: \\fB\\-i \\-k\\fR\n.br\n",
+        "\nprhctl: \\fBkeys\\fR\n",
+        ".TP\nREGISTER AND MOVE\n",
+    ] {
+        assert!(text.contains(entry), "{entry}: {text}");
+    }
+}
+
+#[test]
 fn pages_pass_the_linters() {
     let dir = tempfile::tempdir().unwrap();
     let linters = [
