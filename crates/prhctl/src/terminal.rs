@@ -59,7 +59,8 @@ impl Terminal {
     }
 }
 
-/// Writes `prompt`, and waits until a line has been entered on standard input or its end is reached.
+/// Writes `prompt`, and waits until a line has been entered on standard input, or until standard
+/// input ends.
 pub(crate) fn wait_for_enter(prompt: &str) -> io::Result<()> {
     let mut stdout = io::stdout();
     stdout.write_all(prompt.as_bytes())?;
