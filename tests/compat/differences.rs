@@ -83,8 +83,8 @@ impl Change {
     }
 }
 
-/// Asserts that the tables have the same IDs as [`Row`] and [`Change`], and that cases depend on all
-/// of them: `rows` and `changes`.
+/// Asserts that the tables have the same IDs as [`Row`] and [`Change`], and that cases depend on
+/// all of them: `rows` and `changes`.
 pub(crate) fn check(rows: &[Row], changes: &[Change]) {
     let known = Row::ALL.iter().map(|row| row.id());
     let known = known.chain(Change::ALL.iter().map(|row| row.id()));

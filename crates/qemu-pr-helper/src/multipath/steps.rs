@@ -86,7 +86,7 @@ pub(super) enum WatchEvent {
 pub(super) struct Attempt {
     steps: Arc<Steps>,
     number: usize,
-    /// Number of steps that this attempt has executed, or whose results it has received.
+    /// Number of steps with a result in this attempt.
     position: Cell<usize>,
 }
 

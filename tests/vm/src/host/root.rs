@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Root file systems of the machines: the host's own, that of Debian 13, and that of the next Debian
-//! release, which has the newest QEMU, libvirt, multipath-tools and kernel.
+//! Root file systems of the machines: the host's own, that of Debian 13, and that of the next
+//! Debian release, which has the newest QEMU, libvirt, multipath-tools and kernel.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
