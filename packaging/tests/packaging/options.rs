@@ -7,6 +7,7 @@ use clap::{Command, CommandFactory as _};
 use pr_testkit::table;
 use qemu_pr_helper::cli::Options;
 
+use clap_complete::Shell;
 use packaging::{completions, man};
 
 use super::tool;
@@ -149,4 +150,55 @@ fn completions_are_valid_shell_syntax() {
         std::fs::write(&path, script.text).unwrap();
         pr_testkit::process::output(command.arg("-n").arg(path)).unwrap();
     }
+}
+
+/// Returns the completions that bash offers for the last word of a command line.
+fn bash_completions(line: &str) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    // bash offers file names where it knows nothing better.
+    std::fs::write(dir.path().join("some-file"), "").unwrap();
+    let scripts = completions::scripts();
+    let mut scripts = scripts.iter().filter(|script| script.shell == Shell::Bash);
+    let script = scripts
+        .find(|script| line.starts_with(script.program))
+        .unwrap();
+    let source = dir.path().join("script");
+    std::fs::write(&source, &script.text).unwrap();
+    let program = script.program;
+    let code = format!(
+        "source {}; cd {}; COMP_WORDS=({line} \"\"); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+         _{program} {program} \"\" \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; \
+         printf '%s\\n' \"${{COMPREPLY[@]}}\"",
+        source.display(),
+        dir.path().display()
+    );
+    let mut command = std::process::Command::new("bash");
+    let output = pr_testkit::process::text(command.args(["-c", &code])).unwrap();
+    let words = output.lines().filter(|word| !word.is_empty());
+    words.map(str::to_owned).collect()
+}
+
+#[test]
+fn bash_offers_the_values_of_options() {
+    let types = ["we", "ea", "we-ro", "ea-ro", "we-ar", "ea-ar"];
+    assert_eq!(bash_completions("prhctl reserve d --type"), types);
+    assert_eq!(bash_completions("prhctl lun create d --types"), types);
+    let actions = bash_completions("prhctl decode --service-action");
+    assert!(
+        actions.contains(&"preempt-and-abort".to_owned()),
+        "{actions:?}"
+    );
+    for line in [
+        "prhctl reserve d --key",
+        "prhctl move d --to",
+        "prhctl preempt d --victim",
+    ] {
+        let offered = bash_completions(line);
+        assert!(
+            !offered.contains(&"some-file".to_owned()),
+            "{line}: {offered:?}"
+        );
+    }
+    let devices = bash_completions("prhctl -k");
+    assert!(devices.contains(&"some-file".to_owned()), "{devices:?}");
 }

@@ -137,7 +137,7 @@ struct CreateArgs {
     #[arg(value_name = "PATH", value_hint = ValueHint::DirPath)]
     path: PathBuf,
     /// Port and its nexus. Can be repeated [default: node1 and node2]
-    #[arg(long = "port", value_name = "NAME[=TRANSPORTID][@NUMBER]")]
+    #[arg(long = "port", value_name = "NAME[=TRANSPORTID][@NUMBER]", value_hint = ValueHint::Other)]
     ports: Vec<PortSpec>,
     /// Unsupported feature: aptpl, spec-i-pt or all-tg-pt. Can be repeated
     #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true)]

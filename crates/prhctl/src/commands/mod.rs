@@ -41,7 +41,7 @@ mod reserve;
 mod status;
 mod unregister;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use scsi_pr::ReservationKey;
 
 use crate::context::{Context, DeviceArgs};
@@ -103,7 +103,8 @@ pub(crate) struct KeyArgs {
     pub(crate) device: DeviceArgs,
     /// Key that this initiator port is registered with
     #[arg(
-        long, value_name = "KEY", value_parser = labels::parse_nonzero_key,
+        long, value_name = "KEY", value_hint = ValueHint::Other,
+        value_parser = labels::parse_nonzero_key,
         allow_negative_numbers = true
     )]
     pub(crate) key: ReservationKey,

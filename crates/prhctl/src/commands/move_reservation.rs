@@ -2,7 +2,7 @@
 
 //! `prhctl move`: REGISTER AND MOVE.
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use scsi_pr::{OutServiceAction, RegisterAndMove, RelativeTargetPort, ReservationKey, TransportId};
 
 use super::change::{self, Change, PowerLossPersistence};
@@ -50,16 +50,18 @@ pub(crate) struct MoveArgs {
     pub(crate) sender: KeyArgs,
     /// Key to register for the new holder
     #[arg(
-        long, value_name = "KEY", value_parser = labels::parse_nonzero_key,
+        long, value_name = "KEY", value_hint = ValueHint::Other,
+        value_parser = labels::parse_nonzero_key,
         allow_negative_numbers = true
     )]
     pub(crate) new_key: ReservationKey,
     /// Initiator port of the new holder
-    #[arg(long, value_name = "TRANSPORTID")]
+    #[arg(long, value_name = "TRANSPORTID", value_hint = ValueHint::Other)]
     pub(crate) to: TransportId,
     /// Relative target port number of the new holder
     #[arg(
-        long, value_name = "NUMBER", value_parser = labels::parse_target_port,
+        long, value_name = "NUMBER", value_hint = ValueHint::Other,
+        value_parser = labels::parse_target_port,
         allow_negative_numbers = true
     )]
     pub(crate) target_port: RelativeTargetPort,

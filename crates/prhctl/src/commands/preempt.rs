@@ -2,7 +2,7 @@
 
 //! `prhctl preempt`: PREEMPT, or PREEMPT AND ABORT.
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use scsi_pr::{BasicParameterList, OutServiceAction, ReservationKey, ReservationType};
 
 use super::change::{self, Change};
@@ -52,7 +52,8 @@ pub(crate) struct PreemptArgs {
     pub(crate) sender: KeyArgs,
     /// Key of the registrations to remove
     #[arg(
-        long, value_name = "KEY", value_parser = labels::parse_key,
+        long, value_name = "KEY", value_hint = ValueHint::Other,
+        value_parser = labels::parse_key,
         allow_negative_numbers = true
     )]
     pub(crate) victim: ReservationKey,

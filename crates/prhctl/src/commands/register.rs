@@ -2,7 +2,7 @@
 
 //! `prhctl register`: REGISTER, or REGISTER AND IGNORE EXISTING KEY.
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use scsi_pr::{BasicParameterList, OutServiceAction, ReservationKey, TransportId};
 
 use super::Subcommand;
@@ -48,13 +48,15 @@ pub(crate) struct RegisterArgs {
     pub(crate) device: DeviceArgs,
     /// Key to register
     #[arg(
-        long, value_name = "KEY", value_parser = labels::parse_nonzero_key,
+        long, value_name = "KEY", value_hint = ValueHint::Other,
+        value_parser = labels::parse_nonzero_key,
         allow_negative_numbers = true
     )]
     pub(crate) key: ReservationKey,
     /// Key that the port is registered with now
     #[arg(
-        long, value_name = "KEY", value_parser = labels::parse_key, allow_negative_numbers = true,
+        long, value_name = "KEY", value_hint = ValueHint::Other,
+        value_parser = labels::parse_key, allow_negative_numbers = true,
         conflicts_with = "ignore_existing"
     )]
     pub(crate) old_key: Option<ReservationKey>,
@@ -68,7 +70,9 @@ pub(crate) struct RegisterArgs {
     #[arg(long)]
     pub(crate) all_target_ports: bool,
     /// Also register this initiator port (repeatable)
-    #[arg(long, value_name = "TRANSPORTID", conflicts_with = "ignore_existing")]
+    #[arg(
+        long, value_name = "TRANSPORTID", value_hint = ValueHint::Other, conflicts_with = "ignore_existing"
+    )]
     pub(crate) initiator: Vec<TransportId>,
 }
 

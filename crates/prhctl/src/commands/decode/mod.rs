@@ -12,7 +12,7 @@ mod layouts;
 use std::fmt::Display;
 use std::io::{self, Read};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 use scsi_pr::{
     Capabilities, Cdb, FullStatus, Keys, OutServiceAction, PERSISTENT_RESERVE_IN,
     PERSISTENT_RESERVE_OUT, ParameterList, ReservationData, Sense, Truncatable,
@@ -62,7 +62,7 @@ Exit status 0, or 1 if the bytes are malformed.";
 )]
 pub(crate) struct DecodeArgs {
     /// Bytes in hexadecimal [default: from standard input]
-    #[arg(value_name = "HEX", allow_hyphen_values = false)]
+    #[arg(value_name = "HEX", value_hint = ValueHint::Other, allow_hyphen_values = false)]
     hex: Vec<String>,
     #[arg(
         long = "as",
