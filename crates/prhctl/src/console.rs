@@ -6,6 +6,7 @@
 
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
@@ -27,6 +28,9 @@ pub(crate) const REJECTED: Style = AnsiColor::Yellow.on_default();
 pub(crate) const INVALID: Style = AnsiColor::Red.on_default();
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const NOTE: Style = AnsiColor::Yellow.on_default().bold();
+
+/// True after an error of writing to standard output, which is reported once.
+static HAS_FAILED: AtomicBool = AtomicBool::new(false);
 
 /// When to use colors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -64,7 +68,11 @@ impl Console {
             // The reader has closed the pipe. The command itself was executed.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => exit,
             Err(error) => {
-                self.error(&format!("cannot write to standard output: {error}"), &[]);
+                // The demonstration prints each step.
+                if !HAS_FAILED.swap(true, Ordering::Relaxed) {
+                    let error = system_error(&error);
+                    self.error(&format!("cannot write to standard output: {error}"), &[]);
+                }
                 Exit::FAILURE
             }
         }
@@ -103,6 +111,18 @@ impl Console {
     /// ignored, because there is nowhere to report it.
     pub(crate) fn eprint(self, text: &str) {
         let _ = writeln!(AutoStream::new(io::stderr(), self.color), "{text}");
+    }
+}
+
+/// Returns the text of an error without the number that the standard library appends, as in "No
+/// such file or directory (os error 2)".
+pub(crate) fn system_error(error: &io::Error) -> String {
+    let text = error.to_string();
+    match error.raw_os_error() {
+        Some(number) => text
+            .trim_end_matches(&format!(" (os error {number})"))
+            .to_owned(),
+        None => text,
     }
 }
 

@@ -16,6 +16,7 @@ use scsi_pr::{
 use thiserror::Error;
 
 use crate::block_device::Part;
+use crate::console::system_error;
 use crate::exit::Exit;
 use crate::own_registration::OwnRegistration;
 
@@ -85,17 +86,11 @@ pub(crate) fn error_chain(error: &dyn StdError) -> String {
             Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 format!("{line}: connection closed")
             }
-            // The standard library appends the number, as in "No such file or directory (os error
-            // 2)".
-            Some(error) if error.raw_os_error().is_some() => {
-                let text = error.to_string();
-                let text = text.split(" (os error ").next().unwrap_or_default();
-                format!("{line}: {text}")
-            }
             Some(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 format!("{line}: the path is too long for a socket")
             }
-            _ => format!("{line}: {cause}"),
+            Some(error) => format!("{line}: {}", system_error(error)),
+            None => format!("{line}: {cause}"),
         }
     })
 }

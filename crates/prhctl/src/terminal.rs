@@ -20,7 +20,7 @@ pub(crate) struct Terminal {
     pub(crate) columns: usize,
     /// Number of rows, or 0 if it is unknown.
     pub(crate) rows: usize,
-    /// Whether the terminal executes escape sequences.
+    /// True if the terminal executes escape sequences.
     pub(crate) has_cursor: bool,
 }
 

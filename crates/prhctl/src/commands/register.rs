@@ -71,7 +71,8 @@ pub(crate) struct RegisterArgs {
     pub(crate) all_target_ports: bool,
     /// Also register this initiator port (repeatable)
     #[arg(
-        long, value_name = "TRANSPORTID", value_hint = ValueHint::Other, conflicts_with = "ignore_existing"
+        long, value_name = "TRANSPORTID", value_hint = ValueHint::Other,
+        conflicts_with = "ignore_existing"
     )]
     pub(crate) initiator: Vec<TransportId>,
 }

@@ -12,6 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::errors::NO_SPACE;
+
 /// Runs the demonstration in a temporary directory, which must be empty afterwards.
 fn demo(arguments: &[&str]) -> (Output, TempDir) {
     let dir = tempfile::tempdir().unwrap();
@@ -201,9 +203,23 @@ fn invalid_temp_dir_is_error() {
         .unwrap();
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
-        "prhctl: cannot create a temporary directory in /no/such/place: No such file or directory\n  \
-         Use another directory for temporary files: TMPDIR=PATH prhctl demo.\n"
+        "prhctl: cannot create a temporary directory in /no/such/place: No such file or \
+         directory\n  Use another directory for temporary files: TMPDIR=PATH prhctl demo.\n"
     );
+}
+
+#[test]
+fn full_standard_output_is_reported_once() {
+    let full = fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let helper = real_helper();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_prhctl"));
+    let command = command.args(["demo", "--helper"]).arg(helper);
+    let output = command.stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), NO_SPACE);
 }
 
 /// Starts the demonstration with a helper that hangs. Returns the process, its temporary directory

@@ -18,6 +18,10 @@ fn run(arguments: &str) -> Run {
     Run::new(&mut prhctl(dir.path(), arguments), "")
 }
 
+/// The error of a standard output that is full.
+pub(crate) const NO_SPACE: &str =
+    "prhctl: cannot write to standard output: No space left on device\n";
+
 #[test]
 fn missing_helper_is_reported() {
     let stderr = run("-k none keys /dev/null").failure(1);
@@ -270,10 +274,7 @@ fn closed_stdout_is_not_an_error() {
     let output = helper.prhctl("keys a").stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        stderr.starts_with("prhctl: cannot write to standard output: No space"),
-        "{stderr}"
-    );
+    assert_eq!(stderr, NO_SPACE);
 
     // Only the exit status shows an error if standard error is closed too.
     let mut command = helper.prhctl("keys none");
