@@ -21,6 +21,9 @@ const MAP_PREFIX: &str = "mpath-";
 /// Prefix of the device-mapper UUID of a partition, as `part1-mpath-…`, followed by its number.
 const PARTITION_PREFIX: &str = "part";
 
+/// Peripheral device type of a disk (SPC-4, 6.6.2) in sysfs.
+const TYPE_DISK: &str = "0";
+
 /// A block device, by its directory in sysfs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BlockDevice {
@@ -93,6 +96,36 @@ impl BlockDevice {
         Some(BlockDevice { dir })
     }
 
+    /// Returns the SCSI disks and multipath maps of this host, in the order of their nodes. Paths of
+    /// maps are left out.
+    pub(crate) fn scsi_disks() -> Vec<Self> {
+        Self::scsi_disks_in(Path::new("/sys/block"))
+    }
+
+    fn scsi_disks_in(dir: &Path) -> Vec<Self> {
+        let entries = fs::read_dir(dir).into_iter().flatten();
+        let devices = entries.filter_map(|entry| Self::from_link(&entry.ok()?.path()));
+        let is_listed = |device: &Self| {
+            device.is_multipath_map() || device.is_scsi_disk() && device.map().is_none()
+        };
+        let mut disks: Vec<_> = devices.filter(is_listed).collect();
+        disks.sort_by_key(|disk| (disk.node().len(), disk.node()));
+        disks
+    }
+
+    /// Returns whether this is a disk of the SCSI layer, and not a CD drive, for example.
+    fn is_scsi_disk(&self) -> bool {
+        self.attribute("device/type").as_deref() == Some(TYPE_DISK)
+            && self.dir.join("device/vendor").exists()
+    }
+
+    /// Returns the World Wide Name of the logical unit, such as `naa.6001405…`.
+    pub(crate) fn wwn(&self) -> Option<String> {
+        let paths = self.lower_devices();
+        let disk = paths.first().filter(|_| self.is_multipath_map());
+        disk.unwrap_or(self).attribute("device/wwid")
+    }
+
     /// Returns the directory of the SCSI device, such as `…/host3/target3:0:0/3:0:0:0`.
     pub(crate) fn scsi_device_dir(&self) -> Option<PathBuf> {
         fs::canonicalize(self.dir.join("device")).ok()
@@ -105,7 +138,7 @@ impl BlockDevice {
     }
 
     /// Returns the device node: `/dev/mapper/NAME` for a device-mapper device.
-    fn node(&self) -> String {
+    pub(crate) fn node(&self) -> String {
         match self.attribute("dm/name") {
             Some(name) => format!("/dev/mapper/{name}"),
             None => format!("/dev/{}", self.name()),
@@ -310,6 +343,24 @@ mod tests {
         let names: Vec<_> = paths.iter().map(BlockDevice::name).collect();
         assert_eq!(names, ["sda", "sdb"]);
         assert!(!sysfs.device("dm-1").is_multipath_map());
+    }
+
+    #[test]
+    fn disks_and_maps_are_listed_without_paths() {
+        let sysfs = TestSysfs::new();
+        for disk in ["sda", "sdb", "sdc", "sr0"] {
+            let device = sysfs.path(disk).join("device");
+            create_dir_all(&device).unwrap();
+            write(device.join("vendor"), "LIO-ORG\n").unwrap();
+            let kind = if disk == "sr0" { "5\n" } else { "0\n" };
+            write(device.join("type"), kind).unwrap();
+            write(device.join("wwid"), format!("naa.{disk}\n")).unwrap();
+        }
+        let disks = BlockDevice::scsi_disks_in(sysfs.0.path());
+        let found = disks.iter().map(|disk| (disk.node(), disk.wwn().unwrap()));
+        let expected = [("/dev/sdc", "naa.sdc"), ("/dev/mapper/mpatha", "naa.sda")];
+        let expected = expected.map(|(node, wwn)| (node.to_owned(), wwn.to_owned()));
+        assert_eq!(found.collect::<Vec<_>>(), expected);
     }
 
     #[test]

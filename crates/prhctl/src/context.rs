@@ -94,7 +94,7 @@ impl Context {
     }
 
     /// Returns the socket of the helper. `args` are the options after the subcommand.
-    fn socket(&self, args: &SocketArgs) -> PathBuf {
+    pub(crate) fn socket(&self, args: &SocketArgs) -> PathBuf {
         let socket = args.socket.as_deref().or(self.socket.socket.as_deref());
         socket.map_or_else(|| DEFAULT_SOCKET.into(), Path::to_owned)
     }

@@ -31,6 +31,7 @@ mod clear;
 mod decode;
 pub(crate) mod demo;
 mod keys;
+mod list;
 mod lun;
 mod move_reservation;
 mod preempt;
@@ -80,6 +81,7 @@ macro_rules! subcommands {
 
 // In the order of the help. The name of a variant is that of the subcommand.
 subcommands! {
+    List: list::ListArgs,
     Keys: keys::KeysArgs,
     Reservation: reservation::ReservationArgs,
     Capabilities: capabilities::CapabilitiesArgs,

@@ -59,6 +59,16 @@ fn capabilities_are_shown() {
     }
 }
 
+/// A test machine need not have SCSI disks, and the virtual machine tests list real ones.
+#[test]
+fn list_needs_no_device() {
+    let run = TestHelper::start().run("--json list");
+    let document = run.json();
+    let list = document["devices"].as_array();
+    let is_failure = document["error"].is_object();
+    assert!(list.is_some() != is_failure, "{run:?}");
+}
+
 #[test]
 fn query_needs_only_read_access() {
     let helper = TestHelper::start();

@@ -13,7 +13,7 @@ use super::fixture::{Fault, MapFixture};
 use super::helper_client;
 use crate::guest::helper::{Helper, SOCKET, helper_stderr};
 use crate::guest::lio_target::Port;
-use pr_testkit::process::{command, command_line, run as run_command, timed};
+use pr_testkit::process::{command, command_line, run as run_command, text, timed};
 
 const KEY: &str = "0x5c0ffee";
 
@@ -37,6 +37,8 @@ pub(super) fn run(fixture: &MapFixture, programs: &Programs<'_>, disk: &Port) ->
     };
     let helper = Helper::start_with(programs.helper, &helper_client::ARGUMENTS, &[])?;
     timed("parts", || operator.parts_are_noted(disk))?;
+    timed("list", || operator.units_are_listed_once(disk))?;
+    operator.unregistered_port_is_named(disk)?;
     timed("unregistered path", || {
         operator.unregistered_path_is_named()
     })?;
@@ -125,6 +127,65 @@ impl Operator<'_> {
         let options = [&["--key", KEY], options].concat();
         self.prhctl(&[subcommand], self.map, &options)?
             .expect_status(0)
+    }
+
+    /// `prhctl list` shows the map instead of its paths, and a disk without a map.
+    fn units_are_listed_once(&self, disk: &Port) -> Result<()> {
+        self.change("register", &[])?;
+        self.change("reserve", &["--type", "we-ro"])?;
+        let mut process = Command::new(self.prhctl);
+        process.args(["-k", SOCKET, "--json", "list"]);
+        let document: Value = serde_json::from_str(&text(&mut process)?)?;
+        let devices = document["devices"].as_array().context("no devices")?;
+        let node = disk.block.to_str().context("invalid path")?;
+        for (device, paths, keys, kind) in [
+            (
+                self.map,
+                2,
+                json!([KEY, KEY]),
+                json!("write-exclusive-registrants-only"),
+            ),
+            (node, 0, json!([]), Value::Null),
+        ] {
+            let mut found = devices.iter().filter(|one| one["device"] == device);
+            let one = found
+                .next()
+                .with_context(|| format!("no {device}: {document:#}"))?;
+            let number = one["paths"].as_array().map_or(0, Vec::len);
+            let found = (number, &one["keys"], &one["reservation"]["type"]);
+            ensure!(found == (paths, &keys, &kind), "{one:#}");
+            ensure!(one["wwn"].is_string(), "{one:#}");
+        }
+        for path in &self.fixture.paths {
+            let node = path.device.path.to_str().context("invalid path")?;
+            ensure!(
+                !devices.iter().any(|one| one["device"] == node),
+                "{document:#}"
+            );
+        }
+        self.change("unregister", &[])?;
+        Ok(())
+    }
+
+    /// LIO reports NOT READY to a port that is not registered.
+    fn unregistered_port_is_named(&self, disk: &Port) -> Result<()> {
+        let node = disk.block.to_str().context("invalid path")?;
+        for (subcommand, options) in [
+            ("clear", &[][..]),
+            ("release", &["--type", "we-ro"]),
+            ("reserve", &["--type", "we-ro"]),
+        ] {
+            let options = [&["--key", KEY], options].concat();
+            let output = self.prhctl(&[subcommand], node, &options)?;
+            ensure!(output.status != Some(0), "{}", output.line);
+            output
+                .expect_stderr(&[
+                    "registered keys: none",
+                    "This initiator port is not registered",
+                ])?
+                .expect_no("may become ready")?;
+        }
+        Ok(())
     }
 
     fn parts_are_noted(&self, disk: &Port) -> Result<()> {
