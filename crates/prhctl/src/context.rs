@@ -13,7 +13,7 @@ use crate::error::{AdvisedError, Error, ErrorText, Failure};
 use crate::exit::Exit;
 use crate::helper::HelperConnection;
 use crate::labels;
-use crate::output::json::{self, ToJson};
+use crate::output::json::{self, Json, ToJson};
 use crate::output::text::ToText;
 
 macro_rules! default_socket {
@@ -40,12 +40,12 @@ pub(crate) struct SocketArgs {
     pub(crate) socket: Option<PathBuf>,
 }
 
-/// The device that a subcommand is for, and the helper's socket.
+/// The devices that a subcommand is for, and the helper's socket.
 #[derive(Debug, Args)]
 pub(crate) struct DeviceArgs {
-    /// Path of the disk
-    #[arg(value_name = "DEVICE", value_hint = ValueHint::FilePath)]
-    pub(crate) path: PathBuf,
+    /// Paths of the disks
+    #[arg(value_name = "DEVICE", value_hint = ValueHint::FilePath, required = true)]
+    pub(crate) paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) socket: SocketArgs,
 }
@@ -61,36 +61,71 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Queries a device with `query`, and prints the result.
+    /// Queries each device with `query`, and prints the results.
     pub(crate) fn query<T: ToText + ToJson>(
         &self,
-        device: &DeviceArgs,
-        query: impl FnOnce(&mut HelperConnection<'_>) -> Result<T, Error>,
+        devices: &DeviceArgs,
+        query: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
     ) -> Exit {
-        self.run(device, Direction::In, query)
+        self.run(devices, Direction::In, query)
     }
 
-    /// Changes a device with `change`, and prints the result.
+    /// Changes each device with `change`, and prints the results.
     pub(crate) fn change<T: ToText + ToJson>(
         &self,
-        device: &DeviceArgs,
-        change: impl FnOnce(&mut HelperConnection<'_>) -> Result<T, Error>,
+        devices: &DeviceArgs,
+        change: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
     ) -> Exit {
-        self.run(device, Direction::Out, change)
+        self.run(devices, Direction::Out, change)
     }
 
     fn run<T: ToText + ToJson>(
         &self,
-        device: &DeviceArgs,
+        devices: &DeviceArgs,
         direction: Direction,
-        run: impl FnOnce(&mut HelperConnection<'_>) -> Result<T, Error>,
+        run: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
     ) -> Exit {
-        let socket = self.socket(&device.socket);
-        let opened = HelperConnection::open(&socket, &device.path, direction, self.console);
-        self.finish(opened.and_then(|mut helper| {
+        let socket = self.socket(&devices.socket);
+        let results = devices.paths.iter().map(|path| {
+            let mut helper = HelperConnection::open(&socket, path, direction, self.console)?;
             let result = run(&mut helper);
             helper.finish(result)
-        }))
+        });
+        self.finish_all(results)
+    }
+
+    /// Prints results and errors, each when it is there; as JSON, one document follows at the end:
+    /// that of the only device, or a list. Returns the first exit status of a failure.
+    fn finish_all<T: ToText + ToJson>(
+        &self,
+        results: impl Iterator<Item = Result<T, Failure>>,
+    ) -> Exit {
+        let (mut exit, mut documents) = (Exit::SUCCESS, Vec::new());
+        for result in results {
+            let status = match &result {
+                Ok(value) if self.is_json => {
+                    documents.push(value.to_json());
+                    Exit::SUCCESS
+                }
+                Ok(value) => self.print(value, Exit::SUCCESS),
+                Err(failure) => {
+                    let text = self.print_error(failure.error.as_ref());
+                    documents.push(json::failure(failure, &text));
+                    failure.error.exit()
+                }
+            };
+            if exit == Exit::SUCCESS {
+                exit = status;
+            }
+        }
+        let document = match documents.len() {
+            1 => documents.pop(),
+            _ => Some(Json::Array(documents)),
+        };
+        match document.filter(|_| self.is_json) {
+            Some(document) => self.console.print(&document.pretty(), exit),
+            None => exit,
+        }
     }
 
     /// Returns the socket of the helper. `args` are the options after the subcommand.

@@ -80,7 +80,12 @@ impl Subcommand for PreemptArgs {
             ..change::with_key(self.sender.key)
         };
         context.change(&self.sender.device, |helper| {
-            change::send(helper, action, Some(self.reservation_type.into()), list)?;
+            change::send(
+                helper,
+                action,
+                Some(self.reservation_type.into()),
+                list.clone(),
+            )?;
             change::note_exclusive_type(helper, self.reservation_type);
             Ok(Change::Preempted {
                 sender: self.sender.key,

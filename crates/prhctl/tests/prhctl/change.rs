@@ -151,6 +151,15 @@ fn move_transfers_reservation() {
 }
 
 #[test]
+fn several_devices_are_changed() {
+    let helper = TestHelper::start();
+    helper.run("register a b --key 5").success();
+    let run = helper.run("unregister a b --key 5");
+    assert_eq!(run.stdout.lines().count(), 2, "{run:?}");
+    assert_eq!(run.status, 0, "{run:?}");
+}
+
+#[test]
 fn conflict_names_keys_and_holder() {
     let helper = TestHelper::start();
     helper.register_both();

@@ -20,6 +20,24 @@ fn new_unit_is_empty() {
 }
 
 #[test]
+fn several_devices_are_queried() {
+    let helper = TestHelper::start();
+    helper
+        .run("keys a b")
+        .expect_stdout("a: generation 0x0, no keys\nb: generation 0x0, no keys\n");
+    let documents = helper.run("--json keys a b").json();
+    assert_eq!(documents[0]["device"], "a");
+    assert_eq!(documents[1]["device"], "b");
+    // A failure does not end the command.
+    let run = helper.run("keys none a");
+    assert_eq!(run.status, 1, "{run:?}");
+    assert_eq!(run.stdout, "a: generation 0x0, no keys\n");
+    let documents = helper.run("--json keys a none").json();
+    assert!(documents[0]["error"].is_null(), "{documents}");
+    assert!(documents[1]["error"].is_object(), "{documents}");
+}
+
+#[test]
 fn registrations_and_reservation_are_shown() {
     let helper = TestHelper::start();
     helper
