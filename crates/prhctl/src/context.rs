@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PathBufValueParser, TypedValueParser as _};
-use clap::{Args, ValueHint};
+use clap::{Args, Command, ValueHint};
 use pr_helper_protocol::Direction;
 
 use crate::console::Console;
@@ -56,6 +56,8 @@ pub(crate) struct Context {
     pub(crate) console: Console,
     /// Value of `--json`.
     pub(crate) is_json: bool,
+    /// Returns the definition of the command line.
+    pub(crate) command_line: fn() -> Command,
     /// Socket that the command line names before the subcommand.
     pub(crate) socket: SocketArgs,
 }

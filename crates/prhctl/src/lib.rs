@@ -79,6 +79,7 @@ fn execute(cli: Cli) -> Exit {
     let context = Context {
         console: Console::new(cli.global.color),
         is_json: cli.global.json,
+        command_line,
         socket: cli.socket,
     };
     match cli.command.as_subcommand() {
@@ -101,6 +102,7 @@ fn print_help_or_error(error: &clap::Error, arguments: &[OsString]) -> Exit {
             let context = Context {
                 console,
                 is_json: options.into_iter().any(|argument| argument == "--json"),
+                command_line,
                 socket: SocketArgs { socket: None },
             };
             context.print_failure(&UsageError::new(error).into())

@@ -28,6 +28,7 @@ macro_rules! type_names {
 mod capabilities;
 pub(crate) mod change;
 mod clear;
+mod completion;
 mod decode;
 pub(crate) mod demo;
 mod keys;
@@ -96,6 +97,7 @@ subcommands! {
     Decode: decode::DecodeArgs,
     Lun: lun::LunArgs,
     Demo: demo::DemoArgs,
+    Completion: completion::CompletionArgs,
 }
 
 /// The device, and the sender's key.

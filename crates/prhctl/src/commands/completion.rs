@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `prhctl completion`: scripts for the completion of command lines.
+
+use clap::Args;
+use clap_complete::{Shell, generate};
+
+use super::Subcommand;
+use crate::context::Context;
+use crate::error::Failure;
+use crate::exit::Exit;
+use crate::output::json::{Json, ToJson, object};
+use crate::output::text::ToText;
+
+pub(crate) const HELP: &str = "\
+Print a script for a shell that completes the command lines of prhctl.
+
+The packages install these scripts.";
+pub(crate) const EXAMPLES: &str = "\
+EXAMPLES
+  source <(prhctl completion bash)
+  prhctl completion zsh > ~/.zfunc/_prhctl
+  prhctl completion fish > ~/.config/fish/completions/prhctl.fish
+
+Exit status 0.";
+
+/// Arguments of the subcommand.
+#[derive(Debug, Args)]
+#[command(
+    about = "Print a completion script for a shell",
+    long_about = HELP, after_long_help = EXAMPLES
+)]
+pub(crate) struct CompletionArgs {
+    #[arg(
+        value_name = "SHELL",
+        value_enum,
+        hide_possible_values = true,
+        help = "Shell: bash, elvish, fish, powershell or zsh"
+    )]
+    shell: Shell,
+}
+
+impl Subcommand for CompletionArgs {
+    fn run(&self, context: &Context) -> Exit {
+        let mut script = Vec::new();
+        let mut command = (context.command_line)();
+        let name = command.get_name().to_owned();
+        generate(self.shell, &mut command, name, &mut script);
+        let script = String::from_utf8_lossy(&script).into_owned();
+        context.finish(Ok::<_, Failure>(Script(script)))
+    }
+
+    fn uses_helper(&self) -> bool {
+        false
+    }
+}
+
+/// A completion script.
+#[derive(Debug)]
+struct Script(String);
+
+impl ToText for Script {
+    fn to_text(&self) -> String {
+        self.0.clone()
+    }
+}
+
+impl ToJson for Script {
+    fn to_json(&self) -> Json {
+        object! { "script": &self.0 }
+    }
+}
