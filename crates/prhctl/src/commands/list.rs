@@ -25,8 +25,8 @@ pub(crate) const HELP: &str = query_help!(
 List the SCSI disks and multipath maps of this host with their WWNs, keys and
 reservations (PERSISTENT RESERVE IN, READ KEYS and READ RESERVATION).
 
-Each logical unit is listed once, a multipath map instead of its paths. A disk that
-cannot be opened or queried is listed with the error."
+Each logical unit is listed once, a multipath map instead of its paths. A disk
+that cannot be opened or queried is listed with the error."
 );
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES

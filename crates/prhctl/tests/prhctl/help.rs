@@ -69,7 +69,7 @@ fn socket_is_an_option_only_with_a_device() {
     for command in commands().iter().skip(1) {
         let has = |id: &str| command.get_arguments().any(|option| option.get_id() == id);
         let name = command.get_name();
-        let expected = has_device(command) || name == "list";
+        let expected = has_device(command) || command.get_bin_name() == Some("prhctl list");
         assert_eq!(has("socket"), expected, "{name}");
     }
     for line in ["-k s decode 70", "-k s lun list .", "-k s demo"] {
