@@ -6,7 +6,7 @@ use clap::{Args, Parser};
 
 use crate::commands::CliCommand;
 use crate::console::Color;
-use crate::context::{OPTIONS, SocketArgs};
+use crate::context::{HelperArgs, OPTIONS};
 
 const HELP: &str = "\
 Query and change SCSI persistent reservations through QEMU's helper.
@@ -85,7 +85,7 @@ EXAMPLES
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
-    pub(crate) socket: SocketArgs,
+    pub(crate) helper: HelperArgs,
     #[command(flatten)]
     pub(crate) global: GlobalArgs,
     #[command(subcommand)]

@@ -3,15 +3,16 @@
 //! Context of a subcommand: options that several of them have, and where results and errors go.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::builder::{PathBufValueParser, TypedValueParser as _};
-use clap::{Args, Command, ValueHint};
+use clap::{Args, Command, ValueHint, value_parser};
 use pr_helper_protocol::Direction;
 
 use crate::console::Console;
 use crate::error::{AdvisedError, Error, ErrorText, Failure};
 use crate::exit::Exit;
-use crate::helper::HelperConnection;
+use crate::helper::{HelperConnection, HelperOptions};
 use crate::labels;
 use crate::output::json::{self, Json, ToJson};
 use crate::output::text::ToText;
@@ -25,12 +26,15 @@ macro_rules! default_socket {
 /// Socket that the helper listens on by default.
 const DEFAULT_SOCKET: &str = default_socket!();
 
+/// Maximum of `--timeout` in seconds.
+const MAX_TIMEOUT: u64 = 86_400;
+
 /// Heading of options that several subcommands have.
 pub(crate) const OPTIONS: &str = "Common options";
 
-/// The helper's socket. The option can be before or after the subcommand.
-#[derive(Debug, Args)]
-pub(crate) struct SocketArgs {
+/// The connection to the helper. The options can be before or after the subcommand.
+#[derive(Debug, Default, Args)]
+pub(crate) struct HelperArgs {
     #[arg(
         short = 'k', long, value_name = "PATH", value_hint = ValueHint::FilePath,
         value_parser = PathBufValueParser::new().try_map(labels::check_socket),
@@ -38,16 +42,34 @@ pub(crate) struct SocketArgs {
         help = concat!("Unix socket of the helper\n[default: ", default_socket!(), "]")
     )]
     pub(crate) socket: Option<PathBuf>,
+
+    /// Time limit in seconds for each response
+    #[arg(
+        long, value_name = "SECONDS", value_hint = ValueHint::Other, help_heading = OPTIONS,
+        value_parser = value_parser!(u64).range(1..=MAX_TIMEOUT)
+    )]
+    pub(crate) timeout: Option<u64>,
+
+    /// Print the bytes sent and received
+    #[arg(short, long, help_heading = OPTIONS)]
+    pub(crate) verbose: bool,
 }
 
-/// The devices that a subcommand is for, and the helper's socket.
+impl HelperArgs {
+    /// Returns whether the command line has one of the options.
+    pub(crate) fn is_given(&self) -> bool {
+        self.socket.is_some() || self.timeout.is_some() || self.verbose
+    }
+}
+
+/// The devices that a subcommand is for, and the connection to the helper.
 #[derive(Debug, Args)]
 pub(crate) struct DeviceArgs {
     /// Paths of the disks
     #[arg(value_name = "DEVICE", value_hint = ValueHint::FilePath, required = true)]
     pub(crate) paths: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) socket: SocketArgs,
+    pub(crate) helper: HelperArgs,
 }
 
 /// Context of a subcommand.
@@ -58,8 +80,8 @@ pub(crate) struct Context {
     pub(crate) is_json: bool,
     /// Returns the definition of the command line.
     pub(crate) command_line: fn() -> Command,
-    /// Socket that the command line names before the subcommand.
-    pub(crate) socket: SocketArgs,
+    /// Options before the subcommand.
+    pub(crate) helper: HelperArgs,
 }
 
 impl Context {
@@ -87,9 +109,9 @@ impl Context {
         direction: Direction,
         run: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
     ) -> Exit {
-        let socket = self.socket(&devices.socket);
+        let options = self.helper(&devices.helper);
         let results = devices.paths.iter().map(|path| {
-            let mut helper = HelperConnection::open(&socket, path, direction, self.console)?;
+            let mut helper = HelperConnection::open(&options, path, direction)?;
             let result = run(&mut helper);
             helper.finish(result)
         });
@@ -130,10 +152,16 @@ impl Context {
         }
     }
 
-    /// Returns the socket of the helper. `args` are the options after the subcommand.
-    pub(crate) fn socket(&self, args: &SocketArgs) -> PathBuf {
-        let socket = args.socket.as_deref().or(self.socket.socket.as_deref());
-        socket.map_or_else(|| DEFAULT_SOCKET.into(), Path::to_owned)
+    /// Returns the connection to the helper. `args` are the options after the subcommand.
+    pub(crate) fn helper(&self, args: &HelperArgs) -> HelperOptions {
+        let before = &self.helper;
+        let socket = args.socket.as_deref().or(before.socket.as_deref());
+        HelperOptions {
+            socket: socket.map_or_else(|| DEFAULT_SOCKET.into(), Path::to_owned),
+            timeout: args.timeout.or(before.timeout).map(Duration::from_secs),
+            is_verbose: args.verbose || before.verbose,
+            console: self.console,
+        }
     }
 
     /// Prints a result or an error.

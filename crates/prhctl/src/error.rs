@@ -86,6 +86,10 @@ pub(crate) fn error_chain(error: &dyn StdError) -> String {
             Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 format!("{line}: connection closed")
             }
+            // The timeout of a socket.
+            Some(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                format!("{line}: timed out")
+            }
             Some(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 format!("{line}: the path is too long for a socket")
             }

@@ -61,6 +61,17 @@ pub(crate) struct DeviceResult<T> {
     pub(crate) value: T,
 }
 
+/// Options of a connection to the helper.
+#[derive(Debug)]
+pub(crate) struct HelperOptions {
+    pub(crate) socket: PathBuf,
+    /// Time limit for each response.
+    pub(crate) timeout: Option<Duration>,
+    /// Print the bytes that are sent and received.
+    pub(crate) is_verbose: bool,
+    pub(crate) console: Console,
+}
+
 /// A connection to the helper, and the open device that its commands are for.
 #[derive(Debug)]
 pub(crate) struct HelperConnection<'a> {
@@ -73,6 +84,7 @@ pub(crate) struct HelperConnection<'a> {
     /// `Out` until the change was sent; `In` afterwards, and for queries.
     intent: Direction,
     console: Console,
+    is_verbose: bool,
     unit_attentions: Vec<Sense>,
 }
 
@@ -80,11 +92,11 @@ impl<'a> HelperConnection<'a> {
     /// Opens the device and connects to the helper. `intent` is `Out` if the device will be
     /// changed.
     pub(crate) fn open(
-        socket: &Path,
+        options: &HelperOptions,
         path: &'a Path,
         intent: Direction,
-        console: Console,
     ) -> Result<Self, Failure> {
+        let console = options.console;
         let failure = |error: Error, part: Option<Part>| Failure {
             device: Some(path.to_owned()),
             part,
@@ -96,9 +108,9 @@ impl<'a> HelperConnection<'a> {
         if let Some(part) = &part {
             console.note(&format!("{}: {}", path.display(), part.note()));
         }
-        let client = connect(socket, path, console).map_err(|source| {
+        let client = connect(options, path).map_err(|source| {
             let error = Error::Connect {
-                socket: socket.to_owned(),
+                socket: options.socket.clone(),
                 source,
             };
             failure(error, part.clone())
@@ -111,6 +123,7 @@ impl<'a> HelperConnection<'a> {
             part,
             intent,
             console,
+            is_verbose: options.is_verbose,
             unit_attentions: Vec::new(),
         })
     }
@@ -282,12 +295,30 @@ impl<'a> HelperConnection<'a> {
         );
         let _notice = SlowNotice::start(SLOW_NOTICE_DELAY, self.console, text);
         let cdb = pad_cdb(&command.encode());
+        self.note_bytes("sent CDB", &command.encode());
+        self.note_bytes("sent parameter list", parameters);
         let response = self.client.execute(cdb, self.device.as_fd(), parameters);
-        response.map_err(|source| Error::Exchange {
+        let response = response.map_err(|source| Error::Exchange {
             command,
             device: self.path.to_owned(),
             source,
-        })
+        })?;
+        self.note_bytes("received status", &[response.status.0]);
+        self.note_bytes("received data", &response.data);
+        if response.status == Status::CHECK_CONDITION {
+            self.note_bytes("received sense data", &response.sense);
+        }
+        Ok(response)
+    }
+
+    /// Prints bytes in the form that `prhctl decode` accepts, if there are any and the options ask
+    /// for it.
+    fn note_bytes(&self, name: &str, bytes: &[u8]) {
+        if !self.is_verbose || bytes.is_empty() {
+            return;
+        }
+        let hex: Vec<_> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.note(&format!("{name}: {}", hex.join(" ")));
     }
 }
 
@@ -307,13 +338,16 @@ fn open_device(path: &Path, intent: Direction) -> Result<OwnedFd, Error> {
     })
 }
 
-fn connect(socket: &Path, device: &Path, console: Console) -> Result<Client, ClientError> {
+fn connect(options: &HelperOptions, device: &Path) -> Result<Client, ClientError> {
+    let (socket, console) = (options.socket.as_path(), options.console);
     let text = format!(
         "{}: the helper has not answered for 5 seconds; still waiting",
         socket.display()
     );
     let _notice = SlowNotice::start(SLOW_NOTICE_DELAY, console, text);
     let stream = UnixStream::connect(socket).map_err(ClientError::Connect)?;
+    let limited = stream.set_read_timeout(options.timeout);
+    limited.map_err(ClientError::Connect)?;
     warn_foreign_helper(&stream, socket, device, console);
     Client::negotiate(stream)
 }

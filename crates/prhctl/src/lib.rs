@@ -52,7 +52,7 @@ use clap::{CommandFactory as _, Parser};
 
 use cli::Cli;
 use console::{Color, Console};
-use context::{Context, SocketArgs};
+use context::{Context, HelperArgs};
 use exit::Exit;
 use usage_error::UsageError;
 
@@ -80,11 +80,11 @@ fn execute(cli: Cli) -> Exit {
         console: Console::new(cli.global.color),
         is_json: cli.global.json,
         command_line,
-        socket: cli.socket,
+        helper: cli.helper,
     };
     match cli.command.as_subcommand() {
-        command if context.socket.socket.is_some() && !command.uses_helper() => {
-            context.print_failure(&UsageError::unused_socket().into())
+        command if context.helper.is_given() && !command.uses_helper() => {
+            context.print_failure(&UsageError::unused_helper().into())
         }
         command => command.run(&context),
     }
@@ -103,7 +103,7 @@ fn print_help_or_error(error: &clap::Error, arguments: &[OsString]) -> Exit {
                 console,
                 is_json: options.into_iter().any(|argument| argument == "--json"),
                 command_line,
-                socket: SocketArgs { socket: None },
+                helper: HelperArgs::default(),
             };
             context.print_failure(&UsageError::new(error).into())
         }

@@ -22,10 +22,11 @@ impl AdvisedError for UsageError {
 }
 
 impl UsageError {
-    /// Creates the error for a helper's socket that a subcommand does not use.
-    pub(crate) fn unused_socket() -> Self {
+    /// Creates the error for options of a helper that a subcommand does not use.
+    pub(crate) fn unused_helper() -> Self {
         Self {
-            message: "this subcommand uses no helper, so -k (--socket) has no effect".to_owned(),
+            message: "this subcommand uses no helper, so -k, -v and --timeout have no effect"
+                .to_owned(),
             advice: Vec::new(),
         }
     }

@@ -12,7 +12,7 @@ use scsi_pr::{ReservationDescriptor, ReservationKey};
 use super::{Subcommand, keys, reservation};
 use crate::block_device::BlockDevice;
 use crate::console::{GOOD, INVALID, PLAIN, table};
-use crate::context::{Context, SocketArgs};
+use crate::context::{Context, HelperArgs};
 use crate::error::{Error, ErrorText, Failure};
 use crate::exit::Exit;
 use crate::helper::HelperConnection;
@@ -43,15 +43,15 @@ Exit status 0, or one that 'prhctl --help' lists if no disk can be queried.";
 )]
 pub(crate) struct ListArgs {
     #[command(flatten)]
-    socket: SocketArgs,
+    helper: HelperArgs,
 }
 
 impl Subcommand for ListArgs {
     fn run(&self, context: &Context) -> Exit {
-        let socket = context.socket(&self.socket);
+        let options = context.helper(&self.helper);
         let disks = BlockDevice::scsi_disks().into_iter().map(|device| {
             let node = PathBuf::from(device.node());
-            let opened = HelperConnection::open(&socket, &node, Direction::In, context.console);
+            let opened = HelperConnection::open(&options, &node, Direction::In);
             let state = opened.and_then(|mut helper| {
                 let result = query(&mut helper);
                 helper.finish(result)

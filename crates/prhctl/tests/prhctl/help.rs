@@ -72,7 +72,7 @@ fn socket_is_an_option_only_with_a_device() {
         let expected = has_device(command) || command.get_bin_name() == Some("prhctl list");
         assert_eq!(has("socket"), expected, "{name}");
     }
-    for line in ["-k s decode 70", "-k s lun list .", "-k s demo"] {
+    for line in ["-k s decode 70", "-v lun list .", "--timeout 1 demo"] {
         run(line).expect_failure(1, &["uses no helper"]);
     }
 }

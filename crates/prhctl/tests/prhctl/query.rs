@@ -20,6 +20,37 @@ fn new_unit_is_empty() {
 }
 
 #[test]
+fn bytes_are_printed_for_decode() {
+    let helper = TestHelper::start();
+    let run = helper.run("-v keys a");
+    assert_eq!(
+        run.stderr,
+        "prhctl: a: sent CDB: 5e 00 00 00 00 00 00 04 00 00
+prhctl: a: received status: 00
+prhctl: a: received data: 00 00 00 00 00 00 00 00\n"
+    );
+    let run = helper.run("clear a --key 5 -v");
+    let list = "sent parameter list: 00 00 00 00 00 00 00 05 00";
+    assert!(run.stderr.contains(list), "{run:?}");
+    assert!(run.stderr.contains("received status: 18\n"), "{run:?}");
+}
+
+#[test]
+fn response_has_a_time_limit() {
+    let (sender, late) = std::sync::mpsc::channel::<()>();
+    let late = std::sync::Mutex::new(late);
+    let fake = FakeHelper::start(move |_, _| {
+        let _ = late.lock().unwrap().recv();
+        Response::Close
+    });
+    fake.run("--timeout 1 keys disk").expect_failure(
+        1,
+        &["READ KEYS: the helper sent no complete response: timed out\n"],
+    );
+    drop(sender);
+}
+
+#[test]
 fn several_devices_are_queried() {
     let helper = TestHelper::start();
     helper
