@@ -20,6 +20,7 @@
 //! | `own_registration` | the registration of this host among those of a device |
 //! | `output` | parts of results as text and as JSON |
 //! | `context` | options of several subcommands, and where results and errors go |
+//! | `confirmation` | question before a change that affects others |
 //! | `console` | standard output and standard error: colors, escaping, columns |
 //! | `terminal` | size of the terminal, and text that replaces the screen |
 //! | `labels` | names of types, scopes and service actions on the command line and in JSON |
@@ -32,6 +33,7 @@ mod advice;
 mod block_device;
 mod cli;
 mod commands;
+mod confirmation;
 mod console;
 mod context;
 mod error;

@@ -7,12 +7,15 @@ use scsi_pr::OutServiceAction;
 
 use super::change::{self, Change};
 use super::{KeyArgs, Subcommand};
+use crate::confirmation::ConfirmationArgs;
 use crate::context::Context;
 use crate::exit::Exit;
 
 pub(crate) const HELP: &str = "\
 Remove the reservation and the registrations of all ports (PERSISTENT RESERVE
 OUT, CLEAR).
+
+On a terminal, prhctl asks for confirmation first, unless --yes is given.
 
 Any registrant may send this command. The other registrants receive a unit
 attention. Use it only for cleanup: running nodes lose their registrations, and
@@ -41,10 +44,17 @@ that 'prhctl --help' lists. Some devices answer differently
 pub(crate) struct ClearArgs {
     #[command(flatten)]
     sender: KeyArgs,
+    #[command(flatten)]
+    confirmation: ConfirmationArgs,
 }
 
 impl Subcommand for ClearArgs {
     fn run(&self, context: &Context) -> Exit {
+        let effect = "removes the reservation and the registrations of all ports";
+        let confirmed = self.confirmation.confirm(effect, &self.sender.device.paths);
+        if let Err(error) = confirmed {
+            return context.print_failure(&error.into());
+        }
         context.change(&self.sender.device, |helper| {
             let list = change::with_key(self.sender.key);
             change::send(helper, OutServiceAction::Clear, None, list)?;

@@ -7,6 +7,7 @@ use scsi_pr::{OutServiceAction, RegisterAndMove, RelativeTargetPort, Reservation
 
 use super::change::{self, Change, PowerLossPersistence};
 use super::{KeyArgs, Subcommand, reservation};
+use crate::confirmation::ConfirmationArgs;
 use crate::context::Context;
 use crate::error::Error;
 use crate::exit::Exit;
@@ -24,7 +25,9 @@ here.
 
 Without --aptpl, the command turns persistence through power loss off for the
 whole device and all initiators. If it was on, prhctl prints a note to standard
-error.";
+error.
+
+On a terminal, prhctl asks for confirmation first, unless --yes is given.";
 /// The usage in two lines, because clap does not wrap it.
 pub(crate) const USAGE: &str = "\
 prhctl move [OPTIONS] --key <KEY> --new-key <KEY> --to <TRANSPORTID>
@@ -71,10 +74,19 @@ pub(crate) struct MoveArgs {
     /// Persist through a power loss
     #[arg(long)]
     pub(crate) aptpl: bool,
+    #[command(flatten)]
+    confirmation: ConfirmationArgs,
 }
 
 impl Subcommand for MoveArgs {
     fn run(&self, context: &Context) -> Exit {
+        let effect = format!("transfers the reservation to {}", self.to);
+        let confirmed = self
+            .confirmation
+            .confirm(&effect, &self.sender.device.paths);
+        if let Err(error) = confirmed {
+            return context.print_failure(&error.into());
+        }
         context.change(&self.sender.device, |helper| {
             register_and_move(helper, self)
         })

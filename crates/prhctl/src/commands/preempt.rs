@@ -7,6 +7,7 @@ use scsi_pr::{BasicParameterList, OutServiceAction, ReservationKey, ReservationT
 
 use super::change::{self, Change};
 use super::{KeyArgs, Subcommand};
+use crate::confirmation::ConfirmationArgs;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::labels;
@@ -26,6 +27,8 @@ registrations and takes over the reservation. It is invalid for other types.
 
 Without --abort, the device still executes writes that the victim has already
 sent: use --abort, or power off the victim's node first.
+
+On a terminal, prhctl asks for confirmation first, unless --yes is given.
 
 YOUR OWN KEY
   The holder keeps its registration, and the type of the reservation changes.
@@ -67,6 +70,8 @@ pub(crate) struct PreemptArgs {
     /// Also abort the victim's commands
     #[arg(long)]
     pub(crate) abort: bool,
+    #[command(flatten)]
+    confirmation: ConfirmationArgs,
 }
 
 impl Subcommand for PreemptArgs {
@@ -79,6 +84,14 @@ impl Subcommand for PreemptArgs {
             service_action_reservation_key: self.victim,
             ..change::with_key(self.sender.key)
         };
+        let victim = self.victim;
+        let effect = format!("removes the registrations with key {victim}, and their reservation");
+        let confirmed = self
+            .confirmation
+            .confirm(&effect, &self.sender.device.paths);
+        if let Err(error) = confirmed {
+            return context.print_failure(&error.into());
+        }
         context.change(&self.sender.device, |helper| {
             change::send(
                 helper,
