@@ -28,6 +28,7 @@ pub(crate) enum Change {
     },
     Unregistered(ReservationKey),
     Reserved(ReservationKey, ReservationType),
+    Replaced(ReservationKey, ReservationType),
     Released(ReleaseResult),
     Cleared,
     Preempted {
@@ -50,6 +51,7 @@ impl Change {
             Change::Registered { action, .. } | Change::Preempted { action, .. } => *action,
             Change::Unregistered(_) => OutServiceAction::Register,
             Change::Reserved(..) => OutServiceAction::Reserve,
+            Change::Replaced(..) => OutServiceAction::ReplaceLostReservation,
             Change::Released(_) => OutServiceAction::Release,
             Change::Cleared => OutServiceAction::Clear,
             Change::Moved { .. } => OutServiceAction::RegisterAndMove,
@@ -201,6 +203,9 @@ impl ToText for Change {
             Change::Registered { key, .. } => format!("registered with key {key}"),
             Change::Unregistered(key) => format!("unregistered, key {key} was removed"),
             Change::Reserved(key, kind) => format!("reserved with key {key}: {kind}"),
+            Change::Replaced(key, kind) => {
+                format!("lost reservation replaced, reserved with key {key}: {kind}")
+            }
             Change::Released(result) => released(*result),
             Change::Cleared => "cleared: no reservation and no registrations".to_owned(),
             Change::Preempted { victim, .. } if victim.is_zero() => {

@@ -38,6 +38,7 @@ mod move_reservation;
 mod preempt;
 mod register;
 mod release;
+mod replace_lost;
 mod reservation;
 mod reserve;
 mod status;
@@ -94,6 +95,7 @@ subcommands! {
     Clear: clear::ClearArgs,
     Preempt: preempt::PreemptArgs,
     Move: move_reservation::MoveArgs,
+    ReplaceLost: replace_lost::ReplaceLostArgs,
     Decode: decode::DecodeArgs,
     Lun: lun::LunArgs,
     Demo: demo::DemoArgs,

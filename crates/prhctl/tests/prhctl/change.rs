@@ -180,6 +180,18 @@ fn change_of_others_is_confirmed_on_a_terminal() {
 }
 
 #[test]
+fn lost_reservation_is_replaced() {
+    let fake = FakeHelper::start(|_, _| Response::Status(0, Vec::new(), Vec::new()));
+    let run = fake.run("replace-lost disk --key 5 --type we-ro");
+    run.expect_stdout(
+        "disk: lost reservation replaced, reserved with key 0x5: Write Exclusive - Registrants \
+         Only\n",
+    );
+    let [(opcode, action, _)] = fake.commands().try_into().unwrap();
+    assert_eq!((opcode, action), (0x5f, 8));
+}
+
+#[test]
 fn several_devices_are_changed() {
     let helper = TestHelper::start();
     helper.run("register a b --key 5").success();

@@ -61,7 +61,7 @@ fn types_are_listed_with_each_option() {
             }
         }
     }
-    assert_eq!(options, 4);
+    assert_eq!(options, 5);
 }
 
 #[test]
