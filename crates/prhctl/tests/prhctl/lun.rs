@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use soft_lun::store::Lun;
 use tempfile::TempDir;
 
-use crate::support::{Run, prhctl};
+use crate::support::{Run, TestHelper, prhctl};
 
 /// A directory in which prhctl runs.
 struct Fixture(TempDir);
@@ -232,4 +232,20 @@ fn forged_error_text_is_escaped() {
         assert!(text.lines().all(is_clean), "{text:?}");
         assert!(!text.contains("\nlun2"), "{text:?}");
     }
+}
+
+#[test]
+fn registered_lun_is_removed_only_by_force() {
+    let helper = TestHelper::start();
+    helper.register_both();
+    helper
+        .run("lun remove luns/lun")
+        .expect_failure(1, &["2 of its ports are registered", "--force"]);
+    helper
+        .run("lun remove luns/lun --force")
+        .expect_stdout("luns/lun: removed\n");
+    assert!(fs::read_dir(helper.path("luns")).unwrap().next().is_none());
+    helper
+        .run("lun remove luns")
+        .expect_failure(1, &["luns is not a soft LUN: it has no lun.json"]);
 }

@@ -114,6 +114,22 @@ impl Lun {
         Ok(Lun { dir })
     }
 
+    /// Removes the soft LUN with its files. It disappears at once: first, its directory gets a name
+    /// that no soft LUN has.
+    ///
+    /// # Errors
+    ///
+    /// * [`StoreError::NotALun`] if there is no `lun.json`, so that no other directory is removed.
+    /// * [`StoreError::Io`] if the directory cannot be renamed or removed.
+    pub fn remove(self) -> Result<(), StoreError> {
+        let path = self.path();
+        let identity = self.config()?.identity;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let hidden = path.with_file_name(format!(".{name}.{identity}"));
+        fs::rename(path, &hidden).map_err(StoreError::io("remove", path))?;
+        fs::remove_dir_all(&hidden).map_err(StoreError::io("remove", &hidden))
+    }
+
     /// Returns the path of the directory.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -1,28 +1,26 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `prhctl lun`: creates, lists and shows soft LUNs. These commands access the files without a
+//! `prhctl lun`: creates, lists, shows and removes soft LUNs. These commands access the files without a
 //! helper.
+
+mod create;
+mod remove;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use anstyle::Style;
-use clap::{Args, ValueEnum, ValueHint};
-use scsi_pr::{
-    PrGeneration, RelativeTargetPort, ReservationKey, ReservationType, TransportId,
-    TransportIdTextError, TypeMask,
-};
-use soft_lun::store::{Lun, LunDirectory, LunId, Name, NameError, Port, StoreError};
+use clap::{Args, ValueHint};
+use scsi_pr::{PrGeneration, ReservationKey, ReservationType};
+use soft_lun::store::{Lun, LunDirectory, LunId, Name, Port, StoreError};
 use soft_lun::{LogicalUnit, Nexus, NexusId, SupportedFeatures, UnitAttention};
-use thiserror::Error;
 
 use super::Subcommand;
 use crate::console::{BOLD, Console, GOOD, INVALID, PLAIN, escape_path, table};
 use crate::context::Context;
 use crate::error::{AdvisedError, error_chain};
 use crate::exit::Exit;
-use crate::labels::{self, ValueError};
+use crate::labels;
 use crate::output::json::{self, Json, ToJson, array, object};
 use crate::output::text::{self, ToText, name_value_table};
 
@@ -42,31 +40,9 @@ EXAMPLES
   prhctl lun create luns/shared0
   prhctl lun list luns
   prhctl lun show luns/shared0
+  prhctl lun remove luns/shared0
 
-Exit status 0, or 1 if files cannot be created or read.";
-
-const CREATE_HELP: &str = "\
-Create a soft LUN without registrations.
-
-Each port is an I_T nexus, the pair of a port of a host and a port of the disk:
-an initiator port (its TransportID, after '=') that reaches the unit through a
-target port (its relative number, after '@'). By default, the first port has
-the initiator port sas,3000000000000001, the second sas,3000000000000002, and
-so on, all through target port 1, like hosts with one adapter each.
-TransportIDs have the syntax of sg_persist.
-
-Storage arrays differ in the features that they support. Use --without and
---types to imitate one of them: the soft LUN rejects everything else, and its
-capabilities report what it supports.";
-const CREATE_EXAMPLES: &str = "\
-EXAMPLES
-  prhctl lun create /srv/luns/quorum
-  prhctl lun create luns/a --port node1 --port node2 --port node3
-  prhctl lun create luns/b --port b@2 \\
-      --port a=iqn.2024-01.example:a,i,0x00023d000001
-  prhctl lun create luns/c --without aptpl --types we-ro,ea-ro
-
-Exit status 0, or 1 if the soft LUN was not created.";
+Exit status 0, or 1 if files cannot be created, read or removed.";
 
 const LIST_HELP: &str = "\
 List the soft LUNs in a directory.
@@ -96,20 +72,23 @@ Exit status 0, or 1 if the files cannot be read.";
 #[derive(Debug, clap::Subcommand)]
 enum LunCommand {
     /// Create a soft LUN
-    #[command(long_about = CREATE_HELP, after_long_help = CREATE_EXAMPLES)]
-    Create(CreateArgs),
+    #[command(long_about = create::HELP, after_long_help = create::EXAMPLES)]
+    Create(create::CreateArgs),
     /// List the soft LUNs in a directory
     #[command(long_about = LIST_HELP, after_long_help = LIST_EXAMPLES)]
     List(ListArgs),
     /// Show a soft LUN: its ports, registrations and reservation
     #[command(long_about = SHOW_HELP, after_long_help = SHOW_EXAMPLES)]
     Show(ShowArgs),
+    /// Remove a soft LUN
+    #[command(long_about = remove::HELP, after_long_help = remove::EXAMPLES)]
+    Remove(remove::RemoveArgs),
 }
 
 /// Arguments of the subcommand.
 #[derive(Debug, Args)]
 #[command(
-    about = "Create and inspect soft LUNs (logical units in software)",
+    about = "Create, inspect and remove soft LUNs (units in software)",
     long_about = HELP, after_long_help = EXAMPLES, arg_required_else_help = false
 )]
 pub(crate) struct LunArgs {
@@ -120,35 +99,16 @@ pub(crate) struct LunArgs {
 impl Subcommand for LunArgs {
     fn run(&self, context: &Context) -> Exit {
         match &self.command {
-            LunCommand::Create(args) => context.finish(create(args)),
+            LunCommand::Create(args) => context.finish(create::create(args)),
             LunCommand::List(args) => context.finish(list(args, context.console)),
             LunCommand::Show(args) => context.finish(show(args)),
+            LunCommand::Remove(args) => context.finish(remove::remove(args)),
         }
     }
 
     fn uses_helper(&self) -> bool {
         false
     }
-}
-
-#[derive(Debug, Args)]
-struct CreateArgs {
-    /// Directory of the soft LUN, which is created
-    #[arg(value_name = "PATH", value_hint = ValueHint::DirPath)]
-    path: PathBuf,
-    /// Port and its nexus. Can be repeated [default: node1 and node2]
-    #[arg(long = "port", value_name = "NAME[=TRANSPORTID][@NUMBER]", value_hint = ValueHint::Other)]
-    ports: Vec<PortSpec>,
-    /// Unsupported feature: aptpl, spec-i-pt or all-tg-pt. Can be repeated
-    #[arg(long, value_name = "WHAT", value_enum, hide_possible_values = true)]
-    without: Vec<Feature>,
-    #[arg(
-        long, value_name = "TYPE,...", value_delimiter = ',',
-        value_parser = labels::RESERVATION_TYPE,
-        allow_negative_numbers = true, hide_possible_values = true,
-        help = concat!("Supported types [default: all]:\n", type_names!())
-    )]
-    types: Vec<ReservationType>,
 }
 
 #[derive(Debug, Args)]
@@ -163,56 +123,6 @@ struct ShowArgs {
     /// Directory of the soft LUN
     #[arg(value_name = "PATH", value_hint = ValueHint::DirPath)]
     path: PathBuf,
-}
-
-/// A feature that a soft LUN can be created without.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Feature {
-    /// Registrations that persist through a power loss
-    Aptpl,
-    /// Registration of other initiator ports
-    SpecIPt,
-    /// Registration at all target ports
-    AllTgPt,
-}
-
-/// The value of `--port`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct PortSpec {
-    name: Name,
-    initiator: Option<TransportId>,
-    target_port: Option<RelativeTargetPort>,
-}
-
-#[derive(Debug, Error)]
-enum PortSpecError {
-    #[error(transparent)]
-    Name(#[from] NameError),
-    #[error(transparent)]
-    Initiator(#[from] TransportIdTextError),
-    #[error(transparent)]
-    TargetPort(#[from] ValueError),
-}
-
-impl FromStr for PortSpec {
-    type Err = PortSpecError;
-
-    fn from_str(text: &str) -> Result<Self, PortSpecError> {
-        // Neither names nor TransportIDs contain '@' or '='.
-        let (rest, target_port) = match text.rsplit_once('@') {
-            Some((rest, number)) => (rest, Some(labels::parse_target_port(number)?)),
-            None => (text, None),
-        };
-        let (name, initiator) = match rest.split_once('=') {
-            Some((name, initiator)) => (name, Some(initiator.parse()?)),
-            None => (rest, None),
-        };
-        Ok(PortSpec {
-            name: name.parse()?,
-            initiator,
-            target_port,
-        })
-    }
 }
 
 /// The configuration and state of a soft LUN.
@@ -282,44 +192,6 @@ impl AdvisedError for StoreError {
             _ => return Vec::new(),
         };
         vec![line.to_owned()]
-    }
-}
-
-/// Runs `prhctl lun create`.
-fn create(args: &CreateArgs) -> Result<LunStatus, StoreError> {
-    let ports = match args.ports.is_empty() {
-        true => ["node1", "node2"]
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .collect(),
-        false => args.ports.clone(),
-    };
-    let ports = ports.into_iter().zip(1..).map(new_port).collect();
-    let has = |feature| !args.without.contains(&feature);
-    let supported = SupportedFeatures {
-        persist_through_power_loss: has(Feature::Aptpl),
-        specify_initiator_ports: has(Feature::SpecIPt),
-        all_target_ports: has(Feature::AllTgPt),
-        types: match args.types.is_empty() {
-            true => TypeMask::ALL,
-            false => args.types.iter().copied().collect(),
-        },
-    };
-    lun_status(&Lun::create(&args.path, ports, supported)?)
-}
-
-/// Returns the `number`th port. Without a given initiator port, equal numbers get equal initiator
-/// ports on all soft LUNs, like the adapter of a host that uses several disks.
-fn new_port((spec, number): (PortSpec, u64)) -> Port {
-    /// NAA 3h, locally assigned (SPC-4, 7.8.6.6.4): no adapter has such an address.
-    const LOCALLY_ASSIGNED: u64 = 3 << 60;
-    let sas_address = LOCALLY_ASSIGNED | number;
-    Port {
-        name: spec.name,
-        nexus: Nexus {
-            initiator: spec.initiator.unwrap_or(TransportId::Sas { sas_address }),
-            target_port: spec.target_port.unwrap_or(RelativeTargetPort::new(1)),
-        },
     }
 }
 
