@@ -96,8 +96,8 @@ impl BlockDevice {
         Some(BlockDevice { dir })
     }
 
-    /// Returns the SCSI disks and multipath maps of this host, in the order of their nodes. Paths of
-    /// maps are left out.
+    /// Returns the SCSI disks and multipath maps of this host, without the paths of maps, in the
+    /// order of their nodes.
     pub(crate) fn scsi_disks() -> Vec<Self> {
         Self::scsi_disks_in(Path::new("/sys/block"))
     }

@@ -52,18 +52,19 @@ queries are retried 5 times, for a second in all. Changes are not retried,
 because they may have been executed.
 
 EXIT STATUS, the same as for sg_persist (sg3_utils(8)):
-   0  executed                            21  RECOVERED ERROR, no data
-   1  usage error, no helper, no device   22  LBA out of range
-   2  NOT READY                           24  RESERVATION CONFLICT
-   3  MEDIUM/HARDWARE ERROR, BLANK CHECK  25  CONDITION MET
-   5  ILLEGAL REQUEST                     26  BUSY
-   6  UNIT ATTENTION                      27  TASK SET FULL
-   7  DATA PROTECT                        28  ACA ACTIVE
-   9  INVALID COMMAND OPERATION CODE      29  TASK ABORTED
+   0  executed                            22  LBA out of range
+   1  usage error, no helper, no device   24  RESERVATION CONFLICT
+   2  NOT READY                           25  CONDITION MET
+   3  MEDIUM/HARDWARE ERROR, BLANK CHECK  26  BUSY
+   5  ILLEGAL REQUEST                     27  TASK SET FULL
+   6  UNIT ATTENTION                      28  ACA ACTIVE
+   7  DATA PROTECT                        29  TASK ABORTED
+   9  INVALID COMMAND OPERATION CODE      36  RELEASE released nothing
   10  COPY ABORTED                        40  ABORTED COMMAND, protection error
   11  ABORTED COMMAND                     97  malformed response
   14  MISCOMPARE                          98  other sense data
   20  NO SENSE, no data                   99  other status
+  21  RECOVERED ERROR, no data
 
 EXAMPLES
   prhctl status /dev/sdb

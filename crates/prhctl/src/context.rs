@@ -91,7 +91,7 @@ impl Context {
         devices: &DeviceArgs,
         query: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
     ) -> Exit {
-        self.run(devices, Direction::In, query)
+        self.run(devices, Direction::In, query, |_| Exit::SUCCESS)
     }
 
     /// Changes each device with `change`, and prints the results.
@@ -100,7 +100,17 @@ impl Context {
         devices: &DeviceArgs,
         change: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
     ) -> Exit {
-        self.run(devices, Direction::Out, change)
+        self.run(devices, Direction::Out, change, |_| Exit::SUCCESS)
+    }
+
+    /// Like [`Self::change`], with the exit status for each result.
+    pub(crate) fn change_with_exit<T: ToText + ToJson>(
+        &self,
+        devices: &DeviceArgs,
+        change: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
+        exit: impl Fn(&T) -> Exit,
+    ) -> Exit {
+        self.run(devices, Direction::Out, change, exit)
     }
 
     fn run<T: ToText + ToJson>(
@@ -108,6 +118,7 @@ impl Context {
         devices: &DeviceArgs,
         direction: Direction,
         run: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
+        exit: impl Fn(&T) -> Exit,
     ) -> Exit {
         let options = self.helper(&devices.helper);
         let results = devices.paths.iter().map(|path| {
@@ -115,30 +126,31 @@ impl Context {
             let result = run(&mut helper);
             helper.finish(result)
         });
-        self.finish_all(results)
+        self.finish_all(results, |result| exit(&result.value))
     }
 
     /// Prints results and errors, each when it is there; as JSON, one document follows at the end:
-    /// that of the only device, or a list. Returns the first exit status of a failure.
+    /// that of the only device, or a list. Returns the exit status of the first failure.
     fn finish_all<T: ToText + ToJson>(
         &self,
         results: impl Iterator<Item = Result<T, Failure>>,
+        exit_of: impl Fn(&T) -> Exit,
     ) -> Exit {
         let (mut exit, mut documents) = (Exit::SUCCESS, Vec::new());
         for result in results {
             let status = match &result {
                 Ok(value) if self.is_json => {
                     documents.push(value.to_json());
-                    Exit::SUCCESS
+                    exit_of(value)
                 }
-                Ok(value) => self.print(value, Exit::SUCCESS),
+                Ok(value) => self.print(value, exit_of(value)),
                 Err(failure) => {
                     let text = self.print_error(failure.error.as_ref());
                     documents.push(json::failure(failure, &text));
                     failure.error.exit()
                 }
             };
-            if exit == Exit::SUCCESS {
+            if exit == Exit::SUCCESS || exit == Exit::UNCHANGED && status != Exit::SUCCESS {
                 exit = status;
             }
         }

@@ -15,6 +15,8 @@ impl Exit {
     pub(crate) const SUCCESS: Exit = Exit(0);
     /// The command line is wrong, or the helper, the device or standard output cannot be used.
     pub(crate) const FAILURE: Exit = Exit(1);
+    /// The command was executed and changed nothing (`SG_LIB_OK_FALSE`).
+    pub(crate) const UNCHANGED: Exit = Exit(36);
     /// A device responded with GOOD and malformed data.
     pub(crate) const MALFORMED: Exit = Exit(97);
     /// CHECK CONDITION with sense data that have no status of their own.

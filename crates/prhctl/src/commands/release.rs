@@ -30,10 +30,10 @@ pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
   prhctl release /dev/sdb --key 0x123abc
 
-Exit status 0, also if there is nothing to release, whatever the key; 24 if the
-sender is not registered with this key; 5 if --type is not the type of the
-reservation; otherwise one that 'prhctl --help' lists. Some devices answer
-differently (docs/lio-differences.md).";
+Exit status 0; 36 if nothing was released, because there is no reservation or
+another port holds it; 24 if the sender is not registered with this key; 5 if
+--type is not the type of the reservation; otherwise one that 'prhctl --help'
+lists. Some devices answer differently (docs/lio-differences.md).";
 
 /// Arguments of the subcommand.
 #[derive(Debug, Args)]
@@ -83,10 +83,15 @@ fn can_hold(key: ReservationKey, held: &ReservationDescriptor) -> bool {
 
 impl Subcommand for ReleaseArgs {
     fn run(&self, context: &Context) -> Exit {
-        context.change(&self.sender.device, |helper| {
+        let release = |helper: &mut HelperConnection<'_>| {
             let result = release(helper, self.sender.key, self.reservation_type);
             result.map(Change::Released)
-        })
+        };
+        let exit = |change: &Change| match change.is_changed() {
+            Some(false) => Exit::UNCHANGED,
+            Some(true) | None => Exit::SUCCESS,
+        };
+        context.change_with_exit(&self.sender.device, release, exit)
     }
 }
 

@@ -9,6 +9,9 @@ use crate::fake::{FakeHelper, Response, check_condition};
 use crate::pty::Pty;
 use crate::support::TestHelper;
 
+/// Exit status of a RELEASE without effect.
+const RELEASED_NOTHING: i32 = 36;
+
 #[test]
 fn key_is_registered_replaced_and_removed() {
     let helper = TestHelper::start();
@@ -61,9 +64,10 @@ fn reservation_is_made_and_released() {
     helper.run("reserve a --key a --type 6").success();
 
     // The device accepts RELEASE from another registrant and ignores it.
-    assert!(helper.run("release b --key b").success().starts_with(
-        "b: not released: still held with key 0xa, Exclusive Access - Registrants Only (the"
-    ));
+    let ignored = helper.run("release b --key b");
+    let text = "b: not released: still held with key 0xa, Exclusive Access - Registrants Only (the";
+    assert!(ignored.stdout.starts_with(text), "{ignored:?}");
+    assert_eq!(ignored.status, RELEASED_NOTHING);
     helper
         .run("release a --key a --type we")
         .expect_failure(5, &["use 'prhctl reservation'"]);
@@ -72,9 +76,12 @@ fn reservation_is_made_and_released() {
         .expect_stdout("a: released with key 0xa: Exclusive Access - Registrants Only\n");
     // Without a reservation nothing is sent, so a wrong key is not detected.
     for key in ["a", "b"] {
-        helper
-            .run(&format!("release a --key {key}"))
-            .expect_stdout("a: nothing to release: there is no reservation\n");
+        let run = helper.run(&format!("release a --key {key}"));
+        assert_eq!(run.status, RELEASED_NOTHING);
+        assert_eq!(
+            run.stdout,
+            "a: nothing to release: there is no reservation\n"
+        );
     }
 }
 

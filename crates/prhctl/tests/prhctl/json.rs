@@ -95,7 +95,8 @@ fn change_results_are_documents() {
     let helper = TestHelper::start();
     let changed = |line: &str, action: &str, changed: bool| {
         let run = helper.run(&format!("--json {line}"));
-        assert_eq!((run.status, run.stderr.as_str()), (0, ""), "{run:?}");
+        let status = if changed { 0 } else { 36 };
+        assert_eq!((run.status, run.stderr.as_str()), (status, ""), "{run:?}");
         assert_eq!(
             run.json(),
             json!({

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `prhctl lun`: creates, lists, shows and removes soft LUNs. These commands access the files without a
-//! helper.
+//! `prhctl lun`: creates, lists, shows and removes soft LUNs. These commands access the files
+//! without a helper.
 
 mod create;
 mod remove;
