@@ -19,6 +19,7 @@
 //! | `steps` | steps of a request, and their repetition after one has hung |
 //! | `map_threads` | threads of the helper that wait for the replies of maps |
 //! | `multipathd` | client of multipathd, which registers paths that return |
+//! | `multipathd_connection` | its connection |
 //! | [`version`] | version of multipathd, and what it means |
 //! | [`worker_trace`] | trace of a worker's steps |
 //! | `map_queues` | order and number of the commands on a map |
@@ -34,6 +35,7 @@ mod map_threads;
 mod map_users;
 pub mod message;
 mod multipathd;
+mod multipathd_connection;
 mod paths;
 mod pr_in;
 pub mod pr_out;

@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Connection to multipathd: a command is its length as a `size_t` and the text with a zero byte;
+//! so is the reply.
+
+use std::env;
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::process::geteuid;
+
+/// Environment variable with the name of the only socket to use. A leading `@` denotes the abstract
+/// namespace.
+const SOCKET_VARIABLE: &str = "MULTIPATH_SOCKET_NAME";
+
+/// Default sockets. multipathd listens on the first since 0.12, and on the second in all versions.
+const DEFAULT_SOCKETS: [&str; 2] = [
+    "/run/multipathd.socket",
+    "@/org/kernel/linux/storage/multipathd",
+];
+
+/// Maximum length of a reply in bytes. multipathd may reply to an unknown verb with a
+/// page of help.
+const MAX_REPLY_LEN: usize = 64 * 1024;
+
+/// Connection to multipathd, kept from one request to the next.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Names of sockets; the first one that accepts a connection is used.
+    pub(super) sockets: Vec<OsString>,
+    /// `None` before the first command, and after an error.
+    pub(super) socket: Option<UnixStream>,
+}
+
+impl Default for Connection {
+    fn default() -> Self {
+        let sockets = match env::var_os(SOCKET_VARIABLE) {
+            Some(name) => vec![name],
+            None => DEFAULT_SOCKETS.map(OsString::from).to_vec(),
+        };
+        Self {
+            sockets,
+            socket: None,
+        }
+    }
+}
+
+impl Connection {
+    /// Sends a command over the connection of the last one, or over a new connection.
+    pub(super) fn send(&mut self, command: &str, timeout: Duration) -> io::Result<String> {
+        if let Some(mut socket) = self.socket.take() {
+            match exchange(&mut socket, command, timeout) {
+                // multipathd has been restarted. No command has another effect if it is repeated.
+                Err(error) if is_disconnection(&error) => {}
+                reply => return self.keep(socket, reply),
+            }
+        }
+        let mut socket = connect_first(&self.sockets, timeout)?;
+        let reply = exchange(&mut socket, command, timeout);
+        self.keep(socket, reply)
+    }
+
+    /// Keeps a socket for the next command, unless the reply to the last one is missing.
+    fn keep(&mut self, socket: UnixStream, reply: io::Result<String>) -> io::Result<String> {
+        self.socket = reply.is_ok().then_some(socket);
+        reply
+    }
+}
+
+/// Returns whether the peer has closed the connection.
+fn is_disconnection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof
+    )
+}
+
+/// Sends a command and waits for the reply for at most `timeout`.
+fn exchange(socket: &mut UnixStream, command: &str, timeout: Duration) -> io::Result<String> {
+    // The timeout for sending is that of the connection. A socket without other commands has room
+    // for this one.
+    socket.set_read_timeout(Some(timeout))?;
+    let length = command.len().saturating_add(1);
+    let mut message = length.to_ne_bytes().to_vec();
+    message.extend(command.bytes());
+    message.push(0);
+    // Write the message at once: multipathd drops a client if the length arrives in parts.
+    socket.write_all(&message)?;
+    let mut length = [0; size_of::<usize>()];
+    socket.read_exact(&mut length)?;
+    let length = usize::from_ne_bytes(length);
+    if length > MAX_REPLY_LEN {
+        return Err(io::Error::other("the reply is too long"));
+    }
+    let mut reply = vec![0; length];
+    socket.read_exact(&mut reply)?;
+    let text = reply.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(text).trim_end().to_owned())
+}
+
+/// Connects to the first of `sockets` that accepts a connection.
+fn connect_first(sockets: &[OsString], timeout: Duration) -> io::Result<UnixStream> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for name in sockets {
+        match connect(name.as_bytes(), timeout) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => {
+                last = io::Error::new(error.kind(), format!("{}: {error}", name.display()));
+            }
+        }
+    }
+    Err(last)
+}
+
+/// Connects to a socket on which root listens. While multipathd is not running, any user can bind
+/// the abstract name.
+fn connect(name: &[u8], timeout: Duration) -> io::Result<UnixStream> {
+    let address = match name.strip_prefix(b"@") {
+        Some(name) => SocketAddrUnix::new_abstract_name(name)?,
+        None => SocketAddrUnix::new(name)?,
+    };
+    let flags = SocketFlags::CLOEXEC;
+    let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // Set the timeout before connecting: connect(2) blocks if the listener is stopped and its
+    // backlog is full.
+    sockopt::set_socket_timeout(&socket, Timeout::Send, Some(timeout))?;
+    net::connect(&socket, &address)?;
+    let owner = sockopt::socket_peercred(&socket)?.uid;
+    if !owner.is_root() && owner != geteuid() {
+        let text = format!("the listener is user {}, not root", owner.as_raw());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    Ok(UnixStream::from(socket))
+}
