@@ -7,7 +7,7 @@
 
 use scsi_pr::{
     Cdb, FullStatusDescriptor, Keys, OutServiceAction, ParameterList, ReservationDescriptor,
-    ReservationKey, ReservationType, TransportId,
+    ReservationKey, ReservationType, ScopeType, TransportId,
 };
 
 use crate::error::{ConflictInfo, Rejection};
@@ -29,6 +29,8 @@ const NOT_REGISTERED: &str = "This initiator port is not registered with the giv
 /// A conflict with PERSISTENT RESERVE OUT, and what the device returned after it.
 struct Conflict<'a> {
     action: OutServiceAction,
+    /// Scope and type in the command.
+    scope_type: ScopeType,
     /// The sender's key, and the service action reservation key.
     given: Option<(ReservationKey, ReservationKey)>,
     keys: &'a Keys,
@@ -55,6 +57,7 @@ pub(super) fn advice(rejection: &Rejection) -> Vec<String> {
         } => {
             let conflict = Conflict {
                 action: command.service_action,
+                scope_type: command.scope_type,
                 given: basic_keys(rejection.parameter_list.as_ref()),
                 keys,
                 is_complete: *missing_bytes == 0,
@@ -137,7 +140,7 @@ impl Conflict<'_> {
         use OutServiceAction::{Preempt, PreemptAndAbort, Reserve};
         match (self.action, self.reservation) {
             (Preempt | PreemptAndAbort, _) if self.is_unknown(new) => vec![no_victim(new)],
-            (Reserve, Some(held)) if own.holder => {
+            (Reserve, Some(held)) if own.holder && held.scope_type != self.scope_type => {
                 let key = own.key;
                 let kind = held.scope_type;
                 vec![format!(
@@ -146,7 +149,7 @@ impl Conflict<'_> {
                      key (--key {key} --victim {key})."
                 )]
             }
-            (Reserve, Some(held)) => {
+            (Reserve, Some(held)) if !own.holder => {
                 let kind = held.scope_type.reservation_type();
                 let holder = self.holder();
                 let holder = holder.unwrap_or_else(|| format!("the port with key {}", held.key));
@@ -179,7 +182,7 @@ impl Conflict<'_> {
                 port(other)
             ),
             None => format!(
-                "This initiator port is not registered, and no port is with key {sender}: it \
+                "This initiator port is not registered, and no port has the key {sender}: it \
                  never was, or it was preempted."
             ),
         };
@@ -238,5 +241,45 @@ fn basic_keys(list: Option<&ParameterList>) -> Option<(ReservationKey, Reservati
             Some((list.reservation_key, list.service_action_reservation_key))
         }
         ParameterList::RegisterAndMove(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The holder would get GOOD for its own type.
+    #[test]
+    fn holder_with_the_same_type_is_an_earlier_session() {
+        let kind = ScopeType::from(ReservationType::WriteExclusiveRegistrantsOnly);
+        let key = ReservationKey::new(0xa);
+        let own = FullStatusDescriptor {
+            key,
+            all_tg_pt: false,
+            holder: true,
+            scope_type: kind,
+            relative_target_port: 1.into(),
+            transport_id: Ok("iqn.2024-01.example:a,i,0x00023d000001".parse().unwrap()),
+        };
+        let keys = Keys::default();
+        let causes = |scope_type| {
+            let conflict = Conflict {
+                action: OutServiceAction::Reserve,
+                scope_type,
+                given: Some((key, ReservationKey::ZERO)),
+                keys: &keys,
+                is_complete: true,
+                reservation: Some(ReservationDescriptor {
+                    key,
+                    scope_type: kind,
+                }),
+                own: &OwnRegistration::Registered(own.clone()),
+                registrations: std::slice::from_ref(&own),
+            };
+            conflict.causes().join(" ")
+        };
+        assert!(causes(kind).contains("earlier session"));
+        let other = ScopeType::from(ReservationType::WriteExclusive);
+        assert!(causes(other).contains("with another type"));
     }
 }

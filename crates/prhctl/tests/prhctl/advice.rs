@@ -160,7 +160,7 @@ fn conflict_names_the_cause() {
             "clear b --key a",
             "This initiator port is not registered; the key 0xa is that of sas,",
         ),
-        ("clear b --key 5", "no port is with key 0x5"),
+        ("clear b --key 5", "no port has the key 0x5"),
         (
             "clear a --key 5",
             "is registered with key 0xa, and not with 0x5.",
