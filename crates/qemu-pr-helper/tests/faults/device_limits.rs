@@ -9,13 +9,13 @@ use std::thread;
 
 use pr_testkit::cdb::read_keys;
 use pr_testkit::hanging_devices::HangingDevices;
-use pr_testkit::{TEST_TIMEOUT, eventually};
+use pr_testkit::{TEST_TIMEOUT, TestClient, eventually};
 use rustix::fs::{Mode, OFlags};
 use scsi_pr::Status;
 
 use crate::Test;
 use crate::helper::Helper;
-use crate::lingering_sockets;
+use crate::lingering_sockets::{self, FarEnd};
 
 pub(crate) const TESTS: &[Test] = tests![
     file_with_hidden_attributes_counts,
@@ -49,6 +49,19 @@ fn request_concurrently(helper: &Helper, files: Vec<File>) -> Receiver<Status> {
         });
     }
     statuses
+}
+
+/// Reaches the limit with commands that hang until the far ends of their sockets are dropped.
+/// Returns the clients and the far ends. Each close has begun, so no later command can get one of
+/// these permits.
+fn block_closes(helper: &Helper) -> (Vec<TestClient>, Vec<FarEnd>) {
+    let hang = |_| {
+        let mut client = helper.client();
+        let far = lingering_sockets::send_command(&mut client);
+        eventually("the close to begin", || far.is_closing().then_some(()));
+        (client, far)
+    };
+    (0..LIMIT).map(hang).unzip()
 }
 
 /// Checks that the next `count` replies are BUSY. They arrive while the other commands hang.
@@ -111,16 +124,10 @@ fn files_count_together() {
 fn sockets_and_files_count_together() {
     let helper = start();
     let before = helper.usage();
-    let mut far = Vec::new();
-    let mut clients: Vec<_> = (0..LIMIT).map(|_| helper.client()).collect();
-    for client in &mut clients {
-        far.push(lingering_sockets::send_command(client));
-    }
+    let (mut clients, far) = block_closes(&helper);
     let file = tempfile::tempfile().unwrap();
-    eventually("BUSY for a file", || {
-        let status = helper.client().execute(&read_keys(8), &file).status;
-        (status == Status::BUSY).then_some(())
-    });
+    let status = helper.client().execute(&read_keys(8), &file).status;
+    assert_eq!(status, Status::BUSY);
     helper.client().assert_served();
     drop(far);
     for client in &mut clients {
@@ -153,19 +160,13 @@ fn o_path_file_is_not_counted() {
 /// This test does not need FUSE, and so no root: the close of a lingering socket blocks instead.
 fn o_path_descriptor_is_not_counted() {
     let helper = start();
-    let mut clients: Vec<_> = (0..LIMIT).map(|_| helper.client()).collect();
-    let mut far = Vec::new();
-    for client in &mut clients {
-        far.push(lingering_sockets::send_command(client));
-    }
+    let (_clients, far) = block_closes(&helper);
     let file = tempfile::NamedTempFile::new().unwrap();
-    eventually("BUSY for a file", || {
-        let status = helper
-            .client()
-            .execute(&read_keys(8), file.as_file())
-            .status;
-        (status == Status::BUSY).then_some(())
-    });
+    let status = helper
+        .client()
+        .execute(&read_keys(8), file.as_file())
+        .status;
+    assert_eq!(status, Status::BUSY);
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let path: OwnedFd = rustix::fs::open(file.path(), flags, Mode::empty()).unwrap();
     let status = helper

@@ -6,6 +6,7 @@
 //! before it replies, and that close waits for the peer (`SO_LINGER`). This needs neither root nor
 //! a file system.
 
+use std::fs;
 use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
@@ -22,7 +23,22 @@ use pr_testkit::cdb::read_keys;
 const LINGER: Duration = Duration::from_secs(3600);
 
 /// The far end of a lingering socket. The close blocks until this is dropped.
-pub(crate) struct FarEnd(#[expect(dead_code, reason = "held, not used")] TcpStream);
+pub(crate) struct FarEnd(TcpStream);
+
+impl FarEnd {
+    /// Returns whether the last descriptor of the near end is being closed.
+    pub(crate) fn is_closing(&self) -> bool {
+        /// `TCP_FIN_WAIT1` of `include/net/tcp_states.h`, as in `/proc/net/tcp`.
+        const FIN_WAIT1: &str = "04";
+        let near = format!(":{:04X}", self.0.peer_addr().unwrap().port());
+        let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+        sockets.lines().any(|line| {
+            let mut fields = line.split_whitespace().skip(1);
+            let (local, state) = (fields.next(), fields.nth(1));
+            local.is_some_and(|local| local.ends_with(&near)) && state == Some(FIN_WAIT1)
+        })
+    }
+}
 
 /// Buffer size of the near end in bytes. It is much larger than that of the far end, so that the
 /// near end always keeps some bytes.

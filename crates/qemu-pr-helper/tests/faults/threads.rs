@@ -11,7 +11,7 @@ use std::time::Duration;
 use pr_helper_protocol::fd_passing;
 use pr_testkit::cdb::read_keys;
 use pr_testkit::client::null;
-use pr_testkit::{TEST_TIMEOUT, TestClient, eventually};
+use pr_testkit::{TestClient, eventually};
 use rustix::process::{Resource, geteuid, getrlimit};
 use scsi_pr::Status;
 
@@ -50,22 +50,23 @@ fn set_thread_limit(helper: &Helper, threads: Option<u64>) {
     assert!(status.success());
 }
 
-/// Returns whether a reply, which is BUSY, arrives within half a second.
-fn is_answered_busy(client: &mut TestClient) -> bool {
-    let timeout = Duration::from_millis(500);
-    client.stream.set_read_timeout(Some(timeout)).unwrap();
-    let received = client.receive();
-    client.stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
-    match received {
+/// Sends a command for a lingering socket. Returns the far end, and whether the reply is BUSY. The
+/// other possibility is that the close blocks a thread.
+fn block_thread(client: &mut TestClient) -> (FarEnd, bool) {
+    let far = lingering_sockets::send_command(client);
+    client.stream.set_nonblocking(true).unwrap();
+    let is_busy = eventually("BUSY or a close", || match client.receive() {
         Ok(response) => {
             assert_eq!(response.status, Status::BUSY);
-            true
+            Some(true)
         }
         Err(error) => {
             assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
-            false
+            far.is_closing().then_some(false)
         }
-    }
+    });
+    client.stream.set_nonblocking(false).unwrap();
+    (far, is_busy)
 }
 
 /// Blocks all threads of a helper but the last, which cannot start another one. Takes clients for
@@ -79,10 +80,10 @@ fn block_all_but_one(
     let (mut far, mut waiting) = (Vec::new(), Vec::new());
     eventually("BUSY by the last thread", || {
         let mut client = clients.pop().unwrap();
-        far.push(lingering_sockets::send_command(&mut client));
-        let is_answered = is_answered_busy(&mut client);
+        let (far_end, is_busy) = block_thread(&mut client);
+        far.push(far_end);
         waiting.push(client);
-        is_answered.then_some(())
+        is_busy.then_some(())
     });
     (waiting, far)
 }
@@ -103,7 +104,7 @@ fn last_thread_answers_busy() {
     // more is read from their clients.
     for client in [&mut other_client, &mut rejected] {
         client.send(&read_keys(8).cdb, null().as_fd());
-        assert!(!is_answered_busy(client));
+        client.assert_silent_for(Duration::from_millis(500));
     }
     helper.wait_for_log("cannot start a thread, commands are answered with BUSY");
     let mut next = helper.connect();
