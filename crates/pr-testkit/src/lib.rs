@@ -11,6 +11,8 @@
 //! | [`soft_lun`] | a soft LUN with two ports |
 //! | [`hanging_devices`] | files on which a command hangs, like disks on dead paths |
 //! | [`namespace`] | mount namespaces, in which a test replaces files of the host |
+//! | [`pty`] | programs on a pseudo-terminal |
+//! | [`shells`] | completions that bash, fish and zsh offer |
 //! | [`table`] | comparison of a document's table with the program |
 //! | [`usage`] | resources of a process |
 //! | [`procfs`] | other properties of a process |
@@ -34,6 +36,8 @@ pub mod helper;
 pub mod namespace;
 pub mod process;
 pub mod procfs;
+pub mod pty;
+pub mod shells;
 pub mod soft_lun;
 pub mod table;
 pub mod usage;

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::{PathBufValueParser, TypedValueParser as _};
-use clap::{Args, Command, ValueHint, value_parser};
+use clap::{Args, ValueHint, value_parser};
 use pr_helper_protocol::Direction;
 
+use crate::completion;
 use crate::console::Console;
 use crate::error::{AdvisedError, Error, ErrorText, Failure};
 use crate::exit::Exit;
@@ -36,7 +37,7 @@ pub(crate) const OPTIONS: &str = "Common options";
 #[derive(Debug, Default, Args)]
 pub(crate) struct HelperArgs {
     #[arg(
-        short = 'k', long, value_name = "PATH", value_hint = ValueHint::FilePath,
+        short = 'k', long, value_name = "PATH", add = completion::file(),
         value_parser = PathBufValueParser::new().try_map(labels::check_socket),
         help_heading = OPTIONS,
         help = concat!("Unix socket of the helper\n[default: ", default_socket!(), "]")
@@ -66,7 +67,7 @@ impl HelperArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DeviceArgs {
     /// Paths of the disks
-    #[arg(value_name = "DEVICE", value_hint = ValueHint::FilePath, required = true)]
+    #[arg(value_name = "DEVICE", add = completion::device(), required = true)]
     pub(crate) paths: Vec<PathBuf>,
     #[command(flatten)]
     pub(crate) helper: HelperArgs,
@@ -78,8 +79,6 @@ pub(crate) struct Context {
     pub(crate) console: Console,
     /// Value of `--json`.
     pub(crate) is_json: bool,
-    /// Returns the definition of the command line.
-    pub(crate) command_line: fn() -> Command,
     /// Options before the subcommand.
     pub(crate) helper: HelperArgs,
 }

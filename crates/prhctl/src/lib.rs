@@ -18,6 +18,7 @@
 //! | `helper` | connection to the helper: opens the device, sends commands, retries |
 //! | `block_device`, `scsi_path` | maps, paths, partitions and volumes in sysfs |
 //! | `own_registration` | the registration of this host among those of a device |
+//! | `completion` | values that shells offer for a command line |
 //! | `output` | parts of results as text and as JSON |
 //! | `context` | options of several subcommands, and where results and errors go |
 //! | `confirmation` | question before a change that affects others |
@@ -33,6 +34,7 @@ mod advice;
 mod block_device;
 mod cli;
 mod commands;
+mod completion;
 mod confirmation;
 mod console;
 mod context;
@@ -51,6 +53,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};
+use clap_complete::Shell;
 
 use cli::Cli;
 use console::{Color, Console};
@@ -64,14 +67,24 @@ use usage_error::UsageError;
 /// the status that `sg_persist` has for the way in which the command ended.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<_> = arguments.into_iter().collect();
-    let exit = match Cli::try_parse_from(&arguments) {
-        Ok(cli) => execute(cli),
+    let exit = match completion::complete(command_line, &arguments) {
+        Ok(true) => Exit::SUCCESS,
+        Ok(false) => match Cli::try_parse_from(&arguments) {
+            Ok(cli) => execute(cli),
+            Err(error) => print_help_or_error(&error, &arguments),
+        },
         Err(error) => print_help_or_error(&error, &arguments),
     };
     exit.into()
 }
 
-/// Returns the definition of the command line, for man pages and completions.
+/// Returns the script that completes command lines in a shell.
+#[must_use]
+pub fn completion_script(shell: Shell) -> String {
+    completion::script(shell)
+}
+
+/// Returns the definition of the command line, for man pages.
 #[must_use]
 pub fn command_line() -> clap::Command {
     Cli::command()
@@ -81,7 +94,6 @@ fn execute(cli: Cli) -> Exit {
     let context = Context {
         console: Console::new(cli.global.color),
         is_json: cli.global.json,
-        command_line,
         helper: cli.helper,
     };
     match cli.command.as_subcommand() {
@@ -104,7 +116,6 @@ fn print_help_or_error(error: &clap::Error, arguments: &[OsString]) -> Exit {
             let context = Context {
                 console,
                 is_json: options.into_iter().any(|argument| argument == "--json"),
-                command_line,
                 helper: HelperArgs::default(),
             };
             context.print_failure(&UsageError::new(error).into())

@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed precondition fails the test")]
 
+mod completions;
 mod man;
 mod options;
 mod packages;

@@ -1,20 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Tests that the help, the man pages, the documents and the completions have every option, and the
-//! table of commands every command.
+//! Tests that the help, the man pages and the documents have every option, and the table of
+//! commands every command.
 
 use clap::{Command, CommandFactory as _};
 use pr_testkit::table;
 use qemu_pr_helper::cli::Options;
 
-use clap_complete::Shell;
-use packaging::{completions, man};
-
-use super::tool;
+use packaging::man;
 
 /// Returns the visible options of a command and its subcommands, each with the name of the
 /// command's man page. The options include clap's own (help and version).
-fn options(command: &Command, page: &str) -> Vec<(String, String)> {
+pub(crate) fn options(command: &Command, page: &str) -> Vec<(String, String)> {
     let command_line = command
         .get_arguments()
         .filter(|argument| !argument.is_hide_set());
@@ -30,7 +27,7 @@ fn options(command: &Command, page: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-fn helper() -> Command {
+pub(crate) fn helper() -> Command {
     let mut command = Options::command();
     command.build();
     command
@@ -43,7 +40,7 @@ fn client() -> Command {
 }
 
 /// Returns whether a text contains this option, and not only a longer one.
-fn has(text: &str, option: &str) -> bool {
+pub(crate) fn has(text: &str, option: &str) -> bool {
     let is_word =
         |rest: &str| rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '-');
     text.match_indices(option)
@@ -114,91 +111,4 @@ fn pages_have_every_option() {
         let option = option.replace('-', "\\-");
         assert!(has(&page.text, &option), "{} lacks {option}", page.name);
     }
-}
-
-#[test]
-fn completions_have_every_option() {
-    for script in completions::scripts() {
-        let command = match script.program {
-            "prhctl" => client(),
-            _ => helper(),
-        };
-        let text = String::from_utf8(script.text).unwrap();
-        for (_, option) in options(&command, script.program) {
-            // The completions of fish name options without dashes.
-            let name = option.trim_start_matches('-').to_owned();
-            let fish = format!("-l {name}");
-            let is_present = has(&text, &option) || has(&text, &fish);
-            assert!(
-                is_present,
-                "{}, {}: no {option}",
-                script.program, script.shell
-            );
-        }
-    }
-}
-
-#[test]
-fn completions_are_valid_shell_syntax() {
-    let dir = tempfile::tempdir().unwrap();
-    for script in completions::scripts() {
-        let shell = script.shell.to_string();
-        let Some(mut command) = tool(&shell) else {
-            continue;
-        };
-        let path = dir.path().join(&shell);
-        std::fs::write(&path, script.text).unwrap();
-        pr_testkit::process::output(command.arg("-n").arg(path)).unwrap();
-    }
-}
-
-/// Returns the completions that bash offers for the last word of a command line.
-fn bash_completions(line: &str) -> Vec<String> {
-    let dir = tempfile::tempdir().unwrap();
-    // bash offers file names where it knows nothing better.
-    std::fs::write(dir.path().join("some-file"), "").unwrap();
-    let scripts = completions::scripts();
-    let mut scripts = scripts.iter().filter(|script| script.shell == Shell::Bash);
-    let script = scripts
-        .find(|script| line.starts_with(script.program))
-        .unwrap();
-    let source = dir.path().join("script");
-    std::fs::write(&source, &script.text).unwrap();
-    let program = script.program;
-    let code = format!(
-        "source {}; cd {}; COMP_WORDS=({line} \"\"); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
-         _{program} {program} \"\" \"${{COMP_WORDS[COMP_CWORD - 1]}}\"; \
-         printf '%s\\n' \"${{COMPREPLY[@]}}\"",
-        source.display(),
-        dir.path().display()
-    );
-    let mut command = std::process::Command::new("bash");
-    let output = pr_testkit::process::text(command.args(["-c", &code])).unwrap();
-    let words = output.lines().filter(|word| !word.is_empty());
-    words.map(str::to_owned).collect()
-}
-
-#[test]
-fn bash_offers_the_values_of_options() {
-    let types = ["we", "ea", "we-ro", "ea-ro", "we-ar", "ea-ar"];
-    assert_eq!(bash_completions("prhctl reserve d --type"), types);
-    assert_eq!(bash_completions("prhctl lun create d --types"), types);
-    let actions = bash_completions("prhctl decode --service-action");
-    assert!(
-        actions.contains(&"preempt-and-abort".to_owned()),
-        "{actions:?}"
-    );
-    for line in [
-        "prhctl reserve d --key",
-        "prhctl move d --to",
-        "prhctl preempt d --victim",
-    ] {
-        let offered = bash_completions(line);
-        assert!(
-            !offered.contains(&"some-file".to_owned()),
-            "{line}: {offered:?}"
-        );
-    }
-    let devices = bash_completions("prhctl -k");
-    assert!(devices.contains(&"some-file".to_owned()), "{devices:?}");
 }

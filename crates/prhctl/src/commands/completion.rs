@@ -3,9 +3,10 @@
 //! `prhctl completion`: scripts for the completion of command lines.
 
 use clap::Args;
-use clap_complete::{Shell, generate};
+use clap_complete::Shell;
 
 use super::Subcommand;
+use crate::completion;
 use crate::context::Context;
 use crate::error::Failure;
 use crate::exit::Exit;
@@ -15,7 +16,8 @@ use crate::output::text::ToText;
 pub(crate) const HELP: &str = "\
 Print a script for a shell that completes the command lines of prhctl.
 
-The packages install these scripts.";
+The script runs prhctl, which must be in PATH, to complete options, values,
+SCSI disks and multipath maps. The packages install these scripts.";
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
   source <(prhctl completion bash)
@@ -42,11 +44,7 @@ pub(crate) struct CompletionArgs {
 
 impl Subcommand for CompletionArgs {
     fn run(&self, context: &Context) -> Exit {
-        let mut script = Vec::new();
-        let mut command = (context.command_line)();
-        let name = command.get_name().to_owned();
-        generate(self.shell, &mut command, name, &mut script);
-        let script = String::from_utf8_lossy(&script).into_owned();
+        let script = completion::script(self.shell);
         context.finish(Ok::<_, Failure>(Script(script)))
     }
 

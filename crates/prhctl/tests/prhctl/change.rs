@@ -5,8 +5,9 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
+use pr_testkit::pty::Pty;
+
 use crate::fake::{FakeHelper, Response, check_condition};
-use crate::pty::Pty;
 use crate::support::TestHelper;
 
 /// Exit status of a RELEASE without effect.

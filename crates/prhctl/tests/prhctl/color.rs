@@ -4,7 +4,8 @@
 
 use std::process::Command;
 
-use crate::pty::Pty;
+use pr_testkit::pty::Pty;
+
 use crate::support::TestHelper;
 
 const ESCAPE: char = '\x1b';

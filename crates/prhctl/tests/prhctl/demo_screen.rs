@@ -9,11 +9,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use pr_testkit::pty::Pty;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::demo::{real_helper, wrapper};
-use crate::pty::{Cell, Pty, Screen, plain, screens};
+use crate::screen::{Cell, Screen, plain, screens};
 
 const PROMPT: &str = "Press Enter to continue.";
 const HOME: &str = "\x1b[H";
@@ -60,7 +61,7 @@ fn step_through(command: &mut Command, columns: u16, rows: u16) -> String {
     let mut pty = Pty::start(command, columns, rows);
     for prompt in 1..=STEPS + 1 {
         pty.read_until(PROMPT, prompt);
-        pty.press_enter();
+        pty.write("\n");
     }
     let (status, output) = pty.finish();
     assert_eq!(status, Some(0), "{output}");
@@ -202,7 +203,7 @@ fn mismatch_stays_on_screen() {
     let mut pty = Pty::start(&mut demo_with(&wrapper, &["--step"]), 80, 24);
     for prompt in 1..=4 {
         pty.read_until(PROMPT, prompt);
-        pty.press_enter();
+        pty.write("\n");
     }
     let (status, output) = pty.finish();
     assert_eq!(status, Some(1), "{output}");
@@ -255,7 +256,7 @@ fn step_waits_for_enter() {
     let timeout = Duration::from_millis(1500).try_into().unwrap();
     let mut fds = [PollFd::new(pty.master(), PollFlags::IN)];
     assert_eq!(poll(&mut fds, Some(&timeout)).unwrap(), 0);
-    pty.press_enter();
+    pty.write("\n");
     pty.read_until(PROMPT, 2);
     kill_process(Pid::from_child(pty.child()), Signal::TERM).unwrap();
     assert_eq!(pty.finish().0, Some(143));

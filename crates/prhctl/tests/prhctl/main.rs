@@ -8,6 +8,7 @@
 mod advice;
 mod change;
 mod color;
+mod completion;
 mod decode;
 mod demo;
 mod demo_screen;
@@ -17,6 +18,6 @@ mod fake;
 mod help;
 mod json;
 mod lun;
-mod pty;
 mod query;
+mod screen;
 mod support;
