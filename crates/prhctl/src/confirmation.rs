@@ -2,13 +2,13 @@
 
 //! Confirmation of changes that take rights away from other initiator ports.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
 use clap::Args;
 use thiserror::Error;
 
-use crate::console::escape_path;
+use crate::console::Console;
 use crate::error::AdvisedError;
 
 /// Option of the subcommands that ask.
@@ -29,17 +29,22 @@ impl AdvisedError for NotConfirmed {}
 impl ConfirmationArgs {
     /// Asks for confirmation if standard input is a terminal. `effect` describes the change of
     /// `devices`.
-    pub(crate) fn confirm(&self, effect: &str, devices: &[PathBuf]) -> Result<(), NotConfirmed> {
+    pub(crate) fn confirm(
+        &self,
+        console: Console,
+        effect: &str,
+        devices: &[PathBuf],
+    ) -> Result<(), NotConfirmed> {
         if self.yes || !io::stdin().is_terminal() {
             return Ok(());
         }
-        let devices: Vec<_> = devices.iter().map(|path| escape_path(path)).collect();
-        let mut stderr = io::stderr();
-        let prompt = format!("{}: {effect}. Continue? [y/N] ", devices.join(", "));
-        let asked = stderr.write_all(prompt.as_bytes());
-        let mut answer = String::new();
-        let answered = asked.and_then(|()| io::stdin().read_line(&mut answer));
-        match answered.is_ok() && ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()) {
+        let devices: Vec<_> = devices
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
+        let question = format!("{}: {effect}. Continue? [y/N]", devices.join(", "));
+        let answer = console.ask(&question).unwrap_or_default();
+        match ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()) {
             true => Ok(()),
             false => Err(NotConfirmed),
         }

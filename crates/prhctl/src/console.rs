@@ -15,6 +15,8 @@ use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::exit::Exit;
+use crate::terminal::Terminal;
+use crate::wrap::{columns, wrap};
 
 /// No style.
 pub(crate) const PLAIN: Style = Style::new();
@@ -92,25 +94,38 @@ impl Console {
 
     /// Writes an error and, below it, the lines of `advice` to standard error.
     pub(crate) fn error(self, message: &str, advice: &[String]) {
-        let advice = advice.iter();
-        let lines: String = advice
-            .map(|line| format!("\n  {}", escape_control(line)))
-            .collect();
-        self.eprint(&format!(
-            "{ERROR}prhctl:{ERROR:#} {}{lines}",
-            escape_control(message)
-        ));
+        let advice = advice.iter().map(|line| paragraph("  ", line));
+        let message = paragraph(&format!("{ERROR}prhctl:{ERROR:#} "), message);
+        // There is nowhere to report that standard error cannot be written.
+        let _ = self.eprint(&(message + &advice.collect::<String>()));
     }
 
     /// Writes a note to standard error.
     pub(crate) fn note(self, line: &str) {
-        self.eprint(&format!("{NOTE}prhctl:{NOTE:#} {}", escape_control(line)));
+        let _ = self.eprint(&paragraph(&format!("{NOTE}prhctl:{NOTE:#} "), line));
     }
 
-    /// Writes a line, in which control characters are escaped, to standard error. An error is
-    /// ignored, because there is nowhere to report it.
-    pub(crate) fn eprint(self, text: &str) {
-        let _ = writeln!(AutoStream::new(io::stderr(), self.color), "{text}");
+    /// Writes a question to standard error, and returns the line that is entered on standard input.
+    pub(crate) fn ask(self, question: &str) -> io::Result<String> {
+        self.eprint(&format!("{} ", paragraph("", question).trim_end()))?;
+        let mut answer = String::new();
+        io::stdin().read_line(&mut answer)?;
+        Ok(answer)
+    }
+
+    fn eprint(self, text: &str) -> io::Result<()> {
+        AutoStream::new(io::stderr(), self.color).write_all(text.as_bytes())
+    }
+}
+
+/// Returns `label` and `text`, in which control characters are escaped, for standard error: one
+/// line, or several if standard error is a terminal with shorter lines.
+fn paragraph(label: &str, text: &str) -> String {
+    let text = escape_control(text);
+    let needed = columns(label) + columns(&text);
+    match Terminal::stderr() {
+        Some(terminal) if needed > terminal.columns => wrap(label, &text, terminal.columns),
+        _ => format!("{label}{text}\n"),
     }
 }
 

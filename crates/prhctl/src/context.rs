@@ -10,6 +10,7 @@ use clap::{Args, ValueHint, value_parser};
 use pr_helper_protocol::Direction;
 
 use crate::completion;
+use crate::confirmation::ConfirmationArgs;
 use crate::console::Console;
 use crate::error::{AdvisedError, Error, ErrorText, Failure};
 use crate::exit::Exit;
@@ -100,6 +101,20 @@ impl Context {
         change: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
     ) -> Exit {
         self.run(devices, Direction::Out, change, |_| Exit::SUCCESS)
+    }
+
+    /// Like [`Self::change`], after the operator has confirmed the `effect`.
+    pub(crate) fn change_if_confirmed<T: ToText + ToJson>(
+        &self,
+        devices: &DeviceArgs,
+        confirmation: &ConfirmationArgs,
+        effect: &str,
+        change: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
+    ) -> Exit {
+        match confirmation.confirm(self.console, effect, &devices.paths) {
+            Ok(()) => self.change(devices, change),
+            Err(error) => self.print_failure(&error.into()),
+        }
     }
 
     /// Like [`Self::change`], with the exit status for each result.

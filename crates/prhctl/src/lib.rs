@@ -23,7 +23,7 @@
 //! | `context` | options of several subcommands, and where results and errors go |
 //! | `confirmation` | question before a change that affects others |
 //! | `console` | standard output and standard error: colors, escaping, columns |
-//! | `terminal` | size of the terminal, and text that replaces the screen |
+//! | `terminal`, `wrap` | size of the terminal, text that replaces the screen, and line breaks |
 //! | `labels` | names of types, scopes and service actions on the command line and in JSON |
 //! | `error`, `usage_error`, `advice`, `exit` | errors, what to do about them, and exit statuses |
 
@@ -47,6 +47,7 @@ mod own_registration;
 mod scsi_path;
 mod terminal;
 mod usage_error;
+mod wrap;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

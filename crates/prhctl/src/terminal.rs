@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The terminal on standard output: its size, and text that replaces its contents.
+//! The terminal on standard output or standard error: its size, and text that replaces its
+//! contents.
 
 use std::env;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal, Write as _};
+use std::os::fd::AsFd;
 
 use rustix::termios::tcgetwinsize;
 
@@ -27,11 +29,19 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Returns the terminal on standard output, or `None` if standard output is not a terminal.
     pub(crate) fn stdout() -> Option<Self> {
-        let stdout = io::stdout();
-        if !stdout.is_terminal() {
+        Self::of(&io::stdout())
+    }
+
+    /// Returns the terminal on standard error, or `None` if standard error is not a terminal.
+    pub(crate) fn stderr() -> Option<Self> {
+        Self::of(&io::stderr())
+    }
+
+    fn of(stream: &(impl IsTerminal + AsFd)) -> Option<Self> {
+        if !stream.is_terminal() {
             return None;
         }
-        let size = tcgetwinsize(&stdout).ok();
+        let size = tcgetwinsize(stream).ok();
         let columns = size.map(|size| size.ws_col.into());
         Some(Terminal {
             columns: columns

@@ -51,11 +51,8 @@ pub(crate) struct ClearArgs {
 impl Subcommand for ClearArgs {
     fn run(&self, context: &Context) -> Exit {
         let effect = "removes the reservation and the registrations of all ports";
-        let confirmed = self.confirmation.confirm(effect, &self.sender.device.paths);
-        if let Err(error) = confirmed {
-            return context.print_failure(&error.into());
-        }
-        context.change(&self.sender.device, |helper| {
+        let device = &self.sender.device;
+        context.change_if_confirmed(device, &self.confirmation, effect, |helper| {
             let list = change::with_key(self.sender.key);
             change::send(helper, OutServiceAction::Clear, None, list)?;
             Ok(Change::Cleared)

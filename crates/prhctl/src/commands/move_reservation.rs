@@ -81,13 +81,8 @@ pub(crate) struct MoveArgs {
 impl Subcommand for MoveArgs {
     fn run(&self, context: &Context) -> Exit {
         let effect = format!("transfers the reservation to {}", self.to);
-        let confirmed = self
-            .confirmation
-            .confirm(&effect, &self.sender.device.paths);
-        if let Err(error) = confirmed {
-            return context.print_failure(&error.into());
-        }
-        context.change(&self.sender.device, |helper| {
+        let device = &self.sender.device;
+        context.change_if_confirmed(device, &self.confirmation, &effect, |helper| {
             register_and_move(helper, self)
         })
     }

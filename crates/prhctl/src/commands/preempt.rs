@@ -86,13 +86,8 @@ impl Subcommand for PreemptArgs {
         };
         let victim = self.victim;
         let effect = format!("removes the registrations with key {victim}, and their reservation");
-        let confirmed = self
-            .confirmation
-            .confirm(&effect, &self.sender.device.paths);
-        if let Err(error) = confirmed {
-            return context.print_failure(&error.into());
-        }
-        context.change(&self.sender.device, |helper| {
+        let device = &self.sender.device;
+        context.change_if_confirmed(device, &self.confirmation, &effect, |helper| {
             change::send(
                 helper,
                 action,

@@ -57,11 +57,8 @@ pub(crate) struct ReplaceLostArgs {
 impl Subcommand for ReplaceLostArgs {
     fn run(&self, context: &Context) -> Exit {
         let effect = "removes all registrations and reserves the device";
-        if let Err(error) = self.confirmation.confirm(effect, &self.device.paths) {
-            return context.print_failure(&error.into());
-        }
         let (key, kind) = (self.key, self.reservation_type);
-        context.change(&self.device, |helper| {
+        context.change_if_confirmed(&self.device, &self.confirmation, effect, |helper| {
             let list = BasicParameterList {
                 service_action_reservation_key: key,
                 ..BasicParameterList::default()

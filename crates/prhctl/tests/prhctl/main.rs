@@ -21,3 +21,4 @@ mod lun;
 mod query;
 mod screen;
 mod support;
+mod wrap;

@@ -6,10 +6,11 @@ use anstyle::Style;
 
 use super::runner::{LunState, NodeResponse, StepResult, node_names};
 use super::scenario::Node;
-use super::wrap::wrap;
+
 use super::{DemoInfo, Demonstration};
 use crate::console::{BOLD, GOOD, INVALID, PLAIN, REJECTED, escape_path, table};
 use crate::output::text;
+use crate::wrap::wrap;
 
 /// Number of columns that the summary needs for the headlines of the steps.
 const MIN_SUMMARY_COLUMNS: usize = 80;

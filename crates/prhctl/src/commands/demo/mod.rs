@@ -15,7 +15,6 @@ mod runner;
 mod scenario;
 mod setup;
 mod view;
-mod wrap;
 
 use std::io;
 use std::path::PathBuf;

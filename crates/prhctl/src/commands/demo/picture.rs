@@ -16,8 +16,9 @@ use scsi_pr::ReservationKey;
 use super::listing::response_style;
 use super::runner::{LunState, StepResult};
 use super::scenario::{Action, Node};
-use super::wrap::{columns, wrap};
+
 use crate::console::{BOLD, GOOD, INVALID, PLAIN, REJECTED};
+use crate::wrap::{columns, wrap};
 
 /// Number of columns of the picture.
 pub(super) const COLUMNS: usize = 79;

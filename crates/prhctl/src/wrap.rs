@@ -8,7 +8,7 @@ use anstream::adapter::strip_str;
 /// by the width of the label. Styles occupy no columns.
 ///
 /// A word that is longer than a line, such as a path, continues in the next line.
-pub(super) fn wrap(label: &str, text: &str, width: usize) -> String {
+pub(crate) fn wrap(label: &str, text: &str, width: usize) -> String {
     let indent = columns(label);
     let room = width.saturating_sub(indent).max(1);
     let mut lines = label.to_owned();
@@ -31,7 +31,7 @@ pub(super) fn wrap(label: &str, text: &str, width: usize) -> String {
 }
 
 /// Returns the number of columns of a text without line feeds.
-pub(super) fn columns(text: &str) -> usize {
+pub(crate) fn columns(text: &str) -> usize {
     strip_str(text).to_string().chars().count()
 }
 
