@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorText, Failure};
 use crate::exit::Exit;
 use crate::helper::HelperConnection;
 use crate::labels;
-use crate::output::json::{Json, ToJson, array, object};
+use crate::output::json::{self, Json, ToJson, array, object};
 use crate::output::text::{ToText, is_all_registrants};
 
 pub(crate) const HELP: &str = query_help!(
@@ -184,7 +184,7 @@ impl ToJson for Disk {
             "paths": paths.iter().map(BlockDevice::name).collect::<Json>(),
             "keys": keys,
             "reservation": reservation.map(ToJson::to_json),
-            "error": self.state.as_ref().err(),
+            "error": self.state.as_ref().err().map(|text| json::message(text)),
         }
     }
 }

@@ -151,6 +151,11 @@ pub(crate) fn failure(failure: &Failure, text: &ErrorText) -> Json {
     }
 }
 
+/// Returns the object for an error that is part of a result.
+pub(crate) fn message(text: &str) -> Json {
+    object! { "message": text }
+}
+
 /// Returns the object for an error.
 pub(crate) fn error(error: &dyn AdvisedError, text: &ErrorText) -> Json {
     let rejection = error.rejection();
@@ -190,11 +195,11 @@ impl ToJson for Sense {
             object! { "in_cdb": pointer.in_cdb, "byte": pointer.byte, "bit": pointer.bit }
         });
         object! {
-            "key": self.key.code(),
-            "key_name": self.key.to_string(),
+            "sense_key": self.key.code(),
+            "sense_key_name": self.key.to_string(),
             "asc": self.code.asc,
             "ascq": self.code.ascq,
-            "name": self.code.name(),
+            "additional_sense_name": self.code.name(),
             "deferred": self.deferred,
             "information": self.information,
             "field_pointer": field_pointer,

@@ -24,7 +24,7 @@ fn field<'a>(document: &'a Value, name: &str) -> (&'a str, &'a str, &'a str) {
     let field = fields.iter().find(|field| field["name"] == name);
     let field = field.unwrap_or_else(|| panic!("no {name} in {document:#}"));
     let text = |key| field[key].as_str().unwrap();
-    (text("place"), text("value"), text("meaning"))
+    (text("position"), text("value"), text("meaning"))
 }
 
 #[track_caller]
@@ -79,11 +79,11 @@ fn explanation_is_json_document() {
         document["summary"],
         "PERSISTENT RESERVE IN READ KEYS, allocation length 24"
     );
-    assert_eq!(document["problem"], json!(null));
+    assert_eq!(document["error"], json!(null));
     assert_eq!(
         document["fields"][2],
         json!({
-            "place": "bytes 7-8", "name": "ALLOCATION LENGTH", "value": "0x18",
+            "position": "bytes 7-8", "name": "ALLOCATION LENGTH", "value": "0x18",
             "meaning": "24 bytes",
         })
     );
@@ -102,7 +102,7 @@ fn malformed_data_is_explained_with_status_1() {
     let document = decode("--as keys 00");
     assert_eq!(document["summary"], json!(null));
     assert_eq!(
-        document["problem"],
+        document["error"]["message"],
         "parameter data too short: 1 of 8 bytes"
     );
 }
@@ -197,7 +197,7 @@ fn specified_initiator_ports_are_explained() {
     let fields = document["fields"].as_array().unwrap();
     let ids = fields.iter().filter(|field| field["name"] == "TransportID");
     assert_eq!(ids.count(), 2);
-    assert_eq!(document["problem"], json!(null));
+    assert_eq!(document["error"], json!(null));
 }
 
 #[test]
@@ -256,9 +256,9 @@ fn descriptor_sense_is_explained() {
     );
 
     let document = decode("72 06 2a 05 00 00 00 0c 00 0a 80 00");
-    let problem = document["problem"].as_str().unwrap();
+    let problem = document["error"]["message"].as_str().unwrap();
     assert!(problem.contains("truncated"), "{problem}");
-    assert_eq!(decode("72 06 2a 05 00 00 00 00")["problem"], json!(null));
+    assert_eq!(decode("72 06 2a 05 00 00 00 00")["error"], json!(null));
 }
 
 #[test]
@@ -324,7 +324,7 @@ fn parameter_data_is_explained() {
 #[test]
 fn malformed_cdb_is_explained_up_to_fault() {
     let document = decode("--as cdb 5f 1f 00");
-    assert_eq!(document["problem"], "CDB too short: 3 of 10 bytes");
+    assert_eq!(document["error"]["message"], "CDB too short: 3 of 10 bytes");
     assert_eq!(document["fields"].as_array().unwrap().len(), 4);
     for (bytes, fragment) in [
         ("5f 1f 00 00 00 00 00 00 18 00", "reserved"),
@@ -334,7 +334,7 @@ fn malformed_cdb_is_explained_up_to_fault() {
         ),
     ] {
         let document = decode(bytes);
-        let problem = document["problem"].as_str().unwrap();
+        let problem = document["error"]["message"].as_str().unwrap();
         assert!(problem.contains(fragment), "{problem}");
     }
 }
@@ -344,7 +344,7 @@ fn malformed_transport_id_is_problem() {
     let document = decode(
         "--as status 00000004 00000018 0000000000123abc 00000000 00 00 00000000 0001 00000000",
     );
-    let problem = document["problem"].as_str().unwrap();
+    let problem = document["error"]["message"].as_str().unwrap();
     assert!(
         problem.starts_with("TransportID of the registration with key 0x123abc"),
         "{problem}"

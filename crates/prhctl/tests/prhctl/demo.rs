@@ -96,30 +96,30 @@ fn readme_matches_output() {
 fn json_has_all_steps() {
     let (output, _dir) = demo(&["--json"]);
     let document = parse(&output);
-    assert_eq!(document["as_it_should_be"], true);
+    assert_eq!(document["success"], true);
     let steps = document["steps"].as_array().unwrap();
     assert_eq!(steps.len(), 13);
     let fenced = &steps[6];
     assert_eq!(fenced["node"], "node2");
     assert_eq!(
-        fenced["answer"]["status"],
+        fenced["response"]["status"],
         serde_json::json!({"code": 0, "name": "GOOD"})
     );
     assert_eq!(
-        fenced["registered"],
+        fenced["registrations"],
         serde_json::json!([{"node": "node2", "key": "0x1002"}])
     );
     assert_eq!(
         fenced["reservation"],
         serde_json::json!({"type": "write-exclusive-registrants-only", "holder": "node2"})
     );
-    assert_eq!(fenced["may_write"], serde_json::json!(["node2"]));
-    assert_eq!(steps[5]["answer"], Value::Null);
-    assert_eq!(steps[8]["answer"]["sense"]["asc"], 0x2a);
+    assert_eq!(fenced["writers"], serde_json::json!(["node2"]));
+    assert_eq!(steps[5]["response"], Value::Null);
+    assert_eq!(steps[8]["response"]["sense"]["asc"], 0x2a);
     assert!(
         steps
             .iter()
-            .all(|step| step["faults"] == serde_json::json!([]))
+            .all(|step| step["mismatches"] == serde_json::json!([]))
     );
 }
 
@@ -159,7 +159,7 @@ fn damaged_disk_is_reported() {
     let (output, _dir) = demo(&["--json", "--helper", wrapper.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let document = parse(&output);
-    assert_eq!(document["as_it_should_be"], false);
+    assert_eq!(document["success"], false);
     assert_eq!(document["steps"], serde_json::json!([]));
     let message = document["error"]["message"].as_str().unwrap();
     assert!(message.contains("state.json is corrupt"), "{message}");

@@ -132,8 +132,8 @@ fn unit_attentions_are_listed() {
     assert_eq!(
         run.json()["unit_attentions"],
         json!([{
-            "key": 6, "key_name": "UNIT ATTENTION", "asc": 0x2a, "ascq": 3,
-            "name": "RESERVATIONS PREEMPTED", "deferred": false, "information": null,
+            "sense_key": 6, "sense_key_name": "UNIT ATTENTION", "asc": 0x2a, "ascq": 3,
+            "additional_sense_name": "RESERVATIONS PREEMPTED", "deferred": false, "information": null,
             "field_pointer": null,
         }])
     );
@@ -191,8 +191,11 @@ fn errors_are_documents() {
         error["status"],
         json!({ "code": 2, "name": "CHECK CONDITION" })
     );
-    assert_eq!(error["sense"]["key"], 11);
-    assert_eq!(error["sense"]["name"], "I/O PROCESS TERMINATED");
+    assert_eq!(error["sense"]["sense_key"], 11);
+    assert_eq!(
+        error["sense"]["additional_sense_name"],
+        "I/O PROCESS TERMINATED"
+    );
 
     let run = helper.run("--json lun show none");
     assert_eq!(run.json()["device"], json!(null));

@@ -59,13 +59,13 @@ fn new_lun_has_two_unregistered_ports() {
         json!({
             "name": name,
             "path": format!("quorum/ports/{name}"),
-            "initiator": format!("sas,300000000000000{number}"),
-            "target_port": 1,
+            "transport_id": format!("sas,300000000000000{number}"),
+            "relative_target_port": 1,
             "key": null,
             "is_holder": false,
             "may_read": true,
             "may_write": true,
-            "attentions": []
+            "unit_attentions": []
         })
     };
     assert_eq!(lun["ports"], json!([port("node1", 1), port("node2", 2)]));
@@ -86,11 +86,11 @@ fn create_uses_given_ports_and_features() {
     );
     let ports = lun["ports"].as_array().unwrap();
     assert_eq!(
-        ports[0]["initiator"],
+        ports[0]["transport_id"],
         "iqn.2024-01.example:a,i,0x00023d000001"
     );
     assert_eq!(
-        (&ports[1]["initiator"], &ports[1]["target_port"]),
+        (&ports[1]["transport_id"], &ports[1]["relative_target_port"]),
         (&json!("sas,3000000000000002"), &json!(3))
     );
     let types = [
@@ -149,7 +149,9 @@ fn damaged_lun_does_not_hide_others() {
     assert!(list.contains("0 of 2 ports"), "{list}");
     let listed = fixture.document("lun list .");
     assert_eq!(listed["luns"][0]["lun"], Value::Null);
-    assert_eq!(listed["luns"][1]["problem"], Value::Null);
+    let message = listed["luns"][0]["error"]["message"].as_str().unwrap();
+    assert!(message.contains("a/state.json is corrupt"), "{message}");
+    assert_eq!(listed["luns"][1]["error"], Value::Null);
     assert_eq!(listed["luns"][1]["lun"]["path"], "./b");
 }
 

@@ -25,7 +25,7 @@ use crate::context::Context as Output;
 use crate::error::{AdvisedError, error_chain};
 use crate::exit::Exit;
 use crate::labels;
-use crate::output::json::{Json, ToJson, object};
+use crate::output::json::{self, Json, ToJson, object};
 use crate::output::text::ToText;
 pub(crate) use fields::Field;
 use fields::{Context, Item, Walker};
@@ -433,7 +433,7 @@ impl ToJson for Explanation {
     fn to_json(&self) -> Json {
         let fields = self.fields.iter().map(|field| {
             object! {
-                "place": &field.position,
+                "position": &field.position,
                 "name": field.name,
                 "value": &field.value,
                 "meaning": &field.meaning,
@@ -442,7 +442,7 @@ impl ToJson for Explanation {
         object! {
             "kind": kind_name(self.kind),
             "summary": self.summary.as_ref().ok(),
-            "problem": self.summary.as_ref().err(),
+            "error": self.summary.as_ref().err().map(|text| json::message(text)),
             "fields": fields.collect::<Json>(),
         }
     }

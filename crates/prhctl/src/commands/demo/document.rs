@@ -11,7 +11,7 @@ use crate::output::json::{Json, ToJson, array, error, held_by, object};
 /// Returns the document for a demonstration. `error_text` is the text of its error.
 pub(super) fn document(demonstration: &Demonstration, error_text: Option<&ErrorText>) -> Json {
     let mut members = vec![
-        ("as_it_should_be", demonstration.passed().into()),
+        ("success", demonstration.passed().into()),
         ("helper", demonstration.info.helper.as_path().into()),
         ("lun", demonstration.info.lun.as_path().into()),
         ("steps", array(&demonstration.steps)),
@@ -28,16 +28,16 @@ impl ToJson for StepResult {
         let registered = state.registered.iter();
         let reservation = state.reservation;
         object! {
-            "headline": self.step.headline,
+            "title": self.step.headline,
             "node": self.step.node.name(),
-            "request": self.step.action.to_string(),
-            "answer": self.response.as_ref().map(ToJson::to_json),
-            "registered": registered
+            "command": self.step.action.to_string(),
+            "response": self.response.as_ref().map(ToJson::to_json),
+            "registrations": registered
                 .map(|(node, key)| object! { "node": node.name(), "key": *key })
                 .collect::<Json>(),
             "reservation": reservation.map(|(kind, holder)| held_by(kind, holder.map(Node::name))),
-            "may_write": state.writers.iter().map(|node| node.name()).collect::<Json>(),
-            "faults": Json::from_iter(&self.mismatches),
+            "writers": state.writers.iter().map(|node| node.name()).collect::<Json>(),
+            "mismatches": Json::from_iter(&self.mismatches),
         }
     }
 }

@@ -386,13 +386,13 @@ impl ToJson for PortStatus {
         object! {
             "name": &self.name,
             "path": self.path.as_path(),
-            "initiator": self.nexus.initiator.to_string(),
-            "target_port": self.nexus.target_port.get(),
+            "transport_id": self.nexus.initiator.to_string(),
+            "relative_target_port": self.nexus.target_port.get(),
             "key": self.key,
             "is_holder": self.is_holder,
             "may_read": self.may_read,
             "may_write": self.may_write,
-            "attentions": unit_attentions.collect::<Json>(),
+            "unit_attentions": unit_attentions.collect::<Json>(),
         }
     }
 }
@@ -408,7 +408,7 @@ impl ToJson for LunEntry {
         object! {
             "name": &self.name,
             "lun": self.status.as_ref().ok().map(ToJson::to_json),
-            "problem": self.status.as_ref().err(),
+            "error": self.status.as_ref().err().map(|text| json::message(text)),
         }
     }
 }
