@@ -150,6 +150,41 @@ impl BlockDevice {
         self.mapper_uuid().starts_with(MAP_PREFIX)
     }
 
+    /// Returns which of the map's paths, or whether this disk, cannot be used according to the
+    /// kernel's SCSI layer, one line for each.
+    pub(crate) fn unusable_paths(&self) -> Vec<String> {
+        let paths = match self.is_multipath_map() {
+            true => self.lower_devices(),
+            false => vec![self.clone()],
+        };
+        paths.iter().filter_map(Self::unusable_state).collect()
+    }
+
+    /// Returns the state of a SCSI device (`scsi_device_state_name` in the kernel) and its meaning,
+    /// unless the device can be used.
+    fn unusable_state(&self) -> Option<String> {
+        let (name, state) = (self.name(), self.attribute("device/state")?);
+        let meaning = match state.as_str() {
+            "running" => return None,
+            "blocked" => {
+                ": its transport has lost the target, and commands wait until the target returns \
+                 or the transport gives up"
+            }
+            "transport-offline" => {
+                ": its transport has lost the target and has given up; the disk is usable as soon \
+                 as the target returns"
+            }
+            "offline" => {
+                return Some(format!(
+                    "{name} is offline: after an error or by an operator; 'echo running > \
+                     /sys/block/{name}/device/state' makes it usable"
+                ));
+            }
+            _ => "",
+        };
+        Some(format!("{name} is {state}{meaning}"))
+    }
+
     /// Returns the devices directly below, which are the paths of a map, in the order of their
     /// names.
     pub(crate) fn lower_devices(&self) -> Vec<Self> {
@@ -361,6 +396,30 @@ mod tests {
         let expected = [("/dev/sdc", "naa.sdc"), ("/dev/mapper/mpatha", "naa.sda")];
         let expected = expected.map(|(node, wwn)| (node.to_owned(), wwn.to_owned()));
         assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn unusable_paths_are_named_with_their_state() {
+        let sysfs = TestSysfs::new();
+        let set_state = |disk: &str, state: &str| {
+            let device = sysfs.path(disk).join("device");
+            create_dir_all(&device).unwrap();
+            write(device.join("state"), format!("{state}\n")).unwrap();
+        };
+        set_state("sda", "running");
+        for state in ["blocked", "transport-offline", "offline", "quiesce"] {
+            set_state("sdb", state);
+            let [of_map, of_disk] = ["dm-0", "sdb"].map(|name| sysfs.device(name).unusable_paths());
+            let expected = format!("sdb is {state}");
+            assert!(
+                of_map.len() == 1 && of_map[0].starts_with(&expected),
+                "{of_map:?}"
+            );
+            assert_eq!(of_map, of_disk);
+        }
+        assert!(sysfs.device("sda").unusable_paths().is_empty());
+        // A device without such a state.
+        assert!(sysfs.device("dm-4").unusable_paths().is_empty());
     }
 
     #[test]

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use pr_helper_protocol::client::ClientError;
 use pr_helper_protocol::{Direction, Response};
 use scsi_pr::{
-    AdditionalSense, Cdb, FullStatusDescriptor, InServiceAction, Keys, ParameterDataError,
-    ParameterList, ReservationData, Sense, SenseKey, Status,
+    AdditionalSense, Cdb, FullStatusDescriptor, InServiceAction, Keys, OutServiceAction,
+    ParameterDataError, ParameterList, ReservationData, Sense, SenseKey, Status,
 };
 use thiserror::Error;
 
@@ -162,11 +162,11 @@ pub(crate) struct Rejection {
     pub(crate) sense: Option<Sense>,
     /// The parameter list of a PERSISTENT RESERVE OUT.
     pub(crate) parameter_list: Option<ParameterList>,
-    /// The cause of a RESERVATION CONFLICT.
+    /// The state of the device after a RESERVATION CONFLICT or a refused registration.
     pub(crate) conflict: ConflictInfo,
 }
 
-/// Registrations and reservation after a RESERVATION CONFLICT.
+/// Registrations and reservation after a rejected change.
 #[derive(Clone, Debug)]
 pub(crate) enum ConflictInfo {
     /// The query failed, or was not sent.
@@ -205,11 +205,31 @@ impl Rejection {
     /// Returns whether the command ended with RESERVATION CONFLICT, or with NOT READY, which LIO,
     /// the target of Linux, reports in its place to a port that is not registered.
     pub(crate) fn is_conflict(&self) -> bool {
-        let is_lio = self.sense.is_some_and(|sense| {
-            sense.key == SenseKey::NotReady
-                && sense.code == AdditionalSense::LOGICAL_UNIT_COMMUNICATION_FAILURE
-        });
-        self.status == Status::RESERVATION_CONFLICT || is_lio && matches!(self.command, Cdb::Out(_))
+        self.status == Status::RESERVATION_CONFLICT || self.is_unregistered_at_lio()
+    }
+
+    /// Returns whether LIO has rejected a change because the sender is not registered. Any device
+    /// uses the same sense data if it cannot be reached; then the queries that follow fail as well.
+    pub(crate) fn is_unregistered_at_lio(&self) -> bool {
+        matches!(self.command, Cdb::Out(_)) && self.is_communication_failure(SenseKey::NotReady)
+    }
+
+    /// Returns whether the helper has refused to register the paths of a map, without or after an
+    /// attempt. QEMU's helper uses the same sense data for other errors.
+    pub(crate) fn is_refused_registration(&self) -> bool {
+        use OutServiceAction::{Register, RegisterAndIgnoreExistingKey};
+        let is_register = matches!(
+            self.command,
+            Cdb::Out(command)
+                if matches!(command.service_action, Register | RegisterAndIgnoreExistingKey)
+        );
+        is_register && self.is_communication_failure(SenseKey::AbortedCommand)
+    }
+
+    fn is_communication_failure(&self, key: SenseKey) -> bool {
+        self.sense.is_some_and(|sense| {
+            sense.key == key && sense.code == AdditionalSense::LOGICAL_UNIT_COMMUNICATION_FAILURE
+        })
     }
 
     /// Returns the unit attention that the device reported instead of executing the command.

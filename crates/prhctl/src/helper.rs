@@ -24,15 +24,16 @@ use pr_helper_protocol::{Client, Direction, Response};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::geteuid;
 use scsi_pr::{
-    AdditionalSense, Cdb, FullStatus, InServiceAction, OutServiceAction, ParameterDataError,
-    ParameterList, PersistentReserveIn, PersistentReserveOut, ScopeType, Sense, SenseKey, Status,
-    Truncatable,
+    AdditionalSense, Cdb, FullStatusDescriptor, InServiceAction, OutServiceAction,
+    ParameterDataError, ParameterList, PersistentReserveIn, PersistentReserveOut, ScopeType, Sense,
+    SenseKey, Status, Truncatable,
 };
 
 use crate::block_device::{BlockDevice, Part};
 use crate::console::Console;
 use crate::error::{Error, Failure, Rejection};
-use crate::own_registration::{self, OwnRegistration};
+use crate::own_registration;
+use crate::scsi_path::Owner;
 
 /// Number of unit attentions after which a command is not sent again. Devices queue a few kinds,
 /// each once.
@@ -153,9 +154,9 @@ impl<'a> HelperConnection<'a> {
         device.filter(|device| device.is_multipath_map())
     }
 
-    /// Finds the registration of this host's port among those of the device.
-    pub(crate) fn own_registration(&self, status: &Truncatable<FullStatus>) -> OwnRegistration {
-        own_registration::find(self.path, self.block_device.as_ref(), status)
+    /// Returns the owner of each of these registrations of the device.
+    pub(crate) fn owners(&self, registrations: &[FullStatusDescriptor]) -> Vec<Owner> {
+        own_registration::owners(self.path, self.block_device.as_ref(), registrations)
     }
 
     /// Prints a note about the device to standard error.
@@ -293,6 +294,14 @@ impl<'a> HelperConnection<'a> {
             "{}: {action}: the helper has not answered for 5 seconds; still waiting{warning}",
             self.path.display()
         );
+        let device = self.block_device.clone();
+        let text = move || {
+            let paths = device
+                .as_ref()
+                .map_or_else(Vec::new, BlockDevice::unusable_paths);
+            let lines = paths.iter().map(|line| format!("; {line}"));
+            text + &lines.collect::<String>()
+        };
         let _notice = SlowNotice::start(SLOW_NOTICE_DELAY, self.console, text);
         let cdb = pad_cdb(&command.encode());
         self.note_bytes("sent CDB", &command.encode());
@@ -344,7 +353,7 @@ fn connect(options: &HelperOptions, device: &Path) -> Result<Client, ClientError
         "{}: the helper has not answered for 5 seconds; still waiting",
         socket.display()
     );
-    let _notice = SlowNotice::start(SLOW_NOTICE_DELAY, console, text);
+    let _notice = SlowNotice::start(SLOW_NOTICE_DELAY, console, || text);
     let stream = UnixStream::connect(socket).map_err(ClientError::Connect)?;
     let limited = stream.set_read_timeout(options.timeout);
     limited.map_err(ClientError::Connect)?;
@@ -386,11 +395,15 @@ struct SlowNotice {
 }
 
 impl SlowNotice {
-    fn start(delay: Duration, console: Console, text: String) -> Self {
+    fn start(
+        delay: Duration,
+        console: Console,
+        text: impl FnOnce() -> String + Send + 'static,
+    ) -> Self {
         let (done, receiver) = mpsc::channel::<()>();
         let thread = Builder::new().spawn(move || {
             if receiver.recv_timeout(delay) == Err(RecvTimeoutError::Timeout) {
-                console.note(&text);
+                console.note(&text());
             }
         });
         SlowNotice {

@@ -5,53 +5,64 @@
 
 use std::path::Path;
 
-use scsi_pr::{FullStatus, FullStatusDescriptor, Truncatable};
+use scsi_pr::{FullStatus, FullStatusDescriptor, TransportId, Truncatable};
 use soft_lun::Nexus;
 use soft_lun::store::Lun;
 
 use crate::block_device::BlockDevice;
-use crate::scsi_path::ScsiPath;
+use crate::scsi_path::{self, Owner, ScsiPath};
 
 /// The registration of this host's port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum OwnRegistration {
     Registered(FullStatusDescriptor),
-    NotRegistered,
+    NotRegistered {
+        /// The registrations of earlier iSCSI sessions of this host.
+        earlier: Vec<FullStatusDescriptor>,
+    },
     /// The names do not decide, or are not known.
     Unknown,
 }
 
-/// Finds the registration of the port that `path` leads through. `device` is the block device at
-/// `path`, if it is one.
-pub(crate) fn find(
+/// Returns the owner of each registration, as seen from the port that `path` leads through.
+/// `device` is the block device at `path`, if it is one.
+pub(crate) fn owners(
     path: &Path,
     device: Option<&BlockDevice>,
-    status: &Truncatable<FullStatus>,
-) -> OwnRegistration {
-    match device {
-        Some(device) => find_of_disk(&ScsiPath::all_of(device), status),
-        None => soft_nexus(path).map_or(OwnRegistration::Unknown, |nexus| {
-            find_of_nexus(&nexus, status)
-        }),
+    registrations: &[FullStatusDescriptor],
+) -> Vec<Owner> {
+    let registrations = registrations.iter();
+    match (device, soft_nexus(path)) {
+        (Some(device), _) => {
+            let paths = ScsiPath::all_of(device);
+            let owners = registrations.map(|one| scsi_path::owner(&paths, one));
+            owners.collect()
+        }
+        (None, Some(nexus)) => registrations
+            .map(|one| owner_at_soft_lun(&nexus, one))
+            .collect(),
+        (None, None) => registrations.map(|_| Owner::Unknown).collect(),
     }
 }
 
-/// Finds the registration of a disk with these paths. If its own registrations have several keys,
-/// none is returned.
-fn find_of_disk(paths: &[ScsiPath], status: &Truncatable<FullStatus>) -> OwnRegistration {
-    let descriptors = status.value.descriptors.iter();
-    let mut own = descriptors.filter(|one| paths.iter().any(|path| path.owns(one)));
-    let Some(first) = own.next() else {
-        let mut descriptors = status.value.descriptors.iter();
-        let possible = descriptors.any(|one| paths.iter().any(|path| path.can_own(one)));
-        return match !possible && status.is_complete() && !paths.is_empty() {
-            true => OwnRegistration::NotRegistered,
-            false => OwnRegistration::Unknown,
-        };
+/// Finds the registration of this host's port. `owners` are those of the registrations. If its own
+/// registrations have several keys, none is returned.
+pub(crate) fn find(status: &Truncatable<FullStatus>, owners: &[Owner]) -> OwnRegistration {
+    let of = |owner| {
+        let all = status.value.descriptors.iter().zip(owners);
+        all.filter_map(move |(one, of)| (*of == owner).then_some(one))
     };
-    match own.all(|one| one.key == first.key) {
-        true => OwnRegistration::Registered(first.clone()),
-        false => OwnRegistration::Unknown,
+    let mut own = of(Owner::ThisPath);
+    match own.next() {
+        Some(first) if own.all(|one| one.key == first.key) => {
+            OwnRegistration::Registered(first.clone())
+        }
+        None if status.is_complete() && of(Owner::Unknown).next().is_none() => {
+            OwnRegistration::NotRegistered {
+                earlier: of(Owner::EarlierSession).cloned().collect(),
+            }
+        }
+        _ => OwnRegistration::Unknown,
     }
 }
 
@@ -68,15 +79,19 @@ fn soft_nexus(path: &Path) -> Option<Nexus> {
     Some(port.nexus.clone())
 }
 
-fn find_of_nexus(nexus: &Nexus, status: &Truncatable<FullStatus>) -> OwnRegistration {
-    let mut descriptors = status.value.descriptors.iter();
-    let own = descriptors.find(|one| {
-        let is_port = one.all_tg_pt || one.relative_target_port == nexus.target_port;
-        is_port && one.transport_id.as_ref() == Ok(&nexus.initiator)
-    });
-    match own {
-        Some(own) => OwnRegistration::Registered(own.clone()),
-        None if status.is_complete() => OwnRegistration::NotRegistered,
-        None => OwnRegistration::Unknown,
+/// Returns the owner of a registration of a soft LUN. Another port with the same iSCSI name stands
+/// for another session.
+fn owner_at_soft_lun(nexus: &Nexus, registration: &FullStatusDescriptor) -> Owner {
+    let Ok(id) = &registration.transport_id else {
+        return Owner::Unknown;
+    };
+    let is_port = registration.all_tg_pt || registration.relative_target_port == nexus.target_port;
+    match (&nexus.initiator, id) {
+        (own, id) if own == id && is_port => Owner::ThisPath,
+        (own, id) if own == id => Owner::OtherPath,
+        (TransportId::Iscsi(own), TransportId::Iscsi(id)) if own.name == id.name => {
+            Owner::EarlierSession
+        }
+        _ => Owner::Other,
     }
 }

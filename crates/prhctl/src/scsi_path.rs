@@ -9,7 +9,9 @@
 use std::fs;
 use std::path::Path;
 
-use scsi_pr::{FullStatus, FullStatusDescriptor, RelativeTargetPort, TransportId, Truncatable};
+use scsi_pr::{
+    FullStatus, FullStatusDescriptor, Isid, RelativeTargetPort, TransportId, Truncatable,
+};
 
 use crate::block_device::{BlockDevice, read_attribute};
 
@@ -17,6 +19,13 @@ use crate::block_device::{BlockDevice, read_attribute};
 const RELATIVE_TARGET_PORT: u8 = 4;
 /// Association of a designator with a target port.
 const OF_TARGET_PORT: u8 = 1;
+
+/// Upper half of the session identifiers (ISID) of open-iscsi, the initiator of Linux. The lower
+/// half is the number of the session in sysfs.
+const OPEN_ISCSI_ISID: u64 = 0x0000_023d;
+
+/// Directory of the iSCSI sessions of this host, such as `session1`.
+const ISCSI_SESSIONS: &str = "/sys/class/iscsi_session";
 
 /// A path of a map.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,10 +43,25 @@ pub(crate) struct ScsiPath {
 enum InitiatorPort {
     /// Port name.
     FibreChannel(u64),
-    /// Name of the node. Sysfs does not contain the session identifier of software initiators.
-    Iscsi(String),
+    /// Name of the node, and number of the session.
+    Iscsi { name: String, session: u32 },
     /// Addresses of the host adapter's ports.
     Sas(Vec<u64>),
+}
+
+/// The owner of a registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// The path itself.
+    ThisPath,
+    /// Another path of this host.
+    OtherPath,
+    /// An iSCSI session with this host's initiator name that does not exist.
+    EarlierSession,
+    /// Another host.
+    Other,
+    /// Sysfs and device do not decide.
+    Unknown,
 }
 
 /// A path, and whether it is registered.
@@ -57,9 +81,18 @@ pub(crate) fn path_statuses(
     let paths = ScsiPath::all_of(map);
     let statuses = paths.iter().map(|path| PathStatus {
         name: path.name.clone(),
-        is_registered: path.is_registered(&paths, status),
+        is_registered: path.is_registered(status),
     });
     statuses.collect()
+}
+
+/// Returns the owner of a registration of a device with these paths.
+pub(crate) fn owner(paths: &[ScsiPath], registration: &FullStatusDescriptor) -> Owner {
+    use Owner::{EarlierSession, Other, OtherPath, ThisPath, Unknown};
+    let owners: Vec<_> = paths.iter().map(|path| path.owner(registration)).collect();
+    let known = [ThisPath, Unknown, OtherPath, EarlierSession, Other];
+    let found = known.into_iter().find(|owner| owners.contains(owner));
+    found.unwrap_or(Unknown)
 }
 
 impl ScsiPath {
@@ -81,43 +114,37 @@ impl ScsiPath {
         }
     }
 
-    /// Returns whether this path, one of `paths`, is registered; `None` if that is unknown.
-    fn is_registered(&self, paths: &[Self], status: &Truncatable<FullStatus>) -> Option<bool> {
-        let descriptors = &status.value.descriptors;
-        let possible = descriptors.iter().any(|one| self.can_own(one));
-        if !possible {
-            // The missing end of the list may contain it.
-            return status.is_complete().then_some(false);
+    /// Returns whether this path is registered; `None` if that is unknown.
+    fn is_registered(&self, status: &Truncatable<FullStatus>) -> Option<bool> {
+        let descriptors = status.value.descriptors.iter();
+        let owners: Vec<_> = descriptors.map(|one| self.owner(one)).collect();
+        if owners.contains(&Owner::ThisPath) {
+            return Some(true);
         }
-        // The same names, as several iSCSI sessions have.
-        let sharing = paths.iter().filter(|other| {
-            (&other.initiator, other.target_port) == (&self.initiator, self.target_port)
-        });
-        let own = descriptors.iter().filter(|one| self.owns(one));
-        (own.count() >= sharing.count()).then_some(true)
+        // The missing end of the list may contain the registration.
+        let is_decided = status.is_complete() && !owners.contains(&Owner::Unknown);
+        is_decided.then_some(false)
     }
 
-    /// Returns whether a registration can be that of this path.
-    pub(crate) fn can_own(&self, registration: &FullStatusDescriptor) -> bool {
+    /// Returns the owner of a registration.
+    fn owner(&self, registration: &FullStatusDescriptor) -> Owner {
         let port = registration.relative_target_port;
-        let is_port = registration.all_tg_pt
+        let is_port = match self.target_port {
+            _ if registration.all_tg_pt => Some(true),
             // 0 is reserved: the device does not report the port.
-            || port.get() == 0
-            || self.target_port.is_none_or(|own| own == port);
-        let is_initiator = match (&self.initiator, &registration.transport_id) {
-            (Some(initiator), Ok(id)) => initiator.is(id),
-            (None, _) | (_, Err(_)) => true,
+            Some(own) if port.get() != 0 => Some(own == port),
+            _ => None,
         };
-        is_port && is_initiator
-    }
-
-    /// Returns whether a registration has the names of this path.
-    pub(crate) fn owns(&self, registration: &FullStatusDescriptor) -> bool {
-        let is_port =
-            registration.all_tg_pt || self.target_port == Some(registration.relative_target_port);
-        match (&self.initiator, &registration.transport_id) {
-            (Some(initiator), Ok(id)) => is_port && initiator.is(id),
-            _ => false,
+        let initiator = match (&self.initiator, &registration.transport_id) {
+            (Some(initiator), Ok(id)) => initiator.owner(id),
+            (None, _) | (_, Err(_)) => Owner::Unknown,
+        };
+        match (initiator, is_port) {
+            (Owner::ThisPath, Some(true)) => Owner::ThisPath,
+            (Owner::ThisPath, Some(false)) => Owner::OtherPath,
+            (Owner::ThisPath, None) => Owner::Unknown,
+            (Owner::Unknown, Some(false)) => Owner::Other,
+            (initiator, _) => initiator,
         }
     }
 }
@@ -126,15 +153,16 @@ impl InitiatorPort {
     /// Returns the initiator port of a SCSI device from its directory, such as
     /// `…/host3/rport-3:0-1/target3:0:1/3:0:1:0`.
     fn from_device(dir: &Path) -> Option<Self> {
-        let host = ancestor(dir, "host")?;
+        let host = ancestor(dir, "host")?.0;
         let class = |class: &str, of: &Path| Some(of.join(class).join(of.file_name()?));
         if let Some(name) = read_number(&class("fc_host", host)?.join("port_name")) {
             return Some(InitiatorPort::FibreChannel(name));
         }
-        if let Some(session) = ancestor(dir, "session") {
-            let name = read_attribute(&class("iscsi_session", session)?.join("initiatorname"))?;
+        if let Some((dir, session)) = ancestor(dir, "session") {
+            let name = read_attribute(&class("iscsi_session", dir)?.join("initiatorname"))?;
             // The kernel prints "(null)" for a name that it does not know.
-            return name.contains('.').then_some(InitiatorPort::Iscsi(name));
+            let is_known = name.contains('.');
+            return is_known.then_some(InitiatorPort::Iscsi { name, session });
         }
         let phys = fs::read_dir(host).ok()?.filter_map(|entry| {
             let phy = entry.ok()?.path();
@@ -144,28 +172,54 @@ impl InitiatorPort {
         (!addresses.is_empty()).then_some(InitiatorPort::Sas(addresses))
     }
 
-    fn is(&self, id: &TransportId) -> bool {
-        match (self, id) {
+    /// Returns the owner of the initiator port `id`, which is known without a target port.
+    fn owner(&self, id: &TransportId) -> Owner {
+        let is_own = match (self, id) {
             (InitiatorPort::FibreChannel(name), TransportId::FibreChannel { n_port_name }) => {
                 name == n_port_name
             }
-            (InitiatorPort::Iscsi(name), TransportId::Iscsi(id)) => {
-                name.eq_ignore_ascii_case(id.name.as_str())
+            (InitiatorPort::Iscsi { name, session }, TransportId::Iscsi(id)) => {
+                let is_name = name.eq_ignore_ascii_case(id.name.as_str());
+                return match id.isid.and_then(open_iscsi_session) {
+                    _ if !is_name => Owner::Other,
+                    None => Owner::Unknown,
+                    Some(number) if number == *session => Owner::ThisPath,
+                    Some(number) if is_session(number) => Owner::OtherPath,
+                    Some(_) => Owner::EarlierSession,
+                };
             }
             (InitiatorPort::Sas(addresses), TransportId::Sas { sas_address }) => {
                 addresses.contains(sas_address)
             }
             _ => false,
+        };
+        if is_own {
+            Owner::ThisPath
+        } else {
+            Owner::Other
         }
     }
 }
 
-/// Returns the innermost directory above `dir` with a name of `prefix` and a number.
-fn ancestor<'a>(dir: &'a Path, prefix: &str) -> Option<&'a Path> {
-    dir.ancestors().find(|dir| {
-        let name = dir.file_name().and_then(|name| name.to_str());
-        let number = name.and_then(|name| name.strip_prefix(prefix));
-        number.is_some_and(|number| number.parse::<u32>().is_ok())
+/// Returns the number of the session with an identifier of open-iscsi.
+fn open_iscsi_session(isid: Isid) -> Option<u32> {
+    let number = u32::try_from(isid.get() & 0xff_ffff).ok()?;
+    (isid.get() >> 24 == OPEN_ISCSI_ISID).then_some(number)
+}
+
+/// Returns whether this host has an iSCSI session with a number.
+fn is_session(number: u32) -> bool {
+    Path::new(ISCSI_SESSIONS)
+        .join(format!("session{number}"))
+        .exists()
+}
+
+/// Returns the innermost directory above `dir` with a name of `prefix` and a number, and that
+/// number.
+fn ancestor<'a>(dir: &'a Path, prefix: &str) -> Option<(&'a Path, u32)> {
+    dir.ancestors().find_map(|dir| {
+        let number = dir.file_name()?.to_str()?.strip_prefix(prefix)?;
+        Some((dir, number.parse().ok()?))
     })
 }
 
@@ -198,7 +252,8 @@ mod tests {
 
     const FC: &str = "fcp,10000000c9f3a571";
     const OTHER_FC: &str = "fcp,10000000c9f3a572";
-    const ISCSI: &str = "iqn.2024-01.example:a,i,0x00023d000001";
+    const ISCSI: &str = "iqn.2024-01.example:a,i,0x00023dfffff1";
+    const OTHER_SESSION: &str = "iqn.2024-01.example:a,i,0x00023dfffff2";
     const SAS: &str = "sas,500605b000000001";
 
     /// Creates a SCSI device as in sysfs with an attribute of its initiator port, and returns the
@@ -243,7 +298,7 @@ mod tests {
             descriptors: registrations.to_vec(),
         };
         let status = Truncatable { value, missing };
-        let all = paths.iter().map(|path| path.is_registered(paths, &status));
+        let all = paths.iter().map(|path| path.is_registered(&status));
         all.collect()
     }
 
@@ -251,8 +306,12 @@ mod tests {
         Some(InitiatorPort::FibreChannel(0x1000_0000_c9f3_a571))
     }
 
+    /// Returns the port of the session with the TransportID [`ISCSI`].
     fn iscsi() -> Option<InitiatorPort> {
-        Some(InitiatorPort::Iscsi("iqn.2024-01.example:a".to_owned()))
+        Some(InitiatorPort::Iscsi {
+            name: "iqn.2024-01.example:a".to_owned(),
+            session: 0xff_fff1,
+        })
     }
 
     #[test]
@@ -262,8 +321,8 @@ mod tests {
         let found = initiator(device, attribute, "0x10000000c9f3a571");
         assert_eq!(found, fibre_channel());
 
-        let device = "host4/session2/target4:0:0/4:0:0:0";
-        let attribute = "host4/session2/iscsi_session/session2/initiatorname";
+        let device = "host4/session16777201/target4:0:0/4:0:0:0";
+        let attribute = "host4/session16777201/iscsi_session/session16777201/initiatorname";
         let found = initiator(device, attribute, "iqn.2024-01.example:a");
         assert_eq!(found, iscsi());
         assert_eq!(initiator(device, attribute, "(null)"), None);
@@ -323,12 +382,42 @@ mod tests {
     }
 
     #[test]
-    fn sessions_with_one_name_and_port_need_a_registration_each() {
-        let paths = [path(iscsi(), 1), path(iscsi(), 1)];
-        let other_session = "iqn.2024-01.example:a,i,0x00023d000002";
-        let both = [registration(ISCSI, 1), registration(other_session, 1)];
-        assert_eq!(registered(&paths, &both, 0), [Some(true), Some(true)]);
-        assert_eq!(registered(&paths, &both[..1], 0), [None, None]);
+    fn session_number_distinguishes_iscsi_sessions() {
+        let path = path(iscsi(), 1);
+        let other_name = "iqn.2024-01.example:b,i,0x00023dfffff1";
+        for (id, port, owner) in [
+            (ISCSI, 1, Owner::ThisPath),
+            (ISCSI, 2, Owner::OtherPath),
+            (OTHER_SESSION, 1, Owner::EarlierSession),
+            (OTHER_SESSION, 2, Owner::EarlierSession),
+            // The identifier of another initiator software.
+            ("iqn.2024-01.example:a,i,0x400001370000", 1, Owner::Unknown),
+            ("iqn.2024-01.example:a,i,0x400001370000", 2, Owner::Other),
+            (other_name, 1, Owner::Other),
+            (FC, 1, Owner::Other),
+        ] {
+            assert_eq!(path.owner(&registration(id, port)), owner, "{id} {port}");
+        }
+        let paths = [path];
+        let earlier = [registration(OTHER_SESSION, 1)];
+        assert_eq!(registered(&paths, &earlier, 0), [Some(false)]);
+    }
+
+    #[test]
+    fn owner_is_the_path_if_one_decides() {
+        let paths = [path(fibre_channel(), 1), path(None, 2)];
+        for (id, port, expected) in [
+            (FC, 1, Owner::ThisPath),
+            (FC, 2, Owner::Unknown),
+            (FC, 3, Owner::OtherPath),
+            (OTHER_FC, 3, Owner::Other),
+        ] {
+            assert_eq!(
+                owner(&paths, &registration(id, port)),
+                expected,
+                "{id} {port}"
+            );
+        }
     }
 
     #[test]

@@ -5,12 +5,15 @@
 //! No advice explains how to register: a port that is no longer registered may have been fenced,
 //! and must then stay away.
 
+use std::path::Path;
+
 use scsi_pr::{
     Cdb, FullStatusDescriptor, Keys, OutServiceAction, ParameterList, ReservationDescriptor,
-    ReservationKey, ReservationType, ScopeType, TransportId,
+    ReservationKey, ReservationType, ScopeType,
 };
 
 use crate::error::{ConflictInfo, Rejection};
+use crate::labels;
 use crate::own_registration::OwnRegistration;
 
 /// The only cause of a conflict with a query (SPC-2, 5.5.1).
@@ -28,6 +31,7 @@ const NOT_REGISTERED: &str = "This initiator port is not registered with the giv
 
 /// A conflict with PERSISTENT RESERVE OUT, and what the device returned after it.
 struct Conflict<'a> {
+    device: &'a Path,
     action: OutServiceAction,
     /// Scope and type in the command.
     scope_type: ScopeType,
@@ -55,7 +59,14 @@ pub(super) fn advice(rejection: &Rejection) -> Vec<String> {
             own,
             registrations,
         } => {
+            // The queries have shown that the device can be reached.
+            let unregistered = OwnRegistration::NotRegistered { earlier: vec![] };
+            let own = match **own {
+                OwnRegistration::Unknown if rejection.is_unregistered_at_lio() => &unregistered,
+                _ => own,
+            };
             let conflict = Conflict {
+                device: &rejection.device,
                 action: command.service_action,
                 scope_type: command.scope_type,
                 given: basic_keys(rejection.parameter_list.as_ref()),
@@ -130,14 +141,16 @@ impl Conflict<'_> {
                 own.key
             )],
             OwnRegistration::Registered(own) => self.causes_if_registered(own, new),
-            OwnRegistration::NotRegistered => self.causes_if_not_registered(sender),
+            OwnRegistration::NotRegistered { earlier } => {
+                self.causes_if_not_registered(sender, earlier)
+            }
             OwnRegistration::Unknown => self.possible_causes(sender, new, is_registration),
         }
     }
 
     /// Returns the causes if `own` is the registration of the sender, with the given key.
     fn causes_if_registered(&self, own: &FullStatusDescriptor, new: ReservationKey) -> Vec<String> {
-        use OutServiceAction::{Preempt, PreemptAndAbort, Reserve};
+        use OutServiceAction::{Preempt, PreemptAndAbort, Release, Reserve};
         match (self.action, self.reservation) {
             (Preempt | PreemptAndAbort, _) if self.is_unknown(new) => vec![no_victim(new)],
             (Reserve, Some(held)) if own.holder && held.scope_type != self.scope_type => {
@@ -149,31 +162,55 @@ impl Conflict<'_> {
                      key (--key {key} --victim {key})."
                 )]
             }
-            (Reserve, Some(held)) if !own.holder => {
-                let kind = held.scope_type.reservation_type();
-                let holder = self.holder();
-                let holder = holder.unwrap_or_else(|| format!("the port with key {}", held.key));
-                let mut text = format!("{holder} holds the reservation.");
-                if kind.is_some_and(ReservationType::allows_registrants) {
-                    text.push_str(
-                        " This initiator port is a registrant, so it has access under this type \
-                         without a reservation of its own.",
-                    );
-                }
-                vec![text]
+            (Reserve, Some(held)) if !own.holder => self.held_by_other(own, held),
+            // LIO; other devices report INVALID RELEASE OF PERSISTENT RESERVATION.
+            (Release, Some(held)) if own.holder && held.scope_type != self.scope_type => {
+                let kind = held.scope_type;
+                vec![format!(
+                    "The type of the reservation is {kind}: use --type with it."
+                )]
             }
-            // Sysfs does not contain the identifiers of sessions.
-            _ if matches!(own.transport_id, Ok(TransportId::Iscsi(_))) => vec![format!(
-                "The registration of {} is that of an earlier session of this host: the current \
-                 one is not registered. The registration remains until another port preempts its \
-                 key.",
-                port(own)
-            )],
             _ => vec![NOT_REGISTERED.to_owned(), MAY_BE_FENCED.to_owned()],
         }
     }
 
-    fn causes_if_not_registered(&self, sender: ReservationKey) -> Vec<String> {
+    /// Returns the causes if the sender is registered, and another port holds the reservation.
+    fn held_by_other(
+        &self,
+        own: &FullStatusDescriptor,
+        held: ReservationDescriptor,
+    ) -> Vec<String> {
+        let kind = held.scope_type.reservation_type();
+        let holder = self.holder();
+        let holder = holder.unwrap_or_else(|| format!("the port with key {}", held.key));
+        let mut text = format!("{holder} holds the reservation.");
+        if kind.is_some_and(ReservationType::allows_registrants) {
+            text.push_str(
+                " This initiator port is a registrant, so it has access under this type without a \
+                 reservation of its own.",
+            );
+        }
+        let mut lines = vec![text];
+        if held.key == own.key {
+            lines.push(format!(
+                "Both ports are registered with key {}. If they are those of two nodes, give each \
+                 node its own key, because a PREEMPT of the key removes both registrations.",
+                own.key
+            ));
+        }
+        lines
+    }
+
+    /// Returns the causes if the sender is not registered. `earlier` are the registrations of
+    /// earlier sessions of this host.
+    fn causes_if_not_registered(
+        &self,
+        sender: ReservationKey,
+        earlier: &[FullStatusDescriptor],
+    ) -> Vec<String> {
+        if let Some(earlier) = earlier.iter().find(|one| one.key == sender) {
+            return self.earlier_session(earlier);
+        }
         let mut others = self.registrations.iter().filter(|one| one.key == sender);
         let cause = match others.next() {
             _ if sender.is_zero() => "This initiator port is not registered.".to_owned(),
@@ -189,6 +226,28 @@ impl Conflict<'_> {
         vec![cause, MAY_BE_FENCED.to_owned()]
     }
 
+    /// Fencing would have removed the registration, so this advice explains how to replace it.
+    fn earlier_session(&self, earlier: &FullStatusDescriptor) -> Vec<String> {
+        let (device, key) = (self.device.display(), earlier.key);
+        let held = self
+            .reservation
+            .and_then(|held| held.scope_type.reservation_type());
+        let kind = held.map_or("we-ro", labels::short_type);
+        vec![
+            format!(
+                "The key {key} is registered by {}, an earlier iSCSI session of this host (or \
+                 another host with the same initiator name). The current session is not \
+                 registered.",
+                port(earlier)
+            ),
+            format!(
+                "To take over, with a key NEW that is not registered: 'prhctl register {device} \
+                 --key NEW', then 'prhctl preempt {device} --key NEW --victim {key} --type \
+                 {kind}'."
+            ),
+        ]
+    }
+
     /// Returns the causes if the registration of the sender is not known.
     fn possible_causes(
         &self,
@@ -200,8 +259,9 @@ impl Conflict<'_> {
         let is_preempt = matches!(self.action, Preempt | PreemptAndAbort);
         let cause = match self.action {
             _ if is_registration && sender.is_zero() => {
-                "This initiator port is already registered, so --old-key must name its key. Use \
-                 'prhctl status' to see the registrations."
+                let cause = "This initiator port is already registered, so --old-key must name its \
+                             key. Use 'prhctl status' to see the registrations.";
+                return vec![cause.to_owned()];
             }
             _ if is_preempt && !self.is_unknown(sender) && self.is_unknown(new) => {
                 return vec![no_victim(new)];
@@ -209,11 +269,11 @@ impl Conflict<'_> {
             Reserve if self.reservation.is_some() && !self.is_unknown(sender) => {
                 "Either another port holds the reservation, or this port holds it with another \
                  type, or only another port is registered with the given key: this one never was, \
-                 or it was preempted."
+                 or it was preempted. Use 'prhctl status' to see the registrations."
             }
-            _ => return vec![NOT_REGISTERED.to_owned(), MAY_BE_FENCED.to_owned()],
+            _ => NOT_REGISTERED,
         };
-        vec![cause.to_owned()]
+        vec![cause.to_owned(), MAY_BE_FENCED.to_owned()]
     }
 
     /// Returns whether no port is registered with a key.
@@ -250,10 +310,10 @@ mod tests {
 
     /// The holder would get GOOD for its own type.
     #[test]
-    fn holder_with_the_same_type_is_an_earlier_session() {
+    fn earlier_session_is_named_with_the_next_step() {
         let kind = ScopeType::from(ReservationType::WriteExclusiveRegistrantsOnly);
         let key = ReservationKey::new(0xa);
-        let own = FullStatusDescriptor {
+        let earlier = FullStatusDescriptor {
             key,
             all_tg_pt: false,
             holder: true,
@@ -262,10 +322,11 @@ mod tests {
             transport_id: Ok("iqn.2024-01.example:a,i,0x00023d000001".parse().unwrap()),
         };
         let keys = Keys::default();
-        let causes = |scope_type| {
+        let causes = |own: &OwnRegistration| {
             let conflict = Conflict {
+                device: Path::new("/dev/sdc"),
                 action: OutServiceAction::Reserve,
-                scope_type,
+                scope_type: kind,
                 given: Some((key, ReservationKey::ZERO)),
                 keys: &keys,
                 is_complete: true,
@@ -273,13 +334,17 @@ mod tests {
                     key,
                     scope_type: kind,
                 }),
-                own: &OwnRegistration::Registered(own.clone()),
-                registrations: std::slice::from_ref(&own),
+                own,
+                registrations: std::slice::from_ref(&earlier),
             };
             conflict.causes().join(" ")
         };
-        assert!(causes(kind).contains("earlier session"));
-        let other = ScopeType::from(ReservationType::WriteExclusive);
-        assert!(causes(other).contains("with another type"));
+        let session = causes(&OwnRegistration::NotRegistered {
+            earlier: vec![earlier.clone()],
+        });
+        assert!(session.contains("an earlier iSCSI session of this host"));
+        assert!(session.contains("preempt /dev/sdc --key NEW --victim 0xa --type we-ro"));
+        let foreign = causes(&OwnRegistration::NotRegistered { earlier: vec![] });
+        assert!(foreign.contains("the key 0xa is that of iqn."), "{foreign}");
     }
 }

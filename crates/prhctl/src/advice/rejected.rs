@@ -3,11 +3,16 @@
 //! Advice for a response with a status other than GOOD.
 
 use scsi_pr::{
-    AdditionalSense, Cdb, InServiceAction, OutServiceAction, ParameterList, Sense, SenseKey, Status,
+    AdditionalSense, Cdb, InServiceAction, OutServiceAction, ParameterList, ReservationKey, Sense,
+    SenseKey, Status,
 };
 
 use super::{MAY_HAVE_BEEN_EXECUTED, conflict, directory, is_multipath_map, is_special_file};
+use crate::block_device::BlockDevice;
 use crate::error::{ConflictInfo, Rejection};
+
+const NOT_A_DEVICE: &str = "This is not a SCSI device but a file, or a port of a soft LUN in a \
+                            directory that the helper was not started with (--soft-luns).";
 
 /// Returns the advice for a rejected command.
 pub(super) fn advice(rejection: &Rejection) -> Vec<String> {
@@ -25,7 +30,12 @@ pub(super) fn advice(rejection: &Rejection) -> Vec<String> {
         {
             return vec![directory(&rejection.device)];
         }
-        (Status::CHECK_CONDITION, Some(sense)) => check_condition(rejection, sense),
+        (Status::CHECK_CONDITION, Some(sense)) if sense.key == SenseKey::AbortedCommand => {
+            return aborted(rejection, sense.code);
+        }
+        (Status::CHECK_CONDITION, Some(sense)) => {
+            check_condition(rejection, sense).into_iter().collect()
+        }
         (Status::CHECK_CONDITION, None) => {
             let device = rejection.device.display();
             return vec![format!(
@@ -56,9 +66,8 @@ fn busy(command: Cdb) -> Vec<&'static str> {
     }
 }
 
-fn check_condition(rejection: &Rejection, sense: &Sense) -> Vec<&'static str> {
-    let line = match sense.key {
-        SenseKey::AbortedCommand => return aborted(rejection, sense.code),
+fn check_condition(rejection: &Rejection, sense: &Sense) -> Option<&'static str> {
+    match sense.key {
         SenseKey::IllegalRequest => illegal_request(rejection, sense.code),
         SenseKey::UnitAttention => Some(unit_attention(sense.code)),
         SenseKey::HardwareError
@@ -79,34 +88,78 @@ fn check_condition(rejection: &Rejection, sense: &Sense) -> Vec<&'static str> {
         }
         SenseKey::NotReady => Some("The device may become ready; try again later."),
         _ => None,
-    };
-    line.into_iter().collect()
+    }
 }
 
 /// The helper, the kernel or the device aborted the command.
-fn aborted(rejection: &Rejection, code: AdditionalSense) -> Vec<&'static str> {
+fn aborted(rejection: &Rejection, code: AdditionalSense) -> Vec<String> {
     let is_terminated = code == AdditionalSense::IO_PROCESS_TERMINATED;
     if is_terminated && !is_special_file(&rejection.device) {
-        return vec![
-            "This is not a SCSI device but a file, or a port of a soft LUN in a directory that the \
-             helper was not started with (--soft-luns).",
-        ];
+        return vec![NOT_A_DEVICE.to_owned()];
     }
-    let mut lines = Vec::new();
-    if is_terminated && is_multipath_map(&rejection.device) {
-        lines.push(
+    if rejection.is_refused_registration() && is_multipath_map(&rejection.device) {
+        return refused_registration(rejection);
+    }
+    let device = BlockDevice::from_path(&rejection.device);
+    let is_map = device.as_ref().is_some_and(BlockDevice::is_multipath_map);
+    let mut lines = device.map_or_else(Vec::new, |device| device.unusable_paths());
+    let cause = match code {
+        AdditionalSense::IO_PROCESS_TERMINATED if is_map => {
             "No path of the multipath map can be reached ('multipathd show paths'), or a worker of \
-             the helper crashed; the helper's log names the reason.",
-        );
-    } else if is_terminated {
-        lines.push(
+             the helper crashed; the helper's log names the reason."
+        }
+        // The states above are the cause.
+        _ if !is_map && !lines.is_empty() => "",
+        AdditionalSense::IO_PROCESS_TERMINATED => {
             "The device does not accept SCSI commands (lsblk -S lists those that do), the helper \
-             has lost the privilege to send them, or the command was interrupted.",
-        );
+             has lost the privilege to send them, or the command was interrupted."
+        }
+        AdditionalSense::LOGICAL_UNIT_DOES_NOT_RESPOND_TO_SELECTION => {
+            "The host adapter has no connection to the target. Check the cables, the network or \
+             the session (iscsiadm -m session -P 1), and dmesg."
+        }
+        AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING => {
+            "The device has not answered within the helper's --io-timeout. Check dmesg."
+        }
+        _ => "",
+    };
+    if !cause.is_empty() {
+        lines.insert(0, cause.to_owned());
     }
-    if is_change(rejection.command) {
-        lines.push(MAY_HAVE_BEEN_EXECUTED);
+    // Without a connection, the adapter has not sent the command.
+    let is_unsent = code == AdditionalSense::LOGICAL_UNIT_DOES_NOT_RESPOND_TO_SELECTION;
+    if is_change(rejection.command) && !is_unsent {
+        lines.push(MAY_HAVE_BEEN_EXECUTED.to_owned());
     }
+    lines
+}
+
+/// The helper registered no path of a map, or removed the registrations again.
+fn refused_registration(rejection: &Rejection) -> Vec<String> {
+    let new_key = match &rejection.parameter_list {
+        Some(ParameterList::Basic(list)) => list.service_action_reservation_key,
+        _ => ReservationKey::ZERO,
+    };
+    let outcome = match &rejection.conflict {
+        ConflictInfo::Known {
+            keys,
+            missing_bytes: 0,
+            ..
+        } if !keys.keys.contains(&new_key) => {
+            format!("Nothing was done on any path: no registration has the key {new_key}.")
+        }
+        _ => MAY_HAVE_BEEN_EXECUTED.to_owned(),
+    };
+    let paths = BlockDevice::from_path(&rejection.device).map(|device| device.unusable_paths());
+    let mut lines = vec![
+        outcome,
+        "A map is registered only if multipathd can store the key, so that paths that return are \
+         registered: check that multipathd is running ('multipathd show daemon'), and that \
+         multipath.conf has 'reservation_key file' in its defaults section and no other \
+         reservation_key. The helper's log names the reason ('registration rejected: …')."
+            .to_owned(),
+    ];
+    lines.extend(paths.unwrap_or_default());
     lines
 }
 

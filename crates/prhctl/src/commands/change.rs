@@ -13,7 +13,7 @@ use crate::helper::HelperConnection;
 use crate::labels;
 use crate::output::json::{Json, ToJson, object};
 use crate::output::text::{ToText, is_all_registrants};
-use crate::own_registration::OwnRegistration;
+use crate::own_registration::{self, OwnRegistration};
 
 /// Explanation of a RELEASE without effect.
 const RELEASE_IGNORED: &str = "the device accepts RELEASE from a non-holder and ignores it";
@@ -106,7 +106,8 @@ pub(super) fn with_key(key: ReservationKey) -> BasicParameterList {
     }
 }
 
-/// Sends PERSISTENT RESERVE OUT. After a RESERVATION CONFLICT, also queries its cause.
+/// Sends PERSISTENT RESERVE OUT. If registrations and reservation decide the cause of a rejection,
+/// also queries them.
 pub(super) fn send(
     helper: &mut HelperConnection<'_>,
     action: OutServiceAction,
@@ -115,7 +116,9 @@ pub(super) fn send(
 ) -> Result<(), Error> {
     let result = helper.reserve_out(action, scope_type.unwrap_or_default(), &list.into());
     result.map_err(|error| match error {
-        Error::Rejected(mut rejection) if rejection.is_conflict() => {
+        Error::Rejected(mut rejection)
+            if rejection.is_conflict() || rejection.is_refused_registration() =>
+        {
             rejection.conflict = fetch_conflict(helper);
             Error::Rejected(rejection)
         }
@@ -149,9 +152,10 @@ fn fetch_conflict(helper: &mut HelperConnection<'_>) -> ConflictInfo {
     };
     // Not all devices support this query.
     let status = status::query_registrations(helper).ok();
-    let own = status
-        .as_ref()
-        .map(|status| helper.own_registration(status));
+    let own = status.as_ref().map(|status| {
+        let owners = helper.owners(&status.value.descriptors);
+        own_registration::find(status, &owners)
+    });
     ConflictInfo::Known {
         keys: keys.value,
         missing_bytes: keys.missing,

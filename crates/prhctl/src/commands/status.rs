@@ -15,7 +15,7 @@ use crate::helper::HelperConnection;
 use crate::labels;
 use crate::output::json::{Json, ToJson, array, object, scope_type};
 use crate::output::text::{ToText, count, scope, truncation, type_name};
-use crate::scsi_path::{PathStatus, path_statuses};
+use crate::scsi_path::{Owner, PathStatus, path_statuses};
 
 pub(crate) const HELP: &str = query_help!(
     "\
@@ -28,11 +28,10 @@ scope of the reservation. Some devices do not support this command.
 'prhctl keys' and 'prhctl reservation' print less, but every device with
 persistent reservations supports them.
 
-For a multipath map, the paths without a registration follow. prhctl finds
-initiator port (FC, iSCSI, SAS) and target port of a path in sysfs. Where they
-do not decide, the path may be unregistered. A registration of an earlier iSCSI
-session at the same target port counts as that of the path, because sysfs lacks
-the session identifier."
+The registrations of this host are marked, also those of earlier iSCSI
+sessions. prhctl finds initiator port (FC, iSCSI, SAS) and target port of a
+path in sysfs. For a multipath map, the paths without a registration follow.
+Where the ports do not decide, the path may be unregistered."
 );
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
@@ -62,6 +61,8 @@ impl Subcommand for StatusArgs {
 #[derive(Debug)]
 pub(crate) struct DeviceStatus {
     pub(crate) registrations: Truncatable<FullStatus>,
+    /// The owner of each registration.
+    owners: Vec<Owner>,
     /// `None` if the device is not a multipath map.
     pub(crate) paths: Option<Vec<PathStatus>>,
 }
@@ -78,6 +79,7 @@ fn query(helper: &mut HelperConnection<'_>) -> Result<DeviceStatus, Error> {
     let registrations = query_registrations(helper)?;
     let map = helper.multipath_map();
     Ok(DeviceStatus {
+        owners: helper.owners(&registrations.value.descriptors),
         paths: map.map(|map| path_statuses(map, &registrations)),
         registrations,
     })
@@ -85,7 +87,7 @@ fn query(helper: &mut HelperConnection<'_>) -> Result<DeviceStatus, Error> {
 
 impl ToText for DeviceStatus {
     fn to_text(&self) -> String {
-        let registrations = registrations(&self.registrations);
+        let registrations = registrations(&self.registrations, &self.owners);
         // Without any registration, no path has one.
         let paths = match self.registrations.value.descriptors.as_slice() {
             [] => &[],
@@ -106,7 +108,7 @@ impl ToText for DeviceStatus {
     }
 }
 
-fn registrations(status: &Truncatable<FullStatus>) -> String {
+fn registrations(status: &Truncatable<FullStatus>, owners: &[Owner]) -> String {
     let FullStatus {
         generation,
         descriptors,
@@ -121,13 +123,16 @@ fn registrations(status: &Truncatable<FullStatus>) -> String {
     let header = [" KEY", "HOLDER", "TYPE", "SCOPE", "PORT", "TRANSPORTID"];
     let rows = match descriptors.is_empty() {
         true => String::new(),
-        false => table(&header, descriptors.iter().map(registration)),
+        false => {
+            let rows = descriptors.iter().zip(owners);
+            table(&header, rows.map(|(one, owner)| registration(one, *owner)))
+        }
     };
     let truncation = truncation(status.missing);
     format!("generation {generation}, {count}{reserved}\n{rows}{truncation}")
 }
 
-fn registration(descriptor: &FullStatusDescriptor) -> (Style, Vec<String>) {
+fn registration(descriptor: &FullStatusDescriptor, owner: Owner) -> (Style, Vec<String>) {
     let scope_type = descriptor.scope_type;
     let [holder, type_name, scope] = match (descriptor.holder, scope_type.reservation_type()) {
         (false, _) => ["-", "-", "-"].map(str::to_owned),
@@ -150,6 +155,12 @@ fn registration(descriptor: &FullStatusDescriptor) -> (Style, Vec<String>) {
         Ok(id) => id.to_string(),
         Err(malformed) => malformed.to_string(),
     };
+    let transport_id = match owner {
+        Owner::ThisPath => format!("{transport_id} (this host)"),
+        Owner::OtherPath => format!("{transport_id} (this host, another path)"),
+        Owner::EarlierSession => format!("{transport_id} (this host, earlier session)"),
+        Owner::Other | Owner::Unknown => transport_id,
+    };
     let key = format!(" {}", descriptor.key);
     let style = if descriptor.holder { GOOD } else { PLAIN };
     (
@@ -161,9 +172,11 @@ fn registration(descriptor: &FullStatusDescriptor) -> (Style, Vec<String>) {
 impl ToJson for DeviceStatus {
     fn to_json(&self) -> Json {
         let Truncatable { value, missing } = &self.registrations;
+        let registrations = value.descriptors.iter().zip(&self.owners);
+        let registrations = registrations.map(|(one, owner)| registration_json(one, *owner));
         object! {
             "generation": value.generation.get(),
-            "registrations": array(&value.descriptors),
+            "registrations": registrations.collect::<Json>(),
             "missing_bytes": *missing,
             "paths": self.paths.as_ref().map(array),
         }
@@ -176,23 +189,28 @@ impl ToJson for PathStatus {
     }
 }
 
-impl ToJson for FullStatusDescriptor {
-    fn to_json(&self) -> Json {
-        let held = self
-            .holder
-            .then(|| Json::Object(scope_type(self.scope_type).into()));
-        let port = self.relative_target_port.get();
-        object! {
-            "key": self.key,
-            "is_holder": self.holder,
-            "reservation": held,
-            "all_target_ports": self.all_tg_pt,
-            "relative_target_port": (!self.all_tg_pt).then_some(port),
-            "transport_id": match &self.transport_id {
-                Ok(id) => id.to_string(),
-                Err(malformed) => malformed.to_string(),
-            },
-        }
+fn registration_json(descriptor: &FullStatusDescriptor, owner: Owner) -> Json {
+    let held = descriptor
+        .holder
+        .then(|| Json::Object(scope_type(descriptor.scope_type).into()));
+    let port = descriptor.relative_target_port.get();
+    object! {
+        "key": descriptor.key,
+        "is_holder": descriptor.holder,
+        "reservation": held,
+        "all_target_ports": descriptor.all_tg_pt,
+        "relative_target_port": (!descriptor.all_tg_pt).then_some(port),
+        "transport_id": match &descriptor.transport_id {
+            Ok(id) => id.to_string(),
+            Err(malformed) => malformed.to_string(),
+        },
+        "owner": match owner {
+            Owner::ThisPath => Some("this-path"),
+            Owner::OtherPath => Some("other-path"),
+            Owner::EarlierSession => Some("earlier-session"),
+            Owner::Other => Some("other-host"),
+            Owner::Unknown => None,
+        },
     }
 }
 
@@ -220,12 +238,15 @@ mod tests {
             is_registered: *is_registered,
         });
         let registrations = Truncatable { value, missing: 0 };
+        let owners = vec![Owner::Unknown; registrations.value.descriptors.len()];
         let without_paths = DeviceStatus {
             registrations: registrations.clone(),
+            owners: owners.clone(),
             paths: None,
         };
         let status = DeviceStatus {
             registrations,
+            owners,
             paths: Some(paths.collect()),
         };
         let text = anstream::adapter::strip_str(&status.to_text()).to_string();

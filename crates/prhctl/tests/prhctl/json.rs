@@ -44,12 +44,12 @@ fn query_results_are_documents() {
                 {
                     "key": "0x123abc", "is_holder": false, "reservation": null,
                     "all_target_ports": true, "relative_target_port": null,
-                    "transport_id": "sas,5001405000000001",
+                    "transport_id": "sas,5001405000000001", "owner": "this-path",
                 },
                 {
                     "key": "0xb", "is_holder": true, "reservation": reservation,
                     "all_target_ports": false, "relative_target_port": 2,
-                    "transport_id": "iqn.2024-01.example:b,i,0x00023d000001",
+                    "transport_id": "iqn.2024-01.example:b,i,0x00023d000001", "owner": "other-host",
                 },
             ],
         })

@@ -89,7 +89,7 @@ fn registrations_and_reservation_are_shown() {
     helper.run("status a").expect_stdout(
         "a: generation 0x2, 2 registrations, reserved: Write Exclusive - Registrants Only (we-ro)
   KEY       HOLDER  TYPE   SCOPE         PORT  TRANSPORTID
-  0x123abc  -       -      -             all   sas,5001405000000001
+  0x123abc  -       -      -             all   sas,5001405000000001 (this host)
   0xb       yes     we-ro  Logical Unit  2     iqn.2024-01.example:b,i,0x00023d000001
 ",
     );
