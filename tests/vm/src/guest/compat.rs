@@ -13,7 +13,7 @@ use clap::Args;
 
 use super::lio_target::{Port, Target};
 use super::maps::{self, Maps};
-use super::{Modules, disk_limit, prhctl, tracing, uptime};
+use super::{Modules, disk_limit, iscsi_sessions, prhctl, tracing, uptime};
 use pr_testkit::process::{run as run_command, timed};
 
 /// The compatibility suite, which the host has built.
@@ -59,6 +59,10 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
         prhctl::run(&options.prhctl, &options.original, &ports)?;
         prhctl::run(&options.prhctl, helper, &ports)
     })?;
+    timed("prhctl on iSCSI sessions", || {
+        iscsi_sessions::run(&options.prhctl, helper, &mut target, modules)
+    })
+    .context("prhctl on iSCSI sessions")?;
     timed("command limit of a disk", || {
         let ports = target.create_unit::<2>()?;
         disk_limit::run(helper, &ports)

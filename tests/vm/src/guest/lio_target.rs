@@ -87,12 +87,17 @@ impl Target {
         Ok(Self { units: 0, ports: 0 })
     }
 
+    /// Creates a logical unit without ports, and returns its directory in configfs.
+    pub(super) fn create_unit_without_ports(&mut self) -> Result<PathBuf> {
+        let number = self.units;
+        self.units += 1;
+        create_backstore(number)
+    }
+
     /// Creates a logical unit with `PORTS` ports. The ports' SAS addresses start at
     /// 0x5001405000000001 and their relative identifiers at 1, in the order of their creation.
     pub(crate) fn create_unit<const PORTS: usize>(&mut self) -> Result<[Port; PORTS]> {
-        let number = self.units;
-        self.units += 1;
-        let backstore = create_backstore(number)?;
+        let backstore = self.create_unit_without_ports()?;
         let mut ports = Vec::with_capacity(PORTS);
         for _ in 0..PORTS {
             self.ports += 1;

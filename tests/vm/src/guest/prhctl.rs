@@ -3,31 +3,31 @@
 //! Test of `prhctl` on a real SCSI target through both helpers; `sg_persist` checks the results.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::helper::{Helper, SOCKET, helper_stderr};
+use super::helper::{Helper, helper_stderr};
 use super::lio_target::Port;
-use pr_testkit::process::{self, command_line};
+use super::prhctl_command::{CONFLICT, Output, Prhctl, UNIT_ATTENTION};
+use pr_testkit::process;
 
 /// Keys of the two ports.
 const KEYS: [&str; 2] = ["0x1001", "0x1002"];
 
-/// Exit statuses of `sg_persist`, which `prhctl` shares (`sg3_utils(8)`).
-const UNIT_ATTENTION: i32 = 6;
-const CONFLICT: i32 = 24;
-
 /// Runs all steps through `helper`: register, reserve, conflict, preempt, unit attention,
-/// unregister.
+/// unregister, and the removal of a left-over reservation.
 pub(crate) fn run(prhctl: &Path, helper: &Path, ports: &[Port; 2]) -> Result<()> {
     let running = Helper::start(helper)?;
-    let test = PrhctlTest { prhctl, ports };
+    let test = PrhctlTest {
+        prhctl: Prhctl(prhctl),
+        ports,
+    };
     let steps = test
         .register_and_reserve()
         .and_then(|()| test.preempt())
-        .and_then(|()| test.unregister());
+        .and_then(|()| test.unregister())
+        .and_then(|()| test.left_over_reservation());
     if let Err(error) = steps {
         let stderr = helper_stderr();
         return Err(error)
@@ -41,7 +41,7 @@ pub(crate) fn run(prhctl: &Path, helper: &Path, ports: &[Port; 2]) -> Result<()>
 }
 
 struct PrhctlTest<'a> {
-    prhctl: &'a Path,
+    prhctl: Prhctl<'a>,
     ports: &'a [Port; 2],
 }
 
@@ -120,6 +120,40 @@ impl PrhctlTest<'_> {
         self.expect_keys(&[])
     }
 
+    /// The port that registered and reserved stands for a host that is gone. Each command that an
+    /// operator may try first names the procedure of `prhctl clear --help`, which then succeeds.
+    fn left_over_reservation(&self) -> Result<()> {
+        const DEAD: &str = "0xdead";
+        const TYPE: [&str; 2] = ["--type", "we-ro"];
+        self.expect_status(0, &["register"], &["--key", DEAD], 0)?;
+        self.expect_status(0, &["reserve"], &[&["--key", DEAD], &TYPE[..]].concat(), 0)?;
+        for (subcommand, options) in [
+            ("clear", &[][..]),
+            ("release", &TYPE),
+            ("release", &[]),
+            ("reserve", &TYPE),
+            ("unregister", &[]),
+            ("preempt", &["--victim", DEAD, "--type", "we-ro"]),
+        ] {
+            let output = self.run(1, &[subcommand], &[&["--key", DEAD], options].concat())?;
+            ensure!(output.status != Some(0), "{}", output.line);
+            output
+                .expect_stderr(&["held with key 0xdead", "'prhctl clear --help'"])?
+                .expect_no("again later")?;
+        }
+        self.expect_status(1, &["register"], &["--key", "0x1"], 0)?;
+        self.expect_status(1, &["clear"], &["--key", "0x1"], 0)?;
+        self.expect_keys(&[])?;
+        let reservation = self.query_json(1, "reservation")?;
+        ensure!(reservation["reservation"].is_null(), "{reservation:#}");
+        Ok(())
+    }
+
+    fn run(&self, port: usize, subcommand: &[&str], options: &[&str]) -> Result<Output> {
+        self.prhctl
+            .run(subcommand, &self.ports[port].block, options)
+    }
+
     /// Runs `prhctl` and checks its exit status. Returns its stderr.
     fn expect_status(
         &self,
@@ -128,29 +162,13 @@ impl PrhctlTest<'_> {
         options: &[&str],
         status: i32,
     ) -> Result<String> {
-        let mut prhctl = Command::new(self.prhctl);
-        prhctl.args(["-k", SOCKET]).args(command);
-        prhctl.arg(&self.ports[port].block).args(options);
-        let output = prhctl.stdin(Stdio::null()).output();
-        let output = output.with_context(|| format!("cannot start {}", command_line(&prhctl)))?;
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(
-            output.status.code() == Some(status),
-            "{} exited with {} instead of {status}: {stderr}",
-            command_line(&prhctl),
-            output.status
-        );
-        Ok(stderr)
+        let output = self.run(port, command, options)?;
+        Ok(output.expect_status(status)?.stderr)
     }
 
     /// Returns the JSON document of a query.
     fn query_json(&self, port: usize, command: &str) -> Result<Value> {
-        let mut prhctl = Command::new(self.prhctl);
-        prhctl
-            .args(["-k", SOCKET, "--json", command])
-            .arg(&self.ports[port].block);
-        let text = process::text(&mut prhctl)?;
-        serde_json::from_str(&text).with_context(|| text)
+        self.prhctl.query(command, &self.ports[port].block)
     }
 
     /// Checks that `prhctl` and `sg_persist` see these keys through both ports.

@@ -80,7 +80,8 @@ fn needed_for(scenario: Scenario) -> Vec<Tool> {
         Scenario::TwoHosts => [MULTIPATH.as_slice(), &ISCSI].concat(),
         Scenario::Multipath => [MULTIPATH.as_slice(), &INJECTION].concat(),
         Scenario::Libvirt => LIBVIRT.to_vec(),
-        Scenario::Sg | Scenario::Restart => INJECTION.to_vec(),
+        Scenario::Sg => [INJECTION.as_slice(), &ISCSI].concat(),
+        Scenario::Restart => INJECTION.to_vec(),
         Scenario::Packages => PACKAGES.to_vec(),
     }
 }

@@ -4,7 +4,7 @@
 //! exclusive types.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -13,14 +13,12 @@ use super::fixture::{Fault, MapFixture};
 use super::helper_client;
 use crate::guest::helper::{Helper, SOCKET, helper_stderr};
 use crate::guest::lio_target::Port;
-use pr_testkit::process::{command, command_line, run as run_command, text, timed};
+use crate::guest::prhctl_command::{
+    ABORTED_COMMAND, ILLEGAL_REQUEST, INVALID_OPCODE, Output, Prhctl,
+};
+use pr_testkit::process::{command, run as run_command, text, timed};
 
 const KEY: &str = "0x5c0ffee";
-
-/// Exit statuses of `sg_persist`, which `prhctl` shares (`sg3_utils(8)`).
-const ILLEGAL_REQUEST: i32 = 5;
-const INVALID_OPCODE: i32 = 9;
-const ABORTED_COMMAND: i32 = 11;
 
 /// Programs under test.
 pub(super) struct Programs<'a> {
@@ -31,14 +29,17 @@ pub(super) struct Programs<'a> {
 /// Runs all steps. `disk` has no map.
 pub(super) fn run(fixture: &MapFixture, programs: &Programs<'_>, disk: &Port) -> Result<()> {
     let operator = Operator {
-        prhctl: programs.prhctl,
+        prhctl: Prhctl(programs.prhctl),
         fixture,
-        map: fixture.map.path.to_str().context("invalid path")?,
+        map: &fixture.map.path,
     };
     let helper = Helper::start_with(programs.helper, &helper_client::ARGUMENTS, &[])?;
     timed("parts", || operator.parts_are_noted(disk))?;
     timed("list", || operator.units_are_listed_once(disk))?;
     operator.unregistered_port_is_named(disk)?;
+    timed("multipathd not running", || {
+        operator.refused_registration_is_explained()
+    })?;
     timed("unregistered path", || {
         operator.unregistered_path_is_named()
     })?;
@@ -52,80 +53,19 @@ pub(super) fn run(fixture: &MapFixture, programs: &Programs<'_>, disk: &Port) ->
     helper.stop()
 }
 
-/// Output of `prhctl`.
-struct Output {
-    line: String,
-    status: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Output {
-    fn expect_status(self, status: i32) -> Result<Self> {
-        let Self { line, stderr, .. } = &self;
-        ensure!(
-            self.status == Some(status),
-            "{line} exited with {:?} instead of {status}: {stderr}",
-            self.status
-        );
-        Ok(self)
-    }
-
-    /// Fails unless standard error contains each of the fragments.
-    fn expect_stderr(self, fragments: &[&str]) -> Result<Self> {
-        let Self { line, stderr, .. } = &self;
-        for fragment in fragments {
-            ensure!(
-                stderr.contains(fragment),
-                "{line}: no {fragment:?}: {stderr}"
-            );
-        }
-        Ok(self)
-    }
-
-    /// Fails if standard error contains a fragment.
-    fn expect_no(self, fragment: &str) -> Result<Self> {
-        let Self { line, stderr, .. } = &self;
-        ensure!(!stderr.contains(fragment), "{line}: {fragment:?}: {stderr}");
-        Ok(self)
-    }
-
-    fn json(&self) -> Result<Value> {
-        serde_json::from_str(&self.stdout)
-            .with_context(|| format!("{}: {}", self.line, self.stdout))
-    }
-}
-
 struct Operator<'a> {
-    prhctl: &'a Path,
+    prhctl: Prhctl<'a>,
     fixture: &'a MapFixture,
     /// Device node of the map.
-    map: &'a str,
+    map: &'a Path,
 }
 
 impl Operator<'_> {
-    fn prhctl(&self, subcommand: &[&str], disk: &str, options: &[&str]) -> Result<Output> {
-        let mut process = Command::new(self.prhctl);
-        process
-            .stdin(Stdio::null())
-            .args(["-k", SOCKET])
-            .args(subcommand);
-        process.arg(disk).args(options);
-        let line = command_line(&process);
-        let output = process.output();
-        let output = output.with_context(|| format!("cannot start {line}"))?;
-        Ok(Output {
-            line,
-            status: output.status.code(),
-            stdout: String::from_utf8(output.stdout)?,
-            stderr: String::from_utf8(output.stderr)?,
-        })
-    }
-
     /// Runs a change of the map, which must succeed.
     fn change(&self, subcommand: &str, options: &[&str]) -> Result<Output> {
         let options = [&["--key", KEY], options].concat();
-        self.prhctl(&[subcommand], self.map, &options)?
+        self.prhctl
+            .run(&[subcommand], self.map, &options)?
             .expect_status(0)
     }
 
@@ -133,11 +73,10 @@ impl Operator<'_> {
     fn units_are_listed_once(&self, disk: &Port) -> Result<()> {
         self.change("register", &[])?;
         self.change("reserve", &["--type", "we-ro"])?;
-        let mut process = Command::new(self.prhctl);
+        let mut process = Command::new(self.prhctl.0);
         process.args(["-k", SOCKET, "--json", "list"]);
         let document: Value = serde_json::from_str(&text(&mut process)?)?;
         let devices = document["devices"].as_array().context("no devices")?;
-        let node = disk.block.to_str().context("invalid path")?;
         for (device, paths, keys, kind) in [
             (
                 self.map,
@@ -145,19 +84,19 @@ impl Operator<'_> {
                 json!([KEY, KEY]),
                 json!("write-exclusive-registrants-only"),
             ),
-            (node, 0, json!([]), Value::Null),
+            (&disk.block, 0, json!([]), Value::Null),
         ] {
-            let mut found = devices.iter().filter(|one| one["device"] == device);
+            let mut found = devices.iter().filter(|one| one["device"] == json!(device));
             let one = found
                 .next()
-                .with_context(|| format!("no {device}: {document:#}"))?;
+                .with_context(|| format!("no {}: {document:#}", device.display()))?;
             let number = one["paths"].as_array().map_or(0, Vec::len);
             let found = (number, &one["keys"], &one["reservation"]["type"]);
             ensure!(found == (paths, &keys, &kind), "{one:#}");
             ensure!(one["wwn"].is_string(), "{one:#}");
         }
         for path in &self.fixture.paths {
-            let node = path.device.path.to_str().context("invalid path")?;
+            let node = json!(path.device.path);
             ensure!(
                 !devices.iter().any(|one| one["device"] == node),
                 "{document:#}"
@@ -169,14 +108,13 @@ impl Operator<'_> {
 
     /// LIO reports NOT READY to a port that is not registered.
     fn unregistered_port_is_named(&self, disk: &Port) -> Result<()> {
-        let node = disk.block.to_str().context("invalid path")?;
         for (subcommand, options) in [
             ("clear", &[][..]),
             ("release", &["--type", "we-ro"]),
             ("reserve", &["--type", "we-ro"]),
         ] {
             let options = [&["--key", KEY], options].concat();
-            let output = self.prhctl(&[subcommand], node, &options)?;
+            let output = self.prhctl.run(&[subcommand], &disk.block, &options)?;
             ensure!(output.status != Some(0), "{}", output.line);
             output
                 .expect_stderr(&[
@@ -192,22 +130,27 @@ impl Operator<'_> {
         let path = self.fixture.paths[0].device.path.as_path();
         let partition = self.fixture.maps.partition.as_path();
         let volume = self.fixture.volume.as_path();
-        let node = disk.block.to_str().context("invalid path")?;
+        let node = disk.block.as_path();
         for (device, kind, of, status) in [
             (path, "path", self.map, 0),
             (partition, "partition", self.map, INVALID_OPCODE),
             (disk.partition.as_path(), "partition", node, INVALID_OPCODE),
             (volume, "volume", self.map, INVALID_OPCODE),
         ] {
-            let device = device.to_str().context("invalid path")?;
-            let output = self.prhctl(&["--json", "keys"], device, &[])?;
-            let output = output.expect_status(status)?.expect_stderr(&[kind, of])?;
+            let output = self.prhctl.run(&["--json", "keys"], device, &[])?;
+            let output = output
+                .expect_status(status)?
+                .expect_stderr(&[kind, &of.display().to_string()])?;
             let document = output.json()?;
             let expected = json!({ "kind": kind, "devices": [of] });
-            ensure!(document["part_of"] == expected, "{device}: {document:#}");
+            ensure!(
+                document["part_of"] == expected,
+                "{}: {document:#}",
+                device.display()
+            );
         }
         for device in [self.map, node] {
-            let output = self.prhctl(&["--json", "keys"], device, &[])?;
+            let output = self.prhctl.run(&["--json", "keys"], device, &[])?;
             let output = output.expect_status(0)?.expect_no("registrations")?;
             let document = output.json()?;
             ensure!(document["part_of"].is_null(), "{document:#}");
@@ -228,7 +171,10 @@ impl Operator<'_> {
                 .arg(&second.device.path),
         )?;
         self.expect_paths(&[(&first.name, json!(null)), (&second.name, json!(false))])?;
-        let text = self.prhctl(&["status"], self.map, &[])?.expect_status(0)?;
+        let text = self
+            .prhctl
+            .run(&["status"], self.map, &[])?
+            .expect_status(0)?;
         let line = format!("Unregistered paths: {}\n", second.name);
         ensure!(text.stdout.contains(&line), "{}", text.stdout);
         self.change("unregister", &[])?;
@@ -242,9 +188,37 @@ impl Operator<'_> {
             .map(|(name, value)| json!({ "name": name, "is_registered": value }))
             .collect();
         expected.sort_by_key(|path| path["name"].to_string());
-        let document = self.prhctl(&["--json", "status"], self.map, &[])?.json()?;
+        let document = self
+            .prhctl
+            .run(&["--json", "status"], self.map, &[])?
+            .json()?;
         ensure!(document["paths"] == json!(expected), "{document:#}");
         Ok(())
+    }
+
+    /// The helper registers no path if multipathd cannot store the key, and prhctl checks that.
+    fn refused_registration_is_explained(&self) -> Result<()> {
+        self.fixture.multipathd.kill()?;
+        let output = self.prhctl.run(&["register"], self.map, &["--key", KEY]);
+        let keys = self.prhctl.query("keys", self.map);
+        self.fixture.multipathd.restart()?;
+        output?
+            .expect_status(ABORTED_COMMAND)?
+            .expect_stderr(&[
+                &format!("Nothing was done on any path: no registration has the key {KEY}."),
+                "check that multipathd is running",
+                "'reservation_key file'",
+                "registration rejected",
+            ])?
+            .expect_no("may have been executed")?;
+        let keys = keys?;
+        ensure!(keys["keys"] == json!([]), "{keys:#}");
+        let log = helper_stderr();
+        ensure!(
+            log.contains("registration rejected: multipathd does not answer"),
+            "{log}"
+        );
+        self.fixture.both_active()
     }
 
     fn exclusive_type_is_noted(&self) -> Result<()> {
@@ -265,13 +239,17 @@ impl Operator<'_> {
         let paths = &self.fixture.paths;
         self.fixture.without_path_checks(|| {
             paths.iter().try_for_each(|path| path.fail(Fault::Disk))?;
-            let output = self.prhctl(&["keys"], self.map, &[]);
+            let output = self.prhctl.run(&["keys"], self.map, &[]);
             paths
                 .iter()
                 .try_for_each(|path| path.restore(Fault::Disk))?;
-            output?
+            let output = output?
                 .expect_status(ABORTED_COMMAND)?
                 .expect_stderr(&["No path of the multipath map can be reached"])?;
+            let states = paths
+                .each_ref()
+                .map(|path| format!("{} is offline", path.name));
+            output.expect_stderr(&states.each_ref().map(String::as_str))?;
             Ok(())
         })?;
         let log = helper_stderr();
@@ -283,7 +261,8 @@ impl Operator<'_> {
         self.change("register", &[])?;
         for exclusive in ["we", "ea"] {
             let options = ["--key", KEY, "--type", exclusive];
-            self.prhctl(&["reserve"], self.map, &options)?
+            self.prhctl
+                .run(&["reserve"], self.map, &options)?
                 .expect_status(ILLEGAL_REQUEST)?
                 .expect_stderr(&["INVALID FIELD IN CDB", "type for registrants"])?;
         }

@@ -198,7 +198,7 @@ fn logs() -> String {
         "trace:\n{trace}\nhelper:\n{}\nmultipathd:\n{}\niscsid:\n{}\nkernel:\n{}",
         helper_stderr(),
         multipathd_log(),
-        iscsi_initiator::log(),
+        crate::guest::iscsi_initiator::log(),
         kernel_log()
     )
 }

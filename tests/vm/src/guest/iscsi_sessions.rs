@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Test of `prhctl` on iSCSI sessions: the owners of registrations, the cause of a conflict, a
+//! session with a new identifier, and a session that lost its target.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+
+use super::helper::{Helper, helper_stderr};
+use super::iscsi_initiator::{self, create_interface, discover, login, logout};
+use super::iscsi_target::{create_portal_group, enable};
+use super::lio_target::Target;
+use super::prhctl_command::{ABORTED_COMMAND, Output, Prhctl};
+use super::{Modules, read};
+use pr_testkit::process::{command, poll, run as run_command, timed};
+
+/// Names of two initiators of this machine. The second one stands for another host.
+const NAME: &str = "iqn.2026-11.test:this-host";
+const OTHER_NAME: &str = "iqn.2026-11.test:other-host";
+
+/// Interfaces of open-iscsi with these names.
+const INTERFACE: &str = "default";
+const OTHER_INTERFACE: &str = "other";
+
+const PORTAL_GROUP: u8 = 1;
+const PORTAL: &str = "127.0.0.1:3260";
+
+/// Time in seconds after which a session without a connection fails: more than the five seconds
+/// after which prhctl prints a note.
+const REPLACEMENT_TIMEOUT: u32 = 7;
+
+/// Time limit of the helper for a command, in seconds.
+const IO_TIMEOUT: &str = "1";
+
+/// Maximum time until a session has recovered.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
+
+const KEY: &str = "0xa1";
+const OTHER_KEY: &str = "0xb2";
+const TYPE: [&str; 2] = ["--type", "we-ro"];
+
+/// Runs all steps.
+pub(super) fn run(
+    prhctl: &Path,
+    helper: &Path,
+    target: &mut Target,
+    modules: &Modules,
+) -> Result<()> {
+    let backstore = target.create_unit_without_ports()?;
+    timed("iSCSI sessions", || log_in(&backstore, modules))
+        .with_context(|| format!("iscsid: {}", iscsi_initiator::log()))?;
+    let test = SessionTest {
+        prhctl: Prhctl(prhctl),
+        other: disk(OTHER_NAME)?,
+    };
+    let running = Helper::start_with(helper, &["--io-timeout", IO_TIMEOUT], &[])?;
+    let steps = timed("causes of conflicts", || test.causes_are_named())
+        .and_then(|()| timed("new session", || test.earlier_session_is_named()))
+        .and_then(|()| timed("lost target", || test.blocked_path_is_named()));
+    if let Err(error) = steps {
+        let logs = (helper_stderr(), iscsi_initiator::log());
+        return Err(error).with_context(|| format!("helper: {}; iscsid: {}", logs.0, logs.1));
+    }
+    running.stop()
+}
+
+fn log_in(backstore: &Path, modules: &Modules) -> Result<()> {
+    // The kernel would look for the checksum's module in the host's directory.
+    for module in ["crypto-crc32c", "iscsi_target_mod"] {
+        modules.load(module)?;
+    }
+    run_command(command("ip").args(["link", "set", "lo", "up"]))?;
+    let names = [NAME, OTHER_NAME].map(str::to_owned);
+    create_portal_group(PORTAL_GROUP, PORTAL, backstore, &names)?;
+    iscsi_initiator::start(modules, NAME, REPLACEMENT_TIMEOUT)?;
+    create_interface(OTHER_INTERFACE, OTHER_NAME)?;
+    let interfaces = [INTERFACE, OTHER_INTERFACE];
+    discover(PORTAL, &interfaces)?;
+    // The sessions are numbered in this order.
+    let mut interfaces = interfaces.into_iter();
+    interfaces.try_for_each(|interface| login(PORTAL, Some(interface)))
+}
+
+/// Returns the disk of the session with an initiator name.
+fn disk(name: &str) -> Result<PathBuf> {
+    let disk = iscsi_initiator::disk("initiatorname", name)?;
+    Ok(Path::new("/dev").join(disk))
+}
+
+struct SessionTest<'a> {
+    prhctl: Prhctl<'a>,
+    /// The other host's disk.
+    other: PathBuf,
+}
+
+impl SessionTest<'_> {
+    /// Runs a change of a disk with a key.
+    fn change(&self, subcommand: &str, disk: &Path, key: &str, more: &[&str]) -> Result<Output> {
+        let options = [&["--key", key], more].concat();
+        self.prhctl.run(&[subcommand], disk, &options)
+    }
+
+    /// Runs a change, which must succeed.
+    fn expect_good(&self, subcommand: &str, disk: &Path, key: &str, more: &[&str]) -> Result<()> {
+        let output = self.change(subcommand, disk, key, more)?;
+        output.expect_status(0).map(drop)
+    }
+
+    /// Runs a change, which must be rejected with this cause and no other.
+    fn expect_cause(
+        &self,
+        subcommand: &str,
+        (disk, key): (&Path, &str),
+        more: &[&str],
+        causes: &[&str],
+    ) -> Result<()> {
+        let output = self.change(subcommand, disk, key, more)?;
+        ensure!(output.status != Some(0), "{}", output.line);
+        output.expect_stderr(causes)?.expect_no("Either")?;
+        Ok(())
+    }
+
+    fn causes_are_named(&self) -> Result<()> {
+        let (own, other) = (&disk(NAME)?, &self.other);
+        self.expect_good("register", own, KEY, &[])?;
+        self.expect_good("register", other, OTHER_KEY, &[])?;
+        self.expect_owners(own, &[(KEY, "this-path"), (OTHER_KEY, "other-host")])?;
+        self.expect_owners(other, &[(KEY, "other-host"), (OTHER_KEY, "this-path")])?;
+
+        let registered = "is already registered, with key 0xa1: to replace it, use --old-key 0xa1";
+        self.expect_cause("register", (own, "0x5"), &[], &[registered])?;
+
+        self.expect_good("reserve", other, OTHER_KEY, &TYPE)?;
+        let holder = format!("{OTHER_NAME},i,0x00023d000002 holds the reservation");
+        let access = "has access under this type";
+        self.expect_cause("reserve", (own, KEY), &TYPE, &[&holder, access])?;
+        let type_differs = "holds the reservation already, with another type";
+        let options = ["--type", "ea-ro"];
+        self.expect_cause("reserve", (other, OTHER_KEY), &options, &[type_differs])?;
+        let kind = "The type of the reservation is Write Exclusive - Registrants Only";
+        self.expect_cause("release", (other, OTHER_KEY), &options, &[kind])?;
+
+        // Two nodes with one key.
+        self.expect_good("register", other, KEY, &["--old-key", OTHER_KEY])?;
+        let both = "Both ports are registered with key 0xa1";
+        self.expect_cause("reserve", (own, KEY), &TYPE, &[&holder, both])?;
+        self.expect_good("unregister", own, KEY, &[])?;
+        let foreign = format!("not registered; the key 0xa1 is that of {OTHER_NAME},i,");
+        self.expect_cause("reserve", (own, KEY), &TYPE, &[&foreign])?;
+        self.expect_good("clear", other, KEY, &[])
+    }
+
+    /// A login gives the session a new identifier, as after a restart of the host.
+    fn earlier_session_is_named(&self) -> Result<()> {
+        let before = disk(NAME)?;
+        self.expect_good("register", &before, KEY, &[])?;
+        self.expect_good("reserve", &before, KEY, &TYPE)?;
+        logout(PORTAL, INTERFACE)?;
+        login(PORTAL, Some(INTERFACE))?;
+        let own = &disk(NAME)?;
+        let status = self.prhctl.run(&["status"], own, &[])?.expect_status(0)?;
+        status.expect_stdout(&[&format!(
+            "{NAME},i,0x00023d000001 (this host, earlier session)"
+        )])?;
+        let cause =
+            format!("registered by {NAME},i,0x00023d000001, an earlier iSCSI session of this host");
+        for (subcommand, options) in [
+            ("reserve", &TYPE[..]),
+            ("release", &TYPE),
+            ("clear", &[]),
+            ("unregister", &[]),
+            ("preempt", &["--victim", KEY, "--type", "we-ro"]),
+        ] {
+            let step = "--key NEW --victim 0xa1 --type we-ro";
+            self.expect_cause(subcommand, (own, KEY), options, &[&cause, step])?;
+        }
+        // The steps that the advice names.
+        self.expect_good("register", own, "0xfeed", &[])?;
+        let victim = ["--victim", KEY, "--type", "we-ro"];
+        self.expect_good("preempt", own, "0xfeed", &victim)?;
+        self.expect_owners(own, &[("0xfeed", "this-path")])?;
+        self.expect_good("unregister", own, "0xfeed", &[])
+    }
+
+    /// The kernel holds commands while the transport waits for the target, whatever their time
+    /// limit is.
+    fn blocked_path_is_named(&self) -> Result<()> {
+        let own = &disk(NAME)?;
+        let name = own.file_name().and_then(|name| name.to_str());
+        let name = name.context("invalid path")?;
+        enable(PORTAL_GROUP, false)?;
+        let start = Instant::now();
+        let lost = self.change("register", own, KEY, &[]);
+        let time = start.elapsed();
+        enable(PORTAL_GROUP, true)?;
+        lost?.expect_status(ABORTED_COMMAND)?.expect_stderr(&[
+            "has not answered for 5 seconds",
+            &format!("{name} is blocked: its transport has lost the target"),
+            &format!("{name} is transport-offline"),
+        ])?;
+        println!("guest: the answer came after {time:?}, with --io-timeout {IO_TIMEOUT}");
+        let state = PathBuf::from(format!("/sys/block/{name}/device/state"));
+        let recovered = poll(RECOVERY_TIMEOUT, || {
+            Ok((read(&state)? == "running").then_some(()))
+        })?;
+        recovered.with_context(|| format!("{name} did not recover"))?;
+        self.expect_owners(own, &[])
+    }
+
+    /// Checks key and owner of each registration, in any order.
+    fn expect_owners(&self, disk: &Path, expected: &[(&str, &str)]) -> Result<()> {
+        let status = self.prhctl.query("status", disk)?;
+        let all = status["registrations"].as_array();
+        let all = all.context("no registrations")?;
+        let mut seen: Vec<_> = all
+            .iter()
+            .map(|one| json!([one["key"], one["owner"]]))
+            .collect();
+        seen.sort_by_key(ToString::to_string);
+        let expected: Vec<_> = expected.iter().map(|pair| json!(pair)).collect();
+        ensure!(seen == expected, "{status:#}");
+        Ok(())
+    }
+}
