@@ -85,7 +85,7 @@ impl Client {
             socket.read_exact(&mut [0; FEATURES_SIZE])?;
             socket.write_all(&Features::NONE.encode())
         };
-        exchange().map_err(ClientError::Handshake)?;
+        exchange().map_err(|error| ClientError::Handshake(name_timeout(error)))?;
         Ok(Self { socket })
     }
 
@@ -129,7 +129,7 @@ impl Client {
         let mut head = [0; RESPONSE_SIZE];
         self.socket
             .read_exact(&mut head)
-            .map_err(ClientError::Receive)?;
+            .map_err(|error| ClientError::Receive(name_timeout(error)))?;
         let [r0, r1, r2, r3, s0, s1, s2, s3, sense @ ..] = head;
         let result = u32::from_be_bytes([r0, r1, r2, r3]);
         let status = u8::try_from(result).map_err(|_| ClientError::BadStatus(result))?;
@@ -141,11 +141,19 @@ impl Client {
         let mut data = vec![0; length];
         self.socket
             .read_exact(&mut data)
-            .map_err(ClientError::Receive)?;
+            .map_err(|error| ClientError::Receive(name_timeout(error)))?;
         Ok(Response {
             status: Status(status),
             sense,
             data,
         })
+    }
+}
+
+/// Returns the error of a read. The kernel reports the timeout of a socket as EAGAIN.
+fn name_timeout(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+        _ => error,
     }
 }

@@ -14,6 +14,7 @@
 //! | [`pty`] | programs on a pseudo-terminal |
 //! | [`shells`] | completions that bash, fish and zsh offer |
 //! | [`table`] | comparison of a document's table with the program |
+//! | [`raw_text`] | texts that no user may read |
 //! | [`usage`] | resources of a process |
 //! | [`procfs`] | other properties of a process |
 //! | [`process`], [`build`] | programs that run to their end, and their builds |
@@ -37,6 +38,7 @@ pub mod namespace;
 pub mod process;
 pub mod procfs;
 pub mod pty;
+pub mod raw_text;
 pub mod shells;
 pub mod soft_lun;
 pub mod table;

@@ -12,6 +12,8 @@ use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use clap::ValueEnum;
+use cli_messages::error::system_error;
+use cli_messages::escape::Escaped;
 use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::exit::Exit;
@@ -129,42 +131,13 @@ fn paragraph(label: &str, text: &str) -> String {
     }
 }
 
-/// Returns the text of an error without the number that the standard library appends, as in "No
-/// such file or directory (os error 2)".
-pub(crate) fn system_error(error: &io::Error) -> String {
-    let text = error.to_string();
-    match error.raw_os_error() {
-        Some(number) => text
-            .trim_end_matches(&format!(" (os error {number})"))
-            .to_owned(),
-        None => text,
-    }
-}
-
 /// Returns `text` with its control characters escaped.
 ///
 /// File names, file contents and device responses can contain control characters, which a terminal
 /// would interpret; a line feed would forge a line. All external text is escaped by this function,
 /// except in JSON, which has its own escapes.
 pub(crate) fn escape_control(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
-        match is_control(character) {
-            true => escaped.extend(character.escape_default()),
-            false => escaped.push(character),
-        }
-    }
-    escaped
-}
-
-/// Returns whether a terminal or a viewer can interpret a character: control characters, line and
-/// paragraph separators, and bidirectional controls.
-fn is_control(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-        )
+    Escaped(text).to_string()
 }
 
 /// Returns a path as part of a line.

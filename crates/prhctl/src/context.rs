@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::{PathBufValueParser, TypedValueParser as _};
-use clap::{Args, ValueHint, value_parser};
+use clap::{Args, ValueHint};
+use cli_messages::usage::parse_number;
 use pr_helper_protocol::Direction;
 
 use crate::completion;
@@ -48,7 +49,8 @@ pub(crate) struct HelperArgs {
     /// Time limit in seconds for each response
     #[arg(
         long, value_name = "SECONDS", value_hint = ValueHint::Other, help_heading = OPTIONS,
-        value_parser = value_parser!(u64).range(1..=MAX_TIMEOUT)
+        allow_negative_numbers = true,
+        value_parser = |text: &str| parse_number(text, 1..=MAX_TIMEOUT)
     )]
     pub(crate) timeout: Option<u64>,
 

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use cli_messages::error::error_chain;
 use pr_helper_protocol::client::ClientError;
 use pr_helper_protocol::{Direction, Response};
 use scsi_pr::{
@@ -16,7 +17,6 @@ use scsi_pr::{
 use thiserror::Error;
 
 use crate::block_device::Part;
-use crate::console::system_error;
 use crate::exit::Exit;
 use crate::own_registration::OwnRegistration;
 
@@ -75,28 +75,6 @@ impl ErrorText {
             advice: error.advice(),
         }
     }
-}
-
-/// Returns an error and its sources in one line.
-pub(crate) fn error_chain(error: &dyn StdError) -> String {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    causes.fold(error.to_string(), |line, cause| {
-        match cause.downcast_ref::<io::Error>() {
-            // The text of this kind of error is about buffers.
-            Some(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                format!("{line}: connection closed")
-            }
-            // The timeout of a socket.
-            Some(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                format!("{line}: timed out")
-            }
-            Some(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                format!("{line}: the path is too long for a socket")
-            }
-            Some(error) => format!("{line}: {}", system_error(error)),
-            None => format!("{line}: {cause}"),
-        }
-    })
 }
 
 /// An error of a command to a device.

@@ -3,6 +3,7 @@
 //! Errors in the command line, which are reported like all other errors.
 
 use clap::error::Error;
+use cli_messages::usage::UsageText;
 use thiserror::Error;
 
 use crate::error::AdvisedError;
@@ -33,60 +34,23 @@ impl UsageError {
 
     /// Creates an error from the text of clap's.
     pub(crate) fn new(error: &Error) -> Self {
-        let text = error.render().to_string();
-        let mut paragraphs = text.split("\n\n").map(one_line);
-        let message = paragraphs.next().unwrap_or_default();
-        let message = message.strip_prefix("error: ").unwrap_or(&message);
-        let mut advice = Vec::new();
-        for paragraph in paragraphs {
-            if let Some(tip) = paragraph.strip_prefix("tip: ") {
-                // This tip makes an option that does not exist the name of a device.
-                if !tip.starts_with("to pass ") {
-                    advice.push(format!("Tip: {tip}."));
-                }
-            } else if paragraph.starts_with("Usage: ") {
-                advice.push(format!("See '{} --help'.", command_of(&paragraph)));
-                advice.insert(0, paragraph);
-            }
-        }
+        let text = UsageText::new(&error.render().to_string());
         Self {
-            message: message.to_owned(),
-            advice,
+            message: text.message,
+            advice: text.advice,
         }
     }
-}
-
-/// Joins the lines of a paragraph.
-fn one_line(paragraph: &str) -> String {
-    let lines = paragraph.lines().map(str::trim);
-    lines.collect::<Vec<_>>().join(" ")
-}
-
-/// Returns the program and its subcommands from a line that describes the usage.
-fn command_of(usage: &str) -> String {
-    let words = usage.split(' ').skip(1);
-    let names = words.take_while(|word| !word.starts_with(['[', '<', '-']));
-    names.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::Cli;
-    use clap::Parser as _;
+    use clap::{Arg, Command, CommandFactory as _, Parser as _};
+    use pr_testkit::raw_text;
 
     fn error(arguments: &str) -> UsageError {
         UsageError::new(&Cli::try_parse_from(arguments.split(' ')).unwrap_err())
-    }
-
-    #[test]
-    fn text_of_clap_is_taken_apart() {
-        let error = error("prhctl register d");
-        let message = "the following required arguments were not provided: --key <KEY>";
-        assert_eq!(error.message, message);
-        let [usage, help] = error.advice.try_into().unwrap();
-        assert!(usage.starts_with("Usage: prhctl register "), "{usage}");
-        assert_eq!(help, "See 'prhctl register --help'.");
     }
 
     #[test]
@@ -102,5 +66,32 @@ mod tests {
         let error = error("prhctl keys d --key 5");
         assert_eq!(error.message, "unexpected argument '--key' found");
         assert!(!error.advice.join("\n").contains("--key"), "{error:?}");
+    }
+
+    /// Checks the errors of a subcommand's options and returns their number. `path` are the words
+    /// of the command line that name the subcommand.
+    fn check_bad_values(command: &Command, path: &[String]) -> usize {
+        let mut rejected = 0;
+        for option in command.get_arguments().filter_map(Arg::get_long) {
+            for argument in raw_text::bad_values(option) {
+                let words = path.iter().chain([&argument]);
+                if let Err(error) = Cli::try_parse_from(words) {
+                    let UsageError { message, advice } = UsageError::new(&error);
+                    raw_text::assert_none(&format!("{message}\n{}", advice.join("\n")));
+                    rejected += 1;
+                }
+            }
+        }
+        let subcommands = command.get_subcommands().map(|subcommand| {
+            let name = subcommand.get_name().to_owned();
+            check_bad_values(subcommand, &[path, &[name]].concat())
+        });
+        rejected + subcommands.sum::<usize>()
+    }
+
+    #[test]
+    fn bad_value_of_any_option_has_no_raw_text() {
+        let rejected = check_bad_values(&Cli::command(), &["prhctl".to_owned()]);
+        assert!(rejected > 100, "{rejected}");
     }
 }

@@ -8,14 +8,13 @@
     reason = "--help prints the comments, without markup"
 )]
 
-use std::error::Error as _;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::error::{ContextKind, ContextValue};
-use clap::{ArgAction, Args, Parser, ValueHint, value_parser};
+use clap::{ArgAction, Args, Parser, ValueHint};
+use cli_messages::usage::{UsageText, parse_number};
 use nix::unistd;
 
 use crate::sandbox::Mode;
@@ -171,7 +170,8 @@ pub struct Options {
     /// a failover of the storage array takes longer.
     #[arg(
         long, verbatim_doc_comment, value_name = "SECONDS", default_value_t = IO_TIMEOUT,
-        value_parser = value_parser!(u64).range(1..=MAX_IO_TIMEOUT)
+        allow_negative_numbers = true,
+        value_parser = |text: &str| parse_number(text, 1..=MAX_IO_TIMEOUT)
     )]
     io_timeout: u64,
 
@@ -219,7 +219,8 @@ pub struct Limits {
     /// the limit of file descriptors (LimitNOFILE= in a systemd unit).
     #[arg(
         long, verbatim_doc_comment, value_name = "NUMBER",
-        value_parser = value_parser!(u32).range(1..)
+        allow_negative_numbers = true,
+        value_parser = |text: &str| parse_number(text, 1..=u32::MAX)
     )]
     max_clients: Option<u32>,
 
@@ -233,7 +234,8 @@ pub struct Limits {
     /// disks.
     #[arg(
         long, verbatim_doc_comment, value_name = "NUMBER",
-        value_parser = value_parser!(u32).range(1..)
+        allow_negative_numbers = true,
+        value_parser = |text: &str| parse_number(text, 1..=u32::MAX)
     )]
     max_clients_per_process: Option<u32>,
 
@@ -244,7 +246,8 @@ pub struct Limits {
     /// host.
     #[arg(
         long, verbatim_doc_comment, value_name = "NUMBER", default_value_t = COMMANDS_PER_DEVICE,
-        value_parser = value_parser!(u32).range(1..)
+        allow_negative_numbers = true,
+        value_parser = |text: &str| parse_number(text, 1..=u32::MAX)
     )]
     max_commands_per_device: u32,
 
@@ -255,7 +258,8 @@ pub struct Limits {
     /// connections do not time out.
     #[arg(
         long, verbatim_doc_comment, value_name = "SECONDS", default_value_t = REQUEST_TIMEOUT,
-        value_parser = value_parser!(u64).range(1..=86_400)
+        allow_negative_numbers = true,
+        value_parser = |text: &str| parse_number(text, 1..=86_400_u64)
     )]
     request_timeout: u64,
 }
@@ -313,51 +317,37 @@ impl Options {
     }
 }
 
-/// Returns the error of a command line as one line.
-pub(crate) fn usage_error(error: &clap::Error) -> String {
-    // The error of a value parser is clear without the text that clap adds.
-    if let Some(source) = error.source() {
-        let option = match error.get(ContextKind::InvalidArg) {
-            Some(ContextValue::String(argument)) => argument.split_whitespace().next(),
-            _ => None,
-        };
-        return format!("{}: {source}", option.unwrap_or_default());
-    }
-    let rendered = error.render().to_string();
-    let text = rendered.strip_prefix("error: ").unwrap_or(&rendered);
-    text.lines()
-        .take_while(|line| !line.is_empty())
-        .map(str::trim)
-        .collect::<Vec<_>>()
-        .join(" ")
+/// Returns the text of an error in the command line.
+pub(crate) fn usage_text(error: &clap::Error) -> UsageText {
+    UsageText::new(&error.render().to_string())
 }
 
 fn parse_socket(path: OsString) -> Result<PathBuf, &'static str> {
     let path = PathBuf::from(path);
     match path.is_absolute() {
         true => Ok(path),
-        false => Err("socket path must be absolute"),
+        false => Err("the path must be absolute"),
     }
 }
 
-fn parse_user(value: &str) -> Result<User, String> {
+fn parse_user(value: &str) -> Result<User, &'static str> {
     // In an image without /etc/passwd the lookup of a name fails, and only IDs work.
     let account = unistd::User::from_name(value).ok().flatten();
     let id = account.as_ref().map(|account| account.uid);
     let id = id.or_else(|| parse_id(value).map(unistd::Uid::from_raw));
-    let id = id.ok_or_else(|| format!("invalid user '{value}'"))?;
+    let id = id.ok_or("no such user, and not a user ID")?;
     let account = account.or_else(|| unistd::User::from_uid(id).ok().flatten());
     let primary_group = account.map(|account| account.gid);
     Ok(User { id, primary_group })
 }
 
-fn parse_group(value: &str) -> Result<unistd::Gid, String> {
+fn parse_group(value: &str) -> Result<unistd::Gid, &'static str> {
     if let Ok(Some(group)) = unistd::Group::from_name(value) {
         return Ok(group.gid);
     }
     parse_id(value)
         .map(unistd::Gid::from_raw)
-        .ok_or_else(|| format!("invalid group '{value}'"))
+        .ok_or("no such group, and not a group ID")
 }
 
 /// Parses a user or group ID after any blanks, as strtoul(3) does. Rejects `u32::MAX`, which means
@@ -369,11 +359,12 @@ fn parse_id(value: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+    use clap::{Arg, CommandFactory};
+    use pr_testkit::raw_text;
 
     fn parse(arguments: &[&str]) -> Result<Options, String> {
         let all = std::iter::once("qemu-pr-helper").chain(arguments.iter().copied());
-        Options::try_parse_from(all).map_err(|error| usage_error(&error))
+        Options::try_parse_from(all).map_err(|error| usage_text(&error).message)
     }
 
     #[test]
@@ -425,19 +416,90 @@ mod tests {
     }
 
     #[test]
-    fn usage_error_is_one_line() {
+    fn bad_command_line_has_a_message_without_raw_text() {
+        const SECONDS: &str = "for '--io-timeout <SECONDS>': valid are 1 to 4294967";
         for (arguments, expected) in [
             (&["-x"][..], "unexpected argument '-x' found"),
-            (&["-k", "rel"], "--socket: socket path must be absolute"),
-            (&["-u", "-1"], "--user: invalid user '-1'"),
-            (&["-g", "4294967295"], "--group: invalid group '4294967295'"),
+            (&["--sockt", "/x"], "unexpected argument '--sockt' found"),
+            (
+                &["--quiet=1"],
+                "unexpected value '1' for '--quiet...' found; no more were expected",
+            ),
+            (
+                &["-k"],
+                "a value is required for '--socket <PATH>' but none was supplied",
+            ),
+            (
+                &["-k", "rel"],
+                "invalid value 'rel' for '--socket <PATH>': the path must be absolute",
+            ),
+            (
+                &["-u", "-1"],
+                "invalid value '-1' for '--user <USER>': no such user, and not a user ID",
+            ),
+            (
+                &["-g", "4294967295"],
+                "invalid value '4294967295' for '--group <GROUP>': no such group, and not a group \
+                 ID",
+            ),
             (
                 &["--io-timeout", "0"],
-                "--io-timeout: 0 is not in 1..=4294967",
+                &format!("invalid value '0' {SECONDS}"),
+            ),
+            (
+                &["--io-timeout", "x"],
+                &format!("invalid value 'x' {SECONDS}"),
+            ),
+            (
+                &["--io-timeout", "-1"],
+                &format!("invalid value '-1' {SECONDS}"),
+            ),
+            (
+                &["--io-timeout", "1s"],
+                &format!("invalid value '1s' {SECONDS}"),
+            ),
+            (
+                &["--io-timeout", "99999999999999999999"],
+                &format!("invalid value '99999999999999999999' {SECONDS}"),
+            ),
+            (&["--io-timeout="], &format!("invalid value '' {SECONDS}")),
+            (
+                &["--max-clients", "4294967296"],
+                "invalid value '4294967296' for '--max-clients <NUMBER>': valid are 1 to \
+                 4294967295",
+            ),
+            (
+                &["--sandbox", "x"],
+                "invalid value 'x' for '--sandbox <MODE>' [possible values: enforce, log, off]",
             ),
         ] {
             assert_eq!(parse(arguments).unwrap_err(), expected);
         }
+    }
+
+    #[test]
+    fn bad_value_of_any_option_has_no_raw_text() {
+        let mut rejected = 0;
+        for option in Options::command().get_arguments().filter_map(Arg::get_long) {
+            for argument in raw_text::bad_values(option) {
+                if let Err(text) = parse(&[&argument]) {
+                    raw_text::assert_none(&text);
+                    rejected += 1;
+                }
+            }
+        }
+        assert!(rejected > 40, "{rejected}");
+    }
+
+    #[test]
+    fn unknown_option_has_a_suggestion() {
+        let error = Options::try_parse_from(["qemu-pr-helper", "--sockt", "/x"]).unwrap_err();
+        let advice = [
+            "Usage: qemu-pr-helper [OPTIONS]",
+            "Tip: a similar argument exists: '--socket'.",
+            "See 'qemu-pr-helper --help'.",
+        ];
+        assert_eq!(usage_text(&error).advice, advice);
     }
 
     fn limits(arguments: &[&str]) -> Result<Limits, String> {

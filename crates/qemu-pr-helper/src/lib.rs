@@ -23,14 +23,14 @@ pub mod server;
 mod startup;
 pub mod trace;
 
-use std::error::Error;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
+use cli_messages::error::error_chain;
 
-use cli::{Options, usage_error};
+use cli::{Options, usage_text};
 use logging::PROGRAM;
 
 /// Runs the helper with a command line, which begins with the program's name. Returns the exit
@@ -39,8 +39,11 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let options = match Options::try_parse_from(arguments) {
         Ok(options) => options,
         Err(error) if error.use_stderr() => {
-            eprint_line(&usage_error(&error));
-            eprint_line(&format!("Try '{PROGRAM} --help' for more information."));
+            let text = usage_text(&error);
+            eprint_line(&text.message);
+            for line in &text.advice {
+                eprint_line(line);
+            }
             return ExitCode::FAILURE;
         }
         // Help or version.
@@ -56,12 +59,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         eprint_line(&error_chain(&*error));
         ExitCode::FAILURE
     })
-}
-
-/// Formats an error and its causes as one line.
-pub(crate) fn error_chain(error: &dyn Error) -> String {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    causes.fold(error.to_string(), |line, cause| format!("{line}: {cause}"))
 }
 
 /// Writes to standard output. Ignores errors, such as a closed pipe.

@@ -10,17 +10,20 @@
 //! | debug | every command | with `-vv` |
 //!
 //! Untrusted bytes, such as the content of a file or a reply of multipathd, reach the log in many
-//! ways. This module therefore escapes control characters in every line.
+//! ways. This module therefore escapes control characters in every line. It also removes the
+//! numbers of system errors, which the standard library appends to their texts.
 
 use std::collections::VecDeque;
 use std::env;
 use std::ffi::OsString;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use cli_messages::error::without_error_numbers;
+use cli_messages::escape::Escaped;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::fstat;
@@ -114,7 +117,7 @@ pub(crate) fn try_write_line(line: &str) -> rustix::io::Result<()> {
 /// and a stopped log collector lets the pipe fill up. A pipe that poll(2) reports as writable takes
 /// 4096 bytes, so longer lines are truncated. A file on a disk is always writable.
 fn write_line_to(file: impl AsFd, line: &str) -> rustix::io::Result<()> {
-    let mut line = Escaped(line).to_string();
+    let mut line = Escaped(without_error_numbers(line)).to_string();
     let max_len = MAX_LINE_LEN - TRUNCATION_MARK.len();
     if line.len() > max_len {
         line.truncate(line.floor_char_boundary(max_len));
@@ -221,46 +224,6 @@ impl fmt::Display for Suppressed {
             count => write!(f, " ({count} similar messages suppressed)"),
         }
     }
-}
-
-/// Text that is displayed with its control characters escaped, so that it can neither begin another
-/// line nor control a terminal.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Escaped<T>(pub(crate) T);
-
-struct EscapingWriter<W>(W);
-
-impl<T: fmt::Display> fmt::Display for Escaped<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(EscapingWriter(f), "{}", self.0)
-    }
-}
-
-impl<W: fmt::Write> fmt::Write for EscapingWriter<W> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        // Fast path for printable ASCII, which nearly every line is.
-        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
-            return self.0.write_str(text);
-        }
-        let mut start = 0;
-        for (index, character) in text.match_indices(is_control) {
-            self.0
-                .write_str(text.get(start..index).unwrap_or_default())?;
-            write!(self.0, "{}", character.escape_default())?;
-            start = index + character.len();
-        }
-        self.0.write_str(text.get(start..).unwrap_or_default())
-    }
-}
-
-/// Returns whether a terminal or a viewer can interpret a character: control characters, line and
-/// paragraph separators, and marks that change the writing direction.
-fn is_control(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
-        )
 }
 
 impl Log for StderrLogger {

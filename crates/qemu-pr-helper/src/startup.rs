@@ -9,8 +9,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::error_chain;
 use nix::sys::signal::Signal;
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
+use soft_lun::store::StoreError;
 use thiserror::Error;
 
 use crate::backend::Backends;
@@ -38,6 +40,11 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Error)]
 #[error("{0}")]
 struct StepError(&'static str, #[source] io::Error);
+
+/// Error of the directory of soft LUNs.
+#[derive(Debug, Error)]
+#[error("--soft-luns: {}; create the directory, or name another one", error_chain(.0))]
+struct SoftLunsError(StoreError);
 
 /// Runs the helper with `options` until a signal ends it. Removes all created files on failure.
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
@@ -72,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
     }
     // Before daemonize(), which changes the directory that a relative path starts from.
     let soft_luns = options.soft_luns.as_deref().map(SoftLuns::open);
-    let soft_luns = soft_luns.transpose()?;
+    let soft_luns = soft_luns.transpose().map_err(SoftLunsError)?;
     // Before daemonize(), because the variables name this process.
     let manager = ServiceManager::from_env();
     let ready_pipe = match options.daemon.then(daemonize).transpose() {

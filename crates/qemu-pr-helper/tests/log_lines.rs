@@ -187,7 +187,7 @@ fn journal_priority_of_errors_is_3() {
     drop(stderr);
     let mut text = String::new();
     journal.read_to_string(&mut text).unwrap();
-    assert_eq!(text.lines().count(), 3, "{text}");
+    assert_eq!(text.lines().count(), 4, "{text}");
     assert!(
         text.lines()
             .all(|line| line.starts_with("<3>qemu-pr-helper: ")),

@@ -266,7 +266,8 @@ fn missing_directory_fails_the_start() {
     let log = String::from_utf8(output.stderr).unwrap();
     assert_eq!(
         log,
-        "qemu-pr-helper: cannot open /no/such/directory: No such file or directory (os error 2)\n"
+        "qemu-pr-helper: --soft-luns: cannot open /no/such/directory: No such file or directory; \
+         create the directory, or name another one\n"
     );
     assert!(!dir.path().join("socket").exists());
 }

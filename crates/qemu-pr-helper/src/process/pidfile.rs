@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use cli_messages::error::system_error;
 use nix::fcntl::{FcntlArg, fcntl};
 use rustix::fs::{FlockOperation, Mode, OFlags, fcntl_lock};
 use rustix::io::Errno;
@@ -26,18 +27,28 @@ const RETRY_DELAY: Duration = Duration::from_millis(10);
 /// Error of [`PidFile`].
 #[derive(Debug, Error)]
 pub(crate) enum PidFileError {
-    #[error("cannot create PID file '{0}'")]
-    Create(PathBuf, #[source] io::Error),
+    #[error(
+        "cannot create PID file '{0}': {cause}; check its directory, or choose another path with \
+         -f",
+        cause = system_error(.1)
+    )]
+    Create(PathBuf, io::Error),
     #[error("PID file '{0}' is a symbolic link: remove it, or choose another path with -f")]
     SymbolicLink(PathBuf),
     #[error("PID file '{0}' is not a regular file: choose another path with -f")]
     NotAFile(PathBuf),
-    #[error("cannot lock PID file '{0}': another instance uses it")]
+    #[error("cannot lock PID file '{0}': another instance uses it; choose another path with -f")]
     InUse(PathBuf),
-    #[error("cannot lock PID file '{0}'")]
-    Lock(PathBuf, #[source] io::Error),
-    #[error("cannot write PID file '{0}'")]
-    Write(PathBuf, #[source] io::Error),
+    #[error(
+        "cannot lock PID file '{0}': {cause}; choose another path with -f",
+        cause = system_error(.1)
+    )]
+    Lock(PathBuf, io::Error),
+    #[error(
+        "cannot write PID file '{0}': {cause}; choose another path with -f",
+        cause = system_error(.1)
+    )]
+    Write(PathBuf, io::Error),
 }
 
 /// PID file that this process has created and locked.

@@ -12,6 +12,7 @@ use std::marker::PhantomData;
 use std::thread;
 use std::time::Duration;
 
+use cli_messages::error::system_error;
 use linux_util::fork::thread_count;
 use nix::unistd::{self, Gid, Uid};
 use rustix::io::Errno;
@@ -40,16 +41,22 @@ pub(crate) enum PrivilegeError {
     /// User and capabilities would change in the calling thread only.
     #[error("cannot drop privileges with {0} threads")]
     Threads(usize),
-    #[error("cannot count threads")]
-    CountThreads(#[source] io::Error),
-    #[error("cannot reduce capabilities")]
-    Capabilities(#[source] io::Error),
-    #[error("cannot clear supplementary groups")]
-    Groups(#[source] io::Error),
-    #[error("cannot change to group {0}: start as root, or without -g")]
-    Group(Gid, #[source] io::Error),
-    #[error("cannot change to user {0}: start as root, or without -u")]
-    User(Uid, #[source] io::Error),
+    #[error("cannot count threads: {}; mount /proc", system_error(.0))]
+    CountThreads(io::Error),
+    #[error("cannot reduce capabilities: {}; start as root", system_error(.0))]
+    Capabilities(io::Error),
+    #[error("cannot clear supplementary groups: {}; start as root", system_error(.0))]
+    Groups(io::Error),
+    #[error(
+        "cannot change to group {0}: {cause}; start as root, or without -g",
+        cause = system_error(.1)
+    )]
+    Group(Gid, io::Error),
+    #[error(
+        "cannot change to user {0}: {cause}; start as root, or without -u",
+        cause = system_error(.1)
+    )]
+    User(Uid, io::Error),
 }
 
 /// User and group to run as. `None` leaves the current one.

@@ -16,6 +16,7 @@ use std::process;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cli_messages::error::system_error;
 use linux_util::listen_fds;
 use rustix::io::Errno;
 use rustix::net::{
@@ -39,9 +40,16 @@ const RETRY_DELAY: Duration = Duration::from_millis(10);
 pub(crate) enum ActivationError {
     #[error("socket activation failed: LISTEN_FDS is {0}, not 1: use one ListenStream= line")]
     SocketCount(i64),
-    #[error("socket activation failed: invalid file descriptor fd = 3")]
-    NotOpen(#[source] io::Error),
-    #[error("socket activation failed: file descriptor 3 is not a listening Unix stream socket")]
+    #[error(
+        "socket activation failed: invalid file descriptor fd = 3: {}; pass a socket, or unset \
+         LISTEN_FDS",
+        system_error(.0)
+    )]
+    NotOpen(io::Error),
+    #[error(
+        "socket activation failed: file descriptor 3 is not a listening Unix stream socket: use \
+         ListenStream= with a path"
+    )]
     NotListening,
 }
 

@@ -45,6 +45,7 @@ mod seccomp {
 
 use std::os::fd::OwnedFd;
 
+use crate::error_chain;
 use clap::ValueEnum;
 use thiserror::Error;
 
@@ -75,11 +76,17 @@ pub struct AllowedAccess {
 #[derive(Debug, Error)]
 pub enum SandboxError {
     /// The seccomp filters cannot be created or loaded.
-    #[error("cannot restrict system calls: start with --sandbox=off to do without")]
-    Seccomp(#[source] seccompiler::Error),
+    #[error(
+        "cannot restrict system calls: {}; start with --sandbox=off to do without",
+        error_chain(.0)
+    )]
+    Seccomp(seccompiler::Error),
     /// The landlock rules cannot be created or applied.
-    #[error("cannot restrict files: start with --sandbox=off to do without")]
-    Landlock(#[source] ::landlock::RulesetError),
+    #[error(
+        "cannot restrict files: {}; start with --sandbox=off to do without",
+        error_chain(.0)
+    )]
+    Landlock(::landlock::RulesetError),
 }
 
 /// Restricts the calling thread, and the threads that it starts, for good. The process must have

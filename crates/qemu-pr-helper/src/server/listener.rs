@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use cli_messages::error::system_error;
 use linux_util::ancillary;
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -58,17 +59,30 @@ pub enum ListenError {
     #[error("'{0}' exists and is not a socket: remove it, or choose another path with -k")]
     NotASocket(PathBuf),
     /// The connection that would show whether a process listens has failed.
-    #[error("cannot determine whether socket '{0}' is in use")]
-    Probe(PathBuf, #[source] io::Error),
+    #[error(
+        "cannot determine whether socket '{0}' is in use: {cause}; remove it, or choose another \
+         path with -k",
+        cause = system_error(.1)
+    )]
+    Probe(PathBuf, io::Error),
     /// A socket on which no process listens cannot be removed.
-    #[error("cannot replace stale socket '{0}'")]
-    Replace(PathBuf, #[source] io::Error),
+    #[error(
+        "cannot replace stale socket '{0}': {cause}; remove it, or choose another path with -k",
+        cause = system_error(.1)
+    )]
+    Replace(PathBuf, io::Error),
     /// The socket cannot be created.
-    #[error("cannot bind socket '{0}'")]
-    Bind(PathBuf, #[source] io::Error),
+    #[error(
+        "cannot bind socket '{0}': {cause}; check its directory, or choose another path with -k",
+        cause = system_error(.1)
+    )]
+    Bind(PathBuf, io::Error),
     /// The socket of a service manager cannot be configured.
-    #[error("cannot use the inherited socket")]
-    Inherited(#[source] io::Error),
+    #[error(
+        "cannot use the inherited socket: {}; check the socket unit, or use -k",
+        system_error(.0)
+    )]
+    Inherited(io::Error),
 }
 
 /// Nonblocking listening socket.

@@ -53,6 +53,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use cli_messages::error::system_error;
 use linux_util::memory;
 use pr_helper_protocol::ReplyBuffer;
 use pr_helper_protocol::server::Readiness;
@@ -92,11 +93,17 @@ const SHUTDOWN_POLL_INTERVAL: Duration = Duration::from_millis(1);
 #[derive(Debug, Error)]
 pub enum ServerError {
     /// The epoll set or a timer cannot be created.
-    #[error("cannot create an epoll set or a timer")]
-    Epoll(#[source] io::Error),
+    #[error(
+        "cannot create an epoll set or a timer: {}; check the limit of file descriptors",
+        system_error(.0)
+    )]
+    Epoll(io::Error),
     /// The first worker thread cannot be started.
-    #[error("cannot start a worker thread")]
-    Thread(#[source] io::Error),
+    #[error(
+        "cannot start a worker thread: {}; check the limits of processes and memory",
+        system_error(.0)
+    )]
+    Thread(io::Error),
 }
 
 /// Load of the server at one moment. `Display` is the status text for a service manager.

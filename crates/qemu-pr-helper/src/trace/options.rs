@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf, absolute};
 
 use clap::ValueEnum;
+use cli_messages::error::system_error;
 use log::Level;
 use thiserror::Error;
 
@@ -27,8 +28,11 @@ pub enum TraceError {
     #[error("--trace: parameter '{0}' expects a value")]
     MissingValue(String),
     /// The events file cannot be read.
-    #[error("--trace: cannot read events file '{path}'", path = .0.display())]
-    EventsFile(PathBuf, #[source] io::Error),
+    #[error(
+        "--trace: cannot read events file '{path}': {cause}; choose another one with events=",
+        path = .0.display(), cause = system_error(.1)
+    )]
+    EventsFile(PathBuf, io::Error),
     /// No selected backend writes to a file.
     #[error(
         "--trace file=...: option not supported by the selected tracing backends; \

@@ -13,6 +13,7 @@ use std::fmt::Display;
 use std::io::{self, Read};
 
 use clap::{Args, ValueEnum, ValueHint};
+use cli_messages::error::error_chain;
 use scsi_pr::{
     Capabilities, Cdb, FullStatus, Keys, OutServiceAction, PERSISTENT_RESERVE_IN,
     PERSISTENT_RESERVE_OUT, ParameterList, ReservationData, Sense, Truncatable,
@@ -22,7 +23,7 @@ use thiserror::Error;
 use super::Subcommand;
 use crate::console::{BOLD, INVALID, PLAIN, escape_control, table};
 use crate::context::Context as Output;
-use crate::error::{AdvisedError, error_chain};
+use crate::error::AdvisedError;
 use crate::exit::Exit;
 use crate::labels;
 use crate::output::json::{self, Json, ToJson, object};

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anstyle::Style;
 use clap::{Args, ValueHint};
+use cli_messages::error::error_chain;
 use scsi_pr::{PrGeneration, ReservationKey, ReservationType};
 use soft_lun::store::{Lun, LunDirectory, LunId, Name, Port, StoreError};
 use soft_lun::{LogicalUnit, Nexus, NexusId, SupportedFeatures, UnitAttention};
@@ -18,7 +19,7 @@ use soft_lun::{LogicalUnit, Nexus, NexusId, SupportedFeatures, UnitAttention};
 use super::Subcommand;
 use crate::console::{BOLD, Console, GOOD, INVALID, PLAIN, escape_path, table};
 use crate::context::Context;
-use crate::error::{AdvisedError, error_chain};
+use crate::error::AdvisedError;
 use crate::exit::Exit;
 use crate::labels;
 use crate::output::json::{self, Json, ToJson, array, object};

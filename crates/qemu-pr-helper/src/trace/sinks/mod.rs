@@ -15,6 +15,8 @@ use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cli_messages::error::system_error;
+use cli_messages::escape::Escaped;
 use thiserror::Error;
 
 use super::TraceEvent;
@@ -22,7 +24,6 @@ use super::argument::Value;
 use super::options::{TraceBackend, TraceSettings};
 use super::output::Output;
 use super::writer::Writer;
-use crate::logging::Escaped;
 
 use simple::Simple;
 use text::{Ftrace, Log, Syslog};
@@ -34,8 +35,11 @@ const FINAL_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, Error)]
 pub enum SinkError {
     /// The trace file cannot be written.
-    #[error("--trace: cannot write trace file '{path}'", path = .0.display())]
-    File(PathBuf, #[source] io::Error),
+    #[error(
+        "--trace: cannot write trace file '{path}': {cause}; choose another one with file=",
+        path = .0.display(), cause = system_error(.1)
+    )]
+    File(PathBuf, io::Error),
     /// The trace file is a symbolic link.
     #[error(
         "--trace: trace file '{path}' is a symbolic link; remove it or use the path of its target",
@@ -51,15 +55,22 @@ pub enum SinkError {
     Template(PathBuf),
     /// The kernel's `trace_marker` cannot be opened.
     #[error(
-        "--trace-backend ftrace: cannot open trace_marker (requires root and a mounted tracefs)"
+        "--trace-backend ftrace: cannot open trace_marker: {}; start as root, with tracefs mounted",
+        system_error(.0)
     )]
-    Ftrace(#[source] io::Error),
+    Ftrace(io::Error),
     /// The socket for the system log cannot be created.
-    #[error("--trace-backend syslog: cannot create a socket")]
-    Syslog(#[source] io::Error),
+    #[error(
+        "--trace-backend syslog: cannot create a socket: {}; choose another backend",
+        system_error(.0)
+    )]
+    Syslog(io::Error),
     /// A writer thread cannot be started.
-    #[error("cannot start the trace writer thread")]
-    Thread(#[source] io::Error),
+    #[error(
+        "cannot start the trace writer thread: {}; check the limits of processes and memory",
+        system_error(.0)
+    )]
+    Thread(io::Error),
 }
 
 /// The selected sinks.
