@@ -69,6 +69,22 @@ impl Terminal {
     }
 }
 
+/// Returns whether the locale has Unicode characters.
+pub(crate) fn is_utf8() -> bool {
+    let variables = ["LC_ALL", "LC_CTYPE", "LANG"].map(|name| env::var(name).unwrap_or_default());
+    is_utf8_locale(&variables)
+}
+
+/// Returns whether a locale has Unicode characters. The first of the variables that is not empty
+/// counts (POSIX.1-2017, 8.2). Without any, the locale is POSIX.
+fn is_utf8_locale(variables: &[String]) -> bool {
+    let name = variables.iter().find(|value| !value.is_empty());
+    name.is_some_and(|name| {
+        let name = name.to_ascii_lowercase();
+        name.contains("utf-8") || name.contains("utf8")
+    })
+}
+
 /// Writes `prompt`, and waits until a line has been entered on standard input, or until standard
 /// input ends.
 pub(crate) fn wait_for_enter(prompt: &str) -> io::Result<()> {
@@ -77,4 +93,26 @@ pub(crate) fn wait_for_enter(prompt: &str) -> io::Result<()> {
     stdout.flush()?;
     io::stdin().read_line(&mut String::new())?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_variable_determines_the_locale() {
+        for (variables, expected) in [
+            (["", "", "en_US.UTF-8"], true),
+            (["", "", "C.utf8"], true),
+            (["", "", "de_DE.UTF-8@euro"], true),
+            (["C", "", "en_US.UTF-8"], false),
+            (["", "POSIX", "en_US.UTF-8"], false),
+            (["C.UTF-8", "C", "C"], true),
+            (["", "", "de_DE.ISO-8859-1"], false),
+            (["", "", ""], false),
+        ] {
+            let values = variables.map(str::to_owned);
+            assert_eq!(is_utf8_locale(&values), expected, "{variables:?}");
+        }
+    }
 }

@@ -4,15 +4,28 @@
 
 use anstream::adapter::strip_str;
 
+/// Minimum number of columns beside a label. If there is less room, further lines begin below it.
+const MIN_ROOM: usize = 20;
+
+/// Indentation of lines below a label, relative to the label.
+const INDENT: usize = 2;
+
 /// Returns `label` and then `text`, in lines of at most `width` columns. Further lines are indented
-/// by the width of the label. Styles occupy no columns.
+/// by the width of the label, or less on a narrow terminal. Styles occupy no columns.
 ///
 /// A word that is longer than a line, such as a path, continues in the next line.
 pub(crate) fn wrap(label: &str, text: &str, width: usize) -> String {
-    let indent = columns(label);
+    let is_narrow = columns(label) > INDENT && width < columns(label) + MIN_ROOM;
+    let (mut lines, indent) = match (is_narrow, label.trim_end()) {
+        (false, _) => (label.to_owned(), columns(label)),
+        (true, "") => (" ".repeat(INDENT), INDENT),
+        (true, label) => {
+            let blanks = label.len() - label.trim_start().len();
+            (label.to_owned(), blanks + INDENT)
+        }
+    };
     let room = width.saturating_sub(indent).max(1);
-    let mut lines = label.to_owned();
-    let mut used = 0;
+    let mut used = columns(&lines).saturating_sub(indent);
     for word in text.split_whitespace() {
         for (index, piece) in pieces(word, room).into_iter().enumerate() {
             let is_new_word = index == 0 && used > 0;
@@ -65,6 +78,13 @@ mod tests {
         assert_eq!(wrap("", "", 7), "\n");
         let styled = format!("{BOLD}bc de{BOLD:#} f");
         assert_eq!(wrap("", &styled, 5), format!("{BOLD}bc de{BOLD:#}\nf\n"));
+    }
+
+    #[test]
+    fn narrow_terminal_has_text_below_label() {
+        let narrow = wrap("    command  ", "bc defghij klmnopq r", 20);
+        assert_eq!(narrow, "    command bc\n      defghij\n      klmnopq r\n");
+        assert_eq!(wrap("      ", "bc def", 7), "  bc\n  def\n");
     }
 
     #[test]

@@ -424,7 +424,7 @@ impl ToText for Explanation {
 fn shorten_hex(cell: &str) -> String {
     match cell.char_indices().nth(MAX_VALUE_LEN) {
         Some((end, _)) if cell.chars().all(|c| c.is_ascii_hexdigit()) => {
-            format!("{}…", cell.get(..end).unwrap_or_default())
+            format!("{}...", cell.get(..end).unwrap_or_default())
         }
         _ => cell.to_owned(),
     }

@@ -14,6 +14,8 @@ use crate::wrap::wrap;
 
 /// Number of columns that the summary needs for the headlines of the steps.
 const MIN_SUMMARY_COLUMNS: usize = 80;
+/// Number of columns that the summary needs as a table.
+const MIN_TABLE_COLUMNS: usize = 40;
 
 /// Returns the introduction.
 pub(super) fn introduction(info: &DemoInfo, width: usize) -> String {
@@ -120,7 +122,7 @@ pub(super) fn response_style(response: &NodeResponse) -> Style {
     if response.is_good() { GOOD } else { REJECTED }
 }
 
-/// Returns a table of the steps.
+/// Returns a table of the steps, or a list on a narrow terminal.
 pub(super) fn summary(steps: &[StepResult], width: usize) -> String {
     let rows = steps.iter().zip(1..).map(|(result, number)| {
         let number: usize = number;
@@ -139,7 +141,15 @@ pub(super) fn summary(steps: &[StepResult], width: usize) -> String {
             vec![step, result.step.action.name().to_owned(), text],
         )
     });
-    table(&["step", "command", "result"], rows)
+    if width >= MIN_TABLE_COLUMNS {
+        return table(&["step", "command", "result"], rows);
+    }
+    let line = |(style, cells): (Style, Vec<String>)| {
+        let (step, result) = cells.split_at(1);
+        let result = format!("{style}{}{style:#}", result.join(" "));
+        wrap(&format!("{} ", step.concat()), &result, width)
+    };
+    rows.map(line).collect()
 }
 
 /// Returns the last sentences of a demonstration that was not aborted.

@@ -47,9 +47,10 @@ rejected. At the end, or after a signal, prhctl removes everything.
 
 On a terminal, prhctl runs one step per second. A terminal of at least 80 x 24
 shows a picture of the nodes and the disk, in which each step marks its
-changes. With --fast, on smaller terminals, and if standard output is not a
-terminal, each step is listed with its command, the response, and the changes
-of the disk's state. A table of all steps follows.
+changes. Without UTF-8 in the locale, the picture consists of ASCII characters.
+With --fast, on smaller terminals, and if standard output is not a terminal,
+each step is listed with its command, the response, and the changes of the
+disk's state. A table of all steps follows.
 
 prhctl uses the helper binary in its own directory. Under 'cargo run', it
 builds the helper first. Use --helper only with this project's helper, because

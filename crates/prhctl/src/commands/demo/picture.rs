@@ -18,6 +18,7 @@ use super::runner::{LunState, StepResult};
 use super::scenario::{Action, Node};
 
 use crate::console::{BOLD, GOOD, INVALID, PLAIN, REJECTED};
+use crate::terminal;
 use crate::wrap::{columns, wrap};
 
 /// Number of columns of the picture.
@@ -33,11 +34,54 @@ const LINK_INDEX: usize = 2;
 const MARK: &str = "*";
 const LEGEND: &str = "* changed in this step";
 
+/// The characters of a picture.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LineCharacters {
+    horizontal: &'static str,
+    vertical: &'static str,
+    /// Corners at the top and at the bottom.
+    corners: [[&'static str; 2]; 2],
+    /// Borders at which a connection begins on the left and on the right.
+    links: [&'static str; 2],
+    rejected: &'static str,
+}
+
+impl LineCharacters {
+    const UNICODE: Self = Self {
+        horizontal: "─",
+        vertical: "│",
+        corners: [["╭", "╮"], ["╰", "╯"]],
+        links: ["┤", "├"],
+        rejected: "×",
+    };
+    const ASCII: Self = Self {
+        horizontal: "-",
+        vertical: "|",
+        corners: [["+", "+"], ["+", "+"]],
+        links: ["+", "+"],
+        rejected: "x",
+    };
+
+    /// Returns the characters that the locale has.
+    pub(super) fn for_locale() -> &'static Self {
+        match terminal::is_utf8() {
+            true => &Self::UNICODE,
+            false => &Self::ASCII,
+        }
+    }
+
+    /// Returns a horizontal line.
+    fn line(&self, length: usize) -> String {
+        self.horizontal.repeat(length)
+    }
+}
+
 /// The nodes and the disk after a step.
 #[derive(Clone, Debug)]
 pub(super) struct Picture {
     pub(super) state: LunState,
     failed: Option<Node>,
+    characters: &'static LineCharacters,
 }
 
 impl Picture {
@@ -46,6 +90,7 @@ impl Picture {
         Picture {
             state: LunState::initial(),
             failed: None,
+            characters: LineCharacters::for_locale(),
         }
     }
 
@@ -59,6 +104,7 @@ impl Picture {
         Picture {
             state: result.state.clone(),
             failed,
+            characters: self.characters,
         }
     }
 
@@ -136,12 +182,8 @@ impl Picture {
             ),
         ];
         let has_link = |other| node == other && !self.is_failed(node);
-        framed(
-            node.name(),
-            NODE_COLUMNS,
-            &lines,
-            [has_link(Node::Two), has_link(Node::One)],
-        )
+        let links = [has_link(Node::Two), has_link(Node::One)];
+        self.framed(node.name(), NODE_COLUMNS, &lines, links)
     }
 
     fn disk_box(&self, previous: &Self) -> Vec<String> {
@@ -163,7 +205,7 @@ impl Picture {
             (holder, now.1 != before.1),
         ];
         let links = Node::ALL.map(|node| !self.is_failed(node));
-        framed("disk", DISK_COLUMNS, &lines, links)
+        self.framed("disk", DISK_COLUMNS, &lines, links)
     }
 
     /// Returns the connection of a node to the disk.
@@ -173,34 +215,65 @@ impl Picture {
         }
         let response = step.filter(|result| result.step.node == node);
         let Some(response) = response.and_then(|result| result.response.as_ref()) else {
-            return "─────".to_owned();
+            return self.characters.line(LINK_COLUMNS);
         };
         let style = response_style(response);
+        let line = |length| self.characters.line(length);
         let link = match (response.is_good(), node) {
-            (false, _) => "──×──",
-            (true, Node::One) => "────>",
-            (true, Node::Two) => "<────",
+            (false, _) => {
+                let half = line(LINK_COLUMNS / 2);
+                format!("{half}{}{half}", self.characters.rejected)
+            }
+            (true, Node::One) => line(LINK_COLUMNS - 1) + ">",
+            (true, Node::Two) => "<".to_owned() + &line(LINK_COLUMNS - 1),
         };
         format!("{style}{link}{style:#}")
     }
-}
 
-/// Returns a box of `width` columns with a title. Each line has a mark if it is `true`; `links`
-/// tells whether a connection begins at the left and at the right border.
-fn framed(title: &str, width: usize, lines: &[(String, bool)], links: [bool; 2]) -> Vec<String> {
-    let inner = width - BORDER_COLUMNS;
-    let bar = "─".repeat(inner.saturating_sub(columns(title) + 1));
-    let mut text = vec![format!("╭─ {BOLD}{title}{BOLD:#} {bar}╮")];
-    for (index, (line, is_changed)) in lines.iter().enumerate() {
-        let mark = if *is_changed { MARK } else { "" };
-        let [left, right] = links.map(|has_link| has_link && index + 1 == LINK_INDEX);
-        let left = if left { "┤" } else { "│" };
-        let right = if right { "├" } else { "│" };
-        let line = pad(line, inner - columns(mark));
-        text.push(format!("{left} {line}{BOLD}{mark}{BOLD:#} {right}"));
+    /// Returns a box of `width` columns with a title. Each line has a mark if it is `true`; `links`
+    /// tells whether a connection begins at the left and at the right border.
+    fn framed(
+        &self,
+        title: &str,
+        width: usize,
+        lines: &[(String, bool)],
+        links: [bool; 2],
+    ) -> Vec<String> {
+        let LineCharacters {
+            vertical,
+            corners: [top, bottom],
+            links: link,
+            ..
+        } = self.characters;
+        let inner = width - BORDER_COLUMNS;
+        let start = self.characters.line(1);
+        let bar = self
+            .characters
+            .line(inner.saturating_sub(columns(title) + 1));
+        let mut text = vec![format!(
+            "{}{start} {BOLD}{title}{BOLD:#} {bar}{}",
+            top[0], top[1]
+        )];
+        for (index, (line, is_changed)) in lines.iter().enumerate() {
+            let mark = if *is_changed { MARK } else { "" };
+            let has_link = |is_linked| is_linked && index + 1 == LINK_INDEX;
+            let left = if has_link(links[0]) {
+                link[0]
+            } else {
+                vertical
+            };
+            let right = if has_link(links[1]) {
+                link[1]
+            } else {
+                vertical
+            };
+            let line = pad(line, inner - columns(mark));
+            text.push(format!("{left} {line}{BOLD}{mark}{BOLD:#} {right}"));
+        }
+        let bar = self.characters.line(width - 2);
+        text.push(format!("{}{bar}{}", bottom[0], bottom[1]));
+        text
     }
-    text.push(format!("╰{}╯", "─".repeat(width - 2)));
-    text
 }
 
 /// Appends blanks to a text up to `width` columns.

@@ -19,8 +19,6 @@ const STEP_TIME: Duration = Duration::from_secs(1);
 /// Size of the smallest terminal that shows the screen.
 const MIN_COLUMNS: usize = picture::COLUMNS + 1;
 const MIN_ROWS: usize = 24;
-/// Number of columns of the narrowest layout.
-const MIN_WIDTH: usize = 40;
 
 /// When the next step follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +161,5 @@ fn step_text(number: usize, result: &StepResult, previous: &Picture, width: usiz
 
 /// Returns the number of columns of the text.
 fn width() -> usize {
-    let columns = Terminal::stdout().map_or(DEFAULT_COLUMNS, |terminal| terminal.columns);
-    columns.max(MIN_WIDTH)
+    Terminal::stdout().map_or(DEFAULT_COLUMNS, |terminal| terminal.columns)
 }
