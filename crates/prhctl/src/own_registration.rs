@@ -19,6 +19,8 @@ pub(crate) enum OwnRegistration {
     NotRegistered {
         /// The registrations of earlier iSCSI sessions of this host.
         earlier: Vec<FullStatusDescriptor>,
+        /// The registrations of other paths of this host.
+        other_paths: Vec<FullStatusDescriptor>,
     },
     /// The names do not decide, or are not known.
     Unknown,
@@ -60,6 +62,7 @@ pub(crate) fn find(status: &Truncatable<FullStatus>, owners: &[Owner]) -> OwnReg
         None if status.is_complete() && of(Owner::Unknown).next().is_none() => {
             OwnRegistration::NotRegistered {
                 earlier: of(Owner::EarlierSession).cloned().collect(),
+                other_paths: of(Owner::OtherPath).cloned().collect(),
             }
         }
         _ => OwnRegistration::Unknown,

@@ -60,7 +60,10 @@ pub(super) fn advice(rejection: &Rejection) -> Vec<String> {
             registrations,
         } => {
             // The queries have shown that the device can be reached.
-            let unregistered = OwnRegistration::NotRegistered { earlier: vec![] };
+            let unregistered = OwnRegistration::NotRegistered {
+                earlier: vec![],
+                other_paths: vec![],
+            };
             let own = match **own {
                 OwnRegistration::Unknown if rejection.is_unregistered_at_lio() => &unregistered,
                 _ => own,
@@ -141,9 +144,10 @@ impl Conflict<'_> {
                 own.key
             )],
             OwnRegistration::Registered(own) => self.causes_if_registered(own, new),
-            OwnRegistration::NotRegistered { earlier } => {
-                self.causes_if_not_registered(sender, earlier)
-            }
+            OwnRegistration::NotRegistered {
+                earlier,
+                other_paths,
+            } => self.causes_if_not_registered(sender, earlier, other_paths),
             OwnRegistration::Unknown => self.possible_causes(sender, new, is_registration),
         }
     }
@@ -201,13 +205,21 @@ impl Conflict<'_> {
         lines
     }
 
-    /// Returns the causes if the sender is not registered. `earlier` are the registrations of
-    /// earlier sessions of this host.
+    /// Returns the causes if the sender is not registered. `earlier` and `other_paths` are the
+    /// registrations of earlier sessions and of other paths of this host.
     fn causes_if_not_registered(
         &self,
         sender: ReservationKey,
         earlier: &[FullStatusDescriptor],
+        other_paths: &[FullStatusDescriptor],
     ) -> Vec<String> {
+        if let Some(other) = other_paths.iter().find(|one| one.key == sender) {
+            return vec![format!(
+                "This path is not registered; the key {sender} is that of another path of this \
+                 host, {}. Use the multipath map, or register each path.",
+                port(other)
+            )];
+        }
         if let Some(earlier) = earlier.iter().find(|one| one.key == sender) {
             return self.earlier_session(earlier);
         }
@@ -310,7 +322,7 @@ mod tests {
 
     /// The holder would get GOOD for its own type.
     #[test]
-    fn earlier_session_is_named_with_the_next_step() {
+    fn owner_of_the_key_is_named() {
         let kind = ScopeType::from(ReservationType::WriteExclusiveRegistrantsOnly);
         let key = ReservationKey::new(0xa);
         let earlier = FullStatusDescriptor {
@@ -339,12 +351,21 @@ mod tests {
             };
             conflict.causes().join(" ")
         };
-        let session = causes(&OwnRegistration::NotRegistered {
-            earlier: vec![earlier.clone()],
-        });
+        let unregistered = |earlier, other_paths| {
+            causes(&OwnRegistration::NotRegistered {
+                earlier,
+                other_paths,
+            })
+        };
+        let session = unregistered(vec![earlier.clone()], vec![]);
         assert!(session.contains("an earlier iSCSI session of this host"));
         assert!(session.contains("preempt /dev/sdc --key NEW --victim 0xa --type we-ro"));
-        let foreign = causes(&OwnRegistration::NotRegistered { earlier: vec![] });
+        let other_path = unregistered(vec![], vec![earlier.clone()]);
+        assert!(
+            other_path.contains("another path of this host"),
+            "{other_path}"
+        );
+        let foreign = unregistered(vec![], vec![]);
         assert!(foreign.contains("the key 0xa is that of iqn."), "{foreign}");
     }
 }

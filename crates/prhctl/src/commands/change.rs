@@ -216,9 +216,10 @@ impl ToText for Change {
                 "registrations of all other registrants removed".to_owned()
             }
             // The holder keeps its registration.
-            Change::Preempted { sender, victim, .. } if sender == victim => {
-                format!("preempted own key {victim}")
-            }
+            Change::Preempted { sender, victim, .. } if sender == victim => format!(
+                "preempted own key {victim}; other ports with this key have lost their \
+                 registrations"
+            ),
             Change::Preempted { victim, .. } => {
                 format!("registrations with key {victim} removed")
             }

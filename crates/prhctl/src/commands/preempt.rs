@@ -31,8 +31,10 @@ sent: use --abort, or power off the victim's node first.
 On a terminal, prhctl asks for confirmation first, unless --yes is given.
 
 YOUR OWN KEY
-  The holder keeps its registration, and the type of the reservation changes.
-  Any other registrant removes its own registration.";
+  If the reservation is held with this key, the sender keeps its registration
+  and holds the reservation, with the given type. Other ports with the key,
+  also other paths of the same host, lose their registrations; on a multipath
+  map, all paths keep them. Otherwise the sender loses its registration, too.";
 /// The usage in two lines, because clap does not wrap it.
 const USAGE: &str = "\
 prhctl preempt [OPTIONS] --key <KEY> --victim <KEY> --type <TYPE>
