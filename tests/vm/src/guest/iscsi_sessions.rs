@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Test of `prhctl` on iSCSI sessions: the owners of registrations, the cause of a conflict, a
-//! session with a new identifier, and a session that lost its target.
+//! Test of `prhctl` on iSCSI sessions: the owners of registrations, the cause of a conflict, two
+//! paths without a map, a session with a new identifier, and a session that lost its target.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,8 +21,9 @@ use pr_testkit::process::{command, poll, run as run_command, timed};
 const NAME: &str = "iqn.2026-11.test:this-host";
 const OTHER_NAME: &str = "iqn.2026-11.test:other-host";
 
-/// Interfaces of open-iscsi with these names.
+/// Interfaces of open-iscsi: two with the first name, and one with the second.
 const INTERFACE: &str = "default";
+const SECOND_INTERFACE: &str = "second";
 const OTHER_INTERFACE: &str = "other";
 
 const PORTAL_GROUP: u8 = 1;
@@ -54,10 +55,11 @@ pub(super) fn run(
         .with_context(|| format!("iscsid: {}", iscsi_initiator::log()))?;
     let test = SessionTest {
         prhctl: Prhctl(prhctl),
-        other: disk(OTHER_NAME)?,
+        other: disk(OTHER_INTERFACE)?,
     };
     let running = Helper::start_with(helper, &["--io-timeout", IO_TIMEOUT], &[])?;
     let steps = timed("causes of conflicts", || test.causes_are_named())
+        .and_then(|()| timed("paths without a map", || test.other_path_is_named()))
         .and_then(|()| timed("new session", || test.earlier_session_is_named()))
         .and_then(|()| timed("lost target", || test.blocked_path_is_named()));
     if let Err(error) = steps {
@@ -77,16 +79,17 @@ fn log_in(backstore: &Path, modules: &Modules) -> Result<()> {
     create_portal_group(PORTAL_GROUP, PORTAL, backstore, &names)?;
     iscsi_initiator::start(modules, NAME, REPLACEMENT_TIMEOUT)?;
     create_interface(OTHER_INTERFACE, OTHER_NAME)?;
-    let interfaces = [INTERFACE, OTHER_INTERFACE];
+    create_interface(SECOND_INTERFACE, NAME)?;
+    let interfaces = [INTERFACE, OTHER_INTERFACE, SECOND_INTERFACE];
     discover(PORTAL, &interfaces)?;
     // The sessions are numbered in this order.
     let mut interfaces = interfaces.into_iter();
     interfaces.try_for_each(|interface| login(PORTAL, Some(interface)))
 }
 
-/// Returns the disk of the session with an initiator name.
-fn disk(name: &str) -> Result<PathBuf> {
-    let disk = iscsi_initiator::disk("initiatorname", name)?;
+/// Returns the disk of the session of an interface.
+fn disk(interface: &str) -> Result<PathBuf> {
+    let disk = iscsi_initiator::disk("ifacename", interface)?;
     Ok(Path::new("/dev").join(disk))
 }
 
@@ -124,7 +127,7 @@ impl SessionTest<'_> {
     }
 
     fn causes_are_named(&self) -> Result<()> {
-        let (own, other) = (&disk(NAME)?, &self.other);
+        let (own, other) = (&disk(INTERFACE)?, &self.other);
         self.expect_good("register", own, KEY, &[])?;
         self.expect_good("register", other, OTHER_KEY, &[])?;
         self.expect_owners(own, &[(KEY, "this-path"), (OTHER_KEY, "other-host")])?;
@@ -153,14 +156,37 @@ impl SessionTest<'_> {
         self.expect_good("clear", other, KEY, &[])
     }
 
+    /// A host registers each of its paths with one key, without a map, as `fence_scsi` does on
+    /// disks with two ports.
+    fn other_path_is_named(&self) -> Result<()> {
+        let [first, second] = &[disk(INTERFACE)?, disk(SECOND_INTERFACE)?];
+        for path in [first, second] {
+            self.expect_good("register", path, KEY, &[])?;
+        }
+        let both = [(KEY, "other-path"), (KEY, "this-path")];
+        self.expect_owners(first, &both)?;
+        self.expect_owners(second, &both)?;
+        self.expect_good("reserve", first, KEY, &TYPE)?;
+        let victim = ["--victim", KEY, "--type", "we-ro"];
+        let output = self.change("preempt", second, KEY, &victim)?;
+        output
+            .expect_status(0)?
+            .expect_stdout(&["other ports with this key have lost their registrations"])?;
+        let unregistered = format!("that of another path of this host, {NAME},i,0x00023d000003.");
+        // The report of the PREEMPT comes first.
+        self.expect_cause("clear", (first, KEY), &[], &["REGISTRATIONS PREEMPTED"])?;
+        self.expect_cause("clear", (first, KEY), &[], &[&unregistered])?;
+        self.expect_good("unregister", second, KEY, &[])
+    }
+
     /// A login gives the session a new identifier, as after a restart of the host.
     fn earlier_session_is_named(&self) -> Result<()> {
-        let before = disk(NAME)?;
+        let before = disk(INTERFACE)?;
         self.expect_good("register", &before, KEY, &[])?;
         self.expect_good("reserve", &before, KEY, &TYPE)?;
         logout(PORTAL, INTERFACE)?;
         login(PORTAL, Some(INTERFACE))?;
-        let own = &disk(NAME)?;
+        let own = &disk(INTERFACE)?;
         let status = self.prhctl.run(&["status"], own, &[])?.expect_status(0)?;
         status.expect_stdout(&[&format!(
             "{NAME},i,0x00023d000001 (this host, earlier session)"
@@ -188,7 +214,7 @@ impl SessionTest<'_> {
     /// The kernel holds commands while the transport waits for the target, whatever their time
     /// limit is.
     fn blocked_path_is_named(&self) -> Result<()> {
-        let own = &disk(NAME)?;
+        let own = &disk(INTERFACE)?;
         let name = own.file_name().and_then(|name| name.to_str());
         let name = name.context("invalid path")?;
         enable(PORTAL_GROUP, false)?;

@@ -33,6 +33,7 @@ const LOG: &str = "/run/multipathd.log";
 fn multipath_conf(keys: Keys, without_path: WithoutPath, unmapped: &[String]) -> String {
     let keys = match keys {
         Keys::InFile => "    reservation_key file\n",
+        Keys::Fixed => "    reservation_key 0x1\n",
         Keys::None => "",
     };
     let without_path = match without_path {
@@ -69,6 +70,8 @@ const CONFIG_PATH: &str = "/etc/multipath.conf";
 pub(super) enum Keys {
     /// `reservation_key file`: the client that registers sets the key.
     InFile,
+    /// `reservation_key 0x1`.
+    Fixed,
     /// No `reservation_key`, which is the default.
     None,
 }
@@ -178,8 +181,12 @@ impl Multipathd {
         let done = poll(TIMEOUT, || {
             let used = self.command(&["show", "config", "local"])?;
             let is_idle = self.command(&["show", "daemon"])?.contains("idle");
-            let has_file = used.contains("reservation_key");
-            Ok((is_idle && has_file == matches!(keys, Keys::InFile)).then_some(()))
+            let has_setting = match keys {
+                Keys::InFile => used.contains("reservation_key \"file\""),
+                Keys::Fixed => used.contains("reservation_key 0x1"),
+                Keys::None => !used.contains("reservation_key"),
+            };
+            Ok((is_idle && has_setting).then_some(()))
         })?;
         done.context("multipathd did not apply its configuration")
     }

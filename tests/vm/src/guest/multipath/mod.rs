@@ -104,7 +104,7 @@ fn run_tests(options: &Options, modules: &Modules) -> Result<()> {
         prhctl: &options.prhctl,
     };
     timed("prhctl", || {
-        operator::run(&fixture, &programs, &comparison_ports[0])
+        operator::run(&fixture, &programs, &comparison_ports[0], &other_port)
     })
     .context("prhctl")?;
     tracing::run(&fixture, &options.helper).context("trace")?;

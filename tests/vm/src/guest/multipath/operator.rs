@@ -9,7 +9,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use super::fixture::{Fault, MapFixture};
+use super::daemons::{Keys, WithoutPath};
+use super::fixture::{Fault, MapFixture, ScsiPath};
 use super::helper_client;
 use crate::guest::helper::{Helper, SOCKET, helper_stderr};
 use crate::guest::lio_target::Port;
@@ -26,8 +27,13 @@ pub(super) struct Programs<'a> {
     pub(super) prhctl: &'a Path,
 }
 
-/// Runs all steps. `disk` has no map.
-pub(super) fn run(fixture: &MapFixture, programs: &Programs<'_>, disk: &Port) -> Result<()> {
+/// Runs all steps. `disk` has no map. `other_port` is the map's unit as another host sees it.
+pub(super) fn run(
+    fixture: &MapFixture,
+    programs: &Programs<'_>,
+    disk: &Port,
+    other_port: &Port,
+) -> Result<()> {
     let operator = Operator {
         prhctl: Prhctl(programs.prhctl),
         fixture,
@@ -39,6 +45,13 @@ pub(super) fn run(fixture: &MapFixture, programs: &Programs<'_>, disk: &Port) ->
     operator.unregistered_port_is_named(disk)?;
     timed("multipathd not running", || {
         operator.refused_registration_is_explained()
+    })?;
+    timed("left-over reservation", || {
+        operator.left_over_reservation_is_removed(other_port)
+    })?;
+    timed("fixed key", || operator.fixed_key_is_refused())?;
+    timed("paths without the map", || {
+        operator.commands_to_paths_are_explained()
     })?;
     timed("unregistered path", || {
         operator.unregistered_path_is_named()
@@ -219,6 +232,75 @@ impl Operator<'_> {
             "{log}"
         );
         self.fixture.both_active()
+    }
+
+    /// A host that is gone holds a reservation. The procedure of `prhctl clear --help` works on a
+    /// map, too.
+    fn left_over_reservation_is_removed(&self, dead: &Port) -> Result<()> {
+        let key = ["--key", "0xdead"];
+        let on_dead = |subcommand: &str, options: &[&str]| {
+            let options = [&key, options].concat();
+            let output = self.prhctl.run(&[subcommand], &dead.block, &options)?;
+            output.expect_status(0)
+        };
+        on_dead("register", &[])?;
+        on_dead("reserve", &["--type", "we-ro"])?;
+        let output = self.prhctl.run(&["clear"], self.map, &key)?;
+        ensure!(output.status != Some(0), "{}", output.line);
+        output.expect_stderr(&["held with key 0xdead", "'prhctl clear --help'"])?;
+        self.change("register", &[])?;
+        self.change("clear", &[])?;
+        let keys = self.prhctl.query("keys", self.map)?;
+        ensure!(keys["keys"] == json!([]), "{keys:#}");
+        Ok(())
+    }
+
+    /// multipathd would register returning paths with the key of its configuration.
+    fn fixed_key_is_refused(&self) -> Result<()> {
+        let multipathd = &self.fixture.multipathd;
+        multipathd.configure(Keys::Fixed, WithoutPath::Fail)?;
+        let output = self.prhctl.run(&["register"], self.map, &["--key", KEY]);
+        multipathd.configure(Keys::InFile, WithoutPath::Fail)?;
+        output?
+            .expect_status(ABORTED_COMMAND)?
+            .expect_stderr(&["Nothing was done on any path", "no other reservation_key"])?;
+        let log = helper_stderr();
+        ensure!(
+            log.contains("registration rejected: multipathd has the fixed reservation_key"),
+            "{log}"
+        );
+        Ok(())
+    }
+
+    /// Commands to the paths in place of the map, as `fence_scsi` sends them if it is given the
+    /// paths: a PREEMPT of the own key, which on the map keeps all paths, removes the others.
+    fn commands_to_paths_are_explained(&self) -> Result<()> {
+        let [first, second] = self.fixture.paths.each_ref();
+        let on = |path: &ScsiPath, subcommand: &str, options: &[&str]| {
+            let options = [&["--key", KEY], options].concat();
+            let output = self
+                .prhctl
+                .run(&[subcommand], &path.device.path, &options)?;
+            output
+                .expect_status(0)?
+                .expect_stderr(&["this is one path of the multipath map"])
+        };
+        for path in [first, second] {
+            on(path, "register", &[])?;
+        }
+        on(first, "reserve", &["--type", "we-ro"])?;
+        on(second, "preempt", &["--victim", KEY, "--type", "we-ro"])?
+            .expect_stdout(&["other ports with this key have lost their registrations"])?;
+        let status = self.prhctl.run(&["status"], self.map, &[])?;
+        status.expect_stdout(&[&format!("Unregistered paths: {}\n", first.name)])?;
+        on(second, "unregister", &[])?;
+        // The map keeps its paths.
+        self.change("register", &[])?;
+        self.change("reserve", &["--type", "we-ro"])?;
+        self.change("preempt", &["--victim", KEY, "--type", "we-ro"])?;
+        let keys = self.prhctl.query("keys", self.map)?;
+        ensure!(keys["keys"] == json!([KEY, KEY]), "{keys:#}");
+        self.change("unregister", &[]).map(drop)
     }
 
     fn exclusive_type_is_noted(&self) -> Result<()> {
