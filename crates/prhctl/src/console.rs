@@ -164,12 +164,47 @@ pub(crate) fn table(
         styles.push(style);
         table.add_row(cells.iter().map(|cell| escape_control(cell)));
     }
+    // The padding of a cell is one column on both sides.
+    let widths = table.column_max_content_widths();
+    let last = widths
+        .iter()
+        .rev()
+        .skip(1)
+        .map(|width| usize::from(*width) + 2)
+        .sum::<usize>()
+        + 1;
     // Lines are styled as a whole, because escape sequences in a cell would count as columns. No
     // cell spans lines.
     let lines = table.lines().zip(styles);
     lines.fold(String::new(), |text, (line, style)| {
-        text + &format!("{style}{}{style:#}\n", line.trim_end())
+        let line = fit_line(line.trim_end(), last);
+        text + &format!("{style}{line}{style:#}\n")
     })
+}
+
+/// Returns `text` for standard output: if that is a terminal, lines that are too long for it are
+/// broken between words.
+pub(crate) fn fit(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let blanks = line.len() - line.trim_start().len();
+        fit_line(line, blanks) + "\n"
+    });
+    lines.collect()
+}
+
+/// Breaks a line as [`fit`]. Its further lines are indented by `indent` columns.
+fn fit_line(line: &str, indent: usize) -> String {
+    let terminal = Terminal::stdout().filter(|terminal| columns(line) > terminal.columns);
+    let start = line.char_indices().nth(indent).map(|(start, _)| start);
+    match (
+        terminal,
+        start.and_then(|start| line.split_at_checked(start)),
+    ) {
+        (Some(terminal), Some((label, text))) => {
+            wrap(label, text, terminal.columns).trim_end().to_owned()
+        }
+        _ => line.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use pr_helper_protocol::Direction;
 
 use crate::completion;
 use crate::confirmation::ConfirmationArgs;
-use crate::console::Console;
+use crate::console::{Console, fit};
 use crate::error::{AdvisedError, Error, ErrorText, Failure};
 use crate::exit::Exit;
 use crate::helper::{HelperConnection, HelperOptions};
@@ -207,7 +207,7 @@ impl Context {
     pub(crate) fn print<T: ToText + ToJson>(&self, value: &T, exit: Exit) -> Exit {
         let text = match self.is_json {
             true => value.to_json().pretty(),
-            false => value.to_text(),
+            false => fit(&value.to_text()),
         };
         self.console.print(&text, exit)
     }

@@ -8,10 +8,8 @@ use clap_complete::Shell;
 use super::Subcommand;
 use crate::completion;
 use crate::context::Context;
-use crate::error::Failure;
 use crate::exit::Exit;
-use crate::output::json::{Json, ToJson, object};
-use crate::output::text::ToText;
+use crate::output::json::object;
 
 pub(crate) const HELP: &str = "\
 Print a script for a shell that completes the command lines of prhctl.
@@ -45,26 +43,14 @@ pub(crate) struct CompletionArgs {
 impl Subcommand for CompletionArgs {
     fn run(&self, context: &Context) -> Exit {
         let script = completion::script(self.shell);
-        context.finish(Ok::<_, Failure>(Script(script)))
+        let text = match context.is_json {
+            true => object! { "script": script }.pretty(),
+            false => script,
+        };
+        context.console.print(&text, Exit::SUCCESS)
     }
 
     fn uses_helper(&self) -> bool {
         false
-    }
-}
-
-/// A completion script.
-#[derive(Debug)]
-struct Script(String);
-
-impl ToText for Script {
-    fn to_text(&self) -> String {
-        self.0.clone()
-    }
-}
-
-impl ToJson for Script {
-    fn to_json(&self) -> Json {
-        object! { "script": &self.0 }
     }
 }

@@ -121,10 +121,10 @@ fn show_prints_registrations_and_reservation() {
   registrations  do not persist through a power loss
   supports       APTPL SPEC_I_PT ALL_TG_PT we ea we-ro ea-ro we-ar ea-ar
 
-  PORT   KEY     HOLDER  ACCESS       UNIT ATTENTIONS          TARGET PORT  INITIATOR PORT
-  node1  -       -       none         registrations-preempted  1            sas,3000000000000001
-  node2  0x1002  yes     read, write  -                        1            sas,3000000000000002
-  other  -       -       none         -                        1            sas,3000000000000003
+  NAME   KEY     HOLDER  ACCESS  PORT  TRANSPORTID           UNIT ATTENTIONS
+  node1  -       -       none    1     sas,3000000000000001  registrations-preempted
+  node2  0x1002  yes     rw      1     sas,3000000000000002  -
+  other  -       -       none    1     sas,3000000000000003  -
 "
     );
     assert_eq!(fixture.run("lun show quorum").success(), expected);

@@ -138,7 +138,7 @@ impl TestHelper {
 
     /// Returns a command that runs prhctl with this helper.
     pub(crate) fn prhctl(&self, arguments: &str) -> Command {
-        let uses_helper = !["lun", "decode", "demo"]
+        let uses_helper = !["lun", "decode", "demo", "completion"]
             .iter()
             .any(|name| arguments.starts_with(name));
         let socket = if uses_helper { "-k socket " } else { "" };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Line breaks of standard error on terminals.
+//! Line breaks on terminals.
 
 use std::process::Stdio;
 
@@ -83,6 +83,41 @@ fn notes_and_questions_are_broken_between_words() {
         check_width(&text.replace('\r', ""), columns);
         let question = "a: removes the reservation and the registrations of all ports. Continue?";
         assert!(words(&text).starts_with(&words(question)), "{text}");
+    }
+}
+
+/// Results with lines of more than 80 columns.
+const RESULTS: &[&str] = &[
+    "status a",
+    "lun show luns/lun",
+    "lun list luns",
+    "decode 5f 04 05 00 00 00 00 00 18 00",
+    "decode 72 06 2a 05 00 00 00 00",
+];
+
+#[test]
+fn results_are_broken_between_words() {
+    let helper = TestHelper::start();
+    helper.register_both();
+    let reserve = "reserve b --key b --type we-ro";
+    helper.run(reserve).success();
+    let mut broken = 0;
+    for line in RESULTS {
+        let unbroken = helper.run(line).success();
+        for columns in [80, 60] {
+            let text = on_terminal(&helper, line, columns);
+            check_width(&text, columns);
+            assert_eq!(words(&text), words(&unbroken), "{line}");
+            broken += text.lines().count() - unbroken.lines().count();
+        }
+        assert_eq!(on_terminal(&helper, line, 200), unbroken);
+    }
+    assert!(broken >= RESULTS.len(), "{broken}");
+    // A script and a JSON document are not broken.
+    for line in ["completion bash", "--json status a"] {
+        let unbroken = helper.run(line).success();
+        assert_eq!(words(&on_terminal(&helper, line, 40)), words(&unbroken));
+        assert!(on_terminal(&helper, line, 20).contains(unbroken.trim_end()));
     }
 }
 

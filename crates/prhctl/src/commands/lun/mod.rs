@@ -278,13 +278,13 @@ impl ToText for LunStatus {
             ("supports", supported(self.supported)),
         ]);
         let header = [
-            " PORT",
+            " NAME",
             "KEY",
             "HOLDER",
             "ACCESS",
+            "PORT",
+            "TRANSPORTID",
             "UNIT ATTENTIONS",
-            "TARGET PORT",
-            "INITIATOR PORT",
         ];
         let ports = table(&header, self.ports.iter().map(port_row));
         let identity = self.identity;
@@ -297,8 +297,8 @@ fn port_row(port: &PortStatus) -> (Style, Vec<String>) {
     let unit_attentions = port.unit_attentions.iter().copied();
     let unit_attentions: Vec<_> = unit_attentions.map(labels::unit_attention).collect();
     let access = match (port.may_read, port.may_write) {
-        (_, true) => "read, write",
-        (true, false) => "read",
+        (_, true) => "rw",
+        (true, false) => "ro",
         (false, false) => "none",
     };
     let cells = vec![
@@ -306,12 +306,12 @@ fn port_row(port: &PortStatus) -> (Style, Vec<String>) {
         port.key.map_or_else(dash, |key| key.to_string()),
         if port.is_holder { "yes" } else { "-" }.to_owned(),
         access.to_owned(),
+        port.nexus.target_port.to_string(),
+        port.nexus.initiator.to_string(),
         match unit_attentions.is_empty() {
             true => dash(),
             false => unit_attentions.join(", "),
         },
-        port.nexus.target_port.to_string(),
-        port.nexus.initiator.to_string(),
     ];
     (if port.is_holder { GOOD } else { PLAIN }, cells)
 }
