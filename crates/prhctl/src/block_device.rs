@@ -114,7 +114,7 @@ impl BlockDevice {
     }
 
     /// Returns whether this is a disk of the SCSI layer, and not a CD drive, for example.
-    fn is_scsi_disk(&self) -> bool {
+    pub(crate) fn is_scsi_disk(&self) -> bool {
         self.attribute("device/type").as_deref() == Some(TYPE_DISK)
             && self.dir.join("device/vendor").exists()
     }

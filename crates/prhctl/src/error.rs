@@ -140,11 +140,11 @@ pub(crate) struct Rejection {
     pub(crate) sense: Option<Sense>,
     /// The parameter list of a PERSISTENT RESERVE OUT.
     pub(crate) parameter_list: Option<ParameterList>,
-    /// The state of the device after a RESERVATION CONFLICT or a refused registration.
+    /// The state of the device after the rejection.
     pub(crate) conflict: ConflictInfo,
 }
 
-/// Registrations and reservation after a rejected change.
+/// Registrations and reservation after a rejected change, if they decide its cause.
 #[derive(Clone, Debug)]
 pub(crate) enum ConflictInfo {
     /// The query failed, or was not sent.
@@ -202,6 +202,20 @@ impl Rejection {
                 if matches!(command.service_action, Register | RegisterAndIgnoreExistingKey)
         );
         is_register && self.is_communication_failure(SenseKey::AbortedCommand)
+    }
+
+    /// Returns whether the reservation decides why the device has rejected a change.
+    pub(crate) fn is_about_reservation(&self) -> bool {
+        let Cdb::Out(command) = self.command else {
+            return false;
+        };
+        let code = self.sense.map(|sense| sense.code);
+        match command.service_action {
+            OutServiceAction::RegisterAndMove => {
+                code == Some(AdditionalSense::INVALID_FIELD_IN_CDB)
+            }
+            _ => code == Some(AdditionalSense::INVALID_RELEASE_OF_PERSISTENT_RESERVATION),
+        }
     }
 
     fn is_communication_failure(&self, key: SenseKey) -> bool {

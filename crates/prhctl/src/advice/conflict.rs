@@ -36,7 +36,7 @@ struct Conflict<'a> {
     /// Scope and type in the command.
     scope_type: ScopeType,
     /// The sender's key, and the service action reservation key.
-    given: Option<(ReservationKey, ReservationKey)>,
+    given: (ReservationKey, ReservationKey),
     keys: &'a Keys,
     is_complete: bool,
     reservation: Option<ReservationDescriptor>,
@@ -72,7 +72,7 @@ pub(super) fn advice(rejection: &Rejection) -> Vec<String> {
                 device: &rejection.device,
                 action: command.service_action,
                 scope_type: command.scope_type,
-                given: basic_keys(rejection.parameter_list.as_ref()),
+                given: given_keys(rejection.parameter_list.as_ref()),
                 keys,
                 is_complete: *missing_bytes == 0,
                 reservation: reservation.reservation,
@@ -124,12 +124,13 @@ impl Conflict<'_> {
         Some(port(holder))
     }
 
+    fn holder_or_key(&self, held: ReservationDescriptor) -> String {
+        let holder = self.holder();
+        holder.unwrap_or_else(|| format!("The port with key {}", held.key))
+    }
+
     fn causes(&self) -> Vec<String> {
-        let Some((sender, new)) = self.given else {
-            let cause = "Either this initiator port is not registered with the given key, or it \
-                         does not hold the reservation.";
-            return vec![cause.to_owned()];
-        };
+        let (sender, new) = self.given;
         let is_registration = self.action == OutServiceAction::Register && !new.is_zero();
         match self.own {
             OwnRegistration::Registered(own) if is_registration && own.key != sender => {
@@ -154,7 +155,7 @@ impl Conflict<'_> {
 
     /// Returns the causes if `own` is the registration of the sender, with the given key.
     fn causes_if_registered(&self, own: &FullStatusDescriptor, new: ReservationKey) -> Vec<String> {
-        use OutServiceAction::{Preempt, PreemptAndAbort, Release, Reserve};
+        use OutServiceAction::{Preempt, PreemptAndAbort, RegisterAndMove, Release, Reserve};
         match (self.action, self.reservation) {
             (Preempt | PreemptAndAbort, _) if self.is_unknown(new) => vec![no_victim(new)],
             (Reserve, Some(held)) if own.holder && held.scope_type != self.scope_type => {
@@ -167,6 +168,12 @@ impl Conflict<'_> {
                 )]
             }
             (Reserve, Some(held)) if !own.holder => self.held_by_other(own, held),
+            (RegisterAndMove, Some(held)) if !own.holder => {
+                let holder = self.holder_or_key(held);
+                vec![format!(
+                    "{holder} holds the reservation, and only the holder can move it."
+                )]
+            }
             // LIO; other devices report INVALID RELEASE OF PERSISTENT RESERVATION.
             (Release, Some(held)) if own.holder && held.scope_type != self.scope_type => {
                 let kind = held.scope_type;
@@ -185,8 +192,7 @@ impl Conflict<'_> {
         held: ReservationDescriptor,
     ) -> Vec<String> {
         let kind = held.scope_type.reservation_type();
-        let holder = self.holder();
-        let holder = holder.unwrap_or_else(|| format!("the port with key {}", held.key));
+        let holder = self.holder_or_key(held);
         let mut text = format!("{holder} holds the reservation.");
         if kind.is_some_and(ReservationType::allows_registrants) {
             text.push_str(
@@ -267,7 +273,7 @@ impl Conflict<'_> {
         new: ReservationKey,
         is_registration: bool,
     ) -> Vec<String> {
-        use OutServiceAction::{Preempt, PreemptAndAbort, Reserve};
+        use OutServiceAction::{Preempt, PreemptAndAbort, RegisterAndMove, Reserve};
         let is_preempt = matches!(self.action, Preempt | PreemptAndAbort);
         let cause = match self.action {
             _ if is_registration && sender.is_zero() => {
@@ -282,6 +288,10 @@ impl Conflict<'_> {
                 "Either another port holds the reservation, or this port holds it with another \
                  type, or only another port is registered with the given key: this one never was, \
                  or it was preempted. Use 'prhctl status' to see the registrations."
+            }
+            RegisterAndMove if !self.is_unknown(sender) => {
+                "Either this initiator port does not hold the reservation, or only another port is \
+                 registered with the given key. Use 'prhctl status' to see the registrations."
             }
             _ => NOT_REGISTERED,
         };
@@ -307,12 +317,15 @@ fn port(registration: &FullStatusDescriptor) -> String {
 }
 
 /// Returns RESERVATION KEY and SERVICE ACTION RESERVATION KEY.
-fn basic_keys(list: Option<&ParameterList>) -> Option<(ReservationKey, ReservationKey)> {
-    match list? {
-        ParameterList::Basic(list) => {
-            Some((list.reservation_key, list.service_action_reservation_key))
+fn given_keys(list: Option<&ParameterList>) -> (ReservationKey, ReservationKey) {
+    match list {
+        Some(ParameterList::Basic(list)) => {
+            (list.reservation_key, list.service_action_reservation_key)
         }
-        ParameterList::RegisterAndMove(_) => None,
+        Some(ParameterList::RegisterAndMove(list)) => {
+            (list.reservation_key, list.service_action_reservation_key)
+        }
+        None => Default::default(),
     }
 }
 
@@ -339,7 +352,7 @@ mod tests {
                 device: Path::new("/dev/sdc"),
                 action: OutServiceAction::Reserve,
                 scope_type: kind,
-                given: Some((key, ReservationKey::ZERO)),
+                given: (key, ReservationKey::ZERO),
                 keys: &keys,
                 is_complete: true,
                 reservation: Some(ReservationDescriptor {

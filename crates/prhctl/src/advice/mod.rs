@@ -32,8 +32,10 @@ impl AdvisedError for Error {
             Error::Open { access, source, .. } => open(*access, source),
             Error::Connect { socket, source } => connect(socket, source),
             Error::Exchange {
-                command, source, ..
-            } => return exchange(*command, source),
+                command,
+                device,
+                source,
+            } => return exchange(*command, device, source),
             Error::Rejected(rejection) => return rejected::advice(rejection),
             Error::Malformed { .. } => {
                 Some("The device, or a driver in between, violates the standard.")
@@ -130,8 +132,10 @@ fn is_not_socket(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| !metadata.file_type().is_socket())
 }
 
-fn exchange(command: Cdb, error: &ClientError) -> Vec<String> {
-    let mut lines = Vec::new();
+fn exchange(command: Cdb, device: &Path, error: &ClientError) -> Vec<String> {
+    let device = BlockDevice::from_path(device);
+    // A path that is blocked is the usual cause of a timeout.
+    let mut lines = device.map_or_else(Vec::new, |device| device.unusable_paths());
     let is_sent = matches!(
         error,
         ClientError::Receive(_) | ClientError::TooMuchData { .. } | ClientError::BadStatus(_)

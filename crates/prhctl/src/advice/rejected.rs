@@ -2,14 +2,17 @@
 
 //! Advice for a response with a status other than GOOD.
 
+use std::path::Path;
+
 use scsi_pr::{
     AdditionalSense, Cdb, InServiceAction, OutServiceAction, ParameterList, ReservationKey, Sense,
     SenseKey, Status,
 };
 
 use super::{MAY_HAVE_BEEN_EXECUTED, conflict, directory, is_multipath_map, is_special_file};
-use crate::block_device::BlockDevice;
+use crate::block_device::{BlockDevice, PartKind};
 use crate::error::{ConflictInfo, Rejection};
+use crate::labels;
 
 const NOT_A_DEVICE: &str = "This is not a SCSI device but a file, or a port of a soft LUN in a \
                             directory that the helper was not started with (--soft-luns).";
@@ -17,6 +20,12 @@ const NOT_A_DEVICE: &str = "This is not a SCSI device but a file, or a port of a
 /// Returns the advice for a rejected command.
 pub(super) fn advice(rejection: &Rejection) -> Vec<String> {
     let command = rejection.command;
+    if let Some(cause) = rejection
+        .sense
+        .and_then(|sense| decided_cause(rejection, sense))
+    {
+        return vec![cause];
+    }
     let lines: Vec<&str> = match (rejection.status, &rejection.sense) {
         _ if rejection.is_conflict() && !matches!(rejection.conflict, ConflictInfo::Unknown) => {
             return conflict::advice(rejection);
@@ -45,6 +54,57 @@ pub(super) fn advice(rejection: &Rejection) -> Vec<String> {
         _ => Vec::new(),
     };
     lines.into_iter().map(str::to_owned).collect()
+}
+
+/// Returns the cause if sysfs or the reservation decides between those that the sense data permit.
+fn decided_cause(rejection: &Rejection, sense: Sense) -> Option<String> {
+    if sense.key != SenseKey::IllegalRequest {
+        return None;
+    }
+    if sense.code == AdditionalSense::INVALID_COMMAND_OPERATION_CODE {
+        return unsupported(&rejection.device);
+    }
+    let ConflictInfo::Known { reservation, .. } = &rejection.conflict else {
+        return None;
+    };
+    match (sense.code, reservation.reservation) {
+        (AdditionalSense::INVALID_FIELD_IN_CDB, None) => {
+            Some("There is no reservation to move.".to_owned())
+        }
+        (AdditionalSense::INVALID_FIELD_IN_CDB, Some(_)) => {
+            Some("The device does not support REGISTER AND MOVE.".to_owned())
+        }
+        (AdditionalSense::INVALID_RELEASE_OF_PERSISTENT_RESERVATION, Some(held)) => {
+            let kind = held.scope_type.reservation_type().map(labels::short_type)?;
+            Some(format!(
+                "The reservation has another type: use --type {kind}."
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// Returns why a helper or a device has no PERSISTENT RESERVE commands.
+fn unsupported(device: &Path) -> Option<String> {
+    let device = BlockDevice::from_path(device)?;
+    let text = match device.part() {
+        Some(part) if part.kind != PartKind::Path => format!(
+            "The helper accepts no command to a partition or a volume. Use {}.",
+            part.of.join(", ")
+        ),
+        _ if device.is_multipath_map() => {
+            "The storage system does not support persistent reservations, or the helper does not \
+             support multipath maps, as QEMU's helper without libmpathpersist."
+                .to_owned()
+        }
+        _ if device.is_scsi_disk() => {
+            "The storage system does not support persistent reservations, or has disabled them for \
+             this disk."
+                .to_owned()
+        }
+        _ => "This is not a SCSI disk. List them with lsblk -S.".to_owned(),
+    };
+    Some(text)
 }
 
 const fn is_change(command: Cdb) -> bool {
@@ -76,6 +136,13 @@ fn check_condition(rejection: &Rejection, sense: &Sense) -> Option<&'static str>
         {
             Some("The files of the soft LUN are unusable; check the helper's log.")
         }
+        _ if sense.code == AdditionalSense::PERSISTENT_RESERVATION_INFORMATION_LOST => Some(
+            "The device has lost its registrations. When no node of the cluster runs, begin again \
+             with 'prhctl replace-lost'.",
+        ),
+        SenseKey::HardwareError => {
+            Some("The device reports a fault. Check its own log, and the kernel's: dmesg.")
+        }
         SenseKey::NotReady
             if sense.code == AdditionalSense::LOGICAL_UNIT_COMMUNICATION_FAILURE
                 && is_change(rejection.command) =>
@@ -84,6 +151,18 @@ fn check_condition(rejection: &Rejection, sense: &Sense) -> Option<&'static str>
                 "The storage system is not reachable. LIO, the target of Linux, responds in the \
                  same way if this initiator port is not registered: check 'prhctl status'. A \
                  fenced node must stay away until the cluster permits it to return.",
+            )
+        }
+        SenseKey::NotReady
+            if [
+                AdditionalSense::TARGET_PORT_IN_STANDBY_STATE,
+                AdditionalSense::TARGET_PORT_IN_UNAVAILABLE_STATE,
+            ]
+            .contains(&sense.code) =>
+        {
+            Some(
+                "The storage system does not serve commands at this target port (asymmetric \
+                 access, ALUA). Use another path, or the multipath map.",
             )
         }
         SenseKey::NotReady => Some("The device may become ready; try again later."),
@@ -102,14 +181,25 @@ fn aborted(rejection: &Rejection, code: AdditionalSense) -> Vec<String> {
     }
     let device = BlockDevice::from_path(&rejection.device);
     let is_map = device.as_ref().is_some_and(BlockDevice::is_multipath_map);
+    let is_scsi = device.as_ref().is_some_and(BlockDevice::is_scsi_disk);
+    let paths = device
+        .as_ref()
+        .map_or(0, |device| device.lower_devices().len());
     let mut lines = device.map_or_else(Vec::new, |device| device.unusable_paths());
     let cause = match code {
+        AdditionalSense::IO_PROCESS_TERMINATED if is_map && lines.len() == paths => {
+            "No path of the multipath map can be reached:"
+        }
         AdditionalSense::IO_PROCESS_TERMINATED if is_map => {
             "No path of the multipath map can be reached ('multipathd show paths'), or a worker of \
              the helper crashed; the helper's log names the reason."
         }
         // The states above are the cause.
         _ if !is_map && !lines.is_empty() => "",
+        AdditionalSense::IO_PROCESS_TERMINATED if is_scsi => {
+            "The helper has lost the privilege to send commands, which it logs, or the command was \
+             interrupted: check dmesg."
+        }
         AdditionalSense::IO_PROCESS_TERMINATED => {
             "The device does not accept SCSI commands (lsblk -S lists those that do), the helper \
              has lost the privilege to send them, or the command was interrupted."
@@ -183,6 +273,11 @@ fn illegal_request(rejection: &Rejection, code: AdditionalSense) -> Option<&'sta
                  ea-ar).",
             )
         }
+        AdditionalSense::INSUFFICIENT_RESERVATION_RESOURCES
+        | AdditionalSense::INSUFFICIENT_REGISTRATION_RESOURCES => Some(
+            "The device has no room for another registration. 'prhctl status' shows those of \
+             nodes that no longer exist; 'prhctl preempt' removes them.",
+        ),
         AdditionalSense::INVALID_FIELD_IN_CDB => Some(invalid_field(rejection.command)),
         AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST if preempts_zero(rejection) => Some(
             "Victim key 0 is valid only if the reservation's type is an \"all registrants\" type; \

@@ -117,7 +117,9 @@ pub(super) fn send(
     let result = helper.reserve_out(action, scope_type.unwrap_or_default(), &list.into());
     result.map_err(|error| match error {
         Error::Rejected(mut rejection)
-            if rejection.is_conflict() || rejection.is_refused_registration() =>
+            if rejection.is_conflict()
+                || rejection.is_refused_registration()
+                || rejection.is_about_reservation() =>
         {
             rejection.conflict = fetch_conflict(helper);
             Error::Rejected(rejection)

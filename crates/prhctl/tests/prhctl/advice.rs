@@ -67,13 +67,61 @@ fn invalid_field_advice_depends_on_command() {
     });
     let line = "move disk --key 1 --new-key 2 --to sas,5000c50005b32001 --target-port 1";
     let moved = helper.run(line).failure(5);
-    assert!(moved.contains("no reservation to move"), "{moved}");
+    assert!(
+        moved.contains("There is no reservation to move."),
+        "{moved}"
+    );
 
     let invalid_list = || check_condition(5, 0x26, 0x00);
     let preempt = stderr("preempt disk --key 1 --victim 0 --type we", invalid_list);
     assert!(preempt.contains("all registrants"), "{preempt}");
     let preempt = stderr("preempt disk --key 1 --victim 2 --type we", invalid_list);
     assert!(preempt.contains("'prhctl capabilities'"), "{preempt}");
+}
+
+#[test]
+fn sense_data_of_storage_systems_are_explained() {
+    for ((key, asc, ascq), fragment) in [
+        ((2, 0x04, 0x0b), "Use another path, or the multipath map"),
+        ((2, 0x04, 0x0c), "Use another path, or the multipath map"),
+        ((4, 0x44, 0x01), "'prhctl replace-lost'"),
+        ((5, 0x55, 0x02), "no room for another registration"),
+        ((5, 0x55, 0x04), "no room for another registration"),
+        ((0xb, 0x05, 0x00), "no connection to the target"),
+        ((0xb, 0x2e, 0x02), "--io-timeout"),
+    ] {
+        let stderr = stderr("clear disk --key 1", move || {
+            check_condition(key, asc, ascq)
+        });
+        assert!(stderr.contains(fragment), "{asc:x}/{ascq:x}: {stderr}");
+    }
+    let unsent = stderr("clear disk --key 1", || check_condition(0xb, 0x05, 0x00));
+    assert!(!unsent.contains(UNKNOWN), "{unsent}");
+}
+
+#[test]
+fn reservation_decides_the_cause() {
+    let helper = TestHelper::start();
+    helper.register_both();
+    helper.run("reserve a --key a --type we-ro").success();
+    let wrong_type = helper.run("release a --key a --type ea").failure(5);
+    assert!(wrong_type.contains("use --type we-ro"), "{wrong_type}");
+
+    let to = "--new-key 5 --to sas,5001405000000009 --target-port 1";
+    for (line, cause) in [
+        (
+            format!("move b --key b {to}"),
+            "only the holder can move it",
+        ),
+        (
+            format!("move a --key 5 {to}"),
+            "is registered with key 0xa, and not with 0x5",
+        ),
+    ] {
+        let stderr = soft_lun_conflict(&helper, &line);
+        assert!(stderr.contains(cause), "{line}: {stderr}");
+        assert!(!stderr.contains("Either"), "{line}: {stderr}");
+    }
 }
 
 #[test]

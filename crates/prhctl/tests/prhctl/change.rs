@@ -71,7 +71,7 @@ fn reservation_is_made_and_released() {
     assert_eq!(ignored.status, RELEASED_NOTHING);
     helper
         .run("release a --key a --type we")
-        .expect_failure(5, &["use 'prhctl reservation'"]);
+        .expect_failure(5, &["use --type ea-ro"]);
     helper
         .run("release a --key a")
         .expect_stdout("a: released with key 0xa: Exclusive Access - Registrants Only\n");
@@ -156,10 +156,10 @@ fn move_transfers_reservation() {
         "{text}"
     );
     assert!(text.contains("0xb0") && text.contains(other), "{text}");
-    // The sender is no longer the holder.
+    // The sender is no longer registered.
     helper
         .run(&line)
-        .expect_failure(24, &["does not hold the reservation"]);
+        .expect_failure(24, &["This initiator port is not registered"]);
 }
 
 /// Runs a command on a terminal, answers its question, and returns its exit status.

@@ -155,6 +155,10 @@ impl Operator<'_> {
                 .expect_status(status)?
                 .expect_stderr(&[kind, &of.display().to_string()])?;
             let document = output.json()?;
+            if status == INVALID_OPCODE {
+                let step = format!("a partition or a volume. Use {}.", of.display());
+                output.expect_stderr(&[&step])?;
+            }
             let expected = json!({ "kind": kind, "devices": [of] });
             ensure!(
                 document["part_of"] == expected,
@@ -327,7 +331,7 @@ impl Operator<'_> {
                 .try_for_each(|path| path.restore(Fault::Disk))?;
             let output = output?
                 .expect_status(ABORTED_COMMAND)?
-                .expect_stderr(&["No path of the multipath map can be reached"])?;
+                .expect_stderr(&["No path of the multipath map can be reached:"])?;
             let states = paths
                 .each_ref()
                 .map(|path| format!("{} is offline", path.name));
