@@ -62,6 +62,7 @@ rows! {
         DefaultAccount "D27"
         SocketOfUserLeft "D28"
         Cleanup "D29"
+        ListeningLine "D30"
     }
 }
 

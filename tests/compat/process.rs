@@ -146,6 +146,9 @@ impl Finished {
     }
 }
 
+/// Start of the line in which our helper says where it listens.
+pub(crate) const LISTENING: &str = "qemu-pr-helper: listening on ";
+
 /// A helper process, which is killed when the value is dropped.
 pub(crate) struct Running {
     process: HelperProcess,
@@ -168,14 +171,20 @@ impl Running {
         Client::connect(socket).with_context(|| format!("cannot connect to {}", socket.display()))
     }
 
-    /// Returns the helper's stderr without the warning of our helper about a missing capability.
+    /// Returns the helper's stderr without two lines of our helper: where it listens, and that a
+    /// capability is missing.
     pub(crate) fn stderr(&self) -> String {
-        let text = self.process.stderr();
-        if has_rawio() {
-            return text;
-        }
-        let expected = |line: &&str| !line.contains("no CAP_SYS_RAWIO");
+        let text = self.whole_stderr();
+        let expected = |line: &&str| {
+            let is_warning = !has_rawio() && line.contains("no CAP_SYS_RAWIO");
+            !is_warning && !line.starts_with(LISTENING)
+        };
         text.split_inclusive('\n').filter(expected).collect()
+    }
+
+    /// Returns the helper's stderr.
+    pub(crate) fn whole_stderr(&self) -> String {
+        self.process.stderr()
     }
 
     /// Waits until a client gets the helper's greeting.

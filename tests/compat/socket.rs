@@ -14,7 +14,7 @@ use crate::case::Case;
 use crate::client::{pr_in, pr_out};
 use crate::differences::Row;
 use crate::helper::Helper;
-use crate::process::wait_until;
+use crate::process::{LISTENING, wait_until};
 use crate::scratch::Scratch;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -65,6 +65,7 @@ pub(crate) fn cases() -> Vec<Case> {
             sigterm_during_parameters,
         ),
         Case::new("quiet_suppresses_client_errors", quiet),
+        Case::new("start_is_reported", start_is_reported).row(Row::ListeningLine),
     ]);
     cases
 }
@@ -152,6 +153,23 @@ fn removed_socket(helper: &Helper) -> Result<()> {
     fs::remove_file(scratch.socket())?;
     ensure!(running.terminate()?.success());
     ensure!(running.stderr().is_empty(), "{}", running.stderr());
+    Ok(())
+}
+
+fn start_is_reported(helper: &Helper) -> Result<()> {
+    let scratch = Scratch::new()?;
+    let mut running = helper.serving_command(&scratch).start()?;
+    ensure!(running.terminate()?.success());
+    let expected = match helper.differs(Row::ListeningLine) {
+        true => format!("{LISTENING}{}\n", scratch.socket().display()),
+        false => String::new(),
+    };
+    let lines = running.whole_stderr();
+    let lines: String = lines
+        .split_inclusive('\n')
+        .filter(|line| !line.contains("no CAP_SYS_RAWIO"))
+        .collect();
+    ensure!(lines == expected, "{lines}");
     Ok(())
 }
 
@@ -318,6 +336,10 @@ fn quiet(helper: &Helper) -> Result<()> {
     client.send(&[0xff; 16])?;
     client.expect_closed()?;
     ensure!(running.terminate()?.success());
-    ensure!(running.stderr().is_empty(), "{}", running.stderr());
+    ensure!(
+        running.whole_stderr().is_empty(),
+        "{}",
+        running.whole_stderr()
+    );
     Ok(())
 }

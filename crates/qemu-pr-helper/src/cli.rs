@@ -72,7 +72,7 @@ pub struct Options {
     #[arg(short, long, verbatim_doc_comment)]
     pub(crate) daemon: bool,
 
-    /// Log errors only. Takes precedence over -v
+    /// Log errors only, and not where the helper listens. Wins over -v
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) quiet: u8,
 

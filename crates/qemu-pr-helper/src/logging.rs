@@ -9,6 +9,9 @@
 //! | info | connections, and commands that are rejected as intended | with `-v` |
 //! | debug | every command | with `-vv` |
 //!
+//! [`notice`] is for the one line that says where the helper listens: level info, but shown unless
+//! `-q`.
+//!
 //! Untrusted bytes, such as the content of a file or a reply of multipathd, reach the log in many
 //! ways. This module therefore escapes control characters in every line. It also removes the
 //! numbers of system errors, which the standard library appends to their texts.
@@ -64,6 +67,13 @@ pub(crate) fn init(quiet: u8, verbose: u8) {
         (0, 1) => LevelFilter::Info,
         (0, _) => LevelFilter::Debug,
     });
+}
+
+/// Writes one line of level info to standard error, unless `-q` is given.
+pub(crate) fn notice(text: &str) {
+    if log::log_enabled!(Level::Warn) {
+        write_line(Level::Info, format_args!("{PROGRAM}: {text}"));
+    }
 }
 
 /// Writes one line to standard error, regardless of `-q`. Drops the line if the write would block

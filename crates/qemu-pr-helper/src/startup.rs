@@ -18,6 +18,7 @@ use thiserror::Error;
 use crate::backend::Backends;
 use crate::backend::soft_lun::SoftLuns;
 use crate::cli::{DEFAULT_SOCKET, Options};
+use crate::logging;
 use crate::multipath::Multipath;
 use crate::multipath::broker::{Broker, BrokerConfig};
 use crate::process::created_file::{CreatedFile, Removal};
@@ -126,6 +127,8 @@ fn serve(
         Some(socket) => (Listener::inherit(socket)?, None),
         None => bind(options)?,
     };
+    // Before the sandbox, which forbids the query.
+    let notice = listening_notice(&listener, files.socket.as_ref());
     if let Some(pid_file) = &mut files.pid_file {
         pid_file.write()?;
     }
@@ -168,6 +171,7 @@ fn serve(
     // the parent exits, which the service manager can take for the main process.
     manager.ready(options.daemon, server.load());
     server.start()?;
+    logging::notice(&notice);
     if let Some(ready_pipe) = ready_pipe {
         // Standard error is closed after this.
         trace::flush();
@@ -178,6 +182,17 @@ fn serve(
     let signal = run_until_signal(&signals, watchdog, &broker, &server)
         .map_err(|error| StepError("cannot wait for signals", error))?;
     Ok(shut_down(signal, &server, &broker, files))
+}
+
+/// Returns the line that says where the helper listens.
+fn listening_notice(listener: &Listener, file: Option<&CreatedFile>) -> String {
+    match file {
+        Some(file) => format!("listening on {}", file.path.display()),
+        None => format!(
+            "listening on {}, the socket of the service manager",
+            listener.name()
+        ),
+    }
 }
 
 /// Creates the socket at the path that the command line names, or at the default path.

@@ -9,7 +9,7 @@ use std::env;
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -59,6 +59,29 @@ fn positional_argument_is_warned_about() {
     let log = stop(builder().args(["/run/x.sock"]).start().unwrap());
     assert!(log.contains("argument '/run/x.sock' ignored"), "{log}");
     assert!(log.contains("-k names the socket"), "{log}");
+}
+
+#[test]
+fn inherited_socket_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("unit");
+    let helper = builder().listener(UnixListener::bind(&path).unwrap());
+    let log = stop(helper.socket(&path).start().unwrap());
+    let line = format!(
+        "qemu-pr-helper: listening on {}, the socket of the service manager\n",
+        path.display()
+    );
+    assert!(log.contains(&line), "{log}");
+}
+
+/// The path fills the address of a socket, so that no terminating zero is left.
+#[test]
+fn longest_socket_path_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let name = "s".repeat(107 - dir.path().as_os_str().len());
+    let path = dir.path().join(name);
+    let helper = builder().socket(&path).spawn().unwrap();
+    helper.wait_for_log(&format!("listening on {}\n", path.display()));
 }
 
 #[test]
@@ -164,6 +187,7 @@ fn journal_lines_have_priorities() {
             "<4>qemu-pr-helper: warning: client 2 ",
         ),
         (": connected", "<6>qemu-pr-helper: info: client 1 "),
+        (": listening on /", "<6>qemu-pr-helper: listening on "),
         ("shutting down", "<6>qemu-pr-helper: info: SIGTERM"),
     ] {
         let line = lines.iter().find(|line| line.contains(text)).unwrap();

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cli_messages::error::system_error;
 use linux_util::ancillary;
-use nix::sys::socket::{getsockopt, sockopt};
+use nix::sys::socket::{UnixAddr, getsockname, getsockopt, sockopt};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_send_buffer_size, set_socket_timeout};
@@ -136,6 +136,19 @@ impl Listener {
         // data that the device's descriptor needs.
         ancillary::disable_ancillary_messages(&socket).map_err(ListenError::Inherited)?;
         Ok(Self(socket))
+    }
+
+    /// Returns the path of the socket, or its abstract name after `@`; empty without both.
+    pub(crate) fn name(&self) -> String {
+        // rustix 1.1.6 panics at a path that fills the address.
+        let Ok(address) = getsockname::<UnixAddr>(self.0.as_raw_fd()) else {
+            return String::new();
+        };
+        match (address.path(), address.as_abstract()) {
+            (Some(path), _) => path.display().to_string(),
+            (None, Some(name)) => format!("@{}", String::from_utf8_lossy(name)),
+            (None, None) => String::new(),
+        }
     }
 
     /// Returns the identifier of the socket in trace events.

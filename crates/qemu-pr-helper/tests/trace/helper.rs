@@ -77,12 +77,14 @@ impl Helper {
         self.connected.load(Ordering::SeqCst)
     }
 
-    /// Returns the log without the warning about the missing capability.
+    /// Returns the log without the line about the socket and the warning about the missing
+    /// capability.
     pub(crate) fn log(&self) -> String {
         let text = self.stderr();
         let lines = text.split_inclusive('\n');
         lines
             .filter(|line| !line.contains("no CAP_SYS_RAWIO"))
+            .filter(|line| !line.contains(": listening on "))
             .collect()
     }
 }
