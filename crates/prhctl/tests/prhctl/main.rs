@@ -11,6 +11,7 @@ mod color;
 mod completion;
 mod decode;
 mod demo;
+mod demo_helper;
 mod demo_screen;
 mod docs;
 mod errors;

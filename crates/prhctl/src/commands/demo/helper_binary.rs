@@ -4,18 +4,24 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use linux_util::signals::SignalMask;
+use rustix::fs::{Access, access};
 use serde::Deserialize;
 
 use super::DemoError;
 
 const NAME: &str = "qemu-pr-helper";
 
-/// Returns the given binary, or the one in the directory of this program. Because `cargo run`
-/// builds only prhctl, the helper is built first there.
+/// Directories that distributions install QEMU's helper to. A package of this project replaces it.
+pub(super) const SYSTEM_DIRS: [&str; 3] = ["/usr/libexec", "/usr/lib/qemu", "/usr/bin"];
+
+/// Returns the given binary, or the first one of this project: in the directory of this program, in
+/// `PATH`, or where distributions install it. Because `cargo run` builds only prhctl, the helper is
+/// built first there.
 pub(super) fn find(given: Option<&Path>, mask: SignalMask) -> Result<PathBuf, DemoError> {
     if let Some(given) = given {
         return Ok(given.to_owned());
@@ -24,11 +30,31 @@ pub(super) fn find(given: Option<&Path>, mask: SignalMask) -> Result<PathBuf, De
     if let Some((cargo, dir)) = cargo_and_manifest_dir(&this) {
         return build(&cargo, &dir, mask);
     }
-    let binary = this.with_file_name(NAME);
-    match binary.is_file() {
-        true => Ok(binary),
-        false => Err(DemoError::HelperNotFound(binary)),
+    let own_dir = this.parent().unwrap_or(&this).to_owned();
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs = iter::once(own_dir.clone())
+        .chain(env::split_paths(&path))
+        .chain(SYSTEM_DIRS.map(PathBuf::from));
+    let mut other = None;
+    for binary in dirs.map(|dir| dir.join(NAME)) {
+        let is_executable = binary.is_file() && access(&binary, Access::EXEC_OK).is_ok();
+        if is_executable && supports_soft_luns(&binary, mask) {
+            return Ok(binary);
+        }
+        if is_executable {
+            other.get_or_insert(binary);
+        }
     }
+    Err(DemoError::HelperNotFound { own_dir, other })
+}
+
+/// Returns whether the help page of a helper has the option that the demonstration needs. QEMU's
+/// helper, which has the same name, lacks it.
+fn supports_soft_luns(binary: &Path, mask: SignalMask) -> bool {
+    let mut command = Command::new(binary);
+    command.arg("--help").stdin(Stdio::null());
+    let output = mask.apply_to(&mut command).output();
+    output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains("--soft-luns"))
 }
 
 /// Returns cargo and the directory of this package, if cargo has built and started this program:

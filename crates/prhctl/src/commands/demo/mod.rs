@@ -30,6 +30,7 @@ use crate::context::Context;
 use crate::error::AdvisedError;
 use crate::exit::Exit;
 use cleanup::CleanupGuard;
+use helper_binary::SYSTEM_DIRS;
 use setup::DemoSetup;
 use view::View;
 
@@ -52,9 +53,11 @@ With --fast, on smaller terminals, and if standard output is not a terminal,
 each step is listed with its command, the response, and the changes of the
 disk's state. A table of all steps follows.
 
-prhctl uses the helper binary in its own directory. Under 'cargo run', it
-builds the helper first. Use --helper only with this project's helper, because
-others do not support soft LUNs.
+The helper must be this project's, because QEMU's helper, which has the same
+name, does not support soft LUNs. prhctl looks for qemu-pr-helper in its own
+directory, in PATH, and in /usr/libexec, /usr/lib/qemu and /usr/bin, and skips
+helpers without soft LUNs. Under 'cargo run', it builds the helper first. Use
+--helper for a helper at another path.
 
 The temporary directory is created in TMPDIR, or in /tmp if the path of TMPDIR
 is too long for a socket.";
@@ -75,7 +78,7 @@ signal number after a signal.";
     long_about = HELP, after_long_help = EXAMPLES
 )]
 pub(crate) struct DemoArgs {
-    /// Helper binary [default: the one next to prhctl]
+    /// Helper binary [default: next to prhctl, or in PATH]
     #[arg(long, value_name = "PATH", value_hint = ValueHint::ExecutablePath)]
     helper: Option<PathBuf>,
 
@@ -161,8 +164,16 @@ pub(crate) enum DemoEvent<'a> {
 /// Why a demonstration could not be run.
 #[derive(Debug, Error)]
 pub(crate) enum DemoError {
-    #[error("{}: helper binary not found", .0.display())]
-    HelperNotFound(PathBuf),
+    #[error(
+        "no qemu-pr-helper of this project in {}, in PATH, or in {}",
+        own_dir.display(), SYSTEM_DIRS.join(", ")
+    )]
+    HelperNotFound {
+        /// The directory of this program.
+        own_dir: PathBuf,
+        /// The first helper, which does not support soft LUNs.
+        other: Option<PathBuf>,
+    },
     #[error("cannot run cargo to build the helper")]
     Cargo(#[source] io::Error),
     #[error("cargo failed to build the helper: {0}")]
@@ -194,9 +205,15 @@ pub(crate) enum DemoError {
 impl AdvisedError for DemoError {
     fn advice(&self) -> Vec<String> {
         let line = match self {
-            DemoError::HelperNotFound(_) => {
-                "Name the helper binary with --helper, or build it next to prhctl: cargo build \
-                 --release --workspace."
+            DemoError::HelperNotFound { other, .. } => {
+                let other = other.as_ref().map(|path| {
+                    let path = path.display();
+                    format!("{path} is another helper, such as QEMU's: it has no soft LUNs.")
+                });
+                let remedy = "Name the helper binary with --helper, or build and install it in the \
+                              source directory: cargo install --locked --path \
+                              crates/qemu-pr-helper.";
+                return other.into_iter().chain([remedy.to_owned()]).collect();
             }
             DemoError::TempDir { .. } => {
                 "Use another directory for temporary files: TMPDIR=PATH prhctl demo."
