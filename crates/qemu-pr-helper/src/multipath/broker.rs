@@ -27,6 +27,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use linux_util::fork;
+use pr_helper_protocol::Direction;
 use pr_helper_protocol::fd_passing::{self, ReceiveMode, ReceivedFds};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -38,10 +39,11 @@ use thiserror::Error;
 
 use super::channel::{self, REPLY_GRACE, WorkerError};
 use super::control::{self, ControlMessage};
-use super::idle_workers::IdleWorkers;
+use super::idle_workers::{IdleWorker, IdleWorkers};
 use super::message::{ForgetRequest, WorkerReply, WorkerRequest};
 use super::worker::{REMOVAL_CAPABILITY, WorkerContext};
 use super::workers::Workers;
+use crate::command::device::DeviceId;
 use crate::process::closer::{self, Closer, CloserQueue};
 use crate::process::created_file::{CreatedFile, FileKind, OpenedFile, Removal};
 use crate::process::systemd::ServiceManager;
@@ -123,39 +125,54 @@ impl Broker {
     /// unknown whether the command was executed.
     pub(super) fn execute(
         &self,
-        map: impl AsFd,
+        map: DeviceId,
+        descriptor: BorrowedFd<'_>,
         request: &WorkerRequest,
     ) -> Result<WorkerReply, WorkerError> {
         // The worker observes the deadline too, and then needs time to report that.
         let timeout = request.deadline.time_left().saturating_add(REPLY_GRACE);
-        self.exchange(&request.encode(), Some(map.as_fd()), timeout)
+        let changed = (request.command.direction() == Direction::Out).then_some(map);
+        self.exchange(&request.encode(), Some(descriptor), changed, timeout)
     }
 
     /// Forgets the key of a map in a worker. After an error, it is unknown whether the key was
     /// removed; the worker changes nothing after that.
     pub(super) fn forget(&self, request: ForgetRequest) -> Result<WorkerReply, WorkerError> {
-        self.exchange(&request.encode(), None, request.deadline.time_left())
+        let (major, minor) = request.map;
+        let changed = Some(DeviceId::Block(major, minor));
+        self.exchange(
+            &request.encode(),
+            None,
+            changed,
+            request.deadline.time_left(),
+        )
     }
 
     fn exchange(
         &self,
         request: &[u8],
         map: Option<BorrowedFd<'_>>,
+        changed: Option<DeviceId>,
         timeout: Duration,
     ) -> Result<WorkerReply, WorkerError> {
-        let socket = match self.send_to_idle(request, map) {
+        let socket = match self.send_to_idle(request, map, changed) {
             Some(socket) => socket,
             None => self.start_worker(request, map)?,
         };
         let reply = channel::receive_reply(&socket, timeout)?;
-        self.idle.add(socket);
+        self.idle.add(IdleWorker { socket, changed });
         Ok(reply)
     }
 
     /// Sends a request to an idle worker. Returns its socket, or `None` if there is none.
-    fn send_to_idle(&self, request: &[u8], map: Option<BorrowedFd<'_>>) -> Option<OwnedFd> {
+    fn send_to_idle(
+        &self,
+        request: &[u8],
+        map: Option<BorrowedFd<'_>>,
+        changed: Option<DeviceId>,
+    ) -> Option<OwnedFd> {
         loop {
-            let socket = self.idle.take()?;
+            let socket = self.idle.take(changed)?;
             // A worker that exits cannot receive anything, and the request is sent to another one.
             if channel::send_request(&socket, request, map).is_ok() {
                 return Some(socket);

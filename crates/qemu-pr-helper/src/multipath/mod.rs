@@ -314,7 +314,7 @@ impl Multipath {
             &command_log::service_action_name(&request.command),
         ));
         let start = Instant::now();
-        let reply = self.broker.execute(descriptor, request);
+        let reply = self.broker.execute(map, descriptor, request);
         let took = command_log::microseconds(start.elapsed());
         if let Ok(WorkerReply::Report(report)) = &reply {
             trace_steps(client, map, &report.trace);

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::deadline::TimeBudget;
-use super::multipathd_connection::Connection;
+use super::multipathd_connection::{BEST_EFFORT_TIMEOUT, Connection};
 use super::pr_out::{PrKey, PrKeyStore, PrKeyStoreError};
 use super::steps::{Attempt, StepResult};
 use super::version::MultipathdVersion;
@@ -19,9 +19,6 @@ use super::worker_trace::WorkerTrace;
 
 /// Time limit for a command: that of multipathd itself (`uxsock_timeout`, 4 s), and a little more.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Time limit for a command if the result does not matter.
-const BEST_EFFORT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Number of attempts if multipathd is busy, most likely with paths that have just failed.
 const MAX_ATTEMPTS: usize = 3;
@@ -34,6 +31,9 @@ const OK: &str = "ok";
 
 /// Suffix of a key that was registered with APTPL.
 const APTPL: &str = ":aptpl";
+
+/// Reply in the trace to a command that is sent after the guest's reply.
+const POSTED: &str = "(sent later)";
 
 /// Maximum number of characters of a reply in the trace.
 const MAX_TRACED: usize = 200;
@@ -270,13 +270,16 @@ impl PrKeyStore for Multipathd<'_> {
         if !self.may_store_holder() {
             return;
         }
-        // For programs that use libmpathpersist beside the helper.
         let verb = if is_holder {
             "setprhold"
         } else {
             "unsetprhold"
         };
-        let _ = self.exchange(&format!("{verb} map {}", self.map), BEST_EFFORT_TIMEOUT);
+        let command = format!("{verb} map {}", self.map);
+        self.trace.record_multipathd(&command, POSTED, 0);
+        // The guest does not wait for this: it is for programs that use libmpathpersist beside the
+        // helper, and for the next command that takes a reservation over.
+        self.connection.post(command);
     }
 }
 
@@ -320,6 +323,7 @@ mod tests {
         Connection {
             sockets,
             socket: None,
+            posted: Vec::new(),
         }
     }
 
@@ -345,6 +349,7 @@ mod tests {
         let (pending, _helper) = pending();
         let mut connection = connection(vec!["/nowhere".into(), path.into()]);
         let result = run(&mut client(&mut connection, &pending));
+        connection.send_posted();
         drop(connection);
         (result, multipathd.join().unwrap())
     }
@@ -394,6 +399,22 @@ mod tests {
             (found, commands),
             (Some(true), vec!["getprhold map dm-3".to_owned()])
         );
+    }
+
+    #[test]
+    fn holder_is_sent_later_but_in_order() {
+        let (sent, commands) = with_replies(&["ok\n", "set\n", "ok\n"], |client| {
+            client.version = Version::Known(MultipathdVersion([0, 13, 0]));
+            client.set_holding(true);
+            let sent = client.connection.socket.is_some();
+            assert_eq!(client.is_holding(), Some(true));
+            client.set_holding(false);
+            sent
+        });
+        assert!(!sent);
+        let words = commands.iter().map(|command| command.split(' ').next());
+        let words: Vec<_> = words.flatten().collect();
+        assert_eq!(words, ["setprhold", "getprhold", "unsetprhold"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
+use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -24,6 +25,9 @@ const DEFAULT_SOCKETS: [&str; 2] = [
     "@/org/kernel/linux/storage/multipathd",
 ];
 
+/// Time limit for a command whose result is ignored.
+pub(super) const BEST_EFFORT_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Maximum length of a reply in bytes. multipathd may reply to an unknown verb with a
 /// page of help.
 const MAX_REPLY_LEN: usize = 64 * 1024;
@@ -35,6 +39,8 @@ pub(super) struct Connection {
     pub(super) sockets: Vec<OsString>,
     /// `None` before the first command, and after an error.
     pub(super) socket: Option<UnixStream>,
+    /// Commands that have not been sent.
+    pub(super) posted: Vec<String>,
 }
 
 impl Default for Connection {
@@ -46,13 +52,32 @@ impl Default for Connection {
         Self {
             sockets,
             socket: None,
+            posted: Vec::new(),
         }
     }
 }
 
 impl Connection {
-    /// Sends a command over the connection of the last one, or over a new connection.
+    /// Sends a command after the posted ones, and waits for the reply for at most `timeout`.
     pub(super) fn send(&mut self, command: &str, timeout: Duration) -> io::Result<String> {
+        self.send_posted();
+        self.send_now(command, timeout)
+    }
+
+    /// Adds a command whose reply is ignored.
+    pub(super) fn post(&mut self, command: String) {
+        self.posted.push(command);
+    }
+
+    /// Sends the posted commands, and waits for the replies.
+    pub(super) fn send_posted(&mut self) {
+        for command in mem::take(&mut self.posted) {
+            let _ = self.send_now(&command, BEST_EFFORT_TIMEOUT);
+        }
+    }
+
+    /// Sends a command over the connection of the last one, or over a new connection.
+    fn send_now(&mut self, command: &str, timeout: Duration) -> io::Result<String> {
         if let Some(mut socket) = self.socket.take() {
             match exchange(&mut socket, command, timeout) {
                 // multipathd has been restarted. No command has another effect if it is repeated.

@@ -201,6 +201,9 @@ impl Worker {
             report.trace = execution.trace.take_lines();
         }
         send(&self.socket, &reply.encode(), SendFlags::NOSIGNAL)?;
+        // The guest does not wait for this. The next change to the map does, unless the helper has
+        // given up this one.
+        execution.connection.send_posted();
         Ok(execution.paths)
     }
 

@@ -481,14 +481,23 @@ fn failed_registration_keeps_reservation_and_aptpl() {
     assert_eq!(map.status(&reserve(1)), Status::GOOD);
     map.paths[1].state = PathState::Busy;
     assert_eq!(map.status(&register(1, 2)), Status::BUSY);
+    assert_eq!(map.status(&ignore(2)), Status::BUSY);
+    assert_eq!((map.keys(), map.reserved()), (vec![1, 1], Some(WERO)));
+    assert!(map.unit.borrow().aptpl());
+}
+
+#[test]
+fn failed_registration_over_an_unknown_key_is_named() {
+    let mut map = registered();
+    let key = 2.into();
+    map.key_store.preset(PrKey { key, aptpl: false });
+    map.paths[1].state = PathState::Busy;
     let done = map.execute(&ignore(2));
     assert_eq!(done.result.status, Status::BUSY);
     assert!(
         warnings(&done).contains("is registered with key 0x2 although"),
         "{done:?}"
     );
-    assert_eq!(map.reserved(), Some(WERO));
-    assert!(!map.unit.borrow().aptpl());
 }
 
 #[test]

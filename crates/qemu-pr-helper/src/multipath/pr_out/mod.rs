@@ -54,6 +54,9 @@ const MOVE_FLAGS: usize = 17;
 const MOVE_UNREG: u8 = 0x02;
 const MOVE_APTPL: u8 = 0x01;
 
+/// The field SERVICE ACTION in the second byte of a CDB (SPC-4, 6.16.1).
+const SERVICE_ACTION: u8 = 0x1f;
+
 /// Warning about a command that no path completed.
 pub(super) const NO_PATH: &str =
     "no path of the map can be reached, or each has hung; see 'multipathd show paths'";
@@ -194,6 +197,22 @@ impl PrOutCommand {
     /// nexus that is not registered.
     fn register(old: ReservationKey, new: RegisterParams) -> Self {
         Self::new(OutServiceAction::Register, ScopeType(0), old, new)
+    }
+
+    /// Returns this REGISTER AND IGNORE EXISTING KEY as a REGISTER on a nexus that is registered
+    /// with `old`, with the same flags and the same control byte.
+    fn as_register(&self, old: ReservationKey) -> Self {
+        let mut cdb = self.cdb;
+        let [_, action, ..] = &mut cdb;
+        *action = *action & !SERVICE_ACTION | OutServiceAction::Register.code();
+        let mut parameter_list = self.parameter_list.clone();
+        if let Some(key) = parameter_list.first_chunk_mut() {
+            *key = old.get().to_be_bytes();
+        }
+        Self {
+            cdb,
+            parameter_list,
+        }
     }
 
     /// Returns whether the command can be sent twice: the logical unit responds to the repetition

@@ -2,7 +2,7 @@
 
 //! Registrations: each path has its own, and all must have the same key.
 
-use scsi_pr::{AdditionalSense, ReservationKey, SenseKey, Status};
+use scsi_pr::{AdditionalSense, ReservationKey, Sense, SenseKey, Status};
 
 use super::own_key::temporary_key;
 use super::send::{completed, conflict, is_success};
@@ -85,13 +85,9 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         if old.is_some() {
             self.drain_unit_attentions(Some(0));
         }
-        let previous = self.previous_key(guest, before)?;
-        let (first, result) = self.register_first(guest).or_else(|result| {
-            let path = self.find_path_with_new_key(guest, &result, before);
-            let path = path.ok_or(result)?;
-            Ok((path, CommandResult::from_status(Status::GOOD)))
-        })?;
-        let mut registered = vec![(first, old)];
+        let (first_path, result, previous) = self.register_first_path(guest, before)?;
+        let (first, _) = first_path;
+        let mut registered = vec![first_path];
         for path in self.other_paths(first) {
             match self.register_usable_path(path, guest, before) {
                 PathRegistration::Registered(old) => registered.push((path, old)),
@@ -118,25 +114,69 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         Ok(result)
     }
 
+    /// Registers one path. Returns it, the result for the guest, and the previous key of this host's
+    /// registrations, as far as it is known.
+    fn register_first_path(
+        &mut self,
+        guest: &GuestCommand<'_>,
+        before: Option<PrKey>,
+    ) -> Result<(RegisteredPath, CommandResult, Option<ReservationKey>), CommandResult> {
+        if let Some((key, path, result)) = self.replace_stored_key(guest, before)? {
+            return Ok(((path, Some(key)), result, Some(key)));
+        }
+        let previous = match guest.new.all_tg_pt {
+            true => self.previous_key(guest, before)?,
+            false => guest.old_key(),
+        };
+        let (path, result) = self.register_first(guest).or_else(|result| {
+            let path = self.find_path_with_new_key(guest, &result, before);
+            let path = path.ok_or(result)?;
+            Ok((path, CommandResult::from_status(Status::GOOD)))
+        })?;
+        Ok(((path, guest.old_key()), result, previous))
+    }
+
+    /// Executes REGISTER AND IGNORE EXISTING KEY as a REGISTER that replaces multipathd's key, which
+    /// has the same effect. Returns that key, the path that had it, and the result; `None` if no
+    /// path has it or the command cannot be executed like this.
+    ///
+    /// This proves that the key was this host's, so that it can be removed from unreachable paths.
+    /// With `ALL_TG_PT`, such a REGISTER also depends on the keys of other paths.
+    ///
+    /// # Errors
+    ///
+    /// As for [`PrOut::previous_key`].
+    fn replace_stored_key(
+        &mut self,
+        guest: &GuestCommand<'_>,
+        stored: Option<PrKey>,
+    ) -> Result<Option<(ReservationKey, usize, CommandResult)>, CommandResult> {
+        let key = unnamed_key(guest, stored).filter(|_| !guest.new.all_tg_pt);
+        let Some(key) = key else {
+            return Ok(None);
+        };
+        match self.first_success(&guest.command.as_register(key)) {
+            Ok((path, result)) => Ok(Some((key, path, result))),
+            Err(result) if is_refusal(&result) => Ok(None),
+            Err(result) => Err(result),
+        }
+    }
+
     /// Returns the key that the guest's command replaces. REGISTER AND IGNORE EXISTING KEY does not
     /// name it: it is multipathd's key if a path is registered with that key.
     ///
     /// # Errors
     ///
-    /// Returns the result of the first path that answers if it is for the guest, such as a unit
-    /// attention.
+    /// Returns the result of the first path that answers if it is for the guest: a unit attention,
+    /// or a state in which the guest tries again.
     pub(super) fn previous_key(
         &mut self,
         guest: &GuestCommand<'_>,
         stored: Option<PrKey>,
     ) -> Result<Option<ReservationKey>, CommandResult> {
-        if guest.old_key().is_some() {
-            return Ok(guest.old_key());
-        }
-        let key = stored.map(|stored| stored.key);
-        match key.filter(|key| *key != guest.new.key && is_plain(guest.command)) {
+        match unnamed_key(guest, stored) {
             Some(key) if self.is_registered_with(key, guest)? => Ok(Some(key)),
-            _ => Ok(None),
+            _ => Ok(guest.old_key()),
         }
     }
 
@@ -146,8 +186,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     ///
     /// # Errors
     ///
-    /// Returns the result of the first path that answers if it is for the guest: a unit attention,
-    /// or a state in which the guest tries again.
+    /// As for [`PrOut::previous_key`].
     fn is_registered_with(
         &mut self,
         key: ReservationKey,
@@ -160,11 +199,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         };
         match self.first_success(&PrOutCommand::register(key, registration)) {
             Ok(_) => Ok(true),
-            Err(result)
-                if result.status == Status::RESERVATION_CONFLICT || is_illegal_request(&result) =>
-            {
-                Ok(false)
-            }
+            Err(result) if is_refusal(&result) => Ok(false),
             Err(result) => Err(result),
         }
     }
@@ -459,10 +494,19 @@ pub(super) fn is_plain(command: &PrOutCommand) -> bool {
     command.parameter_list.len() == BASIC_LIST_LEN && !names_initiator_ports(command)
 }
 
-fn is_illegal_request(result: &CommandResult) -> bool {
-    result
-        .decode_sense()
-        .is_some_and(|sense| sense.key == SenseKey::IllegalRequest)
+/// Returns multipathd's key if the guest's command replaces the existing key without naming it, and
+/// that key may be another one.
+fn unnamed_key(guest: &GuestCommand<'_>, stored: Option<PrKey>) -> Option<ReservationKey> {
+    let key = stored?.key;
+    let is_unnamed = guest.old_key().is_none() && key != guest.new.key && is_plain(guest.command);
+    is_unnamed.then_some(key)
+}
+
+/// Returns whether a logical unit refused a REGISTER because of the key, or because of its
+/// parameters: LIO, for example, requires `ALL_TG_PT` after a registration with it.
+fn is_refusal(result: &CommandResult) -> bool {
+    let is_illegal = |sense: Sense| sense.key == SenseKey::IllegalRequest;
+    result.status == Status::RESERVATION_CONFLICT || result.decode_sense().is_some_and(is_illegal)
 }
 
 fn names_initiator_ports(command: &PrOutCommand) -> bool {

@@ -271,8 +271,13 @@ impl AtStep<'_, '_> {
             let reply = self.faults.other.reserve_out(pr_out);
             ensure!(reply.is_good(), "other host: {reply}");
         }
-        let mut paths = self.faults.fixture.paths.iter();
-        paths.try_for_each(|path| path.device.drain())
+        let fixture = self.faults.fixture;
+        for path in &fixture.paths {
+            path.device.drain()?;
+        }
+        // multipathd can notice a short failure late, and the map needs a path when the next one
+        // fails.
+        fixture.both_active()
     }
 
     /// Checks the state after a command.
