@@ -156,6 +156,16 @@ fn damaged_lun_does_not_hide_others() {
 }
 
 #[test]
+fn create_without_parent_is_error() {
+    let error = Fixture::new().run("lun create no/such/b").failure(1);
+    assert_eq!(
+        error,
+        "prhctl: cannot open no/such: No such file or directory\n  \
+         Create the directory first: mkdir -p no/such.\n"
+    );
+}
+
+#[test]
 fn errors_name_file_and_remedy() {
     let fixture = Fixture::new();
     fixture.run("lun create a").success();
@@ -165,9 +175,6 @@ fn errors_name_file_and_remedy() {
     fixture
         .run("lun create .b")
         .expect_failure(1, &[".b is not a valid soft LUN name"]);
-    fixture
-        .run("lun create no/b")
-        .expect_failure(1, &["cannot open no: No such file"]);
     let twice = fixture.run("lun create b --port x --port x");
     assert_eq!(
         (twice.status, twice.stderr.as_str()),

@@ -2,7 +2,8 @@
 
 //! `prhctl lun create`: arguments and help, and the creation of a soft LUN.
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum, ValueHint};
@@ -12,6 +13,7 @@ use soft_lun::{Nexus, SupportedFeatures};
 use thiserror::Error;
 
 use super::{LunStatus, lun_status};
+use crate::error::AdvisedError;
 use crate::labels::{self, ValueError};
 
 pub(super) const HELP: &str = "\
@@ -107,8 +109,31 @@ impl FromStr for PortSpec {
     }
 }
 
+/// Why a soft LUN was not created.
+#[derive(Debug, Error)]
+pub(super) enum CreateError {
+    #[error(transparent)]
+    NoParent(StoreError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl AdvisedError for CreateError {
+    fn advice(&self) -> Vec<String> {
+        match self {
+            CreateError::NoParent(StoreError::Io { path, .. }) => {
+                vec![format!(
+                    "Create the directory first: mkdir -p {}.",
+                    path.display()
+                )]
+            }
+            CreateError::NoParent(error) | CreateError::Store(error) => error.advice(),
+        }
+    }
+}
+
 /// Runs `prhctl lun create`.
-pub(super) fn create(args: &CreateArgs) -> Result<LunStatus, StoreError> {
+pub(super) fn create(args: &CreateArgs) -> Result<LunStatus, CreateError> {
     let ports = match args.ports.is_empty() {
         true => ["node1", "node2"]
             .iter()
@@ -127,7 +152,21 @@ pub(super) fn create(args: &CreateArgs) -> Result<LunStatus, StoreError> {
             false => args.types.iter().copied().collect(),
         },
     };
-    lun_status(&Lun::create(&args.path, ports, supported)?)
+    let lun = Lun::create(&args.path, ports, supported);
+    let lun = lun.map_err(|error| match is_no_parent(&error, &args.path) {
+        true => CreateError::NoParent(error),
+        false => error.into(),
+    })?;
+    Ok(lun_status(&lun)?)
+}
+
+/// Returns whether the directory that should contain the soft LUN does not exist.
+fn is_no_parent(error: &StoreError, lun: &Path) -> bool {
+    matches!(
+        error,
+        StoreError::Io { path, source, .. }
+            if source.kind() == ErrorKind::NotFound && lun.parent() == Some(path)
+    )
 }
 
 /// Returns the `number`th port. Without a given initiator port, equal numbers get equal initiator
