@@ -61,7 +61,7 @@ fn table_of_events_is_complete() {
     let defined = stdout_of(&["--trace-events"]).unwrap();
     let defined = defined.lines().map(|line| signature(line).unwrap());
     table::assert_same(
-        ("docs/tracing.md", rows().unwrap()),
+        ("the table of events in docs/tracing.md", rows().unwrap()),
         ("--trace-events", defined),
     );
 }

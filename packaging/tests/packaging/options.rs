@@ -94,7 +94,7 @@ fn document_has_every_command() {
         words.join(" ")
     });
     table::assert_same(
-        ("docs/prhctl.md", names),
+        ("the table of commands in docs/prhctl.md", names),
         ("prhctl --help", commands(&client(), "")),
     );
 }

@@ -358,7 +358,7 @@ fn unregister_works_without_capabilities() {
 
 #[test]
 fn recovered_error_is_note() {
-    let fake = FakeHelper::start(|_, _| check_condition(1, 0x5d, 0x10));
+    let fake = FakeHelper::start(|_, _| check_condition(1, 0xff, 0xff));
     let run = fake.run("clear disk --key 1");
     assert_eq!(
         (run.status, run.stdout.as_str()),
@@ -366,7 +366,7 @@ fn recovered_error_is_note() {
     );
     assert_eq!(
         run.stderr,
-        "prhctl: disk: CLEAR ended with RECOVERED ERROR, ASC/ASCQ 5d/10 (1/5d/10); the command \
+        "prhctl: disk: CLEAR ended with RECOVERED ERROR, ASC/ASCQ ff/ff (1/ff/ff); the command \
          was executed\n"
     );
     // A query without data has failed.

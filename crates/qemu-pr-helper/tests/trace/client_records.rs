@@ -94,7 +94,8 @@ fn check_client(records: &[&Record], number: u64, requests: u64, is_complete: bo
     assert!(times.is_sorted(), "client {number}");
     let expected = client_events(number, requests);
     if is_complete {
-        assert_eq!(records.len(), expected.len(), "client {number}");
+        let text = "a new event belongs in client_events()";
+        assert_eq!(records.len(), expected.len(), "client {number}: {text}");
     }
     let mut expected = expected.iter();
     for record in records {

@@ -109,7 +109,10 @@ impl EventCounts {
     pub(crate) fn assert_complete(&self, expected: &BTreeMap<&'static str, u64>) {
         for (name, count) in &self.written {
             let limit = expected.get(name.as_str()).copied().unwrap_or(0);
-            assert!(*count <= limit, "{count} of {name}, expected {limit}");
+            assert!(
+                *count <= limit,
+                "{count} of {name}, expected {limit}: a new event belongs in expected_events()"
+            );
         }
         let written: u64 = self.written.values().sum();
         let total: u64 = expected.values().sum();

@@ -126,11 +126,12 @@ mod tests {
 
     #[test]
     fn unknown_code_displays_as_numbers() {
+        // A code of a vendor, which T10 does not name.
         let code = AdditionalSense {
-            asc: 0x5d,
-            ascq: 0x10,
+            asc: 0xff,
+            ascq: 0xff,
         };
-        assert_eq!(code.to_string(), "ASC/ASCQ 5d/10");
+        assert_eq!(code.to_string(), "ASC/ASCQ ff/ff");
     }
 
     #[test]
@@ -140,7 +141,9 @@ mod tests {
                 unreachable!("windows of two");
             };
             let numbers = |code: &AdditionalSense| (code.asc, code.ascq);
-            assert!(numbers(before) < numbers(after), "{before}, then {after}");
+            let text = "order the lines of additional_sense! by number";
+            let (before, after) = (numbers(before), numbers(after));
+            assert!(before < after, "{before:02x?}, then {after:02x?}: {text}");
         }
     }
 }
