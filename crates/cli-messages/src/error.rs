@@ -29,9 +29,10 @@ pub fn system_error(error: &io::Error) -> String {
     match error.kind() {
         // The standard library's own text is about buffers.
         ErrorKind::UnexpectedEof => "connection closed".to_owned(),
-        // The kernel's text is "Invalid argument", and has a number.
+        // The standard library requires room for a terminating zero, unlike the kernel. The
+        // kernel's error has the text "Invalid argument", and a number.
         ErrorKind::InvalidInput if error.raw_os_error().is_none() => {
-            "the path is too long for a socket".to_owned()
+            "the path of the socket is longer than 107 bytes".to_owned()
         }
         _ => without_error_numbers(&error.to_string()).into_owned(),
     }
@@ -90,7 +91,10 @@ mod tests {
         assert_eq!(system_error(&error), "connection closed");
         let path = "x".repeat(200);
         let error = std::os::unix::net::UnixStream::connect(path).unwrap_err();
-        assert_eq!(system_error(&error), "the path is too long for a socket");
+        assert_eq!(
+            system_error(&error),
+            "the path of the socket is longer than 107 bytes"
+        );
     }
 
     #[test]

@@ -10,15 +10,16 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use pr_helper_protocol::wire::pad_cdb;
 use pr_testkit::cdb::read_keys;
 use pr_testkit::helper::Builder;
 use pr_testkit::soft_lun::SoftLunFixture;
-use pr_testkit::{HelperProcess, TestClient};
+use pr_testkit::{HelperProcess, TEST_TIMEOUT, TestClient};
 use rustix::fs::fstat;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, bind, connect, listen, socket};
 use scsi_pr::Status;
 
 /// Environment variable with the path of a socket. If it is set, [`client_process`] is a client in
@@ -74,14 +75,49 @@ fn inherited_socket_is_named() {
     assert!(log.contains(&line), "{log}");
 }
 
-/// The path fills the address of a socket, so that no terminating zero is left.
+/// Returns a path in `dir` that fills the address of a socket, so that no terminating zero is left.
+fn longest_path(dir: &Path) -> PathBuf {
+    dir.join("s".repeat(107 - dir.as_os_str().len()))
+}
+
+/// Returns a new socket at `path`. The standard library cannot bind the longest path.
+fn bound_socket(path: &Path) -> OwnedFd {
+    let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
+    socket
+}
+
 #[test]
 fn longest_socket_path_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let name = "s".repeat(107 - dir.path().as_os_str().len());
-    let path = dir.path().join(name);
+    let path = longest_path(dir.path());
     let helper = builder().socket(&path).spawn().unwrap();
     helper.wait_for_log(&format!("listening on {}\n", path.display()));
+}
+
+#[test]
+fn longest_inherited_socket_path_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = longest_path(dir.path());
+    let listener = bound_socket(&path);
+    listen(&listener, 1).unwrap();
+    let helper = builder().listener(listener).socket(&path).spawn().unwrap();
+    helper.wait_for_log(&format!(
+        "listening on {}, the socket of the service manager\n",
+        path.display()
+    ));
+}
+
+#[test]
+fn client_at_longest_path_is_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let helper = builder().start().unwrap();
+    let socket = bound_socket(&longest_path(dir.path()));
+    connect(&socket, &SocketAddrUnix::new(helper.socket()).unwrap()).unwrap();
+    let stream = UnixStream::from(socket);
+    stream.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
+    let mut client = TestClient { stream }.handshake();
+    client.assert_served();
 }
 
 #[test]

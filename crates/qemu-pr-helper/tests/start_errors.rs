@@ -60,7 +60,8 @@ fn bad_command_line_prevents_start() {
         ),
         (
             "-g no-such-group",
-            "invalid value 'no-such-group' for '--group <GROUP>': no such group, and not a group ID",
+            "invalid value 'no-such-group' for '--group <GROUP>': no such group, and not a group \
+             ID",
         ),
         (
             "-k socket",
@@ -113,7 +114,7 @@ fn unusable_socket_prevents_start() {
     drop(running);
     let long = format!("/{}", "x".repeat(108));
     let expected = format!(
-        "socket path '{long}' is too long (more than 107 bytes): choose another path with -k"
+        "socket path '{long}' is too long (more than 108 bytes): choose another path with -k"
     );
     check(dir.path(), &format!("-k {long}"), &expected);
 }

@@ -235,16 +235,15 @@ fn prints(helper: &Helper, arguments: &[&str], text: &str) -> Result<()> {
 
 fn socket_path_too_long(helper: &Helper) -> Result<()> {
     let scratch = Scratch::new()?;
-    // A path of 107 bytes fits `sun_path` with its terminating zero. The original even accepts 108
-    // bytes.
+    // A path of 108 bytes fills `sun_path`, without a terminating zero.
     let longest_path = scratch.path(&"s".repeat(107 - scratch.dir().as_os_str().len()));
     let command = helper.command(&scratch).arg("-k").arg(&longest_path);
     let running = command.connect_to(longest_path.clone()).spawn()?;
     crate::process::wait_until("a socket with the longest path", || {
         Ok(longest_path.exists())
     })?;
-    // Killed, because the original ignores a SIGTERM that arrives before it serves, and no client
-    // can detect that it serves: a client has no room for the terminating zero of the path.
+    // Killed, because the original ignores a SIGTERM that arrives before it serves, and the client
+    // cannot detect that it serves: the standard library needs room for a terminating zero.
     drop(running);
     fs::remove_file(longest_path)?;
 

@@ -116,7 +116,7 @@ fn connect(socket: &Path, error: &ClientError) -> Option<&'static str> {
                 Some("Run as root, or as a user with write permission on the socket.")
             }
             ErrorKind::InvalidInput => {
-                Some("The path of a socket can have at most 107 bytes; use a shorter one.")
+                Some("Use a helper whose socket has a shorter path (-k PATH).")
             }
             _ => None,
         },

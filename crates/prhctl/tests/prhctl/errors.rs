@@ -45,6 +45,18 @@ fn missing_helper_is_reported() {
     Run::new(&mut command, "").expect_failure(1, &["is not a socket"]);
 }
 
+/// The helper can create a socket with a path of 108 bytes, but prhctl cannot connect to it.
+#[test]
+fn long_socket_path_is_reported() {
+    let path = "x".repeat(108);
+    let stderr = run(&format!("-k {path} keys /dev/null")).failure(1);
+    let expected = format!(
+        "prhctl: {path}: cannot connect to the helper: the path of the socket is longer than 107 \
+         bytes\n  Use a helper whose socket has a shorter path (-k PATH).\n"
+    );
+    assert_eq!(stderr, expected);
+}
+
 #[test]
 fn missing_device_is_reported() {
     let stderr = run("keys none").failure(1);

@@ -5,14 +5,16 @@
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use cli_messages::error::system_error;
 use linux_util::ancillary;
-use nix::sys::socket::{UnixAddr, getsockname, getsockopt, sockopt};
+use nix::sys::socket::{getsockopt, sockopt};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_send_buffer_size, set_socket_timeout};
@@ -50,7 +52,7 @@ const PROBE_DELAY: Duration = Duration::from_millis(10);
 #[derive(Debug, Error)]
 pub enum ListenError {
     /// The path does not fit into a socket address.
-    #[error("socket path '{0}' is too long (more than 107 bytes): choose another path with -k")]
+    #[error("socket path '{0}' is too long (more than 108 bytes): choose another path with -k")]
     PathTooLong(PathBuf),
     /// A process listens on the socket.
     #[error("socket '{0}' is in use by another process: stop it, or choose another path with -k")]
@@ -87,7 +89,7 @@ pub enum ListenError {
 
 /// Nonblocking listening socket.
 #[derive(Debug)]
-pub struct Listener(OwnedFd);
+pub struct Listener(UnixListener);
 
 impl Listener {
     /// Creates a socket at `path`, with mode 0777 less the umask. The caller must remove the
@@ -115,7 +117,7 @@ impl Listener {
         trace!(socket_listen(BACKLOG));
         let metadata =
             fs::symlink_metadata(path).map_err(|error| ListenError::Bind(path.into(), error))?;
-        let listener = Self(socket);
+        let listener = Self(socket.into());
         trace!(qio_channel_socket_listen_complete(
             listener.address(),
             listener.0.as_raw_fd(),
@@ -135,16 +137,16 @@ impl Listener {
         // A unit can enable credentials (PassCredentials=), which would take the space in ancillary
         // data that the device's descriptor needs.
         ancillary::disable_ancillary_messages(&socket).map_err(ListenError::Inherited)?;
-        Ok(Self(socket))
+        Ok(Self(socket.into()))
     }
 
     /// Returns the path of the socket, or its abstract name after `@`; empty without both.
     pub(crate) fn name(&self) -> String {
-        // rustix 1.1.6 panics at a path that fills the address.
-        let Ok(address) = getsockname::<UnixAddr>(self.0.as_raw_fd()) else {
+        // For a path that fills the address, rustix 1.1.6 panics and nix 0.31.3 exceeds its buffer.
+        let Ok(address) = self.0.local_addr() else {
             return String::new();
         };
-        match (address.path(), address.as_abstract()) {
+        match (address.as_pathname(), address.as_abstract_name()) {
             (Some(path), _) => path.display().to_string(),
             (None, Some(name)) => format!("@{}", String::from_utf8_lossy(name)),
             (None, None) => String::new(),
@@ -241,7 +243,7 @@ fn new_socket() -> rustix::io::Result<OwnedFd> {
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
-    use std::os::unix::net::{UnixListener, UnixStream};
+    use std::os::unix::net::UnixStream;
 
     fn socket_path() -> (tempfile::TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
