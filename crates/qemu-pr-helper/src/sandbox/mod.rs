@@ -47,6 +47,7 @@ use std::os::fd::OwnedFd;
 
 use crate::error_chain;
 use clap::ValueEnum;
+use cli_messages::error::without_error_numbers;
 use thiserror::Error;
 
 use crate::process::created_file::OpenedFile;
@@ -84,7 +85,8 @@ pub enum SandboxError {
     /// The landlock rules cannot be created or applied.
     #[error(
         "cannot restrict files: {}; start with --sandbox=off to do without",
-        error_chain(.0)
+        // The text contains the causes.
+        without_error_numbers(&.0.to_string())
     )]
     Landlock(::landlock::RulesetError),
 }
