@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error_chain;
+use cli_messages::error::system_error;
 use nix::sys::signal::Signal;
 use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
 use soft_lun::store::StoreError;
@@ -39,8 +40,29 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Error of a step that has no error type of its own.
 #[derive(Debug, Error)]
-#[error("{0}")]
-struct StepError(&'static str, #[source] io::Error);
+enum StepError {
+    #[error(
+        "cannot run in the background: {}; check the limits of processes, open files and memory, \
+         or start without -d",
+        system_error(.0)
+    )]
+    Daemonize(io::Error),
+    #[error(
+        "cannot block signals: {}; check the limits of open files and memory",
+        system_error(.0)
+    )]
+    BlockSignals(io::Error),
+    #[error(
+        "cannot duplicate the descriptor of the soft LUNs: {}; check the limit of open files",
+        system_error(.0)
+    )]
+    DuplicateSoftLuns(io::Error),
+    #[error(
+        "cannot wait for signals: {}; restart the helper, unless a service manager does",
+        system_error(.0)
+    )]
+    WaitForSignals(io::Error),
+}
 
 /// Error of the directory of soft LUNs.
 #[derive(Debug, Error)]
@@ -87,7 +109,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, Box<dyn Error>> {
         Ok(None) => None,
         Ok(Some(ForkSide::Daemon(ready_pipe))) => Some(ready_pipe),
         Ok(Some(ForkSide::Parent(status))) => return Ok(status.into()),
-        Err(error) => return Err(StepError("cannot run in the background", error).into()),
+        Err(error) => return Err(StepError::Daemonize(error).into()),
     };
     serve(
         options,
@@ -110,7 +132,7 @@ fn serve(
     ready_pipe: Option<ReadyPipe>,
 ) -> Result<ExitCode, Box<dyn Error>> {
     // First, because threads inherit the blocked signals, which only this thread receives.
-    let signals = Signals::block().map_err(|error| StepError("cannot block signals", error))?;
+    let signals = Signals::block().map_err(StepError::BlockSignals)?;
     trace::open(tracing)?;
     // These are declared before `files`, so that a failed start removes the socket's file before it
     // closes the socket. Otherwise another helper could replace it in between, with the same inode
@@ -147,8 +169,7 @@ fn serve(
     let rejects_exclusive = options.reject_exclusive_types;
     let multipath = Multipath::new(Arc::clone(&broker), io_timeout, rejects_exclusive);
     let soft_lun_dir = soft_luns.as_ref().map(SoftLuns::try_clone_fd).transpose();
-    let soft_lun_dir = soft_lun_dir
-        .map_err(|error| StepError("cannot duplicate the descriptor of the soft LUNs", error))?;
+    let soft_lun_dir = soft_lun_dir.map_err(StepError::DuplicateSoftLuns)?;
     let access = AllowedAccess {
         soft_luns: soft_lun_dir,
         syslog: options.trace_backend.contains(&TraceBackend::Syslog),
@@ -175,12 +196,10 @@ fn serve(
     if let Some(ready_pipe) = ready_pipe {
         // Standard error is closed after this.
         trace::flush();
-        ready_pipe
-            .ready()
-            .map_err(|error| StepError("cannot run in the background", error))?;
+        ready_pipe.ready().map_err(StepError::Daemonize)?;
     }
     let signal = run_until_signal(&signals, watchdog, &broker, &server)
-        .map_err(|error| StepError("cannot wait for signals", error))?;
+        .map_err(StepError::WaitForSignals)?;
     Ok(shut_down(signal, &server, &broker, files))
 }
 

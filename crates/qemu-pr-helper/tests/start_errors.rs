@@ -160,6 +160,21 @@ fn unusable_file_prevents_start() {
     drop(running);
 }
 
+/// The number of descriptors that the steps before the broker need is not part of the test.
+#[test]
+fn missing_descriptors_prevent_start_of_broker() {
+    let dir = tempfile::tempdir().unwrap();
+    let logs = (4..8).map(|limit| {
+        let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+        let helper = builder(dir.path()).wrapper(["sh", "-c", &script]);
+        String::from_utf8(helper.output().unwrap().stderr).unwrap()
+    });
+    let logs: Vec<String> = logs.collect();
+    let line = "qemu-pr-helper: cannot start the broker for multipath maps: Too many open files; \
+                check the limits of processes, open files and memory\n";
+    assert!(logs.iter().any(|log| log == line), "{logs:?}");
+}
+
 /// The event is only warned about, so the start fails at the socket.
 #[test]
 fn unknown_trace_event_is_warned_about() {

@@ -26,6 +26,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use cli_messages::error::system_error;
 use linux_util::fork;
 use pr_helper_protocol::Direction;
 use pr_helper_protocol::fd_passing::{self, ReceiveMode, ReceivedFds};
@@ -87,8 +88,31 @@ pub(crate) struct BrokerConfig {
 
 /// Failure to start the broker.
 #[derive(Debug, Error)]
-#[error("cannot start the broker for multipath maps")]
-pub(crate) struct BrokerError(#[source] io::Error);
+pub(crate) enum BrokerError {
+    #[error(
+        "cannot start the broker for multipath maps: {}; check the limits of processes, open files \
+         and memory",
+        system_error(.0)
+    )]
+    System(io::Error),
+    #[error(
+        "cannot start the broker for multipath maps: not ready within {} s; retry when the host \
+         is less busy",
+        START_TIMEOUT.as_secs()
+    )]
+    Timeout,
+    #[error(
+        "cannot start the broker for multipath maps: it exited; see the message before this one, \
+         or the kernel's log if there is none"
+    )]
+    Exited,
+}
+
+impl From<io::Error> for BrokerError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}
 
 /// Client of the broker process, in the helper.
 #[derive(Debug)]
@@ -100,25 +124,22 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts the broker. This process must have one thread, and the privileges of the broker.
     pub(crate) fn start(config: BrokerConfig) -> Result<Self, BrokerError> {
-        let start = || -> io::Result<OwnedFd> {
-            let (control, broker_end) = channel::pair()?;
-            fork::spawn_isolated(&broker_end, config, run)?;
-            // With both ends open, the helper would not see the broker close its end.
-            drop(broker_end);
-            if !channel::wait_readable(&control, START_TIMEOUT)? {
-                return Err(io::Error::other("it timed out"));
-            }
-            // A broker that is stopped must not block the helper.
-            fcntl_setfl(&control, OFlags::NONBLOCK)?;
-            match fd_passing::receive(control.as_fd(), &mut [0], ReceiveMode::NoWait)? {
-                (0, _) => Err(io::Error::other("it exited at startup")),
-                _ => Ok(control),
-            }
-        };
-        Ok(Self {
-            control: start().map_err(BrokerError)?,
-            idle: IdleWorkers::default(),
-        })
+        let (control, broker_end) = channel::pair()?;
+        fork::spawn_isolated(&broker_end, config, run)?;
+        // With both ends open, the helper would not see the broker close its end.
+        drop(broker_end);
+        if !channel::wait_readable(&control, START_TIMEOUT)? {
+            return Err(BrokerError::Timeout);
+        }
+        // A broker that is stopped must not block the helper.
+        fcntl_setfl(&control, OFlags::NONBLOCK).map_err(io::Error::from)?;
+        match fd_passing::receive(control.as_fd(), &mut [0], ReceiveMode::NoWait)? {
+            (0, _) => Err(BrokerError::Exited),
+            _ => Ok(Self {
+                control,
+                idle: IdleWorkers::default(),
+            }),
+        }
     }
 
     /// Executes a command on a map in a worker, and waits for the reply. After an error, it is
@@ -202,13 +223,10 @@ impl Broker {
 
     /// Creates a [`Closer`] that hands connections over to the broker.
     pub(crate) fn closer(&self) -> Result<Closer, BrokerError> {
-        let start = || -> io::Result<Closer> {
-            let (closer, queue) = closer::pair()?;
-            let message = ControlMessage::CloseConnections.encode();
-            fd_passing::send(self.control.as_fd(), &message, queue.as_fd())?;
-            Ok(closer)
-        };
-        start().map_err(BrokerError)
+        let (closer, queue) = closer::pair()?;
+        let message = ControlMessage::CloseConnections.encode();
+        fd_passing::send(self.control.as_fd(), &message, queue.as_fd())?;
+        Ok(closer)
     }
 
     /// Has the broker send a watchdog message to the service manager. This does not wait for a

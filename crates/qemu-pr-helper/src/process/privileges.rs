@@ -39,7 +39,10 @@ const RETRY_DELAY: Duration = Duration::from_millis(50);
 #[derive(Debug, Error)]
 pub(crate) enum PrivilegeError {
     /// User and capabilities would change in the calling thread only.
-    #[error("cannot drop privileges with {0} threads")]
+    #[error(
+        "cannot drop privileges with {0} threads; start without a library that starts threads \
+         (LD_PRELOAD)"
+    )]
     Threads(usize),
     #[error("cannot count threads: {}; mount /proc", system_error(.0))]
     CountThreads(io::Error),
