@@ -182,6 +182,38 @@ pub(crate) fn table(
     })
 }
 
+/// Returns a [`table`], or, on a terminal that is too narrow for it, the cells of each row below
+/// the first one. A last cell that ends its row early has no label.
+pub(crate) fn table_or_cells(header: &[&str], rows: Vec<(Style, Vec<String>)>) -> String {
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|(_, cells)| cells.get(column));
+        let label = header.get(column).copied().map(columns);
+        cells.map(|cell| columns(cell)).chain(label).max()
+    };
+    let needed: usize = (0..header.len())
+        .filter_map(width)
+        .map(|width| width + 2)
+        .sum();
+    if Terminal::stdout().is_none_or(|terminal| needed <= terminal.columns) {
+        return table(header, rows);
+    }
+    let label_width = header.iter().map(|label| columns(label)).max().unwrap_or(0);
+    let mut text = String::new();
+    for (style, cells) in rows {
+        let is_complete = cells.len() == header.len();
+        for (index, (label, cell)) in header.iter().zip(&cells).enumerate() {
+            let label = match (index, is_complete || index + 1 < cells.len()) {
+                (0, _) => String::new(),
+                (_, true) => format!("  {label:label_width$}  "),
+                (_, false) => "  ".to_owned(),
+            };
+            let line = fit_line(&format!("{label}{}", escape_control(cell)), columns(&label));
+            text += &format!("{style}{line}{style:#}\n");
+        }
+    }
+    text
+}
+
 /// Returns `text` for standard output: if that is a terminal, lines that are too long for it are
 /// broken between words.
 pub(crate) fn fit(text: &str) -> String {

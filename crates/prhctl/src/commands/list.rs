@@ -11,7 +11,7 @@ use scsi_pr::{ReservationDescriptor, ReservationKey};
 
 use super::{Subcommand, keys, reservation};
 use crate::block_device::BlockDevice;
-use crate::console::{GOOD, INVALID, PLAIN, table};
+use crate::console::{GOOD, INVALID, PLAIN, table_or_cells};
 use crate::context::{Context, HelperArgs};
 use crate::error::{Error, ErrorText, Failure};
 use crate::exit::Exit;
@@ -108,7 +108,7 @@ impl ToText for DiskList {
             true => "no SCSI disks\n".to_owned(),
             false => {
                 let header = ["DEVICE", "WWN", "PATHS", "KEYS", "TYPE", "HOLDER"];
-                table(&header, self.0.iter().map(row))
+                table_or_cells(&header, self.0.iter().map(row).collect())
             }
         }
     }

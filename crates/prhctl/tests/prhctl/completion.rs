@@ -99,7 +99,7 @@ impl TestDir {
 }
 
 /// Replaces /dev and /sys/block by directories of the test.
-const MOUNT: &str = "\
+pub(crate) const MOUNT: &str = "\
 mount --bind /dev/null dev/null
 mount --bind /dev/tty dev/tty
 mount --rbind /dev/pts dev/pts

@@ -18,6 +18,7 @@ mod errors;
 mod fake;
 mod help;
 mod json;
+mod list;
 mod lun;
 mod query;
 mod screen;
