@@ -169,4 +169,6 @@ fn cells_of_a_disk_are_listed_on_narrow_terminal() {
     };
     assert_eq!(text, CELLS);
     assert_eq!(list(Some(120)).unwrap(), CELLS);
+    let narrow = list(Some(40)).unwrap();
+    assert!(narrow.lines().all(|line| line.len() <= 40), "{narrow}");
 }
