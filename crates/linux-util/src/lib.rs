@@ -8,5 +8,6 @@ pub mod ancillary;
 pub mod fork;
 pub mod listen_fds;
 pub mod memory;
+pub mod procfs;
 pub mod sg_io;
 pub mod signals;

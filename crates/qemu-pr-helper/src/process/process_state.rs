@@ -9,14 +9,12 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use linux_util::procfs::{is_gone, listening_sockets, open_sockets};
 
 /// The bit of SIGKILL in the masks of `/proc/PID/status`.
 const SIGKILL_BIT: u64 = 1 << 8;
-
-/// `__SO_ACCEPTCON` of the kernel's `net.h`, in the flags of `/proc/net/unix`: the socket listens.
-const SO_ACCEPTCON: u32 = 1 << 16;
 
 /// `PF_EXITING` of the kernel's `sched.h`, in the flags of `/proc/PID/stat`.
 const PF_EXITING: u64 = 0x4;
@@ -61,10 +59,9 @@ pub(crate) fn process_state(proc: &Path, pid: i32) -> ProcessState {
 /// permission to read the descriptors of a process.
 pub(crate) fn exiting_listener(proc: &Path, path: &Path) -> Option<i32> {
     let sockets = fs::read(proc.join("net/unix")).ok()?;
-    let lines = sockets.split(|byte| *byte == b'\n');
-    let links: Vec<_> = lines
-        .filter_map(|line| listener_inode(line, path))
-        .map(|inode| PathBuf::from(format!("socket:[{inode}]")))
+    let listeners: Vec<_> = listening_sockets(&sockets)
+        .filter(|socket| socket.path == path)
+        .map(|socket| socket.inode)
         .collect();
     let mut found = None;
     for process in fs::read_dir(proc).ok()?.flatten() {
@@ -72,7 +69,8 @@ pub(crate) fn exiting_listener(proc: &Path, path: &Path) -> Option<i32> {
         let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        if !has_open(&process.path(), &links)? {
+        let open = open_sockets(&process.path())?;
+        if listeners.iter().all(|inode| !open.contains(inode)) {
             continue;
         }
         match process_state(proc, pid) {
@@ -83,51 +81,12 @@ pub(crate) fn exiting_listener(proc: &Path, path: &Path) -> Option<i32> {
     found
 }
 
-/// Returns the inode of the socket that listens at `path` from a line of `/proc/net/unix`.
-fn listener_inode(line: &[u8], path: &Path) -> Option<u64> {
-    // Address, reference count, protocol, flags, type, state, inode.
-    let fields = line.strip_suffix(path.as_os_str().as_bytes())?;
-    let fields: Vec<_> = str::from_utf8(fields)
-        .ok()?
-        .split_ascii_whitespace()
-        .collect();
-    let [_, _, _, flags, _, _, inode] = *fields else {
-        return None;
-    };
-    let flags = u32::from_str_radix(flags, 16).ok()?;
-    (flags & SO_ACCEPTCON != 0).then(|| inode.parse().ok())?
-}
-
-/// Returns whether `process`, a directory of procfs, has one of `links` open; `None` without the
-/// permission to read that. A main thread that has exited has no files, so all threads are
-/// searched.
-fn has_open(process: &Path, links: &[PathBuf]) -> Option<bool> {
-    for thread in entries(&process.join("task"))? {
-        for file in entries(&thread.join("fd"))? {
-            if fs::read_link(file).is_ok_and(|link| links.contains(&link)) {
-                return Some(true);
-            }
-        }
-    }
-    Some(false)
-}
-
-/// Returns the entries of a directory of procfs, which are none if the process or thread has exited
-/// meanwhile; `None` without the permission to read them.
-fn entries(dir: &Path) -> Option<Vec<PathBuf>> {
-    match fs::read_dir(dir) {
-        Ok(entries) => Some(entries.flatten().map(|entry| entry.path()).collect()),
-        Err(error) if is_missing(&error) => Some(Vec::new()),
-        Err(_) => None,
-    }
-}
-
 /// Returns the state of a thread from its directory in procfs.
 fn thread_state(dir: &Path) -> ProcessState {
     let status = match fs::read_to_string(dir.join("status")) {
         Ok(status) => status,
         // The thread has exited meanwhile.
-        Err(error) if is_missing(&error) => return ProcessState::Gone,
+        Err(error) if is_gone(&error) => return ProcessState::Gone,
         Err(_) => return ProcessState::Alive,
     };
     let field = |name: &str| {
@@ -159,10 +118,6 @@ fn is_exiting(dir: &Path) -> bool {
         .rsplit_once(')')
         .and_then(|(_, fields)| fields.split_ascii_whitespace().nth(6)?.parse().ok());
     flags.is_some_and(|flags: u64| flags & PF_EXITING != 0)
-}
-
-fn is_missing(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
 #[cfg(test)]
@@ -222,16 +177,6 @@ mod tests {
     fn process_of_another_namespace_is_alive() {
         assert_eq!(process_state(Path::new("/proc"), 0), ProcessState::Alive);
         assert_eq!(process_state(Path::new("/proc"), -1), ProcessState::Alive);
-    }
-
-    #[test]
-    fn listener_is_found_by_its_path() {
-        let line = b"0000000000000000: 00000002 00000000 00010000 0001 01 41837 /run/a b";
-        assert_eq!(listener_inode(line, Path::new("/run/a b")), Some(41837));
-        assert_eq!(listener_inode(line, Path::new("b")), None);
-        // An accepted connection has the same path.
-        let line = b"0000000000000000: 00000003 00000000 00000000 0001 03 41838 /run/a";
-        assert_eq!(listener_inode(line, Path::new("/run/a")), None);
     }
 
     #[test]
