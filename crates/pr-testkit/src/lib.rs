@@ -11,6 +11,7 @@
 //! | [`soft_lun`] | a soft LUN with two ports |
 //! | [`hanging_devices`] | files on which a command hangs, like disks on dead paths |
 //! | [`namespace`] | mount namespaces, in which a test replaces files of the host |
+//! | [`fake_proc`] | processes in a directory that has the layout of procfs |
 //! | [`pty`] | programs on a pseudo-terminal |
 //! | [`shells`] | completions that bash, fish and zsh offer |
 //! | [`table`] | comparison of a document's table with the program |
@@ -32,6 +33,7 @@
 pub mod build;
 pub mod cdb;
 pub mod client;
+pub mod fake_proc;
 pub mod hanging_devices;
 pub mod helper;
 pub mod namespace;

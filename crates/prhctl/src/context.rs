@@ -15,10 +15,11 @@ use crate::confirmation::ConfirmationArgs;
 use crate::console::{Console, fit};
 use crate::error::{AdvisedError, Error, ErrorText, Failure};
 use crate::exit::Exit;
-use crate::helper::{HelperConnection, HelperOptions};
+use crate::helper::{HelperConnection, HelperOptions, SocketChoice};
 use crate::labels;
 use crate::output::json::{self, Json, ToJson};
 use crate::output::text::ToText;
+use crate::running_helpers::running_helpers;
 
 macro_rules! default_socket {
     () => {
@@ -42,7 +43,10 @@ pub(crate) struct HelperArgs {
         short = 'k', long, value_name = "PATH", add = completion::file(),
         value_parser = PathBufValueParser::new().try_map(labels::check_socket),
         help_heading = OPTIONS,
-        help = concat!("Unix socket of the helper\n[default: ", default_socket!(), "]")
+        help = concat!(
+            "Unix socket of the helper\n[default: ", default_socket!(), ",\n\
+             or else that of the only helper that runs]"
+        )
     )]
     pub(crate) socket: Option<PathBuf>,
 
@@ -136,7 +140,10 @@ impl Context {
         run: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
         exit: impl Fn(&T) -> Exit,
     ) -> Exit {
-        let options = self.helper(&devices.helper);
+        let options = match self.helper(&devices.helper) {
+            Ok(options) => options,
+            Err(error) => return self.print_failure(&error.into()),
+        };
         let results = devices.paths.iter().map(|path| {
             let mut helper = HelperConnection::open(&options, path, direction)?;
             let result = run(&mut helper);
@@ -181,14 +188,36 @@ impl Context {
     }
 
     /// Returns the connection to the helper. `args` are the options after the subcommand.
-    pub(crate) fn helper(&self, args: &HelperArgs) -> HelperOptions {
+    pub(crate) fn helper(&self, args: &HelperArgs) -> Result<HelperOptions, Error> {
         let before = &self.helper;
-        let socket = args.socket.as_deref().or(before.socket.as_deref());
-        HelperOptions {
-            socket: socket.map_or_else(|| DEFAULT_SOCKET.into(), Path::to_owned),
+        let (socket, choice) = match args.socket.as_ref().or(before.socket.as_ref()) {
+            Some(socket) => (socket.clone(), SocketChoice::Named),
+            None => self.find_socket()?,
+        };
+        Ok(HelperOptions {
+            socket,
+            choice,
             timeout: args.timeout.or(before.timeout).map(Duration::from_secs),
             is_verbose: args.verbose || before.verbose,
             console: self.console,
+        })
+    }
+
+    /// Returns the default socket or, if it does not exist, that of the only running helper.
+    fn find_socket(&self) -> Result<(PathBuf, SocketChoice), Error> {
+        let default = PathBuf::from(DEFAULT_SOCKET);
+        // An error of the file system is reported when prhctl connects.
+        if default.try_exists().unwrap_or(true) {
+            return Ok((default, SocketChoice::Named));
+        }
+        let helpers = running_helpers(Path::new("/proc"));
+        match helpers.as_slice() {
+            [] => Ok((default, SocketChoice::NoneFound)),
+            [helper] => {
+                self.console.note(&format!("using the helper at {helper}"));
+                Ok((helper.socket.clone(), SocketChoice::Found))
+            }
+            _ => Err(Error::SeveralHelpers(helpers)),
         }
     }
 

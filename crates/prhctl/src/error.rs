@@ -19,6 +19,7 @@ use thiserror::Error;
 use crate::block_device::Part;
 use crate::exit::Exit;
 use crate::own_registration::OwnRegistration;
+use crate::running_helpers::RunningHelper;
 
 /// An error that prhctl can report: its text and sources, advice, and an exit status.
 pub(crate) trait AdvisedError: StdError {
@@ -91,8 +92,16 @@ pub(crate) enum Error {
     #[error("{}", socket.display())]
     Connect {
         socket: PathBuf,
+        /// True if this is the default socket because a search has found no helper.
+        is_none_found: bool,
         source: ClientError,
     },
+    /// The listener on a socket that a search has found is not to receive a device.
+    #[error(transparent)]
+    Listener(ForeignListener),
+    /// A search has found several helpers.
+    #[error("several helpers run on this host, and none uses the default socket")]
+    SeveralHelpers(Vec<RunningHelper>),
     /// The helper sent no complete response, or violated the protocol.
     #[error("{}: {}", device.display(), service_action(*command))]
     Exchange {
@@ -113,6 +122,19 @@ pub(crate) enum Error {
     /// The TransportIDs do not fit into a parameter list that the protocol carries.
     #[error("the initiator ports need more than the 8192 bytes that a helper accepts")]
     TooManyInitiators,
+}
+
+/// A process that listens on a socket, and runs as neither root nor the user of this process.
+#[derive(Debug, Error)]
+#[error(
+    "{}: listener (process {pid}, user {user}) is neither root nor user {own_user}",
+    socket.display()
+)]
+pub(crate) struct ForeignListener {
+    pub(crate) socket: PathBuf,
+    pub(crate) pid: i32,
+    pub(crate) user: u32,
+    pub(crate) own_user: u32,
 }
 
 const fn purpose(access: Direction) -> &'static str {

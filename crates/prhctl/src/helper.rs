@@ -31,7 +31,7 @@ use scsi_pr::{
 
 use crate::block_device::{BlockDevice, Part};
 use crate::console::Console;
-use crate::error::{Error, Failure, Rejection};
+use crate::error::{Error, Failure, ForeignListener, Rejection};
 use crate::own_registration;
 use crate::scsi_path::Owner;
 
@@ -62,10 +62,22 @@ pub(crate) struct DeviceResult<T> {
     pub(crate) value: T,
 }
 
+/// The reason for the choice of the helper's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SocketChoice {
+    /// The command line names it, or it is the default socket and exists.
+    Named,
+    /// A search has found this helper only.
+    Found,
+    /// A search has found no helper. This is the default socket, which does not exist.
+    NoneFound,
+}
+
 /// Options of a connection to the helper.
 #[derive(Debug)]
 pub(crate) struct HelperOptions {
     pub(crate) socket: PathBuf,
+    pub(crate) choice: SocketChoice,
     /// Time limit for each response.
     pub(crate) timeout: Option<Duration>,
     /// Print the bytes that are sent and received.
@@ -109,13 +121,7 @@ impl<'a> HelperConnection<'a> {
         if let Some(part) = &part {
             console.note(&format!("{}: {}", path.display(), part.note()));
         }
-        let client = connect(options, path).map_err(|source| {
-            let error = Error::Connect {
-                socket: options.socket.clone(),
-                source,
-            };
-            failure(error, part.clone())
-        })?;
+        let client = connect(options, path).map_err(|error| failure(error, part.clone()))?;
         Ok(HelperConnection {
             client,
             path,
@@ -347,38 +353,48 @@ fn open_device(path: &Path, intent: Direction) -> Result<OwnedFd, Error> {
     })
 }
 
-fn connect(options: &HelperOptions, device: &Path) -> Result<Client, ClientError> {
+fn connect(options: &HelperOptions, device: &Path) -> Result<Client, Error> {
     let (socket, console) = (options.socket.as_path(), options.console);
     let text = format!(
         "{}: the helper has not answered for 5 seconds; still waiting",
         socket.display()
     );
     let _notice = SlowNotice::start(SLOW_NOTICE_DELAY, console, || text);
-    let stream = UnixStream::connect(socket).map_err(ClientError::Connect)?;
+    let error = |source| Error::Connect {
+        socket: socket.to_owned(),
+        is_none_found: options.choice == SocketChoice::NoneFound,
+        source,
+    };
+    let stream =
+        UnixStream::connect(socket).map_err(|source| error(ClientError::Connect(source)))?;
     let limited = stream.set_read_timeout(options.timeout);
-    limited.map_err(ClientError::Connect)?;
-    warn_foreign_helper(&stream, socket, device, console);
-    Client::negotiate(stream)
+    limited.map_err(|source| error(ClientError::Connect(source)))?;
+    match foreign_listener(&stream, socket) {
+        // The command line does not name this socket. Its directory may belong to another user.
+        Some(listener) if options.choice == SocketChoice::Found => {
+            return Err(Error::Listener(listener));
+        }
+        Some(listener) => console.note(&format!(
+            "{listener}; it receives the open device {}",
+            device.display()
+        )),
+        None => {}
+    }
+    Client::negotiate(stream).map_err(error)
 }
 
-/// Prints a note if the process that listens on `socket` runs as neither root nor the user of this
+/// Returns the process that listens on `socket` if it runs as neither root nor the user of this
 /// process. That process might not be a helper, and it receives the open device.
-fn warn_foreign_helper(stream: &UnixStream, socket: &Path, device: &Path, console: Console) {
+fn foreign_listener(stream: &UnixStream, socket: &Path) -> Option<ForeignListener> {
     // The kernel recorded these credentials at listen(2), before the process could drop privileges.
-    let Ok(peer) = getsockopt(stream, sockopt::PeerCredentials) else {
-        return;
-    };
-    let user = geteuid().as_raw();
-    if peer.uid() != 0 && peer.uid() != user {
-        console.note(&format!(
-            "{}: listener (process {}, user {}) is neither root nor user {user}; it receives the \
-             open device {}",
-            socket.display(),
-            peer.pid(),
-            peer.uid(),
-            device.display(),
-        ));
-    }
+    let peer = getsockopt(stream, sockopt::PeerCredentials).ok()?;
+    let own_user = geteuid().as_raw();
+    (peer.uid() != 0 && peer.uid() != own_user).then(|| ForeignListener {
+        socket: socket.to_owned(),
+        pid: peer.pid(),
+        user: peer.uid(),
+        own_user,
+    })
 }
 
 /// Returns the allocation length for `needed` bytes, or `None` if `used` was not too short.

@@ -16,6 +16,7 @@
 //! | `cli` | definition of the command line |
 //! | `commands` | one module for each subcommand: arguments, help, what it does, and its result |
 //! | `helper` | connection to the helper: opens the device, sends commands, retries |
+//! | `running_helpers` | search for the helpers of this host |
 //! | `block_device`, `scsi_path` | maps, paths, partitions and volumes in sysfs |
 //! | `own_registration` | the registration of this host among those of a device |
 //! | `completion` | values that shells offer for a command line |
@@ -44,6 +45,7 @@ mod helper;
 mod labels;
 mod output;
 mod own_registration;
+mod running_helpers;
 mod scsi_path;
 mod terminal;
 mod usage_error;

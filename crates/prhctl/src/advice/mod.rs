@@ -16,12 +16,16 @@ use rustix::io::Errno;
 use scsi_pr::Cdb;
 
 use crate::block_device::BlockDevice;
-use crate::error::{AdvisedError, Error, Rejection};
+use crate::error::{AdvisedError, Error, ForeignListener, Rejection};
 use crate::exit::Exit;
+use crate::running_helpers::RunningHelper;
 
 /// The advice after a change with an unknown outcome.
 const MAY_HAVE_BEEN_EXECUTED: &str =
     "The command may have been executed; check with 'prhctl status'.";
+
+/// The advice after a search without a result.
+const NONE_FOUND: &str = "No other helper was found on this host; only root finds all of them.";
 
 impl AdvisedError for Error {
     fn advice(&self) -> Vec<String> {
@@ -30,7 +34,17 @@ impl AdvisedError for Error {
                 return vec![directory(path)];
             }
             Error::Open { access, source, .. } => open(*access, source),
-            Error::Connect { socket, source } => connect(socket, source),
+            Error::Connect {
+                socket,
+                is_none_found,
+                source,
+            } => {
+                let line = connect(socket, source).map(str::to_owned);
+                let search = is_none_found.then(|| NONE_FOUND.to_owned());
+                return line.into_iter().chain(search).collect();
+            }
+            Error::Listener(listener) => return vec![foreign_listener(listener)],
+            Error::SeveralHelpers(helpers) => return several_helpers(helpers),
             Error::Exchange {
                 command,
                 device,
@@ -126,6 +140,23 @@ fn connect(socket: &Path, error: &ClientError) -> Option<&'static str> {
         ),
         _ => None,
     }
+}
+
+fn foreign_listener(listener: &ForeignListener) -> String {
+    format!(
+        "The process may have replaced the helper's socket, so it does not receive the device. Use \
+         -k {} if you trust it.",
+        listener.socket.display()
+    )
+}
+
+fn several_helpers(helpers: &[RunningHelper]) -> Vec<String> {
+    let mut lines: Vec<_> = helpers.iter().map(RunningHelper::to_string).collect();
+    lines.push(
+        "Choose one with -k SOCKET. The sockets of libvirt name the machine: domain-ID-NAME."
+            .to_owned(),
+    );
+    lines
 }
 
 fn is_not_socket(path: &Path) -> bool {

@@ -48,7 +48,10 @@ pub(crate) struct ListArgs {
 
 impl Subcommand for ListArgs {
     fn run(&self, context: &Context) -> Exit {
-        let options = context.helper(&self.helper);
+        let options = match context.helper(&self.helper) {
+            Ok(options) => options,
+            Err(error) => return context.print_failure(&error.into()),
+        };
         let disks = BlockDevice::scsi_disks().into_iter().map(|device| {
             let node = PathBuf::from(device.node());
             let opened = HelperConnection::open(&options, &node, Direction::In);

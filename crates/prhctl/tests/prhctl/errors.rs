@@ -59,7 +59,7 @@ fn long_socket_path_is_reported() {
 
 #[test]
 fn missing_device_is_reported() {
-    let stderr = run("keys none").failure(1);
+    let stderr = run("-k none keys none").failure(1);
     assert_eq!(
         stderr,
         "prhctl: none: cannot open for reading: No such file or directory\n  \

@@ -21,6 +21,7 @@ mod json;
 mod list;
 mod lun;
 mod query;
+mod running_helpers;
 mod screen;
 mod support;
 mod wrap;
