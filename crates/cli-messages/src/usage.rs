@@ -11,7 +11,7 @@ use thiserror::Error;
 /// The text of an error in the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageText {
-    /// What is wrong, in one line without a period.
+    /// The fault, in one line without a period.
     pub message: String,
     /// Lines that say what to do; may be empty.
     pub advice: Vec<String>,

@@ -30,7 +30,7 @@ impl fmt::Display for RunningHelper {
 /// of their process IDs.
 ///
 /// The open files of a process are visible only to root and, with the same capabilities, to its own
-/// user. Helpers whose files are not visible are missing.
+/// user. A helper with files that are not visible is missing.
 pub(crate) fn running_helpers(proc: &Path) -> Vec<RunningHelper> {
     let processes = fs::read_dir(proc).into_iter().flatten().flatten();
     let mut pids: Vec<u32> = processes

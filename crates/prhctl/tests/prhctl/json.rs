@@ -133,8 +133,8 @@ fn unit_attentions_are_listed() {
         run.json()["unit_attentions"],
         json!([{
             "sense_key": 6, "sense_key_name": "UNIT ATTENTION", "asc": 0x2a, "ascq": 3,
-            "additional_sense_name": "RESERVATIONS PREEMPTED", "deferred": false, "information": null,
-            "field_pointer": null,
+            "additional_sense_name": "RESERVATIONS PREEMPTED", "deferred": false,
+            "information": null, "field_pointer": null,
         }])
     );
 }

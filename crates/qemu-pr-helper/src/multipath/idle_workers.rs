@@ -34,8 +34,9 @@ pub(super) struct IdleWorker {
 pub(super) struct IdleWorkers(Mutex<Vec<IdleWorker>>);
 
 impl IdleWorkers {
-    /// Removes and returns the socket of a worker that is ready. Before a change to a map, waits for
-    /// the worker of the last change to it, so that multipathd executes their commands in order.
+    /// Removes and returns the socket of a worker that is ready. Before a change to a map, waits
+    /// for the worker of the last change to it, so that multipathd executes their commands in
+    /// order.
     pub(super) fn take(&self, changed: Option<DeviceId>) -> Option<OwnedFd> {
         let last = changed.and_then(|map| self.take_last(map));
         last.filter(is_ready).or_else(|| self.take_ready())

@@ -25,7 +25,7 @@ const DEFAULT_SOCKETS: [&str; 2] = [
     "@/org/kernel/linux/storage/multipathd",
 ];
 
-/// Time limit for a command whose result is ignored.
+/// Time limit for a command with a result that is ignored.
 pub(super) const BEST_EFFORT_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Maximum length of a reply in bytes. multipathd may reply to an unknown verb with a
@@ -64,7 +64,7 @@ impl Connection {
         self.send_now(command, timeout)
     }
 
-    /// Adds a command whose reply is ignored.
+    /// Adds a command with a reply that is ignored.
     pub(super) fn post(&mut self, command: String) {
         self.posted.push(command);
     }

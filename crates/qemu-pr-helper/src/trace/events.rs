@@ -181,8 +181,8 @@ events! {
     )
         "client={client} map='{map}' path='{path}' opcode={opcode:#04x} action={action:#04x} \
          result={result} status={status:#04x} sense={sense:#08x} us={us}";
-    /// The worker sent a request to multipathd and received a reply. The reply `(sent later)` stands
-    /// for a request that the guest does not wait for.
+    /// The worker sent a request to multipathd and received a reply. The reply `(sent later)`
+    /// stands for a request that the guest does not wait for.
     pr_helper_multipathd(client: u64, map: &str, request: &str, reply: &str, us: u64)
         "client={client} map='{map}' request='{request}' reply='{reply}' us={us}";
 

@@ -114,8 +114,8 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         Ok(result)
     }
 
-    /// Registers one path. Returns it, the result for the guest, and the previous key of this host's
-    /// registrations, as far as it is known.
+    /// Registers one path. Returns it, the result for the guest, and the previous key of this
+    /// host's registrations, as far as it is known.
     fn register_first_path(
         &mut self,
         guest: &GuestCommand<'_>,
@@ -136,16 +136,16 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         Ok(((path, guest.old_key()), result, previous))
     }
 
-    /// Executes REGISTER AND IGNORE EXISTING KEY as a REGISTER that replaces multipathd's key, which
-    /// has the same effect. Returns that key, the path that had it, and the result; `None` if no
-    /// path has it or the command cannot be executed like this.
+    /// Executes REGISTER AND IGNORE EXISTING KEY as a REGISTER that replaces multipathd's key,
+    /// which has the same effect. Returns that key, the path that had it, and the result; `None` if
+    /// no path has it or the command cannot be executed like this.
     ///
     /// This proves that the key was this host's, so that it can be removed from unreachable paths.
     /// With `ALL_TG_PT`, such a REGISTER also depends on the keys of other paths.
     ///
     /// # Errors
     ///
-    /// As for [`PrOut::previous_key`].
+    /// Returns a result that is for the guest, as [`PrOut::previous_key`] does.
     fn replace_stored_key(
         &mut self,
         guest: &GuestCommand<'_>,
@@ -186,7 +186,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     ///
     /// # Errors
     ///
-    /// As for [`PrOut::previous_key`].
+    /// Returns a result that is for the guest, as [`PrOut::previous_key`] does.
     fn is_registered_with(
         &mut self,
         key: ReservationKey,
