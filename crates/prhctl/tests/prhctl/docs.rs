@@ -1,7 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The examples in docs/prhctl.md and docs/troubleshooting.md.
+//! The examples in docs/prhctl.md and docs/troubleshooting.md, and the members of JSON documents.
 
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::demo::real_helper;
 use crate::support::TestHelper;
 
 const PRHCTL: &str = include_str!("../../../../docs/prhctl.md");
@@ -73,4 +78,55 @@ fn troubleshooting_examples_match_output() {
     ];
     let compared = compare_examples(&helper, TROUBLESHOOTING, &devices);
     assert_eq!(compared, 8);
+}
+
+/// Adds the names of the members of a JSON document, and of the values in it.
+fn add_names(document: &Value, names: &mut BTreeSet<String>) {
+    match document {
+        Value::Array(items) => items.iter().for_each(|item| add_names(item, names)),
+        Value::Object(members) => {
+            names.extend(members.keys().cloned());
+            members.values().for_each(|value| add_names(value, names));
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn every_json_member_is_documented() {
+    let (_, section) = PRHCTL.split_once("\n## JSON\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let helper = TestHelper::start();
+    let demo = format!("demo --json --helper {}", real_helper().display());
+    let mut names = BTreeSet::new();
+    for line in [
+        "register a --key a --json",
+        "reserve a --key a --type we-ro --json",
+        "status a --json",
+        "keys a --json",
+        "reservation a --json",
+        "capabilities a --json",
+        "release b --key b --type we-ro --json",
+        "list --json",
+        "lun list luns --json",
+        "lun show luns/lun --json",
+        "lun create luns/new --json",
+        "lun remove luns/new --json",
+        "decode 5f --json",
+        "decode 72 06 2a 05 00 00 00 00 --json",
+        &demo,
+    ] {
+        let run = helper.run(line);
+        // The port `b` is not registered; `5f` is an incomplete CDB.
+        let is_failure = line.starts_with("release") || line.starts_with("decode 5f");
+        assert_eq!(run.status != 0, is_failure, "{run:?}");
+        add_names(&run.json(), &mut names);
+    }
+    assert!(names.len() > 60, "{names:?}");
+    let is_missing = |name: &&String| !section.contains(&format!("`{name}`"));
+    let missing: Vec<_> = names.iter().filter(is_missing).collect();
+    assert!(
+        missing.is_empty(),
+        "the section JSON of docs/prhctl.md lacks {missing:?}"
+    );
 }
