@@ -343,6 +343,30 @@ fn fencing_between_two_paths_fences_both() {
     }
 }
 
+/// While one path has the temporary key, the other host's PREEMPT does not reach it.
+#[test]
+fn fencing_during_preempt_of_the_own_key_fences_both_paths() {
+    const RESERVED_TYPE: u8 = 2;
+    let mut count = 0;
+    for (number, kind) in
+        (1..24).flat_map(|number| [(number, WERO.code()), (number, RESERVED_TYPE)])
+    {
+        let mut map = registered();
+        assert_eq!(map.status(&reserve(1)), Status::GOOD);
+        let command = TestCommand {
+            kind,
+            ..preempt(1, 1)
+        };
+        let (done, fenced) = map.execute_interrupted(&command, number, preempt(9, 1));
+        if let Some(status) = fenced {
+            assert_eq!(status, Status::GOOD);
+            assert_eq!(map.keys(), [0, 0], "{number} {kind} {done:?}");
+            count += 1;
+        }
+    }
+    assert!(count > 20, "{count}");
+}
+
 #[test]
 fn undelivered_command_is_retried() {
     let mut map = Map::new(2);

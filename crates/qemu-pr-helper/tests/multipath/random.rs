@@ -203,9 +203,9 @@ proptest! {
             let context = format!("{command:?} {number} {fence:?} {fenced:?} {before:?} {done:?}");
             prop_assert_eq!(keys[0], keys[1], "{}", context);
             // A named its key, and B got GOOD, so no registration may have that key.
-            let is_change = command.action == OutServiceAction::Register && command.key != 0;
+            let names_key = command.action != OutServiceAction::RegisterAndIgnoreExistingKey;
             let is_victim = fence.action_key == command.key && before == [command.key; 2];
-            if fenced == Some(Status::GOOD) && is_change && is_victim {
+            if fenced == Some(Status::GOOD) && names_key && command.key != 0 && is_victim {
                 prop_assert_eq!(keys, [0, 0], "{}", context);
             }
         }

@@ -14,7 +14,7 @@
 
 use scsi_pr::{ReservationKey, ScopeType, Status};
 
-use super::send::{completed, is_success};
+use super::send::{completed, conflict, is_success};
 use super::{PrKeyStore, PrOut, PrOutCommand, PrPath, RegisterParams, unreachable_unit};
 use crate::command::executor::CommandResult;
 use crate::command::sg::TransportOutcome;
@@ -29,6 +29,18 @@ pub(super) fn temporary_key(key: ReservationKey) -> ReservationKey {
         0 => ReservationKey::new(!key.get()),
         temporary => ReservationKey::new(temporary),
     }
+}
+
+/// Keys of the paths while the own key is preempted.
+#[derive(Default)]
+struct TemporaryKeys {
+    /// The path that keeps its key: the holder if one of the paths is.
+    sender: Option<usize>,
+    /// The paths with the temporary key.
+    changed: Vec<usize>,
+    /// A path that has lost its key meanwhile, and its answer. Another host has preempted the key,
+    /// and did not reach the paths that had the temporary key then.
+    fenced: Option<(usize, CommandResult)>,
 }
 
 impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
@@ -66,7 +78,18 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                 has_registration => has_registration == Some(true),
             })
             .collect();
-        let (sender, changed) = self.set_temporary_key(&registered, registration, temporary);
+        let TemporaryKeys {
+            sender,
+            changed,
+            fenced,
+        } = self.set_temporary_key(&registered, registration, temporary);
+        if let Some((path, conflict)) = fenced {
+            for path in changed {
+                self.send_register(path, temporary.key, temporary.unregister());
+            }
+            self.unregister_fenced(path, registration);
+            return Err(conflict);
+        }
         let Some(sender) = sender else {
             return self.first_success(preempt);
         };
@@ -117,34 +140,36 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         self.reservation().is_some_and(|held| held.key == key)
     }
 
-    /// Registers all but one of the paths `registered` with the temporary key. Returns the path
-    /// that keeps its key, which is the holder if one of the paths is, and the paths with the
-    /// temporary key.
+    /// Registers all but one of the paths `registered` with the temporary key.
     fn set_temporary_key(
         &mut self,
         registered: &[usize],
         registration: RegisterParams,
         temporary: RegisterParams,
-    ) -> (Option<usize>, Vec<usize>) {
-        let (mut sender, mut changed) = (None, Vec::new());
+    ) -> TemporaryKeys {
+        let mut keys = TemporaryKeys::default();
         for (index, &path) in registered.iter().enumerate() {
             let is_last = index.saturating_add(1) == registered.len();
-            if is_last && sender.is_none() {
-                sender = Some(path);
+            if is_last && keys.sender.is_none() {
+                keys.sender = Some(path);
                 break;
             }
             // A path that does not answer can have the temporary key too.
             let outcome = self.send_register(path, registration.key, temporary);
+            if let Some(conflict) = conflict(outcome) {
+                keys.fenced = Some((path, conflict));
+                break;
+            }
             if completed(outcome).is_some_and(|result| result.status != Status::GOOD) {
                 continue;
             }
-            let is_holder = sender.is_none() && self.is_held_with(temporary.key);
+            let is_holder = keys.sender.is_none() && self.is_held_with(temporary.key);
             if is_holder && is_success(self.send_register(path, temporary.key, registration)) {
-                sender = Some(path);
+                keys.sender = Some(path);
             } else {
-                changed.push(path);
+                keys.changed.push(path);
             }
         }
-        (sender, changed)
+        keys
     }
 }
