@@ -114,10 +114,10 @@ fn reserve_across_a_crash(
 /// libvirt's error must contain the helper's reason for not starting.
 fn without_helper(helper: &Path, port: &Port) -> Result<()> {
     let definition = DomainDefinition::new("broken", &port.block, Reservations::Managed)?;
-    // QEMU's helper also prints two lines for an unknown option.
+    // For an unknown option: the message, the usage, and where to find more.
     for (options, reason, lines) in [
         ("-f /nowhere/pr.pid", "/nowhere/pr.pid", 1),
-        ("--no-such-option", "--no-such-option", 2),
+        ("--no-such-option", "--no-such-option", 3),
     ] {
         let script = format!("#!/bin/sh\nexec {} {options} \"$@\"\n", helper.display());
         replace_helper_link(|| {
