@@ -2,10 +2,10 @@
 
 //! Workers that have executed a command and wait for another one, in the helper.
 //!
-//! A worker announces with [`channel::send_ready`] that it can execute another command: after the
-//! reply, it waits for multipathd, and closing the paths can take long. Before it exits, it shuts
-//! its socket down for reading, so that a request is never lost: the helper cannot send it, and
-//! starts another worker.
+//! A worker announces with [`channel::send_ready`] that it can execute another command: after its
+//! reply, it sends commands to multipathd and closes the paths, which can take long. Before it
+//! exits, it shuts its socket down for reading, so that a request is never lost: the helper cannot
+//! send it, and starts another worker.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::channel::{self, WorkerState};
 use crate::command::device::DeviceId;
 
-/// Maximum number of idle workers. Further workers exit after their command.
+/// Maximum number of idle workers. The one that has waited longest exits to make room.
 const MAX_IDLE: usize = 8;
 
 /// Time that a change to a map waits for the worker of the last change. Only a worker that hangs
@@ -82,7 +82,7 @@ impl IdleWorkers {
     }
 }
 
-/// Waits until a worker is ready. A worker that is not exits after its request.
+/// Waits until a worker is ready. Returns false if it hangs or has exited; it is not used again.
 fn is_ready(socket: &OwnedFd) -> bool {
     let mut state = channel::worker_state(socket);
     if state == WorkerState::Busy

@@ -93,7 +93,11 @@ impl Connection {
     /// Keeps a socket for the next command, unless the reply to the last one is missing.
     fn keep(&mut self, socket: UnixStream, reply: io::Result<String>) -> io::Result<String> {
         self.socket = reply.is_ok().then_some(socket);
-        reply
+        reply.map_err(|error| match error.kind() {
+            // The timeout of the socket.
+            io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
+            _ => error,
+        })
     }
 }
 
@@ -161,4 +165,23 @@ fn connect(name: &[u8], timeout: Duration) -> io::Result<UnixStream> {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
     }
     Ok(UnixStream::from(socket))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn multipathd_that_is_stopped_times_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let mut connection = Connection {
+            sockets: vec![path.into()],
+            ..Connection::default()
+        };
+        let error = connection.send("help", Duration::from_millis(1));
+        assert_eq!(error.unwrap_err().to_string(), "timed out");
+    }
 }
