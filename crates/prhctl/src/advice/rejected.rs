@@ -176,8 +176,11 @@ fn aborted(rejection: &Rejection, code: AdditionalSense) -> Vec<String> {
     if is_terminated && !is_special_file(&rejection.device) {
         return vec![NOT_A_DEVICE.to_owned()];
     }
-    if rejection.is_refused_registration() && is_multipath_map(&rejection.device) {
-        return refused_registration(rejection);
+    if rejection.is_refused_registration()
+        && is_multipath_map(&rejection.device)
+        && let Some(key) = new_key(rejection.parameter_list.as_ref())
+    {
+        return refused_registration(rejection, key);
     }
     let device = BlockDevice::from_path(&rejection.device);
     let is_map = device.as_ref().is_some_and(BlockDevice::is_multipath_map);
@@ -224,12 +227,17 @@ fn aborted(rejection: &Rejection, code: AdditionalSense) -> Vec<String> {
     lines
 }
 
-/// The helper registered no path of a map, or removed the registrations again.
-fn refused_registration(rejection: &Rejection) -> Vec<String> {
-    let new_key = match &rejection.parameter_list {
-        Some(ParameterList::Basic(list)) => list.service_action_reservation_key,
-        _ => ReservationKey::ZERO,
+/// Returns the key that a REGISTER sets; `None` if it unregisters.
+fn new_key(list: Option<&ParameterList>) -> Option<ReservationKey> {
+    let Some(ParameterList::Basic(list)) = list else {
+        return None;
     };
+    let key = list.service_action_reservation_key;
+    (!key.is_zero()).then_some(key)
+}
+
+/// The helper registered no path of a map, or removed the registrations again.
+fn refused_registration(rejection: &Rejection, new_key: ReservationKey) -> Vec<String> {
     let outcome = match &rejection.conflict {
         ConflictInfo::Known {
             keys,
@@ -360,5 +368,25 @@ const fn unit_attention(code: AdditionalSense) -> &'static str {
             "The command was not executed. Reservations may have been changed by another host. \
              Check 'prhctl status', and run the command again if it is still needed."
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scsi_pr::BasicParameterList;
+
+    /// The advice that nothing was done depends on the keys that are registered.
+    #[test]
+    fn only_a_registration_has_a_new_key() {
+        let key = |key: u64| {
+            let list = BasicParameterList {
+                service_action_reservation_key: key.into(),
+                ..BasicParameterList::default()
+            };
+            new_key(Some(&ParameterList::Basic(list)))
+        };
+        assert_eq!(key(0xa), Some(0xa.into()));
+        assert_eq!(key(0), None);
     }
 }
