@@ -84,10 +84,8 @@ impl<'a> Multipathd<'a> {
     /// not answer.
     pub(super) fn version(&mut self) -> Option<MultipathdVersion> {
         if matches!(self.version, Version::NotQueried) {
-            let help = self.exchange("help", BEST_EFFORT_TIMEOUT);
-            let version = help
-                .ok()
-                .and_then(|help| MultipathdVersion::from_help(&help));
+            let help = self.exchange_one("help".to_owned(), BEST_EFFORT_TIMEOUT);
+            let version = help.and_then(|help| MultipathdVersion::from_help(&help));
             self.version = version.map_or(Version::Unknown, Version::Known);
         }
         match self.version {
@@ -96,33 +94,43 @@ impl<'a> Multipathd<'a> {
         }
     }
 
-    /// Sends `VERB map dm-N WORDS` and returns the reply. Retries while multipathd is busy.
+    /// Sends `VERB map dm-N WORDS` and returns the reply.
     fn command(&mut self, verb: &str, words: &str) -> Result<String, PrKeyStoreError> {
         let space = if words.is_empty() { "" } else { " " };
-        let command = format!("{verb} map {}{space}{words}", self.map);
-        let mut reply = self.exchange(&command, COMMAND_TIMEOUT);
+        let command = format!("{}{space}{words}", self.on_map(verb));
+        Ok(self.commands(&[command])?.pop().unwrap_or_default())
+    }
+
+    /// Returns the command `VERB map dm-N`.
+    fn on_map(&self, verb: &str) -> String {
+        format!("{verb} map {}", self.map)
+    }
+
+    /// Sends commands at once, and returns the replies. Retries while multipathd is busy.
+    fn commands(&mut self, commands: &[String]) -> Result<Vec<String>, PrKeyStoreError> {
+        let mut replies = self.exchange(commands, COMMAND_TIMEOUT);
         for _ in 1..MAX_ATTEMPTS {
             // Do not retry if there is no reply: multipathd does not work, and further attempts
             // would take all the time that is left.
-            match &reply {
-                Ok(text) if is_timeout(text) => {}
+            match &replies {
+                Ok(texts) if texts.iter().any(|text| is_timeout(text)) => {}
                 _ => break,
             }
-            reply = self.exchange(&command, COMMAND_TIMEOUT);
+            replies = self.exchange(commands, COMMAND_TIMEOUT);
         }
-        let reply = reply.map_err(|error| {
+        let replies = replies.map_err(|error| {
             PrKeyStoreError(format!(
                 "multipathd does not answer: {error}; start it (package multipath-tools or \
                  device-mapper-multipath)"
             ))
         })?;
-        match reply.contains("permission deny") {
+        match replies.iter().any(|text| text.contains("permission deny")) {
             true => Err(PrKeyStoreError(
                 "multipathd denied permission: it accepts this command only from root; start the \
                  helper as root, it drops its privileges itself"
                     .to_owned(),
             )),
-            false => Ok(reply),
+            false => Ok(replies),
         }
     }
 
@@ -132,30 +140,41 @@ impl<'a> Multipathd<'a> {
         self.version().is_none_or(MultipathdVersion::stores_holder)
     }
 
-    fn exchange(&mut self, command: &str, timeout: Duration) -> Result<String, String> {
+    /// Sends a command whose reply may be missing.
+    fn exchange_one(&mut self, command: String, timeout: Duration) -> Option<String> {
+        self.exchange(&[command], timeout).ok()?.pop()
+    }
+
+    /// Sends commands at once, and returns the replies.
+    fn exchange(&mut self, commands: &[String], timeout: Duration) -> Result<Vec<String>, String> {
         let timeout = self.budget.path_timeout().min(timeout);
         // A socket timeout of zero would mean no timeout.
         let timeout = timeout.max(Duration::from_millis(1));
         let (connection, budget) = (&mut *self.connection, &self.budget);
         let send = || {
-            let is_sent = command.starts_with(QUERY) || budget.pending.is_pending();
-            StepResult::Multipathd(match is_sent {
+            let are_queries = commands.iter().all(|command| command.starts_with(QUERY));
+            StepResult::Multipathd(match are_queries || budget.pending.is_pending() {
                 true => connection
-                    .send(command, timeout)
+                    .send(commands, timeout)
                     .map_err(|error| error.to_string()),
                 false => Err("not sent: the request timed out".to_owned()),
             })
         };
         // The timeouts of the socket apply before this one.
         let (result, took) = self.attempt.step(COMMAND_TIMEOUT.saturating_mul(4), send);
-        let reply = match result {
-            Some(StepResult::Multipathd(reply)) => reply,
+        let replies = match result {
+            Some(StepResult::Multipathd(replies)) => replies,
             Some(StepResult::Path(_)) | None => Err("the command hangs".to_owned()),
         };
-        let (Ok(text) | Err(text)) = &reply;
-        let text: String = text.chars().take(MAX_TRACED).collect();
-        self.trace.record_multipathd(command, &text, took);
-        reply
+        for (index, command) in commands.iter().enumerate() {
+            let text = match &replies {
+                Ok(texts) => texts.get(index).map_or("", String::as_str),
+                Err(error) => error,
+            };
+            let text: String = text.chars().take(MAX_TRACED).collect();
+            self.trace.record_multipathd(command, &text, took);
+        }
+        replies
     }
 
     /// Sends a command that must succeed.
@@ -176,10 +195,10 @@ impl<'a> Multipathd<'a> {
         ))
     }
 
-    /// Returns the key that multipathd stores, whether or not it registers it.
-    fn stored_key(&mut self) -> Result<Option<PrKey>, PrKeyStoreError> {
-        let reply = self.command("getprkey", "")?;
-        match reply.as_str() {
+    /// Returns the key in the reply to `getprkey`, which multipathd stores, whether or not it
+    /// registers it.
+    fn stored_key(&self, reply: &str) -> Result<Option<PrKey>, PrKeyStoreError> {
+        match reply {
             "none" => Ok(None),
             text => parse_key(text)
                 .map(Some)
@@ -208,11 +227,16 @@ fn parse_key(text: &str) -> Option<PrKey> {
 
 impl PrKeyStore for Multipathd<'_> {
     fn key(&mut self) -> Result<Option<PrKey>, PrKeyStoreError> {
+        let queries = ["getprstatus", "getprkey"].map(|verb| self.on_map(verb));
+        let replies = self.commands(&queries)?;
+        let [status, key] = replies.as_slice() else {
+            return Err(self.unexpected_reply("getprstatus", ""));
+        };
         // The reply is a number, and since 0.9.5 a word. "unknown" means that multipathd has not
         // checked yet.
-        match self.command("getprstatus", "")?.as_str() {
+        match status.as_str() {
             "0" | "unset" => Ok(None),
-            "1" | "set" | "unknown" => self.stored_key(),
+            "1" | "set" | "unknown" => self.stored_key(key),
             reply => Err(self.unexpected_reply("getprstatus", reply)),
         }
     }
@@ -223,7 +247,8 @@ impl PrKeyStore for Multipathd<'_> {
         if self.command("setprkey", &words)?.starts_with(OK) {
             return Ok(());
         }
-        let configured = self.stored_key()?;
+        let configured = self.command("getprkey", "")?;
+        let configured = self.stored_key(&configured)?;
         // multipathd stores the key before it finds that it must not use the key.
         self.command("unsetprkey", "")?;
         let found = match configured {
@@ -258,8 +283,8 @@ impl PrKeyStore for Multipathd<'_> {
         if !self.may_store_holder() {
             return None;
         }
-        let command = format!("getprhold map {}", self.map);
-        match self.exchange(&command, BEST_EFFORT_TIMEOUT).ok()?.as_str() {
+        let query = self.on_map("getprhold");
+        match self.exchange_one(query, BEST_EFFORT_TIMEOUT)?.as_str() {
             "set" => Some(true),
             "unset" => Some(false),
             _ => None,
@@ -275,7 +300,7 @@ impl PrKeyStore for Multipathd<'_> {
         } else {
             "unsetprhold"
         };
-        let command = format!("{verb} map {}", self.map);
+        let command = self.on_map(verb);
         self.trace.record_multipathd(&command, POSTED, 0);
         // The guest does not wait for this: it is for programs that use libmpathpersist beside the
         // helper, and for the next command that takes a reservation over.
@@ -290,10 +315,9 @@ mod tests {
     use super::*;
     use scsi_pr::ReservationKey;
     use std::ffi::OsString;
-    use std::io::{Read as _, Write as _};
+    use std::io::{BufReader, Read as _, Write as _};
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::path::Path;
-    use std::sync::Arc;
     use std::thread::{self, JoinHandle};
 
     /// Starts a multipathd that accepts one connection, and sends one reply to each command.
@@ -332,7 +356,7 @@ mod tests {
             map: "dm-3".to_owned(),
             connection,
             budget: TimeBudget::new(pending, 2),
-            attempt: Arc::new(Steps::default()).begin_request(),
+            attempt: Steps::new().unwrap().begin_request().unwrap(),
             trace: WorkerTrace::default(),
             version: Version::Unknown,
         }
@@ -362,8 +386,8 @@ mod tests {
     #[test]
     fn key_is_parsed_from_the_replies_of_all_versions() {
         let key = |replies| with_replies(replies, |client| client.key().unwrap()).0;
-        assert_eq!(key(&["0"]), None);
-        assert_eq!(key(&["unset\n"]), None);
+        assert_eq!(key(&["0", "none\n"]), None);
+        assert_eq!(key(&["unset\n", "0xc3\n"]), None);
         assert_eq!(key(&["1", "none\n"]), None);
         assert_eq!(key(&["set\n", "0xc3:aptpl\n"]), Some(KEY));
         let plain = PrKey {
@@ -479,7 +503,8 @@ mod tests {
     fn restarted_multipathd_receives_the_command() {
         let (result, commands) = with_replies(&["ok\n"], |client| {
             // The other end is closed.
-            client.connection.socket = UnixStream::pair().ok().map(|(socket, _)| socket);
+            let pair = UnixStream::pair().ok();
+            client.connection.socket = pair.map(|(socket, _)| BufReader::new(socket));
             client.enable(&[])
         });
         result.unwrap();
@@ -488,7 +513,7 @@ mod tests {
 
     #[test]
     fn unknown_map_is_named() {
-        let (result, _) = with_replies(&["fail\ndevice not found\n"], |client| client.key());
+        let (result, _) = with_replies(&["fail\ndevice not found\n"; 2], |client| client.key());
         let error = result.unwrap_err().to_string();
         let expected = "'getprstatus map dm-3': \"device not found\"";
         assert!(error.contains(expected), "{error}");

@@ -5,7 +5,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read as _, Write as _};
 use std::mem;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -37,8 +37,9 @@ const MAX_REPLY_LEN: usize = 64 * 1024;
 pub(super) struct Connection {
     /// Names of sockets; the first one that accepts a connection is used.
     pub(super) sockets: Vec<OsString>,
-    /// `None` before the first command, and after an error.
-    pub(super) socket: Option<UnixStream>,
+    /// `None` before the first command, and after an error. The buffer receives the length and the
+    /// text of a reply at once.
+    pub(super) socket: Option<BufReader<UnixStream>>,
     /// Commands that have not been sent.
     pub(super) posted: Vec<String>,
 }
@@ -58,10 +59,14 @@ impl Default for Connection {
 }
 
 impl Connection {
-    /// Sends a command after the posted ones, and waits for the reply for at most `timeout`.
-    pub(super) fn send(&mut self, command: &str, timeout: Duration) -> io::Result<String> {
+    /// Sends commands at once, after the posted ones. Waits for each reply for at most `timeout`.
+    pub(super) fn send(
+        &mut self,
+        commands: &[String],
+        timeout: Duration,
+    ) -> io::Result<Vec<String>> {
         self.send_posted();
-        self.send_now(command, timeout)
+        self.send_now(commands, timeout)
     }
 
     /// Adds a command with a reply that is ignored.
@@ -72,28 +77,32 @@ impl Connection {
     /// Sends the posted commands, and waits for the replies.
     pub(super) fn send_posted(&mut self) {
         for command in mem::take(&mut self.posted) {
-            let _ = self.send_now(&command, BEST_EFFORT_TIMEOUT);
+            let _ = self.send_now(&[command], BEST_EFFORT_TIMEOUT);
         }
     }
 
-    /// Sends a command over the connection of the last one, or over a new connection.
-    fn send_now(&mut self, command: &str, timeout: Duration) -> io::Result<String> {
+    /// Sends commands over the connection of the last ones, or over a new connection.
+    fn send_now(&mut self, commands: &[String], timeout: Duration) -> io::Result<Vec<String>> {
         if let Some(mut socket) = self.socket.take() {
-            match exchange(&mut socket, command, timeout) {
+            match exchange(&mut socket, commands, timeout) {
                 // multipathd has been restarted. No command has another effect if it is repeated.
                 Err(error) if is_disconnection(&error) => {}
-                reply => return self.keep(socket, reply),
+                replies => return self.keep(socket, replies),
             }
         }
-        let mut socket = connect_first(&self.sockets, timeout)?;
-        let reply = exchange(&mut socket, command, timeout);
-        self.keep(socket, reply)
+        let mut socket = BufReader::new(connect_first(&self.sockets, timeout)?);
+        let replies = exchange(&mut socket, commands, timeout);
+        self.keep(socket, replies)
     }
 
-    /// Keeps a socket for the next command, unless the reply to the last one is missing.
-    fn keep(&mut self, socket: UnixStream, reply: io::Result<String>) -> io::Result<String> {
-        self.socket = reply.is_ok().then_some(socket);
-        reply.map_err(|error| match error.kind() {
+    /// Keeps a socket for the next commands, unless a reply to the last ones is missing.
+    fn keep(
+        &mut self,
+        socket: BufReader<UnixStream>,
+        replies: io::Result<Vec<String>>,
+    ) -> io::Result<Vec<String>> {
+        self.socket = replies.is_ok().then_some(socket);
+        replies.map_err(|error| match error.kind() {
             // The timeout of the socket.
             io::ErrorKind::WouldBlock => io::ErrorKind::TimedOut.into(),
             _ => error,
@@ -109,17 +118,28 @@ fn is_disconnection(error: &io::Error) -> bool {
     )
 }
 
-/// Sends a command and waits for the reply for at most `timeout`.
-fn exchange(socket: &mut UnixStream, command: &str, timeout: Duration) -> io::Result<String> {
+/// Sends commands at once, and waits for each reply for at most `timeout`.
+fn exchange(
+    socket: &mut BufReader<UnixStream>,
+    commands: &[String],
+    timeout: Duration,
+) -> io::Result<Vec<String>> {
     // The timeout for sending is that of the connection. A socket without other commands has room
-    // for this one.
-    socket.set_read_timeout(Some(timeout))?;
-    let length = command.len().saturating_add(1);
-    let mut message = length.to_ne_bytes().to_vec();
-    message.extend(command.bytes());
-    message.push(0);
-    // Write the message at once: multipathd drops a client if the length arrives in parts.
-    socket.write_all(&message)?;
+    // for these.
+    socket.get_ref().set_read_timeout(Some(timeout))?;
+    let mut message = Vec::new();
+    for command in commands {
+        let length = command.len().saturating_add(1);
+        message.extend(length.to_ne_bytes());
+        message.extend(command.bytes());
+        message.push(0);
+    }
+    // Write the message at once: multipathd drops a client if a length arrives in parts.
+    socket.get_mut().write_all(&message)?;
+    commands.iter().map(|_| read_reply(socket)).collect()
+}
+
+fn read_reply(socket: &mut BufReader<UnixStream>) -> io::Result<String> {
     let mut length = [0; size_of::<usize>()];
     socket.read_exact(&mut length)?;
     let length = usize::from_ne_bytes(length);
@@ -181,7 +201,7 @@ mod tests {
             sockets: vec![path.into()],
             ..Connection::default()
         };
-        let error = connection.send("help", Duration::from_millis(1));
+        let error = connection.send(&["help".to_owned()], Duration::from_millis(1));
         assert_eq!(error.unwrap_err().to_string(), "timed out");
     }
 }

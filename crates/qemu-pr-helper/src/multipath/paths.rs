@@ -238,7 +238,6 @@ mod tests {
     use super::super::steps::Steps;
     use super::*;
     use crate::command::device::DeviceId;
-    use std::sync::Arc;
 
     #[test]
     fn path_executes_no_change_after_the_helper_hangs_up() {
@@ -248,7 +247,7 @@ mod tests {
             name: "path".to_owned(),
             number: DeviceId::Unknown,
         };
-        let attempt = Arc::new(Steps::default()).begin_request();
+        let attempt = Steps::new().unwrap().begin_request().unwrap();
         let mut path = MapPath::new(&id, &budget, &attempt, &WorkerTrace::default());
         path.file = Some(tempfile::tempfile().unwrap());
         let cdb = [0x5f; CDB_SIZE];

@@ -12,23 +12,39 @@
 
 use std::cell::Cell;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use rustix::io::{Errno, read};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 
 use crate::command::command_log;
 use crate::command::sg::TransportOutcome;
 
 /// Interval of the checks for a step that hangs.
-const WATCH_INTERVAL: Duration = Duration::from_millis(50);
+const WATCH_INTERVAL: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
+
+/// Interval of a timer that is stopped.
+const NEVER: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
 
 /// Recorded result of a step.
 #[derive(Clone, Debug)]
 pub(super) enum StepResult {
     Path(PathReply),
-    /// The reply of multipathd, or the text of an error.
-    Multipathd(Result<String, String>),
+    /// The replies of multipathd to commands that were sent at once, or the text of an error.
+    Multipathd(Result<Vec<String>, String>),
 }
 
 /// Result of a command that was sent to a path.
@@ -45,11 +61,12 @@ pub(super) struct PathReply {
 type Recorded = (Option<StepResult>, u64);
 
 /// Steps of the current request of a worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Steps {
     state: Mutex<State>,
-    /// Notified of changes that [`Steps::watch`] waits for without a timeout.
-    changed: Condvar,
+    /// Timer that [`Steps::watch`] waits for. To start it does not switch to the watching thread,
+    /// in contrast to a condition variable, and so does not delay the request.
+    timer: OwnedFd,
 }
 
 #[derive(Debug, Default)]
@@ -60,8 +77,8 @@ struct State {
     /// Number of the attempt that executes the request. An earlier one hangs.
     attempt: usize,
     is_request_active: bool,
-    /// True if [`Steps::watch`] waits without a timeout.
-    is_watch_idle: bool,
+    /// True if the timer runs.
+    is_watched: bool,
     end: Option<io::Result<()>>,
 }
 
@@ -91,16 +108,26 @@ pub(super) struct Attempt {
 }
 
 impl Steps {
+    /// Creates the steps of a worker that has no request.
+    pub(super) fn new() -> io::Result<Arc<Self>> {
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
+        Ok(Arc::new(Self {
+            state: Mutex::default(),
+            timer,
+        }))
+    }
+
     /// Begins a request, and returns its first attempt.
-    pub(super) fn begin_request(self: &Arc<Self>) -> Rc<Attempt> {
+    pub(super) fn begin_request(self: &Arc<Self>) -> io::Result<Rc<Attempt>> {
         let mut state = self.lock();
         state.results.clear();
         state.is_request_active = true;
-        if state.is_watch_idle {
-            self.changed.notify_one();
+        if !state.is_watched {
+            self.set_timer(WATCH_INTERVAL)?;
+            state.is_watched = true;
         }
         drop(state);
-        self.attempt()
+        Ok(self.attempt())
     }
 
     /// Returns the current attempt, which executes the request from its beginning.
@@ -119,35 +146,58 @@ impl Steps {
 
     /// Ends the last request: the thread that calls this executes no further one.
     pub(super) fn end(&self, result: io::Result<()>) {
-        self.lock().end = Some(result);
-        self.changed.notify_one();
+        let mut state = self.lock();
+        // Nothing would watch the thread's end without the timer, which has a valid interval.
+        let started = self.set_timer(WATCH_INTERVAL);
+        state.is_watched = true;
+        state.end = Some(result.and(started));
     }
 
     /// Waits until a step hangs or no further request is executed.
     pub(super) fn watch(&self) -> WatchEvent {
-        let mut state = self.lock();
         loop {
-            if let Some(result) = state.end.take() {
-                return WatchEvent::Ended(result);
+            if let Some(event) = self.find_event() {
+                return event;
             }
-            state.is_watch_idle = !state.is_request_active;
-            if state.is_watch_idle {
-                let waited = self.changed.wait(state);
-                state = waited.unwrap_or_else(PoisonError::into_inner);
-                continue;
+            // A timer that runs expires, and one that is stopped is started by the next request.
+            match read(&self.timer, &mut [0; size_of::<u64>()]) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return WatchEvent::Ended(Err(error.into())),
             }
-            if let Some(RunningStep { start, timeout }) = state.running
-                && start.elapsed() >= timeout
-            {
-                state.running = None;
-                state.attempt = state.attempt.saturating_add(1);
-                let took = command_log::microseconds(start.elapsed());
-                state.results.push((None, took));
-                return WatchEvent::StepHangs;
-            }
-            let waited = self.changed.wait_timeout(state, WATCH_INTERVAL);
-            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Returns an event if one has occurred. Stops the timer if there is no request.
+    fn find_event(&self) -> Option<WatchEvent> {
+        let mut state = self.lock();
+        if let Some(result) = state.end.take() {
+            return Some(WatchEvent::Ended(result));
+        }
+        if !state.is_request_active {
+            state.is_watched = false;
+            return match self.set_timer(NEVER) {
+                Ok(()) => None,
+                Err(error) => Some(WatchEvent::Ended(Err(error))),
+            };
+        }
+        let RunningStep { start, timeout } = state.running?;
+        if start.elapsed() < timeout {
+            return None;
+        }
+        state.running = None;
+        state.attempt = state.attempt.saturating_add(1);
+        let took = command_log::microseconds(start.elapsed());
+        state.results.push((None, took));
+        Some(WatchEvent::StepHangs)
+    }
+
+    fn set_timer(&self, interval: Timespec) -> io::Result<()> {
+        let timer = Itimerspec {
+            it_interval: interval,
+            it_value: interval,
+        };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &timer)?;
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -202,23 +252,23 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     fn text(text: &str) -> StepResult {
-        StepResult::Multipathd(Ok(text.to_owned()))
+        StepResult::Multipathd(Ok(vec![text.to_owned()]))
     }
 
     fn run(attempt: &Attempt, timeout: Duration, reply: &str) -> Option<String> {
         match attempt.step(timeout, || text(reply)).0? {
-            StepResult::Multipathd(reply) => reply.ok(),
+            StepResult::Multipathd(replies) => replies.ok()?.pop(),
             StepResult::Path(_) => None,
         }
     }
 
     #[test]
     fn request_is_continued_after_the_step_that_hangs() {
-        let steps = Arc::new(Steps::default());
+        let steps = Steps::new().unwrap();
         let (release, hang) = channel::<()>();
         let first = Arc::clone(&steps);
         thread::spawn(move || {
-            let attempt = first.begin_request();
+            let attempt = first.begin_request().unwrap();
             run(&attempt, LONG, "one");
             attempt.step(Duration::from_millis(1), || {
                 hang.recv().unwrap_err();
@@ -239,7 +289,7 @@ mod tests {
 
     #[test]
     fn second_step_that_hangs_is_found() {
-        let steps = Arc::new(Steps::default());
+        let steps = Steps::new().unwrap();
         let (_release, hang) = channel::<()>();
         let hang = Arc::new(Mutex::new(hang));
         let execute = |attempt: Rc<Attempt>, hang: Arc<Mutex<std::sync::mpsc::Receiver<()>>>| {
@@ -251,7 +301,7 @@ mod tests {
             }
         };
         let (first, first_hang) = (Arc::clone(&steps), Arc::clone(&hang));
-        thread::spawn(move || execute(first.begin_request(), first_hang));
+        thread::spawn(move || execute(first.begin_request().unwrap(), first_hang));
         assert!(matches!(steps.watch(), WatchEvent::StepHangs));
         let second = Arc::clone(&steps);
         thread::spawn(move || execute(second.attempt(), hang));
@@ -261,13 +311,15 @@ mod tests {
 
     #[test]
     fn request_of_an_idle_worker_is_watched() {
-        let steps = Arc::new(Steps::default());
+        let steps = Steps::new().unwrap();
         let watched = Arc::clone(&steps);
         let watch = thread::spawn(move || watched.watch());
-        while !steps.lock().is_watch_idle {
+        steps.begin_request().unwrap();
+        steps.end_request();
+        while steps.lock().is_watched {
             thread::yield_now();
         }
-        let attempt = steps.begin_request();
+        let attempt = steps.begin_request().unwrap();
         assert_eq!(run(&attempt, LONG, "one").unwrap(), "one");
         steps.end_request();
         steps.end(Ok(()));

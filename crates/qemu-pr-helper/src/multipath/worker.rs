@@ -130,7 +130,7 @@ fn try_run(socket: &OwnedFd, context: WorkerContext) -> io::Result<()> {
     let worker = Arc::new(Worker {
         socket: Arc::new(socket.try_clone()?),
         timeout: context.timeout,
-        steps: Arc::default(),
+        steps: Steps::new()?,
         job: Mutex::default(),
     });
     spawn(&worker, Worker::serve)?;
@@ -163,7 +163,8 @@ impl Worker {
             set_alarm(deadline);
             let job = Arc::new(Job::new(request, pending, &mut kept.map));
             *self.job() = Some(Arc::clone(&job));
-            let paths = self.execute(&job, self.steps.begin_request(), &mut kept.connection)?;
+            let attempt = self.steps.begin_request()?;
+            let paths = self.execute(&job, attempt, &mut kept.connection)?;
             self.steps.end_request();
             // The paths are closed after the reply, because that can hang too.
             drop(paths);

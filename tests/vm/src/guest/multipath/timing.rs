@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use super::commands::{REGISTRANTS, clear, register_and_ignore, reserve};
+use super::daemons;
 use super::fault_fixture::{FaultFixture, KEY, NEW};
 use super::helper_client::{HelperClient, UNTRACED_ARGUMENTS, measure};
 use crate::guest::process_table::{self, WORKER};
@@ -31,6 +32,8 @@ pub(super) fn run<'a>(faults: FaultFixture<'a>, single: &Path) -> Result<FaultFi
 
 fn measure_all(faults: &mut FaultFixture<'_>, single: &Path) -> Result<()> {
     faults.clean()?;
+    // udevd probes the disks that other tests had open for writing.
+    daemons::settle()?;
     let mut path = HelperClient::connect(single)?;
     let mut map_times = COMMANDS.map(|_| Vec::new());
     let mut path_times = COMMANDS.map(|_| Vec::new());
