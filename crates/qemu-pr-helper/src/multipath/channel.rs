@@ -33,7 +33,7 @@ const READY: [u8; 1] = *b"r";
 pub(super) enum WorkerState {
     /// The worker can execute another command.
     Ready,
-    /// The worker has not finished the last command: it closes the paths.
+    /// The worker has not finished the last command: it sends commands to multipathd.
     Busy,
     /// The worker executes no other command.
     Exited,

@@ -42,8 +42,6 @@ const MIN_TIMEOUT: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct MapPath {
     id: PathId,
-    /// The device, opened on first use.
-    file: Option<File>,
     /// Reason why the device cannot be opened, unless it is gone.
     open_error: Option<String>,
     /// True after a command that got no reply in time. No further commands are sent then.
@@ -63,7 +61,6 @@ impl MapPath {
     ) -> Self {
         Self {
             id: id.clone(),
-            file: None,
             open_error: None,
             timed_out: false,
             budget: budget.clone(),
@@ -89,8 +86,8 @@ impl MapPath {
             return (TransportOutcome::Unknown(aborted(TIMEOUT)), 0);
         }
         let timeout = self.budget.path_timeout();
-        let (id, file, pending) = (&self.id, &mut self.file, &self.budget.pending);
-        let send = || StepResult::Path(send_to(id, file, pending, cdb, &data, timeout));
+        let (id, pending) = (&self.id, &self.budget.pending);
+        let send = || StepResult::Path(send_to(id, pending, cdb, &data, timeout));
         let (result, took) = self.attempt.step(timeout.max(MIN_TIMEOUT), send);
         let Some(StepResult::Path(reply)) = result else {
             self.timed_out = true;
@@ -109,7 +106,6 @@ impl MapPath {
 /// Sends a command to the device of a path, which is opened if necessary.
 fn send_to(
     id: &PathId,
-    file: &mut Option<File>,
     pending: &PendingRequest,
     cdb: &[u8; CDB_SIZE],
     data: &Data<'_>,
@@ -126,7 +122,7 @@ fn send_to(
         }
     };
     let mut open_error = None;
-    let outcome = match open(id, file) {
+    let outcome = match open(id) {
         Ok(file) => {
             let left = timeout.saturating_sub(start.elapsed());
             send_in_time(file, pending, cdb, data, left)
@@ -172,8 +168,8 @@ fn send_in_time(
 /// Opens the device of a path, if it is not open, read-only: that is sufficient with
 /// `CAP_SYS_RAWIO`, and udev probes a disk again each time that a process with write access closes
 /// it.
-fn open<'a>(id: &PathId, file: &'a mut Option<File>) -> io::Result<&'a File> {
-    if let Some(file) = file {
+fn open(id: &PathId) -> io::Result<&File> {
+    if let Some(file) = id.file.get() {
         return Ok(file);
     }
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
@@ -185,7 +181,7 @@ fn open<'a>(id: &PathId, file: &'a mut Option<File>) -> io::Result<&'a File> {
         let text = format!("the node is not device {}", id.number);
         return Err(io::Error::other(text));
     }
-    Ok(file.insert(opened))
+    Ok(id.file.get_or_init(|| opened))
 }
 
 impl PrPath for MapPath {
@@ -238,6 +234,7 @@ mod tests {
     use super::super::steps::Steps;
     use super::*;
     use crate::command::device::DeviceId;
+    use std::sync::Arc;
 
     #[test]
     fn path_executes_no_change_after_the_helper_hangs_up() {
@@ -246,10 +243,10 @@ mod tests {
         let id = PathId {
             name: "path".to_owned(),
             number: DeviceId::Unknown,
+            file: Arc::new(tempfile::tempfile().unwrap().into()),
         };
         let attempt = Steps::new().unwrap().begin_request().unwrap();
         let mut path = MapPath::new(&id, &budget, &attempt, &WorkerTrace::default());
-        path.file = Some(tempfile::tempfile().unwrap());
         let cdb = [0x5f; CDB_SIZE];
         let is_completed = |outcome| matches!(outcome, TransportOutcome::Completed(_));
         // A regular file does not support SG_IO, so the kernel answers.

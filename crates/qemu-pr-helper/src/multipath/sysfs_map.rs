@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! A map and its paths in sysfs. The files are kept open, because opening a file takes several
-//! times as long as reading it again, and a request needs seven of them.
+//! times as long as reading it again. So are the devices of the paths, for some time.
 
+use std::fs::File;
 use std::io;
 use std::mem::{self, MaybeUninit};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{Mode, OFlags, RawDir, SeekFrom, open, seek};
 use rustix::io::Errno;
@@ -41,6 +43,8 @@ struct SysfsPath {
 pub(super) struct PathId {
     pub(super) name: String,
     pub(super) number: DeviceId,
+    /// The device, opened on first use.
+    pub(super) file: Arc<OnceLock<File>>,
 }
 
 impl SysfsMap {
@@ -97,12 +101,23 @@ impl SysfsMap {
         Ok(self.paths.iter().map(|path| path.id.clone()).collect())
     }
 
+    /// Closes the devices of the paths.
+    pub(super) fn close_devices(&mut self) {
+        for path in &mut self.paths {
+            path.id.file = Arc::default();
+        }
+    }
+
     /// Opens a path. Returns it with its state; `None` if it was removed after its name was read.
     fn open_path(&self, name: String) -> Option<(SysfsPath, String)> {
         let dir = self.slaves_path.join(&name);
         let number = device::device_id_from_sysfs(&dir).ok()?;
         let state = Attribute::open(&dir.join("device/state")).ok();
-        let id = PathId { name, number };
+        let id = PathId {
+            name,
+            number,
+            file: Arc::default(),
+        };
         let text = state.as_ref().and_then(|state| state.read().ok());
         Some((SysfsPath { id, state }, text.unwrap_or_default()))
     }

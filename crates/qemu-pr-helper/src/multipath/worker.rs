@@ -5,8 +5,8 @@
 //! The worker is privileged and treats the request as untrusted input: it executes only PERSISTENT
 //! RESERVE commands and CLEANUP, only on a multipath map, and PERSISTENT RESERVE OUT and CLEANUP
 //! only if the map is open for writing. It also makes multipathd forget the key of a map, if no
-//! path is registered with it. It keeps nothing from one request to the next. It exits
-//! after a command for which a path hangs, and if no request arrives for some time.
+//! path is registered with it. It keeps nothing of a request except open files. It exits after a
+//! command for which a path hangs, and if no request arrives for some time.
 
 use std::ffi::CStr;
 use std::fmt::Display;
@@ -48,6 +48,11 @@ pub(super) const REMOVAL_CAPABILITY: CapabilitySet = CapabilitySet::DAC_OVERRIDE
 
 /// Time after which a worker without a request exits.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time without a request after which a worker closes the paths. A guest sends several commands at
+/// once, and opening a path takes a tenth of the time of RESERVE. But a disk that is open when it
+/// is removed keeps its name from the disk that replaces it.
+const KEEP_OPEN_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Name in `ps -e` and `/proc/PID/comm`.
 const PROCESS_NAME: &CStr = c"pr-worker";
@@ -164,12 +169,15 @@ impl Worker {
             let job = Arc::new(Job::new(request, pending, &mut kept.map));
             *self.job() = Some(Arc::clone(&job));
             let attempt = self.steps.begin_request()?;
-            let paths = self.execute(&job, attempt, &mut kept.connection)?;
+            self.execute(&job, attempt, &mut kept.connection)?;
             self.steps.end_request();
-            // The paths are closed after the reply, because that can hang too.
-            drop(paths);
             alarm::cancel();
             channel::send_ready(&self.socket)?;
+            if !channel::wait_readable(&self.socket, KEEP_OPEN_TIMEOUT)?
+                && let Some(map) = &mut kept.map
+            {
+                map.close_devices();
+            }
         }
         Ok(())
     }
@@ -179,17 +187,16 @@ impl Worker {
         let job = self.job().clone();
         let job = job.ok_or_else(|| io::Error::other("no request is being executed"))?;
         let mut connection = Connection::default();
-        self.execute(&job, self.steps.attempt(), &mut connection)?;
-        Ok(())
+        self.execute(&job, self.steps.attempt(), &mut connection)
     }
 
-    /// Executes a request and sends the reply. Returns the paths, which are still open.
+    /// Executes a request and sends the reply.
     fn execute(
         &self,
         job: &Job,
         attempt: Rc<Attempt>,
         connection: &mut Connection,
-    ) -> io::Result<Vec<MapPath>> {
+    ) -> io::Result<()> {
         let mut execution = Execution {
             job,
             attempt,
@@ -205,7 +212,7 @@ impl Worker {
         // The guest does not wait for this. The next change to the map does, unless the helper has
         // given up this one.
         execution.connection.send_posted();
-        Ok(execution.paths)
+        Ok(())
     }
 
     fn job(&self) -> MutexGuard<'_, Option<Arc<Job>>> {
