@@ -278,14 +278,14 @@ fn last_disconnect_of_a_map_looks_for_a_key() {
     assert!(command.starts_with("getprstatus map "), "{command}");
 }
 
-/// Returns whether a thread of the process waits in ppoll(2), as in a worker without a request.
+/// Returns whether a thread of the process waits in recvmsg(2), as in a worker without a request.
 fn is_waiting(process: Pid) -> bool {
     let threads = fs::read_dir(format!("/proc/{}/task", process.as_raw_nonzero()));
     threads.unwrap().any(|thread| {
         // A thread can have exited.
         let call = fs::read_to_string(thread.unwrap().path().join("syscall"));
         let call = call.unwrap_or_default();
-        call.starts_with(&format!("{} ", libc::SYS_ppoll)) || call.starts_with("7 ")
+        call.starts_with(&format!("{} ", libc::SYS_recvmsg))
     })
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use pr_helper_protocol::fd_passing::{self, ReceiveMode, ReceivedFds};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType, send, shutdown, socketpair,
 };
@@ -125,19 +126,30 @@ pub(super) fn send_request(
     }
 }
 
-/// Waits for the next request; `None` if the helper has closed its end, or if no request arrives
-/// within `timeout`. The helper cannot send another one then.
+/// Waits for the next request for at most `timeout`; `None` if the helper has closed its end.
+///
+/// # Errors
+///
+/// Returns [`io::ErrorKind::WouldBlock`] if no request arrives within `timeout`.
 pub(super) fn receive_request(
     socket: &OwnedFd,
     timeout: Duration,
 ) -> io::Result<Option<ReceivedRequest>> {
-    if !wait_readable(socket, timeout)? {
-        // What the helper sends before this takes effect is received below.
-        shutdown(socket, Shutdown::Read)?;
-    }
+    // One system call less than waiting with poll(2) after the request has arrived.
+    set_socket_timeout(socket, Timeout::Recv, Some(timeout))?;
+    receive(socket, ReceiveMode::Wait)
+}
+
+/// Returns the request that the helper has sent meanwhile; `None` if there is none, and the helper
+/// cannot send another one.
+pub(super) fn receive_last_request(socket: &OwnedFd) -> io::Result<Option<ReceivedRequest>> {
+    shutdown(socket, Shutdown::Read)?;
+    receive(socket, ReceiveMode::NoWait)
+}
+
+fn receive(socket: &OwnedFd, mode: ReceiveMode) -> io::Result<Option<ReceivedRequest>> {
     let mut buffer = vec![0; MAX_REQUEST_LEN];
-    let (length, descriptors) =
-        fd_passing::receive(socket.as_fd(), &mut buffer, ReceiveMode::NoWait)?;
+    let (length, descriptors) = fd_passing::receive(socket.as_fd(), &mut buffer, mode)?;
     let bytes = buffer.get(..length).unwrap_or_default();
     let request = match descriptors {
         _ if length == 0 => return Ok(None),
@@ -219,14 +231,16 @@ mod tests {
     fn request_before_the_idle_timeout_is_received() {
         let (helper, worker) = pair().unwrap();
         send_request(&helper).unwrap();
-        assert!(receive_request(&worker, Duration::ZERO).unwrap().is_some());
-        assert!(receive_request(&worker, Duration::ZERO).unwrap().is_none());
+        assert!(receive_last_request(&worker).unwrap().is_some());
+        assert!(receive_last_request(&worker).unwrap().is_none());
     }
 
     #[test]
     fn request_after_the_idle_timeout_is_not_sent() {
         let (helper, worker) = pair().unwrap();
-        assert!(receive_request(&worker, Duration::ZERO).unwrap().is_none());
+        let error = receive_request(&worker, Duration::from_millis(1)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(receive_last_request(&worker).unwrap().is_none());
         let error = send_request(&helper).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     }

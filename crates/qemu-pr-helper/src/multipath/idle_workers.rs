@@ -3,9 +3,9 @@
 //! Workers that have executed a command and wait for another one, in the helper.
 //!
 //! A worker announces with [`channel::send_ready`] that it can execute another command: after its
-//! reply, it sends commands to multipathd, which can take long. Before it
-//! exits, it shuts its socket down for reading, so that a request is never lost: the helper cannot
-//! send it, and starts another worker.
+//! reply, it sends commands to multipathd, which can take long. Before it exits, it shuts its socket
+//! down for reading, so that a request is never lost: the helper cannot send it, and starts another
+//! worker.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};

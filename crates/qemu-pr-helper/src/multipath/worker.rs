@@ -84,6 +84,8 @@ struct Job {
     is_traced: bool,
     pending: PendingRequest,
     target: io::Result<Target>,
+    /// The map of the command, which is closed after the reply.
+    _descriptor: Option<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -159,10 +161,10 @@ impl Worker {
     /// Executes requests, until none arrives for some time.
     fn serve(&self) -> io::Result<()> {
         let mut kept = Kept::default();
-        while let Some(request) = channel::receive_request(&self.socket, IDLE_TIMEOUT)? {
+        while let Some(request) = self.next_request(&mut kept)? {
             let deadline = request.deadline().min(Deadline::after(self.timeout));
             let pending = PendingRequest::new(deadline, Arc::clone(&self.socket));
-            if !pending.is_pending() {
+            if deadline.time_left().is_zero() {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             set_alarm(deadline);
@@ -171,15 +173,29 @@ impl Worker {
             let attempt = self.steps.begin_request()?;
             self.execute(&job, attempt, &mut kept.connection)?;
             self.steps.end_request();
+            // Close the map.
+            *self.job() = None;
+            drop(job);
             alarm::cancel();
             channel::send_ready(&self.socket)?;
-            if !channel::wait_readable(&self.socket, KEEP_OPEN_TIMEOUT)?
-                && let Some(map) = &mut kept.map
-            {
-                map.close_devices();
-            }
         }
         Ok(())
+    }
+
+    /// Waits for the next request, with the paths open for a moment; `None` if there is none.
+    fn next_request(&self, kept: &mut Kept) -> io::Result<Option<ReceivedRequest>> {
+        let is_timeout = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+        match channel::receive_request(&self.socket, KEEP_OPEN_TIMEOUT) {
+            Err(error) if is_timeout(&error) => {}
+            received => return received,
+        }
+        if let Some(map) = &mut kept.map {
+            map.close_devices();
+        }
+        match channel::receive_request(&self.socket, IDLE_TIMEOUT) {
+            Err(error) if is_timeout(&error) => channel::receive_last_request(&self.socket),
+            received => received,
+        }
     }
 
     /// Executes the current request again after a step has hung, and no further request.
@@ -231,13 +247,13 @@ impl Job {
     /// Finds the paths of the request's map, which is kept in `map`.
     fn new(request: ReceivedRequest, pending: PendingRequest, map: &mut Option<SysfsMap>) -> Self {
         let is_traced = request.is_traced();
-        let (action, target) = match request {
+        let (action, target, descriptor) = match request {
             ReceivedRequest::Command(request, descriptor) => {
                 let target = target_of_command(&request, descriptor.as_fd(), map);
-                (Action::Command(request), target)
+                (Action::Command(request), target, Some(descriptor))
             }
             ReceivedRequest::Forget(request) => {
-                (Action::ForgetKey, target_of_number(request.map, map))
+                (Action::ForgetKey, target_of_number(request.map, map), None)
             }
         };
         Self {
@@ -245,6 +261,7 @@ impl Job {
             is_traced,
             pending,
             target,
+            _descriptor: descriptor,
         }
     }
 }
