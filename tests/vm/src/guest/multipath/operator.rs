@@ -295,6 +295,11 @@ impl Operator<'_> {
         on(first, "reserve", &["--type", "we-ro"])?;
         on(second, "preempt", &["--victim", KEY, "--type", "we-ro"])?
             .expect_stdout(&["other ports with this key have lost their registrations"])?;
+        // The first path reports the preemption to its next command, and the kernel may choose it
+        // for any of the following ones.
+        self.prhctl
+            .run(&["keys"], &first.device.path, &[])?
+            .expect_status(0)?;
         let status = self.prhctl.run(&["status"], self.map, &[])?;
         status.expect_stdout(&[&format!("Unregistered paths: {}\n", first.name)])?;
         on(second, "unregister", &[])?;
