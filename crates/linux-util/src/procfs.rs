@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Unix sockets in procfs: those that listen, and those that a process has open.
+//! Processes in procfs: their IDs, the Unix sockets that listen, and those that a process has open.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -64,6 +64,22 @@ pub fn open_sockets(process: &Path) -> Option<BTreeSet<u64>> {
     Some(inodes)
 }
 
+/// Returns the value of a line of `status` in `process`, a directory of procfs, such as `PPid`.
+#[must_use]
+pub fn status_value(process: &Path, name: &str) -> Option<String> {
+    let status = fs::read_to_string(process.join("status")).ok()?;
+    let values = status.lines().filter_map(|line| line.split_once(':'));
+    let (_, value) = values.into_iter().find(|(found, _)| *found == name)?;
+    Some(value.trim().to_owned())
+}
+
+/// Returns the process ID of `process`, a directory of procfs, in its own PID namespace.
+#[must_use]
+pub fn namespace_pid(process: &Path) -> Option<u32> {
+    let pids = status_value(process, "NSpid")?;
+    pids.split_ascii_whitespace().next_back()?.parse().ok()
+}
+
 /// Returns the entries of a directory of procfs, which are none if the process or thread has exited
 /// meanwhile; `None` without the permission to read them.
 fn entries(dir: &Path) -> Option<Vec<PathBuf>> {
@@ -111,6 +127,16 @@ mod tests {
         assert!(open_sockets(this_process).unwrap().contains(&inode));
         drop(socket);
         assert!(!open_sockets(this_process).unwrap().contains(&inode));
+    }
+
+    #[test]
+    fn process_ids_are_those_of_the_process() {
+        let this_process = Path::new("/proc/self");
+        assert_eq!(namespace_pid(this_process), Some(std::process::id()));
+        let parent = status_value(this_process, "PPid").unwrap();
+        assert_eq!(parent, std::os::unix::process::parent_id().to_string());
+        assert_eq!(status_value(this_process, "Pid "), None);
+        assert_eq!(namespace_pid(Path::new("/proc/0")), None);
     }
 
     #[test]
