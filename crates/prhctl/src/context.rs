@@ -20,6 +20,7 @@ use crate::labels;
 use crate::output::json::{self, Json, ToJson};
 use crate::output::text::ToText;
 use crate::running_helpers::running_helpers;
+use crate::state::{DEFAULT_TIMEOUT, HelperStates, StateError, states};
 
 macro_rules! default_socket {
     () => {
@@ -201,6 +202,30 @@ impl Context {
             is_verbose: args.verbose || before.verbose,
             console: self.console,
         })
+    }
+
+    /// Returns the states of the helpers of this host, or of the one that listens on the socket of
+    /// the command line. If only some of the states can be read, the other helpers are reported to
+    /// standard error.
+    pub(crate) fn states(&self, args: &HelperArgs) -> Result<HelperStates, StateError> {
+        let before = &self.helper;
+        let socket = args.socket.as_deref().or(before.socket.as_deref());
+        let timeout = args.timeout.or(before.timeout);
+        let timeout = timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs);
+        let states = states(Path::new("/proc"), socket, timeout)?;
+        for helper in &states.0 {
+            match &helper.state {
+                Err(error) => self.console.note(&format!("{error}; it is not shown")),
+                Ok(state) if args.verbose || before.verbose => {
+                    // A document has no member that cannot be serialized.
+                    let state = serde_json::to_string(state).unwrap_or_default();
+                    let text = format!("{}: received state: {state}", helper.process);
+                    self.console.note(&text);
+                }
+                Ok(_) => {}
+            }
+        }
+        Ok(states)
     }
 
     /// Returns the default socket or, if it does not exist, that of the only running helper.

@@ -16,7 +16,7 @@
 //! | `cli` | definition of the command line |
 //! | `commands` | one module for each subcommand: arguments, help, what it does, and its result |
 //! | `helper` | connection to the helper: opens the device, sends commands, retries |
-//! | `running_helpers` | search for the helpers of this host |
+//! | `running_helpers`, `state` | search for the helpers of this host, and their state documents |
 //! | `block_device`, `scsi_path` | maps, paths, partitions and volumes in sysfs |
 //! | `own_registration` | the registration of this host among those of a device |
 //! | `completion` | values that shells offer for a command line |
@@ -25,6 +25,7 @@
 //! | `confirmation` | question before a change that affects others |
 //! | `console` | standard output and standard error: colors, escaping, columns |
 //! | `terminal`, `wrap` | size of the terminal, text that replaces the screen, and line breaks |
+//! | `time` | points in time and durations as text |
 //! | `labels` | names of types, scopes and service actions on the command line and in JSON |
 //! | `error`, `usage_error`, `advice`, `exit` | errors, what to do about them, and exit statuses |
 
@@ -47,7 +48,11 @@ mod output;
 mod own_registration;
 mod running_helpers;
 mod scsi_path;
+mod state;
+#[cfg(test)]
+mod state_fixture;
 mod terminal;
+mod time;
 mod usage_error;
 mod wrap;
 

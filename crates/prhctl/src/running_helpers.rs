@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use linux_util::procfs::{listening_sockets, open_sockets};
+use linux_util::procfs::{listening_sockets, namespace_pid, open_sockets, status_value};
 use rustix::fs::{Access, access};
 
 /// Name of a helper's process, this project's or QEMU's.
@@ -26,20 +26,37 @@ impl fmt::Display for RunningHelper {
     }
 }
 
+/// A process with the name of a helper.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HelperProcess {
+    pub(crate) pid: u32,
+    /// The directory of procfs.
+    pub(crate) dir: PathBuf,
+    /// Paths on which it listens and that this process can connect to; none if its open files are
+    /// not visible.
+    pub(crate) sockets: Vec<PathBuf>,
+    /// Name of its state socket in the abstract namespace.
+    pub(crate) state_socket: Option<String>,
+}
+
+impl fmt::Display for HelperProcess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.sockets.first() {
+            Some(socket) => write!(f, "helper at {} (process {})", socket.display(), self.pid),
+            None => write!(f, "helper (process {})", self.pid),
+        }
+    }
+}
+
 /// Returns the helpers in the procfs that is mounted at `proc`, one for each socket, in the order
 /// of their process IDs.
 ///
 /// The open files of a process are visible only to root and, with the same capabilities, to its own
 /// user. A helper with files that are not visible is missing.
 pub(crate) fn running_helpers(proc: &Path) -> Vec<RunningHelper> {
-    let processes = fs::read_dir(proc).into_iter().flatten().flatten();
-    let mut pids: Vec<u32> = processes
-        .filter_map(|process| process.file_name().to_str()?.parse().ok())
-        .collect();
-    pids.sort_unstable();
     let mut helpers: Vec<RunningHelper> = Vec::new();
-    for pid in pids {
-        for socket in sockets(&proc.join(pid.to_string())) {
+    for HelperProcess { pid, sockets, .. } in processes(proc) {
+        for socket in sockets {
             // A child can have inherited the socket.
             if helpers.iter().all(|helper| helper.socket != socket) {
                 helpers.push(RunningHelper { socket, pid });
@@ -49,19 +66,55 @@ pub(crate) fn running_helpers(proc: &Path) -> Vec<RunningHelper> {
     helpers
 }
 
-/// Returns the sockets on which `process`, a directory of procfs, listens if it is a helper.
-fn sockets(process: &Path) -> Vec<PathBuf> {
-    let name = fs::read(process.join("comm")).unwrap_or_default();
+/// Returns the processes with the name of a helper in the order of their process IDs, without the
+/// children of others: these are workers.
+pub(crate) fn helper_processes(proc: &Path) -> Vec<HelperProcess> {
+    let mut processes = processes(proc);
+    let pids: Vec<_> = processes.iter().map(|process| process.pid).collect();
+    processes.retain(|process| {
+        let parent = status_value(&process.dir, "PPid").and_then(|parent| parent.parse().ok());
+        parent.is_none_or(|parent: u32| !pids.contains(&parent))
+    });
+    processes
+}
+
+/// Returns the processes with the name of a helper in the order of their process IDs.
+fn processes(proc: &Path) -> Vec<HelperProcess> {
+    let processes = fs::read_dir(proc).into_iter().flatten().flatten();
+    let mut pids: Vec<u32> = processes
+        .filter_map(|process| process.file_name().to_str()?.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    let processes = pids.into_iter();
+    processes
+        .filter_map(|pid| process(pid, proc.join(pid.to_string())))
+        .collect()
+}
+
+/// Returns the process of a directory of procfs if it has the name of a helper.
+fn process(pid: u32, dir: PathBuf) -> Option<HelperProcess> {
+    let name = fs::read(dir.join("comm")).ok()?;
     if name.trim_ascii_end() != PROCESS_NAME {
-        return Vec::new();
+        return None;
     }
     // The table is that of the process's network namespace: it can run in a container.
-    let table = fs::read(process.join("net/unix")).unwrap_or_default();
-    let open = open_sockets(process).unwrap_or_default();
-    listening_sockets(&table)
-        .filter(|socket| open.contains(&socket.inode) && is_reachable(process, socket.path))
+    let table = fs::read(dir.join("net/unix")).unwrap_or_default();
+    let open = open_sockets(&dir).unwrap_or_default();
+    let sockets = listening_sockets(&table)
+        .filter(|socket| open.contains(&socket.inode) && is_reachable(&dir, socket.path))
         .map(|socket| socket.path.to_owned())
-        .collect()
+        .collect();
+    let state_socket = helper_state::socket_name(namespace_pid(&dir).unwrap_or(pid));
+    let is_listening = {
+        let path = format!("@{state_socket}");
+        listening_sockets(&table).any(|socket| socket.path == Path::new(&path))
+    };
+    Some(HelperProcess {
+        pid,
+        sockets,
+        state_socket: is_listening.then_some(state_socket),
+        dir,
+    })
 }
 
 /// Returns whether this process can connect to the socket that `process` has bound to `path`. The
@@ -193,6 +246,33 @@ mod tests {
         fs::remove_file(&there).unwrap();
         fs::hard_link(&socket, &there).unwrap();
         assert_eq!(proc.found(), [(socket, 9)]);
+    }
+
+    #[test]
+    fn worker_is_not_a_helper_process() {
+        let proc = TestProc::new();
+        for (pid, parent) in [(9, 1), (10, 9)] {
+            proc.add(pid, 50, &[]);
+            let status = proc.0.path().join(format!("{pid}/status"));
+            fs::write(status, format!("PPid:\t{parent}\n")).unwrap();
+        }
+        let found = helper_processes(proc.0.path());
+        let pids: Vec<_> = found.iter().map(|process| process.pid).collect();
+        assert_eq!(pids, [9]);
+    }
+
+    #[test]
+    fn state_socket_has_the_process_id_in_its_namespace() {
+        let proc = TestProc::new();
+        let name = Path::new("@qemu-pr-helper/state/3");
+        for (pid, in_namespace) in [(9, 3), (10, 4)] {
+            proc.add(pid, 50, &[Listening(51, name)]);
+            let status = proc.0.path().join(format!("{pid}/status"));
+            fs::write(status, format!("NSpid:\t{pid}\t{in_namespace}\n")).unwrap();
+        }
+        let found = helper_processes(proc.0.path()).into_iter();
+        let sockets: Vec<_> = found.map(|process| process.state_socket).collect();
+        assert_eq!(sockets, [Some("qemu-pr-helper/state/3".to_owned()), None]);
     }
 
     #[test]

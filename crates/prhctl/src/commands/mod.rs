@@ -28,6 +28,7 @@ macro_rules! type_names {
 mod capabilities;
 pub(crate) mod change;
 mod clear;
+mod clients;
 mod completion;
 mod decode;
 pub(crate) mod demo;
@@ -84,6 +85,7 @@ macro_rules! subcommands {
 // In the order of the help. The name of a variant is that of the subcommand.
 subcommands! {
     List: list::ListArgs,
+    Clients: clients::ClientsArgs,
     Keys: keys::KeysArgs,
     Reservation: reservation::ReservationArgs,
     Capabilities: capabilities::CapabilitiesArgs,

@@ -64,12 +64,16 @@ fn types_are_listed_with_each_option() {
     assert_eq!(options, 5);
 }
 
+/// The subcommands that use helpers and have no DEVICE.
+const WITHOUT_DEVICE: [&str; 2] = ["prhctl list", "prhctl clients"];
+
 #[test]
 fn socket_is_an_option_only_with_a_device() {
     for command in commands().iter().skip(1) {
         let has = |id: &str| command.get_arguments().any(|option| option.get_id() == id);
         let name = command.get_name();
-        let expected = has_device(command) || command.get_bin_name() == Some("prhctl list");
+        let expected = has_device(command)
+            || WITHOUT_DEVICE.contains(&command.get_bin_name().unwrap_or_default());
         assert_eq!(has("socket"), expected, "{name}");
     }
     for line in ["-k s decode 70", "-v lun list .", "--timeout 1 demo"] {

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! State documents for tests.
+
+use std::path::PathBuf;
+
+use helper_state::{Client, Helper, Journal, Limits, Process, StateDocument, VERSION, Vm, Workers};
+
+use crate::output::json::{Json, ToJson};
+use crate::output::text::ToText;
+use crate::running_helpers::HelperProcess;
+use crate::state::{HelperState, HelperStates};
+
+/// The time of the documents in microseconds, 2026-03-01 12:00:00 UTC.
+pub(crate) const NOW: u64 = 1_772_366_400_000_000;
+
+const MINUTE: u64 = 60_000_000;
+
+/// Returns a document of a helper without clients.
+pub(crate) fn document() -> StateDocument {
+    StateDocument {
+        version: VERSION,
+        time_us: NOW,
+        helper: Helper {
+            pid: 100,
+            version: "0.1.0".to_owned(),
+            socket: Some("/run/qemu-pr-helper.sock".to_owned()),
+            started_us: NOW - 90 * MINUTE,
+            same_lun: "warn".to_owned(),
+        },
+        clients: Vec::new(),
+        disks: Vec::new(),
+        statistics: Vec::new(),
+        limits: Limits::default(),
+        workers: Workers::default(),
+        journal: Journal::default(),
+    }
+}
+
+/// Returns a virtual machine that has been connected for an hour and `id` minutes.
+pub(crate) fn client(id: u32, name: &str) -> Client {
+    Client {
+        id: id.into(),
+        process: Process {
+            pid: 1000 + id.cast_signed(),
+            uid: 107,
+            name: name.to_owned(),
+            vm: Some(Vm {
+                name: name.to_owned(),
+                uuid: None,
+                manager: "libvirt".to_owned(),
+            }),
+            unit: Some(format!("vm-{id}.scope")),
+        },
+        connected_us: NOW - (60 + u64::from(id)) * MINUTE,
+        commands: 7,
+        command: None,
+    }
+}
+
+/// Returns the text of a result without styles.
+pub(crate) fn plain_text(result: &impl ToText) -> String {
+    anstream::adapter::strip_str(&result.to_text()).to_string()
+}
+
+/// Panics unless docs/prhctl.md names each member of the JSON document of a result.
+#[track_caller]
+pub(crate) fn check_members(result: &impl ToJson) {
+    let document = include_str!("../../../docs/prhctl.md");
+    let (_, section) = document.split_once("\n## JSON\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let mut pending = vec![result.to_json()];
+    let mut count = 0;
+    while let Some(json) = pending.pop() {
+        match json {
+            Json::Array(values) => pending.extend(values),
+            Json::Object(members) => {
+                for (name, value) in members {
+                    assert!(section.contains(&format!("`{name}`")), "{name}");
+                    pending.push(value);
+                    count += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(count > 5, "{count}");
+}
+
+/// Returns the states of helpers with the process IDs 100, 101, and so on.
+pub(crate) fn states(documents: impl IntoIterator<Item = StateDocument>) -> HelperStates {
+    let documents = documents.into_iter().zip(100..);
+    let states = documents.map(|(document, pid)| HelperState {
+        process: HelperProcess {
+            pid,
+            dir: PathBuf::new(),
+            sockets: Vec::new(),
+            state_socket: None,
+        },
+        state: Ok(document),
+    });
+    HelperStates(states.collect())
+}
