@@ -13,10 +13,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{ArgAction, Args, Parser, ValueHint};
+use clap::{ArgAction, Args, Parser, ValueEnum, ValueHint};
 use cli_messages::usage::{UsageText, parse_number};
 use nix::unistd;
 
+use crate::monitor::journal::JournalDestination;
 use crate::sandbox::Mode;
 use crate::trace::options::TraceBackend;
 
@@ -185,6 +186,48 @@ pub struct Options {
     #[arg(long, verbatim_doc_comment)]
     pub(crate) reject_exclusive_types: bool,
 
+    /// If two virtual machines of this host register with one disk
+    ///
+    /// The disk sees one initiator, so the reservation of one machine does
+    /// not protect it from the other. warn logs a warning when the second
+    /// machine registers; refuse rejects its registration with ILLEGAL
+    /// REQUEST, INSUFFICIENT REGISTRATION RESOURCES. The processes of a live
+    /// migration are one machine, if both have the same -uuid.
+    #[arg(
+        long,
+        verbatim_doc_comment,
+        value_enum,
+        value_name = "ACTION",
+        default_value_t,
+        ignore_case = true,
+        hide_possible_values = true
+    )]
+    pub(crate) same_lun: SameLun,
+
+    /// Destination of the event journal [default: auto]
+    ///
+    /// One record for each command that changes a reservation, ends with
+    /// RESERVATION CONFLICT, or reports a change by another host. auto: the
+    /// systemd journal if it is running; systemd: fail without it; stderr or
+    /// an absolute path: lines of JSON. "prhctl history" shows the last
+    /// hundred in any case.
+    #[arg(
+        long, verbatim_doc_comment, value_name = "auto|systemd|stderr|PATH",
+        default_value = "auto", hide_default_value = true,
+        value_parser = JournalDestination::parse
+    )]
+    pub(crate) journal: JournalDestination,
+
+    /// User that may read the state (repeatable), besides root
+    ///
+    /// "prhctl clients" and other commands read the state of the helper:
+    /// clients, disks and commands. Root and the helper's own user may.
+    #[arg(
+        long, verbatim_doc_comment, value_name = "USER", action = ArgAction::Append,
+        allow_hyphen_values = true, value_parser = parse_user
+    )]
+    pub(crate) state_user: Vec<User>,
+
     /// Directory of soft LUNs: emulated logical units, for tests
     ///
     /// The files in DIR/NAME/ports are then ports of the soft LUN NAME
@@ -203,6 +246,15 @@ pub struct Options {
     /// Positional arguments, which QEMU's helper also accepts and ignores.
     #[arg(hide = true)]
     pub(crate) positional: Vec<OsString>,
+}
+
+/// Value of `--same-lun`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SameLun {
+    #[default]
+    Warn,
+    Refuse,
+    Allow,
 }
 
 /// Limits on clients.

@@ -7,7 +7,8 @@
 //! data.
 //!
 //! The [`server`] reads a request, finds out its device by [`command`], and has [`backend`] execute
-//! it: on a disk, on a soft LUN, or by a process of [`multipath`] on a multipath map.
+//! it: on a disk, on a soft LUN, or by a process of [`multipath`] on a multipath map. The
+//! [`monitor`] records what happens.
 
 #![forbid(unsafe_code)]
 #![warn(clippy::indexing_slicing)]
@@ -16,6 +17,7 @@ pub mod backend;
 pub mod cli;
 pub mod command;
 mod logging;
+pub mod monitor;
 pub mod multipath;
 pub mod process;
 pub mod sandbox;

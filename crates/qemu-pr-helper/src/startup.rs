@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::error_chain;
 use cli_messages::error::system_error;
 use nix::sys::signal::Signal;
-use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Uid, geteuid, getrlimit, setrlimit};
 use soft_lun::store::StoreError;
 use thiserror::Error;
 
@@ -20,6 +20,9 @@ use crate::backend::Backends;
 use crate::backend::soft_lun::SoftLuns;
 use crate::cli::{DEFAULT_SOCKET, Options};
 use crate::logging;
+use crate::monitor::Monitor;
+use crate::monitor::journal::{Journal, JournalError};
+use crate::monitor::state_socket::StateSocket;
 use crate::multipath::Multipath;
 use crate::multipath::broker::{Broker, BrokerConfig};
 use crate::process::created_file::{CreatedFile, Removal};
@@ -57,6 +60,8 @@ enum StepError {
         system_error(.0)
     )]
     DuplicateSoftLuns(io::Error),
+    #[error("cannot start a thread: {}; check the limits of processes and memory", system_error(.0))]
+    StartThread(io::Error),
     #[error(
         "cannot wait for signals: {}; restart the helper, unless a service manager does",
         system_error(.0)
@@ -151,14 +156,14 @@ fn serve(
     };
     // Before the sandbox, which forbids the query.
     let notice = listening_notice(&listener, files.socket.as_ref());
+    let observation = Observation::prepare(options, listener.name())?;
     if let Some(pid_file) = &mut files.pid_file {
         pid_file.write()?;
     }
     let watchdog = manager.watchdog_timeout();
     // The broker is forked before this process opens anything that the broker must not inherit.
-    let io_timeout = options.io_timeout();
     let broker = Arc::new(Broker::start(BrokerConfig {
-        command_timeout: io_timeout,
+        command_timeout: options.io_timeout(),
         is_daemon: options.daemon,
         sandbox: options.sandbox,
         has_manager: manager.is_connected(),
@@ -166,28 +171,25 @@ fn serve(
     })?);
     files.broker = Some(Arc::clone(&broker));
     let closer = broker.closer()?;
-    let rejects_exclusive = options.reject_exclusive_types;
-    let multipath = Multipath::new(Arc::clone(&broker), io_timeout, rejects_exclusive);
-    let soft_lun_dir = soft_luns.as_ref().map(SoftLuns::try_clone_fd).transpose();
-    let soft_lun_dir = soft_lun_dir.map_err(StepError::DuplicateSoftLuns)?;
-    let access = AllowedAccess {
-        soft_luns: soft_lun_dir,
-        syslog: options.trace_backend.contains(&TraceBackend::Syslog),
-    };
-    let backends = Backends::new(io_timeout, soft_luns, Some(multipath));
+    let (backends, access) = create_backends(options, soft_luns, &broker)?;
     raise_limits();
     // Every step that requires privileges is done, and no byte of a client has been read.
     privileges::drop_all(identity(options))?;
+    let own_user = geteuid();
     server = Arc::new(Server::new(
         listener,
         backends,
         Some(closer),
+        &observation.monitor,
         &options.limits,
     )?);
     sandbox::enter(options.sandbox, &access)?;
     drop(access);
     server.executor().check()?;
     trace::start()?;
+    observation
+        .start(&server, own_user)
+        .map_err(StepError::StartThread)?;
     // Before the server starts, because this closes the socket of the service manager; and before
     // the parent exits, which the service manager can take for the main process.
     manager.ready(options.daemon, server.load());
@@ -203,6 +205,22 @@ fn serve(
     Ok(shut_down(signal, &server, &broker, files))
 }
 
+/// Creates the backends. Returns them with the access that they need in the sandbox.
+fn create_backends(
+    options: &Options,
+    soft_luns: Option<SoftLuns>,
+    broker: &Arc<Broker>,
+) -> Result<(Backends, AllowedAccess), StepError> {
+    let soft_lun_dir = soft_luns.as_ref().map(SoftLuns::try_clone_fd).transpose();
+    let access = AllowedAccess {
+        soft_luns: soft_lun_dir.map_err(StepError::DuplicateSoftLuns)?,
+        syslog: options.trace_backend.contains(&TraceBackend::Syslog),
+    };
+    let timeout = options.io_timeout();
+    let multipath = Multipath::new(Arc::clone(broker), timeout, options.reject_exclusive_types);
+    Ok((Backends::new(timeout, soft_luns, Some(multipath)), access))
+}
+
 /// Returns the line that says where the helper listens.
 fn listening_notice(listener: &Listener, file: Option<&CreatedFile>) -> String {
     match file {
@@ -211,6 +229,45 @@ fn listening_notice(listener: &Listener, file: Option<&CreatedFile>) -> String {
             "listening on {}, the socket of the service manager",
             listener.name()
         ),
+    }
+}
+
+/// What the operator sees of the helper, apart from log and trace.
+struct Observation {
+    monitor: Arc<Monitor>,
+    /// `None` if the socket cannot be bound. The helper works without it.
+    state_socket: Option<StateSocket>,
+    /// Name of the socket that clients connect to.
+    socket_name: String,
+}
+
+impl Observation {
+    /// Opens the journal and the state socket, for which the sandbox leaves no permissions.
+    fn prepare(options: &Options, socket_name: String) -> Result<Self, JournalError> {
+        let journal = Journal::open(&options.journal)?;
+        let users = options.state_user.iter().map(|user| user.id.as_raw());
+        let state_socket = StateSocket::bind(users.collect()).inspect_err(|error| {
+            log::warn!(
+                "state not available to prhctl: cannot bind the state socket: {}",
+                system_error(error)
+            );
+        });
+        Ok(Self {
+            monitor: Arc::new(Monitor::new(journal, options.same_lun)),
+            state_socket: state_socket.ok(),
+            socket_name,
+        })
+    }
+
+    /// Starts the threads that write the journal and the state documents.
+    fn start(self, server: &Arc<Server<Backends>>, own_user: Uid) -> io::Result<()> {
+        self.monitor.start_journal()?;
+        let server = Arc::clone(server);
+        let workers = move || server.executor().workers();
+        match self.state_socket {
+            Some(socket) => socket.start(own_user, self.monitor, self.socket_name, workers),
+            None => Ok(()),
+        }
     }
 }
 

@@ -127,7 +127,13 @@ fn start() -> Fixture {
     let socket = dir.path().join("s");
     let device = Device::default();
     let (listener, file) = Listener::bind(&socket).unwrap();
-    let server = Server::new(listener, device.clone(), None, &Limits::default());
+    let server = Server::new(
+        listener,
+        device.clone(),
+        None,
+        &Arc::default(),
+        &Limits::default(),
+    );
     let server = Arc::new(server.unwrap());
     server.start().unwrap();
     // The directory is removed, and the socket with it.
@@ -389,7 +395,14 @@ fn work_after_a_disconnect_delays_no_client() {
 fn heartbeat_is_acked_while_commands_hang() {
     let dir = tempfile::tempdir().unwrap();
     let (listener, _file) = Listener::bind(&dir.path().join("s")).unwrap();
-    let not_started = Server::new(listener, Device::default(), None, &Limits::default()).unwrap();
+    let not_started = Server::new(
+        listener,
+        Device::default(),
+        None,
+        &Arc::default(),
+        &Limits::default(),
+    )
+    .unwrap();
     assert!(not_started.heartbeat());
     assert!(!not_started.heartbeat());
 

@@ -127,7 +127,16 @@ impl TestHelper {
             Some(SoftLuns::open(&fixture.luns).unwrap()),
             None,
         );
-        let server = Arc::new(Server::new(listener, backends, None, &Limits::default()).unwrap());
+        let server = Arc::new(
+            Server::new(
+                listener,
+                backends,
+                None,
+                &Arc::default(),
+                &Limits::default(),
+            )
+            .unwrap(),
+        );
         server.start().unwrap();
         TestHelper { server, dir }
     }

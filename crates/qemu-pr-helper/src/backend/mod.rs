@@ -11,6 +11,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
 use ::soft_lun::store::StoreError;
+use helper_state::Workers;
 use linux_util::sg_io::Data;
 use pr_helper_protocol::{Direction, Request, RequestFd};
 use scsi_pr::{AdditionalSense, ReservationType, SenseKey, Status};
@@ -71,6 +72,13 @@ impl Backends {
     /// Checks that the directory of soft LUNs can be read with the privileges that are left.
     pub(crate) fn check(&self) -> Result<(), StoreError> {
         self.soft_luns.as_ref().map_or(Ok(()), SoftLuns::check)
+    }
+
+    /// Returns the number of workers for multipath maps.
+    pub(crate) fn workers(&self) -> Workers {
+        self.multipath
+            .as_ref()
+            .map_or_else(Workers::default, Multipath::workers)
     }
 
     /// Executes a request on a device of this kind.

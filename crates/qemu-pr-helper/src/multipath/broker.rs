@@ -23,6 +23,7 @@ use std::ffi::CStr;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -119,6 +120,10 @@ impl From<io::Error> for BrokerError {
 pub(crate) struct Broker {
     control: OwnedFd,
     idle: IdleWorkers,
+    /// Commands that workers execute.
+    busy: AtomicU64,
+    /// Commands without a reply.
+    failed: AtomicU64,
 }
 
 impl Broker {
@@ -138,6 +143,8 @@ impl Broker {
             _ => Ok(Self {
                 control,
                 idle: IdleWorkers::default(),
+                busy: AtomicU64::new(0),
+                failed: AtomicU64::new(0),
             }),
         }
     }
@@ -169,7 +176,32 @@ impl Broker {
         )
     }
 
+    /// Returns the number of workers.
+    pub(super) fn workers(&self) -> helper_state::Workers {
+        helper_state::Workers {
+            idle: self.idle.count(),
+            busy: self.busy.load(Ordering::Relaxed),
+            failed: self.failed.load(Ordering::Relaxed),
+        }
+    }
+
     fn exchange(
+        &self,
+        request: &[u8],
+        map: Option<BorrowedFd<'_>>,
+        changed: Option<DeviceId>,
+        timeout: Duration,
+    ) -> Result<WorkerReply, WorkerError> {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        let reply = self.try_exchange(request, map, changed, timeout);
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+        if reply.is_err() {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        reply
+    }
+
+    fn try_exchange(
         &self,
         request: &[u8],
         map: Option<BorrowedFd<'_>>,

@@ -77,6 +77,11 @@ impl IdleWorkers {
         idle.push(worker);
     }
 
+    /// Returns the number of workers.
+    pub(super) fn count(&self) -> u64 {
+        u64::try_from(self.lock().len()).unwrap_or(u64::MAX)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<IdleWorker>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

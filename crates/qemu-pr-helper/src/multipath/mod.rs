@@ -51,6 +51,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use helper_state::Workers;
 use pr_helper_protocol::{Command, Direction, Request};
 use scsi_pr::{
     AdditionalSense, Cdb, OutServiceAction, ReservationKey, ReservationType, SenseKey, Status,
@@ -134,6 +135,11 @@ impl Multipath {
     /// reservations are rejected.
     pub(crate) fn rejected_type(&self, command: &Command) -> Option<ReservationType> {
         exclusive_type(command).filter(|_| self.rejects_exclusive)
+    }
+
+    /// Returns the number of workers.
+    pub(crate) fn workers(&self) -> Workers {
+        self.broker.workers()
     }
 
     /// Executes a request on the device-mapper device that `descriptor` refers to. Returns its kind

@@ -24,6 +24,7 @@ use crate::cli::Limits;
 use crate::command::known_maps::MAX_KNOWN_MAPS;
 use crate::command::peer::{Peer, ProcessKey};
 use crate::logging::{KeyedRateLimit, RateLimit};
+use crate::monitor::Monitor;
 use crate::process::closer::Closer;
 use crate::trace::argument::ObjectId;
 use crate::trace::trace;
@@ -70,6 +71,7 @@ pub(super) struct Acceptor {
     paused: AtomicBool,
     pause_warning: RateLimit,
     process_limit_warning: KeyedRateLimit<ProcessKey>,
+    monitor: Arc<Monitor>,
 }
 
 impl Acceptor {
@@ -79,6 +81,7 @@ impl Acceptor {
         listener: Listener,
         fds_per_command: u64,
         closer: Option<Closer>,
+        monitor: Arc<Monitor>,
         limits: &Limits,
     ) -> io::Result<Self> {
         let fds = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
@@ -105,6 +108,7 @@ impl Acceptor {
             paused: AtomicBool::new(false),
             pause_warning: RateLimit::new(),
             process_limit_warning: KeyedRateLimit::new(),
+            monitor,
         })
     }
 
@@ -155,6 +159,7 @@ impl Acceptor {
                      (--max-clients-per-process){suppressed}"
                 );
             }
+            self.monitor.counters.rejected_connections.increment();
             trace!(pr_helper_client_refused(
                 peer.connection_id(),
                 peer.pid,
@@ -172,6 +177,7 @@ impl Acceptor {
             session: Mutex::new(session),
             socket,
             request_timer: RequestTimer::idle(),
+            client: self.monitor.connected(&peer),
             is_idle: AtomicBool::new(false),
             awaits_peer_read: AtomicBool::new(false),
             has_deferred_fd: AtomicBool::new(false),
@@ -187,6 +193,7 @@ impl Acceptor {
     /// client that disconnected just before the pause does not resume accepting.
     pub(super) fn pause(&self, reason: fmt::Arguments<'_>) {
         trace!(pr_helper_accept_paused(&reason.to_string()));
+        self.monitor.counters.accept_pauses.increment();
         if self.pause_warning.should_log() {
             log::warn!("accepting connections paused: {reason}");
         }

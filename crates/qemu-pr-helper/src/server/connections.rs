@@ -14,6 +14,7 @@ use super::session::Session;
 use super::sync::Mutex;
 use super::sync::atomic::{AtomicBool, Ordering};
 use crate::command::peer::ProcessKey;
+use crate::monitor::ConnectedClient;
 
 /// The connections that are served, each with a token that does not change.
 pub(super) type ConnectionTable = Slab<Arc<ConnectionEntry>>;
@@ -32,6 +33,8 @@ pub(super) struct ConnectionEntry {
     pub(super) session: Mutex<Session>,
     pub(super) socket: Arc<OwnedFd>,
     pub(super) request_timer: RequestTimer,
+    /// The client, for the operator.
+    pub(super) client: ConnectedClient,
     /// No worker serves the connection, and its client has started no request that was received.
     pub(super) is_idle: AtomicBool,
     /// The server waits for the client to read a reply.

@@ -22,6 +22,7 @@ use crate::command::executor::{CommandExecutor, CommandResult};
 use crate::command::peer::{Peer, ProcessKey};
 use crate::command::request_device::LimitKey;
 use crate::logging::KeyedRateLimit;
+use crate::monitor::{self, Monitor};
 
 /// Maximum number of requests, after the first one, that a worker without a linger permit serves in
 /// one turn. A client that never pauses would keep the worker from other clients.
@@ -43,6 +44,7 @@ pub(super) enum Turn<'a> {
 #[derive(Debug)]
 pub(super) struct Dispatcher<E> {
     pub(super) executor: E,
+    monitor: Arc<Monitor>,
     pub(super) device_limits: Limiter<LimitKey, DEVICE_SHARDS>,
     device_limit_warning: KeyedRateLimit<ProcessKey>,
     pub(super) max_requests_per_turn: u32,
@@ -53,9 +55,10 @@ pub(super) struct Dispatcher<E> {
 }
 
 impl<E: CommandExecutor> Dispatcher<E> {
-    pub(super) fn new(executor: E, max_commands_per_device: usize) -> Self {
+    pub(super) fn new(executor: E, monitor: Arc<Monitor>, max_commands_per_device: usize) -> Self {
         Self {
             executor,
+            monitor,
             device_limits: Limiter::new(max_commands_per_device),
             device_limit_warning: KeyedRateLimit::new(),
             max_requests_per_turn: MAX_REQUESTS_PER_TURN,
@@ -82,6 +85,7 @@ impl<E: CommandExecutor> Dispatcher<E> {
     ) -> Result<Readiness, Closed> {
         let mut session = lock(&connection.session);
         if connection.request_timer.is_expired() {
+            self.monitor.counters.request_timeouts.increment();
             return Err(session.time_out());
         }
         let (mut mode, mut requests_left) = match turn {
@@ -108,6 +112,7 @@ impl<E: CommandExecutor> Dispatcher<E> {
                 if let PollResult::Request(request) = next {
                     turn.close(connection, request.fd);
                 }
+                self.monitor.counters.request_timeouts.increment();
                 return Err(session.time_out());
             }
             let request = match next {
@@ -150,6 +155,7 @@ impl<E: CommandExecutor> Dispatcher<E> {
         }
         if matches!(turn, Turn::NonBlocking(_)) {
             // The device is not examined, because that can block as well.
+            self.monitor.counters.busy_threads.increment();
             command_log::rejected_unopened(peer, "no thread can be started");
             turn.close(connection, request.fd);
             return Ok(CommandResult::from_status(Status::BUSY));
@@ -163,7 +169,16 @@ impl<E: CommandExecutor> Dispatcher<E> {
             },
         };
         let span = command_log::start(peer, &request, device.id);
-        let result = self.executor.execute(peer, &request, &device, data);
+        let observed = self.monitor.begin(&connection.client, &request, &device);
+        let result = match self
+            .monitor
+            .may_register(&connection.client, &request, &device)
+        {
+            true => self.executor.execute(peer, &request, &device, data),
+            false => monitor::refused_registration(),
+        };
+        self.monitor
+            .end(&connection.client, observed, &request, &device, &result);
         span.end(peer, &request, &result);
         // Closing the device can take as long as a command, so the permit is held until then.
         drop(request);
@@ -178,6 +193,7 @@ impl<E: CommandExecutor> Dispatcher<E> {
                  flight (--max-commands-per-device){suppressed}"
             );
         }
+        self.monitor.counters.busy_devices.increment();
         let reason = "the device has too many commands in progress";
         command_log::rejected(peer, request, reason);
         CommandResult::from_status(Status::BUSY)

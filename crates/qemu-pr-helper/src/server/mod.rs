@@ -62,6 +62,7 @@ use thiserror::Error;
 
 use crate::cli::Limits;
 use crate::command::executor::CommandExecutor;
+use crate::monitor::Monitor;
 use crate::process::closer::Closer;
 use acceptor::{Accepted, Acceptor};
 use connections::{ConnectionEntry, ConnectionTable};
@@ -159,7 +160,7 @@ impl<E: CommandExecutor> Server<E> {
     /// Creates a server that passes the requests of the clients of `listener` to `executor`, within
     /// `limits`. It accepts no connection before [`Self::start`].
     ///
-    /// `closer` closes connections over a limit. Without it the worker threads close them, and
+    /// `monitor` records what happens. `closer` closes connections over a limit. Without it the worker threads close them, and
     /// clients can block that.
     ///
     /// # Errors
@@ -169,17 +170,23 @@ impl<E: CommandExecutor> Server<E> {
         listener: Listener,
         executor: E,
         closer: Option<Closer>,
+        monitor: &Arc<Monitor>,
         limits: &Limits,
     ) -> Result<Self, ServerError> {
         let create = || {
-            let acceptor = Acceptor::new(listener, executor.fds_per_command(), closer, limits)?;
+            let fds = executor.fds_per_command();
+            let acceptor = Acceptor::new(listener, fds, closer, Arc::clone(monitor), limits)?;
             let timeouts = TimeoutScanner::new(limits.request_timeout())?;
             let heartbeat = Timer::new()?;
             Ok(Self {
                 epoll: EpollSet::new(&acceptor, &timeouts, &heartbeat)?,
                 acceptor,
                 connections: Mutex::new(ConnectionTable::new()),
-                dispatcher: Dispatcher::new(executor, limits.max_commands_per_device()),
+                dispatcher: Dispatcher::new(
+                    executor,
+                    Arc::clone(monitor),
+                    limits.max_commands_per_device(),
+                ),
                 deferred: DeferredWork::new(),
                 timeouts,
                 threads: ThreadPool::new(),

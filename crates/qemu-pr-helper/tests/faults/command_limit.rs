@@ -86,7 +86,13 @@ impl Fixture {
         let options = Options::parse_from(["helper", "--max-commands-per-device", &limit]);
         let devices = Devices::default();
         let (listener, _) = Listener::bind(&dir.path().join("socket")).unwrap();
-        let server = Server::new(listener, devices.clone(), None, &options.limits);
+        let server = Server::new(
+            listener,
+            devices.clone(),
+            None,
+            &Arc::default(),
+            &options.limits,
+        );
         let server = Arc::new(server.unwrap());
         server.start().unwrap();
         Self {

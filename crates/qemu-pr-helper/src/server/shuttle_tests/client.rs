@@ -86,7 +86,14 @@ impl Harness {
         let listener = UnixListener::bind_addr(&address).unwrap();
         let listener = Listener::inherit(listener.into()).unwrap();
         let device = TestDevice::new(max_clients);
-        let mut server = Server::new(listener, device.clone(), None, &Limits::default()).unwrap();
+        let mut server = Server::new(
+            listener,
+            device.clone(),
+            None,
+            &Arc::default(),
+            &Limits::default(),
+        )
+        .unwrap();
         // One worker lingers, the others serve few requests in a turn: schedules have to end.
         server.threads.max_lingering = 1;
         server.dispatcher.max_requests_per_turn = 1;

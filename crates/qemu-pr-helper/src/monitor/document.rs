@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The state document.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use helper_state::{
+    Client, CommandInProgress, Disk, Helper, StateDocument, Statistics, VERSION, Workers,
+};
+
+use super::registrations::{DiskKey, Owner};
+use super::{ClientActivity, Monitor, lock, microseconds};
+use crate::cli::SameLun;
+use crate::command::command_log;
+use crate::command::device::DeviceId;
+
+impl Monitor {
+    /// Returns the state of this moment. `socket` is the path that clients connect to.
+    pub(super) fn document(&self, socket: &str, workers: Workers) -> StateDocument {
+        let clients: Vec<_> = lock(&self.clients).values().cloned().collect();
+        StateDocument {
+            version: VERSION,
+            time_us: microseconds(SystemTime::now()),
+            helper: Helper {
+                pid: process::id(),
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                socket: Some(socket.to_owned()).filter(|name| !name.is_empty()),
+                started_us: microseconds(self.started),
+                same_lun: self.same_lun.to_string(),
+            },
+            disks: self.disks(&clients),
+            statistics: self.statistics(&clients),
+            clients: clients.iter().map(|client| client.to_state()).collect(),
+            limits: self.counters.limits(),
+            workers,
+            journal: self.journal.to_state(),
+        }
+    }
+
+    fn statistics(&self, clients: &[Arc<ClientActivity>]) -> Vec<Statistics> {
+        let mut totals = lock(&self.totals).clone();
+        for client in clients {
+            let name = super::process(&client.peer).name;
+            totals.add(&name, &lock(&client.statistics));
+        }
+        totals.to_statistics()
+    }
+
+    /// Returns the disks that clients have sent commands to.
+    fn disks(&self, clients: &[Arc<ClientActivity>]) -> Vec<Disk> {
+        let mut keys: BTreeSet<DiskKey> = lock(&self.registrations).disks().cloned().collect();
+        let is_disk = |id: &DeviceId| matches!(id, DeviceId::Block(..) | DeviceId::Character(..));
+        keys.extend(
+            lock(&self.totals)
+                .devices()
+                .filter(is_disk)
+                .map(DiskKey::Device),
+        );
+        for client in clients {
+            let statistics = lock(&client.statistics);
+            keys.extend(statistics.devices().filter(is_disk).map(DiskKey::Device));
+        }
+        let is_running = |owner: &Owner| {
+            clients
+                .iter()
+                .any(|client| client.peer.process_key() == owner.process)
+        };
+        let registrations = lock(&self.registrations);
+        let disks = keys.into_iter().map(|key| {
+            let (registered, reservation) = registrations.of_disk(&key, is_running);
+            Disk {
+                device: key.device(),
+                kind: kind(&key).to_owned(),
+                registrations: registered,
+                reservation,
+                ..Disk::default()
+            }
+        });
+        let disks: BTreeMap<_, _> = disks.map(|disk| (disk.device.clone(), disk)).collect();
+        disks.into_values().collect()
+    }
+}
+
+fn kind(key: &DiskKey) -> &'static str {
+    match key {
+        DiskKey::File(_) => "soft LUN",
+        DiskKey::Device(DeviceId::Character(..)) => "sg",
+        DiskKey::Device(_) => "disk",
+    }
+}
+
+impl ClientActivity {
+    fn to_state(&self) -> Client {
+        let statistics = lock(&self.statistics);
+        Client {
+            id: self.peer.connection_id(),
+            process: super::process(&self.peer),
+            connected_us: microseconds(self.connected),
+            commands: statistics.commands,
+            command: statistics.current.map(|(key, start)| CommandInProgress {
+                device: key.device.to_string(),
+                action: key.command.name(),
+                age_us: command_log::microseconds(start.elapsed()),
+            }),
+        }
+    }
+}
+
+impl std::fmt::Display for SameLun {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Warn => "warn",
+            Self::Refuse => "refuse",
+            Self::Allow => "allow",
+        })
+    }
+}

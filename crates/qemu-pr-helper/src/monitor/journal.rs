@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The event journal: a record for each command that changes a reservation or a registration, ends
+//! with RESERVATION CONFLICT, or reports a change by another host.
+//!
+//! A command only adds its record to a queue of limited length. A thread writes the records. If it
+//! cannot keep up, for example because journald is stopped, records are lost and counted. The last
+//! records stay in memory in any case, for the state document.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use cli_messages::error::system_error;
+use helper_state::{self as state, Record};
+use rustix::fs::OFlags;
+use rustix::thread::set_name;
+use thiserror::Error;
+
+use super::Counter;
+use super::system_journal::SystemJournal;
+use crate::logging;
+
+/// Number of records that are kept for the state document.
+const KEPT_RECORDS: usize = 100;
+
+/// Number of records that wait to be written. One takes less than 1 KiB.
+const QUEUE_LEN: usize = 1024;
+
+/// Destination of the records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum JournalDestination {
+    /// The system journal if it is running, otherwise none.
+    Auto,
+    /// The system journal.
+    System,
+    /// Standard error, one JSON object in each line.
+    Stderr,
+    /// A file, one JSON object in each line.
+    File(PathBuf),
+}
+
+impl JournalDestination {
+    /// Parses the value of `--journal`.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "systemd" => Ok(Self::System),
+            "stderr" => Ok(Self::Stderr),
+            path if path.starts_with('/') => Ok(Self::File(path.into())),
+            _ => Err("valid are auto, systemd, stderr and absolute paths".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for JournalDestination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::System => f.write_str("systemd"),
+            Self::Stderr => f.write_str("stderr"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// Failure to open the destination.
+#[derive(Debug, Error)]
+#[error("--journal {destination}: {}; name another destination", system_error(.error))]
+pub(crate) struct JournalError {
+    destination: JournalDestination,
+    error: io::Error,
+}
+
+/// Opened destination.
+#[derive(Debug)]
+enum Sink {
+    System(SystemJournal),
+    Stderr,
+    File(File),
+}
+
+/// The event journal.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    kept: Mutex<Kept>,
+    queue: Option<SyncSender<Record>>,
+    /// What the thread needs, until it is started.
+    writer: Mutex<Option<(Sink, Receiver<Record>)>>,
+    lost: Counter,
+}
+
+/// The last records, and the number of all.
+#[derive(Debug, Default)]
+struct Kept {
+    records: VecDeque<Record>,
+    sequence: u64,
+}
+
+impl Journal {
+    /// Opens the destination, which later needs no permissions.
+    pub(crate) fn open(destination: &JournalDestination) -> Result<Self, JournalError> {
+        let sink = match destination {
+            JournalDestination::Auto => Ok(SystemJournal::connect().ok().map(Sink::System)),
+            JournalDestination::System => SystemJournal::connect().map(|to| Some(Sink::System(to))),
+            JournalDestination::Stderr => Ok(Some(Sink::Stderr)),
+            JournalDestination::File(path) => open_file(path).map(|file| Some(Sink::File(file))),
+        };
+        let sink = sink.map_err(|error| JournalError {
+            destination: destination.clone(),
+            error,
+        })?;
+        Ok(Self::new(sink, QUEUE_LEN))
+    }
+
+    /// Creates a journal without a destination.
+    pub(super) fn in_memory() -> Self {
+        Self::new(None, 0)
+    }
+
+    fn new(sink: Option<Sink>, length: usize) -> Self {
+        let (queue, records) = sync_channel(length);
+        Self {
+            kept: Mutex::default(),
+            queue: sink.is_some().then_some(queue),
+            writer: Mutex::new(sink.map(|sink| (sink, records))),
+            lost: Counter::default(),
+        }
+    }
+
+    /// Starts the thread that writes the records. It ends when the process exits.
+    pub(crate) fn start(&self) -> io::Result<()> {
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some((mut sink, records)) = writer {
+            let write = move || {
+                let _ = set_name(c"journal");
+                for record in records {
+                    sink.write(&record);
+                }
+            };
+            thread::Builder::new().spawn(write)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a record, whose number this sets.
+    pub(crate) fn add(&self, mut record: Record) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.sequence = kept.sequence.saturating_add(1);
+        record.sequence = kept.sequence;
+        if kept.records.len() >= KEPT_RECORDS {
+            kept.records.pop_front();
+        }
+        kept.records.push_back(record.clone());
+        // With the lock held, so that the records are written in the order of their numbers.
+        if let Some(queue) = &self.queue
+            && queue.try_send(record).is_err()
+        {
+            self.lost.increment();
+        }
+    }
+
+    /// Returns the last records, and the number of lost ones.
+    pub(super) fn to_state(&self) -> state::Journal {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        state::Journal {
+            lost: self.lost.get(),
+            records: kept.records.iter().cloned().collect(),
+        }
+    }
+}
+
+fn open_file(path: &PathBuf) -> io::Result<File> {
+    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0);
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .custom_flags(flags)
+        .open(path)
+}
+
+impl Sink {
+    /// Writes a record. A reader sees a lost one as a missing number.
+    fn write(&mut self, record: &Record) {
+        let line = || serde_json::to_string(record).unwrap_or_default();
+        let written = match self {
+            Self::System(journal) => journal.send(record),
+            Self::Stderr => logging::try_write_line(&line()).map_err(io::Error::from),
+            Self::File(file) => file.write_all(format!("{}\n", line()).as_bytes()),
+        };
+        if let Err(error) = written {
+            log::info!(
+                "record {} of the event journal not written: {error}",
+                record.sequence
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use helper_state::Event;
+    use std::fs;
+
+    /// Creates a record of this action.
+    pub(crate) fn record(action: &str) -> Record {
+        Record {
+            sequence: 0,
+            helper: 1,
+            time_us: 1_700_000_000_000_000,
+            event: Event::Change,
+            client_id: 2,
+            pid: 3,
+            client: "guest".to_owned(),
+            uuid: None,
+            device: "8:0".to_owned(),
+            wwn: Some("naa.6001".to_owned()),
+            node: None,
+            action: action.to_owned(),
+            key: Some("0x1".to_owned()),
+            service_action_key: None,
+            r#type: None,
+            status: "GOOD".to_owned(),
+            sense: None,
+            duration_us: 400,
+            previous_key: None,
+            other: None,
+        }
+    }
+
+    #[test]
+    fn records_are_written_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let file = JournalDestination::File(path.clone());
+        let journal = Journal::open(&file).unwrap();
+        journal.add(record("CLEAR"));
+        journal.start().unwrap();
+        journal.add(record("RESERVE"));
+        let lines = || -> Vec<Record> {
+            let text = fs::read_to_string(&path).unwrap();
+            text.lines()
+                .map(|line| serde_json::from_str(line).unwrap())
+                .collect()
+        };
+        while lines().len() < 2 {
+            thread::yield_now();
+        }
+        assert_eq!(lines(), journal.to_state().records);
+        assert_eq!(lines()[1].sequence, 2);
+        assert_eq!(journal.to_state().lost, 0);
+    }
+
+    #[test]
+    fn lost_records_are_counted_and_kept() {
+        // No thread takes records from the queue.
+        let journal = Journal::new(Some(Sink::Stderr), 10);
+        for _ in 0..150 {
+            journal.add(record("CLEAR"));
+        }
+        let state = journal.to_state();
+        assert_eq!(state.lost, 140);
+        let numbers: Vec<_> = state.records.iter().map(|record| record.sequence).collect();
+        assert_eq!(numbers, (51..=150).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn destination_is_a_word_or_a_path() {
+        for text in ["auto", "systemd", "stderr", "/var/log/x"] {
+            let parsed = JournalDestination::parse(text).unwrap();
+            assert_eq!(parsed.to_string(), text);
+        }
+        JournalDestination::parse("file").unwrap_err();
+        JournalDestination::parse("").unwrap_err();
+    }
+
+    #[test]
+    fn link_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("target"), &link).unwrap();
+        let error = Journal::open(&JournalDestination::File(link)).unwrap_err();
+        assert!(error.to_string().contains("symbolic links"), "{error}");
+    }
+}

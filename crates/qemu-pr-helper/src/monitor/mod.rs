@@ -1,0 +1,372 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Observation of clients, disks and commands, for the operator.
+//!
+//! The threads that execute commands record what they do in [`Monitor`]. Nothing here delays a
+//! command: the locks are held for a few instructions, and the journal is written by a thread of its
+//! own.
+//!
+//! | module | content |
+//! |---|---|
+//! | `statistics` | counts and durations of the commands of one client |
+//! | `registrations` | registrations and reservations that clients of this helper have made |
+//! | [`journal`] | records of changes, conflicts and unit attentions |
+//! | `system_journal` | the native protocol of the systemd journal |
+//! | `document` | the state document |
+//! | [`state_socket`] | the socket that the state document is written to |
+
+mod document;
+pub(crate) mod journal;
+mod registrations;
+pub(crate) mod state_socket;
+mod statistics;
+mod system_journal;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use helper_state::{Event, Limits, Process, Record};
+use pr_helper_protocol::{Direction, Request};
+use scsi_pr::{AdditionalSense, SenseKey, Status};
+
+use crate::cli::SameLun;
+use crate::command::command_log;
+use crate::command::executor::CommandResult;
+use crate::command::peer::{Peer, ProcessKey};
+use crate::command::request_device::RequestDevice;
+use crate::logging::KeyedRateLimit;
+use journal::Journal;
+use registrations::{Change, DiskKey, Owner, Registrations};
+use statistics::{ClientStatistics, CommandKey, Totals};
+
+/// Record of what the helper does, for the operator.
+#[derive(Debug)]
+pub struct Monitor {
+    started: SystemTime,
+    clients: Mutex<BTreeMap<u64, Arc<ClientActivity>>>,
+    /// Statistics of clients that have disconnected.
+    totals: Mutex<Totals>,
+    registrations: Mutex<Registrations>,
+    journal: Journal,
+    same_lun: SameLun,
+    same_lun_warning: KeyedRateLimit<ProcessKey>,
+    /// Counts of events.
+    pub(crate) counters: Counters,
+}
+
+/// Counts of events since the helper was started.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) rejected_connections: Counter,
+    pub(crate) accept_pauses: Counter,
+    pub(crate) busy_devices: Counter,
+    pub(crate) busy_threads: Counter,
+    pub(crate) request_timeouts: Counter,
+    refused_registrations: Counter,
+}
+
+/// A count that only increases.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn increment(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Counters {
+    fn limits(&self) -> Limits {
+        Limits {
+            rejected_connections: self.rejected_connections.get(),
+            accept_pauses: self.accept_pauses.get(),
+            busy_devices: self.busy_devices.get(),
+            busy_threads: self.busy_threads.get(),
+            request_timeouts: self.request_timeouts.get(),
+            refused_registrations: self.refused_registrations.get(),
+        }
+    }
+}
+
+/// Activity of one client. The client counts as connected until this is dropped.
+#[derive(Debug)]
+pub(crate) struct ClientActivity {
+    peer: Peer,
+    connected: SystemTime,
+    statistics: Mutex<ClientStatistics>,
+}
+
+/// A connected client, which [`Monitor`] forgets when this is dropped.
+#[derive(Debug)]
+pub(crate) struct ConnectedClient {
+    activity: Arc<ClientActivity>,
+    monitor: Arc<Monitor>,
+}
+
+impl Drop for ConnectedClient {
+    fn drop(&mut self) {
+        self.monitor.disconnected(&self.activity);
+    }
+}
+
+/// A command that a client waits for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ObservedCommand {
+    key: CommandKey,
+    start: Instant,
+}
+
+impl Default for Monitor {
+    /// Creates a monitor whose journal stays in memory.
+    fn default() -> Self {
+        Self::new(Journal::in_memory(), SameLun::Warn)
+    }
+}
+
+impl Monitor {
+    /// Creates a monitor that writes its journal to `journal`.
+    pub(crate) fn new(journal: Journal, same_lun: SameLun) -> Self {
+        Self {
+            started: SystemTime::now(),
+            clients: Mutex::default(),
+            totals: Mutex::default(),
+            registrations: Mutex::default(),
+            journal,
+            same_lun,
+            same_lun_warning: KeyedRateLimit::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Starts the thread that writes the journal.
+    pub(crate) fn start_journal(&self) -> std::io::Result<()> {
+        self.journal.start()
+    }
+
+    /// Records that a client has connected.
+    pub(crate) fn connected(self: &Arc<Self>, peer: &Peer) -> ConnectedClient {
+        let activity = Arc::new(ClientActivity {
+            peer: *peer,
+            connected: SystemTime::now(),
+            statistics: Mutex::default(),
+        });
+        lock(&self.clients).insert(peer.connection_id(), Arc::clone(&activity));
+        ConnectedClient {
+            activity,
+            monitor: Arc::clone(self),
+        }
+    }
+
+    fn disconnected(&self, activity: &ClientActivity) {
+        let name = process(&activity.peer).name;
+        lock(&self.clients).remove(&activity.peer.connection_id());
+        let statistics = std::mem::take(&mut *lock(&activity.statistics));
+        lock(&self.totals).add(&name, &statistics);
+    }
+
+    /// Returns whether the client's virtual machine may register with the disk. The answer is no if
+    /// another one of this host has, and `--same-lun=refuse` is given.
+    pub(crate) fn may_register(
+        &self,
+        client: &ConnectedClient,
+        request: &Request,
+        device: &RequestDevice,
+    ) -> bool {
+        if self.same_lun != SameLun::Refuse || !registers(request) {
+            return true;
+        }
+        let (peer, owner) = (&client.activity.peer, owner(&client.activity.peer));
+        let disk = DiskKey::new(request, device);
+        let other =
+            lock(&self.registrations).other_owner(&disk, &owner, |key| self.is_running(key));
+        let Some(other) = other else {
+            return true;
+        };
+        self.counters.refused_registrations.increment();
+        if let Some(suppressed) = self.same_lun_warning.should_log(peer.process_key()) {
+            log::warn!(
+                "{peer}: registration of {} refused: {other} of this host is registered with the \
+                 same disk, and the disk cannot tell them apart (--same-lun=refuse){suppressed}",
+                disk.device()
+            );
+        }
+        false
+    }
+
+    /// Returns whether a process is connected.
+    fn is_running(&self, process: ProcessKey) -> bool {
+        let clients = lock(&self.clients);
+        clients
+            .values()
+            .any(|client| client.peer.process_key() == process)
+    }
+
+    /// Records the start of a command.
+    pub(crate) fn begin(
+        &self,
+        client: &ConnectedClient,
+        request: &Request,
+        device: &RequestDevice,
+    ) -> ObservedCommand {
+        let key = CommandKey::new(&request.command, device.id);
+        let start = Instant::now();
+        lock(&client.activity.statistics).current = Some((key, start));
+        ObservedCommand { key, start }
+    }
+
+    /// Records the end of a command.
+    pub(crate) fn end(
+        &self,
+        client: &ConnectedClient,
+        command: ObservedCommand,
+        request: &Request,
+        device: &RequestDevice,
+        result: &CommandResult,
+    ) {
+        let took = command.start.elapsed();
+        lock(&client.activity.statistics).end(command.key, result, took);
+        let is_change = request.command.direction() == Direction::Out;
+        if is_change || result.status != Status::GOOD {
+            self.record(&client.activity.peer, request, device, result, took);
+        }
+    }
+
+    /// Adds a record to the journal if the command is of interest, and notes what it changed.
+    fn record(
+        &self,
+        peer: &Peer,
+        request: &Request,
+        device: &RequestDevice,
+        result: &CommandResult,
+        took: Duration,
+    ) {
+        let Some(event) = event(request, result) else {
+            return;
+        };
+        let disk = DiskKey::new(request, device);
+        let owner = owner(peer);
+        let change = Change::new(request);
+        let mut registrations = lock(&self.registrations);
+        let previous = registrations.key_of(&disk, &owner);
+        let victim = registrations.owner_of(&disk, change.victim(), &owner);
+        let mut other = None;
+        match event {
+            Event::Change if result.status == Status::GOOD => {
+                if registers(request) {
+                    other = registrations.other_owner(&disk, &owner, |key| self.is_running(key));
+                }
+                registrations.apply(&disk, &owner, &change);
+            }
+            Event::Attention => registrations.apply_attention(&disk, &owner, result),
+            _ => {}
+        }
+        drop(registrations);
+        let process = process(peer);
+        let mut record = Record {
+            sequence: 0,
+            helper: std::process::id(),
+            time_us: microseconds(SystemTime::now()),
+            event,
+            client_id: peer.connection_id(),
+            pid: peer.pid,
+            client: process.name,
+            uuid: process.vm.and_then(|vm| vm.uuid),
+            device: disk.device(),
+            wwn: None,
+            node: None,
+            action: command_log::service_action_name(&request.command).into_owned(),
+            key: change.key_text(),
+            service_action_key: change.service_action_key_text(),
+            r#type: change.type_name(),
+            status: result.status.to_string(),
+            sense: result.decode_sense().map(|sense| sense.to_string()),
+            duration_us: command_log::microseconds(took),
+            previous_key: previous.map(|key| key.to_string()),
+            other: victim,
+        };
+        self.journal.add(record.clone());
+        if let Some(other) = other.filter(|_| self.same_lun == SameLun::Warn) {
+            self.warn_same_lun(peer, &disk, &other);
+            record.event = Event::SameLun;
+            record.other = Some(other);
+            self.journal.add(record);
+        }
+    }
+
+    fn warn_same_lun(&self, peer: &Peer, disk: &DiskKey, other: &str) {
+        if let Some(suppressed) = self.same_lun_warning.should_log(peer.process_key()) {
+            log::warn!(
+                "{peer}: registered with {}, as {other} of this host is: the disk cannot tell them \
+                 apart, so their reservations do not protect them from each other; run the nodes \
+                 of a cluster on different hosts (--same-lun){suppressed}",
+                disk.device()
+            );
+        }
+    }
+}
+
+/// Returns the sense for a registration that `--same-lun=refuse` refuses (SPC-4, 5.12.7).
+pub(crate) fn refused_registration() -> CommandResult {
+    CommandResult::check_condition(
+        SenseKey::IllegalRequest,
+        AdditionalSense::INSUFFICIENT_REGISTRATION_RESOURCES,
+    )
+}
+
+/// Returns the event that a command is recorded as, if it is.
+fn event(request: &Request, result: &CommandResult) -> Option<Event> {
+    let sense = result.decode_sense();
+    match result.status {
+        Status::RESERVATION_CONFLICT => Some(Event::Conflict),
+        _ if sense.is_some_and(|sense| {
+            sense.key == SenseKey::UnitAttention && registrations::is_change_by_other(sense.code)
+        }) =>
+        {
+            Some(Event::Attention)
+        }
+        _ if request.command.direction() == Direction::Out => Some(Event::Change),
+        _ => None,
+    }
+}
+
+/// Returns whether a command registers a key.
+fn registers(request: &Request) -> bool {
+    let change = Change::new(request);
+    change.registers()
+}
+
+fn owner(peer: &Peer) -> Owner {
+    let process = process(peer);
+    Owner {
+        process: peer.process_key(),
+        uuid: process.vm.and_then(|vm| vm.uuid),
+        name: process.name,
+    }
+}
+
+/// Returns what is known about the process of a client.
+fn process(peer: &Peer) -> Process {
+    Process {
+        pid: peer.pid,
+        uid: peer.uid,
+        name: format!("pid {}", peer.pid),
+        vm: None,
+        unit: None,
+    }
+}
+
+/// Converts a time to microseconds since 1970.
+fn microseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    command_log::microseconds(since)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Registrations and reservations that clients of this helper have made.
+//!
+//! They are what the helper has seen: it sends no commands of its own to find out more. A change by
+//! another host becomes known when a command reports it with a unit attention.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::fd::AsFd as _;
+use std::time::SystemTime;
+
+use helper_state::{Registration, Reservation};
+use pr_helper_protocol::{Direction, Request, RequestFd};
+use scsi_pr::{
+    AdditionalSense, Cdb, OutServiceAction, PersistentReserveOut, ReservationKey, ReservationType,
+    ScopeType,
+};
+
+use super::microseconds;
+use crate::command::device::{self, DeviceId};
+use crate::command::executor::CommandResult;
+use crate::command::peer::ProcessKey;
+use crate::command::request_device::{LimitKey, RequestDevice};
+
+/// Maximum number of disks with registrations. A client can register with any number of disks.
+const MAX_DISKS: usize = 4096;
+
+/// Maximum number of registrations of a disk that are kept.
+const MAX_REGISTRATIONS: usize = 256;
+
+/// Disk of a registration.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum DiskKey {
+    /// A device. A disk and its sg node are the same.
+    Device(DeviceId),
+    /// A port of a soft LUN, by its path. Each is a nexus of its own.
+    File(String),
+}
+
+impl DiskKey {
+    pub(super) fn new(request: &Request, device: &RequestDevice) -> Self {
+        match (&request.fd, device.id, device.limit_key) {
+            (RequestFd::Open(fd), id @ DeviceId::File(_), _) => {
+                Self::File(device::name(fd.as_fd(), id))
+            }
+            (_, _, Some(LimitKey::Block(major, minor))) => {
+                Self::Device(DeviceId::Block(major, minor))
+            }
+            (_, id, _) => Self::Device(id),
+        }
+    }
+
+    /// Returns the text in the state document.
+    pub(super) fn device(&self) -> String {
+        match self {
+            Self::Device(id) => id.to_string(),
+            Self::File(path) => path.clone(),
+        }
+    }
+}
+
+/// Owner of a registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) process: ProcessKey,
+    /// UUID of the virtual machine. The processes of a live migration within this host share it.
+    pub(super) uuid: Option<String>,
+    pub(super) name: String,
+}
+
+impl Owner {
+    fn is_same(&self, other: &Self) -> bool {
+        self.process == other.process || self.uuid.is_some() && self.uuid == other.uuid
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// Change that a command requests.
+#[derive(Debug)]
+pub(super) struct Change {
+    /// `None` for CLEANUP, PERSISTENT RESERVE IN, and malformed commands.
+    command: Option<PersistentReserveOut>,
+    is_cleanup: bool,
+    /// Reservation key, and service action reservation key.
+    keys: Option<[ReservationKey; 2]>,
+}
+
+impl Change {
+    pub(super) fn new(request: &Request) -> Self {
+        let is_out = request.command.direction() == Direction::Out;
+        let command = match Cdb::decode(request.command.cdb()) {
+            Ok(Cdb::Out(command)) if is_out => Some(command),
+            _ => None,
+        };
+        let (keys, _) = request.parameters.as_chunks::<8>();
+        let key = |index: usize| Some(ReservationKey::new(u64::from_be_bytes(*keys.get(index)?)));
+        Self {
+            is_cleanup: request.command.is_cleanup(),
+            keys: command.and_then(|_| Some([key(0)?, key(1)?])),
+            command,
+        }
+    }
+
+    fn action(&self) -> Option<OutServiceAction> {
+        self.command.map(|command| command.service_action)
+    }
+
+    fn service_action_key(&self) -> Option<ReservationKey> {
+        self.keys.map(|[_, key]| key)
+    }
+
+    /// Returns whether this registers a key.
+    pub(super) fn registers(&self) -> bool {
+        use OutServiceAction as Action;
+        let is_register = matches!(
+            self.action(),
+            Some(Action::Register | Action::RegisterAndIgnoreExistingKey)
+        );
+        is_register && self.service_action_key().is_some_and(|key| !key.is_zero())
+    }
+
+    /// Returns the key whose registrations this removes; `None` if it is not a preemption.
+    pub(super) fn victim(&self) -> Option<ReservationKey> {
+        use OutServiceAction as Action;
+        match self.action()? {
+            Action::Preempt | Action::PreemptAndAbort => self.service_action_key(),
+            _ => None,
+        }
+    }
+
+    /// Returns the type that the command names, if its action has one.
+    fn scope_type(&self) -> Option<ScopeType> {
+        use OutServiceAction as Action;
+        let has_type = matches!(
+            self.action()?,
+            Action::Reserve | Action::Release | Action::Preempt | Action::PreemptAndAbort
+        );
+        self.command
+            .filter(|_| has_type)
+            .map(|command| command.scope_type)
+    }
+
+    /// Returns the name of the reservation type, if the action has one.
+    pub(super) fn type_name(&self) -> Option<String> {
+        Some(type_name(self.scope_type()?))
+    }
+
+    pub(super) fn key_text(&self) -> Option<String> {
+        self.keys.map(|[key, _]| key.to_string())
+    }
+
+    pub(super) fn service_action_key_text(&self) -> Option<String> {
+        use OutServiceAction as Action;
+        let has_key = !matches!(
+            self.action()?,
+            Action::Reserve | Action::Release | Action::Clear
+        );
+        self.service_action_key()
+            .filter(|_| has_key)
+            .map(|key| key.to_string())
+    }
+}
+
+fn type_name(scope_type: ScopeType) -> String {
+    let known = scope_type.reservation_type();
+    known.map_or_else(
+        || format!("{:#04x}", scope_type.0),
+        |known: ReservationType| known.to_string(),
+    )
+}
+
+/// Returns whether a unit attention with this code reports a change by another initiator (SPC-4,
+/// 5.12.11).
+pub(super) fn is_change_by_other(code: AdditionalSense) -> bool {
+    matches!(
+        code,
+        AdditionalSense::RESERVATIONS_PREEMPTED
+            | AdditionalSense::RESERVATIONS_RELEASED
+            | AdditionalSense::REGISTRATIONS_PREEMPTED
+    )
+}
+
+/// Registrations and reservations of all disks.
+#[derive(Debug, Default)]
+pub(super) struct Registrations(BTreeMap<DiskKey, DiskState>);
+
+#[derive(Debug, Default)]
+struct DiskState {
+    registrations: Vec<Registered>,
+    reservation: Option<Reserved>,
+}
+
+#[derive(Debug)]
+struct Registered {
+    owner: Owner,
+    key: ReservationKey,
+    time: SystemTime,
+}
+
+#[derive(Debug)]
+struct Reserved {
+    owner: Owner,
+    key: ReservationKey,
+    scope_type: ScopeType,
+    time: SystemTime,
+}
+
+impl Registrations {
+    /// Returns the key that the owner has registered.
+    pub(super) fn key_of(&self, disk: &DiskKey, owner: &Owner) -> Option<ReservationKey> {
+        let registrations = &self.0.get(disk)?.registrations;
+        let own = registrations
+            .iter()
+            .find(|registered| registered.owner.is_same(owner));
+        own.map(|registered| registered.key)
+    }
+
+    /// Returns the name of the owner of a key, unless it is `except`.
+    pub(super) fn owner_of(
+        &self,
+        disk: &DiskKey,
+        key: Option<ReservationKey>,
+        except: &Owner,
+    ) -> Option<String> {
+        let registrations = &self.0.get(disk)?.registrations;
+        let owner = registrations
+            .iter()
+            .find(|registered| Some(registered.key) == key && !registered.owner.is_same(except));
+        owner.map(|registered| registered.owner.name.clone())
+    }
+
+    /// Returns the name of another owner of a registration whose process is running.
+    pub(super) fn other_owner(
+        &self,
+        disk: &DiskKey,
+        owner: &Owner,
+        is_running: impl Fn(ProcessKey) -> bool,
+    ) -> Option<String> {
+        let registrations = &self.0.get(disk)?.registrations;
+        let other = registrations.iter().find(|registered| {
+            !registered.owner.is_same(owner) && is_running(registered.owner.process)
+        });
+        other.map(|registered| registered.owner.name.clone())
+    }
+
+    /// Notes the effect of a command that was executed.
+    pub(super) fn apply(&mut self, disk: &DiskKey, owner: &Owner, change: &Change) {
+        use OutServiceAction as Action;
+        if !self.0.contains_key(disk) && self.0.len() >= MAX_DISKS {
+            return;
+        }
+        let state = self.0.entry(disk.clone()).or_default();
+        let key = change.service_action_key().unwrap_or_default();
+        let scope_type = change.scope_type();
+        match change.action() {
+            _ if change.is_cleanup => state.unregister(owner),
+            Some(Action::Register | Action::RegisterAndIgnoreExistingKey) => match key.is_zero() {
+                true => state.unregister(owner),
+                false => state.register(owner, key),
+            },
+            Some(Action::Reserve) => state.reserve(owner, change, scope_type),
+            Some(Action::Release) => state.release(owner),
+            Some(Action::Clear) => *state = DiskState::default(),
+            Some(Action::Preempt | Action::PreemptAndAbort) => {
+                state.preempt(owner, key);
+                // With the holder's key, the command takes the reservation over.
+                if state.reservation.is_none() {
+                    state.reserve(owner, change, scope_type);
+                }
+            }
+            // The reservation has moved to a port that no client of this helper may own.
+            Some(Action::RegisterAndMove | Action::ReplaceLostReservation) => {
+                state.reservation = None;
+            }
+            None => {}
+        }
+        if state.registrations.is_empty() && state.reservation.is_none() {
+            self.0.remove(disk);
+        }
+    }
+
+    /// Notes what a unit attention reports to an owner.
+    pub(super) fn apply_attention(
+        &mut self,
+        disk: &DiskKey,
+        owner: &Owner,
+        result: &CommandResult,
+    ) {
+        let Some((state, sense)) = self.0.get_mut(disk).zip(result.decode_sense()) else {
+            return;
+        };
+        state.reservation = None;
+        if sense.code == AdditionalSense::REGISTRATIONS_PREEMPTED {
+            state.unregister(owner);
+        }
+    }
+
+    /// Returns the disks.
+    pub(super) fn disks(&self) -> impl Iterator<Item = &DiskKey> {
+        self.0.keys()
+    }
+
+    /// Returns the registrations and the reservation of a disk, in the form of the state document.
+    pub(super) fn of_disk(
+        &self,
+        disk: &DiskKey,
+        is_running: impl Fn(&Owner) -> bool,
+    ) -> (Vec<Registration>, Option<Reservation>) {
+        let Some(state) = self.0.get(disk) else {
+            return (Vec::new(), None);
+        };
+        let registrations = state.registrations.iter().map(|registered| Registration {
+            key: registered.key.to_string(),
+            client: registered.owner.name.clone(),
+            is_connected: is_running(&registered.owner),
+            time_us: microseconds(registered.time),
+        });
+        let reservation = state.reservation.as_ref().map(|reserved| Reservation {
+            key: reserved.key.to_string(),
+            r#type: type_name(reserved.scope_type),
+            client: reserved.owner.name.clone(),
+            time_us: microseconds(reserved.time),
+        });
+        (registrations.collect(), reservation)
+    }
+}
+
+impl DiskState {
+    fn register(&mut self, owner: &Owner, key: ReservationKey) {
+        self.registrations
+            .retain(|registered| !registered.owner.is_same(owner));
+        if let Some(reserved) = self.held_by(owner) {
+            reserved.key = key;
+        }
+        if self.registrations.len() < MAX_REGISTRATIONS {
+            self.registrations.push(Registered {
+                owner: owner.clone(),
+                key,
+                time: SystemTime::now(),
+            });
+        }
+    }
+
+    fn unregister(&mut self, owner: &Owner) {
+        self.registrations
+            .retain(|registered| !registered.owner.is_same(owner));
+        self.release(owner);
+    }
+
+    fn reserve(&mut self, owner: &Owner, change: &Change, scope_type: Option<ScopeType>) {
+        let Some(([key, _], scope_type)) = change.keys.zip(scope_type) else {
+            return;
+        };
+        // A holder that reserves again changes nothing.
+        if self.held_by(owner).is_none() {
+            self.reservation = Some(Reserved {
+                owner: owner.clone(),
+                key,
+                scope_type,
+                time: SystemTime::now(),
+            });
+        }
+    }
+
+    fn release(&mut self, owner: &Owner) {
+        if self.held_by(owner).is_some() {
+            self.reservation = None;
+        }
+    }
+
+    /// Removes the registrations with the key of a victim, and their reservation.
+    fn preempt(&mut self, owner: &Owner, victim: ReservationKey) {
+        self.registrations
+            .retain(|registered| registered.key != victim || registered.owner.is_same(owner));
+        if self
+            .reservation
+            .as_ref()
+            .is_some_and(|reserved| reserved.key == victim)
+        {
+            self.reservation = None;
+        }
+    }
+
+    fn held_by(&mut self, owner: &Owner) -> Option<&mut Reserved> {
+        let reserved = self.reservation.as_mut();
+        reserved.filter(|reserved| reserved.owner.is_same(owner))
+    }
+}
