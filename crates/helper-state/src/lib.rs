@@ -224,7 +224,8 @@ pub struct Workers {
     pub idle: u64,
     /// Commands that workers execute.
     pub busy: u64,
-    /// Commands whose worker exited or timed out, counted since the helper was started.
+    /// Commands without a reply, because the worker exited or timed out, since the helper was
+    /// started.
     pub failed: u64,
 }
 

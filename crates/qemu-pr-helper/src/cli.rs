@@ -13,10 +13,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{ArgAction, Args, Parser, ValueEnum, ValueHint};
+use clap::{ArgAction, Args, Parser, ValueHint};
 use cli_messages::usage::{UsageText, parse_number};
 use nix::unistd;
 
+use crate::monitor::SameLun;
 use crate::monitor::journal::JournalDestination;
 use crate::sandbox::Mode;
 use crate::trace::options::TraceBackend;
@@ -186,7 +187,7 @@ pub struct Options {
     #[arg(long, verbatim_doc_comment)]
     pub(crate) reject_exclusive_types: bool,
 
-    /// If two virtual machines of this host register with one disk
+    /// If two machines of this host share a disk
     ///
     /// The disk sees one initiator, so the reservation of one machine does
     /// not protect it from the other. warn logs a warning when the second
@@ -246,15 +247,6 @@ pub struct Options {
     /// Positional arguments, which QEMU's helper also accepts and ignores.
     #[arg(hide = true)]
     pub(crate) positional: Vec<OsString>,
-}
-
-/// Value of `--same-lun`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SameLun {
-    #[default]
-    Warn,
-    Refuse,
-    Allow,
 }
 
 /// Limits on clients.

@@ -13,7 +13,6 @@ use helper_state::{
 
 use super::registrations::{DiskKey, Owner};
 use super::{ClientActivity, Monitor, lock, microseconds};
-use crate::cli::SameLun;
 use crate::command::command_log;
 use crate::command::device::DeviceId;
 
@@ -86,7 +85,7 @@ impl Monitor {
 
 fn kind(key: &DiskKey) -> &'static str {
     match key {
-        DiskKey::File(_) => "soft LUN",
+        DiskKey::SoftLun(_) => "soft LUN",
         DiskKey::Device(DeviceId::Character(..)) => "sg",
         DiskKey::Device(_) => "disk",
     }
@@ -106,15 +105,5 @@ impl ClientActivity {
                 age_us: command_log::microseconds(start.elapsed()),
             }),
         }
-    }
-}
-
-impl std::fmt::Display for SameLun {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Warn => "warn",
-            Self::Refuse => "refuse",
-            Self::Allow => "allow",
-        })
     }
 }

@@ -153,7 +153,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Adds a record, whose number this sets.
+    /// Adds a record, and sets its number.
     pub(crate) fn add(&self, mut record: Record) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.sequence = kept.sequence.saturating_add(1);

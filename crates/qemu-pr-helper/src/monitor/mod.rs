@@ -23,23 +23,43 @@ mod statistics;
 mod system_journal;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use clap::ValueEnum;
 use helper_state::{Event, Limits, Process, Record};
 use pr_helper_protocol::{Direction, Request};
 use scsi_pr::{AdditionalSense, SenseKey, Status};
 
-use crate::cli::SameLun;
 use crate::command::command_log;
 use crate::command::executor::CommandResult;
 use crate::command::peer::{Peer, ProcessKey};
 use crate::command::request_device::RequestDevice;
 use crate::logging::KeyedRateLimit;
 use journal::Journal;
-use registrations::{Change, DiskKey, Owner, Registrations};
+use registrations::{Change, DiskKey, Owner, Registrations, nexus};
 use statistics::{ClientStatistics, CommandKey, Totals};
+
+/// Value of `--same-lun`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SameLun {
+    #[default]
+    Warn,
+    Refuse,
+    Allow,
+}
+
+impl fmt::Display for SameLun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Warn => "warn",
+            Self::Refuse => "refuse",
+            Self::Allow => "allow",
+        })
+    }
+}
 
 /// Record of what the helper does, for the operator.
 #[derive(Debug)]
@@ -123,7 +143,7 @@ pub(crate) struct ObservedCommand {
 }
 
 impl Default for Monitor {
-    /// Creates a monitor whose journal stays in memory.
+    /// Creates a monitor with a journal in memory.
     fn default() -> Self {
         Self::new(Journal::in_memory(), SameLun::Warn)
     }
@@ -181,8 +201,9 @@ impl Monitor {
         if self.same_lun != SameLun::Refuse || !registers(request) {
             return true;
         }
-        let (peer, owner) = (&client.activity.peer, owner(&client.activity.peer));
+        let peer = &client.activity.peer;
         let disk = DiskKey::new(request, device);
+        let owner = owner(peer, request, &disk);
         let other =
             lock(&self.registrations).other_owner(&disk, &owner, |key| self.is_running(key));
         let Some(other) = other else {
@@ -250,7 +271,7 @@ impl Monitor {
             return;
         };
         let disk = DiskKey::new(request, device);
-        let owner = owner(peer);
+        let owner = owner(peer, request, &disk);
         let change = Change::new(request);
         let mut registrations = lock(&self.registrations);
         let previous = registrations.key_of(&disk, &owner);
@@ -261,7 +282,7 @@ impl Monitor {
                 if registers(request) {
                     other = registrations.other_owner(&disk, &owner, |key| self.is_running(key));
                 }
-                registrations.apply(&disk, &owner, &change);
+                registrations.apply(&disk, &owner, &change, |key| self.is_running(key));
             }
             Event::Attention => registrations.apply_attention(&disk, &owner, result),
             _ => {}
@@ -341,9 +362,10 @@ fn registers(request: &Request) -> bool {
     change.registers()
 }
 
-fn owner(peer: &Peer) -> Owner {
+fn owner(peer: &Peer, request: &Request, disk: &DiskKey) -> Owner {
     let process = process(peer);
     Owner {
+        nexus: nexus(request, disk),
         process: peer.process_key(),
         uuid: process.vm.and_then(|vm| vm.uuid),
         name: process.name,

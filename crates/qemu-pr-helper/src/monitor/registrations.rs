@@ -34,15 +34,20 @@ const MAX_REGISTRATIONS: usize = 256;
 pub(super) enum DiskKey {
     /// A device. A disk and its sg node are the same.
     Device(DeviceId),
-    /// A port of a soft LUN, by its path. Each is a nexus of its own.
-    File(String),
+    /// A soft LUN, by its path.
+    SoftLun(String),
 }
+
+/// Name between the path of a soft LUN and that of a port.
+const PORTS: &str = "/ports/";
 
 impl DiskKey {
     pub(super) fn new(request: &Request, device: &RequestDevice) -> Self {
         match (&request.fd, device.id, device.limit_key) {
             (RequestFd::Open(fd), id @ DeviceId::File(_), _) => {
-                Self::File(device::name(fd.as_fd(), id))
+                let path = device::name(fd.as_fd(), id);
+                let lun = path.rsplit_once(PORTS).map(|(lun, _)| lun.to_owned());
+                Self::SoftLun(lun.unwrap_or(path))
             }
             (_, _, Some(LimitKey::Block(major, minor))) => {
                 Self::Device(DeviceId::Block(major, minor))
@@ -55,14 +60,24 @@ impl DiskKey {
     pub(super) fn device(&self) -> String {
         match self {
             Self::Device(id) => id.to_string(),
-            Self::File(path) => path.clone(),
+            Self::SoftLun(path) => path.clone(),
         }
+    }
+}
+
+/// Returns the nexus of a request: to the logical unit, all clients with this device are one
+/// initiator. Each port of a soft LUN is a nexus.
+pub(super) fn nexus(request: &Request, disk: &DiskKey) -> String {
+    match (&request.fd, disk) {
+        (RequestFd::Open(fd), DiskKey::SoftLun(_)) => device::name(fd.as_fd(), DeviceId::Unknown),
+        _ => disk.device(),
     }
 }
 
 /// Owner of a registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
+    pub(super) nexus: String,
     pub(super) process: ProcessKey,
     /// UUID of the virtual machine. The processes of a live migration within this host share it.
     pub(super) uuid: Option<String>,
@@ -71,7 +86,9 @@ pub(super) struct Owner {
 
 impl Owner {
     fn is_same(&self, other: &Self) -> bool {
-        self.process == other.process || self.uuid.is_some() && self.uuid == other.uuid
+        let is_same_process = self.process == other.process;
+        let is_same_vm = self.uuid.is_some() && self.uuid == other.uuid;
+        self.nexus == other.nexus && (is_same_process || is_same_vm)
     }
 }
 
@@ -125,7 +142,7 @@ impl Change {
         is_register && self.service_action_key().is_some_and(|key| !key.is_zero())
     }
 
-    /// Returns the key whose registrations this removes; `None` if it is not a preemption.
+    /// Returns the key of the registrations that a preemption removes; `None` for other actions.
     pub(super) fn victim(&self) -> Option<ReservationKey> {
         use OutServiceAction as Action;
         match self.action()? {
@@ -212,13 +229,11 @@ struct Reserved {
 }
 
 impl Registrations {
-    /// Returns the key that the owner has registered.
+    /// Returns the key that was last registered over the owner's nexus.
     pub(super) fn key_of(&self, disk: &DiskKey, owner: &Owner) -> Option<ReservationKey> {
-        let registrations = &self.0.get(disk)?.registrations;
-        let own = registrations
-            .iter()
-            .find(|registered| registered.owner.is_same(owner));
-        own.map(|registered| registered.key)
+        let mut registrations = self.0.get(disk)?.registrations.iter().rev();
+        let last = registrations.find(|registered| registered.owner.nexus == owner.nexus);
+        last.map(|registered| registered.key)
     }
 
     /// Returns the name of the owner of a key, unless it is `except`.
@@ -235,7 +250,8 @@ impl Registrations {
         owner.map(|registered| registered.owner.name.clone())
     }
 
-    /// Returns the name of another owner of a registration whose process is running.
+    /// Returns the name of another owner with a registration over the same nexus and a running
+    /// process.
     pub(super) fn other_owner(
         &self,
         disk: &DiskKey,
@@ -244,13 +260,20 @@ impl Registrations {
     ) -> Option<String> {
         let registrations = &self.0.get(disk)?.registrations;
         let other = registrations.iter().find(|registered| {
-            !registered.owner.is_same(owner) && is_running(registered.owner.process)
+            let other = &registered.owner;
+            other.nexus == owner.nexus && !other.is_same(owner) && is_running(other.process)
         });
         other.map(|registered| registered.owner.name.clone())
     }
 
     /// Notes the effect of a command that was executed.
-    pub(super) fn apply(&mut self, disk: &DiskKey, owner: &Owner, change: &Change) {
+    pub(super) fn apply(
+        &mut self,
+        disk: &DiskKey,
+        owner: &Owner,
+        change: &Change,
+        is_running: impl Fn(ProcessKey) -> bool,
+    ) {
         use OutServiceAction as Action;
         if !self.0.contains_key(disk) && self.0.len() >= MAX_DISKS {
             return;
@@ -262,7 +285,7 @@ impl Registrations {
             _ if change.is_cleanup => state.unregister(owner),
             Some(Action::Register | Action::RegisterAndIgnoreExistingKey) => match key.is_zero() {
                 true => state.unregister(owner),
-                false => state.register(owner, key),
+                false => state.register(owner, key, is_running),
             },
             Some(Action::Reserve) => state.reserve(owner, change, scope_type),
             Some(Action::Release) => state.release(owner),
@@ -295,7 +318,7 @@ impl Registrations {
         let Some((state, sense)) = self.0.get_mut(disk).zip(result.decode_sense()) else {
             return;
         };
-        state.reservation = None;
+        // The other codes are about the reservation of another initiator.
         if sense.code == AdditionalSense::REGISTRATIONS_PREEMPTED {
             state.unregister(owner);
         }
@@ -332,9 +355,18 @@ impl Registrations {
 }
 
 impl DiskState {
-    fn register(&mut self, owner: &Owner, key: ReservationKey) {
+    /// Adds a registration. To the logical unit it replaces every other one over the nexus. Those
+    /// of connected clients remain here, because these clients rely on them.
+    fn register(
+        &mut self,
+        owner: &Owner,
+        key: ReservationKey,
+        is_running: impl Fn(ProcessKey) -> bool,
+    ) {
         self.registrations
-            .retain(|registered| !registered.owner.is_same(owner));
+            .retain(|Registered { owner: other, .. }| {
+                other.nexus != owner.nexus || !other.is_same(owner) && is_running(other.process)
+            });
         if let Some(reserved) = self.held_by(owner) {
             reserved.key = key;
         }
@@ -349,7 +381,7 @@ impl DiskState {
 
     fn unregister(&mut self, owner: &Owner) {
         self.registrations
-            .retain(|registered| !registered.owner.is_same(owner));
+            .retain(|registered| registered.owner.nexus != owner.nexus);
         self.release(owner);
     }
 
@@ -377,7 +409,7 @@ impl DiskState {
     /// Removes the registrations with the key of a victim, and their reservation.
     fn preempt(&mut self, owner: &Owner, victim: ReservationKey) {
         self.registrations
-            .retain(|registered| registered.key != victim || registered.owner.is_same(owner));
+            .retain(|registered| registered.key != victim || registered.owner.nexus == owner.nexus);
         if self
             .reservation
             .as_ref()
@@ -389,6 +421,140 @@ impl DiskState {
 
     fn held_by(&mut self, owner: &Owner) -> Option<&mut Reserved> {
         let reserved = self.reservation.as_mut();
-        reserved.filter(|reserved| reserved.owner.is_same(owner))
+        reserved.filter(|reserved| reserved.owner.nexus == owner.nexus)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pr_helper_protocol::Command;
+    use pr_testkit::cdb::{self, PrCommand};
+
+    const DISK: DiskKey = DiskKey::Device(DeviceId::Block(8, 0));
+
+    fn owner(name: &str, process: i32) -> Owner {
+        Owner {
+            nexus: "8:0".to_owned(),
+            process: ProcessKey::Pid(process),
+            uuid: None,
+            name: name.to_owned(),
+        }
+    }
+
+    fn change(command: &PrCommand) -> Change {
+        Change::new(&Request {
+            command: Command::new(command.cdb).unwrap(),
+            fd: RequestFd::Lost,
+            parameters: command.parameter_list.clone(),
+        })
+    }
+
+    /// The state after commands of owners who are all connected.
+    fn after(commands: &[(&Owner, PrCommand)]) -> Registrations {
+        let mut registrations = Registrations::default();
+        for (owner, command) in commands {
+            registrations.apply(&DISK, owner, &change(command), |_| true);
+        }
+        registrations
+    }
+
+    /// Returns the registrations and the holder as text.
+    fn text(registrations: &Registrations) -> String {
+        let (registered, reservation) = registrations.of_disk(&DISK, |_| true);
+        let registered: Vec<_> = registered
+            .iter()
+            .map(|registration| format!("{}={}", registration.client, registration.key))
+            .collect();
+        let holder = reservation.map(|held| format!(" held by {}={}", held.client, held.key));
+        registered.join(" ") + &holder.unwrap_or_default()
+    }
+
+    #[test]
+    fn commands_change_what_is_known() {
+        let (a, b) = (owner("a", 1), owner("b", 2));
+        let far = Owner {
+            nexus: "8:16".to_owned(),
+            ..b.clone()
+        };
+        let start = [
+            (&a, cdb::register(0, 1)),
+            (&a, cdb::reserve(1, ReservationType::WriteExclusive)),
+        ];
+        for (more, expected) in [
+            (vec![], "a=0x1 held by a=0x1"),
+            (vec![(&a, cdb::register(1, 2))], "a=0x2 held by a=0x2"),
+            (vec![(&a, cdb::register(1, 0))], ""),
+            (vec![(&a, cdb::clear(1))], ""),
+            (vec![(&b, cdb::register(1, 3))], "a=0x1 b=0x3 held by a=0x3"),
+            // To the disk, both are one nexus.
+            (vec![(&b, cdb::register(1, 0))], ""),
+            (
+                vec![
+                    (&far, cdb::register(0, 4)),
+                    (&far, cdb::preempt(4, 1, ReservationType::WriteExclusive)),
+                ],
+                "b=0x4 held by b=0x4",
+            ),
+        ] {
+            let registrations = after(&[&start[..], &more].concat());
+            assert_eq!(text(&registrations), expected, "{more:?}");
+            assert_eq!(registrations.0.is_empty(), expected.is_empty());
+        }
+    }
+
+    #[test]
+    fn second_machine_on_one_nexus_is_found() {
+        let (a, b) = (owner("a", 1), owner("b", 2));
+        let registrations = after(&[(&a, cdb::register(0, 1))]);
+        let other = |owner: &Owner| registrations.other_owner(&DISK, owner, |_| true);
+        assert_eq!(other(&b).as_deref(), Some("a"));
+        assert_eq!(other(&a), None);
+        assert_eq!(registrations.other_owner(&DISK, &b, |_| false), None);
+        let uuid = |owner: Owner| Owner {
+            uuid: Some("1".to_owned()),
+            ..owner
+        };
+        // The source and the destination of a live migration.
+        let registrations = after(&[(&uuid(a), cdb::register(0, 1))]);
+        assert_eq!(registrations.other_owner(&DISK, &uuid(b), |_| true), None);
+    }
+
+    #[test]
+    fn registration_of_a_client_that_has_gone_is_replaced() {
+        let mut registrations = after(&[(&owner("a", 1), cdb::register(0, 1))]);
+        let (b, again) = (owner("b", 2), change(&cdb::register(1, 2)));
+        registrations.apply(&DISK, &b, &again, |_| false);
+        assert_eq!(text(&registrations), "b=0x2");
+    }
+
+    #[test]
+    fn unit_attention_removes_what_another_host_preempted() {
+        let a = owner("a", 1);
+        let attention = |code| {
+            let mut registrations = after(&[
+                (&a, cdb::register(0, 1)),
+                (&a, cdb::reserve(1, ReservationType::WriteExclusive)),
+            ]);
+            let result = CommandResult::check_condition(scsi_pr::SenseKey::UnitAttention, code);
+            registrations.apply_attention(&DISK, &a, &result);
+            text(&registrations)
+        };
+        let released = AdditionalSense::RESERVATIONS_RELEASED;
+        assert_eq!(attention(released), "a=0x1 held by a=0x1");
+        assert_eq!(attention(AdditionalSense::REGISTRATIONS_PREEMPTED), "");
+    }
+
+    #[test]
+    fn keys_and_types_are_those_of_the_action() {
+        let register = change(&cdb::register(1, 2));
+        assert!(register.registers());
+        assert_eq!(register.service_action_key_text().as_deref(), Some("0x2"));
+        assert_eq!(register.type_name(), None);
+        let clear = change(&cdb::clear(1));
+        assert_eq!(clear.service_action_key_text(), None);
+        assert_eq!(clear.key_text().as_deref(), Some("0x1"));
+        let read = change(&cdb::read_keys(8));
+        assert_eq!((read.key_text(), read.registers()), (None, false));
     }
 }

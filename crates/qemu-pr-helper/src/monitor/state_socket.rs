@@ -2,9 +2,9 @@
 
 //! The socket that the state document is written to: one document for each connection.
 //!
-//! Its name is in the abstract namespace, so that it leaves no file behind. The helper reads nothing
-//! from a connection except the credentials of the peer: only root, the helper's own user and the
-//! users of `--state-user` get a document.
+//! Its name is in the abstract namespace, so that it leaves no file behind. The helper reads
+//! nothing from a connection except the credentials of the peer: only root, the helper's own user
+//! and the users of `--state-user` get a document.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -74,7 +74,7 @@ impl StateSocket {
                     Ok(peer) if self.is_allowed(&peer) => {
                         let document = monitor.document(&path, workers());
                         let text = serde_json::to_vec(&document).unwrap_or_default();
-                        // A peer that does not read gets a part of the document, which is not valid.
+                        // A peer that does not read in time gets only a part of the document.
                         let _ = send_all(&peer, &text);
                     }
                     Ok(_) => {}
