@@ -2,12 +2,12 @@
 
 //! The state document of a helper, and the records of its event journal.
 //!
-//! A helper writes one [`StateDocument`] in JSON to each connection to its state socket. The name of
-//! the socket is in the abstract namespace; [`socket_name`] returns it. The helper reads nothing
+//! A helper writes one [`StateDocument`] in JSON to each connection to its state socket. The name
+//! of the socket is in the abstract namespace; [`socket_name`] returns it. The helper reads nothing
 //! from the connection.
 //!
-//! Times are in microseconds since 1970 UTC, durations in microseconds. Keys are strings of the form
-//! `0x1a2b`. Actions, types and statuses have the names of SPC-4.
+//! Times are in microseconds since 1970 UTC, durations in microseconds. Keys are strings of the
+//! form `0x1a2b`. Actions, types and statuses have the names of SPC-4.
 //!
 //! Later versions add members; a change of existing members changes [`VERSION`]. A reader ignores
 //! members that it does not know.
@@ -259,7 +259,7 @@ pub struct Record {
     pub uuid: Option<String>,
     /// The device, as in [`Disk::device`].
     pub device: String,
-    /// As in [`Disk::wwn`].
+    /// Identifier of the logical unit, as in [`Disk::wwn`].
     pub wwn: Option<String>,
     /// Name of the device's node, such as `sda`.
     pub node: Option<String>,

@@ -91,7 +91,7 @@ enum Sink {
 pub(crate) struct Journal {
     kept: Mutex<Kept>,
     queue: Option<SyncSender<Record>>,
-    /// What the thread needs, until it is started.
+    /// Sink and queue for the thread, until it is started.
     writer: Mutex<Option<(Sink, Receiver<Record>)>>,
     lost: Counter,
 }

@@ -3,8 +3,7 @@
 //! Observation of clients, disks and commands, for the operator.
 //!
 //! The threads that execute commands record what they do in [`Monitor`]. Nothing here delays a
-//! command: the locks are held for a few instructions, and the journal is written by a thread of its
-//! own.
+//! command: the locks are held for a few instructions, and another thread writes the journal.
 //!
 //! | module | content |
 //! |---|---|

@@ -75,7 +75,7 @@ impl StateSocket {
                         let document = monitor.document(&path, workers());
                         let text = serde_json::to_vec(&document).unwrap_or_default();
                         // A peer that does not read in time gets only a part of the document.
-                        let _ = send_all(&peer, &text);
+                        let _ = send_all(&peer, &text, SEND_TIMEOUT);
                     }
                     Ok(_) => {}
                     Err(_) => thread::sleep(RETRY_DELAY),
@@ -91,9 +91,9 @@ impl StateSocket {
     }
 }
 
-/// Sends bytes within [`SEND_TIMEOUT`].
-fn send_all(peer: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
-    let end = Instant::now() + SEND_TIMEOUT;
+/// Sends bytes within `timeout`.
+fn send_all(peer: &OwnedFd, mut bytes: &[u8], timeout: Duration) -> io::Result<()> {
+    let end = Instant::now() + timeout;
     while !bytes.is_empty() {
         match send(peer, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
             Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
@@ -112,4 +112,36 @@ fn send_all(peer: &OwnedFd, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
+
+    /// More than a socket has room for.
+    const LENGTH: usize = 8 << 20;
+
+    #[test]
+    fn document_that_is_longer_than_the_buffer_is_sent() {
+        let (mut reader, writer) = UnixStream::pair().unwrap();
+        let reading = thread::spawn(move || {
+            let mut bytes = Vec::new();
+            reader.read_to_end(&mut bytes).map(|_| bytes.len())
+        });
+        send_all(&writer.into(), &vec![b'x'; LENGTH], Duration::from_secs(60)).unwrap();
+        assert_eq!(reading.join().unwrap().unwrap(), LENGTH);
+    }
+
+    #[test]
+    fn peer_that_does_not_read_is_given_up() {
+        let (_reader, writer) = UnixStream::pair().unwrap();
+        let sent = send_all(
+            &writer.into(),
+            &vec![b'x'; LENGTH],
+            Duration::from_millis(1),
+        );
+        assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
 }
