@@ -246,8 +246,8 @@ fn read(helper: &HelperProcess, timeout: Duration) -> Result<StateDocument, Reas
     parse(&read_all(stream, deadline)?)
 }
 
-/// Moves the calling thread into the network namespace of `process`, a directory of procfs, if it is
-/// another one. A process without the permission to see the namespace assumes its own.
+/// Moves the calling thread into the network namespace of `process`, a directory of procfs, if that
+/// is another one. A process without the permission to see the namespace assumes its own.
 fn enter_network(process: &Path) -> Result<(), Reason> {
     let path = process.join("ns/net");
     let (Ok(own), Ok(other)) = (fs::read_link("/proc/self/ns/net"), fs::read_link(&path)) else {

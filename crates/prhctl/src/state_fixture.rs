@@ -4,7 +4,10 @@
 
 use std::path::PathBuf;
 
-use helper_state::{Client, Helper, Journal, Limits, Process, StateDocument, VERSION, Vm, Workers};
+use helper_state::{
+    Client, Disk, Helper, Journal, Limits, Process, Registration, Reservation, StateDocument,
+    VERSION, Vm, Workers,
+};
 
 use crate::output::json::{Json, ToJson};
 use crate::output::text::ToText;
@@ -55,6 +58,37 @@ pub(crate) fn client(id: u32, name: &str) -> Client {
         connected_us: NOW - (60 + u64::from(id)) * MINUTE,
         commands: 7,
         command: None,
+    }
+}
+
+/// Returns a disk without registrations.
+pub(crate) fn disk(device: &str, wwn: Option<&str>, node: &str) -> Disk {
+    Disk {
+        device: device.to_owned(),
+        wwn: wwn.map(str::to_owned),
+        nodes: vec![node.to_owned()],
+        kind: "disk".to_owned(),
+        ..Disk::default()
+    }
+}
+
+/// Returns a registration of a connected client.
+pub(crate) fn registration(key: &str, client: &str) -> Registration {
+    Registration {
+        key: key.to_owned(),
+        client: client.to_owned(),
+        is_connected: true,
+        time_us: NOW - MINUTE,
+    }
+}
+
+/// Returns a reservation.
+pub(crate) fn reservation(key: &str, client: &str) -> Reservation {
+    Reservation {
+        key: key.to_owned(),
+        r#type: "Write Exclusive - Registrants Only".to_owned(),
+        client: client.to_owned(),
+        time_us: NOW - MINUTE,
     }
 }
 

@@ -32,6 +32,7 @@ mod clients;
 mod completion;
 mod decode;
 pub(crate) mod demo;
+mod disks;
 mod keys;
 mod list;
 mod lun;
@@ -86,6 +87,7 @@ macro_rules! subcommands {
 subcommands! {
     List: list::ListArgs,
     Clients: clients::ClientsArgs,
+    Disks: disks::DisksArgs,
     Keys: keys::KeysArgs,
     Reservation: reservation::ReservationArgs,
     Capabilities: capabilities::CapabilitiesArgs,

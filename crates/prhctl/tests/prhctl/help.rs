@@ -65,7 +65,7 @@ fn types_are_listed_with_each_option() {
 }
 
 /// The subcommands that use helpers and have no DEVICE.
-const WITHOUT_DEVICE: [&str; 2] = ["prhctl list", "prhctl clients"];
+const WITHOUT_DEVICE: [&str; 3] = ["prhctl list", "prhctl clients", "prhctl disks"];
 
 #[test]
 fn socket_is_an_option_only_with_a_device() {

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The disks in the states of the helpers: all devices that lead to one logical unit together.
+
+use helper_state::{Disk, Registration, Reservation};
+use scsi_pr::ReservationType;
+
+use crate::labels;
+use crate::running_helpers::HelperProcess;
+use crate::state::HelperStates;
+
+/// A logical unit that clients of the helpers have sent commands to.
+#[derive(Debug)]
+pub(crate) struct KnownDisk<'a> {
+    pub(crate) wwn: Option<&'a str>,
+    /// The devices of the logical unit, each with the helper that it was used through.
+    pub(crate) devices: Vec<(&'a HelperProcess, &'a Disk)>,
+}
+
+/// Returns the disks of the helpers, in the order of the documents. A device without a WWN is a disk
+/// of its own.
+pub(crate) fn known_disks(states: &HelperStates) -> Vec<KnownDisk<'_>> {
+    let mut disks: Vec<KnownDisk<'_>> = Vec::new();
+    let devices = states
+        .documents()
+        .flat_map(|(helper, state)| state.disks.iter().map(move |disk| (helper, disk)));
+    for (helper, disk) in devices {
+        let is_same = |known: &&mut KnownDisk<'_>| match (known.wwn, disk.wwn.as_deref()) {
+            (Some(known), Some(wwn)) => known == wwn,
+            (None, None) => known
+                .devices
+                .iter()
+                .any(|(_, one)| one.device == disk.device),
+            _ => false,
+        };
+        match disks.iter_mut().find(is_same) {
+            Some(known) => known.devices.push((helper, disk)),
+            None => disks.push(KnownDisk {
+                wwn: disk.wwn.as_deref(),
+                devices: vec![(helper, disk)],
+            }),
+        }
+    }
+    disks
+}
+
+impl<'a> KnownDisk<'a> {
+    fn disks(&self) -> impl Iterator<Item = &'a Disk> + use<'a, '_> {
+        self.devices.iter().map(|(_, disk)| *disk)
+    }
+
+    /// Returns the names of the nodes, or the devices if none has a node.
+    pub(crate) fn nodes(&self) -> Vec<&'a str> {
+        let nodes = distinct(
+            self.disks()
+                .flat_map(|disk| &disk.nodes)
+                .map(String::as_str),
+        );
+        match nodes.is_empty() {
+            true => distinct(self.disks().map(|disk| disk.device.as_str())),
+            false => nodes,
+        }
+    }
+
+    /// Returns the kinds of the devices with their aliases: `multipath mpatha`.
+    pub(crate) fn kinds(&self) -> Vec<String> {
+        distinct(self.disks().map(|disk| match &disk.alias {
+            Some(alias) => format!("{} {alias}", disk.kind),
+            None => disk.kind.clone(),
+        }))
+    }
+
+    /// Returns the transports.
+    pub(crate) fn transports(&self) -> Vec<&'a str> {
+        distinct(self.disks().filter_map(|disk| disk.transport.as_deref()))
+    }
+
+    /// Returns the registrations, each key of a client once, although it can be registered through
+    /// several devices.
+    pub(crate) fn registrations(&self) -> Vec<&'a Registration> {
+        let mut registrations: Vec<&Registration> = Vec::new();
+        for one in self.disks().flat_map(|disk| &disk.registrations) {
+            let is_same =
+                |other: &&Registration| other.key == one.key && other.client == one.client;
+            if !registrations.iter().any(is_same) {
+                registrations.push(one);
+            }
+        }
+        registrations
+    }
+
+    /// Returns the last reservation.
+    pub(crate) fn reservation(&self) -> Option<&'a Reservation> {
+        let reservations = self.disks().filter_map(|disk| disk.reservation.as_ref());
+        reservations.max_by_key(|reservation| reservation.time_us)
+    }
+
+    /// Returns the names of the clients if several are registered. They share the initiator port of
+    /// this host.
+    pub(crate) fn sharing_clients(&self) -> Vec<&'a str> {
+        let registrations = self.registrations().into_iter();
+        let clients = distinct(registrations.map(|one| one.client.as_str()));
+        match clients.len() {
+            0 | 1 => Vec::new(),
+            _ => clients,
+        }
+    }
+}
+
+/// Returns the values without repetitions, in their order.
+pub(crate) fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut distinct = Vec::new();
+    for value in values {
+        if !distinct.contains(&value) {
+            distinct.push(value);
+        }
+    }
+    distinct
+}
+
+/// Returns the short name of a reservation type with this name in the standard.
+pub(crate) fn short_type(name: &str) -> String {
+    let mut known = ReservationType::ALL.into_iter();
+    match known.find(|kind| kind.to_string() == name) {
+        Some(kind) => labels::short_type(kind).to_owned(),
+        None => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state_fixture::{disk, document, registration, states};
+
+    #[test]
+    fn devices_with_the_same_wwn_are_one_disk() {
+        let (mut first, mut second) = (document(), document());
+        first.disks = vec![disk("8:0", Some("naa.1"), "sda"), disk("8:16", None, "sdb")];
+        first.disks[0].registrations = vec![registration("0xa", "node1")];
+        second.disks = vec![
+            disk("8:32", Some("naa.1"), "sdc"),
+            disk("8:48", None, "sdd"),
+        ];
+        second.disks[0].registrations = vec![registration("0xa", "node1")];
+        let states = states([first, second]);
+        let disks = known_disks(&states);
+        let nodes: Vec<_> = disks.iter().map(KnownDisk::nodes).collect();
+        assert_eq!(nodes, [vec!["sda", "sdc"], vec!["sdb"], vec!["sdd"]]);
+        assert_eq!(disks[0].registrations().len(), 1);
+        assert!(disks[0].sharing_clients().is_empty());
+    }
+
+    #[test]
+    fn clients_with_different_names_share_a_disk() {
+        let mut state = document();
+        state.disks = vec![
+            disk("8:0", Some("naa.1"), "sda"),
+            disk("8:16", Some("naa.1"), "sdb"),
+        ];
+        state.disks[0].registrations = vec![registration("0xa", "node1")];
+        state.disks[1].registrations = vec![registration("0xa", "node2")];
+        let states = states([state]);
+        assert_eq!(
+            known_disks(&states)[0].sharing_clients(),
+            ["node1", "node2"]
+        );
+    }
+
+    #[test]
+    fn short_name_of_unknown_type_is_its_name() {
+        assert_eq!(short_type("Write Exclusive - Registrants Only"), "we-ro");
+        assert_eq!(short_type("Shared"), "Shared");
+    }
+}
