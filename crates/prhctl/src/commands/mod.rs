@@ -33,6 +33,7 @@ mod completion;
 mod decode;
 pub(crate) mod demo;
 mod disks;
+mod exporter;
 mod keys;
 mod list;
 mod lun;
@@ -102,6 +103,7 @@ subcommands! {
     ReplaceLost: replace_lost::ReplaceLostArgs,
     Decode: decode::DecodeArgs,
     Lun: lun::LunArgs,
+    Exporter: exporter::ExporterArgs,
     Demo: demo::DemoArgs,
     Completion: completion::CompletionArgs,
 }
