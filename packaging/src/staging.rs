@@ -30,6 +30,10 @@ pub(crate) fn files(root: &Path, inputs: &PackageInputs, family: Family) -> Resu
     for (source, dir) in [
         ("systemd/qemu-pr-helper.socket", "usr/lib/systemd/system"),
         ("systemd/qemu-pr-helper.service", "usr/lib/systemd/system"),
+        (
+            "systemd/qemu-pr-helper-exporter.service",
+            "usr/lib/systemd/system",
+        ),
         ("sysusers/qemu-pr-helper.conf", "usr/lib/sysusers.d"),
         ("apparmor/qemu-pr-helper", "etc/apparmor.d"),
     ] {
@@ -75,6 +79,10 @@ fn documents(dir: &Path) -> Result<()> {
         copy(&root.join(name), &dir.join(name))?;
     }
     run(command("cp").arg("-r").arg(root.join("docs")).arg(dir))?;
+    for name in ["alerts.yml", "dashboard.json"] {
+        let source = source_dir().join("prometheus").join(name);
+        copy(&source, &dir.join("prometheus").join(name))?;
+    }
     let crates = licenses::crates()?;
     for entry in &crates {
         for file in entry.license_files()? {

@@ -15,11 +15,15 @@ use super::tool;
 
 const SOCKET: &str = include_str!("../../systemd/qemu-pr-helper.socket");
 const SERVICE: &str = include_str!("../../systemd/qemu-pr-helper.service");
+const EXPORTER: &str = include_str!("../../systemd/qemu-pr-helper-exporter.service");
 const SYSTEMD_DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd");
 
-/// Maximum exposure level of `systemd-analyze security`, in tenths. docs/security.md states the
-/// level.
-const EXPOSURE: &str = "22";
+/// Maximum exposure level of `systemd-analyze security` of each service, in tenths.
+/// docs/security.md states the levels.
+const EXPOSURES: [(&str, &str); 2] = [
+    ("qemu-pr-helper.service", "22"),
+    ("qemu-pr-helper-exporter.service", "14"),
+];
 
 /// Returns `systemd-analyze` if it is installed and supports `security --offline` (systemd 250).
 fn analyze() -> Option<Command> {
@@ -41,8 +45,14 @@ fn systemd_verifies_the_units() {
     // A missing program is not an error of the unit.
     let dir = tempfile::tempdir().unwrap();
     let service = SERVICE.replace("/usr/bin/qemu-pr-helper", "/bin/true");
-    let units = [("socket", SOCKET), ("service", &service)].map(|(kind, text)| {
-        let path = dir.path().join(format!("qemu-pr-helper.{kind}"));
+    let exporter = EXPORTER.replace("/usr/bin/prhctl", "/bin/true");
+    let units = [
+        (".socket", SOCKET),
+        (".service", &service),
+        ("-exporter.service", &exporter),
+    ]
+    .map(|(name, text)| {
+        let path = dir.path().join(format!("qemu-pr-helper{name}"));
         fs::write(&path, text).unwrap();
         path
     });
@@ -57,17 +67,19 @@ fn systemd_verifies_the_units() {
 }
 
 #[test]
-fn service_exposure_is_as_documented() {
-    let Some(mut analyze) = analyze() else {
-        return;
-    };
-    analyze.args(["security", "--offline=true", "--no-pager"]);
-    analyze.arg(format!("--threshold={EXPOSURE}"));
-    analyze.arg(Path::new(SYSTEMD_DIR).join("qemu-pr-helper.service"));
-    process::output(&mut analyze).unwrap();
-    let (whole, tenths) = EXPOSURE.split_at(1);
-    let level = format!("exposure level {whole}.{tenths}");
-    assert!(include_str!("../../../docs/security.md").contains(&level));
+fn exposure_of_services_is_as_documented() {
+    for (service, exposure) in EXPOSURES {
+        let Some(mut analyze) = analyze() else {
+            return;
+        };
+        analyze.args(["security", "--offline=true", "--no-pager"]);
+        analyze.arg(format!("--threshold={exposure}"));
+        analyze.arg(Path::new(SYSTEMD_DIR).join(service));
+        process::output(&mut analyze).unwrap();
+        let (whole, tenths) = exposure.split_at(1);
+        let level = format!("exposure level {whole}.{tenths}");
+        assert!(include_str!("../../../docs/security.md").contains(&level));
+    }
 }
 
 /// Returns the system calls that the service may make; systemd expands the sets.
@@ -136,6 +148,11 @@ fn sysusers_creates_the_account() {
     let name = format!("{}:", qemu_pr_helper::process::privileges::DEFAULT_ACCOUNT);
     let line = passwd.lines().find(|line| line.starts_with(&name));
     assert!(line.unwrap().ends_with(":/:/usr/sbin/nologin"), "{passwd}");
+    let user = EXPORTER.lines().find_map(|line| line.strip_prefix("User="));
+    assert_eq!(
+        user.unwrap(),
+        qemu_pr_helper::process::privileges::DEFAULT_ACCOUNT
+    );
     let user = SERVICE.lines().find_map(|line| line.split_once(" -u "));
     assert_eq!(
         user.unwrap().1,

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `prhctl exporter` over HTTP and as a file, and its metrics, alert rules and dashboard in
-//! Prometheus.
+//! `prhctl exporter` over HTTP and as a file.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -9,7 +8,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Child, Command, Stdio};
 
-use pr_testkit::{eventually, process, skip, table};
+use pr_testkit::{eventually, table};
 
 use crate::state_host::{StateHost, busy_document};
 use crate::support::{Run, prhctl};
@@ -17,15 +16,15 @@ use crate::support::{Run, prhctl};
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
 /// A program that runs until it is dropped.
-struct Running {
+pub(crate) struct Running {
     child: Child,
     /// Address that it listens on.
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Running {
-    /// Starts a program. Its address is between `before` and `after` in a line of standard error.
-    fn start(command: &mut Command, before: &str, after: &str) -> Self {
+    /// Starts a program that prints its address after `label` in a line of standard error.
+    pub(crate) fn start(command: &mut Command, label: &str) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
@@ -36,8 +35,8 @@ impl Running {
         let address = lines.find_map(|line| {
             let line = line.unwrap();
             seen += &(line.clone() + "\n");
-            let (_, rest) = line.split_once(before)?;
-            Some(rest.split_once(after)?.0.to_owned())
+            let (_, rest) = line.split_once(label)?;
+            rest.split('/').next().map(str::to_owned)
         });
         let address = address.unwrap_or_else(|| panic!("{seen}"));
         // The program may write more, which must not fail.
@@ -45,13 +44,13 @@ impl Running {
         Running { child, address }
     }
 
-    fn exporter(host: &StateHost) -> Self {
+    pub(crate) fn exporter(host: &StateHost) -> Self {
         let mut command = host.prhctl("exporter --listen 127.0.0.1:0");
-        Self::start(&mut command, "serving metrics at http://", "/metrics")
+        Self::start(&mut command, "serving metrics at http://")
     }
 
     /// Returns status, headers and body of the response to a request.
-    fn request(&self, method: &str, path: &str, accept: &str) -> (u16, String, String) {
+    pub(crate) fn request(&self, method: &str, path: &str, accept: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let request = format!(
             "{method} {path} HTTP/1.0\r\nHost: {}\r\nAccept: {accept}\r\n\r\n",
@@ -72,15 +71,6 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Returns a command for a program of Debian's package `prometheus`. Without it, skips the test.
-fn tool(name: &str) -> Option<Command> {
-    let path = process::find(name);
-    if path.is_none() {
-        skip(&format!("{name} is not installed"));
-    }
-    path.map(Command::new)
 }
 
 #[test]
@@ -259,24 +249,4 @@ fn metrics_are_documented() {
         .filter_map(|line| line.strip_prefix("# TYPE pr_helper_"));
     let served = types.map(|line| line.split_once(' ').unwrap().0);
     table::assert_same(("docs/prhctl.md", documented), ("the exporter", served));
-}
-
-#[test]
-fn promtool_accepts_the_metrics() {
-    let Some(host) = StateHost::start(busy_document) else {
-        return;
-    };
-    let Some(mut promtool) = tool("promtool") else {
-        return;
-    };
-    let file = host.path().join("metrics");
-    Run::new(&mut host.prhctl("exporter --textfile metrics"), "").success();
-    promtool
-        .args(["check", "metrics"])
-        .stdin(fs::File::open(&file).unwrap())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let output = promtool.output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.is_empty(), "{text}");
 }

@@ -21,6 +21,7 @@ mod help;
 mod json;
 mod list;
 mod lun;
+mod prometheus;
 mod query;
 mod running_helpers;
 mod screen;
