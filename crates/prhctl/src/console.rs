@@ -183,7 +183,7 @@ pub(crate) fn table(
 }
 
 /// Returns a [`table`], or, on a terminal that is too narrow for it, the cells of each row below
-/// the first one. A last cell that ends its row early has no label.
+/// the first one, without empty ones. A last cell that ends its row early has no label.
 pub(crate) fn table_or_cells(header: &[&str], rows: Vec<(Style, Vec<String>)>) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|(_, cells)| cells.get(column));
@@ -200,9 +200,10 @@ pub(crate) fn table_or_cells(header: &[&str], rows: Vec<(Style, Vec<String>)>) -
     let label_width = header.iter().map(|label| columns(label)).max().unwrap_or(0);
     let mut text = String::new();
     for (style, cells) in rows {
-        let is_complete = cells.len() == header.len();
-        for (index, (label, cell)) in header.iter().zip(&cells).enumerate() {
-            let label = match (index, is_complete || index + 1 < cells.len()) {
+        let (is_complete, last) = (cells.len() == header.len(), cells.len().saturating_sub(1));
+        let cells = header.iter().zip(&cells).enumerate();
+        for (index, (label, cell)) in cells.filter(|(_, (_, cell))| !cell.is_empty()) {
+            let label = match (index, is_complete || index < last) {
                 (0, _) => String::new(),
                 (_, true) => format!("  {label:label_width$}  "),
                 (_, false) => "  ".to_owned(),

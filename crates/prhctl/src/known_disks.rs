@@ -2,6 +2,9 @@
 
 //! The disks in the states of the helpers: all devices that lead to one logical unit together.
 
+use std::fs;
+use std::path::Path;
+
 use helper_state::{Disk, Registration, Reservation};
 use scsi_pr::ReservationType;
 
@@ -17,8 +20,8 @@ pub(crate) struct KnownDisk<'a> {
     pub(crate) devices: Vec<(&'a HelperProcess, &'a Disk)>,
 }
 
-/// Returns the disks of the helpers, in the order of the documents. A device without a WWN is a disk
-/// of its own.
+/// Returns the disks of the helpers, in the order of the documents. A device without a WWN is a
+/// disk of its own.
 pub(crate) fn known_disks(states: &HelperStates) -> Vec<KnownDisk<'_>> {
     let mut disks: Vec<KnownDisk<'_>> = Vec::new();
     let devices = states
@@ -96,14 +99,40 @@ impl<'a> KnownDisk<'a> {
     }
 
     /// Returns the names of the clients if several are registered. They share the initiator port of
-    /// this host.
+    /// this host, unless the disk is a soft LUN: each port of that is another initiator.
     pub(crate) fn sharing_clients(&self) -> Vec<&'a str> {
+        if self.disks().any(|disk| disk.kind == "soft LUN") {
+            return Vec::new();
+        }
         let registrations = self.registrations().into_iter();
         let clients = distinct(registrations.map(|one| one.client.as_str()));
         match clients.len() {
             0 | 1 => Vec::new(),
             _ => clients,
         }
+    }
+
+    /// Returns whether `name` is the WWN, a device number, an alias, or a node: its name, its path,
+    /// or a link to it.
+    pub(crate) fn is_called(&self, name: &str) -> bool {
+        let target = fs::canonicalize(name).ok();
+        let nodes = [Some(Path::new(name)), target.as_deref()];
+        let is_node = |node: &str| {
+            let path = Path::new("/dev").join(node);
+            node == name || nodes.contains(&Some(&path))
+        };
+        self.wwn == Some(name)
+            || self.disks().any(|disk| {
+                let is_alias =
+                    |alias: &String| is_node(alias) || is_node(&format!("mapper/{alias}"));
+                let paths = nodes.into_iter().flatten();
+                disk.device == name
+                    || paths
+                        .into_iter()
+                        .any(|path| Path::new(&disk.device) == path)
+                    || disk.alias.as_ref().is_some_and(is_alias)
+                    || disk.nodes.iter().any(|node| is_node(node))
+            })
     }
 }
 
@@ -164,6 +193,29 @@ mod tests {
             known_disks(&states)[0].sharing_clients(),
             ["node1", "node2"]
         );
+    }
+
+    #[test]
+    fn disk_has_several_names() {
+        let mut state = document();
+        state.disks = vec![disk("253:3", Some("naa.1"), "dm-3")];
+        state.disks[0].alias = Some("mpatha".to_owned());
+        let states = states([state]);
+        let disks = known_disks(&states);
+        for (name, expected) in [
+            ("naa.1", true),
+            ("dm-3", true),
+            ("/dev/dm-3", true),
+            ("mpatha", true),
+            ("/dev/mapper/mpatha", true),
+            ("253:3", true),
+            ("naa.2", false),
+            ("/dev/mpathb", false),
+            ("dm", false),
+            ("", false),
+        ] {
+            assert_eq!(disks[0].is_called(name), expected, "{name}");
+        }
     }
 
     #[test]

@@ -105,6 +105,11 @@ pub(crate) enum ValueError {
     ServiceAction,
     #[error("not a relative target port; valid are 1 to 65535")]
     TargetPort,
+    #[error(
+        "not a time; valid are durations (10m, 2h), times of day (14:30), and RFC 3339 \
+         (2026-03-01T14:30:00+01:00)"
+    )]
+    Time,
     #[error("this is a key, and -k names the helper's socket; use --key")]
     KeyAsSocket,
 }

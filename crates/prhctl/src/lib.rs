@@ -17,7 +17,7 @@
 //! | `commands` | one module for each subcommand: arguments, help, what it does, and its result |
 //! | `helper` | connection to the helper: opens the device, sends commands, retries |
 //! | `running_helpers`, `state` | search for the helpers of this host, and their state documents |
-//! | `known_disks` | the disks in the states of the helpers |
+//! | `known_disks`, `journal` | the disks and the journals in the states of the helpers |
 //! | `block_device`, `scsi_path` | maps, paths, partitions and volumes in sysfs |
 //! | `own_registration` | the registration of this host among those of a device |
 //! | `completion` | values that shells offer for a command line |
@@ -44,6 +44,7 @@ mod context;
 mod error;
 mod exit;
 mod helper;
+mod journal;
 mod known_disks;
 mod labels;
 mod output;

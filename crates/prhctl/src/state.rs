@@ -38,6 +38,8 @@ pub(crate) enum StateError {
     NoHelper,
     #[error("{}: no helper listens on this socket", socket.display())]
     NotListening { socket: PathBuf },
+    #[error("{0}: no disk and no client of the helpers has this name")]
+    UnknownName(String),
     #[error(transparent)]
     Helper(#[from] HelperStateError),
 }
@@ -84,6 +86,7 @@ impl AdvisedError for StateError {
                 "Omit -k to read the state of all helpers of this host. Only root sees the sockets \
                  of helpers that other users run."
             }
+            StateError::UnknownName(_) => "List them with 'prhctl disks' and 'prhctl clients'.",
             StateError::Helper(error) => return error.advice(),
         };
         vec![line.to_owned()]
@@ -97,7 +100,9 @@ impl AdvisedError for HelperStateError {
                 "Use 'prhctl status DEVICE' for the registrations of a disk; it works with any \
                  helper."
             }
-            Reason::PermissionDenied => "Run as root, or as the user that the helper runs as.",
+            Reason::PermissionDenied => {
+                "Run as root, as the user that the helper runs as, or as one of its --state-user."
+            }
             Reason::Connect(_) | Reason::Read(_) => "Check that the helper still runs; try again.",
             Reason::ForeignListener { .. } => {
                 "The process is not the helper, so prhctl did not read from it. Find out what it \

@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 
 use helper_state::{
-    Client, Disk, Helper, Journal, Limits, Process, Registration, Reservation, StateDocument,
-    VERSION, Vm, Workers,
+    Client, Disk, Event, Helper, Journal, Limits, Process, Record, Registration, Reservation,
+    StateDocument, VERSION, Vm, Workers,
 };
 
 use crate::output::json::{Json, ToJson};
@@ -89,6 +89,32 @@ pub(crate) fn reservation(key: &str, client: &str) -> Reservation {
         r#type: "Write Exclusive - Registrants Only".to_owned(),
         client: client.to_owned(),
         time_us: NOW - MINUTE,
+    }
+}
+
+/// Returns the record of a change this many seconds after [`NOW`].
+pub(crate) fn record(second: u64, client: &str, action: &str) -> Record {
+    Record {
+        sequence: second,
+        helper: 100,
+        time_us: NOW + second * 1_000_000,
+        event: Event::Change,
+        client_id: 1,
+        pid: 1001,
+        client: client.to_owned(),
+        uuid: None,
+        device: "8:0".to_owned(),
+        wwn: Some("naa.6001405".to_owned()),
+        node: Some("sda".to_owned()),
+        action: action.to_owned(),
+        key: None,
+        service_action_key: None,
+        r#type: None,
+        status: "GOOD".to_owned(),
+        sense: None,
+        duration_us: 1500,
+        previous_key: None,
+        other: None,
     }
 }
 

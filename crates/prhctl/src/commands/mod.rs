@@ -34,6 +34,7 @@ mod decode;
 pub(crate) mod demo;
 mod disks;
 mod exporter;
+mod history;
 mod keys;
 mod list;
 mod lun;
@@ -89,6 +90,7 @@ subcommands! {
     List: list::ListArgs,
     Clients: clients::ClientsArgs,
     Disks: disks::DisksArgs,
+    History: history::HistoryArgs,
     Keys: keys::KeysArgs,
     Reservation: reservation::ReservationArgs,
     Capabilities: capabilities::CapabilitiesArgs,

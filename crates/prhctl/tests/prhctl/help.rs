@@ -65,7 +65,12 @@ fn types_are_listed_with_each_option() {
 }
 
 /// The subcommands that use helpers and have no DEVICE.
-const WITHOUT_DEVICE: [&str; 3] = ["prhctl list", "prhctl clients", "prhctl disks"];
+const WITHOUT_DEVICE: [&str; 4] = [
+    "prhctl list",
+    "prhctl clients",
+    "prhctl disks",
+    "prhctl history",
+];
 
 #[test]
 fn socket_is_an_option_only_with_a_device() {
@@ -140,6 +145,10 @@ fn usage_error_is_status_1() {
         ("reserve d --key xyz --type we", "not a reservation key"),
         ("preempt d --key 1 --type we", "--victim <KEY>"),
         ("preempt d --key 1 --victim 2:aptpl --type we", "--aptpl"),
+        (
+            "history --since yesterday",
+            "not a time; valid are durations",
+        ),
         ("lun", "requires a subcommand"),
         ("-k s", "requires a subcommand"),
         ("keys d --color sometimes", "sometimes"),
