@@ -2,14 +2,17 @@
 
 //! `prhctl exporter` over HTTP and as a file.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use pr_testkit::{eventually, table};
+use pr_testkit::{HelperProcess, eventually, skip, table};
+use rustix::process::geteuid;
 
+use crate::demo::real_helper;
 use crate::state_host::{StateHost, busy_document};
 use crate::support::{Run, prhctl};
 
@@ -199,6 +202,55 @@ fn file_is_replaced() {
             "permitted to write to that directory",
         ],
     );
+}
+
+/// The name of a device or of a link to it must not become a file.
+#[test]
+fn only_a_regular_file_is_replaced() {
+    let Some(host) = StateHost::start(busy_document) else {
+        return;
+    };
+    let link = host.path().join("link");
+    symlink("/proc/self/fd/1", &link).unwrap();
+    Run::new(&mut host.prhctl("exporter --textfile link"), "")
+        .expect_failure(1, &["link: cannot write metrics: not a regular file"]);
+    assert_eq!(fs::read_link(&link).unwrap(), Path::new("/proc/self/fd/1"));
+    assert!(!host.path().join("link.tmp").exists());
+}
+
+/// A process of the helper's user without capabilities reads the state of a real helper; other
+/// users cannot.
+#[test]
+fn state_is_readable_for_the_user_of_the_helper() {
+    if !geteuid().is_root() {
+        skip("a process of another user requires root");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
+    // Other users may lack access to the directory of the build.
+    let program = dir.path().join("prhctl");
+    fs::copy(env!("CARGO_BIN_EXE_prhctl"), &program).unwrap();
+    let helper = HelperProcess::builder(real_helper());
+    let helper = helper.args(["-u", "65534", "-g", "65534"]).start().unwrap();
+    for (user, up) in [("65534", 1), ("65533", 0)] {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--clear-groups", "--bounding-set=-all", "--regid=65534"])
+            .arg(format!("--reuid={user}"))
+            .arg(&program)
+            .args(["exporter", "--textfile", user])
+            .current_dir(dir.path());
+        // Other helpers of this machine may not be readable, which is reported.
+        assert_eq!(Run::new(&mut command, "").status, 0);
+        let metrics = fs::read_to_string(dir.path().join(user)).unwrap();
+        let name = match up {
+            1 => helper.socket().display().to_string(),
+            _ => format!("process {}", helper.pid()),
+        };
+        let line = format!("\npr_helper_up{{helper=\"{name}\"}} {up}\n");
+        assert!(metrics.contains(&line), "{line}: {metrics}");
+    }
 }
 
 #[test]

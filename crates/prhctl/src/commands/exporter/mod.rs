@@ -176,8 +176,12 @@ fn write_files(
 }
 
 /// Replaces a file, so that readers see the old or the new contents. The temporary file does not
-/// end with `.prom`, so `node_exporter` ignores it.
+/// end with `.prom`, so `node_exporter` ignores it. Other files, such as the link `/dev/stdout`,
+/// remain.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
+    if fs::symlink_metadata(path).is_ok_and(|file| !file.is_file()) {
+        return Err(io::Error::other("not a regular file"));
+    }
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
     fs::write(&temporary, text)?;
