@@ -317,11 +317,15 @@ impl<'a> Helper<'a, '_> {
                 ("transport", text(&one.transport)),
             ];
             set(&metrics.disks, &series, 1);
-            let clients = registered.entry(disk).or_default();
             for registration in &one.registrations {
                 let client = registration.client.as_str();
-                clients.insert(client);
                 *registrations.entry((disk, client)).or_insert(0) += 1;
+            }
+            // Each port of a soft LUN is another initiator, so its clients share none.
+            if one.kind != "soft LUN" {
+                let clients = one.registrations.iter();
+                let clients = clients.map(|registration| registration.client.as_str());
+                registered.entry(disk).or_default().extend(clients);
             }
         }
         for ((disk, client), count) in registrations {
@@ -547,6 +551,19 @@ mod tests {
             "registrations{helper=\"h2\",client=\"vm2\",disk=\"naa.6\"} 1",
         ];
         assert_eq!(series(helpers, "registrations"), expected);
+    }
+
+    #[test]
+    fn ports_of_a_soft_lun_are_not_shared() {
+        let mut soft_lun = disk("/luns/a", Some("naa.6"), &["vm1", "vm2"]);
+        soft_lun.kind = "soft LUN".to_owned();
+        let document = StateDocument {
+            disks: vec![soft_lun],
+            ..document()
+        };
+        let helpers = vec![sample("h", Some(document))];
+        assert!(series(helpers.clone(), "registered_clients{").is_empty());
+        assert_eq!(series(helpers, "registrations{").len(), 2);
     }
 
     #[test]
