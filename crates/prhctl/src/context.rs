@@ -98,7 +98,17 @@ impl Context {
         devices: &DeviceArgs,
         query: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
     ) -> Exit {
-        self.run(devices, Direction::In, query, |_| Exit::SUCCESS)
+        self.query_paths(&devices.paths, &devices.helper, query)
+    }
+
+    /// Queries the device at each path with `query`, and prints the results.
+    pub(crate) fn query_paths<T: ToText + ToJson>(
+        &self,
+        paths: &[PathBuf],
+        helper: &HelperArgs,
+        query: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
+    ) -> Exit {
+        self.run(paths, helper, Direction::In, query, |_| Exit::SUCCESS)
     }
 
     /// Changes each device with `change`, and prints the results.
@@ -107,7 +117,7 @@ impl Context {
         devices: &DeviceArgs,
         change: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
     ) -> Exit {
-        self.run(devices, Direction::Out, change, |_| Exit::SUCCESS)
+        self.change_with_exit(devices, change, |_| Exit::SUCCESS)
     }
 
     /// Like [`Self::change`], after the operator has confirmed the `effect`.
@@ -131,21 +141,23 @@ impl Context {
         change: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
         exit: impl Fn(&T) -> Exit,
     ) -> Exit {
-        self.run(devices, Direction::Out, change, exit)
+        let DeviceArgs { paths, helper } = devices;
+        self.run(paths, helper, Direction::Out, change, exit)
     }
 
     fn run<T: ToText + ToJson>(
         &self,
-        devices: &DeviceArgs,
+        paths: &[PathBuf],
+        helper: &HelperArgs,
         direction: Direction,
         run: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
         exit: impl Fn(&T) -> Exit,
     ) -> Exit {
-        let options = match self.helper(&devices.helper) {
+        let options = match self.helper(helper) {
             Ok(options) => options,
             Err(error) => return self.print_failure(&error.into()),
         };
-        let results = devices.paths.iter().map(|path| {
+        let results = paths.iter().map(|path| {
             let mut helper = HelperConnection::open(&options, path, direction)?;
             let result = run(&mut helper);
             helper.finish(result)
@@ -208,8 +220,21 @@ impl Context {
     /// the command line. If only some of the states can be read, the other helpers are reported to
     /// standard error.
     pub(crate) fn states(&self, args: &HelperArgs) -> Result<HelperStates, StateError> {
+        let socket = args.socket.as_deref().or(self.helper.socket.as_deref());
+        self.states_of(socket, args)
+    }
+
+    /// Like [`Self::states`], for all helpers.
+    pub(crate) fn all_states(&self, args: &HelperArgs) -> Result<HelperStates, StateError> {
+        self.states_of(None, args)
+    }
+
+    fn states_of(
+        &self,
+        socket: Option<&Path>,
+        args: &HelperArgs,
+    ) -> Result<HelperStates, StateError> {
         let before = &self.helper;
-        let socket = args.socket.as_deref().or(before.socket.as_deref());
         let timeout = args.timeout.or(before.timeout);
         let timeout = timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs);
         let states = states(Path::new("/proc"), socket, timeout)?;

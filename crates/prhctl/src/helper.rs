@@ -154,6 +154,11 @@ impl<'a> HelperConnection<'a> {
         }
     }
 
+    /// Returns the path of the device.
+    pub(crate) const fn path(&self) -> &Path {
+        self.path
+    }
+
     /// Returns the multipath map, if the device is one.
     pub(crate) fn multipath_map(&self) -> Option<&BlockDevice> {
         let device = self.block_device.as_ref();

@@ -3,7 +3,7 @@
 //! The disks in the states of the helpers: all devices that lead to one logical unit together.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use helper_state::{Disk, Registration, Reservation};
 use scsi_pr::ReservationType;
@@ -52,6 +52,11 @@ impl<'a> KnownDisk<'a> {
         self.devices.iter().map(|(_, disk)| *disk)
     }
 
+    /// Returns whether the disk is a soft LUN. Its ports are files in a directory.
+    pub(crate) fn is_soft_lun(&self) -> bool {
+        self.disks().any(|disk| disk.kind == "soft LUN")
+    }
+
     /// Returns the names of the nodes, or the devices if none has a node.
     pub(crate) fn nodes(&self) -> Vec<&'a str> {
         let nodes = distinct(
@@ -62,6 +67,20 @@ impl<'a> KnownDisk<'a> {
         match nodes.is_empty() {
             true => distinct(self.disks().map(|disk| disk.device.as_str())),
             false => nodes,
+        }
+    }
+
+    /// Returns the path of a device of the disk: a multipath map if there is one. The port of a
+    /// soft LUN is not known.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        if self.is_soft_lun() {
+            return None;
+        }
+        let disk = self.disks().find(|disk| disk.alias.is_some());
+        let disk = disk.or_else(|| self.disks().next())?;
+        match (&disk.alias, disk.nodes.first()) {
+            (Some(alias), _) => Some(Path::new("/dev/mapper").join(alias)),
+            (None, node) => Some(Path::new("/dev").join(node?)),
         }
     }
 
@@ -101,7 +120,7 @@ impl<'a> KnownDisk<'a> {
     /// Returns the names of the clients if several are registered. They share the initiator port of
     /// this host, unless the disk is a soft LUN: each port of that is another initiator.
     pub(crate) fn sharing_clients(&self) -> Vec<&'a str> {
-        if self.disks().any(|disk| disk.kind == "soft LUN") {
+        if self.is_soft_lun() {
             return Vec::new();
         }
         let registrations = self.registrations().into_iter();
@@ -112,8 +131,17 @@ impl<'a> KnownDisk<'a> {
         }
     }
 
-    /// Returns whether `name` is the WWN, a device number, an alias, or a node: its name, its path,
-    /// or a link to it.
+    /// Returns whether the file at `path` is a port of this soft LUN.
+    fn has_port(&self, path: &Path) -> bool {
+        let lun = path.parent().and_then(Path::parent);
+        self.is_soft_lun()
+            && self
+                .disks()
+                .any(|disk| lun == Some(Path::new(&disk.device)))
+    }
+
+    /// Returns whether `name` is the WWN, a device number, an alias, a node (its name, its path, or
+    /// a link to it), or the port of a soft LUN.
     pub(crate) fn is_called(&self, name: &str) -> bool {
         let target = fs::canonicalize(name).ok();
         let nodes = [Some(Path::new(name)), target.as_deref()];
@@ -122,6 +150,9 @@ impl<'a> KnownDisk<'a> {
             node == name || nodes.contains(&Some(&path))
         };
         self.wwn == Some(name)
+            || target
+                .as_deref()
+                .is_some_and(|target| self.has_port(target))
             || self.disks().any(|disk| {
                 let is_alias =
                     |alias: &String| is_node(alias) || is_node(&format!("mapper/{alias}"));

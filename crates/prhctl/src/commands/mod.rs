@@ -35,6 +35,7 @@ pub(crate) mod demo;
 mod disks;
 mod exporter;
 mod history;
+mod holders;
 mod keys;
 mod list;
 mod lun;
@@ -90,6 +91,7 @@ subcommands! {
     List: list::ListArgs,
     Clients: clients::ClientsArgs,
     Disks: disks::DisksArgs,
+    Holders: holders::HoldersArgs,
     History: history::HistoryArgs,
     Keys: keys::KeysArgs,
     Reservation: reservation::ReservationArgs,

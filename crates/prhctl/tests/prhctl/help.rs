@@ -65,11 +65,12 @@ fn types_are_listed_with_each_option() {
 }
 
 /// The subcommands that use helpers and have no DEVICE.
-const WITHOUT_DEVICE: [&str; 4] = [
+const WITHOUT_DEVICE: [&str; 5] = [
     "prhctl list",
     "prhctl clients",
     "prhctl disks",
     "prhctl history",
+    "prhctl holders",
 ];
 
 #[test]

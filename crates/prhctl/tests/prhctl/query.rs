@@ -95,6 +95,28 @@ fn registrations_and_reservation_are_shown() {
     );
 }
 
+/// The helper is a thread of this test, so it has no state, and its registrants have no names.
+#[test]
+fn registrants_are_shown_without_names() {
+    let helper = TestHelper::start();
+    helper.register_both();
+    helper.run("reserve b --key b --type we-ro").success();
+    let run = helper.run("holders a");
+    assert_eq!(
+        (run.status, run.stdout.as_str()),
+        (
+            0,
+            "a: 2 registrants, reserved: Write Exclusive - Registrants Only (we-ro)
+  NAME  KEY  HOLDER  HOST   REGISTRATIONS
+  -     0xa  -       this   1
+  -     0xb  yes     other  1
+"
+        )
+    );
+    let document = helper.run("--json holders b").json();
+    assert_eq!(document["registrants"][1]["host"], "this", "{document}");
+}
+
 #[test]
 fn capabilities_are_shown() {
     let text = TestHelper::start().run("capabilities a").success();
