@@ -25,6 +25,7 @@ mod prometheus;
 mod query;
 mod running_helpers;
 mod screen;
+mod state;
 mod state_host;
 mod support;
 mod wrap;
