@@ -10,7 +10,7 @@ use jiff::{Timestamp, ZonedDateTime};
 
 use super::Subcommand;
 use crate::completion;
-use crate::console::{BOLD, GOOD, INVALID, PLAIN, REJECTED, table_or_cells};
+use crate::console::{BOLD, GOOD, INVALID, PLAIN, REJECTED, escape_control, table_or_cells};
 use crate::context::{Context, HelperArgs};
 use crate::exit::Exit;
 use crate::journal::{self, HelperRecord, Selection, records};
@@ -155,10 +155,11 @@ impl<'a> History<'a> {
             [Some(record.client.as_str()), other].into_iter().flatten()
         });
         let clients = distinct(names);
-        let header: Vec<_> = ["TIME", "DISK"]
-            .into_iter()
-            .chain(clients.clone())
-            .collect();
+        // Unlike cells, headers are not escaped by the table.
+        let names = clients.iter().map(|client| escape_control(client));
+        let fixed = ["TIME", "DISK"].map(str::to_owned);
+        let header: Vec<_> = fixed.into_iter().chain(names).collect();
+        let header: Vec<_> = header.iter().map(String::as_str).collect();
         let rows = times.into_iter().zip(&self.records);
         let rows = rows.map(|(time, one)| {
             let record = one.record;
@@ -325,6 +326,19 @@ mod tests {
  12:00:04.000  sda   RESERVE: RESERVATION CONFLICT
 ";
         assert_eq!(text(None, true), expected);
+    }
+
+    #[test]
+    fn names_of_clients_are_escaped() {
+        let mut state = document();
+        state.journal.records = vec![record(1, "a\x1b[2J\nb", "CLEAR")];
+        let states = states([state]);
+        for is_by_client in [false, true] {
+            let history = History::new(&states, None, i64::MIN, is_by_client).unwrap();
+            let text = history.to_text();
+            assert!(text.contains(r"a\u{1b}[2J\nb"), "{text}");
+            assert!(!text.contains("[2J\n"), "{text}");
+        }
     }
 
     #[test]
