@@ -7,8 +7,10 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use helper_state::Event;
 use pr_testkit::table;
 
+const OPERATIONS: &str = include_str!("../../../docs/operations.md");
 const SECURITY: &str = include_str!("../../../docs/security.md");
 const TRACING: &str = include_str!("../../../docs/tracing.md");
 
@@ -54,6 +56,16 @@ fn signature(line: &str) -> Result<String> {
         .map(|argument| argument.rsplit([' ', '*']).next().unwrap_or_default());
     let arguments: Vec<_> = arguments.collect();
     Ok(format!("{name}({})", arguments.join(", ")))
+}
+
+#[test]
+fn events_of_the_journal_are_documented() {
+    for event in Event::ALL {
+        let name = serde_json::to_string(&event).unwrap();
+        let name = name.trim_matches('"');
+        let row = format!("| `{name}` | `{}` |", event.message_id());
+        assert!(OPERATIONS.contains(&row), "no row {row}");
+    }
 }
 
 #[test]

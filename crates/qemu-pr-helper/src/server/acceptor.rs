@@ -30,10 +30,10 @@ use crate::trace::argument::ObjectId;
 use crate::trace::trace;
 
 /// Number of descriptors that the helper needs beside those of its clients: standard streams,
-/// listener, epoll set, timers, trace file, sockets of idle workers, inherited ones and connections
-/// that are being rejected (40 in all), the rejected connections that are kept open for a while,
-/// and the files of known maps.
-const RESERVED_FDS: u64 = 40 + MAX_KEPT as u64 + MAX_KNOWN_MAPS as u64;
+/// listener, epoll set, timers, trace file, sockets of idle workers, of the state and of the event
+/// journal, inherited ones and connections that are being rejected (44 in all), the rejected
+/// connections that are kept open for a while, and the files of known maps.
+const RESERVED_FDS: u64 = 44 + MAX_KEPT as u64 + MAX_KNOWN_MAPS as u64;
 
 /// Delay before paused accepting is tried again.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_secs(1);

@@ -26,7 +26,7 @@ pub(crate) const TESTS: &[Test] = tests![
 ];
 
 /// Maximum number of threads that are not blocked: one waits for signals, others for clients.
-const OTHER_THREADS: usize = 10;
+const OTHER_THREADS: usize = 13;
 
 /// Maximum number of threads that close rejected connections, if the broker is behind.
 const MAX_BLOCKED: usize = 16;

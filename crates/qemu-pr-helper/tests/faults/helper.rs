@@ -10,8 +10,9 @@ use pr_testkit::usage::Usage;
 use pr_testkit::{HelperProcess, TEST_TIMEOUT};
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
-/// Number of threads of an idle helper: one waits for signals, the other for clients.
-const IDLE_THREADS: usize = 2;
+/// Maximum number of threads of an idle helper: they wait for signals, for clients, for readers of
+/// the state, for records of the event journal, and for clients without a name.
+const IDLE_THREADS: usize = 5;
 
 /// A running helper.
 pub(crate) struct Helper(HelperProcess);
