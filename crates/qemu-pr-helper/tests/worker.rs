@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::thread;
+use std::time::Duration;
 
 use pr_helper_protocol::Response;
 use pr_testkit::cdb::{PrCommand, cleanup, read_keys, reserve};
@@ -228,14 +229,18 @@ fn cleanup_without_multipathd_fails() {
     );
 }
 
-/// Starts a multipathd that has no key. Returns the commands that it receives.
-fn spawn_multipathd(socket: &Path) -> Receiver<String> {
+/// Starts a multipathd that has no key, and that takes `delay` for each reply about a map. Returns
+/// the commands that it receives.
+fn spawn_multipathd(socket: &Path, delay: Duration) -> Receiver<String> {
     let listener = UnixListener::bind(socket).unwrap();
     let (sender, commands) = channel();
     thread::spawn(move || {
         for connection in listener.incoming() {
             let mut connection = connection.unwrap();
             while let Some(command) = read_command(&mut connection) {
+                if command.starts_with("get") {
+                    thread::sleep(delay);
+                }
                 sender.send(command).unwrap();
                 let reply = b"unset\n\0";
                 connection
@@ -261,7 +266,7 @@ fn read_command(connection: &mut UnixStream) -> Option<String> {
 fn last_disconnect_of_a_map_looks_for_a_key() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("multipathd");
-    let commands = spawn_multipathd(&socket);
+    let commands = spawn_multipathd(&socket, Duration::ZERO);
     let Some(setup) = Setup::start_with(&socket) else {
         return;
     };
@@ -276,6 +281,26 @@ fn last_disconnect_of_a_map_looks_for_a_key() {
     drop(last);
     let command = commands.recv_timeout(TEST_TIMEOUT).unwrap();
     assert!(command.starts_with("getprstatus map "), "{command}");
+}
+
+/// While a path fails, multipathd can take seconds for a reply.
+#[test]
+fn slow_multipathd_forgets_the_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("multipathd");
+    let commands = spawn_multipathd(&socket, Duration::from_millis(600));
+    let Some(setup) = Setup::start_with(&socket) else {
+        return;
+    };
+    let mut client = setup.helper.client();
+    setup.execute(&mut client, &reserve_map());
+    client.disconnect();
+    let is_query = |command: &String| command.starts_with("getprstatus map ");
+    while !is_query(&commands.recv_timeout(TEST_TIMEOUT).unwrap()) {}
+    // This waits until the key is forgotten.
+    setup.execute(&mut setup.helper.client(), &reserve_map());
+    let log = setup.helper.stderr();
+    assert!(!log.contains("may keep a key"), "{log}");
 }
 
 /// Returns whether a thread of the process waits in recvmsg(2), as in a worker without a request.

@@ -10,3 +10,4 @@ pub mod peer;
 pub mod request_device;
 pub mod sg;
 mod sg_disks;
+pub(crate) mod timestamp;

@@ -3,7 +3,6 @@
 //! The state document.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -13,7 +12,6 @@ use helper_state::{
 
 use super::registrations::{DiskKey, Owner};
 use super::{ClientActivity, Monitor, lock, microseconds};
-use crate::command::command_log;
 use crate::command::device::DeviceId;
 
 impl Monitor {
@@ -24,7 +22,7 @@ impl Monitor {
             version: VERSION,
             time_us: microseconds(SystemTime::now()),
             helper: Helper {
-                pid: process::id(),
+                pid: self.pid,
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 socket: Some(socket.to_owned()).filter(|name| !name.is_empty()),
                 started_us: microseconds(self.started),
@@ -102,7 +100,7 @@ impl ClientActivity {
             command: statistics.current.map(|(key, start)| CommandInProgress {
                 device: key.device.to_string(),
                 action: key.command.name(),
-                age_us: command_log::microseconds(start.elapsed()),
+                age_us: start.elapsed_us(),
             }),
         }
     }

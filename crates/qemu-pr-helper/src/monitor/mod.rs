@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
 use helper_state::{Event, Limits, Process, Record};
@@ -36,6 +36,7 @@ use crate::command::command_log;
 use crate::command::executor::CommandResult;
 use crate::command::peer::{Peer, ProcessKey};
 use crate::command::request_device::RequestDevice;
+use crate::command::timestamp::Timestamp;
 use crate::logging::KeyedRateLimit;
 use journal::Journal;
 use registrations::{Change, DiskKey, Owner, Registrations, nexus};
@@ -63,6 +64,8 @@ impl fmt::Display for SameLun {
 /// Record of what the helper does, for the operator.
 #[derive(Debug)]
 pub struct Monitor {
+    /// Process ID of the helper.
+    pid: u32,
     started: SystemTime,
     clients: Mutex<BTreeMap<u64, Arc<ClientActivity>>>,
     /// Statistics of clients that have disconnected.
@@ -138,7 +141,7 @@ impl Drop for ConnectedClient {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ObservedCommand {
     key: CommandKey,
-    start: Instant,
+    start: Timestamp,
 }
 
 impl Default for Monitor {
@@ -152,6 +155,7 @@ impl Monitor {
     /// Creates a monitor that writes its journal to `journal`.
     pub(crate) fn new(journal: Journal, same_lun: SameLun) -> Self {
         Self {
+            pid: std::process::id(),
             started: SystemTime::now(),
             clients: Mutex::default(),
             totals: Mutex::default(),
@@ -235,7 +239,7 @@ impl Monitor {
         device: &RequestDevice,
     ) -> ObservedCommand {
         let key = CommandKey::new(&request.command, device.id);
-        let start = Instant::now();
+        let start = Timestamp::now();
         lock(&client.activity.statistics).current = Some((key, start));
         ObservedCommand { key, start }
     }
@@ -249,11 +253,11 @@ impl Monitor {
         device: &RequestDevice,
         result: &CommandResult,
     ) {
-        let took = command.start.elapsed();
-        lock(&client.activity.statistics).end(command.key, result, took);
+        let took_us = command.start.elapsed_us();
+        lock(&client.activity.statistics).end(command.key, result, took_us);
         let is_change = request.command.direction() == Direction::Out;
         if is_change || result.status != Status::GOOD {
-            self.record(&client.activity.peer, request, device, result, took);
+            self.record(&client.activity.peer, request, device, result, took_us);
         }
     }
 
@@ -264,7 +268,7 @@ impl Monitor {
         request: &Request,
         device: &RequestDevice,
         result: &CommandResult,
-        took: Duration,
+        took_us: u64,
     ) {
         let Some(event) = event(request, result) else {
             return;
@@ -290,7 +294,7 @@ impl Monitor {
         let process = process(peer);
         let mut record = Record {
             sequence: 0,
-            helper: std::process::id(),
+            helper: self.pid,
             time_us: microseconds(SystemTime::now()),
             event,
             client_id: peer.connection_id(),
@@ -306,7 +310,7 @@ impl Monitor {
             r#type: change.type_name(),
             status: result.status.to_string(),
             sense: result.decode_sense().map(|sense| sense.to_string()),
-            duration_us: command_log::microseconds(took),
+            duration_us: took_us,
             previous_key: previous.map(|key| key.to_string()),
             other: victim,
         };

@@ -4,7 +4,6 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use helper_state::{BUCKET_BOUNDS_US, BUCKETS, Statistics};
 use pr_helper_protocol::Command;
@@ -13,6 +12,7 @@ use scsi_pr::{SenseKey, Status};
 use crate::command::command_log;
 use crate::command::device::DeviceId;
 use crate::command::executor::CommandResult;
+use crate::command::timestamp::Timestamp;
 
 /// Maximum number of combinations that are counted separately for a client. A client can send
 /// commands with any action to any number of devices.
@@ -114,7 +114,7 @@ impl Count {
 #[derive(Debug, Default)]
 pub(super) struct ClientStatistics {
     /// The command in progress, with its start.
-    pub(super) current: Option<(CommandKey, Instant)>,
+    pub(super) current: Option<(CommandKey, Timestamp)>,
     /// Number of commands that have ended.
     pub(super) commands: u64,
     /// Counts of each combination. The last one that was used is usually the next one too.
@@ -124,7 +124,7 @@ pub(super) struct ClientStatistics {
 
 impl ClientStatistics {
     /// Counts the command in progress as ended.
-    pub(super) fn end(&mut self, command: CommandKey, result: &CommandResult, took: Duration) {
+    pub(super) fn end(&mut self, command: CommandKey, result: &CommandResult, took_us: u64) {
         self.current = None;
         self.commands = self.commands.saturating_add(1);
         let key = (command, ResultKind::new(result));
@@ -136,7 +136,7 @@ impl ClientStatistics {
             self.last = self.find(key);
         }
         if let Some((_, count)) = self.counts.get_mut(self.last) {
-            count.add(command_log::microseconds(took));
+            count.add(took_us);
         }
     }
 
@@ -232,10 +232,10 @@ mod tests {
         let mut client = ClientStatistics::default();
         let good = CommandResult::from_status(Status::GOOD);
         let conflict = CommandResult::from_status(Status::RESERVATION_CONFLICT);
-        client.end(key(0), &good, Duration::from_micros(50));
-        client.end(key(0), &good, Duration::from_micros(51));
-        client.end(key(16), &good, Duration::from_secs(60));
-        client.end(key(0), &conflict, Duration::ZERO);
+        client.end(key(0), &good, 50);
+        client.end(key(0), &good, 51);
+        client.end(key(16), &good, 60_000_000);
+        client.end(key(0), &conflict, 0);
         let mut totals = Totals::default();
         totals.add("one", &client);
         totals.add("one", &client);
@@ -269,7 +269,7 @@ mod tests {
         let good = CommandResult::from_status(Status::GOOD);
         let mut client = ClientStatistics::default();
         for minor in 0..1000 {
-            client.end(key(minor), &good, Duration::ZERO);
+            client.end(key(minor), &good, 0);
         }
         assert_eq!(client.counts.len(), MAX_CLIENT_COUNTS + 1);
         let mut totals = Totals::default();

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::time::{ClockId, clock_gettime};
+
+use crate::command::timestamp::Timestamp;
 
 /// Point in time in milliseconds of `CLOCK_MONOTONIC`, which all processes of a host share.
 ///
@@ -31,10 +32,7 @@ impl Deadline {
 }
 
 fn now() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    let millis = u64::try_from(now.tv_nsec).unwrap_or(0) / 1_000_000;
-    seconds.saturating_mul(1000).saturating_add(millis)
+    Timestamp::now().as_millis()
 }
 
 /// Deadline of the request that a worker executes, and the connection to the helper.

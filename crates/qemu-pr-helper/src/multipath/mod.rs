@@ -89,8 +89,9 @@ const MAX_READERS: usize = 4;
 /// hold the command, and the rest is for the single paths.
 const MAP_SHARES: u32 = 4;
 
-/// Time limit for forgetting a key. A client that connects meanwhile waits for it.
-const FORGET_TIMEOUT: Duration = Duration::from_secs(1);
+/// Time limit for forgetting a key. While a path fails, multipathd takes seconds for a reply. A
+/// client that connects meanwhile waits for it.
+const FORGET_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Executor of commands on multipath maps.
 #[derive(Debug)]
@@ -258,7 +259,7 @@ impl Multipath {
                 self.warn_all(client, map, report.warnings);
             }
             Ok(WorkerReply::NotMultipath(_)) => {}
-            Err(error) => log::info!(
+            Err(error) => log::warn!(
                 "{client}: multipath map {map}: key may remain in multipathd: {}",
                 error_chain(&error)
             ),

@@ -52,7 +52,7 @@ fn client_over_the_limit_waits() {
 fn descriptor_limit_limits_clients() {
     // A client and its command need 4 descriptors, and the helper needs some itself. With soft
     // LUNs, or without a broker, the numbers are different.
-    let wrapper = ["prlimit", "--nofile=152:152"];
+    let wrapper = ["prlimit", "--nofile=156:156"];
     let helper = Helper::start_under(&wrapper, &["--max-clients-per-process", "99"]);
     let before = helper.usage();
     let first = helper.client();
