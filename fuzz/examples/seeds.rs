@@ -16,6 +16,7 @@ use qemu_pr_helper::command::executor::CommandResult;
 use qemu_pr_helper::multipath::deadline::Deadline;
 use qemu_pr_helper::multipath::message::{CommandReport, WorkerRequest};
 use qemu_pr_helper::multipath::version::MultipathdVersion;
+use qemu_pr_helper::names::query::Query;
 use scsi_pr::{
     AdditionalSense, BasicParameterList, Capabilities, FieldPointer, FullStatus,
     FullStatusDescriptor, InServiceAction, Keys, OutServiceAction, PersistentReserveIn,
@@ -47,6 +48,7 @@ fn main() -> Result<()> {
     pr_in_data()?;
     streams()?;
     messages()?;
+    names()?;
     soft_luns()?;
     sequences()?;
     traces()
@@ -259,6 +261,61 @@ fn messages() -> Result<()> {
         trace: vec![path_line.to_owned(), multipathd_line.to_owned()],
     };
     write("message", "report", &[&report.encode()])
+}
+
+/// Writes seeds for the names of processes and disks.
+fn names() -> Result<()> {
+    let libvirt = "0::/machine.slice/machine-qemu\\x2d3\\x2dweb.scope/libvirt/emulator\n";
+    let kubevirt = "0::/kubepods.slice/kubepods-pod1_2.slice/cri-containerd-0a.scope\n";
+    let proxmox = "0::/qemu.slice/100.scope\n";
+    let uuid = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0";
+    for (name, cgroup, arguments) in [
+        (
+            "libvirt",
+            libvirt,
+            format!("-name\0guest=web,x=y\0-uuid\0{uuid}"),
+        ),
+        ("kubevirt", kubevirt, "-name\0guest=prod_web,x=y".to_owned()),
+        (
+            "proxmox",
+            proxmox,
+            format!("-id\0100\0-smbios\0type=1,uuid={uuid}"),
+        ),
+        (
+            "secret",
+            "1:name=systemd:/\n",
+            "-name\0a,,b\0-object\0id=masterKey0".to_owned(),
+        ),
+    ] {
+        let cmdline = format!("\0kvm\0{arguments}\0");
+        write(
+            "process_name",
+            name,
+            &[cgroup.as_bytes(), cmdline.as_bytes()],
+        )?;
+    }
+    for (name, id) in [
+        ("naa", "naa.6001405a"),
+        ("t10", "t10.ATA     QEMU HARDDISK"),
+        ("map-naa", "35000c500a1b2c3d4"),
+        ("map-eui", "20025385b71b00123"),
+        ("map-t10", "1ATA_QEMU_HARDDISK"),
+        ("map-nvme", "eui.0025385b71b00123"),
+    ] {
+        write("disk_id", name, &[id.as_bytes()])?;
+    }
+    let process = Query::Process {
+        pid: 7,
+        inode: Some(8),
+    };
+    for (name, query) in [
+        ("process", process),
+        ("block", Query::Block(8, 16)),
+        ("character", Query::Character(21, 0)),
+    ] {
+        write("name_query", name, &[&query.encode()])?;
+    }
+    Ok(())
 }
 
 fn soft_luns() -> Result<()> {

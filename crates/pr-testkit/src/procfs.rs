@@ -27,6 +27,20 @@ pub fn only_child(process: Pid) -> Pid {
     }
 }
 
+/// Returns the children of a helper's broker that execute commands on multipath maps, or are about
+/// to.
+#[must_use]
+pub fn workers(broker: Pid) -> Vec<Pid> {
+    let mut children = children(broker);
+    // A child can have exited.
+    let is_resolver = |child: &Pid| {
+        let comm = format!("/proc/{}/comm", child.as_raw_nonzero());
+        fs::read_to_string(comm).is_ok_and(|comm| comm.trim() == "pr-names")
+    };
+    children.retain(|child| !is_resolver(child));
+    children
+}
+
 /// Returns the value of a line of `/proc/PID/status`.
 #[track_caller]
 #[must_use]

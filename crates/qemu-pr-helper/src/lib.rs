@@ -19,6 +19,7 @@ pub mod command;
 mod logging;
 pub mod monitor;
 pub mod multipath;
+pub mod names;
 pub mod process;
 pub mod sandbox;
 pub mod server;

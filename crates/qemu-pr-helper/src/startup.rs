@@ -25,6 +25,7 @@ use crate::monitor::journal::{Journal, JournalError};
 use crate::monitor::state_socket::StateSocket;
 use crate::multipath::Multipath;
 use crate::multipath::broker::{Broker, BrokerConfig};
+use crate::names::Names;
 use crate::process::created_file::{CreatedFile, Removal};
 use crate::process::daemonize::{ForkSide, ReadyPipe, daemonize};
 use crate::process::pidfile::PidFile;
@@ -190,6 +191,7 @@ fn serve(
     observation
         .start(&server, own_user)
         .map_err(StepError::StartThread)?;
+    server.executor().start_names();
     // Before the server starts, because this closes the socket of the service manager; and before
     // the parent exits, which the service manager can take for the main process.
     manager.ready(options.daemon, server.load());
@@ -218,7 +220,9 @@ fn create_backends(
     };
     let timeout = options.io_timeout();
     let multipath = Multipath::new(Arc::clone(broker), timeout, options.reject_exclusive_types);
-    Ok((Backends::new(timeout, soft_luns, Some(multipath)), access))
+    let backends = Backends::new(timeout, soft_luns, Some(multipath));
+    let names = Names::new(Arc::<Broker>::clone(broker));
+    Ok((backends.with_names(names), access))
 }
 
 /// Returns the line that says where the helper listens.

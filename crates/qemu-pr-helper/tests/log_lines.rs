@@ -140,7 +140,7 @@ fn rate_limits_are_per_process() {
     let [first, second] = lines.as_slice() else {
         panic!("{log}");
     };
-    let this = format!("(pid {},", std::process::id());
+    let this = format!("pid {}, uid ", std::process::id());
     assert!(
         first.contains("client 2 ") && first.contains(&this),
         "{first}"

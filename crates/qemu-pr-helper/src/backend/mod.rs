@@ -8,6 +8,7 @@ pub mod soft_lun;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ::soft_lun::store::StoreError;
@@ -26,6 +27,7 @@ use crate::command::request_device::{DeviceInspector, FdAccess, RequestDevice};
 use crate::command::sg;
 use crate::logging::KeyedRateLimit;
 use crate::multipath::{self, Multipath};
+use crate::names::Names;
 
 /// All backends.
 #[derive(Debug)]
@@ -33,6 +35,7 @@ pub struct Backends {
     io_timeout: Duration,
     soft_luns: Option<SoftLuns>,
     multipath: Option<Multipath>,
+    names: Option<Arc<Names>>,
     inspector: DeviceInspector,
     known_maps: KnownMaps,
     warnings: Warnings,
@@ -64,8 +67,24 @@ impl Backends {
             inspector: DeviceInspector::new(soft_luns.as_ref().map(SoftLuns::as_fd)),
             soft_luns,
             multipath,
+            names: None,
             known_maps: KnownMaps::default(),
             warnings: Warnings::default(),
+        }
+    }
+
+    /// Resolves the names of client processes with `names`.
+    pub(crate) fn with_names(self, names: Names) -> Self {
+        Self {
+            names: Some(Arc::new(names)),
+            ..self
+        }
+    }
+
+    /// Starts the thread that resolves names.
+    pub(crate) fn start_names(&self) {
+        if let Some(names) = &self.names {
+            names.start();
         }
     }
 
@@ -263,6 +282,12 @@ impl CommandExecutor for Backends {
                 let kind = self.known_maps.kind(fd, id);
                 self.execute_on(kind, peer, request, fd, id, data)
             })
+    }
+
+    fn connected(&self, peer: &Peer) {
+        if let Some(names) = &self.names {
+            names.connected(peer);
+        }
     }
 
     fn disconnected(&self, peer: &Peer, may_block: bool) {

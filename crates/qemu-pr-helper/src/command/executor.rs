@@ -29,6 +29,9 @@ pub trait CommandExecutor: Send + Sync + 'static {
         data: &mut [u8],
     ) -> CommandResult;
 
+    /// Records that a peer has connected. This must not block.
+    fn connected(&self, _peer: &Peer) {}
+
     /// Records that a peer has disconnected, or that its connection was closed. With `may_block`,
     /// this can take as long as a command.
     fn disconnected(&self, _peer: &Peer, _may_block: bool) {}

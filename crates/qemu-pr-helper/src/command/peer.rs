@@ -4,7 +4,9 @@
 
 use std::fmt;
 use std::os::fd::AsFd;
+use std::sync::{Arc, OnceLock};
 
+use helper_state::Process;
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::fs::{AtFlags, StatxFlags, fstatfs, statx};
 
@@ -13,7 +15,7 @@ use rustix::fs::{AtFlags, StatxFlags, fstatfs, statx};
 const PIDFS_MAGIC: u64 = 0x5049_4446;
 
 /// The peer of a connection. `Display` is its name in log and trace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Number of the connection, counted from 1.
     connection_id: u64,
@@ -21,6 +23,8 @@ pub struct Peer {
     pub(crate) pid: i32,
     pub(crate) uid: u32,
     process_key: ProcessKey,
+    /// Name of the process, once it has been resolved.
+    process: Arc<OnceLock<Arc<Process>>>,
 }
 
 /// Identity of a process, by which connections are counted and warnings are limited.
@@ -75,6 +79,7 @@ impl Peer {
             pid,
             uid,
             process_key: ProcessKey::from_socket(socket, pid, uid),
+            process: Arc::default(),
         }
     }
 
@@ -88,6 +93,18 @@ impl Peer {
     pub(crate) const fn process_key(&self) -> ProcessKey {
         self.process_key
     }
+
+    /// Returns the process with its name, once it has been resolved.
+    #[must_use]
+    pub fn process(&self) -> Option<&Arc<Process>> {
+        self.process.get()
+    }
+
+    /// Sets the process. It does not change anymore, in all copies of this value.
+    pub(crate) fn set_process(&self, process: Arc<Process>) {
+        // An earlier name stays.
+        let _ = self.process.set(process);
+    }
 }
 
 impl fmt::Display for Peer {
@@ -98,7 +115,11 @@ impl fmt::Display for Peer {
             uid,
             ..
         } = self;
-        write!(f, "client {connection_id} (pid {pid}, uid {uid})")
+        write!(f, "client {connection_id} (")?;
+        if let Some(process) = self.process() {
+            write!(f, "{}, ", process.name)?;
+        }
+        write!(f, "pid {pid}, uid {uid})")
     }
 }
 

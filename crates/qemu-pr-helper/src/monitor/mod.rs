@@ -175,7 +175,7 @@ impl Monitor {
     /// Records that a client has connected.
     pub(crate) fn connected(self: &Arc<Self>, peer: &Peer) -> ConnectedClient {
         let activity = Arc::new(ClientActivity {
-            peer: *peer,
+            peer: peer.clone(),
             connected: SystemTime::now(),
             statistics: Mutex::default(),
         });

@@ -13,10 +13,11 @@
 //!    └──────────── requests, maps ── replies ── that socket pair ──────────────┘
 //! ```
 //!
-//! The broker also closes connections that the helper has rejected, removes the socket and the PID
-//! file when the helper exits, and sends messages to the service manager. It reads nothing but
-//! control messages of a fixed form. When the helper exits, even by SIGKILL, the broker reads end
-//! of file from the control socket and exits; the kernel then kills the workers.
+//! The broker also starts resolvers of names, closes connections that the helper has rejected,
+//! removes the socket and the PID file when the helper exits, and sends messages to the service
+//! manager. It reads nothing but control messages of a fixed form. When the helper exits, even by
+//! SIGKILL, the broker reads end of file from the control socket and exits; the kernel then kills
+//! the workers.
 
 use std::error::Error;
 use std::ffi::CStr;
@@ -46,8 +47,10 @@ use super::message::{ForgetRequest, WorkerReply, WorkerRequest};
 use super::worker::{REMOVAL_CAPABILITY, WorkerContext};
 use super::workers::Workers;
 use crate::command::device::DeviceId;
+use crate::names::StartResolver;
 use crate::process::closer::{self, Closer, CloserQueue};
 use crate::process::created_file::{CreatedFile, FileKind, OpenedFile, Removal};
+use crate::process::seqpacket;
 use crate::process::systemd::ServiceManager;
 use crate::sandbox::{self, Mode};
 use crate::server::Load;
@@ -129,11 +132,11 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts the broker. This process must have one thread, and the privileges of the broker.
     pub(crate) fn start(config: BrokerConfig) -> Result<Self, BrokerError> {
-        let (control, broker_end) = channel::pair()?;
+        let (control, broker_end) = seqpacket::pair()?;
         fork::spawn_isolated(&broker_end, config, run)?;
         // With both ends open, the helper would not see the broker close its end.
         drop(broker_end);
-        if !channel::wait_readable(&control, START_TIMEOUT)? {
+        if !seqpacket::wait_readable(&control, START_TIMEOUT)? {
             return Err(BrokerError::Timeout);
         }
         // A broker that is stopped must not block the helper.
@@ -239,7 +242,7 @@ impl Broker {
         request: &[u8],
         map: Option<BorrowedFd<'_>>,
     ) -> Result<OwnedFd, WorkerError> {
-        let (socket, worker_end) = channel::pair().map_err(WorkerError::Io)?;
+        let (socket, worker_end) = seqpacket::pair().map_err(WorkerError::Io)?;
         channel::send_request(&socket, request, map).map_err(WorkerError::Io)?;
         let control = ControlMessage::StartWorker.encode();
         fd_passing::send(self.control.as_fd(), &control, worker_end.as_fd()).map_err(|error| {
@@ -300,7 +303,7 @@ impl Broker {
         }
         loop {
             let time_left = end.saturating_duration_since(Instant::now());
-            if !channel::wait_readable(&self.control, time_left)? {
+            if !seqpacket::wait_readable(&self.control, time_left)? {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             let mut reply = [0; control::REMOVAL_LEN];
@@ -316,7 +319,14 @@ impl Broker {
     }
 
     fn send(&self, message: ControlMessage) -> io::Result<()> {
-        channel::try_send(&self.control, &message.encode())
+        seqpacket::try_send(&self.control, &message.encode())
+    }
+}
+
+impl StartResolver for Broker {
+    fn start_resolver(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let message = ControlMessage::StartResolver.encode();
+        fd_passing::send(self.control.as_fd(), &message, socket)
     }
 }
 
@@ -451,13 +461,21 @@ impl BrokerProcess<'_> {
             (ControlMessage::StartWorker, ReceivedFds::One(socket)) => {
                 self.workers.start(&socket, self.context);
             }
+            (ControlMessage::StartResolver, ReceivedFds::One(socket)) => {
+                self.workers.start_resolver(&socket, self.context.broker);
+            }
             (ControlMessage::CloseConnections, ReceivedFds::One(socket)) => {
                 // Only the first one counts: dropping a queue closes its connections.
                 self.rejected
                     .get_or_insert_with(|| CloserQueue::new(socket));
             }
             // The kernel could not pass the descriptor: the helper sees the other end closed.
-            (ControlMessage::StartWorker | ControlMessage::CloseConnections, _) => {}
+            (
+                ControlMessage::StartWorker
+                | ControlMessage::StartResolver
+                | ControlMessage::CloseConnections,
+                _,
+            ) => {}
             (ControlMessage::Alive { clients, commands }, _) => {
                 let load = Load { clients, commands };
                 self.manager.watchdog_ping(load);
@@ -472,7 +490,7 @@ impl BrokerProcess<'_> {
                     privileges::with_raised(REMOVAL_CAPABILITY, || file.remove())
                 });
                 // The helper waits only for a limited time, so a reply can be lost.
-                let _ = channel::try_send(self.control, &control::encode_removal(kind, removal));
+                let _ = seqpacket::try_send(self.control, &control::encode_removal(kind, removal));
             }
         }
     }

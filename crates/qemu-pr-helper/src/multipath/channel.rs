@@ -7,21 +7,18 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pr_helper_protocol::fd_passing::{self, ReceiveMode, ReceivedFds};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{
-    AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType, send, shutdown, socketpair,
-};
+use rustix::net::{Shutdown, shutdown};
 use thiserror::Error;
 
 use super::deadline::Deadline;
 use super::message::{
     ForgetRequest, MAX_REPLY_LEN, MAX_REQUEST_LEN, NOT_STARTED, WorkerReply, WorkerRequest,
 };
+use crate::process::seqpacket::{try_send, wait_readable};
 
 /// Time after the deadline of a command for the worker to send its reply.
 pub(super) const REPLY_GRACE: Duration = Duration::from_secs(2);
@@ -83,35 +80,6 @@ pub(super) enum WorkerError {
     Timeout(Duration),
     #[error("the worker sent a malformed reply")]
     InvalidReply,
-}
-
-/// Creates a pair of connected sockets that keep messages apart.
-pub(super) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (kind, flags) = (SocketType::SEQPACKET, SocketFlags::CLOEXEC);
-    Ok(socketpair(AddressFamily::UNIX, kind, flags, None)?)
-}
-
-/// Sends a message without waiting for room in the queue.
-pub(super) fn try_send(socket: impl AsFd, message: &[u8]) -> io::Result<()> {
-    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-    send(socket, message, flags)?;
-    Ok(())
-}
-
-/// Waits until a message has arrived or the peer has closed its end. Returns false after `timeout`.
-pub(super) fn wait_readable(socket: &OwnedFd, timeout: Duration) -> io::Result<bool> {
-    let end = Instant::now().checked_add(timeout);
-    loop {
-        let left = end.map_or(Duration::MAX, |end| {
-            end.saturating_duration_since(Instant::now())
-        });
-        let left = Timespec::try_from(left).ok();
-        match poll(&mut [PollFd::new(socket, PollFlags::IN)], left.as_ref()) {
-            Ok(ready) => return Ok(ready > 0),
-            Err(Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 /// Sends a request, with the descriptor of its map if it has one.
@@ -210,6 +178,7 @@ pub(super) fn receive_reply(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::seqpacket::pair;
     use pr_helper_protocol::{Command, wire};
     use std::fs::File;
 

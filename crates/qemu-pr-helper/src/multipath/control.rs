@@ -23,6 +23,8 @@ pub(super) const LEN: usize = 9;
 pub(super) enum ControlMessage {
     /// Start a worker on the socket that is passed with the message.
     StartWorker,
+    /// Start a resolver of names on the socket that is passed with the message.
+    StartResolver,
     /// Close the connections that arrive on the socket that is passed with the message.
     CloseConnections,
     /// Send a watchdog message to the service manager, because the helper's threads work.
@@ -42,6 +44,7 @@ impl ControlMessage {
     pub(super) fn encode(self) -> [u8; LEN] {
         let (kind, first, second) = match self {
             Self::StartWorker => (b'w', 0, 0),
+            Self::StartResolver => (b'n', 0, 0),
             Self::CloseConnections => (b'c', 0, 0),
             Self::Alive { clients, commands } => (b'a', clients, commands),
             Self::Stopping => (b's', 0, 0),
@@ -59,6 +62,7 @@ impl ControlMessage {
         let numbers = (u32::from_be_bytes(*first), u32::from_be_bytes(second));
         match (kind, numbers) {
             (b'w', (0, 0)) => Some(Self::StartWorker),
+            (b'n', (0, 0)) => Some(Self::StartResolver),
             (b'c', (0, 0)) => Some(Self::CloseConnections),
             (b'a', (clients, commands)) => Some(Self::Alive { clients, commands }),
             (b's', (0, 0)) => Some(Self::Stopping),
@@ -106,6 +110,7 @@ mod tests {
     fn control_messages_round_trip() {
         for message in [
             ControlMessage::StartWorker,
+            ControlMessage::StartResolver,
             ControlMessage::CloseConnections,
             ControlMessage::Alive {
                 clients: 1,

@@ -91,12 +91,12 @@ impl TimeBudget {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::channel;
     use super::*;
+    use crate::process::seqpacket;
 
     /// Creates a request with a timeout of 60 s, and the helper's end of its socket.
     pub(crate) fn pending() -> (PendingRequest, OwnedFd) {
-        let (helper, worker) = channel::pair().unwrap();
+        let (helper, worker) = seqpacket::pair().unwrap();
         let deadline = Deadline::after(Duration::from_secs(60));
         (PendingRequest::new(deadline, Arc::new(worker)), helper)
     }

@@ -3,9 +3,9 @@
 //! Workers that have executed a command and wait for another one, in the helper.
 //!
 //! A worker announces with [`channel::send_ready`] that it can execute another command: after its
-//! reply, it sends commands to multipathd, which can take long. Before it exits, it shuts its socket
-//! down for reading, so that a request is never lost: the helper cannot send it, and starts another
-//! worker.
+//! reply, it sends commands to multipathd, which can take long. Before it exits, it shuts its
+//! socket down for reading, so that a request is never lost: the helper cannot send it, and starts
+//! another worker.
 
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::channel::{self, WorkerState};
 use crate::command::device::DeviceId;
+use crate::process::seqpacket;
 
 /// Maximum number of idle workers. The one that has waited longest exits to make room.
 const MAX_IDLE: usize = 8;
@@ -91,7 +92,7 @@ impl IdleWorkers {
 fn is_ready(socket: &OwnedFd) -> bool {
     let mut state = channel::worker_state(socket);
     if state == WorkerState::Busy
-        && matches!(channel::wait_readable(socket, READY_TIMEOUT), Ok(true))
+        && matches!(seqpacket::wait_readable(socket, READY_TIMEOUT), Ok(true))
     {
         state = channel::worker_state(socket);
     }
@@ -107,7 +108,7 @@ mod tests {
 
     /// Adds a worker. Returns its end of the channel.
     fn add(idle: &IdleWorkers, changed: Option<DeviceId>) -> OwnedFd {
-        let (socket, worker) = channel::pair().unwrap();
+        let (socket, worker) = seqpacket::pair().unwrap();
         idle.add(IdleWorker { socket, changed });
         worker
     }

@@ -18,12 +18,11 @@ use std::thread;
 use std::time::Duration;
 
 use linux_util::sg_io::Data;
-use linux_util::signals;
 use nix::unistd::alarm;
 use pr_helper_protocol::Direction;
 use rustix::net::{SendFlags, send};
-use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-use rustix::thread::{CapabilitySet, set_name};
+use rustix::process::Pid;
+use rustix::thread::CapabilitySet;
 use scsi_pr::{AdditionalSense, Status};
 
 use super::channel::{self, ReceivedRequest};
@@ -40,7 +39,7 @@ use super::worker_trace::WorkerTrace;
 use crate::command::device::{self, DeviceId, DeviceKind};
 use crate::command::executor::CommandResult;
 use crate::command::request_device::FdAccess;
-use crate::process::privileges;
+use crate::process::child;
 
 /// Capability that the broker holds, but uses only to remove the socket and the PID file, because
 /// their directory can belong to another user. Workers drop it.
@@ -127,13 +126,7 @@ pub(super) fn run(socket: &OwnedFd, context: WorkerContext) -> u8 {
 }
 
 fn try_run(socket: &OwnedFd, context: WorkerContext) -> io::Result<()> {
-    set_name(PROCESS_NAME)?;
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    if getppid() != Some(context.broker) {
-        return Err(io::Error::other("the broker has exited"));
-    }
-    privileges::drop_capabilities(REMOVAL_CAPABILITY)?;
-    signals::reset_sigalrm()?;
+    child::begin(PROCESS_NAME, context.broker, REMOVAL_CAPABILITY)?;
     let worker = Arc::new(Worker {
         socket: Arc::new(socket.try_clone()?),
         timeout: context.timeout,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Child processes of the broker: workers, and processes that close connections by exiting.
+//! Child processes of the broker: workers, resolvers of names, and processes that close connections
+//! by exiting.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,11 +12,12 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, wait};
 
-use super::channel;
 use super::message::NOT_STARTED;
 use super::worker::{self, WorkerContext};
 use crate::logging::RateLimit;
+use crate::names::{MAX_RESOLVERS, resolver};
 use crate::process::closer::CloserQueue;
+use crate::process::seqpacket;
 
 /// Limit of worker processes. A worker executes one command at a time.
 const MAX_WORKERS: usize = 512;
@@ -32,7 +34,10 @@ pub(super) struct Workers {
     running: usize,
     /// Processes that close connections, which do not count as workers.
     closing: Vec<Pid>,
+    /// Resolvers of names, which do not count as workers either.
+    resolvers: Vec<Pid>,
     start_warning: RateLimit,
+    resolver_warning: RateLimit,
     close_warning: RateLimit,
 }
 
@@ -48,7 +53,9 @@ impl Workers {
             sigchld: SignalFd::with_flags(&signal, flags)?,
             running: 0,
             closing: Vec::new(),
+            resolvers: Vec::new(),
             start_warning: RateLimit::new(),
+            resolver_warning: RateLimit::new(),
             close_warning: RateLimit::new(),
         })
     }
@@ -69,7 +76,26 @@ impl Workers {
                     );
                 }
                 // If this fails, the helper sees the socket closed.
-                let _ = channel::try_send(socket, &NOT_STARTED);
+                let _ = seqpacket::try_send(socket, &NOT_STARTED);
+            }
+        }
+    }
+
+    /// Starts a resolver of names on `socket`. Without one, the helper sees the socket closed.
+    pub(super) fn start_resolver(&mut self, socket: &OwnedFd, broker: Pid) {
+        let started = match self.resolvers.len() {
+            running if running >= MAX_RESOLVERS => Err(limit_reached(running)),
+            _ => fork::spawn_isolated(socket, broker, resolver::run),
+        };
+        match started {
+            Ok(process) => self.resolvers.push(process),
+            Err(error) => {
+                if self.resolver_warning.should_log() {
+                    log::warn!(
+                        "process for names not started: {error}; names of clients and disks are \
+                         missing until one exits"
+                    );
+                }
             }
         }
     }
@@ -98,9 +124,9 @@ impl Workers {
         loop {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((process, _))) => {
-                    match self.closing.iter().position(|closing| *closing == process) {
-                        Some(index) => drop(self.closing.swap_remove(index)),
-                        None => self.running = self.running.saturating_sub(1),
+                    let others = [&mut self.closing, &mut self.resolvers];
+                    if !others.into_iter().any(|others| remove(others, process)) {
+                        self.running = self.running.saturating_sub(1);
                     }
                 }
                 Ok(None) => return,
@@ -109,11 +135,18 @@ impl Workers {
                 Err(_) => {
                     self.running = 0;
                     self.closing.clear();
+                    self.resolvers.clear();
                     return;
                 }
             }
         }
     }
+}
+
+/// Removes a process from a list. Returns false if it is not there.
+fn remove(processes: &mut Vec<Pid>, process: Pid) -> bool {
+    let index = processes.iter().position(|other| *other == process);
+    index.map(|index| processes.swap_remove(index)).is_some()
 }
 
 fn limit_reached(processes: usize) -> io::Error {
@@ -131,7 +164,7 @@ mod tests {
     fn worker_above_the_limit_is_refused() {
         let mut workers = Workers::new().unwrap();
         workers.running = MAX_WORKERS;
-        let (helper, worker) = channel::pair().unwrap();
+        let (helper, worker) = seqpacket::pair().unwrap();
         let context = WorkerContext {
             broker: getpid(),
             timeout: Duration::from_secs(1),
@@ -141,5 +174,19 @@ mod tests {
         let mut reply = [0; 8];
         let (length, _) = recv(&helper, &mut reply, RecvFlags::DONTWAIT).unwrap();
         assert_eq!(reply.get(..length), Some(NOT_STARTED.as_slice()));
+    }
+
+    #[test]
+    fn resolver_above_the_limit_is_not_started() {
+        let mut workers = Workers::new().unwrap();
+        workers.resolvers = vec![getpid(); MAX_RESOLVERS];
+        let (helper, resolver) = seqpacket::pair().unwrap();
+        workers.start_resolver(&resolver, getpid());
+        assert_eq!(workers.resolvers.len(), MAX_RESOLVERS);
+        drop(resolver);
+        assert_eq!(
+            recv(&helper, &mut [0; 1], RecvFlags::DONTWAIT).unwrap().0,
+            0
+        );
     }
 }

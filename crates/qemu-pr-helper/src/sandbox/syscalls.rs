@@ -95,10 +95,10 @@ pub const BASE: &[SyscallRule] = &[
         &[(1, Equals(SOL_SOCKET)), (2, Equals(SO_PEERPIDFD))],
     ]),
     rare("fstatfs", libc::SYS_fstatfs, "check that pidfds have unique inode numbers"),
-    used("recvmsg", libc::SYS_recvmsg, "read requests, and the reply of a worker"),
+    used("recvmsg", libc::SYS_recvmsg, "read requests, and the reply of a worker or resolver"),
     used("sendto", libc::SYS_sendto, "send replies").only(&[&[(4, Null)]]),
-    rare("sendmsg", libc::SYS_sendmsg, "pass a map to a worker"),
-    rare("socketpair", libc::SYS_socketpair, "connection to a worker")
+    used("sendmsg", libc::SYS_sendmsg, "pass a map to a worker, a socket to the broker"),
+    used("socketpair", libc::SYS_socketpair, "connection to a worker or resolver")
         .only(&[&[(0, Equals(AF_UNIX)), (1, Equals(SEQPACKET))]]),
     used("shutdown", libc::SYS_shutdown, "end a late request; stop reading at shutdown"),
     used("epoll_ctl", libc::SYS_epoll_ctl, "start or stop waiting for a client"),

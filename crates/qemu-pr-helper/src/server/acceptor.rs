@@ -171,7 +171,7 @@ impl Acceptor {
             return Accepted::Rejected;
         };
         let socket = Arc::new(socket);
-        let mut session = Session::new(Arc::clone(&socket), peer);
+        let mut session = Session::new(Arc::clone(&socket), peer.clone());
         let greeted = session.send_greeting();
         let connection = Arc::new(ConnectionEntry {
             session: Mutex::new(session),

@@ -391,6 +391,8 @@ impl<E: CommandExecutor> Server<E> {
             }
             match self.acceptor.accept_next() {
                 Accepted::Connection(connection, readiness) => {
+                    let executor = &self.dispatcher.executor;
+                    executor.connected(lock(&connection.session).peer());
                     self.register_connection(&connection, readiness);
                     accepted.push(connection);
                 }
@@ -453,7 +455,7 @@ impl<E: CommandExecutor> Server<E> {
             }
             Err(_) => {
                 self.remove(token);
-                Some(*lock(&connection.session).peer())
+                Some(lock(&connection.session).peer().clone())
             }
         };
         // Another worker may have removed the connection, so this can be the last owner, which
@@ -527,7 +529,7 @@ impl<E: CommandExecutor> Server<E> {
 
     /// Removes a connection that epoll has refused.
     fn remove_unregistered(&self, token: usize, connection: &ConnectionEntry, error: &io::Error) {
-        let peer = *lock(&connection.session).peer();
+        let peer = lock(&connection.session).peer().clone();
         log::error!("{peer}: connection closed: cannot wait for its events: {error}");
         self.remove(token);
         self.dispatcher.executor.disconnected(&peer, false);

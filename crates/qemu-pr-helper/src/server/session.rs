@@ -47,7 +47,7 @@ impl Session {
     /// Sends the greeting. Returns the readiness to wait for: [`Readiness::Writable`] if the kernel
     /// had no memory for the greeting.
     pub(super) fn send_greeting(&mut self) -> Result<Readiness, Closed> {
-        let peer = self.peer;
+        let peer = &self.peer;
         if let Err(disconnect) = self.connection.send_greeting() {
             log::info!(
                 "{peer}: disconnected before the greeting: {}",
@@ -111,7 +111,7 @@ impl Session {
 
     /// Logs that the client has timed out.
     pub(super) fn time_out(&self) -> Closed {
-        let peer = self.peer;
+        let peer = &self.peer;
         let (reason, warning) = if self.readiness() == Readiness::Writable {
             ("timed out reading replies", &REPLY_WARNING)
         } else if self.connection.is_negotiated() {
@@ -127,7 +127,7 @@ impl Session {
 
     /// Logs why the connection ends.
     fn disconnect(&self, disconnect: &Disconnect) -> Closed {
-        let peer = self.peer;
+        let peer = &self.peer;
         match disconnect {
             Disconnect::Closed => log::info!("{peer}: disconnected"),
             // The connection of a client that is killed ends like this.

@@ -99,7 +99,7 @@ fn limit_is_per_process() {
         helper.connect().assert_closed();
     }
     clients.iter_mut().for_each(TestClient::assert_served);
-    let own = format!("(pid {}, uid ", process::id());
+    let own = format!("pid {}, uid ", process::id());
     let log = helper.stderr();
     let warning = "its process reached the limit of connections (--max-clients-per-process)";
     let warnings: Vec<_> = log.lines().filter(|line| line.ends_with(warning)).collect();

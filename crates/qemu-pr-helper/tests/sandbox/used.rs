@@ -59,13 +59,15 @@ impl Traced {
 }
 
 /// Returns the lines of `log` that the helper causes inside its sandbox, without those of the
-/// broker.
+/// broker and of its children.
 fn sandboxed(log: &str) -> impl Iterator<Item = &str> {
     let thread = |line: &str| line.split_whitespace().next().map(str::to_owned);
-    let broker = log
+    let names = ["\"pr-broker\"", "\"pr-names\""];
+    let others: BTreeSet<_> = log
         .lines()
-        .find(|line| line.contains("\"pr-broker\""))
-        .and_then(thread);
+        .filter(|line| names.iter().any(|name| line.contains(name)))
+        .filter_map(thread)
+        .collect();
     let entered = log
         .lines()
         .filter(|line| line.contains(" seccomp("))
@@ -73,7 +75,9 @@ fn sandboxed(log: &str) -> impl Iterator<Item = &str> {
     let mut filters = 0;
     log.lines().filter(move |line| {
         filters += usize::from(line.contains(" seccomp("));
-        filters == entered && !line.contains(" seccomp(") && thread(line) != broker
+        filters == entered
+            && !line.contains(" seccomp(")
+            && thread(line).is_none_or(|thread| !others.contains(&thread))
     })
 }
 
