@@ -137,7 +137,7 @@ impl Acceptor {
                     socket.as_raw_fd(),
                 ));
                 let peer = Peer::from_socket(&socket, number);
-                self.greet(peer, socket)
+                self.greet(&peer, socket)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Accepted::WouldBlock,
             Err(error) => {
@@ -150,7 +150,7 @@ impl Acceptor {
     }
 
     /// Greets the client of an accepted connection, or rejects the connection.
-    fn greet(&self, peer: Peer, socket: OwnedFd) -> Accepted {
+    fn greet(&self, peer: &Peer, socket: OwnedFd) -> Accepted {
         let permits = Arc::clone(&self.permits);
         let Some(permit) = Limiter::try_acquire(permits, peer.process_key()) else {
             if let Some(suppressed) = self.process_limit_warning.should_log(peer.process_key()) {
@@ -177,7 +177,7 @@ impl Acceptor {
             session: Mutex::new(session),
             socket,
             request_timer: RequestTimer::idle(),
-            client: self.monitor.connected(&peer),
+            client: self.monitor.connected(peer),
             is_idle: AtomicBool::new(false),
             awaits_peer_read: AtomicBool::new(false),
             has_deferred_fd: AtomicBool::new(false),
