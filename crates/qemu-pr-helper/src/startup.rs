@@ -191,7 +191,6 @@ fn serve(
     observation
         .start(&server, own_user)
         .map_err(StepError::StartThread)?;
-    server.executor().start_names();
     // Before the server starts, because this closes the socket of the service manager; and before
     // the parent exits, which the service manager can take for the main process.
     manager.ready(options.daemon, server.load());
@@ -263,9 +262,9 @@ impl Observation {
         })
     }
 
-    /// Starts the threads that write the journal and the state documents.
+    /// Starts the threads that resolve names, and write the journal and the state documents.
     fn start(self, server: &Arc<Server<Backends>>, own_user: Uid) -> io::Result<()> {
-        self.monitor.start_journal()?;
+        self.monitor.start(server.executor().start_names())?;
         let server = Arc::clone(server);
         let workers = move || server.executor().workers();
         match self.state_socket {

@@ -81,11 +81,11 @@ impl Backends {
         }
     }
 
-    /// Starts the thread that resolves names.
-    pub(crate) fn start_names(&self) {
-        if let Some(names) = &self.names {
-            names.start();
-        }
+    /// Starts the thread that resolves names, and returns them.
+    pub(crate) fn start_names(&self) -> Option<Arc<Names>> {
+        let names = self.names.clone()?;
+        names.start();
+        Some(names)
     }
 
     /// Checks that the directory of soft LUNs can be read with the privileges that are left.

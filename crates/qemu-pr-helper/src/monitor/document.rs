@@ -11,8 +11,9 @@ use helper_state::{
 };
 
 use super::registrations::{DiskKey, Owner};
-use super::{ClientActivity, Monitor, lock, microseconds};
+use super::{ClientActivity, Monitor, NAME_TIMEOUT, lock, microseconds};
 use crate::command::device::DeviceId;
+use crate::names::disk_name::DiskName;
 
 impl Monitor {
     /// Returns the state of this moment. `socket` is the path that clients connect to.
@@ -33,7 +34,9 @@ impl Monitor {
             clients: clients.iter().map(|client| client.to_state()).collect(),
             limits: self.counters.limits(),
             workers,
-            journal: self.journal.to_state(),
+            journal: self
+                .journal
+                .to_state(|device| self.disk_name(&DiskKey::Device(device), NAME_TIMEOUT)),
         }
     }
 
@@ -65,15 +68,22 @@ impl Monitor {
                 .iter()
                 .any(|client| client.peer.process_key() == owner.process)
         };
-        let registrations = lock(&self.registrations);
         let disks = keys.into_iter().map(|key| {
-            let (registered, reservation) = registrations.of_disk(&key, is_running);
+            let name = self.disk_name(&key, NAME_TIMEOUT);
+            let name = name.map(|name| DiskName::clone(&name)).unwrap_or_default();
+            let (registered, reservation) = lock(&self.registrations).of_disk(&key, is_running);
             Disk {
                 device: key.device(),
-                kind: kind(&key).to_owned(),
+                wwn: name.wwn,
+                kind: match name.kind.is_empty() {
+                    true => kind(&key).to_owned(),
+                    false => name.kind,
+                },
+                nodes: name.nodes,
+                alias: name.alias,
+                transport: name.transport,
                 registrations: registered,
                 reservation,
-                ..Disk::default()
             }
         });
         let disks: BTreeMap<_, _> = disks.map(|disk| (disk.device.clone(), disk)).collect();

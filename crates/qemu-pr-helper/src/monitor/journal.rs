@@ -14,8 +14,9 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use cli_messages::error::system_error;
 use helper_state::{self as state, Record};
@@ -25,13 +26,19 @@ use thiserror::Error;
 
 use super::Counter;
 use super::system_journal::SystemJournal;
+use crate::command::device::DeviceId;
 use crate::logging;
+use crate::names::Names;
+use crate::names::disk_name::DiskName;
 
 /// Number of records that are kept for the state document.
 const KEPT_RECORDS: usize = 100;
 
 /// Number of records that wait to be written. One takes less than 1 KiB.
 const QUEUE_LEN: usize = 1024;
+
+/// Time that a record waits for the names of its disk.
+const NAME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Destination of the records.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,16 +97,19 @@ enum Sink {
 #[derive(Debug)]
 pub(crate) struct Journal {
     kept: Mutex<Kept>,
-    queue: Option<SyncSender<Record>>,
+    queue: Option<SyncSender<Entry>>,
     /// Sink and queue for the thread, until it is started.
-    writer: Mutex<Option<(Sink, Receiver<Record>)>>,
+    writer: Mutex<Option<(Sink, Receiver<Entry>)>>,
     lost: Counter,
 }
+
+/// A record, and the device that it names.
+type Entry = (Record, DeviceId);
 
 /// The last records, and the number of all.
 #[derive(Debug, Default)]
 struct Kept {
-    records: VecDeque<Record>,
+    records: VecDeque<Entry>,
     sequence: u64,
 }
 
@@ -135,7 +145,7 @@ impl Journal {
     }
 
     /// Starts the thread that writes the records. It ends when the process exits.
-    pub(crate) fn start(&self) -> io::Result<()> {
+    pub(crate) fn start(&self, names: Option<Arc<Names>>) -> io::Result<()> {
         let writer = self
             .writer
             .lock()
@@ -144,7 +154,10 @@ impl Journal {
         if let Some((mut sink, records)) = writer {
             let write = move || {
                 let _ = set_name(c"journal");
-                for record in records {
+                for (mut record, device) in records {
+                    if let Some(names) = &names {
+                        add_names(&mut record, names.disk(device, NAME_TIMEOUT).as_deref());
+                    }
                     sink.write(&record);
                 }
             };
@@ -154,30 +167,45 @@ impl Journal {
     }
 
     /// Adds a record, and sets its number.
-    pub(crate) fn add(&self, mut record: Record) {
+    pub(crate) fn add(&self, mut record: Record, device: DeviceId) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.sequence = kept.sequence.saturating_add(1);
         record.sequence = kept.sequence;
         if kept.records.len() >= KEPT_RECORDS {
             kept.records.pop_front();
         }
-        kept.records.push_back(record.clone());
+        kept.records.push_back((record.clone(), device));
         // With the lock held, so that the records are written in the order of their numbers.
         if let Some(queue) = &self.queue
-            && queue.try_send(record).is_err()
+            && queue.try_send((record, device)).is_err()
         {
             self.lost.increment();
         }
     }
 
-    /// Returns the last records, and the number of lost ones.
-    pub(super) fn to_state(&self) -> state::Journal {
+    /// Returns the last records, with the names that `names` finds, and the number of lost ones.
+    pub(super) fn to_state(
+        &self,
+        names: impl Fn(DeviceId) -> Option<Arc<DiskName>>,
+    ) -> state::Journal {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries: Vec<_> = kept.records.iter().cloned().collect();
+        drop(kept);
+        let named = entries.into_iter().map(|(mut record, device)| {
+            add_names(&mut record, names(device).as_deref());
+            record
+        });
         state::Journal {
             lost: self.lost.get(),
-            records: kept.records.iter().cloned().collect(),
+            records: named.collect(),
         }
     }
+}
+
+/// Adds the names of a record's disk.
+fn add_names(record: &mut Record, disk: Option<&DiskName>) {
+    record.wwn = disk.and_then(|disk| disk.wwn.clone());
+    record.node = disk.and_then(|disk| disk.nodes.first().cloned());
 }
 
 fn open_file(path: &PathBuf) -> io::Result<File> {
@@ -226,7 +254,7 @@ pub(super) mod tests {
             client: "guest".to_owned(),
             uuid: None,
             device: "8:0".to_owned(),
-            wwn: Some("naa.6001".to_owned()),
+            wwn: None,
             node: None,
             action: action.to_owned(),
             key: Some("0x1".to_owned()),
@@ -246,9 +274,9 @@ pub(super) mod tests {
         let path = dir.path().join("journal");
         let file = JournalDestination::File(path.clone());
         let journal = Journal::open(&file).unwrap();
-        journal.add(record("CLEAR"));
-        journal.start().unwrap();
-        journal.add(record("RESERVE"));
+        journal.add(record("CLEAR"), DeviceId::Unknown);
+        journal.start(None).unwrap();
+        journal.add(record("RESERVE"), DeviceId::Unknown);
         let lines = || -> Vec<Record> {
             let text = fs::read_to_string(&path).unwrap();
             text.lines()
@@ -258,9 +286,9 @@ pub(super) mod tests {
         while lines().len() < 2 {
             thread::yield_now();
         }
-        assert_eq!(lines(), journal.to_state().records);
+        assert_eq!(lines(), journal.to_state(|_| None).records);
         assert_eq!(lines()[1].sequence, 2);
-        assert_eq!(journal.to_state().lost, 0);
+        assert_eq!(journal.to_state(|_| None).lost, 0);
     }
 
     #[test]
@@ -268,9 +296,9 @@ pub(super) mod tests {
         // No thread takes records from the queue.
         let journal = Journal::new(Some(Sink::Stderr), 10);
         for _ in 0..150 {
-            journal.add(record("CLEAR"));
+            journal.add(record("CLEAR"), DeviceId::Unknown);
         }
-        let state = journal.to_state();
+        let state = journal.to_state(|_| None);
         assert_eq!(state.lost, 140);
         let numbers: Vec<_> = state.records.iter().map(|record| record.sequence).collect();
         assert_eq!(numbers, (51..=150).collect::<Vec<_>>());

@@ -23,9 +23,10 @@ mod system_journal;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
 use helper_state::{Event, Limits, Process, Record};
@@ -38,9 +39,14 @@ use crate::command::peer::{Peer, ProcessKey};
 use crate::command::request_device::RequestDevice;
 use crate::command::timestamp::Timestamp;
 use crate::logging::KeyedRateLimit;
+use crate::names::Names;
+use crate::names::disk_name::DiskName;
 use journal::Journal;
 use registrations::{Change, DiskKey, Owner, Registrations, nexus};
 use statistics::{ClientStatistics, CommandKey, Totals};
+
+/// Time that a state document, or with `--same-lun=refuse` a registration, waits for a name.
+const NAME_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Value of `--same-lun`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -72,6 +78,8 @@ pub struct Monitor {
     totals: Mutex<Totals>,
     registrations: Mutex<Registrations>,
     journal: Journal,
+    /// Set at the start.
+    names: OnceLock<Arc<Names>>,
     same_lun: SameLun,
     same_lun_warning: KeyedRateLimit<ProcessKey>,
     /// Counts of events.
@@ -161,15 +169,28 @@ impl Monitor {
             totals: Mutex::default(),
             registrations: Mutex::default(),
             journal,
+            names: OnceLock::new(),
             same_lun,
             same_lun_warning: KeyedRateLimit::new(),
             counters: Counters::default(),
         }
     }
 
-    /// Starts the thread that writes the journal.
-    pub(crate) fn start_journal(&self) -> std::io::Result<()> {
-        self.journal.start()
+    /// Starts the thread that writes the journal, with the names of disks.
+    pub(crate) fn start(&self, names: Option<Arc<Names>>) -> io::Result<()> {
+        if let Some(names) = &names {
+            // This is the only call.
+            let _ = self.names.set(Arc::clone(names));
+        }
+        self.journal.start(names)
+    }
+
+    /// Returns the names of a disk, and waits a moment for them. A soft LUN has none.
+    fn disk_name(&self, disk: &DiskKey, timeout: Duration) -> Option<Arc<DiskName>> {
+        match disk {
+            DiskKey::Device(id) => self.names.get()?.disk(*id, timeout),
+            DiskKey::SoftLun(_) => None,
+        }
     }
 
     /// Records that a client has connected.
@@ -206,9 +227,14 @@ impl Monitor {
         }
         let peer = &client.activity.peer;
         let disk = DiskKey::new(request, device);
+        if let Some(names) = self.names.get() {
+            let _ = names.process(peer, NAME_TIMEOUT);
+        }
         let owner = owner(peer, request, &disk);
+        let name = self.disk_name(&disk, NAME_TIMEOUT);
+        let wwn = name.as_ref().and_then(|name| name.wwn.as_deref());
         let other =
-            lock(&self.registrations).other_owner(&disk, &owner, |key| self.is_running(key));
+            lock(&self.registrations).other_owner(&disk, wwn, &owner, |key| self.is_running(key));
         let Some(other) = other else {
             return true;
         };
@@ -254,7 +280,11 @@ impl Monitor {
         result: &CommandResult,
     ) {
         let took_us = command.start.elapsed_us();
-        lock(&client.activity.statistics).end(command.key, result, took_us);
+        let is_new = lock(&client.activity.statistics).end(command.key, result, took_us);
+        if is_new && let Some(names) = self.names.get() {
+            // The names are known then when a registration needs them.
+            let _ = names.cached_disk(device.id);
+        }
         let is_change = request.command.direction() == Direction::Out;
         if is_change || result.status != Status::GOOD {
             self.record(&client.activity.peer, request, device, result, took_us);
@@ -276,6 +306,9 @@ impl Monitor {
         let disk = DiskKey::new(request, device);
         let owner = owner(peer, request, &disk);
         let change = Change::new(request);
+        let names = self.names.get();
+        let name = names.and_then(|names| names.cached_disk(device.id));
+        let wwn = name.as_ref().and_then(|name| name.wwn.as_deref());
         let mut registrations = lock(&self.registrations);
         let previous = registrations.key_of(&disk, &owner);
         let victim = registrations.owner_of(&disk, change.victim(), &owner);
@@ -283,9 +316,11 @@ impl Monitor {
         match event {
             Event::Change if result.status == Status::GOOD => {
                 if registers(request) {
-                    other = registrations.other_owner(&disk, &owner, |key| self.is_running(key));
+                    let is_running = |key| self.is_running(key);
+                    other = registrations.other_owner(&disk, wwn, &owner, is_running);
                 }
                 registrations.apply(&disk, &owner, &change, |key| self.is_running(key));
+                registrations.set_wwn(&disk, wwn);
             }
             Event::Attention => registrations.apply_attention(&disk, &owner, result),
             _ => {}
@@ -314,12 +349,12 @@ impl Monitor {
             previous_key: previous.map(|key| key.to_string()),
             other: victim,
         };
-        self.journal.add(record.clone());
+        self.journal.add(record.clone(), device.id);
         if let Some(other) = other.filter(|_| self.same_lun == SameLun::Warn) {
             self.warn_same_lun(peer, &disk, &other);
             record.event = Event::SameLun;
             record.other = Some(other);
-            self.journal.add(record);
+            self.journal.add(record, device.id);
         }
     }
 
@@ -377,6 +412,9 @@ fn owner(peer: &Peer, request: &Request, disk: &DiskKey) -> Owner {
 
 /// Returns what is known about the process of a client.
 fn process(peer: &Peer) -> Process {
+    if let Some(process) = peer.process() {
+        return Process::clone(process);
+    }
     Process {
         pid: peer.pid,
         uid: peer.uid,

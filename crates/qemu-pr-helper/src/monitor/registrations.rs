@@ -86,9 +86,11 @@ pub(super) struct Owner {
 
 impl Owner {
     fn is_same(&self, other: &Self) -> bool {
-        let is_same_process = self.process == other.process;
-        let is_same_vm = self.uuid.is_some() && self.uuid == other.uuid;
-        self.nexus == other.nexus && (is_same_process || is_same_vm)
+        self.nexus == other.nexus && self.is_same_machine(other)
+    }
+
+    fn is_same_machine(&self, other: &Self) -> bool {
+        self.process == other.process || self.uuid.is_some() && self.uuid == other.uuid
     }
 }
 
@@ -209,6 +211,7 @@ pub(super) struct Registrations(BTreeMap<DiskKey, DiskState>);
 
 #[derive(Debug, Default)]
 struct DiskState {
+    wwn: Option<String>,
     registrations: Vec<Registered>,
     reservation: Option<Reserved>,
 }
@@ -250,20 +253,37 @@ impl Registrations {
         owner.map(|registered| registered.owner.name.clone())
     }
 
-    /// Returns the name of another owner with a registration over the same nexus and a running
-    /// process.
+    /// Returns the name of another owner with a registration and a running process that the disk
+    /// cannot tell from this one: over any device of this host with this `wwn`, or over the same
+    /// port of a soft LUN.
     pub(super) fn other_owner(
         &self,
         disk: &DiskKey,
+        wwn: Option<&str>,
         owner: &Owner,
         is_running: impl Fn(ProcessKey) -> bool,
     ) -> Option<String> {
-        let registrations = &self.0.get(disk)?.registrations;
-        let other = registrations.iter().find(|registered| {
-            let other = &registered.owner;
-            other.nexus == owner.nexus && !other.is_same(owner) && is_running(other.process)
-        });
+        let wwn = wwn.or_else(|| self.0.get(disk)?.wwn.as_deref());
+        let same_disk = self
+            .0
+            .iter()
+            .filter(|(key, state)| *key == disk || wwn.is_some() && state.wwn.as_deref() == wwn);
+        let is_soft_lun = matches!(disk, DiskKey::SoftLun(_));
+        let other = same_disk
+            .flat_map(|(_, state)| &state.registrations)
+            .find(|registered| {
+                let other = &registered.owner;
+                let is_same_port = !is_soft_lun || other.nexus == owner.nexus;
+                is_same_port && !other.is_same_machine(owner) && is_running(other.process)
+            });
         other.map(|registered| registered.owner.name.clone())
+    }
+
+    /// Sets the identifier of a disk with registrations, if it is known.
+    pub(super) fn set_wwn(&mut self, disk: &DiskKey, wwn: Option<&str>) {
+        if let Some((state, wwn)) = self.0.get_mut(disk).zip(wwn) {
+            state.wwn = Some(wwn.to_owned());
+        }
     }
 
     /// Notes the effect of a command that was executed.
@@ -507,17 +527,31 @@ mod tests {
     fn second_machine_on_one_nexus_is_found() {
         let (a, b) = (owner("a", 1), owner("b", 2));
         let registrations = after(&[(&a, cdb::register(0, 1))]);
-        let other = |owner: &Owner| registrations.other_owner(&DISK, owner, |_| true);
+        let other = |owner: &Owner| registrations.other_owner(&DISK, None, owner, |_| true);
         assert_eq!(other(&b).as_deref(), Some("a"));
         assert_eq!(other(&a), None);
-        assert_eq!(registrations.other_owner(&DISK, &b, |_| false), None);
+        assert_eq!(registrations.other_owner(&DISK, None, &b, |_| false), None);
         let uuid = |owner: Owner| Owner {
             uuid: Some("1".to_owned()),
             ..owner
         };
         // The source and the destination of a live migration.
         let registrations = after(&[(&uuid(a), cdb::register(0, 1))]);
-        assert_eq!(registrations.other_owner(&DISK, &uuid(b), |_| true), None);
+        assert_eq!(
+            registrations.other_owner(&DISK, None, &uuid(b), |_| true),
+            None
+        );
+    }
+
+    #[test]
+    fn disk_is_the_same_over_each_device() {
+        let (a, b) = (owner("a", 1), owner("b", 2));
+        let mut registrations = after(&[(&a, cdb::register(0, 1))]);
+        registrations.set_wwn(&DISK, Some("naa.1"));
+        let map = DiskKey::Device(DeviceId::Block(253, 0));
+        let other = |wwn| registrations.other_owner(&map, Some(wwn), &b, |_| true);
+        assert_eq!(other("naa.1").as_deref(), Some("a"));
+        assert_eq!(other("naa.2"), None);
     }
 
     #[test]

@@ -123,8 +123,14 @@ pub(super) struct ClientStatistics {
 }
 
 impl ClientStatistics {
-    /// Counts the command in progress as ended.
-    pub(super) fn end(&mut self, command: CommandKey, result: &CommandResult, took_us: u64) {
+    /// Counts the command in progress as ended. Returns whether the combination is new.
+    pub(super) fn end(
+        &mut self,
+        command: CommandKey,
+        result: &CommandResult,
+        took_us: u64,
+    ) -> bool {
+        let known = self.counts.len();
         self.current = None;
         self.commands = self.commands.saturating_add(1);
         let key = (command, ResultKind::new(result));
@@ -138,6 +144,7 @@ impl ClientStatistics {
         if let Some((_, count)) = self.counts.get_mut(self.last) {
             count.add(took_us);
         }
+        self.counts.len() > known
     }
 
     /// Returns the index of a combination, which is added if there is room.

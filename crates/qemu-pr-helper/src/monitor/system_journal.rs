@@ -119,7 +119,9 @@ mod tests {
 
     #[test]
     fn fields_are_lines() {
-        let text = String::from_utf8(datagram(&record("CLEAR"))).unwrap();
+        let mut record = record("CLEAR");
+        record.wwn = Some("naa.6001".to_owned());
+        let text = String::from_utf8(datagram(&record)).unwrap();
         let mut lines = text.lines();
         assert_eq!(
             lines.next(),

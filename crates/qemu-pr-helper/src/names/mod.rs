@@ -45,9 +45,6 @@ pub(crate) const MAX_RESOLVERS: usize = 4;
 /// Time that the thread waits for a name.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Time without a job after which the thread lets the resolvers exit.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// Maximum number of names that wait for the thread. Further ones are not resolved.
 const MAX_QUEUED: usize = 256;
 
@@ -83,7 +80,7 @@ struct Shared {
 enum Job {
     Process(Peer),
     Disk(DeviceId),
-    /// Only starts the time after which resolvers exit.
+    /// Only lets resolvers exit.
     Used,
 }
 
@@ -125,7 +122,7 @@ impl Names {
         let run = move || {
             while let Ok(job) = receiver.recv() {
                 shared.resolve(&job);
-                while let Ok(job) = receiver.recv_timeout(IDLE_TIMEOUT) {
+                while let Ok(job) = receiver.try_recv() {
                     shared.resolve(&job);
                 }
                 // The resolvers exit then.
