@@ -61,7 +61,10 @@ enum StepError {
         system_error(.0)
     )]
     DuplicateSoftLuns(io::Error),
-    #[error("cannot start a thread: {}; check the limits of processes and memory", system_error(.0))]
+    #[error(
+        "cannot start a thread: {}; check the limits of processes and memory",
+        system_error(.0)
+    )]
     StartThread(io::Error),
     #[error(
         "cannot wait for signals: {}; restart the helper, unless a service manager does",
@@ -235,7 +238,7 @@ fn listening_notice(listener: &Listener, file: Option<&CreatedFile>) -> String {
     }
 }
 
-/// What the operator sees of the helper, apart from log and trace.
+/// Event journal and state, which the operator reads.
 struct Observation {
     monitor: Arc<Monitor>,
     /// `None` if the socket cannot be bound. The helper works without it.

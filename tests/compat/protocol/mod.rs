@@ -12,6 +12,8 @@ mod responses;
 
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
@@ -71,7 +73,14 @@ impl TestServer {
             Ok(matching.count())
         };
         wait_until("the last connection to close", || Ok(sockets()? == 1))?;
-        Ok(self.running.descriptors())
+        // The helper resolves the name of the last client over a socket.
+        let mut count = self.running.descriptors();
+        wait_until("the descriptors of an idle helper", || {
+            sleep(Duration::from_millis(50));
+            let last = std::mem::replace(&mut count, self.running.descriptors());
+            Ok(last == count)
+        })?;
+        Ok(count)
     }
 
     /// Checks that the helper still works and has closed all received descriptors.

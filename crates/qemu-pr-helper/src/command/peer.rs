@@ -83,6 +83,18 @@ impl Peer {
         }
     }
 
+    /// Returns the peer of a connection of a process with this ID.
+    #[cfg(test)]
+    pub(crate) fn of_process(connection_id: u64, pid: i32) -> Self {
+        Self {
+            connection_id,
+            pid,
+            uid: 0,
+            process_key: ProcessKey::Pid(pid),
+            process: Arc::default(),
+        }
+    }
+
     /// Returns the number of the connection, counted from 1.
     #[must_use]
     pub const fn connection_id(&self) -> u64 {

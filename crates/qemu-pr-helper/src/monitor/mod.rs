@@ -433,3 +433,87 @@ fn microseconds(time: SystemTime) -> u64 {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pr_helper_protocol::{Command, RequestFd};
+    use pr_testkit::cdb::{PrCommand, register};
+
+    use crate::command::device::DeviceId;
+    use crate::command::request_device::{FdAccess, LimitKey};
+
+    const DISK: RequestDevice = RequestDevice {
+        id: DeviceId::Block(8, 0),
+        access: FdAccess::Writable,
+        limit_key: Some(LimitKey::Block(8, 0)),
+    };
+
+    /// The sg node of the same disk.
+    const SG_NODE: RequestDevice = RequestDevice {
+        id: DeviceId::Character(21, 0),
+        ..DISK
+    };
+
+    fn monitor(same_lun: SameLun) -> Arc<Monitor> {
+        Arc::new(Monitor::new(Journal::in_memory(), same_lun))
+    }
+
+    fn request(command: &PrCommand) -> Request {
+        Request {
+            command: Command::new(command.cdb).unwrap(),
+            fd: RequestFd::Lost,
+            parameters: command.parameter_list.clone(),
+        }
+    }
+
+    /// Executes a command with success, if the client may send it. Returns whether it may.
+    fn execute(client: &ConnectedClient, command: &PrCommand, device: &RequestDevice) -> bool {
+        let (monitor, request) = (&client.monitor, request(command));
+        let observed = monitor.begin(client, &request, device);
+        let may_register = monitor.may_register(client, &request, device);
+        let result = match may_register {
+            true => CommandResult::from_status(Status::GOOD),
+            false => refused_registration(),
+        };
+        monitor.end(client, observed, &request, device, &result);
+        may_register
+    }
+
+    fn events(monitor: &Monitor) -> Vec<Event> {
+        let records = monitor.journal.to_state(|_| None).records;
+        records.iter().map(|record| record.event).collect()
+    }
+
+    #[test]
+    fn second_machine_is_refused_while_the_first_is_connected() {
+        let monitor = monitor(SameLun::Refuse);
+        let [one, two] = [(1, 11), (2, 22)].map(|(id, pid)| Peer::of_process(id, pid));
+        let (one, two) = (monitor.connected(&one), monitor.connected(&two));
+        assert!(execute(&one, &register(0, 1), &DISK));
+        assert!(execute(&one, &register(1, 2), &SG_NODE));
+        assert!(!execute(&two, &register(0, 3), &SG_NODE));
+        // Only registrations are refused.
+        assert!(execute(&two, &register(3, 0), &SG_NODE));
+        assert!(execute(&one, &register(0, 1), &DISK));
+        assert!(!execute(&two, &register(0, 3), &DISK));
+        drop(one);
+        assert!(execute(&two, &register(0, 3), &DISK));
+        assert_eq!(monitor.counters.refused_registrations.get(), 2);
+        assert!(!events(&monitor).contains(&Event::SameLun));
+    }
+
+    #[test]
+    fn second_machine_is_recorded() {
+        for (same_lun, expected) in [(SameLun::Warn, 1), (SameLun::Allow, 0)] {
+            let monitor = monitor(same_lun);
+            let [one, two] = [(1, 11), (2, 22)].map(|(id, pid)| Peer::of_process(id, pid));
+            let (one, two) = (monitor.connected(&one), monitor.connected(&two));
+            assert!(execute(&one, &register(0, 1), &DISK));
+            assert!(execute(&two, &register(0, 2), &SG_NODE));
+            let events = events(&monitor);
+            let same_lun = events.iter().filter(|event| **event == Event::SameLun);
+            assert_eq!(same_lun.count(), expected);
+        }
+    }
+}

@@ -140,7 +140,7 @@ impl<'a> Multipathd<'a> {
         self.version().is_none_or(MultipathdVersion::stores_holder)
     }
 
-    /// Sends a command whose reply may be missing.
+    /// Sends a command, and returns the reply if there is one.
     fn exchange_one(&mut self, command: String, timeout: Duration) -> Option<String> {
         self.exchange(&[command], timeout).ok()?.pop()
     }

@@ -64,7 +64,8 @@ fn try_run(socket: &OwnedFd, broker: Pid) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for a query; `None` if none arrives for [`IDLE_TIMEOUT`], or the helper has closed its end.
+/// Waits for a query; `None` if none arrives for [`IDLE_TIMEOUT`], or if the helper has closed its
+/// end.
 fn receive(socket: &OwnedFd) -> io::Result<Option<Query>> {
     let mut buffer = [0; query::LEN + 1];
     let length = match fd_passing::receive(socket.as_fd(), &mut buffer, ReceiveMode::Wait) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Pairs of `SOCK_SEQPACKET` sockets between two processes of the helper, which keep messages apart.
+//! Pairs of `SOCK_SEQPACKET` sockets between processes of the helper, which keep messages apart.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

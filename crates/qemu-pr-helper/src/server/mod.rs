@@ -160,8 +160,8 @@ impl<E: CommandExecutor> Server<E> {
     /// Creates a server that passes the requests of the clients of `listener` to `executor`, within
     /// `limits`. It accepts no connection before [`Self::start`].
     ///
-    /// `monitor` records what happens. `closer` closes connections over a limit. Without it the worker threads close them, and
-    /// clients can block that.
+    /// `monitor` records what happens. `closer` closes connections over a limit. Without it the
+    /// worker threads close them, and clients can block that.
     ///
     /// # Errors
     ///
