@@ -66,7 +66,7 @@ impl Monitor {
         let is_running = |owner: &Owner| {
             clients
                 .iter()
-                .any(|client| client.peer.process_key() == owner.process)
+                .any(|client| client.peer.process_key() == owner.process())
         };
         let disks = keys.into_iter().map(|key| {
             let name = self.disk_name(&key, NAME_TIMEOUT);

@@ -24,9 +24,10 @@ use rustix::fs::OFlags;
 use rustix::thread::set_name;
 use thiserror::Error;
 
-use super::Counter;
 use super::system_journal::SystemJournal;
+use super::{Counter, process};
 use crate::command::device::DeviceId;
+use crate::command::peer::Peer;
 use crate::logging;
 use crate::names::Names;
 use crate::names::disk_name::DiskName;
@@ -103,8 +104,13 @@ pub(crate) struct Journal {
     lost: Counter,
 }
 
-/// A record, and the device that it names.
-type Entry = (Record, DeviceId);
+/// A record, with the client and the device, which may get their names later.
+#[derive(Clone, Debug)]
+struct Entry {
+    record: Record,
+    client: Peer,
+    device: DeviceId,
+}
 
 /// The last records, and the number of all.
 #[derive(Debug, Default)]
@@ -154,11 +160,9 @@ impl Journal {
         if let Some((mut sink, records)) = writer {
             let write = move || {
                 let _ = set_name(c"journal");
-                for (mut record, device) in records {
-                    if let Some(names) = &names {
-                        add_names(&mut record, names.disk(device, NAME_TIMEOUT).as_deref());
-                    }
-                    sink.write(&record);
+                for entry in records {
+                    let names = names.as_ref();
+                    sink.write(&entry.named(|device| names?.disk(device, NAME_TIMEOUT)));
                 }
             };
             thread::Builder::new().spawn(write)?;
@@ -167,17 +171,22 @@ impl Journal {
     }
 
     /// Adds a record, and sets its number.
-    pub(crate) fn add(&self, mut record: Record, device: DeviceId) {
+    pub(super) fn add(&self, mut record: Record, client: &Peer, device: DeviceId) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.sequence = kept.sequence.saturating_add(1);
         record.sequence = kept.sequence;
         if kept.records.len() >= KEPT_RECORDS {
             kept.records.pop_front();
         }
-        kept.records.push_back((record.clone(), device));
+        let entry = Entry {
+            record,
+            client: client.clone(),
+            device,
+        };
+        kept.records.push_back(entry.clone());
         // With the lock held, so that the records are written in the order of their numbers.
         if let Some(queue) = &self.queue
-            && queue.try_send((record, device)).is_err()
+            && queue.try_send(entry).is_err()
         {
             self.lost.increment();
         }
@@ -191,10 +200,7 @@ impl Journal {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let entries: Vec<_> = kept.records.iter().cloned().collect();
         drop(kept);
-        let named = entries.into_iter().map(|(mut record, device)| {
-            add_names(&mut record, names(device).as_deref());
-            record
-        });
+        let named = entries.into_iter().map(|entry| entry.named(&names));
         state::Journal {
             lost: self.lost.get(),
             records: named.collect(),
@@ -202,10 +208,19 @@ impl Journal {
     }
 }
 
-/// Adds the names of a record's disk.
-fn add_names(record: &mut Record, disk: Option<&DiskName>) {
-    record.wwn = disk.and_then(|disk| disk.wwn.clone());
-    record.node = disk.and_then(|disk| disk.nodes.first().cloned());
+impl Entry {
+    /// Returns the record with the names of its client and its disk.
+    fn named(self, disk: impl FnOnce(DeviceId) -> Option<Arc<DiskName>>) -> Record {
+        let process = process(&self.client);
+        let disk = disk(self.device);
+        Record {
+            client: process.name,
+            uuid: process.vm.and_then(|vm| vm.uuid),
+            wwn: disk.as_ref().and_then(|disk| disk.wwn.clone()),
+            node: disk.and_then(|disk| disk.nodes.first().cloned()),
+            ..self.record
+        }
+    }
 }
 
 fn open_file(path: &PathBuf) -> io::Result<File> {
@@ -268,15 +283,19 @@ pub(super) mod tests {
         }
     }
 
+    fn add(journal: &Journal, action: &str) {
+        journal.add(record(action), &Peer::of_process(2, 3), DeviceId::Unknown);
+    }
+
     #[test]
     fn records_are_written_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         let file = JournalDestination::File(path.clone());
         let journal = Journal::open(&file).unwrap();
-        journal.add(record("CLEAR"), DeviceId::Unknown);
+        add(&journal, "CLEAR");
         journal.start(None).unwrap();
-        journal.add(record("RESERVE"), DeviceId::Unknown);
+        add(&journal, "RESERVE");
         let lines = || -> Vec<Record> {
             let text = fs::read_to_string(&path).unwrap();
             text.lines()
@@ -296,7 +315,7 @@ pub(super) mod tests {
         // No thread takes records from the queue.
         let journal = Journal::new(Some(Sink::Stderr), 10);
         for _ in 0..150 {
-            journal.add(record("CLEAR"), DeviceId::Unknown);
+            add(&journal, "CLEAR");
         }
         let state = journal.to_state(|_| None);
         assert_eq!(state.lost, 140);

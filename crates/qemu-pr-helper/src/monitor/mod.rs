@@ -8,12 +8,14 @@
 //! | module | content |
 //! |---|---|
 //! | `statistics` | counts and durations of the commands of one client |
+//! | `change` | the change that a command requests |
 //! | `registrations` | registrations and reservations that clients of this helper have made |
 //! | [`journal`] | records of changes, conflicts and unit attentions |
 //! | `system_journal` | the native protocol of the systemd journal |
 //! | `document` | the state document |
 //! | [`state_socket`] | the socket that the state document is written to |
 
+mod change;
 mod document;
 pub(crate) mod journal;
 mod registrations;
@@ -41,8 +43,9 @@ use crate::command::timestamp::Timestamp;
 use crate::logging::KeyedRateLimit;
 use crate::names::Names;
 use crate::names::disk_name::DiskName;
+use change::Change;
 use journal::Journal;
-use registrations::{Change, DiskKey, Owner, Registrations, nexus};
+use registrations::{DiskKey, Owner, Registrations, nexus};
 use statistics::{ClientStatistics, CommandKey, Totals};
 
 /// Time that a state document, or with `--same-lun=refuse` a registration, waits for a name.
@@ -326,7 +329,6 @@ impl Monitor {
             _ => {}
         }
         drop(registrations);
-        let process = process(peer);
         let mut record = Record {
             sequence: 0,
             helper: self.pid,
@@ -334,8 +336,8 @@ impl Monitor {
             event,
             client_id: peer.connection_id(),
             pid: peer.pid,
-            client: process.name,
-            uuid: process.vm.and_then(|vm| vm.uuid),
+            client: String::new(),
+            uuid: None,
             device: disk.device(),
             wwn: None,
             node: None,
@@ -349,12 +351,12 @@ impl Monitor {
             previous_key: previous.map(|key| key.to_string()),
             other: victim,
         };
-        self.journal.add(record.clone(), device.id);
+        self.journal.add(record.clone(), peer, device.id);
         if let Some(other) = other.filter(|_| self.same_lun == SameLun::Warn) {
             self.warn_same_lun(peer, &disk, &other);
             record.event = Event::SameLun;
             record.other = Some(other);
-            self.journal.add(record, device.id);
+            self.journal.add(record, peer, device.id);
         }
     }
 
@@ -401,12 +403,9 @@ fn registers(request: &Request) -> bool {
 }
 
 fn owner(peer: &Peer, request: &Request, disk: &DiskKey) -> Owner {
-    let process = process(peer);
     Owner {
         nexus: nexus(request, disk),
-        process: peer.process_key(),
-        uuid: process.vm.and_then(|vm| vm.uuid),
-        name: process.name,
+        peer: peer.clone(),
     }
 }
 

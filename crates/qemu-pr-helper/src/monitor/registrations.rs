@@ -6,21 +6,18 @@
 //! another host becomes known when a command reports it with a unit attention.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::os::fd::AsFd as _;
 use std::time::SystemTime;
 
 use helper_state::{Registration, Reservation};
-use pr_helper_protocol::{Direction, Request, RequestFd};
-use scsi_pr::{
-    AdditionalSense, Cdb, OutServiceAction, PersistentReserveOut, ReservationKey, ReservationType,
-    ScopeType,
-};
+use pr_helper_protocol::{Request, RequestFd};
+use scsi_pr::{AdditionalSense, OutServiceAction, ReservationKey, ScopeType};
 
-use super::microseconds;
+use super::change::{Change, type_name};
+use super::{microseconds, process};
 use crate::command::device::{self, DeviceId};
 use crate::command::executor::CommandResult;
-use crate::command::peer::ProcessKey;
+use crate::command::peer::{Peer, ProcessKey};
 use crate::command::request_device::{LimitKey, RequestDevice};
 
 /// Maximum number of disks with registrations. A client can register with any number of disks.
@@ -75,13 +72,11 @@ pub(super) fn nexus(request: &Request, disk: &DiskKey) -> String {
 }
 
 /// Owner of a registration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Owner {
     pub(super) nexus: String,
-    pub(super) process: ProcessKey,
-    /// UUID of the virtual machine. The processes of a live migration within this host share it.
-    pub(super) uuid: Option<String>,
-    pub(super) name: String,
+    /// The client. Its name can become known later.
+    pub(super) peer: Peer,
 }
 
 impl Owner {
@@ -90,108 +85,23 @@ impl Owner {
     }
 
     fn is_same_machine(&self, other: &Self) -> bool {
-        self.process == other.process || self.uuid.is_some() && self.uuid == other.uuid
-    }
-}
-
-impl fmt::Display for Owner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.name)
-    }
-}
-
-/// Change that a command requests.
-#[derive(Debug)]
-pub(super) struct Change {
-    /// `None` for CLEANUP, PERSISTENT RESERVE IN, and malformed commands.
-    command: Option<PersistentReserveOut>,
-    is_cleanup: bool,
-    /// Reservation key, and service action reservation key.
-    keys: Option<[ReservationKey; 2]>,
-}
-
-impl Change {
-    pub(super) fn new(request: &Request) -> Self {
-        let is_out = request.command.direction() == Direction::Out;
-        let command = match Cdb::decode(request.command.cdb()) {
-            Ok(Cdb::Out(command)) if is_out => Some(command),
-            _ => None,
-        };
-        let (keys, _) = request.parameters.as_chunks::<8>();
-        let key = |index: usize| Some(ReservationKey::new(u64::from_be_bytes(*keys.get(index)?)));
-        Self {
-            is_cleanup: request.command.is_cleanup(),
-            keys: command.and_then(|_| Some([key(0)?, key(1)?])),
-            command,
-        }
+        let (own, others) = (self.uuid(), other.uuid());
+        self.process() == other.process() || own.is_some() && own == others
     }
 
-    fn action(&self) -> Option<OutServiceAction> {
-        self.command.map(|command| command.service_action)
+    pub(super) const fn process(&self) -> ProcessKey {
+        self.peer.process_key()
     }
 
-    fn service_action_key(&self) -> Option<ReservationKey> {
-        self.keys.map(|[_, key]| key)
+    /// Returns the UUID of the virtual machine. The processes of a live migration within this host
+    /// share it.
+    fn uuid(&self) -> Option<&str> {
+        self.peer.process()?.vm.as_ref()?.uuid.as_deref()
     }
 
-    /// Returns whether this registers a key.
-    pub(super) fn registers(&self) -> bool {
-        use OutServiceAction as Action;
-        let is_register = matches!(
-            self.action(),
-            Some(Action::Register | Action::RegisterAndIgnoreExistingKey)
-        );
-        is_register && self.service_action_key().is_some_and(|key| !key.is_zero())
+    fn name(&self) -> String {
+        process(&self.peer).name
     }
-
-    /// Returns the key of the registrations that a preemption removes; `None` for other actions.
-    pub(super) fn victim(&self) -> Option<ReservationKey> {
-        use OutServiceAction as Action;
-        match self.action()? {
-            Action::Preempt | Action::PreemptAndAbort => self.service_action_key(),
-            _ => None,
-        }
-    }
-
-    /// Returns the type that the command names, if its action has one.
-    fn scope_type(&self) -> Option<ScopeType> {
-        use OutServiceAction as Action;
-        let has_type = matches!(
-            self.action()?,
-            Action::Reserve | Action::Release | Action::Preempt | Action::PreemptAndAbort
-        );
-        self.command
-            .filter(|_| has_type)
-            .map(|command| command.scope_type)
-    }
-
-    /// Returns the name of the reservation type, if the action has one.
-    pub(super) fn type_name(&self) -> Option<String> {
-        Some(type_name(self.scope_type()?))
-    }
-
-    pub(super) fn key_text(&self) -> Option<String> {
-        self.keys.map(|[key, _]| key.to_string())
-    }
-
-    pub(super) fn service_action_key_text(&self) -> Option<String> {
-        use OutServiceAction as Action;
-        let has_key = !matches!(
-            self.action()?,
-            Action::Reserve | Action::Release | Action::Clear
-        );
-        self.service_action_key()
-            .filter(|_| has_key)
-            .map(|key| key.to_string())
-    }
-}
-
-fn type_name(scope_type: ScopeType) -> String {
-    let known = scope_type.reservation_type();
-    known.map_or_else(
-        || format!("{:#04x}", scope_type.0),
-        |known: ReservationType| known.to_string(),
-    )
 }
 
 /// Returns whether a unit attention with this code reports a change by another initiator (SPC-4,
@@ -250,7 +160,7 @@ impl Registrations {
         let owner = registrations
             .iter()
             .find(|registered| Some(registered.key) == key && !registered.owner.is_same(except));
-        owner.map(|registered| registered.owner.name.clone())
+        owner.map(|registered| registered.owner.name())
     }
 
     /// Returns the name of another owner with a registration and a running process that the disk
@@ -274,9 +184,9 @@ impl Registrations {
             .find(|registered| {
                 let other = &registered.owner;
                 let is_same_port = !is_soft_lun || other.nexus == owner.nexus;
-                is_same_port && !other.is_same_machine(owner) && is_running(other.process)
+                is_same_port && !other.is_same_machine(owner) && is_running(other.process())
             });
-        other.map(|registered| registered.owner.name.clone())
+        other.map(|registered| registered.owner.name())
     }
 
     /// Sets the identifier of a disk with registrations, if it is known.
@@ -360,14 +270,14 @@ impl Registrations {
         };
         let registrations = state.registrations.iter().map(|registered| Registration {
             key: registered.key.to_string(),
-            client: registered.owner.name.clone(),
+            client: registered.owner.name(),
             is_connected: is_running(&registered.owner),
             time_us: microseconds(registered.time),
         });
         let reservation = state.reservation.as_ref().map(|reserved| Reservation {
             key: reserved.key.to_string(),
             r#type: type_name(reserved.scope_type),
-            client: reserved.owner.name.clone(),
+            client: reserved.owner.name(),
             time_us: microseconds(reserved.time),
         });
         (registrations.collect(), reservation)
@@ -385,7 +295,7 @@ impl DiskState {
     ) {
         self.registrations
             .retain(|Registered { owner: other, .. }| {
-                other.nexus != owner.nexus || !other.is_same(owner) && is_running(other.process)
+                other.nexus != owner.nexus || !other.is_same(owner) && is_running(other.process())
             });
         if let Some(reserved) = self.held_by(owner) {
             reserved.key = key;
@@ -448,18 +358,34 @@ impl DiskState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use helper_state::{Process, Vm};
     use pr_helper_protocol::Command;
     use pr_testkit::cdb::{self, PrCommand};
+    use scsi_pr::ReservationType;
+    use std::sync::Arc;
 
     const DISK: DiskKey = DiskKey::Device(DeviceId::Block(8, 0));
 
     fn owner(name: &str, process: i32) -> Owner {
+        let peer = Peer::of_process(1, process);
+        set_name(&peer, name, None);
         Owner {
             nexus: "8:0".to_owned(),
-            process: ProcessKey::Pid(process),
-            uuid: None,
-            name: name.to_owned(),
+            peer,
         }
+    }
+
+    fn set_name(peer: &Peer, name: &str, uuid: Option<&str>) {
+        let vm = Vm {
+            name: name.to_owned(),
+            uuid: uuid.map(str::to_owned),
+            ..Vm::default()
+        };
+        peer.set_process(Arc::new(Process {
+            name: name.to_owned(),
+            vm: Some(vm),
+            ..Process::default()
+        }));
     }
 
     fn change(command: &PrCommand) -> Change {
@@ -531,16 +457,18 @@ mod tests {
         assert_eq!(other(&b).as_deref(), Some("a"));
         assert_eq!(other(&a), None);
         assert_eq!(registrations.other_owner(&DISK, None, &b, |_| false), None);
-        let uuid = |owner: Owner| Owner {
-            uuid: Some("1".to_owned()),
-            ..owner
-        };
         // The source and the destination of a live migration.
-        let registrations = after(&[(&uuid(a), cdb::register(0, 1))]);
-        assert_eq!(
-            registrations.other_owner(&DISK, None, &uuid(b), |_| true),
-            None
-        );
+        let [source, destination] = [1, 2].map(|pid| {
+            let peer = Peer::of_process(1, pid);
+            set_name(&peer, "a", Some("1"));
+            Owner {
+                nexus: "8:0".to_owned(),
+                peer,
+            }
+        });
+        let registrations = after(&[(&source, cdb::register(0, 1))]);
+        let other = registrations.other_owner(&DISK, None, &destination, |_| true);
+        assert_eq!(other, None);
     }
 
     #[test]
@@ -577,18 +505,5 @@ mod tests {
         let released = AdditionalSense::RESERVATIONS_RELEASED;
         assert_eq!(attention(released), "a=0x1 held by a=0x1");
         assert_eq!(attention(AdditionalSense::REGISTRATIONS_PREEMPTED), "");
-    }
-
-    #[test]
-    fn keys_and_types_are_those_of_the_action() {
-        let register = change(&cdb::register(1, 2));
-        assert!(register.registers());
-        assert_eq!(register.service_action_key_text().as_deref(), Some("0x2"));
-        assert_eq!(register.type_name(), None);
-        let clear = change(&cdb::clear(1));
-        assert_eq!(clear.service_action_key_text(), None);
-        assert_eq!(clear.key_text().as_deref(), Some("0x1"));
-        let read = change(&cdb::read_keys(8));
-        assert_eq!((read.key_text(), read.registers()), (None, false));
     }
 }
