@@ -141,11 +141,15 @@ impl Journal {
     }
 
     fn new(sink: Option<Sink>, length: usize) -> Self {
-        let (queue, records) = sync_channel(length);
+        let with_queue = sink.map(|sink| {
+            let (queue, records) = sync_channel(length);
+            (queue, (sink, records))
+        });
+        let (queue, writer) = with_queue.unzip();
         Self {
             kept: Mutex::default(),
-            queue: sink.is_some().then_some(queue),
-            writer: Mutex::new(sink.map(|sink| (sink, records))),
+            queue,
+            writer: Mutex::new(writer),
             lost: Counter::default(),
         }
     }

@@ -3,6 +3,7 @@
 //! A helper that must have no resource left after a fault.
 
 use std::ops::Deref;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,13 @@ use pr_testkit::usage::Usage;
 use pr_testkit::{HelperProcess, TEST_TIMEOUT};
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
 
-/// Maximum number of threads of an idle helper: they wait for signals, for clients, for readers of
-/// the state, for records of the event journal, and for clients without a name.
-const IDLE_THREADS: usize = 5;
+/// Returns the number of threads of an idle helper: they wait for signals, for clients, for readers
+/// of the state, for clients without a name, and for records of the event journal if there is a
+/// system journal.
+fn idle_threads() -> usize {
+    let has_journal = Path::new("/run/systemd/journal/socket").exists();
+    4 + usize::from(has_journal)
+}
 
 /// A running helper.
 pub(crate) struct Helper(HelperProcess);
@@ -72,7 +77,7 @@ impl Helper {
         while !is_idle && Instant::now() < end {
             thread::sleep(Duration::from_millis(50));
             now = self.usage();
-            is_idle = now.descriptors == before.descriptors && now.threads <= IDLE_THREADS;
+            is_idle = now.descriptors == before.descriptors && now.threads <= idle_threads();
         }
         assert!(is_idle, "{now:?} when idle, {before:?} before");
     }
