@@ -67,9 +67,23 @@ fn connect_until_logged(helper: &HelperProcess, text: &str) {
     });
 }
 
-/// Returns the process that resolves names, which the helper starts for a new client.
-fn resolver(helper: &HelperProcess) -> Pid {
-    let broker = only_child(helper.pid());
+/// Makes the processes that resolve names hang before they answer, until the result is dropped.
+fn hang_resolvers(broker: Pid) -> KillOnDrop {
+    let strace = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null"])
+        .args(["-e", "inject=alarm:delay_enter=60000000"])
+        .arg(format!("--attach={broker}"))
+        .stdin(Stdio::null())
+        .spawn();
+    let strace = KillOnDrop(strace.unwrap());
+    eventually("strace", || {
+        (status(broker, "TracerPid") != "0").then_some(())
+    });
+    strace
+}
+
+/// Returns the process that resolves names, which hangs.
+fn resolver(broker: Pid) -> Pid {
     eventually("a resolver", || {
         let mut children = children(broker).into_iter();
         // A process has the broker's name until it sets its own.
@@ -98,8 +112,11 @@ fn virtual_machine_has_its_name() {
 #[test]
 fn resolver_has_no_capabilities() {
     let helper = start();
-    let _client = helper.client();
-    let resolver = resolver(&helper);
+    // The name of this process is resolved already.
+    let broker = only_child(helper.pid());
+    let _strace = hang_resolvers(broker);
+    let _client = client(helper.socket(), "client").output().unwrap();
+    let resolver = resolver(broker);
     eventually("a resolver without capabilities", || {
         let sets = ["CapInh", "CapPrm", "CapEff", "CapAmb"];
         let is_empty = |set| status(resolver, set) == "0".repeat(16);
@@ -114,11 +131,10 @@ fn resolver_has_no_capabilities() {
 fn hung_resolver_delays_no_client() {
     let helper = start();
     let broker = only_child(helper.pid());
-    let _client = helper.client();
-    let resolver = resolver(&helper);
-    for process in [resolver, broker] {
-        kill_process(process, Signal::STOP).unwrap();
-    }
+    let _strace = hang_resolvers(broker);
+    let _client = client(helper.socket(), "client").output().unwrap();
+    resolver(broker);
+    kill_process(broker, Signal::STOP).unwrap();
     let mut fastest = TEST_TIMEOUT;
     for _ in 0..5 {
         let start = Instant::now();
@@ -126,9 +142,7 @@ fn hung_resolver_delays_no_client() {
         assert!(client.status.success(), "{client:?}");
         fastest = fastest.min(start.elapsed());
     }
-    for process in [broker, resolver] {
-        kill_process(process, Signal::CONT).unwrap();
-    }
+    kill_process(broker, Signal::CONT).unwrap();
     // Waiting for a name would take this long for each process.
     assert!(fastest < RESOLVE_TIMEOUT, "{fastest:?}");
     assert!(!helper.stderr().contains("(client, "));
