@@ -63,11 +63,7 @@ impl Monitor {
             let statistics = lock(&client.statistics);
             keys.extend(statistics.devices().filter(is_disk).map(DiskKey::Device));
         }
-        let is_running = |owner: &Owner| {
-            clients
-                .iter()
-                .any(|client| client.peer.process_key() == owner.process())
-        };
+        let is_running = |owner: &Owner| self.is_running(owner.process());
         let disks = keys.into_iter().map(|key| {
             let name = self.disk_name(&key, NAME_TIMEOUT);
             let name = name.map(|name| DiskName::clone(&name)).unwrap_or_default();

@@ -24,6 +24,7 @@ mod statistics;
 mod system_journal;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -77,6 +78,8 @@ pub struct Monitor {
     pid: u32,
     started: SystemTime,
     clients: Mutex<BTreeMap<u64, Arc<ClientActivity>>>,
+    /// Number of connections of each process.
+    processes: Mutex<BTreeMap<ProcessKey, usize>>,
     /// Statistics of clients that have disconnected.
     totals: Mutex<Totals>,
     registrations: Mutex<Registrations>,
@@ -169,6 +172,7 @@ impl Monitor {
             pid: std::process::id(),
             started: SystemTime::now(),
             clients: Mutex::default(),
+            processes: Mutex::default(),
             totals: Mutex::default(),
             registrations: Mutex::default(),
             journal,
@@ -204,6 +208,7 @@ impl Monitor {
             statistics: Mutex::default(),
         });
         lock(&self.clients).insert(peer.connection_id(), Arc::clone(&activity));
+        *lock(&self.processes).entry(peer.process_key()).or_default() += 1;
         ConnectedClient {
             activity,
             monitor: Arc::clone(self),
@@ -213,6 +218,14 @@ impl Monitor {
     fn disconnected(&self, activity: &ClientActivity) {
         let name = process(&activity.peer).name;
         lock(&self.clients).remove(&activity.peer.connection_id());
+        if let Entry::Occupied(mut connections) =
+            lock(&self.processes).entry(activity.peer.process_key())
+        {
+            *connections.get_mut() -= 1;
+            if *connections.get() == 0 {
+                connections.remove();
+            }
+        }
         let statistics = std::mem::take(&mut *lock(&activity.statistics));
         lock(&self.totals).add(&name, &statistics);
     }
@@ -254,10 +267,7 @@ impl Monitor {
 
     /// Returns whether a process is connected.
     fn is_running(&self, process: ProcessKey) -> bool {
-        let clients = lock(&self.clients);
-        clients
-            .values()
-            .any(|client| client.peer.process_key() == process)
+        lock(&self.processes).contains_key(&process)
     }
 
     /// Records the start of a command.

@@ -15,8 +15,8 @@ use crate::command::executor::CommandResult;
 use crate::command::timestamp::Timestamp;
 
 /// Maximum number of combinations that are counted separately for a client. A client can send
-/// commands with any action to any number of devices.
-const MAX_CLIENT_COUNTS: usize = 256;
+/// commands with any action to any number of devices, and each takes 170 bytes.
+const MAX_CLIENT_COUNTS: usize = 64;
 
 /// Maximum number of combinations that are counted separately after their clients have
 /// disconnected.
