@@ -10,10 +10,10 @@
 //! | `statistics` | counts and durations of the commands of one client |
 //! | `change` | the change that a command requests |
 //! | `registrations` | registrations and reservations that clients of this helper have made |
-//! | [`journal`] | records of changes, conflicts and unit attentions |
+//! | `journal` | records of changes, conflicts and unit attentions |
 //! | `system_journal` | the native protocol of the systemd journal |
 //! | `document` | the state document |
-//! | [`state_socket`] | the socket that the state document is written to |
+//! | `state_socket` | the socket that the state document is written to |
 
 mod change;
 mod document;
