@@ -12,11 +12,11 @@ use std::path::Path;
 use std::thread;
 
 use helper_state::{Event, Record, StateDocument, VERSION, socket_name};
-use pr_testkit::HelperProcess;
 use pr_testkit::cdb::{preempt, read_keys, register, reserve};
 use pr_testkit::helper::Builder;
 use pr_testkit::soft_lun::SoftLunFixture;
-use rustix::process::Uid;
+use pr_testkit::{HelperProcess, skip};
+use rustix::process::{Uid, geteuid};
 use scsi_pr::{ReservationType, Status};
 
 const TYPE: ReservationType = ReservationType::WriteExclusive;
@@ -136,6 +136,9 @@ fn commands_of_disconnected_clients_are_counted() {
 
 #[test]
 fn other_users_get_no_document() {
+    if !geteuid().is_root() {
+        return skip("not root");
+    }
     let dir = tempfile::tempdir().unwrap();
     let helper = builder().dir(dir.path()).start().unwrap();
     assert_eq!(read_state_as(&helper, 4711), "");
