@@ -158,6 +158,8 @@ impl ClientStatistics {
             };
             let found = self.counts.iter().position(|(known, _)| *known == key);
             found.unwrap_or_else(|| {
+                // Most clients send few kinds of commands, and an element takes 170 bytes.
+                self.counts.reserve_exact(1);
                 self.counts.push((key, Count::default()));
                 self.counts.len() - 1
             })
