@@ -124,7 +124,7 @@ fn worker_stopped(faults: &mut FaultFixture<'_>) -> Result<()> {
     let start = Instant::now();
     let blocked = BlockedCommand::start(faults)?;
     let worker = blocked.worker;
-    kill_process(worker, Signal::STOP)?;
+    process_table::stop(worker)?;
     faults.fixture.multipathd.thaw()?;
     let (reply, time) = blocked.reply(start)?;
     let case = "worker stopped during a command";
@@ -168,7 +168,7 @@ fn broker_killed(faults: FaultFixture<'_>) -> Result<FaultFixture<'_>> {
 fn broker_stopped(faults: &mut FaultFixture<'_>) -> Result<()> {
     let broker = one(BROKER)?;
     end_workers()?;
-    kill_process(broker, Signal::STOP)?;
+    process_table::stop(broker)?;
     let (reply, time) = measure(|| faults.guest.reserve_out(&register(0, KEY)))?;
     let case = "broker stopped: REGISTER";
     let reply = faults.check_time(case, reply, time, SHORT_TIMEOUT + GRACE)?;
