@@ -57,8 +57,8 @@ pub(super) fn wait_until_gone(name: &str, timeout: Duration) -> Result<()> {
     gone.with_context(|| format!("{name} did not exit"))
 }
 
-/// Stops a process, and waits until each of its threads has stopped. One of them receives the signal,
-/// and the others continue until that one runs.
+/// Stops a process, and waits until each of its threads has stopped. One of them receives the
+/// signal, and the others continue until that one runs.
 pub(super) fn stop(process: Pid) -> Result<()> {
     kill_process(process, Signal::STOP)?;
     let stopped = poll(STOP_TIMEOUT, || {
