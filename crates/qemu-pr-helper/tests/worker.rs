@@ -214,6 +214,30 @@ fn worker_executes_several_commands() {
     assert!(!workers(setup.broker()).contains(&first));
 }
 
+/// A stop interrupts recvmsg(2) with a timeout, and a request can arrive before the worker
+/// continues.
+#[test]
+fn worker_that_was_stopped_executes_the_next_command() {
+    let Some(setup) = Setup::start() else {
+        return;
+    };
+    let mut client = setup.helper.client();
+    setup.execute(&mut client, &reserve_map());
+    let worker = eventually("an idle worker", || match *workers(setup.broker()) {
+        [worker] if is_waiting(worker) => Some(worker),
+        _ => None,
+    });
+    kill_process(worker, Signal::STOP).unwrap();
+    eventually("a stopped worker", || {
+        status(worker, "State").starts_with('T').then_some(())
+    });
+    kill_process(worker, Signal::CONT).unwrap();
+    setup.execute(&mut client, &reserve_map());
+    assert_eq!(*workers(setup.broker()), [worker]);
+    let log = setup.helper.stderr();
+    assert!(!log.contains("exits"), "{log}");
+}
+
 /// A worker passes CLEANUP on to multipathd, which is not running here, and not to the path.
 #[test]
 fn cleanup_without_multipathd_fails() {

@@ -117,7 +117,13 @@ pub(super) fn receive_last_request(socket: &OwnedFd) -> io::Result<Option<Receiv
 
 fn receive(socket: &OwnedFd, mode: ReceiveMode) -> io::Result<Option<ReceivedRequest>> {
     let mut buffer = vec![0; MAX_REQUEST_LEN];
-    let (length, descriptors) = fd_passing::receive(socket.as_fd(), &mut buffer, mode)?;
+    let (length, descriptors) = loop {
+        match fd_passing::receive(socket.as_fd(), &mut buffer, mode) {
+            // With a timeout, recvmsg(2) fails like this if the process is stopped meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => break received?,
+        }
+    };
     let bytes = buffer.get(..length).unwrap_or_default();
     let request = match descriptors {
         _ if length == 0 => return Ok(None),

@@ -72,6 +72,8 @@ fn receive(socket: &OwnedFd) -> io::Result<Option<Query>> {
         Ok((0, _)) => return Ok(None),
         Ok((length, _)) => length,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+        // The process was stopped.
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => return receive(socket),
         Err(error) => return Err(error),
     };
     let query = buffer.get(..length).and_then(Query::decode);
