@@ -198,11 +198,6 @@ impl Running {
         })
     }
 
-    /// Returns the number of the helper's open descriptors.
-    pub(crate) fn descriptors(&self) -> usize {
-        procfs::open_files(self.pid()).len()
-    }
-
     /// Returns the value of a line of `/proc/PID/status`.
     pub(crate) fn status_line(&self, name: &str) -> String {
         procfs::status(self.pid(), name)

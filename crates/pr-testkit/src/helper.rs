@@ -338,6 +338,21 @@ impl HelperProcess {
         })
     }
 
+    /// Waits until the helper has closed its sockets of clients.
+    pub fn wait_until_disconnected(&self) -> Result<()> {
+        let socket = self.socket.to_string_lossy();
+        // The listening socket, and a socket for each connection.
+        let disconnected = process::poll(TEST_TIMEOUT, || {
+            let sockets = fs::read_to_string("/proc/net/unix")?;
+            let count = sockets
+                .lines()
+                .filter(|line| line.ends_with(&*socket))
+                .count();
+            Ok((count <= 1).then_some(()))
+        })?;
+        disconnected.with_context(|| format!("clients are connected to {socket}"))
+    }
+
     /// Returns the resources of the process.
     #[must_use]
     pub fn usage(&self) -> Usage {

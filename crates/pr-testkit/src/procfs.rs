@@ -2,6 +2,7 @@
 
 //! Properties of a process, as `/proc` reports them.
 
+use std::collections::HashSet;
 use std::fs;
 
 use rustix::process::Pid;
@@ -74,4 +75,30 @@ pub fn open_files(process: Pid) -> Vec<(i32, String)> {
     let mut files: Vec<_> = files.collect();
     files.sort();
     files
+}
+
+/// Returns the names of the files that a helper has open, sorted, without sockets of type
+/// SEQPACKET: the helper resolves names over such sockets, at times that a client does not see.
+#[must_use]
+pub fn client_files(process: Pid) -> Vec<String> {
+    let mut excluded = seqpacket_sockets();
+    let files = open_files(process);
+    // Also those that were created after the first call.
+    excluded.extend(seqpacket_sockets());
+    let names = files.into_iter().map(|(_, name)| name);
+    let mut names: Vec<_> = names.filter(|name| !excluded.contains(name)).collect();
+    names.sort();
+    names
+}
+
+/// Returns the names of Unix sockets of type SEQPACKET, as in `/proc/PID/fd`.
+fn seqpacket_sockets() -> HashSet<String> {
+    let sockets = fs::read_to_string("/proc/net/unix").unwrap();
+    // Num RefCount Protocol Flags Type St Inode Path
+    let names = sockets.lines().filter_map(|line| {
+        let mut columns = line.split_ascii_whitespace().skip(4);
+        let (kind, inode) = (columns.next()?, columns.nth(1)?);
+        (kind == "0005").then(|| format!("socket:[{inode}]"))
+    });
+    names.collect()
 }

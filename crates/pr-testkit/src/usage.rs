@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
+use crate::procfs;
+
 /// Resources of a process.
 #[derive(Clone, Debug)]
 pub struct Usage {
-    /// Names of the files that the descriptors refer to, sorted.
+    /// Names of the files that the descriptors refer to, sorted; see [`procfs::client_files`].
     pub descriptors: Vec<String>,
     /// Number of threads.
     pub threads: usize,
@@ -40,7 +42,7 @@ impl Usage {
         let read = |name: &str| fs::read_to_string(format!("{dir}/{name}")).unwrap();
         let (status, rollup) = (read("status"), read("smaps_rollup"));
         Self {
-            descriptors: descriptors(&dir),
+            descriptors: procfs::client_files(process),
             threads: usize::try_from(number(&status, "Threads:")).unwrap(),
             memory: number(&rollup, "Anonymous:"),
             resident: number(&rollup, "Rss:"),
@@ -48,17 +50,6 @@ impl Usage {
             processor_time: processor_time(&read("stat")),
         }
     }
-}
-
-fn descriptors(dir: &str) -> Vec<String> {
-    let entries = fs::read_dir(format!("{dir}/fd")).unwrap();
-    // A descriptor can be closed meanwhile.
-    let names = entries.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
-    let mut names: Vec<_> = names
-        .map(|name| name.to_string_lossy().into_owned())
-        .collect();
-    names.sort();
-    names
 }
 
 /// Returns the user and system time of all threads, which are in hundredths of a second (proc(5)).

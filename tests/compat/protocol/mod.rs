@@ -12,10 +12,9 @@ mod responses;
 
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::thread::sleep;
-use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use pr_testkit::procfs;
 
 use crate::case::Case;
 use crate::client::{Cdb, Client, Response, pr_in};
@@ -41,7 +40,8 @@ const NOT_SCSI: (u8, u8, u8) = (0x0b, 0x00, 0x06);
 struct TestServer {
     _scratch: Scratch,
     running: Running,
-    idle_fds: usize,
+    /// Files that the helper has open without clients.
+    idle_files: Vec<String>,
 }
 
 impl TestServer {
@@ -50,37 +50,16 @@ impl TestServer {
         let running = helper.serving_command(&scratch).start()?;
         // Send a command first, because the helper opens some files once for its lifetime.
         running.client()?.command(&pr_in(0, 8), &[], null()?)?;
-        let mut server = Self {
+        running.wait_until_disconnected()?;
+        Ok(Self {
+            idle_files: procfs::client_files(running.pid()),
             _scratch: scratch,
             running,
-            idle_fds: 0,
-        };
-        server.idle_fds = server.count_idle_fds()?;
-        Ok(server)
+        })
     }
 
     fn client(&self) -> Result<Client> {
         self.running.client()
-    }
-
-    /// Returns the number of open descriptors without clients.
-    fn count_idle_fds(&self) -> Result<usize> {
-        let path = self.running.socket().display().to_string();
-        // The listening socket, and a socket for each connection.
-        let sockets = || -> Result<usize> {
-            let all = std::fs::read_to_string("/proc/net/unix")?;
-            let matching = all.lines().filter(|line| line.ends_with(&path));
-            Ok(matching.count())
-        };
-        wait_until("the last connection to close", || Ok(sockets()? == 1))?;
-        // The helper resolves the name of the last client over a socket.
-        let mut count = self.running.descriptors();
-        wait_until("the descriptors of an idle helper", || {
-            sleep(Duration::from_millis(50));
-            let last = std::mem::replace(&mut count, self.running.descriptors());
-            Ok(last == count)
-        })?;
-        Ok(count)
     }
 
     /// Checks that the helper still works and has closed all received descriptors.
@@ -90,7 +69,7 @@ impl TestServer {
         ensure!(response.sense_code() == NOT_SCSI, "{response:?}");
         drop(client);
         wait_until("the descriptors of closed connections", || {
-            Ok(self.running.descriptors() == self.idle_fds)
+            Ok(procfs::client_files(self.running.pid()) == self.idle_files)
         })
     }
 }

@@ -44,18 +44,10 @@ impl Helper {
         let mut first = helper.client();
         first.assert_served();
         first.disconnect();
-        // The connection counts against the limits until a moment after its end was seen, and some
-        // tests connect without [`HelperProcess::client`]. And the name of the client is resolved
-        // over a socket.
-        let mut usage = helper.usage();
-        loop {
-            thread::sleep(Duration::from_millis(50));
-            let now = helper.usage();
-            if now.descriptors == usage.descriptors {
-                break;
-            }
-            usage = now;
-        }
+        helper.wait_until_disconnected().unwrap();
+        // The connection counts against the limits until a moment after its socket is closed, and
+        // some tests connect without [`HelperProcess::client`].
+        thread::sleep(Duration::from_millis(50));
         Self(helper)
     }
 
