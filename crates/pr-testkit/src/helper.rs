@@ -380,16 +380,7 @@ impl HelperProcess {
     /// Stops all threads of the helper while `work` runs.
     #[track_caller]
     pub fn while_stopped<T>(&self, work: impl FnOnce() -> T) -> T {
-        self.signal(Signal::STOP);
-        eventually("the helper to be stopped", || {
-            let tasks = format!("/proc/{}/task", self.pid().as_raw_nonzero());
-            let mut tasks = fs::read_dir(tasks).unwrap();
-            let is_stopped = tasks.all(|task| {
-                let status = fs::read_to_string(task.unwrap().path().join("status"));
-                status.is_ok_and(|status| status.contains("\nState:\tT"))
-            });
-            is_stopped.then_some(())
-        });
+        process::stop(self.pid()).unwrap();
         let result = work();
         self.signal(Signal::CONT);
         result

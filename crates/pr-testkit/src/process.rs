@@ -5,9 +5,12 @@
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
-use std::{env, thread};
+use std::{env, fs, thread};
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::TEST_TIMEOUT;
 
 /// Finds a program in `PATH` and in `/usr/sbin` and `/sbin`, which an ordinary user's `PATH` lacks
 /// on Debian. An absolute path is returned if it is a file.
@@ -94,6 +97,24 @@ pub fn poll<T>(
         }
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Stops a process, and waits until each of its threads has stopped. One of them receives the
+/// signal, and the others continue until that one runs.
+pub fn stop(process: Pid) -> Result<()> {
+    kill_process(process, Signal::STOP)?;
+    let process = process.as_raw_nonzero();
+    let stopped = poll(TEST_TIMEOUT, || {
+        for task in fs::read_dir(format!("/proc/{process}/task"))? {
+            // A thread can have exited.
+            let stat = fs::read_to_string(task?.path().join("stat")).unwrap_or_default();
+            if !stat.is_empty() && !stat.contains(") T ") {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })?;
+    stopped.with_context(|| format!("process {process} did not stop"))
 }
 
 /// Runs `work` and prints the time it took.

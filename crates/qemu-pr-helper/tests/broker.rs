@@ -13,6 +13,7 @@ use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 use pr_testkit::helper::Builder;
+use pr_testkit::process::stop;
 use pr_testkit::procfs::{is_running, only_child, open_files, status};
 use pr_testkit::{HelperProcess, eventually, skip};
 use rustix::fs::{FlockOperation, flock};
@@ -173,7 +174,7 @@ fn pid_file_error_leaves_the_socket_unchanged() {
 #[test]
 fn stopped_broker_delays_exit_only_briefly() {
     let mut running = Running::start(builder());
-    kill_process(running.broker, Signal::STOP).unwrap();
+    stop(running.broker).unwrap();
     let start = Instant::now();
     assert!(running.helper.terminate().unwrap().success());
     assert!(start.elapsed() < Duration::from_secs(30));

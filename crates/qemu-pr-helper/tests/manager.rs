@@ -15,7 +15,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use pr_testkit::helper::Builder;
-use pr_testkit::procfs::{only_child, open_files, status};
+use pr_testkit::process::stop;
+use pr_testkit::procfs::{only_child, open_files};
 use pr_testkit::{HelperProcess, TEST_TIMEOUT, eventually};
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -205,10 +206,7 @@ fn stopped_broker_sends_no_watchdog_message() {
     assert_eq!(receive(&manager)[0], "READY=1");
     assert_eq!(receive(&manager)[0], "WATCHDOG=1");
     let broker = only_child(helper.pid());
-    kill_process(broker, Signal::STOP).unwrap();
-    eventually("the broker to be stopped", || {
-        status(broker, "State").starts_with('T').then_some(())
-    });
+    stop(broker).unwrap();
     // Discards the messages from before the stop.
     manager.set_nonblocking(true).unwrap();
     while manager.recv(&mut [0; 4096]).is_ok() {}

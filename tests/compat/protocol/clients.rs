@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::AsFd;
 
 use anyhow::{Result, ensure};
+use pr_testkit::process::stop;
 use rustix::net::{AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType};
 use rustix::process::Signal;
 
@@ -128,10 +129,7 @@ fn early_disconnect(helper: &Helper) -> Result<()> {
 fn connect_burst(helper: &Helper) -> Result<()> {
     let server = TestServer::start(helper)?;
     let address = SocketAddrUnix::new(server.running.socket())?;
-    server.running.signal(Signal::STOP);
-    crate::process::wait_until("the helper's stop", || {
-        Ok(server.running.status_line("State").starts_with('T'))
-    })?;
+    stop(server.running.pid())?;
     let mut connected = Vec::new();
     for _ in 0..MANY {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;

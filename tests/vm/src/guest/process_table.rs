@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 
 use super::read;
 use pr_testkit::process::poll;
@@ -16,9 +16,6 @@ use pr_testkit::process::poll;
 pub(super) const HELPER: &str = "qemu-pr-helper";
 pub(super) const BROKER: &str = "pr-broker";
 pub(super) const WORKER: &str = "pr-worker";
-
-/// Time for the threads of a process to stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Returns the processes with this name.
 pub(super) fn all(name: &str) -> Result<Vec<Pid>> {
@@ -55,23 +52,6 @@ pub(super) fn one(name: &str) -> Result<Pid> {
 pub(super) fn wait_until_gone(name: &str, timeout: Duration) -> Result<()> {
     let gone = poll(timeout, || Ok(all(name)?.is_empty().then_some(())))?;
     gone.with_context(|| format!("{name} did not exit"))
-}
-
-/// Stops a process, and waits until each of its threads has stopped. One of them receives the
-/// signal, and the others continue until that one runs.
-pub(super) fn stop(process: Pid) -> Result<()> {
-    kill_process(process, Signal::STOP)?;
-    let stopped = poll(STOP_TIMEOUT, || {
-        for task in fs::read_dir(proc_path(process, "task"))? {
-            // A thread can have exited.
-            let stat = fs::read_to_string(task?.path().join("stat")).unwrap_or_default();
-            if !stat.is_empty() && !stat.contains(") T ") {
-                return Ok(None);
-            }
-        }
-        Ok(Some(()))
-    })?;
-    stopped.with_context(|| format!("process {} did not stop", process.as_raw_nonzero()))
 }
 
 /// Returns the path of a file or directory of a process.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::guest::{mount_new, process_table, write};
+use crate::guest::{mount_new, write};
 use pr_testkit::process::{self, poll, run, text};
 
 /// Path of udevd in Debian's package.
@@ -103,7 +103,7 @@ impl Udevd {
     /// udevd's own pause command (`--stop-exec-queue`) does not prevent the latter.
     pub(super) fn freeze(&self) -> Result<()> {
         settle()?;
-        process_table::stop(Pid::from_child(&self.process)).context("cannot stop udevd")
+        process::stop(Pid::from_child(&self.process)).context("cannot stop udevd")
     }
 
     /// Continues the process.
@@ -199,7 +199,7 @@ impl Multipathd {
     /// Stops the process with SIGSTOP, so that only the kernel can notice path changes.
     pub(super) fn freeze(&self) -> Result<()> {
         let process = Pid::from_child(&self.process.borrow());
-        process_table::stop(process).context("cannot stop multipathd")
+        process::stop(process).context("cannot stop multipathd")
     }
 
     /// Continues the process.

@@ -15,7 +15,7 @@ use super::device::Reply;
 use super::fault_fixture::{FaultFixture, KEY, TERMINATED, TIMED_OUT, expect_sense};
 use super::helper_client::{HelperClient, SHORT_TIMEOUT, SHORT_TIMEOUT_ARGUMENTS, measure};
 use crate::guest::process_table::{self, BROKER, HELPER, WORKER, all, one};
-use pr_testkit::process::poll;
+use pr_testkit::process::{self, poll};
 
 /// Time that the helper waits for a worker beyond the command's timeout.
 const GRACE: Duration = Duration::from_secs(3);
@@ -124,7 +124,7 @@ fn worker_stopped(faults: &mut FaultFixture<'_>) -> Result<()> {
     let start = Instant::now();
     let blocked = BlockedCommand::start(faults)?;
     let worker = blocked.worker;
-    process_table::stop(worker)?;
+    process::stop(worker)?;
     faults.fixture.multipathd.thaw()?;
     let (reply, time) = blocked.reply(start)?;
     let case = "worker stopped during a command";
@@ -168,7 +168,7 @@ fn broker_killed(faults: FaultFixture<'_>) -> Result<FaultFixture<'_>> {
 fn broker_stopped(faults: &mut FaultFixture<'_>) -> Result<()> {
     let broker = one(BROKER)?;
     end_workers()?;
-    process_table::stop(broker)?;
+    process::stop(broker)?;
     let (reply, time) = measure(|| faults.guest.reserve_out(&register(0, KEY)))?;
     let case = "broker stopped: REGISTER";
     let reply = faults.check_time(case, reply, time, SHORT_TIMEOUT + GRACE)?;
