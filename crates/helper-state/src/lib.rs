@@ -200,6 +200,14 @@ pub struct Statistics {
     pub buckets: Vec<u64>,
 }
 
+impl Statistics {
+    /// Returns whether the commands ended with RESERVATION CONFLICT.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        self.result == "RESERVATION CONFLICT"
+    }
+}
+
 /// Counts of events since the helper was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {

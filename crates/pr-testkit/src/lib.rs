@@ -13,6 +13,7 @@
 //! | [`namespace`] | mount namespaces, in which a test replaces files of the host |
 //! | [`fake_proc`] | processes in a directory that has the layout of procfs |
 //! | [`pty`] | programs on a pseudo-terminal |
+//! | [`screen`], [`picture`] | the screens that output produces, and pictures of them |
 //! | [`shells`] | completions that bash, fish and zsh offer |
 //! | [`table`] | comparison of a document's table with the program |
 //! | [`raw_text`] | texts that no user may read |
@@ -37,10 +38,12 @@ pub mod fake_proc;
 pub mod hanging_devices;
 pub mod helper;
 pub mod namespace;
+pub mod picture;
 pub mod process;
 pub mod procfs;
 pub mod pty;
 pub mod raw_text;
+pub mod screen;
 pub mod shells;
 pub mod soft_lun;
 pub mod table;

@@ -82,15 +82,20 @@ impl Console {
         }
     }
 
-    /// Returns `text` without its styles if standard output has no colors.
-    pub(crate) fn style(self, text: &str) -> String {
+    /// Returns whether standard output has colors.
+    pub(crate) fn has_color(self) -> bool {
         let choice = match self.color {
             ColorChoice::Auto => AutoStream::choice(&io::stdout()),
             choice => choice,
         };
-        match choice {
-            ColorChoice::Never => strip_str(text).to_string(),
-            _ => text.to_owned(),
+        choice != ColorChoice::Never
+    }
+
+    /// Returns `text` without its styles if standard output has no colors.
+    pub(crate) fn style(self, text: &str) -> String {
+        match self.has_color() {
+            false => strip_str(text).to_string(),
+            true => text.to_owned(),
         }
     }
 

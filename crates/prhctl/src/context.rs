@@ -20,7 +20,7 @@ use crate::labels;
 use crate::output::json::{self, Json, ToJson};
 use crate::output::text::ToText;
 use crate::running_helpers::running_helpers;
-use crate::state::{DEFAULT_TIMEOUT, HelperStates, StateError, states};
+use crate::state::{DEFAULT_TIMEOUT, HelperStates, StateError, StateSource};
 
 macro_rules! default_socket {
     () => {
@@ -220,28 +220,36 @@ impl Context {
     /// the command line. If only some of the states can be read, the other helpers are reported to
     /// standard error.
     pub(crate) fn states(&self, args: &HelperArgs) -> Result<HelperStates, StateError> {
-        let socket = args.socket.as_deref().or(self.helper.socket.as_deref());
-        self.states_of(socket, args)
+        self.read_states(args, &self.state_source(args))
     }
 
     /// Like [`Self::states`], for all helpers.
     pub(crate) fn all_states(&self, args: &HelperArgs) -> Result<HelperStates, StateError> {
-        self.states_of(None, args)
+        let socket = None;
+        let source = self.state_source(args);
+        self.read_states(args, &StateSource { socket, ..source })
     }
 
-    fn states_of(
-        &self,
-        socket: Option<&Path>,
-        args: &HelperArgs,
-    ) -> Result<HelperStates, StateError> {
+    /// Returns where the command line says that states are to be read from.
+    pub(crate) fn state_source(&self, args: &HelperArgs) -> StateSource {
         let before = &self.helper;
         let timeout = args.timeout.or(before.timeout);
-        let timeout = timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs);
-        let states = states(Path::new("/proc"), socket, timeout)?;
+        StateSource {
+            socket: args.socket.clone().or_else(|| before.socket.clone()),
+            timeout: timeout.map_or(DEFAULT_TIMEOUT, Duration::from_secs),
+        }
+    }
+
+    fn read_states(
+        &self,
+        args: &HelperArgs,
+        source: &StateSource,
+    ) -> Result<HelperStates, StateError> {
+        let states = source.read()?;
         for helper in &states.0 {
             match &helper.state {
                 Err(error) => self.console.note(&format!("{error}; it is not shown")),
-                Ok(state) if args.verbose || before.verbose => {
+                Ok(state) if args.verbose || self.helper.verbose => {
                     // A document has no member that cannot be serialized.
                     let state = serde_json::to_string(state).unwrap_or_default();
                     let text = format!("{}: received state: {state}", helper.process);

@@ -131,6 +131,12 @@ impl<'a> KnownDisk<'a> {
         }
     }
 
+    /// Returns whether clients of a helper with this process ID use the disk as `device`.
+    pub(crate) fn has_device(&self, helper: u32, device: &str) -> bool {
+        let mut devices = self.devices.iter();
+        devices.any(|(process, disk)| process.pid == helper && disk.device == device)
+    }
+
     /// Returns whether the file at `path` is a port of this soft LUN.
     fn has_port(&self, path: &Path) -> bool {
         let lun = path.parent().and_then(Path::parent);

@@ -172,6 +172,21 @@ impl ToJson for HelperState {
     }
 }
 
+/// The helpers whose states to read.
+#[derive(Clone, Debug)]
+pub(crate) struct StateSource {
+    /// The socket of the only helper to read.
+    pub(crate) socket: Option<PathBuf>,
+    pub(crate) timeout: Duration,
+}
+
+impl StateSource {
+    /// Returns the states of the helpers of this host. At least one state was read.
+    pub(crate) fn read(&self) -> Result<HelperStates, StateError> {
+        states(Path::new("/proc"), self.socket.as_deref(), self.timeout)
+    }
+}
+
 /// Returns whether two paths lead to the same file.
 fn is_same(one: &Path, other: &Path) -> bool {
     let identity = |path| fs::metadata(path).map(|file| (file.dev(), file.ino()));
@@ -180,7 +195,7 @@ fn is_same(one: &Path, other: &Path) -> bool {
 
 /// Returns the states of the helpers in the procfs that is mounted at `proc`, or of those that
 /// listen on `socket`. At least one state was read.
-pub(crate) fn states(
+fn states(
     proc: &Path,
     socket: Option<&Path>,
     timeout: Duration,

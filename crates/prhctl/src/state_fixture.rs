@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 
 use helper_state::{
-    Client, Disk, Event, Helper, Journal, Limits, Process, Record, Registration, Reservation,
-    StateDocument, VERSION, Vm, Workers,
+    BUCKET_BOUNDS_US, BUCKETS, Client, Disk, Event, Helper, Journal, Limits, Process, Record,
+    Registration, Reservation, StateDocument, Statistics, VERSION, Vm, Workers,
 };
 
 use crate::output::json::{Json, ToJson};
@@ -115,6 +115,30 @@ pub(crate) fn record(second: u64, client: &str, action: &str) -> Record {
         duration_us: 1500,
         previous_key: None,
         other: None,
+    }
+}
+
+/// Returns commands with these durations in microseconds.
+pub(crate) fn statistics(
+    client: &str,
+    device: &str,
+    result: &str,
+    durations: &[u64],
+) -> Statistics {
+    let mut buckets = vec![0; BUCKETS];
+    for duration in durations {
+        let bucket = BUCKET_BOUNDS_US.partition_point(|bound| bound < duration);
+        buckets[bucket] += 1;
+    }
+    Statistics {
+        client: client.to_owned(),
+        device: device.to_owned(),
+        action: "RESERVE".to_owned(),
+        result: result.to_owned(),
+        count: durations.len().try_into().unwrap(),
+        total_us: durations.iter().sum(),
+        max_us: durations.iter().copied().max().unwrap_or_default(),
+        buckets,
     }
 }
 

@@ -31,6 +31,11 @@ pub(crate) fn time_column(
     (common.cloned(), cells.collect())
 }
 
+/// Returns the time of day of a point in time, in microseconds since 1970.
+pub(crate) fn clock(microseconds: u64, zone: &TimeZone) -> String {
+    local(microseconds, zone).strftime("%H:%M:%S").to_string()
+}
+
 /// Returns a time in a time zone. A time out of range is the last possible one.
 fn local(microseconds: u64, zone: &TimeZone) -> ZonedDateTime {
     let time = i64::try_from(microseconds).map(Timestamp::from_microsecond);

@@ -273,6 +273,8 @@ mod tests {
     use super::*;
     use crate::state_fixture::{NOW, check_members, document, plain_text, record, states};
     use helper_state::StateDocument;
+    use pr_testkit::picture;
+    use pr_testkit::screen::screens;
 
     /// Returns a document with a registration, a reservation, and a preemption by another client.
     fn failover() -> StateDocument {
@@ -349,6 +351,18 @@ mod tests {
         assert_eq!(history.records.len(), 2);
         let history = History::new(&states, None, i64::MAX, false).unwrap();
         assert_eq!(plain_text(&history), "no records\n");
+    }
+
+    #[test]
+    fn picture_of_readme_is_current() {
+        let states = states([failover()]);
+        let mut history = History::new(&states, None, i64::MIN, false).unwrap();
+        history.zone = TimeZone::UTC;
+        // On a terminal, a line feed does not return to the first column.
+        let text = history.to_text().replace('\n', "\r\n");
+        let screen = screens(&text, 90, 24);
+        let title = "prhctl history: node2 has preempted node1";
+        picture::check("history.svg", title, 90, screen.last().unwrap());
     }
 
     #[test]

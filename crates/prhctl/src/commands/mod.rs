@@ -47,6 +47,7 @@ mod replace_lost;
 mod reservation;
 mod reserve;
 mod status;
+mod top;
 mod unregister;
 
 use clap::{Args, ValueHint};
@@ -93,6 +94,7 @@ subcommands! {
     Disks: disks::DisksArgs,
     Holders: holders::HoldersArgs,
     History: history::HistoryArgs,
+    Top: top::TopArgs,
     Keys: keys::KeysArgs,
     Reservation: reservation::ReservationArgs,
     Capabilities: capabilities::CapabilitiesArgs,

@@ -2,19 +2,18 @@
 
 //! `prhctl demo` on terminals of several sizes, and its picture in the documentation.
 
-use std::env;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use pr_testkit::picture;
 use pr_testkit::pty::Pty;
+use pr_testkit::screen::{Cell, Screen, plain, screens};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::demo::{real_helper, wrapper};
-use crate::screen::{Cell, Screen, plain, screens};
 
 const PROMPT: &str = "Press Enter to continue.";
 const HOME: &str = "\x1b[H";
@@ -399,9 +398,6 @@ fn summary_has_all_steps() {
     assert_eq!(lines[STEPS], "");
 }
 
-/// The picture in README. `PR_DEMO_PICTURE=write` replaces it.
-const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/demo.svg");
-
 /// The step in README's picture: node2 preempts node1.
 const PICTURE_STEP: usize = 7;
 
@@ -410,92 +406,7 @@ fn picture_of_readme_is_current() {
     let output = step_through(&mut demo(&["--step"]), 80, 24);
     let screen = &screens(&output, 80, 24)[PICTURE_STEP + 1];
     let is_text = |line: &&Vec<Cell>| !plain(&[line.to_vec()]).contains(PROMPT);
-    let mut lines: Screen = screen.iter().take_while(is_text).cloned().collect();
-    while lines.last().is_some_and(Vec::is_empty) {
-        lines.pop();
-    }
-    let picture = svg(&lines);
-    if env::var_os("PR_DEMO_PICTURE").is_some_and(|value| value == "write") {
-        fs::write(PICTURE, &picture).unwrap();
-    }
-    let committed = fs::read_to_string(PICTURE).unwrap_or_default();
-    assert!(
-        committed == picture,
-        "docs/demo.svg differs from the output: run this test with PR_DEMO_PICTURE=write"
-    );
-}
-
-const SVG_HEAD: &str = "  <title>prhctl demo, step 7 of 13: node2 preempts node1</title>
-  <style>
-    text { font: 14px ui-monospace, \"DejaVu Sans Mono\", Menlo, Consolas, monospace;
-      fill: #1f2328; white-space: pre }
-    .page { fill: #f6f8fa; stroke: #d1d9e0 }
-    .bold { font-weight: 700 }
-    .green { fill: #1a7f37 }
-    .yellow { fill: #9a6700 }
-    .red { fill: #d1242f }
-    @media (prefers-color-scheme: dark) {
-      text { fill: #e6edf3 }
-      .page { fill: #151b23; stroke: #3d444d }
-      .green { fill: #3fb950 }
-      .yellow { fill: #d29922 }
-      .red { fill: #f85149 }
-    }
-  </style>
-";
-/// Size of a character in pixels.
-const CHARACTER: (f32, f32) = (8.43, 17.0);
-const MARGIN: f32 = 16.0;
-
-/// Returns a picture of the lines of a screen, for light and dark pages.
-fn svg(lines: &[Vec<Cell>]) -> String {
-    let width = (80.0 * CHARACTER.0 + 2.0 * MARGIN).ceil();
-    let height = (lines.len() as f32 * CHARACTER.1 + 2.0 * MARGIN).ceil();
-    let mut text = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" xml:space=\"preserve\" \
-         viewBox=\"0 0 {width} {height}\" \
-         width=\"{width}\" height=\"{height}\">\n{SVG_HEAD}  \
-         <rect x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{}\" rx=\"6\" class=\"page\"/>\n",
-        width - 1.0,
-        height - 1.0
-    );
-    for (row, line) in lines.iter().enumerate() {
-        let baseline = MARGIN + row as f32 * CHARACTER.1 + 13.0;
-        let mut column = 0;
-        for run in line.chunk_by(|one, other| one.1 == other.1) {
-            let x = MARGIN + column as f32 * CHARACTER.0;
-            column += run.len();
-            let content: String = run.iter().map(|(character, _)| *character).collect();
-            if content.trim().is_empty() {
-                continue;
-            }
-            // The length keeps the columns aligned in every font.
-            let _ = writeln!(
-                text,
-                "  <text x=\"{x:.1}\" y=\"{baseline:.1}\" textLength=\"{:.1}\"{}>{}</text>",
-                run.len() as f32 * CHARACTER.0,
-                class(&run[0].1),
-                content.replace('&', "&amp;").replace('<', "&lt;")
-            );
-        }
-    }
-    text + "</svg>\n"
-}
-
-/// Returns the class attribute for a select graphic rendition.
-fn class(style: &str) -> String {
-    let classes: Vec<_> = style
-        .split_whitespace()
-        .map(|code| match code {
-            "1" => "bold",
-            "31" => "red",
-            "32" => "green",
-            "33" => "yellow",
-            other => panic!("no class for {other}"),
-        })
-        .collect();
-    match classes.is_empty() {
-        true => String::new(),
-        false => format!(" class=\"{}\"", classes.join(" ")),
-    }
+    let lines: Screen = screen.iter().take_while(is_text).cloned().collect();
+    let title = "prhctl demo, step 7 of 13: node2 preempts node1";
+    picture::check("demo.svg", title, 80, &lines);
 }

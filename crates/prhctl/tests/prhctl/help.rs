@@ -65,12 +65,13 @@ fn types_are_listed_with_each_option() {
 }
 
 /// The subcommands that use helpers and have no DEVICE.
-const WITHOUT_DEVICE: [&str; 5] = [
+const WITHOUT_DEVICE: [&str; 6] = [
     "prhctl list",
     "prhctl clients",
     "prhctl disks",
     "prhctl history",
     "prhctl holders",
+    "prhctl top",
 ];
 
 #[test]

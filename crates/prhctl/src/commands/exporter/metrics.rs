@@ -281,7 +281,11 @@ impl<'a> Helper<'a, '_> {
             // All three counters exist from the first command on, because increase() ignores the
             // value that a counter has when it appears.
             let series = [helper, client, disk];
-            add(&metrics.conflicts, &series, count_if(one, is_conflict(one)));
+            add(
+                &metrics.conflicts,
+                &series,
+                count_if(one, one.is_conflict()),
+            );
             add(&metrics.fencing, &series, count_if(one, is_fencing(one)));
             add(
                 &metrics.attentions,
@@ -338,10 +342,6 @@ impl<'a> Helper<'a, '_> {
 /// Returns the number of commands if they are counted.
 const fn count_if(commands: &Statistics, is_counted: bool) -> u64 {
     if is_counted { commands.count } else { 0 }
-}
-
-fn is_conflict(commands: &Statistics) -> bool {
-    commands.result == "RESERVATION CONFLICT"
 }
 
 fn is_attention(commands: &Statistics) -> bool {

@@ -3,16 +3,16 @@
 //! The screens that output produces on a terminal.
 
 /// A character and its select graphic rendition, for example `32` for green.
-pub(crate) type Cell = (char, String);
+pub type Cell = (char, String);
 
 /// The lines of a screen.
-pub(crate) type Screen = Vec<Vec<Cell>>;
+pub type Screen = Vec<Vec<Cell>>;
 
 /// Returns the screens that `output` produces on a terminal with `columns` and `rows`: one before
 /// each jump to the first line, and one at the end.
 ///
 /// Panics if a line is longer than the terminal, or if a sequence is unknown.
-pub(crate) fn screens(output: &str, columns: usize, rows: usize) -> Vec<Screen> {
+pub fn screens(output: &str, columns: usize, rows: usize) -> Vec<Screen> {
     let mut screens = Vec::new();
     let mut screen: Screen = vec![Vec::new(); rows];
     let (mut row, mut column, mut style) = (0, 0, String::new());
@@ -60,7 +60,7 @@ pub(crate) fn screens(output: &str, columns: usize, rows: usize) -> Vec<Screen> 
 }
 
 /// Returns the text of lines.
-pub(crate) fn plain(lines: &[Vec<Cell>]) -> String {
+pub fn plain(lines: &[Vec<Cell>]) -> String {
     let lines = lines.iter().map(|line| {
         let line: String = line.iter().map(|(character, _)| character).collect();
         line.trim_end().to_owned() + "\n"
