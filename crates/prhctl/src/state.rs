@@ -172,7 +172,7 @@ impl ToJson for HelperState {
     }
 }
 
-/// The helpers whose states to read.
+/// The helpers that states are read from.
 #[derive(Clone, Debug)]
 pub(crate) struct StateSource {
     /// The socket of the only helper to read.
