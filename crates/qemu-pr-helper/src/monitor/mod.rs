@@ -34,7 +34,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::ValueEnum;
 use helper_state::{Event, Limits, Process, Record};
 use pr_helper_protocol::{Direction, Request};
-use scsi_pr::{AdditionalSense, SenseKey, Status};
+use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
 
 use crate::command::command_log;
 use crate::command::executor::CommandResult;
@@ -47,7 +47,7 @@ use crate::names::disk_name::DiskName;
 use change::Change;
 use journal::Journal;
 use registrations::{DiskKey, Owner, Registrations, nexus};
-use statistics::{ClientStatistics, CommandKey, Totals};
+use statistics::{ClientStatistics, CommandKey, ResultKind, Totals};
 
 /// Time that a state document, or with `--same-lun=refuse` a registration, waits for a name.
 const NAME_TIMEOUT: Duration = Duration::from_millis(100);
@@ -293,14 +293,15 @@ impl Monitor {
         result: &CommandResult,
     ) {
         let took_us = command.start.elapsed_us();
-        let is_new = lock(&client.activity.statistics).end(command.key, result, took_us);
+        let outcome = Outcome::new(result);
+        let is_new = lock(&client.activity.statistics).end(command.key, outcome.kind(), took_us);
         if is_new && let Some(names) = self.names.get() {
             // The names are known then when a registration needs them.
             let _ = names.cached_disk(device.id);
         }
         let is_change = request.command.direction() == Direction::Out;
         if is_change || result.status != Status::GOOD {
-            self.record(&client.activity.peer, request, device, result, took_us);
+            self.record(&client.activity.peer, request, device, outcome, took_us);
         }
     }
 
@@ -310,10 +311,10 @@ impl Monitor {
         peer: &Peer,
         request: &Request,
         device: &RequestDevice,
-        result: &CommandResult,
+        outcome: Outcome,
         took_us: u64,
     ) {
-        let Some(event) = event(request, result) else {
+        let Some(event) = event(request, outcome) else {
             return;
         };
         let disk = DiskKey::new(request, device);
@@ -327,7 +328,7 @@ impl Monitor {
         let victim = registrations.owner_of(&disk, change.victim(), &owner);
         let mut other = None;
         match event {
-            Event::Change if result.status == Status::GOOD => {
+            Event::Change if outcome.status == Status::GOOD => {
                 if registers(request) {
                     let is_running = |key| self.is_running(key);
                     other = registrations.other_owner(&disk, wwn, &owner, is_running);
@@ -335,7 +336,7 @@ impl Monitor {
                 registrations.apply(&disk, &owner, &change, |key| self.is_running(key));
                 registrations.set_wwn(&disk, wwn);
             }
-            Event::Attention => registrations.apply_attention(&disk, &owner, result),
+            Event::Attention => registrations.apply_attention(&disk, &owner, outcome.sense),
             _ => {}
         }
         drop(registrations);
@@ -355,8 +356,8 @@ impl Monitor {
             key: change.key_text(),
             service_action_key: change.service_action_key_text(),
             r#type: change.type_name(),
-            status: result.status.to_string(),
-            sense: result.decode_sense().map(|sense| sense.to_string()),
+            status: outcome.status.to_string(),
+            sense: outcome.sense.map(|sense| sense.to_string()),
             duration_us: took_us,
             previous_key: previous.map(|key| key.to_string()),
             other: victim,
@@ -390,12 +391,31 @@ pub(crate) fn refused_registration() -> CommandResult {
     )
 }
 
+/// Status and decoded sense of a command.
+#[derive(Clone, Copy, Debug)]
+struct Outcome {
+    status: Status,
+    sense: Option<Sense>,
+}
+
+impl Outcome {
+    fn new(result: &CommandResult) -> Self {
+        Self {
+            status: result.status,
+            sense: result.decode_sense(),
+        }
+    }
+
+    fn kind(self) -> ResultKind {
+        ResultKind::new(self.status, self.sense.map(|sense| sense.key))
+    }
+}
+
 /// Returns the event that a command is recorded as, if it is.
-fn event(request: &Request, result: &CommandResult) -> Option<Event> {
-    let sense = result.decode_sense();
-    match result.status {
+fn event(request: &Request, outcome: Outcome) -> Option<Event> {
+    match outcome.status {
         Status::RESERVATION_CONFLICT => Some(Event::Conflict),
-        _ if sense.is_some_and(|sense| {
+        _ if outcome.sense.is_some_and(|sense| {
             sense.key == SenseKey::UnitAttention && registrations::is_change_by_other(sense.code)
         }) =>
         {

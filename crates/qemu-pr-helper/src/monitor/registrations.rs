@@ -11,12 +11,11 @@ use std::time::SystemTime;
 
 use helper_state::{Registration, Reservation};
 use pr_helper_protocol::{Request, RequestFd};
-use scsi_pr::{AdditionalSense, OutServiceAction, ReservationKey, ScopeType};
+use scsi_pr::{AdditionalSense, OutServiceAction, ReservationKey, ScopeType, Sense};
 
 use super::change::{Change, type_name};
 use super::{microseconds, process};
 use crate::command::device::{self, DeviceId};
-use crate::command::executor::CommandResult;
 use crate::command::peer::{Peer, ProcessKey};
 use crate::command::request_device::{LimitKey, RequestDevice};
 
@@ -239,13 +238,8 @@ impl Registrations {
     }
 
     /// Notes what a unit attention reports to an owner.
-    pub(super) fn apply_attention(
-        &mut self,
-        disk: &DiskKey,
-        owner: &Owner,
-        result: &CommandResult,
-    ) {
-        let Some((state, sense)) = self.0.get_mut(disk).zip(result.decode_sense()) else {
+    pub(super) fn apply_attention(&mut self, disk: &DiskKey, owner: &Owner, sense: Option<Sense>) {
+        let Some((state, sense)) = self.0.get_mut(disk).zip(sense) else {
             return;
         };
         // The other codes are about the reservation of another initiator.
@@ -361,7 +355,7 @@ mod tests {
     use helper_state::{Process, Vm};
     use pr_helper_protocol::Command;
     use pr_testkit::cdb::{self, PrCommand};
-    use scsi_pr::ReservationType;
+    use scsi_pr::{ReservationType, SenseKey};
     use std::sync::Arc;
 
     const DISK: DiskKey = DiskKey::Device(DeviceId::Block(8, 0));
@@ -498,8 +492,8 @@ mod tests {
                 (&a, cdb::register(0, 1)),
                 (&a, cdb::reserve(1, ReservationType::WriteExclusive)),
             ]);
-            let result = CommandResult::check_condition(scsi_pr::SenseKey::UnitAttention, code);
-            registrations.apply_attention(&DISK, &a, &result);
+            let sense = Sense::new(SenseKey::UnitAttention, code);
+            registrations.apply_attention(&DISK, &a, Some(sense));
             text(&registrations)
         };
         let released = AdditionalSense::RESERVATIONS_RELEASED;

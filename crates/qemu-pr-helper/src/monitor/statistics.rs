@@ -11,7 +11,6 @@ use scsi_pr::{SenseKey, Status};
 
 use crate::command::command_log;
 use crate::command::device::DeviceId;
-use crate::command::executor::CommandResult;
 use crate::command::timestamp::Timestamp;
 
 /// Maximum number of combinations that are counted separately for a client. A client can send
@@ -59,16 +58,16 @@ impl CommandKind {
 
 /// Result of a command: the status, and the sense key if there is sense.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct ResultKind {
+pub(super) struct ResultKind {
     status: u8,
     sense_key: Option<u8>,
 }
 
 impl ResultKind {
-    fn new(result: &CommandResult) -> Self {
+    pub(super) fn new(status: Status, sense_key: Option<SenseKey>) -> Self {
         Self {
-            status: result.status.0,
-            sense_key: result.decode_sense().map(|sense| sense.key.code()),
+            status: status.0,
+            sense_key: sense_key.map(SenseKey::code),
         }
     }
 
@@ -124,16 +123,11 @@ pub(super) struct ClientStatistics {
 
 impl ClientStatistics {
     /// Counts the command in progress as ended. Returns whether the combination is new.
-    pub(super) fn end(
-        &mut self,
-        command: CommandKey,
-        result: &CommandResult,
-        took_us: u64,
-    ) -> bool {
+    pub(super) fn end(&mut self, command: CommandKey, result: ResultKind, took_us: u64) -> bool {
         let known = self.counts.len();
         self.current = None;
         self.commands = self.commands.saturating_add(1);
-        let key = (command, ResultKind::new(result));
+        let key = (command, result);
         if self
             .counts
             .get(self.last)
@@ -239,12 +233,12 @@ mod tests {
     #[test]
     fn commands_are_counted_by_device_and_result() {
         let mut client = ClientStatistics::default();
-        let good = CommandResult::from_status(Status::GOOD);
-        let conflict = CommandResult::from_status(Status::RESERVATION_CONFLICT);
-        client.end(key(0), &good, 50);
-        client.end(key(0), &good, 51);
-        client.end(key(16), &good, 60_000_000);
-        client.end(key(0), &conflict, 0);
+        let good = ResultKind::new(Status::GOOD, None);
+        let conflict = ResultKind::new(Status::RESERVATION_CONFLICT, None);
+        client.end(key(0), good, 50);
+        client.end(key(0), good, 51);
+        client.end(key(16), good, 60_000_000);
+        client.end(key(0), conflict, 0);
         let mut totals = Totals::default();
         totals.add("one", &client);
         totals.add("one", &client);
@@ -275,10 +269,10 @@ mod tests {
 
     #[test]
     fn number_of_combinations_is_bounded() {
-        let good = CommandResult::from_status(Status::GOOD);
+        let good = ResultKind::new(Status::GOOD, None);
         let mut client = ClientStatistics::default();
         for minor in 0..1000 {
-            client.end(key(minor), &good, 0);
+            client.end(key(minor), good, 0);
         }
         assert_eq!(client.counts.len(), MAX_CLIENT_COUNTS + 1);
         let mut totals = Totals::default();
