@@ -122,6 +122,21 @@ impl<'a> History<'a> {
         })
     }
 
+    /// Returns a line about the records that the helpers no longer keep; empty if there are none.
+    fn missing(&self) -> String {
+        let missing = self.states.documents().filter_map(|(_, state)| {
+            let first = state.journal.records.first()?;
+            Some(first.sequence.saturating_sub(1))
+        });
+        match missing.sum::<u64>() {
+            0 => String::new(),
+            missing => format!(
+                "Older records are missing: {missing}. The event journal may contain them \
+                 (journalctl, or the file of --journal).\n"
+            ),
+        }
+    }
+
     /// Returns the table with a row for each record.
     fn rows(&self, times: Vec<String>) -> String {
         let header = ["TIME", "NAME", "DISK", "ACTION", "KEYS", "TYPE", "RESULT"];
@@ -225,7 +240,7 @@ impl ToText for History<'_> {
             false => self.rows(times),
         };
         let heading = heading.map(|heading| format!("{BOLD}{heading}{BOLD:#}\n"));
-        heading.unwrap_or_default() + &table
+        heading.unwrap_or_default() + &table + &self.missing()
     }
 }
 
@@ -292,6 +307,14 @@ mod tests {
         let mut state = document();
         state.journal.records = vec![reservation, preemption, conflict];
         state
+            .journal
+            .records
+            .iter_mut()
+            .zip(1..)
+            .for_each(|(record, sequence)| {
+                record.sequence = sequence;
+            });
+        state
     }
 
     fn text(name: Option<&str>, is_by_client: bool) -> String {
@@ -328,6 +351,16 @@ mod tests {
  12:00:04.000  sda   RESERVE: RESERVATION CONFLICT
 ";
         assert_eq!(text(None, true), expected);
+    }
+
+    #[test]
+    fn missing_records_are_reported() {
+        let mut state = failover();
+        state.journal.records.remove(0);
+        let states = states([state]);
+        let history = History::new(&states, None, i64::MIN, false).unwrap();
+        let text = plain_text(&history);
+        assert!(text.contains("\nOlder records are missing: 1. "), "{text}");
     }
 
     #[test]
