@@ -29,7 +29,7 @@ enum Pane {
     Disks,
 }
 
-/// What the screen shows, apart from the rows.
+/// The screen, apart from the rows.
 #[derive(Debug)]
 pub(super) struct Screen {
     pub(super) order: Order,
@@ -58,7 +58,7 @@ impl Skipped {
     }
 }
 
-/// What follows after a key.
+/// Consequence of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reaction {
     Quit,
