@@ -19,7 +19,7 @@ use crate::helper::{HelperConnection, HelperOptions, SocketChoice};
 use crate::labels;
 use crate::output::json::{self, Json, ToJson};
 use crate::output::text::ToText;
-use crate::running_helpers::running_helpers;
+use crate::running_helpers::{RunningHelper, running_helpers};
 use crate::state::{DEFAULT_TIMEOUT, HelperStates, StateError, StateSource};
 
 macro_rules! default_socket {
@@ -108,7 +108,29 @@ impl Context {
         helper: &HelperArgs,
         query: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
     ) -> Exit {
+        let helper = self.helper(helper);
         self.run(paths, helper, Direction::In, query, |_| Exit::SUCCESS)
+    }
+
+    /// Like [`Self::query_paths`], through any helper if several run and none is named. The result
+    /// of the query must not depend on the helper.
+    pub(crate) fn query_paths_through_any<T: ToText + ToJson>(
+        &self,
+        paths: &[PathBuf],
+        helper: &HelperArgs,
+        query: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
+    ) -> Exit {
+        let first = match self.helper(helper) {
+            Err(Error::SeveralHelpers(helpers)) => match helpers.first() {
+                Some(first) => {
+                    let (socket, choice) = self.found(first);
+                    Ok(self.options(helper, socket, choice))
+                }
+                None => Err(Error::SeveralHelpers(helpers)),
+            },
+            helper => helper,
+        };
+        self.run(paths, first, Direction::In, query, |_| Exit::SUCCESS)
     }
 
     /// Changes each device with `change`, and prints the results.
@@ -142,18 +164,18 @@ impl Context {
         exit: impl Fn(&T) -> Exit,
     ) -> Exit {
         let DeviceArgs { paths, helper } = devices;
-        self.run(paths, helper, Direction::Out, change, exit)
+        self.run(paths, self.helper(helper), Direction::Out, change, exit)
     }
 
     fn run<T: ToText + ToJson>(
         &self,
         paths: &[PathBuf],
-        helper: &HelperArgs,
+        helper: Result<HelperOptions, Error>,
         direction: Direction,
         run: impl Fn(&mut HelperConnection<'_>) -> Result<T, Error>,
         exit: impl Fn(&T) -> Exit,
     ) -> Exit {
-        let options = match self.helper(helper) {
+        let options = match helper {
             Ok(options) => options,
             Err(error) => return self.print_failure(&error.into()),
         };
@@ -202,18 +224,22 @@ impl Context {
 
     /// Returns the connection to the helper. `args` are the options after the subcommand.
     pub(crate) fn helper(&self, args: &HelperArgs) -> Result<HelperOptions, Error> {
-        let before = &self.helper;
-        let (socket, choice) = match args.socket.as_ref().or(before.socket.as_ref()) {
+        let (socket, choice) = match args.socket.as_ref().or(self.helper.socket.as_ref()) {
             Some(socket) => (socket.clone(), SocketChoice::Named),
             None => self.find_socket()?,
         };
-        Ok(HelperOptions {
+        Ok(self.options(args, socket, choice))
+    }
+
+    fn options(&self, args: &HelperArgs, socket: PathBuf, choice: SocketChoice) -> HelperOptions {
+        let before = &self.helper;
+        HelperOptions {
             socket,
             choice,
             timeout: args.timeout.or(before.timeout).map(Duration::from_secs),
             is_verbose: args.verbose || before.verbose,
             console: self.console,
-        })
+        }
     }
 
     /// Returns the states of the helpers of this host, or of the one that listens on the socket of
@@ -271,12 +297,15 @@ impl Context {
         let helpers = running_helpers(Path::new("/proc"));
         match helpers.as_slice() {
             [] => Ok((default, SocketChoice::NoneFound)),
-            [helper] => {
-                self.console.note(&format!("using the helper at {helper}"));
-                Ok((helper.socket.clone(), SocketChoice::Found))
-            }
+            [helper] => Ok(self.found(helper)),
             _ => Err(Error::SeveralHelpers(helpers)),
         }
+    }
+
+    /// Returns the socket of a helper that a search has found, and prints a note.
+    fn found(&self, helper: &RunningHelper) -> (PathBuf, SocketChoice) {
+        self.console.note(&format!("using the helper at {helper}"));
+        (helper.socket.clone(), SocketChoice::Found)
     }
 
     /// Prints a result or an error.

@@ -67,7 +67,7 @@ pub(crate) struct DeviceResult<T> {
 pub(crate) enum SocketChoice {
     /// The command line names it, or it is the default socket and exists.
     Named,
-    /// A search has found this helper only.
+    /// A search has found this helper.
     Found,
     /// A search has found no helper. This is the default socket, which does not exist.
     NoneFound,

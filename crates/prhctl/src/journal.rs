@@ -12,6 +12,9 @@ use crate::state::{HelperStates, StateError};
 pub(crate) struct HelperRecord<'a> {
     pub(crate) helper: u32,
     pub(crate) record: &'a Record,
+    /// The other client of the record. For a victim that the helper does not know, this is the
+    /// client that registered the key before, through any helper.
+    pub(crate) other: Option<&'a str>,
 }
 
 /// Returns the records of all helpers, oldest first.
@@ -21,11 +24,37 @@ pub(crate) fn records(states: &HelperStates) -> Vec<HelperRecord<'_>> {
         .flat_map(|(process, state)| {
             let records = state.journal.records.iter();
             let helper = process.pid;
-            records.map(move |record| HelperRecord { helper, record })
+            records.map(move |record| HelperRecord {
+                helper,
+                record,
+                other: record.other.as_deref(),
+            })
         })
         .collect();
     records.sort_by_key(|one| (one.record.time_us, one.helper, one.record.sequence));
+    for index in 0..records.len() {
+        let (before, rest) = records.split_at_mut(index);
+        if let Some(one) = rest.first_mut().filter(|one| one.other.is_none()) {
+            one.other = victim(one.record, before);
+        }
+    }
     records
+}
+
+/// Returns the owner of the registration that a record removed, from the records before it.
+fn victim<'a>(record: &Record, before: &[HelperRecord<'a>]) -> Option<&'a str> {
+    let key = record.service_action_key.as_deref();
+    let is_preemption = record.action.starts_with("PREEMPT") && record.event == Event::Change;
+    let wwn = record.wwn.as_deref().filter(|_| is_preemption)?;
+    let before = before.iter().rev().map(|one| one.record);
+    let mut others = before.filter(|one| one.wwn.as_deref() == Some(wwn));
+    let last = others.find(|one| {
+        let is_registration = one.action.starts_with("REGISTER") && one.event == Event::Change;
+        let keys = [&one.service_action_key, &one.previous_key];
+        is_registration && keys.into_iter().any(|one| one.as_deref() == key)
+    })?;
+    let is_registered = last.service_action_key.as_deref() == key && last.client != record.client;
+    is_registered.then_some(last.client.as_str())
 }
 
 /// The records that a timeline shows.
@@ -53,7 +82,7 @@ impl<'a> Selection<'a> {
             client.process.name == name || vm.is_some_and(|vm| vm.uuid.as_deref() == Some(name))
         });
         let selection = Selection::Client(name);
-        let is_known = is_client || records(states).iter().any(|one| selection.has(one.record));
+        let is_known = is_client || records(states).iter().any(|one| selection.has(one));
         match is_known {
             true => Ok(selection),
             false => Err(StateError::UnknownName(name.to_owned())),
@@ -61,7 +90,8 @@ impl<'a> Selection<'a> {
     }
 
     /// Returns whether the timeline shows a record.
-    pub(crate) fn has(&self, record: &Record) -> bool {
+    pub(crate) fn has(&self, one: &HelperRecord<'_>) -> bool {
+        let record = one.record;
         match self {
             Selection::All => true,
             Selection::Disk(disk) => match disk.wwn {
@@ -69,9 +99,9 @@ impl<'a> Selection<'a> {
                 None => disk
                     .devices
                     .iter()
-                    .any(|(_, one)| one.device == record.device),
+                    .any(|(_, disk)| disk.device == record.device),
             },
-            Selection::Client(_) => self.is_actor(record) || self.is_victim(record),
+            Selection::Client(_) => self.is_actor(record) || self.is_victim(one),
         }
     }
 
@@ -85,19 +115,17 @@ impl<'a> Selection<'a> {
     }
 
     /// Returns whether the timeline is that of a client to which the record's client did something.
-    pub(crate) fn is_victim(&self, record: &Record) -> bool {
+    pub(crate) fn is_victim(&self, one: &HelperRecord<'_>) -> bool {
         match self {
-            Selection::Client(name) => {
-                !self.is_actor(record) && record.other.as_deref() == Some(*name)
-            }
+            Selection::Client(name) => !self.is_actor(one.record) && one.other == Some(*name),
             _ => false,
         }
     }
 }
 
 /// Returns the verb for a record that removed the registration of another client.
-fn removal(record: &Record) -> Option<(&'static str, &str)> {
-    let other = record.other.as_deref()?;
+fn removal<'a>(one: &HelperRecord<'a>) -> Option<(&'static str, &'a str)> {
+    let (record, other) = (one.record, one.other?);
     let verb = match record.action.as_str() {
         _ if record.event != Event::Change => return None,
         "PREEMPT" | "PREEMPT AND ABORT" => "preempted",
@@ -108,8 +136,8 @@ fn removal(record: &Record) -> Option<(&'static str, &str)> {
 }
 
 /// Returns what a record means for another client, as its own client sees it.
-pub(crate) fn effect(record: &Record) -> Option<String> {
-    match (removal(record), record.event, &record.other) {
+pub(crate) fn effect(one: &HelperRecord<'_>) -> Option<String> {
+    match (removal(one), one.record.event, one.other) {
         (Some((verb, other)), ..) => Some(format!("{verb} {other}")),
         (None, Event::SameLun, Some(other)) => Some(format!("{other} has the disk as well")),
         _ => None,
@@ -117,9 +145,9 @@ pub(crate) fn effect(record: &Record) -> Option<String> {
 }
 
 /// Returns what a record means for the other client, as that sees it.
-pub(crate) fn effect_on_other(record: &Record) -> Option<String> {
-    let client = &record.client;
-    match (removal(record), record.event) {
+pub(crate) fn effect_on_other(one: &HelperRecord<'_>) -> Option<String> {
+    let client = &one.record.client;
+    match (removal(one), one.record.event) {
         (Some((verb, _)), _) => Some(format!("{verb} by {client}")),
         (None, Event::SameLun) => Some(format!("{client} has the disk as well")),
         _ => None,
@@ -179,6 +207,38 @@ mod tests {
         assert_eq!(found, [(100, "RESERVE"), (101, "REGISTER"), (100, "CLEAR")]);
     }
 
+    /// libvirt starts a helper for each machine.
+    #[test]
+    fn victim_of_another_helper_is_named() {
+        let key = |mut record: Record, previous: Option<&str>, new: &str| {
+            record.previous_key = previous.map(str::to_owned);
+            record.service_action_key = Some(new.to_owned());
+            record
+        };
+        let registration = key(record(1, "node1", "REGISTER"), None, "0xa");
+        let preemption = key(record(3, "node2", "PREEMPT AND ABORT"), Some("0xb"), "0xa");
+        let other = |records: &[&Record]| {
+            let [mut first, mut second] = [document(), document()];
+            first.journal.records = records.iter().map(|&record| record.clone()).collect();
+            second.journal.records = vec![preemption.clone()];
+            let states = states([first, second]);
+            let records = super::records(&states);
+            records.last().unwrap().other.map(str::to_owned)
+        };
+        assert_eq!(other(&[&registration]).as_deref(), Some("node1"));
+        assert_eq!(other(&[]), None);
+        let changed = key(record(2, "node1", "REGISTER"), Some("0xa"), "0xc");
+        assert_eq!(other(&[&registration, &changed]), None);
+        let mut refused = changed;
+        refused.event = Event::Conflict;
+        assert_eq!(other(&[&registration, &refused]).as_deref(), Some("node1"));
+        for wwn in [Some("naa.2"), None] {
+            let mut elsewhere = registration.clone();
+            elsewhere.wwn = wwn.map(str::to_owned);
+            assert_eq!(other(&[&elsewhere]), None);
+        }
+    }
+
     #[test]
     fn keys_depend_on_the_action() {
         for (action, key, service_action_key, previous, expected) in [
@@ -225,17 +285,25 @@ mod tests {
 
     #[test]
     fn removal_names_both_clients() {
+        let effects = |record: &Record| {
+            let one = HelperRecord {
+                helper: 100,
+                record,
+                other: record.other.as_deref(),
+            };
+            [effect(&one), effect_on_other(&one)].map(Option::unwrap_or_default)
+        };
         let mut record = record(1, "node2", "PREEMPT AND ABORT");
-        assert_eq!((effect(&record), effect_on_other(&record)), (None, None));
+        assert_eq!(effects(&record), ["", ""]);
         record.other = Some("node1".to_owned());
-        assert_eq!(effect(&record).unwrap(), "preempted node1");
-        assert_eq!(effect_on_other(&record).unwrap(), "preempted by node2");
+        let expected = ["preempted node1", "preempted by node2"];
+        assert_eq!(effects(&record), expected);
         record.action = "CLEAR".to_owned();
-        assert_eq!(effect_on_other(&record).unwrap(), "cleared by node2");
+        assert_eq!(effects(&record)[1], "cleared by node2");
         record.event = Event::Conflict;
-        assert_eq!((effect(&record), effect_on_other(&record)), (None, None));
+        assert_eq!(effects(&record), ["", ""]);
         record.event = Event::SameLun;
-        assert_eq!(effect(&record).unwrap(), "node1 has the disk as well");
+        assert_eq!(effects(&record)[0], "node1 has the disk as well");
     }
 
     #[test]
@@ -247,13 +315,10 @@ mod tests {
         let states = states([state]);
         let selection = Selection::new(&states, Some("node1")).unwrap();
         let records = records(&states);
-        let shown: Vec<_> = records
-            .iter()
-            .map(|one| selection.has(one.record))
-            .collect();
+        let shown: Vec<_> = records.iter().map(|one| selection.has(one)).collect();
         assert_eq!(shown, [true, false]);
-        assert!(selection.is_victim(records[0].record));
-        assert!(!Selection::All.is_victim(records[0].record));
+        assert!(selection.is_victim(&records[0]));
+        assert!(!Selection::All.is_victim(&records[0]));
         let error = Selection::new(&states, Some("node4")).unwrap_err();
         let expected = "node4: no disk and no client of the helpers has this name";
         assert_eq!(error.to_string(), expected);

@@ -111,7 +111,7 @@ impl<'a> History<'a> {
         let mut records = records(states);
         records.retain(|one| {
             let is_late = i64::try_from(one.record.time_us).is_ok_and(|time| time >= since);
-            is_late && selection.has(one.record)
+            is_late && selection.has(one)
         });
         Ok(History {
             states,
@@ -143,14 +143,14 @@ impl<'a> History<'a> {
         let rows = times.into_iter().zip(&self.records);
         let rows = rows.map(|(time, one)| {
             let record = one.record;
-            let (name, effect) = match (self.selection.is_victim(record), &record.other) {
-                (true, Some(other)) => (other, journal::effect_on_other(record)),
-                _ => (&record.client, journal::effect(record)),
+            let (name, effect) = match (self.selection.is_victim(one), one.other) {
+                (true, Some(other)) => (other, journal::effect_on_other(one)),
+                _ => (record.client.as_str(), journal::effect(one)),
             };
             let kind = record.r#type.as_deref();
             let cells = vec![
                 time,
-                name.clone(),
+                name.to_owned(),
                 journal::disk(record).to_owned(),
                 record.action.clone(),
                 journal::keys(record),
@@ -164,10 +164,11 @@ impl<'a> History<'a> {
 
     /// Returns the table with a column for each client.
     fn lanes(&self, times: Vec<String>) -> String {
-        let records = self.records.iter().map(|one| one.record);
-        let names = records.flat_map(|record| {
-            let other = journal::effect_on_other(record).and(record.other.as_deref());
-            [Some(record.client.as_str()), other].into_iter().flatten()
+        let names = self.records.iter().flat_map(|one| {
+            let other = journal::effect_on_other(one).and(one.other);
+            [Some(one.record.client.as_str()), other]
+                .into_iter()
+                .flatten()
         });
         let clients = distinct(names);
         // Unlike cells, headers are not escaped by the table.
@@ -182,8 +183,8 @@ impl<'a> History<'a> {
                 if record.client == *client {
                     return lane(one);
                 }
-                let is_other = record.other.as_deref() == Some(client);
-                let effect = journal::effect_on_other(record).filter(|_| is_other);
+                let is_other = one.other == Some(*client);
+                let effect = journal::effect_on_other(one).filter(|_| is_other);
                 effect.unwrap_or_default()
             });
             let cells = [time, journal::disk(record).to_owned()];
@@ -210,7 +211,7 @@ fn lane(one: &HelperRecord<'_>) -> String {
         .flatten()
         .filter(|word| word != "-")
         .collect();
-    let result = journal::result(record, journal::effect(record));
+    let result = journal::result(record, journal::effect(one));
     let result = result.strip_prefix("GOOD").unwrap_or(&result);
     let separator = match result.is_empty() || result.starts_with(';') {
         true => "",
@@ -278,7 +279,7 @@ impl ToJson for HelperRecord<'_> {
             "status": &record.status,
             "sense": record.sense.as_ref(),
             "duration_us": record.duration_us,
-            "other": record.other.as_ref(),
+            "other": self.other,
         }
     }
 }

@@ -33,8 +33,9 @@ machine of this host has a name if it registered its key through a helper that
 runs. Registrations of other hosts have none. Without DISK, all disks that
 machines of this host use through helpers are shown ('prhctl disks').
 
--k selects the helper that queries the disks; the names are those of all
-helpers. Only root and the helper's user can read the state of a helper."
+-k selects the helper that queries the disks; by default, any that runs does.
+The names are those of all helpers. Only root and the helper's user can read
+the state of a helper."
 );
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
@@ -77,7 +78,7 @@ impl Subcommand for HoldersArgs {
         if paths.is_empty() {
             context.console.note("the helpers know no disk; name one");
         }
-        context.query_paths(&paths, &self.helper, |helper| query(helper, &disks))
+        context.query_paths_through_any(&paths, &self.helper, |helper| query(helper, &disks))
     }
 }
 

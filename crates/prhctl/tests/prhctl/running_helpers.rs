@@ -125,6 +125,12 @@ fn several_running_helpers_are_listed() {
     let advice = run.json()["error"]["advice"].to_string();
     assert!(advice.contains("(process 8)"), "{run:?}");
     assert_eq!((first.commands(), second.commands()), (vec![], vec![]));
+    // Each helper returns the same registrations.
+    let note = format!("using the helper at {} (process 7)", first_socket.display());
+    let run = host.run("holders disk");
+    assert!(run.stderr.contains(&note), "{run:?}");
+    assert_eq!(run.stdout, "disk: no registrants, no reservation\n");
+    assert_eq!((first.commands().len(), second.commands()), (1, vec![]));
 }
 
 #[test]
