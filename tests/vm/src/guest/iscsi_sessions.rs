@@ -10,24 +10,24 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
 use super::helper::{Helper, helper_stderr};
-use super::iscsi_initiator::{self, create_interface, discover, login, logout};
-use super::iscsi_target::{create_portal_group, enable};
+use super::iscsi_initiator::{self, login, logout};
+use super::iscsi_target::enable;
 use super::lio_target::Target;
+use super::local_sessions::{DEFAULT_INTERFACE as INTERFACE, log_in, portal};
 use super::prhctl_command::{ABORTED_COMMAND, Output, Prhctl};
 use super::{Modules, read};
-use pr_testkit::process::{command, poll, run as run_command, timed};
+use pr_testkit::process::{poll, timed};
 
 /// Names of two initiators of this machine. The second one stands for another host.
 const NAME: &str = "iqn.2026-11.test:this-host";
 const OTHER_NAME: &str = "iqn.2026-11.test:other-host";
 
-/// Interfaces of open-iscsi: two with the first name, and one with the second.
-const INTERFACE: &str = "default";
+/// Interfaces of open-iscsi besides the default one: with the first name, and with the second.
 const SECOND_INTERFACE: &str = "second";
 const OTHER_INTERFACE: &str = "other";
 
+/// The only portal group.
 const PORTAL_GROUP: u8 = 1;
-const PORTAL: &str = "127.0.0.1:3260";
 
 /// Time in seconds after which a session without a connection fails: more than the five seconds
 /// after which prhctl prints a note.
@@ -51,8 +51,21 @@ pub(super) fn run(
     modules: &Modules,
 ) -> Result<()> {
     let backstore = target.create_unit_without_ports()?;
-    timed("iSCSI sessions", || log_in(&backstore, modules))
-        .with_context(|| format!("iscsid: {}", iscsi_initiator::log()))?;
+    // The sessions are numbered in this order.
+    let interfaces = [
+        (INTERFACE, NAME),
+        (OTHER_INTERFACE, OTHER_NAME),
+        (SECOND_INTERFACE, NAME),
+    ];
+    timed("iSCSI sessions", || {
+        log_in(
+            &backstore,
+            modules,
+            PORTAL_GROUP,
+            &interfaces,
+            REPLACEMENT_TIMEOUT,
+        )
+    })?;
     let test = SessionTest {
         prhctl: Prhctl(prhctl),
         other: disk(OTHER_INTERFACE)?,
@@ -67,24 +80,6 @@ pub(super) fn run(
         return Err(error).with_context(|| format!("helper: {}; iscsid: {}", logs.0, logs.1));
     }
     running.stop()
-}
-
-fn log_in(backstore: &Path, modules: &Modules) -> Result<()> {
-    // The kernel would look for the checksum's module in the host's directory.
-    for module in ["crypto-crc32c", "iscsi_target_mod"] {
-        modules.load(module)?;
-    }
-    run_command(command("ip").args(["link", "set", "lo", "up"]))?;
-    let names = [NAME, OTHER_NAME].map(str::to_owned);
-    create_portal_group(PORTAL_GROUP, PORTAL, backstore, &names)?;
-    iscsi_initiator::start(modules, NAME, REPLACEMENT_TIMEOUT)?;
-    create_interface(OTHER_INTERFACE, OTHER_NAME)?;
-    create_interface(SECOND_INTERFACE, NAME)?;
-    let interfaces = [INTERFACE, OTHER_INTERFACE, SECOND_INTERFACE];
-    discover(PORTAL, &interfaces)?;
-    // The sessions are numbered in this order.
-    let mut interfaces = interfaces.into_iter();
-    interfaces.try_for_each(|interface| login(PORTAL, Some(interface)))
 }
 
 /// Returns the disk of the session of an interface.
@@ -184,8 +179,8 @@ impl SessionTest<'_> {
         let before = disk(INTERFACE)?;
         self.expect_good("register", &before, KEY, &[])?;
         self.expect_good("reserve", &before, KEY, &TYPE)?;
-        logout(PORTAL, INTERFACE)?;
-        login(PORTAL, Some(INTERFACE))?;
+        logout(&portal(PORTAL_GROUP), INTERFACE)?;
+        login(&portal(PORTAL_GROUP), Some(INTERFACE))?;
         let own = &disk(INTERFACE)?;
         let status = self.prhctl.run(&["status"], own, &[])?.expect_status(0)?;
         status.expect_stdout(&[&format!(

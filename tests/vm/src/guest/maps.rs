@@ -28,12 +28,17 @@ pub(crate) struct Maps {
     pub(crate) has_multipathd: bool,
 }
 
+/// Loads device-mapper and its target for multipath maps. The kernel would look for the modules in
+/// the host's directory.
+pub(super) fn load_modules(modules: &Modules) -> Result<()> {
+    let mut names = ["dm_mod", "dm_multipath", "dm_service_time"].into_iter();
+    names.try_for_each(|name| modules.load(name))
+}
+
 /// Creates the maps over the two ports of one unit. Maps can share a port, because the kernel
 /// counts device-mapper as one exclusive user.
 pub(crate) fn create(modules: &Modules, ports: &[Port; 2]) -> Result<Maps> {
-    for module in ["dm_mod", "dm_multipath", "dm_service_time"] {
-        modules.load(module)?;
-    }
+    load_modules(modules)?;
     let sectors = sectors(&ports[0].block)?;
     let [first, second] = ports.each_ref().map(|port| port.block.display());
     // No features, no hardware handler of the map's own, one group of two paths of equal weight.

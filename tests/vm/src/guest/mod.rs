@@ -17,6 +17,7 @@ mod libvirt;
 mod lio_comparison;
 mod lio_target;
 mod live_migration;
+mod local_sessions;
 mod maps;
 mod migration;
 mod multipath;
@@ -63,7 +64,7 @@ enum Scenario {
     Multipath(multipath::Options),
     Migration(nested_guest::Programs),
     TwoHosts(two_hosts::Options),
-    Libvirt(nested_guest::Programs),
+    Libvirt(libvirt::Options),
     Restart(nested_guest::Programs),
     Packages(packages::Options),
 }

@@ -28,15 +28,14 @@ impl Prhctl<'_> {
         let mut process = Command::new(self.0);
         process.stdin(Stdio::null()).args(["-k", SOCKET]);
         process.args(subcommand).arg(disk).args(options);
-        let line = command_line(&process);
-        let output = process.output();
-        let output = output.with_context(|| format!("cannot start {line}"))?;
-        Ok(Output {
-            line,
-            status: output.status.code(),
-            stdout: String::from_utf8(output.stdout)?,
-            stderr: String::from_utf8(output.stderr)?,
-        })
+        Output::from_process(&mut process)
+    }
+
+    /// Runs a command line without a socket, so that `prhctl` finds the helpers.
+    pub(super) fn run_line(self, arguments: &str) -> Result<Output> {
+        let mut process = Command::new(self.0);
+        process.stdin(Stdio::null());
+        Output::from_process(process.args(arguments.split_whitespace()))
     }
 
     /// Returns the JSON document of a query, which must succeed.
@@ -55,6 +54,18 @@ pub(super) struct Output {
 }
 
 impl Output {
+    fn from_process(process: &mut Command) -> Result<Self> {
+        let line = command_line(process);
+        let output = process.output();
+        let output = output.with_context(|| format!("cannot start {line}"))?;
+        Ok(Self {
+            line,
+            status: output.status.code(),
+            stdout: String::from_utf8(output.stdout)?,
+            stderr: String::from_utf8(output.stderr)?,
+        })
+    }
+
     pub(super) fn expect_status(self, status: i32) -> Result<Self> {
         let Self { line, stderr, .. } = &self;
         ensure!(

@@ -39,7 +39,7 @@ pub(crate) enum Scenario {
     /// Random command sequences to that target and to `soft-lun`
     Lio,
     /// Debian's libvirt: domains that reserve a disk of that target through helpers that libvirt
-    /// starts and through ours
+    /// starts and through ours; prhctl after one of two domains has fenced the other
     Libvirt,
     /// A helper that is killed repeatedly under load, while its socket stays open
     Restart,
@@ -138,9 +138,8 @@ impl Scenario {
             Self::Guest => guest_args(root, programs),
             Self::Migration => migration_args(root, programs),
             Self::Lio => lio_args(programs, options),
-            Self::Libvirt | Self::Restart | Self::TwoHosts => {
-                release_args(self.name(), root, programs)
-            }
+            Self::Libvirt => libvirt_args(root, programs),
+            Self::Restart | Self::TwoHosts => release_args(self.name(), root, programs),
             Self::Packages => packages_args(programs),
             Self::Bench => bench_args(programs),
         }
@@ -221,6 +220,12 @@ fn migration_args(root: &RootFs, programs: &Programs) -> Result<Vec<OsString>> {
     let mut args = nested_args("migration", root)?;
     let helper = programs.debug("qemu-pr-helper")?;
     args.extend(["--helper".into(), helper.into()]);
+    Ok(args)
+}
+
+fn libvirt_args(root: &RootFs, programs: &Programs) -> Result<Vec<OsString>> {
+    let mut args = release_args("libvirt", root, programs)?;
+    args.extend(["--prhctl".into(), programs.debug("prhctl")?.into()]);
     Ok(args)
 }
 

@@ -79,7 +79,7 @@ fn needed_for(scenario: Scenario) -> Vec<Tool> {
         Scenario::Guest | Scenario::Bench => MULTIPATH.to_vec(),
         Scenario::TwoHosts => [MULTIPATH.as_slice(), &ISCSI].concat(),
         Scenario::Multipath => [MULTIPATH.as_slice(), &INJECTION].concat(),
-        Scenario::Libvirt => LIBVIRT.to_vec(),
+        Scenario::Libvirt => [LIBVIRT.as_slice(), &MULTIPATH, &ISCSI].concat(),
         Scenario::Sg => [INJECTION.as_slice(), &ISCSI].concat(),
         Scenario::Restart => INJECTION.to_vec(),
         Scenario::Packages => PACKAGES.to_vec(),

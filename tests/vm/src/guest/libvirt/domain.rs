@@ -106,6 +106,15 @@ pub(super) struct Domain {
 }
 
 impl Domain {
+    /// Starts a command line, and returns its result when it is called.
+    pub(super) fn start_command(
+        &mut self,
+        line: &str,
+    ) -> Result<impl FnOnce() -> Result<(i32, String)> + use<'_>> {
+        self.console.send(line)?;
+        Ok(|| self.console.read_result(COMMAND_TIMEOUT))
+    }
+
     /// Destroys the domain, which is like a power failure.
     pub(super) fn destroy(self) -> Result<()> {
         virsh(&["destroy", self.name])?;

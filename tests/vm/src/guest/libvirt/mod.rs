@@ -2,17 +2,20 @@
 
 //! Scenario `libvirt`: Debian's libvirt starts domains with a disk of the target. Their
 //! reservations go through a helper that libvirt starts, monitors and stops, or through a helper
-//! that libvirt does not manage.
+//! that libvirt does not manage. `prhctl` shows what two domains of a cluster have done.
 
 mod daemon;
+mod documented;
 mod domain;
+mod failover;
 mod managed;
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
+use clap::Args;
 
 use self::daemon::chown_to_qemu;
 use self::domain::{Domain, DomainDefinition, Reservations};
@@ -21,7 +24,9 @@ use super::guest_reservations::{GUEST_KEY, all_steps, release, reserve};
 use super::helper::{Helper, SOCKET, helper_stderr};
 use super::initiator::{DirectPort, Initiator};
 use super::lio_target::{Port, Target};
+use super::multipath::multipathd_log;
 use super::nested_guest::{self, Accelerator};
+use super::prhctl_command::Prhctl;
 use super::process_table::{self, HELPER};
 use super::{Modules, uptime};
 use pr_testkit::process::timed;
@@ -30,26 +35,44 @@ use pr_testkit::process::timed;
 /// not start it.
 const HELPER_LINK: &str = "/run/pr/qemu-pr-helper";
 
-/// Runs domains with a managed helper, with one that does not start, and with an unmanaged one.
-pub(crate) fn run(options: &nested_guest::Programs, modules: &Modules) -> Result<()> {
+/// Programs of the host for this scenario.
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    nested: nested_guest::Programs,
+    #[arg(long)]
+    prhctl: PathBuf,
+}
+
+/// Runs domains with a managed helper, with one that does not start, and with an unmanaged one, and
+/// two domains of a cluster.
+pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
     let mut target = Target::start(modules)?;
     let [port, other] = target.create_unit::<2>()?;
     ensure!(
         matches!(Accelerator::detect(modules), Accelerator::Kvm),
         "the domains need KVM"
     );
-    options.prepare()?;
-    replace_helper_link(|| symlink(&options.helper, HELPER_LINK))?;
+    let Options { nested, prhctl } = options;
+    nested.prepare()?;
+    replace_helper_link(|| symlink(&nested.helper, HELPER_LINK))?;
     timed("libvirtd", || daemon::start(Path::new(HELPER_LINK)))?;
     println!("guest: target and libvirtd ready after {} s", uptime()?);
+    let others = [port.block.as_path(), &other.block];
     let steps = with_managed(&port, &other)
         .context("with a managed helper")
-        .and_then(|()| without_helper(&options.helper, &port).context("without a helper"))
+        .and_then(|()| without_helper(&nested.helper, &port).context("without a helper"))
         .and_then(|()| {
-            with_unmanaged(&options.helper, &port, &other).context("with an unmanaged helper")
+            with_unmanaged(&nested.helper, &port, &other).context("with an unmanaged helper")
+        })
+        .and_then(|()| replace_helper_link(|| symlink(&nested.helper, HELPER_LINK)))
+        // Last, because udevd and multipathd continue to run.
+        .and_then(|()| {
+            failover::run(&mut target, &others, modules, Prhctl(prhctl)).context("two domains")
         });
     if steps.is_err() {
         eprintln!("guest: libvirtd's log:\n{}", daemon::libvirtd_log());
+        eprintln!("guest: multipathd's log:\n{}", multipathd_log());
     }
     steps
 }
@@ -60,10 +83,12 @@ fn replace_helper_link(create: impl FnOnce() -> std::io::Result<()>) -> Result<(
         .parent()
         .context("no parent directory")?;
     fs::create_dir_all(dir)
-        .and_then(|()| match Path::new(HELPER_LINK).is_symlink() {
-            true => fs::remove_file(HELPER_LINK),
-            false => Ok(()),
-        })
+        .and_then(
+            |()| match Path::new(HELPER_LINK).symlink_metadata().is_ok() {
+                true => fs::remove_file(HELPER_LINK),
+                false => Ok(()),
+            },
+        )
         .and_then(|()| create())
         .with_context(|| format!("cannot create {HELPER_LINK}"))
 }

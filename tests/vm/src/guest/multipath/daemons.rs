@@ -101,7 +101,7 @@ impl Udevd {
     /// Stops the process with SIGSTOP. After each close of a disk that was open for writing, udevd
     /// probes the disk and has the kernel read the partitions; both consume unit attentions.
     /// udevd's own pause command (`--stop-exec-queue`) does not prevent the latter.
-    pub(super) fn freeze(&self) -> Result<()> {
+    pub(crate) fn freeze(&self) -> Result<()> {
         settle()?;
         process::stop(Pid::from_child(&self.process)).context("cannot stop udevd")
     }
@@ -197,13 +197,13 @@ impl Multipathd {
     }
 
     /// Stops the process with SIGSTOP, so that only the kernel can notice path changes.
-    pub(super) fn freeze(&self) -> Result<()> {
+    pub(crate) fn freeze(&self) -> Result<()> {
         let process = Pid::from_child(&self.process.borrow());
         process::stop(process).context("cannot stop multipathd")
     }
 
     /// Continues the process.
-    pub(super) fn thaw(&self) -> Result<()> {
+    pub(crate) fn thaw(&self) -> Result<()> {
         self.signal(Signal::CONT)
     }
 

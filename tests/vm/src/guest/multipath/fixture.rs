@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use super::daemons::{self, Multipathd, TIMEOUT as DAEMON_TIMEOUT, Udevd};
 use super::device::Device;
 use crate::guest::lio_target::Port;
-use crate::guest::maps::{Maps, linear, sectors};
+use crate::guest::maps::{Maps, linear, load_modules, sectors};
 use crate::guest::{Modules, read, write};
 use pr_testkit::process::{command, poll, run, text};
 
@@ -63,10 +63,7 @@ impl MapFixture {
     /// Starts the daemons and waits for the map over the two ports of one unit. The disks of
     /// `unmapped` get no map.
     pub(crate) fn create(modules: &Modules, ports: &[Port; 2], unmapped: &[&Port]) -> Result<Self> {
-        // The kernel would look for the modules in the host's directory.
-        for module in ["dm_mod", "dm_multipath", "dm_service_time"] {
-            modules.load(module)?;
-        }
+        load_modules(modules)?;
         let udevd = Udevd::start()?;
         let unmapped = unmapped.iter().map(|port| name_of(&port.block));
         let multipathd = Multipathd::start(unmapped.collect::<Result<_>>()?)?;
@@ -245,7 +242,7 @@ pub(crate) fn wait_for_map_of(disks: &[&str]) -> Result<String> {
 }
 
 /// Returns the name of a block device, `sdX`.
-pub(super) fn name_of(block: &Path) -> Result<String> {
+pub(crate) fn name_of(block: &Path) -> Result<String> {
     let name = block.file_name().and_then(|name| name.to_str());
     Ok(name.context("a disk's name is not UTF-8")?.to_owned())
 }

@@ -45,7 +45,7 @@ use super::{Modules, uptime};
 pub(crate) use daemons::{Multipathd, UDEVD, Udevd, log as multipathd_log};
 use endpoint::Endpoint;
 use fault_fixture::FaultFixture;
-pub(crate) use fixture::{MapFixture, wait_for_map, wait_for_map_of};
+pub(crate) use fixture::{MapFixture, name_of, wait_for_map, wait_for_map_of};
 use pr_testkit::process::{command, timed};
 use table::Table;
 
@@ -109,7 +109,7 @@ fn run_tests(options: &Options, modules: &Modules) -> Result<()> {
     .context("prhctl")?;
     tracing::run(&fixture, &options.helper).context("trace")?;
 
-    let name = wait_for_map_of(&[&fixture::name_of(&other_unit.block)?])?;
+    let name = wait_for_map_of(&[&name_of(&other_unit.block)?])?;
     let other_unit = Path::new("/dev/mapper").join(name);
     let fault_fixture = FaultFixture::new(&fixture, &options.helper, &other_port, &other_unit)?;
     run_faults(fault_fixture, &comparison_ports[0].block, options.seed)?

@@ -12,7 +12,7 @@ const TYPE: u8 = 5;
 
 /// A fence agent.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Agent {
+pub(crate) enum Agent {
     /// Registers with REGISTER AND IGNORE EXISTING KEY, and sends TEST UNIT READY before each
     /// command.
     FenceScsi,
@@ -33,7 +33,7 @@ impl Agent {
 }
 
 /// The action `on`: registers the guest, and reserves the disk if it is not reserved.
-pub(super) fn unfence(guest: &mut impl Initiator, agent: Agent, key: u64) -> Result<()> {
+pub(crate) fn unfence(guest: &mut impl Initiator, agent: Agent, key: u64) -> Result<()> {
     if agent == Agent::FenceScsi {
         agent
             .send(guest, "--in --read-reservation")?
@@ -60,7 +60,7 @@ pub(super) fn unfence(guest: &mut impl Initiator, agent: Agent, key: u64) -> Res
 }
 
 /// The action `off`: removes the registrations of the other guest.
-pub(super) fn fence(guest: &mut impl Initiator, agent: Agent, own: u64, victim: u64) -> Result<()> {
+pub(crate) fn fence(guest: &mut impl Initiator, agent: Agent, own: u64, victim: u64) -> Result<()> {
     agent
         .send(guest, "--in --read-keys")?
         .expect_code(0)?

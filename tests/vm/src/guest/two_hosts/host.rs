@@ -16,6 +16,7 @@ use super::kernel_log;
 use super::network::{self, CONSOLE_PORT, COORDINATOR_PORT, HEARTBEAT_PORT, MONITOR_PORT};
 use super::request::Request;
 use crate::guest::helper::{Helper, SOCKET, helper_stderr};
+use crate::guest::maps::load_modules;
 use crate::guest::multipath::{Multipathd, Udevd, multipathd_log, wait_for_map, wait_for_map_of};
 use crate::guest::nested_guest::{self, Accelerator, Programs};
 use crate::guest::{Modules, read, serial, write};
@@ -83,9 +84,7 @@ pub(super) fn run(role: Role, programs: &Programs, modules: &Modules) -> Result<
 
 impl Host {
     fn set_up(role: Role, programs: &Programs, modules: &Modules) -> Result<Self> {
-        for module in ["dm_mod", "dm_multipath", "dm_service_time"] {
-            modules.load(module)?;
-        }
+        load_modules(modules)?;
         let accelerator = Accelerator::detect(modules);
         programs.prepare()?;
         let paths = iscsi_initiator::login(role, modules)?;

@@ -31,6 +31,7 @@ use clap::Args;
 use super::nested_guest;
 use super::{Modules, write};
 use crate::role::Role;
+pub(crate) use fence_agents::{Agent, fence, unfence};
 use pr_testkit::process::{command, text};
 
 /// Arguments of each machine.
