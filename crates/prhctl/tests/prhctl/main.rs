@@ -27,5 +27,6 @@ mod running_helpers;
 mod state;
 mod state_host;
 mod support;
+mod system_journal;
 mod top;
 mod wrap;
