@@ -38,7 +38,7 @@ const KEPT_RECORDS: usize = 100;
 /// Number of records that wait to be written. One takes less than 1 KiB.
 const QUEUE_LEN: usize = 1024;
 
-/// Time that a record waits for the names of its disk.
+/// Time that a record waits for the name of its client, and for those of its disk.
 const NAME_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Destination of the records.
@@ -166,6 +166,8 @@ impl Journal {
                 let _ = set_name(c"journal");
                 for entry in records {
                     let names = names.as_ref();
+                    // The connection keeps the name.
+                    let _ = names.map(|names| names.process(&entry.client, NAME_TIMEOUT));
                     sink.write(&entry.named(|device| names?.disk(device, NAME_TIMEOUT)));
                 }
             };
@@ -258,6 +260,7 @@ impl Sink {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::names::tests::answering_names;
     use helper_state::Event;
     use std::fs;
 
@@ -312,6 +315,24 @@ pub(super) mod tests {
         assert_eq!(lines(), journal.to_state(|_| None).records);
         assert_eq!(lines()[1].sequence, 2);
         assert_eq!(journal.to_state(|_| None).lost, 0);
+    }
+
+    /// The names are resolved in the background, and a client can send a command before.
+    #[test]
+    fn record_waits_for_the_name_of_its_client() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let journal = Journal::open(&JournalDestination::File(path.clone())).unwrap();
+        add(&journal, "CLEAR");
+        journal.start(Some(Arc::new(answering_names()))).unwrap();
+        let line = loop {
+            match fs::read_to_string(&path).unwrap() {
+                text if text.ends_with('\n') => break text,
+                _ => thread::yield_now(),
+            }
+        };
+        let record: Record = serde_json::from_str(&line).unwrap();
+        assert_eq!(record.client, "vm");
     }
 
     #[test]

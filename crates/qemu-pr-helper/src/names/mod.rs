@@ -308,7 +308,7 @@ fn exchange(socket: &OwnedFd, query: Query, deadline: Instant) -> Result<Vec<u8>
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::os::unix::net::UnixStream;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -373,6 +373,11 @@ mod tests {
         });
         let names = Names::new(Arc::<TestStarter>::clone(&starter));
         (names, starter)
+    }
+
+    /// Returns names with a resolver that answers `vm` for each process, without the thread.
+    pub(crate) fn answering_names() -> Names {
+        names(Behavior::Answers).0
     }
 
     fn peer(id: u64) -> Peer {
