@@ -325,7 +325,7 @@ impl Monitor {
         let wwn = name.as_ref().and_then(|name| name.wwn.as_deref());
         let mut registrations = lock(&self.registrations);
         let previous = registrations.key_of(&disk, &owner);
-        let victim = registrations.owner_of(&disk, change.victim(), &owner);
+        let victim = registrations.owner_of(&disk, wwn, change.victim(), &owner);
         let mut other = None;
         match event {
             Event::Change if outcome.status == Status::GOOD => {

@@ -148,18 +148,32 @@ impl Registrations {
         last.map(|registered| registered.key)
     }
 
-    /// Returns the name of the owner of a key, unless it is `except`.
+    /// Returns the name of the owner of a key, unless it is `except`, over any device of this host
+    /// with this `wwn`.
     pub(super) fn owner_of(
         &self,
         disk: &DiskKey,
+        wwn: Option<&str>,
         key: Option<ReservationKey>,
         except: &Owner,
     ) -> Option<String> {
-        let registrations = &self.0.get(disk)?.registrations;
+        let mut registrations = self.over_any_device(disk, wwn);
         let owner = registrations
-            .iter()
             .find(|registered| Some(registered.key) == key && !registered.owner.is_same(except));
         owner.map(|registered| registered.owner.name())
+    }
+
+    /// Returns the registrations over all devices of this host with the `wwn` of a disk.
+    fn over_any_device<'a>(
+        &'a self,
+        disk: &'a DiskKey,
+        wwn: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Registered> {
+        let wwn = wwn.or_else(|| self.0.get(disk)?.wwn.as_deref());
+        let same_disk = self.0.iter().filter(move |(key, state)| {
+            *key == disk || wwn.is_some() && state.wwn.as_deref() == wwn
+        });
+        same_disk.flat_map(|(_, state)| &state.registrations)
     }
 
     /// Returns the name of another owner with a registration and a running process that the disk
@@ -172,19 +186,12 @@ impl Registrations {
         owner: &Owner,
         is_running: impl Fn(ProcessKey) -> bool,
     ) -> Option<String> {
-        let wwn = wwn.or_else(|| self.0.get(disk)?.wwn.as_deref());
-        let same_disk = self
-            .0
-            .iter()
-            .filter(|(key, state)| *key == disk || wwn.is_some() && state.wwn.as_deref() == wwn);
         let is_soft_lun = matches!(disk, DiskKey::SoftLun(_));
-        let other = same_disk
-            .flat_map(|(_, state)| &state.registrations)
-            .find(|registered| {
-                let other = &registered.owner;
-                let is_same_port = !is_soft_lun || other.nexus == owner.nexus;
-                is_same_port && !other.is_same_machine(owner) && is_running(other.process())
-            });
+        let other = self.over_any_device(disk, wwn).find(|registered| {
+            let other = &registered.owner;
+            let is_same_port = !is_soft_lun || other.nexus == owner.nexus;
+            is_same_port && !other.is_same_machine(owner) && is_running(other.process())
+        });
         other.map(|registered| registered.owner.name())
     }
 
@@ -474,6 +481,9 @@ mod tests {
         let other = |wwn| registrations.other_owner(&map, Some(wwn), &b, |_| true);
         assert_eq!(other("naa.1").as_deref(), Some("a"));
         assert_eq!(other("naa.2"), None);
+        let victim = |wwn, key: u64| registrations.owner_of(&map, Some(wwn), Some(key.into()), &b);
+        assert_eq!(victim("naa.1", 1).as_deref(), Some("a"));
+        assert_eq!((victim("naa.1", 2), victim("naa.2", 1)), (None, None));
     }
 
     #[test]
