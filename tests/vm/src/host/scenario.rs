@@ -99,13 +99,8 @@ impl Scenario {
     /// Returns the time after which the machine is killed.
     pub(crate) fn limit(self) -> Duration {
         let minutes = match self {
-            Self::Sg | Self::Multipath | Self::Bench | Self::TwoHosts => 15,
-            Self::Guest
-            | Self::Migration
-            | Self::Lio
-            | Self::Libvirt
-            | Self::Restart
-            | Self::Packages => 10,
+            Self::Sg | Self::Multipath | Self::Libvirt | Self::Bench | Self::TwoHosts => 15,
+            Self::Guest | Self::Migration | Self::Lio | Self::Restart | Self::Packages => 10,
         };
         Duration::from_secs(minutes * 60)
     }

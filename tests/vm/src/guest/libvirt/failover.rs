@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Two domains of a cluster, each with a managed helper and its own sessions with the target: one
-//! fences the other, and `prhctl` answers the questions of docs/operations.md. The disk of the first
-//! one is a multipath map, and that of the second one has a single path.
+//! Two domains of a cluster, each with its own sessions with the target: one fences the other, and
+//! `prhctl` answers the questions of docs/operations.md. The disk of the first one is a multipath
+//! map, and that of the second one has a single path.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
+use super::daemon::chown_to_qemu;
 use super::documented;
 use super::domain::{Domain, DomainDefinition, Reservations};
 use crate::guest::Modules;
 use crate::guest::guest_reservations::reserve;
+use crate::guest::helper::{Helper, SOCKET};
 use crate::guest::initiator::{CONFLICT, Initiator, UNIT_ATTENTION};
 use crate::guest::iscsi_initiator;
 use crate::guest::iscsi_target::enable;
@@ -41,6 +43,7 @@ pub(super) fn run(
     target: &mut Target,
     others: &[&Path],
     modules: &Modules,
+    helper: &Path,
     prhctl: Prhctl<'_>,
 ) -> Result<()> {
     // With the loopback fabric, a PREEMPT AND ABORT never ends.
@@ -58,20 +61,60 @@ pub(super) fn run(
     let disks = timed("udevd, multipathd and its map", || {
         Disks::create(others, modules)
     })?;
-    let boot = |name, disk| {
-        let definition = DomainDefinition::new(name, disk, Reservations::Managed)?;
-        timed("virsh start, and the guest's boot", || definition.start())
-    };
-    let mut web1 = boot("web1", &disks.map)?;
-    let mut web2 = boot("web2", &disks.single)?;
+    with_managed_helpers(&disks, prhctl).context("with a helper for each")?;
+    with_shared_helper(&disks, helper, prhctl).context("with a shared helper")
+}
+
+/// libvirt starts a helper for each domain.
+fn with_managed_helpers(disks: &Disks, prhctl: Prhctl<'_>) -> Result<()> {
+    let mut web1 = boot("web1", &disks.map, Reservations::Managed)?;
+    let mut web2 = boot("web2", &disks.single, Reservations::Managed)?;
     fail_over(&mut web1, &mut web2, &disks.multipathd).context("failover")?;
     let answers = documented::run(prhctl, &["holders", "disks", "history"])?;
     for answer in ["preempted web1", "Warning: web1 and web2 are registered"] {
         ensure!(answers.contains(answer), "no {answer:?} in the output");
     }
     command_hangs(&mut web2, prhctl).context("a command that hangs")?;
+    // The new connection to the target has a unit attention.
+    web2.run("sg_turs /dev/sda")?;
+    let clear = format!("--out --clear --param-rk={:#x}", KEYS[1]);
+    web2.persist(&clear)?.expect_code(0)?;
     web1.destroy()?;
     web2.destroy()
+}
+
+/// The helper knows both domains, and warns about the second one.
+fn with_shared_helper(disks: &Disks, helper: &Path, prhctl: Prhctl<'_>) -> Result<()> {
+    let helper = Helper::start(helper)?;
+    chown_to_qemu(Path::new(SOCKET))?;
+    let mut db1 = boot("db1", &disks.map, Reservations::Unmanaged)?;
+    let mut db2 = boot("db2", &disks.single, Reservations::Unmanaged)?;
+    fail_over(&mut db1, &mut db2, &disks.multipathd).context("failover")?;
+    let holders = format!("holders {}", disks.map.display());
+    for (arguments, answers) in [
+        (
+            holders.as_str(),
+            &["  db2   0xb2  yes", "  db1   0xa1  -"][..],
+        ),
+        (
+            "disks",
+            &["we-ro 0xb2 db2", "Warning: db1 and db2 are registered"],
+        ),
+        ("history", &["preempted db1", "db1 has the disk as well"]),
+        ("clients", &["  db1   ", "  db2   "]),
+    ] {
+        let output = prhctl.run_line(arguments)?.expect_status(0)?;
+        println!("# prhctl {arguments}\n{}", output.stdout);
+        output.expect_stdout(answers)?;
+    }
+    db1.destroy()?;
+    db2.destroy()?;
+    helper.stop()
+}
+
+fn boot(name: &'static str, disk: &Path, reservations: Reservations) -> Result<Domain> {
+    let definition = DomainDefinition::new(name, disk, reservations)?;
+    timed("virsh start, and the guest's boot", || definition.start())
 }
 
 /// Disks of the domains, which lead to one unit.

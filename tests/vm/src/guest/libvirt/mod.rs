@@ -68,7 +68,14 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
         .and_then(|()| replace_helper_link(|| symlink(&nested.helper, HELPER_LINK)))
         // Last, because udevd and multipathd continue to run.
         .and_then(|()| {
-            failover::run(&mut target, &others, modules, Prhctl(prhctl)).context("two domains")
+            failover::run(
+                &mut target,
+                &others,
+                modules,
+                &nested.helper,
+                Prhctl(prhctl),
+            )
+            .context("two domains")
         });
     if steps.is_err() {
         eprintln!("guest: libvirtd's log:\n{}", daemon::libvirtd_log());
