@@ -12,7 +12,7 @@ const DOCUMENT: &str = include_str!("../../../../../docs/operations.md");
 /// Beginning of a block with a command.
 const BLOCK: &str = "\n```text\n# prhctl ";
 
-/// Columns whose values differ between runs.
+/// Columns with values that differ between runs.
 const VARYING: [&str; 5] = ["TIME", "HELPER", "PID", "FOR", "COMMANDS"];
 
 /// Column with a command in progress and, after a comma, its age.
