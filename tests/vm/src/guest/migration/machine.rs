@@ -17,12 +17,13 @@ use pr_testkit::HelperProcess;
 
 /// A device of the guest that QEMU transfers after the disk, because its option is behind that of
 /// the disk.
-const LAST_DEVICE: [&str; 2] = ["-device", "virtio-rng-pci"];
+pub(super) const LAST_DEVICE: [&str; 2] = ["-device", "virtio-rng-pci"];
 
 /// Makes QEMU wait for the command `migrate-incoming`.
-const INCOMING: [&str; 2] = ["-incoming", "defer"];
+pub(super) const INCOMING: [&str; 2] = ["-incoming", "defer"];
 
 /// Helper and accelerator of both sides.
+#[derive(Clone, Copy)]
 pub(super) struct Setup<'a> {
     pub(super) helper: &'a Path,
     pub(super) accelerator: Accelerator,
@@ -64,27 +65,33 @@ impl Setup<'_> {
         let helper = HelperProcess::builder(self.helper)
             .args(["-u", "nobody", "-T", "pr_helper_*_end,file=trace"])
             .start()?;
-        let monitor = helper.dir().join("monitor");
-        let server = format!("unix:{},server=on,wait=off", monitor.display());
-        let options = [
-            &["-qmp", &server, "-global", "scsi-block.share-rw=on"],
-            options,
-        ];
-        let guest = NestedGuest::launch(
-            &port.block,
-            helper.socket(),
-            self.accelerator,
-            &options.concat(),
-        )?;
-        let mut monitor = Qmp::connect(&monitor)?;
-        monitor.set_capabilities(Capabilities {
-            pause_before_switchover: true,
-        })?;
+        let (guest, monitor) = self.launch(helper.socket(), port, options)?;
         Ok(Machine {
             guest,
             helper,
             monitor,
         })
+    }
+
+    /// Starts QEMU with the socket of a helper, and connects to its monitor.
+    pub(super) fn launch(
+        &self,
+        socket: &Path,
+        port: &Port,
+        options: &[&str],
+    ) -> Result<(NestedGuest, Qmp<UnixStream>)> {
+        let monitor = socket.with_extension("monitor");
+        let server = format!("unix:{},server=on,wait=off", monitor.display());
+        let options = [
+            &["-qmp", &server, "-global", "scsi-block.share-rw=on"],
+            options,
+        ];
+        let guest = NestedGuest::launch(&port.block, socket, self.accelerator, &options.concat())?;
+        let mut monitor = Qmp::connect(&monitor)?;
+        monitor.set_capabilities(Capabilities {
+            pause_before_switchover: true,
+        })?;
+        Ok((guest, monitor))
     }
 }
 

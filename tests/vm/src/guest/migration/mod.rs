@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Scenario `migration`: a guest that holds a reservation migrates to another QEMU, which has its
-//! own helper and port. QEMU moves the reservation to that port through the helper.
+//! own helper and port. QEMU moves the reservation to that port through the helper. Then a guest
+//! migrates between two QEMUs of one helper.
 
 mod machine;
+mod one_helper;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -67,7 +69,8 @@ pub(crate) fn run(options: &nested_guest::Programs, modules: &Modules) -> Result
         .context("a migration to a QEMU without a helper")?;
     test.fail_after_move()
         .context("a migration that failed after the reservation had moved")?;
-    test.succeed()
+    test.succeed()?;
+    timed("one helper", || one_helper::run(setup, &ports)).context("with one helper")
 }
 
 /// A guest with a reservation, which migrates from one port to another.
