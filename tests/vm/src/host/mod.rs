@@ -53,7 +53,7 @@ pub(crate) struct Options {
     /// Show the kernel's messages on the console
     #[arg(long)]
     keep_console: bool,
-    /// Time limit of each machine [default: 10, and 15 for sg, multipath, libvirt, bench and two-hosts]
+    /// Time limit of each machine [default: 10; 15 for sg, multipath, libvirt, bench and two-hosts]
     #[arg(long, value_name = "MINUTES")]
     limit: Option<u64>,
     /// Number of command sequences that `lio` sends

@@ -27,8 +27,8 @@ use crate::guest::prhctl_command::Prhctl;
 use crate::guest::two_hosts::{Agent, fence, unfence};
 use pr_testkit::process::{poll, timed};
 
-/// The initiator. The target keeps the unit attentions of all sessions of an initiator with a portal
-/// group together, so each session has its own portal group.
+/// The initiator. The target keeps the unit attentions of all sessions of an initiator with a
+/// portal group together, so each session has its own portal group.
 const INTERFACE: (&str, &str) = (DEFAULT_INTERFACE, "iqn.2026-11.test:this-host");
 const PORTAL_GROUPS: u8 = 3;
 
