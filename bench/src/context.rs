@@ -69,13 +69,18 @@ impl BenchContext {
         Server::start(&[], subject, arguments, self.dir(), cores)
     }
 
+    /// Like [`Self::start`], under a program that executes the subject.
+    pub(super) fn start_wrapped(&self, wrapper: &[&OsStr], subject: &Subject) -> Result<Server> {
+        Server::start(wrapper, subject, &[], self.dir(), self.cores.as_ref())
+    }
+
     /// Like [`Self::start`], with a limit of open files.
     pub(super) fn start_limited(&self, subject: &Subject, descriptors: u32) -> Result<Server> {
         // The shell sets the soft and the hard limit, so the helper cannot raise its own, and then
         // executes the helper.
         let script = format!("ulimit -n {descriptors} && exec \"$0\" \"$@\"");
         let wrapper = ["/bin/sh", "-c", &script].map(OsStr::new);
-        Server::start(&wrapper, subject, &[], self.dir(), self.cores.as_ref())
+        self.start_wrapped(&wrapper, subject)
     }
 
     /// Returns a load of clients that send READ KEYS for `/dev/null` without a pause.

@@ -5,6 +5,7 @@
 pub(super) mod disk;
 mod hung;
 mod idle;
+mod journal;
 mod limit;
 mod mixed;
 mod overhead;
@@ -30,6 +31,8 @@ pub(crate) enum Scenario {
     Idle,
     /// 64, 200 and 1,000 hanging commands, and a healthy client
     Hung,
+    /// Commands that are recorded, with and without a system journal that reads the records
+    Journal,
     /// More clients than the limit of open files allows
     Limit,
     /// 10,000 connections in a burst
@@ -51,7 +54,7 @@ impl Scenario {
             _ if is_traced => false,
             // The floor exits when it is out of descriptors.
             Self::Limit => !subject.is(FLOOR),
-            Self::SoftLun => !subject.is(FLOOR) && !subject.is(ORIGINAL),
+            Self::Journal | Self::SoftLun => !subject.is(FLOOR) && !subject.is(ORIGINAL),
             Self::Overhead | Self::Idle | Self::Hung | Self::Storm | Self::Mixed => true,
         }
     }
@@ -62,6 +65,7 @@ impl Scenario {
             Self::Overhead => overhead::measure(context, subject),
             Self::Idle => idle::measure(context, subject),
             Self::Hung => hung::measure(context, subject),
+            Self::Journal => journal::measure(context, subject),
             Self::Limit => limit::measure(context, subject),
             Self::Storm => storm::measure(context, subject),
             Self::Mixed => mixed::measure(context, subject),
