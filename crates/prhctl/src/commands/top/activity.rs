@@ -16,7 +16,7 @@ use crate::time::duration;
 /// Age in microseconds above which a command hangs. It is that of the alert rules.
 const HANGING_US: u64 = 10_000_000;
 
-/// What rows are sorted by. Rows that are equal in it have the order of their names.
+/// Order of rows. Rows that are equal in it are sorted by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Order {
     /// Age of the oldest command in progress

@@ -19,10 +19,10 @@ use crate::wrap::columns;
 /// Number of columns between two cells.
 const SPACING: u16 = 2;
 
-/// What the keys do.
+/// Effects of the keys.
 const KEYS: &str = "q quit  s sort  t period  Tab other table  Up/Down scroll";
 
-/// One of the tables.
+/// A table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pane {
     Clients,
