@@ -25,7 +25,11 @@ fn helper(dir: &Path) -> HelperProcess {
 
 /// Returns `prhctl top` for the helper in `dir`.
 fn top(dir: &Path) -> Command {
-    let mut command = prhctl(dir, "-k socket top");
+    let prhctl = prhctl(dir, "-k socket top");
+    // The test can have inherited ignored signals, for example from nohup.
+    let mut command = Command::new("env");
+    command.arg("--default-signal").arg(prhctl.get_program());
+    command.args(prhctl.get_args()).current_dir(dir);
     command.env("TERM", "xterm");
     command
 }
