@@ -334,6 +334,7 @@ impl Monitor {
                     other = registrations.other_owner(&disk, wwn, &owner, is_running);
                 }
                 registrations.apply(&disk, &owner, &change, |key| self.is_running(key));
+                registrations.apply_to_other_devices(&disk, wwn, &owner, &change);
                 registrations.set_wwn(&disk, wwn);
             }
             Event::Attention => registrations.apply_attention(&disk, &owner, outcome.sense),

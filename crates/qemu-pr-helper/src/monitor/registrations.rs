@@ -239,9 +239,34 @@ impl Registrations {
             }
             None => {}
         }
-        if state.registrations.is_empty() && state.reservation.is_none() {
+        if state.is_empty() {
             self.0.remove(disk);
         }
+    }
+
+    /// Notes the effect of a command on registrations over other devices of this host with this
+    /// `wwn`. PREEMPT and CLEAR remove the registrations of all ports (SPC-4, 5.12.11).
+    pub(super) fn apply_to_other_devices(
+        &mut self,
+        disk: &DiskKey,
+        wwn: Option<&str>,
+        owner: &Owner,
+        change: &Change,
+    ) {
+        use OutServiceAction as Action;
+        let others = self
+            .0
+            .iter_mut()
+            .filter(|(key, state)| *key != disk && wwn.is_some() && state.wwn.as_deref() == wwn);
+        match change.action() {
+            Some(Action::Clear) => others.for_each(|(_, state)| *state = DiskState::default()),
+            Some(Action::Preempt | Action::PreemptAndAbort) => {
+                let victim = change.service_action_key().unwrap_or_default();
+                others.for_each(|(_, state)| state.preempt(owner, victim));
+            }
+            _ => return,
+        }
+        self.0.retain(|_, state| !state.is_empty());
     }
 
     /// Notes what a unit attention reports to an owner.
@@ -286,6 +311,10 @@ impl Registrations {
 }
 
 impl DiskState {
+    const fn is_empty(&self) -> bool {
+        self.registrations.is_empty() && self.reservation.is_none()
+    }
+
     /// Adds a registration. To the logical unit it replaces every other one over the nexus. Those
     /// of connected clients remain here, because these clients rely on them.
     fn register(
@@ -484,6 +513,35 @@ mod tests {
         let victim = |wwn, key: u64| registrations.owner_of(&map, Some(wwn), Some(key.into()), &b);
         assert_eq!(victim("naa.1", 1).as_deref(), Some("a"));
         assert_eq!((victim("naa.1", 2), victim("naa.2", 1)), (None, None));
+    }
+
+    #[test]
+    fn preemption_over_another_device_removes_the_registration() {
+        let map = DiskKey::Device(DeviceId::Block(253, 0));
+        let a = owner("a", 1);
+        let b = Owner {
+            nexus: "253:0".to_owned(),
+            peer: owner("b", 2).peer,
+        };
+        for command in [
+            cdb::preempt(2, 1, ReservationType::WriteExclusive),
+            cdb::clear(2),
+        ] {
+            let removing = change(&command);
+            for (wwn, expected) in [
+                (Some("naa.1"), ""),
+                (Some("naa.2"), "a=0x1"),
+                (None, "a=0x1"),
+            ] {
+                let mut registrations = after(&[(&a, cdb::register(0, 1))]);
+                registrations.set_wwn(&DISK, Some("naa.1"));
+                registrations.apply_to_other_devices(&map, wwn, &b, &removing);
+                assert_eq!(text(&registrations), expected, "{wwn:?}");
+                // The effect over the own device is noted separately.
+                registrations.apply_to_other_devices(&DISK, wwn, &b, &removing);
+                assert_eq!(text(&registrations), expected);
+            }
+        }
     }
 
     #[test]
