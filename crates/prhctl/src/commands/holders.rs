@@ -33,9 +33,9 @@ machine of this host has a name if it registered its key through a helper that
 runs. Registrations of other hosts have none. Without DISK, all disks that
 machines of this host use through helpers are shown ('prhctl disks').
 
--k selects the helper that queries the disks; by default, any that runs does.
-The names are those of all helpers. Only root and the helper's user can read
-the state of a helper."
+-k selects the helper that queries the disks; the first one that runs by
+default. The names are those of all helpers. Only root and the helper's user
+can read the state of a helper."
 );
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
