@@ -41,15 +41,20 @@ pub(crate) fn records(states: &HelperStates) -> Vec<HelperRecord<'_>> {
     records
 }
 
+/// Returns whether the command of a record changed the disk. A rejected one did not.
+fn has_changed(record: &Record) -> bool {
+    record.event == Event::Change && record.status == "GOOD"
+}
+
 /// Returns the owner of the registration that a record removed, from the records before it.
 fn victim<'a>(record: &Record, before: &[HelperRecord<'a>]) -> Option<&'a str> {
     let key = record.service_action_key.as_deref();
-    let is_preemption = record.action.starts_with("PREEMPT") && record.event == Event::Change;
+    let is_preemption = record.action.starts_with("PREEMPT") && has_changed(record);
     let wwn = record.wwn.as_deref().filter(|_| is_preemption)?;
     let before = before.iter().rev().map(|one| one.record);
     let mut others = before.filter(|one| one.wwn.as_deref() == Some(wwn));
     let last = others.find(|one| {
-        let is_registration = one.action.starts_with("REGISTER") && one.event == Event::Change;
+        let is_registration = one.action.starts_with("REGISTER") && has_changed(one);
         let keys = [&one.service_action_key, &one.previous_key];
         is_registration && keys.into_iter().any(|one| one.as_deref() == key)
     })?;
@@ -127,7 +132,7 @@ impl<'a> Selection<'a> {
 fn removal<'a>(one: &HelperRecord<'a>) -> Option<(&'static str, &'a str)> {
     let (record, other) = (one.record, one.other?);
     let verb = match record.action.as_str() {
-        _ if record.event != Event::Change => return None,
+        _ if !has_changed(record) => return None,
         "PREEMPT" | "PREEMPT AND ABORT" => "preempted",
         "CLEAR" => "cleared",
         _ => return None,
@@ -298,6 +303,9 @@ mod tests {
         record.other = Some("node1".to_owned());
         let expected = ["preempted node1", "preempted by node2"];
         assert_eq!(effects(&record), expected);
+        record.status = "CHECK CONDITION".to_owned();
+        assert_eq!(effects(&record), ["", ""]);
+        record.status = "GOOD".to_owned();
         record.action = "CLEAR".to_owned();
         assert_eq!(effects(&record)[1], "cleared by node2");
         record.event = Event::Conflict;
