@@ -128,7 +128,7 @@ impl<'a> History<'a> {
             let first = state.journal.records.first()?;
             Some(first.sequence.saturating_sub(1))
         });
-        match missing.sum::<u64>() {
+        match missing.fold(0, u64::saturating_add) {
             0 => String::new(),
             missing => format!(
                 "Older records are missing: {missing}. The event journal may contain them \
@@ -358,10 +358,16 @@ mod tests {
     fn missing_records_are_reported() {
         let mut state = failover();
         state.journal.records.remove(0);
-        let states = states([state]);
-        let history = History::new(&states, None, i64::MIN, false).unwrap();
+        let one = states([state.clone()]);
+        let history = History::new(&one, None, i64::MIN, false).unwrap();
         let text = plain_text(&history);
         assert!(text.contains("\nOlder records are missing: 1. "), "{text}");
+        // Each user can run a process that looks like a helper.
+        state.journal.records[0].sequence = u64::MAX;
+        let two = states([state.clone(), state]);
+        let history = History::new(&two, None, i64::MIN, false).unwrap();
+        let text = plain_text(&history);
+        assert!(text.contains(&u64::MAX.to_string()), "{text}");
     }
 
     #[test]

@@ -124,7 +124,10 @@ impl View {
             count(self.disks.len(), "disk"),
             waiting.sum::<usize>(),
             count(
-                commands.sum::<u64>().try_into().unwrap_or(usize::MAX),
+                commands
+                    .fold(0, u64::saturating_add)
+                    .try_into()
+                    .unwrap_or(usize::MAX),
                 "command"
             ),
             duration(self.period.as_secs() * 1_000_000),
@@ -300,7 +303,10 @@ fn warnings(states: &HelperStates, disks: &[KnownDisk<'_>]) -> Vec<String> {
             refused_registrations,
         } = state.limits;
         let texts = [
-            (busy_devices + busy_threads, "commands ended with BUSY"),
+            (
+                busy_devices.saturating_add(busy_threads),
+                "commands ended with BUSY",
+            ),
             (rejected_connections, "connections were rejected"),
             (accept_pauses, "pauses of accepting connections"),
             (request_timeouts, "requests timed out"),
@@ -324,6 +330,7 @@ pub(super) mod tests {
     use crate::state_fixture::{
         NOW, client, disk, document, registration, reservation, states, statistics,
     };
+    use clap::ValueEnum as _;
     use helper_state::{CommandInProgress, StateDocument};
 
     /// Returns a command in progress.
@@ -485,6 +492,29 @@ pub(super) mod tests {
                 .iter()
                 .any(|row| row.name == "db1" && row.pids.is_empty())
         );
+    }
+
+    /// Each user can run a process that looks like a helper.
+    #[test]
+    fn large_numbers_do_not_overflow() {
+        let mut state = busy_document();
+        state.time_us = u64::MAX;
+        state.helper.started_us = 0;
+        for one in &mut state.statistics {
+            (one.count, one.max_us) = (u64::MAX, u64::MAX);
+            one.buckets.fill(u64::MAX);
+        }
+        for client in &mut state.clients {
+            client.command = command("8:16", "CLEAR", u64::MAX);
+        }
+        state.limits.busy_devices = u64::MAX;
+        state.limits.busy_threads = u64::MAX;
+        let states = states([state.clone(), state]);
+        for order in Order::value_variants() {
+            let view = View::since_start(&states, *order);
+            assert!(view.title(&TimeZone::UTC).contains("2 helpers"));
+            assert_eq!(view.client_cells().len() + view.disk_cells().len(), 6);
+        }
     }
 
     #[test]
