@@ -55,7 +55,7 @@ pub struct RequestDevice {
 
 /// Key of a limit on commands (`--max-commands-per-device`). A client must not be able to create
 /// keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LimitKey {
     /// A block device. A SCSI disk's partitions and its sg node count as the disk.
     Block(u32, u32),
