@@ -287,9 +287,26 @@ pub struct Record {
     pub duration_us: u64,
     /// Key that the client's last registration through this helper had before the command.
     pub previous_key: Option<String>,
+    /// Reservations of the disk before the command, as far as the helper has seen them.
+    #[serde(default)]
+    pub before: KnownReservations,
+    /// Reservations of the disk after the command, as far as the helper has seen them.
+    #[serde(default)]
+    pub after: KnownReservations,
     /// Another client name that is concerned: the other virtual machine of [`Event::SameLun`], or
     /// the owner of the victim's key if it is a client of this helper.
     pub other: Option<String>,
+}
+
+/// Registrations and the reservation that clients of a helper made over a device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownReservations {
+    /// Keys of the registrations, oldest first.
+    pub registrants: Vec<String>,
+    /// Key of the reservation's holder.
+    pub holder: Option<String>,
+    /// Name of the reservation's type.
+    pub r#type: Option<String>,
 }
 
 /// Kind of event.

@@ -5,8 +5,8 @@
 use std::path::PathBuf;
 
 use helper_state::{
-    BUCKET_BOUNDS_US, BUCKETS, Client, Disk, Event, Helper, Journal, Limits, Process, Record,
-    Registration, Reservation, StateDocument, Statistics, VERSION, Vm, Workers,
+    BUCKET_BOUNDS_US, BUCKETS, Client, Disk, Event, Helper, Journal, KnownReservations, Limits,
+    Process, Record, Registration, Reservation, StateDocument, Statistics, VERSION, Vm, Workers,
 };
 
 use crate::output::json::{Json, ToJson};
@@ -114,6 +114,8 @@ pub(crate) fn record(second: u64, client: &str, action: &str) -> Record {
         sense: None,
         duration_us: 1500,
         previous_key: None,
+        before: KnownReservations::default(),
+        after: KnownReservations::default(),
         other: None,
     }
 }

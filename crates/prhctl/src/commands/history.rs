@@ -4,7 +4,7 @@
 
 use anstyle::Style;
 use clap::Args;
-use helper_state::Event;
+use helper_state::{Event, KnownReservations};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ZonedDateTime};
 
@@ -279,8 +279,18 @@ impl ToJson for HelperRecord<'_> {
             "status": &record.status,
             "sense": record.sense.as_ref(),
             "duration_us": record.duration_us,
+            "before": known(&record.before),
+            "after": known(&record.after),
             "other": self.other,
         }
+    }
+}
+
+fn known(reservations: &KnownReservations) -> Json {
+    object! {
+        "registrants": Json::from_iter(&reservations.registrants),
+        "holder": reservations.holder.as_ref(),
+        "type": reservations.r#type.as_ref(),
     }
 }
 

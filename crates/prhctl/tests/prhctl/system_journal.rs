@@ -27,22 +27,28 @@ const CLIENTS: u64 = 3;
 /// Rounds of three commands for each client: fewer than a hundred, which the helper keeps.
 const ROUNDS: u64 = 11;
 
-/// Fields of the system journal, and members of a record with the same value.
-const FIELDS: [(&str, &str); 14] = [
-    ("PR_SEQUENCE", "sequence"),
-    ("PR_TIME_US", "time_us"),
-    ("PR_VM", "client"),
-    ("PR_CLIENT", "client_id"),
-    ("PR_CLIENT_PID", "pid"),
-    ("PR_DEVICE", "device"),
-    ("PR_ACTION", "action"),
-    ("PR_KEY", "key"),
-    ("PR_SERVICE_ACTION_KEY", "service_action_key"),
-    ("PR_TYPE", "type"),
-    ("PR_STATUS", "status"),
-    ("PR_SENSE", "sense"),
-    ("PR_DURATION_US", "duration_us"),
-    ("PR_PREVIOUS_KEY", "previous_key"),
+/// JSON pointers to fields of the system journal, and to members of a record with the same value.
+const FIELDS: [(&str, &str); 20] = [
+    ("/PR_SEQUENCE", "/sequence"),
+    ("/PR_TIME_US", "/time_us"),
+    ("/PR_VM", "/client"),
+    ("/PR_CLIENT", "/client_id"),
+    ("/PR_CLIENT_PID", "/pid"),
+    ("/PR_DEVICE", "/device"),
+    ("/PR_ACTION", "/action"),
+    ("/PR_KEY", "/key"),
+    ("/PR_SERVICE_ACTION_KEY", "/service_action_key"),
+    ("/PR_TYPE", "/type"),
+    ("/PR_STATUS", "/status"),
+    ("/PR_SENSE", "/sense"),
+    ("/PR_DURATION_US", "/duration_us"),
+    ("/PR_PREVIOUS_KEY", "/previous_key"),
+    ("/PR_REGISTRANTS_BEFORE", "/before/registrants"),
+    ("/PR_HOLDER_BEFORE", "/before/holder"),
+    ("/PR_TYPE_BEFORE", "/before/type"),
+    ("/PR_REGISTRANTS_AFTER", "/after/registrants"),
+    ("/PR_HOLDER_AFTER", "/after/holder"),
+    ("/PR_TYPE_AFTER", "/after/type"),
 ];
 
 /// A journald of the test. Those with a namespace read neither the log of the kernel nor audit
@@ -118,10 +124,15 @@ fn values(
     record: &Value,
     name: impl Fn((&'static str, &'static str)) -> &'static str,
 ) -> Vec<String> {
-    let values = FIELDS.map(|names| match &record[name(names)] {
-        Value::String(text) => text.clone(),
-        Value::Null => "-".to_owned(),
-        number => number.to_string(),
+    let values = FIELDS.map(|names| match record.pointer(name(names)) {
+        Some(Value::String(text)) => text.clone(),
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::Array(keys)) if keys.is_empty() => "-".to_owned(),
+        Some(Value::Array(keys)) => {
+            let keys = keys.iter().map(|key| key.as_str().unwrap());
+            keys.collect::<Vec<_>>().join(" ")
+        }
+        Some(number) => number.to_string(),
     });
     values.into()
 }

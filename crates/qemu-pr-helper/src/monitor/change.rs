@@ -8,7 +8,7 @@ use scsi_pr::{
 };
 
 /// Change that a command requests.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Change {
     /// `None` for CLEANUP, PERSISTENT RESERVE IN, and malformed commands.
     command: Option<PersistentReserveOut>,

@@ -24,10 +24,10 @@ use rustix::fs::OFlags;
 use rustix::thread::set_name;
 use thiserror::Error;
 
+use super::Counter;
+use super::entry::Entry;
 use super::system_journal::SystemJournal;
-use super::{Counter, process};
 use crate::command::device::DeviceId;
-use crate::command::peer::Peer;
 use crate::logging;
 use crate::names::Names;
 use crate::names::disk_name::DiskName;
@@ -35,7 +35,8 @@ use crate::names::disk_name::DiskName;
 /// Number of records that are kept for the state document.
 const KEPT_RECORDS: usize = 100;
 
-/// Number of records that wait to be written. One takes less than 1 KiB.
+/// Number of records that wait to be written. One takes less than 1 KiB, unless many clients are
+/// registered with its disk.
 const QUEUE_LEN: usize = 1024;
 
 /// Time that a record waits for the name of its client, and for those of its disk.
@@ -97,25 +98,19 @@ enum Sink {
 /// The event journal.
 #[derive(Debug)]
 pub(crate) struct Journal {
+    /// Process ID of the helper.
+    helper: u32,
     kept: Mutex<Kept>,
-    queue: Option<SyncSender<Entry>>,
+    queue: Option<SyncSender<Arc<Entry>>>,
     /// Sink and queue for the thread, until it is started.
-    writer: Mutex<Option<(Sink, Receiver<Entry>)>>,
+    writer: Mutex<Option<(Sink, Receiver<Arc<Entry>>)>>,
     lost: Counter,
-}
-
-/// A record, with the client and the device, which may get their names later.
-#[derive(Clone, Debug)]
-struct Entry {
-    record: Record,
-    client: Peer,
-    device: DeviceId,
 }
 
 /// The last records, and the number of all.
 #[derive(Debug, Default)]
 struct Kept {
-    records: VecDeque<Entry>,
+    entries: VecDeque<Arc<Entry>>,
     sequence: u64,
 }
 
@@ -147,6 +142,7 @@ impl Journal {
         });
         let (queue, writer) = with_queue.unzip();
         Self {
+            helper: std::process::id(),
             kept: Mutex::default(),
             queue,
             writer: Mutex::new(writer),
@@ -161,14 +157,16 @@ impl Journal {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some((mut sink, records)) = writer {
+        if let Some((mut sink, entries)) = writer {
+            let helper = self.helper;
             let write = move || {
                 let _ = set_name(c"journal");
-                for entry in records {
+                for entry in entries {
                     let names = names.as_ref();
                     // The connection keeps the name.
                     let _ = names.map(|names| names.process(&entry.client, NAME_TIMEOUT));
-                    sink.write(&entry.named(|device| names?.disk(device, NAME_TIMEOUT)));
+                    let disk = names.and_then(|names| names.disk(entry.device, NAME_TIMEOUT));
+                    sink.write(&entry.to_record(helper, disk.as_deref()));
                 }
             };
             thread::Builder::new().spawn(write)?;
@@ -177,19 +175,15 @@ impl Journal {
     }
 
     /// Adds a record, and sets its number.
-    pub(super) fn add(&self, mut record: Record, client: &Peer, device: DeviceId) {
+    pub(super) fn add(&self, mut entry: Entry) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.sequence = kept.sequence.saturating_add(1);
-        record.sequence = kept.sequence;
-        if kept.records.len() >= KEPT_RECORDS {
-            kept.records.pop_front();
+        entry.sequence = kept.sequence;
+        if kept.entries.len() >= KEPT_RECORDS {
+            kept.entries.pop_front();
         }
-        let entry = Entry {
-            record,
-            client: client.clone(),
-            device,
-        };
-        kept.records.push_back(entry.clone());
+        let entry = Arc::new(entry);
+        kept.entries.push_back(Arc::clone(&entry));
         // With the lock held, so that the records are written in the order of their numbers.
         if let Some(queue) = &self.queue
             && queue.try_send(entry).is_err()
@@ -204,27 +198,14 @@ impl Journal {
         names: impl Fn(DeviceId) -> Option<Arc<DiskName>>,
     ) -> state::Journal {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let entries: Vec<_> = kept.records.iter().cloned().collect();
+        let entries: Vec<_> = kept.entries.iter().cloned().collect();
         drop(kept);
-        let named = entries.into_iter().map(|entry| entry.named(&names));
+        let records = entries
+            .iter()
+            .map(|entry| entry.to_record(self.helper, names(entry.device).as_deref()));
         state::Journal {
             lost: self.lost.get(),
-            records: named.collect(),
-        }
-    }
-}
-
-impl Entry {
-    /// Returns the record with the names of its client and its disk.
-    fn named(self, disk: impl FnOnce(DeviceId) -> Option<Arc<DiskName>>) -> Record {
-        let process = process(&self.client);
-        let disk = disk(self.device);
-        Record {
-            client: process.name,
-            uuid: process.vm.and_then(|vm| vm.uuid),
-            wwn: disk.as_ref().and_then(|disk| disk.wwn.clone()),
-            node: disk.and_then(|disk| disk.nodes.first().cloned()),
-            ..self.record
+            records: records.collect(),
         }
     }
 }
@@ -258,41 +239,12 @@ impl Sink {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
+    use crate::monitor::entry::tests::entry;
     use crate::names::tests::answering_names;
-    use helper_state::Event;
+    use pr_testkit::cdb;
     use std::fs;
-
-    /// Creates a record of this action.
-    pub(crate) fn record(action: &str) -> Record {
-        Record {
-            sequence: 0,
-            helper: 1,
-            time_us: 1_700_000_000_000_000,
-            event: Event::Change,
-            client_id: 2,
-            pid: 3,
-            client: "guest".to_owned(),
-            uuid: None,
-            device: "8:0".to_owned(),
-            wwn: None,
-            node: None,
-            action: action.to_owned(),
-            key: Some("0x1".to_owned()),
-            service_action_key: None,
-            r#type: None,
-            status: "GOOD".to_owned(),
-            sense: None,
-            duration_us: 400,
-            previous_key: None,
-            other: None,
-        }
-    }
-
-    fn add(journal: &Journal, action: &str) {
-        journal.add(record(action), &Peer::of_process(2, 3), DeviceId::Unknown);
-    }
 
     #[test]
     fn records_are_written_in_order() {
@@ -300,9 +252,9 @@ pub(super) mod tests {
         let path = dir.path().join("journal");
         let file = JournalDestination::File(path.clone());
         let journal = Journal::open(&file).unwrap();
-        add(&journal, "CLEAR");
+        journal.add(entry(&cdb::clear(1)));
         journal.start(None).unwrap();
-        add(&journal, "RESERVE");
+        journal.add(entry(&cdb::register(0, 1)));
         let lines = || -> Vec<Record> {
             let text = fs::read_to_string(&path).unwrap();
             text.lines()
@@ -323,7 +275,7 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         let journal = Journal::open(&JournalDestination::File(path.clone())).unwrap();
-        add(&journal, "CLEAR");
+        journal.add(entry(&cdb::clear(1)));
         journal.start(Some(Arc::new(answering_names()))).unwrap();
         let line = loop {
             match fs::read_to_string(&path).unwrap() {
@@ -340,7 +292,7 @@ pub(super) mod tests {
         // No thread takes records from the queue.
         let journal = Journal::new(Some(Sink::Stderr), 10);
         for _ in 0..150 {
-            add(&journal, "CLEAR");
+            journal.add(entry(&cdb::clear(1)));
         }
         let state = journal.to_state(|_| None);
         assert_eq!(state.lost, 140);

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `statistics` | counts and durations of the commands of one client |
 //! | `change` | the change that a command requests |
+//! | `entry` | a record before it is text |
 //! | `registrations` | registrations and reservations that clients of this helper have made |
 //! | `journal` | records of changes, conflicts and unit attentions |
 //! | `system_journal` | the native protocol of the systemd journal |
@@ -17,6 +18,7 @@
 
 mod change;
 mod document;
+mod entry;
 pub(crate) mod journal;
 mod registrations;
 pub(crate) mod state_socket;
@@ -32,7 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::ValueEnum;
-use helper_state::{Event, Limits, Process, Record};
+use helper_state::{Event, Limits, Process};
 use pr_helper_protocol::{Direction, Request};
 use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
 
@@ -45,6 +47,7 @@ use crate::logging::KeyedRateLimit;
 use crate::names::Names;
 use crate::names::disk_name::DiskName;
 use change::Change;
+use entry::Entry as JournalEntry;
 use journal::Journal;
 use registrations::{DiskKey, Owner, Registrations, nexus};
 use statistics::{ClientStatistics, CommandKey, ResultKind, Totals};
@@ -254,6 +257,7 @@ impl Monitor {
         let Some(other) = other else {
             return true;
         };
+        let other = process(&other).name;
         self.counters.refused_registrations.increment();
         if let Some(suppressed) = self.same_lun_warning.should_log(peer.process_key()) {
             log::warn!(
@@ -323,52 +327,54 @@ impl Monitor {
         let names = self.names.get();
         let name = names.and_then(|names| names.cached_disk(device.id));
         let wwn = name.as_ref().and_then(|name| name.wwn.as_deref());
+        let is_running = |key| self.is_running(key);
         let mut registrations = lock(&self.registrations);
-        let previous = registrations.key_of(&disk, &owner);
+        let before = registrations.known(&disk);
+        let previous_key = registrations.key_of(&disk, &owner);
         let victim = registrations.owner_of(&disk, wwn, change.victim(), &owner);
-        let mut other = None;
+        let mut same_lun = None;
         match event {
             Event::Change if outcome.status == Status::GOOD => {
-                if registers(request) {
-                    let is_running = |key| self.is_running(key);
-                    other = registrations.other_owner(&disk, wwn, &owner, is_running);
+                if change.registers() {
+                    same_lun = registrations.other_owner(&disk, wwn, &owner, is_running);
                 }
-                registrations.apply(&disk, &owner, &change, |key| self.is_running(key));
+                registrations.apply(&disk, &owner, &change, is_running);
                 registrations.apply_to_other_devices(&disk, wwn, &owner, &change);
                 registrations.set_wwn(&disk, wwn);
             }
             Event::Attention => registrations.apply_attention(&disk, &owner, outcome.sense),
             _ => {}
         }
+        let after = registrations.known(&disk);
         drop(registrations);
-        let mut record = Record {
+        let entry = JournalEntry {
             sequence: 0,
-            helper: self.pid,
-            time_us: microseconds(SystemTime::now()),
+            time: SystemTime::now(),
             event,
-            client_id: peer.connection_id(),
-            pid: peer.pid,
-            client: String::new(),
-            uuid: None,
-            device: disk.device(),
-            wwn: None,
-            node: None,
-            action: command_log::service_action_name(&request.command).into_owned(),
-            key: change.key_text(),
-            service_action_key: change.service_action_key_text(),
-            r#type: change.type_name(),
-            status: outcome.status.to_string(),
-            sense: outcome.sense.map(|sense| sense.to_string()),
+            client: peer.clone(),
+            device: device.id,
+            disk,
+            command: request.command,
+            change,
+            outcome,
             duration_us: took_us,
-            previous_key: previous.map(|key| key.to_string()),
+            previous_key,
+            before,
+            after,
             other: victim,
         };
-        self.journal.add(record.clone(), peer, device.id);
-        if let Some(other) = other.filter(|_| self.same_lun == SameLun::Warn) {
-            self.warn_same_lun(peer, &disk, &other);
-            record.event = Event::SameLun;
-            record.other = Some(other);
-            self.journal.add(record, peer, device.id);
+        let warning = same_lun.filter(|_| self.same_lun == SameLun::Warn);
+        let warning = warning.map(|other| {
+            self.warn_same_lun(peer, &entry.disk, &process(&other).name);
+            JournalEntry {
+                event: Event::SameLun,
+                other: Some(other),
+                ..entry.clone()
+            }
+        });
+        self.journal.add(entry);
+        if let Some(warning) = warning {
+            self.journal.add(warning);
         }
     }
 

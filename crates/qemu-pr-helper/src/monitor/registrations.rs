@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 use std::time::SystemTime;
 
-use helper_state::{Registration, Reservation};
+use helper_state::{KnownReservations, Registration, Reservation};
 use pr_helper_protocol::{Request, RequestFd};
 use scsi_pr::{AdditionalSense, OutServiceAction, ReservationKey, ScopeType, Sense};
 
@@ -62,18 +62,20 @@ impl DiskKey {
 }
 
 /// Returns the nexus of a request: to the logical unit, all clients with this device are one
-/// initiator. Each port of a soft LUN is a nexus.
-pub(super) fn nexus(request: &Request, disk: &DiskKey) -> String {
+/// initiator. Each port of a soft LUN is a nexus, and has a path of its own.
+pub(super) fn nexus(request: &Request, disk: &DiskKey) -> DiskKey {
     match (&request.fd, disk) {
-        (RequestFd::Open(fd), DiskKey::SoftLun(_)) => device::name(fd.as_fd(), DeviceId::Unknown),
-        _ => disk.device(),
+        (RequestFd::Open(fd), DiskKey::SoftLun(_)) => {
+            DiskKey::SoftLun(device::name(fd.as_fd(), DeviceId::Unknown))
+        }
+        _ => disk.clone(),
     }
 }
 
 /// Owner of a registration.
 #[derive(Clone, Debug)]
 pub(super) struct Owner {
-    pub(super) nexus: String,
+    pub(super) nexus: DiskKey,
     /// The client. Its name can become known later.
     pub(super) peer: Peer,
 }
@@ -100,6 +102,24 @@ impl Owner {
 
     fn name(&self) -> String {
         process(&self.peer).name
+    }
+}
+
+/// Registrations and the reservation of a disk.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    registrants: Vec<ReservationKey>,
+    holder: Option<(ReservationKey, ScopeType)>,
+}
+
+impl Known {
+    /// Returns the form of the state document.
+    pub(super) fn to_state(&self) -> KnownReservations {
+        KnownReservations {
+            registrants: self.registrants.iter().map(ToString::to_string).collect(),
+            holder: self.holder.map(|(key, _)| key.to_string()),
+            r#type: self.holder.map(|(_, scope_type)| type_name(scope_type)),
+        }
     }
 }
 
@@ -148,19 +168,32 @@ impl Registrations {
         last.map(|registered| registered.key)
     }
 
-    /// Returns the name of the owner of a key, unless it is `except`, over any device of this host
-    /// with this `wwn`.
+    /// Returns the owner of a key, unless it is `except`, over any device of this host with this
+    /// `wwn`.
     pub(super) fn owner_of(
         &self,
         disk: &DiskKey,
         wwn: Option<&str>,
         key: Option<ReservationKey>,
         except: &Owner,
-    ) -> Option<String> {
+    ) -> Option<Peer> {
+        let key = key?;
         let mut registrations = self.over_any_device(disk, wwn);
         let owner = registrations
-            .find(|registered| Some(registered.key) == key && !registered.owner.is_same(except));
-        owner.map(|registered| registered.owner.name())
+            .find(|registered| registered.key == key && !registered.owner.is_same(except));
+        owner.map(|registered| registered.owner.peer.clone())
+    }
+
+    /// Returns the registrations and the reservation of a disk.
+    pub(super) fn known(&self, disk: &DiskKey) -> Known {
+        let Some(state) = self.0.get(disk) else {
+            return Known::default();
+        };
+        let reserved = state.reservation.as_ref();
+        Known {
+            registrants: state.registrations.iter().map(|known| known.key).collect(),
+            holder: reserved.map(|reserved| (reserved.key, reserved.scope_type)),
+        }
     }
 
     /// Returns the registrations over all devices of this host with the `wwn` of a disk.
@@ -176,23 +209,23 @@ impl Registrations {
         same_disk.flat_map(|(_, state)| &state.registrations)
     }
 
-    /// Returns the name of another owner with a registration and a running process that the disk
-    /// cannot tell from this one: over any device of this host with this `wwn`, or over the same
-    /// port of a soft LUN.
+    /// Returns another owner with a registration and a running process that the disk cannot tell
+    /// from this one: over any device of this host with this `wwn`, or over the same port of a soft
+    /// LUN.
     pub(super) fn other_owner(
         &self,
         disk: &DiskKey,
         wwn: Option<&str>,
         owner: &Owner,
         is_running: impl Fn(ProcessKey) -> bool,
-    ) -> Option<String> {
+    ) -> Option<Peer> {
         let is_soft_lun = matches!(disk, DiskKey::SoftLun(_));
         let other = self.over_any_device(disk, wwn).find(|registered| {
             let other = &registered.owner;
             let is_same_port = !is_soft_lun || other.nexus == owner.nexus;
             is_same_port && !other.is_same_machine(owner) && is_running(other.process())
         });
-        other.map(|registered| registered.owner.name())
+        other.map(|registered| registered.owner.peer.clone())
     }
 
     /// Sets the identifier of a disk with registrations, if it is known.
@@ -399,10 +432,7 @@ mod tests {
     fn owner(name: &str, process: i32) -> Owner {
         let peer = Peer::of_process(1, process);
         set_name(&peer, name, None);
-        Owner {
-            nexus: "8:0".to_owned(),
-            peer,
-        }
+        Owner { nexus: DISK, peer }
     }
 
     fn set_name(peer: &Peer, name: &str, uuid: Option<&str>) {
@@ -450,7 +480,7 @@ mod tests {
     fn commands_change_what_is_known() {
         let (a, b) = (owner("a", 1), owner("b", 2));
         let far = Owner {
-            nexus: "8:16".to_owned(),
+            nexus: DiskKey::Device(DeviceId::Block(8, 16)),
             ..b.clone()
         };
         let start = [
@@ -484,17 +514,14 @@ mod tests {
         let (a, b) = (owner("a", 1), owner("b", 2));
         let registrations = after(&[(&a, cdb::register(0, 1))]);
         let other = |owner: &Owner| registrations.other_owner(&DISK, None, owner, |_| true);
-        assert_eq!(other(&b).as_deref(), Some("a"));
+        assert_eq!(other(&b), Some(a.peer.clone()));
         assert_eq!(other(&a), None);
         assert_eq!(registrations.other_owner(&DISK, None, &b, |_| false), None);
         // The source and the destination of a live migration.
         let [source, destination] = [1, 2].map(|pid| {
             let peer = Peer::of_process(1, pid);
             set_name(&peer, "a", Some("1"));
-            Owner {
-                nexus: "8:0".to_owned(),
-                peer,
-            }
+            Owner { nexus: DISK, peer }
         });
         let registrations = after(&[(&source, cdb::register(0, 1))]);
         let other = registrations.other_owner(&DISK, None, &destination, |_| true);
@@ -508,10 +535,10 @@ mod tests {
         registrations.set_wwn(&DISK, Some("naa.1"));
         let map = DiskKey::Device(DeviceId::Block(253, 0));
         let other = |wwn| registrations.other_owner(&map, Some(wwn), &b, |_| true);
-        assert_eq!(other("naa.1").as_deref(), Some("a"));
+        assert_eq!(other("naa.1"), Some(a.peer.clone()));
         assert_eq!(other("naa.2"), None);
         let victim = |wwn, key: u64| registrations.owner_of(&map, Some(wwn), Some(key.into()), &b);
-        assert_eq!(victim("naa.1", 1).as_deref(), Some("a"));
+        assert_eq!(victim("naa.1", 1), Some(a.peer));
         assert_eq!((victim("naa.1", 2), victim("naa.2", 1)), (None, None));
     }
 
@@ -520,7 +547,7 @@ mod tests {
         let map = DiskKey::Device(DeviceId::Block(253, 0));
         let a = owner("a", 1);
         let b = Owner {
-            nexus: "253:0".to_owned(),
+            nexus: map.clone(),
             peer: owner("b", 2).peer,
         };
         for command in [

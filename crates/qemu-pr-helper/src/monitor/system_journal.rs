@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use helper_state::{Event, Record};
+use helper_state::{Event, KnownReservations, Record};
 use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
 };
@@ -65,6 +65,12 @@ fn datagram(record: &Record) -> Vec<u8> {
         ("PR_SENSE", record.sense.clone()),
         ("PR_DURATION_US", some(&record.duration_us)),
         ("PR_PREVIOUS_KEY", record.previous_key.clone()),
+        ("PR_REGISTRANTS_BEFORE", keys(&record.before)),
+        ("PR_HOLDER_BEFORE", record.before.holder.clone()),
+        ("PR_TYPE_BEFORE", record.before.r#type.clone()),
+        ("PR_REGISTRANTS_AFTER", keys(&record.after)),
+        ("PR_HOLDER_AFTER", record.after.holder.clone()),
+        ("PR_TYPE_AFTER", record.after.r#type.clone()),
         ("PR_OTHER", record.other.clone()),
     ];
     let mut datagram = Vec::new();
@@ -84,6 +90,12 @@ fn datagram(record: &Record) -> Vec<u8> {
         datagram.push(b'\n');
     }
     datagram
+}
+
+/// Returns the keys of registrations, with blanks between them; `None` if there are none.
+fn keys(known: &KnownReservations) -> Option<String> {
+    let keys = known.registrants.join(" ");
+    (!keys.is_empty()).then_some(keys)
 }
 
 /// Returns the line that `journalctl` shows.
@@ -114,12 +126,21 @@ fn message(record: &Record) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::journal::tests::record;
     use super::*;
+    use crate::monitor::entry::tests::entry;
+    use pr_testkit::cdb::{self, PrCommand};
+    use scsi_pr::ReservationType;
+
+    fn record(command: &PrCommand) -> Record {
+        Record {
+            client: "guest".to_owned(),
+            ..entry(command).to_record(1, None)
+        }
+    }
 
     #[test]
     fn fields_are_lines() {
-        let mut record = record("CLEAR");
+        let mut record = record(&cdb::clear(1));
         record.wwn = Some("naa.6001".to_owned());
         let text = String::from_utf8(datagram(&record)).unwrap();
         let mut lines = text.lines();
@@ -134,7 +155,7 @@ mod tests {
 
     #[test]
     fn line_break_cannot_forge_a_field() {
-        let mut forged = record("CLEAR");
+        let mut forged = record(&cdb::clear(1));
         forged.client = "a\nPR_WWN=b".to_owned();
         let bytes = datagram(&forged);
         let field = [&b"\nPR_VM\n"[..], &10_u64.to_le_bytes(), b"a\nPR_WWN=b\n"].concat();
@@ -143,7 +164,7 @@ mod tests {
 
     #[test]
     fn other_virtual_machine_is_named() {
-        let mut preempted = record("PREEMPT");
+        let mut preempted = record(&cdb::preempt(2, 1, ReservationType::WriteExclusive));
         preempted.other = Some("victim".to_owned());
         assert!(message(&preempted).ends_with("GOOD; the victim is victim"));
         preempted.event = Event::SameLun;

@@ -22,10 +22,10 @@ pub(crate) struct Options {
     bench: PathBuf,
     /// Release build of the helper under test
     #[arg(long)]
-    helper: PathBuf,
+    pub(super) helper: PathBuf,
     /// QEMU's helper
     #[arg(long)]
-    original: PathBuf,
+    pub(super) original: PathBuf,
 }
 
 /// Sets up the target and runs the benchmark.

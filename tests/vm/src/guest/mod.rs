@@ -10,6 +10,7 @@ pub(crate) mod heartbeat;
 mod helper;
 mod init;
 mod initiator;
+mod instructions;
 mod iscsi_initiator;
 mod iscsi_sessions;
 mod iscsi_target;
@@ -58,6 +59,7 @@ pub(crate) struct Options {
 #[derive(Subcommand)]
 enum Scenario {
     Bench(bench::Options),
+    Instructions(bench::Options),
     Sg(compat::Options),
     Guest(guest_reservations::Options),
     Lio(lio_comparison::Options),
@@ -99,6 +101,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     println!("guest: up after {} s", uptime()?);
     match &options.scenario {
         Scenario::Bench(options) => bench::run(options, &modules),
+        Scenario::Instructions(options) => instructions::run(options, &modules),
         Scenario::Sg(options) => compat::run(options, &modules),
         Scenario::Guest(options) => guest_reservations::run(options, &modules),
         Scenario::Lio(options) => lio_comparison::run(options, &modules),

@@ -207,6 +207,7 @@ fn machine<'a>(
         log: file("log"),
         heartbeat: file("pulse"),
         processors: scenario.processors(),
+        counts_instructions: scenario == Scenario::Instructions,
         limit: limit.unwrap_or_else(|| scenario.limit()),
         keep_console: options.keep_console,
     })

@@ -36,6 +36,9 @@ pub(crate) struct Machine<'a> {
     pub(crate) heartbeat: PathBuf,
     /// Number of processors.
     pub(crate) processors: u8,
+    /// Lets the machine's clock advance by one nanosecond with each instruction, and not with the
+    /// time of the host. This requires a single processor.
+    pub(crate) counts_instructions: bool,
     /// Time limit.
     pub(crate) limit: Duration,
     /// Shows the kernel's messages on the console.
@@ -117,8 +120,7 @@ impl Machine<'_> {
         // QEMU must not outlive a killed xtask. setpriv executes QEMU, so the process ID is QEMU's.
         let mut qemu = command("setpriv");
         qemu.args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
-            .args(["-accel", "tcg,thread=multi", "-cpu", "max"])
-            .args(["-machine", "q35", "-m", "2048"])
+            .args(["-cpu", "max", "-machine", "q35", "-m", "2048"])
             .args(["-smp", &self.processors.to_string()])
             .args(["-nodefaults", "-no-user-config"])
             .args(["-display", "none", "-serial", "stdio"])
@@ -132,6 +134,16 @@ impl Machine<'_> {
                 "-device",
                 &format!("isa-debug-exit,iobase={:#x},iosize=1", exit_status::PORT),
             ]);
+        qemu.args(match self.counts_instructions {
+            true => [
+                "-accel",
+                "tcg,thread=single",
+                "-icount",
+                "shift=0,sleep=off",
+            ]
+            .as_slice(),
+            false => &["-accel", "tcg,thread=multi"],
+        });
         if !self.is_host() {
             qemu.arg("-no-reboot");
         }

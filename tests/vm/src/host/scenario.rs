@@ -46,6 +46,9 @@ pub(crate) enum Scenario {
     /// Throughput and latency of commands to a disk of that target and a map, for our helper and
     /// QEMU's
     Bench,
+    /// Instructions of a request to a disk of that target, for our helper and QEMU's: those of the
+    /// client, the helper, the kernel and the target
+    Instructions,
     /// Debian's package beside the distribution's: installation, upgrade, removal, purge
     Packages,
 }
@@ -74,6 +77,7 @@ impl Scenario {
             Self::Libvirt => "libvirt",
             Self::Restart => "restart",
             Self::Bench => "bench",
+            Self::Instructions => "instructions",
             Self::Packages => "packages",
         }
     }
@@ -85,6 +89,7 @@ impl Scenario {
             // faulty: 3 of 18 nested guests crashed, one together with the machine. With one
             // processor, none of 27 crashed, and they were not slower.
             Self::Guest | Self::Migration | Self::TwoHosts | Self::Libvirt | Self::Restart => 1,
+            Self::Instructions => 1,
         }
     }
 
@@ -101,6 +106,7 @@ impl Scenario {
         let minutes = match self {
             Self::Sg | Self::Multipath | Self::Libvirt | Self::Bench | Self::TwoHosts => 15,
             Self::Guest | Self::Migration | Self::Lio | Self::Restart | Self::Packages => 10,
+            Self::Instructions => 10,
         };
         Duration::from_secs(minutes * 60)
     }
@@ -136,7 +142,7 @@ impl Scenario {
             Self::Libvirt => libvirt_args(root, programs),
             Self::Restart | Self::TwoHosts => release_args(self.name(), root, programs),
             Self::Packages => packages_args(programs),
-            Self::Bench => bench_args(programs),
+            Self::Bench | Self::Instructions => bench_args(self.name(), programs),
         }
     }
 }
@@ -189,8 +195,8 @@ fn lio_args(programs: &Programs, options: &Options) -> Result<Vec<OsString>> {
     Ok(args)
 }
 
-fn bench_args(programs: &Programs) -> Result<Vec<OsString>> {
-    let mut args: Vec<OsString> = vec!["bench".into()];
+fn bench_args(scenario: &str, programs: &Programs) -> Result<Vec<OsString>> {
+    let mut args: Vec<OsString> = vec![scenario.into()];
     args.extend(["--bench".into(), programs.release("bench")?.into()]);
     let helper = programs.release("qemu-pr-helper")?;
     args.extend(["--helper".into(), helper.into()]);

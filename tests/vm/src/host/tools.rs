@@ -75,7 +75,7 @@ const PACKAGES: [Tool; 1] = [("systemctl", "systemd")];
 /// Returns the programs that a scenario uses in the machine beside the common ones.
 fn needed_for(scenario: Scenario) -> Vec<Tool> {
     match scenario {
-        Scenario::Migration | Scenario::Lio => Vec::new(),
+        Scenario::Migration | Scenario::Lio | Scenario::Instructions => Vec::new(),
         Scenario::Guest | Scenario::Bench => MULTIPATH.to_vec(),
         Scenario::TwoHosts => [MULTIPATH.as_slice(), &ISCSI].concat(),
         Scenario::Multipath => [MULTIPATH.as_slice(), &INJECTION].concat(),
