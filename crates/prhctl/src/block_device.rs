@@ -121,14 +121,49 @@ impl BlockDevice {
 
     /// Returns the World Wide Name of the logical unit, such as `naa.6001405…`.
     pub(crate) fn wwn(&self) -> Option<String> {
-        let paths = self.lower_devices();
-        let disk = paths.first().filter(|_| self.is_multipath_map());
-        disk.unwrap_or(self).attribute("device/wwid")
+        self.first_disk().attribute("device/wwid")
     }
 
     /// Returns the directory of the SCSI device, such as `…/host3/target3:0:0/3:0:0:0`.
     pub(crate) fn scsi_device_dir(&self) -> Option<PathBuf> {
         fs::canonicalize(self.dir.join("device")).ok()
+    }
+
+    /// Returns the size of a logical block in bytes.
+    pub(crate) fn logical_block_size(&self) -> Option<usize> {
+        self.attribute("queue/logical_block_size")?.parse().ok()
+    }
+
+    /// Returns the vendor from the inquiry data of a disk or of the first path of a map.
+    pub(crate) fn vendor(&self) -> Option<String> {
+        self.first_disk().attribute("device/vendor")
+    }
+
+    /// Returns the name of the driver of the host adapter, such as `qla2xxx`, of a disk or of the
+    /// first path of a map.
+    pub(crate) fn host_driver(&self) -> Option<String> {
+        let device = self.first_disk().scsi_device_dir()?;
+        let is_host = |name: &str| name.strip_prefix("host")?.parse::<u32>().ok();
+        let host = device.ancestors().find(|dir| {
+            dir.file_name()
+                .and_then(|name| is_host(name.to_str()?))
+                .is_some()
+        })?;
+        let name = host.file_name()?;
+        read_attribute(&host.join("scsi_host").join(name).join("proc_name"))
+    }
+
+    /// Returns the first path of a map, or the disk itself.
+    fn first_disk(&self) -> Self {
+        let paths = self.lower_devices();
+        let disk = paths.first().filter(|_| self.is_multipath_map());
+        disk.unwrap_or(self).clone()
+    }
+
+    /// Returns whether the kernel has found partitions on this disk.
+    pub(crate) fn has_partitions(&self) -> bool {
+        let mut entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        entries.any(|entry| entry.path().join("partition").exists())
     }
 
     /// Returns the kernel's name, `sda`.

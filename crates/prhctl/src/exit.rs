@@ -17,6 +17,8 @@ impl Exit {
     pub(crate) const FAILURE: Exit = Exit(1);
     /// The command was executed and changed nothing (`SG_LIB_OK_FALSE`).
     pub(crate) const UNCHANGED: Exit = Exit(36);
+    /// A disk does not do what `validate` checks (also `SG_LIB_OK_FALSE`).
+    pub(crate) const NEGATIVE: Exit = Exit::UNCHANGED;
     /// A device responded with GOOD and malformed data.
     pub(crate) const MALFORMED: Exit = Exit(97);
     /// CHECK CONDITION with sense data that have no status of their own.

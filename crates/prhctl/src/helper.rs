@@ -159,6 +159,16 @@ impl<'a> HelperConnection<'a> {
         self.path
     }
 
+    /// Returns the open device.
+    pub(crate) const fn device(&self) -> &OwnedFd {
+        &self.device
+    }
+
+    /// Returns the device in sysfs; `None` for a file that is not a block device.
+    pub(crate) const fn block_device(&self) -> Option<&BlockDevice> {
+        self.block_device.as_ref()
+    }
+
     /// Returns the multipath map, if the device is one.
     pub(crate) fn multipath_map(&self) -> Option<&BlockDevice> {
         let device = self.block_device.as_ref();
@@ -293,7 +303,8 @@ impl<'a> HelperConnection<'a> {
         }
     }
 
-    fn exchange(&mut self, command: Cdb, parameters: &[u8]) -> Result<Response, Error> {
+    /// Sends a command once, whatever the response.
+    pub(crate) fn exchange(&mut self, command: Cdb, parameters: &[u8]) -> Result<Response, Error> {
         let (action, warning) = match command {
             Cdb::In(command) => (command.service_action.name(), ""),
             Cdb::Out(command) => (
@@ -478,7 +489,7 @@ fn retry(rejection: &Rejection, intent: Direction) -> Retry {
 /// Returns whether a unit attention is known not to concern reservations. All others may: PREEMPT
 /// AND ABORT can be reported as COMMANDS CLEARED (2Fh), vendors have codes of their own, and after
 /// a change of medium, inquiry data or LUNs (28h, 3Fh) the device may be another one.
-const fn is_unrelated(code: AdditionalSense) -> bool {
+pub(crate) const fn is_unrelated(code: AdditionalSense) -> bool {
     match code.asc {
         // Power on, reset, nexus loss.
         0x29 => true,

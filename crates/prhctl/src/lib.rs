@@ -24,6 +24,7 @@
 //! | `output` | parts of results as text and as JSON |
 //! | `context` | options of several subcommands, and where results and errors go |
 //! | `confirmation` | question before a change that affects others |
+//! | `cleanup` | removal of what a subcommand has created, also after a signal |
 //! | `console` | standard output and standard error: colors, escaping, columns |
 //! | `terminal`, `wrap` | size of the terminal, text that replaces the screen, and line breaks |
 //! | `time` | points in time and durations as text |
@@ -35,6 +36,7 @@
 
 mod advice;
 mod block_device;
+mod cleanup;
 mod cli;
 mod commands;
 mod completion;

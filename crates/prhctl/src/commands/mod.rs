@@ -49,6 +49,7 @@ mod reserve;
 mod status;
 mod top;
 mod unregister;
+mod validate;
 
 use clap::{Args, ValueHint};
 use scsi_pr::ReservationKey;
@@ -107,6 +108,7 @@ subcommands! {
     Preempt: preempt::PreemptArgs,
     Move: move_reservation::MoveArgs,
     ReplaceLost: replace_lost::ReplaceLostArgs,
+    Validate: validate::ValidateArgs,
     Decode: decode::DecodeArgs,
     Lun: lun::LunArgs,
     Exporter: exporter::ExporterArgs,

@@ -100,6 +100,7 @@ fn every_json_member_is_documented() {
     let demo = format!("demo --json --helper {}", real_helper().display());
     let mut names = BTreeSet::new();
     for line in [
+        "validate b --json",
         "register a --key a --json",
         "reserve a --key a --type we-ro --json",
         "status a --json",

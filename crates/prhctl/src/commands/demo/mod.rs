@@ -29,7 +29,7 @@ use super::Subcommand;
 use crate::context::Context;
 use crate::error::AdvisedError;
 use crate::exit::Exit;
-use cleanup::CleanupGuard;
+use cleanup::{DemoGuard, Resources};
 use helper_binary::SYSTEM_DIRS;
 use setup::DemoSetup;
 use view::View;
@@ -231,7 +231,7 @@ impl AdvisedError for DemoError {
 /// not match the standard is part of the result, not an error.
 fn run(args: &DemoArgs, mut notify: impl FnMut(DemoEvent<'_>)) -> Result<Demonstration, DemoError> {
     // Install the guard before anything is created.
-    let guard = CleanupGuard::install().map_err(DemoError::Signals)?;
+    let guard = DemoGuard::install(Resources::default()).map_err(DemoError::Signals)?;
     let helper = helper_binary::find(args.helper.as_deref(), guard.signal_mask())?;
     let mut setup = DemoSetup::create(&helper, &guard)?;
     let info = DemoInfo {

@@ -21,7 +21,7 @@ use soft_lun::store::{Lun, Name, Port};
 use soft_lun::{Nexus, SupportedFeatures};
 
 use super::DemoError;
-use super::cleanup::{CleanupGuard, remove_dir};
+use super::cleanup::{DemoGuard, remove_dir};
 use super::scenario::Node;
 
 /// Time for the helper to start, and to exit.
@@ -36,12 +36,12 @@ pub(super) struct DemoSetup<'a> {
     lun: Lun,
     socket: PathBuf,
     helper_pid: u32,
-    guard: &'a CleanupGuard,
+    guard: &'a DemoGuard,
 }
 
 impl<'a> DemoSetup<'a> {
     /// Creates the disk and starts `helper`. The guard removes both.
-    pub(super) fn create(helper: &Path, guard: &'a CleanupGuard) -> Result<Self, DemoError> {
+    pub(super) fn create(helper: &Path, guard: &'a DemoGuard) -> Result<Self, DemoError> {
         let dir = create_temp_dir(guard)?;
         let luns = dir.join("luns");
         fs::create_dir(&luns).map_err(|source| DemoError::File {
@@ -126,7 +126,7 @@ fn new_port(node: Node) -> Port {
 }
 
 /// Creates the temporary directory in TMPDIR, or in /tmp if that path is too long for a socket.
-fn create_temp_dir(guard: &CleanupGuard) -> Result<PathBuf, DemoError> {
+fn create_temp_dir(guard: &DemoGuard) -> Result<PathBuf, DemoError> {
     // The helper requires an absolute path of its socket.
     let parent = absolute(env::temp_dir()).unwrap_or_default();
     let parent = match parent.as_os_str().len() {
@@ -159,7 +159,7 @@ fn start_helper(
     binary: &Path,
     socket: &Path,
     luns: &Path,
-    guard: &CleanupGuard,
+    guard: &DemoGuard,
 ) -> Result<u32, DemoError> {
     let mut command = Command::new(binary);
     command
@@ -193,7 +193,7 @@ fn start_helper(
 }
 
 /// Sends SIGTERM to the helper and waits until it has exited.
-fn stop_helper(guard: &CleanupGuard) -> Result<(), DemoError> {
+fn stop_helper(guard: &DemoGuard) -> Result<(), DemoError> {
     if let Some(helper) = &guard.resources().helper {
         let pid = i32::try_from(helper.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or_else(|| DemoError::Stop(io::ErrorKind::InvalidInput.into()))?;
@@ -211,7 +211,7 @@ fn stop_helper(guard: &CleanupGuard) -> Result<(), DemoError> {
 }
 
 /// Returns the exit status of the helper if it has exited.
-fn exit_status(guard: &CleanupGuard) -> Result<Option<ExitStatus>, DemoError> {
+fn exit_status(guard: &DemoGuard) -> Result<Option<ExitStatus>, DemoError> {
     match &mut guard.resources().helper {
         Some(helper) => helper.try_wait().map_err(DemoError::Stop),
         None => Ok(None),
@@ -219,7 +219,7 @@ fn exit_status(guard: &CleanupGuard) -> Result<Option<ExitStatus>, DemoError> {
 }
 
 /// Returns the error for a helper that has exited, with its standard error.
-fn exited(status: ExitStatus, guard: &CleanupGuard) -> DemoError {
+fn exited(status: ExitStatus, guard: &DemoGuard) -> DemoError {
     let mut stderr = String::new();
     let output = guard
         .resources()

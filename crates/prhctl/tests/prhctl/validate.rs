@@ -1,0 +1,656 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `prhctl validate`: a disk that follows the standard passes, each planted fault is found by the
+//! step that is about it, and the disk is left unchanged.
+
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Signal, kill_process};
+use scsi_pr::{
+    AdditionalSense, Cdb, InServiceAction, OutServiceAction, ReservationKey, ReservationType,
+    Status,
+};
+use serde_json::Value;
+use soft_lun::{LogicalUnit, Registration, Reservation, Response, UnitAttention};
+
+use crate::faulty_disk::{Exchange, Fault, FaultyDisk, illegal, status};
+use crate::support::{Run, TestHelper};
+
+/// Exit status if a step failed.
+const FAILED: i32 = 36;
+
+/// Names of the steps with this verdict.
+fn steps(report: &Value, verdict: &str) -> Vec<String> {
+    let rows = report["rows"].as_array().unwrap().iter();
+    rows.filter(|row| row["verdict"] == verdict)
+        .map(|row| row["step"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+/// Runs all steps. Panics unless the disk is in the state before.
+fn validate(disk: &FaultyDisk) -> Run {
+    let run = disk.run("--json validate a b");
+    expect_unchanged(disk);
+    run
+}
+
+#[track_caller]
+fn expect_unchanged(disk: &FaultyDisk) {
+    let state = disk.state();
+    assert_eq!(state.registrations, [], "{state:?}");
+    assert_eq!(state.reservation, None);
+    assert_eq!(state.unit_attentions, []);
+    assert!(!state.aptpl);
+}
+
+/// Panics unless the first step that did not pass is `step`.
+#[track_caller]
+fn expect_first_failure(fault: Fault, step: &str) {
+    let run = validate(&FaultyDisk::start(fault));
+    assert_eq!(run.status, FAILED, "{}", run.stderr);
+    let failed = steps(&run.json(), "failed");
+    assert_eq!(failed.first().map(String::as_str), Some(step), "{failed:?}");
+}
+
+/// Like [`expect_first_failure`], for a fault that no other step can notice.
+#[track_caller]
+fn expect_only_failure(fault: Fault, step: &str) {
+    let run = validate(&FaultyDisk::start(fault));
+    assert_eq!(run.status, FAILED, "{}", run.stderr);
+    assert_eq!(steps(&run.json(), "failed"), [step]);
+}
+
+#[test]
+fn disk_that_follows_the_standard_passes() {
+    let disk = FaultyDisk::healthy();
+    let run = validate(&disk);
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let report = run.json();
+    assert_eq!(report["success"], true);
+    assert_eq!(steps(&report, "failed"), [""; 0]);
+    let not_tested = steps(&report, "not tested");
+    let expected = |name: &String| name.starts_with("access-") || name == "path-registration";
+    assert!(not_tested.iter().all(expected), "{not_tested:?}");
+    assert_eq!(not_tested.len(), 7);
+}
+
+#[test]
+fn real_helper_with_soft_lun_passes() {
+    let helper = TestHelper::start();
+    let run = helper.run("validate a b");
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    assert!(!run.stdout.contains("Failed"), "{run:?}");
+    let keys = helper.run("keys a").success();
+    assert!(keys.contains("no keys"), "{keys}");
+}
+
+#[test]
+fn one_node_leaves_out_steps_that_need_two() {
+    let disk = FaultyDisk::healthy();
+    let run = disk.run("--json validate a");
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let not_tested = steps(&run.json(), "not tested");
+    assert!(not_tested.contains(&"preempt-keys".to_owned()));
+    assert!(!not_tested.contains(&"reserve-we-ro".to_owned()));
+    expect_unchanged(&disk);
+}
+
+/// Changes the response of commands with this service action.
+fn after(
+    action: OutServiceAction,
+    mut change: impl FnMut(&mut Exchange<'_>, &mut Response) + Send + 'static,
+) -> Fault {
+    Box::new(move |exchange| {
+        let mut response = exchange.execute();
+        if exchange.is_out(action) {
+            change(exchange, &mut response);
+        }
+        response
+    })
+}
+
+/// Changes the parameter data of a query.
+fn with_data(
+    action: InServiceAction,
+    change: impl Fn(&mut Exchange<'_>, &mut Vec<u8>) + Send + 'static,
+) -> Fault {
+    Box::new(move |exchange| {
+        let mut response = exchange.execute();
+        if exchange.is_in(action) && response.status == Status::GOOD {
+            change(exchange, &mut response.data);
+        }
+        response
+    })
+}
+
+#[test]
+fn reserve_that_never_conflicts_is_found() {
+    let fault = after(OutServiceAction::Reserve, |exchange, response| {
+        let key = exchange.unit.key(exchange.sender());
+        if key == Some(exchange.list.reservation_key) {
+            *response = status(Status::GOOD);
+        }
+    });
+    expect_first_failure(fault, "reserve-conflict-we");
+}
+
+#[test]
+fn missing_unit_attention_after_preempt_is_found() {
+    let fault = after(OutServiceAction::Preempt, |exchange, _| {
+        exchange.edit(|state| state.unit_attentions.clear());
+    });
+    expect_first_failure(fault, "preempt-attention");
+}
+
+#[test]
+fn repeated_unit_attention_is_found() {
+    let mut last = None;
+    let fault: Fault = Box::new(move |exchange| {
+        let is_preempted = |response: &Response| {
+            let code = response.sense.map(|sense| sense.code);
+            code == Some(AdditionalSense::REGISTRATIONS_PREEMPTED)
+        };
+        let response: Response = match last.take() {
+            Some((port, response)) if port == exchange.port => return response,
+            _ => exchange.execute(),
+        };
+        last = is_preempted(&response).then(|| (exchange.port, response.clone()));
+        response
+    });
+    expect_only_failure(fault, "preempt-attention-once");
+}
+
+#[test]
+fn unit_attention_for_the_sender_of_preempt_is_found() {
+    let fault = after(OutServiceAction::Preempt, |exchange, response| {
+        if response.status == Status::GOOD {
+            let sender = exchange.sender();
+            let attention = (sender, UnitAttention::RegistrationsPreempted);
+            exchange.edit(|state| state.unit_attentions.push(attention));
+        }
+    });
+    expect_only_failure(fault, "preempt-attention-sender");
+}
+
+#[test]
+fn release_of_a_non_holder_is_found() {
+    let fault = after(OutServiceAction::Release, |exchange, response| {
+        if response.status == Status::GOOD {
+            exchange.edit(|state| state.reservation = None);
+        }
+    });
+    expect_only_failure(fault, "release-non-holder");
+}
+
+#[test]
+fn release_with_another_type_is_found() {
+    let fault = after(OutServiceAction::Release, |exchange, response| {
+        if response.status == Status::CHECK_CONDITION {
+            exchange.edit(|state| state.reservation = None);
+            *response = status(Status::GOOD);
+        }
+    });
+    expect_only_failure(fault, "release-wrong-type");
+}
+
+#[test]
+fn missing_unit_attention_after_release_is_found() {
+    let fault = after(OutServiceAction::Release, |exchange, _| {
+        exchange.edit(|state| state.unit_attentions.clear());
+    });
+    expect_only_failure(fault, "release-attention");
+}
+
+/// The victim keeps its registration, but not its reservation.
+#[test]
+fn preempt_that_leaves_the_key_is_found() {
+    let fault: Fault = Box::new(|exchange| {
+        let before = exchange.unit.snapshot().registrations;
+        let response = exchange.execute();
+        if exchange.is_out(OutServiceAction::Preempt) && response.status == Status::GOOD {
+            exchange.edit(|state| state.registrations = before);
+        }
+        response
+    });
+    expect_first_failure(fault, "preempt-keys");
+}
+
+#[test]
+fn preempt_that_leaves_the_reservation_is_found() {
+    let mut victim = ReservationKey::ZERO;
+    let fault: Fault = Box::new(move |exchange| {
+        let mut response = exchange.execute();
+        match exchange.command {
+            Cdb::Out(_) if exchange.is_out(OutServiceAction::Preempt) => {
+                victim = exchange.list.service_action_reservation_key;
+            }
+            Cdb::Out(_) => victim = ReservationKey::ZERO,
+            Cdb::In(_) => {
+                let is_read = exchange.is_in(InServiceAction::ReadReservation);
+                if let (true, Some(key)) =
+                    (is_read && !victim.is_zero(), response.data.get_mut(8..16))
+                {
+                    key.copy_from_slice(&victim.get().to_be_bytes());
+                }
+            }
+        }
+        response
+    });
+    expect_first_failure(fault, "preempt-holder");
+}
+
+#[test]
+fn preempt_of_an_unregistered_node_is_found() {
+    let fault = after(OutServiceAction::Preempt, |exchange, response| {
+        if exchange.unit.key(exchange.sender()).is_none() {
+            *response = status(Status::GOOD);
+        }
+    });
+    expect_only_failure(fault, "preempt-unregistered");
+}
+
+#[test]
+fn preempt_and_abort_that_is_not_supported_is_found() {
+    let fault = after(OutServiceAction::PreemptAndAbort, |_, response| {
+        *response = illegal(AdditionalSense::INVALID_FIELD_IN_CDB);
+    });
+    // The state of the unit changes, but the first check is the status.
+    expect_only_failure(fault, "preempt-and-abort");
+}
+
+#[test]
+fn clear_that_keeps_keys_is_found() {
+    let fault: Fault = Box::new(|exchange| {
+        let before = exchange.unit.snapshot().registrations;
+        let response = exchange.execute();
+        if exchange.is_out(OutServiceAction::Clear) && response.status == Status::GOOD {
+            exchange.edit(|state| state.registrations = before);
+        }
+        response
+    });
+    expect_first_failure(fault, "clear");
+}
+
+#[test]
+fn missing_unit_attention_after_clear_is_found() {
+    let fault = after(OutServiceAction::Clear, |exchange, _| {
+        exchange.edit(|state| state.unit_attentions.clear());
+    });
+    expect_only_failure(fault, "clear-attention");
+}
+
+#[test]
+fn aptpl_that_is_reported_and_refused_is_found() {
+    let fault: Fault = Box::new(|exchange| match exchange.list.aptpl {
+        true => illegal(AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST),
+        false => exchange.execute(),
+    });
+    expect_only_failure(fault, "aptpl");
+}
+
+#[test]
+fn registration_that_a_new_key_removes_is_found() {
+    let fault = after(OutServiceAction::Register, |exchange, response| {
+        let is_new = !exchange.list.reservation_key.is_zero();
+        if is_new && response.status == Status::GOOD {
+            let sender = exchange.sender();
+            exchange.edit(|state| {
+                state.registrations.retain(|one| one.nexus != sender);
+            });
+        }
+    });
+    expect_first_failure(fault, "register-new-key");
+}
+
+#[test]
+fn stale_key_that_is_accepted_is_found() {
+    let fault: Fault = Box::new(|exchange| {
+        if exchange.is_out(OutServiceAction::Register) {
+            let key = exchange.unit.key(exchange.sender());
+            let is_stale = !exchange.list.reservation_key.is_zero();
+            if let (true, Some(key)) = (is_stale, key) {
+                exchange.list.reservation_key = key;
+            }
+        }
+        exchange.execute()
+    });
+    expect_only_failure(fault, "register-stale-key");
+}
+
+#[test]
+fn register_and_ignore_that_conflicts_is_found() {
+    let fault: Fault = Box::new(|exchange| {
+        let is_registered = exchange.unit.key(exchange.sender()).is_some();
+        match exchange.is_out(OutServiceAction::RegisterAndIgnoreExistingKey) && is_registered {
+            true => status(Status::RESERVATION_CONFLICT),
+            false => exchange.execute(),
+        }
+    });
+    expect_first_failure(fault, "register-ignore");
+}
+
+#[test]
+fn truncated_full_status_is_found() {
+    let fault = with_data(InServiceAction::ReadFullStatus, |_, data| {
+        data.truncate(data.len().saturating_sub(8));
+    });
+    expect_first_failure(fault, "full-status");
+}
+
+#[test]
+fn malformed_transport_id_is_found() {
+    let fault = with_data(InServiceAction::ReadFullStatus, |_, data| {
+        // The first TransportID follows header and descriptor. iSCSI has a name, which is missing.
+        if let Some(protocol) = data.get_mut(8 + 24) {
+            *protocol = 0x05;
+        }
+    });
+    expect_only_failure(fault, "full-status");
+}
+
+#[test]
+fn missing_second_key_is_found() {
+    let fault = with_data(InServiceAction::ReadKeys, |_, data| {
+        if data.len() > 16 {
+            data.truncate(16);
+            data[4..8].copy_from_slice(&8_u32.to_be_bytes());
+        }
+    });
+    expect_first_failure(fault, "register-second-node");
+}
+
+#[test]
+fn generation_that_does_not_move_is_found() {
+    let fault: Fault = Box::new(|exchange| {
+        let mut response = exchange.execute();
+        let is_capabilities = exchange.is_in(InServiceAction::ReportCapabilities);
+        if let (false, Some(generation)) = (is_capabilities, response.data.get_mut(..4)) {
+            generation.fill(0);
+        }
+        response
+    });
+    expect_first_failure(fault, "generation-register");
+}
+
+#[test]
+fn key_of_one_holder_among_all_registrants_is_found() {
+    let fault = with_data(InServiceAction::ReadReservation, |exchange, data| {
+        let kind = exchange.unit.reservation().map(|held| held.kind());
+        if kind.is_some_and(ReservationType::is_all_registrants) {
+            let key = exchange.unit.registrations()[0].key;
+            data[8..16].copy_from_slice(&key.get().to_be_bytes());
+        }
+    });
+    expect_first_failure(fault, "reserve-we-ar");
+}
+
+#[test]
+fn one_holder_among_all_registrants_is_found() {
+    let fault = with_data(InServiceAction::ReadFullStatus, |exchange, data| {
+        // The flags of the second descriptor. Each one has 24 bytes and a TransportID of 24 bytes.
+        let kind = exchange.unit.reservation().map(|held| held.kind());
+        let is_all = kind.is_some_and(ReservationType::is_all_registrants);
+        if let (true, Some(flags)) = (is_all, data.get_mut(8 + 48 + 12)) {
+            *flags = 0;
+        }
+    });
+    expect_only_failure(fault, "all-registrants-holders");
+}
+
+#[test]
+fn reservation_of_another_type_is_found() {
+    let fault = after(OutServiceAction::Reserve, |exchange, response| {
+        let sender = exchange.sender();
+        let kind = exchange.unit.reservation().map(|held| held.kind());
+        if response.status == Status::GOOD
+            && kind == Some(ReservationType::WriteExclusiveRegistrantsOnly)
+        {
+            let other = Reservation::new(ReservationType::ExclusiveAccessRegistrantsOnly, sender);
+            exchange.edit(|state| state.reservation = Some(other));
+        }
+    });
+    expect_first_failure(fault, "reserve-we-ro");
+}
+
+#[test]
+fn ports_that_do_not_share_their_state_are_found() {
+    let mut other: Option<LogicalUnit> = None;
+    let fault: Fault = Box::new(move |exchange| {
+        let other = other.get_or_insert_with(|| exchange.unit.clone());
+        match exchange.port {
+            0 => exchange.execute(),
+            _ => {
+                std::mem::swap(exchange.unit, other);
+                let response = exchange.execute();
+                std::mem::swap(exchange.unit, other);
+                response
+            }
+        }
+    });
+    expect_first_failure(fault, "shared-registrations");
+}
+
+#[test]
+fn devices_of_one_nexus_are_found() {
+    let fault: Fault = Box::new(|exchange| {
+        exchange.port = 0;
+        exchange.execute()
+    });
+    expect_first_failure(fault, "register-second-node");
+}
+
+#[test]
+fn missing_mask_of_types_is_a_warning() {
+    let fault = with_data(InServiceAction::ReportCapabilities, |_, data| {
+        data[3] &= 0x7f;
+    });
+    let run = validate(&FaultyDisk::start(fault));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let warnings = steps(&run.json(), "warning");
+    assert!(
+        warnings.contains(&"report-capabilities".to_owned()),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn slow_command_is_a_warning() {
+    let mut is_slow = true;
+    let fault = after(OutServiceAction::Clear, move |_, _| {
+        if std::mem::take(&mut is_slow) {
+            thread::sleep(Duration::from_millis(1100));
+        }
+    });
+    let run = validate(&FaultyDisk::start(fault));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let report = run.json();
+    let warnings = steps(&report, "warning");
+    assert!(
+        warnings.contains(&"generation-clear".to_owned()),
+        "{warnings:?}"
+    );
+}
+
+const DOCUMENT: &str = include_str!("../../../../docs/validate.md");
+
+/// Returns the lines of a report without values that differ from run to run.
+fn lines(report: &str) -> Vec<String> {
+    let mask = |line: &str| {
+        let words = line.split_whitespace().map(|word| match word {
+            _ if word.starts_with("0x70726876") => "KEY",
+            _ if word.parse::<f64>().is_ok() && word.contains('.') => "TIME",
+            _ => word,
+        });
+        words.collect::<Vec<_>>().join(" ")
+    };
+    report.lines().map(mask).collect()
+}
+
+#[test]
+fn document_shows_a_report() {
+    let (_, block) = DOCUMENT.split_once("```console\n$ prhctl ").unwrap();
+    let (command, block) = block.split_once('\n').unwrap();
+    let (shown, _) = block.split_once("$ echo $?\n36\n").unwrap();
+    let short = |text: &str| text.replace("/dev/sdb", "a").replace("/dev/sdc", "b");
+    let fault = after(OutServiceAction::Release, |exchange, _| {
+        exchange.edit(|state| state.unit_attentions.clear());
+    });
+    let run = FaultyDisk::start(fault).run(&short(command));
+    assert_eq!(run.status, FAILED, "{}", run.stderr);
+    let report = lines(&run.stdout);
+    let mut rest = report.as_slice();
+    for part in short(shown).split("…\n") {
+        let part = lines(part);
+        let mut starts = rest.windows(part.len());
+        let start = starts.position(|window| window == part);
+        let start = start.unwrap_or_else(|| panic!("{part:#?}: {report:#?}"));
+        rest = &rest[start + part.len()..];
+    }
+    assert_eq!(rest, [""; 0]);
+}
+
+/// Registers `keys` with the ports, before prhctl uses the disk.
+fn registered(keys: &'static [u64]) -> FaultyDisk {
+    FaultyDisk::start(Box::new(move |exchange| {
+        if exchange.number == 0 {
+            let nexuses = [0, 1].map(|port| exchange.nexus(port));
+            let registrations = nexuses.into_iter().zip(keys);
+            let registrations = registrations.map(|(nexus, key)| Registration {
+                nexus,
+                key: (*key).into(),
+                all_tg_pt: false,
+            });
+            exchange.edit(|state| state.registrations = registrations.collect());
+        }
+        exchange.execute()
+    }))
+}
+
+#[test]
+fn disk_with_registrations_is_refused() {
+    for (keys, options) in [
+        (&[0xa, 0xb][..], ""),
+        (&[0xa, 0xb], " --force-key a"),
+        (&[0xa], " --force-key b"),
+        (&[0xa, 0x7072_6876_0000_0101], ""),
+    ] {
+        let disk = registered(keys);
+        let run = disk.run(&format!("validate a b{options}"));
+        run.expect_failure(1, &["the disk has registrations: 0xa"]);
+        assert_eq!(disk.state().registrations.len(), keys.len());
+    }
+}
+
+#[test]
+fn only_key_is_removed_with_force_key() {
+    let disk = registered(&[0xa]);
+    let run = disk.run("validate a b --force-key a");
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    assert!(
+        run.stderr
+            .contains("removed all registrations with CLEAR: 0xa\n"),
+        "{run:?}"
+    );
+    expect_unchanged(&disk);
+}
+
+#[test]
+fn registrations_of_a_killed_run_are_removed() {
+    let disk = registered(&[0x7072_6876_1234_0101, 0x7072_6876_1234_0102]);
+    let run = disk.run("validate a b");
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    assert!(
+        run.stderr.contains("which a run of validate has left"),
+        "{run:?}"
+    );
+    expect_unchanged(&disk);
+}
+
+#[test]
+fn registrations_of_a_running_validation_are_kept() {
+    let keys = [0x7072_6876_1234_0101];
+    let disk = FaultyDisk::start(Box::new(move |exchange| {
+        let (nexus, generation) = (exchange.nexus(1), exchange.unit.generation().next());
+        exchange.edit(|state| {
+            state.generation = generation;
+            state.registrations = vec![Registration {
+                nexus,
+                key: keys[0].into(),
+                all_tg_pt: false,
+            }];
+        });
+        exchange.execute()
+    }));
+    disk.run("validate a")
+        .expect_failure(1, &["another run of validate"]);
+    assert_eq!(disk.state().registrations.len(), 1);
+}
+
+#[test]
+fn devices_must_be_one_or_two_different_ones() {
+    let disk = FaultyDisk::healthy();
+    disk.run("validate a a")
+        .expect_failure(1, &["a and a are the same device"]);
+    disk.run("validate a b a")
+        .expect_failure(1, &["one or two devices, not 3"]);
+    assert_eq!(disk.commands(), 0);
+}
+
+/// Runs all steps, and sends a signal to prhctl before the response to a command.
+fn interrupted(number: usize, signal: Signal) -> (i32, FaultyDisk) {
+    let disk = FaultyDisk::start(Box::new(move |exchange| {
+        if exchange.number == number {
+            kill_process(exchange.client, signal).unwrap();
+        }
+        exchange.execute()
+    }));
+    let status = disk.run("validate a b").status;
+    (status, disk)
+}
+
+/// Number of commands between two signals: a step has at least this many, with its preparation.
+const STRIDE: usize = 6;
+
+#[test]
+fn signal_at_any_step_leaves_the_disk_unchanged() {
+    let healthy = FaultyDisk::healthy();
+    validate(&healthy);
+    // The last commands have no step.
+    let last = healthy.commands() - 20;
+    let signals = [(Signal::INT, 130), (Signal::TERM, 143)];
+    thread::scope(|scope| {
+        for (offset, (signal, expected)) in signals.into_iter().enumerate() {
+            scope.spawn(move || {
+                for number in (offset * STRIDE..last).step_by(2 * STRIDE) {
+                    let (status, disk) = interrupted(number, signal);
+                    assert_eq!(status, expected, "after {number} commands");
+                    expect_unchanged(&disk);
+                }
+            });
+        }
+    });
+}
+
+/// After SIGKILL, registrations remain. The next run removes them.
+#[test]
+fn next_run_removes_what_a_killed_one_has_left() {
+    let mut is_killed = false;
+    let disk = FaultyDisk::start(Box::new(move |exchange| {
+        let response = exchange.execute();
+        if exchange.is_out(OutServiceAction::Reserve) && !std::mem::replace(&mut is_killed, true) {
+            kill_process(exchange.client, Signal::KILL).unwrap();
+        }
+        response
+    }));
+    let mut command = disk.command("validate a b");
+    let status = command.status().unwrap();
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&status),
+        Some(9)
+    );
+    assert!(!disk.state().registrations.is_empty());
+    let run = disk.run("validate a b");
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    expect_unchanged(&disk);
+}
