@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use helper_state::{Disk, Registration, Reservation};
+use helper_state::{Disk, Event, Record, Registration, Reservation};
 use scsi_pr::ReservationType;
 
 use crate::labels;
@@ -18,6 +18,35 @@ pub(crate) struct KnownDisk<'a> {
     pub(crate) wwn: Option<&'a str>,
     /// The devices of the logical unit, each with the helper that it was used through.
     pub(crate) devices: Vec<(&'a HelperProcess, &'a Disk)>,
+    /// What clients of the helpers removed. A helper learns of a removal through another helper
+    /// only from the next command of its client.
+    removals: Vec<Removal<'a>>,
+}
+
+/// Removal of registrations by a command.
+#[derive(Debug)]
+struct Removal<'a> {
+    /// Process ID of the helper.
+    helper: u32,
+    time_us: u64,
+    /// The key of the registrations; `None` for all.
+    victim: Option<&'a str>,
+}
+
+impl<'a> Removal<'a> {
+    /// Returns the removal by the command of a record.
+    fn new(helper: u32, record: &'a Record) -> Option<Self> {
+        let victim = match record.action.as_str() {
+            "CLEAR" => None,
+            "PREEMPT" | "PREEMPT AND ABORT" => Some(record.service_action_key.as_deref()?),
+            _ => return None,
+        };
+        (record.event == Event::Change && record.status == "GOOD").then_some(Removal {
+            helper,
+            time_us: record.time_us,
+            victim,
+        })
+    }
 }
 
 /// Returns the disks of the helpers, in the order of the documents. A device without a WWN is a
@@ -41,10 +70,22 @@ pub(crate) fn known_disks(states: &HelperStates) -> Vec<KnownDisk<'_>> {
             None => disks.push(KnownDisk {
                 wwn: disk.wwn.as_deref(),
                 devices: vec![(helper, disk)],
+                removals: removals(states, disk.wwn.as_deref()),
             }),
         }
     }
     disks
+}
+
+/// Returns the removals of registrations with the logical unit with this WWN.
+fn removals<'a>(states: &'a HelperStates, wwn: Option<&str>) -> Vec<Removal<'a>> {
+    let records = states
+        .documents()
+        .flat_map(|(helper, state)| state.journal.records.iter().map(|one| (helper.pid, one)));
+    records
+        .filter(|(_, record)| wwn.is_some() && record.wwn.as_deref() == wwn)
+        .filter_map(|(helper, record)| Removal::new(helper, record))
+        .collect()
 }
 
 impl<'a> KnownDisk<'a> {
@@ -97,11 +138,24 @@ impl<'a> KnownDisk<'a> {
         distinct(self.disks().filter_map(|disk| disk.transport.as_deref()))
     }
 
+    /// Returns whether a client of another helper has since removed what `helper` knows.
+    fn is_removed(&self, helper: &HelperProcess, key: &str, time_us: u64) -> bool {
+        self.removals.iter().any(|removal| {
+            removal.helper != helper.pid
+                && removal.time_us > time_us
+                && removal.victim.is_none_or(|victim| victim == key)
+        })
+    }
+
     /// Returns the registrations, each key of a client once, although it can be registered through
     /// several devices.
     pub(crate) fn registrations(&self) -> Vec<&'a Registration> {
         let mut registrations: Vec<&Registration> = Vec::new();
-        for one in self.disks().flat_map(|disk| &disk.registrations) {
+        let all = self.devices.iter().flat_map(|&(helper, disk)| {
+            let known = disk.registrations.iter();
+            known.filter(|one| !self.is_removed(helper, &one.key, one.time_us))
+        });
+        for one in all {
             let is_same =
                 |other: &&Registration| other.key == one.key && other.client == one.client;
             if !registrations.iter().any(is_same) {
@@ -113,7 +167,10 @@ impl<'a> KnownDisk<'a> {
 
     /// Returns the last reservation.
     pub(crate) fn reservation(&self) -> Option<&'a Reservation> {
-        let reservations = self.disks().filter_map(|disk| disk.reservation.as_ref());
+        let reservations = self.devices.iter().filter_map(|&(helper, disk)| {
+            let known = disk.reservation.as_ref();
+            known.filter(|one| !self.is_removed(helper, &one.key, one.time_us))
+        });
         reservations.max_by_key(|reservation| reservation.time_us)
     }
 
@@ -196,7 +253,7 @@ pub(crate) fn short_type(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state_fixture::{disk, document, registration, states};
+    use crate::state_fixture::{disk, document, record, registration, reservation, states};
 
     #[test]
     fn devices_with_the_same_wwn_are_one_disk() {
@@ -230,6 +287,46 @@ mod tests {
             known_disks(&states)[0].sharing_clients(),
             ["node1", "node2"]
         );
+    }
+
+    /// Each virtual machine of libvirt has a helper of its own, which does not see what the others
+    /// do.
+    #[test]
+    fn registration_that_another_helper_removed_is_missing() {
+        let known = |removal: &Record| {
+            let (mut first, mut second) = (document(), document());
+            first.disks = vec![disk("8:0", Some("naa.6001405"), "sda")];
+            first.disks[0].registrations = vec![registration("0xa", "node1")];
+            first.disks[0].reservation = Some(reservation("0xa", "node1"));
+            second.disks = vec![disk("8:16", Some("naa.6001405"), "sdb")];
+            second.disks[0].registrations = vec![registration("0xb", "node2")];
+            second.journal.records = vec![removal.clone()];
+            let states = states([first, second]);
+            let disks = known_disks(&states);
+            let keys = disks[0]
+                .registrations()
+                .into_iter()
+                .map(|one| one.key.clone());
+            (keys.collect::<Vec<_>>(), disks[0].reservation().is_some())
+        };
+        let mut removal = record(1000, "node2", "PREEMPT AND ABORT");
+        removal.service_action_key = Some("0xa".to_owned());
+        let (both, one) = (["0xa", "0xb"], ["0xb"]);
+        assert_eq!(known(&removal), (one.map(str::to_owned).to_vec(), false));
+        let changes: [fn(&mut Record); 5] = [
+            |removal| removal.time_us = 0,
+            |removal| removal.service_action_key = Some("0xc".to_owned()),
+            |removal| removal.status = "RESERVATION CONFLICT".to_owned(),
+            |removal| removal.wwn = Some("naa.2".to_owned()),
+            |removal| removal.action = "REGISTER".to_owned(),
+        ];
+        for change in changes {
+            let mut other = removal.clone();
+            change(&mut other);
+            assert_eq!(known(&other), (both.map(str::to_owned).to_vec(), true));
+        }
+        removal.action = "CLEAR".to_owned();
+        assert_eq!(known(&removal), (one.map(str::to_owned).to_vec(), false));
     }
 
     #[test]
