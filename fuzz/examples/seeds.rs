@@ -10,11 +10,14 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use helper_state::PathRegistration;
 use pr_helper_protocol::Command;
 use pr_helper_protocol::wire::{CLEANUP, Features, pad_cdb};
 use qemu_pr_helper::command::executor::CommandResult;
 use qemu_pr_helper::multipath::deadline::Deadline;
-use qemu_pr_helper::multipath::message::{CommandReport, WorkerRequest};
+use qemu_pr_helper::multipath::message::{
+    CommandReport, MapAction, MapRequest, PathReport, WorkerRequest,
+};
 use qemu_pr_helper::multipath::version::MultipathdVersion;
 use qemu_pr_helper::names::query::Query;
 use scsi_pr::{
@@ -247,6 +250,13 @@ fn messages() -> Result<()> {
         parameter_list: list,
     };
     write("message", "request", &[&request.encode()])?;
+    let request = MapRequest {
+        deadline: Deadline(1500),
+        is_traced: true,
+        map: (253, 3),
+        action: MapAction::CheckPaths(vec!["8:0".to_owned(), "65:16".to_owned()]),
+    };
+    write("message", "check", &[&request.encode()])?;
     let key = SenseKey::NotReady;
     let mut outcome = CommandResult::check_condition(key, AdditionalSense::MEDIUM_NOT_PRESENT);
     outcome.data_len = 2;
@@ -257,6 +267,11 @@ fn messages() -> Result<()> {
         multipathd: Some(MultipathdVersion([0, 15, 1])),
         result: outcome,
         data: vec![8, 9],
+        paths: vec![PathReport {
+            name: "sda".to_owned(),
+            number: "8:0".to_owned(),
+            registration: PathRegistration::NotRegistered,
+        }],
         warnings: vec!["one".to_owned(), "two".to_owned()],
         trace: vec![path_line.to_owned(), multipathd_line.to_owned()],
     };

@@ -7,7 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a target reports failures by panicking")]
 
 use pr_helper_protocol::Direction;
-use qemu_pr_helper::multipath::message::{CommandReport, MAX_REPLY_LEN, WorkerRequest};
+use qemu_pr_helper::multipath::message::{CommandReport, MAX_REPLY_LEN, MapRequest, WorkerRequest};
 use qemu_pr_helper::multipath::worker_trace;
 
 fuzz::target!(run);
@@ -24,6 +24,10 @@ fn run(bytes: &[u8]) {
         expected[8] = u8::from(bytes[8] != 0);
         assert_eq!(request.encode(), expected);
     }
+    if let Some(request) = MapRequest::decode(bytes) {
+        let again = MapRequest::decode(&request.encode());
+        assert_eq!(again, Some(request));
+    }
     if let Some(report) = CommandReport::decode(bytes) {
         assert_eq!(report.result.data_len, report.data.len());
         let encoded = report.encode();
@@ -34,6 +38,10 @@ fn run(bytes: &[u8]) {
         );
         let again = CommandReport::decode(&encoded).unwrap();
         assert_eq!((again.result, again.data), (report.result, report.data));
+        // Bytes that are not UTF-8 become longer ones.
+        if encoded.len() < MAX_REPLY_LEN {
+            assert_eq!(again.paths, report.paths);
+        }
     }
     if let Ok(line) = str::from_utf8(bytes) {
         let _ = worker_trace::emit(line, 1, "253:0");

@@ -151,6 +151,35 @@ pub struct Disk {
     pub registrations: Vec<Registration>,
     /// The reservation that a client of this helper made, and that the helper has not seen removed.
     pub reservation: Option<Reservation>,
+    /// Paths of a multipath map, while it has [`Disk::registrations`] of connected clients.
+    #[serde(default)]
+    pub paths: Vec<Path>,
+}
+
+/// A path of a multipath map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Path {
+    /// Name of the device, such as `sda`.
+    pub node: String,
+    /// Device number.
+    pub device: String,
+    /// Registration of the path with the key of the map.
+    pub registration: PathRegistration,
+    /// Time at which the registration became known to be this one.
+    pub since_us: u64,
+}
+
+/// Registration of a path with the key of its map, as the last command that changed it or the last
+/// check has shown it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathRegistration {
+    /// The path is registered.
+    Registered,
+    /// The path answered that it is not registered, or did not answer the registration.
+    NotRegistered,
+    /// No command has shown it.
+    Unknown,
 }
 
 /// A registration of a client of the helper.

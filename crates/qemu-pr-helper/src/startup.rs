@@ -269,9 +269,9 @@ impl Observation {
     fn start(self, server: &Arc<Server<Backends>>, own_user: Uid) -> io::Result<()> {
         self.monitor.start(server.executor().start_names())?;
         let server = Arc::clone(server);
-        let workers = move || server.executor().workers();
+        let maps = move || server.executor().map_states();
         match self.state_socket {
-            Some(socket) => socket.start(own_user, self.monitor, self.socket_name, workers),
+            Some(socket) => socket.start(own_user, self.monitor, self.socket_name, maps),
             None => Ok(()),
         }
     }

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ::soft_lun::store::StoreError;
-use helper_state::Workers;
 use linux_util::sg_io::Data;
 use pr_helper_protocol::{Direction, Request, RequestFd};
 use scsi_pr::{AdditionalSense, ReservationType, SenseKey, Status};
@@ -26,6 +25,7 @@ use crate::command::peer::{Peer, ProcessKey};
 use crate::command::request_device::{DeviceInspector, FdAccess, RequestDevice};
 use crate::command::sg;
 use crate::logging::KeyedRateLimit;
+use crate::monitor::document::MapStates;
 use crate::multipath::{self, Multipath};
 use crate::names::Names;
 
@@ -34,7 +34,7 @@ use crate::names::Names;
 pub struct Backends {
     io_timeout: Duration,
     soft_luns: Option<SoftLuns>,
-    multipath: Option<Multipath>,
+    multipath: Option<Arc<Multipath>>,
     names: Option<Arc<Names>>,
     inspector: DeviceInspector,
     known_maps: KnownMaps,
@@ -66,7 +66,7 @@ impl Backends {
             io_timeout,
             inspector: DeviceInspector::new(soft_luns.as_ref().map(SoftLuns::as_fd)),
             soft_luns,
-            multipath,
+            multipath: multipath.map(Arc::new),
             names: None,
             known_maps: KnownMaps::default(),
             warnings: Warnings::default(),
@@ -93,11 +93,11 @@ impl Backends {
         self.soft_luns.as_ref().map_or(Ok(()), SoftLuns::check)
     }
 
-    /// Returns the number of workers for multipath maps.
-    pub(crate) fn workers(&self) -> Workers {
+    /// Returns the state of the multipath maps.
+    pub(crate) fn map_states(&self) -> MapStates {
         self.multipath
             .as_ref()
-            .map_or_else(Workers::default, Multipath::workers)
+            .map_or_else(MapStates::default, Multipath::states)
     }
 
     /// Executes a request on a device of this kind.

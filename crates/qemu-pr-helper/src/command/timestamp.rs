@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Points in time of `CLOCK_MONOTONIC`, which all processes of a host share.
+//! Points in time of `CLOCK_MONOTONIC`, which all processes of a host share, and of the calendar.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
+
+use super::command_log;
 
 /// Nanoseconds per second.
 const NANOS: u64 = 1_000_000_000;
@@ -31,6 +35,12 @@ impl Timestamp {
     pub(crate) fn elapsed_us(self) -> u64 {
         Self::now().0.saturating_sub(self.0) / 1000
     }
+}
+
+/// Converts a time to microseconds since 1970.
+pub(crate) fn unix_microseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    command_log::microseconds(since)
 }
 
 #[cfg(test)]

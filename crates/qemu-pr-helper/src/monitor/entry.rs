@@ -10,10 +10,11 @@ use scsi_pr::ReservationKey;
 
 use super::change::Change;
 use super::registrations::{DiskKey, Known};
-use super::{Outcome, microseconds, process};
+use super::{Outcome, process};
 use crate::command::command_log;
 use crate::command::device::DeviceId;
 use crate::command::peer::Peer;
+use crate::command::timestamp::unix_microseconds;
 use crate::names::disk_name::DiskName;
 
 /// Result of a command of interest. The thread of the command does not format it, because that
@@ -48,7 +49,7 @@ impl Entry {
         Record {
             sequence: self.sequence,
             helper,
-            time_us: microseconds(self.time),
+            time_us: unix_microseconds(self.time),
             event: self.event,
             client_id: self.client.connection_id(),
             pid: self.client.pid,

@@ -17,7 +17,7 @@
 //! | `state_socket` | the socket that the state document is written to |
 
 mod change;
-mod document;
+pub(crate) mod document;
 mod entry;
 pub(crate) mod journal;
 mod registrations;
@@ -31,14 +31,13 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use clap::ValueEnum;
 use helper_state::{Event, Limits, Process};
 use pr_helper_protocol::{Direction, Request};
 use scsi_pr::{AdditionalSense, Sense, SenseKey, Status};
 
-use crate::command::command_log;
 use crate::command::executor::CommandResult;
 use crate::command::peer::{Peer, ProcessKey};
 use crate::command::request_device::RequestDevice;
@@ -458,12 +457,6 @@ fn process(peer: &Peer) -> Process {
         vm: None,
         unit: None,
     }
-}
-
-/// Converts a time to microseconds since 1970.
-fn microseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    command_log::microseconds(since)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

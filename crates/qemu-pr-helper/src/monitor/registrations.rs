@@ -2,8 +2,9 @@
 
 //! Registrations and reservations that clients of this helper have made.
 //!
-//! They are what the helper has seen: it sends no commands of its own to find out more. A change by
-//! another host becomes known when a command reports it with a unit attention.
+//! They are what the helper has seen: it sends no commands of its own to find out which keys are
+//! registered. A change by another host becomes known when a command reports it with a unit
+//! attention.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
@@ -14,10 +15,11 @@ use pr_helper_protocol::{Request, RequestFd};
 use scsi_pr::{AdditionalSense, OutServiceAction, ReservationKey, ScopeType, Sense};
 
 use super::change::{Change, type_name};
-use super::{microseconds, process};
+use super::process;
 use crate::command::device::{self, DeviceId};
 use crate::command::peer::{Peer, ProcessKey};
 use crate::command::request_device::{LimitKey, RequestDevice};
+use crate::command::timestamp::unix_microseconds;
 
 /// Maximum number of disks with registrations. A client can register with any number of disks.
 const MAX_DISKS: usize = 4096;
@@ -331,13 +333,13 @@ impl Registrations {
             key: registered.key.to_string(),
             client: registered.owner.name(),
             is_connected: is_running(&registered.owner),
-            time_us: microseconds(registered.time),
+            time_us: unix_microseconds(registered.time),
         });
         let reservation = state.reservation.as_ref().map(|reserved| Reservation {
             key: reserved.key.to_string(),
             r#type: type_name(reserved.scope_type),
             client: reserved.owner.name(),
-            time_us: microseconds(reserved.time),
+            time_us: unix_microseconds(reserved.time),
         });
         (registrations.collect(), reservation)
     }

@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use helper_state::Workers;
 use nix::sys::socket::{getsockopt, sockopt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -25,6 +24,7 @@ use rustix::process::Uid;
 use rustix::thread::set_name;
 
 use super::Monitor;
+use super::document::MapStates;
 
 /// Maximum number of connections that wait.
 const BACKLOG: i32 = 16;
@@ -64,7 +64,7 @@ impl StateSocket {
         own_user: Uid,
         monitor: Arc<Monitor>,
         path: String,
-        workers: impl Fn() -> Workers + Send + 'static,
+        maps: impl Fn() -> MapStates + Send + 'static,
     ) -> io::Result<()> {
         self.users.push(own_user.as_raw());
         let serve = move || {
@@ -72,7 +72,7 @@ impl StateSocket {
             loop {
                 match accept_with(&self.socket, SocketFlags::CLOEXEC) {
                     Ok(peer) if self.is_allowed(&peer) => {
-                        let document = monitor.document(&path, workers());
+                        let document = monitor.document(&path, maps());
                         let text = serde_json::to_vec(&document).unwrap_or_default();
                         // A peer that does not read in time gets only a part of the document.
                         let _ = send_all(&peer, &text, SEND_TIMEOUT);

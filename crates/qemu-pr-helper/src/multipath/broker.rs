@@ -43,7 +43,7 @@ use thiserror::Error;
 use super::channel::{self, REPLY_GRACE, WorkerError};
 use super::control::{self, ControlMessage};
 use super::idle_workers::{IdleWorker, IdleWorkers};
-use super::message::{ForgetRequest, WorkerReply, WorkerRequest};
+use super::message::{MapRequest, WorkerReply, WorkerRequest};
 use super::worker::{REMOVAL_CAPABILITY, WorkerContext};
 use super::workers::Workers;
 use crate::command::device::DeviceId;
@@ -166,17 +166,13 @@ impl Broker {
         self.exchange(&request.encode(), Some(descriptor), changed, timeout)
     }
 
-    /// Forgets the key of a map in a worker. After an error, it is unknown whether the key was
-    /// removed; the worker changes nothing after that.
-    pub(super) fn forget(&self, request: ForgetRequest) -> Result<WorkerReply, WorkerError> {
+    /// Forgets the key or checks the paths of a map in a worker. After an error, it is unknown
+    /// whether the key was removed; the worker changes nothing after that.
+    pub(super) fn execute_on_map(&self, request: &MapRequest) -> Result<WorkerReply, WorkerError> {
         let (major, minor) = request.map;
         let changed = Some(DeviceId::Block(major, minor));
-        self.exchange(
-            &request.encode(),
-            None,
-            changed,
-            request.deadline.time_left(),
-        )
+        let timeout = request.deadline.time_left();
+        self.exchange(&request.encode(), None, changed, timeout)
     }
 
     /// Returns the number of workers.

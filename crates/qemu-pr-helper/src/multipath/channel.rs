@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Channel between the helper and a worker: a pair of `SOCK_SEQPACKET` sockets, which keep messages
-//! apart. The helper sends a request, with the map's descriptor unless a key is to be forgotten;
+//! apart. The helper sends a request, with the map's descriptor if a client has sent a command;
 //! the worker, or the broker in its place, sends a reply. The worker sends [`READY`] when it can
 //! receive the next request.
 
@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use super::deadline::Deadline;
 use super::message::{
-    ForgetRequest, MAX_REPLY_LEN, MAX_REQUEST_LEN, NOT_STARTED, WorkerReply, WorkerRequest,
+    MAX_REPLY_LEN, MAX_REQUEST_LEN, MapRequest, NOT_STARTED, WorkerReply, WorkerRequest,
 };
 use crate::process::seqpacket::{try_send, wait_readable};
 
@@ -42,8 +42,8 @@ pub(super) enum WorkerState {
 pub(super) enum ReceivedRequest {
     /// A command on the map of the descriptor.
     Command(WorkerRequest, OwnedFd),
-    /// Forgetting a key.
-    Forget(ForgetRequest),
+    /// Forgetting a key, or checking paths.
+    Map(MapRequest),
 }
 
 impl ReceivedRequest {
@@ -51,7 +51,7 @@ impl ReceivedRequest {
     pub(super) const fn deadline(&self) -> Deadline {
         match self {
             Self::Command(request, _) => request.deadline,
-            Self::Forget(request) => request.deadline,
+            Self::Map(request) => request.deadline,
         }
     }
 
@@ -59,7 +59,7 @@ impl ReceivedRequest {
     pub(super) const fn is_traced(&self) -> bool {
         match self {
             Self::Command(request, _) => request.is_traced,
-            Self::Forget(request) => request.is_traced,
+            Self::Map(request) => request.is_traced,
         }
     }
 }
@@ -130,7 +130,7 @@ fn receive(socket: &OwnedFd, mode: ReceiveMode) -> io::Result<Option<ReceivedReq
         ReceivedFds::One(map) => {
             WorkerRequest::decode(bytes).map(|request| ReceivedRequest::Command(request, map))
         }
-        ReceivedFds::None => ForgetRequest::decode(bytes).map(ReceivedRequest::Forget),
+        ReceivedFds::None => MapRequest::decode(bytes).map(ReceivedRequest::Map),
         _ => None,
     };
     let malformed = || io::Error::other("the helper sent a malformed request");

@@ -11,13 +11,15 @@
 //! | CDB | 16 |
 //! | parameter list | the rest |
 //!
-//! | request to forget a key, without a descriptor | bytes |
+//! | request to forget a key or to check paths, without a descriptor | bytes |
 //! |---|---|
 //! | deadline | 8 |
 //! | 1 if the reply is to contain the trace, else 0 | 1 |
 //! | major and minor number of the map | 4 each |
+//! | to check paths, `c` and the numbers of the registered paths, separated by spaces | the rest |
 //!
-//! The reply is a report. Its data is the key, 8 bytes, or empty if the key is not removed.
+//! The reply is a report. If a key is to be forgotten, its data is the key, 8 bytes, or empty if
+//! the key is not removed.
 //!
 //! | report | bytes |
 //! |---|---|
@@ -26,7 +28,7 @@
 //! | version of multipathd, or zero | 3 |
 //! | length of the data | 2 |
 //! | data | as the length says |
-//! | warnings, a line each; a zero byte; the trace, a line each step | the rest |
+//! | registrations of paths; warnings; the trace: lines, separated by zero bytes | the rest |
 //!
 //! If the device is a device-mapper device other than a multipath map, the worker replies with the
 //! kind of the device instead:
@@ -41,6 +43,7 @@
 //! The worker is privileged: it treats the request as untrusted input, as the helper treats the
 //! bytes of a guest.
 
+use helper_state::PathRegistration;
 use pr_helper_protocol::wire::{CDB_SIZE, MAX_TRANSFER, SENSE_SIZE};
 use pr_helper_protocol::{Command, Direction};
 use scsi_pr::Status;
@@ -62,6 +65,9 @@ pub const MAX_REPLY_LEN: usize = 32 * 1024;
 
 /// Reply of the broker if it does not start a worker. A report is longer.
 pub(super) const NOT_STARTED: [u8; 1] = [0];
+
+/// First byte of the action of a request to check paths.
+const CHECK_PATHS: &str = "c";
 
 /// Length in bytes of a reply with the kind of a device. A report is longer.
 const KIND_REPLY_LEN: usize = 9;
@@ -124,40 +130,106 @@ fn decode_version(bytes: [u8; VERSION_LEN]) -> Option<MultipathdVersion> {
     (bytes != [0; VERSION_LEN]).then_some(MultipathdVersion(bytes))
 }
 
-/// Request to remove the key of a map from multipathd, if no path is registered with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ForgetRequest {
+/// Request about a map that no client waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MapRequest {
     /// Time after which nothing must be changed anymore.
-    pub(super) deadline: Deadline,
+    pub deadline: Deadline,
     /// True if the report is to contain the trace.
-    pub(super) is_traced: bool,
+    pub is_traced: bool,
     /// Major and minor number of the map.
-    pub(super) map: (u32, u32),
+    pub map: (u32, u32),
+    /// Action to execute.
+    pub action: MapAction,
 }
 
-impl ForgetRequest {
+/// Action of a [`MapRequest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MapAction {
+    /// Remove the key of the map from multipathd, if no path is registered with it.
+    ForgetKey,
+    /// Check whether the paths are registered, except those with these device numbers.
+    CheckPaths(Vec<String>),
+}
+
+impl MapRequest {
     /// Encodes the request.
-    pub(super) fn encode(self) -> Vec<u8> {
+    pub fn encode(&self) -> Vec<u8> {
         let (major, minor) = self.map;
+        let action = match &self.action {
+            MapAction::ForgetKey => Vec::new(),
+            MapAction::CheckPaths(registered) => {
+                let text = CHECK_PATHS.to_owned() + &registered.join(" ");
+                text.into_bytes()
+            }
+        };
         [
             self.deadline.0.to_be_bytes().as_slice(),
             &[u8::from(self.is_traced)],
             &major.to_be_bytes(),
             &minor.to_be_bytes(),
+            &action,
         ]
         .concat()
     }
 
     /// Decodes a request; `None` if it is malformed.
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (deadline, rest) = bytes.split_first_chunk()?;
         let ([is_traced], rest) = rest.split_first_chunk()?;
         let (major, rest) = rest.split_first_chunk()?;
-        let minor = rest.try_into().ok()?;
+        let (minor, rest) = rest.split_first_chunk()?;
+        let action = match str::from_utf8(rest).ok()? {
+            "" => MapAction::ForgetKey,
+            text => {
+                let numbers = text.strip_prefix(CHECK_PATHS)?.split(' ');
+                let numbers = numbers.filter(|number| !number.is_empty());
+                MapAction::CheckPaths(numbers.map(str::to_owned).collect())
+            }
+        };
         Some(Self {
             deadline: Deadline(u64::from_be_bytes(*deadline)),
             is_traced: *is_traced != 0,
-            map: (u32::from_be_bytes(*major), u32::from_be_bytes(minor)),
+            map: (u32::from_be_bytes(*major), u32::from_be_bytes(*minor)),
+            action,
+        })
+    }
+}
+
+/// Path of a map in a report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathReport {
+    /// Name of the device, such as `sda`.
+    pub name: String,
+    /// Device number.
+    pub number: String,
+    /// Registration of the path.
+    pub registration: PathRegistration,
+}
+
+impl PathReport {
+    fn encode(&self) -> String {
+        let code = match self.registration {
+            PathRegistration::Registered => 'r',
+            PathRegistration::NotRegistered => 'n',
+            PathRegistration::Unknown => 'u',
+        };
+        format!("{code} {} {}", self.number, self.name)
+    }
+
+    fn decode(line: &str) -> Option<Self> {
+        let (code, rest) = line.split_once(' ')?;
+        let (number, name) = rest.split_once(' ')?;
+        let registration = match code {
+            "r" => PathRegistration::Registered,
+            "n" => PathRegistration::NotRegistered,
+            "u" => PathRegistration::Unknown,
+            _ => return None,
+        };
+        Some(Self {
+            name: name.to_owned(),
+            number: number.to_owned(),
+            registration,
         })
     }
 }
@@ -171,6 +243,8 @@ pub struct CommandReport {
     pub multipathd: Option<MultipathdVersion>,
     /// Data from the logical unit.
     pub data: Vec<u8>,
+    /// The paths of the map, if the request shows their registrations.
+    pub paths: Vec<PathReport>,
     /// Warnings for the log.
     pub warnings: Vec<String>,
     /// Lines of the trace, if the request asks for them.
@@ -184,6 +258,7 @@ impl CommandReport {
             result,
             multipathd: None,
             data: Vec::new(),
+            paths: Vec::new(),
             warnings: Vec::new(),
             trace: Vec::new(),
         }
@@ -197,6 +272,9 @@ impl CommandReport {
         bytes.extend(encode_version(self.multipathd));
         bytes.extend(length.to_be_bytes());
         bytes.extend(self.data.iter().take(length.into()));
+        let paths: Vec<_> = self.paths.iter().map(PathReport::encode).collect();
+        bytes.extend(paths.join("\n").bytes());
+        bytes.push(0);
         bytes.extend(self.warnings.join("\n").bytes());
         bytes.push(0);
         for line in &self.trace {
@@ -216,7 +294,8 @@ impl CommandReport {
         let length = u16::from_be_bytes(*length).into();
         let (data, rest) = rest.split_at_checked(length)?;
         let text = String::from_utf8_lossy(rest);
-        let (warnings, trace) = text.split_once('\0').unwrap_or((&text, ""));
+        let (paths, rest) = text.split_once('\0').unwrap_or((&text, ""));
+        let (warnings, trace) = rest.split_once('\0').unwrap_or((rest, ""));
         Some(Self {
             result: CommandResult {
                 status: Status(*status),
@@ -225,6 +304,7 @@ impl CommandReport {
             },
             multipathd: decode_version(*version),
             data: data.to_owned(),
+            paths: paths.lines().filter_map(PathReport::decode).collect(),
             warnings: warnings.lines().map(str::to_owned).collect(),
             trace: trace.lines().map(str::to_owned).collect(),
         })
@@ -302,6 +382,11 @@ mod tests {
             result,
             multipathd: version,
             data: vec![8, 9],
+            paths: vec![
+                path("sda", "8:0", PathRegistration::Registered),
+                path("sdb", "8:16", PathRegistration::NotRegistered),
+                path("sdc", "8:32", PathRegistration::Unknown),
+            ],
             warnings: vec!["one".to_owned(), "two".to_owned()],
             trace: vec!["multipathd\ta\tb\t1".to_owned()],
         };
@@ -310,21 +395,33 @@ mod tests {
         assert_eq!(CommandReport::decode(&report.encode()), Some(report));
     }
 
+    fn path(name: &str, number: &str, registration: PathRegistration) -> PathReport {
+        PathReport {
+            name: name.to_owned(),
+            number: number.to_owned(),
+            registration,
+        }
+    }
+
     #[test]
-    fn forget_request_round_trips() {
-        for is_traced in [false, true] {
-            let request = ForgetRequest {
+    fn map_request_round_trips() {
+        let numbers = |numbers: &[&str]| numbers.iter().map(|one| (*one).to_owned()).collect();
+        for (is_traced, action) in [
+            (false, MapAction::ForgetKey),
+            (true, MapAction::CheckPaths(Vec::new())),
+            (true, MapAction::CheckPaths(numbers(&["8:0", "65:16"]))),
+        ] {
+            let request = MapRequest {
                 deadline: Deadline(1500),
                 is_traced,
                 map: (253, 70_000),
+                action,
             };
             let bytes = request.encode();
-            assert_eq!(ForgetRequest::decode(&bytes), Some(request));
-            // A command has a CDB, so the two kinds differ in length.
-            assert_eq!(WorkerRequest::decode(&bytes), None);
-            assert_eq!(ForgetRequest::decode(&bytes[1..]), None);
-            assert_eq!(ForgetRequest::decode(&[&bytes[..], &[0]].concat()), None);
+            assert_eq!(MapRequest::decode(&bytes), Some(request));
+            assert_eq!(MapRequest::decode(&bytes[..16]), None);
         }
+        assert_eq!(MapRequest::decode(&[0; 18]), None);
     }
 
     #[test]
@@ -365,7 +462,7 @@ mod tests {
         assert_eq!(CommandReport::decode(&report[..101]), None);
         assert_eq!(CommandReport::decode(&NOT_STARTED), None);
         let mut longer = report;
-        longer[101] = 2;
+        longer[101] = 3;
         assert_eq!(CommandReport::decode(&longer), None);
     }
 }

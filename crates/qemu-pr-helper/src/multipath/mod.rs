@@ -24,12 +24,14 @@
 //! | [`worker_trace`] | trace of a worker's steps |
 //! | `map_queues` | order and number of the commands on a map |
 //! | `map_users` | connections that use maps |
+//! | `map_paths` | registrations of the paths of maps |
 
 pub(crate) mod broker;
 mod channel;
 mod control;
 pub mod deadline;
 mod idle_workers;
+mod map_paths;
 mod map_queues;
 mod map_threads;
 mod map_users;
@@ -48,10 +50,11 @@ mod workers;
 
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use helper_state::Workers;
+use helper_state::PathRegistration;
 use pr_helper_protocol::{Command, Direction, Request};
 use scsi_pr::{
     AdditionalSense, Cdb, OutServiceAction, ReservationKey, ReservationType, SenseKey, Status,
@@ -63,16 +66,18 @@ use crate::command::executor::CommandResult;
 use crate::command::peer::{Peer, ProcessKey};
 use crate::error_chain;
 use crate::logging::KeyedRateLimit;
+use crate::monitor::document::MapStates;
 use crate::server::limiter::Limiter;
 use crate::trace::{event_enabled, trace};
 
 use broker::Broker;
 use channel::WorkerError;
 use deadline::Deadline;
+use map_paths::MapPaths;
 use map_queues::{MapQueues, MapTurn};
-use map_threads::MapThreads;
+use map_threads::{MapThreads, TaskError};
 use map_users::MapUsers;
-use message::{ForgetRequest, WorkerReply, WorkerRequest};
+use message::{MapAction, MapRequest, WorkerReply, WorkerRequest};
 use pr_in::{ReaderLimiter, WholeMap};
 use version::MultipathdVersion;
 use worker_trace::WorkerTrace;
@@ -89,6 +94,12 @@ const MAX_READERS: usize = 4;
 /// hold the command, and the rest is for the single paths.
 const MAP_SHARES: u32 = 4;
 
+/// Time limit for a check of the paths of a map. A command that changes the map waits meanwhile.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Time that a state document waits for the checks of paths.
+const CHECK_WAIT: Duration = Duration::from_millis(300);
+
 /// Time limit for forgetting a key. While a path fails, multipathd takes seconds for a reply. A
 /// client that connects meanwhile waits for it.
 const FORGET_TIMEOUT: Duration = Duration::from_secs(10);
@@ -103,6 +114,9 @@ pub struct Multipath {
     /// PERSISTENT RESERVE IN that is executed by workers.
     worker_reads: MapQueues,
     users: MapUsers,
+    paths: MapPaths,
+    /// True while a thread checks paths.
+    is_checking: AtomicBool,
     /// Threads that wait for maps to answer PERSISTENT RESERVE IN.
     readers: MapThreads,
     reader_limiter: Arc<ReaderLimiter>,
@@ -123,6 +137,8 @@ impl Multipath {
             changes: MapQueues::new(1),
             worker_reads: MapQueues::new(MAX_READERS),
             users: MapUsers::default(),
+            paths: MapPaths::default(),
+            is_checking: AtomicBool::new(false),
             readers: MapThreads::default(),
             reader_limiter: Arc::new(ReaderLimiter::new(MAX_READERS)),
             versions: Mutex::default(),
@@ -138,9 +154,84 @@ impl Multipath {
         exclusive_type(command).filter(|_| self.rejects_exclusive)
     }
 
-    /// Returns the number of workers.
-    pub(crate) fn workers(&self) -> Workers {
-        self.broker.workers()
+    /// Returns the state of the maps, after a check of the paths that are not known to be
+    /// registered, if the last one is long ago.
+    pub(crate) fn states(self: &Arc<Self>) -> MapStates {
+        self.check_paths();
+        MapStates {
+            workers: self.broker.workers(),
+            paths: self.paths.to_state(),
+        }
+    }
+
+    /// Checks the maps that are due, and waits a moment for the result. A check that hangs
+    /// continues, and no other begins meanwhile.
+    fn check_paths(self: &Arc<Self>) {
+        if self.is_checking.swap(true, Ordering::Acquire) {
+            return;
+        }
+        let due = self.paths.due(Instant::now());
+        let multipath = Arc::clone(self);
+        let check = move || {
+            for (map, registered) in due {
+                multipath.check(map, registered);
+            }
+            multipath.is_checking.store(false, Ordering::Release);
+        };
+        if self.readers.run(CHECK_WAIT, check) == Err(TaskError::NotStarted) {
+            self.is_checking.store(false, Ordering::Release);
+        }
+    }
+
+    /// Checks whether the paths of a map are registered, except those with these device numbers.
+    fn check(&self, map: DeviceId, registered: Vec<String>) {
+        // A command that changes the map shows the registrations too.
+        let Some(turn) = self.changes.wait(map, Duration::ZERO) else {
+            return;
+        };
+        let action = MapAction::CheckPaths(registered);
+        let reply = self.execute_on_map(map, CHECK_TIMEOUT, false, action);
+        let (is_complete, reports) = match reply {
+            Some(Ok(WorkerReply::Report(report))) => {
+                (report.result.status == Status::GOOD, report.paths)
+            }
+            _ => (false, Vec::new()),
+        };
+        let changed = self.paths.set_checked(map, is_complete, reports);
+        drop(turn);
+        for path in changed {
+            match path.registration {
+                PathRegistration::Registered => {
+                    log::info!("multipath map {map}: path {} is registered", path.node);
+                }
+                PathRegistration::NotRegistered => log::warn!(
+                    "multipath map {map}: path {} is not registered, so that writes through it \
+                     fail if the disk is reserved; see 'multipathd show paths', and let the guest \
+                     register again",
+                    path.node
+                ),
+                PathRegistration::Unknown => {}
+            }
+        }
+    }
+
+    /// Executes an action on a map that no client waits for; `None` if it is not a block device.
+    fn execute_on_map(
+        &self,
+        map: DeviceId,
+        timeout: Duration,
+        is_traced: bool,
+        action: MapAction,
+    ) -> Option<Result<WorkerReply, WorkerError>> {
+        let DeviceId::Block(major, minor) = map else {
+            return None;
+        };
+        Some(self.broker.execute_on_map(&MapRequest {
+            deadline: Deadline::after(timeout.min(self.timeout)),
+            is_traced,
+            map: (major, minor),
+            action,
+        }))
     }
 
     /// Executes a request on the device-mapper device that `descriptor` refers to. Returns its kind
@@ -177,12 +268,15 @@ impl Multipath {
         if direction == Direction::Out && !matches!(reply, Ok(WorkerReply::NotMultipath(_))) {
             self.users.set_changed(map);
         }
-        drop(turn);
         let report = match reply {
             Ok(WorkerReply::Report(report)) => report,
             Ok(WorkerReply::NotMultipath(kind)) => return Err(kind),
             Err(error) => return Ok(self.worker_failed(client, map, &error)),
         };
+        if !report.paths.is_empty() {
+            self.paths.set(map, report.paths);
+        }
+        drop(turn);
         if let Some(version) = report.multipathd {
             self.add_version(client, map, version);
         }
@@ -222,6 +316,7 @@ impl Multipath {
     /// another host with its key, or was fenced.
     pub(crate) fn disconnected(&self, client: &Peer, may_block: bool) {
         for map in self.users.remove(client.connection_id()) {
+            self.paths.remove(map);
             if may_block {
                 self.forget(client, map);
             }
@@ -229,23 +324,21 @@ impl Multipath {
     }
 
     fn forget(&self, client: &Peer, map: DeviceId) {
-        let DeviceId::Block(major, minor) = map else {
-            return;
-        };
-        // If a command of another client changes the map, the map is in use.
-        let Some(turn) = self.changes.wait(map, Duration::ZERO) else {
+        // A check of the paths ends in this time. If a command of another client changes the map,
+        // the map is in use.
+        let Some(turn) = self.changes.wait(map, CHECK_TIMEOUT) else {
             return;
         };
         // A client records its use of the map before it waits for its turn.
         if self.users.is_used(map) {
             return;
         }
-        let reply = self.broker.forget(ForgetRequest {
-            deadline: Deadline::after(FORGET_TIMEOUT.min(self.timeout)),
-            is_traced: event_enabled!(pr_helper_path, pr_helper_multipathd),
-            map: (major, minor),
-        });
+        let is_traced = event_enabled!(pr_helper_path, pr_helper_multipathd);
+        let reply = self.execute_on_map(map, FORGET_TIMEOUT, is_traced, MapAction::ForgetKey);
         drop(turn);
+        let Some(reply) = reply else {
+            return;
+        };
         match reply {
             Ok(WorkerReply::Report(report)) => {
                 trace_steps(client, map, &report.trace);

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use helper_state::PathRegistration;
 use linux_util::sg_io::Data;
 use pr_helper_protocol::wire::CDB_SIZE;
 use rustix::fs::OFlags;
@@ -20,6 +21,7 @@ use rustix::io::Errno;
 use scsi_pr::{AdditionalSense, SenseKey};
 
 use super::deadline::{PendingRequest, TimeBudget};
+use super::message::PathReport;
 use super::pr_out::PrPath;
 use super::steps::{Attempt, PathReply, StepResult};
 use super::sysfs_map::PathId;
@@ -76,6 +78,16 @@ impl MapPath {
         Some(format!(
             "path {self} unusable: cannot open /dev/{self}: {error}"
         ))
+    }
+
+    /// Returns whether a command got no reply in time.
+    pub(super) const fn has_timed_out(&self) -> bool {
+        self.timed_out
+    }
+
+    /// Returns the path with its registration.
+    pub(super) fn report(&self, registration: PathRegistration) -> PathReport {
+        self.id.report(registration)
     }
 
     /// Sends a command within the time budget. Returns the outcome, and the time that it took in
@@ -243,6 +255,7 @@ mod tests {
         let id = PathId {
             name: "path".to_owned(),
             number: DeviceId::Unknown,
+            is_running: true,
             file: Arc::new(tempfile::tempfile().unwrap().into()),
         };
         let attempt = Steps::new().unwrap().begin_request().unwrap();

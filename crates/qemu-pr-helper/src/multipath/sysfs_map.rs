@@ -10,9 +10,11 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
+use helper_state::PathRegistration;
 use rustix::fs::{Mode, OFlags, RawDir, SeekFrom, open, seek};
 use rustix::io::Errno;
 
+use super::message::PathReport;
 use crate::command::device::{self, Attribute, DeviceId};
 
 /// Directory with the devices that a device-mapper device lies on.
@@ -43,8 +45,21 @@ struct SysfsPath {
 pub(super) struct PathId {
     pub(super) name: String,
     pub(super) number: DeviceId,
+    /// False if the SCSI layer sends no commands to the device, or has none with this name.
+    pub(super) is_running: bool,
     /// The device, opened on first use.
     pub(super) file: Arc<OnceLock<File>>,
+}
+
+impl PathId {
+    /// Returns the path with its registration.
+    pub(super) fn report(&self, registration: PathRegistration) -> PathReport {
+        PathReport {
+            name: self.name.clone(),
+            number: self.number.to_string(),
+            registration,
+        }
+    }
 }
 
 impl SysfsMap {
@@ -88,16 +103,18 @@ impl SysfsMap {
         for name in self.path_names()? {
             let index = known.iter().position(|path| path.id.name == name);
             let known = index.map(|index| known.swap_remove(index));
-            let Some((path, state)) = known
+            let Some((mut path, state)) = known
                 .and_then(SysfsPath::read_state)
                 .or_else(|| self.open_path(name))
             else {
                 continue;
             };
-            found.push((state != "running", path));
+            path.id.is_running = state == "running";
+            found.push(path);
         }
-        found.sort_by(|one, other| (one.0, &one.1.id.name).cmp(&(other.0, &other.1.id.name)));
-        self.paths = found.into_iter().map(|(_, path)| path).collect();
+        let order = |path: &SysfsPath| (!path.id.is_running, path.id.name.clone());
+        found.sort_by_cached_key(order);
+        self.paths = found;
         Ok(self.paths.iter().map(|path| path.id.clone()).collect())
     }
 
@@ -116,6 +133,7 @@ impl SysfsMap {
         let id = PathId {
             name,
             number,
+            is_running: false,
             file: Arc::default(),
         };
         let text = state.as_ref().and_then(|state| state.read().ok());

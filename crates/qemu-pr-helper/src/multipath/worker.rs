@@ -5,8 +5,9 @@
 //! The worker is privileged and treats the request as untrusted input: it executes only PERSISTENT
 //! RESERVE commands and CLEANUP, only on a multipath map, and PERSISTENT RESERVE OUT and CLEANUP
 //! only if the map is open for writing. It also makes multipathd forget the key of a map, if no
-//! path is registered with it. It keeps nothing of a request except open files. It exits after a
-//! command for which a path hangs, and if no request arrives for some time.
+//! path is registered with it, and checks whether paths are registered. It keeps nothing of a
+//! request except open files. It exits after a command for which a path hangs, and if no request
+//! arrives for some time.
 
 use std::ffi::CStr;
 use std::fmt::Display;
@@ -17,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use helper_state::PathRegistration;
 use linux_util::sg_io::Data;
 use nix::unistd::alarm;
 use pr_helper_protocol::Direction;
@@ -27,7 +29,7 @@ use scsi_pr::{AdditionalSense, Status};
 
 use super::channel::{self, ReceivedRequest};
 use super::deadline::{Deadline, PendingRequest, TimeBudget};
-use super::message::{CommandReport, WorkerReply, WorkerRequest};
+use super::message::{CommandReport, MapAction, WorkerReply, WorkerRequest};
 use super::multipathd::Multipathd;
 use super::multipathd_connection::Connection;
 use super::paths::{MapPath, aborted};
@@ -90,7 +92,7 @@ struct Job {
 #[derive(Debug)]
 enum Action {
     Command(WorkerRequest),
-    ForgetKey,
+    Map(MapAction),
 }
 
 /// Device of a request.
@@ -102,7 +104,7 @@ enum Target {
         paths: Vec<PathId>,
     },
     NotMultipath(DeviceKind),
-    /// The map of a key that is to be forgotten does not exist anymore.
+    /// The map of a request without a descriptor does not exist anymore.
     Gone,
 }
 
@@ -245,8 +247,9 @@ impl Job {
                 let target = target_of_command(&request, descriptor.as_fd(), map);
                 (Action::Command(request), target, Some(descriptor))
             }
-            ReceivedRequest::Forget(request) => {
-                (Action::ForgetKey, target_of_number(request.map, map), None)
+            ReceivedRequest::Map(request) => {
+                let target = target_of_number(request.map, map);
+                (Action::Map(request.action), target, None)
             }
         };
         Self {
@@ -291,7 +294,8 @@ fn target_of_command(
 /// Returns the map with this number.
 ///
 /// The helper has no descriptor of it, because its clients have closed theirs. A helper that sends
-/// another number can only make multipathd forget a key that has no effect.
+/// another number can only make multipathd forget a key that has no effect, and learn which paths
+/// are registered.
 fn target_of_number(number: (u32, u32), map: &mut Option<SysfsMap>) -> io::Result<Target> {
     match find_map(number, map) {
         Ok(Some(map)) => target_of_map(map),
@@ -336,14 +340,19 @@ impl Execution<'_> {
             Err(error) => {
                 let report = match job.action {
                     Action::Command(_) => rejected(error),
-                    Action::ForgetKey => key_may_remain(error),
+                    Action::Map(MapAction::ForgetKey) => key_may_remain(error),
+                    Action::Map(MapAction::CheckPaths(_)) => not_checked(),
                 };
                 return WorkerReply::Report(report);
             }
         };
-        let budget = TimeBudget::new(&job.pending, paths.len());
+        let is_used = |id: &&PathId| match &job.action {
+            Action::Map(MapAction::CheckPaths(registered)) => needs_check(id, registered),
+            _ => true,
+        };
+        let budget = TimeBudget::new(&job.pending, paths.iter().filter(is_used).count());
         let new_path = |id| MapPath::new(id, &budget, &self.attempt, &self.trace);
-        self.paths = paths.iter().map(new_path).collect();
+        self.paths = paths.iter().filter(is_used).map(new_path).collect();
         let multipathd = |version| {
             let (attempt, trace) = (Rc::clone(&self.attempt), self.trace.clone());
             Multipathd::new(
@@ -356,7 +365,10 @@ impl Execution<'_> {
             )
         };
         WorkerReply::Report(match &job.action {
-            Action::ForgetKey => forget(&mut self.paths, multipathd(None)),
+            Action::Map(MapAction::ForgetKey) => forget(&mut self.paths, multipathd(None)),
+            Action::Map(MapAction::CheckPaths(registered)) => {
+                check(paths, registered, &mut self.paths, multipathd(None))
+            }
             Action::Command(request) => match request.command.direction() {
                 Direction::In => execute_in(request, &mut self.paths),
                 Direction::Out => {
@@ -399,6 +411,56 @@ fn forget(paths: &mut [MapPath], mut multipathd: Multipathd<'_>) -> CommandRepor
     }
 }
 
+/// Returns whether a path must be asked whether it is registered. A path that the SCSI layer has
+/// given up cannot answer, or would hang.
+fn needs_check(path: &PathId, registered: &[String]) -> bool {
+    path.is_running && !registered.contains(&path.number.to_string())
+}
+
+/// Reports the paths of a map. Of these, `checked` are not known to be registered, and are asked.
+/// The result is GOOD unless one of them hangs.
+fn check(
+    paths: &[PathId],
+    registered: &[String],
+    checked: &mut [MapPath],
+    mut multipathd: Multipathd<'_>,
+) -> CommandReport {
+    let found = match checked {
+        [] => Some(Vec::new()),
+        _ => match pr_out::check(checked, &mut multipathd) {
+            Ok(found) => found,
+            Err(_) => return not_checked(),
+        },
+    };
+    let mut found = found.map(Vec::into_iter);
+    let report = |path: &PathId| {
+        let registration = match &mut found {
+            None => PathRegistration::NotRegistered,
+            Some(found) if needs_check(path, registered) => {
+                found.next().unwrap_or(PathRegistration::Unknown)
+            }
+            Some(_) if registered.contains(&path.number.to_string()) => {
+                PathRegistration::Registered
+            }
+            Some(_) => PathRegistration::Unknown,
+        };
+        path.report(registration)
+    };
+    let result = match checked.iter().any(MapPath::has_timed_out) {
+        true => aborted(AdditionalSense::COMMAND_TIMEOUT_DURING_PROCESSING),
+        false => CommandResult::from_status(Status::GOOD),
+    };
+    CommandReport {
+        paths: paths.iter().map(report).collect(),
+        ..CommandReport::from_result(result)
+    }
+}
+
+/// Returns the reply if the paths cannot be checked.
+fn not_checked() -> CommandReport {
+    CommandReport::from_result(aborted(AdditionalSense::IO_PROCESS_TERMINATED))
+}
+
 /// Sends PERSISTENT RESERVE IN to one path after another, until one answers.
 fn execute_in<P: PrPath>(request: &WorkerRequest, paths: &mut [P]) -> CommandReport {
     let mut data = vec![0; request.command.transfer_length()];
@@ -439,9 +501,13 @@ fn execute_out(
         Some(_) => None,
         None => multipathd.version(),
     };
+    let paths = paths.iter().zip(done.registrations);
     CommandReport {
         warnings,
         multipathd: version,
+        paths: paths
+            .map(|(path, registration)| path.report(registration))
+            .collect(),
         ..CommandReport::from_result(done.result)
     }
 }

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! PERSISTENT RESERVE OUT over several paths has the effect and the result that it has on one path;
-//! and CLEANUP.
+//! CLEANUP; and the check of paths.
 
 #![expect(clippy::unwrap_used, reason = "what a test cannot do without fails it")]
 #![expect(clippy::indexing_slicing, reason = "it is a test's own data")]
 
 mod cases;
+mod check;
 mod cleanup;
 mod interleavings;
 mod key_store;

@@ -6,11 +6,12 @@ use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
 
+use helper_state::PathRegistration;
 use linux_util::sg_io::Data;
 use pr_helper_protocol::wire::{CDB_SIZE, SENSE_SIZE, pad_cdb};
 use qemu_pr_helper::command::executor::CommandResult;
 use qemu_pr_helper::command::sg::TransportOutcome;
-use qemu_pr_helper::multipath::pr_out::{PrOutResult, PrPath, cleanup, execute, forget};
+use qemu_pr_helper::multipath::pr_out::{PrOutResult, PrPath, check, cleanup, execute, forget};
 use scsi_pr::{
     AdditionalSense, BasicParameterList, OutServiceAction, PersistentReserveOut, RegisterAndMove,
     ReservationType, ScopeType, Sense, SenseKey, Status, TransportId,
@@ -289,6 +290,11 @@ impl Map {
     pub(crate) fn forget(&mut self) -> Option<u64> {
         let forgotten = forget(&mut self.paths, &mut self.key_store);
         forgotten.ok().flatten().map(|key| key.get())
+    }
+
+    /// Checks the second path and further ones; `None` if no registration has multipathd's key.
+    pub(crate) fn check_others(&mut self) -> Option<Vec<PathRegistration>> {
+        check(&mut self.paths[1..], &mut self.key_store).unwrap()
     }
 
     fn update_paths_in_use(&self) {

@@ -3,6 +3,7 @@
 //! Random commands: A with two paths gets the same results as A with one path, and these results
 //! are true.
 
+use helper_state::PathRegistration;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use qemu_pr_helper::multipath::pr_out::PrOutResult;
@@ -105,8 +106,33 @@ fn check_result(
     if quiet && command.action == Action::Release && before.keys.contains(&command.key) {
         prop_assert!(!map.is_holder(command.key));
     }
+    check_registrations(map, before, done)?;
     if is_registration || matches!(command.action, Action::Reserve | Action::Release) {
         prop_assert_eq!(map.unit.borrow().key(map.b), before.b);
+    }
+    Ok(())
+}
+
+/// Checks that the result states the registrations of the paths, if the command has changed them.
+fn check_registrations(
+    map: &Map,
+    before: &Before,
+    done: &PrOutResult,
+) -> Result<(), TestCaseError> {
+    let is_registered = |keys: &[u64]| keys.iter().map(|key| *key != 0).collect::<Vec<_>>();
+    let (old, new) = (is_registered(&before.keys), is_registered(&map.keys()));
+    if done.result.status == Status::GOOD && old != new {
+        prop_assert_eq!(done.registrations.len(), new.len());
+    }
+    for ((path, registration), is_registered) in map.paths.iter().zip(&done.registrations).zip(new)
+    {
+        match registration {
+            PathRegistration::Registered => prop_assert!(is_registered),
+            PathRegistration::NotRegistered => {
+                prop_assert!(!is_registered || path.state != PathState::Up);
+            }
+            PathRegistration::Unknown => prop_assert!(path.state != PathState::Up),
+        }
     }
     Ok(())
 }

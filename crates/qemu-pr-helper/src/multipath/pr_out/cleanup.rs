@@ -41,7 +41,11 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             return Err(unreachable_unit());
         }
         match rejected {
-            None => reached.ok_or_else(unreachable_unit),
+            None => {
+                let reached = reached.ok_or_else(unreachable_unit)?;
+                self.set_unregistered();
+                Ok(reached)
+            }
             Some(result) => Err(result),
         }
     }

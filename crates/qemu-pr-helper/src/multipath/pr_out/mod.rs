@@ -23,6 +23,7 @@
 //! cleaned up (`unreachable.rs`). This module does not depend on sockets, processes or devices: its
 //! tests use logical units in software.
 
+mod check;
 mod cleanup;
 mod forget;
 mod own_key;
@@ -34,6 +35,7 @@ mod unregister;
 
 use std::fmt::Display;
 
+use helper_state::PathRegistration;
 use linux_util::sg_io::Data;
 use pr_helper_protocol::wire::{CDB_SIZE, pad_cdb};
 
@@ -121,6 +123,8 @@ pub struct PrOutResult {
     pub result: CommandResult,
     /// Sentences for the log.
     pub warnings: Vec<String>,
+    /// For each path, whether it is registered now; empty if the command does not show it.
+    pub registrations: Vec<PathRegistration>,
 }
 
 /// Parameters of a REGISTER: the new key, and the flags. The key zero unregisters.
@@ -297,6 +301,8 @@ struct PrOut<'a, P, S> {
     was_fenced: bool,
     key_store: &'a mut S,
     warnings: Vec<String>,
+    /// For each path, whether it is registered after this command; empty if that is not known.
+    registrations: Vec<PathRegistration>,
 }
 
 /// Executes a PERSISTENT RESERVE OUT command on the logical unit behind `paths`, which are all
@@ -337,6 +343,19 @@ pub fn forget<P: PrPath, S: PrKeyStore>(
     PrOut::new(paths, key_store).forget()
 }
 
+/// Returns for each of `paths`, some of the paths of the map, whether it is registered with the key
+/// in the key store; `None` if no path of the map is.
+///
+/// # Errors
+///
+/// Returns the error of the key store.
+pub fn check<P: PrPath, S: PrKeyStore>(
+    paths: &mut [P],
+    key_store: &mut S,
+) -> Result<Option<Vec<PathRegistration>>, PrKeyStoreError> {
+    PrOut::new(paths, key_store).check()
+}
+
 impl<'a, P: PrPath, S: PrKeyStore> PrOut<'a, P, S> {
     fn new(paths: &'a mut [P], key_store: &'a mut S) -> Self {
         Self {
@@ -347,6 +366,7 @@ impl<'a, P: PrPath, S: PrKeyStore> PrOut<'a, P, S> {
             paths,
             key_store,
             warnings: Vec::new(),
+            registrations: Vec::new(),
         }
     }
 
@@ -358,7 +378,22 @@ impl<'a, P: PrPath, S: PrKeyStore> PrOut<'a, P, S> {
         PrOutResult {
             result,
             warnings: self.warnings,
+            registrations: self.registrations,
         }
+    }
+
+    /// Records that these paths are registered. The others have the registration `others`.
+    fn set_registered(&mut self, registered: &[usize], others: PathRegistration) {
+        let state = |path| match registered.contains(&path) {
+            true => PathRegistration::Registered,
+            false => others,
+        };
+        self.registrations = (0..self.paths.len()).map(state).collect();
+    }
+
+    /// Records that no path is registered.
+    fn set_unregistered(&mut self) {
+        self.set_registered(&[], PathRegistration::NotRegistered);
     }
 
     fn execute(&mut self, command: &PrOutCommand) -> ExecutionResult {
@@ -407,6 +442,7 @@ impl<'a, P: PrPath, S: PrKeyStore> PrOut<'a, P, S> {
 
     fn clear(&mut self, guest: &GuestCommand<'_>) -> ExecutionResult {
         let (path, result) = self.first_success(guest.command)?;
+        self.set_unregistered();
         self.disable_key_store();
         self.drain_unit_attentions(Some(path));
         Ok(result)
@@ -433,6 +469,7 @@ impl<'a, P: PrPath, S: PrKeyStore> PrOut<'a, P, S> {
                     self.disable_key_store();
                     let unregister = PrOutCommand::register(key, registration.unregister());
                     self.unregister_others(path, &unregister, registration.aptpl)?;
+                    self.set_unregistered();
                 }
                 _ => self.register_others(path, registration),
             }
@@ -465,6 +502,7 @@ impl<'a, P: PrPath, S: PrKeyStore> PrOut<'a, P, S> {
             let unregister = PrOutCommand::register(guest.key, removed);
             self.unregister_others(path, &unregister, removed.aptpl)?;
             self.unregister_unreachable(path, Some(guest.key), removed);
+            self.set_unregistered();
         }
         self.key_store.set_holding(false);
         self.drain_unit_attentions(Some(path));

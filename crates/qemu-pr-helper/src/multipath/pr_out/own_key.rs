@@ -12,6 +12,7 @@
 //! sender's registration and leave the reservation. While the paths take the temporary key one by
 //! one, READ RESERVATION shows which of them is the holder.
 
+use helper_state::PathRegistration;
 use scsi_pr::{ReservationKey, ScopeType, Status};
 
 use super::send::{completed, conflict, is_success};
@@ -99,7 +100,11 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             true => TransportOutcome::NotDelivered(unreachable_unit()),
             false => self.send_with_retry(sender, preempt),
         };
-        self.restore_keys(sender, &changed, registration, temporary);
+        let with_key = self.restore_keys(sender, &changed, registration, temporary);
+        if is_success(outcome) {
+            // The command has removed the registrations of the other paths.
+            self.set_registered(&with_key, PathRegistration::NotRegistered);
+        }
         if self.is_fenced(sender, registration) {
             self.unregister_fenced(sender, registration);
         }
@@ -110,20 +115,21 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     }
 
     /// Registers the paths `changed` with their key again. The sender removes the temporary key of
-    /// paths that have failed.
+    /// paths that have failed. Returns the paths with the key.
     fn restore_keys(
         &mut self,
         sender: usize,
         changed: &[usize],
         registration: RegisterParams,
         temporary: RegisterParams,
-    ) {
+    ) -> Vec<usize> {
         let key = registration.key;
         let mut has_failed = false;
+        let mut registered = vec![sender];
         for &path in changed {
             match completed(self.send_register(path, temporary.key, registration)) {
                 None => has_failed = true,
-                Some(result) if result.status == Status::GOOD => {}
+                Some(result) if result.status == Status::GOOD => registered.push(path),
                 Some(CommandResult { status, .. }) => {
                     self.warn_path(path, &format!("not re-registered with key {key}: {status}"));
                 }
@@ -134,6 +140,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             let preempt = PrOutCommand::preempt(key, temporary.key, scope_type);
             self.send_with_retry(sender, &preempt);
         }
+        registered
     }
 
     fn is_held_with(&mut self, key: ReservationKey) -> bool {

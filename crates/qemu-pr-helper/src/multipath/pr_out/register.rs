@@ -2,6 +2,7 @@
 
 //! Registrations: each path has its own, and all must have the same key.
 
+use helper_state::PathRegistration;
 use scsi_pr::{AdditionalSense, ReservationKey, Sense, SenseKey, Status};
 
 use super::own_key::temporary_key;
@@ -23,7 +24,7 @@ const BASIC_LIST_LEN: usize = 24;
 type RegisteredPath = (usize, Option<ReservationKey>);
 
 /// Result of registering one more path.
-enum PathRegistration {
+enum RegisterOutcome {
     /// The path has the new key. Before, it had this one.
     Registered(Option<ReservationKey>),
     /// The path cannot be reached.
@@ -90,22 +91,29 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         let mut registered = vec![first_path];
         for path in self.other_paths(first) {
             match self.register_usable_path(path, guest, before) {
-                PathRegistration::Registered(old) => registered.push((path, old)),
-                PathRegistration::Unreachable => self.warn_path(
+                RegisterOutcome::Registered(old) => registered.push((path, old)),
+                RegisterOutcome::Unreachable => self.warn_path(
                     path,
                     "unreachable and not registered: multipathd registers it when it returns",
                 ),
-                PathRegistration::Rejected(result) => {
+                RegisterOutcome::Rejected(result) => {
                     self.roll_back(&registered, guest, before);
                     return Err(result);
                 }
-                PathRegistration::Fenced(result) => {
+                RegisterOutcome::Fenced(result) => {
                     self.unregister_fenced(first, new);
                     self.send_register(first, new.key, new.unregister());
                     return Err(result);
                 }
             }
         }
+        let registered: Vec<_> = registered.into_iter().map(|(path, _)| path).collect();
+        // An unreachable path may have been registered with the same key before.
+        let others = match before.is_some_and(|before| before.key == new.key) {
+            true => PathRegistration::Unknown,
+            false => PathRegistration::NotRegistered,
+        };
+        self.set_registered(&registered, others);
         match previous {
             _ if self.is_fenced(first, new) => self.unregister_fenced(first, new),
             Some(old) if old != new.key => self.preempt_old_key(first, old, new.key),
@@ -278,15 +286,15 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         path: usize,
         guest: &GuestCommand<'_>,
         before: Option<PrKey>,
-    ) -> PathRegistration {
+    ) -> RegisterOutcome {
         let registration = self.register_path(path, guest, before);
-        let is_unreachable = matches!(registration, PathRegistration::Unreachable);
+        let is_unreachable = matches!(registration, RegisterOutcome::Unreachable);
         if !is_unreachable || !self.is_answering(path) {
             return registration;
         }
         match self.register_path(path, guest, before) {
-            PathRegistration::Unreachable if self.is_answering(path) => {
-                PathRegistration::Rejected(unreachable_unit())
+            RegisterOutcome::Unreachable if self.is_answering(path) => {
+                RegisterOutcome::Rejected(unreachable_unit())
             }
             registration => registration,
         }
@@ -303,7 +311,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         path: usize,
         guest: &GuestCommand<'_>,
         before: Option<PrKey>,
-    ) -> PathRegistration {
+    ) -> RegisterOutcome {
         let (old, new) = (guest.old_key(), guest.new);
         let mut outcome = self.send_with_retry(path, guest.command);
         let was_preempted = self.was_preempted;
@@ -322,7 +330,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
                 break;
             };
             if old.is_some() && guess.is_zero() && was_preempted {
-                return PathRegistration::Fenced(conflict);
+                return RegisterOutcome::Fenced(conflict);
             }
             known = Some(guess);
             outcome = self.send_register(path, guess, new);
@@ -334,9 +342,9 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
             outcome = self.send_with_retry(path, &PrOutCommand::register_and_ignore(new));
         }
         match completed(outcome) {
-            None => PathRegistration::Unreachable,
-            Some(result) if result.status == Status::GOOD => PathRegistration::Registered(known),
-            Some(result) => PathRegistration::Rejected(result),
+            None => RegisterOutcome::Unreachable,
+            Some(result) if result.status == Status::GOOD => RegisterOutcome::Registered(known),
+            Some(result) => RegisterOutcome::Rejected(result),
         }
     }
 
@@ -410,15 +418,18 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// Registers all paths except `first`, some of which may be registered already.
     pub(super) fn register_others(&mut self, first: usize, registration: RegisterParams) {
         let key = registration.key;
+        let mut registered = vec![first];
         for path in self.other_paths(first) {
-            let result = self.register_again(path, registration);
-            // multipathd registers an unreachable path.
-            if let Some(CommandResult { status, .. }) = result
-                && status != Status::GOOD
-            {
-                self.warn_path(path, &format!("not re-registered with key {key}: {status}"));
+            match self.register_again(path, registration) {
+                // multipathd registers an unreachable path.
+                None => {}
+                Some(result) if result.status == Status::GOOD => registered.push(path),
+                Some(CommandResult { status, .. }) => {
+                    self.warn_path(path, &format!("not re-registered with key {key}: {status}"));
+                }
             }
         }
+        self.set_registered(&registered, PathRegistration::NotRegistered);
         if self.is_fenced(first, registration) {
             self.unregister_fenced(first, registration);
         }
@@ -455,6 +466,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// consider it fenced.
     pub(super) fn unregister_fenced(&mut self, first: usize, registration: RegisterParams) {
         self.was_fenced = true;
+        self.set_unregistered();
         self.disable_key_store();
         for path in self.other_paths(first) {
             self.send_register(path, registration.key, registration.unregister());

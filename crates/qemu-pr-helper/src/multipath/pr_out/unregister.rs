@@ -43,6 +43,7 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
         let command = PrOutCommand::new(guest.action, ScopeType(0), guest.key, guest.new);
         self.unregister_others(first, &command, guest.new.aptpl)?;
         self.unregister_unreachable(first, key, guest.new);
+        self.set_unregistered();
         Ok(result)
     }
 
