@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use helper_state::{Disk, Event, Record, Registration, Reservation};
+use helper_state::{Disk, Event, PathRegistration, Record, Registration, Reservation};
 use scsi_pr::ReservationType;
 
 use crate::labels;
@@ -18,7 +18,7 @@ pub(crate) struct KnownDisk<'a> {
     pub(crate) wwn: Option<&'a str>,
     /// The devices of the logical unit, each with the helper that it was used through.
     pub(crate) devices: Vec<(&'a HelperProcess, &'a Disk)>,
-    /// What clients of the helpers removed. A helper learns of a removal through another helper
+    /// Removals by clients of the helpers. A helper learns of a removal through another helper
     /// only from the next command of its client.
     removals: Vec<Removal<'a>>,
 }
@@ -163,6 +163,19 @@ impl<'a> KnownDisk<'a> {
             }
         }
         registrations
+    }
+
+    /// Returns the names of the paths of a map that are not registered, although clients of this
+    /// host are.
+    pub(crate) fn unregistered_paths(&self) -> Vec<&'a str> {
+        let is_registered = |&&(helper, disk): &&(&HelperProcess, &Disk)| {
+            let mut registrations = disk.registrations.iter();
+            registrations.any(|one| !self.is_removed(helper, &one.key, one.time_us))
+        };
+        let registered = self.devices.iter().filter(is_registered);
+        let paths = registered.flat_map(|(_, disk)| &disk.paths);
+        let paths = paths.filter(|path| path.registration == PathRegistration::NotRegistered);
+        distinct(paths.map(|path| path.node.as_str()))
     }
 
     /// Returns the last reservation.

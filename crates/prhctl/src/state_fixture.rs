@@ -6,7 +6,8 @@ use std::path::PathBuf;
 
 use helper_state::{
     BUCKET_BOUNDS_US, BUCKETS, Client, Disk, Event, Helper, Journal, KnownReservations, Limits,
-    Process, Record, Registration, Reservation, StateDocument, Statistics, VERSION, Vm, Workers,
+    Path, PathRegistration, Process, Record, Registration, Reservation, StateDocument, Statistics,
+    VERSION, Vm, Workers,
 };
 
 use crate::output::json::{Json, ToJson};
@@ -80,6 +81,17 @@ pub(crate) fn registration(key: &str, client: &str) -> Registration {
         is_connected: true,
         time_us: NOW - MINUTE,
     }
+}
+
+/// Returns paths with these names and registrations.
+pub(crate) fn paths(registrations: &[(&str, PathRegistration)]) -> Vec<Path> {
+    let paths = registrations.iter().map(|(node, registration)| Path {
+        node: (*node).to_owned(),
+        device: "8:0".to_owned(),
+        registration: *registration,
+        since_us: NOW - MINUTE,
+    });
+    paths.collect()
 }
 
 /// Returns a reservation.

@@ -4,7 +4,7 @@
 
 use anstyle::Style;
 use clap::Args;
-use helper_state::{Disk, Registration, Reservation};
+use helper_state::{Disk, Path, PathRegistration, Registration, Reservation};
 
 use super::Subcommand;
 use crate::console::{GOOD, PLAIN, REJECTED, escape_control, table_or_cells};
@@ -26,10 +26,12 @@ holders' asks the disk.
 
 A warning names the virtual machines that are registered with the same disk.
 They share a port of this host, so the disk cannot protect it from one of them
-for the other.
+for the other. Another warning names the paths of a multipath map that are not
+registered although the machine is, because writes through them fail.
 
-Sends nothing to a disk. Only root and the helper's user can read the state of
-a helper. QEMU's own helper has none.";
+Sends nothing to a disk, but the helper checks paths that may not be registered
+if the last check is 10 seconds ago. Only root and the helper's user can read
+the state of a helper. QEMU's own helper has none.";
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
   prhctl disks
@@ -66,7 +68,10 @@ impl ToText for DiskList {
         }
         let header = ["WWN", "NODES", "KIND", "TRANSPORT", "KEYS", "RESERVATION"];
         let table = table_or_cells(&header, disks.iter().map(row).collect());
-        let warnings = disks.iter().filter_map(warning);
+        let warnings = disks
+            .iter()
+            .flat_map(|disk| [sharing_warning(disk), path_warning(disk)])
+            .flatten();
         table + &warnings.collect::<String>()
     }
 }
@@ -91,10 +96,11 @@ fn row(disk: &KnownDisk<'_>) -> (Style, Vec<String>) {
         true => "-".to_owned(),
         false => text,
     };
-    let style = match (disk.sharing_clients().is_empty(), &reservation) {
-        (false, _) => REJECTED,
-        (true, Some(_)) => GOOD,
-        (true, None) => PLAIN,
+    let is_faulty = !disk.sharing_clients().is_empty() || !disk.unregistered_paths().is_empty();
+    let style = match (is_faulty, &reservation) {
+        (true, _) => REJECTED,
+        (false, Some(_)) => GOOD,
+        (false, None) => PLAIN,
     };
     let cells = vec![
         disk.wwn.unwrap_or("-").to_owned(),
@@ -108,20 +114,42 @@ fn row(disk: &KnownDisk<'_>) -> (Style, Vec<String>) {
 }
 
 /// Returns a line if several clients are registered.
-fn warning(disk: &KnownDisk<'_>) -> Option<String> {
+fn sharing_warning(disk: &KnownDisk<'_>) -> Option<String> {
     let clients = disk.sharing_clients();
     if clients.is_empty() {
         return None;
     }
-    let name = disk
-        .wwn
-        .map_or_else(|| disk.nodes().join(" "), str::to_owned);
-    let text = escape_control(&format!(
-        "{} are registered with {name} through this host. The disk sees them as one initiator, so \
-         a reservation does not protect it from any of them. Run them on different hosts.",
-        clients.join(" and ")
-    ));
-    Some(format!("{REJECTED}Warning:{REJECTED:#} {text}\n"))
+    Some(warning(&format!(
+        "{} are registered with {} through this host. The disk sees them as one initiator, so a \
+         reservation does not protect it from any of them. Run them on different hosts.",
+        clients.join(" and "),
+        name(disk)
+    )))
+}
+
+/// Returns a line if paths are not registered.
+fn path_warning(disk: &KnownDisk<'_>) -> Option<String> {
+    let paths = disk.unregistered_paths();
+    if paths.is_empty() {
+        return None;
+    }
+    Some(warning(&format!(
+        "Paths of {} that are not registered: {}. Writes through them fail while the disk is \
+         reserved. multipathd registers a path that returns ('multipathd show paths'), and the \
+         next REGISTER of the machine each path that is active.",
+        name(disk),
+        paths.join(" ")
+    )))
+}
+
+fn name(disk: &KnownDisk<'_>) -> String {
+    disk.wwn
+        .map_or_else(|| disk.nodes().join(" "), str::to_owned)
+}
+
+fn warning(text: &str) -> String {
+    let text = escape_control(text);
+    format!("{REJECTED}Warning:{REJECTED:#} {text}\n")
 }
 
 impl ToJson for DiskList {
@@ -153,6 +181,22 @@ fn device_json(helper: &HelperProcess, disk: &Disk) -> Json {
         "kind": &disk.kind,
         "alias": disk.alias.as_ref(),
         "transport": disk.transport.as_ref(),
+        "paths": array(&disk.paths),
+    }
+}
+
+impl ToJson for Path {
+    fn to_json(&self) -> Json {
+        object! {
+            "node": &self.node,
+            "device": &self.device,
+            "registration": match self.registration {
+                PathRegistration::Registered => "registered",
+                PathRegistration::NotRegistered => "not-registered",
+                PathRegistration::Unknown => "unknown",
+            },
+            "since_us": self.since_us,
+        }
     }
 }
 
@@ -182,7 +226,7 @@ impl ToJson for Reservation {
 mod tests {
     use super::*;
     use crate::state_fixture::{
-        check_members, disk, document, plain_text, registration, reservation, states,
+        check_members, disk, document, paths, plain_text, registration, reservation, states,
     };
 
     #[test]
@@ -218,6 +262,24 @@ mod tests {
         let warning =
             "\nWarning: node1 and node2 are registered with naa.6001405 through this host.";
         assert!(text.contains(warning), "{text}");
+    }
+
+    #[test]
+    fn unregistered_paths_are_named() {
+        let mut state = document();
+        let mut map = disk("253:3", Some("naa.6001405"), "dm-3");
+        map.registrations = vec![registration("0xa", "node1")];
+        map.paths = paths(&[
+            ("sda", PathRegistration::Registered),
+            ("sdb", PathRegistration::NotRegistered),
+            ("sdc", PathRegistration::Unknown),
+        ]);
+        state.disks = vec![map];
+        let list = DiskList(states([state]));
+        let text = plain_text(&list);
+        let warning = "\nWarning: Paths of naa.6001405 that are not registered: sdb. Writes";
+        assert!(text.contains(warning), "{text}");
+        check_members(&list);
     }
 
     #[test]

@@ -171,7 +171,7 @@ fn queries_of_the_dashboard_and_the_alerts_have_results() {
     }
     let rules = get(&prometheus, "/api/v1/rules").unwrap();
     let rules = rules["groups"][0]["rules"].as_array().unwrap();
-    assert_eq!(rules.len(), 7);
+    assert_eq!(rules.len(), 8);
     for rule in rules {
         // The helper responds, and the other rules apply to its document.
         if rule["name"] != "PrHelperNotResponding" {

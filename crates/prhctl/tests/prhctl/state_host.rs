@@ -97,6 +97,11 @@ fn unused_pid() -> u32 {
 /// Returns a document with two virtual machines that are registered with the same disks. All
 /// counters increase with `count`.
 pub(crate) fn busy_document(count: u64) -> StateDocument {
+    let mut map = disk("252:3", "naa.6001406");
+    map["paths"] = json!([
+        { "node": "sdb", "device": "8:16", "registration": "registered", "since_us": 1 },
+        { "node": "sdc", "device": "8:32", "registration": "not-registered", "since_us": 1 },
+    ]);
     let document = json!({
         "version": helper_state::VERSION,
         "time_us": 1_772_366_400_000_000_u64 + count * 1_000_000,
@@ -108,7 +113,7 @@ pub(crate) fn busy_document(count: u64) -> StateDocument {
             "same_lun": "warn",
         },
         "clients": [client(1, "vm1"), client(2, "vm2")],
-        "disks": [disk("8:0", "naa.6001405"), disk("252:3", "naa.6001406")],
+        "disks": [disk("8:0", "naa.6001405"), map],
         "statistics": [
             statistics("vm1", "REGISTER", "GOOD", count),
             statistics("vm1", "PREEMPT AND ABORT", "GOOD", count),

@@ -7,22 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::atomic::AtomicU64;
 
-use helper_state::{Limits, StateDocument, Statistics};
+use helper_state::{Limits, Path, PathRegistration, StateDocument, Statistics};
 use prometheus_client::encoding::{prometheus_text, text};
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Metric, Registry, Unit};
+use prometheus_client::registry::Registry;
 
-use super::durations::{Durations, seconds};
+use super::durations::seconds;
+use super::families::{Labels, Metrics, add, labels, set};
 
-/// Labels of a series.
-type Labels = Vec<(&'static str, String)>;
-type Counters = Family<Labels, Counter>;
-type Gauges = Family<Labels, Gauge>;
-type Seconds = Family<Labels, Gauge<f64, AtomicU64>>;
 /// Names of the clients that are registered with each disk.
 type Registered<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
 
@@ -93,122 +85,7 @@ pub(super) fn encode(snapshot: &Snapshot, format: Format) -> Result<String, fmt:
     Ok(text)
 }
 
-fn labels(pairs: &[(&'static str, &str)]) -> Labels {
-    let pairs = pairs.iter();
-    pairs
-        .map(|(name, value)| (*name, (*value).to_owned()))
-        .collect()
-}
-
-/// Sets a gauge.
-fn set(family: &Gauges, pairs: &[(&'static str, &str)], value: u64) {
-    let value = value.try_into().unwrap_or(i64::MAX);
-    family.get_or_create(&labels(pairs)).set(value);
-}
-
-/// Adds to a counter, which begins at 0.
-fn add(family: &Counters, pairs: &[(&'static str, &str)], value: u64) {
-    family.get_or_create(&labels(pairs)).inc_by(value);
-}
-
-/// Registers a metric and returns it.
-fn register<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
-    let metric = M::default();
-    registry.register(name, help, metric.clone());
-    metric
-}
-
-/// Registers a metric in seconds, and returns it. The name gets the unit as a suffix.
-fn register_seconds<M: Metric + Clone + Default>(
-    registry: &mut Registry,
-    name: &str,
-    help: &str,
-) -> M {
-    let metric = M::default();
-    registry.register_with_unit(name, help, Unit::Seconds, metric.clone());
-    metric
-}
-
-/// The families of metrics. Each one has the label `helper`, except `exporter`, `processes` and
-/// `registered_clients`.
-struct Metrics {
-    exporter: Gauges,
-    processes: Gauges,
-    up: Gauges,
-    read_errors: Counters,
-    build: Gauges,
-    start_time: Seconds,
-    clients: Gauges,
-    commands: Counters,
-    durations: Family<Labels, Durations>,
-    oldest: Seconds,
-    conflicts: Counters,
-    fencing: Counters,
-    attentions: Counters,
-    disks: Gauges,
-    registrations: Gauges,
-    registered_clients: Gauges,
-    limits: Counters,
-    workers: Gauges,
-    failed_workers: Counters,
-    lost_records: Counters,
-}
-
 impl Metrics {
-    fn new(registry: &mut Registry) -> Self {
-        let r = registry;
-        Metrics {
-            exporter: register(r, "exporter_build_info", "Version of prhctl"),
-            processes: register(
-                r,
-                "processes",
-                "Helpers on this host, with or without a state",
-            ),
-            up: register(r, "up", "Whether the helper sent its state"),
-            read_errors: register(r, "read_errors", "Failed attempts to read the state"),
-            build: register(r, "build_info", "Version of the helper"),
-            start_time: register_seconds(r, "start_time", "Time of the start since 1970"),
-            clients: register(r, "clients", "Connected clients"),
-            commands: register(r, "commands", "Commands that have ended"),
-            durations: register_seconds(r, "command_duration", "Durations of commands"),
-            oldest: register_seconds(
-                r,
-                "oldest_command",
-                "Time since the oldest command in progress was received",
-            ),
-            conflicts: register(
-                r,
-                "conflicts",
-                "Commands that ended with RESERVATION CONFLICT",
-            ),
-            fencing: register(
-                r,
-                "fencing_commands",
-                "Executed commands that remove registrations of others",
-            ),
-            attentions: register(
-                r,
-                "unit_attentions",
-                "Commands that ended with a unit attention",
-            ),
-            disks: register(r, "disk_info", "Names of a disk"),
-            registrations: register(r, "registrations", "Registrations that the client made"),
-            registered_clients: register(
-                r,
-                "registered_clients",
-                "Clients on this host that are registered with the disk",
-            ),
-            limits: register(r, "limit_events", "Events because of a limit"),
-            workers: register(r, "workers", "Workers for multipath maps"),
-            failed_workers: register(
-                r,
-                "worker_failures",
-                "Commands without a reply of their worker",
-            ),
-            lost_records: register(r, "journal_lost_records", "Journal records not written"),
-        }
-    }
-
     fn add_sample<'a>(&self, sample: &'a Sample, registered: &mut Registered<'a>) {
         let helper = ("helper", sample.name.as_str());
         set(&self.up, &[helper], sample.document.is_some().into());
@@ -325,6 +202,10 @@ impl<'a> Helper<'a, '_> {
                 let client = registration.client.as_str();
                 *registrations.entry((disk, client)).or_insert(0) += 1;
             }
+            for (registration, count) in path_counts(&one.paths) {
+                let series = [helper, ("disk", disk), ("registration", registration)];
+                set(&metrics.map_paths, &series, count);
+            }
             // Each port of a soft LUN is another initiator, so its clients share none.
             if one.kind != "soft LUN" {
                 let clients = one.registrations.iter();
@@ -337,6 +218,22 @@ impl<'a> Helper<'a, '_> {
             set(&metrics.registrations, &series, count);
         }
     }
+}
+
+/// Returns the number of paths with each registration, if the disk has paths.
+fn path_counts(paths: &[Path]) -> impl Iterator<Item = (&'static str, u64)> {
+    let all = [
+        ("registered", PathRegistration::Registered),
+        ("not-registered", PathRegistration::NotRegistered),
+        ("unknown", PathRegistration::Unknown),
+    ];
+    let all = all.into_iter().filter(|_| !paths.is_empty());
+    all.map(|(name, registration)| {
+        let same = paths
+            .iter()
+            .filter(|path| path.registration == registration);
+        (name, same.count() as u64)
+    })
 }
 
 /// Returns the number of commands if they are counted.
@@ -376,7 +273,7 @@ fn limit_events(limits: &Limits) -> [(&'static str, u64); 6] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state_fixture::{client, document};
+    use crate::state_fixture::{client, document, paths};
     use helper_state::{CommandInProgress, Disk, Registration};
 
     fn statistics(client: &str, device: &str, action: &str, result: &str) -> Statistics {
@@ -551,6 +448,26 @@ mod tests {
             "registrations{helper=\"h2\",client=\"vm2\",disk=\"naa.6\"} 1",
         ];
         assert_eq!(series(helpers, "registrations"), expected);
+    }
+
+    #[test]
+    fn paths_of_a_map_are_counted() {
+        let mut map = disk("253:3", Some("naa.6"), &["vm1"]);
+        map.paths = paths(&[
+            ("sda", PathRegistration::Registered),
+            ("sdb", PathRegistration::NotRegistered),
+            ("sdc", PathRegistration::Registered),
+        ]);
+        let document = StateDocument {
+            disks: vec![map, disk("8:0", Some("naa.7"), &["vm1"])],
+            ..document()
+        };
+        let expected = [("not-registered", 1), ("registered", 2), ("unknown", 0)];
+        let expected = expected.map(|(registration, count)| {
+            let labels = format!("helper=\"h\",disk=\"naa.6\",registration=\"{registration}\"");
+            format!("map_paths{{{labels}}} {count}")
+        });
+        assert_eq!(series(vec![sample("h", Some(document))], "map_"), expected);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! `prhctl exporter`: metrics of all helpers of this host for Prometheus.
 
 mod durations;
+mod families;
 mod http;
 mod metrics;
 mod observer;
@@ -38,9 +39,10 @@ Serve metrics of all helpers of this host for Prometheus, at /metrics, or write
 them to a file for the textfile collector of node_exporter.
 
 Each time, the state of every helper is read from its state socket. No command
-is sent to a disk. The exporter needs no privileges except to read the states:
-it runs as root or as the user of the helper, and the packages contain the unit
-qemu-pr-helper-exporter.service for the latter.
+is sent to a disk, except that a helper checks paths of multipath maps that may
+not be registered, every 10 seconds at most. The exporter needs no privileges
+except to read the states: it runs as root or as the user of the helper, and
+the packages contain the unit qemu-pr-helper-exporter.service for the latter.
 
 The metrics begin with pr_helper_ and have the labels helper (its socket),
 client (the virtual machine) and disk (the WWN, or else the device), where they
