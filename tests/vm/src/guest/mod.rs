@@ -33,7 +33,6 @@ pub(crate) mod serial;
 mod strace;
 mod tracing;
 mod two_hosts;
-mod validate;
 mod watchdog_check;
 
 use std::fs;

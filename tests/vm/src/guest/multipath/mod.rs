@@ -31,6 +31,7 @@ mod table;
 mod timing;
 mod tracing;
 mod unit_attentions;
+mod unregistered_path;
 mod worker_steps;
 
 use std::path::{Path, PathBuf};
@@ -41,6 +42,7 @@ use clap::Args;
 use super::compat::CompatSuite;
 use super::helper::{Helper, helper_stderr};
 use super::lio_target::{Port, Target};
+use super::prhctl_command::Prhctl;
 use super::{Modules, uptime};
 pub(crate) use daemons::{Multipathd, UDEVD, Udevd, log as multipathd_log};
 use endpoint::Endpoint;
@@ -112,7 +114,7 @@ fn run_tests(options: &Options, modules: &Modules) -> Result<()> {
     let name = wait_for_map_of(&[&name_of(&other_unit.block)?])?;
     let other_unit = Path::new("/dev/mapper").join(name);
     let fault_fixture = FaultFixture::new(&fixture, &options.helper, &other_port, &other_unit)?;
-    run_faults(fault_fixture, &comparison_ports[0].block, options.seed)?
+    run_faults(fault_fixture, &comparison_ports[0].block, options)?
         .helper
         .stop()
 }
@@ -142,15 +144,19 @@ fn run_suite(
 fn run_faults<'a>(
     fault_fixture: FaultFixture<'a>,
     single: &Path,
-    seed: Option<u64>,
+    options: &Options,
 ) -> Result<FaultFixture<'a>> {
     let mut fault_fixture =
         timed("times", || timing::run(fault_fixture, single)).context("times")?;
     timed("paths", || path_faults::run(&mut fault_fixture))?;
+    timed("unregistered path", || {
+        unregistered_path::run(&mut fault_fixture, Prhctl(&options.prhctl))
+    })
+    .context("unregistered path")?;
     timed("single nexus", || single_nexus::run(&mut fault_fixture))?;
     timed("CLEANUP", || cleanup::run(&mut fault_fixture)).context("CLEANUP")?;
     timed("suspended maps", || suspended_map::run(&mut fault_fixture))?;
-    let fault_fixture = timed("steps", || failure_steps::run(fault_fixture, seed))?;
+    let fault_fixture = timed("steps", || failure_steps::run(fault_fixture, options.seed))?;
     let fault_fixture = timed("processes", || processes::run(fault_fixture))?;
     timed("multipathd", || multipathd_faults::run(fault_fixture))
 }
