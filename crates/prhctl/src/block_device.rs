@@ -82,6 +82,18 @@ impl BlockDevice {
         Self::from_stat(stat(path).ok()?)
     }
 
+    /// Returns the SCSI disk of an sg node; `None` for other files.
+    pub(crate) fn of_generic_node(path: &Path) -> Option<Self> {
+        let stat = stat(path).ok()?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice {
+            return None;
+        }
+        let (major, minor) = (major(stat.st_rdev), minor(stat.st_rdev));
+        let disks = format!("/sys/dev/char/{major}:{minor}/device/block");
+        let disk = fs::read_dir(disks).ok()?.flatten().next()?;
+        Self::from_link(&disk.path())
+    }
+
     fn from_stat(stat: Stat) -> Option<Self> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::BlockDevice {
             return None;

@@ -122,6 +122,9 @@ pub(crate) enum Error {
     /// The TransportIDs do not fit into a parameter list that the protocol carries.
     #[error("the initiator ports need more than the 8192 bytes that a helper accepts")]
     TooManyInitiators,
+    /// Nothing was sent.
+    #[error("{0}")]
+    Refused(Box<dyn AdvisedError>),
 }
 
 /// A process that listens on a socket, and runs as neither root nor the user of this process.

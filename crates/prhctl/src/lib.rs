@@ -25,6 +25,7 @@
 //! | `context` | options of several subcommands, and where results and errors go |
 //! | `confirmation` | question before a change that affects others |
 //! | `cleanup` | removal of what a subcommand has created, also after a signal |
+//! | `orphans` | registrations that no running machine can have made |
 //! | `console` | standard output and standard error: colors, escaping, columns |
 //! | `terminal`, `wrap` | size of the terminal, text that replaces the screen, and line breaks |
 //! | `time` | points in time and durations as text |
@@ -49,6 +50,7 @@ mod helper;
 mod journal;
 mod known_disks;
 mod labels;
+mod orphans;
 mod output;
 mod own_registration;
 mod running_helpers;

@@ -54,6 +54,7 @@ impl AdvisedError for Error {
             Error::Malformed { .. } => {
                 Some("The device, or a driver in between, violates the standard.")
             }
+            Error::Refused(error) => return error.advice(),
             Error::TooManyInitiators => Some("Register the initiator ports from their own hosts."),
         };
         line.map(str::to_owned).into_iter().collect()

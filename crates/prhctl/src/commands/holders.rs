@@ -120,7 +120,7 @@ fn query(helper: &mut HelperConnection<'_>, disks: &[KnownDisk<'_>]) -> Result<H
 }
 
 /// Returns the disk at a path.
-fn find<'a, 'b>(path: &Path, disks: &'b [KnownDisk<'a>]) -> Option<&'b KnownDisk<'a>> {
+pub(super) fn find<'a, 'b>(path: &Path, disks: &'b [KnownDisk<'a>]) -> Option<&'b KnownDisk<'a>> {
     let wwn = BlockDevice::from_path(path).and_then(|device| device.wwn());
     let is_same = |disk: &&KnownDisk<'_>| {
         wwn.is_some() && disk.wwn == wwn.as_deref()

@@ -40,7 +40,9 @@ mod keys;
 mod list;
 mod lun;
 mod move_reservation;
+mod orphans;
 mod preempt;
+pub(crate) mod reap;
 mod register;
 mod release;
 mod replace_lost;
@@ -108,6 +110,8 @@ subcommands! {
     Preempt: preempt::PreemptArgs,
     Move: move_reservation::MoveArgs,
     ReplaceLost: replace_lost::ReplaceLostArgs,
+    Orphans: orphans::OrphansArgs,
+    Reap: reap::ReapArgs,
     Validate: validate::ValidateArgs,
     Decode: decode::DecodeArgs,
     Lun: lun::LunArgs,

@@ -151,16 +151,7 @@ fn registration(descriptor: &FullStatusDescriptor, owner: Owner) -> (Style, Vec<
         true => "all".to_owned(),
         false => descriptor.relative_target_port.to_string(),
     };
-    let transport_id = match &descriptor.transport_id {
-        Ok(id) => id.to_string(),
-        Err(malformed) => malformed.to_string(),
-    };
-    let transport_id = match owner {
-        Owner::ThisPath => format!("{transport_id} (this host)"),
-        Owner::OtherPath => format!("{transport_id} (this host, another path)"),
-        Owner::EarlierSession => format!("{transport_id} (this host, earlier session)"),
-        Owner::Other | Owner::Unknown => transport_id,
-    };
+    let transport_id = initiator_port(descriptor, owner);
     let key = format!(" {}", descriptor.key);
     let style = if descriptor.holder { GOOD } else { PLAIN };
     (
@@ -169,11 +160,26 @@ fn registration(descriptor: &FullStatusDescriptor, owner: Owner) -> (Style, Vec<
     )
 }
 
+/// Returns the initiator port of a registration.
+pub(super) fn initiator_port(descriptor: &FullStatusDescriptor, owner: Owner) -> String {
+    let transport_id = match &descriptor.transport_id {
+        Ok(id) => id.to_string(),
+        Err(malformed) => malformed.to_string(),
+    };
+    match owner {
+        Owner::ThisPath => format!("{transport_id} (this host)"),
+        Owner::OtherPath => format!("{transport_id} (this host, another path)"),
+        Owner::EarlierSession => format!("{transport_id} (this host, earlier session)"),
+        Owner::Other | Owner::Unknown => transport_id,
+    }
+}
+
 impl ToJson for DeviceStatus {
     fn to_json(&self) -> Json {
         let Truncatable { value, missing } = &self.registrations;
         let registrations = value.descriptors.iter().zip(&self.owners);
-        let registrations = registrations.map(|(one, owner)| registration_json(one, *owner));
+        let registrations =
+            registrations.map(|(one, owner)| Json::Object(registration_json(one, *owner)));
         object! {
             "generation": value.generation.get(),
             "registrations": registrations.collect::<Json>(),
@@ -189,29 +195,38 @@ impl ToJson for PathStatus {
     }
 }
 
-fn registration_json(descriptor: &FullStatusDescriptor, owner: Owner) -> Json {
+/// Returns the members of a registration.
+pub(super) fn registration_json(
+    descriptor: &FullStatusDescriptor,
+    owner: Owner,
+) -> Vec<(&'static str, Json)> {
     let held = descriptor
         .holder
         .then(|| Json::Object(scope_type(descriptor.scope_type).into()));
     let port = descriptor.relative_target_port.get();
-    object! {
-        "key": descriptor.key,
-        "is_holder": descriptor.holder,
-        "reservation": held,
-        "all_target_ports": descriptor.all_tg_pt,
-        "relative_target_port": (!descriptor.all_tg_pt).then_some(port),
-        "transport_id": match &descriptor.transport_id {
-            Ok(id) => id.to_string(),
-            Err(malformed) => malformed.to_string(),
-        },
-        "owner": match owner {
-            Owner::ThisPath => Some("this-path"),
-            Owner::OtherPath => Some("other-path"),
-            Owner::EarlierSession => Some("earlier-session"),
-            Owner::Other => Some("other-host"),
-            Owner::Unknown => None,
-        },
-    }
+    let transport_id = match &descriptor.transport_id {
+        Ok(id) => id.to_string(),
+        Err(malformed) => malformed.to_string(),
+    };
+    let owner = match owner {
+        Owner::ThisPath => Some("this-path"),
+        Owner::OtherPath => Some("other-path"),
+        Owner::EarlierSession => Some("earlier-session"),
+        Owner::Other => Some("other-host"),
+        Owner::Unknown => None,
+    };
+    vec![
+        ("key", descriptor.key.into()),
+        ("is_holder", descriptor.holder.into()),
+        ("reservation", held.into()),
+        ("all_target_ports", descriptor.all_tg_pt.into()),
+        (
+            "relative_target_port",
+            (!descriptor.all_tg_pt).then_some(port).into(),
+        ),
+        ("transport_id", transport_id.into()),
+        ("owner", owner.into()),
+    ]
 }
 
 #[cfg(test)]

@@ -65,13 +65,14 @@ fn types_are_listed_with_each_option() {
 }
 
 /// The subcommands that use helpers and have no DEVICE.
-const WITHOUT_DEVICE: [&str; 6] = [
+const WITHOUT_DEVICE: [&str; 7] = [
     "prhctl list",
     "prhctl clients",
     "prhctl disks",
     "prhctl history",
     "prhctl holders",
     "prhctl top",
+    "prhctl orphans",
 ];
 
 #[test]

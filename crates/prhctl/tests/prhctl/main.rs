@@ -22,6 +22,7 @@ mod help;
 mod json;
 mod list;
 mod lun;
+mod orphans;
 mod prometheus;
 mod query;
 mod running_helpers;
