@@ -31,7 +31,8 @@ reservation (PERSISTENT RESERVE IN, READ FULL STATUS).
 The keys come from the disk, and the names from the states of the helpers: a
 machine of this host has a name if it registered its key through a helper that
 runs. Registrations of other hosts have none. Without DISK, all disks that
-machines of this host use through helpers are shown ('prhctl disks').
+machines of this host use through helpers are shown ('prhctl disks'). For a
+multipath map, the paths that a helper knows to be unregistered follow.
 
 -k selects the helper that queries the disks; the first one that runs by
 default. The names are those of all helpers. Only root and the helper's user
@@ -87,6 +88,8 @@ impl Subcommand for HoldersArgs {
 struct Holders {
     status: Truncatable<FullStatus>,
     registrants: Vec<Registrant>,
+    /// Names of the paths of a map that are not registered, as far as the helpers know.
+    unregistered_paths: Vec<String>,
 }
 
 /// Registrations with the same key and the same host.
@@ -113,9 +116,11 @@ fn query(helper: &mut HelperConnection<'_>, disks: &[KnownDisk<'_>]) -> Result<H
     let owners = helper.owners(&status.value.descriptors);
     let disk = find(helper.path(), disks);
     let registrants = registrants(&status.value.descriptors, &owners, disk);
+    let unregistered_paths = disk.map_or_else(Vec::new, KnownDisk::unregistered_paths);
     Ok(Holders {
         status,
         registrants,
+        unregistered_paths: unregistered_paths.into_iter().map(str::to_owned).collect(),
     })
 }
 
@@ -188,8 +193,9 @@ impl ToText for Holders {
             true => String::new(),
             false => table(&header, self.registrants.iter().map(row)),
         };
+        let paths = status::path_line("Unregistered paths", &self.unregistered_paths);
         format!(
-            "{count}, {reserved}\n{rows}{}",
+            "{count}, {reserved}\n{rows}{}{paths}",
             truncation(self.status.missing)
         )
     }
@@ -228,6 +234,7 @@ impl ToJson for Holders {
             "generation": generation.get(),
             "registrants": array(&self.registrants),
             "reservation": reservation,
+            "unregistered_paths": Json::from_iter(&self.unregistered_paths),
             "missing_bytes": self.status.missing,
         }
     }
@@ -287,6 +294,7 @@ mod tests {
         };
         Holders {
             registrants: registrants(&value.descriptors, &owners, disks.first()),
+            unregistered_paths: vec!["sdb".to_owned()],
             status: Truncatable { value, missing: 0 },
         }
     }
@@ -299,6 +307,7 @@ mod tests {
   node1  0xa  yes     this   2
   -      0xa  -       other  1
   -      0xb  -       -      1
+Unregistered paths: sdb
 ";
         assert_eq!(plain_text(&holders()), expected);
     }

@@ -98,14 +98,19 @@ impl ToText for DeviceStatus {
             let paths = paths.filter(|path| path.is_registered == is_registered);
             paths.map(|path| path.name.as_str()).collect::<Vec<_>>()
         };
-        let line = |label: &str, names: Vec<&str>| match names.is_empty() {
-            true => String::new(),
-            false => format!("{REJECTED}{label}:{REJECTED:#} {}\n", names.join(" ")),
-        };
-        let unregistered = line("Unregistered paths", names(Some(false)));
-        let unknown = line("Paths that may be unregistered", names(None));
+        let unregistered = path_line("Unregistered paths", &names(Some(false)));
+        let unknown = path_line("Paths that may be unregistered", &names(None));
         format!("{registrations}{unregistered}{unknown}")
     }
+}
+
+/// Returns a line with the names of paths, if there are some.
+pub(super) fn path_line(label: &str, names: &[impl AsRef<str>]) -> String {
+    if names.is_empty() {
+        return String::new();
+    }
+    let names: Vec<_> = names.iter().map(AsRef::as_ref).collect();
+    format!("{REJECTED}{label}:{REJECTED:#} {}\n", names.join(" "))
 }
 
 fn registrations(status: &Truncatable<FullStatus>, owners: &[Owner]) -> String {
