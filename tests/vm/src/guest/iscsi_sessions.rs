@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! Test of `prhctl` on iSCSI sessions: the owners of registrations, the cause of a conflict, two
-//! paths without a map, a session with a new identifier, and a session that lost its target.
+//! paths without a map, a session with a new identifier, registrations without an owner, and a
+//! session that lost its target.
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::helper::{Helper, helper_stderr};
 use super::iscsi_initiator::{self, login, logout};
@@ -38,6 +40,9 @@ const IO_TIMEOUT: &str = "1";
 
 /// Maximum time until a session has recovered.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// File with the report of the other host.
+const REPORT: &str = "/run/report";
 
 const KEY: &str = "0xa1";
 const OTHER_KEY: &str = "0xb2";
@@ -74,6 +79,7 @@ pub(super) fn run(
     let steps = timed("causes of conflicts", || test.causes_are_named())
         .and_then(|()| timed("paths without a map", || test.other_path_is_named()))
         .and_then(|()| timed("new session", || test.earlier_session_is_named()))
+        .and_then(|()| timed("orphans", || test.orphans_are_removed()))
         .and_then(|()| timed("lost target", || test.blocked_path_is_named()));
     if let Err(error) = steps {
         let logs = (helper_stderr(), iscsi_initiator::log());
@@ -206,6 +212,66 @@ impl SessionTest<'_> {
         self.expect_good("unregister", own, "0xfeed", &[])
     }
 
+    /// Registrations remain of a machine and a host that were killed, of a migrated machine, and of
+    /// a session with another identifier.
+    fn orphans_are_removed(&self) -> Result<()> {
+        let (own, other) = (&disk(INTERFACE)?, &self.other);
+        // The other host reports what happened to it.
+        self.prhctl.query("status", other)?;
+
+        self.expect_good("register", own, KEY, &[])?;
+        let machine = File::open(own).context("cannot open the disk")?;
+        self.expect_verdicts(own, &[(KEY, "unknown")])?;
+        self.expect_not_reaped(own, KEY, "has the disk open")?;
+        drop(machine);
+        self.expect_verdicts(own, &[(KEY, "orphan")])?;
+        self.expect_good("reap", own, KEY, &[])?;
+
+        self.expect_good("register", other, OTHER_KEY, &[])?;
+        self.expect_verdicts(own, &[(OTHER_KEY, "unknown")])?;
+        self.expect_not_reaped(own, OTHER_KEY, "made by another host")?;
+        let port = format!("{OTHER_NAME},i,0x00023d000002");
+        self.expect_good("reap", own, OTHER_KEY, &["--powered-off", &port])?;
+        self.expect_owners(own, &[])?;
+
+        // A machine with one key migrates from the own host to the other one.
+        self.prhctl.query("status", other)?;
+        for disk in [own, other] {
+            self.expect_good("register", disk, KEY, &[])?;
+        }
+        self.expect_good("reap", own, KEY, &[])?;
+        self.expect_owners(own, &[(KEY, "other-host")])?;
+        let report = self.prhctl.query("orphans", other)?.to_string();
+        fs::write(REPORT, report).with_context(|| format!("cannot write {REPORT}"))?;
+        self.expect_good("reap", own, KEY, &["--known", REPORT])?;
+        self.expect_owners(own, &[])?;
+
+        self.prhctl.query("status", other)?;
+        self.expect_good("register", other, OTHER_KEY, &[])?;
+        self.expect_good("register", own, KEY, &[])?;
+        self.expect_good("reserve", own, KEY, &TYPE)?;
+        logout(&portal(PORTAL_GROUP), INTERFACE)?;
+        login(&portal(PORTAL_GROUP), Some(INTERFACE))?;
+        let own = &disk(INTERFACE)?;
+        self.expect_verdicts(own, &[(KEY, "orphan"), (OTHER_KEY, "unknown")])?;
+        self.expect_not_reaped(own, KEY, "holds the reservation")?;
+        self.expect_good("unregister", other, OTHER_KEY, &[])?;
+        self.expect_good("reap", own, KEY, &[])?;
+        self.expect_owners(own, &[])
+    }
+
+    /// Checks key and verdict of each registration, in any order.
+    fn expect_verdicts(&self, disk: &Path, expected: &[(&str, &str)]) -> Result<()> {
+        let orphans = self.prhctl.query("orphans", disk)?;
+        expect_members(&orphans, "verdict", expected)
+    }
+
+    /// Runs `prhctl reap`, which must remove nothing, for this reason.
+    fn expect_not_reaped(&self, disk: &Path, key: &str, reason: &str) -> Result<()> {
+        let output = self.change("reap", disk, key, &[])?;
+        output.expect_status(1)?.expect_stderr(&[reason]).map(drop)
+    }
+
     /// The kernel holds commands while the transport waits for the target, whatever their time
     /// limit is.
     fn blocked_path_is_named(&self) -> Result<()> {
@@ -234,15 +300,20 @@ impl SessionTest<'_> {
     /// Checks key and owner of each registration, in any order.
     fn expect_owners(&self, disk: &Path, expected: &[(&str, &str)]) -> Result<()> {
         let status = self.prhctl.query("status", disk)?;
-        let all = status["registrations"].as_array();
-        let all = all.context("no registrations")?;
-        let mut seen: Vec<_> = all
-            .iter()
-            .map(|one| json!([one["key"], one["owner"]]))
-            .collect();
-        seen.sort_by_key(ToString::to_string);
-        let expected: Vec<_> = expected.iter().map(|pair| json!(pair)).collect();
-        ensure!(seen == expected, "{status:#}");
-        Ok(())
+        expect_members(&status, "owner", expected)
     }
+}
+
+/// Checks the key and another member of each registration in a document, in any order.
+fn expect_members(document: &Value, member: &str, expected: &[(&str, &str)]) -> Result<()> {
+    let all = document["registrations"].as_array();
+    let all = all.context("no registrations")?;
+    let mut seen: Vec<_> = all
+        .iter()
+        .map(|one| json!([one["key"], one[member]]))
+        .collect();
+    seen.sort_by_key(ToString::to_string);
+    let expected: Vec<_> = expected.iter().map(|pair| json!(pair)).collect();
+    ensure!(seen == expected, "{document:#}");
+    Ok(())
 }
