@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
@@ -101,6 +102,9 @@ pub(crate) fn illegal(code: AdditionalSense) -> Response {
     }
 }
 
+/// Status of a response that is not sent: the helper closes the connection instead.
+pub(crate) const CLOSE: Status = Status(0xff);
+
 /// Executes a command, with a fault.
 pub(crate) type Fault = Box<dyn FnMut(&mut Exchange<'_>) -> Response + Send>;
 
@@ -152,6 +156,11 @@ impl FaultyDisk {
         self.disk.lock().unwrap()
     }
 
+    /// Returns the directory with the ports.
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Returns the state of the unit.
     pub(crate) fn state(&self) -> Snapshot {
         self.lock().unit.snapshot()
@@ -193,6 +202,9 @@ fn serve(socket: UnixStream, disk: &Mutex<Disk>, ports: &BTreeMap<u64, usize>) -
             Err(reason) => return reason,
         };
         let response = respond(&request, &mut disk.lock().unwrap(), ports, client);
+        if response.status == CLOSE {
+            return Disconnect::Closed;
+        }
         let area = reply.data_area(&request.command);
         area[..response.data.len()].copy_from_slice(&response.data);
         let mut sense = [0; SENSE_SIZE];

@@ -14,7 +14,7 @@ use scsi_pr::{
 use serde_json::Value;
 use soft_lun::{LogicalUnit, Registration, Reservation, Response, UnitAttention};
 
-use crate::faulty_disk::{Exchange, Fault, FaultyDisk, illegal, status};
+use crate::faulty_disk::{CLOSE, Exchange, Fault, FaultyDisk, illegal, status};
 use crate::support::{Run, TestHelper};
 
 /// Exit status if a step failed.
@@ -508,6 +508,146 @@ fn document_shows_a_report() {
         rest = &rest[start + part.len()..];
     }
     assert_eq!(rest, [""; 0]);
+}
+
+/// Runs the steps of each profile, and returns the first one that failed.
+fn first_failures(fault: fn() -> Fault) -> Vec<String> {
+    let profiles = ["spc4", "wsfc", "fence_scsi", "fence_mpath", "lvm"].into_iter();
+    let failures = profiles.map(|profile| {
+        let disk = FaultyDisk::start(fault());
+        let run = disk.run(&format!("--json validate a b --profile {profile}"));
+        expect_unchanged(&disk);
+        let report = run.json();
+        assert_eq!(report["profile"], profile);
+        let failed = steps(&report, "failed");
+        assert_eq!(run.status == FAILED, !failed.is_empty(), "{}", run.stderr);
+        failed.first().map_or("-", String::as_str).to_owned()
+    });
+    failures.collect()
+}
+
+#[test]
+fn disk_that_follows_the_standard_passes_all_profiles() {
+    let healthy = || -> Fault { Box::new(|exchange| exchange.execute()) };
+    assert_eq!(first_failures(healthy), ["-"; 5]);
+}
+
+#[test]
+fn profile_shows_faults_of_its_commands_only() {
+    let abort = || {
+        after(OutServiceAction::PreemptAndAbort, |_, response| {
+            *response = illegal(AdditionalSense::INVALID_FIELD_IN_CDB);
+        })
+    };
+    let expected = [
+        "preempt-and-abort",
+        "-",
+        "fence-holder",
+        "fence-holder",
+        "lvm-take-over",
+    ];
+    assert_eq!(first_failures(abort), expected);
+
+    let ignore = || -> Fault {
+        Box::new(
+            |exchange| match exchange.is_out(OutServiceAction::RegisterAndIgnoreExistingKey) {
+                true => illegal(AdditionalSense::INVALID_FIELD_IN_CDB),
+                false => exchange.execute(),
+            },
+        )
+    };
+    let expected = [
+        "register-ignore",
+        "wsfc-register",
+        "fence_scsi-unfence",
+        "-",
+        "-",
+    ];
+    assert_eq!(first_failures(ignore), expected);
+
+    let own_key = || {
+        after(OutServiceAction::Preempt, |exchange, _| {
+            let keys = &exchange.list;
+            if keys.reservation_key == keys.service_action_reservation_key {
+                exchange.edit(|state| {
+                    state.registrations.clear();
+                    state.reservation = None;
+                });
+            }
+        })
+    };
+    let expected = ["-", "-", "fence_scsi-own-key", "-", "-"];
+    assert_eq!(first_failures(own_key), expected);
+
+    let types = || {
+        with_data(InServiceAction::ReportCapabilities, |_, data| {
+            data[3] &= 0x7f;
+        })
+    };
+    assert_eq!(first_failures(types), ["-", "-", "-", "-", "lvm-types"]);
+
+    let challenger = || {
+        after(OutServiceAction::Preempt, |exchange, response| {
+            if exchange.unit.key(exchange.sender()).is_none() {
+                *response = status(Status::GOOD);
+            }
+        })
+    };
+    let expected = ["preempt-unregistered", "wsfc-defend", "-", "-", "-"];
+    assert_eq!(first_failures(challenger), expected);
+}
+
+#[test]
+fn html_page_has_all_steps_and_no_external_resources() {
+    let fault = after(OutServiceAction::Release, |exchange, _| {
+        exchange.edit(|state| state.unit_attentions.clear());
+    });
+    let disk = FaultyDisk::start(fault);
+    let link = disk.path().join("<b>a");
+    std::os::unix::fs::symlink("a", &link).unwrap();
+    let run = disk.run("validate <b>a b --html report.html");
+    assert_eq!(run.status, FAILED, "{}", run.stderr);
+    let page = std::fs::read_to_string(disk.path().join("report.html")).unwrap();
+    assert!(page.contains("&lt;b&gt;a, b") && !page.contains("<b>a"));
+    assert!(!page.contains("{{") && !page.contains("src=") && !page.contains("http"));
+    let report = run.stdout.lines().filter(|line| line.starts_with("  "));
+    let names = report.filter_map(|line| line.split_whitespace().next());
+    let names: Vec<_> = names.filter(|name| name.contains('-')).collect();
+    assert!(names.len() > 50);
+    for name in names {
+        assert!(page.contains(&format!("<td>{name}<details")), "{name}");
+    }
+    assert!(page.contains("<tr class=\"failed\"><td>release-attention<details open>"));
+
+    let run = disk.run("validate a b --html no/report.html");
+    assert!(
+        run.stderr
+            .contains("no/report.html: cannot write the report"),
+        "{}",
+        run.stderr
+    );
+    assert_eq!(run.status, 1);
+}
+
+/// The helper closes the connection while the disk is reserved.
+#[test]
+fn lost_connection_aborts_the_run_and_leaves_the_disk_unchanged() {
+    let mut is_closed = false;
+    let disk = FaultyDisk::start(after(OutServiceAction::Reserve, move |_, response| {
+        if !std::mem::replace(&mut is_closed, true) {
+            *response = status(CLOSE);
+        }
+    }));
+    let run = validate(&disk);
+    assert_eq!(run.status, 1, "{}", run.stderr);
+    let fragment = "a: RESERVE: the helper sent no complete response";
+    assert!(run.stderr.contains(fragment), "{}", run.stderr);
+    let report = run.json();
+    assert_eq!(report["success"], false);
+    let message = report["error"]["message"].as_str().unwrap();
+    assert!(message.contains(fragment), "{message}");
+    let last = &report["rows"].as_array().unwrap().last().unwrap()["step"];
+    assert_eq!(last, "full-status-holder");
 }
 
 /// Registers `keys` with the ports, before prhctl uses the disk.

@@ -13,7 +13,7 @@ use clap::Args;
 
 use super::lio_target::{Port, Target};
 use super::maps::{self, Maps};
-use super::{Modules, disk_limit, iscsi_sessions, prhctl, tracing, uptime};
+use super::{Modules, disk_limit, iscsi_sessions, prhctl, tracing, uptime, validate};
 use pr_testkit::process::{run as run_command, timed};
 
 /// The compatibility suite, which the host has built.
@@ -58,6 +58,12 @@ pub(crate) fn run(options: &Options, modules: &Modules) -> Result<()> {
         let ports = target.create_unit::<2>()?;
         prhctl::run(&options.prhctl, &options.original, &ports)?;
         prhctl::run(&options.prhctl, helper, &ports)
+    })?;
+    timed("prhctl validate", || {
+        let ports = target.create_unit::<2>()?;
+        validate::refuses_partitions(&options.prhctl, helper, &ports)?;
+        validate::run(&options.prhctl, helper, &ports)?;
+        validate::run(&options.prhctl, &options.original, &ports)
     })?;
     timed("prhctl on iSCSI sessions", || {
         iscsi_sessions::run(&options.prhctl, helper, &mut target, modules)

@@ -33,6 +33,7 @@ pub(crate) mod serial;
 mod strace;
 mod tracing;
 mod two_hosts;
+mod validate;
 mod watchdog_check;
 
 use std::fs;

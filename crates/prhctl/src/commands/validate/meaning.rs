@@ -37,7 +37,13 @@ const ATTENTIONS: &str = "If another program of this host sends commands through
 /// The first matching entry applies.
 static MEANINGS: &[Meaning] = &[
     Meaning {
-        steps: &["read-keys", "register", "register-new-key", "unregister"],
+        steps: &[
+            "read-keys",
+            "register",
+            "register-new-key",
+            "unregister",
+            "wsfc-register",
+        ],
         windows: "Validation of the storage fails at its first step, and no cluster disk can be \
                   created.",
         fence_agents: "Nodes cannot be unfenced, so the resource does not start.",
@@ -58,19 +64,26 @@ static MEANINGS: &[Meaning] = &[
         steps: &["register-stale-key", "register-wrong-key"],
         windows: "A node that was removed can defend its disk with an old key, and two nodes could \
                   own the disk.",
-        fence_agents: "No effect: the agents register with REGISTER AND IGNORE EXISTING KEY.",
-        lvm: "No effect: it registers with REGISTER AND IGNORE EXISTING KEY.",
+        fence_agents: "No effect: the agents register only without an old key.",
+        lvm: "No effect: it registers only without an old key.",
         remedy: FIRMWARE,
     },
     Meaning {
-        steps: &["register-ignore"],
+        steps: &["register-ignore", "fence_scsi-unfence"],
         windows: "A node that restarts cannot bring its disks online.",
-        fence_agents: "Nodes cannot be unfenced, because the agents register with this command.",
-        lvm: "'vgchange --persist start' fails.",
+        fence_agents: "fence_scsi cannot unfence nodes. fence_mpath registers with REGISTER.",
+        lvm: "No effect: it registers with REGISTER.",
         remedy: ENABLE,
     },
     Meaning {
-        steps: &["report-capabilities", "aptpl"],
+        steps: &["report-capabilities", "lvm-types"],
+        windows: "No effect: Windows tries the types that it needs.",
+        fence_agents: "No effect: the agents try the type that they need.",
+        lvm: "'vgchange --persist start' fails, because LVM checks the reported types.",
+        remedy: FIRMWARE,
+    },
+    Meaning {
+        steps: &["aptpl"],
         windows: "A power loss of the storage can remove registrations, and disks go offline until \
                   the nodes register again.",
         fence_agents: "After a power loss of the storage, all nodes are without access if the \
@@ -106,35 +119,62 @@ static MEANINGS: &[Meaning] = &[
                  firmware of the storage.",
     },
     Meaning {
-        steps: &["reserve-we-ro"],
+        steps: &["fence_mpath-unfence"],
+        windows: "Validation of the storage fails at its first step.",
+        fence_agents: "fence_mpath cannot unfence nodes.",
+        lvm: "'vgchange --persist start' fails.",
+        remedy: ENABLE,
+    },
+    Meaning {
+        steps: &["fence_scsi-own-key"],
+        windows: "No effect.",
+        fence_agents: "A node that fence_scsi unfences after a new iSCSI login can lose its \
+                       registration, and its writes fail.",
+        lvm: "No effect.",
+        remedy: FIRMWARE,
+    },
+    Meaning {
+        steps: &[
+            "reserve-we-ro",
+            "wsfc-reserve",
+            "fence-reserve",
+            "lvm-start-we-ro",
+        ],
         windows: "No cluster disk can be reserved: Windows uses this type.",
         fence_agents: "No node gets the reservation: the agents use this type.",
         lvm: "No effect: it uses other types.",
         remedy: ENABLE,
     },
     Meaning {
-        steps: &["reserve-we-ar", "reserve-ea-ar", "all-registrants-*"],
+        steps: &[
+            "reserve-we-ar",
+            "reserve-ea-ar",
+            "all-registrants-*",
+            "wsfc-storage-spaces",
+            "lvm-shared-*",
+            "lvm-stop",
+        ],
         windows: "Storage Spaces cannot use the disk. Other cluster disks are not affected.",
         fence_agents: "No effect.",
         lvm: "Shared volume groups cannot be started: they use a type for all registrants.",
         remedy: ENABLE,
     },
     Meaning {
-        steps: &["reserve-we", "reserve-ea", "reserve-ea-ro"],
+        steps: &["reserve-we", "reserve-ea", "reserve-ea-ro", "lvm-start-we"],
         windows: "No effect: Windows uses types for registrants.",
         fence_agents: "No effect: the agents use type 5.",
         lvm: "A volume group that belongs to one host cannot be started with type 1 or 3.",
         remedy: ENABLE,
     },
     Meaning {
-        steps: &["reserve-*"],
+        steps: &["reserve-*", "wsfc-conflict", "lvm-conflict"],
         windows: "Two nodes can own a disk at the same time: data corruption.",
         fence_agents: "A fenced node can take the reservation: data corruption is possible.",
         lvm: "A volume group can be used by two hosts: data corruption.",
         remedy: FIRMWARE,
     },
     Meaning {
-        steps: &["unregister-holder", "release"],
+        steps: &["unregister-holder", "release", "wsfc-move"],
         windows: "A disk cannot be moved to another node without a failure.",
         fence_agents: "A node that leaves the cluster leaves a reservation that nobody holds.",
         lvm: "'vgchange --persist stop' leaves the volume group reserved.",
@@ -175,7 +215,16 @@ static MEANINGS: &[Meaning] = &[
         remedy: FIRMWARE,
     },
     Meaning {
-        steps: &["preempt-*"],
+        steps: &[
+            "preempt-*",
+            "wsfc-defend",
+            "wsfc-challenge",
+            "wsfc-rejoin",
+            "fence-holder",
+            "fence-registrant",
+            "lvm-take-over",
+            "lvm-remove",
+        ],
         windows: "A disk cannot be taken from a failed node, so failover does not work, or the \
                   failed node can still write: data corruption.",
         fence_agents: "Fencing fails, or a fenced node can still write: data corruption.",
@@ -190,7 +239,7 @@ static MEANINGS: &[Meaning] = &[
         remedy: ATTENTIONS,
     },
     Meaning {
-        steps: &["clear*"],
+        steps: &["clear*", "wsfc-clear", "lvm-clear"],
         windows: "A left-over reservation cannot be removed ('Clear-ClusterDiskReservation'), or \
                   is removed by a node without rights.",
         fence_agents: "Left-over keys have to be removed one by one.",
@@ -198,7 +247,7 @@ static MEANINGS: &[Meaning] = &[
         remedy: FIRMWARE,
     },
     Meaning {
-        steps: &["access-*"],
+        steps: &["access-*", "wsfc-access", "fence-access"],
         windows: "A node can write to a disk that it does not own, or cannot use its own disk.",
         fence_agents: "A fenced node can write, or a member of the cluster cannot.",
         lvm: "Another host can write to the volume group, or its owner cannot.",
@@ -220,15 +269,21 @@ pub(super) fn of(step: &str) -> Option<&'static Meaning> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commands::validate::steps;
+    use clap::ValueEnum as _;
+
+    use crate::commands::validate::profile::Profile;
 
     #[test]
     fn every_step_has_a_meaning_and_every_meaning_a_step() {
-        for step in steps::spc4() {
+        let steps = || {
+            let profiles = Profile::value_variants().iter();
+            profiles.flat_map(|profile| profile.steps())
+        };
+        for step in steps() {
             assert!(of(step.name).is_some(), "{}", step.name);
         }
         for meaning in MEANINGS {
-            let mut found = steps::spc4().filter_map(|step| of(step.name));
+            let mut found = steps().filter_map(|step| of(step.name));
             assert!(found.any(|one| std::ptr::eq(one, meaning)), "{meaning:?}");
         }
     }

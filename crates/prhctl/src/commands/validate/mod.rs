@@ -13,23 +13,27 @@
 //! | `preflight` | what must be the case before anything is registered |
 //! | `nodes` | the connections, and the removal of all registrations |
 //! | `session` | commands and checks for steps |
+//! | `profile` | the lists of steps |
 //! | `steps` | the steps; a new one is an entry in a list there, and a row of `meaning` |
 //! | `runner` | executes the steps, and decides on the verdicts |
 //! | `meaning`, `known_differences` | explanations of failed steps |
-//! | `report` | text and JSON |
+//! | `report`, `html` | text and JSON, and an HTML page |
 
 mod access;
 mod command;
+mod html;
 mod keys;
 mod known_differences;
 mod meaning;
 mod nodes;
 mod preflight;
+mod profile;
 mod report;
 mod runner;
 mod session;
 mod steps;
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +43,7 @@ use thiserror::Error;
 
 use super::Subcommand;
 use crate::cleanup::CleanupGuard;
+use crate::completion;
 use crate::confirmation::ConfirmationArgs;
 use crate::context::{Context, DeviceArgs};
 use crate::error::{AdvisedError, Failure};
@@ -48,6 +53,7 @@ use crate::labels;
 use command::Answer;
 use keys::RunNumber;
 use nodes::{Node, Nodes};
+use profile::Profile;
 use runner::Row;
 use session::{Environment, Session};
 
@@ -73,6 +79,9 @@ registrations. Their keys begin with 0x70726876 (\"prhv\"). After SIGKILL they
 remain, and the next run removes them. A disk must not be checked by two runs
 at the same time.
 
+--profile selects the commands of one cluster software. If the default passes,
+they all work; the profile shows whether a deviation concerns the software.
+
 Each failed step is explained: what it means for Windows clusters, fence_scsi,
 fence_mpath and LVM, and what to do. A step fails only if the disk deviates
 from SPC-4. Deviations of LIO, the SCSI target of Linux, that
@@ -82,6 +91,7 @@ pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
   prhctl validate /dev/sdb /dev/sdc
   prhctl validate --write --yes /dev/sdb /dev/sdc
+  prhctl validate --profile wsfc /dev/sdb /dev/sdc
   prhctl -k /run/pr.sock --json validate luns/lun/ports/a luns/lun/ports/b
 
 Exit status 0 if no step failed, 36 if a step failed, 1 if the disk was not
@@ -96,6 +106,14 @@ checked; 128 plus the signal number after a signal.";
 pub(crate) struct ValidateArgs {
     #[command(flatten)]
     device: DeviceArgs,
+    #[arg(
+        long, value_name = "PROFILE", value_enum, default_value_t = Profile::Spc4,
+        hide_possible_values = true,
+        help = "Steps: spc4, wsfc, fence_scsi, fence_mpath or\nlvm",
+        long_help = "Steps: the rules of the standard (spc4), or the commands of Windows\n\
+                     clusters (wsfc), fence_scsi, fence_mpath or LVM (lvm)"
+    )]
+    profile: Profile,
     #[arg(
         long, value_name = "KEY", value_hint = ValueHint::Other,
         value_parser = labels::parse_nonzero_key, allow_negative_numbers = true,
@@ -112,6 +130,13 @@ pub(crate) struct ValidateArgs {
                      must contain only zeros"
     )]
     write: bool,
+    #[arg(
+        long, value_name = "FILE", add = completion::file(),
+        help = "Also write the report to an HTML file",
+        long_help = "Also write the report with all commands to an HTML file, which has no\n\
+                     external resources. An existing file is replaced"
+    )]
+    html: Option<PathBuf>,
     #[command(flatten)]
     confirmation: ConfirmationArgs,
 }
@@ -125,6 +150,10 @@ impl Subcommand for ValidateArgs {
                     false => Exit::NEGATIVE,
                 };
                 let exit = context.print(&validation, exit);
+                if let Err(error) = self.write_html(&validation) {
+                    context.print_error(&error);
+                    return error.exit();
+                }
                 match &validation.error {
                     Some(failure) => {
                         context.print_error(failure.error.as_ref());
@@ -142,6 +171,7 @@ impl Subcommand for ValidateArgs {
 #[derive(Debug)]
 pub(crate) struct Validation {
     devices: Vec<PathBuf>,
+    profile: Profile,
     run: RunNumber,
     rows: Vec<Row>,
     /// The error that aborted the validation.
@@ -182,6 +212,8 @@ enum ValidateError {
     NotEmpty { device: PathBuf, reason: String },
     #[error("{}: cannot read the disk", device.display())]
     Read { device: PathBuf, source: io::Error },
+    #[error("{}: cannot write the report", path.display())]
+    Html { path: PathBuf, source: io::Error },
     #[error("cannot wait for signals")]
     Signals(#[source] io::Error),
 }
@@ -217,6 +249,17 @@ impl AdvisedError for ValidateError {
 }
 
 impl ValidateArgs {
+    /// Writes the HTML page, if the command line names a file.
+    fn write_html(&self, validation: &Validation) -> Result<(), ValidateError> {
+        let Some(path) = &self.html else {
+            return Ok(());
+        };
+        fs::write(path, html::page(validation)).map_err(|source| ValidateError::Html {
+            path: path.clone(),
+            source,
+        })
+    }
+
     /// Checks the disk. A step that fails is a part of the result, not an error.
     fn validate(&self, context: &Context) -> Result<Validation, Failure> {
         let paths = &self.device.paths;
@@ -241,9 +284,10 @@ impl ValidateArgs {
         let run = RunNumber::random();
         let environment = self.prepare(&guard, run)?;
         let mut session = Session::new(&guard, run, environment);
-        let (rows, error) = runner::run(&mut session, steps::spc4());
+        let (rows, error) = runner::run(&mut session, self.profile.steps());
         Ok(Validation {
             devices: paths.clone(),
+            profile: self.profile,
             run,
             rows,
             error,

@@ -32,7 +32,7 @@ impl Validation {
     }
 
     /// Returns the number of rows with each verdict that occurs.
-    fn summary(&self) -> String {
+    pub(super) fn summary(&self) -> String {
         let counts = VERDICTS.map(|verdict| (self.count(verdict), verdict));
         let counts = counts.iter().filter(|(count, _)| *count > 0);
         let counts: Vec<_> = counts
@@ -60,7 +60,7 @@ impl Validation {
 }
 
 /// Returns a time in milliseconds.
-fn milliseconds(time: Duration) -> String {
+pub(super) fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }
 
@@ -71,13 +71,14 @@ impl ToText for Validation {
         let rows = table(&header, self.rows.iter().map(table_row));
         let notes: String = self.rows.iter().map(note).collect();
         let not_tested: String = self.not_tested().into_iter().map(not_tested_line).collect();
-        format!(
-            "{BOLD}{}{BOLD:#}: keys begin with {}\n{rows}{notes}{not_tested}{BOLD}Result:{BOLD:#} \
-             {}\n",
+        let heading = format!(
+            "{BOLD}{}{BOLD:#}: profile {}, keys begin with {}\n",
             devices.join(", "),
-            self.run,
-            self.summary()
-        )
+            self.profile.name(),
+            self.run
+        );
+        let result = format!("{BOLD}Result:{BOLD:#} {}\n", self.summary());
+        heading + &rows + &notes + &not_tested + &result
     }
 }
 
@@ -141,6 +142,7 @@ impl ToJson for Validation {
         });
         object! {
             "devices": Json::from_iter(self.devices.iter().map(|path| path.as_path())),
+            "profile": self.profile.name(),
             "success": self.has_passed(),
             "key_prefix": self.run.to_string(),
             "rows": json::array(&self.rows),

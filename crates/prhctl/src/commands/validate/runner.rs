@@ -78,7 +78,7 @@ impl Row {
 /// Executes the steps. An error of the helper aborts the run.
 pub(super) fn run(
     session: &mut Session<'_>,
-    steps: impl Iterator<Item = &'static Step>,
+    steps: Vec<&'static Step>,
 ) -> (Vec<Row>, Option<Failure>) {
     let mut rows = Vec::new();
     for step in steps {

@@ -5,15 +5,23 @@
 
 mod access;
 mod clearing;
+mod fence;
+mod lvm;
 mod preemption;
 mod registration;
 mod releasing;
 mod reports;
 mod reservation;
+mod wsfc;
 
 use scsi_pr::ReservationType;
 
 use super::session::{Session, StepResult};
+
+pub(super) use fence::{FENCE, FENCE_MPATH, FENCE_SCSI};
+pub(super) use lvm::LVM;
+pub(super) use registration::SHARED;
+pub(super) use wsfc::WSFC;
 
 /// Requirements of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +76,8 @@ impl Step {
 pub(super) fn spc4() -> impl Iterator<Item = &'static Step> {
     [
         reports::FIRST,
+        registration::FIRST,
+        SHARED,
         registration::STEPS,
         reports::STEPS,
         reservation::STEPS,

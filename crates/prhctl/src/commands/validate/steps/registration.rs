@@ -11,12 +11,14 @@ use super::Step;
 
 const NO_KEY: ReservationKey = ReservationKey::ZERO;
 
-pub(super) const STEPS: &[Step] = &[
-    Step::one(
-        "register",
-        "REGISTER creates a registration",
-        register_first,
-    ),
+pub(super) const FIRST: &[Step] = &[Step::one(
+    "register",
+    "REGISTER creates a registration",
+    register_first,
+)];
+
+/// The steps that check that both devices lead to one disk.
+pub(in super::super) const SHARED: &[Step] = &[
     Step::two(
         "shared-registrations",
         "both nodes see the registration of one, so they lead to the same disk",
@@ -27,6 +29,9 @@ pub(super) const STEPS: &[Step] = &[
         "a second node registers, and READ KEYS returns both keys",
         register_second_node,
     ),
+];
+
+pub(super) const STEPS: &[Step] = &[
     Step::one(
         "register-new-key",
         "REGISTER with the current key replaces it",

@@ -133,7 +133,7 @@ pub(super) fn expect_holders(session: &mut Session<'_>, holders: &[NodeId]) -> S
     Ok(())
 }
 
-fn path_registration(session: &mut Session<'_>) -> StepResult {
+pub(super) fn path_registration(session: &mut Session<'_>) -> StepResult {
     let Some(map) = session.map(A) else {
         return Err(Stop::NotTested("A is not a multipath map".to_owned()));
     };
@@ -164,7 +164,7 @@ fn path_registration(session: &mut Session<'_>) -> StepResult {
     }
 }
 
-fn aptpl(session: &mut Session<'_>) -> StepResult {
+pub(super) fn aptpl(session: &mut Session<'_>) -> StepResult {
     let command = register(ReservationKey::ZERO, session.key(A)).with_aptpl();
     if !session.capabilities(A)?.persist_through_power_loss {
         session.illegal(A, command, AdditionalSense::INVALID_FIELD_IN_PARAMETER_LIST)?;
