@@ -3,7 +3,7 @@
 //! The subcommands that change a device.
 
 use std::io::Write as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use pr_testkit::pty::Pty;
 
@@ -163,8 +163,7 @@ fn move_transfers_reservation() {
 }
 
 /// Runs a command on a terminal, answers its question, and returns its exit status.
-fn answer(helper: &TestHelper, line: &str, answer: &[u8]) -> Option<i32> {
-    let mut command = helper.prhctl(line);
+pub(crate) fn answer(mut command: Command, answer: &[u8]) -> Option<i32> {
     let pty = Pty::start(command.stderr(Stdio::null()), 80, 24);
     pty.master().write_all(answer).unwrap();
     pty.finish().0
@@ -176,15 +175,15 @@ fn change_of_others_is_confirmed_on_a_terminal() {
     helper.register_both();
     let line = "clear a --key a";
     for text in [&b"\n"[..], b"no\n", b"x\n"] {
-        assert_eq!(answer(&helper, line, text), Some(1));
+        assert_eq!(answer(helper.prhctl(line), text), Some(1));
         assert!(helper.run("keys a").stdout.contains("2 keys"));
     }
-    assert_eq!(answer(&helper, line, b"Y\n"), Some(0));
+    assert_eq!(answer(helper.prhctl(line), b"Y\n"), Some(0));
     assert!(helper.run("keys a").stdout.contains("no keys"));
     let helper = TestHelper::start();
     helper.register_both();
     let line = "preempt a --key a --victim b --type we-ro --yes";
-    assert_eq!(answer(&helper, line, b""), Some(0));
+    assert_eq!(answer(helper.prhctl(line), b""), Some(0));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use scsi_pr::{
 use serde_json::Value;
 use soft_lun::{LogicalUnit, Registration, Reservation, Response, UnitAttention};
 
+use crate::change::answer;
 use crate::faulty_disk::{CLOSE, Exchange, Fault, FaultyDisk, illegal, status};
 use crate::support::{Run, TestHelper};
 
@@ -414,6 +415,41 @@ fn reservation_of_another_type_is_found() {
 }
 
 #[test]
+fn type_that_is_reported_and_refused_is_found() {
+    let fault: Fault = Box::new(|exchange| match exchange.command {
+        Cdb::Out(command) if command.scope_type == ReservationType::ExclusiveAccess.into() => {
+            illegal(AdditionalSense::INVALID_FIELD_IN_CDB)
+        }
+        _ => exchange.execute(),
+    });
+    expect_only_failure(fault, "reserve-ea");
+}
+
+/// A device that does not report a type may refuse it.
+#[test]
+fn type_that_is_not_reported_is_not_tested() {
+    let fault: Fault = Box::new(|exchange| match exchange.command {
+        Cdb::Out(command) if command.scope_type == ReservationType::ExclusiveAccess.into() => {
+            illegal(AdditionalSense::INVALID_FIELD_IN_CDB)
+        }
+        _ => {
+            let mut response = exchange.execute();
+            if exchange.is_in(InServiceAction::ReportCapabilities) {
+                // The bit of Exclusive Access in the type mask.
+                response.data[4] &= !0x08;
+            }
+            response
+        }
+    });
+    let run = validate(&FaultyDisk::start(fault));
+    assert_eq!(run.status, 0, "{}", run.stderr);
+    let not_tested = steps(&run.json(), "not tested");
+    for name in ["reserve-ea", "reserve-conflict-ea"] {
+        assert!(not_tested.contains(&name.to_owned()), "{not_tested:?}");
+    }
+}
+
+#[test]
 fn ports_that_do_not_share_their_state_are_found() {
     let mut other: Option<LogicalUnit> = None;
     let fault: Fault = Box::new(move |exchange| {
@@ -735,6 +771,15 @@ fn devices_must_be_one_or_two_different_ones() {
     disk.run("validate a b a")
         .expect_failure(1, &["one or two devices, not 3"]);
     assert_eq!(disk.commands(), 0);
+}
+
+#[test]
+fn run_is_confirmed_on_a_terminal() {
+    let disk = FaultyDisk::healthy();
+    assert_eq!(answer(disk.command("validate a b"), b"n\n"), Some(1));
+    assert_eq!(disk.commands(), 0);
+    assert_eq!(answer(disk.command("validate a b"), b"y\n"), Some(0));
+    expect_unchanged(&disk);
 }
 
 /// Runs all steps, and sends a signal to prhctl before the response to a command.
