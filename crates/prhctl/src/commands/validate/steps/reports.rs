@@ -3,7 +3,7 @@
 //! READ KEYS, READ FULL STATUS, REPORT CAPABILITIES and PRgeneration.
 
 use scsi_pr::ReservationType::WriteExclusiveRegistrantsOnly;
-use scsi_pr::{AdditionalSense, OutServiceAction, PrGeneration, ReservationKey};
+use scsi_pr::{AdditionalSense, OutServiceAction, PrGeneration, ReservationKey, Truncatable};
 
 use super::super::command::{
     OutCommand, clear, preempt, register, register_ignore, release, reserve,
@@ -139,29 +139,30 @@ pub(super) fn path_registration(session: &mut Session<'_>) -> StepResult {
     };
     session.prepare_registration(A)?;
     let status = session.read_full_status(A)?;
-    let status = scsi_pr::Truncatable {
+    // No other node has this key.
+    let key = session.key(A);
+    let descriptors = status.descriptors.iter();
+    let registered = descriptors.filter(|one| one.key == key).count();
+    let status = Truncatable {
         value: status,
         missing: 0,
     };
-    let statuses = scsi_path::path_statuses(&map, &status);
-    let names = |is_registered: Option<bool>| {
-        let paths = statuses.iter();
-        let paths = paths.filter(|path| path.is_registered == is_registered);
-        let names: Vec<_> = paths.map(|path| path.name.as_str()).collect();
-        names.join(", ")
+    let paths = scsi_path::path_statuses(&map, &status);
+    if registered >= paths.len() {
+        return Ok(());
+    }
+    let unregistered = paths
+        .iter()
+        .filter(|path| path.is_registered == Some(false));
+    let names: Vec<_> = unregistered.map(|path| path.name.as_str()).collect();
+    let names = match names.is_empty() {
+        true => String::new(),
+        false => format!(", unregistered: {}", names.join(", ")),
     };
-    let (unregistered, unknown) = (names(Some(false)), names(None));
-    if !unknown.is_empty() {
-        session.warn(format!(
-            "whether these paths are registered is unknown: {unknown}"
-        ));
-    }
-    match unregistered.is_empty() {
-        true => Ok(()),
-        false => Err(Stop::Failed(format!(
-            "A: these paths are not registered: {unregistered}"
-        ))),
-    }
+    let number = paths.len();
+    Err(Stop::Failed(format!(
+        "A: {registered} of {number} paths are registered{names}"
+    )))
 }
 
 pub(super) fn aptpl(session: &mut Session<'_>) -> StepResult {
