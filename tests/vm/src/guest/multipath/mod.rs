@@ -32,6 +32,7 @@ mod timing;
 mod tracing;
 mod unit_attentions;
 mod unregistered_path;
+mod validate;
 mod worker_steps;
 
 use std::path::{Path, PathBuf};
@@ -110,6 +111,11 @@ fn run_tests(options: &Options, modules: &Modules) -> Result<()> {
     })
     .context("prhctl")?;
     tracing::run(&fixture, &options.helper).context("trace")?;
+    timed("prhctl validate", || {
+        let ports = target.create_unit::<2>()?;
+        validate::run(&options.prhctl, &options.helper, &ports)
+    })
+    .context("prhctl validate")?;
 
     let name = wait_for_map_of(&[&name_of(&other_unit.block)?])?;
     let other_unit = Path::new("/dev/mapper").join(name);
