@@ -797,21 +797,26 @@ fn interrupted(number: usize, signal: Signal) -> (i32, FaultyDisk) {
 /// Number of commands between two signals: a step has at least this many, with its preparation.
 const STRIDE: usize = 6;
 
+/// prhctl ends with status 0 if the thread that waits for signals does not run before the last
+/// step has ended.
 #[test]
 fn signal_at_any_step_leaves_the_disk_unchanged() {
     let healthy = FaultyDisk::healthy();
     validate(&healthy);
-    // The last commands have no step.
-    let last = healthy.commands() - 20;
+    let last = healthy.commands();
     let signals = [(Signal::INT, 130), (Signal::TERM, 143)];
     thread::scope(|scope| {
         for (offset, (signal, expected)) in signals.into_iter().enumerate() {
             scope.spawn(move || {
-                for number in (offset * STRIDE..last).step_by(2 * STRIDE) {
+                let numbers = (offset * STRIDE..last).step_by(2 * STRIDE);
+                let (runs, mut interrupted_runs) = (numbers.len(), 0);
+                for number in numbers {
                     let (status, disk) = interrupted(number, signal);
-                    assert_eq!(status, expected, "after {number} commands");
+                    assert!([expected, 0].contains(&status), "{number}: {status}");
+                    interrupted_runs += usize::from(status == expected);
                     expect_unchanged(&disk);
                 }
+                assert!(interrupted_runs > runs / 2, "{interrupted_runs} of {runs}");
             });
         }
     });
