@@ -21,6 +21,9 @@ const MAP_PREFIX: &str = "mpath-";
 /// Prefix of the device-mapper UUID of a partition, as `part1-mpath-…`, followed by its number.
 const PARTITION_PREFIX: &str = "part";
 
+/// Prefix of the device-mapper UUID of a logical volume.
+const VOLUME_PREFIX: &str = "LVM-";
+
 /// Peripheral device type of a disk (SPC-4, 6.6.2) in sysfs.
 const TYPE_DISK: &str = "0";
 
@@ -103,7 +106,7 @@ impl BlockDevice {
     }
 
     /// Returns the block device of a link in sysfs.
-    fn from_link(link: &Path) -> Option<Self> {
+    pub(crate) fn from_link(link: &Path) -> Option<Self> {
         let dir = fs::canonicalize(link).ok()?;
         Some(BlockDevice { dir })
     }
@@ -114,7 +117,8 @@ impl BlockDevice {
         Self::scsi_disks_in(Path::new("/sys/block"))
     }
 
-    fn scsi_disks_in(dir: &Path) -> Vec<Self> {
+    /// Like [`Self::scsi_disks`], of the devices in a directory.
+    pub(crate) fn scsi_disks_in(dir: &Path) -> Vec<Self> {
         let entries = fs::read_dir(dir).into_iter().flatten();
         let devices = entries.filter_map(|entry| Self::from_link(&entry.ok()?.path()));
         let is_listed = |device: &Self| {
@@ -174,8 +178,29 @@ impl BlockDevice {
 
     /// Returns whether the kernel has found partitions on this disk.
     pub(crate) fn has_partitions(&self) -> bool {
-        let mut entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
-        entries.any(|entry| entry.path().join("partition").exists())
+        !self.partitions().is_empty()
+    }
+
+    /// Returns the partitions that the kernel has found on this disk.
+    pub(crate) fn partitions(&self) -> Vec<Self> {
+        let entries = fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let devices = entries.map(|entry| BlockDevice { dir: entry.path() });
+        devices.filter(Self::is_kernel_partition).collect()
+    }
+
+    /// Returns the devices directly above, such as a map or volumes.
+    pub(crate) fn holders(&self) -> Vec<Self> {
+        self.linked("holders")
+    }
+
+    /// Returns the device number, `8:0`.
+    pub(crate) fn number(&self) -> Option<String> {
+        self.attribute("dev")
+    }
+
+    /// Returns whether this is a logical volume of LVM.
+    pub(crate) fn is_logical_volume(&self) -> bool {
+        self.mapper_uuid().starts_with(VOLUME_PREFIX)
     }
 
     /// Returns the kernel's name, `sda`.
@@ -254,7 +279,8 @@ impl BlockDevice {
         Some(Part { kind, of })
     }
 
-    fn is_partition(&self) -> bool {
+    /// Returns whether this is a partition that the kernel or kpartx has found.
+    pub(crate) fn is_partition(&self) -> bool {
         self.is_kernel_partition() || self.mapper_uuid().starts_with(PARTITION_PREFIX)
     }
 
@@ -266,7 +292,7 @@ impl BlockDevice {
 
     /// Returns the multipath map that this device is a path of.
     fn map(&self) -> Option<Self> {
-        let mut holders = self.linked("holders").into_iter();
+        let mut holders = self.holders().into_iter();
         holders.find(Self::is_multipath_map)
     }
 

@@ -59,7 +59,7 @@ EXIT STATUS, the same as for sg_persist (sg3_utils(8)):
    5  ILLEGAL REQUEST                     27  TASK SET FULL
    6  UNIT ATTENTION                      28  ACA ACTIVE
    7  DATA PROTECT                        29  TASK ABORTED
-   9  INVALID COMMAND OPERATION CODE      36  nothing released, not valid
+   9  INVALID COMMAND OPERATION CODE      36  nothing released, faults found
   10  COPY ABORTED                        40  ABORTED COMMAND, protection error
   11  ABORTED COMMAND                     97  malformed response
   14  MISCOMPARE                          98  other sense data

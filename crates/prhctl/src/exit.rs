@@ -17,7 +17,7 @@ impl Exit {
     pub(crate) const FAILURE: Exit = Exit(1);
     /// The command was executed and changed nothing (`SG_LIB_OK_FALSE`).
     pub(crate) const UNCHANGED: Exit = Exit(36);
-    /// A disk does not do what `validate` checks (also `SG_LIB_OK_FALSE`).
+    /// `validate` or `doctor` has found a fault (also `SG_LIB_OK_FALSE`).
     pub(crate) const NEGATIVE: Exit = Exit::UNCHANGED;
     /// A device responded with GOOD and malformed data.
     pub(crate) const MALFORMED: Exit = Exit(97);

@@ -33,6 +33,7 @@ mod completion;
 mod decode;
 pub(crate) mod demo;
 mod disks;
+mod doctor;
 mod exporter;
 mod history;
 mod holders;
@@ -98,6 +99,7 @@ subcommands! {
     Holders: holders::HoldersArgs,
     History: history::HistoryArgs,
     Top: top::TopArgs,
+    Doctor: doctor::DoctorArgs,
     Keys: keys::KeysArgs,
     Reservation: reservation::ReservationArgs,
     Capabilities: capabilities::CapabilitiesArgs,

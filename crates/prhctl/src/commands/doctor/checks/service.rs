@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Checks of the helper's service, and of what the system denies the helper.
+
+use crate::commands::doctor::finding::Severity::Problem;
+use crate::commands::doctor::finding::{Check, Fault, Results};
+use crate::commands::doctor::host::{DEFAULT_SOCKET, Host};
+use crate::commands::doctor::subject::Subject;
+use std::path::Path;
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "helper-missing",
+        severity: Problem,
+        consequence: "No virtual machine can send reservation commands.",
+        run: helper_missing,
+    },
+    Check {
+        id: "unit-failed",
+        severity: Problem,
+        consequence: "Virtual machines that use the socket of the unit cannot send reservation \
+                      commands.",
+        run: unit_failed,
+    },
+    Check {
+        id: "private-devices",
+        severity: Problem,
+        consequence: "The helper lacks CAP_SYS_RAWIO and the device nodes of paths, so commands \
+                      fail.",
+        run: private_devices,
+    },
+    Check {
+        id: "access-denied",
+        severity: Problem,
+        consequence: "Commands fail, or the helper does not start, where AppArmor or SELinux \
+                      denies the access.",
+        run: access_denied,
+    },
+];
+
+/// Directories of units, the one with the highest precedence last.
+const UNIT_DIRS: [&str; 4] = [
+    "/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/run/systemd/system",
+    "/etc/systemd/system",
+];
+
+const SERVICE: &str = "qemu-pr-helper.service";
+const SOCKET: &str = "qemu-pr-helper.socket";
+
+fn helper_missing(host: &Host, results: &mut Results) {
+    let is_expected = host.listening().contains(Path::new(DEFAULT_SOCKET));
+    if !host.helpers.0.is_empty() || is_expected || host.has_managed_vm() {
+        return;
+    }
+    let what = format!(
+        "no helper runs, no process listens on {DEFAULT_SOCKET}, and libvirt starts no helper"
+    );
+    let fault = Fault {
+        what,
+        evidence: "/proc: no process with the name qemu-pr-helper; /proc/net/unix".to_owned(),
+        fix: vec![format!("systemctl enable --now {SOCKET}")],
+    };
+    results.add(Subject::host(), fault);
+}
+
+fn unit_failed(host: &Host, results: &mut Results) {
+    if !host.exists("/run/systemd/system") {
+        return results.skip("systemd does not run, so the helper has no unit");
+    }
+    for unit in [SERVICE, SOCKET] {
+        let state = match host.run("systemctl", &["show", "-p", "ActiveState,Result", unit]) {
+            Ok(state) => state,
+            Err(reason) => return results.skip(reason),
+        };
+        let lines: Vec<_> = state.lines().collect();
+        if lines.contains(&"ActiveState=failed") {
+            let fault = Fault {
+                what: format!("{unit} has failed"),
+                evidence: format!("systemctl show {unit}: {}", lines.join(" ")),
+                fix: vec![
+                    format!("journalctl -u {unit} -n 20    # the reason"),
+                    format!("systemctl reset-failed {unit} && systemctl restart {unit}"),
+                ],
+            };
+            results.add(Subject::host(), fault);
+        }
+    }
+}
+
+fn private_devices(host: &Host, results: &mut Results) {
+    let mut set = None;
+    let mut files: Vec<_> = UNIT_DIRS.map(|dir| Path::new(dir).join(SERVICE)).into();
+    files.extend(
+        UNIT_DIRS
+            .iter()
+            .flat_map(|dir| host.files(&format!("{dir}/{SERVICE}.d"))),
+    );
+    for file in files {
+        let text = match host.read(&file) {
+            Ok(text) => text.unwrap_or_default(),
+            Err(reason) => {
+                results.skip(reason);
+                continue;
+            }
+        };
+        for (index, line) in text.lines().enumerate() {
+            if let Some(value) = line.trim().strip_prefix("PrivateDevices=") {
+                let is_set = ["yes", "true", "on", "1"].contains(&value.trim());
+                set = is_set.then(|| (file.clone(), index + 1, line.trim().to_owned()));
+            }
+        }
+    }
+    if let Some((file, line, text)) = set {
+        let fault = Fault {
+            what: format!("{SERVICE} has PrivateDevices=yes"),
+            evidence: format!("{}:{line}: {text}", file.display()),
+            fix: vec![
+                format!("systemctl edit {SERVICE}"),
+                "# [Service]".to_owned(),
+                "# PrivateDevices=no".to_owned(),
+                format!("systemctl restart {SERVICE}"),
+            ],
+        };
+        results.add(Subject::host(), fault);
+    }
+}
+
+fn access_denied(host: &Host, results: &mut Results) {
+    let journals = ["/run/log/journal", "/var/log/journal"];
+    if !journals.iter().any(|dir| host.exists(dir)) {
+        return results.skip("the host has no system journal");
+    }
+    let arguments = [
+        "-q",
+        "--no-pager",
+        "--since=-1d",
+        "--grep=qemu-pr-helper",
+        "_TRANSPORT=kernel",
+        "+",
+        "_TRANSPORT=audit",
+    ];
+    let log = match host.run("journalctl", &arguments) {
+        Ok(log) => log,
+        Err(reason) => return results.skip(reason),
+    };
+    let app_armor = |line: &&str| line.contains("apparmor=\"DENIED\"");
+    let se_linux = |line: &&str| line.contains("avc:") && line.contains("denied");
+    let last =
+        |is_denial: &dyn Fn(&&str) -> bool| log.lines().filter(|line| is_denial(line)).last();
+    let fixes = [
+        (
+            "AppArmor",
+            last(&app_armor),
+            vec![
+                "# Add a rule for the denied file to /etc/apparmor.d/local/qemu-pr-helper"
+                    .to_owned(),
+                "apparmor_parser -r /etc/apparmor.d/qemu-pr-helper".to_owned(),
+            ],
+        ),
+        (
+            "SELinux",
+            last(&se_linux),
+            vec!["restorecon -v \"$(command -v qemu-pr-helper)\"".to_owned()],
+        ),
+    ];
+    for (module, denial, fix) in fixes {
+        if let Some(line) = denial {
+            let fault = Fault {
+                what: format!("{module} has denied the helper an access within a day"),
+                evidence: format!("journalctl: {}", line.trim()),
+                fix,
+            };
+            results.add(Subject::host(), fault);
+        }
+    }
+}

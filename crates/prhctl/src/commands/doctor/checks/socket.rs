@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! Checks of the helper's sockets that virtual machines were given.
+
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use linux_util::procfs::status_value;
+
+use crate::commands::doctor::finding::Severity::Problem;
+use crate::commands::doctor::finding::{Check, Fault, Results};
+use crate::commands::doctor::host::{DEFAULT_SOCKET, GuestDisk, Host, without_var};
+
+pub(super) const CHECKS: &[Check] = &[
+    Check {
+        id: "socket-unreachable",
+        severity: Problem,
+        consequence: "The virtual machine does not start, or its reservation commands fail after \
+                      five seconds.",
+        run: socket_unreachable,
+    },
+    Check {
+        id: "socket-not-writable",
+        severity: Problem,
+        consequence: "QEMU cannot connect to the helper, so the virtual machine does not start.",
+        run: socket_not_writable,
+    },
+];
+
+/// User and groups of a process.
+#[derive(Debug, PartialEq, Eq)]
+struct Credentials {
+    name: String,
+    uid: u32,
+    groups: Vec<u32>,
+}
+
+fn socket_unreachable(host: &Host, results: &mut Results) {
+    let listening = host.listening();
+    for disk in host.guest_disks() {
+        let Some(socket) = disk.disk.socket() else {
+            continue;
+        };
+        if listening.contains(&without_var(socket)) {
+            continue;
+        }
+        let what = format!(
+            "no process listens on {}, the helper's socket of {}",
+            socket.display(),
+            disk.vm.name
+        );
+        let fix = match without_var(socket) == Path::new(DEFAULT_SOCKET) {
+            true => "systemctl enable --now qemu-pr-helper.socket".to_owned(),
+            false => format!("qemu-pr-helper -k {} -d", socket.display()),
+        };
+        let fault = Fault {
+            what,
+            evidence: format!("{}; /proc/net/unix", disk.disk.text),
+            fix: vec![fix],
+        };
+        results.add(disk.subject(), fault);
+    }
+}
+
+fn socket_not_writable(host: &Host, results: &mut Results) {
+    for disk in host.guest_disks() {
+        let Some(socket) = disk.disk.socket() else {
+            continue;
+        };
+        // A socket that does not exist is another finding.
+        let Ok((path, file)) = find_socket(host, &disk, socket) else {
+            results.skip(format!(
+                "cannot read the permissions of {}",
+                socket.display()
+            ));
+            continue;
+        };
+        let Some(file) = file else {
+            continue;
+        };
+        let Some(user) = user(host, &disk) else {
+            results.skip(format!("the user of {} is not known", disk.vm.name));
+            continue;
+        };
+        let Some(reason) = denial(host, &user, &path, &file) else {
+            continue;
+        };
+        let fault = Fault {
+            what: format!(
+                "user {} of QEMU cannot connect to {}",
+                user.name,
+                socket.display()
+            ),
+            evidence: reason,
+            fix: fix(socket, &user),
+        };
+        results.add(disk.subject(), fault);
+    }
+}
+
+fn fix(socket: &Path, user: &Credentials) -> Vec<String> {
+    let change = format!("chown {} {}", user.name, socket.display());
+    if without_var(socket) != Path::new(DEFAULT_SOCKET) {
+        return vec![change];
+    }
+    vec![
+        format!("{change} && chmod 0600 {}", socket.display()),
+        "systemctl edit qemu-pr-helper.socket    # for the next start of the socket".to_owned(),
+        "# [Socket]".to_owned(),
+        format!("# SocketUser={}", user.name),
+    ]
+}
+
+/// Returns the socket as the machine sees it; nothing if it does not exist.
+fn find_socket(
+    host: &Host,
+    disk: &GuestDisk<'_>,
+    socket: &Path,
+) -> Result<(PathBuf, Option<Metadata>), ()> {
+    let mut paths = vec![host.path(socket)];
+    // A machine can run in another mount namespace.
+    if let Some(pid) = disk.vm.pid {
+        let relative = socket.strip_prefix("/").unwrap_or(socket);
+        paths.insert(0, host.path(format!("/proc/{pid}/root")).join(relative));
+    }
+    for path in &paths {
+        if let Ok(file) = fs::metadata(path) {
+            return Ok((path.clone(), Some(file)));
+        }
+    }
+    match paths.iter().all(|path| path.try_exists().is_ok()) {
+        true => Ok((socket.to_owned(), None)),
+        false => Err(()),
+    }
+}
+
+/// Returns why a user cannot connect to a socket.
+fn denial(host: &Host, user: &Credentials, path: &Path, file: &Metadata) -> Option<String> {
+    let may = |file: &Metadata, bit: u32| {
+        let class = match () {
+            () if user.uid == 0 => return true,
+            () if file.uid() == user.uid => bit << 6,
+            () if user.groups.contains(&file.gid()) => bit << 3,
+            () => bit,
+        };
+        file.mode() & class != 0
+    };
+    let describe = |path: &Path, file: &Metadata| {
+        let (mode, uid, gid) = (file.mode() & 0o7777, file.uid(), file.gid());
+        let path = path.strip_prefix(host.path("/")).unwrap_or(path).display();
+        format!("/{path}: mode {mode:04o}, user {uid}, group {gid}")
+    };
+    if !may(file, 0o2) {
+        return Some(describe(path, file));
+    }
+    let root = host.path("/");
+    let dirs = path.ancestors().skip(1).take_while(|dir| *dir != root);
+    dirs.into_iter()
+        .filter(|dir| dir.starts_with(&root) && !dir.starts_with(root.join("proc")))
+        .find_map(|dir| {
+            let file = fs::metadata(dir).ok()?;
+            (!may(&file, 0o1)).then(|| describe(dir, &file))
+        })
+}
+
+/// Returns the user that QEMU runs as, or will run as.
+fn user(host: &Host, disk: &GuestDisk<'_>) -> Option<Credentials> {
+    let accounts = host.read("/etc/passwd").ok().flatten().unwrap_or_default();
+    let account = |position: usize, value: &str| {
+        let mut lines = accounts
+            .lines()
+            .map(|line| line.split(':').collect::<Vec<_>>());
+        lines.find(|fields| fields.get(position) == Some(&value))
+    };
+    if let Some(pid) = disk.vm.pid {
+        let dir = host.path(format!("/proc/{pid}"));
+        let effective = |name: &str| {
+            status_value(&dir, name)?
+                .split_whitespace()
+                .nth(1)?
+                .parse()
+                .ok()
+        };
+        let uid: u32 = effective("Uid")?;
+        let groups = status_value(&dir, "Groups")?;
+        let groups = groups
+            .split_whitespace()
+            .filter_map(|group| group.parse().ok());
+        let name = account(2, &uid.to_string()).and_then(|fields| fields.first().copied());
+        return Some(Credentials {
+            name: name.map_or_else(|| uid.to_string(), str::to_owned),
+            uid,
+            groups: groups.chain(effective("Gid")).collect(),
+        });
+    }
+    let configured = configured_user(host);
+    let names = configured.iter().map(String::as_str);
+    let fields = names
+        .chain(["libvirt-qemu", "qemu"])
+        .find_map(|name| account(0, name))?;
+    let number = |index: usize| fields.get(index)?.parse().ok();
+    Some(Credentials {
+        name: (*fields.first()?).to_owned(),
+        uid: number(2)?,
+        groups: vec![number(3)?],
+    })
+}
+
+/// Returns the user in libvirt's configuration.
+fn configured_user(host: &Host) -> Option<String> {
+    let text = host.read("/etc/libvirt/qemu.conf").ok()??;
+    let mut values = text.lines().filter_map(|line| line.split_once('='));
+    let (_, value) = values.rfind(|(name, _)| name.trim() == "user")?;
+    let value = value.trim().trim_matches('"');
+    Some(value.trim_start_matches('+').to_owned())
+}
