@@ -17,8 +17,13 @@ use linux_util::procfs::is_gone;
 use crate::block_device::BlockDevice;
 use crate::console::escape_control;
 
-/// Names of programs that have disks open and are not virtual machines.
-const OTHER_PROGRAMS: [&str; 2] = ["qemu-pr-helper", "multipathd"];
+/// Names of programs that open disks of others: helpers, multipathd, and udevd with its workers.
+const OTHER_PROGRAMS: [&str; 4] = [
+    "qemu-pr-helper",
+    "multipathd",
+    "systemd-udevd",
+    "(udev-worker)",
+];
 
 /// A process that has the disk open.
 #[derive(Clone, Debug, PartialEq, Eq)]

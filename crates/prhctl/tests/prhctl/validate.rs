@@ -3,6 +3,7 @@
 //! `prhctl validate`: a disk that follows the standard passes, each planted fault is found by the
 //! step that is about it, and the disk is left unchanged.
 
+use std::fs::File;
 use std::thread;
 use std::time::Duration;
 
@@ -701,6 +702,17 @@ fn registered(keys: &'static [u64]) -> FaultyDisk {
         }
         exchange.execute()
     }))
+}
+
+/// A virtual machine has its disk open, and need not be registered.
+#[test]
+fn disk_that_a_process_has_open_is_refused() {
+    let helper = TestHelper::start();
+    let file = File::open(helper.path("b")).unwrap();
+    let text = format!("(process {}) has the disk open", std::process::id());
+    helper.run("validate a b").expect_failure(1, &[&text]);
+    drop(file);
+    assert_eq!(helper.run("keys a").status, 0);
 }
 
 #[test]

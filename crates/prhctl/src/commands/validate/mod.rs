@@ -69,8 +69,8 @@ disk with SPC-4. Each DEVICE is one node: A, and with a second one B. They must
 be two I_T nexuses of one disk: two paths (/dev/sda and /dev/sdb), or two ports
 of a soft LUN. With one DEVICE, the steps that need two are not tested.
 
-Use a disk without data that nobody uses: while it is reserved, reads and
-writes of others fail. prhctl refuses a disk with registrations, and one that
+Use a disk without data: while it is reserved, reads and writes of others fail.
+prhctl refuses a disk with registrations, and one that a process has open, that
 is mounted or part of a volume. On a terminal, it asks for confirmation first,
 unless --yes is given.
 
@@ -193,6 +193,8 @@ enum ValidateError {
     SameDevice(PathBuf, PathBuf),
     #[error("{}: in use on this host", .0.display())]
     InUse(PathBuf),
+    #[error("{}: {users} has the disk open", device.display())]
+    OpenElsewhere { device: PathBuf, users: String },
     #[error("{}: {action} ended with {answer}", device.display())]
     Query {
         device: PathBuf,
@@ -231,6 +233,9 @@ impl AdvisedError for ValidateError {
             }
             ValidateError::InUse(_) => {
                 "It is mounted, or a part of a volume, an array or swap. Use a disk without data."
+            }
+            ValidateError::OpenElsewhere { .. } => {
+                "Use a disk that no virtual machine uses: its reads and writes would fail."
             }
             ValidateError::Registered { .. } => {
                 "Use a disk that no cluster uses. If the only key is left over, '--force-key KEY' \

@@ -23,6 +23,7 @@ use crate::cleanup::CleanupGuard;
 use crate::error::Failure;
 use crate::helper::HelperConnection;
 use crate::known_disks::distinct;
+use crate::orphans::DiskUsers;
 
 /// Driver of the loopback fabric of LIO in sysfs.
 const LOOPBACK_DRIVER: &str = "tcm_loopback";
@@ -64,9 +65,18 @@ pub(super) fn environment(nodes: &mut Nodes) -> Result<Environment, Failure> {
     Ok(environment)
 }
 
-/// Opens the device, or the map that it is a path of, exclusively. The kernel rejects that if it is
-/// mounted, or a part of another device.
+/// Checks that no process has the disk open, as a virtual machine has, as far as open files are
+/// visible. Then opens the device, or the map that it is a path of, exclusively. The kernel rejects
+/// that if it is mounted, or a part of another device.
 fn check_unused(connection: &HelperConnection<'_>) -> Result<(), ValidateError> {
+    let users = DiskUsers::of(connection.path(), connection.block_device()).users;
+    if !users.is_empty() {
+        let users: Vec<_> = users.iter().map(ToString::to_string).collect();
+        return Err(ValidateError::OpenElsewhere {
+            device: connection.path().to_owned(),
+            users: users.join(", "),
+        });
+    }
     let Some(device) = connection.block_device() else {
         return Ok(());
     };
