@@ -25,7 +25,7 @@ use crate::guest::multipath::{Multipathd, Udevd, name_of, wait_for_map, wait_for
 use crate::guest::nested_guest::COMMAND_TIMEOUT;
 use crate::guest::prhctl_command::Prhctl;
 use crate::guest::two_hosts::{Agent, fence, unfence};
-use pr_testkit::process::{poll, timed};
+use pr_testkit::process::{command, poll, timed};
 
 /// The initiator. The target keeps the unit attentions of all sessions of an initiator with a
 /// portal group together, so each session has its own portal group.
@@ -69,7 +69,7 @@ pub(super) fn run(
 fn with_managed_helpers(disks: &Disks, prhctl: Prhctl<'_>) -> Result<()> {
     let mut web1 = boot("web1", &disks.map, Reservations::Managed)?;
     let mut web2 = boot("web2", &disks.single, Reservations::Managed)?;
-    fail_over(&mut web1, &mut web2, &disks.multipathd).context("failover")?;
+    fail_over(&mut web1, &mut web2, disks).context("failover")?;
     let answers = documented::run(prhctl, &["holders", "disks", "history"])?;
     for answer in ["preempted web1", "Warning: web1 and web2 are registered"] {
         ensure!(answers.contains(answer), "no {answer:?} in the output");
@@ -89,7 +89,7 @@ fn with_shared_helper(disks: &Disks, helper: &Path, prhctl: Prhctl<'_>) -> Resul
     chown_to_qemu(Path::new(SOCKET))?;
     let mut db1 = boot("db1", &disks.map, Reservations::Unmanaged)?;
     let mut db2 = boot("db2", &disks.single, Reservations::Unmanaged)?;
-    fail_over(&mut db1, &mut db2, &disks.multipathd).context("failover")?;
+    fail_over(&mut db1, &mut db2, disks).context("failover")?;
     let holders = format!("holders {}", disks.map.display());
     for (arguments, answers) in [
         (
@@ -121,6 +121,7 @@ fn boot(name: &'static str, disk: &Path, reservations: Reservations) -> Result<D
 struct Disks {
     /// A map over two paths.
     map: PathBuf,
+    paths: [PathBuf; 2],
     single: PathBuf,
     multipathd: Multipathd,
 }
@@ -140,6 +141,7 @@ impl Disks {
         udevd.freeze()?;
         Ok(Self {
             map,
+            paths: paths.map(|path| Path::new("/dev").join(path)),
             single: Path::new("/dev").join(single),
             multipathd,
         })
@@ -148,22 +150,23 @@ impl Disks {
 
 /// The second node fences the first one, which learns of it from its next command, is refused, and
 /// joins the cluster again.
-fn fail_over(
-    first: &mut impl Initiator,
-    second: &mut impl Initiator,
-    multipathd: &Multipathd,
-) -> Result<()> {
+fn fail_over(first: &mut impl Initiator, second: &mut impl Initiator, disks: &Disks) -> Result<()> {
     let [first_key, second_key] = KEYS;
     unfence(first, Agent::FenceScsi, first_key)?;
     unfence(second, Agent::FenceScsi, second_key)?;
     // Its checks of the paths would consume the unit attentions.
-    multipathd.freeze()?;
+    disks.multipathd.freeze()?;
     fence(second, Agent::FenceScsi, second_key, first_key)?;
     first
         .persist("--in --read-keys")?
         .expect_code(UNIT_ATTENTION)?
         .expect_contains("Registrations preempted")?;
-    multipathd.thaw()?;
+    // The other path reports the preemption as well, until a check of multipathd consumes that.
+    for path in &disks.paths {
+        let turs = command("sg_turs").arg(path).output();
+        turs.context("cannot start sg_turs")?;
+    }
+    disks.multipathd.thaw()?;
     first
         .persist(&reserve(&format!("{first_key:#x}"), 5))?
         .expect_code(CONFLICT)?;
