@@ -32,4 +32,5 @@ mod support;
 mod system_journal;
 mod top;
 mod validate;
+mod validate_faults;
 mod wrap;
