@@ -122,7 +122,7 @@ pub(crate) enum Error {
     /// The TransportIDs do not fit into a parameter list that the protocol carries.
     #[error("the initiator ports need more than the 8192 bytes that a helper accepts")]
     TooManyInitiators,
-    /// Nothing was sent.
+    /// The subcommand sends nothing, for this reason.
     #[error("{0}")]
     Refused(Box<dyn AdvisedError>),
 }
