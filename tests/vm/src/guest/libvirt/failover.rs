@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use super::daemon::chown_to_qemu;
+use super::doctor;
 use super::documented;
 use super::domain::{Domain, DomainDefinition, Reservations};
 use crate::guest::Modules;
@@ -61,6 +62,12 @@ pub(super) fn run(
     let disks = timed("udevd, multipathd and its map", || {
         Disks::create(others, modules)
     })?;
+    let [path, _] = &disks.paths;
+    let path = name_of(path)?;
+    timed("prhctl doctor", || {
+        doctor::run_doctor(prhctl, helper, &disks.map, &path)
+    })
+    .context("prhctl doctor")?;
     with_managed_helpers(&disks, prhctl).context("with a helper for each")?;
     with_shared_helper(&disks, helper, prhctl).context("with a shared helper")
 }

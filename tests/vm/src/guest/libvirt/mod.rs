@@ -5,6 +5,7 @@
 //! that libvirt does not manage. `prhctl` shows what two domains of a cluster have done.
 
 mod daemon;
+mod doctor;
 mod documented;
 mod domain;
 mod failover;
