@@ -41,6 +41,9 @@ const MAX_LINE_LEN: usize = 4096;
 /// End of a line that was truncated.
 const TRUNCATION_MARK: &str = "…\n";
 
+/// Maximum length of a text in bytes that is not truncated.
+pub(crate) const MAX_TEXT_LEN: usize = MAX_LINE_LEN - TRUNCATION_MARK.len();
+
 /// Lines that a [`KeyedRateLimit`] allows per minute for all keys together.
 const MAX_LINES_PER_MINUTE: usize = 32;
 
@@ -128,9 +131,8 @@ pub(crate) fn try_write_line(line: &str) -> rustix::io::Result<()> {
 /// 4096 bytes, so longer lines are truncated. A file on a disk is always writable.
 fn write_line_to(file: impl AsFd, line: &str) -> rustix::io::Result<()> {
     let mut line = Escaped(without_error_numbers(line)).to_string();
-    let max_len = MAX_LINE_LEN - TRUNCATION_MARK.len();
-    if line.len() > max_len {
-        line.truncate(line.floor_char_boundary(max_len));
+    if line.len() > MAX_TEXT_LEN {
+        line.truncate(line.floor_char_boundary(MAX_TEXT_LEN));
         line.push_str(TRUNCATION_MARK);
     } else {
         line.push('\n');

@@ -7,12 +7,18 @@ use scsi_pr::{
     Cdb, OutServiceAction, PersistentReserveOut, ReservationKey, ReservationType, ScopeType,
 };
 
+/// Bit and byte of UNREG in the parameter list of REGISTER AND MOVE.
+const UNREG: u8 = 0x02;
+const UNREG_OFFSET: usize = 17;
+
 /// Change that a command requests.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Change {
     /// `None` for CLEANUP, PERSISTENT RESERVE IN, and malformed commands.
     command: Option<PersistentReserveOut>,
     pub(super) is_cleanup: bool,
+    /// UNREG of REGISTER AND MOVE (SPC-4, 6.16.4).
+    unregisters_sender: bool,
     /// Reservation key, and service action reservation key.
     pub(super) keys: Option<[ReservationKey; 2]>,
 }
@@ -26,8 +32,13 @@ impl Change {
         };
         let (keys, _) = request.parameters.as_chunks::<8>();
         let key = |index: usize| Some(ReservationKey::new(u64::from_be_bytes(*keys.get(index)?)));
+        let moves = command
+            .is_some_and(|command| command.service_action == OutServiceAction::RegisterAndMove);
+        let has_unreg = |flags: &u8| flags & UNREG != 0;
         Self {
             is_cleanup: request.command.is_cleanup(),
+            unregisters_sender: moves
+                && request.parameters.get(UNREG_OFFSET).is_some_and(has_unreg),
             keys: command.and_then(|_| Some([key(0)?, key(1)?])),
             command,
         }
@@ -39,6 +50,11 @@ impl Change {
 
     pub(super) fn service_action_key(&self) -> Option<ReservationKey> {
         self.keys.map(|[_, key]| key)
+    }
+
+    /// Returns whether REGISTER AND MOVE removes the registration of its sender.
+    pub(super) const fn unregisters_sender(&self) -> bool {
+        self.unregisters_sender
     }
 
     /// Returns whether this registers a key.
@@ -65,7 +81,11 @@ impl Change {
         use OutServiceAction as Action;
         let has_type = matches!(
             self.action()?,
-            Action::Reserve | Action::Release | Action::Preempt | Action::PreemptAndAbort
+            Action::Reserve
+                | Action::Release
+                | Action::Preempt
+                | Action::PreemptAndAbort
+                | Action::ReplaceLostReservation
         );
         self.command
             .filter(|_| has_type)

@@ -19,7 +19,7 @@ use std::thread;
 use std::time::Duration;
 
 use cli_messages::error::system_error;
-use helper_state::{self as state, Record};
+use helper_state::{self as state, KnownReservations, Record};
 use rustix::fs::OFlags;
 use rustix::thread::set_name;
 use thiserror::Error;
@@ -223,11 +223,10 @@ fn open_file(path: &PathBuf) -> io::Result<File> {
 impl Sink {
     /// Writes a record. A reader sees a lost one as a missing number.
     fn write(&mut self, record: &Record) {
-        let line = || serde_json::to_string(record).unwrap_or_default();
         let written = match self {
             Self::System(journal) => journal.send(record),
-            Self::Stderr => logging::try_write_line(&line()).map_err(io::Error::from),
-            Self::File(file) => file.write_all(format!("{}\n", line()).as_bytes()),
+            Self::Stderr => logging::try_write_line(&short_line(record)).map_err(io::Error::from),
+            Self::File(file) => file.write_all(format!("{}\n", line(record)).as_bytes()),
         };
         if let Err(error) = written {
             log::info!(
@@ -236,6 +235,27 @@ impl Sink {
             );
         }
     }
+}
+
+fn line(record: &Record) -> String {
+    serde_json::to_string(record).unwrap_or_default()
+}
+
+/// Returns the line of a record without the keys of the registrations if it would be truncated.
+fn short_line(record: &Record) -> String {
+    let long = line(record);
+    if long.len() <= logging::MAX_TEXT_LEN {
+        return long;
+    }
+    let without_keys = |known: &KnownReservations| KnownReservations {
+        registrants: Vec::new(),
+        ..known.clone()
+    };
+    line(&Record {
+        before: without_keys(&record.before),
+        after: without_keys(&record.after),
+        ..record.clone()
+    })
 }
 
 #[cfg(test)]
@@ -298,6 +318,19 @@ mod tests {
         assert_eq!(state.lost, 140);
         let numbers: Vec<_> = state.records.iter().map(|record| record.sequence).collect();
         assert_eq!(numbers, (51..=150).collect::<Vec<_>>());
+    }
+
+    /// A line of standard error has a limited length.
+    #[test]
+    fn record_of_a_disk_with_many_registrants_is_not_truncated() {
+        let mut record = entry(&cdb::clear(1)).to_record(1, None);
+        assert_eq!(short_line(&record), line(&record));
+        record.before.registrants = vec![format!("{:#x}", u64::MAX); 256];
+        record.before.holder = Some("0x1".to_owned());
+        let short: Record = serde_json::from_str(&short_line(&record)).unwrap();
+        assert_eq!(short.before.registrants, [""; 0]);
+        assert_eq!(short.before.holder, record.before.holder);
+        assert_eq!(short.action, record.action);
     }
 
     #[test]

@@ -269,8 +269,17 @@ impl Registrations {
                 }
             }
             // The reservation has moved to a port that no client of this helper may own.
-            Some(Action::RegisterAndMove | Action::ReplaceLostReservation) => {
+            Some(Action::RegisterAndMove) => {
                 state.reservation = None;
+                if change.unregisters_sender() {
+                    state.unregister(owner);
+                }
+            }
+            // The reservation and all registrations were lost.
+            Some(Action::ReplaceLostReservation) => {
+                *state = DiskState::default();
+                state.register(owner, key, is_running);
+                state.set_holder(owner, key, scope_type);
             }
             None => {}
         }
@@ -381,11 +390,16 @@ impl DiskState {
     }
 
     fn reserve(&mut self, owner: &Owner, change: &Change, scope_type: Option<ScopeType>) {
-        let Some(([key, _], scope_type)) = change.keys.zip(scope_type) else {
-            return;
-        };
         // A holder that reserves again changes nothing.
-        if self.held_by(owner).is_none() {
+        if let Some([key, _]) = change.keys
+            && self.held_by(owner).is_none()
+        {
+            self.set_holder(owner, key, scope_type);
+        }
+    }
+
+    fn set_holder(&mut self, owner: &Owner, key: ReservationKey, scope_type: Option<ScopeType>) {
+        if let Some(scope_type) = scope_type {
             self.reservation = Some(Reserved {
                 owner: owner.clone(),
                 key,
@@ -401,14 +415,17 @@ impl DiskState {
         }
     }
 
-    /// Removes the registrations with the key of a victim, and their reservation.
+    /// Removes the registrations with the key of a victim, and their reservation. Key zero, with a
+    /// reservation of all registrants, removes all other registrations (SPC-4, 5.12.11.2).
     fn preempt(&mut self, owner: &Owner, victim: ReservationKey) {
-        self.registrations
-            .retain(|registered| registered.key != victim || registered.owner.nexus == owner.nexus);
+        let is_victim = |key: ReservationKey| key == victim || victim.is_zero();
+        self.registrations.retain(|registered| {
+            !is_victim(registered.key) || registered.owner.nexus == owner.nexus
+        });
         if self
             .reservation
             .as_ref()
-            .is_some_and(|reserved| reserved.key == victim)
+            .is_some_and(|reserved| is_victim(reserved.key))
         {
             self.reservation = None;
         }
@@ -426,7 +443,7 @@ mod tests {
     use helper_state::{Process, Vm};
     use pr_helper_protocol::Command;
     use pr_testkit::cdb::{self, PrCommand};
-    use scsi_pr::{ReservationType, SenseKey};
+    use scsi_pr::{BasicParameterList, RegisterAndMove, ReservationType, SenseKey, TransportId};
     use std::sync::Arc;
 
     const DISK: DiskKey = DiskKey::Device(DeviceId::Block(8, 0));
@@ -478,6 +495,27 @@ mod tests {
         registered.join(" ") + &holder.unwrap_or_default()
     }
 
+    /// REGISTER AND MOVE to a port of another host.
+    fn moved(unregister: bool) -> PrCommand {
+        cdb::register_and_move(&RegisterAndMove {
+            reservation_key: 1.into(),
+            service_action_reservation_key: 9.into(),
+            unregister,
+            aptpl: false,
+            relative_target_port: 1.into(),
+            transport_id: TransportId::Sas { sas_address: 7 },
+        })
+    }
+
+    fn replace_lost(key: u64) -> PrCommand {
+        let list = BasicParameterList {
+            service_action_reservation_key: key.into(),
+            ..BasicParameterList::default()
+        };
+        let action = OutServiceAction::ReplaceLostReservation;
+        cdb::pr_out(action, ReservationType::WriteExclusive.into(), &list)
+    }
+
     #[test]
     fn commands_change_what_is_known() {
         let (a, b) = (owner("a", 1), owner("b", 2));
@@ -497,6 +535,19 @@ mod tests {
             (vec![(&b, cdb::register(1, 3))], "a=0x1 b=0x3 held by a=0x3"),
             // To the disk, both are one nexus.
             (vec![(&b, cdb::register(1, 0))], ""),
+            (vec![(&a, moved(false))], "a=0x1"),
+            (vec![(&a, moved(true))], ""),
+            (vec![(&a, replace_lost(5))], "a=0x5 held by a=0x5"),
+            (
+                vec![
+                    (&far, cdb::register(0, 4)),
+                    (
+                        &far,
+                        cdb::preempt(4, 0, ReservationType::WriteExclusiveAllRegistrants),
+                    ),
+                ],
+                "b=0x4 held by b=0x4",
+            ),
             (
                 vec![
                     (&far, cdb::register(0, 4)),

@@ -15,6 +15,17 @@ use crate::command::timestamp::unix_microseconds;
 /// Delay between two checks of a map with a path that is not known to be registered.
 const CHECK_DELAY: Duration = Duration::from_secs(10);
 
+/// End of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CheckEnd {
+    /// Each path has answered, or has failed.
+    Complete,
+    /// The paths were not checked, for example because multipathd did not answer.
+    Failed,
+    /// A path hangs.
+    Hung,
+}
+
 /// Delay between two checks of a map if all known paths are registered: a path can be added.
 const ADDED_PATH_DELAY: Duration = Duration::from_secs(60);
 
@@ -54,13 +65,34 @@ impl MapPaths {
         }
     }
 
+    /// Notes that the registrations of a map's paths are not known, because a command that changes
+    /// them was not completed.
+    pub(super) fn set_unknown(&self, map: DeviceId) {
+        if let Some(registered) = self.lock().get_mut(&map) {
+            for path in &mut registered.paths {
+                if path.registration != PathRegistration::Unknown {
+                    path.registration = PathRegistration::Unknown;
+                    path.since_us = unix_microseconds(SystemTime::now());
+                }
+            }
+            registered.postpone(CHECK_DELAY);
+        }
+    }
+
+    /// Notes that a map cannot be checked now.
+    pub(super) fn postpone(&self, map: DeviceId) {
+        if let Some(registered) = self.lock().get_mut(&map) {
+            registered.postpone(CHECK_DELAY);
+        }
+    }
+
     /// Sets the paths of a map after a check, unless the map was forgotten meanwhile. The check
-    /// does not show the registration of each path. If it is not complete, it has failed or a path
-    /// hangs. Returns the paths with another registration than before.
+    /// does not show the registration of each path. Returns the paths with another registration
+    /// than before.
     pub(super) fn set_checked(
         &self,
         map: DeviceId,
-        is_complete: bool,
+        end: CheckEnd,
         reports: Vec<PathReport>,
     ) -> Vec<Path> {
         let mut maps = self.lock();
@@ -68,7 +100,7 @@ impl MapPaths {
             return Vec::new();
         };
         let known = registered.paths.clone();
-        if is_complete || !reports.is_empty() {
+        if end == CheckEnd::Complete || !reports.is_empty() {
             let paths = reports.into_iter().map(|report| {
                 let is_shown = report.registration != PathRegistration::Unknown;
                 match find(&known, &report).filter(|_| !is_shown) {
@@ -84,29 +116,32 @@ impl MapPaths {
             maps.remove(&map);
             return Vec::new();
         };
-        registered.delay = match is_complete {
-            true => delay,
-            false => registered.delay.saturating_mul(2).min(MAX_DELAY),
+        let delay = match end {
+            CheckEnd::Complete | CheckEnd::Failed => delay,
+            CheckEnd::Hung => registered.delay.saturating_mul(2).min(MAX_DELAY),
         };
-        registered.next_check = Instant::now() + registered.delay;
+        registered.postpone(delay);
         changed
     }
 
-    /// Forgets a map, which no client uses anymore.
+    /// Forgets a map without a key.
     pub(super) fn remove(&self, map: DeviceId) {
         self.lock().remove(&map);
     }
 
-    /// Returns the maps that are to be checked at `now`, with the device numbers of the registered
-    /// paths.
-    pub(super) fn due(&self, now: Instant) -> Vec<(DeviceId, Vec<String>)> {
+    /// Returns the maps that are to be checked at `now`.
+    pub(super) fn due(&self, now: Instant) -> Vec<DeviceId> {
         let maps = self.lock();
         let due = maps.iter().filter(|(_, map)| map.next_check <= now);
-        let registered = |paths: &[Path]| {
-            let paths = paths.iter().filter(|path| is_registered(path));
-            paths.map(|path| path.device.clone()).collect()
-        };
-        due.map(|(id, map)| (*id, registered(&map.paths))).collect()
+        due.map(|(id, _)| *id).collect()
+    }
+
+    /// Returns the device numbers of the registered paths of a map, if it is to be checked at `now`.
+    pub(super) fn registered_if_due(&self, map: DeviceId, now: Instant) -> Option<Vec<String>> {
+        let maps = self.lock();
+        let map = maps.get(&map).filter(|map| map.next_check <= now)?;
+        let registered = map.paths.iter().filter(|path| is_registered(path));
+        Some(registered.map(|path| path.device.clone()).collect())
     }
 
     /// Returns the paths in the form of the state document.
@@ -122,17 +157,25 @@ impl MapPaths {
     }
 }
 
+impl RegisteredMap {
+    fn postpone(&mut self, delay: Duration) {
+        self.delay = delay;
+        self.next_check = Instant::now() + delay;
+    }
+}
+
 fn is_registered(path: &Path) -> bool {
     path.registration == PathRegistration::Registered
 }
 
-/// Returns the delay before the next check of these paths; `None` if none is registered.
+/// Returns the delay before the next check of these paths; `None` if none can be registered.
 fn delay(paths: &[Path]) -> Option<Duration> {
     let delay = match paths.iter().all(is_registered) {
         true => ADDED_PATH_DELAY,
         false => CHECK_DELAY,
     };
-    paths.iter().any(is_registered).then_some(delay)
+    let can_be_registered = |path: &Path| path.registration != PathRegistration::NotRegistered;
+    paths.iter().any(can_be_registered).then_some(delay)
 }
 
 fn find<'a>(known: &'a [Path], report: &PathReport) -> Option<&'a Path> {
@@ -185,7 +228,7 @@ mod tests {
 
     /// Checks the map now. Returns the names of the changed paths.
     fn check(maps: &MapPaths, result: &[(&str, PathRegistration)]) -> Vec<String> {
-        let changed = maps.set_checked(MAP, true, reports(result));
+        let changed = maps.set_checked(MAP, CheckEnd::Complete, reports(result));
         changed.into_iter().map(|path| path.node).collect()
     }
 
@@ -226,8 +269,10 @@ mod tests {
         maps.set(MAP, reports(&[("a", Registered), ("b", NotRegistered)]));
         let now = Instant::now();
         assert_eq!(maps.due(now), []);
-        let due = maps.due(now + CHECK_DELAY);
-        assert_eq!(due, [(MAP, vec!["8:a".to_owned()])]);
+        assert_eq!(maps.registered_if_due(MAP, now), None);
+        assert_eq!(maps.due(now + CHECK_DELAY), [MAP]);
+        let registered = maps.registered_if_due(MAP, now + CHECK_DELAY);
+        assert_eq!(registered, Some(vec!["8:a".to_owned()]));
         check(&maps, &[("a", Registered), ("b", Registered)]);
         assert_eq!(maps.due(Instant::now() + CHECK_DELAY), []);
         assert_eq!(maps.due(Instant::now() + ADDED_PATH_DELAY).len(), 1);
@@ -239,17 +284,45 @@ mod tests {
         let paths = [("a", Registered), ("b", NotRegistered)];
         maps.set(MAP, reports(&paths));
         for result in [&[("a", Registered), ("b", Unknown)][..], &[]] {
-            assert_eq!(maps.set_checked(MAP, false, reports(result)), []);
+            assert_eq!(maps.set_checked(MAP, CheckEnd::Hung, reports(result)), []);
             assert_eq!(registrations(&maps), expected(&paths));
         }
         assert_eq!(maps.due(Instant::now() + 3 * CHECK_DELAY), []);
         assert_eq!(maps.due(Instant::now() + 4 * CHECK_DELAY).len(), 1);
         for _ in 0..64 {
-            maps.set_checked(MAP, false, Vec::new());
+            maps.set_checked(MAP, CheckEnd::Hung, Vec::new());
         }
         assert_eq!(maps.due(Instant::now() + MAX_DELAY).len(), 1);
         check(&maps, &paths);
         assert_eq!(maps.due(Instant::now() + CHECK_DELAY).len(), 1);
+    }
+
+    /// The guest registers the map while another map is checked.
+    #[test]
+    fn map_with_a_command_is_not_due_anymore() {
+        let maps = MapPaths::default();
+        maps.set(MAP, reports(&[("a", Registered), ("b", NotRegistered)]));
+        let now = Instant::now() + CHECK_DELAY;
+        assert_eq!(maps.due(now), [MAP]);
+        maps.set(MAP, reports(&[("a", NotRegistered), ("b", Registered)]));
+        assert_eq!(maps.registered_if_due(MAP, now), None);
+    }
+
+    #[test]
+    fn command_that_is_not_completed_makes_all_paths_unknown() {
+        let maps = MapPaths::default();
+        maps.set(MAP, reports(&[("a", Registered), ("b", Registered)]));
+        maps.set_unknown(MAP);
+        let unknown = [("a", Unknown), ("b", Unknown)];
+        assert_eq!(registrations(&maps), expected(&unknown));
+        assert_eq!(maps.due(Instant::now() + CHECK_DELAY), [MAP]);
+        // multipathd does not answer.
+        assert_eq!(maps.set_checked(MAP, CheckEnd::Failed, Vec::new()), []);
+        assert_eq!(maps.due(Instant::now() + CHECK_DELAY), [MAP]);
+        assert_eq!(
+            check(&maps, &[("a", Registered), ("b", NotRegistered)]),
+            ["a", "b"]
+        );
     }
 
     #[test]

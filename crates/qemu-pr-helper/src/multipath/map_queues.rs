@@ -41,14 +41,27 @@ impl MapQueues {
         }
     }
 
+    /// Returns the right to execute a command on the map, unless another command is executed.
+    pub(super) fn try_turn(&self, map: DeviceId) -> Option<MapTurn<'_>> {
+        let mut queues = self.lock();
+        self.start(queues.entry(map).or_default(), map)
+    }
+
+    fn start(&self, queue: &mut Queue, map: DeviceId) -> Option<MapTurn<'_>> {
+        (queue.running < self.max_running).then(|| {
+            queue.running = queue.running.saturating_add(1);
+            MapTurn { queues: self, map }
+        })
+    }
+
     /// Waits until a command on the map can be executed; `None` if that takes longer than
-    /// `timeout`.
+    /// `timeout`. The queue remembers a command that has stopped waiting until the end of the one
+    /// that is executed.
     pub(super) fn wait(&self, map: DeviceId, timeout: Duration) -> Option<MapTurn<'_>> {
         let mut queues = self.lock();
         let queue = queues.entry(map).or_default();
-        if queue.running < self.max_running {
-            queue.running = queue.running.saturating_add(1);
-            return Some(MapTurn { queues: self, map });
+        if let Some(turn) = self.start(queue, map) {
+            return Some(turn);
         }
         let (sender, receiver) = sync_channel(1);
         queue.waiting.push_back(sender);
@@ -134,6 +147,18 @@ mod tests {
         });
         let order: Vec<_> = order.try_iter().collect();
         assert_eq!(order, (0..COMMANDS).collect::<Vec<_>>());
+    }
+
+    /// A state document can be requested any number of times while a command hangs.
+    #[test]
+    fn refused_turn_leaves_nothing_behind() {
+        let queues = MapQueues::new(1);
+        let turn = queues.try_turn(MAP).unwrap();
+        assert!(queues.try_turn(MAP).is_none());
+        assert!(queues.lock().get(&MAP).unwrap().waiting.is_empty());
+        drop(turn);
+        assert!(queues.lock().is_empty());
+        assert!(queues.try_turn(MAP).is_some());
     }
 
     #[test]

@@ -73,7 +73,7 @@ use crate::trace::{event_enabled, trace};
 use broker::Broker;
 use channel::WorkerError;
 use deadline::Deadline;
-use map_paths::MapPaths;
+use map_paths::{CheckEnd, MapPaths};
 use map_queues::{MapQueues, MapTurn};
 use map_threads::{MapThreads, TaskError};
 use map_users::MapUsers;
@@ -173,8 +173,8 @@ impl Multipath {
         let due = self.paths.due(Instant::now());
         let multipath = Arc::clone(self);
         let check = move || {
-            for (map, registered) in due {
-                multipath.check(map, registered);
+            for map in due {
+                multipath.check(map);
             }
             multipath.is_checking.store(false, Ordering::Release);
         };
@@ -183,21 +183,35 @@ impl Multipath {
         }
     }
 
-    /// Checks whether the paths of a map are registered, except those with these device numbers.
-    fn check(&self, map: DeviceId, registered: Vec<String>) {
+    /// Checks whether the paths of a map that are not known to be registered are.
+    fn check(&self, map: DeviceId) {
         // A command that changes the map shows the registrations too.
-        let Some(turn) = self.changes.wait(map, Duration::ZERO) else {
+        let Some(turn) = self.changes.try_turn(map) else {
+            self.paths.postpone(map);
+            return;
+        };
+        // A client records its use of the map before it waits for its turn.
+        if !self.users.is_used(map) {
+            self.paths.postpone(map);
+            return;
+        }
+        // A command can have changed the map since it was found to be due.
+        let Some(registered) = self.paths.registered_if_due(map, Instant::now()) else {
             return;
         };
         let action = MapAction::CheckPaths(registered);
         let reply = self.execute_on_map(map, CHECK_TIMEOUT, false, action);
-        let (is_complete, reports) = match reply {
-            Some(Ok(WorkerReply::Report(report))) => {
-                (report.result.status == Status::GOOD, report.paths)
+        let (end, reports) = match reply {
+            Some(Ok(WorkerReply::Report(report))) if report.paths.is_empty() => {
+                (CheckEnd::Failed, report.paths)
             }
-            _ => (false, Vec::new()),
+            Some(Ok(WorkerReply::Report(report))) if report.result.status == Status::GOOD => {
+                (CheckEnd::Complete, report.paths)
+            }
+            Some(Ok(WorkerReply::Report(report))) => (CheckEnd::Hung, report.paths),
+            _ => (CheckEnd::Hung, Vec::new()),
         };
-        let changed = self.paths.set_checked(map, is_complete, reports);
+        let changed = self.paths.set_checked(map, end, reports);
         drop(turn);
         for path in changed {
             match path.registration {
@@ -271,10 +285,20 @@ impl Multipath {
         let report = match reply {
             Ok(WorkerReply::Report(report)) => report,
             Ok(WorkerReply::NotMultipath(kind)) => return Err(kind),
-            Err(error) => return Ok(self.worker_failed(client, map, &error)),
+            Err(error) => {
+                if direction == Direction::Out {
+                    self.paths.set_unknown(map);
+                }
+                return Ok(self.worker_failed(client, map, &error));
+            }
         };
-        if !report.paths.is_empty() {
-            self.paths.set(map, report.paths);
+        match report.paths.is_empty() {
+            false => self.paths.set(map, report.paths),
+            // The command can have changed some of the paths.
+            true if direction == Direction::Out && is_aborted(&report.result) => {
+                self.paths.set_unknown(map);
+            }
+            true => {}
         }
         drop(turn);
         if let Some(version) = report.multipathd {
@@ -316,7 +340,6 @@ impl Multipath {
     /// another host with its key, or was fenced.
     pub(crate) fn disconnected(&self, client: &Peer, may_block: bool) {
         for map in self.users.remove(client.connection_id()) {
-            self.paths.remove(map);
             if may_block {
                 self.forget(client, map);
             }
@@ -335,10 +358,18 @@ impl Multipath {
         }
         let is_traced = event_enabled!(pr_helper_path, pr_helper_multipathd);
         let reply = self.execute_on_map(map, FORGET_TIMEOUT, is_traced, MapAction::ForgetKey);
-        drop(turn);
         let Some(reply) = reply else {
             return;
         };
+        let is_forgotten = match &reply {
+            Ok(WorkerReply::Report(report)) => !report.data.is_empty(),
+            Ok(WorkerReply::NotMultipath(_)) => true,
+            Err(_) => false,
+        };
+        if is_forgotten {
+            self.paths.remove(map);
+        }
+        drop(turn);
         match reply {
             Ok(WorkerReply::Report(report)) => {
                 trace_steps(client, map, &report.trace);
@@ -493,6 +524,12 @@ fn trace_steps(client: &Peer, map: DeviceId, lines: &[String]) {
 fn kind_of(warning: &str) -> String {
     let words = warning.split(' ').filter(|word| !word.contains("0x"));
     words.collect::<Vec<_>>().join(" ")
+}
+
+/// Returns whether a worker could not complete a command.
+fn is_aborted(result: &CommandResult) -> bool {
+    let sense = result.decode_sense();
+    sense.is_some_and(|sense| sense.key == SenseKey::AbortedCommand)
 }
 
 #[cfg(test)]

@@ -97,7 +97,12 @@ fn check_of_a_map_that_is_not_registered_reports_nothing() {
     assert_eq!(map.execute_b(&preempt).status, Status::GOOD);
     assert_eq!(map.check_others(), None);
     assert_eq!(map.keys(), [0, 0]);
-    assert_eq!(Map::new(2).check_others(), None);
+}
+
+/// multipathd can lose the key while a path is not registered, which the operator must still see.
+#[test]
+fn check_without_a_key_shows_nothing() {
+    assert_eq!(Map::new(2).check_others().unwrap(), [Unknown]);
 }
 
 #[test]

@@ -205,13 +205,17 @@ impl<P: PrPath, S: PrKeyStore> PrOut<'_, P, S> {
     /// Returns a registration to be repeated with `key`. Its flags must match the current setting
     /// of the logical unit, because the last REGISTER decides for all registrations.
     pub(super) fn current_registration(&mut self, key: ReservationKey) -> RegisterParams {
-        let data = self.read(InServiceAction::ReportCapabilities, CAPABILITIES_LENGTH);
-        let capabilities = data.and_then(|data| Capabilities::decode(&data).ok());
         RegisterParams {
             key,
             all_tg_pt: false,
-            aptpl: capabilities
-                .is_some_and(|capabilities| capabilities.persist_through_power_loss_active),
+            aptpl: self.current_aptpl().unwrap_or_default(),
         }
+    }
+
+    /// Returns whether registrations persist through a power loss; `None` without a reply.
+    pub(super) fn current_aptpl(&mut self) -> Option<bool> {
+        let data = self.read(InServiceAction::ReportCapabilities, CAPABILITIES_LENGTH)?;
+        let capabilities = Capabilities::decode(&data).ok()?;
+        Some(capabilities.persist_through_power_loss_active)
     }
 }
