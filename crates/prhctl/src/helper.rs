@@ -186,6 +186,12 @@ impl<'a> HelperConnection<'a> {
             .note(&format!("{}: {text}", self.path.display()));
     }
 
+    /// Announces that another change follows: until it is sent, a unit attention about reservations
+    /// is an error.
+    pub(crate) const fn expect_change(&mut self) {
+        self.intent = Direction::Out;
+    }
+
     /// Queries data of a fixed length.
     pub(crate) fn query_fixed<T>(
         &mut self,

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use scsi_pr::{FullStatus, FullStatusDescriptor, TransportId, Truncatable};
 use soft_lun::Nexus;
-use soft_lun::store::Lun;
+use soft_lun::store::{Lun, LunConfig};
 
 use crate::block_device::BlockDevice;
 use crate::scsi_path::{self, Owner, ScsiPath};
@@ -69,11 +69,24 @@ pub(crate) fn find(status: &Truncatable<FullStatus>, owners: &[Owner]) -> OwnReg
     }
 }
 
+/// Returns the identifier of a disk: its WWN, or that of a soft LUN with a port at `path`.
+pub(crate) fn disk_id(path: &Path, device: Option<&BlockDevice>) -> Option<String> {
+    match device {
+        Some(device) => device.wwn(),
+        None => Some(soft_lun(&path.canonicalize().ok()?)?.identity.to_string()),
+    }
+}
+
+/// Returns the configuration of the soft LUN with a port at `path`.
+fn soft_lun(path: &Path) -> Option<LunConfig> {
+    let lun = Lun::open(path.parent()?.parent()?).ok()?;
+    lun.config().ok()
+}
+
 /// Returns the nexus of a port of a soft LUN.
 fn soft_nexus(path: &Path) -> Option<Nexus> {
     let path = path.canonicalize().ok()?;
-    let lun = Lun::open(path.parent()?.parent()?).ok()?;
-    let config = lun.config().ok()?;
+    let config = soft_lun(&path)?;
     let name = path.file_name()?.to_str()?;
     let port = config
         .ports

@@ -192,6 +192,16 @@ impl PowerLossPersistence {
         }
     }
 
+    /// Prints a note if a registration without APTPL may turn this off.
+    pub(super) fn note_if_unknown(self, helper: &HelperConnection<'_>) {
+        if self == Self::Unknown {
+            helper.note(
+                "the device did not report whether registrations persist through a power loss; \
+                 they no longer do",
+            );
+        }
+    }
+
     /// Prints a note if a registration without APTPL has just turned this off.
     pub(super) fn note_if_lost(self, helper: &HelperConnection<'_>, aptpl: bool) {
         if self == Self::On && !aptpl {

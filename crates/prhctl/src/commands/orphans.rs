@@ -9,7 +9,6 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::{Subcommand, holders, status};
-use crate::block_device::BlockDevice;
 use crate::completion;
 use crate::console::{GOOD, PLAIN, REJECTED, table};
 use crate::context::{Context, HelperArgs};
@@ -17,9 +16,10 @@ use crate::error::Error;
 use crate::exit::Exit;
 use crate::helper::HelperConnection;
 use crate::known_disks::{KnownDisk, known_disks};
-use crate::orphans::{DiskUsers, Evidence, Judged, OtherHosts, OtherHostsArgs, Verdict};
+use crate::orphans::{DiskState, DiskUsers, Evidence, Judged, OtherHosts, OtherHostsArgs, Verdict};
 use crate::output::json::{Json, ToJson, object};
 use crate::output::text::{ToText, count, truncation};
+use crate::own_registration;
 use crate::state::HelperStates;
 
 pub(crate) const HELP: &str = query_help!(
@@ -34,9 +34,10 @@ iSCSI sessions.
   unknown  the owner may run
 
 A registration of this host is an orphan if no virtual machine that is
-connected to a helper has its key, and no other process has the disk open. This
-requires root. Another host decides about its own registrations: make a report
-there, and name it with --known. It is valid for ten minutes. --powered-off
+connected to a helper has its key, no other process has the disk open, and this
+host does not use it. This requires root. Another host decides about its own
+registrations: make a report there, and name it with --known. It is valid for
+ten minutes, and until the registrations of the disk change. --powered-off
 names an initiator port of a host that cannot make a report because it is off,
 not merely unreachable.
 
@@ -83,57 +84,52 @@ impl Subcommand for OrphansArgs {
             context.console.note("the helpers know no disk; name one");
         }
         context.query_paths_through_any(&paths, &self.helper, |helper| {
-            host.judge(helper, &disks, &others)
+            HostState::judge(helper, &disks, &others)
         })
     }
 }
 
 /// The states of the helpers of this host.
 #[derive(Debug)]
-pub(super) struct HostState {
-    states: HelperStates,
-    /// Process IDs of the connected clients.
-    connected: Vec<i32>,
-}
+pub(super) struct HostState(HelperStates);
 
 impl HostState {
     /// Reads the states of the helpers. Without one, only the processes of the host count.
     pub(super) fn read(context: &Context, args: &HelperArgs) -> Self {
-        let states = context.all_states(args).unwrap_or_else(|error| {
+        HostState(context.all_states(args).unwrap_or_else(|error| {
             context.print_error(&error);
             HelperStates(Vec::new())
-        });
-        let clients = states.documents().flat_map(|(_, state)| &state.clients);
-        HostState {
-            connected: clients.map(|client| client.process.pid).collect(),
-            states,
-        }
+        }))
     }
 
     pub(super) fn disks(&self) -> Vec<KnownDisk<'_>> {
-        known_disks(&self.states)
+        known_disks(&self.0)
     }
 
     /// Returns the verdicts on the registrations of a disk.
     pub(super) fn judge(
-        &self,
         helper: &mut HelperConnection<'_>,
         disks: &[KnownDisk<'_>],
         others: &OtherHosts,
     ) -> Result<Verdicts, Error> {
         let status = status::query_registrations(helper)?;
         let owners = helper.owners(&status.value.descriptors);
+        let device = helper.block_device();
+        let disk = DiskState {
+            id: own_registration::disk_id(helper.path(), device),
+            generation: status.value.generation.get(),
+        };
         let evidence = Evidence {
             disk: holders::find(helper.path(), disks),
-            connected: &self.connected,
-            users: DiskUsers::of(helper.path(), helper.block_device()),
+            users: DiskUsers::of(helper.path(), device),
+            disk_state: &disk,
             others,
         };
         Ok(Verdicts {
-            wwn: helper.block_device().and_then(BlockDevice::wwn),
             time: Timestamp::now(),
             registrations: evidence.judge(&status.value.descriptors, &owners),
             missing_bytes: status.missing,
+            disk,
         })
     }
 }
@@ -141,7 +137,7 @@ impl HostState {
 /// The registrations of a disk with their verdicts.
 #[derive(Debug)]
 pub(super) struct Verdicts {
-    wwn: Option<String>,
+    pub(super) disk: DiskState,
     time: Timestamp,
     pub(super) registrations: Vec<Judged>,
     /// Bytes that are missing at the end of the list.
@@ -193,7 +189,8 @@ impl ToJson for Verdicts {
         });
         object! {
             "time_us": u64::try_from(self.time.as_microsecond()).unwrap_or_default(),
-            "wwn": self.wwn.as_ref(),
+            "wwn": self.disk.id.as_ref(),
+            "generation": self.disk.generation,
             "registrations": registrations.collect::<Json>(),
             "missing_bytes": self.missing_bytes,
         }
@@ -223,7 +220,10 @@ pub(super) mod tests {
             reason: "reason".to_owned(),
         });
         Verdicts {
-            wwn: Some("naa.6001405".to_owned()),
+            disk: DiskState {
+                id: Some("naa.6001405".to_owned()),
+                generation: 7,
+            },
             time: Timestamp::UNIX_EPOCH,
             registrations: judged.collect(),
             missing_bytes: 0,

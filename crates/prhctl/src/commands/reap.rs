@@ -3,6 +3,7 @@
 //! `prhctl reap`: removes the registrations with a key that no running machine can have made.
 
 use clap::{Args, ValueHint};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use scsi_pr::{BasicParameterList, OutServiceAction, ReservationKey, ReservationType, ScopeType};
 use thiserror::Error;
 
@@ -74,37 +75,39 @@ pub(crate) struct ReapArgs {
 
 impl Subcommand for ReapArgs {
     fn run(&self, context: &Context) -> Exit {
-        let others = match OtherHosts::read(&self.others) {
-            Ok(others) => others,
-            Err(error) => return context.print_failure(&error.into()),
-        };
-        let host = HostState::read(context, &self.device.helper);
-        let disks = host.disks();
+        // An unusable report is an error without a device.
+        if let Err(error) = OtherHosts::read(&self.others) {
+            return context.print_failure(&error.into());
+        }
         context.change(&self.device, |helper| {
-            let plan = |helper: &mut HelperConnection<'_>| -> Result<Plan, Error> {
-                let verdicts = host.judge(helper, &disks, &others)?;
-                Ok(Plan::new(
-                    verdicts,
-                    helper.multipath_map().is_some(),
-                    self.key,
-                )?)
-            };
-            let confirmed = plan(helper)?;
-            let effect = confirmed.effect();
+            let confirmed = self.plan(context, helper)?;
             for one in confirmed.removed() {
                 let port = status::initiator_port(&one.registration, one.owner);
                 helper.note(&format!("registration of {port}: {}", one.reason));
             }
             let path = [helper.path().to_owned()];
+            let effect = confirmed.effect();
             let answer = self.confirmation.confirm(context.console, &effect, &path);
             answer.map_err(|error| Error::Refused(Box::new(error)))?;
             // A machine can start before the operator answers.
-            let plan = plan(helper)?;
-            match plan.has_same_registrations(&confirmed) {
+            let plan = self.plan(context, helper)?;
+            match plan.is_same(&confirmed) {
                 true => plan.execute(helper),
                 false => Err(ReapError::Changed(self.key).into()),
             }
         })
+    }
+}
+
+impl ReapArgs {
+    /// Makes a plan from the present state of the disk, this host, and the reports.
+    fn plan(&self, context: &Context, helper: &mut HelperConnection<'_>) -> Result<Plan, Error> {
+        let others = OtherHosts::read(&self.others);
+        let others = others.map_err(|error| Error::Refused(Box::new(error)))?;
+        let host = HostState::read(context, &self.device.helper);
+        let verdicts = HostState::judge(helper, &host.disks(), &others)?;
+        let is_map = helper.multipath_map().is_some();
+        Ok(Plan::new(verdicts, is_map, self.key)?)
     }
 }
 
@@ -117,6 +120,10 @@ pub(crate) enum ReapError {
     MayRun { key: ReservationKey, reason: String },
     #[error("the key {0} holds the reservation, and others are registered")]
     HoldsReservation(ReservationKey),
+    #[error("this host is not registered, and the disk is reserved")]
+    NotRegistered,
+    #[error("registrations with the key {0} remain")]
+    Remain(ReservationKey),
     #[error("another path of this host has the registration with the key {0}")]
     OtherPath(ReservationKey),
     #[error("the registrations with the key {0} have changed meanwhile")]
@@ -137,6 +144,11 @@ impl AdvisedError for ReapError {
                 "Let the cluster fence it, or take the reservation over on the host that is to \
                  hold it: prhctl preempt."
             }
+            ReapError::NotRegistered => {
+                "Run prhctl on a host that is registered: a temporary registration would let this \
+                 one write."
+            }
+            ReapError::Remain(_) => "See 'prhctl orphans DEVICE'.",
             ReapError::Changed(_) => "Try again.",
             ReapError::Truncated => "Remove the registrations one by one: prhctl preempt.",
             ReapError::OtherPath(_) => "Name that path, or the multipath map.",
@@ -163,11 +175,15 @@ struct Plan {
     sender: Option<ReservationKey>,
     /// Type of the reservation.
     scope_type: Option<ScopeType>,
+    /// True if the reservation ends.
+    ends_reservation: bool,
+    /// PRgeneration.
+    generation: u32,
 }
 
 impl Plan {
     fn new(verdicts: Verdicts, is_map: bool, key: ReservationKey) -> Result<Self, ReapError> {
-        let registrations = verdicts.registrations;
+        let (registrations, generation) = (verdicts.registrations, verdicts.disk.generation);
         if verdicts.missing_bytes > 0 {
             return Err(ReapError::Truncated);
         }
@@ -199,13 +215,19 @@ impl Plan {
         }
         let is_held = removed.any(|one| one.registration.holder)
             && !scope_type.is_some_and(is_all_registrants);
-        if is_held && !(rest.is_empty() && kept.is_empty()) {
+        let is_last = rest.is_empty() && kept.is_empty();
+        if is_held && !is_last {
             return Err(ReapError::HoldsReservation(key));
         }
         let sender = rest.iter().find(|one| is_own(one));
+        if sender.is_none() && !preempted.is_empty() && scope_type.is_some() && !is_last {
+            return Err(ReapError::NotRegistered);
+        }
         Ok(Plan {
             key,
             sender: sender.map(|one| one.registration.key),
+            ends_reservation: scope_type.is_some() && is_last,
+            generation,
             own,
             preempted,
             scope_type,
@@ -217,48 +239,73 @@ impl Plan {
         self.own.iter().chain(&self.preempted)
     }
 
-    fn has_same_registrations(&self, other: &Self) -> bool {
+    /// Returns whether nothing has changed since another plan.
+    fn is_same(&self, other: &Self) -> bool {
         let registrations = |plan: &Self| -> Vec<_> {
             plan.removed().map(|one| one.registration.clone()).collect()
         };
-        registrations(self) == registrations(other)
+        self.generation == other.generation && registrations(self) == registrations(other)
     }
 
     fn effect(&self) -> String {
         let registrations = count(self.removed().count(), "registration");
-        format!("removes {registrations} with key {}", self.key)
+        let end = match self.scope_type.filter(|_| self.ends_reservation) {
+            Some(scope_type) => format!(" and ends the reservation ({scope_type})"),
+            None => String::new(),
+        };
+        format!("removes {registrations} with key {}{end}", self.key)
     }
 
+    /// Removes the registrations. A signal waits until a temporary registration is removed.
     fn execute(&self, helper: &mut HelperConnection<'_>) -> Result<Reaped, Error> {
-        let persistence = PowerLossPersistence::query(helper)?;
-        let register = |helper: &mut HelperConnection<'_>, from, to| {
-            let list = BasicParameterList {
-                service_action_reservation_key: to,
-                aptpl: persistence == PowerLossPersistence::On,
-                ..change::with_key(from)
-            };
-            change::send(helper, OutServiceAction::Register, None, list)
+        let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+        // Blocking signals of this thread cannot fail.
+        let previous = signals.thread_swap_mask(SigmaskHow::SIG_BLOCK);
+        let result = self.remove(helper);
+        if let Ok(previous) = previous {
+            let _ = previous.thread_set_mask();
+        }
+        result?;
+        let left = status::query_registrations(helper)?.value.descriptors;
+        let is_left = |one: &Judged| {
+            left.iter().any(|left| {
+                left.key == self.key && left.transport_id == one.registration.transport_id
+            })
         };
+        match self.removed().any(is_left) {
+            true => Err(ReapError::Remain(self.key).into()),
+            false => Ok(Reaped {
+                key: self.key,
+                registrations: self.removed().count(),
+            }),
+        }
+    }
+
+    fn remove(&self, helper: &mut HelperConnection<'_>) -> Result<(), Error> {
+        let persistence = PowerLossPersistence::query(helper)?;
+        persistence.note_if_unknown(helper);
+        let none = ReservationKey::ZERO;
         if !self.own.is_empty() {
-            register(helper, self.key, ReservationKey::default())?;
+            register(helper, persistence, self.key, none)?;
         }
-        if !self.preempted.is_empty() {
-            match self.sender {
-                Some(sender) => self.preempt(helper, sender)?,
-                None => {
-                    let sender = SENDER.into();
-                    register(helper, ReservationKey::default(), sender)?;
-                    let preempted = self.preempt(helper, sender);
-                    // To unregister the holder ends its reservation.
-                    let unregistered = register(helper, sender, ReservationKey::default());
-                    preempted.and(unregistered)?;
-                }
-            }
+        if self.preempted.is_empty() {
+            return Ok(());
         }
-        Ok(Reaped {
-            key: self.key,
-            registrations: self.removed().count(),
-        })
+        if let Some(sender) = self.sender {
+            return self.preempt(helper, sender);
+        }
+        let sender = SENDER.into();
+        helper.expect_change();
+        register(helper, persistence, none, sender)?;
+        let preempted = self.preempt(helper, sender);
+        // To unregister the holder ends its reservation.
+        let unregistered = register(helper, persistence, sender, none);
+        if unregistered.is_err() {
+            helper.note(&format!(
+                "the temporary key {sender} may remain; remove it with 'prhctl unregister'"
+            ));
+        }
+        preempted.and(unregistered)
     }
 
     fn preempt(
@@ -272,8 +319,25 @@ impl Plan {
         };
         let default = ReservationType::WriteExclusiveRegistrantsOnly.into();
         let scope_type = self.scope_type.unwrap_or(default);
+        helper.expect_change();
         change::send(helper, OutServiceAction::Preempt, Some(scope_type), list)
     }
+}
+
+/// Registers a key in place of another one. APTPL applies to all registrations, so it is sent as it
+/// is.
+fn register(
+    helper: &mut HelperConnection<'_>,
+    persistence: PowerLossPersistence,
+    from: ReservationKey,
+    to: ReservationKey,
+) -> Result<(), Error> {
+    let list = BasicParameterList {
+        service_action_reservation_key: to,
+        aptpl: persistence == PowerLossPersistence::On,
+        ..change::with_key(from)
+    };
+    change::send(helper, OutServiceAction::Register, None, list)
 }
 
 /// Removed registrations.
@@ -341,6 +405,28 @@ mod tests {
             let reason = plan(false, &registrations).unwrap_err();
             assert!(reason.contains("may run"), "{registrations:?}: {reason}");
         }
+    }
+
+    /// A temporary registration would let a fenced host write.
+    #[test]
+    fn preemption_of_a_reserved_disk_needs_a_registration() {
+        let reserved = |registrations: &[(u64, Owner, Verdict)], holder: usize| {
+            let mut found = verdicts(registrations);
+            let holder = &mut found.registrations[holder].registration;
+            (holder.holder, holder.scope_type) = (true, ScopeType(5));
+            let plan = Plan::new(found, false, 0xa.into());
+            plan.map(|plan| plan.effect())
+                .map_err(|error| error.to_string())
+        };
+        let (orphan, other) = ((0xa, Other, Orphan), (0xb, Other, Alive));
+        let reason = reserved(&[orphan, other], 1).unwrap_err();
+        assert!(
+            reason.starts_with("this host is not registered"),
+            "{reason}"
+        );
+        reserved(&[orphan, (0xc, ThisPath, Alive), other], 2).unwrap();
+        let effect = reserved(&[orphan], 0).unwrap();
+        assert!(effect.contains("ends the reservation"), "{effect}");
     }
 
     #[test]

@@ -59,11 +59,6 @@ fn remove_registration(
         ..change::with_key(key)
     };
     change::send(helper, OutServiceAction::Register, None, list)?;
-    if persistence == PowerLossPersistence::Unknown {
-        helper.note(
-            "the device did not report whether registrations persist through a power loss; they no \
-             longer do",
-        );
-    }
+    persistence.note_if_unknown(helper);
     Ok(Change::Unregistered(key))
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The processes of this host that have a disk open.
+//! The users of a disk on this host: processes that have it open, and the kernel.
 //!
 //! A virtual machine can live without a connection to a helper: QEMU connects again only when its
 //! guest sends the next command. It has its disk open all the time.
@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use linux_util::procfs::is_gone;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, makedev, open, statx};
 
-use crate::block_device::BlockDevice;
+use crate::block_device::{BlockDevice, PartKind};
 use crate::console::escape_control;
 
 /// Names of programs that open disks of others: helpers, multipathd, and udevd with its workers.
@@ -25,12 +26,26 @@ const OTHER_PROGRAMS: [&str; 4] = [
     "(udev-worker)",
 ];
 
+/// Link of a process in the initial PID namespace (`PROC_PID_INIT_INO` of the kernel's
+/// `proc_ns.h`).
+const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
+
 /// A process that has the disk open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DiskUser {
-    pub(crate) pid: i32,
+    pid: u32,
     /// Name of the program.
-    pub(super) name: String,
+    name: String,
+}
+
+#[cfg(test)]
+impl DiskUser {
+    pub(super) fn for_test(pid: u32) -> Self {
+        DiskUser {
+            pid,
+            name: "qemu-system-x86".to_owned(),
+        }
+    }
 }
 
 impl fmt::Display for DiskUser {
@@ -39,10 +54,13 @@ impl fmt::Display for DiskUser {
     }
 }
 
-/// The processes that have a disk open.
+/// The users of a disk on this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DiskUsers {
     pub(crate) users: Vec<DiskUser>,
+    /// True if the kernel uses the disk: it is mounted, or a part of a volume, an array, swap, or a
+    /// target.
+    pub(crate) is_held: bool,
     /// False if the open files of some processes are not visible.
     pub(crate) is_complete: bool,
 }
@@ -51,30 +69,44 @@ pub(crate) struct DiskUsers {
 enum Identity {
     /// WWN of the logical unit.
     Wwn(String),
+    /// Number of a block device without a WWN.
+    Number(u64),
     /// Device and inode of the file.
     File(u64, u64),
 }
 
 impl DiskUsers {
-    /// Returns the processes that have the disk at `path` open, over any of its nodes. `device` is
-    /// the block device, if it is one.
+    /// Returns what uses the disk at `path`, over any of its nodes, partitions and volumes.
+    /// `device` is the block device, if it is one.
     pub(crate) fn of(path: &Path, device: Option<&BlockDevice>) -> Self {
-        let wwn = device.and_then(BlockDevice::wwn);
-        let file = || fs::metadata(path).map(|file| Identity::File(file.dev(), file.ino()));
-        match wwn.map_or_else(file, |wwn| Ok(Identity::Wwn(wwn))) {
-            Ok(disk) => Self::search(Path::new("/proc"), &disk),
-            Err(_) => Self::default(),
+        let Ok(file) = fs::metadata(path) else {
+            return Self::default();
+        };
+        let disk = match device {
+            Some(device) => match device.wwn() {
+                Some(wwn) => Identity::Wwn(wwn),
+                None => Identity::Number(file.rdev()),
+            },
+            None => Identity::File(file.dev(), file.ino()),
+        };
+        let found = Self::search(Path::new("/proc"), &disk);
+        // In a PID namespace of its own, this process does not see all processes.
+        let namespace = fs::read_link("/proc/self/ns/pid");
+        let sees_all = namespace.is_ok_and(|name| name == Path::new(INITIAL_PID_NAMESPACE));
+        DiskUsers {
+            is_held: device.is_some_and(|device| is_held(path, device)),
+            is_complete: found.is_complete && sees_all,
+            ..found
         }
     }
 
     fn search(proc: &Path, disk: &Identity) -> Self {
-        let mut found = DiskUsers {
-            users: Vec::new(),
-            is_complete: true,
+        let Ok(entries) = fs::read_dir(proc) else {
+            return Self::default();
         };
+        let (mut users, mut is_complete) = (Vec::new(), true);
         let mut known = BTreeMap::new();
-        let entries = fs::read_dir(proc).into_iter().flatten().flatten();
-        for entry in entries {
+        for entry in entries.flatten() {
             let Some(pid) = entry
                 .file_name()
                 .to_str()
@@ -84,42 +116,68 @@ impl DiskUsers {
             };
             let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
             let name = name.trim_end();
-            if u32::try_from(pid) == Ok(std::process::id()) || OTHER_PROGRAMS.contains(&name) {
+            if pid == std::process::id() || OTHER_PROGRAMS.contains(&name) {
                 continue;
             }
             match has_open(&entry.path(), disk, &mut known) {
-                Ok(true) => found.users.push(DiskUser {
+                Ok(true) => users.push(DiskUser {
                     pid,
                     name: name.to_owned(),
                 }),
                 Ok(false) => {}
-                Err(error) => found.is_complete &= is_gone(&error),
+                Err(error) => is_complete &= is_gone(&error),
             }
         }
-        found
+        DiskUsers {
+            users,
+            is_held: false,
+            is_complete,
+        }
     }
+}
+
+/// Returns whether the kernel rejects to open the disk, or the map that it is a path of,
+/// exclusively.
+fn is_held(path: &Path, device: &BlockDevice) -> bool {
+    let map = device
+        .part()
+        .filter(|part| part.kind == PartKind::Path)
+        .and_then(|part| part.of.first().map(PathBuf::from));
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    open(map.as_deref().unwrap_or(path), flags, Mode::empty()).is_err()
 }
 
 /// Returns whether a process has the disk open. `known` has the devices that were examined.
 fn has_open(
     process: &Path,
     disk: &Identity,
-    known: &mut BTreeMap<(bool, u64), bool>,
+    known: &mut BTreeMap<(u32, u32, bool), bool>,
 ) -> io::Result<bool> {
-    for file in fs::read_dir(process.join("fd"))? {
-        // The file may have been closed meanwhile.
-        let Some((path, file)) = file.ok().and_then(|file| {
-            let path = file.path();
-            Some((fs::metadata(&path).ok()?, path)).map(|(metadata, path)| (path, metadata))
-        }) else {
+    for entry in fs::read_dir(process.join("fd"))? {
+        let Ok(entry) = entry else {
             continue;
         };
-        let kind = file.file_type();
+        // The file may have been closed meanwhile. A file server that does not answer is not asked.
+        let path = entry.path();
+        let Ok(file) = statx(
+            CWD,
+            &path,
+            AtFlags::STATX_DONT_SYNC,
+            StatxFlags::BASIC_STATS,
+        ) else {
+            continue;
+        };
+        let kind = FileType::from_raw_mode(file.stx_mode.into());
+        let is_block = kind == FileType::BlockDevice;
+        let number = (file.stx_rdev_major, file.stx_rdev_minor);
         let is_disk = match disk {
-            Identity::File(device, inode) => (file.dev(), file.ino()) == (*device, *inode),
-            Identity::Wwn(wwn) if kind.is_block_device() || kind.is_char_device() => *known
-                .entry((kind.is_block_device(), file.rdev()))
-                .or_insert_with(|| is_node_of(&path, wwn)),
+            Identity::File(device, inode) => {
+                makedev(file.stx_dev_major, file.stx_dev_minor) == *device && file.stx_ino == *inode
+            }
+            Identity::Number(other) => is_block && makedev(number.0, number.1) == *other,
+            Identity::Wwn(wwn) if is_block || kind == FileType::CharacterDevice => *known
+                .entry((number.0, number.1, is_block))
+                .or_insert_with(|| leads_to(&path, wwn)),
             Identity::Wwn(_) => false,
         };
         if is_disk {
@@ -129,11 +187,19 @@ fn has_open(
     Ok(false)
 }
 
-/// Returns whether a device node leads to the logical unit with this WWN.
-fn is_node_of(path: &Path, wwn: &str) -> bool {
-    BlockDevice::from_path(path)
-        .or_else(|| BlockDevice::of_generic_node(path))
-        .is_some_and(|device| device.wwn().as_deref() == Some(wwn))
+/// Returns whether a device node leads to the logical unit with this WWN: one of its disks, maps
+/// and sg nodes, or a partition or volume on these.
+fn leads_to(path: &Path, wwn: &str) -> bool {
+    let Some(device) = BlockDevice::from_path(path).or_else(|| BlockDevice::of_generic_node(path))
+    else {
+        return false;
+    };
+    let is_disk = |device: &BlockDevice| device.wwn().as_deref() == Some(wwn);
+    let below = device.part().map(|part| part.of).unwrap_or_default();
+    let mut below = below
+        .iter()
+        .filter_map(|node| BlockDevice::from_path(Path::new(node)));
+    is_disk(&device) || below.any(|device| is_disk(&device))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use scsi_pr::FullStatusDescriptor;
 
 use super::disk_users::DiskUsers;
-use super::reports::OtherHosts;
+use super::reports::{DiskState, OtherHosts};
 use super::verdict::Verdict;
 use crate::known_disks::{KnownDisk, distinct};
 use crate::scsi_path::Owner;
@@ -34,9 +34,9 @@ impl Judged {
 pub(crate) struct Evidence<'a> {
     /// The disk in the states of this host's helpers.
     pub(crate) disk: Option<&'a KnownDisk<'a>>,
-    /// Process IDs of the clients that are connected to helpers of this host.
-    pub(crate) connected: &'a [i32],
     pub(crate) users: DiskUsers,
+    /// Identifier and generation of the disk.
+    pub(crate) disk_state: &'a DiskState,
     pub(crate) others: &'a OtherHosts,
 }
 
@@ -79,7 +79,7 @@ impl Evidence<'_> {
                 Verdict::Orphan,
                 "made by an earlier iSCSI session of this host".to_owned(),
             ),
-            Owner::Other | Owner::Unknown => self.others.verdict(registration),
+            Owner::Other | Owner::Unknown => self.others.verdict(self.disk_state, registration),
         }
     }
 
@@ -89,13 +89,14 @@ impl Evidence<'_> {
             let reason = "the open files of some processes are not visible; run prhctl as root";
             return (Verdict::Unknown, reason.to_owned());
         }
-        // The owner of a key that no helper knows can be any process: a helper that was restarted
-        // does not know the keys of before. A known owner is none of the other connected clients.
-        let is_known = !clients.disconnected.is_empty();
-        let users = self.users.users.iter();
-        let suspects = users.filter(|user| !is_known || !self.connected.contains(&user.pid));
-        let suspects: Vec<_> = suspects.map(ToString::to_string).collect();
-        match (suspects.is_empty(), clients.disconnected.as_slice()) {
+        if self.users.is_held {
+            let reason = "this host uses the disk, a partition or a volume of it";
+            return (Verdict::Unknown, reason.to_owned());
+        }
+        // Any process with the disk can be the owner. What helpers know can only add to that: a
+        // restarted helper does not know the keys of before.
+        let users: Vec<_> = self.users.users.iter().map(ToString::to_string).collect();
+        match (users.is_empty(), clients.disconnected.as_slice()) {
             (true, []) => (
                 Verdict::Orphan,
                 "no process of this host has the disk open".to_owned(),
@@ -106,7 +107,7 @@ impl Evidence<'_> {
             ),
             (false, _) => (
                 Verdict::Unknown,
-                format!("{} has the disk open", suspects.join(", ")),
+                format!("{} has the disk open", users.join(", ")),
             ),
         }
     }
@@ -154,19 +155,16 @@ mod tests {
         }
     }
 
-    fn users(pids: &[i32]) -> DiskUsers {
-        let users = pids.iter().map(|pid| DiskUser {
-            pid: *pid,
-            name: "qemu-system-x86".to_owned(),
-        });
+    fn users(pids: &[u32]) -> DiskUsers {
         DiskUsers {
-            users: users.collect(),
+            users: pids.iter().map(|pid| DiskUser::for_test(*pid)).collect(),
+            is_held: false,
             is_complete: true,
         }
     }
 
-    /// Returns the verdict and the reason for a registration with key 0xa of this owner. The
-    /// processes 1001 and 1002 are connected to a helper, which can know that web1 has this key.
+    /// Returns the verdict and the reason for a registration with key 0xa of this owner. A helper
+    /// can know that web1 has this key.
     fn verdict(owner: Owner, is_connected: Option<bool>, users: &DiskUsers) -> (Verdict, String) {
         let mut state = document();
         state.disks = vec![disk("8:0", Some("naa.1"), "sda")];
@@ -182,8 +180,8 @@ mod tests {
         let disks = known_disks(&states);
         let evidence = Evidence {
             disk: disks.first(),
-            connected: &[1001, 1002],
             users: users.clone(),
+            disk_state: &DiskState::default(),
             others: &OtherHosts::default(),
         };
         let registration = descriptor(0xa, "sas,5001405000000001");
@@ -207,14 +205,18 @@ mod tests {
     #[test]
     fn port_that_a_process_can_use_is_no_orphan() {
         let of =
-            |is_connected, pids: &[i32]| verdict(Owner::ThisPath, is_connected, &users(pids)).0;
-        // The known owner has gone; the other client is not the owner.
+            |is_connected, pids: &[u32]| verdict(Owner::ThisPath, is_connected, &users(pids)).0;
         assert_eq!(of(Some(false), &[]), Verdict::Orphan);
-        assert_eq!(of(Some(false), &[1002]), Verdict::Orphan);
-        assert_eq!(of(Some(false), &[1003]), Verdict::Unknown);
-        // A restarted helper does not know the owner, which can be a connected client.
+        assert_eq!(of(Some(false), &[1002]), Verdict::Unknown);
         assert_eq!(of(None, &[]), Verdict::Orphan);
         assert_eq!(of(None, &[1002]), Verdict::Unknown);
+        let held = DiskUsers {
+            is_held: true,
+            ..users(&[])
+        };
+        let (verdict_of_held, reason) = verdict(Owner::ThisPath, None, &held);
+        assert_eq!(verdict_of_held, Verdict::Unknown);
+        assert!(reason.starts_with("this host uses the disk"), "{reason}");
         let incomplete = DiskUsers::default();
         let (verdict, reason) = verdict(Owner::ThisPath, None, &incomplete);
         assert_eq!(verdict, Verdict::Unknown);

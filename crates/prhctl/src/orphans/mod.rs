@@ -16,5 +16,5 @@ mod verdict;
 
 pub(crate) use disk_users::DiskUsers;
 pub(crate) use evidence::{Evidence, Judged};
-pub(crate) use reports::{OtherHosts, OtherHostsArgs};
+pub(crate) use reports::{DiskState, OtherHosts, OtherHostsArgs};
 pub(crate) use verdict::Verdict;

@@ -64,14 +64,25 @@ impl AdvisedError for ReportError {
 /// Knowledge about the registrations of other hosts.
 #[derive(Debug, Default)]
 pub(crate) struct OtherHosts {
-    reported: Vec<Reported>,
+    reports: Vec<Report>,
     powered_off: Vec<TransportId>,
+}
+
+/// Identifier of a disk, and the number of changes to its registrations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct DiskState {
+    /// WWN, or the identifier of a soft LUN.
+    pub(crate) id: Option<String>,
+    /// PRgeneration.
+    pub(crate) generation: u32,
 }
 
 /// The report of a disk.
 #[derive(Debug, Deserialize)]
 struct Report {
     time_us: u64,
+    wwn: Option<String>,
+    generation: u32,
     registrations: Vec<Reported>,
 }
 
@@ -99,29 +110,55 @@ impl OtherHosts {
     pub(crate) fn read(args: &OtherHostsArgs) -> Result<Self, ReportError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let now = now.unwrap_or_default().as_secs();
-        let mut reported = Vec::new();
+        let mut all = Vec::new();
         for path in &args.known {
             let reports = read(path, now).map_err(|reason| ReportError {
                 path: path.clone(),
                 reason,
             })?;
-            reported.extend(reports.into_iter().flat_map(|report| report.registrations));
+            all.extend(reports);
         }
         Ok(OtherHosts {
-            reported,
+            reports: all,
             powered_off: args.powered_off.clone(),
         })
     }
 
-    /// Returns the verdict on a registration of another host.
-    pub(super) fn verdict(&self, registration: &FullStatusDescriptor) -> (Verdict, String) {
-        let own = self.reported.iter().find(|one| one.is_about(registration));
-        if let Some(own) = own {
-            let verdict = Verdict::from_name(&own.verdict).unwrap_or(Verdict::Unknown);
-            return (
-                verdict,
-                format!("its host says: {}", escape_control(&own.reason)),
-            );
+    /// Returns the verdict on a registration of another host with a disk. A report counts only if
+    /// it is about this disk, and if nothing has changed since. Of several reports, one that the
+    /// owner may run counts.
+    pub(super) fn verdict(
+        &self,
+        disk: &DiskState,
+        registration: &FullStatusDescriptor,
+    ) -> (Verdict, String) {
+        let of_disk = self
+            .reports
+            .iter()
+            .filter(|report| report.wwn.is_some() && report.wwn == disk.id);
+        let statements: Vec<_> = of_disk
+            .flat_map(|report| {
+                let is_current = report.generation == disk.generation;
+                let own = report.registrations.iter();
+                own.filter(|one| one.is_about(registration))
+                    .map(move |one| (one, is_current))
+            })
+            .collect();
+        let is_orphan = |(one, is_current): &(&Reported, bool)| {
+            *is_current && Verdict::from_name(&one.verdict) == Some(Verdict::Orphan)
+        };
+        let doubt = statements.iter().find(|one| !is_orphan(one));
+        match doubt.or_else(|| statements.first()) {
+            Some((_, false)) => {
+                let reason = "the registrations have changed since the report of its host";
+                return (Verdict::Unknown, reason.to_owned());
+            }
+            Some((own, true)) => {
+                let verdict = Verdict::from_name(&own.verdict).unwrap_or(Verdict::Unknown);
+                let reason = format!("its host says: {}", escape_control(&own.reason));
+                return (verdict, reason);
+            }
+            None => {}
         }
         let port = registration.transport_id.as_ref().ok();
         match port.is_some_and(|port| self.powered_off.contains(port)) {
@@ -174,7 +211,7 @@ mod tests {
 
     fn reports(time: u64, owner: &str, verdict: &str) -> String {
         format!(
-            r#"[{{"time_us": {time}000000, "registrations": [{{
+            r#"[{{"time_us": {time}000000, "wwn": "naa.1", "generation": 7, "registrations": [{{
                 "key": "0xa", "relative_target_port": 1, "owner": "{owner}",
                 "transport_id": "sas,5001405000000001", "verdict": "{verdict}", "reason": "r"
             }}]}}]"#
@@ -187,10 +224,7 @@ mod tests {
         fs::write(&path, text).unwrap();
         let reports = read(&path, NOW)?;
         Ok(OtherHosts {
-            reported: reports
-                .into_iter()
-                .flat_map(|one| one.registrations)
-                .collect(),
+            reports,
             powered_off: vec!["sas,5001405000000002".parse().unwrap()],
         })
     }
@@ -209,13 +243,43 @@ mod tests {
         ] {
             let others = others(&reports(NOW, owner, verdict)).unwrap();
             let registration = descriptor(key, &format!("sas,500140500000000{port}"));
-            let found = others.verdict(&registration);
+            let found = others.verdict(&disk("naa.1", 7), &registration);
             assert_eq!(
                 found.0, expected,
                 "{owner} {verdict} {key} {port}: {}",
                 found.1
             );
         }
+    }
+
+    fn disk(id: &str, generation: u32) -> DiskState {
+        DiskState {
+            id: Some(id.to_owned()),
+            generation,
+        }
+    }
+
+    /// Nodes of a cluster have the same keys on all disks.
+    #[test]
+    fn report_is_about_one_disk_and_one_generation() {
+        let registration = descriptor(0xa, "sas,5001405000000001");
+        let orphan = reports(NOW, "this-path", "orphan");
+        let alive = reports(NOW, "this-path", "alive");
+        let verdict = |text: &str, disk: &DiskState| {
+            let others = others(text).unwrap();
+            others.verdict(disk, &registration).0
+        };
+        assert_eq!(verdict(&orphan, &disk("naa.1", 7)), Verdict::Orphan);
+        assert_eq!(verdict(&orphan, &disk("naa.1", 8)), Verdict::Unknown);
+        assert_eq!(verdict(&orphan, &disk("naa.2", 7)), Verdict::Unknown);
+        assert_eq!(verdict(&orphan, &DiskState::default()), Verdict::Unknown);
+        let without_id = orphan.replace("\"naa.1\"", "null");
+        assert_eq!(
+            verdict(&without_id, &DiskState::default()),
+            Verdict::Unknown
+        );
+        let both = format!("{},{}", &orphan[..orphan.len() - 1], &alive[1..]);
+        assert_eq!(verdict(&both, &disk("naa.1", 7)), Verdict::Alive);
     }
 
     #[test]

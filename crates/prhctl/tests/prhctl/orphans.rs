@@ -171,6 +171,13 @@ fn other_host_decides_about_its_registrations() {
 
     fixture.report();
     assert_eq!(fixture.verdicts(known), ["0xa orphan", "0xb orphan"]);
+    // The owner can have registered again since.
+    fixture
+        .run("register b --key b --ignore-existing")
+        .success();
+    assert_eq!(fixture.verdicts(known), ["0xa orphan", "0xb unknown"]);
+    fixture.expect_refusal("a --key b --known report", "changed since the report");
+    fixture.report();
     fixture.reap("a --key b --known report");
     assert_eq!(fixture.state(), "0xa free");
 

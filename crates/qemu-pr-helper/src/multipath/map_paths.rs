@@ -136,7 +136,7 @@ impl MapPaths {
         due.map(|(id, _)| *id).collect()
     }
 
-    /// Returns the device numbers of the registered paths of a map, if it is to be checked at `now`.
+    /// Returns the device numbers of the registered paths of a map, if a check is due at `now`.
     pub(super) fn registered_if_due(&self, map: DeviceId, now: Instant) -> Option<Vec<String>> {
         let maps = self.lock();
         let map = maps.get(&map).filter(|map| map.next_check <= now)?;
