@@ -2,6 +2,7 @@
 
 //! Checks and their findings.
 
+use super::fix::Line;
 use super::host::Host;
 use super::subject::Subject;
 
@@ -49,13 +50,14 @@ pub(super) struct Fault {
     /// File and value.
     pub(super) evidence: String,
     /// Commands, or lines of a configuration file after a comment that names it.
-    pub(super) fix: Vec<String>,
+    pub(super) fix: Vec<Line>,
 }
 
 /// A check, or a part of it, that was not possible.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotChecked {
-    pub(super) check: &'static str,
+    /// Name of the check; `None` for a machine to which no check was applied.
+    pub(super) check: Option<&'static str>,
     pub(super) reason: String,
 }
 
@@ -72,6 +74,9 @@ impl Results {
     /// Runs checks in their order. Problems precede warnings.
     pub(super) fn collect(host: &Host, checks: impl Iterator<Item = &'static Check>) -> Self {
         let mut results = Results::default();
+        for reason in &host.unchecked {
+            results.skip(reason);
+        }
         for check in checks {
             results.check = Some(check);
             (check.run)(host, &mut results);
@@ -95,7 +100,7 @@ impl Results {
     /// Adds the reason why something was not checked, once.
     pub(super) fn skip(&mut self, reason: impl Into<String>) {
         let skipped = NotChecked {
-            check: self.check.map_or("", |check| check.id),
+            check: self.check.map(|check| check.id),
             reason: reason.into(),
         };
         if !self.not_checked.contains(&skipped) {

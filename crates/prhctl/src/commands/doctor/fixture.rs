@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -199,6 +200,7 @@ impl FakeHost {
             "Uid:\t64055\t64055\t64055\t64055\nGid:\t109\t109\t109\t109\nGroups:\t109\n\
              CapEff:\t0000000000000000\n",
         );
+        self.link("/usr/bin/qemu-system-x86_64", &format!("{qemu}/exe"));
         self.set_qemu(
             "/dev/mapper/mpatha",
             "scsi-block,drive=d,werror=report,rerror=report",
@@ -206,7 +208,9 @@ impl FakeHost {
         let mounts = "22 1 8:99 / / rw,relatime shared:1 - ext4 /dev/sdz9 rw\n";
         self.write(&format!("/proc/{MULTIPATHD}/mountinfo"), mounts);
         self.write("/proc/self/mountinfo", mounts);
-        self.write(SOCKET, "");
+        fs::create_dir_all(self.path("/run")).unwrap();
+        // The file of the socket remains.
+        drop(UnixListener::bind(self.path(SOCKET)).unwrap());
         self.chmod(SOCKET, 0o666);
     }
 

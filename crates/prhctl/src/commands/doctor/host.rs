@@ -4,12 +4,15 @@
 //! disks, and the programs that it can run.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use cli_messages::error::system_error;
 use linux_util::procfs::{listening_sockets, status_value};
+use rustix::fs::OFlags;
 
 use super::multipath_conf::{self, Setting};
 use super::subject::Subject;
@@ -22,6 +25,9 @@ use crate::state::{DEFAULT_TIMEOUT, HelperState, HelperStates, read_states};
 /// Runs a program with arguments, and returns its output or the reason why it cannot be used.
 pub(super) type Run = dyn Fn(&str, &[&str]) -> Result<String, String>;
 
+/// Maximum length of a file that is read.
+const MAX_LEN: usize = 1 << 20;
+
 /// Bit of `CAP_SYS_RAWIO` in the masks of procfs.
 pub(super) const CAP_SYS_RAWIO: u64 = 1 << 17;
 
@@ -33,6 +39,8 @@ pub(super) struct Host {
     root: PathBuf,
     pub(super) helpers: HelperStates,
     pub(super) vms: Vec<Vm>,
+    /// Reasons why processes with QEMU's arguments are not among `vms`.
+    pub(super) unchecked: Vec<String>,
     run: Box<Run>,
 }
 
@@ -73,9 +81,10 @@ impl Host {
             root,
             helpers,
             vms: Vec::new(),
+            unchecked: Vec::new(),
             run,
         };
-        host.vms = host.running_vms();
+        (host.vms, host.unchecked) = host.running_vms();
         let domains = host.domains();
         host.vms.extend(domains);
         host
@@ -93,13 +102,15 @@ impl Host {
 
     /// Reads a text file; `None` if it does not exist.
     pub(super) fn read(&self, path: impl AsRef<Path>) -> Result<Option<String>, String> {
-        match fs::read(self.path(&path)) {
-            Ok(text) => Ok(Some(String::from_utf8_lossy(&text).into_owned())),
+        let failed = |reason: &dyn fmt::Display| {
+            Err(format!("cannot read {}: {reason}", path.as_ref().display()))
+        };
+        match read_limited(&self.path(&path)) {
+            Ok(Some(text)) if text.len() > MAX_LEN => failed(&"it is larger than 1 MiB"),
+            Ok(Some(text)) => Ok(Some(String::from_utf8_lossy(&text).into_owned())),
+            Ok(None) => failed(&"it is not a regular file"),
             Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => {
-                let path = path.as_ref().display();
-                Err(format!("cannot read {path}: {}", system_error(&error)))
-            }
+            Err(error) => failed(&system_error(&error)),
         }
     }
 
@@ -133,13 +144,48 @@ impl Host {
         self.pids().filter(is_called).collect()
     }
 
-    fn running_vms(&self) -> Vec<Vm> {
-        let vms = self.pids().filter_map(|pid| {
-            let line = self.read(format!("/proc/{pid}/cmdline")).ok().flatten()?;
+    /// Returns the machines that run, and the reasons why others are not checked.
+    fn running_vms(&self) -> (Vec<Vm>, Vec<String>) {
+        let (mut vms, mut unchecked) = (Vec::new(), Vec::new());
+        for pid in self.pids() {
+            let Ok(Some(line)) = self.read(format!("/proc/{pid}/cmdline")) else {
+                continue;
+            };
             let arguments: Vec<_> = line.split('\0').map(str::to_owned).collect();
-            Vm::from_arguments(pid, &arguments)
-        });
-        vms.collect()
+            if let Some(vm) = Vm::from_arguments(pid, &arguments) {
+                match self.check_process(pid) {
+                    Ok(()) => vms.push(vm),
+                    Err(reason) => unchecked.push(reason),
+                }
+            }
+        }
+        (vms, unchecked)
+    }
+
+    /// Checks that a process with QEMU's arguments is a machine of the host. Any user can start a
+    /// program with such arguments.
+    fn check_process(&self, pid: u32) -> Result<(), String> {
+        let dir = self.path(format!("/proc/{pid}"));
+        let users = status_value(&dir, "Uid")
+            .ok_or_else(|| format!("cannot read Uid in /proc/{pid}/status"))?;
+        let mut users = users.split_whitespace();
+        if let Some(user) = users.find(|user| !user.parse().is_ok_and(is_system_user)) {
+            return Err(format!(
+                "the virtual machine of process {pid} belongs to user {user}, not to the host"
+            ));
+        }
+        let exe = fs::read_link(dir.join("exe"))
+            .map_err(|error| format!("cannot read /proc/{pid}/exe: {}", system_error(&error)))?;
+        let name = exe.file_name().unwrap_or_default().to_string_lossy();
+        // The kernel adds this to the path of a program that was replaced.
+        let name = name.trim_end_matches(" (deleted)");
+        match name.starts_with("qemu-") || name == "kvm" {
+            true => Ok(()),
+            false => Err(format!(
+                "process {pid} has the arguments of QEMU, but is {}",
+                exe.display()
+            )),
+        }
     }
 
     /// Returns the machines that libvirt has defined and that do not run.
@@ -159,8 +205,10 @@ impl Host {
 
     /// Returns whether libvirt has defined the machine.
     pub(super) fn is_libvirt(&self, vm: &Vm) -> bool {
-        self.exists(format!("/etc/libvirt/qemu/{}.xml", vm.name))
-            || self.exists(format!("/run/libvirt/qemu/{}.xml", vm.name))
+        vm.file_name().is_some_and(|name| {
+            self.exists(format!("/etc/libvirt/qemu/{name}.xml"))
+                || self.exists(format!("/run/libvirt/qemu/{name}.xml"))
+        })
     }
 
     /// Returns the block device at a path; `None` if it does not exist.
@@ -256,6 +304,12 @@ impl Host {
         paths
     }
 
+    /// Returns whether a helper listens on the socket.
+    pub(super) fn is_helper_socket(&self, socket: &Path) -> bool {
+        let mut sockets = self.helpers.0.iter().flat_map(|one| &one.process.sockets);
+        sockets.any(|own| without_var(own) == without_var(socket))
+    }
+
     /// Returns the machines that use the helper of this process; none if that is not known.
     pub(super) fn vms_of(&self, helper: &HelperState) -> Vec<String> {
         let state = helper.state.as_ref().ok();
@@ -302,6 +356,28 @@ pub(super) fn without_var(path: &Path) -> PathBuf {
 /// Returns whether the helper is this project's: QEMU's own has no state socket.
 pub(super) fn is_own(helper: &HelperProcess) -> bool {
     helper.state_socket.is_some()
+}
+
+/// Returns whether this is a user of the system, neither an ordinary one (`login.defs(5)`,
+/// systemd-homed) nor one of a user namespace or a directory service.
+fn is_system_user(uid: u32) -> bool {
+    matches!(uid, 0..=999 | 60_514..=65_533)
+}
+
+/// Reads a regular file up to a byte more than [`MAX_LEN`]; `None` for another file, which opening
+/// neither waits for nor changes.
+fn read_limited(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = File::options()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let mut text = Vec::new();
+    file.take(MAX_LEN as u64 + 1).read_to_end(&mut text)?;
+    Ok(Some(text))
 }
 
 /// Returns whether a file does not exist, or its process has exited.

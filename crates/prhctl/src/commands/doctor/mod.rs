@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! mod → report → finding → host → vm, domain, multipath_conf, programs
-//!         ↓        ↑
-//!       checks ────┘
+//!         ↓        ↓ ↑
+//!       checks ─→ fix
 //! ```
 //!
 //! A check is a function over a [`Host`], which reads files below a root directory, and an entry in
@@ -14,9 +14,12 @@
 mod checks;
 mod domain;
 mod finding;
+mod fix;
 #[cfg(test)]
 mod fixture;
 mod host;
+#[cfg(test)]
+mod hostile_tests;
 mod multipath_conf;
 mod programs;
 mod report;

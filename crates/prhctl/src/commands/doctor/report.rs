@@ -4,6 +4,7 @@
 
 use super::checks;
 use super::finding::{Finding, NotChecked, Results, Severity};
+use super::fix::Line;
 use crate::console::{BOLD, GOOD, INVALID, REJECTED, escape_control};
 use crate::known_disks::distinct;
 use crate::output::json::{Json, ToJson, array, object};
@@ -23,12 +24,13 @@ impl Results {
         let reasons = distinct(self.not_checked.iter().map(|one| &one.reason));
         let lines = reasons.into_iter().map(|reason| {
             let same = self.not_checked.iter().filter(|one| one.reason == *reason);
-            let checks: Vec<_> = same.map(|one| one.check).collect();
+            let checks: Vec<_> = same.filter_map(|one| one.check).collect();
+            let checks = match checks.is_empty() {
+                true => String::new(),
+                false => format!(": {}", checks.join(", ")),
+            };
             let reason = escape_control(reason);
-            format!(
-                "{BOLD}Not checked:{BOLD:#} {reason}: {}\n",
-                checks.join(", ")
-            )
+            format!("{BOLD}Not checked:{BOLD:#} {reason}{checks}\n")
         });
         lines.collect()
     }
@@ -65,7 +67,7 @@ fn finding(finding: &Finding) -> String {
         finding.check.consequence
     );
     for line in &fault.fix {
-        text += &format!("    {}\n", escape_control(line));
+        text += &format!("    {}\n", escape_control(line.as_str()));
     }
     text
 }
@@ -88,7 +90,7 @@ impl ToJson for Finding {
             "what": &self.fault.what,
             "evidence": &self.fault.evidence,
             "consequence": self.check.consequence,
-            "fix": Json::from_iter(&self.fault.fix),
+            "fix": Json::from_iter(self.fault.fix.iter().map(Line::as_str)),
             "vms": Json::from_iter(&self.subject.vms),
             "disks": Json::from_iter(&self.subject.disks),
         }

@@ -244,6 +244,7 @@ fn running_machines_with_one_disk_are_found() {
         let text = std::fs::read_to_string(host.path(&format!("{first}/{file}"))).unwrap();
         host.write(&format!("/proc/201/{file}"), text);
     }
+    host.link("/usr/bin/qemu-kvm", "/proc/201/exe");
     host.replace("/proc/201/cmdline", "guest=web1", "guest=web2");
     assert_eq!(host.found(), ["disk-shared-on-host"]);
 }
@@ -272,11 +273,14 @@ fn domain_that_does_not_run_is_checked() {
 #[test]
 fn mounted_disk_is_in_use() {
     let host = FakeHost::healthy();
-    let mounts = "22 1 253:0 / /mnt rw - ext4 /dev/dm-0 rw\n";
+    let mounts = "22 1 253:0 / /mnt/a\\040b;reboot rw - ext4 /dev/dm-0 rw\n";
     host.write("/proc/self/mountinfo", mounts);
     let results = host.results();
     assert_eq!(host.found(), ["disk-in-use"]);
-    assert_eq!(results.findings[0].fault.fix, ["umount /mnt"]);
+    assert_eq!(
+        results.findings[0].fault.fix[0].as_str(),
+        "umount '/mnt/a b;reboot'"
+    );
 }
 
 #[test]
@@ -287,7 +291,7 @@ fn user_of_a_disk_is_removed_by_its_kind() {
     ] {
         let host = FakeHost::healthy();
         host.add_mapped(device, "user", uuid, &["dm-0"]);
-        assert_eq!(host.results().findings[0].fault.fix, [fix]);
+        assert_eq!(host.results().findings[0].fault.fix[0].as_str(), fix);
     }
 }
 

@@ -74,6 +74,13 @@ impl VmDisk {
 }
 
 impl Vm {
+    /// Returns the name as a part of a path; `None` if it would name another directory, as the name
+    /// of a machine of libvirt cannot.
+    pub(super) fn file_name(&self) -> Option<&str> {
+        let is_unsafe = |character: char| character == '/' || character.is_control();
+        (!self.name.contains(is_unsafe)).then_some(&self.name)
+    }
+
     /// Returns the machine with these arguments; `None` if they are not those of QEMU.
     pub(super) fn from_arguments(pid: u32, arguments: &[String]) -> Option<Self> {
         let program = Path::new(arguments.first()?).file_name()?.to_str()?;

@@ -2,10 +2,11 @@
 
 //! Checks of the disks of virtual machines.
 
-use super::read;
+use super::{mount_path, read};
 use crate::block_device::BlockDevice;
 use crate::commands::doctor::finding::Severity::{Problem, Warning};
 use crate::commands::doctor::finding::{Check, Fault, Results};
+use crate::commands::doctor::fix::Line;
 use crate::commands::doctor::host::Host;
 use crate::commands::doctor::subject::Subject;
 use crate::known_disks::{KnownDisk, distinct, known_disks};
@@ -54,7 +55,7 @@ pub(super) const CHECKS: &[Check] = &[
 ];
 
 /// Advice against virtual machines that share a disk.
-const MOVE: &str = "# Run the virtual machines on different hosts.";
+const MOVE: &str = "Run the virtual machines on different hosts.";
 
 fn disk_shared_on_host(host: &Host, results: &mut Results) {
     let mut reported: Vec<String> = Vec::new();
@@ -71,7 +72,7 @@ fn disk_shared_on_host(host: &Host, results: &mut Results) {
                 name(&disk)
             ),
             evidence: format!("state of the helpers: {}", registrations(&disk).join(", ")),
-            fix: vec!["prhctl disks".to_owned(), MOVE.to_owned()],
+            fix: vec![Line::command("prhctl disks"), Line::comment(MOVE)],
         };
         results.add(subject(&disk, &clients), fault);
     }
@@ -94,7 +95,7 @@ fn disk_shared_on_host(host: &Host, results: &mut Results) {
         let fault = Fault {
             what: format!("{} run on this host with the disk {wwn}", vms.join(" and ")),
             evidence: texts.collect::<Vec<_>>().join("; "),
-            fix: vec![MOVE.to_owned()],
+            fix: vec![Line::comment(MOVE)],
         };
         let disks = distinct(disks.iter().map(|disk| disk.node.clone()));
         results.add(Subject { vms, disks }, fault);
@@ -136,11 +137,10 @@ fn key_not_unique(host: &Host, results: &mut Results) {
                 let fault = Fault {
                     what: format!("{} have the same key {key}", clients.join(" and ")),
                     evidence: format!("state of the helpers: {}: {key}", name(&disk)),
-                    fix: vec![
-                        "# Give each node its own key in the cluster software, for example key= of \
-                         fence_scsi."
-                            .to_owned(),
-                    ],
+                    fix: vec![Line::comment(
+                        "Give each node its own key in the cluster software, for example key= of \
+                         fence_scsi.",
+                    )],
                 };
                 results.add(subject(&disk, &clients), fault);
             }
@@ -161,8 +161,9 @@ fn path_not_registered(host: &Host, results: &mut Results) {
             what: format!("paths of {} are not registered: {paths}", name(&disk)),
             evidence: format!("state of the helpers: {paths}: not-registered"),
             fix: vec![
-                "multipathd show paths    # multipathd registers a path that returns".to_owned(),
-                "# The next REGISTER of the guest on the map registers all paths.".to_owned(),
+                Line::command("multipathd show paths")
+                    .note("multipathd registers a path that returns"),
+                Line::comment("The next REGISTER of the guest on the map registers all paths."),
             ],
         };
         results.add(subject(&disk, &clients), fault);
@@ -192,7 +193,7 @@ fn disk_in_use(host: &Host, results: &mut Results) {
 /// Use of a device by the host.
 struct Use {
     evidence: String,
-    fix: String,
+    fix: Line,
 }
 
 /// Returns the uses of a device, its partitions, and the partitions of kpartx.
@@ -209,7 +210,7 @@ fn uses(device: &BlockDevice, mounts: &str) -> Vec<Use> {
                 "/proc/self/mountinfo: {} is mounted at {dir}",
                 device.node()
             ),
-            fix: format!("umount {dir}"),
+            fix: Line::command("umount").value(mount_path(dir)),
         });
     }
     for holder in device.holders() {
@@ -222,9 +223,9 @@ fn uses(device: &BlockDevice, mounts: &str) -> Vec<Use> {
         }
         let node = holder.node();
         let fix = match node.strip_prefix("/dev/mapper/") {
-            Some(_) if holder.is_logical_volume() => format!("lvchange -an {node}"),
-            Some(name) => format!("dmsetup remove {name}"),
-            None => format!("mdadm --stop {node}"),
+            Some(_) if holder.is_logical_volume() => Line::command("lvchange -an").value(&node),
+            Some(name) => Line::command("dmsetup remove").value(name),
+            None => Line::command("mdadm --stop").value(&node),
         };
         uses.push(Use {
             evidence: format!(
@@ -254,7 +255,7 @@ fn disk_missing(host: &Host, results: &mut Results) {
         let fault = Fault {
             what: format!("{} of {} does not exist", disk.node, disk.vm.name),
             evidence: disk.disk.text.clone(),
-            fix: vec!["lsblk -S && multipathd show maps".to_owned()],
+            fix: vec![Line::command("lsblk -S").and("multipathd show maps")],
         };
         results.add(disk.subject(), fault);
     }
@@ -267,9 +268,11 @@ fn path_unusable(host: &Host, results: &mut Results) {
             let fault = Fault {
                 what: format!("{}: {path}", device.node()),
                 evidence: format!("/sys/block/{name}/device/state"),
-                fix: vec![format!(
-                    "echo running > /sys/block/{name}/device/state    # if it is offline"
-                )],
+                fix: vec![
+                    Line::command("echo running >")
+                        .value(format!("/sys/block/{name}/device/state"))
+                        .note("if it is offline"),
+                ],
             };
             results.add(subject.clone(), fault);
         }

@@ -7,6 +7,7 @@ use linux_util::procfs::status_value;
 use super::read;
 use crate::commands::doctor::finding::Severity::{Problem, Warning};
 use crate::commands::doctor::finding::{Check, Fault, Results};
+use crate::commands::doctor::fix::Line;
 use crate::commands::doctor::host::{CAP_SYS_RAWIO, Host, is_own};
 use crate::state::HelperState;
 
@@ -57,8 +58,8 @@ const MIN_DESCRIPTORS: u64 = 1024;
 const RESTART: &str = "systemctl restart qemu-pr-helper.service";
 
 /// Command that shows the options of a helper, which are then to be changed.
-fn edit_unit() -> String {
-    "systemctl edit --full qemu-pr-helper.service".to_owned()
+fn edit_unit() -> Line {
+    Line::command("systemctl edit --full qemu-pr-helper.service")
 }
 
 /// Returns the names of capabilities, or their numbers.
@@ -109,10 +110,11 @@ fn rawio_missing(host: &Host, results: &mut Results) {
             what: format!("{} lacks CAP_SYS_RAWIO", helper.process),
             evidence: format!("/proc/{}/status: CapEff: {mask:016x}", helper.process.pid),
             fix: vec![
-                "# Start the helper as root. In a container, add the capability SYS_RAWIO. For the \
-                 unit:"
-                    .to_owned(),
-                RESTART.to_owned(),
+                Line::comment(
+                    "Start the helper as root. In a container, add the capability SYS_RAWIO. For \
+                     the unit:",
+                ),
+                Line::command(RESTART),
             ],
         })
     });
@@ -129,7 +131,7 @@ fn excess_capabilities(host: &Host, results: &mut Results) {
             ),
             evidence: format!("/proc/{}/status: CapPrm: {mask:016x}", helper.process.pid),
             fix: match is_own(&helper.process) {
-                true => vec![RESTART.to_owned()],
+                true => vec![Line::command(RESTART)],
                 false => install(),
             },
         })
@@ -137,11 +139,11 @@ fn excess_capabilities(host: &Host, results: &mut Results) {
 }
 
 /// Returns the replacement of QEMU's own helper.
-fn install() -> Vec<String> {
+fn install() -> Vec<Line> {
     vec![
-        "apt install ./qemu-pr-helper-rs_*.deb    # Debian".to_owned(),
-        "dnf swap qemu-pr-helper ./qemu-pr-helper-rs-*.rpm    # Fedora".to_owned(),
-        "# Then restart the helper, or with libvirt the virtual machine.".to_owned(),
+        Line::command("apt install ./qemu-pr-helper-rs_*.deb").note("Debian"),
+        Line::command("dnf swap qemu-pr-helper ./qemu-pr-helper-rs-*.rpm").note("Fedora"),
+        Line::comment("Then restart the helper, or with libvirt the virtual machine."),
     ]
 }
 
@@ -186,8 +188,8 @@ fn sandbox_off(host: &Host, results: &mut Results) {
                     what: format!("{} runs without its sandbox", helper.process),
                     evidence: format!("/proc/{pid}/status: Seccomp: 0"),
                     fix: vec![
-                        format!("{}    # remove --sandbox=off", edit_unit()),
-                        RESTART.to_owned(),
+                        edit_unit().note("remove --sandbox=off"),
+                        Line::command(RESTART),
                     ],
                 };
                 results.add(host.subject_of(helper), fault);
@@ -219,10 +221,10 @@ fn few_descriptors(host: &Host, results: &mut Results) {
                 ),
                 evidence: format!("{path}: {}", line.trim()),
                 fix: vec![
-                    "systemctl edit qemu-pr-helper.service".to_owned(),
-                    "# [Service]".to_owned(),
-                    "# LimitNOFILE=65536".to_owned(),
-                    RESTART.to_owned(),
+                    Line::command("systemctl edit qemu-pr-helper.service"),
+                    Line::comment("[Service]"),
+                    Line::comment("LimitNOFILE=65536"),
+                    Line::command(RESTART),
                 ],
             };
             results.add(host.subject_of(helper), fault);
@@ -263,8 +265,8 @@ fn limit_reached(host: &Host, results: &mut Results) {
                     what: format!("{} has reached a limit {count} times", helper.process),
                     evidence: format!("state of the helper: {name} = {count}"),
                     fix: vec![
-                        format!("{}    # raise {setting}", edit_unit()),
-                        RESTART.to_owned(),
+                        edit_unit().note(format!("raise {setting}")),
+                        Line::command(RESTART),
                     ],
                 };
                 results.add(host.subject_of(helper), fault);

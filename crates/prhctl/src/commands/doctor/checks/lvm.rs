@@ -6,6 +6,7 @@ use super::read;
 use crate::block_device::BlockDevice;
 use crate::commands::doctor::finding::Severity::Warning;
 use crate::commands::doctor::finding::{Check, Fault, Results};
+use crate::commands::doctor::fix::Line;
 use crate::commands::doctor::host::Host;
 
 pub(super) const CHECKS: &[Check] = &[Check {
@@ -50,11 +51,11 @@ fn lvm_scans_disk(host: &Host, results: &mut Results) {
             ),
             evidence: format!("{evidence}; {CONFIG}: no filter; no {DEVICES_FILE}"),
             fix: vec![
-                format!("# {CONFIG}, section devices:"),
-                format!(
-                    "# global_filter = [ \"r|^{}.*|\", \"a|.*|\" ]",
+                Line::comment(format!("{CONFIG}, section devices:")),
+                Line::comment(format!(
+                    "global_filter = [ \"r|^{}.*|\", \"a|.*|\" ]",
                     device.node()
-                ),
+                )),
             ],
         };
         results.add(subject, fault);

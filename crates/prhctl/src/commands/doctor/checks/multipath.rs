@@ -4,9 +4,11 @@
 
 use std::fs;
 
+use super::mount_path;
 use crate::block_device::BlockDevice;
 use crate::commands::doctor::finding::Severity::{Problem, Warning};
 use crate::commands::doctor::finding::{Check, Fault, Results};
+use crate::commands::doctor::fix::Line;
 use crate::commands::doctor::host::Host;
 use crate::commands::doctor::multipath_conf::Setting;
 use crate::commands::doctor::subject::Subject;
@@ -90,13 +92,13 @@ fn settings(host: &Host, results: &mut Results) -> Option<Vec<Setting>> {
 }
 
 /// Returns a change of the configuration.
-fn configure(section: &str, line: &str) -> Vec<String> {
+fn configure(section: &str, line: &str) -> Vec<Line> {
     vec![
-        "# /etc/multipath.conf:".to_owned(),
-        format!("# {section} {{"),
-        format!("#     {line}"),
-        "# }".to_owned(),
-        RECONFIGURE.to_owned(),
+        Line::comment("/etc/multipath.conf:"),
+        Line::comment(format!("{section} {{")),
+        Line::comment(format!("    {line}")),
+        Line::comment("}"),
+        Line::command(RECONFIGURE),
     ]
 }
 
@@ -124,7 +126,7 @@ fn multipathd_missing(host: &Host, results: &mut Results) {
             names(&maps)
         ),
         evidence: "/proc: no process with the name multipathd".to_owned(),
-        fix: vec!["systemctl enable --now multipathd.service".to_owned()],
+        fix: vec![Line::command("systemctl enable --now multipathd.service")],
     };
     results.add(maps_subject(host), fault);
 }
@@ -177,7 +179,7 @@ fn prkeys_read_only(host: &Host, results: &mut Results) {
             let fault = Fault {
                 what: format!("multipathd cannot write {file}: the file system is read-only"),
                 evidence: format!("{path}: {mount_point} {options}"),
-                fix: vec![format!("mount -o remount,rw {mount_point}")],
+                fix: vec![Line::command("mount -o remount,rw").value(mount_path(mount_point))],
             };
             results.add(maps_subject(host), fault);
         }
@@ -215,10 +217,11 @@ fn multipathd_old(host: &Host, results: &mut Results) {
             what: format!("multipathd has version {major}.{minor}.{patch}, older than 0.13.1"),
             evidence: format!("multipathd help: multipath-tools v{major}.{minor}.{patch}"),
             fix: vec![
-                "# Update multipath-tools to 0.13.1 or later. Until then, check after fencing, \
-                 when paths have returned, that the key is gone:"
-                    .to_owned(),
-                "prhctl status DISK".to_owned(),
+                Line::comment(
+                    "Update multipath-tools to 0.13.1 or later. Until then, check after fencing, \
+                     when paths have returned, that the key is gone:",
+                ),
+                Line::command("prhctl status DISK"),
             ],
         };
         results.add(maps_subject(host), fault);
@@ -309,8 +312,9 @@ fn alua_handler_missing(host: &Host, results: &mut Results) {
                     ),
                     evidence: format!("/sys/block/{}/device/dh_state: detached", path.name()),
                     fix: vec![
-                        "modprobe scsi_dh_alua".to_owned(),
-                        format!("echo alua > /sys/block/{}/device/dh_state", path.name()),
+                        Line::command("modprobe scsi_dh_alua"),
+                        Line::command("echo alua >")
+                            .value(format!("/sys/block/{}/device/dh_state", path.name())),
                     ],
                 };
                 let disks = vec![map.node()];

@@ -4,6 +4,7 @@
 
 use crate::commands::doctor::finding::Severity::Problem;
 use crate::commands::doctor::finding::{Check, Fault, Results};
+use crate::commands::doctor::fix::Line;
 use crate::commands::doctor::host::{DEFAULT_SOCKET, Host};
 use crate::commands::doctor::subject::Subject;
 use std::path::Path;
@@ -60,7 +61,7 @@ fn helper_missing(host: &Host, results: &mut Results) {
     let fault = Fault {
         what,
         evidence: "/proc: no process with the name qemu-pr-helper; /proc/net/unix".to_owned(),
-        fix: vec![format!("systemctl enable --now {SOCKET}")],
+        fix: vec![Line::command("systemctl enable --now").value(SOCKET)],
     };
     results.add(Subject::host(), fault);
 }
@@ -80,8 +81,13 @@ fn unit_failed(host: &Host, results: &mut Results) {
                 what: format!("{unit} has failed"),
                 evidence: format!("systemctl show {unit}: {}", lines.join(" ")),
                 fix: vec![
-                    format!("journalctl -u {unit} -n 20    # the reason"),
-                    format!("systemctl reset-failed {unit} && systemctl restart {unit}"),
+                    Line::command("journalctl -n 20 -u")
+                        .value(unit)
+                        .note("the reason"),
+                    Line::command("systemctl reset-failed")
+                        .value(unit)
+                        .and("systemctl restart")
+                        .value(unit),
                 ],
             };
             results.add(Subject::host(), fault);
@@ -117,10 +123,10 @@ fn private_devices(host: &Host, results: &mut Results) {
             what: format!("{SERVICE} has PrivateDevices=yes"),
             evidence: format!("{}:{line}: {text}", file.display()),
             fix: vec![
-                format!("systemctl edit {SERVICE}"),
-                "# [Service]".to_owned(),
-                "# PrivateDevices=no".to_owned(),
-                format!("systemctl restart {SERVICE}"),
+                Line::command("systemctl edit").value(SERVICE),
+                Line::comment("[Service]"),
+                Line::comment("PrivateDevices=no"),
+                Line::command("systemctl restart").value(SERVICE),
             ],
         };
         results.add(Subject::host(), fault);
@@ -154,15 +160,18 @@ fn access_denied(host: &Host, results: &mut Results) {
             "AppArmor",
             last(&app_armor),
             vec![
-                "# Add a rule for the denied file to /etc/apparmor.d/local/qemu-pr-helper"
-                    .to_owned(),
-                "apparmor_parser -r /etc/apparmor.d/qemu-pr-helper".to_owned(),
+                Line::comment(
+                    "Add a rule for the denied file to /etc/apparmor.d/local/qemu-pr-helper",
+                ),
+                Line::command("apparmor_parser -r /etc/apparmor.d/qemu-pr-helper"),
             ],
         ),
         (
             "SELinux",
             last(&se_linux),
-            vec!["restorecon -v \"$(command -v qemu-pr-helper)\"".to_owned()],
+            vec![Line::command(
+                "restorecon -v \"$(command -v qemu-pr-helper)\"",
+            )],
         ),
     ];
     for (module, denial, fix) in fixes {

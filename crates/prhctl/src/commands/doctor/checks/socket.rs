@@ -3,13 +3,14 @@
 //! Checks of the helper's sockets that virtual machines were given.
 
 use std::fs::{self, Metadata};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use linux_util::procfs::status_value;
 
 use crate::commands::doctor::finding::Severity::Problem;
 use crate::commands::doctor::finding::{Check, Fault, Results};
+use crate::commands::doctor::fix::Line;
 use crate::commands::doctor::host::{DEFAULT_SOCKET, GuestDisk, Host, without_var};
 
 pub(super) const CHECKS: &[Check] = &[
@@ -50,9 +51,13 @@ fn socket_unreachable(host: &Host, results: &mut Results) {
             socket.display(),
             disk.vm.name
         );
+        // A helper can remove another file in order to bind its socket.
+        let is_other_file =
+            fs::symlink_metadata(host.path(socket)).is_ok_and(|file| !file.file_type().is_socket());
         let fix = match without_var(socket) == Path::new(DEFAULT_SOCKET) {
-            true => "systemctl enable --now qemu-pr-helper.socket".to_owned(),
-            false => format!("qemu-pr-helper -k {} -d", socket.display()),
+            true => Line::command("systemctl enable --now qemu-pr-helper.socket"),
+            false if is_other_file => other_socket(),
+            false => Line::command("qemu-pr-helper -d -k").value(socket),
         };
         let fault = Fault {
             what,
@@ -93,26 +98,36 @@ fn socket_not_writable(host: &Host, results: &mut Results) {
                 socket.display()
             ),
             evidence: reason,
-            fix: fix(socket, &user),
+            fix: fix(host, socket, &user),
         };
         results.add(disk.subject(), fault);
     }
 }
 
-fn fix(socket: &Path, user: &Credentials) -> Vec<String> {
-    let change = format!("chown {} {}", user.name, socket.display());
-    if without_var(socket) != Path::new(DEFAULT_SOCKET) {
+/// Returns the advice for a path that is not the socket of a helper.
+fn other_socket() -> Line {
+    Line::comment("This is not the socket of a helper. Give the virtual machine that of a helper.")
+}
+
+fn fix(host: &Host, socket: &Path, user: &Credentials) -> Vec<Line> {
+    let is_default = without_var(socket) == Path::new(DEFAULT_SOCKET);
+    if !is_default && !host.is_helper_socket(socket) {
+        return vec![other_socket()];
+    }
+    let change = Line::command("chown").value(&user.name).value(socket);
+    if !is_default {
         return vec![change];
     }
     vec![
-        format!("{change} && chmod 0600 {}", socket.display()),
-        "systemctl edit qemu-pr-helper.socket    # for the next start of the socket".to_owned(),
-        "# [Socket]".to_owned(),
-        format!("# SocketUser={}", user.name),
+        change.and("chmod 0600").value(socket),
+        Line::command("systemctl edit qemu-pr-helper.socket")
+            .note("for the next start of the socket"),
+        Line::comment("[Socket]"),
+        Line::comment(format!("SocketUser={}", user.name)),
     ]
 }
 
-/// Returns the socket as the machine sees it; nothing if it does not exist.
+/// Returns the socket as the machine sees it; nothing if it does not exist, or is another file.
 fn find_socket(
     host: &Host,
     disk: &GuestDisk<'_>,
@@ -125,7 +140,9 @@ fn find_socket(
         paths.insert(0, host.path(format!("/proc/{pid}/root")).join(relative));
     }
     for path in &paths {
-        if let Ok(file) = fs::metadata(path) {
+        if let Ok(file) = fs::metadata(path)
+            && file.file_type().is_socket()
+        {
             return Ok((path.clone(), Some(file)));
         }
     }

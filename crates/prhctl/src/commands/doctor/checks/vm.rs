@@ -6,6 +6,7 @@ use super::{change_vm, read};
 use crate::block_device::{BlockDevice, PartKind};
 use crate::commands::doctor::finding::Severity::{Problem, Warning};
 use crate::commands::doctor::finding::{Check, Fault, Results};
+use crate::commands::doctor::fix::Line;
 use crate::commands::doctor::host::{CAP_SYS_RAWIO, GuestDisk, Host};
 use crate::commands::doctor::subject::Subject;
 use crate::commands::doctor::vm::Vm;
@@ -83,7 +84,7 @@ fn emulated_device(host: &Host, results: &mut Results) {
 }
 
 /// Adds a fault of a disk, with its text as evidence.
-fn add(results: &mut Results, disk: &GuestDisk<'_>, what: String, fix: Vec<String>) {
+fn add(results: &mut Results, disk: &GuestDisk<'_>, what: String, fix: Vec<Line>) {
     let evidence = match disk.vm.pid {
         Some(_) => format!("{}: {}", disk.vm.source, disk.disk.text),
         None => disk.disk.text.clone(),
@@ -256,9 +257,11 @@ fn major_version(machine: &str) -> Option<u32> {
 /// Returns the line of libvirt's log of the machine with QEMU's version, and the major version.
 fn qemu_version(host: &Host, results: &mut Results, vm: &Vm) -> Option<(String, u32)> {
     const LABEL: &str = "qemu version: ";
-    let path = format!("/var/log/libvirt/qemu/{}.log", vm.name);
-    let log = read(host, results, &path);
-    let found = log.as_deref().and_then(|log| {
+    let path = vm
+        .file_name()
+        .map(|name| format!("/var/log/libvirt/qemu/{name}.log"));
+    let found = path.and_then(|path| {
+        let log = read(host, results, &path)?;
         let (index, line) = log
             .lines()
             .enumerate()
