@@ -33,4 +33,5 @@ mod system_journal;
 mod top;
 mod validate;
 mod validate_faults;
+mod validate_others;
 mod wrap;

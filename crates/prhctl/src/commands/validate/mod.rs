@@ -42,6 +42,7 @@ use scsi_pr::{InServiceAction, ReservationKey};
 use thiserror::Error;
 
 use super::Subcommand;
+use crate::block_device::Part;
 use crate::cleanup::CleanupGuard;
 use crate::completion;
 use crate::confirmation::ConfirmationArgs;
@@ -70,14 +71,15 @@ be two I_T nexuses of one disk: two paths (/dev/sda and /dev/sdb), or two ports
 of a soft LUN. With one DEVICE, the steps that need two are not tested.
 
 Use a disk without data: while it is reserved, reads and writes of others fail.
-prhctl refuses a disk with registrations, and one that a process has open, that
-is mounted or part of a volume. On a terminal, it asks for confirmation first,
-unless --yes is given.
+prhctl refuses a disk with registrations, seen through either DEVICE, one that
+a process has open, that is mounted or part of a volume, partitions, volumes,
+and two DEVICEs of different disks. On a terminal, it asks for confirmation
+first, unless --yes is given.
 
 At the end, and after an error, Ctrl-C or SIGTERM, prhctl removes its
 registrations. Their keys begin with 0x70726876 (\"prhv\"). After SIGKILL they
 remain, and the next run removes them. A disk must not be checked by two runs
-at the same time.
+at the same time. If another program registers during the run, prhctl stops.
 
 --profile selects the commands of one cluster software. If the default passes,
 they all work; the profile shows whether a deviation concerns the software.
@@ -94,8 +96,11 @@ EXAMPLES
   prhctl validate --profile wsfc /dev/sdb /dev/sdc
   prhctl -k /run/pr.sock --json validate luns/lun/ports/a luns/lun/ports/b
 
-Exit status 0 if no step failed, 36 if a step failed, 1 if the disk was not
-checked; 128 plus the signal number after a signal.";
+Exit status 0 if no step failed and one passed, 36 if a step failed or none
+passed, 1 if the disk was refused or an error ended the run, such as
+registrations that it cannot remove or that another program has added; 97
+after malformed data before the first step; 128 plus the signal number after a
+signal.";
 
 /// Arguments of the subcommand.
 #[derive(Debug, Args)]
@@ -179,8 +184,11 @@ pub(crate) struct Validation {
 }
 
 impl Validation {
+    /// Returns whether no step failed, and at least one passed.
     fn has_passed(&self) -> bool {
-        self.error.is_none() && self.rows.iter().all(|row| !row.verdict.is_failure())
+        let is_failed = self.rows.iter().any(|row| row.verdict.is_failure());
+        let is_tested = self.rows.iter().any(|row| row.verdict.is_success());
+        self.error.is_none() && is_tested && !is_failed
     }
 }
 
@@ -191,8 +199,14 @@ enum ValidateError {
     TooManyDevices(usize),
     #[error("{} and {} are the same device", .0.display(), .1.display())]
     SameDevice(PathBuf, PathBuf),
+    #[error("{} and {} are different disks", .0.display(), .1.display())]
+    DifferentDisks(PathBuf, PathBuf),
+    #[error("{}: {}", device.display(), part.note())]
+    Part { device: PathBuf, part: Part },
     #[error("{}: in use on this host", .0.display())]
     InUse(PathBuf),
+    #[error("{}: cannot check whether the disk is in use", device.display())]
+    UseUnknown { device: PathBuf, source: io::Error },
     #[error("{}: {users} has the disk open", device.display())]
     OpenElsewhere { device: PathBuf, users: String },
     #[error("{}: {action} ended with {answer}", device.display())]
@@ -206,6 +220,15 @@ enum ValidateError {
         device: PathBuf,
         keys: Vec<ReservationKey>,
     },
+    #[error("{}: the disk is reserved, and reports no registration", .0.display())]
+    Reserved(PathBuf),
+    #[error("{}: registered by another program during the run: {}", device.display(), join(keys))]
+    Appeared {
+        device: PathBuf,
+        keys: Vec<ReservationKey>,
+    },
+    #[error("{}: the disk did not remove the registrations of the run", .0.display())]
+    NotRestored(PathBuf),
     #[error("{}: another run of validate uses the disk", .0.display())]
     OtherRun(PathBuf),
     #[error("{}: CLEAR did not remove all registrations", .0.display())]
@@ -231,11 +254,27 @@ impl AdvisedError for ValidateError {
             ValidateError::SameDevice(..) => {
                 "Give two paths of the disk, or one DEVICE for the steps that need one."
             }
+            ValidateError::DifferentDisks(..) => {
+                "Both must lead to one disk: give two paths of it, or two ports of one soft LUN."
+            }
+            ValidateError::UseUnknown { .. } => {
+                "Use a disk whose device node can be opened. 'ls -l' shows whether the node exists."
+            }
             ValidateError::InUse(_) => {
                 "It is mounted, or a part of a volume, an array or swap. Use a disk without data."
             }
             ValidateError::OpenElsewhere { .. } => {
                 "Use a disk that no virtual machine uses: its reads and writes would fail."
+            }
+            ValidateError::Reserved(_) => {
+                "Use a disk that no cluster uses. 'prhctl reservation' shows the reservation."
+            }
+            ValidateError::Appeared { .. } => {
+                "Use a disk that no cluster uses. A step may have removed registrations of this \
+                 program: let it register again."
+            }
+            ValidateError::NotRestored(_) => {
+                "No further steps were executed. 'prhctl status' shows what remains."
             }
             ValidateError::Registered { .. } => {
                 "Use a disk that no cluster uses. If the only key is left over, '--force-key KEY' \
@@ -307,5 +346,22 @@ impl ValidateArgs {
             environment.may_write = preflight::check_empty(&mut guard.resources())?;
         }
         Ok(environment)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn run_without_a_passed_step_has_not_passed() {
+        let validation = Validation {
+            devices: Vec::new(),
+            profile: Profile::Spc4,
+            run: RunNumber::random(),
+            rows: Vec::new(),
+            error: None,
+        };
+        assert!(!validation.has_passed());
     }
 }

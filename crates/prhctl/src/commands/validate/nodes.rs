@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use pr_helper_protocol::{Direction, Response};
 use scsi_pr::{
-    Cdb, InServiceAction, Keys, ParameterDataError, PersistentReserveIn, ReservationData,
-    ReservationKey,
+    Cdb, InServiceAction, Keys, ParameterDataError, PersistentReserveIn, PrGeneration,
+    ReservationData, ReservationKey, Truncatable,
 };
 
 use super::ValidateError;
@@ -17,6 +17,7 @@ use crate::cleanup::Remove;
 use crate::console::Console;
 use crate::error::{Error, Failure};
 use crate::helper::{HelperConnection, HelperOptions};
+use crate::known_disks::distinct;
 
 /// Maximum number of unit attentions that one node has at a time.
 const MAX_UNIT_ATTENTIONS: usize = 16;
@@ -27,7 +28,7 @@ const ALLOCATION: u16 = 8192;
 #[derive(Debug)]
 pub(super) struct Node {
     options: &'static HelperOptions,
-    path: &'static Path,
+    pub(super) path: &'static Path,
     /// `None` after an error, which leaves the connection out of step.
     connection: Option<HelperConnection<'static>>,
     /// The keys that the node may be registered with.
@@ -131,6 +132,24 @@ impl Node {
         decode(&data).map_err(|error| malformed(error).into())
     }
 
+    /// Reads registrations and reservation.
+    fn state(&mut self) -> Result<DiskState, Failure> {
+        let keys = self.settled_query(InServiceAction::ReadKeys, Keys::decode)?;
+        let action = InServiceAction::ReadReservation;
+        let reservation = self.settled_query(action, ReservationData::decode)?;
+        Ok(DiskState::new(self.path, Some(keys), Some(reservation)))
+    }
+
+    /// Like [`Self::state`], but a malformed answer only makes the state incomplete. A step finds
+    /// malformed answers, and they are no reason to stop.
+    fn visible_state(&mut self) -> Result<DiskState, Failure> {
+        let decode = |data: &[u8]| Ok(Keys::decode(data).ok());
+        let keys = self.settled_query(InServiceAction::ReadKeys, decode)?;
+        let decode = |data: &[u8]| Ok(ReservationData::decode(data).ok());
+        let reservation = self.settled_query(InServiceAction::ReadReservation, decode)?;
+        Ok(DiskState::new(self.path, keys, reservation))
+    }
+
     /// Removes the node's registrations, and with them its reservation.
     fn unregister(&mut self) -> Result<(), Failure> {
         for key in self.keys.clone() {
@@ -140,16 +159,64 @@ impl Node {
     }
 }
 
-/// Registrations and reservation of the disk.
-#[derive(Debug)]
+/// Registrations and reservation of the disk, as one node sees them.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct DiskState {
-    pub(super) keys: Keys,
-    pub(super) is_reserved: bool,
+    /// The device of the node.
+    pub(super) device: &'static Path,
+    generation: Option<PrGeneration>,
+    /// The keys of the registrations and of the reservation, without duplicates.
+    pub(super) keys: Vec<ReservationKey>,
+    is_reserved: bool,
+    /// False if the answers may lack keys.
+    is_complete: bool,
 }
 
 impl DiskState {
+    fn new(
+        device: &'static Path,
+        keys: Option<Truncatable<Keys>>,
+        reservation: Option<ReservationData>,
+    ) -> Self {
+        let is_complete =
+            keys.as_ref().is_some_and(Truncatable::is_complete) && reservation.is_some();
+        let generation = keys.as_ref().map(|keys| keys.value.generation);
+        let holder = reservation.and_then(|data| data.reservation);
+        let holder_key = holder.map(|one| one.key).filter(|key| !key.is_zero());
+        let registered = keys.into_iter().flat_map(|keys| keys.value.keys);
+        DiskState {
+            device,
+            generation,
+            keys: distinct(registered.chain(holder_key)),
+            is_reserved: holder.is_some(),
+            is_complete,
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.keys.keys.is_empty() && !self.is_reserved
+        self.keys.is_empty() && !self.is_reserved
+    }
+
+    /// Returns whether all keys are known, and those of runs.
+    pub(super) fn is_of_runs(&self) -> bool {
+        self.is_complete && self.keys.iter().copied().all(is_of_a_run)
+    }
+
+    /// Returns whether this key is the only one.
+    pub(super) fn has_only(&self, key: ReservationKey) -> bool {
+        self.is_complete && self.keys == [key]
+    }
+}
+
+/// Checks that all keys are those of runs, during a run.
+pub(super) fn check_own(device: &Path, keys: &[ReservationKey]) -> Result<(), ValidateError> {
+    let keys: Vec<_> = distinct(keys.iter().copied().filter(|key| !is_of_a_run(*key)));
+    match keys.is_empty() {
+        true => Ok(()),
+        false => Err(ValidateError::Appeared {
+            device: device.to_owned(),
+            keys,
+        }),
     }
 }
 
@@ -178,33 +245,39 @@ impl Nodes {
         self.console.note(&format!("{}: {text}", device.display()));
     }
 
-    /// Reads registrations and reservation through the first node.
-    pub(super) fn state(&mut self) -> Result<DiskState, Failure> {
-        let node = self.get(A);
-        let keys = node.settled_query(InServiceAction::ReadKeys, Keys::decode)?;
-        let action = InServiceAction::ReadReservation;
-        let reservation = node.settled_query(action, ReservationData::decode)?;
-        Ok(DiskState {
-            keys: keys.value,
-            is_reserved: reservation.reservation.is_some(),
-        })
+    /// Reads registrations and reservation through each node, which can lead to different disks.
+    pub(super) fn states(&mut self) -> Result<Vec<DiskState>, Failure> {
+        self.all.iter_mut().map(Node::state).collect()
     }
 
     /// Removes all registrations of the run and the pending unit attentions. Returns whether the
     /// disk is in the state before the run.
+    ///
+    /// # Errors
+    ///
+    /// Another program has registered during the run. Its registrations remain.
     pub(super) fn restore(&mut self) -> Result<bool, Failure> {
         for node in &mut self.all {
             node.unregister()?;
         }
         self.read_unit_attentions()?;
-        if !self.is_clean()? {
-            self.restore_by_force()?;
+        let mut states = self.own_states()?;
+        if !states.iter().all(DiskState::is_empty) {
+            states = self.restore_by_force(&states)?;
         }
-        let is_clean = self.is_clean()?;
+        let is_clean = states.iter().all(DiskState::is_empty);
         if is_clean {
-            self.all.iter_mut().for_each(|node| node.keys.clear());
+            self.forget_keys();
         }
         Ok(is_clean)
+    }
+
+    fn may_be_registered(&self) -> bool {
+        self.all.iter().any(|node| !node.keys.is_empty())
+    }
+
+    fn forget_keys(&mut self) {
+        self.all.iter_mut().for_each(|node| node.keys.clear());
     }
 
     /// Reads the pending unit attentions of all nodes.
@@ -215,34 +288,39 @@ impl Nodes {
         Ok(())
     }
 
-    /// Returns whether there is neither a registration nor a reservation. Malformed answers are
-    /// found by a step, and are no reason to stop.
-    fn is_clean(&mut self) -> Result<bool, Failure> {
-        for node in &mut self.all {
-            let decode = |data: &[u8]| Ok(Keys::decode(data));
-            let keys = node.settled_query(InServiceAction::ReadKeys, decode)?;
-            let decode = |data: &[u8]| Ok(ReservationData::decode(data));
-            let reservation = node.settled_query(InServiceAction::ReadReservation, decode)?;
-            let has_keys = keys.is_ok_and(|keys| !keys.value.keys.is_empty());
-            if has_keys || reservation.is_ok_and(|data| data.reservation.is_some()) {
-                return Ok(false);
+    /// Returns the state through each node, after unregistering. Fails if a node sees a key that is
+    /// not of a run.
+    fn own_states(&mut self) -> Result<Vec<DiskState>, Failure> {
+        let states = self.all.iter_mut().map(Node::visible_state);
+        let states = states.collect::<Result<Vec<_>, _>>()?;
+        let mut checks = states.iter();
+        if let Err(error) = checks.try_for_each(|state| check_own(state.device, &state.keys)) {
+            let own: Vec<_> = self.all.iter().flat_map(|node| &node.keys).collect();
+            let is_own = |key: &ReservationKey| own.contains(&key);
+            let is_removed =
+                |state: &DiskState| state.is_complete && !state.keys.iter().any(is_own);
+            if states.iter().all(is_removed) {
+                self.forget_keys();
             }
+            return Err(error.into());
         }
-        Ok(true)
+        Ok(states)
     }
 
     /// Removes registrations that unregistering has left, with the commands that need no key or
-    /// ignore it. CLEAR is sent only if all keys are those of runs.
-    fn restore_by_force(&mut self) -> Result<(), Failure> {
-        for node in &mut self.all {
+    /// ignore it. Through a node that may see the keys of others, no command is sent: B can lead to
+    /// another disk. Returns the states afterwards.
+    fn restore_by_force(&mut self, states: &[DiskState]) -> Result<Vec<DiskState>, Failure> {
+        for (node, _) in (self.all.iter_mut().zip(states)).filter(|(_, state)| state.is_of_runs()) {
             node.settle(&register_ignore(ReservationKey::ZERO))?;
         }
-        let state = self.state()?;
-        let is_own = |state: &DiskState| state.keys.keys.iter().copied().all(is_of_a_run);
-        if !state.is_empty() && is_own(&state) {
+        let states = self.own_states()?;
+        let is_left = states.iter().any(|state| !state.is_empty());
+        if is_left && states.iter().all(DiskState::is_of_runs) {
             self.clear()?;
         }
-        self.read_unit_attentions()
+        self.read_unit_attentions()?;
+        self.own_states()
     }
 
     /// Removes all registrations of the disk with CLEAR, through the first node.
@@ -266,17 +344,19 @@ impl Nodes {
 
 impl Remove for Nodes {
     fn remove(&mut self) {
-        let has_keys = self.all.iter().any(|node| !node.keys.is_empty());
-        if !has_keys {
+        if !self.may_be_registered() {
             return;
         }
         let reason = match self.restore() {
             Ok(true) => return,
             Ok(false) => "the disk did not remove them".to_owned(),
+            // It removed them, and found those of another program.
+            Err(_) if !self.may_be_registered() => return,
             Err(failure) => cli_messages::error::error_chain(failure.error.as_ref()),
         };
         self.console.note(&format!(
-            "registrations of this run may remain: {reason}; the next run removes them"
+            "registrations of this run may remain: {reason}; the next run removes them, unless the \
+             disk has others"
         ));
     }
 }

@@ -29,6 +29,11 @@ impl Verdict {
         matches!(self, Verdict::Failed)
     }
 
+    /// Returns whether the disk follows the rule.
+    pub(super) const fn is_success(self) -> bool {
+        matches!(self, Verdict::Pass | Verdict::Warning)
+    }
+
     pub(super) const fn name(self) -> &'static str {
         match self {
             Verdict::Pass => "pass",
@@ -75,7 +80,8 @@ impl Row {
     }
 }
 
-/// Executes the steps. An error of the helper aborts the run.
+/// Executes the steps. An error of the helper, registrations that cannot be removed, and those of
+/// other programs abort the run.
 pub(super) fn run(
     session: &mut Session<'_>,
     steps: Vec<&'static Step>,
@@ -108,7 +114,7 @@ pub(super) fn run(
                 Verdict::NotTested
             }
             Err(Stop::Aborted(failure)) => {
-                details.insert(0, "the helper cannot be used".to_owned());
+                details.insert(0, "an error aborted the run".to_owned());
                 error = Some(*failure);
                 Verdict::NotTested
             }
@@ -137,9 +143,6 @@ fn run_step(session: &mut Session<'_>, step: &Step) -> StepResult {
     if !reason.is_empty() {
         return Err(Stop::NotTested(reason.to_owned()));
     }
-    if !session.restore()? {
-        let text = "registrations of an earlier step remain";
-        return Err(Stop::NotTested(text.to_owned()));
-    }
+    session.restore()?;
     (step.run)(session)
 }

@@ -10,10 +10,11 @@ use scsi_pr::{
     PrGeneration, ReservationData, ReservationKey, ReservationType, SenseKey, Status, Truncatable,
 };
 
+use super::ValidateError;
 use super::access::{self, Access};
 use super::command::{Answer, OutCommand, preempt_and_abort, register, reserve};
 use super::keys::{A, NodeId, RunNumber};
-use super::nodes::Nodes;
+use super::nodes::{self, Nodes};
 use crate::block_device::BlockDevice;
 use crate::cleanup::CleanupGuard;
 use crate::error::Failure;
@@ -115,8 +116,12 @@ impl<'a> Session<'a> {
     }
 
     /// Removes all registrations of the run and the pending unit attentions.
-    pub(super) fn restore(&self) -> Result<bool, Failure> {
-        self.guard.resources().restore()
+    pub(super) fn restore(&self) -> Result<(), Failure> {
+        let mut nodes = self.guard.resources();
+        match nodes.restore()? {
+            true => Ok(()),
+            false => Err(ValidateError::NotRestored(nodes.device()).into()),
+        }
     }
 
     /// Returns the multipath map, if the device of a node is one.
@@ -242,8 +247,12 @@ impl<'a> Session<'a> {
         })
     }
 
+    /// Returns the registered keys. Fails if another program has registered during the run.
     pub(super) fn read_keys(&mut self, node: NodeId) -> Result<Keys, Stop> {
-        self.read_list(node, InServiceAction::ReadKeys, Keys::decode)
+        let keys = self.read_list(node, InServiceAction::ReadKeys, Keys::decode)?;
+        let device = self.guard.resources().get(node).path;
+        nodes::check_own(device, &keys.keys).map_err(Failure::from)?;
+        Ok(keys)
     }
 
     pub(super) fn read_full_status(&mut self, node: NodeId) -> Result<FullStatus, Stop> {
