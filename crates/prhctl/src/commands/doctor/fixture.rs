@@ -47,6 +47,10 @@ impl FakeHost {
                 "ActiveState=active\nResult=success\n",
             ),
             (
+                "systemctl show -p PrivateDevices qemu-pr-helper.service",
+                "PrivateDevices=no\n",
+            ),
+            (
                 "systemctl show -p ActiveState,Result qemu-pr-helper.socket",
                 "ActiveState=active\nResult=success\n",
             ),
@@ -109,6 +113,15 @@ impl FakeHost {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         symlink(target, path).unwrap();
+    }
+
+    /// Replaces the lines about the helper in the journal.
+    pub(super) fn set_journal(&mut self, text: &'static str) {
+        let mut programs = self.programs.iter_mut();
+        let (_, output) = programs
+            .find(|(line, _)| line.starts_with("journalctl"))
+            .unwrap();
+        *output = Ok(text);
     }
 
     pub(super) fn chmod(&self, path: &str, mode: u32) {
@@ -193,6 +206,10 @@ impl FakeHost {
         self.write(
             &format!("{helper}/limits"),
             "Max open files            65536                65536                files     \n",
+        );
+        self.write(
+            &format!("{helper}/cgroup"),
+            "0::/system.slice/qemu-pr-helper.service\n",
         );
         let qemu = format!("/proc/{QEMU}");
         self.write(

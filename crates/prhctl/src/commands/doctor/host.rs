@@ -332,6 +332,15 @@ impl Host {
         }
     }
 
+    /// Returns whether systemd has started the helper as its unit.
+    pub(super) fn is_of_unit(&self, helper: &HelperState) -> bool {
+        let file = format!("/proc/{}/cgroup", helper.process.pid);
+        let groups = self.read(file).ok().flatten().unwrap_or_default();
+        groups
+            .lines()
+            .any(|line| line.ends_with("/qemu-pr-helper.service"))
+    }
+
     /// Returns whether libvirt starts a helper for one of the machines.
     pub(super) fn has_managed_vm(&self) -> bool {
         let mut disks = self.vms.iter().flat_map(|vm| &vm.disks);

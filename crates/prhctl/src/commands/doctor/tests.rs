@@ -2,6 +2,8 @@
 
 //! Each fault is planted into a host without faults, and must be found alone.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use super::fixture::{FakeHost, HELPER, MULTIPATHD, QEMU, SOCKET};
 use super::*;
 use crate::known_disks::distinct;
@@ -25,17 +27,11 @@ const SERVICE_FAULTS: &[Planted] = &[
             .insert(line, Ok("ActiveState=failed\nResult=exit-code\n"));
     }),
     ("private-devices", |host| {
-        let dir = "/etc/systemd/system/qemu-pr-helper.service.d";
-        host.write(&format!("{dir}/a.conf"), "[Service]\nPrivateDevices=yes\n");
+        let line = "systemctl show -p PrivateDevices qemu-pr-helper.service";
+        host.programs.insert(line, Ok("PrivateDevices=yes\n"));
     }),
     ("access-denied", |host| {
-        let (line, _) = host
-            .programs
-            .iter()
-            .find(|(line, _)| line.starts_with("journalctl"))
-            .unwrap();
-        let denial = "kernel: audit: apparmor=\"DENIED\" profile=\"qemu-pr-helper\"\n";
-        host.programs.insert(line, Ok(denial));
+        host.set_journal("kernel: audit: apparmor=\"DENIED\" profile=\"qemu-pr-helper\"\n");
     }),
     ("socket-unreachable", |host| {
         for pid in [HELPER, QEMU] {
@@ -293,15 +289,120 @@ fn user_of_a_disk_is_removed_by_its_kind() {
         host.add_mapped(device, "user", uuid, &["dm-0"]);
         assert_eq!(host.results().findings[0].fault.fix[0].as_str(), fix);
     }
+    for (device, fix) in [
+        ("md0", "mdadm --stop /dev/md0"),
+        (
+            "bcache0",
+            "# Stop /dev/bcache0 with the program that has started it.",
+        ),
+    ] {
+        let host = FakeHost::healthy();
+        host.add_device(device, "9:0");
+        let device_dir = host.path(&format!("/sys/devices/{device}"));
+        let holder = format!("/sys/devices/dm-0/holders/{device}");
+        host.link(device_dir.to_str().unwrap(), &holder);
+        assert_eq!(host.results().findings[0].fault.fix[0].as_str(), fix);
+    }
 }
 
+/// Programs such as QEMU are denied the helper's socket.
 #[test]
-fn later_setting_of_a_unit_wins() {
-    let host = FakeHost::healthy();
-    let dir = "/etc/systemd/system/qemu-pr-helper.service.d";
-    host.write(&format!("{dir}/a.conf"), "PrivateDevices=yes\n");
-    host.write(&format!("{dir}/b.conf"), "PrivateDevices=no\n");
-    assert!(host.found().is_empty());
+fn only_denials_of_the_helper_are_found() {
+    for (line, is_found) in [
+        (
+            "apparmor=\"DENIED\" profile=\"libvirt-1\" name=\"/run/qemu-pr-helper.sock\" \
+             comm=\"qemu-system-x86\"\n",
+            false,
+        ),
+        (
+            "apparmor=\"DENIED\" profile=\"libvirtd//qemu-pr-helper\" comm=\"worker\"\n",
+            true,
+        ),
+        (
+            "avc: denied { read } comm=\"qemu-pr-helper\" scontext=u:r:t:s0\n",
+            true,
+        ),
+        (
+            "avc: denied { read } comm=\"a\" scontext=u:r:qemu_pr_helper_t:s0\n",
+            true,
+        ),
+        (
+            "avc: denied { write } comm=\"a\" path=\"/run/qemu-pr-helper.sock\" \
+             scontext=u:r:svirt_t:s0\n",
+            false,
+        ),
+    ] {
+        let mut host = FakeHost::healthy();
+        host.set_journal(line);
+        assert_eq!(host.found() == ["access-denied"], is_found, "{line}");
+    }
+}
+
+/// The client that has gone can have moved to another host, with its key.
+#[test]
+fn client_that_has_gone_does_not_share_the_disk() {
+    let mut host = FakeHost::healthy();
+    let mut shared = disk("253:0", Some("naa.6001405a"), "dm-0");
+    shared.registrations = vec![registration("0xa", "web1"), registration("0xa", "web2")];
+    shared.registrations[1].is_connected = false;
+    host.state.disks = vec![shared];
+    assert_eq!(host.found(), [] as [&str; 0]);
+}
+
+/// libvirt gives QEMU the configured group and those of the user.
+#[test]
+fn groups_of_a_machine_that_does_not_run_are_known() {
+    let domain = format!(
+        "<domain><name>db</name><devices><disk type='block' device='lun'><source dev='/dev/sdc'>\
+         <reservations managed='no'><source path='{SOCKET}'/></reservations></source>\
+         <target bus='scsi'/></disk></devices></domain>"
+    );
+    let gid = std::fs::metadata(FakeHost::healthy().path(SOCKET))
+        .unwrap()
+        .gid();
+    for (groups, configuration, is_found) in [
+        (format!("disk:x:{gid}:other\n"), "", true),
+        (format!("disk:x:{gid}:other,libvirt-qemu\n"), "", false),
+        (
+            format!("disk:x:{gid}:\n"),
+            "#group = \"x\"\ngroup = \"disk\"\n",
+            false,
+        ),
+        (String::new(), "user = \"+64055\"\n", true),
+    ] {
+        let host = FakeHost::healthy();
+        host.remove(&format!("/proc/{QEMU}"));
+        host.write("/etc/libvirt/qemu/db.xml", &domain);
+        host.write("/etc/group", &groups);
+        host.write("/etc/libvirt/qemu.conf", configuration);
+        host.chmod(SOCKET, 0o660);
+        let found = host.found();
+        assert_eq!(
+            found == ["socket-not-writable"],
+            is_found,
+            "{groups}{configuration}{found:?}"
+        );
+    }
+}
+
+/// Another service manager, libvirt or an operator has started it.
+#[test]
+fn helper_without_the_unit_is_not_restarted_by_systemd() {
+    for (_, plant) in HELPER_FAULTS {
+        let mut host = FakeHost::healthy();
+        plant(&mut host);
+        host.write(
+            &format!("/proc/{HELPER}/cgroup"),
+            "0::/machine.slice/vm.scope\n",
+        );
+        let results = host.results();
+        let mut lines = results.findings.iter().flat_map(|one| &one.fault.fix);
+        assert!(
+            lines.all(|line| !line.as_str().starts_with("systemctl")),
+            "{results:?}"
+        );
+        assert_ne!(results.findings.len(), 0);
+    }
 }
 
 #[test]

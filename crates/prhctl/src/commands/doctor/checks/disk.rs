@@ -2,6 +2,8 @@
 
 //! Checks of the disks of virtual machines.
 
+use helper_state::Registration;
+
 use super::{mount_path, read};
 use crate::block_device::BlockDevice;
 use crate::commands::doctor::finding::Severity::{Problem, Warning};
@@ -60,8 +62,9 @@ const MOVE: &str = "Run the virtual machines on different hosts.";
 fn disk_shared_on_host(host: &Host, results: &mut Results) {
     let mut reported: Vec<String> = Vec::new();
     for disk in known_disks(&host.helpers) {
-        let clients = disk.sharing_clients();
-        if clients.is_empty() {
+        let connected = connected(&disk);
+        let clients = distinct(connected.iter().map(|one| one.client.as_str()));
+        if clients.len() < 2 || disk.is_soft_lun() {
             continue;
         }
         reported.extend(disk.wwn.map(str::to_owned));
@@ -71,7 +74,7 @@ fn disk_shared_on_host(host: &Host, results: &mut Results) {
                 clients.join(" and "),
                 name(&disk)
             ),
-            evidence: format!("state of the helpers: {}", registrations(&disk).join(", ")),
+            evidence: format!("state of the helpers: {}", registrations(&connected)),
             fix: vec![Line::command("prhctl disks"), Line::comment(MOVE)],
         };
         results.add(subject(&disk, &clients), fault);
@@ -108,11 +111,24 @@ fn name(disk: &KnownDisk<'_>) -> String {
     disk.wwn.map_or_else(nodes, str::to_owned)
 }
 
-fn registrations(disk: &KnownDisk<'_>) -> Vec<String> {
+/// Returns the registrations of connected clients. A client that has gone can have moved to another
+/// host.
+fn connected<'a>(disk: &KnownDisk<'a>) -> Vec<&'a Registration> {
+    let is_connected = |one: &&Registration| {
+        let mut all = disk
+            .devices
+            .iter()
+            .flat_map(|(_, disk)| &disk.registrations);
+        all.any(|same| same.is_connected && same.key == one.key && same.client == one.client)
+    };
     let registrations = disk.registrations().into_iter();
-    registrations
-        .map(|one| format!("{} {}", one.key, one.client))
-        .collect()
+    registrations.filter(is_connected).collect()
+}
+
+fn registrations(registrations: &[&Registration]) -> String {
+    let registrations = registrations.iter();
+    let texts = registrations.map(|one| format!("{} {}", one.key, one.client));
+    texts.collect::<Vec<_>>().join(", ")
 }
 
 fn subject(disk: &KnownDisk<'_>, clients: &[&str]) -> Subject {
@@ -129,7 +145,7 @@ fn key_not_unique(host: &Host, results: &mut Results) {
         if disk.is_soft_lun() {
             continue;
         }
-        let all = disk.registrations();
+        let all = connected(&disk);
         for key in distinct(all.iter().map(|one| one.key.as_str())) {
             let users = all.iter().filter(|one| one.key == key);
             let clients = distinct(users.map(|one| one.client.as_str()));
@@ -225,7 +241,8 @@ fn uses(device: &BlockDevice, mounts: &str) -> Vec<Use> {
         let fix = match node.strip_prefix("/dev/mapper/") {
             Some(_) if holder.is_logical_volume() => Line::command("lvchange -an").value(&node),
             Some(name) => Line::command("dmsetup remove").value(name),
-            None => Line::command("mdadm --stop").value(&node),
+            None if holder.name().starts_with("md") => Line::command("mdadm --stop").value(&node),
+            None => Line::comment(format!("Stop {node} with the program that has started it.")),
         };
         uses.push(Use {
             evidence: format!(

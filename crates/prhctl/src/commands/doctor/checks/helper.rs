@@ -57,9 +57,30 @@ const MIN_DESCRIPTORS: u64 = 1024;
 
 const RESTART: &str = "systemctl restart qemu-pr-helper.service";
 
-/// Command that shows the options of a helper, which are then to be changed.
-fn edit_unit() -> Line {
-    Line::command("systemctl edit --full qemu-pr-helper.service")
+/// Returns the change of a helper's options, and its restart.
+fn change(host: &Host, helper: &HelperState, options: &str) -> Vec<Line> {
+    match host.is_of_unit(helper) {
+        true => vec![
+            Line::command("systemctl edit --full qemu-pr-helper.service").note(options),
+            Line::command(RESTART),
+        ],
+        false => vec![
+            Line::comment(format!("Change the start of the helper: {options}.")),
+            restart(host, helper),
+        ],
+    }
+}
+
+/// Returns the restart of a helper.
+fn restart(host: &Host, helper: &HelperState) -> Line {
+    match host.is_of_unit(helper) {
+        true => Line::command(RESTART),
+        false => Line::comment(format!(
+            "The {} is not of the unit: start it again where it was started, with libvirt by a \
+             start of the virtual machine.",
+            helper.process
+        )),
+    }
 }
 
 /// Returns the names of capabilities, or their numbers.
@@ -111,10 +132,9 @@ fn rawio_missing(host: &Host, results: &mut Results) {
             evidence: format!("/proc/{}/status: CapEff: {mask:016x}", helper.process.pid),
             fix: vec![
                 Line::comment(
-                    "Start the helper as root. In a container, add the capability SYS_RAWIO. For \
-                     the unit:",
+                    "Start the helper as root. In a container, add the capability SYS_RAWIO.",
                 ),
-                Line::command(RESTART),
+                restart(host, helper),
             ],
         })
     });
@@ -131,7 +151,7 @@ fn excess_capabilities(host: &Host, results: &mut Results) {
             ),
             evidence: format!("/proc/{}/status: CapPrm: {mask:016x}", helper.process.pid),
             fix: match is_own(&helper.process) {
-                true => vec![Line::command(RESTART)],
+                true => vec![restart(host, helper)],
                 false => install(),
             },
         })
@@ -187,10 +207,7 @@ fn sandbox_off(host: &Host, results: &mut Results) {
                 let fault = Fault {
                     what: format!("{} runs without its sandbox", helper.process),
                     evidence: format!("/proc/{pid}/status: Seccomp: 0"),
-                    fix: vec![
-                        edit_unit().note("remove --sandbox=off"),
-                        Line::command(RESTART),
-                    ],
+                    fix: change(host, helper, "remove --sandbox=off"),
                 };
                 results.add(host.subject_of(helper), fault);
             }
@@ -220,12 +237,15 @@ fn few_descriptors(host: &Host, results: &mut Results) {
                     soft.unwrap_or_default()
                 ),
                 evidence: format!("{path}: {}", line.trim()),
-                fix: vec![
-                    Line::command("systemctl edit qemu-pr-helper.service"),
-                    Line::comment("[Service]"),
-                    Line::comment("LimitNOFILE=65536"),
-                    Line::command(RESTART),
-                ],
+                fix: match host.is_of_unit(helper) {
+                    true => vec![
+                        Line::command("systemctl edit qemu-pr-helper.service"),
+                        Line::comment("[Service]"),
+                        Line::comment("LimitNOFILE=65536"),
+                        Line::command(RESTART),
+                    ],
+                    false => change(host, helper, "raise the limit: ulimit -n 65536"),
+                },
             };
             results.add(host.subject_of(helper), fault);
         }
@@ -264,10 +284,7 @@ fn limit_reached(host: &Host, results: &mut Results) {
                 let fault = Fault {
                     what: format!("{} has reached a limit {count} times", helper.process),
                     evidence: format!("state of the helper: {name} = {count}"),
-                    fix: vec![
-                        edit_unit().note(format!("raise {setting}")),
-                        Line::command(RESTART),
-                    ],
+                    fix: change(host, helper, &format!("raise {setting}")),
                 };
                 results.add(host.subject_of(helper), fault);
             }

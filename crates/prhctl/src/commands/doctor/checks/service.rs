@@ -39,14 +39,6 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// Directories of units, the one with the highest precedence last.
-const UNIT_DIRS: [&str; 4] = [
-    "/lib/systemd/system",
-    "/usr/lib/systemd/system",
-    "/run/systemd/system",
-    "/etc/systemd/system",
-];
-
 const SERVICE: &str = "qemu-pr-helper.service";
 const SOCKET: &str = "qemu-pr-helper.socket";
 
@@ -66,14 +58,25 @@ fn helper_missing(host: &Host, results: &mut Results) {
     results.add(Subject::host(), fault);
 }
 
-fn unit_failed(host: &Host, results: &mut Results) {
+/// Asks systemd for properties of a unit, as lines.
+fn show(host: &Host, results: &mut Results, properties: &str, unit: &str) -> Option<String> {
     if !host.exists("/run/systemd/system") {
-        return results.skip("systemd does not run, so the helper has no unit");
+        results.skip("systemd does not run, so the helper has no unit");
+        return None;
     }
+    match host.run("systemctl", &["show", "-p", properties, unit]) {
+        Ok(lines) => Some(lines),
+        Err(reason) => {
+            results.skip(reason);
+            None
+        }
+    }
+}
+
+fn unit_failed(host: &Host, results: &mut Results) {
     for unit in [SERVICE, SOCKET] {
-        let state = match host.run("systemctl", &["show", "-p", "ActiveState,Result", unit]) {
-            Ok(state) => state,
-            Err(reason) => return results.skip(reason),
+        let Some(state) = show(host, results, "ActiveState,Result", unit) else {
+            return;
         };
         let lines: Vec<_> = state.lines().collect();
         if lines.contains(&"ActiveState=failed") {
@@ -96,32 +99,11 @@ fn unit_failed(host: &Host, results: &mut Results) {
 }
 
 fn private_devices(host: &Host, results: &mut Results) {
-    let mut set = None;
-    let mut files: Vec<_> = UNIT_DIRS.map(|dir| Path::new(dir).join(SERVICE)).into();
-    files.extend(
-        UNIT_DIRS
-            .iter()
-            .flat_map(|dir| host.files(&format!("{dir}/{SERVICE}.d"))),
-    );
-    for file in files {
-        let text = match host.read(&file) {
-            Ok(text) => text.unwrap_or_default(),
-            Err(reason) => {
-                results.skip(reason);
-                continue;
-            }
-        };
-        for (index, line) in text.lines().enumerate() {
-            if let Some(value) = line.trim().strip_prefix("PrivateDevices=") {
-                let is_set = ["yes", "true", "on", "1"].contains(&value.trim());
-                set = is_set.then(|| (file.clone(), index + 1, line.trim().to_owned()));
-            }
-        }
-    }
-    if let Some((file, line, text)) = set {
+    let value = show(host, results, "PrivateDevices", SERVICE);
+    if value.is_some_and(|line| line.trim() == "PrivateDevices=yes") {
         let fault = Fault {
             what: format!("{SERVICE} has PrivateDevices=yes"),
-            evidence: format!("{}:{line}: {text}", file.display()),
+            evidence: format!("systemctl show {SERVICE}: PrivateDevices=yes"),
             fix: vec![
                 Line::command("systemctl edit").value(SERVICE),
                 Line::comment("[Service]"),
@@ -131,6 +113,21 @@ fn private_devices(host: &Host, results: &mut Results) {
         };
         results.add(Subject::host(), fault);
     }
+}
+
+/// Returns whether a denial is one of the helper: by its command, profile or type. A denial of
+/// another program can name the helper's socket.
+fn is_of_helper(line: &str) -> bool {
+    const NAME: &str = "qemu-pr-helper";
+    let value = |label: &str| {
+        let (_, rest) = line.split_once(label)?;
+        Some(rest.split(['"', ' ']).next().unwrap_or(rest))
+    };
+    let profile = value(" profile=\"").and_then(|profile| profile.rsplit('/').next());
+    let context = value(" scontext=").and_then(|context| context.split(':').nth(2));
+    value(" comm=\"") == Some(NAME)
+        || profile == Some(NAME)
+        || context.is_some_and(|kind| kind.contains("pr_helper"))
 }
 
 fn access_denied(host: &Host, results: &mut Results) {
@@ -153,8 +150,12 @@ fn access_denied(host: &Host, results: &mut Results) {
     };
     let app_armor = |line: &&str| line.contains("apparmor=\"DENIED\"");
     let se_linux = |line: &&str| line.contains("avc:") && line.contains("denied");
-    let last =
-        |is_denial: &dyn Fn(&&str) -> bool| log.lines().filter(|line| is_denial(line)).last();
+    let last = |is_denial: &dyn Fn(&&str) -> bool| {
+        let denials = log
+            .lines()
+            .filter(|line| is_denial(line) && is_of_helper(line));
+        denials.last()
+    };
     let fixes = [
         (
             "AppArmor",

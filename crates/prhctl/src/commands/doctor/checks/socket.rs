@@ -211,24 +211,53 @@ fn user(host: &Host, disk: &GuestDisk<'_>) -> Option<Credentials> {
             groups: groups.chain(effective("Gid")).collect(),
         });
     }
-    let configured = configured_user(host);
-    let names = configured.iter().map(String::as_str);
-    let fields = names
-        .chain(["libvirt-qemu", "qemu"])
-        .find_map(|name| account(0, name))?;
+    let configured = configured(host, "user");
+    let configured = configured.as_deref();
+    let by_name = configured.into_iter().chain(["libvirt-qemu", "qemu"]);
+    let by_name = by_name.filter_map(|name| account(0, name));
+    let by_number = configured.and_then(|number| account(2, number));
+    let fields = by_number.into_iter().chain(by_name).next()?;
     let number = |index: usize| fields.get(index)?.parse().ok();
+    let name = (*fields.first()?).to_owned();
     Some(Credentials {
-        name: (*fields.first()?).to_owned(),
         uid: number(2)?,
-        groups: vec![number(3)?],
+        groups: groups(host, &name, number(3)?),
+        name,
     })
 }
 
-/// Returns the user in libvirt's configuration.
-fn configured_user(host: &Host) -> Option<String> {
+/// Returns the groups that libvirt gives QEMU: the configured one in place of the user's own, and
+/// those with the user as a member.
+fn groups(host: &Host, user: &str, own: u32) -> Vec<u32> {
+    let text = host.read("/etc/group").ok().flatten().unwrap_or_default();
+    let configured = configured(host, "group");
+    let mut first = configured.as_deref().and_then(|number| number.parse().ok());
+    let mut groups = Vec::new();
+    for line in text.lines() {
+        let fields: Vec<_> = line.split(':').collect();
+        let [name, _, number, members] = fields.as_slice() else {
+            continue;
+        };
+        let Ok(number) = number.parse() else {
+            continue;
+        };
+        if Some(*name) == configured.as_deref() {
+            first = Some(number);
+        }
+        if members.split(',').any(|member| member == user) {
+            groups.push(number);
+        }
+    }
+    groups.push(first.unwrap_or(own));
+    groups
+}
+
+/// Returns a value in libvirt's configuration of QEMU.
+fn configured(host: &Host, name: &str) -> Option<String> {
     let text = host.read("/etc/libvirt/qemu.conf").ok()??;
     let mut values = text.lines().filter_map(|line| line.split_once('='));
-    let (_, value) = values.rfind(|(name, _)| name.trim() == "user")?;
+    let (_, value) = values.rfind(|(found, _)| found.trim() == name)?;
     let value = value.trim().trim_matches('"');
+    // The prefix stands for a number.
     Some(value.trim_start_matches('+').to_owned())
 }
