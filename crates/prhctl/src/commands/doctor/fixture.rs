@@ -23,6 +23,9 @@ use crate::state_fixture::document;
 
 pub(super) const SOCKET: &str = "/run/pr.sock";
 
+/// Command line that prints the settings of LVM.
+pub(super) const LVM_CONFIG: &str = "lvmconfig --typeconfig full devices";
+
 pub(super) const HELPER: u32 = 100;
 pub(super) const QEMU: u32 = 200;
 pub(super) const MULTIPATHD: u32 = 300;
@@ -58,6 +61,10 @@ impl FakeHost {
                 "journalctl -q --no-pager --since=-1d --grep=qemu-pr-helper _TRANSPORT=kernel + \
                  _TRANSPORT=audit",
                 "",
+            ),
+            (
+                LVM_CONFIG,
+                "devices {\n\tfilter=[\"a|.*|\"]\n\tglobal_filter=[\"a|.*|\"]\n}\n",
             ),
             ("multipathd help", "multipath-tools v0.14.3 (02/06, 2026)\n"),
             (
@@ -248,7 +255,7 @@ impl FakeHost {
             "/etc/multipath.conf",
             "defaults {\n    reservation_key file\n}\n",
         );
-        self.write("/etc/lvm/lvm.conf", "devices {\n    # filter = []\n}\n");
+        self.write("/etc/lvm/lvm.conf", "");
         self.write(
             "/etc/passwd",
             "root:x:0:0::/:/bin/sh\nlibvirt-qemu:x:64055:109::/:/bin/sh\n",

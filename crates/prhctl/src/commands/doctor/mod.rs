@@ -5,7 +5,7 @@
 //! ```text
 //! mod → report → finding → host → vm, domain, multipath_conf, programs
 //!         ↓        ↓ ↑
-//!       checks ─→ fix
+//!       checks ─→ fix, lvm_filter
 //! ```
 //!
 //! A check is a function over a [`Host`], which reads files below a root directory, and an entry in
@@ -20,6 +20,7 @@ mod fixture;
 mod host;
 #[cfg(test)]
 mod hostile_tests;
+mod lvm_filter;
 mod multipath_conf;
 mod programs;
 mod report;

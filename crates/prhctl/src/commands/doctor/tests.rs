@@ -4,7 +4,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use super::fixture::{FakeHost, HELPER, MULTIPATHD, QEMU, SOCKET};
+use super::fixture::{FakeHost, HELPER, LVM_CONFIG, MULTIPATHD, QEMU, SOCKET};
 use super::*;
 use crate::known_disks::distinct;
 use crate::state_fixture::{check_members, disk, paths, plain_text, registration};
@@ -383,6 +383,60 @@ fn groups_of_a_machine_that_does_not_run_are_known() {
             "{groups}{configuration}{found:?}"
         );
     }
+}
+
+#[test]
+fn devices_file_and_filters_of_lvm_are_evaluated() {
+    const UDEV: &str = "S:disk/by-id/wwn-0x6\nE:ID_FS_TYPE=LVM2_member\n";
+    let entry = |id: &str| Some(format!("IDTYPE=x IDNAME={id} DEVNAME=/dev/sdz PVID=1\n"));
+    for (settings, file, expected) in [
+        // The filter excludes one name of the disk only.
+        (
+            "filter=[\"r|^/dev/mapper/mpatha|\",\"a|.*|\"]\n",
+            None,
+            Some("# /etc/lvm/lvm.conf,"),
+        ),
+        ("filter=[\"a|^/dev/sdz|\",\"r|.*|\"]\n", None, None),
+        (
+            "use_devicesfile=0\n",
+            entry("naa.6"),
+            Some("# /etc/lvm/lvm.conf,"),
+        ),
+        ("use_devicesfile=1\n", None, Some("vgimportdevices VG")),
+        ("use_devicesfile=1\n", entry("naa.6"), None),
+        (
+            "use_devicesfile=1\n",
+            entry("mpath-36001405a"),
+            Some("lvmdevices --deldev /dev/mapper/mpatha"),
+        ),
+    ] {
+        let mut host = FakeHost::healthy();
+        host.write("/run/udev/data/b253:0", UDEV);
+        host.programs.insert(LVM_CONFIG, Ok(settings));
+        if let Some(file) = file {
+            host.write("/etc/lvm/devices/system.devices", file);
+        }
+        let results = host.results();
+        assert_eq!(results.not_checked, []);
+        let first = results
+            .findings
+            .first()
+            .map(|one| one.fault.fix[0].as_str());
+        match expected {
+            Some(expected) => assert!(
+                first.unwrap().starts_with(expected),
+                "{settings}: {first:?}"
+            ),
+            None => assert_eq!(first, None, "{settings}"),
+        }
+    }
+    let mut host = FakeHost::healthy();
+    host.write("/run/udev/data/b253:0", UDEV);
+    host.programs
+        .insert(LVM_CONFIG, Ok("filter=[\"r|/dev/sd[a-z]|\"]\n"));
+    let results = host.results();
+    assert_eq!(results.not_checked[0].check, Some("lvm-scans-disk"));
+    assert!(results.findings.is_empty());
 }
 
 /// Another service manager, libvirt or an operator has started it.
