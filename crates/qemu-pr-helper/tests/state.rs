@@ -134,6 +134,19 @@ fn commands_of_disconnected_clients_are_counted() {
     assert_eq!(count, 4, "{statistics:?}");
 }
 
+/// Without maps there is nothing to check, so no thread remains for that. It would have the name of
+/// the thread that has started it.
+#[test]
+fn reading_the_state_starts_no_thread() {
+    let helper = builder().start().unwrap();
+    state(&helper);
+    let threads = fs::read_dir(format!("/proc/{}/task", helper.pid())).unwrap();
+    // Threads that serve clients come and go.
+    let names =
+        threads.filter_map(|thread| fs::read_to_string(thread.unwrap().path().join("comm")).ok());
+    assert_eq!(names.filter(|name| name == "state\n").count(), 1);
+}
+
 #[test]
 fn other_users_get_no_document() {
     if !geteuid().is_root() {

@@ -167,10 +167,10 @@ impl Multipath {
     /// Checks the maps that are due, and waits a moment for the result. A check that hangs
     /// continues, and no other begins meanwhile.
     fn check_paths(self: &Arc<Self>) {
-        if self.is_checking.swap(true, Ordering::Acquire) {
+        let due = self.paths.due(Instant::now());
+        if due.is_empty() || self.is_checking.swap(true, Ordering::Acquire) {
             return;
         }
-        let due = self.paths.due(Instant::now());
         let multipath = Arc::clone(self);
         let check = move || {
             for map in due {
