@@ -29,8 +29,9 @@ The registration of the path or map itself is removed with REGISTER, which
 concerns no other port. The others are removed with PREEMPT, which removes all
 registrations with the key. So nothing is removed if the owner of one of them
 may run, for example if the machine has the same key on another host, after a
-migration. prhctl sends PREEMPT with the key of this path, or registers it with
-a temporary key.
+migration. prhctl sends PREEMPT with the key of this path. If it has none,
+prhctl registers a temporary key, unless the disk is reserved and others are
+registered: the key would let this host write.
 
 Nothing is removed either if an orphan holds the reservation while others are
 registered: the reservation keeps fenced hosts from writing. Let the cluster
@@ -39,7 +40,10 @@ host that is to hold it. If no other registration remains, the reservation ends
 with the registrations.
 
 On a terminal, prhctl shows the registrations and asks for confirmation first,
-unless --yes is given.";
+unless --yes is given. Signals take effect when a temporary key is removed.
+
+The queries receive pending unit attentions of this path, which a guest that
+uses the same path then misses.";
 pub(crate) const EXAMPLES: &str = "\
 EXAMPLES
   prhctl reap /dev/sdb --key 0x123abc
